@@ -1,0 +1,25 @@
+"""clgym: a benchmark gym for continual learning whose numbers can be believed.
+
+Importing it does no work: torch and the plugins are loaded when they are used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from clgym._checkout import bind
+
+if TYPE_CHECKING:
+    from clgym.api import load, make_scenario, make_strategy, run
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load", "make_scenario", "make_strategy", "run"]
+
+bind("strategies", "scenarios")
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public functions on first use."""
+    if name in __all__:
+        from clgym import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'clgym' has no attribute {name!r}")

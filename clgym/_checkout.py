@@ -1,0 +1,30 @@
+"""Bind ``strategies/`` and ``scenarios/`` of a checkout as sub-packages of ``clgym``.
+
+A wheel holds both folders inside ``clgym/`` already; in a checkout they lie beside it, so that a
+researcher finds them at the top level.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def bind(*names: str) -> None:
+    """Bind each folder beside ``clgym/`` as a sub-package; does nothing in a wheel."""
+    if not (_ROOT / "pyproject.toml").is_file():
+        return
+    for name in names:
+        full, init = f"clgym.{name}", _ROOT / name / "__init__.py"
+        if full in sys.modules or not init.is_file():
+            continue
+        spec = importlib.util.spec_from_file_location(
+            full, init, submodule_search_locations=[str(init.parent)]
+        )
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{init} cannot be loaded as {full}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[full] = module
+        spec.loader.exec_module(module)
+        setattr(sys.modules["clgym"], name, module)

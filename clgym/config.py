@@ -1,0 +1,232 @@
+"""Typed configs: a frozen dataclass declares its fields, their ranges and one line of help each.
+
+A strategy's config lives in the learner's process, which imports torch and the plugin; the gym and
+the command line see it only as a `Field` list (plain data), so that flags are parsed and values are
+checked without running a line of the plugin where the labels are.
+"""
+
+import ast
+import dataclasses
+import inspect
+import math
+import textwrap
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from clgym.errors import BadConfig, UnknownName, near
+
+__all__ = ["Field", "Range", "build", "fields_of", "values_of"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Closed bounds of a number; ``None`` leaves a side open. ``exclusive`` opens the lower one."""
+
+    low: float | None = None
+    high: float | None = None
+    exclusive: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        """Say whether ``value`` lies inside; NaN lies nowhere."""
+        if math.isnan(value):
+            return False
+        above = self.low is None or (value > self.low if self.exclusive else value >= self.low)
+        return above and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        """Say the bounds in words."""
+        low = None if self.low is None else f"{'above' if self.exclusive else 'at least'} {self.low:g}"
+        high = None if self.high is None else f"at most {self.high:g}"
+        return " and ".join(part for part in (low, high) if part) or "any number"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One config value as plain data: what the CLI, the record and the error messages read.
+
+    ``kind`` is one of int, float, bool, str, choice, ints, floats; ``optional`` admits None.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    help: str = ""
+    optional: bool = False
+    required: bool = False
+    low: float | None = None
+    high: float | None = None
+    exclusive: bool = False
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Any, owner: str) -> Any:
+        """Return ``value`` in the field's type, or raise BadConfig."""
+        if value is None and self.optional:
+            return None
+        try:
+            result = _convert(self.kind, value, self.choices)
+        except (TypeError, ValueError):
+            raise BadConfig(
+                expected=f"{owner}.{self.name} to be {self._wanted()}",
+                found=repr(value),
+                fix=f"Give --{self.name.replace('_', '-')} another value",
+            ) from None
+        bounds = Range(self.low, self.high, self.exclusive)
+        numbers = result if isinstance(result, tuple) else (result,)
+        if self.kind in ("int", "float", "ints", "floats") and any(n not in bounds for n in numbers):
+            raise BadConfig(
+                expected=f"{owner}.{self.name} to be {bounds}",
+                found=repr(value),
+                fix=f"Give --{self.name.replace('_', '-')} a value in that range",
+            )
+        return result
+
+    def _wanted(self) -> str:
+        words = {
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+            "str": "text",
+            "choice": f"one of {', '.join(self.choices)}",
+            "ints": "whole numbers",
+            "floats": "numbers",
+        }
+        return words[self.kind] + (" or none" if self.optional else "")
+
+
+def _convert(kind: str, value: Any, choices: tuple[str, ...]) -> Any:
+    if kind in ("ints", "floats"):
+        items = value.replace(",", " ").split() if isinstance(value, str) else value
+        items = items if isinstance(items, (list, tuple)) else [items]
+        return tuple(_convert(kind[:-1], item, ()) for item in items)
+    if kind == "bool":
+        return _as_bool(value)
+    if kind in ("int", "float") and isinstance(value, bool):
+        raise ValueError(value)
+    if kind == "int":
+        if isinstance(value, float) and not value.is_integer():
+            raise ValueError(value)
+        return int(value)
+    if kind == "float":
+        return float(value)
+    if not isinstance(value, str) or (kind == "choice" and value not in choices):
+        raise ValueError(value)
+    return value
+
+
+def _as_bool(value: Any) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError(value)
+
+
+def fields_of(cls: type) -> list[Field]:
+    """Read a config dataclass: its types, bounds and the line of help under each field."""
+    hints = get_type_hints(cls, include_extras=True)
+    helps: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        helps.update(_help_lines(base))
+    return [_field(f, hints[f.name], helps.get(f.name, "")) for f in dataclasses.fields(cls)]
+
+
+def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:
+    hint, bounds, optional = _peel(hint)
+    kind, choices = _kind(hint, field.name)
+    default = None if field.default is dataclasses.MISSING else field.default
+    return Field(
+        name=field.name,
+        kind=kind,
+        default=default,
+        help=field.metadata.get("help", help_line),
+        optional=optional,
+        required=field.default is dataclasses.MISSING,
+        low=bounds.low,
+        high=bounds.high,
+        exclusive=bounds.exclusive,
+        choices=choices,
+    )
+
+
+def _peel(hint: Any) -> tuple[Any, Range, bool]:
+    """Take ``Annotated`` and ``| None`` off a type, in whichever order they were put on."""
+    bounds, optional = Range(), False
+    while True:
+        if get_origin(hint) is Annotated:
+            hint, *marks = get_args(hint)
+            bounds = next((mark for mark in marks if isinstance(mark, Range)), bounds)
+        elif get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
+            (hint,) = (arg for arg in get_args(hint) if arg is not type(None))
+            optional = True
+        else:
+            return hint, bounds, optional
+
+
+def _kind(hint: Any, name: str) -> tuple[str, tuple[str, ...]]:
+    if get_origin(hint) is Literal:
+        return "choice", tuple(get_args(hint))
+    if get_origin(hint) is tuple and get_args(hint)[0] in (int, float):
+        return get_args(hint)[0].__name__ + "s", ()
+    if hint in (int, float, bool, str):
+        return hint.__name__, ()
+    raise TypeError(f"config field {name}: {hint} is not int, float, bool, str, Literal or tuple")
+
+
+def _help_lines(cls: type) -> dict[str, str]:
+    """The string under each annotated field of the class body: its help."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    found: dict[str, str] = {}
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    for statement, following in zip(body, body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+            and isinstance(following.value.value, str)
+        ):
+            found[statement.target.id] = " ".join(following.value.value.split())
+    return found
+
+
+def resolve(fields: list[Field], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Defaults and given values, checked: the complete config as plain data.
+
+    Raises:
+        UnknownName: a key that no field has.
+        BadConfig: a value of the wrong type or outside its range, or a required one left out.
+    """
+    names = [f.name for f in fields]
+    given = {key.replace("-", "_"): value for key, value in given.items()}
+    for key in given:
+        if key not in names:
+            raise UnknownName(
+                expected=f"an option of {owner} ({', '.join(names) or 'it has none'})",
+                found=repr(key),
+                fix=f"{near(key, names)}`clgym show {owner}` lists them",
+            )
+    for field in fields:
+        if field.required and field.name not in given:
+            raise BadConfig(
+                expected=f"a value for {owner}.{field.name}",
+                found="none",
+                fix=f"Give --{field.name.replace('_', '-')}",
+            )
+    return {f.name: f.check(given[f.name], owner) if f.name in given else f.default for f in fields}
+
+
+def build(cls: type, given: Mapping[str, Any], owner: str) -> Any:
+    """An instance of the config dataclass ``cls`` from checked values."""
+    return cls(**resolve(fields_of(cls), given, owner))
+
+
+def values_of(config: Any) -> dict[str, Any]:
+    """A config as JSON-ready values: tuples become lists."""
+    values = dataclasses.asdict(config)
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}

@@ -1,0 +1,54 @@
+"""Stored images of one split, mapped from disk and gathered on the device when they are due."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Images", "permute_pixels", "rotate"]
+
+
+class Images:
+    """A split's images: uint8 [N, H, W, C] in a ``.npy`` file, never in memory as a whole."""
+
+    def __init__(self, path: Path, resize: int | None, device: torch.device) -> None:
+        """Map the file; ``resize`` is the side that `gather` gives, None the stored one."""
+        self._array = np.load(path, mmap_mode="r")
+        self._resize, self._device = resize, device
+
+    def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
+        """Images of ``rows`` as uint8 [n, C, H, W] on the device, changed by ``transform``."""
+        pixels = torch.from_numpy(self._array[rows]).to(self._device).permute(0, 3, 1, 2)
+        if self._resize is not None and self._resize != pixels.shape[-1]:
+            size = (self._resize, self._resize)
+            pixels = F.interpolate(pixels.float(), size, mode="bilinear", antialias=True)
+            pixels = pixels.round().clamp(0, 255).byte()
+        if transform is not None:
+            kind, amount = transform
+            pixels = rotate(pixels, amount) if kind == "rotate" else permute_pixels(pixels, amount)
+        return pixels.contiguous()
+
+
+def permute_pixels(pixels: Tensor, seed: float) -> Tensor:
+    """One permutation of all places, alike for every image and channel.
+
+    NumPy's legacy permutation of H * W under ``seed``, as permuted MNIST is usually made.
+    """
+    flat = pixels.flatten(2)
+    order = np.random.RandomState(int(seed)).permutation(flat.shape[-1])
+    return flat[..., torch.from_numpy(order).to(flat.device)].view_as(pixels)
+
+
+def rotate(pixels: Tensor, degrees: float) -> Tensor:
+    """Rotate counter-clockwise about the centre, bilinear, zeros outside."""
+    angle = math.radians(degrees)
+    cos, sin = math.cos(angle), math.sin(angle)
+    matrix = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=pixels.device)
+    grid = F.affine_grid(
+        matrix.expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False
+    )
+    turned = F.grid_sample(pixels.float(), grid, mode="bilinear", align_corners=False)
+    return turned.round().clamp(0, 255).byte()

@@ -1,0 +1,49 @@
+"""The learner's end of a channel: one message in, one reply out, errors as data."""
+
+import importlib
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from clgym import errors
+from clgym.errors import ClgymError, StrategyFailed
+
+__all__ = ["answer", "make_target", "raise_error"]
+
+
+def make_target(target: str, emit: Callable[[dict[str, Any]], None]) -> Any:
+    """An instance of the ``module:Class`` that answers messages."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)(emit)
+
+
+def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
+    """The handler's reply, or its error as data."""
+    try:
+        return handler.handle(message)
+    except ClgymError as error:
+        parts = {"expected": error.expected, "found": error.found, "fix": error.fix}
+        return {"error": {"type": type(error).__name__, **parts}}
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
+        return {
+            "error": {
+                "type": "StrategyFailed",
+                "expected": f"the strategy to handle {message['do']!r}",
+                "found": f"{type(error).__name__}: {error} ({where})",
+                "fix": "Mend the strategy; its traceback is above",
+                "traceback": traceback.format_exc(),
+            }
+        }
+
+
+def raise_error(reply: dict[str, Any], show: Callable[[str], None]) -> None:
+    """Raise the error that a reply carries, if any; ``show`` gets a plugin's own traceback."""
+    found = reply.get("error")
+    if found is None:
+        return
+    if "traceback" in found:
+        show(found["traceback"])
+    cls = getattr(errors, found["type"], StrategyFailed)
+    raise cls(expected=found["expected"], found=found["found"], fix=found["fix"])

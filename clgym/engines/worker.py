@@ -1,0 +1,40 @@
+"""Main module of a worker process: ``python -m clgym.engines.worker FD MODULE:CLASS``."""
+
+import os
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from clgym.engines.answer import answer, make_target
+from clgym.engines.wire import receive, send
+
+__all__: list[str] = []
+
+
+def _die_with_parent() -> None:
+    """End when the gym is gone, also in the middle of a strategy that never reports."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(descriptor: int, target: str) -> None:
+    """Answer messages until the gym hangs up."""
+    _die_with_parent()
+    connection = Connection(descriptor)
+    handler = make_target(target, lambda event: send(connection, {"event": event}))
+    try:
+        while True:
+            send(connection, answer(handler, receive(connection)))
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

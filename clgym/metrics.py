@@ -1,0 +1,66 @@
+"""Accuracy matrix to numbers. Row i is measured after experience i, column j on experience j."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = [
+    "average_incremental_accuracy",
+    "backward_transfer",
+    "forgetting",
+    "forward_transfer",
+]
+
+Matrix = Sequence[Sequence[float | None]]
+
+
+def _array(matrix: Matrix) -> np.ndarray:
+    """float64 [T, T], NaN where not measured."""
+    return np.array([[np.nan if v is None else v for v in row] for row in matrix], dtype=float)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else None
+
+
+def average_incremental_accuracy(after: Sequence[float]) -> float:
+    """Mean over experiences of the accuracy after each (Rebuffi et al. 2017), in [0, 1]."""
+    return float(np.mean(after))
+
+
+def forgetting(matrix: Matrix) -> float | None:
+    """Mean over earlier experiences of best minus final accuracy (Chaudhry et al. 2018).
+
+    In [-1, 1]; None with fewer than two experiences.
+    """
+    table = _array(matrix)
+    last = len(table) - 1
+    columns = [j for j in range(last) if not np.isnan(table[j:last, j]).all()]
+    drops = [np.nanmax(table[j:last, j]) - table[last, j] for j in columns]
+    return _mean(np.array(drops, dtype=float))
+
+
+def backward_transfer(matrix: Matrix) -> float | None:
+    """Mean over earlier experiences of final minus first accuracy (Lopez-Paz & Ranzato 2017).
+
+    In [-1, 1]; None with fewer than two experiences.
+    """
+    table = _array(matrix)
+    last = len(table) - 1
+    return _mean(np.array([table[last, j] - table[j, j] for j in range(last)], dtype=float))
+
+
+def forward_transfer(matrix: Matrix, chance: Sequence[float]) -> float | None:
+    """Mean over later experiences of accuracy just before learning them, minus chance.
+
+    Args:
+        matrix: As above; only experiences measured before they were learned count.
+        chance: For each experience, the accuracy of guessing among the columns it is scored on.
+
+    Returns:
+        In [-1, 1]; None where no future experience was measured.
+    """
+    table = _array(matrix)
+    gains = [table[j - 1, j] - chance[j] for j in range(1, len(table))]
+    return _mean(np.array(gains, dtype=float))

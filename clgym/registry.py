@@ -1,0 +1,270 @@
+"""Names to plugins. Listing reads files and never imports them; `load_class` imports one.
+
+A plugin is a file in ``strategies/`` or ``scenarios/``, another distribution's entry point, or a
+file named by the user. Nothing is registered by hand: the file's name is the plugin's name, the
+first line of its docstring its description.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from clgym.errors import BadPlugin, DuplicateName, UnknownName, near
+
+__all__ = ["Entry", "Kind", "entries", "find", "load_class", "load_module"]
+
+Kind = Literal["strategies", "scenarios"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A plugin as its file describes it, without running it."""
+
+    name: str
+    kind: Kind
+    origin: str
+    """Where it comes from: built-in, a distribution's name, or a file's name."""
+    path: Path
+    module: str
+    """Import name; made up for a file that the user named."""
+    summary: str = ""
+    doc: str = ""
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    error: str | None = None
+    attribute: str | None = None
+    """The class to take, where an entry point names it."""
+    argument: str | None = None
+    """What stood after the colon: ``EWC`` in ``avalanche:EWC``."""
+
+    @property
+    def source_hash(self) -> str:
+        """SHA-256 of the plugin's file, hex."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Entry]:
+    """Every plugin of a kind by name, sorted.
+
+    Args:
+        kind: Which folder.
+        plugins: Files that the user named, besides the built-in and the installed ones.
+
+    Raises:
+        DuplicateName: two plugins claim one name.
+    """
+    found: dict[str, Entry] = {}
+    candidates = [*_built_in(kind), *_installed(kind), *_named(kind, plugins)]
+    for entry in candidates:
+        for name in (entry.name, *entry.presets, *entry.aliases):
+            other = found.get(name) or next(
+                (e for e in found.values() if name in (*e.presets, *e.aliases)), None
+            )
+            if other is not None and other is not entry:
+                raise DuplicateName(
+                    expected=f"one plugin called {name!r} among the {kind}",
+                    found=f"two: {other.origin} ({other.path.name}) and "
+                    f"{entry.origin} ({entry.path.name})",
+                    fix="Rename one of them",
+                )
+        found[entry.name] = entry
+    return dict(sorted(found.items()))
+
+
+def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> Entry:
+    """The plugin that goes by ``name``: its own, an alias, a preset, or ``file:variant``.
+
+    Raises:
+        UnknownName: nobody goes by it; near matches are shown.
+        BadPlugin: the file cannot be parsed.
+    """
+    known = entries(kind, plugins)
+    base, _, argument = name.replace("_", "-").partition(":")
+    argument = name.partition(":")[2]
+    entry = known.get(base) or next(
+        (e for e in known.values() if base in (*e.presets, *e.aliases)), None
+    )
+    if entry is None or (argument and not entry.variants):
+        raise _unknown(kind, name, known.values())
+    if entry.error:
+        raise BadPlugin(
+            expected=f"{entry.path.name} to be a Python file",
+            found=entry.error,
+            fix="Mend the file",
+        )
+    if entry.variants:
+        return _variant(entry, argument)
+    return entry
+
+
+def _unknown(kind: Kind, name: str, known: Iterable[Entry]) -> UnknownName:
+    names = {n for e in known for n in (e.name, *e.presets, *e.aliases)}
+    names |= {f"{e.name}:{v}" for e in known for v in e.variants}
+    return UnknownName(
+        expected=f"a name among the {kind}",
+        found=repr(name),
+        fix=f"{near(name, names)}`clgym list {kind}` shows all",
+    )
+
+
+def _variant(entry: Entry, argument: str) -> Entry:
+    if argument not in entry.variants:
+        raise UnknownName(
+            expected=f"{entry.name}:NAME with a NAME that is known",
+            found=repr(f"{entry.name}:{argument}" if argument else entry.name),
+            fix=f"{near(argument, entry.variants)}`clgym show {entry.name}` lists them",
+        )
+    return Entry(**{**vars(entry), "name": f"{entry.name}:{argument}", "argument": argument})
+
+
+def load_module(entry: Entry) -> ModuleType:
+    """Import the plugin's module.
+
+    Raises:
+        BadPlugin: it raised while it was imported.
+    """
+    if entry.module in sys.modules:
+        return sys.modules[entry.module]
+    try:
+        if not entry.module.startswith("clgym_plugin_"):
+            return importlib.import_module(entry.module)
+        spec = importlib.util.spec_from_file_location(entry.module, entry.path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{entry.path.name} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[entry.module] = module
+        spec.loader.exec_module(module)
+        return module
+    except Exception as error:
+        sys.modules.pop(entry.module, None)
+        raise BadPlugin(
+            expected=f"{entry.name!r} to be importable",
+            found=f"{type(error).__name__}: {error}",
+            fix=f"Mend {entry.path.name}",
+        ) from error
+
+
+def load_class(entry: Entry, base: type) -> type:
+    """Import the plugin and return its class.
+
+    Args:
+        entry: From `find`.
+        base: What the class must derive from; the caller says it, the registry knows no rooms.
+
+    Raises:
+        BadPlugin: no class, several, or one of another kind.
+    """
+    module = load_module(entry)
+    if entry.argument is not None:
+        return module.variant(entry.argument)
+    if entry.attribute is not None:
+        classes = [getattr(module, entry.attribute, None)]
+    else:
+        classes = [
+            value
+            for name, value in vars(module).items()
+            if isinstance(value, type) and value.__module__ == module.__name__ and name[0] != "_"
+        ]
+    fitting = [c for c in classes if isinstance(c, type) and issubclass(c, base)]
+    if len(fitting) != 1:
+        names = ", ".join(c.__name__ for c in fitting) or "none"
+        raise BadPlugin(
+            expected=f"one public class deriving from {base.__name__} in {entry.path.name}",
+            found=names,
+            fix="Keep one; begin the names of helpers with an underscore",
+        )
+    return fitting[0]
+
+
+def _built_in(kind: Kind) -> Iterable[Entry]:
+    package = importlib.import_module(f"clgym.{kind}")
+    for folder in package.__path__:
+        for path in sorted(Path(folder).glob("*.py")):
+            if path.stem[0] != "_":
+                yield _read(kind, path, f"clgym.{kind}.{path.stem}", "built-in")
+
+
+def _installed(kind: Kind) -> Iterable[Entry]:
+    for point in importlib.metadata.entry_points(group=f"clgym.{kind}"):
+        origin = point.dist.name if point.dist else point.value
+        try:
+            spec = importlib.util.find_spec(point.module)
+        except ImportError as error:
+            spec, reason = None, str(error)
+        else:
+            reason = f"no module {point.module}"
+        if spec is None or spec.origin is None:
+            path = Path(point.module)
+            yield Entry(point.name, kind, origin, path, point.module, error=reason)
+        else:
+            entry = _read(kind, Path(spec.origin), point.module, origin)
+            yield Entry(**{**vars(entry), "name": point.name, "attribute": point.attr})
+
+
+def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[Entry]:
+    for path in plugins:
+        if not path.is_file():
+            raise BadPlugin(
+                expected="a Python file after --plugin",
+                found=f"no file {path}",
+                fix="Check the path",
+            )
+        digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+        entry = _read(kind, path.resolve(), f"clgym_plugin_{digest}_{path.stem}", path.name)
+        if entry.error or _kind_of(path) == kind:
+            yield entry
+
+
+def _kind_of(path: Path) -> Kind:
+    """A file holds a scenario if one of its classes derives from one, by name; else a strategy."""
+    for node in ast.parse(path.read_text()).body:
+        bases = [ast.unparse(b) for b in node.bases] if isinstance(node, ast.ClassDef) else []
+        if any(base.endswith("Scenario") for base in bases):
+            return "scenarios"
+    return "strategies"
+
+
+def _read(kind: Kind, path: Path, module: str, origin: str) -> Entry:
+    """Describe a file by its text: docstring, and the literals that declare facts."""
+    name = path.stem.replace("_", "-")
+    try:
+        tree = ast.parse(path.read_text())
+    except (SyntaxError, UnicodeDecodeError) as error:
+        return Entry(name, kind, origin, path, module, error=f"{type(error).__name__}: {error}")
+    doc = ast.get_docstring(tree) or ""
+    facts = {fact: _literal(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}
+    return Entry(
+        name,
+        kind,
+        origin,
+        path,
+        module,
+        summary=doc.split("\n", 1)[0],
+        doc=doc,
+        presets=facts["PRESETS"] or {},
+        aliases=tuple(facts["ALIASES"] or ()),
+        variants=tuple(facts["VARIANTS"] or ()),
+    )
+
+
+def _literal(tree: ast.Module, name: str) -> Any:
+    for node in tree.body:
+        target = (
+            node.targets[0]
+            if isinstance(node, ast.Assign)
+            else node.target
+            if isinstance(node, ast.AnnAssign)
+            else None
+        )
+        if isinstance(target, ast.Name) and target.id == name and node.value is not None:  # type: ignore[union-attr]
+            return ast.literal_eval(node.value)  # type: ignore[union-attr]
+    return None

@@ -1,0 +1,211 @@
+"""What a stream is, and what it withholds.
+
+A `Scenario` is a rule; with a source it gives a `Stream`: a plan of row numbers, what arrives
+when, and what may be known. A stream is a value: hashable, cheap, no images in it. Nothing here
+imports torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+
+from clgym.config import Range, values_of
+from clgym.errors import BadStream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clgym.data.sources import Source
+
+__all__ = ["Scenario", "ScenarioConfig", "Setting", "Step", "Stream", "Transform"]
+
+Setting = Literal["class-incremental", "task-incremental", "domain-incremental"]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A fixed change of a step's images: a pixel permutation or a rotation."""
+
+    kind: Literal["permute", "rotate"]
+    amount: float
+    """Seed of the permutation, or degrees counter-clockwise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one experience consists of: row numbers into one of the stream's sources."""
+
+    train: np.ndarray
+    """int64 rows of the source's training split."""
+    test: np.ndarray
+    """int64 rows of the source's test split that measure this step; a row is in one step only."""
+    classes: tuple[int, ...]
+    """Columns present in the training rows, ascending."""
+    valid: np.ndarray
+    """int64 rows of the training split held out for tuning; may be empty."""
+    source: int = 0
+    """Which of the stream's sources the rows belong to."""
+    transform: Transform | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A plan: rows per step, the column of each class, and what may be known.
+
+    Two streams are equal when their plans are.
+    """
+
+    name: str
+    setting: Setting
+    sources: tuple[str, ...]
+    """Source names, as `load_source` takes them."""
+    fingerprints: tuple[str, ...]
+    """Of each source, in order."""
+    image_shape: tuple[int, int, int]
+    """Channels, height, width of what reaches the learner."""
+    columns: tuple[tuple[int, ...], ...]
+    """For each source the column of each of its classes, by class number; -1 where unused."""
+    steps: tuple[Step, ...]
+    class_order: tuple[str, ...]
+    """Class names by column."""
+    single_pass: bool = False
+
+    def __len__(self) -> int:
+        """Count the experiences."""
+        return len(self.steps)
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether both plan the same."""
+        return isinstance(other, Stream) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        """Hash the plan."""
+        return hash(self.digest)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole plan, hex."""
+        state = hashlib.sha256()
+        facts = [self.setting, self.fingerprints, self.image_shape, self.columns, self.single_pass]
+        state.update(json.dumps(facts).encode())
+        for step in self.steps:
+            facts = [step.source, step.classes, step.transform and vars(step.transform)]
+            state.update(json.dumps(facts).encode())
+            for rows in (step.train, step.valid, step.test):
+                state.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
+        return state.hexdigest()
+
+    @property
+    def gives_task_ids(self) -> bool:
+        """Whether batches carry their task id."""
+        return self.setting == "task-incremental"
+
+    def columns_after(self, index: int) -> int:
+        """How many classes have been seen once experience ``index`` is over."""
+        return 1 + max(c for step in self.steps[: index + 1] for c in step.classes)
+
+    def measured_after(self, index: int) -> list[int]:
+        """Which experiences are scored after experience ``index``.
+
+        Those seen; in domain-incremental streams the future ones too, since their classes are
+        known from the start.
+        """
+        if self.setting == "domain-incremental":
+            seen = self.columns_after(index)
+            known = [j for j, s in enumerate(self.steps) if max(s.classes, default=0) < seen]
+        else:
+            known = list(range(index + 1))
+        return [j for j in known if len(self.steps[j].test)]
+
+    def benchmark(self, data_root: "Path | None" = None) -> Any:
+        """The same stream as an ordinary Avalanche benchmark, for any Avalanche script.
+
+        It holds images and labels of both splits: nothing is withheld from such a script.
+        """
+        from clgym.avalanche.benchmark import benchmark_of
+
+        return benchmark_of(self, data_root)
+
+
+@dataclass(frozen=True)
+class ScenarioConfig:
+    """Options that every scenario has."""
+
+    source: str
+    """Where the images come from: a named source, folder:PATH or npz:PATH."""
+    validation: Annotated[float, Range(0, 0.5)] = 0.0
+    """Share of every class's training rows held out for tuning."""
+    network: str = "mlp"
+    """Network for strategies that train their own: mlp, resnet18, slim-resnet18."""
+    memory_size: Annotated[int, Range(1)] = 200
+    """Samples that a replay strategy may keep on this stream."""
+    resize: Annotated[int, Range(1)] | None = None
+    """Side in pixels to which images are resized (bilinear) on their way to the learner."""
+
+
+class Scenario:
+    """The rule that turns sources into a stream. Subclass it in ``scenarios/<kind>.py``.
+
+    The module may hold ``PRESETS``: versioned public names and the options that make them, a literal
+    dict.
+    """
+
+    Config: ClassVar[type] = ScenarioConfig
+
+    def __init__(self, config: Any, name: str) -> None:
+        """Store the options and the public name."""
+        self.config, self.name = config, name
+
+    def source_names(self) -> Sequence[str]:
+        """The sources to load, as `load_source` takes them."""
+        return [self.config.source]
+
+    def stream(self, sources: Sequence["Source"], order_seed: int | None) -> Stream:
+        """Cut the stream. ``order_seed`` None means the preset's own order.
+
+        Raises:
+            BadStream: the options do not fit the source.
+        """
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options, as the record keeps them."""
+        return {"name": self.name, "config": values_of(self.config)}
+
+
+def split_validation(
+    rows: np.ndarray, labels: np.ndarray, share: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out ``share`` of every class: (train rows, validation rows), both in row order.
+
+    Args:
+        rows: int64 [n].
+        labels: int64 [n], the class of each row.
+        share: In [0, 0.5]; at least one row of a class stays in training.
+        seed: Of the legacy NumPy generator that picks.
+    """
+    if share == 0:
+        return rows, rows[:0]
+    generator = np.random.RandomState(seed)
+    held = np.zeros(len(rows), dtype=bool)
+    for label in np.unique(labels):
+        places = np.flatnonzero(labels == label)
+        held[generator.permutation(places)[: int(share * len(places))]] = True
+    return rows[~held], rows[held]
+
+
+def class_permutation(n_classes: int, seed: int | None) -> list[int]:
+    """The class order of a seed: NumPy's legacy permutation; None is the natural order."""
+    if seed is None:
+        return list(range(n_classes))
+    if not 0 <= seed < 2**32:
+        raise BadStream(
+            expected="an order seed from 0 to 4294967295",
+            found=str(seed),
+            fix="Give --order-seed another number",
+        )
+    return np.random.RandomState(seed).permutation(n_classes).tolist()

@@ -1,0 +1,1 @@
+"""Scenarios: one file a kind of stream. The file's name is the kind's name."""
