@@ -1,0 +1,313 @@
+"""The learner's side of a run: it trains, predicts and saves when the gym asks.
+
+It lives in a worker process. It maps the images, is told rows and training labels of one
+experience at a time, and answers with logits. A label of a test row never enters this process.
+"""
+
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clgym import registry
+from clgym.config import build, fields_of, values_of
+from clgym.data.images import Images
+from clgym.errors import BadAnswer, BadConfig
+from clgym.state import read_state, write_state
+from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
+
+__all__ = ["Learner", "info_from", "strategy_from"]
+
+Message = dict[str, Any]
+_EVENT_SECONDS = 0.2
+
+
+def strategy_from(name: str, plugins: list[str]) -> type[Strategy]:
+    """Import the class that goes by ``name``."""
+    entry = registry.find("strategies", name, [Path(p) for p in plugins])
+    return registry.load_class(entry, Strategy)
+
+
+def info_from(facts: Message, memory: Memory) -> StreamInfo:
+    """What a strategy may know beforehand, from the gym's plain facts."""
+    return StreamInfo(
+        image_shape=tuple(facts["image_shape"]),
+        setting=facts["setting"],
+        device=torch.device(facts["device"]),
+        seed=facts["seed"],
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        total_columns=facts["total_columns"],
+        single_pass=facts["single_pass"],
+        memory=memory,
+    )
+
+
+class Learner:
+    """Answers the gym's messages; ``handle`` is its one entrance."""
+
+    def __init__(self, emit: Callable[[Message], None]) -> None:
+        """``emit`` sends an event to the gym while a message is being worked on."""
+        self._emit = emit
+
+    def handle(self, message: Message) -> Message:
+        """Do what ``message["do"]`` says and reply."""
+        actions = {
+            "describe": self._describe,
+            "start": self._start,
+            "train": self._train,
+            "predict": self._predict,
+            "save": self._save,
+            "load": self._load,
+        }
+        return actions[message["do"]](message)
+
+    def _describe(self, message: Message) -> Message:
+        """Fields of the config; with a config also the needs that follow from it."""
+        cls = strategy_from(message["strategy"], message["plugins"])
+        fields = [vars(field) for field in fields_of(cls.Config)]
+        if message["config"] is None:
+            return {"fields": fields}
+        config = build(cls.Config, message["config"], message["strategy"])
+        needs = vars(cls(config).needs)
+        return {"fields": fields, "needs": {**needs, "settings": list(needs["settings"])}}
+
+    def _start(self, message: Message) -> Message:
+        """Build the strategy for one stream."""
+        device = _device(message["info"]["device"])
+        torch.set_num_threads(message["threads"])
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+        cls = strategy_from(message["strategy"], message["plugins"])
+        self._strategy = cls(build(cls.Config, message["config"], message["strategy"]))
+        memory = Memory(self._strategy.needs.memory)
+        self._info = info_from(message["info"], memory)
+        self._facts = message["info"]
+        self._scale = [1.0 / source["max_value"] for source in message["sources"]]
+        self._images = {
+            (number, split): Images(Path(source[split]), message["resize"], device)
+            for number, source in enumerate(message["sources"])
+            for split in ("train", "test")
+        }
+        self._seed(-1)
+        self._strategy.setup(self._info)
+        return {"config": values_of(self._strategy.config)}
+
+    def _seed(self, experience: int) -> None:
+        """Key the global generators by (seed, experience): a resumed run draws the same numbers."""
+        sequence = np.random.SeedSequence([self._info.seed, experience + 1])
+        torch_seed, numpy_seed, python_seed = sequence.generate_state(3)
+        torch.manual_seed(int(torch_seed))
+        np.random.seed(int(numpy_seed))
+        random.seed(int(python_seed))
+
+    def _train(self, message: Message) -> Message:
+        """Train on one experience, from its beginning or from a state saved inside it."""
+        started, index = time.perf_counter(), message["index"]
+        self._seed(index)
+        if message["resume"]:
+            self._restore(read_state(Path(message["resume"])))
+        clock = _Clock(message["checkpoint_seconds"])
+
+        def save_here() -> None:
+            if clock.due():
+                self._write(Path(message["checkpoint"]))
+                self._emit({"kind": "checkpoint", "experience": index})
+
+        experience = self._experience(message, save_here)
+        try:
+            self._strategy.train(experience)
+        finally:
+            experience.close()
+        return {"seconds": time.perf_counter() - started, **self._sizes()}
+
+    def _experience(self, message: Message, save_here: Callable[[], None]) -> Experience:
+        pixels = self._gather(message, "train")
+        return Experience(
+            message["index"],
+            pixels,
+            torch.from_numpy(message["labels"]).to(pixels.device),
+            classes=tuple(message["classes"]),
+            columns=message["columns"],
+            seed=self._info.seed,
+            scale=self._scale[message["groups"][0]["source"]],
+            task=message["task"],
+            task_columns=tuple(tuple(columns) for columns in message["task_columns"]),
+            single_pass=self._info.single_pass,
+            report=self._reporter(),
+            safe_point=save_here,
+        )
+
+    def _reporter(self) -> Callable[[Message], None]:
+        clock = _Clock(_EVENT_SECONDS)
+
+        def report(event: Message) -> None:
+            if clock.due() or event.get("step") == event.get("steps"):
+                self._emit({"kind": "train", **event})
+
+        return report
+
+    def _gather(self, message: Message, split: str) -> Tensor:
+        """Pixels of a message's rows, which come group by group: (source, transform, count)."""
+        parts, start = [], 0
+        for group in message["groups"]:
+            rows = message["rows"][start : start + group["count"]]
+            start += group["count"]
+            transform = group["transform"] and tuple(group["transform"])
+            parts.append(self._images[group["source"], split].gather(rows, transform))
+        return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def _predict(self, message: Message) -> Message:
+        """Logits of some test rows, float32 [n, columns], in the order given.
+
+        ``message["where"]`` names each row's group; a batch may mix groups, since the rows of a
+        shuffled pool arrive as they come.
+        """
+        started, size = time.perf_counter(), message["batch_size"]
+        rows, where, columns = message["rows"], message["where"], message["columns"]
+        logits = np.empty((len(rows), columns), dtype=np.float32)
+        clock = _Clock(_EVENT_SECONDS)
+        with torch.no_grad(), _untouched_generators():
+            for start in range(0, len(rows), size):
+                part = slice(start, start + size)
+                batch = self._test_batch(rows[part], where[part], message)
+                answer = self._strategy.predict(batch)
+                logits[part] = _checked(answer, len(batch), columns)
+                if clock.due():
+                    self._emit({"kind": "predict", "images": start, "total": len(rows)})
+        return {"logits": logits, "seconds": time.perf_counter() - started}
+
+    def _test_batch(self, rows: np.ndarray, where: np.ndarray, message: Message) -> Batch:
+        images: Tensor | None = None
+        for number in np.unique(where):
+            group, places = message["groups"][number], np.flatnonzero(where == number)
+            transform = group["transform"] and tuple(group["transform"])
+            pixels = self._images[group["source"], "test"].gather(rows[places], transform)
+            part = pixels.float().mul_(self._scale[group["source"]])
+            if len(places) == len(rows):
+                images = part
+            else:
+                images = part.new_empty((len(rows), *part.shape[1:])) if images is None else images
+                images[torch.from_numpy(places).to(part.device)] = part
+        assert images is not None
+        return Batch(images, task=message["task"])
+
+    def _save(self, message: Message) -> Message:
+        """Write the state at an experience's boundary; the reply holds its size."""
+        return {"bytes": self._write(Path(message["path"])), **self._sizes()}
+
+    def _write(self, path: Path) -> int:
+        state = {
+            "strategy": self._strategy.state_dict(),
+            "memory": self._info.memory.state_dict(),
+            "generators": _generators(),
+            "facts": {**self._facts, "scales": self._scale},
+        }
+        return len(write_state(path, state))
+
+    def _load(self, message: Message) -> Message:
+        self._restore(read_state(Path(message["path"])))
+        return {}
+
+    def _restore(self, state: Message) -> None:
+        self._info.memory.load_state_dict(state["memory"], self._info.device)
+        self._strategy.load_state_dict(state["strategy"])
+        _set_generators(state["generators"])
+
+    def _sizes(self) -> Message:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak *= 1 if sys.platform == "darwin" else 1024
+        if self._info.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated()
+        return {
+            "parameters": self._strategy.parameter_count(),
+            "stored_samples": len(self._info.memory),
+            "peak_memory_bytes": int(peak),
+        }
+
+
+class _Clock:
+    """Says when so many seconds have passed since it last said so."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:
+        raise BadConfig(
+            expected="a device that torch can use here",
+            found=f"{name!r} ({str(error).splitlines()[0]})",
+            fix="Give --device cpu, or one that `torch.cuda.is_available()` knows",
+        ) from None
+
+
+def _checked(answer: Any, count: int, columns: int) -> np.ndarray:
+    if not isinstance(answer, Tensor) or tuple(answer.shape) != (count, columns):
+        found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise BadAnswer(
+            expected=f"logits of shape ({count}, {columns}) from predict",
+            found=str(found),
+            fix="Answer with one column for every class seen so far",
+        )
+    if answer.isnan().any():
+        raise BadAnswer(
+            expected="logits that can be ordered",
+            found="NaN",
+            fix="Look at the training loss: it may have diverged; try a lower learning rate",
+        )
+    return answer.float().cpu().numpy()
+
+
+def _generators() -> Message:
+    """States of the global generators, as tensors and plain values."""
+    numpy_state = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    state: Message = {
+        "torch": torch.get_rng_state(),
+        "numpy": torch.from_numpy(numpy_state[1].astype(np.int64)),
+        "numpy_rest": [int(numpy_state[2]), int(numpy_state[3]), float(numpy_state[4])],
+        "python": [version, list(internal), gauss],
+    }
+    if torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _set_generators(state: Message) -> None:
+    torch.set_rng_state(state["torch"])
+    keys = state["numpy"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, *state["numpy_rest"]))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if "cuda" in state:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def _untouched_generators() -> Iterator[None]:
+    """Leave the global generators as they were: evaluating must not change later training."""
+    before = _generators()
+    try:
+        yield
+    finally:
+        _set_generators(before)

@@ -1,0 +1,168 @@
+"""Classes arrive in groups; at test every class seen so far competes, and no task id is given.
+
+One head over all classes (single-head, class-incremental learning; van de Ven & Tolias 2019).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from clgym.config import Range
+from clgym.data.sources import Source
+from clgym.errors import BadStream
+from clgym.scenario import (
+    Scenario,
+    ScenarioConfig,
+    Setting,
+    Step,
+    Stream,
+    class_permutation,
+    split_validation,
+)
+
+PRESETS = {
+    "split-digits": {"source": "digits", "increments": [2], "memory_size": 100},
+    "split-mnist": {"source": "mnist", "increments": [2], "memory_size": 200},
+    "split-fashion-mnist": {"source": "fashion-mnist", "increments": [2], "memory_size": 200},
+    "split-cifar10": {
+        "source": "cifar10",
+        "increments": [2],
+        "network": "resnet18",
+        "memory_size": 500,
+    },
+    "split-cifar100": {
+        "source": "cifar100",
+        "increments": [10],
+        "network": "resnet18",
+        "memory_size": 2000,
+    },
+    "split-cifar100-t20": {
+        "source": "cifar100",
+        "increments": [5],
+        "network": "resnet18",
+        "memory_size": 2000,
+    },
+    "split-cifar100-1993": {
+        "source": "cifar100",
+        "increments": [10],
+        "order_seed": 1993,
+        "network": "resnet18",
+        "memory_size": 2000,
+    },
+    "b50-inc5-cifar100": {
+        "source": "cifar100",
+        "first": 50,
+        "increments": [5],
+        "order_seed": 1993,
+        "network": "resnet18",
+        "memory_size": 2000,
+    },
+    "split-tiny-imagenet": {
+        "source": "tiny-imagenet",
+        "increments": [20],
+        "network": "resnet18",
+        "memory_size": 2000,
+    },
+}
+
+
+@dataclass(frozen=True)
+class ClassIncrementalConfig(ScenarioConfig):
+    """Options of `ClassIncremental`."""
+
+    increments: Annotated[tuple[int, ...], Range(1)] = (2,)
+    """Classes per experience: one number for all, or a list that sums to the classes."""
+    first: Annotated[int, Range(1)] | None = None
+    """Classes in the first experience; none means the same as the others."""
+    classes: Annotated[tuple[int, ...], Range(0)] | None = None
+    """Class numbers of the source to use, in their natural order; none means all."""
+    order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
+    """Seed of the class order (NumPy's legacy permutation); none means the natural order."""
+
+
+class ClassIncremental(Scenario):
+    """Disjoint groups of classes, one group an experience."""
+
+    Config = ClassIncrementalConfig
+    setting: Setting = "class-incremental"
+
+    def stream(self, sources: Sequence[Source], order_seed: int | None) -> Stream:
+        """Cut the source by class; see `Scenario.stream`."""
+        (source,) = sources
+        config = self.config
+        chosen = self._chosen(source)
+        seed = config.order_seed if order_seed is None else order_seed
+        order = [chosen[i] for i in class_permutation(len(chosen), seed)]
+        columns = np.full(len(source.classes), -1)
+        columns[order] = np.arange(len(order))
+        steps, start = [], 0
+        for size in group_sizes(len(order), config.first, config.increments):
+            steps.append(class_step(source, order[start : start + size], start, config.validation))
+            start += size
+        return Stream(
+            name=self.name,
+            setting=self.setting,
+            sources=(source.name,),
+            fingerprints=(source.fingerprint,),
+            image_shape=image_shape(source, config.resize),
+            columns=(tuple(columns.tolist()),),
+            steps=tuple(steps),
+            class_order=tuple(source.classes[c] for c in order),
+        )
+
+    def _chosen(self, source: Source) -> list[int]:
+        present = sorted(set(np.unique(source.train.labels).tolist()))
+        if self.config.classes is None:
+            return present
+        missing = sorted(set(self.config.classes) - set(present))
+        if missing:
+            raise BadStream(
+                expected=f"class numbers that {source.name} has images of",
+                found=f"{missing}",
+                fix="Give --classes other numbers",
+            )
+        return sorted(set(self.config.classes))
+
+
+def class_step(source: Source, classes: Sequence[int], column: int, validation: float) -> Step:
+    """All rows of some classes, whose columns begin at ``column``."""
+    train = np.flatnonzero(np.isin(source.train.labels, classes))
+    train, valid = split_validation(train, source.train.labels[train], validation)
+    test = np.flatnonzero(np.isin(source.test.labels, classes))
+    return Step(train, test, tuple(range(column, column + len(classes))), valid)
+
+
+def image_shape(source: Source, resize: int | None) -> tuple[int, int, int]:
+    """Channels, height and width of the images as the learner gets them."""
+    _, height, width, channels = source.train.images.shape
+    return (channels, resize or height, resize or width)
+
+
+def group_sizes(n_classes: int, first: int | None, increments: Sequence[int]) -> list[int]:
+    """Classes per experience; every class is used, or the options are refused.
+
+    Raises:
+        BadStream: the sizes do not sum to ``n_classes``.
+    """
+    if len(increments) > 1:
+        sizes = [*([first] if first else []), *increments]
+    else:
+        head = min(first or increments[0], n_classes)
+        rest, left = divmod(n_classes - head, increments[0])
+        sizes = [head, *[increments[0]] * rest, *([left] if left else [])]
+        if left or head != (first or increments[0]):
+            return _refuse(n_classes, sizes, first, increments)
+    return sizes if sum(sizes) == n_classes else _refuse(n_classes, sizes, first, increments)
+
+
+def _refuse(
+    n_classes: int, sizes: list[int], first: int | None, increments: Sequence[int]
+) -> list[int]:
+    asked = f"--increments {' '.join(map(str, increments))}" + (f" --first {first}" if first else "")
+    raise BadStream(
+        expected=f"group sizes that sum to the {n_classes} classes",
+        found=f"{asked}, which gives {'+'.join(map(str, sizes))}",
+        fix="Give --first and --increments that use every class once",
+    )
