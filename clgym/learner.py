@@ -127,7 +127,8 @@ class Learner:
             self._strategy.train(experience)
         finally:
             experience.close()
-        return {"seconds": time.perf_counter() - started, **self._sizes()}
+        seconds = time.perf_counter() - started
+        return {"seconds": seconds, "images": experience.images}
 
     def _experience(self, message: Message, save_here: Callable[[], None]) -> Experience:
         pixels = self._gather(message, "train")

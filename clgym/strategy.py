@@ -98,6 +98,8 @@ class Experience:
         columns: Classes seen so far, these included: the width that `predict` must answer with.
         task: Task id; None unless the stream is task-incremental.
         task_columns: For each task seen so far, its columns; empty unless task-incremental.
+        images: Training images handed out so far, over all epochs; a strategy with a loader of
+            its own adds to it.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Experience:
         self._pixels: Tensor | None = pixels
         self._labels: Tensor | None = labels
         self._length = len(labels)
+        self.images = 0
         self._report, self._safe_point = report, safe_point
 
     def __len__(self) -> int:
@@ -211,6 +214,7 @@ class Experience:
             images = self.to_float(pixels)
             if augment is not None:
                 images = augment(images, self.generator(epoch, step))
+            self.images += len(labels)
             yield Batch(images, labels, self.task, pixels)
 
     def report(self, **event: Any) -> None:
@@ -305,5 +309,6 @@ class Strategy:
 def _tensors_in(state: Any) -> list[Tensor]:
     if isinstance(state, Tensor):
         return [state]
-    values = state.values() if isinstance(state, dict) else state
-    return [t for v in values for t in _tensors_in(v)] if isinstance(values, (list, tuple, type({}.values()))) else []
+    if isinstance(state, dict):
+        state = list(state.values())
+    return [t for v in state for t in _tensors_in(v)] if isinstance(state, (list, tuple)) else []

@@ -1,0 +1,84 @@
+"""The public functions: the same in Python as on the command line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clgym.record import Record
+from clgym.request import Request, make_stream
+from clgym.runner import run as _run
+from clgym.scenario import Stream
+
+__all__ = ["load", "make_scenario", "make_strategy", "run"]
+
+
+def run(
+    strategy: str,
+    scenario: str,
+    *,
+    config: Mapping[str, Any] | None = None,
+    scenario_config: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Record:
+    """Run a strategy on a scenario and return the record.
+
+    Args:
+        strategy: A name of ``clgym list strategies``.
+        scenario: A name of ``clgym list scenarios``.
+        config: The strategy's options.
+        scenario_config: The scenario's options.
+        **options: The other fields of `clgym.request.Request`: ``source, seed, order_seed,
+            device, threads, engine, out, data_root, plugins, checkpoint_minutes``.
+
+    Raises:
+        ClgymError: what is wrong with the request, or how the strategy failed.
+    """
+    request = Request(
+        strategy,
+        scenario,
+        strategy_config=config or {},
+        scenario_config=scenario_config or {},
+        **options,
+    )
+    return _run(request)
+
+
+def make_scenario(name: str, *, data_root: Path | None = None, **options: Any) -> Stream:
+    """Cut a stream: ``make_scenario("split-digits", increments=[5])``.
+
+    Args:
+        name: A name of ``clgym list scenarios``.
+        data_root: Where the data lie; None means ``CLGYM_DATA``.
+        **options: ``source``, ``order_seed`` and the scenario's own options.
+
+    Raises:
+        ClgymError: the options do not fit, or data are missing.
+    """
+    source, seed = options.pop("source", None), options.pop("order_seed", None)
+    return make_stream(
+        Request("", name, source, {}, options, order_seed=seed, data_root=data_root)
+    )
+
+
+def make_strategy(name: str, **config: Any) -> Any:
+    """A `clgym.strategy.Strategy`, in this process: ``make_strategy("nmc")``.
+
+    Raises:
+        ClgymError: an unknown name or a bad option.
+    """
+    from clgym.config import build
+    from clgym.learner import strategy_from
+
+    cls = strategy_from(name, [])
+    return cls(build(cls.Config, config, name))
+
+
+def load(folder: str | Path, device: str = "cpu") -> Any:
+    """The trained classifier of a finished run, as a `clgym.trained.Trained`.
+
+    Raises:
+        BadRecord: the folder holds no record of a finished run.
+    """
+    from clgym.trained import Trained
+
+    return Trained.load(Path(folder), device)

@@ -1,0 +1,287 @@
+"""What a user asks for, checked: names found, options resolved, the stream cut, needs compared.
+
+Nothing is written here and no strategy is imported: its options and needs are asked of a worker.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import clgym
+from clgym import config as configs
+from clgym import registry
+from clgym.config import Field
+from clgym.data.sources import Source, load_source
+from clgym.engines import Channel, Engine, open_channel
+from clgym.errors import BadConfig, Incompatible
+from clgym.files import canonical_json, sha256
+from clgym.scenario import Scenario, Stream
+
+__all__ = [
+    "Description",
+    "Plan",
+    "Request",
+    "describe_strategy",
+    "make_stream",
+    "open_learner",
+    "prepare",
+    "scenario_fields",
+]
+
+LEARNER = "clgym.learner:Learner"
+"""Where the learner's side is; only its name is known here."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run, as it was asked for."""
+
+    strategy: str
+    scenario: str
+    source: str | None = None
+    """Instead of the preset's source."""
+    strategy_config: Mapping[str, Any] = field(default_factory=dict)
+    scenario_config: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    """The learner's."""
+    order_seed: int | None = None
+    """The class order's; None means the preset's order."""
+    device: str = "cpu"
+    threads: int | None = None
+    """Of torch; None means all cores. Another number may change the last bits of a result."""
+    engine: Engine = "process"
+    out: Path | None = None
+    """None means a folder of its own under ``runs/``."""
+    data_root: Path | None = None
+    plugins: tuple[Path, ...] = ()
+    checkpoint_minutes: float = 5.0
+    """How often to save inside an experience, where the strategy offers a safe point."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A strategy as a worker describes it."""
+
+    name: str
+    summary: str
+    doc: str
+    source_hash: str
+    fields: list[Field]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A request that can be carried out."""
+
+    request: Request
+    strategy: Description
+    strategy_config: dict[str, Any]
+    needs: dict[str, Any]
+    scenario: dict[str, Any]
+    """Name and options."""
+    stream: Stream
+    sources: list[Source]
+    threads: int
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that decides the result: an output folder belongs to one key."""
+        identity = [
+            clgym.__version__,
+            self.strategy.name,
+            self.strategy.source_hash,
+            self.strategy_config,
+            self.stream.digest,
+            self.request.seed,
+            self.request.device,
+            self.threads,
+        ]
+        return sha256(canonical_json(identity))
+
+    @property
+    def out(self) -> Path:
+        """Where the run's files go."""
+        if self.request.out is not None:
+            return self.request.out
+        name = f"{self.strategy.name}-{self.stream.name}-s{self.request.seed}-{self.key[:8]}"
+        return Path("runs") / name.replace(":", "-").replace("/", "-")
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as data, for ``--dry-run``."""
+        stream = self.stream
+        return {
+            "strategy": {"name": self.strategy.name, "config": self.strategy_config},
+            "scenario": {**self.scenario, "setting": stream.setting, "digest": stream.digest},
+            "sources": [{"name": s.name, "flags": list(s.flags)} for s in self.sources],
+            "image_shape": list(stream.image_shape),
+            "experiences": [
+                {"classes": len(s.classes), "train": len(s.train), "test": len(s.test)}
+                for s in stream.steps
+            ],
+            "seed": self.request.seed,
+            "device": self.request.device,
+            "threads": self.threads,
+            "out": str(self.out),
+        }
+
+
+def open_learner(request: Request) -> Channel:
+    """A channel to the learner's side, on the request's engine."""
+    return open_channel(request.engine, LEARNER)
+
+
+def prepare(request: Request, channel: Channel | None = None) -> Plan:
+    """Check everything that can be checked before work starts; write nothing.
+
+    Args:
+        request: What was asked for.
+        channel: Whom to ask about the strategy; None opens one for the question.
+
+    Raises:
+        ClgymError: whatever is wrong with the request.
+    """
+    entry = registry.find("strategies", request.strategy, request.plugins)
+    scenario = make_scenario(request)
+    sources = [load_source(name, request.data_root) for name in scenario.source_names()]
+    stream = scenario.stream(sources, request.order_seed)
+    threads = _threads(request)
+    if request.seed < 0:
+        raise BadConfig(expected="a seed of at least 0", found=str(request.seed), fix="Give --seed")
+    asked = channel or open_learner(request)
+    try:
+        description = _describe(entry, request.plugins, asked)
+        values = _strategy_values(description, scenario, request)
+        reply = asked.ask(_question(entry.name, request.plugins, values), _ignore)
+    finally:
+        if channel is None:
+            asked.close()
+    _check_needs(entry.name, reply["needs"], stream)
+    return Plan(
+        request=request,
+        strategy=description,
+        strategy_config=values,
+        needs=reply["needs"],
+        scenario=scenario.describe(),
+        stream=stream,
+        sources=sources,
+        threads=threads,
+    )
+
+
+def describe_strategy(name: str, plugins: Sequence[Path] = ()) -> Description:
+    """A strategy's options, asked of a worker: the plugin is not imported here.
+
+    Raises:
+        UnknownName: nobody goes by ``name``.
+        BadPlugin: its file cannot be imported.
+    """
+    entry = registry.find("strategies", name, plugins)
+    channel = open_channel("process", LEARNER)
+    try:
+        return _describe(entry, plugins, channel)
+    finally:
+        channel.close()
+
+
+def _describe(entry: registry.Entry, plugins: Sequence[Path], channel: Channel) -> Description:
+    reply = channel.ask(_question(entry.name, plugins, None), _ignore)
+    fields = [Field(**{**f, "choices": tuple(f["choices"])}) for f in reply["fields"]]
+    return Description(entry.name, entry.summary, entry.doc, entry.source_hash, fields)
+
+
+def _question(name: str, plugins: Sequence[Path], config: dict[str, Any] | None) -> dict[str, Any]:
+    paths = [str(p) for p in plugins]
+    return {"do": "describe", "strategy": name, "plugins": paths, "config": config}
+
+
+def _ignore(event: dict[str, Any]) -> None:
+    """A question has no events worth showing."""
+
+
+def _strategy_values(
+    description: Description, scenario: Scenario, request: Request
+) -> dict[str, Any]:
+    """Defaults, then what the preset says under the same name, then what the user gave."""
+    names = {f.name for f in description.fields}
+    preset = configs.values_of(scenario.config)
+    shared = {k: preset[k] for k in ("network", "memory_size") if k in names}
+    given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
+    values = configs.resolve(description.fields, {**shared, **given}, description.name)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def scenario_fields(name: str, plugins: Sequence[Path] = ()) -> list[Field]:
+    """A scenario's options, with the preset's values as defaults.
+
+    Raises:
+        UnknownName: nobody goes by ``name``.
+    """
+    cls, preset = _scenario_class(name, plugins)
+    fields = []
+    for f in configs.fields_of(cls.Config):
+        given = f.name in preset
+        default = f.check(preset[f.name], name) if given else f.default
+        fields.append(
+            Field(**{**vars(f), "default": default, "required": f.required and not given})
+        )
+    return fields
+
+
+def make_scenario(request: Request) -> Scenario:
+    """The scenario with its options resolved."""
+    cls, preset = _scenario_class(request.scenario, request.plugins)
+    given = {key.replace("-", "_"): v for key, v in request.scenario_config.items()}
+    if request.source is not None:
+        given["source"] = request.source
+    config = configs.build(cls.Config, {**preset, **given}, request.scenario)
+    return cls(config, request.scenario)
+
+
+def make_stream(request: Request) -> Stream:
+    """Load the request's sources and cut its stream."""
+    scenario = make_scenario(request)
+    sources = [load_source(name, request.data_root) for name in scenario.source_names()]
+    return scenario.stream(sources, request.order_seed)
+
+
+def _scenario_class(name: str, plugins: Sequence[Path]) -> tuple[type[Scenario], dict[str, Any]]:
+    entry = registry.find("scenarios", name, plugins)
+    cls = registry.load_class(entry, Scenario)
+    return cls, entry.presets.get(name.replace("_", "-"), {})
+
+
+def _threads(request: Request) -> int:
+    threads = request.threads or len(os.sched_getaffinity(0))
+    if threads < 1:
+        raise BadConfig(
+            expected="at least one thread", found=str(threads), fix="Give --threads 1 or more"
+        )
+    return threads
+
+
+def _check_needs(name: str, needs: dict[str, Any], stream: Stream) -> None:
+    """Refuse a pairing that cannot work.
+
+    Raises:
+        Incompatible: the setting does not give what the strategy needs.
+    """
+    if needs["task_ids"] and not stream.gives_task_ids:
+        raise Incompatible(
+            expected=f"a task-incremental stream, since {name} needs task ids",
+            found=f"{stream.name}, which is {stream.setting}",
+            fix="Take a task-incremental scenario (`clgym list scenarios`)",
+        )
+    if stream.setting not in needs["settings"]:
+        raise Incompatible(
+            expected=f"a stream that {name} can work on ({', '.join(needs['settings'])})",
+            found=f"{stream.name}, which is {stream.setting}",
+            fix="Take another scenario (`clgym list scenarios`)",
+        )
+    if needs["past_data"] and stream.single_pass:
+        raise Incompatible(
+            expected=f"a stream whose rows may be seen again, since {name} needs past data",
+            found=f"{stream.name}, which is single-pass",
+            fix="Take a scenario that is not online",
+        )

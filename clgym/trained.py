@@ -1,0 +1,81 @@
+"""A finished run as a classifier: load it, give it images, read classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clgym.config import build
+from clgym.data.memory import Memory
+from clgym.errors import BadAnswer
+from clgym.learner import info_from, strategy_from
+from clgym.record import Record, read_record
+from clgym.state import read_state
+from clgym.strategy import Batch, Strategy
+
+__all__ = ["Trained"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The learner of a finished run.
+
+    Attributes:
+        strategy: It, in the state it ended in.
+        record: Of the run.
+        classes: Class names by column of the logits.
+        scale: What turns stored pixel values into [0, 1].
+    """
+
+    strategy: Strategy
+    record: Record
+    classes: tuple[str, ...]
+    scale: float
+
+    @classmethod
+    def load(cls, folder: Path, device: str, plugins: tuple[Path, ...] = ()) -> "Trained":
+        """Rebuild the learner from ``record.json`` and ``state.safetensors``.
+
+        Raises:
+            BadRecord: no valid record there.
+            BadOutput: no valid state there.
+        """
+        record = read_record(folder)
+        state = read_state(folder / "state.safetensors")
+        facts = {**state["facts"], "device": device}
+        chosen = record.result.strategy
+        kind = strategy_from(chosen.name, [str(p) for p in plugins])
+        strategy = kind(build(kind.Config, chosen.config, chosen.name))
+        memory = Memory(strategy.needs.memory)
+        strategy.setup(info_from(facts, memory))
+        memory.load_state_dict(state["memory"], torch.device(device))
+        strategy.load_state_dict(state["strategy"])
+        return cls(strategy, record, tuple(record.result.class_order), facts["scales"][0])
+
+    def logits(self, images: np.ndarray | Tensor, task: int | None = None) -> Tensor:
+        """Logits, float [n, columns].
+
+        Args:
+            images: As they are stored: uint8 [n, H, W, C], or float [n, C, H, W] in [0, 1].
+            task: Its id, for a run on a task-incremental stream.
+        """
+        shape = self.strategy.info.image_shape
+        tensor = torch.as_tensor(images, device=self.strategy.info.device)
+        if tensor.dtype == torch.uint8:
+            tensor = tensor.permute(0, 3, 1, 2).float() * self.scale
+        if tuple(tensor.shape[1:]) != shape:
+            raise BadAnswer(
+                expected=f"images of {shape} (channels, height, width)",
+                found=str(tuple(tensor.shape[1:])),
+                fix="Resize them as the run's stream did",
+            )
+        with torch.no_grad():
+            return self.strategy.predict(Batch(tensor, task=task))
+
+    def classify(self, images: np.ndarray | Tensor, task: int | None = None) -> list[str]:
+        """The names of the classes that the images most likely show."""
+        best: list[Any] = self.logits(images, task).argmax(1).tolist()
+        return [self.classes[c] for c in best]
