@@ -1,0 +1,36 @@
+"""The one seam to Avalanche: templates with our loader, an adapter for its strategies, cures.
+
+Nothing here imports Avalanche (or torch) until it is used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from clgym.avalanche import _lean
+
+if TYPE_CHECKING:
+    from avalanche.training.plugins import SupervisedPlugin
+
+    from clgym.avalanche.sgd import SGDConfig, SGDStrategy
+    from clgym.avalanche.template import as_template
+
+__all__ = ["SGDConfig", "SGDStrategy", "SupervisedPlugin", "as_template"]
+
+_lean.install()
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names on first use."""
+    if name in ("SGDConfig", "SGDStrategy"):
+        from clgym.avalanche import sgd
+
+        return getattr(sgd, name)
+    if name == "as_template":
+        from clgym.avalanche.template import as_template
+
+        return as_template
+    if name == "SupervisedPlugin":
+        # Taken from here, not from Avalanche, so that the import above comes first.
+        from avalanche.training.plugins import SupervisedPlugin
+
+        return SupervisedPlugin
+    raise AttributeError(f"module 'clgym.avalanche' has no attribute {name!r}")

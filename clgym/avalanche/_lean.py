@@ -1,0 +1,97 @@
+"""Import Avalanche without what it imports and we never use.
+
+``import avalanche`` brings jax (one solver among many of qpsolvers, for GEM), wandb (one metric) and
+torchmetrics (one metric), together as long as torch itself. Here jax is hidden from qpsolvers, which
+then does without that solver, and the two others are loaded when somebody really uses them.
+"""
+
+import contextlib
+import functools
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+__all__ = ["install"]
+
+_HIDDEN = ("jax", "jaxopt")
+_LATE = ("wandb", "torchmetrics", "torchmetrics.functional")
+
+
+def install() -> None:
+    """See to it that the first import of Avalanche is a lean one; does nothing after it."""
+    if "avalanche" not in sys.modules and not any(isinstance(f, _Finder) for f in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Answers for the package ``avalanche`` alone, once."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "avalanche":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader(importlib.abc.Loader):
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._real.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        with _without_the_slow():
+            self._real.exec_module(module)
+
+
+@contextlib.contextmanager
+def _without_the_slow() -> Iterator[None]:
+    replaced: dict[str, ModuleType | None] = dict.fromkeys(_HIDDEN)
+    replaced |= {name: _Late(name) for name in _LATE}
+    placed = {name: stub for name, stub in replaced.items() if name not in sys.modules}
+    sys.modules.update(placed)  # type: ignore[arg-type]  # None is the documented way to hide
+    try:
+        yield
+    finally:
+        for name, stub in placed.items():
+            if sys.modules.get(name, stub) is stub:
+                sys.modules.pop(name, None)
+
+
+class _Late(ModuleType):
+    """Stands in for a module; what is taken from it imports the real one when it is called."""
+
+    __path__: list[str] = []  # noqa: RUF012  # what makes a module a package
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Name(self.__name__, (name,))
+
+
+class _Name:
+    """A dotted name inside a module that is not there yet."""
+
+    def __init__(self, module: str, parts: tuple[str, ...]) -> None:
+        self._module, self._parts = module, parts
+
+    def __getattr__(self, name: str) -> "_Name":
+        return _Name(self._module, (*self._parts, name))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        real = functools.reduce(getattr, self._parts, importlib.import_module(self._module))
+        return real(*args, **kwargs)  # type: ignore[operator]

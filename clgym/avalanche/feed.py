@@ -1,0 +1,97 @@
+"""Batches of an experience as Avalanche's loops want them, and what happens between two batches."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clgym.strategy import Augment, Batch, Experience
+
+__all__ = ["Feed", "Position"]
+
+_PAUSE = 0.2
+"""Seconds between two reports: reading the loss waits for the device."""
+
+
+class Position:
+    """How far training has come: the next step to take, as `state_dict` keeps it."""
+
+    def __init__(self, experience: int = -1, epoch: int = 0, step: int = 0) -> None:
+        """Point at a step; experience -1 means that no experience is under way."""
+        self.experience, self.epoch, self.step = experience, epoch, step
+
+
+class Feed:
+    """The loader of a template: one pass an epoch over the experience's tensors.
+
+    The code after ``yield`` runs once the step with that batch is complete, all hooks included:
+    there the position moves, progress is told and the gym may save.
+    """
+
+    def __init__(
+        self,
+        experience: Experience,
+        size: int,
+        epochs: int,
+        position: Position,
+        augment: Augment | None = None,
+        *,
+        safe: bool = True,
+    ) -> None:
+        """Feed ``experience`` from ``position`` on, ``size`` rows a batch.
+
+        Args:
+            experience: What to train on.
+            size: Rows a batch.
+            epochs: Passes in all.
+            position: Where to go on; moved as training proceeds.
+            augment: As for `Experience.batches`.
+            safe: Whether the gym may save between two steps.
+        """
+        self.experience, self.size, self.epochs = experience, size, epochs
+        self.position, self.augment = position, augment
+        self.batch: Batch | None = None
+        self.loss: Tensor | None = None
+        self._safe_point = experience.safe_point if safe else None
+        self._next_report = 0.0
+        task = experience.task or 0
+        self._tasks = torch.full((size,), task, device=experience.labels.device)
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        return self.experience.steps(self.size)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        """One epoch: [images, columns, task ids] a batch, from the position on."""
+        here = self.position
+        batches = self.experience.batches(
+            self.size, epoch=here.epoch, augment=self.augment, start=here.step
+        )
+        for self.batch in batches:
+            labels = self.batch.labels
+            assert labels is not None  # noqa: S101
+            yield [self.batch.images, labels, self._tasks[: len(labels)]]
+            here.step += 1
+            if time.perf_counter() >= self._next_report:
+                self.report()
+            if self._safe_point is not None:
+                self._safe_point()
+        self.report()
+        here.epoch, here.step = here.epoch + 1, 0
+
+    def report(self) -> None:
+        """Tell the gym how far training is."""
+        here, steps = self.position, len(self)
+        rows = min(here.step * self.size, len(self.experience))
+        told: dict[str, Any] = {} if self.loss is None else {"loss": float(self.loss)}
+        self.experience.report(
+            epoch=here.epoch,
+            epochs=self.epochs,
+            step=here.step,
+            steps=steps,
+            images=here.epoch * len(self.experience) + rows,
+            **told,
+        )
+        self._next_report = time.perf_counter() + _PAUSE

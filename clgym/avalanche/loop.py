@@ -1,0 +1,156 @@
+"""Avalanche's training loop without what costs time and brings nothing here."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from avalanche.core import BasePlugin, BaseSGDPlugin, SupervisedPlugin
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.templates import SupervisedTemplate
+from avalanche.training.templates.base_sgd import BaseSGDTemplate, PeriodicEval
+from avalanche.training.templates.update_type.sgd_update import SGDUpdate
+
+from clgym.avalanche.feed import Feed
+
+__all__ = ["EVENTS", "FastLoop", "fast", "hooks_of"]
+
+EVENTS = (
+    "before_training_iteration",
+    "before_forward",
+    "after_forward",
+    "before_backward",
+    "after_backward",
+    "before_update",
+    "after_update",
+    "after_training_iteration",
+)
+"""What plugins may hear of a training step, in order."""
+
+_EMPTY = (BasePlugin, BaseSGDPlugin, SupervisedPlugin)
+"""Where Avalanche defines callbacks that do nothing."""
+
+Hook = Callable[..., Any]
+
+
+def hooks_of(template: BaseSGDTemplate, event: str) -> tuple[Hook, ...]:
+    """The callbacks for ``event`` that do something, in the order in which Avalanche calls them."""
+    method = f"_{event}"
+    if getattr(type(template), method) is not getattr(BaseSGDTemplate, method):
+        own = getattr(template, method)  # a strategy's own: it calls the plugins itself
+        return (lambda strategy, **kwargs: own(**kwargs),)
+    return tuple(getattr(p, event) for p in template.plugins if _overrides(p, event))
+
+
+def _overrides(plugin: Any, event: str) -> bool:
+    if event in vars(plugin):
+        return True
+    owner = next((cls for cls in type(plugin).__mro__ if event in vars(cls)), None)
+    return owner is not None and owner not in _EMPTY
+
+
+class FastLoop:
+    """Mixed in before an Avalanche strategy: our loader, and only the hooks that do something.
+
+    Attributes:
+        feed: The batches of the present experience; whoever calls `train` sets it.
+        n_new: How many samples of the present batch are new ones. They come first; samples from a
+            memory follow them.
+    """
+
+    feed: Feed | None = None
+    n_new: int = 0
+    experience: Any
+    dataloader: Any
+    _adapted: Any = None
+    _untouched: Any = None
+    mbatch: Any
+    plugins: list
+    eval_every: int
+    train_epochs: int
+    _stop_training: bool
+
+    _own_epoch: ClassVar[bool] = True
+    """Whether the strategy uses Avalanche's plain epoch, which ours replaces."""
+
+    def drop_idle_plugins(self) -> None:
+        """Take off metrics and periodic evaluation, which the gym replaces."""
+        idle = (EvaluationPlugin, PeriodicEval)
+        self.plugins = [p for p in self.plugins if not isinstance(p, idle)]
+
+    @property
+    def adapted_dataset(self) -> Any:
+        """The data to train on, as Avalanche's plugins know them; made when somebody asks."""
+        if self._adapted is None and self.experience is not None:
+            self._adapted = self._untouched = self.experience.dataset.train()
+        return self._adapted
+
+    @adapted_dataset.setter
+    def adapted_dataset(self, dataset: Any) -> None:
+        self._adapted = dataset
+
+    def train_dataset_adaptation(self, **kwargs: Any) -> None:
+        """Begin with the rows of the experience."""
+        self._adapted = self._untouched = None
+
+    def make_train_dataloader(self, **kwargs: Any) -> None:
+        """Take our feed, unless a plugin put other data in its place."""
+        assert self.feed is not None  # noqa: S101
+        if self._adapted is self._untouched:
+            self.dataloader = self.feed
+        else:
+            super().make_train_dataloader(**kwargs)  # type: ignore[misc]
+
+    def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
+        """All epochs that are left: a continued run starts in the middle."""
+        template: Any = self
+        assert self.feed is not None  # noqa: S101
+        while self.feed.position.epoch < self.train_epochs and not self._stop_training:
+            template._before_training_epoch(**kwargs)
+            template.training_epoch(**kwargs)
+            template._after_training_epoch(**kwargs)
+
+    def training_epoch(self, **kwargs: Any) -> None:
+        """One epoch, hook by hook as Avalanche's."""
+        if not self._own_epoch:
+            super().training_epoch(**kwargs)  # type: ignore[misc]
+            return
+        _epoch(self, **kwargs)  # type: ignore[arg-type]
+
+
+def _epoch(template: Any, **kwargs: Any) -> None:
+    """Avalanche's `SGDUpdate.training_epoch`, with the hooks looked up once."""
+    begin, pre, post, pre_back, post_back, pre_step, post_step, end = (
+        hooks_of(template, event) for event in EVENTS
+    )
+    feed = template.feed
+    for template.mbatch in template.dataloader:
+        if template._stop_training:
+            break
+        template.n_new = len(template.mbatch[1])
+        template._unpack_minibatch()
+        _call(begin, template, kwargs)
+        template.optimizer.zero_grad()
+        template.loss = template._make_empty_loss()
+        _call(pre, template, kwargs)
+        template.mb_output = template.forward()
+        _call(post, template, kwargs)
+        template.loss += template.criterion()
+        _call(pre_back, template, kwargs)
+        template.backward()
+        _call(post_back, template, kwargs)
+        _call(pre_step, template, kwargs)
+        template.optimizer_step()
+        _call(post_step, template, kwargs)
+        feed.loss = template.loss
+        _call(end, template, kwargs)
+
+
+def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, Any]) -> None:
+    for hook in hooks:
+        hook(template, **kwargs)
+
+
+def fast(strategy_class: type[BaseSGDTemplate] = SupervisedTemplate) -> type:
+    """The Avalanche strategy class with our loop mixed in."""
+    plain = strategy_class.training_epoch is SGDUpdate.training_epoch
+    name = f"Fast{strategy_class.__name__}"
+    return type(name, (FastLoop, strategy_class), {"_own_epoch": plain, "__doc__": FastLoop.__doc__})

@@ -1,0 +1,195 @@
+"""`SGDStrategy`: a learner that owns an Avalanche template and composes by Avalanche's plugins."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from avalanche.training.templates import SupervisedTemplate
+from torch import Tensor, nn
+
+from clgym.avalanche.augment import crop_flip
+from clgym.avalanche.feed import Feed, Position
+from clgym.avalanche.loop import fast
+from clgym.avalanche.view import ExperienceView
+from clgym.config import Range
+
+from clgym.models import networks
+from clgym.strategy import Augment, Batch, Config, Experience, Strategy, StreamInfo
+
+__all__ = ["SGDConfig", "SGDStrategy"]
+
+_AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
+
+
+@dataclass(frozen=True)
+class SGDConfig(Config):
+    """Options of every strategy that trains by stochastic gradient descent."""
+
+    lr: Annotated[float, Range(0, exclusive=True)] = 0.03
+    """Learning rate."""
+    momentum: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the last step that the next one keeps; starts afresh with every experience."""
+    weight_decay: Annotated[float, Range(0)] = 0.0
+    """Pull of the weights towards zero."""
+    epochs: Annotated[int, Range(1)] = 1
+    """Passes over the rows of each experience."""
+    batch_size: Annotated[int, Range(1)] = 32
+    """New samples a step."""
+    network: str = "mlp"
+    """Network to train from scratch: mlp, resnet18, slim-resnet18."""
+    augment: Literal["none", "crop-flip"] = "none"
+    """Change of the images of each training batch: random crop (pad 4) and horizontal flip."""
+
+
+class SGDStrategy(Strategy):
+    """Trains one network with a growing linear head by SGD, plain unless plugins say otherwise.
+
+    Subclasses override `plugins`, and `template_class` for another Avalanche loop. The template
+    calls the plugins as Avalanche does. A plugin that holds state has ``state_dict`` and
+    ``load_state_dict``; its ``before_training_exp`` is called again when a run is continued inside
+    an experience.
+
+    Attributes:
+        template: The Avalanche strategy; plugins get it as their first argument.
+        network: The classifier that is trained.
+        experience: The present one, while `train` runs.
+        position: The next step, while `train` runs.
+        seen: Classes that have come so far: the width of an answer.
+    """
+
+    Config: ClassVar[type] = SGDConfig
+    template_class: ClassVar[type] = SupervisedTemplate
+    template: Any
+    network: networks.Classifier
+
+    def plugins(self) -> Sequence[Any]:
+        """Avalanche plugins, in the order in which they are called; asked for once, in `setup`."""
+        return ()
+
+    def setup(self, info: StreamInfo) -> None:
+        """Build the network and the template."""
+        super().setup(info)
+        self.check_single_pass(self.config.epochs)
+        self.position = Position()
+        self.seen = 0
+        self.experience: Experience | None = None
+        self._optimizer_state: dict[str, Any] | None = None
+        self._plugins = list(self.plugins())
+        self.network = self.make_network(self._columns(0))
+        with warnings.catch_warnings():
+            # The gym keeps the score: no metrics, hence no loggers.
+            warnings.filterwarnings("ignore", message="No loggers specified")
+            self.template = self._make_template()
+        self.template.drop_idle_plugins()
+        self.template.check_model_and_optimizer = self._renew_optimizer
+
+    def _make_template(self) -> Any:
+        return fast(self.template_class)(
+            model=self.network,
+            optimizer=self._optimizer(),
+            criterion=nn.CrossEntropyLoss(),
+            train_mb_size=self.config.batch_size,
+            train_epochs=self.config.epochs,
+            eval_mb_size=self.config.batch_size,
+            device=self.info.device,
+            plugins=self._plugins,
+            evaluator=None,
+        )
+
+    def make_network(self, columns: int) -> networks.Classifier:
+        """A fresh network on the device, its weights drawn from torch's global generator."""
+        info = self.info
+        network = networks.build(
+            self.config.network, info.image_shape, columns, info.mean, info.std
+        )
+        return network.to(info.device)
+
+    def _columns(self, seen: int) -> int:
+        """Width of the head when ``seen`` classes have come."""
+        total = self.info.total_columns if self.needs.total_classes else None
+        return total or max(seen, 1)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        c = self.config
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        return torch.optim.SGD(parameters, c.lr, c.momentum, weight_decay=c.weight_decay)
+
+    def _renew_optimizer(self, **_: Any) -> None:
+        """A fresh optimizer, or the one of the run that is continued."""
+        self.template.optimizer = self._optimizer()
+        if self._optimizer_state is not None:
+            self.template.optimizer.load_state_dict(self._optimizer_state)
+            self._optimizer_state = None
+
+    def train(self, experience: Experience) -> None:
+        """Train on one experience, from where a loaded state left it."""
+        if self.position.experience != experience.index:
+            self.position = Position(experience.index)
+            self._optimizer_state = None
+            self.begin(experience)
+        self.experience, self.seen = experience, experience.columns
+        augment = _AUGMENT[self.config.augment]
+        size, epochs = self.config.batch_size, self.config.epochs
+        self.template.feed = Feed(experience, size, epochs, self.position, augment)
+        self.template.train(ExperienceView(experience), [])
+        self.template.feed = self.experience = None
+        self.position = Position()
+
+    def begin(self, experience: Experience) -> None:
+        """Make the network ready for a new experience; not called when one is continued."""
+        self.network.grow(self._columns(experience.columns))
+
+    def augmented(self, images: Tensor, key: int) -> Tensor:
+        """Images of a memory, augmented as new ones are.
+
+        Args:
+            images: float [n, C, H, W] in [0, 1].
+            key: Sets one draw of a step apart from another.
+        """
+        augment = _AUGMENT[self.config.augment]
+        return images if augment is None else augment(images, self.generator(key))
+
+    def generator(self, key: int) -> torch.Generator:
+        """A generator that depends on the seed, the present step and ``key`` alone."""
+        assert self.experience is not None  # noqa: S101
+        return self.experience.generator(self.position.epoch, self.position.step, key)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Logits of the network in evaluation mode, for the classes seen."""
+        if self.network.training:
+            self.network.eval()
+        return self.network(batch.images)[:, : self.seen]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, and inside an experience also the optimizer and the position."""
+        state: dict[str, Any] = {
+            "columns": self.network.columns,
+            "seen": self.seen,
+            "network": dict(self.network.state_dict()),
+            "position": dict(vars(self.position)),
+            "plugins": {
+                str(i): plugin.state_dict()
+                for i, plugin in enumerate(self._plugins)
+                if hasattr(plugin, "state_dict")
+            },
+        }
+        if self.position.experience >= 0:
+            state["optimizer"] = self.template.optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore weights, plugins, optimizer and position."""
+        self.seen = state["seen"]
+        self.network.grow(state["columns"])
+        self.network.load_state_dict(state["network"])
+        self.position = Position(**state["position"])
+        for index, held in state["plugins"].items():
+            self._plugins[int(index)].load_state_dict(held)
+        self._optimizer_state = state.get("optimizer")
+
+    def parameter_count(self) -> int:
+        """Weights and buffers of the network."""
+        return sum(t.numel() for t in self.network.state_dict().values())
+

@@ -1,0 +1,35 @@
+"""An experience as Avalanche's plugins know it, without the stream around it."""
+
+from functools import cached_property
+from typing import Any
+
+from clgym.avalanche.rows import dataset_of
+from clgym.strategy import Experience
+
+__all__ = ["ExperienceView"]
+
+
+class ExperienceView:
+    """What plugins read of an Avalanche experience: the present, and what has been seen.
+
+    There is no ``origin_stream`` and no ``future_classes``: a plugin that looks for them fails.
+    """
+
+    def __init__(self, experience: Experience) -> None:
+        """Show ``experience``."""
+        self._experience = experience
+        self.current_experience = experience.index
+        self.classes_in_this_experience = sorted(experience.classes)
+        self.classes_seen_so_far = list(range(experience.columns))
+        self.previous_classes = sorted(set(range(experience.columns)) - set(experience.classes))
+        self.task_label = experience.task or 0
+        self.task_labels = [self.task_label]
+
+    @cached_property
+    def dataset(self) -> Any:
+        """The rows, one sample at a time: slow, made when somebody asks."""
+        return dataset_of(self._experience)
+
+    def logging(self) -> "ExperienceView":
+        """The view itself: Avalanche asks for a copy with more rights, which there is not."""
+        return self

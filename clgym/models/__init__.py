@@ -1,0 +1,1 @@
+"""Networks: classifiers that can be asked for features and logits."""

@@ -1,0 +1,158 @@
+"""Networks by name, each a backbone with one linear head that grows as classes arrive."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from clgym.errors import UnknownName, near
+
+__all__ = ["NETWORKS", "Classifier", "build"]
+
+
+class Classifier(nn.Module):
+    """A backbone and a linear head; images come in [0, 1] and are normalised inside."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        width: int,
+        columns: int,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+    ) -> None:
+        """Put a head of ``columns`` units on ``backbone``.
+
+        Args:
+            backbone: Images [n, C, H, W] to features [n, width].
+            width: Length of a feature vector.
+            columns: Classes at first.
+            mean: Per channel; empty or zeros if unknown.
+            std: Per channel; empty or zeros if unknown, which leaves the scale as it is.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(width, columns)
+        self.register_buffer("mean", torch.tensor(list(mean) or [0.0]).view(-1, 1, 1))
+        scale = [s if s > 0 else 1.0 for s in std] or [1.0]
+        self.register_buffer("std", torch.tensor(scale).view(-1, 1, 1))
+
+    @property
+    def columns(self) -> int:
+        """How many classes the head can tell apart."""
+        return self.head.out_features
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features [n, width] of images in [0, 1]."""
+        return self.backbone((images - self.mean) / self.std)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [n, columns] of features."""
+        return self.head(features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, columns] of images in [0, 1]."""
+        return self.logits(self.features(images))
+
+    def grow(self, columns: int) -> None:
+        """Widen the head; the rows of the old classes keep their bits.
+
+        The parameters are new objects: make the optimizer afterwards.
+        """
+        if columns <= self.columns:
+            return
+        old = self.head
+        new = nn.Linear(old.in_features, columns).to(old.weight)
+        with torch.no_grad():
+            new.weight[: old.out_features] = old.weight
+            new.bias[: old.out_features] = old.bias
+        self.head = new.train(old.training)
+
+
+def build(
+    name: str,
+    image_shape: tuple[int, int, int],
+    columns: int,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> Classifier:
+    """A fresh network, its weights drawn from torch's global generator.
+
+    Args:
+        name: One of `NETWORKS`.
+        image_shape: Channels, height, width.
+        columns: Classes at first.
+        mean: Per channel of images in [0, 1].
+        std: Per channel of images in [0, 1].
+
+    Raises:
+        UnknownName: no network goes by ``name``.
+    """
+    if name not in NETWORKS:
+        raise UnknownName(
+            expected=f"a network ({', '.join(NETWORKS)})",
+            found=repr(name),
+            fix=f"{near(name, NETWORKS)}Give --network another name",
+        )
+    backbone, width = NETWORKS[name](image_shape)
+    return Classifier(backbone, width, columns, mean, std)
+
+
+def _mlp(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+    channels, height, width = image_shape
+    layers = [nn.Flatten(), nn.Linear(channels * height * width, 100), nn.ReLU()]
+    return nn.Sequential(*layers), 100
+
+
+class _ResNet(nn.Module):
+    """ResNet-18 for small images: a 3x3 stem with stride 1 and no max-pooling.
+
+    The names of the parameters are torchvision's.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(width, width, 1)
+        self.layer2 = _stage(width, 2 * width, 2)
+        self.layer3 = _stage(2 * width, 4 * width, 2)
+        self.layer4 = _stage(4 * width, 8 * width, 2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = torch.relu_(self.bn1(self.conv1(images)))
+        maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
+        return maps.mean((2, 3))
+
+
+def _stage(wide_in: int, wide_out: int, stride: int) -> nn.Sequential:
+    from torchvision.models.resnet import BasicBlock  # slow to import: only where it is used
+
+    shortcut = None
+    if stride != 1:
+        conv = nn.Conv2d(wide_in, wide_out, 1, stride, bias=False)
+        shortcut = nn.Sequential(conv, nn.BatchNorm2d(wide_out))
+    first = BasicBlock(wide_in, wide_out, stride, shortcut)
+    return nn.Sequential(first, BasicBlock(wide_out, wide_out))
+
+
+def _resnet18(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+    return _ResNet(image_shape[0], 64), 512
+
+
+def _slim_resnet18(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+    return _ResNet(image_shape[0], 20), 160
+
+
+NETWORKS: dict[str, Callable[[tuple[int, int, int]], tuple[nn.Module, int]]] = {
+    "mlp": _mlp,
+    "resnet18": _resnet18,
+    "slim-resnet18": _slim_resnet18,
+}
+"""Builders by name: image shape to (backbone, width of its features)."""

@@ -1,0 +1,81 @@
+"""Dark experience replay++: a memory of samples with the logits they had, matched and rehearsed.
+
+Buzzega et al., "Dark Experience for General Continual Learning: a Strong, Simple Baseline", NeurIPS
+2020 (arXiv 2004.07211). One step minimises::
+
+    CE(net(x), y) + alpha * MSE(net(b1), logits of b1) + beta * CE(net(b2), labels of b2)
+
+b1 and b2 are two draws from a reservoir; the terms are left out while it is empty. Each batch is
+then offered to the reservoir: pixels as they are stored, not augmented, and the logits of this
+step's forward pass. As in the authors' code the head has a column for every class of the stream from
+the start, cross-entropy and squared error run over all of them, and a sample is offered again in
+every epoch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy, mse_loss
+
+from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
+from clgym.config import Range
+from clgym.strategy import Needs
+
+
+@dataclass(frozen=True)
+class DerppConfig(SGDConfig):
+    """Options of DER++."""
+
+    memory_size: Annotated[int, Range(1)] = 500
+    """Samples kept in the reservoir."""
+    replay_batch: Annotated[int, Range(1)] = 32
+    """Samples of each of the two draws from the memory."""
+    alpha: Annotated[float, Range(0)] = 0.1
+    """Weight of the squared distance to the stored logits."""
+    beta: Annotated[float, Range(0)] = 0.5
+    """Weight of the cross-entropy on samples of the memory."""
+
+
+class Derpp(SGDStrategy):
+    """Training on new samples, with two draws from the memory as further terms of the loss."""
+
+    Config = DerppConfig
+
+    @property
+    def needs(self) -> Needs:
+        """A memory, and the number of classes: stored logits keep one width."""
+        return Needs(memory=self.config.memory_size, total_classes=True)
+
+    def plugins(self) -> Sequence[Any]:
+        """What adds the two terms and fills the memory."""
+        return [_DarkReplay(self)]
+
+
+class _DarkReplay(SupervisedPlugin):
+    def __init__(self, owner: Derpp) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def _draw(self, key: int) -> tuple[Tensor, dict[str, Tensor]]:
+        owner, experience = self._owner, self._owner.experience
+        assert experience is not None
+        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(key))
+        return owner.augmented(experience.to_float(drawn["pixels"]), key + 1), drawn
+
+    def before_backward(self, strategy: Any, **_: Any) -> None:
+        config = self._owner.config
+        if not len(self._owner.info.memory):
+            return
+        images, drawn = self._draw(0)
+        strategy.loss += config.alpha * mse_loss(strategy.model(images), drawn["logits"])
+        images, drawn = self._draw(2)
+        strategy.loss += config.beta * cross_entropy(strategy.model(images), drawn["labels"])
+
+    def after_training_iteration(self, strategy: Any, **_: Any) -> None:
+        owner, batch = self._owner, strategy.feed.batch
+        logits = strategy.mb_output[: strategy.n_new].detach()
+        owner.info.memory.add(
+            owner.generator(4), pixels=batch.pixels, labels=batch.labels, logits=logits
+        )

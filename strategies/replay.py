@@ -1,0 +1,67 @@
+"""Experience replay: every batch is joined by samples of a reservoir memory.
+
+Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", 2019 (arXiv 1902.10486): plain
+cross-entropy over new and memory samples alike. Samples are offered to the reservoir (Vitter's
+algorithm R) when they are seen for the first time, so that after n samples each has been kept with
+probability memory_size / n.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+
+from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
+from clgym.config import Range
+from clgym.strategy import Needs
+
+
+@dataclass(frozen=True)
+class ReplayConfig(SGDConfig):
+    """Options of replay."""
+
+    memory_size: Annotated[int, Range(1)] = 200
+    """Samples kept in the reservoir."""
+    replay_batch: Annotated[int, Range(1)] = 32
+    """Samples of the memory that join each batch."""
+
+
+class Replay(SGDStrategy):
+    """Training on batches of new samples, to which samples of the memory are appended."""
+
+    Config = ReplayConfig
+
+    @property
+    def needs(self) -> Needs:
+        """A memory of ``memory_size`` samples."""
+        return Needs(memory=self.config.memory_size)
+
+    def plugins(self) -> Sequence[Any]:
+        """What draws from the memory and adds to it."""
+        return [_Rehearsal(self)]
+
+
+class _Rehearsal(SupervisedPlugin):
+    """New samples stay in front: ``strategy.n_new`` of them."""
+
+    def __init__(self, owner: Replay) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def before_training_iteration(self, strategy: Any, **_: Any) -> None:
+        owner, experience = self._owner, self._owner.experience
+        if experience is None or not len(owner.info.memory):
+            return
+        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(0))
+        images = owner.augmented(experience.to_float(drawn["pixels"]), 1)
+        old = (images, drawn["labels"], drawn["tasks"])
+        strategy.mbatch = [torch.cat(pair) for pair in zip(strategy.mbatch, old, strict=True)]
+
+    def after_training_iteration(self, strategy: Any, **_: Any) -> None:
+        owner, batch = self._owner, strategy.feed.batch
+        if owner.position.epoch == 0:
+            tasks = strategy.mb_task_id[: strategy.n_new]
+            owner.info.memory.add(
+                owner.generator(2), pixels=batch.pixels, labels=batch.labels, tasks=tasks
+            )
