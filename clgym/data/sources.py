@@ -1,0 +1,382 @@
+"""Sources by name: found on disk, decoded once, compared with their card, in canonical order.
+
+``digits``, ``cifar100``, ... are named (`clgym.data.cards`); ``folder:PATH`` is a tree with a
+folder a class, ``npz:PATH`` arrays. Whatever differs from its card gets a name of its own, such as
+``cifar10~1a2b3c4d``, and flags that say why.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clgym.data import store
+from clgym.data.cards import CARDS, Card
+from clgym.data.readers import READERS, Labelled
+from clgym.data.store import Kept, Split
+from clgym.errors import BadConfig, BadSource, MissingData, UnknownName, near
+
+__all__ = ["CARDS", "Card", "Source", "Split", "find_card", "load_source", "test_by_hash"]
+
+TEST_SHARE = 0.2
+"""Of every class, where a source has no test split of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A labelled image set. Both splits are in canonical order."""
+
+    name: str
+    """The card's name only if the content is the card's; else ``NAME~`` and 8 hex digits."""
+    classes: tuple[str, ...]
+    """Canonical ids; a label is an index into them."""
+    train: Split
+    test: Split
+    max_value: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    """Hex SHA-256 over both splits: images, labels, class names, decoding; no row order in it."""
+    flags: tuple[str, ...]
+    """What a reader of a record should know: how it differs from its card, what is unverified."""
+    licence: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where the files of a source lie, and how to read them."""
+
+    card: Card
+    layout: str
+    path: Path
+    files: tuple[Path, ...]
+    side: int | None
+
+
+def find_card(name: str) -> Card:
+    """The card of a named source.
+
+    Raises:
+        UnknownName: there is none; near matches are shown.
+    """
+    card = CARDS.get(name.replace("_", "-"))
+    if card is None:
+        raise UnknownName(
+            expected="a named source, folder:PATH or npz:PATH",
+            found=repr(name),
+            fix=f"{near(name, CARDS)}`clgym list sources` shows all",
+        )
+    return card
+
+
+def load_source(name: str, data_root: Path | None = None, image_size: int | None = None) -> Source:
+    """Find, decode (once) and check a source.
+
+    Args:
+        name: Of a card, ``folder:PATH``, ``npz:PATH``, or ``NAME~HASH8`` as an earlier load gave.
+        data_root: Where named sources lie; None means ``CLGYM_DATA``.
+        image_size: Side of images that are decoded from files of differing sizes; None means the
+            card's, or 224.
+
+    Raises:
+        UnknownName: no such source.
+        MissingData: its files are not there.
+        BadSource: they are there and damaged.
+        BadConfig: an image size for a source whose images have one size.
+        BadOutput: the cache cannot be written.
+    """
+    base, _, wanted = name.partition("~")
+    if wanted and (kept := store.find_content(wanted)) and _base_of(kept) == base:
+        return _source(CARDS.get(base) or _card_of(base), kept)
+    if wanted and base in ("folder", "npz"):
+        raise MissingData(
+            expected=f"{name} in the cache",
+            found="nothing with that fingerprint",
+            fix=f"Give {base}:PATH again",
+        )
+    found = _locate(base if wanted else name, data_root, image_size)
+    source = _source(found.card, _kept(found))
+    if wanted and source.name != name:
+        raise BadSource(
+            expected=f"{name} on disk",
+            found=source.name,
+            fix="Give another --data-root, or run with what is there",
+        )
+    return source
+
+
+def _card_of(kind: str) -> Card:
+    """The empty card of ``folder`` and ``npz``."""
+    side = 224 if kind == "folder" else None
+    return Card(kind, f"{kind}:PATH", kind, (), 0, None, None, "not stated", "", side=side)
+
+
+def _base_of(kept: Kept) -> str:
+    return kept.facts["card"]
+
+
+# --- finding -------------------------------------------------------------------------------------
+
+
+def _locate(name: str, data_root: Path | None, image_size: int | None) -> _Found:
+    kind, colon, place = name.partition(":")
+    if colon and kind in ("folder", "npz"):
+        found = _at(_card_of(kind), kind, Path(place).expanduser())
+        if found is None:
+            raise MissingData(
+                expected="a tree with a folder a class"
+                if kind == "folder"
+                else "an .npz file, or a folder with train.npz and test.npz",
+                found=f"none at {place}",
+                fix="Give another path",
+            )
+    else:
+        found = _named(find_card(name), data_root)
+    if image_size is None:
+        return found
+    if found.side is None or image_size < 1:
+        raise BadConfig(
+            expected="no image size for a source that is stored at one size"
+            if found.side is None
+            else "an image size of at least 1",
+            found=f"{image_size} for {name}",
+            fix="Use the scenario's resize" if found.side is None else "Give another size",
+        )
+    return replace(found, side=image_size)
+
+
+def _named(card: Card, data_root: Path | None) -> _Found:
+    if card.layout == "digits":
+        return _Found(card, "digits", Path(), (), None)
+    given = data_root or os.environ.get("CLGYM_DATA")
+    if not given:
+        raise MissingData(
+            expected=f"a data root that holds {card.name}",
+            found="neither --data-root nor CLGYM_DATA",
+            fix=f"Set CLGYM_DATA to a folder, then `clgym fetch {card.name}`",
+        )
+    root = Path(given).expanduser()
+    places = [(card.layout, root / folder) for folder in card.folders]
+    places.append(("npz", root / card.name))
+    for layout, path in places:
+        if found := _at(card, layout, path):
+            return found
+    looked = ", ".join(dict.fromkeys(str(path) for _, path in places))
+    raise MissingData(
+        expected=f"{card.name} in the data root",
+        found=f"nothing at {looked}",
+        fix=f"`clgym fetch {card.name}` gets it or says how",
+    )
+
+
+def _at(card: Card, layout: str, path: Path) -> _Found | None:
+    files = READERS[layout].find(path)
+    side = None if layout == "npz" else card.side
+    return _Found(card, layout, path, tuple(files), side) if files else None
+
+
+# --- decoding ------------------------------------------------------------------------------------
+
+
+def _kept(found: _Found) -> Kept:
+    key = _key(found)
+    return store.find(key) or _decode(found, key)
+
+
+def _key(found: _Found) -> str:
+    """What the cache is asked for: who reads which files, of what size and time."""
+    if found.layout == "digits":
+        stats: list[Any] = [importlib.metadata.version("scikit-learn")]
+    else:
+        try:
+            stats = [(str(f.resolve()), *_stat(f)) for f in found.files]
+        except OSError as error:
+            raise BadSource(
+                expected=f"the file {error.filename}",
+                found=error.strerror or "",
+                fix="Get it again",
+            ) from error
+    parts = [store.VERSION, found.card.name, found.layout, found.side, str(found.path), stats]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _stat(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _decode(found: _Found, key: str) -> Kept:
+    train, test = READERS[found.layout].read(found.path, found.side or 0)
+    classes, maps = _classes(found, train, test)
+    decoding = f"shorter side {found.side}, bicubic, centre crop" if found.side else ""
+    facts = {"card": found.card.name, "md5": _md5(found), "layout": found.layout}
+    with store.spool(train.images) as images:
+        half = _half(found, train, images, maps[0], len(classes))
+        if test is None:
+            held = test_by_hash(half.hashes, half.labels)
+            halves = {"train": _rows(half, ~held), "test": _rows(half, held)}
+            return store.keep(key, classes, halves, decoding, {**facts, "by_hash": True})
+        with store.spool(test.images) as others:
+            halves = {"train": half, "test": _half(found, test, others, maps[1], len(classes))}
+            if images.shape[1:] != others.shape[1:]:
+                raise _bad(
+                    found,
+                    "train and test images of one size",
+                    f"{list(images.shape[1:])} and {list(others.shape[1:])}",
+                )
+            return store.keep(key, classes, halves, decoding, {**facts, "by_hash": False})
+
+
+def _bad(found: _Found, expected: str, was: str) -> BadSource:
+    return BadSource(
+        expected=f"{expected} in {found.path}", found=was, fix="Mend or replace the files"
+    )
+
+
+def _half(
+    found: _Found, read: Labelled, images: np.ndarray, numbers: np.ndarray, count: int
+) -> store.Half:
+    labels = read.labels
+    if len(labels) != len(images) or not len(labels) or 0 in images.shape:
+        raise _bad(
+            found,
+            "one label for each of at least one image",
+            f"{len(labels)} labels for {len(images)} images",
+        )
+    if labels.min() < 0 or labels.max() >= len(numbers):
+        raise _bad(
+            found, f"labels from 0 to {len(numbers) - 1}", f"{labels.min()} to {labels.max()}"
+        )
+    return store.Half(images, np.arange(len(labels)), numbers[labels], store.image_hashes(images))
+
+
+def _rows(half: store.Half, chosen: np.ndarray) -> store.Half:
+    return store.Half(half.images, half.rows[chosen], half.labels[chosen], half.hashes[chosen])
+
+
+def test_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which rows are held out for testing: of every class the fifth with the smallest hashes.
+
+    The same images give the same split in any order and under any file name. Copies of an image
+    stay on one side.
+    """
+    held = np.zeros(len(labels), dtype=bool)
+    order = store.canonical_order(hashes, labels)
+    for label in np.unique(labels):
+        places = order[labels[order] == label]
+        count = int(TEST_SHARE * len(places))
+        while (
+            0 < count < len(places) and (hashes[places[count]] == hashes[places[count - 1]]).all()
+        ):
+            count += 1
+        held[places[:count]] = True
+    return held
+
+
+def _md5(found: _Found) -> str:
+    """``match``, ``differ``, or ``unknown`` where no checksum is published for these files."""
+    known = [(f, found.card.checksums.get(f.name)) for f in found.files]
+    if found.layout == "npz" or not known or any(md5 is None for _, md5 in known):
+        return "unknown"
+    for path, md5 in known:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "md5").hexdigest() != md5:
+                return "differ"
+    return "match"
+
+
+# --- class names ---------------------------------------------------------------------------------
+
+
+def _classes(
+    found: _Found, train: Labelled, test: Labelled | None
+) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """Canonical ids, and for both splits the number of each of its own classes among them."""
+    card = found.card
+    own = train.classes or card.classes
+    numbers = {_plain(name): i for i, name in enumerate(card.classes)}
+    if {_plain(name) for name in own} == numbers.keys():
+        ids, spelled = card.classes, _plain
+    else:
+        ids, spelled, numbers = _ids(card, own), str, {name: i for i, name in enumerate(own)}
+    maps = []
+    for part in (train, test or train):
+        names = [spelled(name) for name in part.classes or card.classes]
+        strange = [name for name in names if name not in numbers or names.count(name) > 1]
+        if strange:
+            raise _bad(
+                found, "distinct class names, those of test among those of train", strange[0]
+            )
+        maps.append(np.array([numbers[name] for name in names], dtype=np.int64))
+    return ids, maps
+
+
+def _ids(card: Card, own: Sequence[str]) -> tuple[str, ...]:
+    """Canonical ids of names that are not on the card."""
+    if card.name in ("folder", "npz"):
+        wordnet = all(re.fullmatch(r"n\d{8}", name) for name in own)
+        return tuple(f"imagenet/{name}" if wordnet else name for name in own)
+    prefix = card.prefix or card.name
+    return tuple(name if name.startswith(f"{prefix}/") else f"{prefix}/{name}" for name in own)
+
+
+def _plain(name: str) -> str:
+    """A class name without its prefix and its spelling: ``cifar100/maple_tree``: ``maple-tree``."""
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"^[a-z0-9-]+/", "", name).lower())
+
+
+# --- comparing with the card ---------------------------------------------------------------------
+
+
+def _source(card: Card, kept: Kept) -> Source:
+    train, test = kept.split("train"), kept.split("test")
+    differs, notes = _compare(card, kept)
+    name = f"{card.name}~{kept.fingerprint[:8]}" if differs else card.name
+    return Source(
+        name,
+        kept.classes,
+        train,
+        test,
+        card.max_value,
+        card.mean,
+        card.std,
+        kept.fingerprint,
+        (*differs, *notes),
+        card.licence,
+    )
+
+
+def _compare(card: Card, kept: Kept) -> tuple[list[str], list[str]]:
+    """How the content differs from the card, and what could not be verified."""
+    if card.name in ("folder", "npz"):
+        return ["no card: nothing is known about it but its content"], []
+    counts = {name: shape[0] for name, shape in kept.shapes.items()}
+    expected = {"train": card.train, "test": card.test}
+    if card.by_hash and card.train is not None and card.test is not None:
+        counts, expected = {"all": sum(counts.values())}, {"all": card.train + card.test}
+    differs = [
+        f"{counts[part]} {part} images where the card has {number}"
+        for part, number in expected.items()
+        if number not in (None, counts[part])
+    ]
+    if len(kept.classes) != card.class_count or (card.classes and kept.classes != card.classes):
+        differs.append("other classes than the card's")
+    if kept.facts["by_hash"] and not card.by_hash:
+        differs.append("no test split on disk: a fifth of every class was cut off by image hash")
+    for part, known in card.fingerprints.items():
+        if kept.digests[part] != known:
+            differs.append(f"other {part} content than the card's fingerprint")
+    if len(card.fingerprints) == 2:
+        return differs, []
+    if kept.facts["md5"] == "differ":
+        differs.append("files with other checksums than the published ones")
+    if kept.facts["md5"] == "unknown" and not differs:
+        return differs, ["unverified: the card has no fingerprint of it, only counts"]
+    return differs, []

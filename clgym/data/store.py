@@ -1,0 +1,293 @@
+"""Decoded images kept on disk: content-addressed ``.npy`` files, written whole, mapped when read.
+
+    sources/keys/KEY.json            what was decoded from files of this path, size and time
+    sources/meta/FINGERPRINT.json    the same by content
+    sources/images/FINGERPRINT/      train.npy test.npy: all that a learner is ever shown the way to
+    sources/hashes/FINGERPRINT/      train.npy test.npy
+    sources/labels/FINGERPRINT/      train.npy
+    sources/answers/FINGERPRINT/     test.npy
+
+Writers need no lock: whoever writes a file writes the same bytes under a name of its own first.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from clgym.errors import BadOutput
+
+__all__ = [
+    "Half",
+    "ImageRows",
+    "Kept",
+    "Split",
+    "cache_dir",
+    "canonical_order",
+    "digest",
+    "find",
+    "find_content",
+    "image_hashes",
+    "keep",
+    "spool",
+]
+
+VERSION = 1
+"""Part of every key: raise it when decoding or the layout of the cache changes."""
+_CHUNK = 64 * 2**20
+
+
+class ImageRows(Protocol):
+    """What can be cut into chunks of images: an array, or files decoded when they are due."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, H, W, C]."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        """Those images, uint8 [n, H, W, C]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One half of a source, rows in canonical order: by image hash, then by label."""
+
+    images: np.ndarray
+    """uint8 [N, H, W, C], mapped from ``path``."""
+    labels: np.ndarray
+    """int64 [N], into the source's classes."""
+    hashes: np.ndarray
+    """uint8 [N, 32]: SHA-256 of each image's shape, dtype and bytes."""
+    path: Path
+    """The ``.npy`` file that holds exactly ``images``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """A split before it is kept: some rows of decoded images, in any order."""
+
+    images: np.ndarray
+    """uint8 [M, H, W, C]."""
+    rows: np.ndarray
+    """int64 [N], into ``images``."""
+    labels: np.ndarray
+    """int64 [N]."""
+    hashes: np.ndarray
+    """uint8 [N, 32]."""
+
+    def canonical(self) -> "Half":
+        """The same rows in canonical order."""
+        order = canonical_order(self.hashes, self.labels)
+        return Half(self.images, self.rows[order], self.labels[order], self.hashes[order])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the cache knows about a source besides its arrays."""
+
+    fingerprint: str
+    classes: tuple[str, ...]
+    digests: dict[str, str]
+    """Of each split: `digest`."""
+    shapes: dict[str, list[int]]
+    facts: dict[str, Any]
+    """What decoding found out; the caller's business."""
+
+    def split(self, name: str) -> Split:
+        """Map ``train`` or ``test``."""
+        path = _place("images", self.fingerprint, name)
+        labels = np.load(_place(_LABELS[name], self.fingerprint, name), allow_pickle=False)
+        hashes = np.load(_place("hashes", self.fingerprint, name), allow_pickle=False)
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+        if list(images.shape) != self.shapes[name] or not len(images) == len(labels) == len(hashes):
+            raise ValueError(f"{path} does not hold what the cache wrote")
+        labels.flags.writeable = hashes.flags.writeable = False
+        return Split(images, labels, hashes, path)
+
+
+_LABELS = {"train": "labels", "test": "answers"}
+
+
+def cache_dir() -> Path:
+    """Where decoded arrays lie: ``CLGYM_CACHE``, else ``~/.cache/clgym``."""
+    given = os.environ.get("CLGYM_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "clgym"
+
+
+def _root() -> Path:
+    return cache_dir() / "sources"
+
+
+def _place(kind: str, fingerprint: str, name: str) -> Path:
+    return _root() / kind / fingerprint / f"{name}.npy"
+
+
+def image_hashes(images: ImageRows) -> np.ndarray:
+    """SHA-256 of every image's shape, dtype and bytes: uint8 [N, 32]."""
+    shape = images.shape[1:]
+    start = hashlib.sha256(f"{'x'.join(map(str, shape))} uint8\n".encode())
+    out = bytearray()
+    for chunk in _chunks(images):
+        for row in np.ascontiguousarray(chunk).reshape(len(chunk), -1):
+            state = start.copy()
+            state.update(row)
+            out += state.digest()
+    return np.frombuffer(bytes(out), dtype=np.uint8).reshape(-1, 32)
+
+
+def _chunks(images: ImageRows) -> Iterator[np.ndarray]:
+    step = _rows_a_chunk(images.shape)
+    for start in range(0, images.shape[0], step):
+        yield images[start : start + step]
+
+
+def _rows_a_chunk(shape: Sequence[int]) -> int:
+    return max(1, _CHUNK // max(1, int(np.prod(shape[1:]))))
+
+
+def canonical_order(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The row order that no file order can change: by hash, then by label."""
+    words = np.ascontiguousarray(hashes).view(">u8").astype(np.uint64)
+    return np.lexsort((labels, *words.T[::-1]))
+
+
+def digest(classes: Sequence[str], hashes: np.ndarray, labels: np.ndarray, decoding: str) -> str:
+    """Hex SHA-256 of a split in canonical order: class names, decoding, every image and label."""
+    head = json.dumps({"classes": list(classes), "decoding": decoding}, sort_keys=True)
+    state = hashlib.sha256(head.encode())
+    rows = np.concatenate([hashes, labels.astype("<i8").view(np.uint8).reshape(-1, 8)], axis=1)
+    state.update(np.ascontiguousarray(rows))
+    return state.hexdigest()
+
+
+def find(key: str) -> Kept | None:
+    """What was kept under ``key``; None if nothing whole is there."""
+    return _read(_root() / "keys" / f"{key}.json")
+
+
+def find_content(prefix: str) -> Kept | None:
+    """What was kept with a fingerprint that begins with ``prefix``."""
+    paths = sorted((_root() / "meta").glob(f"{prefix}*.json"))
+    return _read(paths[0]) if len(paths) == 1 else None
+
+
+def _read(path: Path) -> Kept | None:
+    """A cache that is damaged counts as empty: it is written anew."""
+    try:
+        fields = json.loads(path.read_bytes())
+        kept = Kept(**{**fields, "classes": tuple(fields["classes"])})
+        kept.split("train"), kept.split("test")
+    except (OSError, ValueError, TypeError, KeyError, EOFError):
+        return None
+    return kept
+
+
+def keep(
+    key: str,
+    classes: Sequence[str],
+    halves: dict[str, Half],
+    decoding: str,
+    facts: dict[str, Any],
+) -> Kept:
+    """Write ``train`` and ``test`` and answer what is kept.
+
+    Raises:
+        BadOutput: the cache cannot be written.
+    """
+    halves = {name: half.canonical() for name, half in halves.items()}
+    digests = {n: digest(classes, h.hashes, h.labels, decoding) for n, h in halves.items()}
+    shapes = {n: [len(h.rows), *h.images.shape[1:]] for n, h in halves.items()}
+    whole = hashlib.sha256(f"clgym source 1 {digests['train']} {digests['test']}".encode())
+    kept = Kept(whole.hexdigest(), tuple(classes), digests, shapes, facts)
+    for name, half in halves.items():
+        _keep_rows(_place(_LABELS[name], kept.fingerprint, name), half.labels)
+        _keep_rows(_place("hashes", kept.fingerprint, name), half.hashes)
+        _keep_rows(_place("images", kept.fingerprint, name), half.images, half.rows)
+    # Last, so that whoever finds them finds the arrays.
+    text = json.dumps(asdict(kept), sort_keys=True).encode()
+    for path in (_root() / "meta" / f"{kept.fingerprint}.json", _root() / "keys" / f"{key}.json"):
+        _write(path, lambda file: file.write(text))
+    return kept
+
+
+def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) -> None:
+    """Write ``array[rows]`` unless it is there already: the folder is named by its content."""
+    rows = np.arange(len(array)) if rows is None else rows
+    shape = (len(rows), *array.shape[1:])
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        if np.load(path, mmap_mode="r", allow_pickle=False).shape == shape:
+            return
+    step = _rows_a_chunk(shape)
+
+    def fill(file: BinaryIO) -> None:
+        _header(file, shape, array.dtype)
+        for start in range(0, len(rows), step):
+            file.write(np.ascontiguousarray(array[rows[start : start + step]]))
+
+    _write(path, fill)
+
+
+def _header(file: BinaryIO, shape: Sequence[int], dtype: np.dtype) -> None:
+    descr = np.lib.format.dtype_to_descr(dtype)
+    fields = {"descr": descr, "fortran_order": False, "shape": tuple(int(n) for n in shape)}
+    np.lib.format.write_array_header_1_0(file, fields)
+
+
+def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
+    """Write under a name of our own, flush to the disk, rename.
+
+    Plain writes, not a writable map: on a full disk a map ends in SIGBUS, a write in an error.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    with _refusals(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadOutput(
+            expected="a cache folder that can be written and has space",
+            found=f"{error.strerror} at {path}",
+            fix="Free some space, or set CLGYM_CACHE to another folder",
+        ) from error
+
+
+@contextlib.contextmanager
+def spool(images: ImageRows) -> Iterator[np.ndarray]:
+    """Give an array; what is decoded when due goes once through a file, so it may exceed memory."""
+    if isinstance(images, np.ndarray):
+        yield images
+        return
+    with _refusals(_root()):
+        _root().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".spool-", dir=_root()) as folder:
+        path = Path(folder) / "images.npy"
+
+        def fill(file: BinaryIO) -> None:
+            _header(file, images.shape, np.dtype(np.uint8))
+            for chunk in _chunks(images):
+                file.write(np.ascontiguousarray(chunk))
+
+        _write(path, fill)
+        yield np.load(path, mmap_mode="r", allow_pickle=False)
