@@ -71,11 +71,16 @@ class Learner:
         return actions[message["do"]](message)
 
     def _describe(self, message: Message) -> Message:
-        """Fields of the config; with a config also the needs that follow from it."""
+        """Fields of the config; with a config also the needs that follow from it.
+
+        Raises:
+            BadConfig: the device that is asked for cannot be used.
+        """
         cls = strategy_from(message["strategy"], message["plugins"])
         fields = [vars(field) for field in fields_of(cls.Config)]
         if message["config"] is None:
             return {"fields": fields}
+        _device(message["device"])
         config = build(cls.Config, message["config"], message["strategy"])
         needs = vars(cls(config).needs)
         return {"fields": fields, "needs": {**needs, "settings": list(needs["settings"])}}

@@ -153,7 +153,8 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
     try:
         description = _describe(entry, request.plugins, asked)
         values = _strategy_values(description, scenario, request)
-        reply = asked.ask(_question(entry.name, request.plugins, values), _ignore)
+        question = _question(entry.name, request.plugins, values)
+        reply = asked.ask({**question, "device": request.device}, _ignore)
     finally:
         if channel is None:
             asked.close()
