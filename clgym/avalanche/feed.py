@@ -1,7 +1,7 @@
 """Batches of an experience as Avalanche's loops want them, and what happens between two batches."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -28,6 +28,12 @@ class Feed:
 
     The code after ``yield`` runs once the step with that batch is complete, all hooks included:
     there the position moves, progress is told and the gym may save.
+
+    Attributes:
+        batch: The present one, as the experience gave it; None while a plugin's loader is used.
+        loss: Of the last step; set by the loop.
+        source: Another loader to read from, where a plugin has put one in our place.
+        n_new: How many samples of the present batch are new ones; they come first.
     """
 
     def __init__(
@@ -54,6 +60,8 @@ class Feed:
         self.position, self.augment = position, augment
         self.batch: Batch | None = None
         self.loss: Tensor | None = None
+        self.source: Any = None
+        self.n_new = 0
         self._safe_point = experience.safe_point if safe else None
         self._next_report = 0.0
         task = experience.task or 0
@@ -61,18 +69,14 @@ class Feed:
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
-        return self.experience.steps(self.size)
+        return len(self.source) if self.source is not None else self.experience.steps(self.size)
 
-    def __iter__(self) -> Iterator[list[Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         """One epoch: [images, columns, task ids] a batch, from the position on."""
         here = self.position
-        batches = self.experience.batches(
-            self.size, epoch=here.epoch, augment=self.augment, start=here.step
-        )
-        for self.batch in batches:
-            labels = self.batch.labels
-            assert labels is not None  # noqa: S101
-            yield [self.batch.images, labels, self._tasks[: len(labels)]]
+        batches: Iterable[Any] = self._own() if self.source is None else self._foreign()
+        for parts in batches:
+            yield parts
             here.step += 1
             if time.perf_counter() >= self._next_report:
                 self.report()
@@ -81,11 +85,28 @@ class Feed:
         self.report()
         here.epoch, here.step = here.epoch + 1, 0
 
+    def _own(self) -> Iterator[list[Tensor]]:
+        here = self.position
+        for batch in self.experience.batches(
+            self.size, epoch=here.epoch, augment=self.augment, start=here.step
+        ):
+            labels = batch.labels
+            assert labels is not None  # noqa: S101
+            self.batch, self.n_new = batch, len(labels)
+            yield [batch.images, labels, self._tasks[: len(labels)]]
+
+    def _foreign(self) -> Iterator[Any]:
+        self.batch = None
+        for parts in self.source:
+            # Avalanche's replay loaders put the new samples first, a full batch of them.
+            self.n_new = min(self.size, len(parts[1]))
+            yield parts
+
     def report(self) -> None:
         """Tell the gym how far training is."""
         here, steps = self.position, len(self)
         rows = min(here.step * self.size, len(self.experience))
-        told: dict[str, Any] = {} if self.loss is None else {"loss": float(self.loss)}
+        told: dict[str, Any] = {} if self.loss is None else {"loss": float(self.loss.detach())}
         self.experience.report(
             epoch=here.epoch,
             epochs=self.epochs,

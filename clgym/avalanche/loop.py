@@ -31,7 +31,7 @@ _EMPTY = (BasePlugin, BaseSGDPlugin, SupervisedPlugin)
 Hook = Callable[..., Any]
 
 
-def hooks_of(template: BaseSGDTemplate, event: str) -> tuple[Hook, ...]:
+def hooks_of(template: Any, event: str) -> tuple[Hook, ...]:
     """The callbacks for ``event`` that do something, in the order in which Avalanche calls them."""
     method = f"_{event}"
     if getattr(type(template), method) is not getattr(BaseSGDTemplate, method):
@@ -57,19 +57,22 @@ class FastLoop:
     """
 
     feed: Feed | None = None
-    n_new: int = 0
+    mbatch: Any
     experience: Any
     dataloader: Any
-    _adapted: Any = None
-    _untouched: Any = None
-    mbatch: Any
     plugins: list
-    eval_every: int
     train_epochs: int
     _stop_training: bool
+    _adapted: Any = None
+    _untouched: Any = None
 
-    _own_epoch: ClassVar[bool] = True
+    _plain_epoch: ClassVar[bool] = True
     """Whether the strategy uses Avalanche's plain epoch, which ours replaces."""
+
+    @property
+    def n_new(self) -> int:
+        """How many samples of the present batch are new ones."""
+        return self.feed.n_new if self.feed is not None else 0
 
     def drop_idle_plugins(self) -> None:
         """Take off metrics and periodic evaluation, which the gym replaces."""
@@ -92,28 +95,31 @@ class FastLoop:
         self._adapted = self._untouched = None
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
-        """Take our feed, unless a plugin put other data in its place."""
+        """Take our feed, unless a plugin put other data in the place of the experience's rows."""
         assert self.feed is not None  # noqa: S101
-        if self._adapted is self._untouched:
+        if self._adapted is self._untouched and not self.experience.replaced:
             self.dataloader = self.feed
         else:
             super().make_train_dataloader(**kwargs)  # type: ignore[misc]
 
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         """All epochs that are left: a continued run starts in the middle."""
-        template: Any = self
-        assert self.feed is not None  # noqa: S101
-        while self.feed.position.epoch < self.train_epochs and not self._stop_training:
-            template._before_training_epoch(**kwargs)
+        template, feed = self, self.feed
+        assert feed is not None  # noqa: S101
+        if self.dataloader is not feed:
+            feed.source, self.dataloader = self.dataloader, feed
+        while feed.position.epoch < self.train_epochs and not self._stop_training:
+            template._before_training_epoch(**kwargs)  # type: ignore[attr-defined]
             template.training_epoch(**kwargs)
-            template._after_training_epoch(**kwargs)
+            template._after_training_epoch(**kwargs)  # type: ignore[attr-defined]
+        self._adapted = self._untouched = None
 
     def training_epoch(self, **kwargs: Any) -> None:
         """One epoch, hook by hook as Avalanche's."""
-        if not self._own_epoch:
+        if self._plain_epoch:
+            _epoch(self, **kwargs)
+        else:
             super().training_epoch(**kwargs)  # type: ignore[misc]
-            return
-        _epoch(self, **kwargs)  # type: ignore[arg-type]
 
 
 def _epoch(template: Any, **kwargs: Any) -> None:
@@ -125,7 +131,6 @@ def _epoch(template: Any, **kwargs: Any) -> None:
     for template.mbatch in template.dataloader:
         if template._stop_training:
             break
-        template.n_new = len(template.mbatch[1])
         template._unpack_minibatch()
         _call(begin, template, kwargs)
         template.optimizer.zero_grad()
@@ -149,8 +154,8 @@ def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, Any]) -> Non
         hook(template, **kwargs)
 
 
-def fast(strategy_class: type[BaseSGDTemplate] = SupervisedTemplate) -> type:
+def fast(strategy_class: type = SupervisedTemplate) -> type:
     """The Avalanche strategy class with our loop mixed in."""
-    plain = strategy_class.training_epoch is SGDUpdate.training_epoch
-    name = f"Fast{strategy_class.__name__}"
-    return type(name, (FastLoop, strategy_class), {"_own_epoch": plain, "__doc__": FastLoop.__doc__})
+    own = getattr(strategy_class, "training_epoch", None)
+    plain = {"_plain_epoch": own is SGDUpdate.training_epoch, "__doc__": FastLoop.__doc__}
+    return type(f"Fast{strategy_class.__name__}", (FastLoop, strategy_class), plain)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.benchmarks.utils.classification_dataset import (
     _make_taskaware_classification_dataset as as_dataset,
@@ -26,6 +27,7 @@ class Rows:
         """Show the rows of ``experience``."""
         self.index = experience.index
         self.targets: list[int] = experience.labels.tolist()
+        self.scale = float(experience.to_float(torch.ones(1)))
         self.memory: Memory | None = None
         self.places: dict[int, int] = {}
         self._experience: Experience | None = experience
@@ -42,21 +44,28 @@ class Rows:
             OutOfReach: the experience is over and the row was not kept.
         """
         row = int(row)
-        return self._image(row), self.targets[row]
-
-    def _image(self, row: int) -> Tensor:
         if self.memory is not None:
-            if row not in self.places:
-                raise OutOfReach(
-                    expected="rows of the present experience, or of the declared memory",
-                    found=f"row {row} of experience {self.index}, which is over",
-                    fix="Keep samples in a buffer that the strategy's memory counts",
-                )
-            return self.memory["images"][self.places[row]]
-        assert self._experience is not None  # noqa: S101
+            return self.pixels(row).float().mul_(self.scale), self.targets[row]
         if self._floats is None:
+            assert self._experience is not None  # noqa: S101
             self._floats = self._experience.to_float(self._experience.pixels)
-        return self._floats[row]
+        return self._floats[row], self.targets[row]
+
+    def pixels(self, row: int) -> Tensor:
+        """One image as it is stored, uint8 [C, H, W].
+
+        Raises:
+            OutOfReach: the experience is over and the row was not kept.
+        """
+        if self._experience is not None:
+            return self._experience.pixels[row]
+        if self.memory is None or row not in self.places:
+            raise OutOfReach(
+                expected="rows of the present experience, or of the declared memory",
+                found=f"row {row} of experience {self.index}, which is over",
+                fix="Keep samples in a buffer that the strategy's memory counts",
+            )
+        return self.memory["pixels"][self.places[row]]
 
     def keep(self, memory: Memory, places: dict[int, int]) -> None:
         """End the experience: from now on only the rows in ``places`` can be read."""
@@ -64,7 +73,7 @@ class Rows:
         self._experience = self._floats = None
 
 
-def dataset_of(experience: Experience) -> AvalancheDataset[Any]:
+def dataset_of(rows: Rows, task: int) -> AvalancheDataset[Any]:
     """Samples (image, column, task id) as Avalanche's plugins and buffers want them."""
-    rows: Any = Rows(experience)
-    return as_dataset(rows, targets=rows.targets, task_labels=experience.task or 0)
+    source: Any = rows
+    return as_dataset(source, targets=rows.targets, task_labels=task)

@@ -1,9 +1,8 @@
 """An experience as Avalanche's plugins know it, without the stream around it."""
 
-from functools import cached_property
 from typing import Any
 
-from clgym.avalanche.rows import dataset_of
+from clgym.avalanche.rows import Rows, dataset_of
 from clgym.strategy import Experience
 
 __all__ = ["ExperienceView"]
@@ -13,11 +12,18 @@ class ExperienceView:
     """What plugins read of an Avalanche experience: the present, and what has been seen.
 
     There is no ``origin_stream`` and no ``future_classes``: a plugin that looks for them fails.
+
+    Attributes:
+        rows: The samples behind `dataset`; None while nobody has asked for it.
+        replaced: Whether a plugin has put another dataset in place (BiC sets rows aside).
     """
 
     def __init__(self, experience: Experience) -> None:
         """Show ``experience``."""
         self._experience = experience
+        self._dataset: Any = None
+        self.rows: Rows | None = None
+        self.replaced = False
         self.current_experience = experience.index
         self.classes_in_this_experience = sorted(experience.classes)
         self.classes_seen_so_far = list(range(experience.columns))
@@ -25,10 +31,17 @@ class ExperienceView:
         self.task_label = experience.task or 0
         self.task_labels = [self.task_label]
 
-    @cached_property
+    @property
     def dataset(self) -> Any:
         """The rows, one sample at a time: slow, made when somebody asks."""
-        return dataset_of(self._experience)
+        if self._dataset is None:
+            self.rows = Rows(self._experience)
+            self._dataset = dataset_of(self.rows, self.task_label)
+        return self._dataset
+
+    @dataset.setter
+    def dataset(self, dataset: Any) -> None:
+        self._dataset, self.replaced = dataset, True
 
     def logging(self) -> "ExperienceView":
         """The view itself: Avalanche asks for a copy with more rights, which there is not."""
