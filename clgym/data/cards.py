@@ -43,8 +43,8 @@ class Card:
     """MD5 of the files as published, by file name."""
     downloads: tuple[tuple[str, str], ...] = ()
     """(URL, MD5) of what `clgym fetch` gets; () if it has to be got by hand."""
-    unpack: str | None = None
-    """Where archives are unpacked under the data root; None: files are kept as they are."""
+    archived: bool = False
+    """Whether the download is an archive of ``folders[0]``."""
 
 
 def _ids(prefix: str, names: str) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ _ALL = (
                 "c58f30108f718f92721af3b95e74349a",
             ),
         ),
-        unpack=".",
+        archived=True,
     ),
     Card(
         "cifar100",
@@ -273,7 +273,7 @@ _ALL = (
                 "eb9058c3a382ffc7106e4002c42a8d85",
             ),
         ),
-        unpack=".",
+        archived=True,
     ),
     Card(
         "tiny-imagenet",
@@ -295,7 +295,7 @@ _ALL = (
                 "90528d7ca1a48142e341f4ef8d21d0de",
             ),
         ),
-        unpack=".",
+        archived=True,
     ),
     Card(
         "imagenet-r",
@@ -348,7 +348,7 @@ _ALL = (
                 "97eceeb196236b17998738112f37df78",
             ),
         ),
-        unpack=".",
+        archived=True,
     ),
     Card(
         "imagenet100",

@@ -8,10 +8,9 @@ folder a class, ``npz:PATH`` arrays. Whatever differs from its card gets a name 
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,21 @@ import numpy as np
 
 from clgym.data import store
 from clgym.data.cards import CARDS, Card
-from clgym.data.readers import READERS, Labelled
+from clgym.data.labelled import Labelled
+from clgym.data.locate import Found, card_of, differing, find_card, locate
+from clgym.data.readers import READERS
 from clgym.data.store import Kept, Split
-from clgym.errors import BadConfig, BadSource, MissingData, UnknownName, near
+from clgym.errors import BadSource, MissingData
 
-__all__ = ["CARDS", "Card", "Source", "Split", "find_card", "load_source", "test_by_hash"]
+__all__ = [
+    "CARDS",
+    "Card",
+    "Source",
+    "Split",
+    "find_card",
+    "held_by_hash",
+    "load_source",
+]
 
 TEST_SHARE = 0.2
 """Of every class, where a source has no test split of its own."""
@@ -49,33 +58,6 @@ class Source:
     licence: str
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Where the files of a source lie, and how to read them."""
-
-    card: Card
-    layout: str
-    path: Path
-    files: tuple[Path, ...]
-    side: int | None
-
-
-def find_card(name: str) -> Card:
-    """The card of a named source.
-
-    Raises:
-        UnknownName: there is none; near matches are shown.
-    """
-    card = CARDS.get(name.replace("_", "-"))
-    if card is None:
-        raise UnknownName(
-            expected="a named source, folder:PATH or npz:PATH",
-            found=repr(name),
-            fix=f"{near(name, CARDS)}`clgym list sources` shows all",
-        )
-    return card
-
-
 def load_source(name: str, data_root: Path | None = None, image_size: int | None = None) -> Source:
     """Find, decode (once) and check a source.
 
@@ -92,18 +74,35 @@ def load_source(name: str, data_root: Path | None = None, image_size: int | None
         BadConfig: an image size for a source whose images have one size.
         BadOutput: the cache cannot be written.
     """
-    base, _, wanted = name.partition("~")
-    if wanted and (kept := store.find_content(wanted)) and _base_of(kept) == base:
-        return _source(CARDS.get(base) or _card_of(base), kept)
-    if wanted and base in ("folder", "npz"):
+    if past := re.fullmatch(r"([a-z0-9-]+)~([0-9a-f]{8})", name):
+        return _again(name, *past.groups(), data_root)
+    return _load(name, data_root, image_size)
+
+
+def _load(name: str, data_root: Path | None, image_size: int | None) -> Source:
+    try:
+        found = locate(name, data_root, image_size)
+        return _source(found.card, _kept(found))
+    except OSError as error:
+        raise BadSource(
+            expected=f"files of {name} that can be read",
+            found=f"{error.strerror} at {error.filename}",
+            fix="Get them again or mend their permissions",
+        ) from error
+
+
+def _again(name: str, base: str, digits: str, data_root: Path | None) -> Source:
+    """A source by the name that an earlier load gave it: from the cache, else from disk."""
+    if kept := store.find_content(base, digits):
+        return _source(CARDS.get(base) or card_of(base), kept)
+    if base in ("folder", "npz"):
         raise MissingData(
             expected=f"{name} in the cache",
             found="nothing with that fingerprint",
             fix=f"Give {base}:PATH again",
         )
-    found = _locate(base if wanted else name, data_root, image_size)
-    source = _source(found.card, _kept(found))
-    if wanted and source.name != name:
+    source = _load(base, data_root, None)
+    if source.name != name:
         raise BadSource(
             expected=f"{name} on disk",
             found=source.name,
@@ -112,97 +111,20 @@ def load_source(name: str, data_root: Path | None = None, image_size: int | None
     return source
 
 
-def _card_of(kind: str) -> Card:
-    """The empty card of ``folder`` and ``npz``."""
-    side = 224 if kind == "folder" else None
-    return Card(kind, f"{kind}:PATH", kind, (), 0, None, None, "not stated", "", side=side)
-
-
-def _base_of(kept: Kept) -> str:
-    return kept.facts["card"]
-
-
-# --- finding -------------------------------------------------------------------------------------
-
-
-def _locate(name: str, data_root: Path | None, image_size: int | None) -> _Found:
-    kind, colon, place = name.partition(":")
-    if colon and kind in ("folder", "npz"):
-        found = _at(_card_of(kind), kind, Path(place).expanduser())
-        if found is None:
-            raise MissingData(
-                expected="a tree with a folder a class"
-                if kind == "folder"
-                else "an .npz file, or a folder with train.npz and test.npz",
-                found=f"none at {place}",
-                fix="Give another path",
-            )
-    else:
-        found = _named(find_card(name), data_root)
-    if image_size is None:
-        return found
-    if found.side is None or image_size < 1:
-        raise BadConfig(
-            expected="no image size for a source that is stored at one size"
-            if found.side is None
-            else "an image size of at least 1",
-            found=f"{image_size} for {name}",
-            fix="Use the scenario's resize" if found.side is None else "Give another size",
-        )
-    return replace(found, side=image_size)
-
-
-def _named(card: Card, data_root: Path | None) -> _Found:
-    if card.layout == "digits":
-        return _Found(card, "digits", Path(), (), None)
-    given = data_root or os.environ.get("CLGYM_DATA")
-    if not given:
-        raise MissingData(
-            expected=f"a data root that holds {card.name}",
-            found="neither --data-root nor CLGYM_DATA",
-            fix=f"Set CLGYM_DATA to a folder, then `clgym fetch {card.name}`",
-        )
-    root = Path(given).expanduser()
-    places = [(card.layout, root / folder) for folder in card.folders]
-    places.append(("npz", root / card.name))
-    for layout, path in places:
-        if found := _at(card, layout, path):
-            return found
-    looked = ", ".join(dict.fromkeys(str(path) for _, path in places))
-    raise MissingData(
-        expected=f"{card.name} in the data root",
-        found=f"nothing at {looked}",
-        fix=f"`clgym fetch {card.name}` gets it or says how",
-    )
-
-
-def _at(card: Card, layout: str, path: Path) -> _Found | None:
-    files = READERS[layout].find(path)
-    side = None if layout == "npz" else card.side
-    return _Found(card, layout, path, tuple(files), side) if files else None
-
-
 # --- decoding ------------------------------------------------------------------------------------
 
 
-def _kept(found: _Found) -> Kept:
+def _kept(found: Found) -> Kept:
     key = _key(found)
     return store.find(key) or _decode(found, key)
 
 
-def _key(found: _Found) -> str:
+def _key(found: Found) -> str:
     """What the cache is asked for: who reads which files, of what size and time."""
     if found.layout == "digits":
         stats: list[Any] = [importlib.metadata.version("scikit-learn")]
     else:
-        try:
-            stats = [(str(f.resolve()), *_stat(f)) for f in found.files]
-        except OSError as error:
-            raise BadSource(
-                expected=f"the file {error.filename}",
-                found=error.strerror or "",
-                fix="Get it again",
-            ) from error
+        stats = [(str(f.resolve()), *_stat(f)) for f in found.files]
     parts = [store.VERSION, found.card.name, found.layout, found.side, str(found.path), stats]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -212,37 +134,31 @@ def _stat(path: Path) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _decode(found: _Found, key: str) -> Kept:
+def _decode(found: Found, key: str) -> Kept:
     train, test = READERS[found.layout].read(found.path, found.side or 0)
     classes, maps = _classes(found, train, test)
     decoding = f"shorter side {found.side}, bicubic, centre crop" if found.side else ""
-    facts = {"card": found.card.name, "md5": _md5(found), "layout": found.layout}
+    facts = {"md5": _md5(found), "by_hash": test is None}
     with store.spool(train.images) as images:
-        half = _half(found, train, images, maps[0], len(classes))
+        halves = {"train": _half(found, train, images, maps[0])}
         if test is None:
-            held = test_by_hash(half.hashes, half.labels)
-            halves = {"train": _rows(half, ~held), "test": _rows(half, held)}
-            return store.keep(key, classes, halves, decoding, {**facts, "by_hash": True})
+            halves = _cut(found, halves["train"])
+            return store.keep(key, found.card.name, classes, halves, decoding, facts)
         with store.spool(test.images) as others:
-            halves = {"train": half, "test": _half(found, test, others, maps[1], len(classes))}
+            halves["test"] = _half(found, test, others, maps[1])
             if images.shape[1:] != others.shape[1:]:
-                raise _bad(
-                    found,
-                    "train and test images of one size",
-                    f"{list(images.shape[1:])} and {list(others.shape[1:])}",
-                )
-            return store.keep(key, classes, halves, decoding, {**facts, "by_hash": False})
+                shapes = f"{list(images.shape[1:])} and {list(others.shape[1:])}"
+                raise _bad(found, "train and test images of one size", shapes)
+            return store.keep(key, found.card.name, classes, halves, decoding, facts)
 
 
-def _bad(found: _Found, expected: str, was: str) -> BadSource:
+def _bad(found: Found, expected: str, was: str) -> BadSource:
     return BadSource(
         expected=f"{expected} in {found.path}", found=was, fix="Mend or replace the files"
     )
 
 
-def _half(
-    found: _Found, read: Labelled, images: np.ndarray, numbers: np.ndarray, count: int
-) -> store.Half:
+def _half(found: Found, read: Labelled, images: np.ndarray, numbers: np.ndarray) -> store.Half:
     labels = read.labels
     if len(labels) != len(images) or not len(labels) or 0 in images.shape:
         raise _bad(
@@ -257,11 +173,20 @@ def _half(
     return store.Half(images, np.arange(len(labels)), numbers[labels], store.image_hashes(images))
 
 
-def _rows(half: store.Half, chosen: np.ndarray) -> store.Half:
-    return store.Half(half.images, half.rows[chosen], half.labels[chosen], half.hashes[chosen])
+def _cut(found: Found, whole: store.Half) -> dict[str, store.Half]:
+    """Train and test of a source that has no test split."""
+    held = held_by_hash(whole.hashes, whole.labels)
+    if not held.any():
+        raise _bad(found, "a class of 5 images or more, to cut a test split from", "none")
+    return {
+        name: store.Half(
+            whole.images, whole.rows[chosen], whole.labels[chosen], whole.hashes[chosen]
+        )
+        for name, chosen in (("train", ~held), ("test", held))
+    }
 
 
-def test_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def held_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which rows are held out for testing: of every class the fifth with the smallest hashes.
 
     The same images give the same split in any order and under any file name. Copies of an image
@@ -272,31 +197,26 @@ def test_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for label in np.unique(labels):
         places = order[labels[order] == label]
         count = int(TEST_SHARE * len(places))
-        while (
-            0 < count < len(places) and (hashes[places[count]] == hashes[places[count - 1]]).all()
-        ):
-            count += 1
+        if count:
+            # Copies are neighbours: those of the last one that is held come along.
+            last = hashes[places[count - 1]]
+            count += int((hashes[places[count:]] == last).all(axis=1).sum())
         held[places[:count]] = True
     return held
 
 
-def _md5(found: _Found) -> str:
+def _md5(found: Found) -> str:
     """``match``, ``differ``, or ``unknown`` where no checksum is published for these files."""
-    known = [(f, found.card.checksums.get(f.name)) for f in found.files]
-    if found.layout == "npz" or not known or any(md5 is None for _, md5 in known):
+    if found.layout == "npz" or not all(f.name in found.card.checksums for f in found.files):
         return "unknown"
-    for path, md5 in known:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "md5").hexdigest() != md5:
-                return "differ"
-    return "match"
+    return "match" if differing(found.card, found.files) is None else "differ"
 
 
 # --- class names ---------------------------------------------------------------------------------
 
 
 def _classes(
-    found: _Found, train: Labelled, test: Labelled | None
+    found: Found, train: Labelled, test: Labelled | None
 ) -> tuple[tuple[str, ...], list[np.ndarray]]:
     """Canonical ids, and for both splits the number of each of its own classes among them."""
     card = found.card

@@ -1,7 +1,7 @@
 """Decoded images kept on disk: content-addressed ``.npy`` files, written whole, mapped when read.
 
     sources/keys/KEY.json            what was decoded from files of this path, size and time
-    sources/meta/FINGERPRINT.json    the same by content
+    sources/meta/FINGERPRINT.CARD.json    the same by content
     sources/images/FINGERPRINT/      train.npy test.npy: all that a learner is ever shown the way to
     sources/hashes/FINGERPRINT/      train.npy test.npy
     sources/labels/FINGERPRINT/      train.npy
@@ -95,6 +95,8 @@ class Half:
 class Kept:
     """What the cache knows about a source besides its arrays."""
 
+    card: str
+    """The name that it was loaded under."""
     fingerprint: str
     classes: tuple[str, ...]
     digests: dict[str, str]
@@ -140,7 +142,7 @@ def image_hashes(images: ImageRows) -> np.ndarray:
     for chunk in _chunks(images):
         for row in np.ascontiguousarray(chunk).reshape(len(chunk), -1):
             state = start.copy()
-            state.update(row)
+            state.update(row.data)
             out += state.digest()
     return np.frombuffer(bytes(out), dtype=np.uint8).reshape(-1, 32)
 
@@ -166,7 +168,7 @@ def digest(classes: Sequence[str], hashes: np.ndarray, labels: np.ndarray, decod
     head = json.dumps({"classes": list(classes), "decoding": decoding}, sort_keys=True)
     state = hashlib.sha256(head.encode())
     rows = np.concatenate([hashes, labels.astype("<i8").view(np.uint8).reshape(-1, 8)], axis=1)
-    state.update(np.ascontiguousarray(rows))
+    state.update(np.ascontiguousarray(rows).data)
     return state.hexdigest()
 
 
@@ -175,9 +177,9 @@ def find(key: str) -> Kept | None:
     return _read(_root() / "keys" / f"{key}.json")
 
 
-def find_content(prefix: str) -> Kept | None:
-    """What was kept with a fingerprint that begins with ``prefix``."""
-    paths = sorted((_root() / "meta").glob(f"{prefix}*.json"))
+def find_content(card: str, prefix: str) -> Kept | None:
+    """What was kept under a card with a fingerprint that begins with ``prefix`` (hex)."""
+    paths = sorted((_root() / "meta").glob(f"{prefix}*.{card}.json"))
     return _read(paths[0]) if len(paths) == 1 else None
 
 
@@ -186,7 +188,8 @@ def _read(path: Path) -> Kept | None:
     try:
         fields = json.loads(path.read_bytes())
         kept = Kept(**{**fields, "classes": tuple(fields["classes"])})
-        kept.split("train"), kept.split("test")
+        for name in _LABELS:
+            kept.split(name)
     except (OSError, ValueError, TypeError, KeyError, EOFError):
         return None
     return kept
@@ -194,6 +197,7 @@ def _read(path: Path) -> Kept | None:
 
 def keep(
     key: str,
+    card: str,
     classes: Sequence[str],
     halves: dict[str, Half],
     decoding: str,
@@ -208,15 +212,15 @@ def keep(
     digests = {n: digest(classes, h.hashes, h.labels, decoding) for n, h in halves.items()}
     shapes = {n: [len(h.rows), *h.images.shape[1:]] for n, h in halves.items()}
     whole = hashlib.sha256(f"clgym source 1 {digests['train']} {digests['test']}".encode())
-    kept = Kept(whole.hexdigest(), tuple(classes), digests, shapes, facts)
+    kept = Kept(card, whole.hexdigest(), tuple(classes), digests, shapes, facts)
     for name, half in halves.items():
         _keep_rows(_place(_LABELS[name], kept.fingerprint, name), half.labels)
         _keep_rows(_place("hashes", kept.fingerprint, name), half.hashes)
         _keep_rows(_place("images", kept.fingerprint, name), half.images, half.rows)
     # Last, so that whoever finds them finds the arrays.
     text = json.dumps(asdict(kept), sort_keys=True).encode()
-    for path in (_root() / "meta" / f"{kept.fingerprint}.json", _root() / "keys" / f"{key}.json"):
-        _write(path, lambda file: file.write(text))
+    for name in (f"meta/{kept.fingerprint}.{card}.json", f"keys/{key}.json"):
+        _write(_root() / name, lambda file: file.write(text))
     return kept
 
 
@@ -232,7 +236,7 @@ def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) ->
     def fill(file: BinaryIO) -> None:
         _header(file, shape, array.dtype)
         for start in range(0, len(rows), step):
-            file.write(np.ascontiguousarray(array[rows[start : start + step]]))
+            file.write(np.ascontiguousarray(array[rows[start : start + step]]).data)
 
     _write(path, fill)
 
@@ -287,7 +291,7 @@ def spool(images: ImageRows) -> Iterator[np.ndarray]:
         def fill(file: BinaryIO) -> None:
             _header(file, images.shape, np.dtype(np.uint8))
             for chunk in _chunks(images):
-                file.write(np.ascontiguousarray(chunk))
+                file.write(np.ascontiguousarray(chunk).data)
 
         _write(path, fill)
         yield np.load(path, mmap_mode="r", allow_pickle=False)

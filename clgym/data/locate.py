@@ -1,0 +1,122 @@
+"""Where a source lies on disk: its card, the layout that is there, its files."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clgym.data.cards import CARDS, Card
+from clgym.data.readers import READERS
+from clgym.errors import BadConfig, MissingData, UnknownName, near
+
+__all__ = ["Found", "card_of", "data_root_of", "differing", "find_card", "locate"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the files of a source lie, and how to read them."""
+
+    card: Card
+    layout: str
+    path: Path
+    files: tuple[Path, ...]
+    side: int | None
+
+
+def find_card(name: str) -> Card:
+    """The card of a named source.
+
+    Raises:
+        UnknownName: there is none; near matches are shown.
+    """
+    card = CARDS.get(name.replace("_", "-"))
+    if card is None:
+        raise UnknownName(
+            expected="a named source, folder:PATH or npz:PATH",
+            found=repr(name),
+            fix=f"{near(name, CARDS)}`clgym list sources` shows all",
+        )
+    return card
+
+
+def card_of(kind: str) -> Card:
+    """The empty card of ``folder`` and ``npz``."""
+    side = 224 if kind == "folder" else None
+    return Card(kind, f"{kind}:PATH", kind, (), 0, None, None, "not stated", "", side=side)
+
+
+def locate(name: str, data_root: Path | None, image_size: int | None) -> Found:
+    """Find the files of a source; see `clgym.data.sources.load_source`."""
+    kind, colon, place = name.partition(":")
+    if colon and kind in _PATHS:
+        found = _at(card_of(kind), kind, Path(place).expanduser())
+        if found is None:
+            fix = "Give another path"
+            raise MissingData(expected=_PATHS[kind], found=f"none at {place or 'no path'}", fix=fix)
+    else:
+        found = _named(find_card(name), data_root)
+    if image_size is None:
+        return found
+    if found.side is None or image_size < 1:
+        raise BadConfig(
+            expected="an image size of at least 1, for a source of image files",
+            found=f"{image_size} for {name}",
+            fix="Leave it out, or use the scenario's resize",
+        )
+    return replace(found, side=image_size)
+
+
+_PATHS = {
+    "folder": "a tree with a folder of images a class",
+    "npz": "an .npz file, or a folder with train.npz and test.npz",
+}
+
+
+def data_root_of(card: Card, data_root: Path | None) -> Path:
+    """The folder where named sources lie: the one given, else ``CLGYM_DATA``.
+
+    Raises:
+        MissingData: neither is set.
+    """
+    given = data_root or os.environ.get("CLGYM_DATA")
+    if not given:
+        raise MissingData(
+            expected=f"a data root for {card.name}",
+            found="neither --data-root nor CLGYM_DATA",
+            fix=f"Set CLGYM_DATA to a folder, then `clgym fetch {card.name}`",
+        )
+    return Path(given).expanduser()
+
+
+def _named(card: Card, data_root: Path | None) -> Found:
+    if card.layout == "digits":
+        return Found(card, "digits", Path(), (), None)
+    root = data_root_of(card, data_root)
+    places = [(card.layout, root / folder) for folder in card.folders]
+    places.append(("npz", root / card.name))
+    for layout, path in places:
+        if found := _at(card, layout, path):
+            return found
+    looked = ", ".join(dict.fromkeys(str(path) for _, path in places))
+    raise MissingData(
+        expected=f"{card.name} in the data root",
+        found=f"nothing at {looked}",
+        fix=f"`clgym fetch {card.name}` gets it or says how",
+    )
+
+
+def _at(card: Card, layout: str, path: Path) -> Found | None:
+    files = READERS[layout].find(path)
+    side = None if layout == "npz" else card.side
+    return Found(card, layout, path, tuple(files), side) if files else None
+
+
+def differing(card: Card, files: Sequence[Path]) -> Path | None:
+    """The first file that is not as published, where a checksum of its name is known."""
+    for path in files:
+        if path.name in card.checksums:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "md5").hexdigest() != card.checksums[path.name]:
+                    return path
+    return None
