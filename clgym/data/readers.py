@@ -252,5 +252,5 @@ READERS: dict[str, Reader] = {
     "npz": Reader(_find_npz, _read_npz),
     "folder": Reader(find_images, read_folder),
     "tiny-imagenet": Reader(find_listed, read_tiny),
-    "cub200": Reader(find_images, find_listed, read_cub),
+    "cub200": Reader(find_listed, read_cub),
 }

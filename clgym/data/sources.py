@@ -75,7 +75,7 @@ def load_source(name: str, data_root: Path | None = None, image_size: int | None
         BadOutput: the cache cannot be written.
     """
     if past := re.fullmatch(r"([a-z0-9-]+)~([0-9a-f]{8})", name):
-        return _again(name, *past.groups(), data_root)
+        return _again(name, past[1], past[2], data_root)
     return _load(name, data_root, image_size)
 
 
