@@ -1,0 +1,60 @@
+"""argparse, with clgym's errors in place of its own."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from clgym.errors import ClgymError, UnknownName, near
+
+__all__ = ["BadUsage", "Parser"]
+
+
+class BadUsage(ClgymError):
+    """A command line that cannot be read."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are named and whose unknown options come with near matches."""
+
+    def __init__(self, prog: str, doc: str | None, **options: Any) -> None:
+        """Take the help text from a module's docstring."""
+        super().__init__(
+            prog=prog,
+            description=doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Turn argparse's sentence into ours."""
+        raise BadUsage(
+            expected="a command line that can be read",
+            found=message,
+            fix=f"See `{self.prog} --help`",
+        )
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse all words.
+
+        Raises:
+            UnknownName: an option that nobody declared.
+            BadUsage: anything else that does not fit.
+        """
+        values, rest = self.parse_known_args(list(words))
+        for word in rest:
+            if word.startswith("-"):
+                self.refuse(word)
+        if rest:
+            self.error(f"unexpected {' '.join(rest)!r}")
+        return values
+
+    def refuse(self, word: str) -> NoReturn:
+        """Raise for an option that does not exist."""
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        name = word.partition("=")[0]
+        raise UnknownName(
+            expected=f"an option of `{self.prog}`",
+            found=name,
+            fix=f"{near(name, known)}`{self.prog} --help` lists all",
+        )

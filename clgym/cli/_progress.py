@@ -1,0 +1,189 @@
+"""A run's events as something to watch: a moving bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+__all__ = ["Watcher", "watch"]
+
+_LINE_SECONDS = 5.0
+Event = dict[str, Any]
+
+
+class Tracker:
+    """How far a run is, how fast it goes and how long it will take, from its events alone."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` tells the time in seconds."""
+        self._clock = clock
+        self._rows: list[int] = []
+        self._began: tuple[float, float] | None = None
+        self._first: tuple[float, int] | None = None
+        self.done = 0.0
+        """Share of all training rows that are behind, in [0, 1]."""
+        self.status = "starting"
+
+    def update(self, event: Event) -> None:
+        """Take in one event."""
+        kind = event["kind"]
+        if kind == "plan":
+            self._rows = [step["train"] for step in event["experiences"]]
+        elif kind == "resumed":
+            self.done = self._share(event["experience"], 0.0)
+        elif kind == "train":
+            self._train(event)
+        elif kind == "predict":
+            place = (
+                f"experience {event['experience'] + 1}/{len(self._rows)} · "
+                if "experience" in event
+                else ""
+            )
+            self.status = f"{place}testing {event['images']}/{event['total']}"
+        elif kind == "score":
+            self._first = None
+            self.done = self._share(event["experience"] + 1, 0.0)
+
+    def _train(self, event: Event) -> None:
+        now, images = self._clock(), event.get("images", 0)
+        self.done = self._share(event["experience"], _inside(event))
+        self._began = self._began or (now, self.done)
+        self._first = self._first or (now, images)
+        parts = [f"experience {event['experience'] + 1}/{len(self._rows)}"]
+        if "epoch" in event:
+            # The last report of an epoch still carries its number; it counts from 0.
+            parts.append(f"epoch {event['epoch'] + 1}/{event['epochs']}")
+        if "loss" in event:
+            parts.append(f"loss {event['loss']:.3f}")
+        if now > self._first[0]:
+            parts.append(f"{(images - self._first[1]) / (now - self._first[0]):,.0f} images/s")
+        self.status = " · ".join(parts)
+
+    def _share(self, experience: int, inside: float) -> float:
+        total = sum(self._rows)
+        here = self._rows[experience] * inside if experience < len(self._rows) else 0.0
+        return (sum(self._rows[:experience]) + here) / total if total else 0.0
+
+    @property
+    def left(self) -> str:
+        """Time that remains, in words; nothing as long as it cannot be told."""
+        if self._began is None or self.done <= self._began[1]:
+            return ""
+        spent = self._clock() - self._began[0]
+        return f"{duration(spent * (1 - self.done) / (self.done - self._began[1]))} left"
+
+
+def _inside(event: Event) -> float:
+    """How much of an experience's training is done, in [0, 1]."""
+    step = event["step"] / event["steps"] if event.get("steps") else 0.0
+    return (event["epoch"] + step) / event["epochs"] if event.get("epochs") else step
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: 42 s, 3:05 min, 2:10 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+
+
+class Watcher(AbstractContextManager["Watcher"], Protocol):
+    """Something that shows events while it is open."""
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        ...
+
+
+def watch(console: Console) -> Watcher:
+    """Whatever suits the console."""
+    return _Bar(console) if console.is_terminal else _Lines(console)
+
+
+def _lasting(event: Event, tracker: Tracker) -> list[str]:
+    """Lines that stay on the screen."""
+    kind = event["kind"]
+    if kind == "plan":
+        options = " ".join(f"{k}={v}" for k, v in event["strategy"]["config"].items())
+        rows = sum(step["train"] for step in event["experiences"])
+        lines = [
+            f"{event['strategy']['name']} on {event['scenario']['name']} "
+            f"({event['scenario']['setting']}), seed {event['seed']}: "
+            f"{len(event['experiences'])} experiences, {rows:,} training images"
+        ]
+        lines += [f"options: {options}"] if options else []
+        lines += [f"note: {s['name']}: {flag}" for s in event["sources"] for flag in s["flags"]]
+        return lines
+    if kind == "resumed":
+        return [f"continuing after experience {event['experience']}, which was the last one saved"]
+    if kind == "checkpoint":
+        return [f"saved inside experience {event['experience'] + 1}"]
+    if kind == "score":
+        place = f"experience {event['experience'] + 1}/{event['experiences']}"
+        return [f"{place}: accuracy {100 * event['accuracy']:.2f} % over what was seen"]
+    return []
+
+
+class _Lines:
+    """Plain lines for a log: one for what lasts, and one now and then in between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._tracker = console, Tracker()
+        self._next = time.monotonic() + _LINE_SECONDS
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to put away."""
+
+    def __call__(self, event: Event) -> None:
+        self._tracker.update(event)
+        lines = _lasting(event, self._tracker)
+        if not lines and time.monotonic() >= self._next:
+            lines = [
+                " · ".join(part for part in (self._tracker.status, self._tracker.left) if part)
+            ]
+        for line in lines:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._next = time.monotonic() + _LINE_SECONDS
+
+
+class _Bar:
+    """A bar that moves, below the lines that last."""
+
+    def __init__(self, console: Console) -> None:
+        self._tracker = Tracker()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+        self._task = self._bar.add_task("starting", total=1.0, left="")
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        self._tracker.update(event)
+        for line in _lasting(event, self._tracker):
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._bar.update(
+            self._task,
+            description=escape(self._tracker.status),
+            completed=self._tracker.done,
+            left=self._tracker.left,
+        )

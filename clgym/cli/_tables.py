@@ -1,0 +1,174 @@
+"""Records as tables, for a reader at a terminal of 80 columns."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from clgym.cli._flags import as_text
+from clgym.cli._progress import duration
+from clgym.record import Record
+
+__all__ = ["show_plan", "show_record", "show_seeds"]
+
+
+def show_record(console: Console, record: Record, out: str) -> None:
+    """Everything that one run measured."""
+    result = record.result
+    title = f"{result.strategy.name} on {result.scenario.name}, seed {result.seed}"
+    console.print(f"\n[bold]{title}[/bold] ({result.scenario.setting})", highlight=False)
+    _show_matrix(console, record)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, value in [*_measures(record), *_costs(record)]:
+        table.add_row(name, value)
+    console.print(table)
+    console.print(f"\nrecord: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
+    if record.environment.engine == "inline":
+        console.print("gym and learner shared a process: labels were not out of reach")
+
+
+def _show_matrix(console: Console, record: Record) -> None:
+    """The accuracy matrix in percent, as precisely as the console is wide."""
+    result = record.result
+    size = len(result.accuracy_matrix)
+    wide = 9 + 8 * (size + 1) <= console.width
+    if not wide and 9 + 5 * (size + 1) > console.width:
+        console.print(f"\naccuracy matrix: {size} x {size}, see the record; last row and diagonal")
+        rows = [
+            result.accuracy_matrix[-1],
+            [row[i] for i, row in enumerate(result.accuracy_matrix)],
+        ]
+        for name, row in zip(("last", "new"), rows, strict=True):
+            console.print(f"{name:<5}" + " ".join(_percent(v, 0) for v in row), highlight=False)
+        return
+    digits = 2 if wide else 0
+    console.print("accuracy in %: row, after experience; column, on the test rows of experience")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("after")
+    for column in range(size):
+        table.add_column(str(column + 1), justify="right")
+    table.add_column("seen", justify="right", style="bold")
+    for i, row in enumerate(result.accuracy_matrix):
+        cells = [_percent(value, digits) for value in row]
+        table.add_row(str(i + 1), *cells, _percent(result.accuracy_after[i], digits))
+    console.print(table)
+
+
+def _percent(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _points(value: float | None, why_not: str) -> str:
+    return f"{100 * value:+.2f} points" if value is not None else f"none ({why_not})"
+
+
+def _measures(record: Record) -> list[tuple[str, str]]:
+    result = record.result
+    single = "one experience"
+    chance = sorted({f"{100 * level:.1f}" for level in result.chance[1:]}, key=float)
+    against = (
+        f" (chance: {' to '.join([chance[0], chance[-1]][: len(chance)])} %)" if chance else ""
+    )
+    forward = _points(result.forward_transfer, "no test before an experience came")
+    lines = [
+        ("last accuracy", f"{_percent(result.last_accuracy)} %"),
+        ("average incremental accuracy", f"{_percent(result.average_incremental_accuracy)} %"),
+        ("forgetting", _points(result.forgetting, single).lstrip("+")),
+        ("backward transfer", _points(result.backward_transfer, single)),
+        ("forward transfer", forward + (against if result.forward_transfer is not None else "")),
+    ]
+    if result.scenario.setting == "class-incremental":
+        aware = result.task_aware_accuracy_after[-1]
+        lines.insert(1, ("  were the task known", f"{_percent(aware)} %"))
+    return lines
+
+
+def _costs(record: Record) -> list[tuple[str, str]]:
+    result, cost, where = record.result, record.cost, record.environment
+    train, predict = sum(cost.train_seconds), sum(cost.predict_seconds)
+    return [
+        ("parameters", f"{result.parameters:,}"),
+        ("stored samples", f"{result.stored_samples:,}"),
+        (
+            "time",
+            f"{duration(cost.wall_seconds)} (training {duration(train)} at "
+            f"{cost.images_per_second:,.0f} images/s, testing {duration(predict)})",
+        ),
+        (
+            "peak memory",
+            f"{cost.peak_memory_bytes / 2**20:,.0f} MiB on {where.device}, {where.threads} threads",
+        ),
+    ]
+
+
+def show_plan(console: Console, plan: dict[str, Any]) -> None:
+    """What a run would do."""
+    strategy, scenario = plan["strategy"], plan["scenario"]
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_row("strategy", f"{strategy['name']}: {_options(strategy['config'])}")
+    table.add_row("scenario", f"{scenario['name']}: {_options(scenario['config'])}")
+    table.add_row("setting", scenario["setting"])
+    for source in plan["sources"]:
+        table.add_row("source", "; ".join([source["name"], *source["flags"]]))
+    table.add_row(
+        "images", " x ".join(map(str, plan["image_shape"])) + " (channels, height, width)"
+    )
+    table.add_row("seed", str(plan["seed"]))
+    table.add_row("device", f"{plan['device']}, {plan['threads']} threads")
+    table.add_row("output", plan["out"])
+    console.print(table, highlight=False, markup=False)
+    steps = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("experience", "classes", "training images", "test images"):
+        steps.add_column(head, justify="right")
+    for number, step in enumerate(plan["experiences"], 1):
+        steps.add_row(str(number), str(step["classes"]), f"{step['train']:,}", f"{step['test']:,}")
+    console.print(steps)
+
+
+def _options(config: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {as_text(value)}" for name, value in config.items()) or "no options"
+
+
+def show_seeds(console: Console, records: Sequence[Record], outs: Sequence[str]) -> None:
+    """Several seeds: a row each, then mean and standard deviation (n - 1)."""
+    first = records[0].result
+    console.print(
+        f"\n[bold]{first.strategy.name} on {first.scenario.name}[/bold], {len(records)} seeds",
+        highlight=False,
+    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("seed")
+    heads = ("last accuracy %", "average incr. %", "forgetting", "backward", "time")
+    for head in heads:
+        table.add_column(head, justify="right")
+    for record in records:
+        row = _numbers(record)
+        cells = [f"{value:.2f}" if value is not None else "-" for value in row]
+        table.add_row(str(record.result.seed), *cells, duration(record.cost.wall_seconds))
+    table.add_section()
+    columns = list(zip(*(_numbers(record) for record in records), strict=True))
+    table.add_row("mean", *[_over(column, np.mean) for column in columns], "")
+    table.add_row("std", *[_over(column, lambda v: np.std(v, ddof=1)) for column in columns], "")
+    console.print(table)
+    for out in outs:
+        console.print(f"record: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
+
+
+def _numbers(record: Record) -> tuple[float | None, ...]:
+    """Percent, and points."""
+    result = record.result
+    values = (
+        result.last_accuracy,
+        result.average_incremental_accuracy,
+        result.forgetting,
+        result.backward_transfer,
+    )
+    return tuple(None if value is None else 100 * value for value in values)
+
+
+def _over(column: Sequence[float | None], statistic: Callable[[list[float]], Any]) -> str:
+    values = [value for value in column if value is not None]
+    return f"{statistic(values):.2f}" if len(values) == len(column) else "-"

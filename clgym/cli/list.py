@@ -1,0 +1,106 @@
+"""List strategies, scenarios and sources."""
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clgym import registry
+from clgym.cli._flags import as_text
+from clgym.cli._parser import Parser
+
+__all__ = ["main"]
+
+KINDS = ("strategies", "scenarios", "sources")
+_LEARNERS = ("network", "memory_size")
+"""What a preset only proposes to strategies; `clgym show` tells it."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym list``. Files are read, none is imported."""
+    parser = Parser("clgym list", __doc__)
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="Only these.")
+    parser.add_argument("--json", action="store_true", help="Print data instead of a table.")
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="A Python file to list too; may be given again.",
+    )
+    values = parser.parse(words)
+    kinds = [values.kind] if values.kind else KINDS
+    listed = {kind: _listed(kind, values.plugin) for kind in kinds}
+    if values.json:
+        print(json.dumps(listed, indent=1))
+    else:
+        _show(listed)
+    return 0
+
+
+def _listed(kind: str, plugins: list[Path]) -> list[dict[str, Any]]:
+    if kind == "sources":
+        return _sources()
+    found = registry.entries("strategies" if kind == "strategies" else "scenarios", plugins)
+    return [
+        {
+            "name": entry.name,
+            "summary": entry.summary,
+            "origin": entry.origin,
+            "aliases": list(entry.aliases),
+            "variants": list(entry.variants),
+            "presets": entry.presets,
+            "error": entry.error,
+        }
+        for entry in found.values()
+    ]
+
+
+def _sources() -> list[dict[str, Any]]:
+    from clgym.data.cards import CARDS
+
+    return [
+        {
+            "name": card.name,
+            "summary": card.title,
+            "classes": card.class_count,
+            "train": card.train,
+            "test": card.test,
+            "licence": card.licence,
+        }
+        for card in CARDS.values()
+    ]
+
+
+def _show(listed: dict[str, list[dict[str, Any]]]) -> None:
+    """A line each; wrapped on a terminal, whole where a program reads."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    for kind, items in listed.items():
+        rows = [row for item in items for row in _rows(kind, item)]
+        column = max((len(name) for name, _ in rows), default=0) + 2
+        print(kind)
+        for name, text in rows:
+            indent = " " * (column + 2)
+            lines = textwrap.wrap(text, max(width - column - 2, 20)) or [""]
+            print(f"  {name:<{column}}{lines[0]}", *[indent + line for line in lines[1:]], sep="\n")
+        print()
+    print("`clgym show NAME` tells more about one of them.")
+
+
+def _rows(kind: str, item: dict[str, Any]) -> list[tuple[str, str]]:
+    if kind == "sources":
+        counts = [f"{item[part]:,} {part}" for part in ("train", "test") if item[part]]
+        return [(item["name"], ", ".join([f"{item['classes']} classes", *counts]))]
+    name = f"{item['name']}:NAME" if item["variants"] else item["name"]
+    text = f"cannot be read: {item['error']}" if item["error"] else item["summary"]
+    if item["origin"] != "built-in":
+        text += f" [{item['origin']}]"
+    rows = [(", ".join([name, *item["aliases"]]), text)]
+    for preset, options in item["presets"].items():
+        shown = [f"{k} {as_text(v)}" for k, v in options.items() if k not in _LEARNERS]
+        rows.append((f"  {preset}", ", ".join(shown).removeprefix("source ")))
+    return rows

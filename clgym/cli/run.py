@@ -1,0 +1,275 @@
+"""Run a strategy on a scenario, or continue where it stopped.
+
+Name the strategy and the scenario first, then options. `clgym run STRATEGY
+SCENARIO --help` lists the options of that pairing; where several say something,
+defaults give way to the scenario's preset, that to --config, that to flags.
+An interrupted run goes on when the same command is given again.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clgym import registry
+from clgym.cli._flags import add_flags, given
+from clgym.cli._parser import BadUsage, Parser
+from clgym.errors import BadConfig, UnknownName, near
+
+if TYPE_CHECKING:
+    from clgym.cli._progress import Watcher
+    from clgym.config import Field
+    from clgym.record import Record
+    from clgym.request import Request
+
+__all__ = ["main"]
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym run``."""
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))[:2]
+    asked = _Asked(names, list(words[len(names) :]))
+    if asked.values.help:
+        asked.parser.print_help()
+        return 0
+    values, requests = asked.values, asked.requests()
+    carry_out = _show_plans if values.dry_run else _run_all
+    try:
+        return carry_out(requests, values.json, values.seeds is not None)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+class _Asked:
+    """A command line, read in two passes: the second knows the options of the pairing."""
+
+    def __init__(self, names: list[str], words: list[str]) -> None:
+        self.parser = _parser(names)
+        # Whatever is wrong here is said before a worker is asked for the strategy's options.
+        early, _ = self.parser.parse_known_args(words)
+        self.plugins = tuple(early.plugin)
+        for kind, name in zip(("strategies", "scenarios"), names, strict=False):
+            registry.find(kind, name, self.plugins)
+        if len(names) < 2 and not early.help:
+            raise BadUsage(
+                expected="clgym run STRATEGY SCENARIO [options], the two names first",
+                found=f"clgym run {' '.join([*names, *words])}".rstrip(),
+                fix="`clgym list` shows the names",
+            )
+        self.names = names
+        self.strategy_fields, self.scenario_fields = self._fields()
+        self.values = self.parser.parse(words)
+
+    def _fields(self) -> tuple[list["Field"], list["Field"]]:
+        """Ask for the options of both, and make them flags."""
+        if not self.names:
+            return [], []
+        from clgym.request import describe_strategy, scenario_fields
+
+        own = {action.dest for action in self.parser._actions}
+        strategy = describe_strategy(self.names[0], self.plugins).fields
+        scenario = []
+        if len(self.names) > 1:
+            scenario = [
+                f for f in scenario_fields(self.names[1], self.plugins) if f.name not in own
+            ]
+        theirs = {field.name: field for field in strategy}
+        presets = {
+            f.name: f"default {f.default}, of the scenario" for f in scenario if f.name in theirs
+        }
+        add_flags(self.parser, f"options of {self.names[0]}", strategy, "strategy", own, presets)
+        title = f"options of {self.names[-1]}"
+        add_flags(self.parser, title, scenario, "scenario", own | theirs.keys())
+        return strategy, scenario
+
+    def requests(self) -> list["Request"]:
+        """One for each seed."""
+        from clgym.request import Request
+
+        values, file = self.values, _read_config(self.values.config)
+        several = values.seeds is not None
+        return [
+            Request(
+                strategy=self.names[0],
+                scenario=self.names[1],
+                source=values.source,
+                strategy_config=file["strategy"] | given(values, "strategy", self.strategy_fields),
+                scenario_config=file["scenario"] | given(values, "scenario", self.scenario_fields),
+                seed=seed,
+                order_seed=values.order_seed,
+                device=values.device,
+                threads=values.threads,
+                engine=values.engine,
+                out=values.out / f"seed-{seed}" if values.out and several else values.out,
+                data_root=values.data_root,
+                plugins=self.plugins,
+            )
+            for seed in (values.seeds if several else [values.seed])
+        ]
+
+
+def _parser(names: Sequence[str]) -> Parser:
+    parser = Parser(
+        " ".join(["clgym run", *names]),
+        __doc__,
+        usage=" ".join(["clgym run", *(names or ["STRATEGY"])])
+        + (" [options]" if len(names) == 2 else " SCENARIO [options]"),
+        add_help=False,
+    )
+    run = parser.add_argument_group("options of the run")
+    run.add_argument("-h", "--help", action="store_true", help="Show this and stop.")
+    run.add_argument("--source", metavar="NAME", help="Images instead of the preset's source.")
+    seeds = run.add_mutually_exclusive_group()
+    seeds.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="The learner's. (default 0)"
+    )
+    seeds.add_argument(
+        "--seeds", type=_seeds, metavar="A..B", help="A run for each, both ends included; or 0,3,7."
+    )
+    run.add_argument(
+        "--order-seed",
+        type=int,
+        metavar="N",
+        help="Seed of the class order. (default: the preset's order)",
+    )
+    run.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    run.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="Of torch; another number may change the last bits of a result. (default: all cores)",
+    )
+    run.add_argument(
+        "--engine",
+        choices=("process", "inline"),
+        default="process",
+        help="inline: gym and learner in one process, for a debugger; labels are then in reach. "
+        "(default process)",
+    )
+    run.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="Where the record goes; with --seeds a folder each inside. (default: below runs/)",
+    )
+    run.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML or JSON with the tables strategy and scenario.",
+    )
+    run.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="A Python file with a strategy or a scenario; may be given again.",
+    )
+    run.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="Where data lie. (default: CLGYM_DATA)"
+    )
+    run.add_argument(
+        "--dry-run", action="store_true", help="Check everything, show the plan, write nothing."
+    )
+    run.add_argument("--json", action="store_true", help="Print the record alone.")
+    return parser
+
+
+def _seeds(text: str) -> list[int]:
+    """``0..4`` or ``0,3,7``."""
+    first, dots, last = text.partition("..")
+    try:
+        seeds = (
+            list(range(int(first), int(last) + 1)) if dots else [int(n) for n in text.split(",")]
+        )
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 0..4 or 0,3,7")
+    return seeds
+
+
+def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
+    """The tables ``strategy`` and ``scenario`` of a file; empty where there is none."""
+    tables: dict[str, dict[str, Any]] = {"strategy": {}, "scenario": {}}
+    if path is None:
+        return tables
+    import tomllib
+
+    try:
+        text = path.read_text()
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadConfig(
+            expected=f"{path} to be a TOML file, or JSON by the name of .json",
+            found=str(reason),
+            fix="Mend it or give another --config",
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise BadConfig(
+            expected=f"the tables strategy and scenario in {path}",
+            found="values outside a table",
+            fix="Put them below [strategy] or [scenario]",
+        )
+    for key, values in content.items():
+        if key not in tables:
+            raise UnknownName(
+                expected=f"the tables strategy and scenario in {path}",
+                found=repr(key),
+                fix=f"{near(key, tables)}Rename it",
+            )
+        tables[key] = {name.replace("-", "_"): value for name, value in values.items()}
+    return tables
+
+
+def _show_plans(requests: Sequence["Request"], as_json: bool, several: bool) -> int:
+    from clgym.request import prepare
+
+    plans = [prepare(request).describe() for request in requests]
+    if as_json:
+        print(json.dumps(plans if several else plans[0], indent=1))
+        return 0
+    from rich.console import Console
+
+    from clgym.cli._tables import show_plan
+
+    for plan in plans:
+        show_plan(Console(), plan)
+    return 0
+
+
+def _run_all(requests: Sequence["Request"], as_json: bool, several: bool) -> int:
+    from rich.console import Console
+
+    from clgym.cli._progress import watch
+    from clgym.cli._tables import show_record, show_seeds
+    from clgym.runner import run
+
+    records: list[Record] = []
+    outs: list[str] = []
+    log = Console(stderr=True)
+    for request in requests:
+        with watch(log) as show:
+            records.append(run(request, partial(_listen, show, outs)))
+    if as_json:
+        data = [record.model_dump(mode="json") for record in records]
+        print(json.dumps(data if several else data[0], indent=1))
+    elif several:
+        show_seeds(Console(), records, outs)
+    else:
+        show_record(Console(), records[0], outs[0])
+    return 0
+
+
+def _listen(show: "Watcher", outs: list[str], event: dict[str, Any]) -> None:
+    """Show an event, and keep where the record went."""
+    show(event)
+    if event["kind"] == "done":
+        outs.append(event["out"])

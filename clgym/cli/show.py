@@ -1,0 +1,185 @@
+"""Show what a strategy, a scenario or a source is: its text, options, needs, licence."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clgym import registry
+from clgym.cli._flags import as_text, limits
+from clgym.cli._parser import Parser
+from clgym.errors import UnknownName, near
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clgym.config import Field
+    from clgym.registry import Entry, Kind
+
+__all__ = ["main"]
+
+_KINDS = {
+    "int": "whole number",
+    "float": "number",
+    "bool": "true|false",
+    "str": "text",
+    "ints": "whole numbers",
+    "floats": "numbers",
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym show``."""
+    parser = Parser("clgym show", __doc__)
+    parser.add_argument("name", help="A name of `clgym list`.")
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="A Python file to look into too; may be given again.",
+    )
+    values = parser.parse(words)
+    name, plugins = values.name, tuple(values.plugin)
+    kinds = _kinds(name, plugins)
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for kind in kinds:
+        {"strategies": _strategy, "scenarios": _scenario, "sources": _source}[kind](
+            console, name, plugins
+        )
+    return 0
+
+
+def _kinds(name: str, plugins: Sequence[Path]) -> list[str]:
+    """Which kinds know the name; a name may stand for one of each."""
+    from clgym.data.cards import CARDS
+
+    base, names, kinds = name.partition(":")[0].replace("_", "-"), set(CARDS), []
+    for kind in ("strategies", "scenarios"):
+        for entry in registry.entries(kind, plugins).values():
+            own = {entry.name, *entry.presets, *entry.aliases}
+            names |= own
+            if base in own:
+                kinds.append(kind)
+    if base in CARDS:
+        kinds.append("sources")
+    if not kinds:
+        raise UnknownName(
+            expected="a name among the strategies, scenarios and sources",
+            found=repr(name),
+            fix=f"{near(name, names)}`clgym list` shows all",
+        )
+    return kinds
+
+
+def _head(console: "Console", kind: str, name: str, doc: str) -> None:
+    console.print(f"[bold]{name}[/bold] ({kind})\n")
+    # Source lines are longer than many terminals: join a paragraph, let the console wrap it.
+    for paragraph in doc.split("\n\n"):
+        keep = any(line[:1] in " -*|" for line in paragraph.splitlines())
+        text = paragraph if keep else " ".join(paragraph.split())
+        console.print(text + "\n", markup=False)
+
+
+def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
+    from clgym.request import describe_strategy
+
+    entry = _entry("strategies", name, plugins)
+    _head(console, "strategy", name, entry.doc)
+    if entry.variants and entry.argument is None:
+        console.print(f"variants: {', '.join(f'{entry.name}:{v}' for v in entry.variants)}\n")
+    else:
+        _options(console, describe_strategy(name, plugins).fields)
+        console.print(f"needs: {_needs(name, plugins)}")
+    _facts(console, entry)
+
+
+def _needs(name: str, plugins: tuple[Path, ...]) -> str:
+    """What the gym must provide with default options, asked of a worker."""
+    from clgym.engines import open_channel
+    from clgym.request import LEARNER
+
+    channel = open_channel("process", LEARNER)
+    paths = [str(path) for path in plugins]
+    question = {"do": "describe", "strategy": name, "plugins": paths, "config": {}, "device": "cpu"}
+    try:
+        needs = channel.ask(question, lambda event: None)["needs"]
+    finally:
+        channel.close()
+    words = {
+        "task_ids": "task ids",
+        "total_classes": "the number of classes in advance",
+        "past_data": "the data of past experiences",
+    }
+    wanted = [text for key, text in words.items() if needs[key]]
+    if needs["memory"]:
+        wanted.append(f"a memory of {needs['memory']:,} samples")
+    return f"{', '.join(wanted) or 'nothing'}; works on {', '.join(needs['settings'])} streams"
+
+
+def _scenario(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
+    from clgym.request import scenario_fields
+
+    entry = _entry("scenarios", name, plugins)
+    _head(console, "scenario", name, entry.doc)
+    _options(console, scenario_fields(name, plugins))
+    if name == entry.name and entry.presets:
+        console.print(f"presets: {', '.join(entry.presets)}")
+    _facts(console, entry)
+
+
+def _entry(kind: "Kind", name: str, plugins: Sequence[Path]) -> "Entry":
+    """As `registry.find`, but a file with variants may be shown without naming one."""
+    known = registry.entries(kind, plugins)
+    bare = known.get(name.replace("_", "-"))
+    return bare if bare is not None and bare.variants else registry.find(kind, name, plugins)
+
+
+def _facts(console: "Console", entry: "Entry") -> None:
+    also = f", also called {', '.join(entry.aliases)}" if entry.aliases else ""
+    console.print(f"file: {entry.path.name}, {entry.origin}{also}", markup=False)
+    console.print(f"sha256 {entry.source_hash}", soft_wrap=True)
+
+
+def _options(console: "Console", fields: Sequence["Field"]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    if not fields:
+        console.print("no options\n")
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in ("option", "default", "values", "what it does"):
+        table.add_column(head, overflow="fold")
+    for field in fields:
+        values = "|".join(field.choices) or limits(field) or _KINDS[field.kind]
+        default = "required" if field.required else as_text(field.default)
+        table.add_row(f"--{field.name.replace('_', '-')}", default, values, field.help)
+    console.print(table, markup=False)
+
+
+def _source(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
+    from rich.table import Table
+
+    from clgym.data.sources import find_card
+
+    card = find_card(name)
+    console.print(f"[bold]{card.name}[/bold] (source)\n\n{card.title}\n")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")
+    counts = [f"{n:,} {part}" for n, part in ((card.train, "train"), (card.test, "test")) if n]
+    table.add_row("images", ", ".join(counts) or "not fixed")
+    table.add_row("classes", str(card.class_count))
+    table.add_row("licence", card.licence)
+    table.add_row("origin", card.origin)
+    if card.folders:
+        places = [*card.folders, f"{card.name}/{{train,test}}.npz"]
+        table.add_row("in the data root", " or ".join(dict.fromkeys(places)))
+        way = "clgym fetch " + card.name if card.downloads else "get it by hand, from its origin"
+        table.add_row("download", way)
+    for part, digest in card.fingerprints.items():
+        table.add_row(f"fingerprint, {part}", digest)
+    console.print(table, markup=False)
