@@ -1,0 +1,192 @@
+"""Plans: every row where it belongs, once; columns by arrival; sizes that fit or are refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import clgym
+from clgym import registry
+from clgym.config import build
+from clgym.data.sources import Source, Split
+from clgym.errors import BadStream
+from clgym.scenario import Scenario, Stream, class_permutation, split_validation
+
+
+def _split(n_classes: int, per_class: int, seed: int) -> Split:
+    labels = np.random.RandomState(seed).permutation(np.repeat(np.arange(n_classes), per_class))
+    images = np.zeros((len(labels), 2, 2, 1), dtype=np.uint8)
+    hashes = np.zeros((len(labels), 32), dtype=np.uint8)
+    return Split(images=images, labels=labels, hashes=hashes, path=Path("none.npy"))
+
+
+def _source(n_classes: int = 10, per_class: int = 6, name: str = "made") -> Source:
+    return Source(
+        name=name,
+        classes=tuple(f"{name}/{c}" for c in range(n_classes)),
+        train=_split(n_classes, per_class, 0),
+        test=_split(n_classes, 3, 1),
+        max_value=255,
+        mean=(),
+        std=(),
+        fingerprint=f"of {name} {n_classes} {per_class}",
+        flags=(),
+        licence="none",
+    )
+
+
+def _stream(
+    scenario: str, made: Source | Sequence[Source], order_seed: int | None = None, **options: Any
+) -> Stream:
+    cls = registry.load_class(registry.find("scenarios", scenario), Scenario)
+    sources = [made] if isinstance(made, Source) else list(made)
+    config = build(cls.Config, {"source": "made", **options}, scenario)
+    return cls(config, scenario).stream(sources, order_seed)
+
+
+def _labels(stream: Stream, source: Source, step: int, split: str) -> np.ndarray:
+    rows = stream.steps[step].train if split == "train" else stream.steps[step].test
+    labels = (source.train if split == "train" else source.test).labels
+    return np.array(stream.columns[0])[labels[rows]]
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=2, max_size=6),
+    seed=st.none() | st.integers(0, 2**32 - 1),
+    validation=st.sampled_from([0.0, 0.2, 0.5]),
+)
+def test_class_incremental_uses_every_row_once(
+    sizes: list[int], seed: int | None, validation: float
+) -> None:
+    source = _source(sum(sizes))
+    stream = _stream("class-incremental", source, seed, increments=sizes, validation=validation)
+    rows = np.concatenate([np.r_[s.train, s.valid] for s in stream.steps])
+    assert sorted(rows) == list(range(len(source.train.labels)))
+    assert sorted(np.concatenate([s.test for s in stream.steps])) == list(range(3 * sum(sizes)))
+    start = 0
+    for i, size in enumerate(sizes):
+        columns = tuple(range(start, start + size))
+        assert stream.steps[i].classes == columns
+        assert set(_labels(stream, source, i, "train")) == set(columns)
+        assert set(_labels(stream, source, i, "test")) == set(columns)
+        start += size
+        assert stream.columns_after(i) == start
+
+
+def test_seed_1993_gives_the_published_order_of_cifar100() -> None:
+    assert class_permutation(100, 1993)[:10] == [68, 56, 78, 8, 23, 84, 90, 65, 74, 76]
+    stream = _stream("class-incremental", _source(100, 2), 1993, increments=[10])
+    assert stream.class_order[:3] == ("made/68", "made/56", "made/78")
+    assert len(stream) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ({"increments": [2]}, [2] * 5),
+        ({"increments": [3], "first": 4}, [4, 3, 3]),
+        ({"increments": [5, 3, 2]}, [5, 3, 2]),
+        ({"increments": [10]}, [10]),
+        ({"increments": [2], "classes": [0, 3, 5, 9]}, [2, 2]),
+    ],
+)
+def test_group_sizes(options: dict, sizes: list[int]) -> None:
+    stream = _stream("class-incremental", _source(), **options)
+    assert [len(s.classes) for s in stream.steps] == sizes
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"increments": [3]},
+        {"increments": [20]},
+        {"increments": [5, 4]},
+        {"increments": [2], "first": 5},
+        {"increments": [2], "classes": [0, 11]},
+    ],
+)
+def test_lossy_splits_are_refused(options: dict) -> None:
+    with pytest.raises(BadStream):
+        _stream("class-incremental", _source(), **options)
+
+
+def test_a_stream_is_a_value() -> None:
+    a = _stream("class-incremental", _source(), 3)
+    b = _stream("class-incremental", _source(), 3)
+    assert a == b and hash(a) == hash(b) and {a, b} == {a}
+    assert a != _stream("class-incremental", _source(), 4)
+    assert a != _stream("task-incremental", _source(), 3)
+    assert a != _stream("online", _source(), 3)
+    assert a != _stream("class-incremental", _source(per_class=7), 3)
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.25, 0.5])
+def test_blurry_spreads_the_share_it_says(blur: float) -> None:
+    source = _source(10, 40)
+    stream = _stream("blurry", source, blur=blur)
+    rows = np.concatenate([s.train for s in stream.steps])
+    assert sorted(rows) == list(range(400))
+    home = {c: j for j in range(5) for c in set(_labels(stream, source, j, "test"))}
+    away = [
+        home[c] != j for j in range(len(stream)) for c in _labels(stream, source, j, "train")
+    ]
+    # Columns follow arrival: with any blur all classes arrive in the first experience.
+    if blur == 0:
+        assert np.mean(away) == 0
+    else:
+        assert stream.columns_after(0) == 10
+        assert stream.measured_after(0) == [0]
+
+
+def test_repetition_brings_classes_back_and_no_row_twice() -> None:
+    source = _source(10, 40)
+    stream = _stream("repetition", source, repeat=0.5)
+    rows = np.concatenate([s.train for s in stream.steps])
+    assert sorted(rows) == list(range(400))
+    visits = [set(_labels(stream, source, j, "train")) for j in range(5)]
+    assert sum(len(v) for v in visits) > 10
+    for j in range(5):
+        fresh = visits[j] - set().union(*visits[:j])
+        assert set(_labels(stream, source, j, "test")) == fresh
+        assert fresh == set(range(2 * j, 2 * j + 2))
+
+
+def test_domains_share_classes_and_differ_in_transform() -> None:
+    source = _source()
+    permuted = _stream("domain-incremental", source, domains=3)
+    assert [s.transform and s.transform.amount for s in permuted.steps] == [None, 1.0, 2.0]
+    rotated = _stream("domain-incremental", source, kind="rotate", domains=4, degrees=180)
+    assert [s.transform and s.transform.amount for s in rotated.steps] == [None, 45, 90, 135]
+    assert permuted.measured_after(0) == [0, 1, 2]
+    assert permuted.columns_after(0) == 10
+
+
+def test_a_list_of_sources_is_one_domain_each() -> None:
+    sources = [_source(name="a"), _source(name="b")]
+    stream = _stream("domain-incremental", sources, kind="sources", source="a,b")
+    assert [s.source for s in stream.steps] == [0, 1]
+    with pytest.raises(BadStream, match="alike in classes"):
+        _stream("domain-incremental", [sources[0], _source(4)], kind="sources", source="a,b")
+
+
+@given(st.integers(1, 5), st.integers(1, 30), st.floats(0, 0.5))
+def test_validation_rows_leave_training(n_classes: int, per_class: int, share: float) -> None:
+    labels = np.repeat(np.arange(n_classes), per_class)
+    rows = 7 * np.arange(len(labels))
+    train, valid = split_validation(rows, labels, share)
+    assert sorted([*train, *valid]) == rows.tolist()
+    counts = np.bincount(labels[np.searchsorted(rows, valid)], minlength=n_classes)
+    assert (counts == int(share * per_class)).all()
+
+
+def test_every_preset_on_embedded_data_is_cut() -> None:
+    for entry in registry.entries("scenarios").values():
+        for name, options in entry.presets.items():
+            if options["source"] == "digits":
+                stream = clgym.make_scenario(name)
+                assert stream.name == name and len(stream) >= 2

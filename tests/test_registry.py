@@ -1,0 +1,86 @@
+"""Names to plugins, and what is refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clgym import registry
+from clgym.errors import BadPlugin, DuplicateName, UnknownName
+from clgym.strategy import Strategy
+
+PLUGIN = '''"""A plugin of the user."""
+from clgym.strategy import Strategy
+
+
+class Mine(Strategy):
+    pass
+'''
+
+
+def test_built_in_strategies_are_found_by_folder() -> None:
+    found = registry.entries("strategies")
+    assert found["nmc"].summary.startswith("Nearest class mean")
+    assert registry.load_class(found["nmc"], Strategy).__name__ == "NMC"
+
+
+def test_presets_lead_to_their_scenario() -> None:
+    assert registry.find("scenarios", "split-digits").name == "class-incremental"
+    assert registry.find("scenarios", "split_digits").name == "class-incremental"
+
+
+def test_unknown_name_shows_near_matches() -> None:
+    with pytest.raises(UnknownName, match="'split-digits'"):
+        registry.find("scenarios", "split-digit")
+
+
+def test_a_file_becomes_a_plugin(tmp_path: Path) -> None:
+    file = tmp_path / "my_method.py"
+    file.write_text(PLUGIN)
+    entry = registry.find("strategies", "my-method", [file])
+    assert entry.summary == "A plugin of the user."
+    assert registry.load_class(entry, Strategy).__name__ == "Mine"
+    assert registry.entries("scenarios", [file]).keys() == registry.entries("scenarios").keys()
+
+
+def test_a_name_taken_twice_names_both(tmp_path: Path) -> None:
+    file = tmp_path / "nmc.py"
+    file.write_text(PLUGIN)
+    with pytest.raises(DuplicateName, match="built-in") as caught:
+        registry.entries("strategies", [file])
+    assert "nmc.py" in str(caught.value)
+
+
+def test_a_broken_file_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text("def f(:\n")
+    found = registry.entries("strategies", [file])
+    assert "SyntaxError" in (found["broken"].error or "")
+    assert "nmc" in found
+    with pytest.raises(BadPlugin, match="SyntaxError"):
+        registry.find("strategies", "broken", [file])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise RuntimeError('boom')", "boom"),
+        ("x = 1", "found none"),
+        (PLUGIN + "\n\nclass Other(Strategy):\n    pass\n", "Mine, Other"),
+    ],
+)
+def test_a_file_that_cannot_serve_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / "poor.py"
+    file.write_text(text)
+    with pytest.raises(BadPlugin, match=reason):
+        registry.load_class(registry.find("strategies", "poor", [file]), Strategy)
+
+
+def test_listing_imports_neither_torch_nor_the_plugins() -> None:
+    code = (
+        "import sys; from clgym import registry; registry.entries('strategies');"
+        "registry.entries('scenarios'); registry.find('strategies', 'nmc');"
+        "assert 'torch' not in sys.modules and 'clgym.strategies.nmc' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,197 @@
+"""Runs: numbers against NumPy, equality over engines, interruption, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from clgym.errors import BadConfig, BadOutput, BadStream, Incompatible, StrategyFailed, UnknownName
+from clgym.files import sha256
+from clgym.record import read_record
+from clgym.request import Request
+from clgym.runner import run
+
+COUNTER = '''"""Nearest class mean that dies in the third experience while a flag file is there."""
+import os, signal
+from pathlib import Path
+from clgym.strategies.nmc import NMC
+
+
+class Dies(NMC):
+    def train(self, experience):
+        super().train(experience)
+        if experience.index == 2 and Path("FLAG").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+def _digits_by_numpy() -> np.ndarray:
+    """Split digits with class means of unit-length pixels: the matrix, in twenty lines."""
+    data = load_digits()
+    x = data.images.reshape(len(data.images), -1) / 16
+    split = train_test_split(x, data.target, test_size=0.2, random_state=0, stratify=data.target)
+    x_train, x_test, y_train, y_test = split
+    unit = lambda a: a / np.linalg.norm(a, axis=1, keepdims=True)  # noqa: E731
+    matrix = np.full((5, 5), np.nan)
+    for i in range(5):
+        seen = range(2 * i + 2)
+        means = np.stack([unit(x_train[y_train == c]).mean(0) for c in seen])
+        for j in range(i + 1):
+            rows = np.isin(y_test, [2 * j, 2 * j + 1])
+            distance = np.linalg.norm(unit(x_test[rows])[:, None] - means, axis=2)
+            matrix[i, j] = (distance.argmin(1) == y_test[rows]).mean()
+    return matrix
+
+
+def test_nmc_on_split_digits_equals_numpy(tmp_path: Path) -> None:
+    record = run(Request("nmc", "split-digits", out=tmp_path / "run"))
+    found = np.array(record.result.accuracy_matrix, dtype=float)
+    np.testing.assert_allclose(found, _digits_by_numpy(), atol=1e-12, equal_nan=True)
+    assert record.result.last_accuracy == pytest.approx(
+        np.average(found[-1], weights=record.result.test_counts)
+    )
+    assert record.environment.engine == "process"
+
+
+def test_record_is_valid_and_its_predictions_give_its_matrix(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    record = run(Request("nmc", "split-digits", out=out, order_seed=1993))
+    assert read_record(out) == record
+    file = out / record.result.predictions.file
+    assert sha256(file.read_bytes()) == record.result.predictions.sha256
+    answers = load_file(file)
+    for i, row in enumerate(record.result.accuracy_matrix):
+        hits = answers[f"{i}/predicted"] == answers[f"{i}/label"]
+        for j in range(i + 1):
+            assert row[j] == pytest.approx(hits[answers[f"{i}/experience"] == j].mean())
+    text = (out / "record.json").read_text()
+    assert str(tmp_path) not in text and str(Path.home()) not in text
+    assert sorted(p.name for p in out.iterdir()) == [
+        "predictions.safetensors",
+        "record.json",
+        "run.json",
+        "state.safetensors",
+    ]
+
+
+def test_inline_gives_the_same_result_and_says_so(tmp_path: Path) -> None:
+    a = run(Request("nmc", "split-digits", out=tmp_path / "a"))
+    b = run(Request("nmc", "split-digits", out=tmp_path / "b", engine="inline"))
+    assert a.result == b.result
+    assert b.environment.engine == "inline"
+
+
+def test_task_and_domain_streams_are_scored_by_their_rules(tmp_path: Path) -> None:
+    task = run(Request("nmc", "task-digits", out=tmp_path / "t")).result
+    assert task.accuracy_after == pytest.approx(task.task_aware_accuracy_after)
+    assert task.last_accuracy == pytest.approx(np.mean([v for v in task.accuracy_matrix[-1] if v]))
+    assert task.chance == [0.5] * 5
+    domain = run(Request("nmc", "permuted-digits", out=tmp_path / "d")).result
+    assert all(v is not None for row in domain.accuracy_matrix for v in row)
+    assert domain.forward_transfer is not None
+    gains = [domain.accuracy_matrix[j - 1][j] - 0.1 for j in range(1, 5)]  # type: ignore[operator]
+    assert domain.forward_transfer == pytest.approx(np.mean(gains))
+
+
+def test_a_killed_learner_is_named_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag, plugin = tmp_path / "flag", tmp_path / "dies.py"
+    plugin.write_text(COUNTER.replace("FLAG", str(flag)))
+    whole = run(Request("dies", "split-digits", out=tmp_path / "whole", plugins=(plugin,)))
+    flag.touch()
+    request = Request("dies", "split-digits", out=tmp_path / "cut", plugins=(plugin,))
+    with pytest.raises(StrategyFailed, match="SIGKILL"):
+        run(request)
+    assert not (tmp_path / "cut" / "record.json").exists()
+    flag.unlink()
+    events: list[dict] = []
+    again = run(request, events.append)
+    assert {"kind": "resumed", "experience": 2} in events
+    assert again.result == whole.result
+    assert again.cost.resumed == 1
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    request = Request("nmc", "split-digits", out=tmp_path / "run")
+    first = run(request)
+    events: list[dict] = []
+    assert run(request, events.append) == first
+    assert events[-1]["finished_before"] is True
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "words"),
+    [
+        (Request("nmcc", "split-digits"), UnknownName, "'nmc'"),
+        (Request("nmc", "split-digit"), UnknownName, "'split-digits'"),
+        (Request("nmc", "split-digits", source="digit"), UnknownName, "'digits'"),
+        (Request("nmc", "split-digits", scenario_config={"increments": 3}), BadStream, "10 classes"),
+        (Request("nmc", "split-digits", scenario_config={"increments": 0}), BadConfig, "at least 1"),
+        (Request("nmc", "split-digits", strategy_config={"batch_size": 0}), BadConfig, "at least 1"),
+        (Request("nmc", "split-digits", strategy_config={"batch": 8}), UnknownName, "batch_size"),
+        (Request("nmc", "split-digits", device="tpu9"), BadConfig, "device"),
+        (Request("nmc", "split-digits", threads=-1), BadConfig, "thread"),
+        (Request("nmc", "split-digits", order_seed=-1), BadStream, "order seed"),
+    ],
+)
+def test_mistakes_are_named_and_nothing_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request_: Request,
+    error: type[Exception],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=words):
+        run(request_)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_out_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(Request("nmc", "split-digits", out=out))
+    before = (out / "record.json").read_bytes()
+    with pytest.raises(BadOutput, match="another --out"):
+        run(Request("nmc", "split-digits", out=out, seed=1))
+    assert (out / "record.json").read_bytes() == before
+
+
+def test_an_out_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "file"
+    out.write_text("mine")
+    with pytest.raises(BadOutput, match="another"):
+        run(Request("nmc", "split-digits", out=out))
+    assert out.read_text() == "mine"
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import os
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BadOutput, match="Free some space"):
+        run(Request("nmc", "split-digits", out=tmp_path / "run"))
+    assert not any((tmp_path / "run").glob("*"))
+
+
+def test_a_task_incremental_strategy_is_refused_elsewhere(tmp_path: Path) -> None:
+    plugin = tmp_path / "wants.py"
+    plugin.write_text(
+        '"""Needs task ids."""\n'
+        "from clgym.strategies.nmc import NMC\nfrom clgym.strategy import Needs\n\n\n"
+        "class Wants(NMC):\n    @property\n    def needs(self):\n"
+        "        return Needs(task_ids=True)\n"
+    )
+    with pytest.raises(Incompatible, match="class-incremental"):
+        run(Request("wants", "split-digits", out=tmp_path / "run", plugins=(plugin,)))
+    assert not (tmp_path / "run").exists()
+    record = run(Request("wants", "task-digits", out=tmp_path / "run", plugins=(plugin,)))
+    assert json.loads(record.model_dump_json())["result"]["scenario"]["setting"] == "task-incremental"

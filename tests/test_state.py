@@ -1,0 +1,90 @@
+"""States on disk and messages on the wire: what goes in comes out."""
+
+import socket
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clgym.engines.wire import receive, send
+from clgym.errors import BadOutput
+from clgym.files import canonical_json
+from clgym.state import read_state, write_state
+
+PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+TREES = st.recursive(
+    PLAIN, lambda t: st.lists(t) | st.tuples(t, t) | st.dictionaries(st.text() | st.integers(), t)
+)
+
+
+@given(TREES)
+def test_plain_values_survive(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
+    path = tmp_path_factory.mktemp("state") / "s.safetensors"
+    write_state(path, {"tree": tree})
+    assert read_state(path) == {"tree": tree}
+
+
+def test_tensors_survive_bit_for_bit_and_bytes_repeat(tmp_path: Path) -> None:
+    shared = torch.randn(3, 4)
+    state = {
+        "half": torch.randn(5).half(),
+        "alias": [shared, shared.t()],
+        "bool": torch.tensor([True, False]),
+        "scalar": torch.tensor(3),
+        "nested": {1: {"empty": torch.zeros(0, 2)}},
+    }
+    first = write_state(tmp_path / "a", state)
+    assert write_state(tmp_path / "b", state) == first
+    back = read_state(tmp_path / "a")
+    assert torch.equal(back["alias"][1], shared.t()) and torch.equal(back["half"], state["half"])
+    assert back["nested"][1]["empty"].shape == (0, 2) and back["scalar"].dtype == torch.int64
+
+
+def test_what_is_not_data_is_refused_by_place(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"state\.a\[1\] is a object"):
+        write_state(tmp_path / "s", {"a": [1, object()]})
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x08", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_broken_state_is_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "s").write_bytes(data)
+    with pytest.raises(BadOutput, match="a state file"):
+        read_state(tmp_path / "s")
+
+
+def test_messages_cross_the_wire() -> None:
+    a, b = (Connection(s.detach()) for s in socket.socketpair())
+    message = {"do": "x", "rows": np.arange(6).reshape(2, 3), "none": None, "f": np.float32([0.5])}
+    send(a, message)
+    got = receive(b)
+    assert got["do"] == "x" and got["none"] is None
+    np.testing.assert_array_equal(got["rows"], message["rows"])
+    assert got["f"].dtype == np.float32
+    a.close()
+    with pytest.raises(EOFError):
+        receive(b)
+
+
+@given(TREES)
+def test_canonical_json_does_not_depend_on_key_order(tree: object) -> None:
+    def turned(value: object) -> object:
+        if isinstance(value, dict):
+            return {str(k): turned(v) for k, v in reversed(value.items())}
+        return [turned(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {str(k): plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    assert canonical_json(plain(tree)) == canonical_json(turned(tree))
+
+
+def test_canonical_json_refuses_nan() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json({"x": float("nan")})
