@@ -6,6 +6,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 from urllib.error import URLError
@@ -86,8 +87,8 @@ def _download(card: Card, root: Path, url: str, folder: Path, file: str, md5: st
 
     try:
         download_url(url, str(folder), file, md5)
-    except URLError as error:
-        raise _by_hand(card, root, f"no answer from {url} ({error.reason})") from error
+    except (URLError, ConnectionError, TimeoutError, HTTPException) as error:
+        raise _by_hand(card, root, f"no answer from {url} ({error})") from error
     # What torchvision says of a checksum that differs.
     except RuntimeError as error:
         raise BadSource(

@@ -79,7 +79,7 @@ def _idx_array(path: Path, dimensions: int) -> np.ndarray:
 
 # --- CIFAR pickles -------------------------------------------------------------------------------
 
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
+_RECONSTRUCT, _FROM_BUFFER = (np.empty(0).__reduce_ex__(protocol)[0] for protocol in (2, 5))
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -95,6 +95,8 @@ class _ArraysOnly(pickle.Unpickler):
     _ALLOWED = {
         ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
         ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+        ("numpy.core.numeric", "_frombuffer"): _FROM_BUFFER,
+        ("numpy._core.numeric", "_frombuffer"): _FROM_BUFFER,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
         ("_codecs", "encode"): _latin1,

@@ -10,13 +10,13 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clgym.data import store
+from clgym.data import store, withheld
 from clgym.data.cards import CARDS, Card
 from clgym.data.labelled import Labelled
 from clgym.data.locate import Found, card_of, differing, find_card, locate
@@ -73,7 +73,9 @@ def load_source(name: str, data_root: Path | None = None, image_size: int | None
         BadSource: they are there and damaged.
         BadConfig: an image size for a source whose images have one size.
         BadOutput: the cache cannot be written.
+        Withheld: the present phase may not look at it.
     """
+    withheld.check_name(name)
     if past := re.fullmatch(r"([a-z0-9-]+)~([0-9a-f]{8})", name):
         return _again(name, past[1], past[2], data_root)
     return _load(name, data_root, image_size)
@@ -124,8 +126,9 @@ def _key(found: Found) -> str:
     if found.layout == "digits":
         stats: list[Any] = [importlib.metadata.version("scikit-learn")]
     else:
-        stats = [(str(f.resolve()), *_stat(f)) for f in found.files]
-    parts = [store.VERSION, found.card.name, found.layout, found.side, str(found.path), stats]
+        stats = [(str(f), *_stat(f)) for f in found.files]
+    place = str(found.path.resolve())
+    parts = [store.VERSION, found.card.name, found.layout, found.side, place, stats]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -256,7 +259,11 @@ def _plain(name: str) -> str:
 
 
 def _source(card: Card, kept: Kept) -> Source:
-    train, test = kept.split("train"), kept.split("test")
+    withheld.check_content(card.name, kept.fingerprint)
+    train, test = (
+        replace(split, labels=withheld.mask(kept.fingerprint, split))
+        for split in (kept.split("train"), kept.split("test"))
+    )
     differs, notes = _compare(card, kept)
     name = f"{card.name}~{kept.fingerprint[:8]}" if differs else card.name
     return Source(

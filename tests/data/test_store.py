@@ -1,0 +1,193 @@
+"""What must hold of hashes and orders whatever the images are, and what the cache promises."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clgym.data import sources, store
+from clgym.data.sources import held_by_hash, load_source
+from clgym.errors import BadOutput
+
+
+def random_split(seed, n, distinct=256):
+    """Few distinct pixel values and labels, so that copies come up often."""
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, distinct, (n, 2, 1, 1), dtype=np.uint8)
+    return images, generator.integers(0, 3, n)
+
+
+def in_order(images, labels):
+    hashes = store.image_hashes(images)
+    order = store.canonical_order(hashes, labels)
+    return images[order], labels[order], hashes[order]
+
+
+def test_hash_is_sha256_of_shape_type_and_bytes():
+    images, _ = random_split(0, 7)
+    expected = [hashlib.sha256(b"2x1x1 uint8\n" + row.tobytes()).digest() for row in images]
+    assert [bytes(row) for row in store.image_hashes(images)] == expected
+
+
+def test_hash_tells_shapes_apart():
+    row = np.arange(12, dtype=np.uint8)
+    assert bytes(store.image_hashes(row.reshape(1, 2, 2, 3))[0]) != bytes(
+        store.image_hashes(row.reshape(1, 4, 1, 3))[0]
+    )
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from([2, 256]))
+def test_canonical_order_forgets_the_order_of_files(seed, n, distinct):
+    images, labels = random_split(seed, n, distinct)
+    shuffle = np.random.default_rng(seed + 1).permutation(n)
+    ours, theirs = in_order(images, labels), in_order(images[shuffle], labels[shuffle])
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # The oracle: Python's own ordering of (bytes, label).
+    pairs = [(bytes(h), int(y)) for h, y in zip(ours[2], ours[1], strict=True)]
+    assert pairs == sorted(pairs)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.data())
+def test_one_pixel_one_label_one_name_changes_the_digest(seed, n, data):
+    images, labels = random_split(seed, n)
+
+    def digest(images, labels, classes=("a", "b", "c"), decoding=""):
+        _, labels, hashes = in_order(images, labels)
+        return store.digest(classes, hashes, labels, decoding)
+
+    before = digest(images, labels)
+    row = data.draw(st.integers(0, n - 1))
+    pixel, label = images.copy(), labels.copy()
+    pixel[row, 0, 0, 0] ^= 1
+    label[row] = (label[row] + 1) % 3
+    digests = {
+        before,
+        digest(pixel, labels),
+        digest(images, label),
+        digest(images, labels, ("a", "b", "d")),
+        digest(images, labels, decoding="shorter side 8"),
+    }
+    assert len(digests) == 5
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from([2, 256]))
+def test_split_by_hash_is_a_fifth_in_any_order_and_parts_no_copies(seed, n, distinct):
+    images, labels = random_split(seed, n, distinct)
+    hashes = store.image_hashes(images)
+    held = held_by_hash(hashes, labels)
+    shuffle = np.random.default_rng(seed + 1).permutation(n)
+    np.testing.assert_array_equal(held_by_hash(hashes[shuffle], labels[shuffle]), held[shuffle])
+    for label in range(3):
+        of = labels == label
+        test = {bytes(h) for h in hashes[of & held]}
+        train = {bytes(h) for h in hashes[of & ~held]}
+        assert not test & train
+        assert not train or not test or max(test) < min(train)
+        if distinct == 256 and len(test | train) == of.sum():
+            assert (of & held).sum() == int(0.2 * of.sum())
+        else:
+            assert (of & held).sum() >= int(0.2 * of.sum())
+
+
+def test_second_load_decodes_nothing(tmp_path, make_npz, monkeypatch):
+    make_npz(tmp_path / "a.npz")
+    first = load_source(f"npz:{tmp_path / 'a.npz'}")
+    monkeypatch.setattr(sources, "READERS", {})
+    second = load_source(f"npz:{tmp_path / 'a.npz'}")
+    assert second.fingerprint == first.fingerprint
+    np.testing.assert_array_equal(second.train.images, first.train.images)
+    assert second.train.path == first.train.path
+
+
+def test_changed_file_is_decoded_anew(tmp_path, make_npz):
+    path = tmp_path / "a.npz"
+    make_npz(path, seed=0)
+    first = load_source(f"npz:{path}")
+    make_npz(path, seed=1)
+    assert load_source(f"npz:{path}").fingerprint != first.fingerprint
+
+
+def test_test_labels_lie_apart_from_images(tmp_path, make_npz, cache):
+    make_npz(tmp_path / "a.npz")
+    source = load_source(f"npz:{tmp_path / 'a.npz'}")
+    folder = source.test.path.parent
+    assert sorted(p.name for p in folder.iterdir()) == ["test.npy", "train.npy"]
+    assert [p.parent.parent.name for p in cache.rglob("test.npy")].count("answers") == 1
+    assert not list((cache / "sources" / "labels").rglob("test.npy"))
+    np.testing.assert_array_equal(np.load(source.test.path), source.test.images)
+
+
+@pytest.mark.parametrize("kind", ["images", "labels", "hashes", "answers", "keys"])
+def test_damaged_cache_is_written_anew(tmp_path, make_npz, cache, kind):
+    make_npz(tmp_path / "a.npz")
+    first = load_source(f"npz:{tmp_path / 'a.npz'}")
+    expected = np.array(first.test.images), np.array(first.test.labels)
+    for path in (cache / "sources" / kind).rglob("*.*"):
+        path.write_bytes(path.read_bytes()[:-3])
+    again = load_source(f"npz:{tmp_path / 'a.npz'}")
+    np.testing.assert_array_equal(again.test.images, expected[0])
+    np.testing.assert_array_equal(again.test.labels, expected[1])
+    assert again.fingerprint == first.fingerprint
+
+
+def test_arrays_cannot_be_changed(tmp_path, make_npz):
+    make_npz(tmp_path / "a.npz")
+    train = load_source(f"npz:{tmp_path / 'a.npz'}").train
+    for array in (train.images, train.labels, train.hashes):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_concurrent_writers_agree(tmp_path, make_npz, cache):
+    path = tmp_path / "a.npz"
+    make_npz(path, n=2000, shape=(16, 16, 3))
+    code = (
+        "import sys\nfrom clgym.data.sources import load_source\n"
+        "s = load_source(sys.argv[1])\n"
+        "sys.stdout.write(f'{s.fingerprint} {int(s.train.images.sum())}')\n"
+    )
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, f"npz:{path}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "CLGYM_CACHE": str(cache)},
+        )
+        for _ in range(4)
+    ]
+    answers = [worker.communicate() for worker in workers]
+    assert all(worker.returncode == 0 for worker in workers), answers
+    assert len({out for out, _ in answers}) == 1
+    assert not list(cache.rglob("*.part"))
+
+
+def test_unwritable_cache_is_a_named_error(tmp_path, make_npz, monkeypatch):
+    make_npz(tmp_path / "a.npz")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path / "file" / "below"))
+    with pytest.raises(BadOutput, match="CLGYM_CACHE"):
+        load_source(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_full_disk_leaves_no_half_written_file(tmp_path, make_npz, monkeypatch, cache):
+    make_npz(tmp_path / "a.npz")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BadOutput, match="No space left"):
+        load_source(f"npz:{tmp_path / 'a.npz'}")
+    assert not [p for p in cache.rglob("*") if p.is_file()]
