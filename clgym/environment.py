@@ -11,7 +11,7 @@ __all__ = ["describe"]
 _PACKAGES = ("torch", "torchvision", "timm", "avalanche-lib", "numpy", "scikit-learn")
 
 
-def describe(device: str, threads: int, engine: str) -> dict[str, Any]:
+def describe(device: str, device_name: str, threads: int, engine: str) -> dict[str, Any]:
     """The environment block of a record."""
     versions = {name: _version(name) for name in _PACKAGES}
     return {
@@ -21,6 +21,7 @@ def describe(device: str, threads: int, engine: str) -> dict[str, Any]:
         "platform": platform.system(),
         "machine": platform.machine(),
         "device": device,
+        "device_name": device_name,
         "threads": threads,
         "engine": engine,
     }

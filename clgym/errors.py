@@ -81,6 +81,26 @@ class StrategyFailed(ClgymError):
     """The strategy's own code raised, or its process died."""
 
 
+class WorkerDied(StrategyFailed):
+    """The process of a strategy was killed; another attempt may succeed."""
+
+
+class Withheld(ClgymError):
+    """Data that this phase may not look at: the evaluation source, while tuning."""
+
+
+class BadPlan(ClgymError):
+    """A pair, search space or study that cannot be carried out as asked."""
+
+
+class Tampered(ClgymError):
+    """A certificate, record or ledger that does not hash to what it says."""
+
+
+class WrongPhase(ClgymError):
+    """A step of the protocol that its state does not allow: evaluating before sealing, and such."""
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """Say which known names are close to ``name``: the tail of an error's fix."""
     close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)

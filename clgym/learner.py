@@ -104,7 +104,8 @@ class Learner:
         }
         self._seed(-1)
         self._strategy.setup(self._info)
-        return {"config": values_of(self._strategy.config)}
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        return {"config": values_of(self._strategy.config), "device_name": name}
 
     def _seed(self, experience: int) -> None:
         """Key the global generators by (seed, experience): a resumed run draws the same numbers."""
@@ -196,7 +197,7 @@ class Learner:
         for number in np.unique(where):
             group, places = message["groups"][number], np.flatnonzero(where == number)
             transform = group["transform"] and tuple(group["transform"])
-            pixels = self._images[group["source"], "test"].gather(rows[places], transform)
+            pixels = self._images[group["source"], group["split"]].gather(rows[places], transform)
             part = pixels.float().mul_(self._scale[group["source"]])
             if len(places) == len(rows):
                 images = part

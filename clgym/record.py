@@ -62,6 +62,10 @@ class Result(_Block):
     sources: list[SourceFacts]
     seed: int
     order_seed: int | None
+    scored_on: Literal["test", "valid"] = "test"
+    """Rows that were scored: the test split, or held-out training rows."""
+    part: tuple[int, int] | None = None
+    """The experiences of the stream that were run, if not all: first, and end."""
     class_order: list[str]
     """Class names by column of the logits."""
     accuracy_matrix: list[list[float | None]]
@@ -112,6 +116,8 @@ class Cost(_Block):
     """Training images, over all epochs, per second of training."""
     peak_memory_bytes: int
     """Of the learner: resident memory, or the GPU's where it ran on one."""
+    train_images: int = 0
+    """Training images, over all epochs."""
     state_bytes: int
     """Size of the final state on disk."""
     resumed: int
@@ -127,6 +133,8 @@ class Environment(_Block):
     platform: str
     machine: str
     device: str
+    device_name: str = ""
+    """The model of a GPU; times are compared within one only."""
     threads: int
     engine: Literal["process", "inline"]
     """``inline``: gym and learner shared a process, so labels were not out of reach."""

@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import clgym
 from clgym import config as configs
 from clgym import registry
 from clgym.config import Field
+from clgym.data import withheld
 from clgym.data.sources import Source, load_source
 from clgym.engines import Channel, Engine, open_channel
 from clgym.errors import BadConfig, Incompatible
@@ -58,6 +59,12 @@ class Request:
     plugins: tuple[Path, ...] = ()
     checkpoint_minutes: float = 5.0
     """How often to save inside an experience, where the strategy offers a safe point."""
+    score_on: Literal["test", "valid"] = "test"
+    """Rows to score on: the test split, or the training rows that ``validation`` holds out."""
+    part: tuple[int, int] | None = None
+    """Only these experiences of the stream: first, and the end behind the last."""
+    after: Path | None = None
+    """Folder of a finished run of the first experiences, whose learner goes on from here."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class Plan:
     """Name and options."""
     stream: Stream
     sources: list[Source]
+    total_columns: int
+    """Classes of the stream, those beyond the end of a part included."""
     threads: int
 
     @property
@@ -95,8 +104,9 @@ class Plan:
             self.strategy_config,
             self.stream.digest,
             self.request.seed,
-            self.request.device,
+            self.request.device.partition(":")[0],  # which of several equal ones does not matter
             self.threads,
+            self.request.after and sha256((self.request.after / "record.json").read_bytes()),
         ]
         return sha256(canonical_json(identity))
 
@@ -144,8 +154,7 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
     """
     entry = registry.find("strategies", request.strategy, request.plugins)
     scenario = make_scenario(request)
-    sources = [load_source(name, request.data_root) for name in scenario.source_names()]
-    stream = scenario.stream(sources, request.order_seed)
+    sources, stream, total = _cut(scenario, request)
     threads = _threads(request)
     if request.seed < 0:
         raise BadConfig(expected="a seed of at least 0", found=str(request.seed), fix="Give --seed")
@@ -167,6 +176,7 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
         scenario=scenario.describe(),
         stream=stream,
         sources=sources,
+        total_columns=total,
         threads=threads,
     )
 
@@ -243,8 +253,25 @@ def make_scenario(request: Request) -> Scenario:
 def make_stream(request: Request) -> Stream:
     """Load the request's sources and cut its stream."""
     scenario = make_scenario(request)
-    sources = [load_source(name, request.data_root) for name in scenario.source_names()]
-    return scenario.stream(sources, request.order_seed)
+    return _cut(scenario, request)[1]
+
+
+def _cut(scenario: Scenario, request: Request) -> tuple[list[Source], Stream, int]:
+    """Load the sources and cut what is asked for; with the classes to the end of the stream.
+
+    Raises:
+        Withheld: classes of another phase.
+    """
+    names = scenario.source_names()
+    withheld.check_classes(names, getattr(scenario.config, "classes", None))
+    sources = [load_source(name, request.data_root) for name in names]
+    stream = scenario.stream(sources, request.order_seed)
+    if request.part is not None:
+        stream = stream.part(request.part[0], len(stream))
+    total = stream.columns_after(len(stream) - 1)
+    if request.part is not None:
+        stream = stream.part(0, request.part[1] - request.part[0])
+    return sources, stream if request.score_on == "test" else stream.on_validation(), total
 
 
 def _scenario_class(name: str, plugins: Sequence[Path]) -> tuple[type[Scenario], dict[str, Any]]:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 
 from clgym import environment
 from clgym.engines import Channel
-from clgym.errors import BadOutput
+from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, sha256, write_atomic, writing
 from clgym.record import Record, read_record
 from clgym.request import Plan, Request, open_learner, prepare
@@ -121,7 +121,7 @@ class _Run:
 
     def _start(self) -> None:
         plan, request = self._plan, self._plan.request
-        self._ask(
+        started = self._ask(
             "start",
             strategy=plan.strategy.name,
             plugins=[str(p) for p in request.plugins],
@@ -142,9 +142,40 @@ class _Run:
         if note.is_file():
             self._progress = json.loads(note.read_text())
             self._emit({"kind": "resumed", "experience": self._progress["next"]})
+        elif request.after is not None:
+            self._take_over(request.after)
+            self._ask("load", path=str(request.after / STATE))
         if self._progress["state"]:
             self._ask("load", path=str(self._out / self._progress["state"]))
         self._progress["sessions"] += 1
+        self._device_name = started["device_name"]
+
+    def _take_over(self, folder: Path) -> None:
+        """Begin with what a finished run of the first experiences measured.
+
+        Raises:
+            BadRecord: that run was of another stream or seed, or was not kept.
+        """
+        earlier, stream = read_record(folder).result, self._stream
+        count = len(earlier.accuracy_matrix)
+        begun = earlier.class_order == list(stream.class_order[: stream.columns_after(count - 1)])
+        if not begun or earlier.seed != self._plan.request.seed or count >= len(stream):
+            raise BadRecord(
+                expected="a run of the first experiences of the same stream, with the same seed",
+                found=f"another run in {folder}",
+                fix="Name the run that is to be continued",
+            )
+        answers = load_file(folder / PREDICTIONS)
+        for i in range(count):
+            kept = {k.partition("/")[2]: v for k, v in answers.items() if k.startswith(f"{i}/")}
+            write_atomic(self._answers(i), save(kept))
+        rest = [None] * (len(stream) - count)
+        self._progress.update(
+            next=count,
+            accuracy_matrix=[[*row, *rest] for row in earlier.accuracy_matrix],
+            accuracy_after=earlier.accuracy_after,
+            task_aware_accuracy_after=earlier.task_aware_accuracy_after,
+        )
 
     def _resize(self) -> int | None:
         return self._plan.scenario["config"].get("resize")
@@ -161,7 +192,7 @@ class _Run:
             "seed": self._plan.request.seed,
             "mean": list(source.mean or (0.0,) * channels),
             "std": list(source.std or (1.0,) * channels),
-            "total_columns": stream.columns_after(len(stream) - 1) if known else None,
+            "total_columns": self._plan.total_columns if known else None,
             "single_pass": stream.single_pass,
         }
 
@@ -202,7 +233,7 @@ class _Run:
     @staticmethod
     def _group(step: Any) -> dict[str, Any]:
         transform = step.transform and [step.transform.kind, step.transform.amount]
-        return {"source": step.source, "transform": transform}
+        return {"source": step.source, "split": step.measured_on, "transform": transform}
 
     def _score(self, index: int) -> None:
         pool = pool_after(self._stream, self._plan.sources, index)
@@ -261,7 +292,7 @@ class _Run:
         return logits, seconds
 
     def _where(self, steps: np.ndarray) -> tuple[list[dict[str, Any]], np.ndarray]:
-        """The distinct (source, transform) pairs, and which of them each row needs.
+        """The distinct (source, split, transform) triples, and which of them each row needs.
 
         Rows that need the same are told apart by nothing: in a class-incremental stream of one
         source the learner's process gets no hint of a row's experience.
@@ -332,6 +363,8 @@ class _Run:
                     ],
                     "seed": plan.request.seed,
                     "order_seed": plan.request.order_seed,
+                    "scored_on": plan.request.score_on,
+                    "part": plan.request.part,
                     "class_order": list(stream.class_order),
                     "accuracy_matrix": matrix,
                     "test_counts": [len(s.test) for s in stream.steps],
@@ -349,11 +382,12 @@ class _Run:
                     "predict_seconds": progress["predict_seconds"],
                     "images_per_second": progress["images"] / max(sum(progress["train_seconds"]), 1e-9),
                     "peak_memory_bytes": progress["peak_memory_bytes"],
+                    "train_images": progress["images"],
                     "state_bytes": progress["state_bytes"],
                     "resumed": progress["sessions"] - 1,
                 },
                 "environment": environment.describe(
-                    plan.request.device, plan.threads, plan.request.engine
+                    plan.request.device, self._device_name, plan.threads, plan.request.engine
                 ),
             }
         )

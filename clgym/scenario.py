@@ -8,7 +8,7 @@ imports torch.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -42,7 +42,7 @@ class Step:
     train: np.ndarray
     """int64 rows of the source's training split."""
     test: np.ndarray
-    """int64 rows of the source's test split that measure this step; a row is in one step only."""
+    """int64 rows that measure this step, of the split `measured_on`; a row is in one step only."""
     classes: tuple[int, ...]
     """Columns present in the training rows, ascending."""
     valid: np.ndarray
@@ -50,6 +50,8 @@ class Step:
     source: int = 0
     """Which of the stream's sources the rows belong to."""
     transform: Transform | None = None
+    measured_on: Literal["test", "train"] = "test"
+    """The source's split that ``test`` numbers; train where held-out rows measure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +96,7 @@ class Stream:
         state.update(json.dumps(facts).encode())
         for step in self.steps:
             facts = [step.source, step.classes, step.transform and vars(step.transform)]
+            facts += ["train"] if step.measured_on == "train" else []
             state.update(json.dumps(facts).encode())
             for rows in (step.train, step.valid, step.test):
                 state.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
@@ -120,6 +123,47 @@ class Stream:
         else:
             known = list(range(index + 1))
         return [j for j in known if len(self.steps[j].test)]
+
+    def on_validation(self) -> "Stream":
+        """The same stream measured on its held-out training rows; test rows are out of it.
+
+        Raises:
+            BadStream: nothing is held out.
+        """
+        if any(len(step.test) and not len(step.valid) for step in self.steps):
+            raise BadStream(
+                expected="held-out training rows to measure every experience",
+                found=f"none in some experience of {self.name}",
+                fix="Give --validation a share above 0, such as 0.1",
+            )
+        steps = tuple(replace(s, test=s.valid, measured_on="train") for s in self.steps)
+        return replace(self, steps=steps)
+
+    def part(self, start: int, stop: int) -> "Stream":
+        """Experiences ``start`` to ``stop`` (exclusive) as a stream of its own.
+
+        Classes that come in none of them are out of it; columns are renumbered from 0.
+
+        Raises:
+            BadStream: no such experiences.
+        """
+        if not 0 <= start < stop <= len(self):
+            raise BadStream(
+                expected=f"a part of the {len(self)} experiences of {self.name}",
+                found=f"{start} to {stop}",
+                fix="Name a first experience and an end behind it",
+            )
+        kept = sorted({c for step in self.steps[start:stop] for c in step.classes})
+        new = {old: number for number, old in enumerate(kept)}
+        steps = (
+            replace(s, classes=tuple(new[c] for c in s.classes)) for s in self.steps[start:stop]
+        )
+        return replace(
+            self,
+            steps=tuple(steps),
+            columns=tuple(tuple(new.get(c, -1) for c in columns) for columns in self.columns),
+            class_order=tuple(self.class_order[c] for c in kept),
+        )
 
     def benchmark(self, data_root: "Path | None" = None) -> Any:
         """The same stream as an ordinary Avalanche benchmark, for any Avalanche script.

@@ -19,7 +19,7 @@ class Pool:
     step: np.ndarray
     """int64 [n], the experience that each row measures."""
     row: np.ndarray
-    """int64 [n], row of the step's source."""
+    """int64 [n], row of the step's source, of the split that measures it."""
     label: np.ndarray
     """int64 [n], columns."""
 
@@ -41,7 +41,9 @@ def pool_after(stream: Stream, sources: Sequence[Source], index: int) -> Pool:
     measured = stream.measured_after(index)
     columns = [np.array(c) for c in stream.columns]
     steps = [stream.steps[j] for j in measured]
-    labels = [columns[s.source][sources[s.source].test.labels[s.test]] for s in steps]
+    labels = [
+        columns[s.source][getattr(sources[s.source], s.measured_on).labels[s.test]] for s in steps
+    ]
     empty = np.zeros(0, dtype=np.int64)
     return Pool(
         np.concatenate([empty, *(np.full(len(s.test), j) for j, s in zip(measured, steps, strict=True))]),

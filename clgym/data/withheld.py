@@ -1,0 +1,127 @@
+"""What the present phase may not look at.
+
+A tuning process is told before it loads anything which source, or which classes of a source, belong
+to the evaluation. The rules stand in the environment, so that every process it starts inherits
+them, and cannot be taken back: there is no way from tuning to evaluation inside one process.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clgym.errors import Withheld
+
+if TYPE_CHECKING:
+    from clgym.data.store import Split
+
+__all__ = ["Rule", "check_classes", "check_content", "check_name", "mask", "rules", "withhold"]
+
+_VARIABLE = "CLGYM_WITHHELD"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One source that is closed, wholly or in part."""
+
+    source: str
+    """As `load_source` takes it."""
+    fingerprint: str
+    """Of its content: another name for the same images does not open it."""
+    classes: tuple[int, ...] | None = None
+    """Numbers of the classes that are closed; None closes the source."""
+    images: tuple[str, ...] = ()
+    """SHA-256 of single images that are closed: those that both sides of a pair hold."""
+
+
+def withhold(added: Sequence[Rule]) -> None:
+    """Close sources for this process and all that it starts, for good."""
+    known = [*rules(), *(rule for rule in added if rule not in rules())]
+    os.environ[_VARIABLE] = json.dumps([asdict(rule) for rule in known])
+
+
+def rules() -> list[Rule]:
+    """The rules that stand."""
+    read = json.loads(os.environ.get(_VARIABLE, "[]"))
+    return [
+        Rule(
+            r["source"],
+            r["fingerprint"],
+            None if r["classes"] is None else tuple(r["classes"]),
+            tuple(r["images"]),
+        )
+        for r in read
+    ]
+
+
+def _plain(name: str) -> str:
+    return name if ":" in name else name.partition("~")[0].replace("_", "-")
+
+
+def check_name(name: str) -> None:
+    """Refuse a source by name, before a byte of it is read.
+
+    Raises:
+        Withheld: it is closed.
+    """
+    if any(rule.classes is None and _plain(rule.source) == _plain(name) for rule in rules()):
+        raise _refusal(name)
+
+
+def check_content(name: str, fingerprint: str) -> None:
+    """Refuse the content of a closed source under another name.
+
+    Raises:
+        Withheld: it is closed.
+    """
+    if any(rule.classes is None and rule.fingerprint == fingerprint for rule in rules()):
+        raise _refusal(name)
+
+
+def check_classes(names: Sequence[str], classes: Sequence[int] | None) -> None:
+    """Refuse a stream over closed classes of an open source.
+
+    Args:
+        names: Of the stream's sources.
+        classes: Class numbers it asks for; None asks for all.
+
+    Raises:
+        Withheld: some of them are closed.
+    """
+    for rule in rules():
+        if rule.classes is None or not any(_plain(n) == _plain(rule.source) for n in names):
+            continue
+        if classes is None or set(classes) & set(rule.classes):
+            raise _refusal(f"classes {_span(rule.classes)} of {rule.source}")
+
+
+def mask(fingerprint: str, split: "Split") -> np.ndarray:
+    """The labels of a split of an open source, -1 for every row that is closed: int64 [N]."""
+    labels = split.labels
+    for rule in rules():
+        if rule.fingerprint != fingerprint:
+            continue
+        closed = np.isin(labels, rule.classes or ())
+        if rule.images:
+            # Hashes as 32-byte strings: one comparison a row.
+            rows = np.ascontiguousarray(split.hashes).view("V32").ravel()
+            wanted = np.frombuffer(bytes.fromhex("".join(rule.images)), dtype="V32")
+            closed |= np.isin(rows, wanted)
+        labels = np.where(closed, -1, labels)
+    return labels
+
+
+def _refusal(what: str) -> Withheld:
+    return Withheld(
+        expected="tuning to look at the tuning source only",
+        found=f"a request for {what}, which belongs to the evaluation",
+        fix="Evaluate with `clgym evaluate`, which opens it with a certificate",
+    )
+
+
+def _span(classes: Sequence[int]) -> str:
+    whole = list(classes) == list(range(classes[0], classes[-1] + 1))
+    return f"{classes[0]}-{classes[-1]}" if whole else ", ".join(map(str, classes))
