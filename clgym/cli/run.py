@@ -108,6 +108,7 @@ class _Asked:
                 out=values.out / f"seed-{seed}" if values.out and several else values.out,
                 data_root=values.data_root,
                 plugins=self.plugins,
+                checkpoint_minutes=values.checkpoint_minutes,
             )
             for seed in (values.seeds if several else [values.seed])
         ]
@@ -173,6 +174,13 @@ def _parser(names: Sequence[str]) -> Parser:
     )
     run.add_argument(
         "--data-root", type=Path, metavar="DIR", help="Where data lie. (default: CLGYM_DATA)"
+    )
+    run.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=5.0,
+        metavar="X",
+        help="How often to save inside an experience. (default 5)",
     )
     run.add_argument(
         "--dry-run", action="store_true", help="Check everything, show the plan, write nothing."
