@@ -66,11 +66,9 @@ def make_strategy(name: str, **config: Any) -> Any:
     Raises:
         ClgymError: an unknown name or a bad option.
     """
-    from clgym.config import build
-    from clgym.learner import strategy_from
+    from clgym import assemble
 
-    cls = strategy_from(name, [])
-    return cls(build(cls.Config, config, name))
+    return assemble.make_strategy(name, config)
 
 
 def load(folder: str | Path, device: str = "cpu") -> Any:

@@ -17,7 +17,25 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from clgym.errors import BadConfig, UnknownName, near
 
-__all__ = ["Field", "Range", "build", "fields_of", "values_of"]
+__all__ = ["WRAPS", "Field", "Range", "Wrapped", "build", "fields_of", "values_of"]
+
+WRAPS = "strategy"
+"""Kind of a field that names a strategy; the options of that one follow under ``field.``."""
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """Type of a config field that names another strategy to stand on."""
+
+    name: str
+    cls: type | None = None
+    """The strategy's class; filled in, as its config, in the learner's process."""
+    config: Any = None
+
+    def make(self) -> Any:
+        """The strategy itself, not set up yet."""
+        assert self.cls is not None  # noqa: S101
+        return self.cls(self.config)
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,8 @@ class Range:
 class Field:
     """One config value as plain data: what the CLI, the record and the error messages read.
 
-    ``kind`` is one of int, float, bool, str, choice, ints, floats; ``optional`` admits None.
+    ``kind`` is one of int, float, bool, str, choice, ints, floats, strategy; ``optional`` admits
+    None.
     """
 
     name: str
@@ -91,6 +110,7 @@ class Field:
             "choice": f"one of {', '.join(self.choices)}",
             "ints": "whole numbers",
             "floats": "numbers",
+            WRAPS: "the name of a strategy",
         }
         return words[self.kind] + (" or none" if self.optional else "")
 
@@ -137,6 +157,7 @@ def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:
     hint, bounds, optional = _peel(hint)
     kind, choices = _kind(hint, field.name)
     default = None if field.default is dataclasses.MISSING else field.default
+    default = default.name if isinstance(default, Wrapped) else default
     return Field(
         name=field.name,
         kind=kind,
@@ -172,7 +193,11 @@ def _kind(hint: Any, name: str) -> tuple[str, tuple[str, ...]]:
         return get_args(hint)[0].__name__ + "s", ()
     if hint in (int, float, bool, str):
         return hint.__name__, ()
-    raise TypeError(f"config field {name}: {hint} is not int, float, bool, str, Literal or tuple")
+    if hint is Wrapped:
+        return WRAPS, ()
+    raise TypeError(
+        f"config field {name}: {hint} is not int, float, bool, str, Literal, tuple or Wrapped"
+    )
 
 
 def _help_lines(cls: type) -> dict[str, str]:
@@ -227,6 +252,14 @@ def build(cls: type, given: Mapping[str, Any], owner: str) -> Any:
 
 
 def values_of(config: Any) -> dict[str, Any]:
-    """A config as JSON-ready values: tuples become lists."""
-    values = dataclasses.asdict(config)
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+    """A config as JSON-ready values, flat: tuples become lists."""
+    values: dict[str, Any] = {}
+    for name in (f.name for f in dataclasses.fields(config)):
+        value = getattr(config, name)
+        if isinstance(value, Wrapped):
+            values[name] = value.name
+            inner = values_of(value.config) if value.config is not None else {}
+            values |= {f"{name}.{key}": v for key, v in inner.items()}
+        else:
+            values[name] = list(value) if isinstance(value, tuple) else value
+    return values

@@ -17,23 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clgym import registry
-from clgym.config import build, fields_of, values_of
+from clgym.assemble import config_fields, make_strategy, strategy_class
+from clgym.config import values_of
 from clgym.data.images import Images
 from clgym.errors import BadAnswer, BadConfig
 from clgym.state import read_state, write_state
-from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, Memory, StreamInfo
 
-__all__ = ["Learner", "info_from", "strategy_from"]
+__all__ = ["Learner", "info_from"]
 
 Message = dict[str, Any]
 _EVENT_SECONDS = 0.2
-
-
-def strategy_from(name: str, plugins: list[str]) -> type[Strategy]:
-    """Import the class that goes by ``name``."""
-    entry = registry.find("strategies", name, [Path(p) for p in plugins])
-    return registry.load_class(entry, Strategy)
 
 
 def info_from(facts: Message, memory: Memory) -> StreamInfo:
@@ -71,19 +65,18 @@ class Learner:
         return actions[message["do"]](message)
 
     def _describe(self, message: Message) -> Message:
-        """Fields of the config; with a config also the needs that follow from it.
+        """Fields of the config, given what is known of it; once it is whole, also its needs.
 
         Raises:
             BadConfig: the device that is asked for cannot be used.
         """
-        cls = strategy_from(message["strategy"], message["plugins"])
-        fields = [vars(field) for field in fields_of(cls.Config)]
+        name, plugins = message["strategy"], message["plugins"]
         if message["config"] is None:
-            return {"fields": fields}
+            fields = config_fields(strategy_class(name, plugins), message["given"], plugins)
+            return {"fields": [vars(field) for field in fields]}
         _device(message["device"])
-        config = build(cls.Config, message["config"], message["strategy"])
-        needs = vars(cls(config).needs)
-        return {"fields": fields, "needs": {**needs, "settings": list(needs["settings"])}}
+        needs = vars(make_strategy(name, message["config"], plugins).needs)
+        return {"needs": {**needs, "settings": list(needs["settings"])}}
 
     def _start(self, message: Message) -> Message:
         """Build the strategy for one stream."""
@@ -91,8 +84,7 @@ class Learner:
         torch.set_num_threads(message["threads"])
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
-        cls = strategy_from(message["strategy"], message["plugins"])
-        self._strategy = cls(build(cls.Config, message["config"], message["strategy"]))
+        self._strategy = make_strategy(message["strategy"], message["config"], message["plugins"])
         memory = Memory(self._strategy.needs.memory)
         self._info = info_from(message["info"], memory)
         self._facts = message["info"]
@@ -238,6 +230,7 @@ class Learner:
             "parameters": self._strategy.parameter_count(),
             "stored_samples": len(self._info.memory),
             "peak_memory_bytes": int(peak),
+            "own_costs": self._strategy.costs(),
         }
 
 

@@ -25,7 +25,7 @@ class StrategyFacts(_Block):
 
     name: str
     source_hash: str = Field(pattern="^[0-9a-f]{64}$")
-    """SHA-256 of the plugin's file."""
+    """SHA-256 of the plugin's file; of one that wraps others, of the list of their hashes."""
     config: dict[str, Any]
 
 
@@ -120,6 +120,8 @@ class Cost(_Block):
     """Training images, over all epochs."""
     state_bytes: int
     """Size of the final state on disk."""
+    own: dict[str, float] = {}
+    """What the strategy measured of its own work, by name."""
     resumed: int
     """How often the run was continued after an interruption."""
 

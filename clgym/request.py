@@ -5,7 +5,7 @@ Nothing is written here and no strategy is imported: its options and needs are a
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,9 @@ __all__ = [
 
 LEARNER = "clgym.learner:Learner"
 """Where the learner's side is; only its name is known here."""
+
+_FROM_PRESET = ("network", "memory_size")
+"""Options of a strategy, or of one that it wraps, whose defaults a scenario sets."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
         raise BadConfig(expected="a seed of at least 0", found=str(request.seed), fix="Give --seed")
     asked = channel or open_learner(request)
     try:
-        description = _describe(entry, request.plugins, asked)
+        description = _describe(entry, request.plugins, asked, request.strategy_config)
         values = _strategy_values(description, scenario, request)
         question = _question(entry.name, request.plugins, values)
         reply = asked.ask({**question, "device": request.device}, _ignore)
@@ -168,9 +171,10 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
         if channel is None:
             asked.close()
     _check_needs(entry.name, reply["needs"], stream)
+    digest = _source_hash(entry, description.fields, values, request.plugins)
     return Plan(
         request=request,
-        strategy=description,
+        strategy=replace(description, source_hash=digest),
         strategy_config=values,
         needs=reply["needs"],
         scenario=scenario.describe(),
@@ -181,8 +185,15 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
     )
 
 
-def describe_strategy(name: str, plugins: Sequence[Path] = ()) -> Description:
+def describe_strategy(
+    name: str, plugins: Sequence[Path] = (), given: Mapping[str, Any] | None = None
+) -> Description:
     """A strategy's options, asked of a worker: the plugin is not imported here.
+
+    Args:
+        name: A name of ``clgym list strategies``.
+        plugins: Files that the user named.
+        given: Options known so far; where a strategy wraps another they say which.
 
     Raises:
         UnknownName: nobody goes by ``name``.
@@ -191,13 +202,16 @@ def describe_strategy(name: str, plugins: Sequence[Path] = ()) -> Description:
     entry = registry.find("strategies", name, plugins)
     channel = open_channel("process", LEARNER)
     try:
-        return _describe(entry, plugins, channel)
+        return _describe(entry, plugins, channel, given or {})
     finally:
         channel.close()
 
 
-def _describe(entry: registry.Entry, plugins: Sequence[Path], channel: Channel) -> Description:
-    reply = channel.ask(_question(entry.name, plugins, None), _ignore)
+def _describe(
+    entry: registry.Entry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
+) -> Description:
+    question = {**_question(entry.name, plugins, None), "given": dict(given)}
+    reply = channel.ask(question, _ignore)
     fields = [Field(**{**f, "choices": tuple(f["choices"])}) for f in reply["fields"]]
     return Description(entry.name, entry.summary, entry.doc, entry.source_hash, fields)
 
@@ -205,6 +219,17 @@ def _describe(entry: registry.Entry, plugins: Sequence[Path], channel: Channel) 
 def _question(name: str, plugins: Sequence[Path], config: dict[str, Any] | None) -> dict[str, Any]:
     paths = [str(p) for p in plugins]
     return {"do": "describe", "strategy": name, "plugins": paths, "config": config}
+
+
+def _source_hash(
+    entry: registry.Entry, fields: list[Field], values: dict[str, Any], plugins: Sequence[Path]
+) -> str:
+    """Of the plugin's file; of a strategy that wraps others, of all their files."""
+    names = [values[f.name] for f in fields if f.kind == configs.WRAPS and values[f.name]]
+    if not names:
+        return entry.source_hash
+    wrapped = [registry.find("strategies", name, plugins).source_hash for name in names]
+    return sha256(canonical_json([entry.source_hash, *wrapped]))
 
 
 def _ignore(event: dict[str, Any]) -> None:
@@ -217,7 +242,7 @@ def _strategy_values(
     """Defaults, then what the preset says under the same name, then what the user gave."""
     names = {f.name for f in description.fields}
     preset = configs.values_of(scenario.config)
-    shared = {k: preset[k] for k in ("network", "memory_size") if k in names}
+    shared = {n: preset[k] for n in names if (k := n.rpartition(".")[2]) in _FROM_PRESET}
     given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
     values = configs.resolve(description.fields, {**shared, **given}, description.name)
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}

@@ -318,6 +318,7 @@ class _Run:
             state_bytes=saved["bytes"],
             parameters=saved["parameters"],
             stored_samples=saved["stored_samples"],
+            own_costs=saved["own_costs"],
             peak_memory_bytes=peak,
             wall_seconds=self._progress["wall_seconds"] + time.perf_counter() - started,
         )
@@ -384,6 +385,7 @@ class _Run:
                     "peak_memory_bytes": progress["peak_memory_bytes"],
                     "train_images": progress["images"],
                     "state_bytes": progress["state_bytes"],
+                    "own": progress["own_costs"],
                     "resumed": progress["sessions"] - 1,
                 },
                 "environment": environment.describe(

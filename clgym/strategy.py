@@ -13,7 +13,7 @@ data of past and future experiences and, outside task-incremental streams, the t
 gym.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -248,6 +248,15 @@ class Strategy:
     Config: ClassVar[type] = Config
     """A frozen dataclass: every option typed, bounded and with one line of help under it."""
 
+    DETERMINISTIC: ClassVar[bool] = False
+    """Whether the seed changes nothing."""
+    CHECK_CONFIG: ClassVar[Mapping[str, Any]] = {}
+    """For `clgym check`: options that make it small and need no files."""
+    CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
+    """For `clgym check`: channels, height, width of the images it is checked with."""
+    KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
+    """Checks that it is known to fail, with the reason; records and the board show them."""
+
     def __init__(self, config: Any) -> None:
         """Store ``config``; no work here."""
         self.config = config
@@ -291,6 +300,14 @@ class Strategy:
         """Numbers that the learner holds to predict, for the record."""
         tensors = _tensors_in(self.state_dict())
         return sum(t.numel() for t in tensors)
+
+    def costs(self) -> dict[str, float]:
+        """What the strategy measured of its own work, by name, for the record's ``cost.own``.
+
+        Names end in their unit (``fisher_seconds``); sums over the run so far, so a strategy that
+        has any keeps them in its state.
+        """
+        return {}
 
     def check_single_pass(self, epochs: int) -> None:
         """Refuse more than one epoch on a single-pass stream.

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clgym.config import build
+from clgym.assemble import make_strategy
 from clgym.data.memory import Memory
 from clgym.errors import BadAnswer
-from clgym.learner import info_from, strategy_from
+from clgym.learner import info_from
 from clgym.record import Record, read_record
 from clgym.state import read_state
 from clgym.strategy import Batch, Strategy
@@ -47,8 +47,7 @@ class Trained:
         state = read_state(folder / "state.safetensors")
         facts = {**state["facts"], "device": device}
         chosen = record.result.strategy
-        kind = strategy_from(chosen.name, [str(p) for p in plugins])
-        strategy = kind(build(kind.Config, chosen.config, chosen.name))
+        strategy = make_strategy(chosen.name, chosen.config, [str(p) for p in plugins])
         memory = Memory(strategy.needs.memory)
         strategy.setup(info_from(facts, memory))
         memory.load_state_dict(state["memory"], torch.device(device))

@@ -1,0 +1,71 @@
+"""From a name and flat options to a strategy, also one that wraps another: learner's side.
+
+A strategy that wraps another has a config field of type `clgym.config.Wrapped`. The options of the
+one it wraps follow under the field's name: ``{"base": "derpp", "base.lr": 0.03}``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from clgym import registry
+from clgym.config import WRAPS, Field, Wrapped, fields_of, resolve
+from clgym.strategy import Strategy
+
+__all__ = ["config_fields", "make_strategy", "strategy_class"]
+
+
+def strategy_class(name: str, plugins: Sequence[str] = ()) -> type[Strategy]:
+    """Import the class that goes by ``name``."""
+    entry = registry.find("strategies", name, [Path(p) for p in plugins])
+    return registry.load_class(entry, Strategy)
+
+
+def config_fields(
+    cls: type[Strategy], given: Mapping[str, Any], plugins: Sequence[str] = ()
+) -> list[Field]:
+    """The options of a strategy, followed by those of the strategies it wraps.
+
+    Args:
+        cls: The strategy.
+        given: What is known so far; it says what is wrapped, other keys are not looked at.
+        plugins: Files that the user named.
+    """
+    own, inner = fields_of(cls.Config), []
+    given = {key.replace("-", "_"): value for key, value in given.items()}
+    for field in own:
+        name = given.get(field.name, field.default) if field.kind == WRAPS else None
+        if name is not None:
+            wrapped = strategy_class(field.check(name, cls.__name__), plugins)
+            theirs = config_fields(wrapped, _below(field.name, given), plugins)
+            inner += [replace(f, name=f"{field.name}.{f.name}") for f in theirs]
+    return [*own, *inner]
+
+
+def make_strategy(
+    name: str, given: Mapping[str, Any], plugins: Sequence[str] = ()
+) -> Strategy:
+    """A strategy with its config, checked; `Strategy.setup` is left to the caller.
+
+    Raises:
+        UnknownName: a strategy or an option that nobody has.
+        BadConfig: a value of the wrong type or outside its range.
+    """
+    cls = strategy_class(name, plugins)
+    given = {key.replace("-", "_"): value for key, value in given.items()}
+    values = resolve(config_fields(cls, given, plugins), given, name)
+    own: dict[str, Any] = {}
+    for field in fields_of(cls.Config):
+        value = values[field.name]
+        if field.kind == WRAPS and value is not None:
+            inner = make_strategy(value, _below(field.name, values), plugins)
+            value = Wrapped(value, type(inner), inner.config)
+        own[field.name] = value
+    return cls(cls.Config(**own))
+
+
+def _below(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands under ``name.``, without that prefix."""
+    prefix = f"{name}."
+    return {key[len(prefix) :]: v for key, v in given.items() if key.startswith(prefix)}
