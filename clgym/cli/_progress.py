@@ -123,6 +123,8 @@ def _lasting(event: Event, tracker: Tracker) -> list[str]:
         return [f"continuing after experience {event['experience']}, which was the last one saved"]
     if kind == "checkpoint":
         return [f"saved inside experience {event['experience'] + 1}"]
+    if kind == "done" and event["finished_before"]:
+        return ["this run was finished before: here is its record"]
     if kind == "score":
         place = f"experience {event['experience'] + 1}/{event['experiences']}"
         return [f"{place}: accuracy {100 * event['accuracy']:.2f} % over what was seen"]

@@ -1,0 +1,62 @@
+"""From a command line to the module of its command, and from errors to exit codes."""
+
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+import clgym.cli
+from clgym.cli._parser import BadUsage
+from clgym.errors import ClgymError, near
+
+__all__ = ["main"]
+
+FAILED, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out a command line and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except ClgymError as error:
+        print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `clgym list | head`: nobody reads on. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    commands = _commands()
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help(commands))
+        return 0
+    if words[0] == "--version":
+        print(f"clgym {clgym.__version__}")
+        return 0
+    if words[0] not in commands:
+        raise BadUsage(
+            expected=f"a command ({', '.join(commands)})",
+            found=repr(words[0]),
+            fix=f"{near(words[0], commands)}`clgym --help` tells what each does",
+        )
+    return importlib.import_module(f"clgym.cli.{words[0]}").main(words[1:])
+
+
+def _commands() -> list[str]:
+    return [m.name for m in pkgutil.iter_modules(clgym.cli.__path__) if not m.name.startswith("_")]
+
+
+def _help(commands: list[str]) -> str:
+    lines = ["usage: clgym COMMAND ...", "", "A benchmark gym for continual learning.", ""]
+    for name in commands:
+        doc = importlib.import_module(f"clgym.cli.{name}").__doc__ or ""
+        lines.append(f"  {name:<9} {doc.splitlines()[0]}")
+    lines += ["", "`clgym COMMAND --help` tells more; `clgym --version` prints the version."]
+    return "\n".join(lines)

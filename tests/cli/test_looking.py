@@ -1,0 +1,103 @@
+"""``clgym list``, ``show`` and ``compare``."""
+
+import json
+
+from clgym import registry
+from clgym.data.cards import CARDS
+
+
+def test_list_has_every_plugin_preset_and_source(cli):
+    code, out, _ = cli("list")
+    assert code == 0
+    for kind in ("strategies", "scenarios"):
+        for entry in registry.entries(kind).values():
+            assert entry.name in out
+            assert entry.summary in out
+            for preset in entry.presets:
+                assert f"    {preset} " in out
+    for name in CARDS:
+        assert f"  {name} " in out
+
+
+def test_list_as_data(cli, plugin):
+    listed = json.loads(cli("list", "--json", "--plugin", plugin)[1])
+    assert list(listed) == ["strategies", "scenarios", "sources"]
+    (guess,) = (item for item in listed["strategies"] if item["name"] == "guess")
+    assert guess["origin"] == "guess.py"
+    assert guess["summary"] == "Answers that need a task id, and options of every kind."
+    assert json.loads(cli("list", "sources", "--json")[1]) == {"sources": listed["sources"]}
+
+
+def test_list_shows_a_broken_plugin_and_goes_on(cli, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("def (:\n")
+    code, out, _ = cli("list", "--plugin", broken)
+    assert code == 0
+    assert "cannot be read: SyntaxError" in out
+    assert "nmc" in out
+
+
+def test_show_a_strategy(cli, plugin):
+    code, out, _ = cli("show", "guess", "--plugin", plugin)
+    text = " ".join(out.split())
+    assert code == 0
+    assert "Answers that need a task id, and options of every kind." in text
+    assert "--share none at least 0 and at most 1, or none Fewer than" in text
+    assert "needs: nothing" in text
+
+
+def test_show_says_what_a_strategy_needs(cli):
+    assert "needs: a memory of 200 samples" in cli("show", "replay")[1]
+    assert "needs: the data of past experiences" in cli("show", "joint")[1]
+
+
+def test_show_a_preset_and_its_kind(cli):
+    preset = " ".join(cli("show", "split-cifar100")[1].split())
+    assert "--source cifar100" in preset
+    assert "--memory-size 2000" in preset
+    kind = cli("show", "class-incremental")[1]
+    assert "required" in kind
+    assert "split-cifar100-t20" in kind
+
+
+def test_show_a_source(cli):
+    code, out, _ = cli("show", "cifar100")
+    assert code == 0
+    card = CARDS["cifar100"]
+    for fact in (card.licence, card.origin, "50,000 train", "clgym fetch cifar100"):
+        assert fact in out
+    assert card.fingerprints["test"][-8:] in out.replace("\n", "").replace(" ", "")
+
+
+def test_show_variants_without_naming_one(cli):
+    code, out, _ = cli("show", "avalanche")
+    assert code == 0
+    assert "avalanche:EWC" in out
+
+
+def test_compare_prints_and_gives_data(cli):
+    for name in ("nmc", "naive"):
+        assert cli("run", name, "split-digits", "--seeds", "0..1", "--out", name)[0] == 0
+    code, out, _ = cli("compare", "nmc", "naive")
+    assert code == 0
+    assert "A: nmc   B: naive   on split-digits" in out
+    assert "over 2 seeds" in out
+    data = json.loads(cli("compare", "nmc", "naive", "--json")[1])
+    assert [pair["seed"] for pair in data["pairs"]] == [0, 1]
+    for pair in data["pairs"]:
+        counts = pair["counts"]
+        difference = (counts["only_a"] - counts["only_b"]) / counts["n"]
+        assert abs(difference - (pair["a"] - pair["b"])) < 1e-12
+    one = cli("compare", "nmc/seed-0", "naive/seed-0/record.json")[1]
+    assert "not two methods" in one
+
+
+def test_compare_refuses_what_cannot_be_paired(cli):
+    cli("run", "nmc", "split-digits", "--out", "a")
+    cli("run", "nmc", "split-digits", "--increments", "5", "--out", "b")
+    cli("run", "nmc", "split-digits", "--seed", "1", "--out", "c")
+    for other, part in (("b", "the same stream"), ("c", "the same seeds")):
+        code, out, err = cli("compare", "a", other)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: BadRecord: ")
+        assert part in err

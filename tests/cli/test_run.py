@@ -1,0 +1,135 @@
+"""``clgym run``: what it prints, what it passes on, what it leaves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clgym.record import Record, read_record
+
+NMC = ("run", "nmc", "split-digits")
+
+
+def test_json_is_the_record_alone(cli, here):
+    code, out, _ = cli(*NMC, "--json", "--out", "run")
+    assert code == 0
+    assert Record.model_validate_json(out) == read_record(here / "run")
+
+
+def test_tables_say_what_the_record_says(cli, here):
+    code, out, err = cli(*NMC, "--out", "run")
+    result = read_record(here / "run").result
+    assert code == 0
+    assert f"last accuracy                 {100 * result.last_accuracy:.2f} %" in out
+    assert f"{100 * result.average_incremental_accuracy:.2f} %" in out
+    for row in result.accuracy_matrix:
+        for value in row:
+            assert value is None or f"{100 * value:.2f}" in out
+    assert "record: run/record.json" in out
+    assert max(len(line) for line in out.splitlines()) <= 80
+    lines = err.splitlines()
+    assert [line for line in lines if line.startswith("experience 5/5: accuracy")]
+    assert "Traceback" not in err
+
+
+def test_the_same_command_shows_a_finished_run_again(cli, here):
+    first = cli(*NMC, "--json", "--out", "run")[1]
+    code, second, err = cli(*NMC, "--json", "--out", "run")
+    assert (code, second) == (0, first)
+    assert "finished before" in err
+
+
+def test_seeds_give_a_list_and_a_folder_each(cli, here):
+    code, out, _ = cli(*NMC, "--seeds", "1..2", "--json", "--out", "runs")
+    assert code == 0
+    assert [record["result"]["seed"] for record in json.loads(out)] == [1, 2]
+    assert sorted(path.name for path in (here / "runs").iterdir()) == ["seed-1", "seed-2"]
+    code, out, _ = cli(*NMC, "--seeds", "1..2", "--out", "runs")
+    assert "mean" in out
+    assert "std" in out
+    assert "runs/seed-2/record.json" in out
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(cli, here):
+    code, out, _ = cli(*NMC, "--dry-run", "--increments", "5")
+    assert code == 0
+    assert "increments 5" in out
+    code, out, _ = cli(*NMC, "--dry-run", "--json", "--seed", "4", "--increments", "4", "6")
+    plan = json.loads(out)
+    assert [step["classes"] for step in plan["experiences"]] == [4, 6]
+    assert plan["seed"] == 4
+    assert not list(here.iterdir())
+
+
+def test_defaults_give_way_to_preset_file_and_flags_in_this_order(cli, here):
+    dry = ("run", "replay", "split-digits", "--dry-run", "--json")
+
+    def config(*words: str) -> dict:
+        return json.loads(cli(*dry, *words)[1])["strategy"]["config"]
+
+    assert config()["memory_size"] == 100  # the preset's; the strategy's own default is 200
+    Path("a.toml").write_text("[strategy]\nmemory-size = 50\nlr = 0.5\n[scenario]\nfirst = 4\n")
+    Path("a.json").write_text('{"strategy": {"memory_size": 60}}')
+    assert config("--config", "a.toml")["memory_size"] == 50
+    assert config("--config", "a.json")["memory_size"] == 60
+    both = config("--config", "a.toml", "--memory-size", "40")
+    assert (both["memory_size"], both["lr"]) == (40, 0.5)
+    assert config("--scenario.memory-size", "30")["memory_size"] == 30
+    plan = json.loads(cli(*dry, "--config", "a.toml")[1])
+    assert [step["classes"] for step in plan["experiences"]] == [4, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ([], "fast", False),
+        (["--fast"], "fast", True),
+        (["--fast", "false"], "fast", False),
+        (["--widths", "2", "3"], "widths", [2, 3]),
+        (["--widths", "2,3,4"], "widths", [2, 3, 4]),
+        (["--share", "0.5"], "share", 0.5),
+        (["--share", "none"], "share", None),
+        (["--kind=plain"], "kind", "plain"),
+        (["--seed", "9"], "seed", 3),
+        (["--strategy.seed", "9"], "seed", 9),
+    ],
+    ids=str,
+)
+def test_flags_reach_a_plugin_in_its_types(cli, plugin, words, name, value):
+    dry = ("run", "guess", "split-digits", "--plugin", plugin, "--dry-run", "--json")
+    code, out, err = cli(*dry, *words)
+    assert code == 0, err
+    assert json.loads(out)["strategy"]["config"][name] == value
+
+
+def test_help_of_a_pairing_lists_both_with_ranges_and_defaults(cli, plugin):
+    code, out, _ = cli("run", "guess", "split-digits", "--plugin", plugin, "--help")
+    text = " ".join(out.split())
+    assert code == 0
+    assert "--share X Fewer than 100 % of the rows. (at least 0 and at most 1, or none;" in text
+    assert "--kind {plain,odd} A choice. (default plain)" in text
+    assert "--widths N [N ...] A list. (at least 1; default 8 4)" in text
+    assert "--strategy.seed N A name that the run has too. (default 3)" in text
+    assert "--increments" in text
+    assert "usage: clgym run guess split-digits [options]" in text
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_help_of_a_preset_shows_its_values(cli):
+    out = " ".join(cli("run", "replay", "split-cifar100", "--help")[1].split())
+    assert (
+        "--increments N [N ...] Classes per experience: one number for all, or a list that" in out
+    )
+    assert "default resnet18, of the scenario)" in out
+    assert "default 10)" in out
+
+
+def test_interruption_says_how_to_go_on(cli, monkeypatch):
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clgym.runner.run", stop)
+    code, out, err = cli(*NMC)
+    assert (code, out) == (130, "")
+    assert "the same command continues" in err
+    assert err.count("\n") == 1
