@@ -89,10 +89,12 @@ class FastLoop:
     @adapted_dataset.setter
     def adapted_dataset(self, dataset: Any) -> None:
         self._adapted = dataset
+        if dataset is None:
+            self._untouched = None
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         """Begin with the rows of the experience."""
-        self._adapted = self._untouched = None
+        self.adapted_dataset = None
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Take our feed, unless a plugin put other data in the place of the experience's rows."""
@@ -112,7 +114,6 @@ class FastLoop:
             template._before_training_epoch(**kwargs)  # type: ignore[attr-defined]
             template.training_epoch(**kwargs)
             template._after_training_epoch(**kwargs)  # type: ignore[attr-defined]
-        self._adapted = self._untouched = None
 
     def training_epoch(self, **kwargs: Any) -> None:
         """One epoch, hook by hook as Avalanche's."""

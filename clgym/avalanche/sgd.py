@@ -9,18 +9,17 @@ import torch
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
-from clgym.avalanche.augment import crop_flip
 from clgym.avalanche.feed import Feed, Position
 from clgym.avalanche.loop import fast
 from clgym.avalanche.view import ExperienceView
 from clgym.config import Range
-
+from clgym.data.augment import crop_flip
 from clgym.models import networks
 from clgym.strategy import Augment, Batch, Config, Experience, Strategy, StreamInfo
 
-__all__ = ["SGDConfig", "SGDStrategy"]
+__all__ = ["AUGMENT", "SGDConfig", "SGDStrategy"]
 
-_AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
+AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,15 @@ class SGDStrategy(Strategy):
         experience: The present one, while `train` runs.
         position: The next step, while `train` runs.
         seen: Classes that have come so far: the width of an answer.
+        companions: Plugins of a strategy that wraps this one, called before its own; set before
+            `setup`, and saved by whoever set them.
     """
 
     Config: ClassVar[type] = SGDConfig
     template_class: ClassVar[type] = SupervisedTemplate
     template: Any
     network: networks.Classifier
+    companions: Sequence[Any] = ()
 
     def plugins(self) -> Sequence[Any]:
         """Avalanche plugins, in the order in which they are called; asked for once, in `setup`."""
@@ -77,18 +79,22 @@ class SGDStrategy(Strategy):
         self.experience: Experience | None = None
         self._optimizer_state: dict[str, Any] | None = None
         self._plugins = list(self.plugins())
+        self._build()
+
+    def _build(self) -> None:
         self.network = self.make_network(self._columns(0))
         with warnings.catch_warnings():
             # The gym keeps the score: no metrics, hence no loggers.
             warnings.filterwarnings("ignore", message="No loggers specified")
             self.template = self._make_template()
         self.template.drop_idle_plugins()
+        self.template.plugins[:0] = self.companions
         self.template.check_model_and_optimizer = self._renew_optimizer
 
     def _make_template(self) -> Any:
         return fast(self.template_class)(
             model=self.network,
-            optimizer=self._optimizer(),
+            optimizer=self.make_optimizer(),
             criterion=nn.CrossEntropyLoss(),
             train_mb_size=self.config.batch_size,
             train_epochs=self.config.epochs,
@@ -111,14 +117,15 @@ class SGDStrategy(Strategy):
         total = self.info.total_columns if self.needs.total_classes else None
         return total or max(seen, 1)
 
-    def _optimizer(self) -> torch.optim.Optimizer:
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """A fresh optimizer, for every experience."""
         c = self.config
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         return torch.optim.SGD(parameters, c.lr, c.momentum, weight_decay=c.weight_decay)
 
     def _renew_optimizer(self, **_: Any) -> None:
         """A fresh optimizer, or the one of the run that is continued."""
-        self.template.optimizer = self._optimizer()
+        self.template.optimizer = self.make_optimizer()
         if self._optimizer_state is not None:
             self.template.optimizer.load_state_dict(self._optimizer_state)
             self._optimizer_state = None
@@ -130,7 +137,7 @@ class SGDStrategy(Strategy):
             self._optimizer_state = None
             self.begin(experience)
         self.experience, self.seen = experience, experience.columns
-        augment = _AUGMENT[self.config.augment]
+        augment = AUGMENT[self.config.augment]
         size, epochs = self.config.batch_size, self.config.epochs
         self.template.feed = Feed(experience, size, epochs, self.position, augment)
         self.template.train(ExperienceView(experience), [])
@@ -148,12 +155,12 @@ class SGDStrategy(Strategy):
             images: float [n, C, H, W] in [0, 1].
             key: Sets one draw of a step apart from another.
         """
-        augment = _AUGMENT[self.config.augment]
+        augment = AUGMENT[self.config.augment]
         return images if augment is None else augment(images, self.generator(key))
 
     def generator(self, key: int) -> torch.Generator:
         """A generator that depends on the seed, the present step and ``key`` alone."""
-        assert self.experience is not None  # noqa: S101
+        assert self.experience is not None
         return self.experience.generator(self.position.epoch, self.position.step, key)
 
     def predict(self, batch: Batch) -> Tensor:

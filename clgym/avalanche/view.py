@@ -30,6 +30,7 @@ class ExperienceView:
         self.previous_classes = sorted(set(range(experience.columns)) - set(experience.classes))
         self.task_label = experience.task or 0
         self.task_labels = [self.task_label]
+        self.benchmark: Any = None
 
     @property
     def dataset(self) -> Any:

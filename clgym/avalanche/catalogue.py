@@ -1,0 +1,274 @@
+"""Avalanche's strategies: what each is built from, what it needs, and why some cannot run.
+
+A recipe says how a strategy of `avalanche.training` becomes a clgym strategy. Its options are read
+from the constructor; here stands only what the constructor does not say.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["RECIPES", "REFUSED", "Recipe"]
+
+CLASSES = ("class-incremental", "task-incremental")
+ALL = (*CLASSES, "domain-incremental")
+
+Body = Literal["classifier", "featured", "features", "split", "contrastive"]
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one strategy is built."""
+
+    summary: str
+    body: Body = "classifier"
+    """What it takes as model: the classifier, one with ``get_features``, only the part before the
+    head, both parts apart, or Avalanche's contrastive model."""
+    head: Literal["growing", "total"] = "growing"
+    """Whether the head has a column for every class of the stream from the start."""
+    memory: bool = False
+    """Whether it keeps samples: at most ``memory_size``."""
+    past_data: bool = False
+    afresh: bool = False
+    """Whether every experience gets a new strategy (joint training)."""
+    sgd: bool = True
+    """Whether it has an optimizer, hence its options."""
+    settings: tuple[str, ...] = ALL
+    new_classes_only: bool = False
+    """Whether every experience must bring classes that have not been seen before."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Options without a default in Avalanche, or with one that makes no sense here."""
+    hidden: tuple[str, ...] = ()
+    """Options of the constructor that are not the user's to set."""
+    given: Callable[[Any], dict[str, Any]] = lambda owner: {}
+    """Arguments of the constructor that follow from the stream; gets the adapter."""
+    before: Callable[[Any, Any], None] = _nothing
+    """Called with the template and the view before each experience."""
+    after: Callable[[Any, int], None] = _nothing
+    """Called with the template and the memory's size after each, before samples are counted."""
+    kept: Callable[[Any], list[tuple[Any, Any]]] = lambda template: []
+    """Pairs (images, columns) that the template keeps as tensors."""
+
+
+def _plugin(template: Any, name: str) -> Any:
+    return next(p for p in template.plugins if type(p).__name__ == name)
+
+
+def _gem_share(template: Any, size: int) -> None:
+    """Once the memory is full every experience keeps an equal share (Avalanche's grows on)."""
+    gem = _plugin(template, "GEMPlugin")
+    share = size // len(gem.memory_x)
+    for store in (gem.memory_x, gem.memory_y, gem.memory_tid):
+        store.update({t: values[:share].clone() for t, values in store.items()})
+
+
+def _gem_kept(template: Any) -> list[tuple[Any, Any]]:
+    gem = _plugin(template, "GEMPlugin")
+    return [(gem.memory_x[t], gem.memory_y[t]) for t in gem.memory_x]
+
+
+def _agem_share(template: Any, size: int) -> None:
+    """As for GEM; the endless loader over the buffers is made again before training."""
+    agem = _plugin(template, "AGEMPlugin")
+    share = size // len(agem.buffers)
+    agem.buffers = [b.subset(range(min(share, len(b)))) for b in agem.buffers]
+    agem.buffer_dataloader, agem.buffer_dliter = None, None
+
+
+def _agem_loader(template: Any, view: Any) -> None:
+    from avalanche.benchmarks.utils.data_loader import GroupBalancedInfiniteDataLoader
+
+    agem = _plugin(template, "AGEMPlugin")
+    if agem.buffers:
+        size = max(1, agem.sample_size // len(agem.buffers))
+        agem.buffer_dataloader = GroupBalancedInfiniteDataLoader(
+            agem.buffers, batch_size=size, num_workers=0, pin_memory=False
+        )
+        agem.buffer_dliter = iter(agem.buffer_dataloader)
+
+
+def _mir_data(template: Any, size: int) -> None:
+    """Keep the data that the endless loader was made for, not the running loader."""
+    mir = _plugin(template, "MIRPlugin")
+    running = mir.replay_loader
+    mir.replay_data = None if running is None else running.gi_frame.f_locals["loader"].dataset
+    mir.replay_loader = None
+
+
+def _mir_loader(template: Any, view: Any) -> None:
+    import torch
+    from avalanche.training.utils import cycle
+
+    mir = _plugin(template, "MIRPlugin")
+    data = getattr(mir, "replay_data", None)
+    if data is not None:
+        loader = torch.utils.data.DataLoader(data, batch_size=mir.subsample, shuffle=True)
+        mir.replay_loader = cycle(loader)
+
+
+def _gss_kept(template: Any) -> list[tuple[Any, Any]]:
+    gss = _plugin(template, "GSS_greedyPlugin")
+    filled = gss.ext_mem_list_current_index
+    return [(gss.ext_mem_list_x[:filled], gss.ext_mem_list_y[:filled])]
+
+
+def _icarl_size(template: Any, view: Any) -> None:
+    """Round the memory down to whole exemplars a class: Avalanche's own rounding exceeds it."""
+    icarl = _plugin(template, "_ICaRLPlugin")
+    declared = icarl.__dict__.setdefault("declared_size", icarl.memory_size)
+    classes = len(view.classes_seen_so_far)
+    icarl.memory_size = declared - declared % classes
+
+
+def _icarl_kept(template: Any) -> list[tuple[Any, Any]]:
+    import torch
+
+    icarl = _plugin(template, "_ICaRLPlugin")
+    return [(x, torch.tensor(y)) for x, y in zip(icarl.x_memory, icarl.y_memory, strict=True)]
+
+
+def _same() -> Any:
+    import torch
+
+    return torch.nn.Identity()
+
+
+def _total(owner: Any) -> int:
+    return owner.info.total_columns
+
+
+RECIPES: dict[str, Recipe] = {
+    "AGEM": Recipe(
+        "projects gradients against the mean gradient of a memory",
+        memory=True,
+        defaults={"patterns_per_exp": 50},
+        before=_agem_loader,
+        after=_agem_share,
+    ),
+    "BiC": Recipe(
+        "replay and distillation, with the head's bias corrected on held-out rows",
+        memory=True,
+        settings=CLASSES,
+        new_classes_only=True,
+        # The held-out rows come on top of Avalanche's mem_size.
+        given=lambda owner: {
+            "mem_size": int(owner.config.memory_size / (1 + owner.config.val_percentage)),
+        },
+    ),
+    "CWRStar": Recipe(
+        "copies weights of the head, everything else frozen after the first experience",
+        hidden=("cwr_layer_name",),
+        given=lambda owner: {"cwr_layer_name": None},
+    ),
+    "CoPE": Recipe(
+        "prototypes that evolve, with a loss over pseudo-prototypes",
+        head="total",
+        memory=True,
+        hidden=("n_classes", "p_size"),
+        given=lambda owner: {"n_classes": _total(owner), "p_size": _total(owner)},
+        # It stops after one batch, since it is written for streams of single batches.
+        before=lambda template, view: setattr(_plugin(template, "CoPEPlugin"), "max_it_cnt", 0),
+    ),
+    "Cumulative": Recipe("goes on training on all rows so far", past_data=True),
+    "DER": Recipe(
+        "dark experience replay with logits taken at the end of each experience",
+        head="total",
+        memory=True,
+    ),
+    "ER_ACE": Recipe("replay with an asymmetric cross-entropy", memory=True),
+    "EWC": Recipe(
+        "elastic weight consolidation",
+        defaults={"ewc_lambda": 100.0},
+        hidden=("mode",),
+        given=lambda owner: {
+            "mode": "separate" if owner.config.decay_factor is None else "online",
+        },
+    ),
+    "FromScratchTraining": Recipe("a network anew for every experience's own rows"),
+    "GDumb": Recipe("trains from scratch on a class-balanced memory alone", memory=True),
+    "GEM": Recipe(
+        "projects gradients against one constraint for every past experience",
+        memory=True,
+        defaults={"patterns_per_exp": 50},
+        after=_gem_share,
+        kept=_gem_kept,
+    ),
+    "GSS_greedy": Recipe(
+        "replay of samples chosen for the diversity of their gradients",
+        memory=True,
+        hidden=("input_size",),
+        given=lambda owner: {"input_size": list(owner.info.image_shape)},
+        kept=_gss_kept,
+    ),
+    "ICaRL": Recipe(
+        "exemplars by herding, distillation, nearest class mean",
+        body="split",
+        head="total",  # its copy of the old network is loaded from the new one
+        memory=True,
+        settings=CLASSES,
+        new_classes_only=True,
+        hidden=("feature_extractor", "classifier", "buffer_transform", "fixed_memory"),
+        given=lambda owner: {"buffer_transform": None, "fixed_memory": True},
+        before=_icarl_size,
+        kept=_icarl_kept,
+    ),
+    "JointTraining": Recipe(
+        "trains anew on all rows so far",
+        past_data=True,
+        afresh=True,
+        after=lambda template, size: template._experiences.clear(),
+    ),
+    "LFL": Recipe("keeps the features near those of the last network", body="featured",
+                  defaults={"lambda_e": 1.0}),
+    "LwF": Recipe(
+        "distils the last network's answers", defaults={"alpha": 1.0, "temperature": 2.0}
+    ),
+    "MAS": Recipe("memory-aware synapses", hidden=("verbose",)),
+    "MER": Recipe("meta-experience replay, one sample a step", memory=True),
+    "MIR": Recipe(
+        "replay of the samples whose loss would grow most",
+        memory=True,
+        defaults={"memory_size": 200, "subsample": 200, "batch_size_mem": 10},
+        before=_mir_loader,
+        after=_mir_data,
+    ),
+    "Naive": Recipe("plain training"),
+    "Replay": Recipe("replay of an experience-balanced memory", memory=True),
+    "SCR": Recipe(
+        "supervised contrastive replay, nearest class mean",
+        body="contrastive",
+        memory=True,
+        hidden=("augmentations",),
+        # Avalanche's default does nothing either, but by a lambda, which no state can hold.
+        given=lambda owner: {"augmentations": _same()},
+    ),
+    "StreamingLDA": Recipe(
+        "streaming linear discriminant analysis on a frozen network",
+        body="features",
+        head="total",
+        sgd=False,
+        hidden=("input_size", "num_classes", "output_layer_name", "slda_model"),
+        given=lambda owner: {
+            "input_size": owner.network.head.in_features,
+            "num_classes": _total(owner),
+        },
+    ),
+    "SynapticIntelligence": Recipe("synaptic intelligence", defaults={"si_lambda": 0.1}),
+}
+"""By the name of the class in `avalanche.training`."""
+
+REFUSED: dict[str, str] = {
+    "AR1": "it builds its own pretrained MobileNet and replays that network's inner layers",
+    "ER_AML": "it waits for ever once a class has fewer stored samples than a batch holds",
+    "ExpertGateStrategy": "it needs a pretrained AlexNet and an autoencoder for every task",
+    "FeatureReplay": "its memory keeps the features of all samples seen, not those of its buffer",
+    "GenerativeReplay": "it needs a generator with a training strategy of its own",
+    "LearningToPrompt": "it downloads a pretrained vision transformer",
+    "PNNStrategy": "it needs Avalanche's own progressive network",
+    "PackNet": "it needs a network made of Avalanche's own prunable layers",
+}
+"""Strategies of `avalanche.training` that cannot run here, and why."""

@@ -1,0 +1,114 @@
+"""Configs for Avalanche's strategies, read from the signatures of their constructors."""
+
+import dataclasses
+import inspect
+import re
+import types
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from clgym.avalanche.catalogue import Recipe
+from clgym.avalanche.sgd import SGDConfig
+from clgym.config import Range, fields_of
+from clgym.strategy import Config
+
+__all__ = ["config_class", "names_of"]
+
+_OURS = {"mem_size": "memory_size", "memory_size": "memory_size"}
+"""Avalanche's names for what has one name here."""
+
+_BASE = frozenset(
+    "self model optimizer criterion train_mb_size train_epochs eval_mb_size device plugins "
+    "evaluator eval_every peval_mode".split()
+)
+"""Arguments that every strategy has; the adapter fills them."""
+
+_WITHOUT_SGD = ("batch_size", "network")
+
+
+def config_class(name: str, cls: type, recipe: Recipe) -> type:
+    """A frozen dataclass: the options of SGD, and those of the strategy's constructor."""
+    fields = _sgd_fields(recipe) + _own_fields(cls, recipe)
+    namespace = {f.name: f.default for f in dataclasses.fields(SGDConfig)}
+    made = dataclasses.make_dataclass(
+        f"{name}Config", fields, bases=(Config,), frozen=True, namespace=_missing(namespace, fields)
+    )
+    made.__doc__ = f"Options of avalanche:{name}."
+    return made
+
+
+def _missing(namespace: dict[str, Any], fields: list[Any]) -> dict[str, Any]:
+    """Options of SGD that the strategy lacks, as constants the training loop can read."""
+    present = {name for name, *_ in fields}
+    return {name: value for name, value in namespace.items() if name not in present}
+
+
+def names_of(cls: type, recipe: Recipe) -> dict[str, str]:
+    """Name in the config to name in the constructor, for each of the strategy's own options."""
+    return {_ours(p.name): p.name for p in _parameters(cls, recipe)}
+
+
+def _ours(name: str) -> str:
+    # BiC's second stage has a learning rate too, besides that of SGD.
+    return _OURS.get(name, "stage_2_lr" if name == "lr" else name)
+
+
+def _sgd_fields(recipe: Recipe) -> list[Any]:
+    hints = get_type_hints(SGDConfig, include_extras=True)
+    helps = {f.name: f.help for f in fields_of(SGDConfig)}
+    return [
+        (f.name, hints[f.name], _field(f.default, helps[f.name]))
+        for f in dataclasses.fields(SGDConfig)
+        if recipe.sgd or f.name in _WITHOUT_SGD
+    ]
+
+
+def _own_fields(cls: type, recipe: Recipe) -> list[Any]:
+    own = []
+    for parameter in _parameters(cls, recipe):
+        name = _ours(parameter.name)
+        default = recipe.defaults.get(name, parameter.default)
+        hint = _hint(parameter.annotation, default, name)
+        own.append((name, hint, _field(default, _help(cls, parameter.name))))
+    if recipe.memory and not any(name == "memory_size" for name, *_ in own):
+        help_line = "Samples kept in all; every experience has an equal share once it is full."
+        own.append(("memory_size", Annotated[int, Range(1)], _field(200, help_line)))
+    return own
+
+
+def _field(default: Any, help_line: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help_line})
+
+
+def _parameters(cls: type, recipe: Recipe) -> list[inspect.Parameter]:
+    return [
+        p
+        for p in inspect.signature(cls).parameters.values()
+        if p.name not in _BASE | set(recipe.hidden) and p.kind is not p.VAR_KEYWORD
+    ]
+
+
+def _hint(annotation: Any, default: Any, name: str) -> Any:
+    """int, float, bool or str with bounds; Avalanche's annotations are loose."""
+    optional = default is None
+    kind = type(default)
+    if optional or annotation is not inspect.Parameter.empty:
+        parts = get_args(annotation) if _is_union(annotation) else (annotation,)
+        kind = next((p for p in parts if p in (bool, int, float, str)), kind)
+    # An int's annotation on a default like 0.1 is Avalanche's slip.
+    kind = float if isinstance(default, float) else kind
+    if kind in (int, float):
+        low = 1 if name == "memory_size" else -1 if default == -1 else 0
+        kind = Annotated[kind, Range(low)]
+    return kind | None if optional else kind
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _help(cls: type, name: str) -> str:
+    """The line that the constructor's docstring has for an argument."""
+    doc = cls.__init__.__doc__ or ""
+    found = re.search(rf":param {name}:(.*?)(?=:param |:return|\Z)", doc, re.DOTALL)
+    words = " ".join(found.group(1).split()) if found else ""
+    return words or f"Avalanche's {name}."

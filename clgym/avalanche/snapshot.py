@@ -1,0 +1,230 @@
+"""A graph of Python objects as tensors and plain values, and back. No pickle.
+
+Avalanche's strategies keep their state wherever they like. `capture` walks it and writes down what
+each object is made of; `rebuild` makes it again. A class or function is written as its name and is
+looked up in Avalanche, torch, clgym and a few modules of the standard library only; nothing else is
+ever imported or called, so a state file from elsewhere can do no harm beyond a wrong state.
+"""
+
+import functools
+import importlib
+import logging
+import types
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["capture", "rebuild"]
+
+_TRUSTED = ("avalanche", "torch", "torchvision", "clgym", "collections")
+_PLAIN = (bool, int, float, str)
+_BUILTINS = {c.__name__: c for c in (dict, list, set, tuple, int, float, bool, str, object)}
+
+
+def capture(root: dict[str, Any], outside: dict[str, Any]) -> dict[str, Any]:
+    """Write down everything that ``root`` leads to.
+
+    Args:
+        root: Attributes by name.
+        outside: Objects, by name, that are there already when the state is rebuilt.
+
+    Raises:
+        TypeError: something that cannot be written down, with the way to it.
+    """
+    writer = _Writer(outside)
+    top = {name: writer.write(value, name) for name, value in root.items()}
+    return {"top": top, "nodes": writer.nodes, "tensors": writer.tensors}
+
+
+def rebuild(state: dict[str, Any], outside: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Make the objects again that `capture` wrote down.
+
+    Raises:
+        ValueError: the state names something that may not be looked up.
+    """
+    reader = _Reader(state, outside, device)
+    return {name: reader.read(value) for name, value in state["top"].items()}
+
+
+class _Writer:
+    def __init__(self, outside: dict[str, Any]) -> None:
+        self.nodes: list[dict[str, Any]] = []
+        self.tensors: list[Tensor] = []
+        self._known: dict[int, int] = {}
+        self._held: list[Any] = []  # so that no id is used twice
+        self._outside = {id(value): name for name, value in outside.items()}
+
+    def write(self, value: Any, way: str) -> Any:
+        """The value itself where it is plain, else a reference to a node."""
+        if value is None or type(value) in _PLAIN:
+            return value
+        if id(value) not in self._known:
+            number = len(self.nodes)
+            self._known[id(value)] = number
+            self._held.append(value)
+            node: dict[str, Any] = {}
+            self.nodes.append(node)
+            node.update(self._node(value, way))
+        return {"ref": self._known[id(value)]}
+
+    def _node(self, value: Any, way: str) -> dict[str, Any]:
+        if id(value) in self._outside:
+            return {"is": "outside", "name": self._outside[id(value)]}
+        if isinstance(value, Tensor):
+            return self._tensor(value, type(value) is nn.Parameter)
+        if isinstance(value, np.ndarray):
+            return {**self._tensor(torch.from_numpy(value.copy()), False), "is": "array"}
+        if isinstance(value, np.generic):
+            return {"is": "scalar", "type": value.dtype.str, "value": value.item()}
+        if isinstance(value, logging.Logger):
+            return {"is": "logger", "name": value.name}
+        if isinstance(value, (torch.device, torch.dtype)):
+            return {"is": type(value).__name__, "name": str(value).removeprefix("torch.")}
+        for kind in (torch.Size, list, tuple, set, frozenset, deque):
+            if type(value) is kind:
+                items = [self.write(v, f"{way}[{i}]") for i, v in enumerate(value)]
+                return {"is": kind.__name__, "items": items}
+        if type(value) in (dict, OrderedDict, defaultdict):
+            return self._mapping(value, way)
+        return self._callable(value, way) or self._object(value, way)
+
+    def _tensor(self, value: Tensor, parameter: bool) -> dict[str, Any]:
+        self.tensors.append(value.detach())
+        place = len(self.tensors) - 1
+        return {"is": "tensor", "at": place, "parameter": parameter, "grad": value.requires_grad}
+
+    def _mapping(self, value: dict, way: str) -> dict[str, Any]:
+        pairs = [[self.write(k, way), self.write(v, f"{way}[{k!r:.40}]")] for k, v in value.items()]
+        node = {"is": type(value).__name__, "items": pairs}
+        if isinstance(value, defaultdict):
+            node["factory"] = self.write(value.default_factory, f"{way}.default_factory")
+        return node
+
+    def _callable(self, value: Any, way: str) -> dict[str, Any] | None:
+        if isinstance(value, types.MethodType):
+            owner = self.write(value.__self__, f"{way}.__self__")
+            return {"is": "method", "owner": owner, "name": value.__name__}
+        if type(value) is functools.partial:
+            parts = (value.func, value.args, value.keywords)
+            return {"is": "partial", "parts": [self.write(p, way) for p in parts]}
+        named = (type, types.FunctionType, types.BuiltinFunctionType)
+        if not isinstance(value, named):
+            return None
+        module, name = value.__module__, value.__qualname__
+        for known in (f"{module}:{name}", f"{module}:{value.__name__}"):  # torch.zeros: the second
+            if _found(known) is value:
+                return {"is": "named", "name": known}
+        raise TypeError(f"{way} is {module}:{name}, which cannot be looked up by its name")
+
+    def _object(self, value: Any, way: str) -> dict[str, Any]:
+        cls = type(value)
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        if isinstance(value, types.GeneratorType) or _found(name) is not cls:
+            raise TypeError(f"{way} is a {name}, which cannot be written down")
+        fields = {k: self.write(v, f"{way}.{k}") for k, v in vars(value).items()}
+        return {"is": "object", "class": name, "fields": fields}
+
+
+class _Reader:
+    def __init__(self, state: dict[str, Any], outside: dict[str, Any], device: torch.device) -> None:
+        self._nodes, self._tensors = state["nodes"], state["tensors"]
+        self._outside, self._device = outside, device
+        self._made: dict[int, Any] = {}
+
+    def read(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        number = value["ref"]
+        if number not in self._made:
+            node = self._nodes[number]
+            shell, fill = self._begin(node)
+            self._made[number] = shell  # before filling it: objects may lead back to themselves
+            fill()
+        return self._made[number]
+
+    def _begin(self, node: dict[str, Any]) -> tuple[Any, Callable[[], None]]:
+        kind = node["is"]
+        if kind == "object":
+            cls = _lookup(node["class"])
+            made = cls.__new__(cls)
+            return made, lambda: self._fields(made, node["fields"])
+        if kind in ("dict", "OrderedDict", "defaultdict"):
+            made = self._mapping(node)
+            pairs = node["items"]
+            return made, lambda: made.update((self.read(k), self.read(v)) for k, v in pairs)
+        if kind == "list":
+            made = []
+            return made, lambda: made.extend(map(self.read, node["items"]))
+        return self._whole(kind, node), lambda: None
+
+    def _fields(self, made: Any, fields: dict[str, Any]) -> None:
+        vars(made).update((name, self.read(value)) for name, value in fields.items())
+
+    def _mapping(self, node: dict[str, Any]) -> dict:
+        if node["is"] == "defaultdict":
+            return defaultdict(self.read(node["factory"]))
+        return OrderedDict() if node["is"] == "OrderedDict" else {}
+
+    def _whole(self, kind: str, node: dict[str, Any]) -> Any:
+        """What cannot lead back to itself."""
+        if kind == "outside":
+            return self._outside[node["name"]]
+        if kind == "logger":
+            return logging.getLogger(node["name"])
+        if kind == "named":
+            return _lookup(node["name"])
+        if kind == "method":
+            return types.MethodType(getattr(type(self.read(node["owner"])), node["name"]),
+                                    self.read(node["owner"]))
+        if kind == "partial":
+            function, args, keywords = map(self.read, node["parts"])
+            return functools.partial(function, *args, **keywords)
+        if kind in ("tensor", "array"):
+            return self._tensor(node)
+        if kind == "scalar":
+            return np.dtype(node["type"]).type(node["value"])
+        if kind == "device":
+            return torch.device(node["name"])
+        if kind == "dtype":
+            return getattr(torch, node["name"])
+        kinds = {"Size": torch.Size, "tuple": tuple, "set": set, "deque": deque}
+        return kinds.get(kind, frozenset)(self.read(item) for item in node["items"])
+
+    def _tensor(self, node: dict[str, Any]) -> Any:
+        tensor = self._tensors[node["at"]].clone()
+        if node["is"] == "array":
+            return tensor.numpy()
+        tensor = tensor.to(self._device)
+        if node["parameter"]:
+            return nn.Parameter(tensor, requires_grad=node["grad"])
+        return tensor.requires_grad_(node["grad"])
+
+
+def _found(name: str) -> Any:
+    try:
+        return _lookup(name)
+    except (ValueError, AttributeError, ImportError):
+        return None
+
+
+def _lookup(name: str) -> Any:
+    """The class or function that goes by ``module:qualified name``.
+
+    Raises:
+        ValueError: it lies outside the modules that are trusted.
+    """
+    module, _, qualified = name.partition(":")
+    if module == "builtins" and qualified in _BUILTINS:
+        return _BUILTINS[qualified]
+    if module.partition(".")[0] not in _TRUSTED or "<" in qualified:
+        raise ValueError(f"{name} may not be looked up")
+    value: Any = importlib.import_module(module)
+    for part in qualified.split("."):
+        value = getattr(value, part)
+    if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+        raise ValueError(f"{name} is no class or function")
+    return value

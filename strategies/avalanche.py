@@ -1,0 +1,23 @@
+"""Avalanche's own strategies: avalanche:EWC, avalanche:LwF, avalanche:GDumb, ...
+
+Built from Avalanche's classes and run by its plugins; options are those of the class's constructor
+besides those of SGD. The last two rows of `VARIANTS` cannot run here: asking for one says why.
+"""
+
+from clgym.avalanche.adapter import adapt
+
+# fmt: off
+VARIANTS = (
+    "AGEM", "BiC", "CWRStar", "CoPE", "Cumulative", "DER", "ER_ACE", "EWC",
+    "FromScratchTraining", "GDumb", "GEM", "GSS_greedy", "ICaRL", "JointTraining", "LFL",
+    "LwF", "MAS", "MER", "MIR", "Naive", "Replay", "SCR", "StreamingLDA",
+    "SynapticIntelligence",
+    "AR1", "ER_AML", "ExpertGateStrategy", "FeatureReplay", "GenerativeReplay", "LearningToPrompt",
+    "PNNStrategy", "PackNet",
+)
+# fmt: on
+
+
+def variant(argument: str) -> type:
+    """The strategy for the class of that name in `avalanche.training`."""
+    return adapt(argument)
