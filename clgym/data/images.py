@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clgym.data.augment import resize
+
 __all__ = ["Images", "permute_pixels", "rotate"]
 
 
@@ -22,10 +24,8 @@ class Images:
     def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
         """Images of ``rows`` as uint8 [n, C, H, W] on the device, changed by ``transform``."""
         pixels = torch.from_numpy(self._array[rows]).to(self._device).permute(0, 3, 1, 2)
-        if self._resize is not None and self._resize != pixels.shape[-1]:
-            size = (self._resize, self._resize)
-            pixels = F.interpolate(pixels.float(), size, mode="bilinear", antialias=True)
-            pixels = pixels.round().clamp(0, 255).byte()
+        if self._resize is not None:
+            pixels = resize(pixels, self._resize)
         if transform is not None:
             kind, amount = transform
             pixels = rotate(pixels, amount) if kind == "rotate" else permute_pixels(pixels, amount)
@@ -47,8 +47,6 @@ def rotate(pixels: Tensor, degrees: float) -> Tensor:
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
     matrix = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=pixels.device)
-    grid = F.affine_grid(
-        matrix.expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False
-    )
+    grid = F.affine_grid(matrix.expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False)
     turned = F.grid_sample(pixels.float(), grid, mode="bilinear", align_corners=False)
     return turned.round().clamp(0, 255).byte()
