@@ -57,7 +57,11 @@ def write_atomic(path: Path, data: bytes) -> None:
 def canonical_json(value: Any) -> bytes:
     """The one byte form of a JSON value: sorted keys, no spaces, UTF-8, NFC; NaN is refused."""
     text = json.dumps(
-        _normalised(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        _normalised(value),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
     )
     return text.encode()
 

@@ -46,7 +46,9 @@ def pool_after(stream: Stream, sources: Sequence[Source], index: int) -> Pool:
     ]
     empty = np.zeros(0, dtype=np.int64)
     return Pool(
-        np.concatenate([empty, *(np.full(len(s.test), j) for j, s in zip(measured, steps, strict=True))]),
+        np.concatenate(
+            [empty, *(np.full(len(s.test), j) for j, s in zip(measured, steps, strict=True))]
+        ),
         np.concatenate([empty, *(s.test for s in steps)]),
         np.concatenate([empty, *labels]),
     )

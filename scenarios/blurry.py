@@ -57,7 +57,9 @@ class Blurry(ClassIncremental):
                 leaving = int(self.config.blur * len(rows)) if len(plan) > 1 else 0
                 parts[home].append(rows[leaving:])
                 others = [i for i in range(len(plan)) if i != home]
-                for i, piece in zip(others, np.array_split(rows[:leaving], len(others) or 1)):
+                for i, piece in zip(
+                    others, np.array_split(rows[:leaving], len(others) or 1), strict=False
+                ):
                     parts[i].append(piece)
         trains = [np.sort(np.concatenate(p)) for p in parts]
         steps = [replace(s, train=rows) for s, rows in zip(plan.steps, trains, strict=True)]

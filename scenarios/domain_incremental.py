@@ -35,7 +35,7 @@ class DomainIncrementalConfig(ScenarioConfig):
     """Options of `DomainIncremental`."""
 
     kind: Literal["permute", "rotate", "sources"] = "permute"
-    """What a domain is: a pixel permutation, a rotation, or one source of a comma-separated list."""
+    """A domain is a pixel permutation, a rotation, or one source of a comma-separated list."""
     domains: Annotated[int, Range(1, 1000)] = 5
     """How many domains permute or rotate make; the first is the images as they are."""
     degrees: Annotated[float, Range(0, 360)] = 180.0

@@ -1,7 +1,7 @@
 """Classes arrive in groups, and every training image may be seen once only (single pass)."""
 
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 
 from clgym.data.sources import Source
 from clgym.scenario import Stream

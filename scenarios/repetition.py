@@ -77,7 +77,9 @@ def renumber(plan: Stream, source: Source) -> Stream:
         rank.update({c: len(rank) + i for i, c in enumerate(fresh)})
         groups.append(fresh)
     new = np.array([rank.get(c, -1) for c in old.tolist()])
-    steps = [_measured(s, fresh, old, new, source) for s, fresh in zip(plan.steps, groups, strict=True)]
+    steps = [
+        _measured(s, fresh, old, new, source) for s, fresh in zip(plan.steps, groups, strict=True)
+    ]
     names = {rank[c]: plan.class_order[c] for c in rank}
     return replace(
         plan,

@@ -33,8 +33,13 @@ def test_an_experience_without_test_rows_is_left_out() -> None:
     assert metrics.backward_transfer(matrix) == pytest.approx(-0.3)
 
 
-@given(st.integers(2, 6).flatmap(lambda n: st.lists(
-    st.lists(st.floats(0, 1), min_size=n, max_size=n), min_size=n, max_size=n)))
+@given(
+    st.integers(2, 6).flatmap(
+        lambda n: st.lists(
+            st.lists(st.floats(0, 1), min_size=n, max_size=n), min_size=n, max_size=n
+        )
+    )
+)
 def test_forgetting_is_at_least_minus_backward_transfer(matrix: list[list[float]]) -> None:
     lower = [[v if j <= i else None for j, v in enumerate(row)] for i, row in enumerate(matrix)]
     drop, back = metrics.forgetting(lower), metrics.backward_transfer(lower)

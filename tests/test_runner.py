@@ -130,9 +130,21 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
         (Request("nmcc", "split-digits"), UnknownName, "'nmc'"),
         (Request("nmc", "split-digit"), UnknownName, "'split-digits'"),
         (Request("nmc", "split-digits", source="digit"), UnknownName, "'digits'"),
-        (Request("nmc", "split-digits", scenario_config={"increments": 3}), BadStream, "10 classes"),
-        (Request("nmc", "split-digits", scenario_config={"increments": 0}), BadConfig, "at least 1"),
-        (Request("nmc", "split-digits", strategy_config={"batch_size": 0}), BadConfig, "at least 1"),
+        (
+            Request("nmc", "split-digits", scenario_config={"increments": 3}),
+            BadStream,
+            "10 classes",
+        ),
+        (
+            Request("nmc", "split-digits", scenario_config={"increments": 0}),
+            BadConfig,
+            "at least 1",
+        ),
+        (
+            Request("nmc", "split-digits", strategy_config={"batch_size": 0}),
+            BadConfig,
+            "at least 1",
+        ),
         (Request("nmc", "split-digits", strategy_config={"batch": 8}), UnknownName, "batch_size"),
         (Request("nmc", "split-digits", device="tpu9"), BadConfig, "device"),
         (Request("nmc", "split-digits", threads=-1), BadConfig, "thread"),
@@ -194,4 +206,6 @@ def test_a_task_incremental_strategy_is_refused_elsewhere(tmp_path: Path) -> Non
         run(Request("wants", "split-digits", out=tmp_path / "run", plugins=(plugin,)))
     assert not (tmp_path / "run").exists()
     record = run(Request("wants", "task-digits", out=tmp_path / "run", plugins=(plugin,)))
-    assert json.loads(record.model_dump_json())["result"]["scenario"]["setting"] == "task-incremental"
+    assert (
+        json.loads(record.model_dump_json())["result"]["scenario"]["setting"] == "task-incremental"
+    )

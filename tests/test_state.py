@@ -15,7 +15,13 @@ from clgym.errors import BadOutput
 from clgym.files import canonical_json
 from clgym.state import read_state, write_state
 
-PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
 TREES = st.recursive(
     PLAIN, lambda t: st.lists(t) | st.tuples(t, t) | st.dictionaries(st.text() | st.integers(), t)
 )

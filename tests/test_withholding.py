@@ -64,7 +64,8 @@ class Snoop(NMC):
             except OSError:
                 pass
         lines.append({"what": "pipe", "waiting": waiting})
-        lines.append({"what": "modules", "gym": [m for m in ("clgym.runner", "clgym.scoring") if m in sys.modules]})
+        gym = [m for m in ("clgym.runner", "clgym.scoring") if m in sys.modules]
+        lines.append({"what": "modules", "gym": gym})
         with FOUND.open("a") as file:
             for line in lines:
                 file.write(json.dumps(line) + "\\n")

@@ -132,9 +132,7 @@ def test_blurry_spreads_the_share_it_says(blur: float) -> None:
     rows = np.concatenate([s.train for s in stream.steps])
     assert sorted(rows) == list(range(400))
     home = {c: j for j in range(5) for c in set(_labels(stream, source, j, "test"))}
-    away = [
-        home[c] != j for j in range(len(stream)) for c in _labels(stream, source, j, "train")
-    ]
+    away = [home[c] != j for j in range(len(stream)) for c in _labels(stream, source, j, "train")]
     # Columns follow arrival: with any blur all classes arrive in the first experience.
     if blur == 0:
         assert np.mean(away) == 0
