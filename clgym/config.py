@@ -34,7 +34,7 @@ class Wrapped:
 
     def make(self) -> Any:
         """The strategy itself, not set up yet."""
-        assert self.cls is not None  # noqa: S101
+        assert self.cls is not None
         return self.cls(self.config)
 
 

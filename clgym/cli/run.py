@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clgym import registry
-from clgym.cli._flags import add_flags, given
+from clgym.cli._flags import add_flags, as_text, given
 from clgym.cli._parser import BadUsage, Parser
 from clgym.errors import BadConfig, UnknownName, near
 
@@ -62,36 +62,36 @@ class _Asked:
                 fix="`clgym list` shows the names",
             )
         self.names = names
-        self.strategy_fields, self.scenario_fields = self._fields()
+        self.file = _read_config(early.config)
+        self.strategy_fields, self.scenario_fields = self._fields(words)
         self.values = self.parser.parse(words)
 
-    def _fields(self) -> tuple[list["Field"], list["Field"]]:
+    def _fields(self, words: list[str]) -> tuple[list["Field"], list["Field"]]:
         """Ask for the options of both, and make them flags."""
         if not self.names:
             return [], []
         from clgym.request import describe_strategy, scenario_fields
 
         own = {action.dest for action in self.parser._actions}
-        strategy = describe_strategy(self.names[0], self.plugins).fields
+        known = self.file["strategy"] | _loosely(words)
+        strategy = describe_strategy(self.names[0], self.plugins, known).fields
         scenario = []
         if len(self.names) > 1:
             scenario = [
                 f for f in scenario_fields(self.names[1], self.plugins) if f.name not in own
             ]
-        theirs = {field.name: field for field in strategy}
-        presets = {
-            f.name: f"default {f.default}, of the scenario" for f in scenario if f.name in theirs
-        }
-        add_flags(self.parser, f"options of {self.names[0]}", strategy, "strategy", own, presets)
-        title = f"options of {self.names[-1]}"
-        add_flags(self.parser, title, scenario, "scenario", own | theirs.keys())
+        presets = {f.name: f"default {as_text(f.default)}, of the scenario" for f in scenario}
+        notes = {f.name: presets.get(f.name.rpartition(".")[2], "") for f in strategy}
+        add_flags(self.parser, f"options of {self.names[0]}", strategy, "strategy", own, notes)
+        taken = own | {field.name for field in strategy}
+        add_flags(self.parser, f"options of {self.names[-1]}", scenario, "scenario", taken)
         return strategy, scenario
 
     def requests(self) -> list["Request"]:
         """One for each seed."""
         from clgym.request import Request
 
-        values, file = self.values, _read_config(self.values.config)
+        values, file = self.values, self.file
         several = values.seeds is not None
         return [
             Request(
@@ -112,6 +112,16 @@ class _Asked:
             )
             for seed in (values.seeds if several else [values.seed])
         ]
+
+
+def _pairs(words: Sequence[str]) -> dict[str, str]:
+    """Each ``--option`` with the word after it, before anything is known of the options."""
+    split = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
+    return {
+        option[2:]: value
+        for option, value in itertools.pairwise(split)
+        if option.startswith("--") and not value.startswith("--")
+    }
 
 
 def _parser(names: Sequence[str]) -> Parser:
@@ -187,6 +197,16 @@ def _parser(names: Sequence[str]) -> Parser:
     )
     run.add_argument("--json", action="store_true", help="Print the record alone.")
     return parser
+
+
+def _loosely(words: Sequence[str]) -> dict[str, str]:
+    """Every ``--name value``, whatever the name: which strategy another wraps stands there too."""
+    found = {}
+    for word, following in itertools.pairwise([*words, ""]):
+        if word.startswith("--"):
+            name, equals, value = word[2:].removeprefix("strategy.").partition("=")
+            found[name] = value if equals else following
+    return found
 
 
 def _seeds(text: str) -> list[int]:
