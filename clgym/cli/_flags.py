@@ -4,12 +4,12 @@ import argparse
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from clgym.config import Field, Range
+from clgym.config import WRAPS, Field, Range
 
 __all__ = ["add_flags", "as_text", "given", "limits"]
 
 _ABSENT = object()
-_METAVARS = {"int": "N", "float": "X", "str": "TEXT", "ints": "N", "floats": "X"}
+_METAVARS = {"int": "N", "float": "X", "str": "TEXT", "ints": "N", "floats": "X", WRAPS: "STRATEGY"}
 
 
 def add_flags(
@@ -36,7 +36,7 @@ def add_flags(
         plain = field.name.replace("_", "-")
         name = f"--{owner}.{plain}" if field.name in taken else f"--{plain}"
         default = "required" if field.required else f"default {as_text(field.default)}"
-        default = (notes or {}).get(field.name, default)
+        default = (notes or {}).get(field.name) or default
         facts = "; ".join(part for part in (limits(field), default) if part)
         help_text = f"{field.help} ({facts})".strip().replace("%", "%%")
         group.add_argument(

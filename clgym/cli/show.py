@@ -24,6 +24,7 @@ _KINDS = {
     "str": "text",
     "ints": "whole numbers",
     "floats": "numbers",
+    "strategy": "a strategy",
 }
 
 

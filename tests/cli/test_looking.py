@@ -37,7 +37,8 @@ def test_list_shows_a_broken_plugin_and_goes_on(cli, tmp_path):
     assert "nmc" in out
 
 
-def test_show_a_strategy(cli, plugin):
+def test_show_a_strategy(cli, plugin, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = cli("show", "guess", "--plugin", plugin)
     text = " ".join(out.split())
     assert code == 0
@@ -75,9 +76,9 @@ def test_show_variants_without_naming_one(cli):
     assert "avalanche:EWC" in out
 
 
-def test_compare_prints_and_gives_data(cli):
+def test_compare_prints_and_gives_data(cli, here):
     for name in ("nmc", "naive"):
-        assert cli("run", name, "split-digits", "--seeds", "0..1", "--out", name)[0] == 0
+        assert cli("run", name, "split-digits", "--seeds", "0..1", "--out", here / name)[0] == 0
     code, out, _ = cli("compare", "nmc", "naive")
     assert code == 0
     assert "A: nmc   B: naive   on split-digits" in out
@@ -92,10 +93,10 @@ def test_compare_prints_and_gives_data(cli):
     assert "not two methods" in one
 
 
-def test_compare_refuses_what_cannot_be_paired(cli):
-    cli("run", "nmc", "split-digits", "--out", "a")
-    cli("run", "nmc", "split-digits", "--increments", "5", "--out", "b")
-    cli("run", "nmc", "split-digits", "--seed", "1", "--out", "c")
+def test_compare_refuses_what_cannot_be_paired(cli, here):
+    cli("run", "nmc", "split-digits", "--out", here / "a")
+    cli("run", "nmc", "split-digits", "--increments", "5", "--out", here / "b")
+    cli("run", "nmc", "split-digits", "--seed", "1", "--out", here / "c")
     for other, part in (("b", "the same stream"), ("c", "the same seeds")):
         code, out, err = cli("compare", "a", other)
         assert (code, out) == (2, "")

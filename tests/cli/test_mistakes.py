@@ -111,7 +111,7 @@ def test_no_space_left(cli, here, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", full)
-    code, out, err = cli(*NMC, "--out", "run")
+    code, out, err = cli(*NMC, "--out", here / "run")
     one_line(_errors(err)[-1] + "\n", "BadOutput", "space", "No space left")
     assert (code, out) == (2, "")
     assert not [path for path in tree(here) if path.is_file()]
@@ -128,9 +128,9 @@ def test_an_out_that_is_a_file(cli, here):
 
 
 def test_an_out_of_another_config(cli, here):
-    assert cli(*NMC, "--out", "run")[0] == 0
+    assert cli(*NMC, "--out", here / "run")[0] == 0
     before = {path: path.read_bytes() for path in tree(here) if path.is_file()}
-    code, _, err = cli(*NMC, "--out", "run", "--batch-size", "7")
+    code, _, err = cli(*NMC, "--out", here / "run", "--batch-size", "7")
     one_line(_errors(err)[-1] + "\n", "BadOutput", "run", "other options")
     assert code == 2
     assert {path: path.read_bytes() for path in tree(here) if path.is_file()} == before

@@ -1,0 +1,89 @@
+"""The final table fits the console, whatever the length of the stream."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from clgym.cli._tables import show_record
+from clgym.record import Record
+
+HASH = "0" * 64
+
+
+def record_of(size: int) -> Record:
+    """A run over ``size`` experiences whose accuracies are told apart by their digits."""
+    matrix = [
+        [1 - (i - j) / (2 * size) if j <= i else None for j in range(size)] for i in range(size)
+    ]
+    after = [1 - i / (4 * size) for i in range(size)]
+    result = {
+        "strategy": {"name": "nmc", "source_hash": HASH, "config": {}},
+        "scenario": {"name": "long", "setting": "class-incremental", "config": {}, "digest": HASH},
+        "sources": [],
+        "seed": 0,
+        "order_seed": None,
+        "class_order": [],
+        "accuracy_matrix": matrix,
+        "test_counts": [1] * size,
+        "accuracy_after": after,
+        "task_aware_accuracy_after": after,
+        "last_accuracy": after[-1],
+        "average_incremental_accuracy": sum(after) / size,
+        "forgetting": None if size == 1 else 0.25,
+        "backward_transfer": None if size == 1 else -0.25,
+        "forward_transfer": None,
+        "chance": [1 / (j + 1) for j in range(size)],
+        "parameters": 1234567,
+        "stored_samples": 100,
+        "predictions": {"file": "predictions.safetensors", "sha256": HASH},
+    }
+    return Record.model_construct(
+        result=Record.model_fields["result"].annotation.model_validate(result),  # type: ignore[union-attr]
+        cost=_loose(Record, "cost"),
+        environment=_loose(Record, "environment"),
+    )
+
+
+def _loose(cls: type[Record], block: str):
+    """A block with a plausible value for every field that the tables show."""
+    values = {
+        "wall_seconds": 75.0,
+        "train_seconds": [60.0],
+        "predict_seconds": [5.0],
+        "images_per_second": 1000.0,
+        "peak_memory_bytes": 2**30,
+        "device": "cpu",
+        "threads": 2,
+        "engine": "inline",
+    }
+    model = cls.model_fields[block].annotation
+    return model.model_construct(**values)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 10, 11, 14, 20, 50])
+@pytest.mark.parametrize("width", [80, 120])
+def test_lines_fit(size, width):
+    file = io.StringIO()
+    show_record(Console(file=file, width=width), record_of(size), "out")
+    text = file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert "labels were not out of reach" in text
+    last = f"{100 * (1 - (size - 1) / (4 * size)):.2f} %"
+    assert last in text
+
+
+def test_short_streams_show_every_cell_in_full():
+    file = io.StringIO()
+    show_record(Console(file=file, width=80), record_of(5), "out")
+    for i in range(5):
+        for j in range(i + 1):
+            assert f"{100 - 10 * (i - j):.2f}" in file.getvalue()
+
+
+def test_what_was_not_measured_is_said_with_the_reason():
+    file = io.StringIO()
+    show_record(Console(file=file, width=80), record_of(1), "out")
+    assert "forgetting                    none (one experience)" in file.getvalue()
+    assert "forward transfer              none (" in file.getvalue()
