@@ -78,6 +78,9 @@ class ClassIncrementalConfig(ScenarioConfig):
     """Classes in the first experience; none means the same as the others."""
     classes: Annotated[tuple[int, ...], Range(0)] | None = None
     """Class numbers of the source to use, in their natural order; none means all."""
+    per_class: Annotated[tuple[int, ...], Range(1)] | None = None
+    """Training and test rows of every class to use at most, the first in the source's order of
+    hashes; none means all."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
     """Seed of the class order (NumPy's legacy permutation); none means the natural order."""
 
@@ -99,7 +102,8 @@ class ClassIncremental(Scenario):
         columns[order] = np.arange(len(order))
         steps, start = [], 0
         for size in group_sizes(len(order), config.first, config.increments):
-            steps.append(class_step(source, order[start : start + size], start, config.validation))
+            group = order[start : start + size]
+            steps.append(class_step(source, group, start, config.validation, config.per_class))
             start += size
         return Stream(
             name=self.name,
@@ -126,12 +130,36 @@ class ClassIncremental(Scenario):
         return sorted(set(self.config.classes))
 
 
-def class_step(source: Source, classes: Sequence[int], column: int, validation: float) -> Step:
-    """All rows of some classes, whose columns begin at ``column``."""
-    train = np.flatnonzero(np.isin(source.train.labels, classes))
+def class_step(
+    source: Source,
+    classes: Sequence[int],
+    column: int,
+    validation: float,
+    per_class: Sequence[int] | None = None,
+) -> Step:
+    """The rows of some classes, whose columns begin at ``column``.
+
+    Raises:
+        BadStream: ``per_class`` is no pair of numbers.
+    """
+    if per_class is not None and len(per_class) != 2:
+        raise BadStream(
+            expected="two numbers for per-class, of training and of test rows",
+            found=" ".join(map(str, per_class)),
+            fix="Give --per-class 100 20, or leave it out",
+        )
+    most_train, most_test = per_class or (None, None)
+    train = _rows(source.train.labels, classes, most_train)
     train, valid = split_validation(train, source.train.labels[train], validation)
-    test = np.flatnonzero(np.isin(source.test.labels, classes))
+    test = _rows(source.test.labels, classes, most_test)
     return Step(train, test, tuple(range(column, column + len(classes))), valid)
+
+
+def _rows(labels: np.ndarray, classes: Sequence[int], most: int | None) -> np.ndarray:
+    """Rows of some classes, ascending; of each at most the first so many."""
+    if most is None:
+        return np.flatnonzero(np.isin(labels, classes))
+    return np.sort(np.concatenate([np.flatnonzero(labels == c)[:most] for c in classes]))
 
 
 def image_shape(source: Source, resize: int | None) -> tuple[int, int, int]:

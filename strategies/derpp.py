@@ -7,9 +7,9 @@ Buzzega et al., "Dark Experience for General Continual Learning: a Strong, Simpl
 
 b1 and b2 are two draws from a reservoir; the terms are left out while it is empty. Each batch is
 then offered to the reservoir: pixels as they are stored, not augmented, and the logits of this
-step's forward pass. As in the authors' code the head has a column for every class of the stream from
-the start, cross-entropy and squared error run over all of them, and a sample is offered again in
-every epoch.
+step's forward pass. As in the authors' code the head has a column for every class of the stream
+from the start, cross-entropy and squared error run over all of them, and a sample is offered again
+in every epoch.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,17 @@ from torch.nn.functional import cross_entropy, mse_loss
 from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
 from clgym.config import Range
 from clgym.strategy import Needs
+
+SPACE = {
+    "lr": [0.01, 0.03, 0.1, 0.3],
+    "epochs": [1, 2, 4],
+    "batch_size": [10, 32],
+    "momentum": [0.0, 0.9],
+    "weight_decay": [0.0, 0.0001],
+    "alpha": [0.1, 0.2, 0.5],
+    "beta": [0.5, 1.0],
+}
+STABILITY = {"alpha": 1.0, "beta": 2.0}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,15 @@ from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
 from clgym.config import Range
 from clgym.strategy import Needs
 
+SPACE = {
+    "lr": [0.01, 0.03, 0.1, 0.3],
+    "epochs": [1, 2, 4],
+    "batch_size": [10, 32],
+    "momentum": [0.0, 0.9],
+    "weight_decay": [0.0, 0.0001],
+    "replay_batch": [10, 32, 64],
+}
+
 
 @dataclass(frozen=True)
 class ReplayConfig(SGDConfig):

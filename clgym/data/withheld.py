@@ -58,7 +58,9 @@ def rules() -> list[Rule]:
 
 
 def _plain(name: str) -> str:
-    return name if ":" in name else name.partition("~")[0].replace("_", "-")
+    """A named source is closed under each of its names; folders and arrays by content only."""
+    base = name.partition("~")[0]
+    return name if ":" in name or base in ("folder", "npz") else base.replace("_", "-")
 
 
 def check_name(name: str) -> None:
@@ -106,10 +108,8 @@ def mask(fingerprint: str, split: "Split") -> np.ndarray:
             continue
         closed = np.isin(labels, rule.classes or ())
         if rule.images:
-            # Hashes as 32-byte strings: one comparison a row.
-            rows = np.ascontiguousarray(split.hashes).view("V32").ravel()
-            wanted = np.frombuffer(bytes.fromhex("".join(rule.images)), dtype="V32")
-            closed |= np.isin(rows, wanted)
+            wanted = {bytes.fromhex(digest) for digest in rule.images}
+            closed |= [bytes(h) in wanted for h in split.hashes]
         labels = np.where(closed, -1, labels)
     return labels
 

@@ -8,7 +8,7 @@ from typing import Any
 from clgym import errors
 from clgym.errors import ClgymError, StrategyFailed
 
-__all__ = ["answer", "make_target", "raise_error"]
+__all__ = ["answer", "error_in", "make_target", "raise_error"]
 
 
 def make_target(target: str, emit: Callable[[dict[str, Any]], None]) -> Any:
@@ -40,10 +40,18 @@ def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
 
 def raise_error(reply: dict[str, Any], show: Callable[[str], None]) -> None:
     """Raise the error that a reply carries, if any; ``show`` gets a plugin's own traceback."""
+    error = error_in(reply)
+    if error is None:
+        return
+    if "traceback" in reply["error"]:
+        show(reply["error"]["traceback"])
+    raise error
+
+
+def error_in(reply: dict[str, Any]) -> ClgymError | None:
+    """The error that a reply carries, if any."""
     found = reply.get("error")
     if found is None:
-        return
-    if "traceback" in found:
-        show(found["traceback"])
+        return None
     cls = getattr(errors, found["type"], StrategyFailed)
-    raise cls(expected=found["expected"], found=found["found"], fix=found["fix"])
+    return cls(expected=found["expected"], found=found["found"], fix=found["fix"])

@@ -4,9 +4,10 @@ import sys
 from typing import Any
 
 from clgym.engines import OnEvent
-from clgym.engines.answer import answer, make_target, raise_error
+from clgym.engines import pool as pools
+from clgym.engines.answer import answer, error_in, make_target, raise_error
 
-__all__ = ["InlineChannel"]
+__all__ = ["InlineChannel", "InlinePool"]
 
 
 class InlineChannel:
@@ -23,6 +24,42 @@ class InlineChannel:
         reply = answer(self._handler, message)
         raise_error(reply, sys.stderr.write)
         return reply
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class InlinePool:
+    """One job after another, in this process."""
+
+    def __init__(self, spec: pools.PoolSpec, target: str, on_event: pools.OnEvent) -> None:
+        """Build the target here."""
+        self._job: tuple[str, dict[str, Any]] | None = None
+        self._device = spec.device(0)
+        self._handler = make_target(target, self._pass_on)
+        self._on_event = on_event
+
+    def _pass_on(self, event: dict[str, Any]) -> None:
+        if self._job is not None:
+            self._on_event(self._job[0], event)
+
+    @property
+    def free(self) -> int:
+        """See `Pool.free`."""
+        return int(self._job is None)
+
+    def submit(self, key: str, message: dict[str, Any]) -> None:
+        """See `Pool.submit`."""
+        self._job = (key, {**message, "device": self._device})
+
+    def wait(self, seconds: float) -> list[pools.Done]:
+        """Carry out the job, however long it takes."""
+        if self._job is None:
+            return []
+        key, message = self._job
+        reply = answer(self._handler, message)
+        self._job, error = None, error_in(reply)
+        return [pools.Done(key, None if error else reply, error)]
 
     def close(self) -> None:
         """Nothing to end."""

@@ -18,17 +18,18 @@ from typing import Any
 from clgym.engines import OnEvent
 from clgym.engines.answer import raise_error
 from clgym.engines.wire import receive, send
-from clgym.errors import StrategyFailed
+from clgym.errors import StrategyFailed, WorkerDied
 
-__all__ = ["ProcessChannel"]
+__all__ = ["ProcessChannel", "Worker"]
 
-_idle: dict[str, list["_Worker"]] = {}
+_idle: dict[str, list["Worker"]] = {}
 
 
-class _Worker:
+class Worker:
     """A child process and our end of the socket to it."""
 
     def __init__(self, target: str) -> None:
+        """Start a process in which ``target`` answers."""
         ours, theirs = socket.socketpair()
         # cuBLAS reads this when CUDA starts: without it, deterministic mode refuses to work.
         environment = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ}
@@ -43,6 +44,7 @@ class _Worker:
         self.connection = Connection(ours.detach())
 
     def stop(self) -> None:
+        """Hang up, wait a little for the process to end, else kill it."""
         with contextlib.suppress(OSError):
             self.connection.close()
         try:
@@ -50,6 +52,17 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def death(self) -> WorkerDied:
+        """Put a dead process away and say how it ended."""
+        self.stop()
+        code = self.process.returncode
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return WorkerDied(
+            expected="the learner's process to live until the run is over",
+            found=f"it ended with {how}",
+            fix="Give the same command again: it continues from the last checkpoint",
+        )
 
 
 class ProcessChannel:
@@ -59,7 +72,8 @@ class ProcessChannel:
         """Take an idle worker of this target, or start one."""
         self._target = target
         idle = [w for w in _idle.pop(target, []) if w.process.poll() is None]
-        self._worker = idle.pop() if idle else _Worker(target)
+        self._worker = idle.pop() if idle else Worker(target)
+        self._spoiled = False
         if idle:
             _idle[target] = idle
 
@@ -70,23 +84,22 @@ class ProcessChannel:
             while "event" in (reply := receive(self._worker.connection)):
                 on_event(reply["event"])
         except (EOFError, OSError) as error:
-            raise self._death() from error
-        raise_error(reply, sys.stderr.write)
+            raise self._worker.death() from error
+        try:
+            raise_error(reply, sys.stderr.write)
+        except StrategyFailed:
+            self._spoiled = True
+            raise
         return reply
 
-    def _death(self) -> StrategyFailed:
-        self._worker.stop()
-        code = self._worker.process.returncode
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return StrategyFailed(
-            expected="the learner's process to live until the run is over",
-            found=f"it ended with {how}",
-            fix="Give the same command again: it continues from the last checkpoint",
-        )
-
     def close(self) -> None:
-        """Keep the worker for the next channel."""
-        if self._worker.process.poll() is None:
+        """Keep the worker for the next channel, unless a strategy failed there.
+
+        What that left behind, memory of a GPU for one, is nobody else's business.
+        """
+        if self._spoiled:
+            self._worker.stop()
+        elif self._worker.process.poll() is None:
             _idle.setdefault(self._target, []).append(self._worker)
 
 

@@ -1,0 +1,84 @@
+"""Warm supervised worker processes on this machine, one job at a time each."""
+
+import contextlib
+from multiprocessing.connection import wait
+
+from clgym.engines.answer import error_in
+from clgym.engines.pool import Done, Message, OnEvent, PoolSpec
+from clgym.engines.process import Worker
+from clgym.engines.wire import receive, send
+from clgym.errors import WorkerDied
+
+__all__ = ["ProcessPool"]
+
+
+class _Slot:
+    """A place for one worker, which is replaced when it dies."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.worker: Worker | None = None
+        self.job: str | None = None
+
+
+class ProcessPool:
+    """See `clgym.engines.pool.Pool`."""
+
+    def __init__(self, spec: PoolSpec, target: str, on_event: OnEvent) -> None:
+        """Start nothing yet: a worker starts with its first job."""
+        self._target, self._on_event = target, on_event
+        self._slots = [_Slot(spec.device(number)) for number in range(spec.workers)]
+
+    @property
+    def free(self) -> int:
+        """See `Pool.free`."""
+        return sum(slot.job is None for slot in self._slots)
+
+    def submit(self, key: str, message: Message) -> None:
+        """See `Pool.submit`."""
+        slot = next(slot for slot in self._slots if slot.job is None)
+        if slot.worker is None or slot.worker.process.poll() is not None:
+            slot.worker = Worker(self._target)
+        slot.job = key
+        with contextlib.suppress(OSError):  # it died just now: `wait` finds out and says so
+            send(slot.worker.connection, {**message, "device": slot.device})
+
+    def wait(self, seconds: float) -> list[Done]:
+        """See `Pool.wait`."""
+        busy = {s.worker.connection: s for s in self._slots if s.job is not None and s.worker}
+        ready = wait(list(busy), seconds)
+        ended = [self._receive(slot) for connection, slot in busy.items() if connection in ready]
+        return [done for done in ended if done is not None]
+
+    def _receive(self, slot: _Slot) -> Done | None:
+        assert slot.worker is not None and slot.job is not None
+        try:
+            reply = receive(slot.worker.connection)
+        except (EOFError, OSError):
+            return self._ended(slot, Done(slot.job, None, self._death(slot)))
+        if "event" in reply:
+            self._on_event(slot.job, reply["event"])
+            return None
+        error = error_in(reply)
+        return self._ended(slot, Done(slot.job, None if error else reply, error))
+
+    @staticmethod
+    def _death(slot: _Slot) -> WorkerDied:
+        assert slot.worker is not None
+        error, slot.worker = slot.worker.death(), None
+        return error
+
+    @staticmethod
+    def _ended(slot: _Slot, done: Done) -> Done:
+        slot.job = None
+        return done
+
+    def close(self) -> None:
+        """See `Pool.close`."""
+        for slot in self._slots:
+            if slot.worker is None:
+                continue
+            if slot.job is not None:
+                slot.worker.process.kill()
+            slot.worker.stop()
+            slot.worker = slot.job = None

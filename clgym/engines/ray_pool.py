@@ -1,0 +1,86 @@
+"""Jobs on a ray cluster: an existing one by its address, or one on this machine.
+
+Ray's own retries are off: the one who submits counts deaths, so that the rule is the same on every
+engine. A job may therefore run twice and must be idempotent; its files must lie in a folder that
+all nodes see.
+"""
+
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from clgym.engines.answer import answer, error_in, make_target
+from clgym.engines.pool import Done, Message, PoolSpec
+from clgym.errors import WorkerDied
+
+__all__ = ["RayPool"]
+
+_STORE_BYTES = 100 * 2**20
+"""Of the object store: only messages pass through it."""
+
+
+def _carry_out(target: str, message: Message) -> Message:
+    return answer(make_target(target, lambda event: None), message)
+
+
+class RayPool:
+    """See `clgym.engines.pool.Pool`."""
+
+    def __init__(self, spec: PoolSpec, target: str) -> None:
+        """Join the cluster that ``spec.options["address"]`` names, or start one."""
+        self._target, self._workers = target, spec.workers
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            address = spec.options.get("address")
+            local: dict[str, Any] = {"num_cpus": spec.workers, "object_store_memory": _STORE_BYTES}
+            ray.init(
+                address=address,
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                **(local if address is None else {}),
+            )
+        # Ray shows a job only the GPU that it reserved: there is but one name for it.
+        self._device = spec.device(0).partition(":")[0]
+        gpus = float(spec.options.get("gpus", 1)) if self._device == "cuda" else 0
+        self._remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_carry_out)
+        self._running: dict[Any, str] = {}
+
+    @property
+    def free(self) -> int:
+        """See `Pool.free`."""
+        return self._workers - len(self._running)
+
+    def submit(self, key: str, message: Message) -> None:
+        """See `Pool.submit`."""
+        job = self._remote.remote(self._target, {**message, "device": self._device})
+        self._running[job] = key
+
+    def wait(self, seconds: float) -> list[Done]:
+        """See `Pool.wait`."""
+        if not self._running:
+            return []
+        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=seconds)
+        return [self._ended(job) for job in ready]
+
+    def _ended(self, job: Any) -> Done:
+        key = self._running.pop(job)
+        try:
+            reply = ray.get(job)
+        except ray.exceptions.RayError as error:
+            death = WorkerDied(
+                expected="ray's worker to live until the job is over",
+                found=type(error).__name__,
+                fix="See ray's logs on the node",
+            )
+            return Done(key, None, death)
+        error = error_in(reply)
+        return Done(key, None if error else reply, error)
+
+    def close(self) -> None:
+        """Cancel what runs; leave the cluster, or stop it if it is ours."""
+        for job in self._running:
+            ray.cancel(job, force=True)
+        self._running.clear()
+        if self._ours:
+            ray.shutdown()

@@ -1,0 +1,71 @@
+"""Jobs on a SLURM cluster through submitit; the folders must lie where all nodes see them."""
+
+import time
+from typing import Any
+
+import submitit
+
+from clgym.engines.answer import answer, error_in, make_target
+from clgym.engines.pool import Done, Message, PoolSpec
+from clgym.errors import WorkerDied
+
+__all__ = ["SlurmPool"]
+
+_POLL_SECONDS = 0.2
+
+
+def _carry_out(target: str, message: Message) -> Message:
+    return answer(make_target(target, lambda event: None), message)
+
+
+class SlurmPool:
+    """See `clgym.engines.pool.Pool`. ``workers`` is how many jobs may be queued or running."""
+
+    def __init__(self, spec: PoolSpec, target: str) -> None:
+        """Choose submitit's executor: SLURM, or ``cluster=local`` for processes here."""
+        options = dict(spec.options)
+        folder, cluster = options.pop("folder", "slurm"), options.pop("cluster", "slurm")
+        self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        self._executor.update_parameters(**{"timeout_min": 24 * 60, **options})
+        self._target, self._workers = target, spec.workers
+        self._device = spec.device(0).partition(":")[0]
+        self._running: dict[str, Any] = {}
+
+    @property
+    def free(self) -> int:
+        """See `Pool.free`."""
+        return self._workers - len(self._running)
+
+    def submit(self, key: str, message: Message) -> None:
+        """See `Pool.submit`."""
+        message = {**message, "device": self._device}
+        self._running[key] = self._executor.submit(_carry_out, self._target, message)
+
+    def wait(self, seconds: float) -> list[Done]:
+        """See `Pool.wait`."""
+        end = time.monotonic() + seconds
+        while True:
+            ready = [key for key, job in self._running.items() if job.done()]
+            if ready or time.monotonic() >= end:
+                return [self._ended(key) for key in ready]
+            time.sleep(_POLL_SECONDS)
+
+    def _ended(self, key: str) -> Done:
+        job = self._running.pop(key)
+        try:
+            reply = job.result()
+        except Exception as error:  # submitit raises what it finds: a lost job, a killed one
+            death = WorkerDied(
+                expected="the job to live until it is over",
+                found=f"{type(error).__name__} of job {job.job_id}",
+                fix="See the job's log",
+            )
+            return Done(key, None, death)
+        error = error_in(reply)
+        return Done(key, None if error else reply, error)
+
+    def close(self) -> None:
+        """Cancel what is queued or running."""
+        for job in self._running.values():
+            job.cancel()
+        self._running.clear()

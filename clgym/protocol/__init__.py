@@ -1,0 +1,1 @@
+"""Tune on one data set, seal, evaluate on another."""

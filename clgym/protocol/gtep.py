@@ -1,0 +1,154 @@
+"""Facts of the paper: its search spaces, its draws, its rule of milestones. Data, and two rules.
+
+Cha & Cho, "Hyperparameters in Continual Learning: A Reality Check", TMLR 2025 (arXiv 2403.09066).
+Spaces are in the order of the authors' draws; the names are those that configs of strategies use.
+"""
+
+import random
+from typing import Any
+
+__all__ = ["PRETRAINED", "SCRATCH", "SEEDS", "TRIALS", "draw", "milestones"]
+
+TRIALS, SEEDS = 30, 5
+
+Literal = dict[str, Any]
+
+_STEP = {"schedule": ["step"]}
+_WEIGHTS = [0.5, 1, 1.5, 2, 3]
+_TEMPERATURES = [0.5, 1, 1.5, 2, 2.5]
+_LONG = [30, 70, 120, 160, 200]
+
+
+def _base(**changed: Any) -> Literal:
+    """Seven parameters that every method without pretraining has; steps only where they act."""
+    return {
+        "epochs": _LONG,
+        "milestones": {"values": [2, 3, 4], "when": _STEP},
+        "lr": [0.05, 0.1, 0.15, 0.2, 0.3],
+        "lr_decay": {"values": [0.1, 0.3, 0.5], "when": _STEP},
+        "batch_size": [32, 64, 128, 256, 512],
+        "weight_decay": [1e-4, 5e-4, 1e-3, 5e-3],
+        "schedule": ["step", "cosine"],
+        **changed,
+    }
+
+
+_DECAYS = [1e-4, 5e-4, 1e-3, 5e-3, 1e-2]
+
+SCRATCH: dict[str, Literal] = {
+    "replay": _base(),
+    "icarl": _base(weight_decay=_DECAYS, temperature=_TEMPERATURES, lambda_aux=_WEIGHTS),
+    "wa": _base(weight_decay=_DECAYS, temperature=_TEMPERATURES, lambda_kd=_WEIGHTS),
+    "bic": _base(
+        temperature=_TEMPERATURES, lambda_kd=_WEIGHTS, split_ratio=[0.05, 0.1, 0.15, 0.2, 0.3]
+    ),
+    "podnet": _base(
+        lambda_c=[1, 3, 5, 7, 9],
+        lambda_f=_WEIGHTS,
+        proxies=[10, 20, 30, 50, 100],
+        finetune_epochs=[5, 10, 20, 30, 50],
+        finetune_lr=[0.001, 0.003, 0.005, 0.007, 0.01],
+        adaptive_factor=[True, False],
+    ),
+    "der": _base(lambda_aux=_WEIGHTS),
+    "foster": _base(
+        temperature=_TEMPERATURES,
+        lambda_okd=_WEIGHTS,
+        lambda_fe=_WEIGHTS,
+        beta1=[0.93, 0.95, 0.97, 0.99],
+        beta2=[0.93, 0.95, 0.97, 0.99],
+        compression_epochs=_LONG,
+    ),
+    "memo": _base(lambda_aux=_WEIGHTS, exemplar_batch=[16, 32, 64, 128, 256]),
+    "beef": _base(
+        batch_size=[128, 256, 512],
+        fusion_epochs=_LONG,
+        energy_weight=[0.001, 0.005, 0.01, 0.02, 0.05],
+        logit_alignment=[1.1, 1.4, 1.7, 2.0, 2.3],
+    ),
+}
+"""By method; the authors' names."""
+
+_NO_DUMMY = ("replay",)
+"""Methods whose draws begin at once; the others spend one on a list of one element."""
+
+
+def _pretrained(epochs: list[int], lr: list[float], decay: list[float], **own: Any) -> Literal:
+    return {
+        "epochs": epochs,
+        "milestones": {"values": [2, 3, 4], "when": _STEP},
+        "lr": lr,
+        "lr_decay": {"values": [0.1, 0.3, 0.5], "when": _STEP},
+        "batch_size": [8, 16, 24, 48, 64, 128],
+        "weight_decay": decay,
+        "schedule": ["step", "cosine", "constant"],
+        "optimizer": ["sgd", "adam", "adamw"],
+        **own,
+    }
+
+
+def _prompts(**own: Any) -> Literal:
+    rates = [0.000875, 0.001375, 0.001875, 0.002375, 0.0025]
+    return _pretrained([3, 5, 10, 15, 20, 25], rates, [0, 1e-4, 5e-4], **own)
+
+
+def _adapters(**own: Any) -> Literal:
+    rates, decays = [0.01, 0.02, 0.03, 0.04, 0.05], [1e-4, 5e-4, 1e-3, 5e-3]
+    sizes = {"adapter_dim": [4, 8, 16, 32, 64]}
+    return _pretrained([5, 10, 15, 20, 25, 30], rates, decays, **sizes, **own)
+
+
+PRETRAINED: dict[str, Literal] = {
+    "l2p": _prompts(
+        pool=[10, 15, 20, 25, 30],
+        length=[2, 4, 6, 8, 10],
+        top_k=[2, 4, 6, 8, 10],
+        pull=[0.1, 0.3, 0.5],
+    ),
+    "dualprompt": _prompts(
+        pool=[10, 15, 20, 25, 30],
+        expert_length=[5, 10, 15, 20, 30],
+        general_length=[5, 10, 15, 20, 30],
+        top_k=[1],
+        pull=[0.1, 0.3, 0.5],
+    ),
+    "coda-prompt": _prompts(
+        pool=[30, 50, 100, 200, 300],
+        length=[4, 8, 16, 24, 32],
+        ortho=[0.2, 0.1, 0.01, 0.001, 0],
+    ),
+    "aper": _adapters(),
+    "ranpac": _adapters(projection=[5000, 10000, 15000, 20000]),
+    "ease": _adapters(alpha=[0.01, 0.05, 0.1, 0.15, 0.2]),
+}
+"""The authors' draws for these were not seeded and cannot be repeated."""
+
+
+def draw(space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = True) -> Literal:
+    """The authors' draws of one trial, conditions not applied.
+
+    Args:
+        space: Names and values in the order of the draws.
+        trial: Its number, which seeds Python's generator.
+        dummy: Whether a draw on a list of one element comes first; it moves the generator on.
+    """
+    generator = random.Random(trial)
+    if dummy:
+        generator.choice([0])
+    values: Literal = {}
+    for name, choices in space:
+        if choices == (True, False):
+            values[name] = generator.random() > 0.5
+        else:
+            values[name] = generator.choice(choices)
+    return values
+
+
+def leads_with_dummy(strategy: str) -> bool:
+    """Whether the authors' script for this method spends a draw first."""
+    return strategy not in _NO_DUMMY
+
+
+def milestones(count: int, epochs: int) -> list[int]:
+    """Epochs at which the learning rate falls: fractions 2i / (2 count + 1), truncated."""
+    return [epochs * 2 * i // (2 * count + 1) for i in range(1, count + 1)]

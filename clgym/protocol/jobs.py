@@ -1,0 +1,159 @@
+"""What workers do for a study: look at a pair, or carry out one run. Pure functions of a message.
+
+A worker that was told to withhold something stays so for good; looking at a pair, tuning and
+evaluating therefore happen in different processes.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clgym.data import withheld
+from clgym.data.sources import load_source
+from clgym.errors import BadPlan
+from clgym.files import canonical_json, sha256
+from clgym.protocol.ledger import locked
+from clgym.protocol.overlap import check, compare, footprint
+from clgym.protocol.pairs import Pair, Side
+from clgym.record import Record
+from clgym.request import Request, make_stream
+from clgym.runner import RECORD, STATE, run
+
+__all__ = ["TARGET", "Jobs", "as_message", "order_hash", "result_hash"]
+
+TARGET = "clgym.protocol.jobs:Jobs"
+Message = dict[str, Any]
+
+
+class Jobs:
+    """Answers a pool's messages."""
+
+    def __init__(self, emit: Callable[[Message], None]) -> None:
+        """``emit`` passes progress on."""
+        self._emit = emit
+
+    def handle(self, message: Message) -> Message:
+        """Do what ``message["do"]`` says and reply."""
+        actions = {"survey": _survey, "fingerprint": _fingerprint, "run": self._run}
+        return actions[message["do"]](message)
+
+    def _run(self, message: Message) -> Message:
+        """One run: its record stays in the folder, the reply tells what the coordinator needs."""
+        withheld.withhold([withheld.Rule(**_tuples(rule)) for rule in message["withhold"]])
+        request = _request(message)
+        assert request.out is not None
+        # A worker of a coordinator that was killed may still be at it for a moment.
+        with locked(request.out.parent / f".{request.out.name}.lock", wait=True):
+            record = run(request, self._emit)
+            if not message["keep_state"]:
+                (request.out / STATE).unlink(missing_ok=True)
+        return _told(record, request.out)
+
+
+def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool) -> Message:
+    """A run as plain data; the pool adds the device."""
+    values = {**vars(request), "strategy_config": dict(request.strategy_config)}
+    values["scenario_config"] = dict(request.scenario_config)
+    for name in ("out", "data_root", "after"):
+        values[name] = None if values[name] is None else str(values[name])
+    values["plugins"] = [str(path) for path in request.plugins]
+    rules = [vars(rule) for rule in withhold]
+    return {"do": "run", "request": values, "withhold": rules, "keep_state": keep_state}
+
+
+def _tuples(rule: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in rule.items()}
+
+
+def _request(message: Message) -> Request:
+    values = {**message["request"], "device": message["device"]}
+    for name in ("out", "data_root", "after"):
+        values[name] = None if values[name] is None else Path(values[name])
+    values["plugins"] = tuple(Path(path) for path in values["plugins"])
+    values["part"] = values["part"] and tuple(values["part"])
+    return Request(**values)
+
+
+def result_hash(record: Record) -> str:
+    """SHA-256 of the deterministic part of a record."""
+    return sha256(canonical_json(record.result.model_dump(mode="json")))
+
+
+def order_hash(record: Record) -> str:
+    """SHA-256 of the class order of a record."""
+    return sha256(canonical_json(record.result.class_order))
+
+
+def _told(record: Record, out: Path) -> Message:
+    result = record.result
+    return {
+        "last_accuracy": result.last_accuracy,
+        "average_incremental_accuracy": result.average_incremental_accuracy,
+        "accuracy_matrix": result.accuracy_matrix,
+        "images": record.cost.train_images,
+        "seconds": record.cost.wall_seconds,
+        "result": result_hash(record),
+        "record": sha256((out / RECORD).read_bytes()),
+        "fingerprints": [source.fingerprint for source in result.sources],
+        "device_name": record.environment.device_name,
+    }
+
+
+def _survey(message: Message) -> Message:
+    """Look at both sides of a pair: fingerprints, what they share, how long their streams are."""
+    pair, root = (
+        Pair.model_validate(message["pair"]),
+        message["data_root"] and Path(message["data_root"]),
+    )
+    sources = [load_source(side.source, root) for side in (pair.tuning, pair.evaluation)]
+    sides = zip(sources, (pair.tuning, pair.evaluation), strict=True)
+    overlap = compare(*(footprint(source, side.classes) for source, side in sides))
+    named = [
+        Side(source=source.name, classes=side.classes)
+        for source, side in zip(sources, (pair.tuning, pair.evaluation), strict=True)
+    ]
+    # Paths stay out of plans: from here on a source goes by its name.
+    pair = pair.model_copy(update={"tuning": named[0], "evaluation": named[1]})
+    streams = [
+        make_stream(
+            Request("", pair.scenario, None, {}, {**pair.config, **side.options()}, data_root=root)
+        )
+        for side in named
+    ]
+    images = check(pair, overlap, streams[0].setting != "domain-incremental")
+    shapes = [[len(step.classes) for step in stream.steps] for stream in streams]
+    if shapes[0] != shapes[1]:
+        raise BadPlan(
+            expected=f"streams of one shape on both sides of {pair.name}",
+            found=f"classes per experience {shapes[0]} and {shapes[1]}",
+            fix="Choose sides with equally many classes",
+        )
+    facts = [
+        {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)} for s in sources
+    ]
+    return {
+        "pair": pair.model_dump(mode="json"),
+        "tuning": facts[0],
+        "evaluation": facts[1],
+        "overlap": overlap.describe(),
+        "withheld_images": images,
+        "experiences": len(shapes[0]),
+    }
+
+
+def _fingerprint(message: Message) -> Message:
+    """Build a source, and say its fingerprint."""
+    root = message["data_root"] and Path(message["data_root"])
+    return {"fingerprint": load_source(message["source"], root).fingerprint}
+
+
+def rules_of(pair: Pair, evaluation: str, images: tuple[str, ...]) -> list[withheld.Rule]:
+    """What tuning on this pair may not look at.
+
+    Args:
+        pair: Both sides.
+        evaluation: Fingerprint of the evaluation source.
+        images: Hashes of images that both sides hold.
+    """
+    side = pair.evaluation
+    return [withheld.Rule(side.source, evaluation, side.classes if pair.halves else None, images)]

@@ -1,0 +1,142 @@
+"""The ledger of a study: append-only JSON lines, each chained to the one before by its hash.
+
+A line is ``{"body", "hash", "kind", "prev", "seq", "time"}``; ``hash`` is the SHA-256 of the
+canonical JSON of the others. It is flushed to the disk before anything that relies on it happens.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clgym.errors import BadOutput, Tampered
+from clgym.files import canonical_json, sha256, writing
+
+__all__ = ["Entry", "Ledger", "locked", "read_ledger"]
+
+NAME = "ledger.jsonl"
+START = "0" * 64
+"""What the first line is chained to."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line."""
+
+    seq: int
+    prev: str
+    kind: str
+    time: float
+    body: dict[str, Any]
+    hash: str
+
+    @staticmethod
+    def of(seq: int, prev: str, kind: str, when: float, body: dict[str, Any]) -> "Entry":
+        """An entry with its hash."""
+        facts = {"seq": seq, "prev": prev, "kind": kind, "time": when, "body": body}
+        return Entry(seq, prev, kind, when, body, sha256(canonical_json(facts)))
+
+
+def read_ledger(path: Path) -> list[Entry]:
+    """Read and check the chain; a last line that a crash cut off is left out.
+
+    Raises:
+        Tampered: a line that is no entry, or a link that does not hold.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Tampered(
+            expected=f"a ledger at {path}", found=str(error.strerror), fix="Name a study's folder"
+        ) from error
+    entries: list[Entry] = []
+    for number, line in enumerate(data.split(b"\n")[:-1]):
+        entry = _parsed(line, number)
+        prev = entries[-1].hash if entries else START
+        again = Entry.of(number, prev, entry.kind, entry.time, entry.body)
+        wrong = [
+            name for name in ("seq", "prev", "hash") if getattr(again, name) != getattr(entry, name)
+        ]
+        if wrong or canonical_json(vars(entry)) != line:
+            raise _broken(number, f"its {wrong[0] if wrong else 'form'} does not hold")
+        entries.append(entry)
+    return entries
+
+
+def _parsed(line: bytes, number: int) -> Entry:
+    try:
+        return Entry(**json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise _broken(number, f"it is no entry ({type(error).__name__})") from None
+
+
+def _broken(number: int, what: str) -> Tampered:
+    return Tampered(
+        expected=f"line {number + 1} of the ledger as it was written",
+        found=what,
+        fix="The study cannot be trusted any more; run it again",
+    )
+
+
+class Ledger:
+    """A ledger that is written to; one process at a time, see `locked`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the ledger of a study's folder, or begin one."""
+        self.path = folder / NAME
+        self.entries = read_ledger(self.path) if self.path.exists() else []
+        if self.path.exists():
+            # A line that a crash cut off would spoil the next one.
+            whole = self.path.read_bytes().rpartition(b"\n")
+            os.truncate(self.path, len(whole[0]) + len(whole[1]))
+
+    @property
+    def head(self) -> str:
+        """Hash of the last entry."""
+        return self.entries[-1].hash if self.entries else START
+
+    def append(self, kind: str, **body: Any) -> Entry:
+        """Write an entry and flush it to the disk.
+
+        Raises:
+            BadOutput: the operating system refused.
+        """
+        body = json.loads(canonical_json(body))
+        entry = Entry.of(len(self.entries), self.head, kind, round(time.time(), 3), body)
+        with writing(self.path), self.path.open("ab") as file:
+            file.write(canonical_json(vars(entry)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.entries.append(entry)
+        return entry
+
+    def of(self, kind: str) -> list[Entry]:
+        """Entries of a kind, in order."""
+        return [entry for entry in self.entries if entry.kind == kind]
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file; the system frees it when the process ends, however it ends.
+
+    Raises:
+        BadOutput: another process holds it, and ``wait`` is false.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise BadOutput(
+                expected=f"{path.parent} to be at rest",
+                found="another process at work there",
+                fix="Wait for it, or give another --out",
+            ) from None
+        yield

@@ -1,0 +1,235 @@
+"""How settings are chosen: which rows of which stream may be looked at, and by which rule."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clgym.errors import BadPlan
+from clgym.protocol.plan import Choice, Plan, RunScore, Trial
+from clgym.protocol.runs import Runs, Spec, criterion_of
+from clgym.protocol.samplers import proposals
+from clgym.protocol.space import Space
+
+__all__ = ["MODES", "choose"]
+
+MODES = {
+    "transfer": "the whole stream of the tuning source (the paper's protocol)",
+    "oracle": "held-out rows of the whole evaluation stream: an upper reference, not realistic",
+    "first_task": "held-out rows of the evaluation stream's first experience",
+    "first_k": "held-out rows of the evaluation stream's first k experiences, which are then left "
+    "out of the evaluation (Chaudhry et al. 2019)",
+    "current_task": "held-out rows of the present experience of the evaluation stream, chosen "
+    "anew in each",
+    "stability_decay": "held-out rows of the present experience: strongest stability first, "
+    "halved until it learns (De Lange et al. 2021)",
+    "default": "nothing: the defaults of the strategy",
+}
+"""What each looks at."""
+
+DROP, DECAY, ATTEMPTS = 0.2, 0.5, 10
+"""De Lange et al.: accuracy that stability may cost, factor of a step, steps at most."""
+
+
+def choose(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
+    """Carry out the trials that the mode wants and choose.
+
+    Raises:
+        BadPlan: no trial succeeded.
+    """
+    if plan.mode == "default":
+        return [], [Choice(seed=None, configs=({},), trials=(None,), score=None)]
+    if plan.mode == "current_task":
+        return _greedy(plan, space, runs)
+    if plan.mode == "stability_decay":
+        return _decay(plan, space, runs)
+    part = (0, plan.k) if plan.mode in ("first_task", "first_k") else None
+    if not plan.per_seed:
+        trials = _search(plan, space, runs, plan.seeds, part, None)
+        return trials, [_best(trials, None)]
+    trials, chosen = [], []
+    for seed in plan.seeds:
+        own = _search(plan, space, runs, (seed,), part, seed)
+        trials += own
+        chosen.append(_best(own, seed))
+    return trials, chosen
+
+
+def _search(
+    plan: Plan,
+    space: Space,
+    runs: Runs,
+    seeds: Sequence[int],
+    part: tuple[int, int] | None,
+    stream: int | None,
+) -> list[Trial]:
+    """Trials over some seeds; ``stream`` is set where each stream has its own."""
+    label = "" if stream is None else f"stream-{stream}/"
+    trials: list[Trial] = []
+    while len(trials) < plan.trials:
+        configs = settings(plan, space, [trial.score for trial in trials])
+        batch = range(len(trials), len(configs))
+        specs = [Spec(i, s, configs[i], part, label=label) for i in batch for s in seeds]
+        earlier = sum(run.images for trial in trials for run in trial.runs)
+        done = runs.carry_out(specs, _cap(plan, runs, specs, earlier))
+        for place, i in enumerate(batch):
+            own = done[place * len(seeds) : (place + 1) * len(seeds)]
+            trials.append(_judged(plan, i, configs[i], own, stream, trials))
+    return trials
+
+
+def settings(plan: Plan, space: Space, scores: Sequence[float | None]) -> list[dict[str, Any]]:
+    """All settings that are determined so far."""
+    name, seed = plan.strategy, plan.sampler_seed
+    return proposals(plan.sampler, space, name, seed, plan.trials, plan.generation, scores)
+
+
+def _cap(plan: Plan, runs: Runs, specs: Sequence[Spec], earlier: int):  # noqa: ANN202
+    """Whether a run comes too late: those before it have used up the cap."""
+
+    def enough(spec: Spec) -> bool:
+        if plan.cap_images is None:
+            return False
+        before = [runs.replies.get(s.key, {}) for s in specs if s.trial < spec.trial]
+        return earlier + sum(reply.get("images", 0) for reply in before) >= plan.cap_images
+
+    return enough
+
+
+def _judged(
+    plan: Plan,
+    number: int,
+    config: Mapping[str, Any],
+    own: Sequence[RunScore | None],
+    stream: int | None,
+    before: Sequence[Trial],
+) -> Trial:
+    """A trial from its runs; the cap is applied in trial order, whoever finished first."""
+    used = sum(run.images for trial in before for run in trial.runs)
+    facts = {"trial": number, "config": dict(config), "seed": stream}
+    over = plan.cap_images is not None and used >= plan.cap_images
+    if over or any(run is None for run in own):
+        return Trial(**facts, status="over-cap", score=None, runs=())
+    finished = [run for run in own if run is not None]
+    if any(run.status == "failed" for run in finished):
+        return Trial(**facts, status="failed", score=None, runs=tuple(finished))
+    values = [criterion_of(plan.criterion, run) for run in finished]
+    score = sum(values) / len(values)
+    return Trial(**facts, status="done", score=score, runs=tuple(finished))
+
+
+def _best(trials: Sequence[Trial], seed: int | None) -> Choice:
+    """The highest score; of equal ones the lowest number."""
+    done = [trial for trial in trials if trial.score is not None]
+    if not done:
+        raise BadPlan(
+            expected="a trial that succeeds",
+            found=f"{len(trials)} trials that failed (reasons in the ledger)",
+            fix="Mend the strategy or its search space and begin a new study",
+        )
+    best = max(done, key=lambda trial: (trial.score or 0.0, -trial.trial))
+    return Choice(seed=seed, configs=(best.config,), trials=(best.trial,), score=best.score)
+
+
+def _single(runs: Runs, spec: Spec, run: RunScore | None) -> Trial:
+    """A trial of one experience of one stream: judged by the accuracy on that experience."""
+    assert run is not None and spec.experience is not None
+    score = None
+    if run.status == "done":
+        score = runs.replies[spec.key]["accuracy_matrix"][spec.experience][spec.experience]
+    return Trial(
+        trial=spec.trial,
+        config=dict(spec.config),
+        status=run.status,
+        score=score,
+        runs=(run,),
+        seed=spec.seed,
+        experience=spec.experience,
+    )
+
+
+def _greedy(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
+    """The same settings tried in every experience, each time from where the best one stood."""
+    configs = settings(plan, space, [])
+    last: dict[int, Spec | None] = dict.fromkeys(plan.seeds)
+    chosen: dict[int, list[Trial]] = {seed: [] for seed in plan.seeds}
+    trials: list[Trial] = []
+    for t in range(plan.experiences):
+        specs = [
+            Spec(i, seed, config, (0, t + 1), last[seed], t)
+            for seed in plan.seeds
+            for i, config in enumerate(configs)
+        ]
+        done = runs.carry_out(specs)
+        judged = [_single(runs, spec, run) for spec, run in zip(specs, done, strict=True)]
+        trials += judged
+        for seed in plan.seeds:
+            own = [trial for trial in judged if trial.seed == seed]
+            number = _best(own, seed).trials[0]
+            chosen[seed].append(own[number or 0])
+            last[seed] = next(s for s in specs if s.seed == seed and s.trial == number)
+    return trials, [_chain(seed, parts) for seed, parts in chosen.items()]
+
+
+def _chain(seed: int, parts: Sequence[Trial]) -> Choice:
+    """Settings by experience."""
+    return Choice(
+        seed=seed,
+        configs=tuple(trial.config for trial in parts),
+        trials=tuple(trial.trial for trial in parts),
+        score=sum(trial.score or 0.0 for trial in parts) / len(parts),
+    )
+
+
+def _decay(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
+    """De Lange et al.: the best plain learning rate, then as much stability as it bears."""
+    rates = next((p.values for p in space.parameters if p.name == "lr"), None)
+    if not plan.stability or not rates:
+        raise BadPlan(
+            expected=f"STABILITY and a list for lr beside the config of {plan.strategy}",
+            found="none",
+            fix="Write STABILITY = {OPTION: strongest value} into its file, or take another mode",
+        )
+    trials, chosen = [], []
+    for seed in plan.seeds:
+        parts: list[Trial] = []
+        last: Spec | None = None
+        for t in range(plan.experiences):
+            tried, last = _one_experience(plan, rates, runs, Spec(0, seed, {}, (0, t + 1), last, t))
+            trials += tried
+            parts.append(tried[-1] if last is None else tried[last.trial])
+        chosen.append(_chain(seed, parts))
+    return trials, chosen
+
+
+def _one_experience(
+    plan: Plan, rates: Sequence[Any], runs: Runs, start: Spec
+) -> tuple[list[Trial], Spec]:
+    """All attempts at one experience, in order, and the one that is taken."""
+
+    def attempt(specs: list[Spec]) -> list[Trial]:
+        done = runs.carry_out(specs)
+        return [_single(runs, spec, run) for spec, run in zip(specs, done, strict=True)]
+
+    def spec(number: int, config: Mapping[str, Any]) -> Spec:
+        return Spec(number, start.seed, config, start.part, start.after, start.experience)
+
+    plain = dict.fromkeys(plan.stability, 0.0)
+    tried = attempt([spec(i, {**plain, "lr": rate}) for i, rate in enumerate(rates)])
+    best = _best(tried, start.seed)
+    rate, wanted = best.configs[0]["lr"], (1 - DROP) * (best.score or 0.0)
+    for values in _weaker(plan.stability):
+        taken = spec(len(tried), {**values, "lr": rate})
+        tried += attempt([taken])
+        if (tried[-1].score or 0.0) >= wanted:
+            break
+    return tried, taken
+
+
+def _weaker(strongest: Mapping[str, float]) -> list[dict[str, float]]:
+    """The attempts: all at their strongest, then one halved, then all halved, and so on."""
+    values, attempts = dict(strongest), [dict(strongest)]
+    while len(attempts) < ATTEMPTS:
+        if len(values) > 1:
+            attempts += [{**values, name: v * DECAY} for name, v in values.items()]
+        values = {name: v * DECAY for name, v in values.items()}
+        attempts.append(dict(values))
+    return attempts[:ATTEMPTS]

@@ -1,0 +1,169 @@
+"""What two sides of a pair share: images by hash, images that look alike, classes by identity."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clgym.data.sources import Source
+from clgym.errors import BadPlan
+from clgym.protocol.pairs import Pair
+
+__all__ = ["Footprint", "Overlap", "check", "compare", "footprint"]
+
+ALLOWED_SHARE = 0.005
+"""Of the smaller side: exact duplicates across the halves of one source that are dropped."""
+_BITS, _DISTANCE = 4, 0.02
+"""Near-duplicates: Hamming distance of the codes, and mean absolute difference of 8 x 8 pixels."""
+_BLOCK = 512
+_LISTED = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Footprint:
+    """What is looked at of one side. No label, no image at full size."""
+
+    name: str
+    classes: tuple[str, ...]
+    """Canonical ids of the classes in use."""
+    hashes: np.ndarray
+    """uint8 [N, 32], of both splits."""
+    codes: np.ndarray
+    """uint64 [N], difference hashes."""
+    thumbs: np.ndarray
+    """float32 [N, 64] in [0, 1]: grey, 8 x 8."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The report."""
+
+    shared_images: tuple[str, ...]
+    """SHA-256 of the images that both hold, ascending."""
+    shared_classes: tuple[tuple[str, str], ...]
+    near_duplicates: int
+    near_examples: tuple[tuple[str, str], ...]
+    """Hashes of the first of them."""
+    images: tuple[int, int]
+
+    def describe(self) -> dict:
+        """As JSON."""
+        return {
+            "shared_images": list(self.shared_images),
+            "shared_classes": [list(names) for names in self.shared_classes],
+            "near_duplicates": self.near_duplicates,
+            "near_examples": [list(hashes) for hashes in self.near_examples],
+            "images": list(self.images),
+        }
+
+
+def footprint(source: Source, classes: Sequence[int] | None) -> Footprint:
+    """Look at the rows of some classes; None means all."""
+    chosen = range(len(source.classes)) if classes is None else classes
+    splits = (source.train, source.test)
+    rows = [np.flatnonzero(np.isin(split.labels, list(chosen))) for split in splits]
+    thumbs = np.concatenate(
+        [_thumbs(s.images, r, source.max_value) for s, r in zip(splits, rows, strict=True)]
+    )
+    return Footprint(
+        source.name,
+        tuple(source.classes[c] for c in chosen if c < len(source.classes)),
+        np.concatenate([s.hashes[r] for s, r in zip(splits, rows, strict=True)]),
+        _codes(thumbs),
+        thumbs[:, :, :8].reshape(len(thumbs), 64),
+    )
+
+
+def _thumbs(images: np.ndarray, rows: np.ndarray, max_value: int) -> np.ndarray:
+    """Grey images of 8 x 9, float32 [n, 8, 9] in [0, 1]: means over blocks of rows and columns."""
+    height, width = images.shape[1:3]
+    down, right = _averaging(8, height), _averaging(9, width)
+    found = np.empty((len(rows), 8, 9), dtype=np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[start : start + _BLOCK]
+        grey = np.asarray(images[part], dtype=np.float32).mean(axis=3) / max_value
+        found[start : start + len(part)] = down @ grey @ right.T
+    return found
+
+
+def _averaging(target: int, size: int) -> np.ndarray:
+    """Weights, float32 [target, size], that average over equal spans, cut pixels in shares."""
+    edges = np.linspace(0, size, target + 1)
+    pixels = np.arange(size)
+    shares = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    shares = np.clip(shares, 0, None)
+    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _codes(thumbs: np.ndarray) -> np.ndarray:
+    """Difference hash, uint64 [n]: whether each place is brighter than its right neighbour."""
+    bits = (thumbs[:, :, :-1] > thumbs[:, :, 1:]).reshape(len(thumbs), 64)
+    return np.packbits(bits, axis=1).view(np.uint64).ravel()
+
+
+def compare(one: Footprint, other: Footprint) -> Overlap:
+    """Report what two sides share."""
+    first, second = ([bytes(h).hex() for h in side.hashes] for side in (one, other))
+    pairs = _near(one, other)
+    return Overlap(
+        tuple(sorted({*first} & {*second})),
+        _same_classes(one.classes, other.classes),
+        len(pairs),
+        tuple((first[i], second[j]) for i, j in pairs[:_LISTED]),
+        (len(first), len(second)),
+    )
+
+
+def _near(one: Footprint, other: Footprint) -> list[tuple[int, int]]:
+    """Pairs of rows that look alike and are not equal."""
+    found = []
+    for start in range(0, len(one.codes), _BLOCK):
+        part = one.codes[start : start + _BLOCK]
+        distance = np.bitwise_count(part[:, None] ^ other.codes[None])
+        for i, j in np.argwhere(distance <= _BITS):
+            i = int(i) + start
+            close = np.abs(one.thumbs[i] - other.thumbs[j]).mean() <= _DISTANCE
+            if close and not np.array_equal(one.hashes[i], other.hashes[j]):
+                found.append((i, int(j)))
+    return found
+
+
+def _same_classes(one: Sequence[str], other: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Classes with one identity: equal ids, or equal words whatever set they are named by.
+
+    Bare numbers are no identity: two sources without class names share none.
+    """
+    words = {_word(name): name for name in other if _word(name)}
+    return tuple((name, words[_word(name)]) for name in one if _word(name) in words)
+
+
+def _word(name: str) -> str:
+    if re.fullmatch(r"\d+", name):
+        return ""
+    return re.sub(r"[^a-z0-9]+", "-", name.rpartition("/")[2].lower()).strip("-")
+
+
+def check(pair: Pair, overlap: Overlap, disjoint_classes: bool) -> list[str]:
+    """Refuse a pair, or say which images its tuning side must do without.
+
+    Raises:
+        BadPlan: a shared class, a shared image of two sources, or too many of them in halves.
+    """
+    if disjoint_classes and overlap.shared_classes:
+        names = [a if a == b else f"{a} = {b}" for a, b in overlap.shared_classes]
+        raise BadPlan(
+            expected=f"two sides of {pair.name} without a class in common",
+            found=f"{len(names)} shared: {', '.join(names[:60])}",
+            fix="Choose other classes for one side",
+        )
+    count, allowed = len(overlap.shared_images), 0
+    if pair.halves:
+        allowed = int(ALLOWED_SHARE * min(overlap.images))
+    if count > allowed:
+        raise BadPlan(
+            expected=f"two sides of {pair.name} with at most {allowed} images in common",
+            found=f"{count} shared, the first with hash {overlap.shared_images[0][:16]}",
+            fix="Choose other sources, or take the shared images out of one",
+        )
+    return list(overlap.shared_images)

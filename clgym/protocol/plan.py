@@ -1,0 +1,257 @@
+"""What a study commits to before its first trial, and the certificate that it ends with."""
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+import clgym
+from clgym.environment import describe
+from clgym.files import canonical_json, sha256
+from clgym.protocol.pairs import Pair
+
+__all__ = [
+    "Body",
+    "Certificate",
+    "Choice",
+    "Code",
+    "Criterion",
+    "Mode",
+    "Plan",
+    "Trial",
+    "code_identity",
+    "evaluation_seeds",
+]
+
+PROTOCOL = "clgym-protocol-1"
+Mode = Literal[
+    "transfer",
+    "oracle",
+    "first_task",
+    "first_k",
+    "current_task",
+    "stability_decay",
+    "default",
+]
+Criterion = Literal["mean", "acc", "avg_acc", "harmonic"]
+Digest = Field(pattern="^[0-9a-f]{64}$")
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its canonical JSON."""
+        return sha256(canonical_json(self.model_dump(mode="json")))
+
+
+class Code(_Block):
+    """Which code ran."""
+
+    clgym: str
+    commit: str | None
+    """Of a checkout; None outside of one."""
+    tree: str = Digest
+    """SHA-256 over every Python file of the package, its strategies and scenarios: changes that
+    were not committed show here."""
+    python: str
+    packages: dict[str, str]
+
+
+class Facts(_Block):
+    """One side of the pair, as it was found."""
+
+    name: str
+    fingerprint: str = Digest
+    flags: tuple[str, ...]
+
+
+class Plan(_Block):
+    """Everything that decides a study's outcome. Its hash is in the first line of the ledger."""
+
+    protocol: Literal["clgym-protocol-1"] = PROTOCOL
+    pair: Pair
+    pair_hash: str = Digest
+    tuning: Facts
+    evaluation: Facts
+    overlap_hash: str = Digest
+    withheld_images: tuple[str, ...]
+    """Images that both sides hold: out of the tuning side."""
+    experiences: int
+    mode: Mode
+    k: int
+    """Experiences that the modes `first_task` and `first_k` look at; else 0."""
+    strategy: str
+    source_hash: str = Digest
+    base: dict[str, Any]
+    """Options of the strategy that are not tuned, all of them."""
+    space: list[dict[str, Any]]
+    space_hash: str = Digest
+    stability: dict[str, float]
+    """For `stability_decay`: strongest values of the options that it halves."""
+    sampler: str
+    sampler_seed: int
+    generation: int
+    """Trials that an adaptive sampler proposes at once; 0 for the others."""
+    trials: int
+    seeds: tuple[int, ...]
+    evaluation_seeds: tuple[int, ...]
+    criterion: Criterion
+    score_on: Literal["test", "valid"]
+    validation: float
+    cap_images: int | None
+    """Training images, over all runs, beyond which no further trial counts."""
+    threads: int
+    device: str
+    """Kind only: cpu or cuda."""
+    code: Code
+
+    @property
+    def tunes_on_evaluation(self) -> bool:
+        """Whether the mode looks at the evaluation source while tuning."""
+        return self.mode not in ("transfer", "default")
+
+    @property
+    def per_seed(self) -> bool:
+        """Whether settings are chosen for each stream by itself, as modes that look at it do."""
+        return self.tunes_on_evaluation
+
+    def options(self, evaluating: bool) -> dict[str, Any]:
+        """Of the scenario, for a run of this study."""
+        on_evaluation = evaluating or self.tunes_on_evaluation
+        side = self.pair.evaluation if on_evaluation else self.pair.tuning
+        held = 0.0 if evaluating or self.score_on == "test" else self.validation
+        return {**self.pair.config, **side.options(), "validation": held}
+
+
+class RunScore(_Block):
+    """One run of a trial."""
+
+    seed: int
+    status: Literal["done", "failed"]
+    last_accuracy: float | None = None
+    average_incremental_accuracy: float | None = None
+    images: int = 0
+    result: str | None = None
+    """SHA-256 of the record's `result` block."""
+    error: str | None = None
+    """Name of the error of a failed run."""
+
+
+class Trial(_Block):
+    """One setting and how it did."""
+
+    trial: int
+    config: dict[str, Any]
+    status: Literal["done", "failed", "over-cap"]
+    score: float | None
+    """None, which counts as minus infinity, unless every seed was done."""
+    runs: tuple[RunScore, ...]
+    seed: int | None = None
+    """In modes that choose for each stream: which stream."""
+    experience: int | None = None
+    """In modes that choose experience by experience: which one."""
+
+
+class Choice(_Block):
+    """The chosen settings."""
+
+    seed: int | None
+    """Of the stream they are for; None for all."""
+    configs: tuple[dict[str, Any], ...]
+    """One for the whole stream, or one for each experience."""
+    trials: tuple[int | None, ...]
+    score: float | None
+
+
+class Body(_Block):
+    """The study's outcome: deterministic, whatever the workers did."""
+
+    plan: Plan
+    plan_hash: str = Digest
+    trials: tuple[Trial, ...]
+    chosen: tuple[Choice, ...]
+    budget: dict[str, int]
+    """Trials started, finished, failed, pruned; runs; training images."""
+    device_class: str
+
+
+class Envelope(_Block):
+    """What may differ between two studies with one outcome; the ledger's seal protects it."""
+
+    sealed_at: float
+    wall_seconds: float
+    sessions: int
+    retries: int
+    engine: str
+    workers: int
+    ledger_head: str = Digest
+    """Before the seal."""
+    study_number: int
+    """Among the studies of this strategy and pair in the folders beside this one."""
+    evaluations_before: int
+    """Of those studies."""
+
+
+class Certificate(_Block):
+    """``certificate.json``."""
+
+    schema_version: Literal[1] = 1
+    hash: str = Digest
+    """SHA-256 of the canonical JSON of ``body``."""
+    body: Body
+    envelope: Envelope
+
+
+@functools.cache
+def code_identity() -> Code:
+    """Version, commit and content of the code of this process."""
+    root = Path(clgym.__file__).parent
+    folders = {root, *(_folder(name) for name in ("strategies", "scenarios"))}
+    state = hashlib.sha256()
+    files = {path.resolve() for folder in folders for path in folder.rglob("*.py")}
+    for name, path in sorted((f"{p.parent.name}/{p.name}", p) for p in files):
+        state.update(f"{name}\n{sha256(path.read_bytes())}\n".encode())
+    packages = describe("cpu", "", 1, "process")["packages"]
+    return Code(
+        clgym=clgym.__version__,
+        commit=_commit(root),
+        tree=state.hexdigest(),
+        python=platform.python_version(),
+        packages={**packages, **_optional("optuna")},
+    )
+
+
+def _folder(name: str) -> Path:
+    import importlib
+
+    return Path(importlib.import_module(f"clgym.{name}").__path__[0])
+
+
+def _optional(name: str) -> dict[str, str]:
+    try:
+        return {name: importlib.metadata.version(name)}
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+
+
+def _commit(root: Path) -> str | None:
+    git = shutil.which("git")
+    if git is None or not (root.parent / ".git").exists():
+        return None
+    command = [git, "-C", str(root.parent), "rev-parse", "HEAD"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def evaluation_seeds(pair: Pair, count: int) -> tuple[int, ...]:
+    """Seeds that nobody chose: from the protocol, the pair and their number."""
+    digests = (sha256(f"{PROTOCOL}\n{pair.digest}\nevaluation\n{i}".encode()) for i in range(count))
+    return tuple(int(digest[:8], 16) % 2**31 for digest in digests)

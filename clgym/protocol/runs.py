@@ -1,0 +1,213 @@
+"""The runs of a study: carried out on a pool, written to the ledger.
+
+The coordinator alone holds budget and ledger; workers carry out runs and know nothing of either.
+What it decides depends on the plan and on results in trial order, never on who finished first, so
+crashes and the number of workers change nothing in the certificate's body.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clgym.engines.pool import Done, Pool, PoolSpec, open_pool
+from clgym.errors import (
+    BadAnswer,
+    BadConfig,
+    OutOfReach,
+    StrategyFailed,
+    Tampered,
+    WorkerDied,
+)
+from clgym.protocol.jobs import TARGET, as_message, rules_of
+from clgym.protocol.ledger import Ledger
+from clgym.protocol.plan import Plan, RunScore
+from clgym.request import Request
+
+__all__ = ["Runs", "Spec", "criterion_of"]
+
+Event = dict[str, Any]
+_FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
+"""What makes a run a failed one. Anything else, a full disk for one, stops the study."""
+_DEATHS = 2
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One run that a study wants."""
+
+    trial: int
+    seed: int
+    config: Mapping[str, Any]
+    part: tuple[int, int] | None = None
+    after: "Spec | None" = None
+    """The run whose learner goes on here; modes that choose experience by experience have it."""
+    experience: int | None = None
+    label: str = ""
+    """Sets apart runs that otherwise have one key."""
+
+    @property
+    def key(self) -> str:
+        """Where its files lie, below the study's folder."""
+        place = "" if self.experience is None else f"experience-{self.experience}/"
+        return f"runs/{place}{self.label}trial-{self.trial:03}/seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Where:
+    """How a study is carried out; nothing of it decides a result."""
+
+    out: Path
+    pool: PoolSpec = field(default_factory=PoolSpec)
+    data_root: Path | None = None
+    plugins: tuple[Path, ...] = ()
+
+
+class Runs:
+    """Carries out the runs of a study on a pool, and keeps the ledger."""
+
+    def __init__(
+        self, plan: Plan, where: Where, ledger: Ledger, emit: Callable[[Event], None]
+    ) -> None:
+        """Know what the ledger says is done."""
+        self.plan, self.where, self.ledger, self._emit = plan, where, ledger, emit
+        self.replies: dict[str, dict[str, Any]] = {}
+        self.device_names: set[str] = set()
+        self._pool: Pool | None = None
+        self._deaths: dict[str, int] = {}
+        for entry in ledger.of("retry"):
+            self._deaths[entry.body["key"]] = self._deaths.get(entry.body["key"], 0) + 1
+        for entry in ledger.of("run"):
+            self.replies[entry.body["key"]] = entry.body
+            self.device_names.add(entry.body.get("device_name", ""))
+        self._started = {entry.body["key"] for entry in ledger.of("trial")}
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def carry_out(
+        self, specs: Sequence[Spec], enough: Callable[[Spec], bool] = lambda spec: False
+    ) -> list[RunScore | None]:
+        """Carry out what is not done yet; scores in the order of ``specs``.
+
+        Args:
+            specs: What to run.
+            enough: Asked before each start: whether it is not wanted any more (None in the answer).
+        """
+        waiting = deque(spec for spec in specs if spec.key not in self.replies)
+        running: dict[str, Spec] = {}
+        while waiting or running:
+            pool = self._open()
+            while waiting and pool.free:
+                spec = waiting.popleft()
+                if not enough(spec):
+                    self._start(pool, spec)
+                    running[spec.key] = spec
+            for done in pool.wait(_POLL_SECONDS) if running else ():
+                spec = running.pop(done.key)
+                if not self._ended(spec, done):
+                    waiting.appendleft(spec)
+        return [_score(self.replies.get(spec.key), spec) for spec in specs]
+
+    def _open(self) -> Pool:
+        if self._pool is None:
+            self._pool = open_pool(self.where.pool, TARGET, self._pass_on)
+        return self._pool
+
+    def _pass_on(self, key: str, event: Event) -> None:
+        self._emit({"kind": "run", "key": key, "event": event})
+
+    def _start(self, pool: Pool, spec: Spec) -> None:
+        trial = spec.key.rpartition("/")[0]
+        if trial not in self._started:
+            self._started.add(trial)
+            self.ledger.append("trial", key=trial, trial=spec.trial, config=dict(spec.config))
+        plan = self.plan
+        # Modes that tune on the evaluation source say so; nothing is closed to them.
+        closed = rules_of(plan.pair, plan.evaluation.fingerprint, plan.withheld_images)
+        keep = plan.mode in ("current_task", "stability_decay")
+        message = as_message(self._request(spec), [] if plan.tunes_on_evaluation else closed, keep)
+        self._emit({"kind": "start", "key": spec.key, "trial": spec.trial, "seed": spec.seed})
+        pool.submit(spec.key, message)
+
+    def _request(self, spec: Spec) -> Request:
+        plan, out = self.plan, self.where.out
+        return Request(
+            strategy=plan.strategy,
+            scenario=plan.pair.scenario,
+            strategy_config={**plan.base, **spec.config},
+            scenario_config=plan.options(evaluating=False),
+            seed=spec.seed,
+            order_seed=spec.seed,
+            threads=plan.threads,
+            engine="inline" if self.where.pool.engine == "inline" else "process",
+            out=out / spec.key,
+            data_root=self.where.data_root,
+            plugins=self.where.plugins,
+            score_on=plan.score_on,
+            part=spec.part,
+            after=spec.after and out / spec.after.key,
+        )
+
+    def _ended(self, spec: Spec, done: Done) -> bool:
+        """Write a run's end to the ledger; False if it is to be tried again.
+
+        Raises:
+            ClgymError: what no other setting would mend.
+        """
+        key, error = spec.key, done.error
+        if isinstance(error, WorkerDied):
+            self._deaths[key] = self._deaths.get(key, 0) + 1
+            if self._deaths[key] < _DEATHS:
+                self.ledger.append("retry", key=key, reason=error.found)
+                self._emit({"kind": "retry", "key": key, "reason": error.found})
+                return False
+        if error is not None and not isinstance(error, _FAILURES):
+            raise error
+        body: dict[str, Any] = {"key": key, "trial": spec.trial, "seed": spec.seed}
+        if error is not None:
+            # The reason may name this machine's things: it is for people, not for the certificate.
+            failed = {"status": "failed", "error": type(error).__name__, "reason": error.found}
+            self.replies[key] = {**body, **failed}
+        else:
+            reply = done.reply or {}
+            self._check_source(reply)
+            self.device_names.add(reply["device_name"])
+            self.replies[key] = {**body, "status": "done", **reply}
+        self.ledger.append("run", **self.replies[key])
+        self._emit({"kind": "end", **self.replies[key]})
+        return True
+
+    def _check_source(self, reply: Mapping[str, Any]) -> None:
+        side = self.plan.evaluation if self.plan.tunes_on_evaluation else self.plan.tuning
+        if reply["fingerprints"] != [side.fingerprint]:
+            raise Tampered(
+                expected=f"{side.name} with the fingerprint in the plan",
+                found="other content",
+                fix="Restore the data, or start a new study",
+            )
+
+
+def _score(reply: Mapping[str, Any] | None, spec: Spec) -> RunScore | None:
+    if reply is None:
+        return None
+    names = RunScore.model_fields.keys() - {"seed"}
+    return RunScore(seed=spec.seed, **{name: reply[name] for name in names if name in reply})
+
+
+def criterion_of(name: str, run: RunScore) -> float:
+    """What a trial is judged by, of one run, in [0, 1]."""
+    last, average = run.last_accuracy, run.average_incremental_accuracy
+    assert last is not None and average is not None
+    if name == "acc":
+        return last
+    if name == "avg_acc":
+        return average
+    if name == "harmonic":
+        return 2 * last * average / (last + average) if last + average else 0.0
+    return (last + average) / 2

@@ -1,0 +1,173 @@
+"""Which settings are tried. A pure function of the plan and of the scores known so far.
+
+Nothing is kept between calls: a coordinator that was killed asks again and gets the same settings.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from clgym.errors import BadPlan, MissingExtra
+from clgym.protocol import gtep
+from clgym.protocol.space import Parameter, Space
+
+__all__ = ["ADAPTIVE", "SAMPLERS", "proposals", "uniform"]
+
+Config = dict[str, Any]
+SAMPLERS = ("counter", "gtep-paper", "grid", "tpe", "cmaes")
+ADAPTIVE = ("tpe", "cmaes")
+"""Those that look at scores: they propose a generation at a time."""
+
+
+def proposals(
+    sampler: str,
+    space: Space,
+    strategy: str,
+    seed: int,
+    trials: int,
+    generation: int,
+    scores: Sequence[float | None],
+) -> list[Config]:
+    """All settings that are determined so far, in trial order.
+
+    Args:
+        sampler: One of `SAMPLERS`.
+        space: What to draw from.
+        strategy: Its name; ``gtep-paper`` needs it.
+        seed: Of the sampler.
+        trials: How many in all.
+        generation: Trials that an adaptive sampler proposes at once.
+        scores: Of the first trials, in order, no gap; None for a failed one. Whole generations
+            only are looked at.
+    """
+    if sampler == "counter":
+        drawn = [_counted(space, seed, trial) for trial in range(trials)]
+    elif sampler == "gtep-paper":
+        drawn = _as_the_authors(space, strategy, trials)
+    elif sampler == "grid":
+        drawn = _grid(space, trials)
+    else:
+        return _adaptive(sampler, space, seed, trials, generation, scores)
+    return [space.active(values) for values in drawn]
+
+
+def uniform(*key: object) -> float:
+    """A number in [0, 1) that depends on ``key`` alone, alike on every machine."""
+    digest = hashlib.sha256("\n".join(map(str, key)).encode()).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def _counted(space: Space, seed: int, trial: int) -> Config:
+    """Keyed by name: methods that share a parameter with equal values try the same ones."""
+    return {p.name: p.at(uniform("clgym", seed, trial, p.name)) for p in space.parameters}
+
+
+def _as_the_authors(space: Space, strategy: str, trials: int) -> list[Config]:
+    lists = []
+    for p in space.parameters:
+        if p.values is None:
+            raise BadPlan(
+                expected="finite values for the sampler gtep-paper",
+                found=f"a range for {p.name}",
+                fix="List its values, or take --sampler counter",
+            )
+        lists.append((p.name, p.values))
+    dummy = gtep.leads_with_dummy(strategy)
+    return [gtep.draw(lists, trial, dummy) for trial in range(trials)]
+
+
+def _grid(space: Space, trials: int) -> list[Config]:
+    if space.size is None:
+        raise BadPlan(
+            expected="finite values for the sampler grid",
+            found="a range in the space",
+            fix="List its values, or take --sampler counter",
+        )
+    names = [p.name for p in space.parameters]
+    every = (
+        dict(zip(names, values, strict=True))
+        for values in itertools.product(*(p.values or () for p in space.parameters))
+    )
+    distinct: list[Config] = []
+    for values in map(space.active, every):
+        if values not in distinct:
+            distinct.append(values)
+    if trials > len(distinct):
+        raise BadPlan(
+            expected=f"at most {len(distinct)} trials, the size of the grid",
+            found=str(trials),
+            fix=f"Give --trials {len(distinct)}",
+        )
+    return distinct[:trials]
+
+
+def _adaptive(
+    sampler: str,
+    space: Space,
+    seed: int,
+    trials: int,
+    generation: int,
+    scores: Sequence[float | None],
+) -> list[Config]:
+    """Optuna's ask and tell, repeated from the start: the same questions give the same answers."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtra(
+            expected=f"the package optuna for the sampler {sampler}",
+            found="it is not installed",
+            fix="pip install 'clgym[optuna]'",
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        direction="maximize", sampler=_optuna_sampler(optuna, sampler, seed)
+    )
+    configs: list[Config] = []
+    while len(configs) < trials:
+        size = min(generation, trials - len(configs))
+        asked = [study.ask() for _ in range(size)]
+        configs += [_suggested(trial.suggest_categorical, trial, space, sampler) for trial in asked]
+        if len(scores) < len(configs):
+            break
+        for trial, score in zip(asked, scores[len(configs) - size :], strict=False):
+            if score is None:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial, score)
+    return configs
+
+
+def _optuna_sampler(optuna: Any, sampler: str, seed: int) -> Any:
+    if sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    return optuna.samplers.CmaEsSampler(
+        seed=seed,
+        independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+        warn_independent_sampling=False,
+    )
+
+
+def _suggested(choose: Callable[..., Any], trial: Any, space: Space, sampler: str) -> Config:
+    values: Config = {}
+    waiting = list(space.parameters)
+    while waiting:
+        ready = [p for p in waiting if not any(o.name in dict(p.when) for o in waiting)]
+        for p in ready:
+            if space.active({**values, p.name: None}).keys() >= {p.name}:
+                values[p.name] = _suggest(choose, trial, p, sampler)
+        waiting = [p for p in waiting if p not in ready]
+    return {p.name: values[p.name] for p in space.parameters if p.name in values}
+
+
+def _suggest(choose: Callable[..., Any], trial: Any, p: Parameter, sampler: str) -> Any:
+    if p.values is not None:
+        # Places, not values: Optuna takes no tuples. CMA-ES needs numbers; lists are ordered.
+        places = range(len(p.values))
+        number = sampler == "cmaes" and len(p.values) > 1
+        return p.values[
+            trial.suggest_int(p.name, 0, places[-1]) if number else choose(p.name, places)
+        ]
+    if p.kind == "int":
+        return trial.suggest_int(p.name, int(p.low), int(p.high), log=p.log)
+    return float(f"{trial.suggest_float(p.name, p.low, p.high, log=p.log):.6g}")

@@ -1,0 +1,217 @@
+"""Search spaces: a literal ``SPACE`` beside a strategy's config, parsed and checked.
+
+``{"lr": [0.01, 0.1], "alpha": {"low": 0.1, "high": 2.0, "log": True}, "steps": {"values": [2, 3],
+"when": {"schedule": ["step"]}}}``: keys are config fields; a list is drawn from uniformly; a range
+is closed; a parameter with ``when`` exists only where the others have one of those values.
+"""
+
+import ast
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clgym import registry
+from clgym.config import Field
+from clgym.errors import BadConfig, BadPlan, near
+from clgym.protocol import gtep
+
+__all__ = ["Parameter", "Space", "find_space", "parse"]
+
+_DIGITS = 6
+"""Significant digits of a drawn float: exponentials differ in the last bit between machines."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension: finite values, or a closed range."""
+
+    name: str
+    kind: str
+    """Of the config field."""
+    values: tuple[Any, ...] | None = None
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+
+    def at(self, u: float) -> Any:
+        """The value at ``u`` in [0, 1)."""
+        if self.values is not None:
+            return self.values[int(u * len(self.values))]
+        if self.kind == "int" and not self.log:
+            return int(self.low + u * (self.high - self.low + 1))
+        if self.log:
+            value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+        else:
+            value = self.low + u * (self.high - self.low)
+        value = float(f"{value:.{_DIGITS}g}")
+        return round(value) if self.kind == "int" else value
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        body: dict[str, Any] = {"name": self.name}
+        if self.values is not None:
+            body["values"] = list(self.values)
+        else:
+            body |= {"low": self.low, "high": self.high, "log": self.log}
+        if self.when:
+            body["when"] = {name: list(values) for name, values in self.when}
+        return body
+
+
+@dataclass(frozen=True)
+class Space:
+    """Parameters in the order of the draws."""
+
+    parameters: tuple[Parameter, ...]
+
+    def active(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of ``values`` whose conditions hold."""
+        known = {p.name: p for p in self.parameters}
+        return {n: v for n, v in values.items() if self._holds(known[n], values, known)}
+
+    def _holds(
+        self, p: Parameter, values: Mapping[str, Any], known: Mapping[str, Parameter]
+    ) -> bool:
+        return all(
+            values.get(name) in allowed and self._holds(known[name], values, known)
+            for name, allowed in p.when
+        )
+
+    def describe(self) -> list[dict[str, Any]]:
+        """As JSON: a list, since order matters."""
+        return [p.describe() for p in self.parameters]
+
+    @property
+    def size(self) -> int | None:
+        """How many settings, conditions not counted; None with a range among them."""
+        sizes = [0 if p.values is None else len(p.values) for p in self.parameters]
+        return math.prod(sizes) if all(sizes) else None
+
+
+def find_space(
+    strategy: str, file: str | None, fields: Sequence[Field], plugins: Sequence[Path] = ()
+) -> Space:
+    """The search space of a strategy.
+
+    Args:
+        strategy: Its name.
+        file: A TOML or JSON file with a space; ``paper`` for the paper's; None for the strategy's.
+        fields: Of its config.
+        plugins: Files that the user named.
+
+    Raises:
+        BadPlan: there is none, or it does not fit the config.
+    """
+    if file == "paper":
+        known = {**gtep.SCRATCH, **gtep.PRETRAINED}
+        name = strategy.rpartition(":")[2].lower()
+        if name not in known:
+            raise BadPlan(
+                expected=f"a method of the paper ({', '.join(known)})",
+                found=repr(strategy),
+                fix="Give --space a file, or leave it out",
+            )
+        return parse(known[name], fields, strategy)
+    literal = _beside(strategy, plugins) if file is None else _read(Path(file))
+    return parse(literal, fields, strategy)
+
+
+def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
+    entry = registry.find("strategies", strategy, plugins)
+    literal = _literal(entry.path)
+    if entry.variants:
+        literal = literal.get(entry.argument or "")
+    if not literal:
+        raise BadPlan(
+            expected=f"a SPACE for {strategy} in {entry.path.name}",
+            found="none",
+            fix="Give --space FILE (TOML or JSON), or write one beside its config",
+        )
+    return literal
+
+
+def _literal(path: Path) -> dict[str, Any]:
+    """The module's ``SPACE``, read and not run."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SPACE":
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text()
+        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise BadPlan(
+            expected=f"a search space in {path}",
+            found=str(getattr(error, "strerror", None) or error),
+            fix="Give --space a TOML or JSON file whose keys are options of the strategy",
+        ) from error
+
+
+def parse(literal: Mapping[str, Any], fields: Sequence[Field], owner: str) -> Space:
+    """A space from its literal form, every value checked by its config field.
+
+    Raises:
+        BadPlan: an unknown parameter, a value that its field refuses, a condition that cannot hold.
+    """
+    known = {field.name: field for field in fields}
+    parameters = []
+    for name, given in literal.items():
+        if name not in known:
+            raise _bad(
+                owner, name, f"no option {name!r}; {near(name, known) or 'see `clgym show`'}"
+            )
+        parameters.append(_parameter(known[name], given, owner))
+    for p in parameters:
+        for other, _ in p.when:
+            if other not in literal or other == p.name:
+                raise _bad(owner, p.name, f"a condition on {other!r}, which is not in the space")
+    if _cyclic({p.name: [other for other, _ in p.when] for p in parameters}):
+        raise _bad(owner, "when", "conditions that refer to each other in a circle")
+    return Space(tuple(parameters))
+
+
+def _parameter(field: Field, given: Any, owner: str) -> Parameter:
+    given = {"values": given} if isinstance(given, (list, tuple)) else given
+    allowed = {"values", "low", "high", "log", "when"}
+    if not isinstance(given, dict) or set(given) - allowed:
+        raise _bad(owner, field.name, f"{given!r}")
+    try:
+        when = tuple(
+            (name, tuple(v) if isinstance(v, (list, tuple)) else (v,))
+            for name, v in given.get("when", {}).items()
+        )
+        if "values" in given:
+            values = tuple(field.check(value, owner) for value in given["values"])
+            if not values or len(set(map(repr, values))) < len(values):
+                raise _bad(owner, field.name, "no values, or one twice")
+            return Parameter(field.name, field.kind, values, when=when)
+        low, high = (field.check(given[side], owner) for side in ("low", "high"))
+        log = bool(given.get("log", False))
+        if field.kind not in ("int", "float") or not low < high or (log and low <= 0):
+            raise _bad(owner, field.name, f"a range from {low} to {high}")
+        return Parameter(field.name, field.kind, None, low, high, log, when)
+    except (BadConfig, KeyError, TypeError, AttributeError) as error:
+        raise _bad(owner, field.name, f"{error}") from error
+
+
+def _cyclic(needs: dict[str, list[str]]) -> bool:
+    while free := [name for name, others in needs.items() if not any(o in needs for o in others)]:
+        for name in free:
+            del needs[name]
+    return bool(needs)
+
+
+def _bad(owner: str, name: str, found: str) -> BadPlan:
+    return BadPlan(
+        expected=f"a search space over the options of {owner}",
+        found=f"{found} at {name!r}",
+        fix="Write NAME = [values], or {low = ..., high = ...}, with when = {OTHER = [values]}",
+    )
