@@ -1,8 +1,8 @@
 """Import Avalanche without what it imports and we never use.
 
-``import avalanche`` brings jax (one solver among many of qpsolvers, for GEM), wandb (one metric) and
-torchmetrics (one metric), together as long as torch itself. Here jax is hidden from qpsolvers, which
-then does without that solver, and the two others are loaded when somebody really uses them.
+``import avalanche`` brings jax (one solver among many of qpsolvers, for GEM), wandb (one metric)
+and torchmetrics (one metric), which take as long as torch itself. Here jax is hidden from
+qpsolvers, which then does without that solver; the two others are loaded when they are used.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def _without_the_slow() -> Iterator[None]:
 class _Late(ModuleType):
     """Stands in for a module; what is taken from it imports the real one when it is called."""
 
-    __path__: list[str] = []  # noqa: RUF012  # what makes a module a package
+    __path__: list[str] = []  # what makes a module a package
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -108,7 +108,6 @@ class AvalancheStrategy(SGDStrategy):
         self.template = self._make_template()
         self.template.drop_idle_plugins()
         self.template.plugins[:0] = self.companions
-        self.template.plugins[:0] = self.companions
 
     def train(self, experience: Experience) -> None:
         """Train by Avalanche's loop and plugins, then end what the strategy can reach."""
@@ -166,7 +165,8 @@ class AvalancheStrategy(SGDStrategy):
         answer = template.mb_output
         template.mbatch = template.mb_output = template.experience = None
         if answer.shape[1] < self.seen:  # a class mean that is not known yet
-            missing = answer.new_full((n, self.seen - answer.shape[1]), torch.finfo(answer.dtype).min)
+            lowest = torch.finfo(answer.dtype).min
+            missing = answer.new_full((n, self.seen - answer.shape[1]), lowest)
             answer = torch.cat([answer, missing], 1)
         return answer[:, : self.seen]
 
@@ -198,10 +198,10 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         show = warnings.showwarning
 
-        def show_others(message: Any, category: Any, filename: str, *rest: Any, **more: Any) -> None:
+        def show_others(message: Any, category: Any, filename: str, *rest: Any) -> None:
             # By file name, since Avalanche's decorators override the filters.
             if "avalanche" not in Path(filename).parts:
-                show(message, category, filename, *rest, **more)
+                show(message, category, filename, *rest)
 
         warnings.showwarning = show_others
         yield

@@ -31,6 +31,9 @@ class _Adaptive(Classifier, DynamicModule, BaseModel):
 class _Features(nn.Module):
     """Everything before the head, as a module of its own."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: Classifier) -> None:
         super().__init__()
         self.backbone = network.backbone

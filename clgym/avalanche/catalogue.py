@@ -222,8 +222,11 @@ RECIPES: dict[str, Recipe] = {
         afresh=True,
         after=lambda template, size: template._experiences.clear(),
     ),
-    "LFL": Recipe("keeps the features near those of the last network", body="featured",
-                  defaults={"lambda_e": 1.0}),
+    "LFL": Recipe(
+        "keeps the features near those of the last network",
+        body="featured",
+        defaults={"lambda_e": 1.0},
+    ),
     "LwF": Recipe(
         "distils the last network's answers", defaults={"alpha": 1.0, "temperature": 2.0}
     ),

@@ -11,7 +11,8 @@ def apply() -> None:
     from avalanche.training.plugins import bic
     from torch.optim.lr_scheduler import MultiStepLR
 
-    if bic.MultiStepLR is MultiStepLR and "verbose" not in inspect.signature(MultiStepLR).parameters:
+    takes = inspect.signature(MultiStepLR).parameters
+    if bic.MultiStepLR is MultiStepLR and "verbose" not in takes:
         bic.MultiStepLR = _silent_schedule
 
 

@@ -91,7 +91,7 @@ class Feed:
             self.size, epoch=here.epoch, augment=self.augment, start=here.step
         ):
             labels = batch.labels
-            assert labels is not None  # noqa: S101
+            assert labels is not None
             self.batch, self.n_new = batch, len(labels)
             yield [batch.images, labels, self._tasks[: len(labels)]]
 
@@ -100,6 +100,7 @@ class Feed:
         for parts in self.source:
             # Avalanche's replay loaders put the new samples first, a full batch of them.
             self.n_new = min(self.size, len(parts[1]))
+            self.experience.images += self.n_new
             yield parts
 
     def report(self) -> None:

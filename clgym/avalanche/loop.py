@@ -98,7 +98,7 @@ class FastLoop:
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Take our feed, unless a plugin put other data in the place of the experience's rows."""
-        assert self.feed is not None  # noqa: S101
+        assert self.feed is not None
         if self._adapted is self._untouched and not self.experience.replaced:
             self.dataloader = self.feed
         else:
@@ -107,7 +107,7 @@ class FastLoop:
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         """All epochs that are left: a continued run starts in the middle."""
         template, feed = self, self.feed
-        assert feed is not None  # noqa: S101
+        assert feed is not None
         if self.dataloader is not feed:
             feed.source, self.dataloader = self.dataloader, feed
         while feed.position.epoch < self.train_epochs and not self._stop_training:
@@ -129,7 +129,8 @@ def _epoch(template: Any, **kwargs: Any) -> None:
         hooks_of(template, event) for event in EVENTS
     )
     feed = template.feed
-    for template.mbatch in template.dataloader:
+    for batch in template.dataloader:
+        template.mbatch = batch
         if template._stop_training:
             break
         template._unpack_minibatch()

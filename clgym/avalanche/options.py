@@ -16,10 +16,13 @@ __all__ = ["config_class", "names_of"]
 _OURS = {"mem_size": "memory_size", "memory_size": "memory_size"}
 """Avalanche's names for what has one name here."""
 
-_BASE = frozenset(
-    "self model optimizer criterion train_mb_size train_epochs eval_mb_size device plugins "
-    "evaluator eval_every peval_mode".split()
-)
+_BASE = {"self", "model", "optimizer", "criterion", "device", "plugins", "evaluator"} | {
+    "train_mb_size",
+    "train_epochs",
+    "eval_mb_size",
+    "eval_every",
+    "peval_mode",
+}
 """Arguments that every strategy has; the adapter fills them."""
 
 _WITHOUT_SGD = ("batch_size", "network")
@@ -90,7 +93,7 @@ def _parameters(cls: type, recipe: Recipe) -> list[inspect.Parameter]:
 def _hint(annotation: Any, default: Any, name: str) -> Any:
     """int, float, bool or str with bounds; Avalanche's annotations are loose."""
     optional = default is None
-    kind = type(default)
+    kind: Any = type(default)
     if optional or annotation is not inspect.Parameter.empty:
         parts = get_args(annotation) if _is_union(annotation) else (annotation,)
         kind = next((p for p in parts if p in (bool, int, float, str)), kind)

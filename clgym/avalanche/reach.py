@@ -66,7 +66,8 @@ def _fill(
     like = experience.pixels
     scale = experience.to_float(torch.ones(1, device=like.device))
     parts = [torch.stack(pixels)] if pixels else []
-    parts += [(images.to(like.device) / scale).round().to(like) for images, _ in kept]
+    stored = [images.to(like.device) / scale for images, _ in kept]
+    parts += [x.to(like) if like.is_floating_point() else x.round().to(like) for x in stored]
     columns = [torch.tensor(labels, dtype=torch.long), *(y.cpu() for _, y in kept)]
     held = {} if not parts else {"pixels": torch.cat(parts), "labels": torch.cat(columns)}
     total = sum(map(len, parts))

@@ -47,7 +47,7 @@ class Rows:
         if self.memory is not None:
             return self.pixels(row).float().mul_(self.scale), self.targets[row]
         if self._floats is None:
-            assert self._experience is not None  # noqa: S101
+            assert self._experience is not None
             self._floats = self._experience.to_float(self._experience.pixels)
         return self._floats[row], self.targets[row]
 

@@ -199,4 +199,3 @@ class SGDStrategy(Strategy):
     def parameter_count(self) -> int:
         """Weights and buffers of the network."""
         return sum(t.numel() for t in self.network.state_dict().values())
-

@@ -130,7 +130,7 @@ class _Writer:
 
 
 class _Reader:
-    def __init__(self, state: dict[str, Any], outside: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, state: dict, outside: dict[str, Any], device: torch.device) -> None:
         self._nodes, self._tensors = state["nodes"], state["tensors"]
         self._outside, self._device = outside, device
         self._made: dict[int, Any] = {}
@@ -178,8 +178,9 @@ class _Reader:
         if kind == "named":
             return _lookup(node["name"])
         if kind == "method":
-            return types.MethodType(getattr(type(self.read(node["owner"])), node["name"]),
-                                    self.read(node["owner"]))
+            return types.MethodType(
+                getattr(type(self.read(node["owner"])), node["name"]), self.read(node["owner"])
+            )
         if kind == "partial":
             function, args, keywords = map(self.read, node["parts"])
             return functools.partial(function, *args, **keywords)
