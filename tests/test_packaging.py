@@ -127,7 +127,7 @@ def test_the_readme_has_two_marked_one_line_commands():
 def test_every_import_of_the_package_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
-    declared = {re.split(r"[<>=!~ \[]", line)[0].lower() for line in lines}
+    declared = {re.split(r"[<>=!~ \[]", line)[0].lower().replace("_", "-") for line in lines}
     owners = importlib.metadata.packages_distributions()
     pattern = re.compile(r"^\s*(?:from|import) ([a-zA-Z_]\w*)", re.MULTILINE)
     for folder in BUILT:
@@ -136,4 +136,7 @@ def test_every_import_of_the_package_is_a_declared_dependency():
                 if name in sys.stdlib_module_names or name == "clgym" or name not in owners:
                     continue
                 # An extra will do: its package is imported where it is used.
-                assert {owner.lower() for owner in owners[name]} & declared, (path.name, name)
+                assert {owner.lower().replace("_", "-") for owner in owners[name]} & declared, (
+                    path.name,
+                    name,
+                )

@@ -2,11 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from clgym.errors import ClgymError, UnknownName, near
 
-__all__ = ["BadUsage", "Parser"]
+__all__ = ["BadUsage", "Parser", "add_plugin_option"]
 
 
 class BadUsage(ClgymError):
@@ -58,3 +59,15 @@ class Parser(argparse.ArgumentParser):
             found=name,
             fix=f"{near(name, known)}`{self.prog} --help` lists all",
         )
+
+
+def add_plugin_option(target: argparse._ActionsContainer) -> None:
+    """Add ``--plugin FILE``."""
+    target.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="A Python file with a strategy or a scenario; may be given again.",
+    )

@@ -99,7 +99,7 @@ def _costs(record: Record) -> list[tuple[str, str]]:
         ),
         (
             "peak memory",
-            f"{cost.peak_memory_bytes / 2**20:,.0f} MiB on {where.device}, {where.threads} threads",
+            f"{cost.peak_memory_bytes / 2**20:,.0f} MiB on {where.device}, threads {where.threads}",
         ),
     ]
 
@@ -117,7 +117,7 @@ def show_plan(console: Console, plan: dict[str, Any]) -> None:
         "images", " x ".join(map(str, plan["image_shape"])) + " (channels, height, width)"
     )
     table.add_row("seed", str(plan["seed"]))
-    table.add_row("device", f"{plan['device']}, {plan['threads']} threads")
+    table.add_row("device", f"{plan['device']}, threads {plan['threads']}")
     table.add_row("output", plan["out"])
     console.print(table, highlight=False, markup=False)
     steps = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 from clgym import registry
 from clgym.cli._flags import as_text
-from clgym.cli._parser import Parser
+from clgym.cli._parser import Parser, add_plugin_option
 
 __all__ = ["main"]
 
@@ -24,14 +24,7 @@ def main(words: Sequence[str]) -> int:
     parser = Parser("clgym list", __doc__)
     parser.add_argument("kind", nargs="?", choices=KINDS, help="Only these.")
     parser.add_argument("--json", action="store_true", help="Print data instead of a table.")
-    parser.add_argument(
-        "--plugin",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="A Python file to list too; may be given again.",
-    )
+    add_plugin_option(parser)
     values = parser.parse(words)
     kinds = [values.kind] if values.kind else KINDS
     listed = {kind: _listed(kind, values.plugin) for kind in kinds}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from clgym import registry
 from clgym.cli._flags import add_flags, as_text, given
-from clgym.cli._parser import BadUsage, Parser
+from clgym.cli._parser import BadUsage, Parser, add_plugin_option
 from clgym.errors import BadConfig, UnknownName, near
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def _parser(names: Sequence[str]) -> Parser:
         metavar="N",
         help="Seed of the class order. (default: the preset's order)",
     )
+    _add_places(run)
     run.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     run.add_argument(
         "--threads",
@@ -163,29 +164,6 @@ def _parser(names: Sequence[str]) -> Parser:
         "(default process)",
     )
     run.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="Where the record goes; with --seeds a folder each inside. (default: below runs/)",
-    )
-    run.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="TOML or JSON with the tables strategy and scenario.",
-    )
-    run.add_argument(
-        "--plugin",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="A Python file with a strategy or a scenario; may be given again.",
-    )
-    run.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="Where data lie. (default: CLGYM_DATA)"
-    )
-    run.add_argument(
         "--checkpoint-minutes",
         type=float,
         default=5.0,
@@ -197,6 +175,26 @@ def _parser(names: Sequence[str]) -> Parser:
     )
     run.add_argument("--json", action="store_true", help="Print the record alone.")
     return parser
+
+
+def _add_places(run: argparse._ArgumentGroup) -> None:
+    """Options that name files and folders."""
+    run.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="Where the record goes; with --seeds a folder each inside. (default: below runs/)",
+    )
+    run.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML or JSON with the tables strategy and scenario.",
+    )
+    add_plugin_option(run)
+    run.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="Where data lie. (default: CLGYM_DATA)"
+    )
 
 
 def _loosely(words: Sequence[str]) -> dict[str, str]:

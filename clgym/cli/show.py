@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from clgym import registry
 from clgym.cli._flags import as_text, limits
-from clgym.cli._parser import Parser
+from clgym.cli._parser import Parser, add_plugin_option
 from clgym.errors import UnknownName, near
 
 if TYPE_CHECKING:
@@ -32,14 +32,7 @@ def main(words: Sequence[str]) -> int:
     """Carry out ``clgym show``."""
     parser = Parser("clgym show", __doc__)
     parser.add_argument("name", help="A name of `clgym list`.")
-    parser.add_argument(
-        "--plugin",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="A Python file to look into too; may be given again.",
-    )
+    add_plugin_option(parser)
     values = parser.parse(words)
     name, plugins = values.name, tuple(values.plugin)
     kinds = _kinds(name, plugins)

@@ -105,8 +105,7 @@ def test_flags_reach_a_plugin_in_its_types(cli, plugin, words, name, value):
 WRAPPER = '''"""Stands on another strategy."""
 from dataclasses import dataclass
 from clgym.config import Wrapped
-from clgym.strategies.nmc import NMC as _NMC
-from clgym.strategy import Config
+from clgym.strategy import Config, Strategy
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Options(Config):
     """What it stands on."""
 
 
-class Over(_NMC):
+class Over(Strategy):
     Config = Options
 '''
 
