@@ -1,27 +1,42 @@
 """Names to plugins. Listing reads files and never imports them; `load_class` imports one.
 
 A plugin is a file in ``strategies/`` or ``scenarios/``, another distribution's entry point, or a
-file named by the user. Nothing is registered by hand: the file's name is the plugin's name, the
-first line of its docstring its description.
+file named by the user. The file's name is the plugin's name, the first line of its docstring its
+description. A file with several classes is named with the one that is meant, ``FILE:CLASS``; the
+plugin's name is then the class's (``MyMethod``: ``my-method``).
+
+Sources that are built in are data (`clgym.data.cards`), not plugins; `entries` gives the others.
 """
 
 import ast
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from clgym.errors import BadPlugin, DuplicateName, UnknownName, near
 
-__all__ = ["Entry", "Kind", "entries", "find", "load_class", "load_module"]
+__all__ = [
+    "Entry",
+    "Kind",
+    "entries",
+    "find",
+    "lent",
+    "load_class",
+    "load_module",
+    "register",
+    "with_registered",
+]
 
-Kind = Literal["strategies", "scenarios"]
+Kind = Literal["strategies", "scenarios", "sources"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,11 @@ class Entry:
     variants: tuple[str, ...] = ()
     error: str | None = None
     attribute: str | None = None
-    """The class to take, where an entry point names it."""
+    """The class to take, where an entry point or the user names it."""
+    given: str = ""
+    """As the user named the file."""
+    cls: type | None = None
+    """The class itself, where it was registered in this process."""
     argument: str | None = None
     """What stood after the colon: ``EWC`` in ``avalanche:EWC``."""
 
@@ -62,22 +81,21 @@ def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Entry]:
     Raises:
         DuplicateName: two plugins claim one name.
     """
-    found: dict[str, Entry] = {}
-    candidates = [*_built_in(kind), *_installed(kind), *_named(kind, plugins)]
-    for entry in candidates:
+    owners: dict[str, Entry] = {e.name: e for e in _lent if e.kind == kind}
+    for entry in [*_built_in(kind), *_installed(kind), *_named(kind, plugins)]:
         for name in (entry.name, *entry.presets, *entry.aliases):
-            other = found.get(name) or next(
-                (e for e in found.values() if name in (*e.presets, *e.aliases)), None
-            )
-            if other is not None and other is not entry:
-                raise DuplicateName(
-                    expected=f"one plugin called {name!r} among the {kind}",
-                    found=f"two: {other.origin} ({other.path.name}) and "
-                    f"{entry.origin} ({entry.path.name})",
-                    fix="Rename one of them",
-                )
-        found[entry.name] = entry
-    return dict(sorted(found.items()))
+            other = owners.setdefault(name, entry)
+            if other.path != entry.path:
+                raise _taken(kind, name, other, entry)
+    return {e.name: e for e in sorted(owners.values(), key=lambda e: e.name)}
+
+
+def _taken(kind: Kind, name: str, first: Entry, second: Entry) -> DuplicateName:
+    return DuplicateName(
+        expected=f"one plugin called {name!r} among the {kind}",
+        found=f"two: {first.origin} ({first.path.name}) and {second.origin} ({second.path.name})",
+        fix="Rename one of them",
+    )
 
 
 def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> Entry:
@@ -123,7 +141,7 @@ def _variant(entry: Entry, argument: str) -> Entry:
             found=repr(f"{entry.name}:{argument}" if argument else entry.name),
             fix=f"{near(argument, entry.variants)}`clgym show {entry.name}` lists them",
         )
-    return Entry(**{**vars(entry), "name": f"{entry.name}:{argument}", "argument": argument})
+    return replace(entry, name=f"{entry.name}:{argument}", argument=argument)
 
 
 def load_module(entry: Entry) -> ModuleType:
@@ -163,6 +181,8 @@ def load_class(entry: Entry, base: type) -> type:
     Raises:
         BadPlugin: no class, several, or one of another kind.
     """
+    if entry.cls is not None:
+        return entry.cls
     module = load_module(entry)
     if entry.argument is not None:
         return module.variant(entry.argument)
@@ -185,7 +205,46 @@ def load_class(entry: Entry, base: type) -> type:
     return fitting[0]
 
 
+def register(kind: Kind, cls: type) -> None:
+    """Make a class of the caller's known, here and to the workers that runs start.
+
+    Raises:
+        BadPlugin: it was not defined in a file, so that no worker could find it.
+    """
+    path = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if path is None or "." in cls.__qualname__:
+        raise BadPlugin(
+            expected=f"{cls.__name__} at the top level of a Python file, where workers find it",
+            found=f"{cls.__qualname__} of {cls.__module__}, which they cannot import",
+            fix="Write it to a file (in a notebook: %%writefile my_method.py) and name that file",
+        )
+    _registered[kind, Path(f"{Path(path).resolve()}:{cls.__name__}")] = cls
+
+
+_registered: dict[tuple[Kind, Path], type] = {}
+_lent: list[Entry] = []
+
+
+@contextlib.contextmanager
+def lent(kind: Kind, name: str, cls: type) -> Iterator[None]:
+    """Make a class known for a while, to this process only; it may have no file of its own."""
+    path = Path(getattr(sys.modules.get(cls.__module__), "__file__", None) or __file__)
+    entry = Entry(name, kind, "this process", path, cls.__module__, cls=cls)
+    _lent.append(entry)
+    try:
+        yield
+    finally:
+        _lent.remove(entry)
+
+
+def with_registered(plugins: Iterable[Path]) -> list[str]:
+    """What a worker must be told to find the same plugins as this process."""
+    return [str(p) for p in dict.fromkeys([*plugins, *(path for _, path in _registered)])]
+
+
 def _built_in(kind: Kind) -> Iterable[Entry]:
+    if kind == "sources":
+        return
     package = importlib.import_module(f"clgym.{kind}")
     for folder in package.__path__:
         for path in sorted(Path(folder).glob("*.py")):
@@ -207,30 +266,66 @@ def _installed(kind: Kind) -> Iterable[Entry]:
             yield Entry(point.name, kind, origin, path, point.module, error=reason)
         else:
             entry = _read(kind, Path(spec.origin), point.module, origin)
-            yield Entry(**{**vars(entry), "name": point.name, "attribute": point.attr})
+            yield replace(entry, name=point.name.replace("_", "-"), attribute=point.attr or None)
 
 
 def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[Entry]:
-    for path in plugins:
+    mine = {path: cls for (of, path), cls in _registered.items() if of == kind}
+    for given in dict.fromkeys([*plugins, *mine]):
+        text, colon, attribute = str(given).rpartition(":")
+        named = bool(colon) and not given.is_file()
+        path = Path(text if named else given)
         if not path.is_file():
             raise BadPlugin(
                 expected="a Python file after --plugin",
                 found=f"no file {path}",
                 fix="Check the path",
             )
-        digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-        entry = _read(kind, path.resolve(), f"clgym_plugin_{digest}_{path.stem}", path.name)
-        if entry.error or _kind_of(path) == kind:
+        path = path.resolve()
+        digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
+        entry = _read(kind, path, f"clgym_plugin_{digest}_{path.stem}", path.name)
+        entry = replace(entry, given=str(given), cls=mine.get(given))
+        if named:
+            entry = replace(entry, name=_kebab(attribute), attribute=attribute)
+        if entry.error or given in mine or kind in _kinds(path, attribute if named else None):
             yield entry
 
 
-def _kind_of(path: Path) -> Kind:
-    """A file holds a scenario if one of its classes derives from one, by name; else a strategy."""
-    for node in ast.parse(path.read_text()).body:
-        bases = [ast.unparse(b) for b in node.bases] if isinstance(node, ast.ClassDef) else []
-        if any(base.endswith("Scenario") for base in bases):
-            return "scenarios"
-    return "strategies"
+def _kebab(name: str) -> str:
+    """``MyMethod`` as ``my-method``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", "-", name).lower()
+
+
+_HOMES: dict[str, Kind] = {
+    "clgym.strategy": "strategies",
+    "clgym.strategies": "strategies",
+    "clgym.avalanche": "strategies",
+    "clgym.scenario": "scenarios",
+    "clgym.scenarios": "scenarios",
+    "clgym.data": "sources",
+}
+
+
+def _kinds(path: Path, attribute: str | None) -> set[Kind]:
+    """Of which kinds a file's classes are, by the modules that their bases come from."""
+    tree = ast.parse(path.read_text())
+    homes = {
+        alias.asname or alias.name: node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    found: dict[str, set[Kind]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            bases = [ast.unparse(base) for base in node.bases]
+            kinds = {kind for base in bases for kind in found.get(base, set())}
+            modules = [".".join(homes.get(base, base).split(".")[:2]) for base in bases]
+            found[node.name] = kinds | {_HOMES[m] for m in modules if m in _HOMES}
+    special = {kind for name, kinds in found.items() if name[0] != "_" for kind in kinds}
+    if attribute is not None:
+        special = found.get(attribute, set())
+    return special or {"strategies"}
 
 
 def _read(kind: Kind, path: Path, module: str, origin: str) -> Entry:

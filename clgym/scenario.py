@@ -7,7 +7,7 @@ imports torch.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -101,6 +101,13 @@ class Stream:
             for rows in (step.train, step.valid, step.test):
                 state.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
         return state.hexdigest()
+
+    def outline(self) -> list[dict[str, Any]]:
+        """What each experience brings, for ``--dry-run`` and progress."""
+        return [
+            {"classes": len(s.classes), "train": len(s.train), "test": len(s.test)}
+            for s in self.steps
+        ]
 
     @property
     def gives_task_ids(self) -> bool:
@@ -199,6 +206,13 @@ class Scenario:
     """
 
     Config: ClassVar[type] = ScenarioConfig
+
+    DETERMINISTIC: ClassVar[bool] = False
+    """Whether the order seed changes nothing."""
+    CHECK_CONFIG: ClassVar[Mapping[str, Any]] = {}
+    """For `clgym check`: options that fit six classes of twenty images."""
+    KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
+    """Checks that it is known to fail, with the reason."""
 
     def __init__(self, config: Any, name: str) -> None:
         """Store the options and the public name."""

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from clgym import check, registry
 from clgym.cli._parser import BadUsage, Parser
-from clgym.cli._plugins import kinds_of
-from clgym.errors import ClgymError, UnknownName, near
+from clgym.errors import UnknownName, near
 from clgym.registry import Entry, Kind
 
 __all__ = ["main"]
+
+KINDS: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
 
 
 def main(words: Sequence[str]) -> int:
@@ -53,32 +54,33 @@ def main(words: Sequence[str]) -> int:
 
 
 def _asked(name: str, plugins: list[Path]) -> tuple[Kind, Entry, list[Path]]:
-    """What a name or a file stands for."""
-    if name.partition(":")[0].endswith(".py"):
-        path = Path(name)
-        kinds = kinds_of(path)
-        if len(kinds) != 1:
-            raise BadUsage(
-                expected=f"one plugin in {name}",
-                found=f"{' and '.join(kinds)}",
-                fix=f"Say which one: {name}:CLASS",
-            )
-        (kind,) = kinds
-        plugins = [*plugins, path]
-        known = registry.entries(kind, plugins).values()
-        (entry,) = (e for e in known if e.path == _file(path) and _same(e, path))
-        return kind, registry.find(kind, entry.name, plugins), plugins
-    for kind in ("strategies", "scenarios", "sources"):
-        with_name = {
-            n for e in registry.entries(kind, plugins).values() for n in (e.name, *e.presets, *e.aliases)
-        }
-        if name.partition(":")[0].replace("_", "-") in with_name:
-            return kind, registry.find(kind, name, plugins), plugins
-    raise UnknownName(
-        expected="a plugin's name or file",
-        found=repr(name),
-        fix="`clgym list` shows the names; a file ends in .py",
-    )
+    """What a name or a file stands for, and the files that are needed to find it."""
+    file = name.partition(":")[0].endswith(".py")
+    known = [*plugins, Path(name)] if file else plugins
+    found: list[tuple[Kind, str]] = []
+    names: set[str] = set()
+    for kind in KINDS:
+        for entry in registry.entries(kind, known).values():
+            own = {entry.name, *entry.presets, *entry.aliases}
+            names |= own
+            fits = entry.given == name if file else name.partition(":")[0].replace("_", "-") in own
+            if fits:
+                found.append((kind, entry.name if file else name))
+    if not found:
+        raise UnknownName(
+            expected="the name of a plugin, or a Python file",
+            found=repr(name),
+            fix=f"{near(name, names)}`clgym list` shows the names",
+        )
+    kind, found_name = found[0]
+    entry = registry.find(kind, found_name, known)
+    if len(found) > 1:
+        raise BadUsage(
+            expected=f"one plugin by the name of {name}",
+            found=" and ".join(kind for kind, _ in found),
+            fix=f"Give each a name, or a file, of its own; {name}:CLASS says which of a file's",
+        )
+    return kind, entry, known
 
 
 def _as_data(found: Iterator[check.Finding]) -> int:
@@ -88,7 +90,7 @@ def _as_data(found: Iterator[check.Finding]) -> int:
 
 
 def _as_lines(entry: Entry, found: Iterator[check.Finding]) -> int:
-    marks = {"passed": "ok  ", "failed": "FAIL", "known failure": "known", "skipped": "-   "}
+    marks = {"passed": "ok  ", "failed": "FAIL", "known failure": "known ", "skipped": "-   "}
     counts: Counter[str] = Counter()
     print(f"{entry.name} ({entry.origin})")
     for finding in found:

@@ -1,0 +1,304 @@
+"""Checks of what a strategy does: each runs it on tiny streams and compares answers."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clgym.check.bench import Bench, Subject
+from clgym.check.reach import held_by
+from clgym.check.report import Failed, Skipped
+from clgym.check.tiny import MAX_VALUE
+from clgym.errors import BadAnswer, ClgymError
+
+__all__ = [
+    "batch_independence",
+    "devices",
+    "no_labels",
+    "one_image_class",
+    "one_sample_batch",
+    "other_seed",
+    "past_data",
+    "predict_keeps_state",
+    "resume",
+    "runs",
+    "same_seed",
+    "state_round_trip",
+    "unseen_classes",
+]
+
+_SCALES = (
+    (1.0, 0.0),
+    (1 / MAX_VALUE, 0.0),
+    (2 / MAX_VALUE, -1.0),
+)
+"""Pixels as they are stored, in [0, 1], in [-1, 1]: (factor, what is added)."""
+
+_NUMBERS_AN_IMAGE = 4
+"""A strategy may keep a label or a loss of an image, not its features."""
+
+
+def unseen_classes(subject: Subject) -> str:
+    """Answers have a column for every class seen so far, and none for those to come."""
+    bench = subject.bench()
+    for index in range(len(bench.stream)):
+        bench.train(index)
+        bench.probe.widths = []
+        bench.answers(index)
+        columns = bench.stream.columns_after(index)
+        for shape in bench.probe.widths:
+            if len(shape) != 2 or shape[1] != columns:
+                raise Failed(
+                    f"answers of shape {shape} when {columns} classes have been seen",
+                    "Answer with logits[:, :experience.columns] of the last experience trained",
+                )
+    return "one column for every class seen, after each experience"
+
+
+def runs(subject: Subject) -> str:
+    """It trains, answers and saves over a whole stream."""
+    answers = subject.baseline
+    subject.trained.state()
+    rows = sum(map(len, answers))
+    return f"{len(answers)} experiences of a {subject.setting} stream, {rows} answers"
+
+
+def same_seed(subject: Subject) -> str:
+    """The same seed gives the same answers, to the bit."""
+    torch.rand(7)  # somebody else's use of the global generators must not matter
+    np.random.rand(7)
+    _same(
+        subject.baseline,
+        subject.bench().whole(),
+        "Draw from experience.generator(...), or from torch, numpy and random, which the gym seeds",
+    )
+    return "equal to the bit"
+
+
+def other_seed(subject: Subject) -> str:
+    """Another seed gives other answers; with ``DETERMINISTIC = True`` the same ones."""
+    others = subject.bench(seed=1).whole()
+    if subject.cls.DETERMINISTIC:
+        _same(subject.baseline, others, "Take DETERMINISTIC = True away")
+        return "equal, as DETERMINISTIC declares"
+    if all(np.array_equal(a, b) for a, b in zip(subject.baseline, others, strict=True)):
+        raise Failed(
+            "the same answers with seeds 0 and 1",
+            "Do not seed inside the strategy; if it uses no randomness set DETERMINISTIC = True",
+        )
+    return "other answers with another seed"
+
+
+def no_labels(subject: Subject) -> str:
+    """Labels on a test batch change nothing: nobody looks at them."""
+    bench = subject.trained
+    plain = bench.answers(1)
+    try:
+        for shift in (0, 1):
+            bench.probe.labels = lambda rows, shift=shift: (bench.labels_of(rows) + shift) % 4
+            if not np.array_equal(plain, bench.answers(1), equal_nan=True):
+                raise Failed(
+                    "answers that change with the labels of the test batch",
+                    "Do not read batch.labels in predict: in a run they are not there",
+                )
+    finally:
+        bench.probe.labels = None
+    return "the same answers whatever the labels"
+
+
+def batch_independence(subject: Subject) -> str:
+    """Answers do not depend on the order of the test rows, nor on which share a batch."""
+    bench = subject.trained
+    plain = bench.answers(1)
+    fix = "Treat each image alone in predict: evaluation mode, no statistics of the batch, no draws"
+    try:
+        for size, seed in ((None, 1), (7, 2), (1, 3)):
+            bench.order = lambda n, seed=seed: np.random.RandomState(seed).permutation(n)
+            bench.batch_size = size
+            _near(plain, bench.answers(1), f"in shuffled batches of {size or 'all'}", fix)
+    finally:
+        bench.order = bench.batch_size = None
+    return "the same answers shuffled, in batches of 7 and one by one"
+
+
+def predict_keeps_state(subject: Subject) -> str:
+    """Predicting changes nothing: neither the state nor what is learned afterwards."""
+    fix = "Change nothing in predict; what must adapt at test time belongs into adapt"
+    bench = subject.trained
+    first, before = bench.answers(1), bench.state()
+    if not np.array_equal(first, bench.answers(1), equal_nan=True):
+        raise Failed("other answers when the same rows are predicted again", fix)
+    if bench.state() != before:
+        raise Failed("another state after predicting", fix)
+    silent = subject.bench()
+    for index in range(len(silent.stream)):
+        silent.train(index)
+    last = len(silent.stream) - 1
+    _same(subject.baseline[last:], [silent.answers(last)], fix)
+    return "the same state, and the same learning with and without predictions"
+
+
+def state_round_trip(subject: Subject) -> str:
+    """Saved after an experience and loaded into a fresh learner, it goes on as if nothing was."""
+    fix = "Put all that train and predict depend on into state_dict, and restore it all"
+    folder = subject.folder()
+    first = subject.bench(out=folder)
+    for index in range(2):
+        first.train(index)
+        first.save(index)
+    second = subject.bench(out=folder)
+    _same(subject.baseline[1:2], [second.answers(1)], fix)
+    second.train(2)
+    _same(subject.baseline[2:], [second.answers(2)], fix)
+    return f"equal after a state of {len(second.state()):,} bytes"
+
+
+def resume(subject: Subject) -> str:
+    """Killed inside an experience and started again, it ends as if nothing had happened."""
+    if not hasattr(os, "fork"):
+        raise Skipped("this system cannot fork")
+    folder = subject.folder()
+    saves = _killed(subject, folder)
+    bench = subject.bench(out=folder)
+    for index in (1, 2):
+        bench.train(index)
+        _same(
+            subject.baseline[index : index + 1],
+            [bench.answers(index)],
+            "Put the optimizer and the position inside the experience into state_dict, and go on "
+            "there in train; or offer no safe_point",
+        )
+    where = f"at its safe point {saves}" if saves else "before its end (it offers no safe point)"
+    return f"equal after SIGKILL inside experience 1, {where}"
+
+
+def _killed(subject: Subject, folder: Path, at: int = 3) -> int:
+    """Run in a forked child that is killed inside experience 1; returns its number of saves."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _until_killed(subject, folder, at, write)
+        finally:
+            os._exit(1)
+    os.close(write)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(read, "rb") as pipe:
+        saves = len(pipe.read())
+    if not os.WIFSIGNALED(status):
+        raise Failed("the learner ended by itself when it should have trained", "See `runs`")
+    return saves
+
+
+def _until_killed(subject: Subject, folder: Path, at: int, pipe: int) -> None:
+    saves = 0
+
+    def listen(event: dict) -> None:
+        nonlocal saves
+        if event["kind"] == "checkpoint" and event["experience"] == 1:
+            saves += 1
+            os.write(pipe, b".")
+            if saves == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    bench = subject.bench(out=folder, on_event=listen)
+    bench.train(0)
+    bench.save(0)
+    bench.train(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def past_data(subject: Subject) -> str:
+    """Nothing of past experiences is kept beyond the declared memory."""
+    memory = subject.make().needs.memory
+    sizes = []
+    for count in (8, 16):
+        bench = subject.bench(train=count)
+        bench.train(0)
+        bench.train(1)
+        bench.answers(1)
+        held = held_by(bench.strategy, bench.train_images(), _SCALES)
+        if held.images > memory:
+            raise Failed(
+                f"{held.images} training images in reach after the experience, {memory} declared",
+                "Keep samples in info.memory, and declare how many: Needs(memory=...)",
+            )
+        sizes.append(held.numbers)
+    extra = 4 * 8 * _NUMBERS_AN_IMAGE
+    if sizes[1] > sizes[0] + extra:
+        raise Failed(
+            f"{sizes[1] - sizes[0]:,} more numbers kept for 32 more training images",
+            "Keep what belongs to single samples in info.memory only",
+        )
+    return f"at most {memory} images, and no more numbers for twice the data"
+
+
+def one_sample_batch(subject: Subject) -> str:
+    """A last batch of one sample trains and is answered."""
+    size = next((v for k, v in subject.config.items() if k.split(".")[-1] == "batch_size"), 8)
+    bench = subject.bench(train=[size + 1, size] * 3)
+    _survives(
+        bench,
+        f"a last batch of 1 (17 rows, batches of {size})",
+        "Batch statistics need two samples: skip them, or use running ones, for a batch of one",
+    )
+    return f"experiences of {2 * size + 1} rows in batches of {size}"
+
+
+def one_image_class(subject: Subject) -> str:
+    """A class with one training image is learned like the others."""
+    bench = subject.bench(train=[1, 8, 8, 1, 1, 1])
+    _survives(
+        bench,
+        "a class with one training image",
+        "A variance or a split of one image is not defined: treat that case",
+    )
+    return "classes of one image beside others, and alone"
+
+
+def devices(subject: Subject) -> str:
+    """It runs on the CPU and, where there is one, on a GPU; states go from one to the other."""
+    if not torch.cuda.is_available():
+        raise Skipped("no GPU here; on the CPU all other checks ran")
+    folder = subject.folder()
+    first = subject.bench(out=folder, device="cuda")
+    first.train(0)
+    first.save(0)
+    on_gpu = first.answers(0)
+    second = subject.bench(out=folder)
+    _near(on_gpu, second.answers(0), "on the CPU", "Create tensors on info.device", 1e-2)
+    return "the CPU and the GPU, and a state of the one on the other"
+
+
+def _survives(bench: Bench, what: str, fix: str) -> None:
+    try:
+        bench.whole()
+    except BadAnswer as error:
+        raise Failed(f"{error.found} in the answers with {what}", fix) from error
+    except ClgymError:
+        raise
+    except Exception as error:
+        raise Failed(f"{type(error).__name__}: {error} with {what}", fix) from error
+
+
+def _same(expected: list[np.ndarray], found: list[np.ndarray], fix: str) -> None:
+    for a, b in zip(expected, found, strict=True):
+        if not np.array_equal(a, b, equal_nan=True):
+            raise Failed(_difference(a, b), fix)
+
+
+def _near(a: np.ndarray, b: np.ndarray, how: str, fix: str, relative: float = 1e-4) -> None:
+    """Equal but for rounding: another batch size may take another matrix kernel."""
+    scale = np.abs(a[np.isfinite(a)]).max(initial=1.0)
+    if not np.allclose(a, b, rtol=relative, atol=relative * scale, equal_nan=True):
+        raise Failed(f"{_difference(a, b)} {how}", fix)
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> str:
+    if a.shape != b.shape:
+        return f"answers of shape {b.shape} instead of {a.shape}"
+    apart = np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), a != b)
+    rows = int((apart.max(axis=1) > 0).sum())
+    return f"{rows} of {len(a)} answers differ, by up to {apart.max():.2g}"

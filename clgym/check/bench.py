@@ -1,0 +1,256 @@
+"""One strategy on one tiny stream in this process, driven by the gym's own code."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clgym import config as configs
+from clgym import registry
+from clgym.assemble import config_fields, make_strategy
+from clgym.check.tiny import Tiny
+from clgym.config import Field
+from clgym.learner import Learner
+from clgym.request import Request, prepare
+from clgym.runner import _Run
+from clgym.scenario import Stream
+from clgym.scoring import Pool, pool_after
+from clgym.strategy import Batch, Strategy
+
+__all__ = ["Bench", "Probe", "Subject"]
+
+Message = dict[str, Any]
+
+_SMALL = {"batch_size": 8, "epochs": 2, "memory_size": 10}
+"""Options set for the checks, also those of a wrapped strategy, unless CHECK_CONFIG sets them."""
+
+_STREAMS: dict[str, dict[str, Any]] = {
+    "class-incremental": {"increments": [2]},
+    "domain-incremental": {"domains": 3},
+    "task-incremental": {"increments": [2]},
+}
+"""Scenarios to check on with their options; the first is taken that the strategy can work in."""
+
+
+class Probe(Learner):
+    """The learner's side, with its strategy and its batches in reach."""
+
+    labels: Callable[[np.ndarray], torch.Tensor] | None = None
+    """What a test batch carries as labels, from its rows; None as in every run."""
+    widths: list[tuple[int, ...]] | None = None
+    """Where the shapes of answers are noted instead of being checked."""
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy at work."""
+        return self._strategy
+
+    def _test_batch(self, rows: np.ndarray, where: np.ndarray, message: Message) -> Batch:
+        batch = super()._test_batch(rows, where, message)
+        if self.labels is not None:
+            batch.labels = self.labels(rows)
+        return batch
+
+    def _predict(self, message: Message) -> Message:
+        if self.widths is None:
+            return super()._predict(message)
+        with torch.no_grad():
+            answer = self._strategy.predict(
+                self._test_batch(message["rows"], message["where"], message)
+            )
+        self.widths.append(tuple(answer.shape))
+        shape = (len(message["rows"]), message["columns"])
+        return {"logits": np.zeros(shape, np.float32), "seconds": 0.0}
+
+
+class Bench(_Run):
+    """A run that a check takes step by step.
+
+    Attributes:
+        probe: The learner's side.
+        order: Gives the order in which so many rows are predicted; None leaves the gym's.
+        batch_size: Rows a batch at prediction; None leaves the gym's.
+    """
+
+    order: Callable[[int], np.ndarray] | None = None
+    batch_size: int | None = None
+
+    def __init__(self, request: Request, on_event: Callable[[Message], None]) -> None:
+        """Start the strategy, or continue the run whose files are in the request's folder."""
+        self.probe = Probe(on_event)
+        plan = prepare(request, self)
+        super().__init__(plan, self, on_event)
+        plan.out.mkdir(parents=True, exist_ok=True)
+        self._start()
+
+    def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
+        """Be the channel: hand the message to the learner; its exceptions come through."""
+        if message["do"] != "predict":
+            return self.probe.handle(message)
+        count = len(message["rows"])
+        order = np.arange(count) if self.order is None else self.order(count)
+        changed = {**message, "rows": message["rows"][order], "where": message["where"][order]}
+        changed["batch_size"] = self.batch_size or message["batch_size"]
+        reply = self.probe.handle(changed)
+        logits = np.empty_like(reply["logits"])
+        logits[order] = reply["logits"]
+        return {**reply, "logits": logits}
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy at work."""
+        return self.probe.strategy
+
+    @property
+    def stream(self) -> Stream:
+        """What it learns."""
+        return self._stream
+
+    def labels_of(self, rows: np.ndarray) -> torch.Tensor:
+        """Columns of test rows, int64 [n]."""
+        (source,), (columns,) = self._plan.sources, self._columns
+        return torch.from_numpy(columns[source.test.labels[rows]])
+
+    def train_images(self) -> np.ndarray:
+        """All training images of the stream, uint8 [n, H, W, C]."""
+        return np.asarray(self._plan.sources[0].train.images)
+
+    def train(self, index: int) -> None:
+        """Train experience ``index``, from its beginning or where a killed run left it."""
+        self._train(index)
+
+    def pool(self, index: int) -> Pool:
+        """The test rows scored after experience ``index``."""
+        return pool_after(self._stream, self._plan.sources, index)
+
+    def answers(self, index: int) -> np.ndarray:
+        """Logits of those rows, float32 [n, columns], in the pool's order."""
+        return self._predict(index, self.pool(index))[0]
+
+    def save(self, index: int) -> None:
+        """Save the boundary after experience ``index``."""
+        self._save(index, 0.0)
+
+    def state(self) -> bytes:
+        """The learner's whole state as it would be saved."""
+        path = self._out / "now.safetensors"
+        self.probe.handle({"do": "save", "path": str(path)})
+        return path.read_bytes()
+
+    def whole(self) -> list[np.ndarray]:
+        """Train every experience, answer after each."""
+        found = []
+        for index in range(len(self._stream)):
+            self.train(index)
+            found.append(self.answers(index))
+        return found
+
+
+class Subject:
+    """A strategy under check: makes benches for it and keeps what several checks need.
+
+    Attributes:
+        cls: The class.
+        name: What it is called in messages.
+        summary: First line of its file's docstring.
+        plugins: Files that hold strategies which it wraps.
+        config: Its options for the checks, flat.
+        fields: All its options, those of wrapped strategies included.
+    """
+
+    def __init__(
+        self, cls: type[Strategy], name: str, summary: str, plugins: Sequence[Path], folder: Path
+    ) -> None:
+        """Resolve the options that the checks use; files go to ``folder``."""
+        self.cls, self.name, self.summary, self.plugins = cls, name, summary, tuple(plugins)
+        self._folder, self._tiny = folder, Tiny(folder, cls.CHECK_IMAGES)
+        self._count = 0
+        given = dict(cls.CHECK_CONFIG)
+        self.fields: list[Field] = config_fields(cls, given, [str(p) for p in plugins])
+        small = {f.name: _SMALL[k] for f in self.fields if (k := f.name.split(".")[-1]) in _SMALL}
+        self.config = configs.resolve(self.fields, {**small, **given}, name)
+
+    def make(self) -> Strategy:
+        """The strategy with the checks' options, not set up."""
+        with registry.lent("strategies", "checked", self.cls):
+            return make_strategy("checked", self.config, [str(p) for p in self.plugins])
+
+    @property
+    def setting(self) -> str:
+        """The kind of stream it is checked on."""
+        needs = self.make().needs
+        fit = [k for k in _STREAMS if k in needs.settings]
+        return "task-incremental" if needs.task_ids or not fit else fit[0]
+
+    def bench(
+        self,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        train: Sequence[int] | int = 8,
+        out: Path | None = None,
+        on_event: Callable[[Message], None] | None = None,
+    ) -> Bench:
+        """A fresh learner, started; in ``out`` the run that was begun there is continued.
+
+        Args:
+            seed: The learner's.
+            device: Where it works.
+            train: Training images of every class, or of each of the six.
+            out: Folder of the run; None means a fresh one.
+            on_event: Called with the learner's events; the state is then saved at every safe point.
+        """
+        request = Request(
+            strategy="checked",
+            scenario=self.setting,
+            source=self._tiny.name(train),
+            strategy_config=self.config,
+            scenario_config=_STREAMS[self.setting],
+            seed=seed,
+            device=device,
+            threads=1,
+            out=out or self.folder(),
+            plugins=self.plugins,
+            checkpoint_minutes=0.0 if on_event else 1e6,
+        )
+        with registry.lent("strategies", "checked", self.cls):
+            return Bench(request, on_event or (lambda event: None))
+
+    def folder(self) -> Path:
+        """A fresh folder."""
+        self._count += 1
+        return self._folder / f"run-{self._count}"
+
+    @cached_property
+    def baseline(self) -> list[np.ndarray]:
+        """Answers after every experience of an undisturbed run with seed 0."""
+        return self.bench().whole()
+
+    @cached_property
+    def trained(self) -> Bench:
+        """A bench that has learned the first two experiences; checks leave it as it is."""
+        bench = self.bench()
+        bench.train(0)
+        bench.train(1)
+        return bench
+
+
+@contextlib.contextmanager
+def quiet_torch() -> Iterator[None]:
+    """One thread and deterministic algorithms inside; afterwards as it was."""
+    threads = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict, warn_only=warn)

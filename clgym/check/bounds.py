@@ -1,0 +1,70 @@
+"""Checks of a config dataclass: defaults that it takes, numbers with limits, refusals. No torch."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from clgym import config as configs
+from clgym.check.report import Failed
+from clgym.config import Field
+from clgym.errors import BadConfig
+
+__all__ = ["check_bounds"]
+
+
+def check_bounds(cls: type, fields: Sequence[Field], owner: str) -> str:
+    """Say how many bad values the options refuse.
+
+    Raises:
+        Failed: an option that takes anything, or whose default it would refuse itself.
+    """
+    if not dataclasses.is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:  # noqa: B009
+        raise Failed(f"{cls.__name__} is no frozen dataclass", "Write @dataclass(frozen=True)")
+    refused = 0
+    for field in fields:
+        _check_default(field, owner)
+        bad = _bad_values(field)
+        if not bad and field.kind in ("int", "float", "ints", "floats"):
+            raise Failed(
+                f"{field.name} takes any number",
+                f"Declare its limits: {field.name}: Annotated[{field.kind}, Range(low, high)]",
+            )
+        for value in bad:
+            _must_refuse(field, value, owner)
+        refused += len(bad)
+    return f"{len(fields)} options, {refused} bad values refused"
+
+
+def _check_default(field: Field, owner: str) -> None:
+    if field.required:
+        return
+    try:
+        field.check(field.default, owner)
+    except BadConfig as error:
+        raise Failed(
+            f"the default {field.default!r} of {field.name} is refused: expected {error.expected}",
+            "Give it a default inside its own limits",
+        ) from error
+
+
+def _bad_values(field: Field) -> list[Any]:
+    """Values that the field must refuse; [] where its declaration refuses none."""
+    values: list[Any] = []
+    if field.kind in ("int", "float", "ints", "floats"):
+        values += [field.low - 1] if field.low is not None else []
+        values += [field.low] if field.low is not None and field.exclusive else []
+        values += [field.high + 1] if field.high is not None else []
+        values += ["word", float("nan")] if values else []
+    if field.kind == "choice":
+        values += ["no such choice", 3]
+    if field.kind == "bool":
+        values += ["perhaps"]
+    return values
+
+
+def _must_refuse(field: Field, value: Any, owner: str) -> None:
+    try:
+        configs.resolve([field], {field.name: value}, owner)
+    except BadConfig:
+        return
+    raise Failed(f"{field.name} takes {value!r}", "Declare its limits with Range or Literal")

@@ -1,0 +1,129 @@
+"""What a check says: what was found and what to do; and how a list of checks is worked off."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from clgym.errors import ClgymError
+
+__all__ = ["Check", "CheckFailed", "Failed", "Finding", "Skipped", "findings", "passed"]
+
+Status = Literal["passed", "failed", "known failure", "skipped"]
+
+
+class CheckFailed(ClgymError):
+    """A plugin that fails checks that it does not declare as known failures."""
+
+
+class Failed(Exception):
+    """A check failed: what was found, what to do."""
+
+    def __init__(self, found: str, fix: str) -> None:
+        """Two phrases without a final full stop."""
+        super().__init__(found)
+        self.found, self.fix = found, fix
+
+
+class Skipped(Exception):
+    """A check does not apply; the message says why."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    check: str
+    status: Status
+    found: str
+    fix: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check: a function that says what it found, or raises `Failed` or `Skipped`."""
+
+    run: Callable[[Any], str]
+    vital: bool = False
+    """Whether nothing after it makes sense if it fails."""
+
+    @property
+    def name(self) -> str:
+        """The function's name, with hyphens."""
+        return self.run.__name__.replace("_", "-")
+
+    @property
+    def purpose(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.run.__doc__ or "").split("\n", 1)[0]
+
+
+def findings(
+    checks: Sequence[Check], subject: Any, known: Mapping[str, str], only: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Work off the checks in order.
+
+    Args:
+        checks: What to check.
+        subject: What every check gets.
+        known: Declared failures: check name to reason.
+        only: Names to restrict to; () means all.
+    """
+    broken = ""
+    for check in checks:
+        if only and check.name not in only:
+            continue
+        if broken:
+            yield Finding(check.name, "skipped", f"not run, since {broken} failed")
+            continue
+        finding = _judge(check, subject, known.get(check.name))
+        if check.vital and finding.status in ("failed", "known failure"):
+            broken = check.name
+        yield finding
+
+
+def _judge(check: Check, subject: Any, reason: str | None) -> Finding:
+    started = time.perf_counter()
+    status: Status = "passed"
+    fix = ""
+    try:
+        found = check.run(subject)
+    except Skipped as skipped:
+        status, found = "skipped", str(skipped)
+    except Failed as failed:
+        status, found, fix = "failed", failed.found, failed.fix
+    except Exception as error:
+        status, found, fix = "failed", _where(error), "Mend what raised it"
+    if reason is not None and status == "failed":
+        status, found, fix = "known failure", f"{reason} ({found})", ""
+    elif reason is not None and status == "passed":
+        status, found = "failed", "it passes, though KNOWN_FAILURES declares that it fails"
+        fix = "Take it out of KNOWN_FAILURES"
+    return Finding(check.name, status, found, fix, time.perf_counter() - started)
+
+
+def _where(error: Exception) -> str:
+    """An exception with the line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({place})"
+
+
+def passed(name: str, results: Iterator[Finding]) -> list[Finding]:
+    """All findings, if none is a failure.
+
+    Raises:
+        CheckFailed: some are; the message tells each.
+    """
+    found = list(results)
+    bad = [f for f in found if f.status == "failed"]
+    if bad:
+        told = "; ".join(f"{f.check}: {f.found}. {f.fix}" for f in bad)
+        raise CheckFailed(
+            expected=f"{name} to pass its {len(found)} checks",
+            found=f"{len(bad)} failed: {told}",
+            fix="`clgym check` shows each; declare in KNOWN_FAILURES what must stay",
+        )
+    return found

@@ -1,0 +1,352 @@
+"""Checks of a scenario: that its streams are sound, repeatable and honest."""
+
+import contextlib
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clgym import config as configs
+from clgym.check.bounds import check_bounds
+from clgym.check.report import Check, Failed, Skipped
+from clgym.check.tiny import CLASSES, Tiny
+from clgym.config import Field
+from clgym.data.sources import Source, load_source
+from clgym.errors import ClgymError
+from clgym.scenario import Scenario, Stream
+
+__all__ = ["ScenarioSubject", "scenario_checks"]
+
+SETTINGS = ("class-incremental", "task-incremental", "domain-incremental")
+
+
+class ScenarioSubject:
+    """A scenario under check, with tiny sources in place of those that its options name.
+
+    Attributes:
+        cls: The class.
+        name: What it is called in messages.
+        summary: First line of its file's docstring.
+        presets: Of its file: name to options.
+        path: Its file; None for a class without one.
+    """
+
+    def __init__(
+        self,
+        cls: type[Scenario],
+        name: str,
+        summary: str,
+        presets: Mapping[str, dict[str, Any]],
+        path: Path | None,
+        folder: Path,
+    ) -> None:
+        """Read the options; files go to ``folder``."""
+        self.cls, self.name, self.summary = cls, name, summary
+        self.presets, self.path = presets, path
+        self._tiny = Tiny(folder, (1, 8, 8))
+        self.fields: list[Field] = configs.fields_of(cls.Config)
+
+    def stream(
+        self,
+        order_seed: int | None = None,
+        train: Sequence[int] = (20,) * CLASSES,
+        **options: Any,
+    ) -> Stream:
+        """Cut a stream from tiny digits, with CHECK_CONFIG and ``options`` over the defaults.
+
+        Args:
+            order_seed: Of the class order.
+            train: Training images of each class.
+            **options: The scenario's.
+        """
+        given = {"source": "tiny", **self.cls.CHECK_CONFIG, **options}
+        scenario = self.cls(configs.build(self.cls.Config, given, self.name), self.name)
+        count = len(scenario.source_names())
+        return scenario.stream([self.source(train)] * count, order_seed)
+
+    def source(self, train: Sequence[int] = (20,) * CLASSES) -> Source:
+        """The tiny source that `stream` cuts."""
+        return load_source(self._tiny.name(train, test=10))
+
+    @cached_property
+    def plain(self) -> Stream:
+        """The stream of the default options."""
+        return self.stream()
+
+
+def scenario_checks() -> list[Check]:
+    """The checks of a scenario, in order."""
+    return [
+        Check(described),
+        Check(config_bounds),
+        Check(presets_fit),
+        Check(cuts, vital=True),
+        Check(rows_in_range),
+        Check(test_rows_once),
+        Check(train_rows_once),
+        Check(columns_in_order),
+        Check(classes_match_labels),
+        Check(held_out_rows),
+        Check(same_plan),
+        Check(other_order),
+        Check(pickling),
+        Check(one_image_class),
+        Check(odd_options),
+        Check(no_torch),
+    ]
+
+
+def described(subject: ScenarioSubject) -> str:
+    """The file has a first line for `clgym list`, and every option a line of help."""
+    if not subject.summary:
+        raise Failed("no docstring in the file", "Begin the file with a line that says what it is")
+    silent = [f.name for f in subject.fields if not f.help]
+    if silent:
+        raise Failed(
+            f"no help for {', '.join(silent)}", "Put a string under each field of the Config"
+        )
+    return subject.summary
+
+
+def config_bounds(subject: ScenarioSubject) -> str:
+    """Numbers have bounds, and values outside are refused."""
+    return check_bounds(subject.cls.Config, subject.fields, subject.name)
+
+
+def presets_fit(subject: ScenarioSubject) -> str:
+    """Every preset has the options that it sets, with values that they take."""
+    for preset, options in subject.presets.items():
+        try:
+            configs.build(subject.cls.Config, options, subject.name)
+        except ClgymError as error:
+            raise Failed(f"preset {preset}: {error.found}", f"It wants {error.expected}") from error
+    return ", ".join(subject.presets) or "no presets"
+
+
+def cuts(subject: ScenarioSubject) -> str:
+    """The default options cut a stream from six classes of twenty images."""
+    stream = subject.plain
+    if stream.setting not in SETTINGS:
+        raise Failed(f"setting {stream.setting!r}", f"Take one of {', '.join(SETTINGS)}")
+    if not len(stream):
+        raise Failed("a stream without experiences", "Cut at least one")
+    return f"{len(stream)} experiences, {stream.setting}"
+
+
+def rows_in_range(subject: ScenarioSubject) -> str:
+    """Row numbers are int64, exist in the source and come once in an experience."""
+    source, counted = subject.source(), 0
+    for index, step in enumerate(subject.plain.steps):
+        for what, rows, split in (
+            ("train", step.train, source.train),
+            ("valid", step.valid, source.train),
+            ("test", step.test, source.test),
+        ):
+            if rows.dtype != np.int64:
+                raise Failed(f"{what} rows of type {rows.dtype}", "Make them int64")
+            if len(np.unique(rows)) != len(rows):
+                raise Failed(f"a {what} row twice in experience {index}", "Name a row once")
+            if len(rows) and not 0 <= rows.min() <= rows.max() < len(split.labels):
+                raise Failed(
+                    f"{what} row {rows.max()} of {len(split.labels)} in experience {index}",
+                    f"Number the rows of source.{'test' if what == 'test' else 'train'}",
+                )
+            counted += len(rows)
+    return f"{counted} rows"
+
+
+def test_rows_once(subject: ScenarioSubject) -> str:
+    """A test row measures one experience only; in domain-incremental streams one a domain."""
+    stream = subject.plain
+    seen: dict[Any, set[int]] = {}
+    for index, step in enumerate(stream.steps):
+        held = seen.setdefault((step.source, step.transform), set())
+        twice = held & set(step.test.tolist())
+        if twice and len(subject_sources(stream)) == 1:
+            raise Failed(
+                f"test row {min(twice)} in experience {index} and an earlier one",
+                "Measure each test row in the experience that it belongs to",
+            )
+        held |= set(step.test.tolist())
+    if not any(seen.values()):
+        raise Failed("no test rows at all", "Give the steps test rows")
+    return f"{sum(map(len, seen.values()))} test rows, each in one experience"
+
+
+def subject_sources(stream: Stream) -> set[str]:
+    """Distinct sources of a stream: the checks put the same one in several places."""
+    return {step_source for step_source in (str(step.source) for step in stream.steps)}
+
+
+def train_rows_once(subject: ScenarioSubject) -> str:
+    """No training image comes in two experiences, as long as it looks the same."""
+    seen: dict[Any, set[int]] = {}
+    for index, step in enumerate(subject.plain.steps):
+        held = seen.setdefault((step.source, step.transform), set())
+        twice = held & set(step.train.tolist())
+        if twice:
+            raise Failed(
+                f"training row {min(twice)} in experience {index} and an earlier one",
+                "Deal a class's rows to its experiences; data that come back are replay",
+            )
+        held |= set(step.train.tolist())
+    return f"{sum(map(len, seen.values()))} training rows, each in one experience"
+
+
+def columns_in_order(subject: ScenarioSubject) -> str:
+    """Classes are numbered in the order of arrival: after every experience from 0 without a gap."""
+    for seed in (None, 1):
+        stream = subject.stream(seed)
+        seen: set[int] = set()
+        for index, step in enumerate(stream.steps):
+            if list(step.classes) != sorted(set(step.classes)):
+                raise Failed(
+                    f"classes {step.classes} in experience {index}", "Name each once, ascending"
+                )
+            seen |= set(step.classes)
+            if seen != set(range(len(seen))):
+                raise Failed(
+                    f"columns {sorted(seen)} after experience {index}",
+                    "Number classes by arrival: columns[source][class] = position in the order",
+                )
+        if len(stream.class_order) < len(seen):
+            raise Failed(
+                f"{len(stream.class_order)} names for {len(seen)} columns",
+                "Name every column in class_order",
+            )
+    return "numbered by arrival, in the natural order and another one"
+
+
+def classes_match_labels(subject: ScenarioSubject) -> str:
+    """What a step says of its classes is what its rows' labels say."""
+    stream, source = subject.stream(1), subject.source()
+    for index, step in enumerate(stream.steps):
+        columns = np.array(stream.columns[step.source])
+        present = tuple(np.unique(columns[source.train.labels[step.train]]).tolist())
+        if present != step.classes:
+            raise Failed(
+                f"experience {index} names classes {step.classes}, its rows hold {present}",
+                "Take step.classes from the training rows' labels",
+            )
+        for column in present:
+            name = source.classes[int(np.flatnonzero(columns == column)[0])]
+            if stream.class_order[column] != name:
+                raise Failed(
+                    f"column {column} is {name} and is called {stream.class_order[column]}",
+                    "Let class_order follow the columns",
+                )
+        tested = set(columns[source.test.labels[step.test]].tolist())
+        if -1 in tested or (tested and max(tested) >= stream.columns_after(index)):
+            raise Failed(
+                f"experience {index} is measured on classes that have not come yet",
+                "Take test rows of classes that have been seen",
+            )
+    return "classes, names and test rows agree with the labels"
+
+
+def held_out_rows(subject: ScenarioSubject) -> str:
+    """Rows held out for tuning are training rows that no experience trains on."""
+    if "validation" not in {f.name for f in subject.fields}:
+        raise Skipped("it has no option `validation`")
+    stream = subject.stream(validation=0.25)
+    held = np.concatenate([step.valid for step in stream.steps])
+    trained = np.concatenate([step.train for step in stream.steps])
+    if not len(held):
+        raise Failed("no row held out with validation=0.25", "Use split_validation")
+    if np.isin(held, trained).any():
+        raise Failed("rows that are held out and trained on", "Use split_validation")
+    return f"{len(np.unique(held))} of {len(np.unique(held)) + len(np.unique(trained))} rows"
+
+
+def same_plan(subject: ScenarioSubject) -> str:
+    """The same options give the same plan, whatever the global generators do."""
+    np.random.seed(1)
+    before = np.random.get_state(legacy=True)[1]
+    first = subject.stream(3)
+    if not np.array_equal(before, np.random.get_state(legacy=True)[1]):
+        raise Failed("draws from NumPy's global generator", "Use np.random.RandomState(seed)")
+    np.random.seed(2)
+    if subject.stream(3).digest != first.digest:
+        raise Failed("another plan with the same options and seed", "Draw from a seeded generator")
+    return f"plan {first.digest[:12]}"
+
+
+def other_order(subject: ScenarioSubject) -> str:
+    """Another order seed gives another plan; with ``DETERMINISTIC = True`` the same one."""
+    equal = subject.stream(1).digest == subject.stream(2).digest
+    if equal and not subject.cls.DETERMINISTIC:
+        raise Failed(
+            "the same plan with order seeds 1 and 2",
+            "Use order_seed; if there is nothing to order set DETERMINISTIC = True",
+        )
+    if not equal and subject.cls.DETERMINISTIC:
+        raise Failed("another plan with another seed", "Take DETERMINISTIC = True away")
+    return "as DETERMINISTIC declares" if equal else "another plan with another seed"
+
+
+def pickling(subject: ScenarioSubject) -> str:
+    """A stream is a value: it survives pickling, compares and hashes by its plan."""
+    stream = subject.plain
+    copy = pickle.loads(pickle.dumps(stream))
+    if copy != stream or hash(copy) != hash(stream):
+        raise Failed("a stream that comes back changed", "Keep to the fields of Stream and Step")
+    return f"{len(pickle.dumps(stream)):,} bytes"
+
+
+def one_image_class(subject: ScenarioSubject) -> str:
+    """A class with one training image is cut, or refused with a named error."""
+    with _named_errors("a class with one training image"):
+        stream = subject.stream(train=(1, 20, 20, 1, 20, 20))
+        return f"{len(stream)} experiences"
+    return "refused with a named error"
+
+
+def odd_options(subject: ScenarioSubject) -> str:
+    """Options at their limits give a stream or a named error, never another exception."""
+    tried = 0
+    for field in subject.fields:
+        for value in [v for v in (field.low, field.high) if v is not None and not field.exclusive]:
+            value = (int(value),) if field.kind == "ints" else value
+            if isinstance(value, float) and abs(value) > 1e4:
+                continue  # a limit that only keeps generators' seeds in range
+            with _named_errors(f"{field.name}={value}"):
+                subject.stream(**{field.name: value})
+            tried += 1
+    return f"{tried} limits tried"
+
+
+@contextlib.contextmanager
+def _named_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ClgymError:
+        pass
+    except Exception as error:
+        raise Failed(
+            f"{type(error).__name__}: {error} with {what}",
+            "Raise BadStream with expected, found and fix",
+        ) from error
+
+
+def no_torch(subject: ScenarioSubject) -> str:
+    """The file is imported where the labels are, so it must be light: no torch."""
+    if subject.path is None:
+        raise Skipped("it has no file")
+    code = (
+        "import sys; from pathlib import Path; from clgym import registry; "
+        "from clgym.scenario import Scenario; "
+        f"registry.load_class(registry.find('scenarios', {subject.name!r}, "
+        f"[Path(p) for p in sys.argv[1:]]), Scenario); sys.exit('torch' in sys.modules)"
+    )
+    built_in = subject.cls.__module__.startswith("clgym.scenarios.")
+    plugins = [] if built_in else [str(subject.path)]
+    done = subprocess.run([sys.executable, "-c", code, *plugins], capture_output=True, text=True)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or ["importing it imports torch"]
+        raise Failed(reason[0], "Import numpy only; networks belong into strategies")
+    return "imported without torch"
