@@ -1,10 +1,12 @@
 """From a command line to the module of its command, and from errors to exit codes."""
 
+import ast
 import importlib
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import clgym.cli
 from clgym.cli._parser import BadUsage
@@ -54,9 +56,11 @@ def _commands() -> list[str]:
 
 
 def _help(commands: list[str]) -> str:
+    """What each command says of itself; read, not imported, so that help costs nothing."""
     lines = ["usage: clgym COMMAND ...", "", "A benchmark gym for continual learning.", ""]
     for name in commands:
-        doc = importlib.import_module(f"clgym.cli.{name}").__doc__ or ""
+        text = Path(__file__).with_name(f"{name}.py").read_text()
+        doc = ast.get_docstring(ast.parse(text)) or "\n"
         lines.append(f"  {name:<9} {doc.splitlines()[0]}")
     lines += ["", "`clgym COMMAND --help` tells more; `clgym --version` prints the version."]
     return "\n".join(lines)
