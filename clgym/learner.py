@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ from clgym.assemble import config_fields, make_strategy, strategy_class
 from clgym.config import values_of
 from clgym.data.images import Images
 from clgym.errors import BadAnswer, BadConfig
+from clgym.models.backbones import identify
+from clgym.models.features import FrozenFeatures, Rows
 from clgym.state import read_state, write_state
 from clgym.strategy import Batch, Experience, Memory, StreamInfo
+from clgym.models.backbones import identify
+from clgym.models.features import FrozenFeatures, Rows
 
 __all__ = ["Learner", "info_from"]
 
@@ -75,8 +80,15 @@ class Learner:
             fields = config_fields(strategy_class(name, plugins), message["given"], plugins)
             return {"fields": [vars(field) for field in fields]}
         _device(message["device"])
-        needs = vars(make_strategy(name, message["config"], plugins).needs)
-        return {"needs": {**needs, "settings": list(needs["settings"])}}
+        needs = make_strategy(name, message["config"], plugins).needs
+        reply = {"needs": {**vars(needs), "settings": list(needs.settings), "backbone": None}}
+        if needs.backbone is None:
+            return reply
+        identity = identify(needs.backbone)
+        # The record names weights by their hash, where the user may have given a path.
+        given = message["config"].items()
+        renamed = {key: identity.name for key, value in given if value == needs.backbone.name}
+        return {**reply, "backbone": asdict(identity), "renamed": renamed}
 
     def _start(self, message: Message) -> Message:
         """Build the strategy for one stream."""
@@ -94,12 +106,29 @@ class Learner:
             for number, source in enumerate(message["sources"])
             for split in ("train", "test")
         }
+        self._features = self._frozen_features(message, device)
         self._seed(-1)
         self._strategy.setup(self._info)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         return {"config": values_of(self._strategy.config), "device_name": name}
 
     def _seed(self, experience: int) -> None:
+    def _frozen_features(self, message: Message, device: torch.device) -> FrozenFeatures | None:
+        """What fills `Batch.features`, for a strategy that asked for it."""
+        needs = self._strategy.needs
+        if not needs.features:
+            return None
+        assert needs.backbone is not None
+        splits = {
+            (number, split): Rows(
+                images,
+                (message["sources"][number]["fingerprint"], split, message["resize"]),
+                self._scale[number],
+            )
+            for (number, split), images in self._images.items()
+        }
+        return FrozenFeatures(needs.backbone, device, splits, self._emit)
+
         """Key the global generators by (seed, experience): a resumed run draws the same numbers."""
         sequence = np.random.SeedSequence([self._info.seed, experience + 1])
         torch_seed, numpy_seed, python_seed = sequence.generate_state(3)
@@ -129,7 +158,12 @@ class Learner:
         return {"seconds": seconds, "images": experience.images}
 
     def _experience(self, message: Message, save_here: Callable[[], None]) -> Experience:
-        pixels = self._gather(message, "train")
+        pixels, groups = self._gather(message, "train"), message["groups"]
+        features = None
+        if self._features is not None:
+            where = np.repeat(np.arange(len(groups)), [group["count"] for group in groups])
+            trained = [{**group, "split": "train"} for group in groups]
+            features = self._features.of(trained, message["rows"], where)
         return Experience(
             message["index"],
             pixels,
@@ -137,12 +171,13 @@ class Learner:
             classes=tuple(message["classes"]),
             columns=message["columns"],
             seed=self._info.seed,
-            scale=self._scale[message["groups"][0]["source"]],
+            scale=self._scale[groups[0]["source"]],
             task=message["task"],
             task_columns=tuple(tuple(columns) for columns in message["task_columns"]),
             single_pass=self._info.single_pass,
             report=self._reporter(),
             safe_point=save_here,
+            features=features,
         )
 
     def _reporter(self) -> Callable[[Message], None]:
@@ -197,7 +232,9 @@ class Learner:
                 images = part.new_empty((len(rows), *part.shape[1:])) if images is None else images
                 images[torch.from_numpy(places).to(part.device)] = part
         assert images is not None
-        return Batch(images, task=message["task"])
+        frozen = self._features
+        features = frozen.of(message["groups"], rows, where) if frozen is not None else None
+        return Batch(images, task=message["task"], features=features)
 
     def _save(self, message: Message) -> Message:
         """Write the state at an experience's boundary; the reply holds its size."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from clgym.errors import BadRecord
 
@@ -54,6 +54,68 @@ class FileFacts(_Block):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class BackboneFacts(_Block):
+    """Which pretrained network the strategy builds on."""
+
+    name: str
+    weights: str = Field(pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the network's state, its head taken off."""
+    pretraining: list[str]
+    """Image sets that the weights have seen, as far as known."""
+    licence: str
+    check: Literal["known", "differs", "unverified", "random"]
+    """Whether these weights are in the table of known ones, or others under this name are."""
+    width: int
+    parameters: int
+    overlap: list[str]
+    """Classes of the stream that the pretraining sets name too."""
+
+
+class ModelFacts(_Block):
+    """The classifier that a test-time method started from."""
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of all its weights and statistics."""
+
+
+class SegmentFacts(_Block):
+    """One stretch of an adaptation stream, each answer scored as it was given."""
+
+    name: str
+    images: int
+    error: float
+    calibration_error: float
+    """Expected calibration error over 15 bins of confidence."""
+    largest_class: float
+    """Share of the answers that name the same class, less the largest class's share of the labels:
+    above 0.5 or so the method has collapsed."""
+    recovery: float
+    """Error over the first fifth of the segment less that over its second half."""
+
+
+class AdaptationFacts(_Block):
+    """What an adaptation stream measured: online errors, fractions."""
+
+    model: ModelFacts
+    predict: str
+    """Whether answers are those of before or after a batch's update."""
+    batch_size: int
+    reset_each_segment: bool
+    segments: list[SegmentFacts]
+    domains: dict[str, float]
+    """Error by domain."""
+    mean_error: float
+    """Unweighted mean over segments; over domains where all are mixed in one segment."""
+    pooled_error: float
+    """Over all images."""
+    per_class: dict[str, float | None]
+    """Error by class, pooled; None for a class that did not come."""
+    forward_per_image: float
+    """Images through the backbone, of every network held, per image answered."""
+    backward_per_image: float
+
+
 class Result(_Block):
     """What was measured. Accuracies are fractions; rows and columns count experiences."""
 
@@ -89,6 +151,15 @@ class Result(_Block):
     stored_samples: int
     """Samples of past experiences held at the end."""
     predictions: FileFacts
+    backbone: BackboneFacts | None = None
+    adaptation: AdaptationFacts | None = None
+    """Adaptation streams: the whole stream then counts as the one experience above."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: Any) -> dict[str, Any]:
+        """Records of learning streams carry no word of adaptation."""
+        values = handler(self)
+        return values if self.adaptation else {k: v for k, v in values.items() if k != "adaptation"}
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "Result":

@@ -34,7 +34,7 @@ __all__ = [
 LEARNER = "clgym.learner:Learner"
 """Where the learner's side is; only its name is known here."""
 
-_FROM_PRESET = ("network", "memory_size")
+_FROM_PRESET = ("network", "memory_size", "model")
 """Options of a strategy, or of one that it wraps, whose defaults a scenario sets."""
 
 
@@ -96,6 +96,8 @@ class Plan:
     total_columns: int
     """Classes of the stream, those beyond the end of a part included."""
     threads: int
+    backbone: dict[str, Any] | None = None
+    """Who the pretrained network is, if the strategy builds on one."""
 
     @property
     def key(self) -> str:
@@ -111,6 +113,7 @@ class Plan:
             self.threads,
             self.request.after and sha256((self.request.after / "record.json").read_bytes()),
         ]
+        identity += [self.backbone["weights"]] if self.backbone else []
         return sha256(canonical_json(identity))
 
     @property
@@ -129,10 +132,7 @@ class Plan:
             "scenario": {**self.scenario, "setting": stream.setting, "digest": stream.digest},
             "sources": [{"name": s.name, "flags": list(s.flags)} for s in self.sources],
             "image_shape": list(stream.image_shape),
-            "experiences": [
-                {"classes": len(s.classes), "train": len(s.train), "test": len(s.test)}
-                for s in stream.steps
-            ],
+            "experiences": stream.outline(),
             "seed": self.request.seed,
             "device": self.request.device,
             "threads": self.threads,
@@ -170,6 +170,7 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
     finally:
         if channel is None:
             asked.close()
+    values.update(reply.get("renamed", {}))
     _check_needs(entry.name, reply["needs"], stream)
     digest = _source_hash(entry, description.fields, values, request.plugins)
     return Plan(
@@ -177,6 +178,7 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
         strategy=replace(description, source_hash=digest),
         strategy_config=values,
         needs=reply["needs"],
+        backbone=reply.get("backbone"),
         scenario=scenario.describe(),
         stream=stream,
         sources=sources,
@@ -242,7 +244,8 @@ def _strategy_values(
     """Defaults, then what the preset says under the same name, then what the user gave."""
     names = {f.name for f in description.fields}
     preset = configs.values_of(scenario.config)
-    shared = {n: preset[k] for n in names if (k := n.rpartition(".")[2]) in _FROM_PRESET}
+    known = [k for k in _FROM_PRESET if k in preset]
+    shared = {n: preset[k] for n in names if (k := n.rpartition(".")[2]) in known}
     given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
     values = configs.resolve(description.fields, {**shared, **given}, description.name)
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
@@ -272,7 +275,9 @@ def make_scenario(request: Request) -> Scenario:
     if request.source is not None:
         given["source"] = request.source
     config = configs.build(cls.Config, {**preset, **given}, request.scenario)
-    return cls(config, request.scenario)
+    scenario = cls(config, request.scenario)
+    scenario.data_root = request.data_root
+    return scenario
 
 
 def make_stream(request: Request) -> Stream:

@@ -16,6 +16,7 @@ from clgym import environment
 from clgym.engines import Channel
 from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.models.pretraining import overlap
 from clgym.record import Record, read_record
 from clgym.request import Plan, Request, open_learner, prepare
 from clgym.scoring import Pool, chance_levels, pool_after, score, summary
@@ -25,7 +26,7 @@ __all__ = ["Request", "prepare", "run"]
 Event = dict[str, Any]
 PREDICT_BATCH = 256
 RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
-_RUN, _PROGRESS = "run.json", "progress.json"
+_RUN, PROGRESS = "run.json", "progress.json"
 
 
 def run(request: Request, on_event: Callable[[Event], None] | None = None) -> Record:
@@ -48,13 +49,22 @@ def run(request: Request, on_event: Callable[[Event], None] | None = None) -> Re
         emit({"kind": "plan", **plan.describe()})
         finished = _claim(plan)
         if finished is None:
-            finished = _Run(plan, channel, emit).play()
+            finished = _player(plan)(plan, channel, emit).play()
             emit({"kind": "done", "out": str(plan.out), "finished_before": False})
         else:
             emit({"kind": "done", "out": str(plan.out), "finished_before": True})
         return finished
     finally:
         channel.close()
+
+
+def _player(plan: Plan) -> Any:
+    """Who plays a plan's kind of stream."""
+    if plan.stream.setting != "adaptation":
+        return _Run
+    from clgym.adaptation_run import AdaptationRun  # which takes its tools from here
+
+    return AdaptationRun
 
 
 def _claim(plan: Plan) -> Record | None:
@@ -83,6 +93,34 @@ def _claim(plan: Plan) -> Record | None:
         out.mkdir(parents=True, exist_ok=True)
     write_atomic(note, canonical_json({"key": plan.key}))
     return None
+
+
+def ran(plan: Plan) -> dict[str, Any]:
+    """What ran on what: the part of a result that is known beforehand."""
+    return {
+        "strategy": {
+            "name": plan.strategy.name,
+            "source_hash": plan.strategy.source_hash,
+            "config": plan.strategy_config,
+        },
+        "scenario": {
+            **plan.scenario,
+            "setting": plan.stream.setting,
+            "digest": plan.stream.digest,
+        },
+        "sources": [
+            {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)}
+            for s in plan.sources
+        ],
+        "seed": plan.request.seed,
+        "order_seed": plan.request.order_seed,
+    }
+
+
+def keep(out: Path, record: Record) -> None:
+    """Write a finished run's record."""
+    text = json.dumps(record.model_dump(mode="json"), indent=1)
+    write_atomic(out / RECORD, (text + "\n").encode())
 
 
 class _Run:
@@ -134,11 +172,12 @@ class _Run:
                     "train": str(s.train.path),
                     "test": str(s.test.path),
                     "max_value": s.max_value,
+                    "fingerprint": s.fingerprint,
                 }
                 for s in plan.sources
             ],
         )
-        note = self._out / _PROGRESS
+        note = self._out / PROGRESS
         if note.is_file():
             self._progress = json.loads(note.read_text())
             self._emit({"kind": "resumed", "experience": self._progress["next"]})
@@ -322,7 +361,7 @@ class _Run:
             peak_memory_bytes=peak,
             wall_seconds=self._progress["wall_seconds"] + time.perf_counter() - started,
         )
-        write_atomic(self._out / _PROGRESS, canonical_json(self._progress))
+        write_atomic(self._out / PROGRESS, canonical_json(self._progress))
         self._inside(index).unlink(missing_ok=True)
         if previous:
             (self._out / previous).unlink(missing_ok=True)
@@ -334,12 +373,18 @@ class _Run:
         data = save(joined)
         write_atomic(self._out / PREDICTIONS, data)
         record = self._record(sha256(data))
-        text = json.dumps(record.model_dump(mode="json"), indent=1)
-        write_atomic(self._out / RECORD, (text + "\n").encode())
+        keep(self._out, record)
         for index in range(len(self._stream)):
             self._answers(index).unlink(missing_ok=True)
-        (self._out / _PROGRESS).unlink(missing_ok=True)
+        (self._out / PROGRESS).unlink(missing_ok=True)
         return record
+
+    def _backbone(self) -> dict[str, Any] | None:
+        """Who the pretrained network is, with the stream's classes that its weights have seen."""
+        facts = self._plan.backbone
+        if facts is None:
+            return None
+        return {**facts, "overlap": overlap(facts["pretraining"], self._stream.class_order)}
 
     def _record(self, predictions: str) -> Record:
         plan, progress, stream = self._plan, self._progress, self._stream
@@ -348,22 +393,7 @@ class _Run:
         return Record.model_validate(
             {
                 "result": {
-                    "strategy": {
-                        "name": plan.strategy.name,
-                        "source_hash": plan.strategy.source_hash,
-                        "config": plan.strategy_config,
-                    },
-                    "scenario": {
-                        **plan.scenario,
-                        "setting": stream.setting,
-                        "digest": stream.digest,
-                    },
-                    "sources": [
-                        {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)}
-                        for s in plan.sources
-                    ],
-                    "seed": plan.request.seed,
-                    "order_seed": plan.request.order_seed,
+                    **ran(plan),
                     "scored_on": plan.request.score_on,
                     "part": plan.request.part,
                     "class_order": list(stream.class_order),
@@ -376,6 +406,7 @@ class _Run:
                     "parameters": progress["parameters"],
                     "stored_samples": progress["stored_samples"],
                     "predictions": {"file": PREDICTIONS, "sha256": predictions},
+                    "backbone": self._backbone(),
                 },
                 "cost": {
                     "wall_seconds": progress["wall_seconds"],

@@ -23,6 +23,7 @@ from torch import Tensor
 from clgym.data.memory import Memory
 from clgym.errors import BadConfig, OutOfReach
 
+from clgym.models.backbones import Frozen
 __all__ = ["Batch", "Config", "Experience", "Memory", "Needs", "Strategy", "StreamInfo"]
 
 
@@ -42,6 +43,11 @@ class Needs:
     """The settings that it can work in."""
 
 
+    backbone: Frozen | None = None
+    """A pretrained network that it builds on: its weights are looked for before any work starts,
+    and the record says which they are."""
+    features: bool = False
+    """That backbone's features of every image, in `Batch.features`, from the cache."""
 @dataclass(frozen=True)
 class Config:
     """Base of a strategy's options; subclass it as a frozen dataclass, defaults for all."""
@@ -80,6 +86,9 @@ class Batch:
     """The task id, in task-incremental streams only."""
     pixels: Tensor | None = None
     """uint8 [n, C, H, W], the same images as they are stored, not augmented; training only."""
+    features: Tensor | None = None
+    """float32 [n, d], what the declared backbone makes of the images, not augmented; None where
+    `Needs.features` does not ask for them, or where no gym provides them."""
 
     def __len__(self) -> int:
         """Count the images."""
@@ -117,6 +126,7 @@ class Experience:
         single_pass: bool = False,
         report: Callable[[dict[str, Any]], None] = lambda event: None,
         safe_point: Callable[[], None] = lambda: None,
+        features: Tensor | None = None,
     ) -> None:
         """Made by the gym only. ``scale`` turns stored pixels into [0, 1]."""
         self.index, self.classes, self.columns = index, classes, columns
@@ -124,6 +134,7 @@ class Experience:
         self._seed, self._scale = seed, scale
         self._pixels: Tensor | None = pixels
         self._labels: Tensor | None = labels
+        self._features = features
         self._length = len(labels)
         self.images = 0
         self._report, self._safe_point = report, safe_point
@@ -161,7 +172,7 @@ class Experience:
 
     def close(self) -> None:
         """Put the data out of reach; the gym calls it when `Strategy.train` has returned."""
-        self._pixels = self._labels = None
+        self._pixels = self._labels = self._features = None
 
     def to_float(self, pixels: Tensor) -> Tensor:
         """Stored pixels as float32 in [0, 1]."""
@@ -215,7 +226,8 @@ class Experience:
             if augment is not None:
                 images = augment(images, self.generator(epoch, step))
             self.images += len(labels)
-            yield Batch(images, labels, self.task, pixels)
+            features = None if self._features is None else self._features[rows]
+            yield Batch(images, labels, self.task, pixels, features)
 
     def report(self, **event: Any) -> None:
         """Tell the gym how training goes: ``epoch, epochs, step, steps, loss, images`` as known."""

@@ -21,6 +21,10 @@ class Images:
         self._array = np.load(path, mmap_mode="r")
         self._resize, self._device = resize, device
 
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self._array)
+
     def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
         """Images of ``rows`` as uint8 [n, C, H, W] on the device, changed by ``transform``."""
         pixels = torch.from_numpy(self._array[rows]).to(self._device).permute(0, 3, 1, 2)

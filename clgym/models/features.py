@@ -1,0 +1,120 @@
+"""Features of a frozen backbone, computed once for every image and kept on disk.
+
+What is kept is addressed by its content: weights, images, everything that happens to an image on
+its way to the network, and the kind of device. One pass over the images serves all seeds, class
+orders and trials.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clgym.data.images import Images
+from clgym.data.vectors import Table
+from clgym.models.backbones import Backbone, Frozen, identify, load
+
+__all__ = ["BATCH", "FrozenFeatures", "Rows"]
+
+BATCH = 64
+"""Images that go through the network at once. Always as many, so that the same kernels run
+whichever images happen to be due: a short batch is filled up with zeros."""
+_VERSION = 1
+"""Part of every key: raise it when the numbers change."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One split as the learner has it."""
+
+    images: Images
+    content: Sequence[Any]
+    """What says which images these are: a fingerprint, the split, a resize."""
+    scale: float
+    """Turns stored pixels into [0, 1]."""
+
+
+class FrozenFeatures:
+    """Features by row; the network is loaded only when some are missing."""
+
+    def __init__(
+        self,
+        frozen: Frozen,
+        device: torch.device,
+        splits: Mapping[tuple[int, str], Rows],
+        report: Callable[[dict[str, Any]], None] = lambda event: None,
+    ) -> None:
+        """Find out who the backbone is.
+
+        Args:
+            frozen: The backbone, and what it is fed.
+            device: Where to compute, and where the answers go.
+            splits: By number of the source and name of the split.
+            report: Told of the missing rows: how many there are, and how many are done.
+
+        Raises:
+            ClgymError: the backbone is not to be had.
+        """
+        self._frozen, self._device = frozen, device
+        self._splits, self._report = splits, report
+        self._identity = identify(frozen)
+        self._backbone: Backbone | None = None
+        self._tables: dict[str, Table] = {}
+
+    def of(
+        self, groups: Sequence[Mapping[str, Any]], rows: np.ndarray, where: np.ndarray
+    ) -> Tensor:
+        """Features of some rows, float32 [n, width] on the device, in the order given.
+
+        Args:
+            groups: Distinct kinds of rows: ``source``, ``split`` and ``transform`` (kind, amount).
+            rows: int64 [n].
+            where: int64 [n], the group of each row.
+
+        Raises:
+            BadOutput: the cache cannot be written.
+        """
+        found = np.empty((len(rows), self._identity.width), dtype=np.float32)
+        for number in np.unique(where):
+            group, places = groups[number], np.flatnonzero(where == number)
+            split = self._splits[group["source"], group["split"]]
+            transform = group["transform"] and tuple(group["transform"])
+            found[places] = self._of(split, transform, rows[places])
+        return torch.from_numpy(found).to(self._device)
+
+    def _of(self, split: Rows, transform: tuple[str, float] | None, rows: np.ndarray) -> np.ndarray:
+        table = self._table(split, transform)
+        missing = table.missing(rows)
+        for start in range(0, len(missing), BATCH):
+            due = missing[start : start + BATCH]
+            table.put(due, self._compute(split.images.gather(due, transform), split.scale))
+            done = min(start + BATCH, len(missing))
+            self._report({"kind": "features", "images": done, "total": len(missing)})
+        return table.get(rows)
+
+    def _table(self, split: Rows, transform: tuple[str, float] | None) -> Table:
+        frozen = {k: v for k, v in asdict(self._frozen).items() if k != "name"}
+        facts = {
+            "version": _VERSION,
+            "backbone": self._identity.name.partition("@")[0],
+            "weights": self._identity.weights,
+            "input": {**frozen, "scale": split.scale, "transform": transform and list(transform)},
+            "content": list(split.content),
+            "device": self._device.type,
+            "dtype": "float32",
+        }
+        key = repr(facts)
+        if key not in self._tables:
+            self._tables[key] = Table(facts, len(split.images), self._identity.width)
+        return self._tables[key]
+
+    @torch.no_grad()
+    def _compute(self, pixels: Tensor, scale: float) -> np.ndarray:
+        if self._backbone is None:
+            self._backbone = load(self._frozen, self._device)
+        batch = pixels.new_zeros((BATCH, *pixels.shape[1:]), dtype=torch.float32)
+        batch[: len(pixels)] = pixels.float().mul_(scale)
+        return self._backbone(batch)[: len(pixels)].cpu().numpy()

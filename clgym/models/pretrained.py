@@ -1,0 +1,84 @@
+"""What strategies on pretrained networks share: options, and features where no gym gives them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, ClassVar, Literal
+
+from torch import Tensor
+
+from clgym.config import Range
+from clgym.errors import Incompatible
+from clgym.models.backbones import Backbone, Frozen, identify, load
+from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
+
+__all__ = ["PretrainedConfig", "PretrainedStrategy"]
+
+
+@dataclass(frozen=True)
+class PretrainedConfig(Config):
+    """Options of every strategy that builds on a pretrained network."""
+
+    backbone: str = "vit_base_patch16_224.augreg_in21k"
+    """Pretrained network: timm's full tag (after `clgym fetch TAG`), NAME@FILE or NAME@random."""
+    image_size: Annotated[int, Range(1)] = 224
+    """Side in pixels of what the network is fed."""
+    fit: Literal["stretch", "crop"] = "crop"
+    """stretch: bilinear to that side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
+    normalise: bool = False
+    """Scale images as in pretraining; the papers feed them in [0, 1]."""
+    batch_size: Annotated[int, Range(1)] = 256
+    """Images a batch."""
+
+
+class PretrainedStrategy(Strategy):
+    """A strategy that declares a frozen backbone.
+
+    Attributes:
+        backbone: The network itself; loaded when first asked for.
+    """
+
+    Config: ClassVar[type] = PretrainedConfig
+
+    @property
+    def frozen(self) -> Frozen:
+        """Which backbone, and what it is fed."""
+        c = self.config
+        return Frozen(c.backbone, c.image_size, c.fit, c.normalise)
+
+    @property
+    def needs(self) -> Needs:
+        """The backbone, and its features of every image."""
+        return Needs(backbone=self.frozen, features=True)
+
+    def setup(self, info: StreamInfo) -> None:
+        """Refuse images that the backbone cannot take.
+
+        Raises:
+            Incompatible: neither grey nor colour images.
+        """
+        super().setup(info)
+        if info.image_shape[0] not in (1, 3):
+            raise Incompatible(
+                expected="images of 1 or 3 channels, for a pretrained network",
+                found=f"{info.image_shape[0]} channels",
+                fix="Take another scenario",
+            )
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The network, on the device."""
+        return load(self.frozen, self.info.device)
+
+    def features(self, batch: Batch) -> Tensor:
+        """The frozen backbone's features, [n, d]: the gym's, else computed here."""
+        if batch.features is not None:
+            return batch.features
+        return self.backbone(batch.images)
+
+    def frozen_parameters(self) -> int:
+        """Numbers in the backbone, which is no part of the state. It need not be loaded."""
+        return identify(self.frozen).parameters
+
+    def parameter_count(self) -> int:
+        """The backbone's numbers and those of the state."""
+        return self.frozen_parameters() + super().parameter_count()

@@ -1,0 +1,85 @@
+"""What is known of pretrained weights: which they are, what they have seen, on which terms.
+
+No torch here: the gym's side reads it too.
+"""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+__all__ = ["KNOWN", "Known", "overlap", "seen_in"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Weights whose hash somebody computed and whose origin is clear."""
+
+    tag: str
+    """As timm calls them."""
+    pretraining: tuple[str, ...]
+    licence: str
+    origin: str
+
+
+KNOWN: dict[str, Known] = {
+    "cb15d4b5f35bb048e9ca6055e0a3a5c00eab6b6bcbde6cac8973cd1006f04a6c": Known(
+        "deit_tiny_patch16_224.fb_in1k",
+        ("imagenet-1k",),
+        "Apache-2.0",
+        "github.com/wvfunc/matlab-bit_true-deit_tiny-fix, float16, LayerNorm rounded there",
+    ),
+}
+"""By `clgym.models.backbones.digest` of the network without its head."""
+
+_SETS = {
+    "in1k": "imagenet-1k",
+    "in12k": "imagenet-12k",
+    "in21k": "imagenet-21k",
+    "in22k": "imagenet-22k",
+}
+_SYNSETS = {
+    "imagenet-1k": "imagenet_synsets.txt",
+    "imagenet-12k": "imagenet12k_synsets.txt",
+    "imagenet-21k": "imagenet21k_goog_synsets.txt",
+    "imagenet-22k": "imagenet22k_synsets.txt",
+}
+
+
+def seen_in(tag: str) -> tuple[str, ...]:
+    """The image sets that a timm tag names: ``x.augreg_in21k_ft_in1k`` has seen two.
+
+    Empty where the tag does not say.
+    """
+    words = re.findall(r"in\d+k", tag.partition(".")[2])
+    return tuple(dict.fromkeys(_SETS[word] for word in words if word in _SETS))
+
+
+def overlap(pretraining: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Which of ``classes`` (canonical ids) the pretraining sets hold too.
+
+    ImageNet's ids are compared as they are, other names with the words of every synset: a class
+    whose name is spelled otherwise is missed.
+    """
+    known = set().union(*(_words(name) for name in pretraining if name in _SYNSETS))
+    return [c for c in classes if _plain(c.rpartition("/")[2]) in known]
+
+
+@cache
+def _words(name: str) -> frozenset[str]:
+    """Synset ids and lemmas of a pretraining set, from the lists that come with timm."""
+    spec = importlib.util.find_spec("timm")  # found, not imported: that would bring torch along
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "data" / "_info"
+    ids = (folder / _SYNSETS[name]).read_text().split()
+    lines = (folder / "imagenet_synset_to_lemma.txt").read_text().splitlines()
+    lemmas = dict(line.split("\t")[:2] for line in lines)
+    words = {_plain(word) for i in ids for word in lemmas.get(i, "").split(",")}
+    return frozenset(words | set(ids))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
