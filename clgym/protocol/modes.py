@@ -1,6 +1,6 @@
 """How settings are chosen: which rows of which stream may be looked at, and by which rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clgym.errors import BadPlan
@@ -82,7 +82,7 @@ def settings(plan: Plan, space: Space, scores: Sequence[float | None]) -> list[d
     return proposals(plan.sampler, space, name, seed, plan.trials, plan.generation, scores)
 
 
-def _cap(plan: Plan, runs: Runs, specs: Sequence[Spec], earlier: int):  # noqa: ANN202
+def _cap(plan: Plan, runs: Runs, specs: Sequence[Spec], earlier: int) -> Callable[[Spec], bool]:
     """Whether a run comes too late: those before it have used up the cap."""
 
     def enough(spec: Spec) -> bool:

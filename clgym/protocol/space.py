@@ -53,7 +53,7 @@ class Parameter:
 
     def describe(self) -> dict[str, Any]:
         """As JSON."""
-        body: dict[str, Any] = {"name": self.name}
+        body: dict[str, Any] = {"name": self.name, "kind": self.kind}
         if self.values is not None:
             body["values"] = list(self.values)
         else:
@@ -85,6 +85,24 @@ class Space:
     def describe(self) -> list[dict[str, Any]]:
         """As JSON: a list, since order matters."""
         return [p.describe() for p in self.parameters]
+
+    @staticmethod
+    def of(described: Sequence[Mapping[str, Any]]) -> "Space":
+        """The space that `describe` tells of."""
+        return Space(
+            tuple(
+                Parameter(
+                    p["name"],
+                    p["kind"],
+                    tuple(p["values"]) if "values" in p else None,
+                    p.get("low", 0.0),
+                    p.get("high", 0.0),
+                    p.get("log", False),
+                    tuple((name, tuple(values)) for name, values in p.get("when", {}).items()),
+                )
+                for p in described
+            )
+        )
 
     @property
     def size(self) -> int | None:

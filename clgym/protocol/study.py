@@ -31,7 +31,16 @@ from clgym.protocol.samplers import ADAPTIVE, SAMPLERS
 from clgym.protocol.space import Space, find_space, parse
 from clgym.request import Description, describe_strategy
 
-__all__ = ["CERTIFICATE", "Asked", "make_plan", "relatives", "survey", "tune"]
+__all__ = [
+    "CERTIFICATE",
+    "Asked",
+    "body_of",
+    "make_plan",
+    "read_certificate",
+    "relatives",
+    "survey",
+    "tune",
+]
 
 CERTIFICATE = "certificate.json"
 Event = dict[str, Any]
@@ -250,12 +259,11 @@ def _stability(asked: Asked, where: Where) -> dict[str, float]:
     return {}
 
 
-def _seal(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Certificate:
-    """Write the certificate, then its hash to the ledger: from then on nothing can be added."""
-    ledger, where = runs.ledger, runs.where
+def body_of(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Body:
+    """The certificate's body: it follows from the plan and the runs."""
     statuses = [trial.status for trial in trials]
     done = [run for trial in trials for run in trial.runs]
-    body = Body(
+    return Body(
         plan=plan,
         plan_hash=plan.digest,
         trials=tuple(trials),
@@ -270,6 +278,12 @@ def _seal(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> 
         },
         device_class=", ".join(sorted(runs.device_names - {""})) or plan.device,
     )
+
+
+def _seal(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Certificate:
+    """Write the certificate, then its hash to the ledger: from then on nothing can be added."""
+    ledger, where = runs.ledger, runs.where
+    body = body_of(plan, trials, chosen, runs)
     number, evaluations = relatives(where.out, plan)
     began, sessions = ledger.of("plan")[0].time, ledger.of("session")
     envelope = Envelope(

@@ -1,0 +1,435 @@
+"""The evaluation phase: a certificate opens it, and nothing about the method can be said any more.
+
+The processes that build the evaluation source are started for it; this one builds none. Every
+evaluation is counted in the study's ledger before its first run.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from clgym import registry
+from clgym.engines.pool import PoolSpec, gather, open_pool
+from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
+from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.protocol.jobs import TARGET, as_message, order_hash, result_hash
+from clgym.protocol.ledger import NAME, Ledger, locked
+from clgym.protocol.plan import Certificate, Choice, Code, Plan, code_identity
+from clgym.protocol.runs import Where
+from clgym.protocol.study import CERTIFICATE, read_certificate, relatives
+from clgym.record import Environment, Record, read_record
+from clgym.request import Request
+
+__all__ = ["EVALUATION", "Evaluation", "SeedResult", "evaluate", "open_certificate", "requests_of"]
+
+EVALUATION = "evaluation.json"
+Event = dict[str, Any]
+Digest = Field(pattern="^[0-9a-f]{64}$")
+MEASURES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SeedResult(_Block):
+    """One evaluation run. Its numbers are those of its record, which stays beside it."""
+
+    seed: int
+    status: Literal["done", "failed"]
+    error: str | None = None
+    record: str | None = None
+    """Folder of the record, relative to the evaluation's."""
+    record_sha256: str | None = None
+    result: str | None = None
+    """SHA-256 of the record's `result` block."""
+    class_order: str | None = None
+    """SHA-256 of the class order."""
+    accuracy_matrix: list[list[float | None]] = []
+    accuracy_after: list[float] = []
+    last_accuracy: float | None = None
+    average_incremental_accuracy: float | None = None
+    forgetting: float | None = None
+    wall_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    parameters: int | None = None
+    stored_samples: int | None = None
+
+
+class Spread(_Block):
+    """Over all seeds; None if a seed failed, since none may be left out."""
+
+    mean: float | None
+    std: float | None
+    """With n - 1; None for one seed."""
+
+
+class Evaluation(_Block):
+    """``evaluation.json``: the result. A row of a table names its mode."""
+
+    schema_version: Literal[1] = 1
+    hash: str = Digest
+    """SHA-256 of the canonical JSON of the rest."""
+    protocol: str
+    pair: str
+    pair_hash: str = Digest
+    scenario_hash: str = Digest
+    """SHA-256 of the evaluation scenario's options."""
+    tuning_fingerprint: str = Digest
+    evaluation_fingerprint: str = Digest
+    overlap_hash: str = Digest
+    mode: str
+    strategy: str
+    source_hash: str = Digest
+    code: Code
+    """Of the evaluation; that of the tuning is in the certificate."""
+    certificate: str = Digest
+    """The certificate's `hash`."""
+    plan_hash: str = Digest
+    space_hash: str = Digest
+    chosen: list[Choice]
+    tuning_score: float | None
+    budget: dict[str, int]
+    tuning_seconds: float
+    evaluation_seconds: float
+    seeds: list[SeedResult]
+    summary: dict[str, Spread]
+    evaluation_number: int
+    study_number: int
+    evaluations_before: int
+    environment: Environment | None
+    ledger_head: str = Digest
+    """Before this evaluation's end was written."""
+    flags: list[str]
+
+
+def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
+    """The certificate of a study, if nothing says that it must not be used.
+
+    Raises:
+        WrongPhase: the study is not sealed.
+        Tampered: certificate, ledger or the strategy's code are not what was sealed.
+    """
+    seals = ledger.of("sealed")
+    if not seals:
+        raise WrongPhase(
+            expected=f"a sealed study in {folder}",
+            found="a study that is still tuning" if ledger.entries else "no study",
+            fix="Finish it with `clgym tune`",
+        )
+    certificate = read_certificate(folder)
+    if sha256((folder / CERTIFICATE).read_bytes()) != seals[-1].body["certificate"]:
+        raise Tampered(
+            expected=f"{CERTIFICATE} as the ledger's seal has it",
+            found="another file",
+            fix="Restore the file, or tune again",
+        )
+    return certificate
+
+
+def evaluate(
+    folder: Path,
+    pool: PoolSpec | None = None,
+    data_root: Path | None = None,
+    plugins: tuple[Path, ...] = (),
+    again: bool = False,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Evaluation:
+    """Run the sealed settings on the evaluation source, or go on with that.
+
+    Args:
+        folder: Of the study, or its certificate.
+        pool: Where to run.
+        data_root: Where data lie.
+        plugins: Files that hold the strategy, where it is not built in.
+        again: Begin another evaluation though one is complete; it is counted.
+        on_event: Called with progress.
+
+    Raises:
+        WrongPhase: not sealed, or evaluated before and ``again`` is not set.
+        Tampered: something is not what was sealed.
+    """
+    folder = folder.parent if folder.is_file() else folder
+    if not (folder / NAME).is_file():
+        raise WrongPhase(
+            expected=f"a study in {folder}", found="no ledger", fix="Name the folder of a study"
+        )
+    with locked(folder / ".lock"):
+        ledger = Ledger(folder)
+        certificate = open_certificate(folder, ledger)
+        number = _number(ledger, again)
+        where = Where(folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins)
+        return _Evaluating(certificate, where, ledger, number, on_event).carry_out()
+
+
+def _number(ledger: Ledger, again: bool) -> int:
+    """Of the evaluation that is to be begun, or continued.
+
+    Raises:
+        WrongPhase: all begun ones are complete, and no further one was asked for.
+    """
+    opened, complete = len(ledger.of("opened")), len(ledger.of("complete"))
+    if opened > complete:
+        return opened
+    if opened and not again:
+        raise WrongPhase(
+            expected="a certificate that was not evaluated yet",
+            found=f"{opened} complete evaluation{'s' if opened > 1 else ''} of it",
+            fix="Give --again to make and count another; each seed would give the same result",
+        )
+    return opened + 1
+
+
+def requests_of(plan: Plan, choice: Choice, seed: int, where: Where) -> list[Request]:
+    """The runs of one seed: one, or one for each experience where settings differ between them."""
+    whole = (plan.k, plan.experiences) if plan.mode == "first_k" else None
+    single = len(choice.configs) == 1
+    requests: list[Request] = []
+    for t, config in enumerate(choice.configs):
+        requests.append(
+            Request(
+                strategy=plan.strategy,
+                scenario=plan.pair.scenario,
+                strategy_config={**plan.base, **config},
+                scenario_config=plan.options(evaluating=True),
+                seed=seed,
+                order_seed=seed,
+                threads=plan.threads,
+                engine="inline" if where.pool.engine == "inline" else "process",
+                out=where.out / (f"seed-{seed}" if single else f"seed-{seed}-experience-{t}"),
+                data_root=where.data_root,
+                plugins=where.plugins,
+                part=whole if single else (0, t + 1),
+                after=requests[-1].out if requests else None,
+            )
+        )
+    return requests
+
+
+def choice_of(certificate: Certificate, seed: int) -> Choice:
+    """What was chosen for a stream."""
+    chosen = certificate.body.chosen
+    return next(choice for choice in chosen if choice.seed in (None, seed))
+
+
+class _Evaluating:
+    """One evaluation between its opening and its last run."""
+
+    def __init__(
+        self,
+        certificate: Certificate,
+        where: Where,
+        ledger: Ledger,
+        number: int,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._certificate, self._plan = certificate, certificate.body.plan
+        self._where, self._ledger, self._number, self._emit = where, ledger, number, emit
+        self._failed = {
+            entry.body["seed"]: entry.body["error"]
+            for entry in ledger.of("evaluated")
+            if entry.body["evaluation"] == number and entry.body["error"]
+        }
+
+    def carry_out(self) -> Evaluation:
+        plan, ledger = self._plan, self._ledger
+        self._check_code()
+        self._check_source()
+        if len(ledger.of("opened")) < self._number:
+            seeds = list(plan.evaluation_seeds)
+            ledger.append("opened", evaluation=self._number, seeds=seeds)
+        self._emit({"kind": "evaluation", "number": self._number, "plan": plan})
+        with writing(self._where.out):
+            self._where.out.mkdir(parents=True, exist_ok=True)
+        self._run()
+        result = self._result()
+        text = json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+        write_atomic(self._where.out / EVALUATION, text.encode())
+        ledger.append("complete", evaluation=self._number, file=sha256(text.encode()))
+        return result
+
+    def _check_code(self) -> None:
+        entry = registry.find("strategies", self._plan.strategy, self._where.plugins)
+        if entry.source_hash != self._plan.source_hash:
+            raise Tampered(
+                expected=f"the file of {self._plan.strategy} as it was tuned",
+                found="another content",
+                fix="Restore it, or tune again",
+            )
+
+    def _check_source(self) -> None:
+        """A fresh process is the first to build the evaluation source; it tells the fingerprint."""
+        pool = open_pool(PoolSpec(), TARGET)
+        root = self._where.data_root
+        message = {
+            "do": "fingerprint",
+            "source": self._plan.pair.evaluation.source,
+            "data_root": None if root is None else str(root),
+        }
+        try:
+            found = gather(pool, [("fingerprint", message)])["fingerprint"]["fingerprint"]
+        finally:
+            pool.close()
+        if found != self._plan.evaluation.fingerprint:
+            raise Tampered(
+                expected=f"{self._plan.evaluation.name} with the fingerprint in the plan",
+                found="other content",
+                fix="Restore the data, or tune again",
+            )
+
+    def _run(self) -> None:
+        """All runs; those of one seed one after another."""
+        plan = self._plan
+        waiting = {
+            seed: requests_of(plan, choice_of(self._certificate, seed), seed, self._where)
+            for seed in plan.evaluation_seeds
+            if seed not in self._failed
+        }
+        pool = open_pool(self._where.pool, TARGET, self._pass_on)
+        deaths: dict[str, int] = {}
+        running: set[int] = set()
+        try:
+            while any(waiting.values()) or running:
+                for seed, requests in waiting.items():
+                    if requests and seed not in running and pool.free:
+                        running.add(seed)
+                        self._emit({"kind": "start", "key": str(seed), "seed": seed})
+                        pool.submit(str(seed), as_message(requests[0], [], keep_state=True))
+                for done in pool.wait(1.0):
+                    seed = int(done.key)
+                    running.discard(seed)
+                    if isinstance(done.error, WorkerDied) and not deaths.get(done.key):
+                        deaths[done.key] = 1
+                        continue
+                    waiting[seed] = waiting[seed][1:] if done.error is None else []
+                    if not waiting[seed]:
+                        self._ended(seed, done.error, done.reply or {})
+        finally:
+            pool.close()
+
+    def _pass_on(self, key: str, event: Event) -> None:
+        self._emit({"kind": "run", "key": key, "event": event})
+
+    def _ended(self, seed: int, error: ClgymError | None, reply: dict[str, Any]) -> None:
+        known = {
+            entry.body["seed"]
+            for entry in self._ledger.of("evaluated")
+            if entry.body["evaluation"] == self._number
+        }
+        if error is not None:
+            self._failed[seed] = type(error).__name__
+        if seed not in known:
+            self._ledger.append(
+                "evaluated",
+                evaluation=self._number,
+                seed=seed,
+                error=self._failed.get(seed),
+                reason=None if error is None else error.found,
+                record=reply.get("record"),
+                result=reply.get("result"),
+            )
+        self._emit({"kind": "end", "key": str(seed), "seed": seed, **reply})
+
+    def _result(self) -> Evaluation:
+        plan, body = self._plan, self._certificate.body
+        seeds, records = [], []
+        for seed in plan.evaluation_seeds:
+            if seed in self._failed:
+                seeds.append(SeedResult(seed=seed, status="failed", error=self._failed[seed]))
+                continue
+            requests = requests_of(plan, choice_of(self._certificate, seed), seed, self._where)
+            out = requests[-1].out
+            assert out is not None
+            records.append(read_record(out))
+            seeds.append(seed_result(seed, records[-1], out))
+        number, before = relatives(self._where.out.parent.parent, plan)
+        scores = [choice.score for choice in body.chosen if choice.score is not None]
+        facts: dict[str, Any] = {
+            "schema_version": 1,
+            "protocol": plan.protocol,
+            "pair": plan.pair.name,
+            "pair_hash": plan.pair_hash,
+            "scenario_hash": sha256(canonical_json(plan.options(evaluating=True))),
+            "tuning_fingerprint": plan.tuning.fingerprint,
+            "evaluation_fingerprint": plan.evaluation.fingerprint,
+            "overlap_hash": plan.overlap_hash,
+            "mode": plan.mode,
+            "strategy": plan.strategy,
+            "source_hash": plan.source_hash,
+            "code": code_identity().model_dump(mode="json"),
+            "certificate": self._certificate.hash,
+            "plan_hash": body.plan_hash,
+            "space_hash": plan.space_hash,
+            "chosen": [choice.model_dump(mode="json") for choice in body.chosen],
+            "tuning_score": float(np.mean(scores)) if scores else None,
+            "budget": body.budget,
+            "tuning_seconds": self._tuning_seconds(),
+            "evaluation_seconds": float(sum(s.wall_seconds or 0 for s in seeds)),
+            "seeds": [seed.model_dump(mode="json") for seed in seeds],
+            "summary": summarised(seeds),
+            "evaluation_number": self._number,
+            "study_number": number,
+            "evaluations_before": before,
+            "environment": records[0].environment.model_dump(mode="json") if records else None,
+            "ledger_head": self._ledger.head,
+            "flags": self._flags(records),
+        }
+        return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})
+
+    def _tuning_seconds(self) -> float:
+        """Summed over the runs of all trials, whoever carried them out."""
+        return float(sum(e.body.get("seconds", 0.0) for e in self._ledger.of("run")))
+
+    def _flags(self, records: list[Record]) -> list[str]:
+        plan, code = self._plan, code_identity()
+        flags = {flag for record in records for s in record.result.sources for flag in s.flags}
+        flags |= {f"tuning source: {flag}" for flag in plan.tuning.flags}
+        changed = [n for n in type(code).model_fields if getattr(code, n) != getattr(plan.code, n)]
+        # A commit says less than the tree: it changes with a comment in the documentation.
+        flags |= {f"{name} changed since tuning" for name in changed if name != "commit"}
+        if self._failed:
+            flags.add(f"{len(self._failed)} of {len(plan.evaluation_seeds)} seeds failed")
+        if plan.tunes_on_evaluation:
+            flags.add(f"tuned on the evaluation source (mode {plan.mode})")
+        if any(record.environment.engine == "inline" for record in records):
+            flags.add("gym and learner shared a process")
+        return sorted(flags)
+
+
+def seed_result(seed: int, record: Record, out: Path) -> SeedResult:
+    """A seed's line from its record."""
+    result, cost = record.result, record.cost
+    return SeedResult(
+        seed=seed,
+        status="done",
+        record=out.name,
+        record_sha256=sha256((out / "record.json").read_bytes()),
+        result=result_hash(record),
+        class_order=order_hash(record),
+        accuracy_matrix=result.accuracy_matrix,
+        accuracy_after=result.accuracy_after,
+        last_accuracy=result.last_accuracy,
+        average_incremental_accuracy=result.average_incremental_accuracy,
+        forgetting=result.forgetting,
+        wall_seconds=cost.wall_seconds,
+        peak_memory_bytes=cost.peak_memory_bytes,
+        parameters=result.parameters,
+        stored_samples=result.stored_samples,
+    )
+
+
+def summarised(seeds: list[SeedResult]) -> dict[str, Any]:
+    """Mean and standard deviation over all seeds, by measure."""
+    found: dict[str, Any] = {}
+    for name in MEASURES:
+        values = [getattr(seed, name) for seed in seeds]
+        if any(value is None for value in values):
+            found[name] = {"mean": None, "std": None}
+        else:
+            std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            found[name] = {"mean": float(np.mean(values)), "std": std}
+    return found
