@@ -38,6 +38,10 @@ class Wrapped:
         return self.cls(self.config)
 
 
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+
+
 @dataclass(frozen=True)
 class Range:
     """Closed bounds of a number; ``None`` leaves a side open. ``exclusive`` opens the lower one."""
@@ -55,8 +59,9 @@ class Range:
 
     def __str__(self) -> str:
         """Say the bounds in words."""
-        low = None if self.low is None else f"{'above' if self.exclusive else 'at least'} {self.low:g}"
-        high = None if self.high is None else f"at most {self.high:g}"
+        word = "above" if self.exclusive else "at least"
+        low = None if self.low is None else f"{word} {_number(self.low)}"
+        high = None if self.high is None else f"at most {_number(self.high)}"
         return " and ".join(part for part in (low, high) if part) or "any number"
 
 

@@ -116,6 +116,16 @@ def test_a_killed_learner_is_named_and_the_run_goes_on(
     assert again.cost.resumed == 1
 
 
+def test_a_relative_out_is_the_callers_folder_though_the_worker_is_warm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        run(Request("nmc", "split-digits", out=Path("run")))
+        assert (tmp_path / name / "run" / "state.safetensors").is_file()
+
+
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     request = Request("nmc", "split-digits", out=tmp_path / "run")
     first = run(request)

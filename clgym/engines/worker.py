@@ -1,6 +1,7 @@
 """Main module of a worker process: ``python -m clgym.engines.worker FD MODULE:CLASS``."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -27,6 +28,7 @@ def _die_with_parent() -> None:
 def main(descriptor: int, target: str) -> None:
     """Answer messages until the gym hangs up."""
     _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the worker
     connection = Connection(descriptor)
     handler = make_target(target, lambda event: send(connection, {"event": event}))
     try:
