@@ -10,7 +10,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,15 @@ class Space:
             values.get(name) in allowed and self._holds(known[name], values, known)
             for name, allowed in p.when
         )
+
+    def without(self, fixed: Mapping[str, Any]) -> "Space":
+        """The space that is left when some parameters have one value."""
+        left = []
+        for p in self.parameters:
+            met = all(fixed[name] in allowed for name, allowed in p.when if name in fixed)
+            if p.name not in fixed and met:
+                left.append(replace(p, when=tuple(w for w in p.when if w[0] not in fixed)))
+        return Space(tuple(left))
 
     def describe(self) -> list[dict[str, Any]]:
         """As JSON: a list, since order matters."""

@@ -129,9 +129,15 @@ def _another(out: Path, old: dict[str, Any], new: dict[str, Any]) -> BadPlan:
 
 
 def _space(asked: Asked, where: Where, description: Description) -> Space:
+    """What is tried: the strategy's space, less what was given a value."""
     if asked.mode == "default":
         return parse({}, description.fields, asked.strategy)
-    return find_space(asked.strategy, asked.space, description.fields, where.plugins)
+    space = find_space(asked.strategy, asked.space, description.fields, where.plugins)
+    known = {f.name: f for f in description.fields}
+    given = {key.replace("-", "_"): value for key, value in asked.config.items()}
+    return space.without(
+        {k: known[k].check(v, asked.strategy) for k, v in given.items() if k in known}
+    )
 
 
 def survey(pair: Pair, data_root: Path | None) -> dict[str, Any]:

@@ -1,0 +1,214 @@
+"""A study as something to watch, and its outcome as tables."""
+
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from clgym.cli._flags import as_text
+from clgym.cli._progress import Tracker, duration
+from clgym.protocol.evaluation import Evaluation
+from clgym.protocol.plan import Certificate, Plan
+
+__all__ = ["show_certificate", "show_evaluation", "watch_trials"]
+
+Event = dict[str, Any]
+_SHOWN = 12
+
+
+class Watcher(AbstractContextManager["Watcher"], Protocol):
+    """Something that shows events while it is open."""
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        ...
+
+
+def watch_trials(console: Console) -> Watcher:
+    """A live table on a terminal, lines elsewhere."""
+    return _Live(console) if console.is_terminal else _Lines(console)
+
+
+class Progress:
+    """Where a study or an evaluation stands, from its events alone."""
+
+    def __init__(self) -> None:
+        self.title, self.wanted, self.before = "", 0, 0
+        self.running: dict[str, Tracker] = {}
+        self.done: dict[str, str] = {}
+        self.scores: dict[int, list[float]] = {}
+        self._began = time.monotonic()
+
+    def update(self, event: Event) -> list[str]:
+        """Take in an event; lines that should stay on the screen."""
+        kind = event["kind"]
+        if kind in ("plan", "evaluation"):
+            return self._planned(event["plan"], event)
+        if kind == "start":
+            self.running[event["key"]] = Tracker()
+        elif kind == "run" and event["key"] in self.running:
+            self.running[event["key"]].update(event["event"])
+        elif kind == "retry":
+            return [f"{event['key']}: {event['reason']}; once more"]
+        elif kind == "end":
+            return [self._ended(event)]
+        return []
+
+    def _planned(self, plan: Plan, event: Event) -> list[str]:
+        tuning = event["kind"] == "plan"
+        self.before = event.get("done", 0)
+        self.wanted = plan.trials * len(plan.seeds) if tuning else len(plan.evaluation_seeds)
+        if plan.mode in ("current_task", "stability_decay") and tuning:
+            self.wanted *= plan.experiences
+        phase = "tuning" if tuning else f"evaluation {event['number']}"
+        self.title = f"{plan.strategy} on {plan.pair.name}, {phase} ({plan.mode})"
+        lines = [
+            f"{self.title}: {self.wanted} runs" + (f", {self.before} done" if self.before else "")
+        ]
+        if tuning and plan.withheld_images:
+            shared = len(plan.withheld_images)
+            lines.append(f"{shared} image(s) that both sides hold are out of the tuning side")
+        return lines
+
+    def _ended(self, event: Event) -> str:
+        self.running.pop(event["key"], None)
+        name = event["key"].removeprefix("runs/")
+        if event.get("status") == "failed" or "last_accuracy" not in event:
+            line = f"{name}: failed: {event.get('reason', event.get('error', 'no answer'))}"
+        else:
+            last, average = event["last_accuracy"], event["average_incremental_accuracy"]
+            line = f"{name}: last {100 * last:.2f} %, average {100 * average:.2f} %"
+            if "trial" in event:
+                self.scores.setdefault(event["trial"], []).append((last + average) / 2)
+        self.done[event["key"]] = line
+        return f"{line}  [{self.summary}]"
+
+    @property
+    def summary(self) -> str:
+        """Runs done, best trial so far, time left."""
+        finished = self.before + len(self.done)
+        parts = [f"{finished}/{self.wanted} runs"]
+        if self.scores:
+            means = {trial: sum(v) / len(v) for trial, v in self.scores.items()}
+            best = max(means, key=lambda trial: means[trial])
+            parts.append(f"best so far: trial {best}, {100 * means[best]:.2f} %")
+        if self.done and finished < self.wanted:
+            spent = time.monotonic() - self._began
+            parts.append(f"{duration(spent * (self.wanted - finished) / len(self.done))} left")
+        return ", ".join(parts)
+
+
+class _Lines:
+    """A line for each run that ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._progress = console, Progress()
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to put away."""
+
+    def __call__(self, event: Event) -> None:
+        for line in self._progress.update(event):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Live:
+    """A table of what runs, below the last runs that ended."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress()
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "_Live":
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        self._progress.update(event)
+        self._live.update(self._table())
+
+    def _table(self) -> Table:
+        progress = self._progress
+        table = Table(box=SIMPLE_HEAD, title=progress.title, caption=progress.summary)
+        table.add_column("run")
+        table.add_column("state")
+        for line in list(progress.done.values())[-_SHOWN:]:
+            table.add_row(*line.split(": ", 1))
+        for key, tracker in progress.running.items():
+            share = f"{100 * tracker.done:.0f} %, {tracker.status}"
+            table.add_row(key.removeprefix("runs/"), share, style="bold")
+        return table
+
+
+def show_certificate(console: Console, certificate: Certificate, out: Path) -> None:
+    """The trials, best first, and what was sealed."""
+    body, plan = certificate.body, certificate.body.plan
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("trial", "score %", "settings"):
+        table.add_column(head, overflow="fold")
+    ordered = sorted(
+        body.trials, key=lambda t: (-(t.score if t.score is not None else -1), t.trial)
+    )
+    for trial in ordered[:_SHOWN]:
+        score = trial.status if trial.score is None else f"{100 * trial.score:.2f}"
+        name = ".".join(
+            str(n) for n in (trial.seed, trial.experience, trial.trial) if n is not None
+        )
+        table.add_row(name, score, _settings(trial.config))
+    console.print(table, markup=False)
+    if len(ordered) > _SHOWN:
+        console.print(f"... and {len(ordered) - _SHOWN} more", highlight=False)
+    for choice in body.chosen:
+        stream = "" if choice.seed is None else f" for stream {choice.seed}"
+        for config in choice.configs:
+            console.print(f"chosen{stream}: {_settings(config)}", highlight=False, markup=False)
+    budget = ", ".join(f"{number:,} {name}" for name, number in body.budget.items())
+    console.print(f"budget: {budget}", highlight=False)
+    console.print(f"mode: {plan.mode}; certificate {certificate.hash}", highlight=False)
+    console.print(f"sealed: {out}/certificate.json", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"next: clgym evaluate {out}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _settings(config: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {as_text(value)}" for name, value in config.items()) or "the defaults"
+
+
+def show_evaluation(console: Console, evaluation: Evaluation, out: Path) -> None:
+    """A row for each seed, mean and standard deviation, and what a reader must know."""
+    title = f"{evaluation.strategy} on {evaluation.pair}, mode {evaluation.mode}"
+    console.print(f"\n[bold]{title}[/bold]", highlight=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("seed")
+    names = list(evaluation.summary)
+    for name in names:
+        table.add_column(f"{name.replace('_', ' ')} %", justify="right")
+    for seed in evaluation.seeds:
+        table.add_row(str(seed.seed), *[_percent(getattr(seed, name)) for name in names])
+    table.add_section()
+    table.add_row("mean", *[_percent(evaluation.summary[name].mean) for name in names])
+    table.add_row("std", *[_percent(evaluation.summary[name].std) for name in names])
+    console.print(table)
+    if evaluation.tuning_score is not None:
+        score = f"tuning score of the chosen settings: {_percent(evaluation.tuning_score)} %"
+        console.print(f"{score} (on other data: not a result)", highlight=False)
+    count = f"evaluation {evaluation.evaluation_number} of this certificate"
+    study = f"study {evaluation.study_number} of this strategy and pair here"
+    console.print(f"{count}; {study}", highlight=False)
+    for flag in evaluation.flags:
+        console.print(f"flag: {flag}", highlight=False, markup=False)
+    console.print(f"result: {out}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"

@@ -1,0 +1,47 @@
+"""Run sealed settings on the evaluation side of their pair.
+
+Name the folder that `clgym tune` wrote. No option of the strategy can be given: all are in the
+certificate. Each evaluation is counted, and no seed can be left out.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from clgym.cli._parser import Parser
+from clgym.cli._pools import add_pool_flags, pool_of
+
+__all__ = ["main"]
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym evaluate``."""
+    parser = Parser("clgym evaluate", __doc__)
+    parser.add_argument("study", type=Path, help="Folder of a sealed study, or its certificate.")
+    parser.add_argument(
+        "--again", action="store_true", help="Evaluate once more; the result says which it is."
+    )
+    add_pool_flags(parser)
+    values = parser.parse(words)
+
+    from rich.console import Console
+
+    from clgym.cli._trials import show_evaluation, watch_trials
+    from clgym.protocol.evaluation import EVALUATION, evaluate
+
+    with watch_trials(Console(stderr=True)) as show:
+        evaluation = evaluate(
+            values.study,
+            pool_of(values),
+            values.data_root,
+            tuple(values.plugin),
+            values.again,
+            show,
+        )
+    if values.json:
+        print(json.dumps(evaluation.model_dump(mode="json"), indent=1))
+        return 0
+    folder = values.study.parent if values.study.is_file() else values.study
+    place = folder / f"evaluations/{evaluation.evaluation_number}/{EVALUATION}"
+    show_evaluation(Console(), evaluation, place)
+    return 0

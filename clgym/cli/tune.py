@@ -1,0 +1,189 @@
+"""Choose a strategy's settings on the tuning side of a pair, and seal them.
+
+Name the strategy and the pair first, then options: `clgym tune replay digits-t2 --trials 8`. A
+study that was stopped goes on when the same command is given again. Options of the strategy that
+are given here are fixed; the others of its search space are tried.
+"""
+
+import argparse
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clgym.cli._flags import add_flags, given
+from clgym.cli._parser import BadUsage, Parser
+from clgym.cli._pools import add_pool_flags, pool_of
+from clgym.cli.run import _seeds
+
+if TYPE_CHECKING:
+    from clgym.protocol.pairs import Pair
+    from clgym.protocol.plan import Certificate
+    from clgym.protocol.study import Asked
+
+__all__ = ["main"]
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym tune``."""
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))[:2]
+    rest = list(words[len(names) :])
+    parser = _parser(names)
+    early, _ = parser.parse_known_args(rest)
+    if not early.help and len(names) < 2:
+        raise BadUsage(
+            expected="clgym tune STRATEGY PAIR [options], the two names first",
+            found=f"clgym tune {' '.join(words)}".rstrip(),
+            fix="`clgym tune --help` lists the pairs",
+        )
+    fields = _strategy_flags(parser, names, tuple(early.plugin))
+    if early.help:
+        parser.print_help()
+        return 0
+    values = parser.parse(rest)
+    asked = _asked(names, values, given(values, "strategy", fields))
+    return _tune(asked, values)
+
+
+def _strategy_flags(parser: Parser, names: Sequence[str], plugins: tuple[Path, ...]) -> list:
+    """The strategy's options become flags; a name that nobody has is refused first."""
+    if not names:
+        return []
+    from clgym import registry
+    from clgym.request import describe_strategy
+
+    registry.find("strategies", names[0], plugins)
+    fields = describe_strategy(names[0], plugins).fields
+    own = {action.dest for action in parser._actions}
+    add_flags(parser, f"options of {names[0]}, fixed if given", fields, "strategy", own)
+    return fields
+
+
+def _parser(names: Sequence[str]) -> Parser:
+    from clgym.protocol.modes import MODES
+    from clgym.protocol.pairs import PAIRS
+    from clgym.protocol.samplers import SAMPLERS
+
+    lines = ["", "pairs: " + ", ".join(PAIRS), "modes, by what they look at while tuning:"]
+    lines += [f"  {name}: {what}" for name, what in MODES.items()]
+    parser = Parser(
+        " ".join(["clgym tune", *names]),
+        f"{__doc__}{chr(10).join(lines)}",
+        usage=" ".join(["clgym tune", *(names or ["STRATEGY"])])
+        + (" [options]" if len(names) == 2 else " PAIR [options]"),
+        add_help=False,
+    )
+    study = parser.add_argument_group("options of the study (committed to before the first trial)")
+    study.add_argument("-h", "--help", action="store_true", help="Show this and stop.")
+    study.add_argument(
+        "--trials", type=int, metavar="R", help="Settings to try. (default: the pair's)"
+    )
+    study.add_argument(
+        "--seeds",
+        type=_seeds,
+        metavar="A..B",
+        help="Of weights and class order. (default: the pair's)",
+    )
+    study.add_argument(
+        "--mode", choices=tuple(MODES), default="transfer", help="(default transfer)"
+    )
+    study.add_argument("--k", type=int, default=3, help="Experiences of first_k. (default 3)")
+    study.add_argument(
+        "--criterion",
+        choices=("mean", "acc", "avg_acc", "harmonic"),
+        default="mean",
+        help="Of last and average incremental accuracy. (default mean)",
+    )
+    study.add_argument(
+        "--score-on",
+        choices=("valid", "test"),
+        default="valid",
+        help="Rows of the tuning source: a tenth held out of training, or, as in the paper, its "
+        "test split. (default valid)",
+    )
+    study.add_argument(
+        "--space", metavar="FILE", help="TOML or JSON; `paper` for the paper's. (default: SPACE)"
+    )
+    study.add_argument("--sampler", choices=SAMPLERS, default="counter", help="(default counter)")
+    study.add_argument("--sampler-seed", type=int, default=0, metavar="N", help="(default 0)")
+    study.add_argument(
+        "--generation", type=int, default=4, metavar="N", help="Of tpe and cmaes. (default 4)"
+    )
+    study.add_argument(
+        "--cap-images",
+        type=int,
+        metavar="N",
+        help="Training images over all runs; no further trial.",
+    )
+    study.add_argument("--threads", type=int, default=1, metavar="N", help="Of a run. (default 1)")
+    sides = parser.add_argument_group("a pair of your own, or a preset changed")
+    sides.add_argument(
+        "--tuning", metavar="SOURCE", help="SOURCE, or SOURCE[0-4] for some classes."
+    )
+    sides.add_argument("--evaluation", metavar="SOURCE", help="The same for the other side.")
+    sides.add_argument("--scenario", metavar="NAME", help="How both are cut.")
+    sides.add_argument(
+        "--pair-option",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="Of the scenario: increments=[2].",
+    )
+    add_pool_flags(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: below studies/)")
+    return parser
+
+
+def _asked(names: Sequence[str], values: argparse.Namespace, config: dict[str, Any]) -> "Asked":
+    from clgym.protocol.study import Asked
+
+    chosen = ("trials", "mode", "k", "criterion", "score_on", "space", "sampler", "sampler_seed")
+    chosen += ("generation", "cap_images", "threads")
+    return Asked(
+        strategy=names[0],
+        pair=_pair(names[1], values),
+        config=config,
+        seeds=None if values.seeds is None else tuple(values.seeds),
+        **{name: getattr(values, name) for name in chosen},
+    )
+
+
+def _pair(name: str, values: argparse.Namespace) -> "Pair":
+    from clgym.protocol.pairs import find_pair
+
+    options: dict[str, Any] = {}
+    for word in values.pair_option:
+        key, equals, text = word.partition("=")
+        try:
+            options[key.replace("-", "_")] = json.loads(text)
+        except json.JSONDecodeError:
+            options[key.replace("-", "_")] = text
+        if not equals:
+            raise BadUsage(
+                expected="--pair-option NAME=VALUE", found=repr(word), fix="Write increments=[2]"
+            )
+    return find_pair(name, values.tuning, values.evaluation, values.scenario, options)
+
+
+def _tune(asked: "Asked", values: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from clgym.cli._trials import show_certificate, watch_trials
+    from clgym.protocol.runs import Where
+    from clgym.protocol.study import tune
+
+    name = f"{asked.strategy}-{asked.pair.name}-{asked.mode}".replace(":", "-")
+    where = Where(
+        values.out or Path("studies") / name,
+        pool_of(values),
+        values.data_root,
+        tuple(values.plugin),
+    )
+    with watch_trials(Console(stderr=True)) as show:
+        certificate: Certificate = tune(asked, where, show)
+    if values.json:
+        print(json.dumps(certificate.model_dump(mode="json"), indent=1))
+    else:
+        show_certificate(Console(), certificate, where.out)
+    return 0

@@ -1,0 +1,47 @@
+"""Audit a record, a certificate or a study: hashes, links, numbers, class orders, seeds.
+
+Leaves with exit code 1 if anything does not hold.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from clgym.cli._parser import Parser
+
+__all__ = ["main"]
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym verify``."""
+    parser = Parser("clgym verify", __doc__)
+    parser.add_argument(
+        "path", type=Path, help="A file or folder of `clgym run`, tune or evaluate."
+    )
+    parser.add_argument(
+        "--rerun",
+        type=int,
+        nargs="?",
+        const=1,
+        default=0,
+        metavar="N",
+        help="Repeat N evaluation runs and compare: exactly on a CPU, to 0.01 of the accuracy on a "
+        "GPU. (N: 1 if left out)",
+    )
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="(default: CLGYM_DATA)")
+    parser.add_argument("--json", action="store_true", help="Print the findings as JSON alone.")
+    values = parser.parse(words)
+
+    from clgym.protocol.verify import verify
+
+    audit = verify(values.path, values.rerun, values.data_root)
+    if values.json:
+        print(json.dumps(vars(audit), indent=1))
+    else:
+        for problem in audit.problems:
+            print(f"WRONG  {problem}")
+        for note in audit.notes:
+            print(f"note   {note}")
+        verdict = f"{len(audit.problems)} wrong" if audit.problems else "all hold"
+        print(f"{len(audit.checks)} checks: {verdict}")
+    return 1 if audit.problems else 0
