@@ -43,9 +43,7 @@ def config_fields(
     return [*own, *inner]
 
 
-def make_strategy(
-    name: str, given: Mapping[str, Any], plugins: Sequence[str] = ()
-) -> Strategy:
+def make_strategy(name: str, given: Mapping[str, Any], plugins: Sequence[str] = ()) -> Strategy:
     """A strategy with its config, checked; `Strategy.setup` is left to the caller.
 
     Raises:

@@ -121,6 +121,8 @@ class AvalancheStrategy(SGDStrategy):
         template.feed = Feed(
             experience, config.batch_size, config.epochs, Position(), augment, safe=False
         )
+        if self.recipe.sgd:
+            template.feed.rate = self.rate
         with _quiet():
             self.recipe.before(template, view)
             template.train(view, [])

@@ -1,7 +1,7 @@
 """Batches of an experience as Avalanche's loops want them, and what happens between two batches."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ class Feed:
         loss: Of the last step; set by the loop.
         source: Another loader to read from, where a plugin has put one in our place.
         n_new: How many samples of the present batch are new ones; they come first.
+        rate: The learning rate by epoch; None leaves the optimizer's.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Feed:
         self.batch: Batch | None = None
         self.loss: Tensor | None = None
         self.source: Any = None
+        self.rate: Callable[[int], float] | None = None
         self.n_new = 0
         self._safe_point = experience.safe_point if safe else None
         self._next_report = 0.0

@@ -111,6 +111,9 @@ class FastLoop:
         if self.dataloader is not feed:
             feed.source, self.dataloader = self.dataloader, feed
         while feed.position.epoch < self.train_epochs and not self._stop_training:
+            if feed.rate is not None:
+                for group in template.optimizer.param_groups:
+                    group["lr"] = feed.rate(feed.position.epoch)
             template._before_training_epoch(**kwargs)  # type: ignore[attr-defined]
             template.training_epoch(**kwargs)
             template._after_training_epoch(**kwargs)  # type: ignore[attr-defined]

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from avalanche.training.templates import SupervisedTemplate
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from clgym.avalanche.feed import Feed, Position
 from clgym.avalanche.loop import fast
@@ -34,6 +35,8 @@ class SGDConfig(Config):
     """Pull of the weights towards zero."""
     epochs: Annotated[int, Range(1)] = 1
     """Passes over the rows of each experience."""
+    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = ()
+    """Shares of the epochs after which the learning rate falls tenfold."""
     batch_size: Annotated[int, Range(1)] = 32
     """New samples a step."""
     network: str = "mlp"
@@ -95,7 +98,7 @@ class SGDStrategy(Strategy):
         return fast(self.template_class)(
             model=self.network,
             optimizer=self.make_optimizer(),
-            criterion=nn.CrossEntropyLoss(),
+            criterion=self.loss,
             train_mb_size=self.config.batch_size,
             train_epochs=self.config.epochs,
             eval_mb_size=self.config.batch_size,
@@ -140,9 +143,20 @@ class SGDStrategy(Strategy):
         augment = AUGMENT[self.config.augment]
         size, epochs = self.config.batch_size, self.config.epochs
         self.template.feed = Feed(experience, size, epochs, self.position, augment)
+        self.template.feed.rate = self.rate
         self.template.train(ExperienceView(experience), [])
         self.template.feed = self.experience = None
         self.position = Position()
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch."""
+        config = self.config
+        drops = sum(epoch >= share * config.epochs for share in config.lr_drops)
+        return config.lr * 0.1**drops
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch before plugins add to it: cross-entropy over all columns."""
+        return cross_entropy(logits, labels)
 
     def begin(self, experience: Experience) -> None:
         """Make the network ready for a new experience; not called when one is continued."""
