@@ -73,6 +73,10 @@ class BadRecord(ClgymError):
     """A record that does not validate."""
 
 
+class BadBatch(ClgymError):
+    """Images that a strategy cannot work on."""
+
+
 class BadAnswer(ClgymError):
     """A strategy answered with something that cannot be scored."""
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,11 @@ from clgym.assemble import config_fields, make_strategy, strategy_class
 from clgym.config import values_of
 from clgym.data.images import Images
 from clgym.errors import BadAnswer, BadConfig
+from clgym.learner_adaptation import Passes, offered, prepared
 from clgym.models.backbones import identify
 from clgym.models.features import FrozenFeatures, Rows
 from clgym.state import read_state, write_state
 from clgym.strategy import Batch, Experience, Memory, StreamInfo
-from clgym.models.backbones import identify
-from clgym.models.features import FrozenFeatures, Rows
 
 __all__ = ["Learner", "info_from"]
 
@@ -64,6 +63,7 @@ class Learner:
             "start": self._start,
             "train": self._train,
             "predict": self._predict,
+            "adapt": self._adapt,
             "save": self._save,
             "load": self._load,
         }
@@ -107,12 +107,12 @@ class Learner:
             for split in ("train", "test")
         }
         self._features = self._frozen_features(message, device)
+        facts, self._passes = self._offer(message, device)
         self._seed(-1)
         self._strategy.setup(self._info)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        return {"config": values_of(self._strategy.config), "device_name": name}
+        return {"config": values_of(self._strategy.config), "device_name": name, **facts}
 
-    def _seed(self, experience: int) -> None:
     def _frozen_features(self, message: Message, device: torch.device) -> FrozenFeatures | None:
         """What fills `Batch.features`, for a strategy that asked for it."""
         needs = self._strategy.needs
@@ -129,6 +129,17 @@ class Learner:
         }
         return FrozenFeatures(needs.backbone, device, splits, self._emit)
 
+    def _offer(self, message: Message, device: torch.device) -> tuple[Message, Passes | None]:
+        """Add to the info what an adaptation stream offers; the classifier's facts, its counter."""
+        if self._info.setting != "adaptation":
+            return {}, None
+        self._resize = message["resize"]
+        needs, report = self._strategy.needs, self._reporter()
+        given, facts, passes = offered(message, needs, device, report)
+        self._info = replace(self._info, **given)
+        return {"classifier": facts}, passes
+
+    def _seed(self, experience: int) -> None:
         """Key the global generators by (seed, experience): a resumed run draws the same numbers."""
         sequence = np.random.SeedSequence([self._info.seed, experience + 1])
         torch_seed, numpy_seed, python_seed = sequence.generate_state(3)
@@ -218,6 +229,28 @@ class Learner:
                 if clock.due():
                     self._emit({"kind": "predict", "images": start, "total": len(rows)})
         return {"logits": logits, "seconds": time.perf_counter() - started}
+
+    def _adapt(self, message: Message) -> Message:
+        """Answer one unlabelled batch and learn from it: logits, float32 [n, columns].
+
+        Draws are keyed by the batch's number, so that a resumed run goes on alike.
+        """
+        started = time.perf_counter()
+        self._seed(message["number"])
+        if message["reset"]:
+            self._strategy.reset()
+        passes = self._passes
+        before = (passes.forward, passes.backward) if passes else (0, 0)
+        images = prepared(message["images"], self._resize, self._info.device)
+        answer = self._strategy.adapt(Batch(images))
+        logits = _checked(answer, len(images), message["columns"])
+        after = (passes.forward, passes.backward) if passes else (0, 0)
+        return {
+            "logits": logits,
+            "seconds": time.perf_counter() - started,
+            "forward": after[0] - before[0],
+            "backward": after[1] - before[1],
+        }
 
     def _test_batch(self, rows: np.ndarray, where: np.ndarray, message: Message) -> Batch:
         images: Tensor | None = None
@@ -312,7 +345,7 @@ def _checked(answer: Any, count: int, columns: int) -> np.ndarray:
             found="NaN",
             fix="Look at the training loss: it may have diverged; try a lower learning rate",
         )
-    return answer.float().cpu().numpy()
+    return answer.detach().float().cpu().numpy()
 
 
 def _generators() -> Message:

@@ -206,6 +206,8 @@ class Scenario:
     """
 
     Config: ClassVar[type] = ScenarioConfig
+    data_root: "Path | None" = None
+    """Where the data lie; None means ``CLGYM_DATA``. The gym sets it."""
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether the order seed changes nothing."""

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from clgym.data.memory import Memory
+from clgym.data.source_data import SourceData
 from clgym.errors import BadConfig, OutOfReach
-
 from clgym.models.backbones import Frozen
+from clgym.models.networks import Classifier
+
 __all__ = ["Batch", "Config", "Experience", "Memory", "Needs", "Strategy", "StreamInfo"]
 
 
@@ -41,13 +43,17 @@ class Needs:
     """Samples of past experiences that it may keep, in `StreamInfo.memory`."""
     settings: tuple[str, ...] = ("class-incremental", "task-incremental", "domain-incremental")
     """The settings that it can work in."""
-
-
     backbone: Frozen | None = None
     """A pretrained network that it builds on: its weights are looked for before any work starts,
     and the record says which they are."""
     features: bool = False
     """That backbone's features of every image, in `Batch.features`, from the cache."""
+    classifier: str | None = None
+    """A classifier to start from, in `StreamInfo.classifier`: its name, as `--model` takes it."""
+    source_data: bool = False
+    """Labelled data of the source domain at test time, in `StreamInfo.source_data`."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Base of a strategy's options; subclass it as a frozen dataclass, defaults for all."""
@@ -59,7 +65,7 @@ class StreamInfo:
 
     image_shape: tuple[int, int, int]
     """Channels, height, width."""
-    setting: Literal["class-incremental", "task-incremental", "domain-incremental"]
+    setting: Literal["class-incremental", "task-incremental", "domain-incremental", "adaptation"]
     device: torch.device
     seed: int
     """The learner's own seed. torch, numpy and random are seeded from it before every hook."""
@@ -72,6 +78,12 @@ class StreamInfo:
     """Every training row may be seen once only."""
     memory: Memory = field(default_factory=lambda: Memory(0))
     """Where samples of past experiences may be kept: at most `Needs.memory` of them."""
+    batch_size: int | None = None
+    """Images that arrive together, on adaptation streams."""
+    classifier: Classifier | None = None
+    """What `Needs.classifier` asked for, in evaluation mode; the strategy's own to change."""
+    source_data: SourceData | None = None
+    """What `Needs.source_data` asked for."""
 
 
 @dataclass(eq=False)
@@ -295,6 +307,18 @@ class Strategy:
         Called under ``torch.no_grad``. Must not change state and must not depend on which
         images share the batch (test-time methods use `adapt`).
         """
+        raise NotImplementedError
+
+    def adapt(self, batch: Batch) -> Tensor:
+        """Adaptation streams: answer an unlabelled batch, then learn from it.
+
+        Called once for every batch, with gradients enabled; the answer counts as it is given. Logits,
+        float [n, columns]. Nothing tells where one domain ends and the next begins.
+        """
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Adaptation streams: forget everything since `setup`; called where the stream says so."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,211 @@
+"""The images of an adaptation stream, on the gym's side: made once, cached, gathered when due.
+
+Corruptions are made by worker processes, one a core, and kept in the cache as uint8. A pixel
+depends on the source, the corruption and the row alone, so neither the workers nor what was cached
+before changes anything.
+"""
+
+import hashlib
+import io
+import json
+import os
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clgym.adaptation import AdaptationStream, Domain
+from clgym.data import corruptions
+from clgym.data.published import published_images
+from clgym.data.sources import Source
+from clgym.data.store import cache_dir
+from clgym.engines import Channel, open_channel
+from clgym.files import canonical_json, sha256, write_atomic, writing
+
+__all__ = ["Corruptor", "StreamImages", "stored"]
+
+VERSION = 1
+"""Part of every key: raise it when a corruption changes."""
+_CHUNK = 200
+"""Images that a worker corrupts at a time."""
+
+Event = dict[str, Any]
+
+
+class Corruptor:
+    """The target of a worker that corrupts images."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        """It has nothing to tell before it is done."""
+
+    def handle(self, message: Event) -> Event:
+        """Corrupt ``images``, uint8 [n, S, S, C]; see `clgym.data.corruptions.corrupt_rows`."""
+        frost = message["name"] == "frost"
+        made = corruptions.corrupt_rows(
+            message["images"],
+            message["rows"],
+            message["name"],
+            message["severity"],
+            message["seed"],
+            corruptions.textures(Path(message["frost"])) if frost else (),
+        )
+        return {"images": made}
+
+
+class StreamImages:
+    """What a stream shows: uint8 images on the scale 0 to 255, by domain and row."""
+
+    def __init__(
+        self,
+        stream: AdaptationStream,
+        sources: Sequence[Source],
+        data_root: Path | None,
+        workers: int,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        """Make or map every domain.
+
+        Raises:
+            MissingData: published files, or frost's textures, are not there.
+            BadStream: images that cannot be corrupted.
+            BadOutput: the cache cannot be written.
+        """
+        self._stream, self._sources, self._data_root = stream, sources, data_root
+        self._rows: list[np.ndarray | None] = []
+        self._arrays: list[np.ndarray] = []
+        for number, domain in enumerate(stream.domains):
+            on_event({"kind": "domain", "name": domain.name, "number": number})
+            rows, array = self._domain(number, domain, workers)
+            self._rows.append(rows)
+            self._arrays.append(array)
+
+    def _domain(
+        self, number: int, domain: Domain, workers: int
+    ) -> tuple[np.ndarray | None, np.ndarray]:
+        """Which rows are held (None: all), and their images."""
+        if domain.published is not None and domain.corruption is not None:
+            images = published_images(
+                self._data_root, domain.published, domain.corruption, domain.severity
+            )
+            return None, images
+        if domain.corruption is None:
+            return None, np.zeros(0)
+        used = [s.row[s.domain == number] for s in self._stream.segments]
+        rows = np.unique(np.concatenate(used))
+        source = self._sources[domain.source]
+        frost = _frost_folder(self._data_root) if domain.corruption == "frost" else None
+        return rows, _corrupted(source, domain, rows, frost, workers)
+
+    def gather(self, segment: int, places: slice) -> np.ndarray:
+        """The images of a batch, uint8 [n, H, W, C]."""
+        chosen = self._stream.segments[segment]
+        domains, rows = chosen.domain[places], chosen.row[places]
+        parts = {int(d): self._of(int(d), rows[domains == d]) for d in np.unique(domains)}
+        first = next(iter(parts.values()))
+        images = np.empty((len(rows), *first.shape[1:]), dtype=np.uint8)
+        for number, part in parts.items():
+            images[domains == number] = part
+        return images
+
+    def _of(self, number: int, rows: np.ndarray) -> np.ndarray:
+        held, domain = self._rows[number], self._stream.domains[number]
+        if domain.corruption is None:
+            return stored(self._sources[domain.source], domain.part, rows)
+        places = rows if held is None else np.searchsorted(held, rows)
+        return np.asarray(self._arrays[number][places])
+
+
+def stored(source: Source, part: str, rows: np.ndarray) -> np.ndarray:
+    """Images of a source on the scale 0 to 255, uint8 [n, H, W, C].
+
+    Args:
+        source: Whose images.
+        part: ``test``, or ``all``: the training rows with the test rows behind them.
+        rows: int64 [n].
+    """
+    if part == "test":
+        images = source.test.images[rows]
+    else:
+        split = len(source.train.labels)
+        images = np.empty((len(rows), *source.test.images.shape[1:]), dtype=np.uint8)
+        images[rows < split] = source.train.images[rows[rows < split]]
+        images[rows >= split] = source.test.images[rows[rows >= split] - split]
+    if source.max_value == 255:
+        return images
+    return np.rint(images * (255 / source.max_value)).astype(np.uint8)
+
+
+def _frost_folder(data_root: Path | None) -> Path:
+    given = data_root or os.environ.get("CLGYM_DATA")
+    folder = Path(given).expanduser() / "frost" if given else None
+    corruptions.textures(folder)
+    assert folder is not None
+    return folder
+
+
+def _corrupted(
+    source: Source, domain: Domain, rows: np.ndarray, frost: Path | None, workers: int
+) -> np.ndarray:
+    """The corrupted images of some rows, mapped from the cache, where they are put if need be."""
+    facts = {**asdict(domain), "name": None, "source": source.fingerprint, "version": VERSION}
+    key = sha256(canonical_json(facts) + rows.astype("<i8").tobytes())
+    path = cache_dir() / "corrupted" / f"{key}.npy"
+    note = path.with_suffix(".json")
+    if not _whole(path, note):
+        made = _make(source, domain, rows, frost, workers)
+        file = io.BytesIO()
+        np.save(file, made)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, file.getvalue())
+        write_atomic(note, canonical_json({**facts, "sha256": sha256(file.getvalue())}))
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _whole(path: Path, note: Path) -> bool:
+    """Say whether the file is there and is what was written."""
+    try:
+        expected = json.loads(note.read_text())["sha256"]
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == expected
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _make(
+    source: Source, domain: Domain, rows: np.ndarray, frost: Path | None, workers: int
+) -> np.ndarray:
+    images = stored(source, domain.part, rows)
+    chunks = [slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK)]
+    count = max(1, min(workers, len(chunks)))
+    free: queue.SimpleQueue[Channel] = queue.SimpleQueue()
+    channels = [open_channel("process", "clgym.adaptation_images:Corruptor") for _ in range(count)]
+    for channel in channels:
+        free.put(channel)
+
+    def make(part: slice) -> np.ndarray:
+        channel = free.get()
+        try:
+            message = {
+                "do": "corrupt",
+                "images": images[part],
+                "rows": rows[part],
+                "name": domain.corruption,
+                "severity": domain.severity,
+                "seed": domain.seed,
+                "frost": str(frost),
+            }
+            return channel.ask(message, lambda event: None)["images"]
+        finally:
+            free.put(channel)
+
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            return np.concatenate(list(pool.map(make, chunks)))
+    finally:
+        for channel in channels:
+            channel.close()

@@ -1,0 +1,197 @@
+"""What test-time methods have in common: a classifier, parts that change, a start to go back to."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from clgym.config import Range
+from clgym.errors import BadBatch, Incompatible
+from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
+
+__all__ = [
+    "AdaptConfig",
+    "AdaptStrategy",
+    "make_optimizer",
+    "move_average",
+    "symmetric_cross_entropy",
+    "weights_and_biases",
+]
+
+
+@dataclass(frozen=True)
+class AdaptConfig(Config):
+    """Options of every test-time method."""
+
+    model: str = "auto"
+    """The classifier: NETWORK@FILE, a finished run's folder, or auto: a small one that clgym trains
+    on the source."""
+    predict: Literal["before", "after"] = "before"
+    """The answer that counts: of the forward pass that the update is computed from, or of another
+    one after the update."""
+    window: Annotated[int, Range(2)] = 64
+    """Last images that a single one is answered together with, on streams that bring them singly.
+    """
+
+
+class AdaptStrategy(Strategy):
+    """A classifier that answers and changes batch by batch.
+
+    A method overrides `prepare` and `step`; `answer` too where its answer is not the plain forward
+    pass, and `parts` where more than the classifier changes.
+    """
+
+    Config = AdaptConfig
+    batch_matters: ClassVar[bool] = True
+    """An image's answer depends on the others of its batch."""
+
+    @property
+    def needs(self) -> Needs:
+        """A classifier, on an adaptation stream."""
+        return Needs(settings=("adaptation",), classifier=self.config.model)
+
+    def setup(self, info: StreamInfo) -> None:
+        """Take the classifier, prepare, and keep the state to go back to.
+
+        Raises:
+            Incompatible: no classifier was given.
+        """
+        super().setup(info)
+        if info.classifier is None:
+            raise Incompatible(
+                expected="a stream that gives a classifier to adapt",
+                found=f"a {info.setting} stream",
+                fix="Take an adaptation scenario (`clgym list scenarios`)",
+            )
+        self.model = info.classifier.eval().requires_grad_(False)
+        self._recent = torch.zeros(0, *info.image_shape, device=info.device)
+        self._singles = 0
+        self.prepare()
+        self._start = copy.deepcopy(self.state_dict())
+
+    def prepare(self) -> None:
+        """Bring ``self.model`` into the mode that it adapts in; it comes frozen, in eval mode."""
+
+    def step(self, images: Tensor) -> Tensor:
+        """Answer a batch and learn from it: images [n, C, H, W] to logits [n, columns]."""
+        with torch.no_grad():
+            return self.answer(images)
+
+    def answer(self, images: Tensor) -> Tensor:
+        """Answer a batch, changing nothing."""
+        return self.model(images)
+
+    def adapt(self, batch: Batch) -> Tensor:
+        """See `Strategy.adapt`.
+
+        A single image on a stream that brings them singly is answered together with the last ones;
+        the update follows each time all of these are new. A short tail is taken as it is.
+
+        Raises:
+            BadBatch: images of another shape, not finite, or too few to normalise by.
+        """
+        images = self._checked(batch.images)
+        try:
+            if self.batch_matters and self.info.batch_size == 1:
+                return self._single(images)
+            return self._stepped(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise BadBatch(
+                expected="a batch that this network can be normalised by",
+                found=f"{len(images)} image, and a layer with one value a channel",
+                fix="Give a --batch-size or --images that leave no batch of one image",
+            ) from error
+
+    def _stepped(self, images: Tensor) -> Tensor:
+        logits = self.step(images)
+        if self.config.predict == "after":
+            with torch.no_grad():
+                logits = self.answer(images)
+        return logits.detach()
+
+    def _single(self, image: Tensor) -> Tensor:
+        window = self.config.window
+        self._recent = torch.cat([self._recent, image])[-window:]
+        self._singles += 1
+        if self._singles % window == 0:
+            return self._stepped(self._recent)[-1:]
+        with torch.no_grad():
+            return self.answer(self._recent)[-1:]
+
+    def _checked(self, images: Tensor) -> Tensor:
+        shape = tuple(images.shape[1:])
+        if shape != self.info.image_shape:
+            raise BadBatch(
+                expected=f"images of {self.info.image_shape} (channels, height, width)",
+                found=str(shape),
+                fix="Give --resize, or a stream of such images",
+            )
+        if not torch.isfinite(images).all():
+            raise BadBatch(
+                expected="finite pixels in [0, 1]",
+                found="NaN or infinity",
+                fix="Mend the images: one such pixel would spoil the whole batch's statistics",
+            )
+        return images
+
+    def predict(self, batch: Batch) -> Tensor:
+        """The answer without an update."""
+        return self.answer(self._checked(batch.images))
+
+    def parts(self) -> dict[str, Any]:
+        """All that changes and has a ``state_dict``: saved, restored and reset together."""
+        return {"model": self.model}
+
+    def reset(self) -> None:
+        """Go back to the state after `setup`."""
+        self.load_state_dict(copy.deepcopy(self._start))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The parts, and the images that a single one is answered with."""
+        parts = {name: part.state_dict() for name, part in self.parts().items()}
+        return {"parts": parts, "recent": self._recent, "singles": self._singles}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        for name, part in self.parts().items():
+            part.load_state_dict(state["parts"][name])
+        self._recent = state["recent"].to(self.info.device)
+        self._singles = state["singles"]
+
+    def parameter_count(self) -> int:
+        """Parameters of all networks held."""
+        held = [part for part in self.parts().values() if isinstance(part, nn.Module)]
+        return sum(p.numel() for module in held for p in module.parameters())
+
+
+def make_optimizer(
+    kind: Literal["adam", "sgd"], parameters: Sequence[Tensor], lr: float
+) -> torch.optim.Optimizer:
+    """Adam as usual, or SGD with Nesterov momentum 0.9; no weight decay: what this field uses."""
+    if kind == "adam":
+        return torch.optim.Adam(parameters, lr)
+    return torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True)
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, network: nn.Module, momentum: float) -> None:
+    """Every parameter: average = momentum * average + (1 - momentum) * network's."""
+    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+        mean.mul_(momentum).add_(value, alpha=1 - momentum)
+
+
+def weights_and_biases(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter that is literally called weight or bias: no tokens, no embeddings."""
+    named = network.named_parameters()
+    return {name: value for name, value in named if name.rpartition(".")[2] in ("weight", "bias")}
+
+
+def symmetric_cross_entropy(a: Tensor, b: Tensor) -> Tensor:
+    """- 1/2 sum p_b log p_a - 1/2 sum p_a log p_b, p = softmax; logits [n, K] to [n]."""
+    log_a, log_b = a.log_softmax(1), b.log_softmax(1)
+    return -0.5 * (log_b.exp() * log_a + log_a.exp() * log_b).sum(1)

@@ -1,0 +1,173 @@
+"""The 15 + 4 corruptions of Hendrycks & Dietterich (ICLR 2019, arXiv 1903.12261), on any image.
+
+NumPy, SciPy and Pillow only. Draws come from NumPy's legacy generator in the order of the published
+code, so that its outputs can be compared: equal, or one grey level off on a few pixels. Motion
+blur, snow and spatter, for which it called ImageMagick and OpenCV, are portable forms: alike in
+strength, not in pixels. Images are square; those of up to 64 pixels get the constants of CIFAR-C,
+with lengths in proportion to 32 pixels, larger ones those of ImageNet-C.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.random import RandomState
+from PIL import Image
+
+from clgym.data.corruption_rules import RULES, SMALL
+from clgym.errors import BadStream, MissingData, UnknownName, near
+
+__all__ = ["EXTRA", "STANDARD", "corrupt", "corrupt_rows", "textures"]
+
+STANDARD = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+"""In the order that everybody's tables use."""
+EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""Meant for validation."""
+
+
+@cache
+def _constants() -> dict[str, dict[str, list]]:
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+
+
+def corrupt(
+    image: np.ndarray,
+    name: str,
+    severity: int,
+    generator: RandomState,
+    frost: Sequence[np.ndarray] = (),
+) -> np.ndarray:
+    """One corrupted image.
+
+    Args:
+        image: uint8 [S, S, 3] or [S, S, 1]; grey ones are corrupted as colour and made grey again.
+        name: One of `STANDARD` or `EXTRA`.
+        severity: 1 to 5.
+        generator: Whose draws are used up.
+        frost: Texture photographs, uint8 [h, w, 3], for ``frost`` only.
+
+    Returns:
+        uint8, shaped as ``image``.
+
+    Raises:
+        UnknownName: no such corruption.
+        BadStream: no such severity, or an image that is not square.
+        MissingData: ``frost`` without textures.
+    """
+    check(name, severity)
+    if image.shape[0] != image.shape[1]:
+        raise BadStream(
+            expected="square images to corrupt",
+            found=f"{image.shape[0]} x {image.shape[1]} pixels",
+            fix="Take a source of square images",
+        )
+    if name == "frost" and not frost:
+        textures(None)
+    side, grey = image.shape[0], image.shape[2] == 1
+    colour = np.repeat(image, 3, axis=2) if grey else image
+    made = RULES[name](colour, _constant(name, severity, side), generator, frost)
+    if grey:
+        made = np.rint(made.mean(axis=2, keepdims=True)).astype(np.uint8)
+    return made
+
+
+def check(name: str, severity: int) -> None:
+    """Refuse an unknown corruption or severity; see `corrupt`."""
+    if name not in RULES:
+        raise UnknownName(
+            expected="a corruption",
+            found=repr(name),
+            fix=f"{near(name, RULES)}They are {', '.join(RULES)}",
+        )
+    if severity not in range(1, 6):
+        raise BadStream(
+            expected="a severity from 1 to 5",
+            found=str(severity),
+            fix="Give --severity another value",
+        )
+
+
+def corrupt_rows(
+    images: np.ndarray,
+    rows: np.ndarray,
+    name: str,
+    severity: int,
+    seed: int,
+    frost: Sequence[np.ndarray] = (),
+) -> np.ndarray:
+    """Corrupt images one by one, each with draws of its own.
+
+    Args:
+        images: uint8 [n, S, S, C].
+        rows: int64 [n]; a row's draws depend on (seed, corruption, severity, row) alone, so neither
+            order nor the number of workers changes a pixel.
+        name: As for `corrupt`.
+        severity: As for `corrupt`.
+        seed: Of the whole set.
+        frost: As for `corrupt`.
+    """
+    number = list(RULES).index(name)
+    made = np.empty_like(images)
+    for i, row in enumerate(rows):
+        key = np.random.SeedSequence([seed, number, severity, int(row)]).generate_state(4)
+        made[i] = corrupt(images[i], name, severity, RandomState(key), frost)
+    return made
+
+
+def textures(folder: Path | None) -> list[np.ndarray]:
+    """The five frost photographs, uint8 [h, w, 3]: frost1.png to 3, frost4.jpg and 5.
+
+    Raises:
+        MissingData: they are not all in ``folder``.
+    """
+    names = ["frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"]
+    missing = names if folder is None else [n for n in names if not (folder / n).is_file()]
+    if folder is None or missing:
+        raise MissingData(
+            expected="the texture photographs of frost in the data root's frost/ folder",
+            found=f"no {missing[0]}",
+            fix="Put the files of hendrycks/robustness there, or give --corruptions no-frost",
+        )
+    return [np.asarray(Image.open(folder / name).convert("RGB")) for name in names]
+
+
+_LENGTHS = {
+    "defocus_blur": (0,),
+    "glass_blur": (0,),
+    "motion_blur": (0, 1),
+    "snow": (4, 5),
+    "spatter": (2,),
+    "gaussian_blur": (0,),
+    "elastic_transform": (0, 1, 2),
+}
+"""Which constants of a corruption are lengths."""
+
+
+def _constant(name: str, severity: int, side: int) -> list[float]:
+    """The constants of a severity, lengths in pixels of this image."""
+    small = side <= SMALL
+    value = _constants()["small" if small else "large"][name][severity - 1]
+    values = list(value) if isinstance(value, list) else [value]
+    if small:
+        unit = side if name == "elastic_transform" else side / 32
+        for place in _LENGTHS.get(name, ()):
+            values[place] *= unit
+    return values

@@ -1,0 +1,78 @@
+"""Labelled rows of the source domain, for strategies that need some of it at test time.
+
+A batch is float32 images [n, C, H, W] in [0, 1] and int64 labels [n], on the device.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clgym.data.images import Images
+
+__all__ = ["SourceData"]
+
+
+class SourceData:
+    """The rows that the classifier learned from, in batches whose order is keyed.
+
+    Every draw depends on the seed and its number alone, so that a resumed run goes on alike.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        labels: np.ndarray,
+        scale: float,
+        resize: int | None,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        """Map the files.
+
+        Args:
+            paths: ``.npy`` files of uint8 images [n, H, W, C], one behind the other.
+            labels: int64 [n], over all files: columns of the logits.
+            scale: What turns a stored value into [0, 1].
+            resize: Side in pixels; None keeps the stored size.
+            device: Where batches go.
+            seed: Of the orders.
+        """
+        self._parts = [Images(path, resize, device) for path in paths]
+        lengths = [len(np.load(path, mmap_mode="r")) for path in paths]
+        self._starts = np.cumsum([0, *lengths])
+        self._labels = torch.from_numpy(labels).to(device)
+        self._scale, self._seed, self._device = scale, seed, device
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self._labels)
+
+    def batch(self, size: int, number: int) -> tuple[Tensor, Tensor]:
+        """Batch ``number`` of an endless sequence: pass after pass over all rows, shuffled anew."""
+        epoch, step = divmod(number, -(-len(self) // size))
+        return self._gather(self._order(epoch)[step * size : (step + 1) * size])
+
+    def once(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All rows once, shuffled."""
+        order = self._order(-1)
+        for start in range(0, len(self), size):
+            yield self._gather(order[start : start + size])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, epoch + 1]).permutation(len(self))
+
+    def _gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        where = np.searchsorted(self._starts, rows, side="right") - 1
+        parts = {
+            int(p): self._parts[p].gather(rows[where == p] - self._starts[p])
+            for p in np.unique(where)
+        }
+        first = next(iter(parts.values()))
+        pixels = first.new_empty((len(rows), *first.shape[1:]))
+        for part, images in parts.items():
+            pixels[torch.from_numpy(where == part).to(self._device)] = images
+        labels = self._labels[torch.from_numpy(rows).to(self._device)]
+        return pixels.float().mul_(self._scale), labels

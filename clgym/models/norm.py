@@ -1,0 +1,51 @@
+"""Batch normalisation at test time: which statistics a network uses, which parameters it has."""
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from clgym.errors import Incompatible
+
+__all__ = ["affine_parameters", "batch_norms", "use_batch_statistics"]
+
+_NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
+
+
+def batch_norms(network: nn.Module, wanted_by: str) -> list[_BatchNorm]:
+    """All batch-normalisation layers.
+
+    Raises:
+        Incompatible: there is none.
+    """
+    found = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    if not found:
+        raise Incompatible(
+            expected=f"a network with batch normalisation, which {wanted_by} adapts",
+            found="none in the classifier",
+            fix="Give --model a network that has it, or take lame or source",
+        )
+    return found
+
+
+def use_batch_statistics(network: nn.Module) -> None:
+    """Put a network in evaluation mode, but normalise by the current batch, always.
+
+    Dropout and stochastic depth stay off. The source's running statistics are dropped, so that
+    nothing can fall back on them.
+    """
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+
+
+def affine_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Scale and shift of every normalisation layer, with their names."""
+    for name, module in network.named_modules():
+        if isinstance(module, _NORMS):
+            for part in ("weight", "bias"):
+                value = getattr(module, part, None)
+                if isinstance(value, nn.Parameter):
+                    yield f"{name}.{part}", value

@@ -1,0 +1,138 @@
+"""The orders in which an unlabelled stream shows its images.
+
+Draws follow the published code: Python's ``random`` for plain shuffles, NumPy's legacy generator
+for the Dirichlet and Zipf rules, both seeded anew for every segment, so that all corruptions show
+the images in the same permutation.
+"""
+
+import random
+
+import numpy as np
+from numpy.random import RandomState
+
+from clgym.errors import BadStream
+
+__all__ = ["dirichlet", "grouped", "shuffled", "sorted_by_label", "zipf_counts", "zipf_rows"]
+
+_ATTEMPTS = 1000
+"""Draws after which a rule gives up: small sets may never satisfy it."""
+_LEAST = 10
+"""Images that each chunk of a Dirichlet order must hold."""
+
+
+def shuffled(count: int, seed: int, kept: int | None = None) -> np.ndarray:
+    """A permutation of ``range(count)``, or a random sample of ``kept`` of it; int64."""
+    generator = random.Random(seed)
+    order = list(range(count))
+    generator.shuffle(order)
+    if kept is not None and kept < count:
+        order = generator.sample(order, kept)
+    return np.array(order, dtype=np.int64)
+
+
+def sorted_by_label(order: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """An order's rows class by class; inside a class as they were.
+
+    Args:
+        order: int64 [n], rows.
+        labels: int64, by row.
+    """
+    return order[np.argsort(labels[order], kind="stable")]
+
+
+def grouped(order: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """An order's rows class by class, the classes in the order of their first image."""
+    seen = labels[order]
+    _, first, number = np.unique(seen, return_index=True, return_inverse=True)
+    return order[np.argsort(first[number], kind="stable")]
+
+
+def dirichlet(order: np.ndarray, labels: np.ndarray, delta: float, seed: int) -> np.ndarray:
+    """Chunks with class shares drawn from Dirichlet(delta); inside a chunk each class contiguous.
+
+    Args:
+        order: int64 [n], rows.
+        labels: int64, by row.
+        delta: Above 0; the smaller, the fewer classes a chunk holds.
+        seed: Of NumPy's legacy generator.
+
+    Raises:
+        BadStream: the rule is not satisfied after many draws: too few images, or too small a delta.
+    """
+    generator = RandomState(seed)
+    own = labels[order]
+    classes = np.unique(own)
+    for _ in range(_ATTEMPTS):
+        chunks = _chunks(own, classes, delta, generator)
+        if chunks is not None:
+            break
+    else:
+        raise BadStream(
+            expected=f"{_LEAST} images in each of {len(classes)} chunks of a Dirichlet order",
+            found=f"none such in {_ATTEMPTS} draws of {len(order)} images with delta {delta:g}",
+            fix="Take more images or a larger --delta",
+        )
+    arranged = []
+    for chunk in chunks:
+        labels_of = own[chunk]
+        turns = np.arange(len(classes))
+        generator.shuffle(turns)
+        arranged += [chunk[labels_of == classes[k]] for k in turns]
+    return order[np.concatenate(arranged)]
+
+
+def _chunks(
+    own: np.ndarray, classes: np.ndarray, delta: float, generator: RandomState
+) -> list[np.ndarray] | None:
+    """One draw of the rule: places of each chunk; None if a chunk came out too small."""
+    count = len(classes)
+    chunks = [np.zeros(0, dtype=np.int64) for _ in range(count)]
+    for label in classes:
+        places = np.flatnonzero(own == label)
+        generator.shuffle(places)
+        shares = generator.dirichlet(np.full(count, delta))
+        shares *= [len(chunk) < len(own) / count for chunk in chunks]
+        if not shares.sum() > 0:
+            return None
+        cuts = (np.cumsum(shares / shares.sum()) * len(places)).astype(int)[:-1]
+        parts = np.split(places, cuts)
+        chunks = [np.concatenate(pair) for pair in zip(chunks, parts, strict=True)]
+    return chunks if min(len(chunk) for chunk in chunks) >= _LEAST else None
+
+
+def zipf_counts(
+    classes: int, total: int, seed: int | RandomState, *, top: float = 0.1, limit: float = 0.9
+) -> np.ndarray:
+    """Images of each class under a Zipf prior (a = 2), int64 [classes].
+
+    A draw counts if the most frequent ``top`` of the classes hold less than ``limit`` of all
+    images.
+
+    Raises:
+        BadStream: no draw counted.
+    """
+    generator = seed if isinstance(seed, RandomState) else RandomState(seed)
+    head = max(1, int(top * classes))  # at least one class, or no draw would ever count
+    for _ in range(_ATTEMPTS):
+        weights = generator.zipf(2, size=classes)
+        counts = (total * weights / weights.sum()).astype(np.int64)
+        if np.sort(counts)[-head:].sum() < limit * counts.sum():
+            return counts
+    raise BadStream(
+        expected=f"a Zipf prior in which {head} of {classes} classes hold less than {limit:.0%}",
+        found=f"none in {_ATTEMPTS} draws",
+        fix="Take a source with more classes",
+    )
+
+
+def zipf_rows(order: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """As many rows as ``order`` has, drawn with replacement under a Zipf prior, shuffled."""
+    generator = RandomState(seed)
+    own = labels[order]
+    classes = np.unique(own)
+    counts = zipf_counts(len(classes), len(order), generator)
+    drawn = [
+        generator.choice(order[own == label], size=count)
+        for label, count in zip(classes, counts, strict=True)
+    ]
+    return generator.permutation(np.concatenate(drawn))

@@ -1,0 +1,155 @@
+"""Corrupted test images arrive without labels: continual, gradual, mixed, or reset at each shift.
+
+The streams of test-time adaptation on CIFAR-C and ImageNet-C (Hendrycks & Dietterich 2019; CoTTA,
+Wang et al. 2022; RMT, Doebler et al. 2023), on any source: corruptions are generated here, or read
+from the published files. All segments show the images in the same order, as the published
+comparisons do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+
+from clgym import orders
+from clgym.adaptation import (
+    AdaptationConfig,
+    AdaptationScenario,
+    AdaptationStream,
+    Domain,
+    Segment,
+    arranged,
+    labels_of,
+    stream_of,
+)
+from clgym.config import Range
+from clgym.data import corruptions
+from clgym.data.sources import Source
+
+PRESETS = {
+    "digits-c": {"source": "digits", "batch_size": 64},
+    "digits-c-gradual": {"source": "digits", "batch_size": 64, "setting": "gradual"},
+    "digits-c-mixed": {"source": "digits", "batch_size": 64, "setting": "mixed"},
+    "digits-c-reset": {"source": "digits", "batch_size": 64, "setting": "reset"},
+    "mnist-c": {"source": "mnist"},
+    "cifar10-c": {"source": "cifar10", "model": "cifar10-resnet20"},
+    "cifar10-c-gradual": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "setting": "gradual",
+    },
+    "cifar10-c-mixed": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "mixed"},
+    "cifar10-c-reset": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "reset"},
+    "cifar10-c-sorted": {"source": "cifar10", "model": "cifar10-resnet20", "order": "sorted"},
+    "cifar10-c-published": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "corruptions": "standard",
+        "published": "CIFAR-10-C",
+    },
+    "cifar100-c": {"source": "cifar100"},
+    "cifar100-c-published": {
+        "source": "cifar100",
+        "corruptions": "standard",
+        "published": "CIFAR-100-C",
+    },
+    "tiny-imagenet-c": {"source": "tiny-imagenet", "batch_size": 64},
+    "imagenet100-c": {"source": "imagenet100", "batch_size": 64},
+}
+_GRADUAL = (1, 2, 3, 4, 5, 4, 3, 2, 1)
+
+
+@dataclass(frozen=True)
+class CorruptionsConfig(AdaptationConfig):
+    """Options of `Corruptions`."""
+
+    corruptions: str = "no-frost"
+    """standard (15), no-frost (the 14 that need no texture photographs), extra (4), or names with
+    commas between them, in the order of arrival."""
+    severity: Annotated[int, Range(1, 5)] = 5
+    """How strong, from 1 to 5; gradual streams go up to 5 and down again."""
+    setting: Literal["continual", "gradual", "mixed", "reset"] = "continual"
+    """One corruption after another; severities 1 to 5 to 1 of each; all shuffled together; or
+    continual with a fresh start at each."""
+    probe: bool = False
+    """The clean images as a further segment after every corruption: what was forgotten."""
+    corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    """Seed of the corruptions' own draws."""
+    published: str | None = None
+    """Folder of published files in the data root (CIFAR-10-C); none means that they are made here.
+    """
+
+
+class Corruptions(AdaptationScenario):
+    """The test split of one source under corruptions."""
+
+    Config = CorruptionsConfig
+
+    def stream(self, sources: Sequence[Source], order_seed: int | None) -> AdaptationStream:
+        """Every corruption of the same test images; see `Scenario.stream`."""
+        config = self.config
+        seed = config.order_seed if order_seed is None else order_seed
+        domains = self._domains(corruption_names(config.corruptions))
+        count = len(labels_of(domains[0], sources, self.data_root))
+        rows = orders.shuffled(count, seed, config.images)
+        if config.setting == "mixed":
+            segments = [self._mixed(domains, rows, sources, seed)]
+        else:
+            own = arranged(rows, labels_of(domains[0], sources, self.data_root), config, seed)
+            segments = [
+                Segment(domain.name, np.full(len(own), number), own)
+                for number, domain in enumerate(domains)
+            ]
+        if config.probe:
+            clean = Segment("clean", np.full(len(rows), len(domains)), rows)
+            segments = [part for segment in segments for part in (segment, clean)]
+            domains.append(Domain("clean", 0))
+        reset = config.setting == "reset"
+        return stream_of(self, sources, domains, segments, home=0, reset_each_segment=reset)
+
+    def _domains(self, names: Sequence[str]) -> list[Domain]:
+        config = self.config
+        severities = _GRADUAL if config.setting == "gradual" else (config.severity,)
+        return [
+            Domain(
+                f"{name}-{severity}",
+                0,
+                "test",
+                name,
+                severity,
+                config.corruption_seed,
+                config.published,
+            )
+            for name in names
+            for severity in severities
+        ]
+
+    def _mixed(
+        self, domains: Sequence[Domain], rows: np.ndarray, sources: Sequence[Source], seed: int
+    ) -> Segment:
+        """The union of all domains, shuffled together, then arranged."""
+        domain = np.repeat(np.arange(len(domains)), len(rows))
+        row = np.tile(rows, len(domains))
+        order = orders.shuffled(len(row), seed)
+        order = arranged(
+            order, labels_of(domains[0], sources, self.data_root)[row], self.config, seed
+        )
+        return Segment("mixed", domain[order], row[order])
+
+
+def corruption_names(asked: str) -> list[str]:
+    """A set's corruptions, or those of a list, checked.
+
+    Raises:
+        UnknownName: a name that is none of them.
+    """
+    sets = {
+        "standard": corruptions.STANDARD,
+        "no-frost": tuple(name for name in corruptions.STANDARD if name != "frost"),
+        "extra": corruptions.EXTRA,
+    }
+    names = sets.get(asked) or [n.strip().replace("-", "_") for n in asked.split(",")]
+    for name in names:
+        corruptions.check(name, 1)
+    return list(names)

@@ -1,0 +1,81 @@
+"""A classifier of one domain meets others of the same classes, one after another, unlabelled.
+
+Continual DomainNet-126 and its kin (RMT, Doebler et al. 2023): the first source is the one that the
+classifier learned, the others arrive in turn, with all their images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clgym import orders
+from clgym.adaptation import (
+    AdaptationConfig,
+    AdaptationScenario,
+    AdaptationStream,
+    Domain,
+    Segment,
+    arranged,
+    labels_of,
+    stream_of,
+)
+from clgym.data.sources import Source
+from clgym.errors import BadStream
+
+PRESETS = {
+    "pacs-photo-shift": {
+        "source": "pacs-photo,pacs-art-painting,pacs-cartoon,pacs-sketch",
+        "batch_size": 64,
+        "resize": 64,
+    },
+    "pacs-sketch-shift": {
+        "source": "pacs-sketch,pacs-photo,pacs-art-painting,pacs-cartoon",
+        "batch_size": 64,
+        "resize": 64,
+    },
+}
+
+
+@dataclass(frozen=True)
+class DomainSequenceConfig(AdaptationConfig):
+    """Options of `DomainSequence`."""
+
+    source: str
+    """Sources with commas between them: the one that the classifier learned, then those that
+    arrive. Give none instead of the first where its data are not here."""
+
+
+class DomainSequence(AdaptationScenario):
+    """One segment a domain, each with all images of its source."""
+
+    Config = DomainSequenceConfig
+
+    def source_names(self) -> Sequence[str]:
+        """The sources of the list that are here."""
+        return [name for name in self._names() if name != "none"]
+
+    def _names(self) -> list[str]:
+        names = [name.strip() for name in self.config.source.split(",")]
+        if len(names) < 2 or "none" in names[1:]:
+            raise BadStream(
+                expected="the classifier's own source (or none), then at least one that arrives",
+                found=repr(self.config.source),
+                fix="Give --source A,B,C",
+            )
+        return names
+
+    def stream(self, sources: Sequence[Source], order_seed: int | None) -> AdaptationStream:
+        """All rows of each later source; see `Scenario.stream`."""
+        config = self.config
+        seed = config.order_seed if order_seed is None else order_seed
+        first = 0 if self._names()[0] == "none" else 1
+        domains = [Domain(s.name, first + i, "all") for i, s in enumerate(sources[first:])]
+        segments = []
+        for number, domain in enumerate(domains):
+            labels = labels_of(domain, sources)
+            rows = orders.shuffled(len(labels), seed, config.images)
+            rows = arranged(rows, labels, config, seed)
+            segments.append(Segment(domain.name, np.full(len(rows), number), rows))
+        home = 0 if first else None
+        return stream_of(self, sources, domains, segments, home=home, home_part="all")

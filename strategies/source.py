@@ -1,0 +1,11 @@
+"""The source classifier as it is, frozen: what every adaptation is compared with."""
+
+from typing import ClassVar
+
+from clgym.adapting import AdaptStrategy
+
+
+class Source(AdaptStrategy):
+    """No adaptation."""
+
+    batch_matters: ClassVar[bool] = False
