@@ -101,8 +101,9 @@ class Learner:
         self._info = info_from(message["info"], memory)
         self._facts = message["info"]
         self._scale = [1.0 / source["max_value"] for source in message["sources"]]
+        channels = self._info.image_shape[0]
         self._images = {
-            (number, split): Images(Path(source[split]), message["resize"], device)
+            (number, split): Images(Path(source[split]), message["resize"], device, channels)
             for number, source in enumerate(message["sources"])
             for split in ("train", "test")
         }

@@ -223,14 +223,16 @@ class _Run:
         """What the strategy may know beforehand; the total of classes only where it declared it."""
         stream, source = self._stream, self._plan.sources[0]
         channels = stream.image_shape[0]
+        # A stream of grey and colour sources is in colour.
+        repeat = channels // len(source.mean or (0.0,) * channels)
         known = self._plan.needs["total_classes"] or stream.setting == "domain-incremental"
         return {
             "image_shape": list(stream.image_shape),
             "setting": stream.setting,
             "device": self._plan.request.device,
             "seed": self._plan.request.seed,
-            "mean": list(source.mean or (0.0,) * channels),
-            "std": list(source.std or (1.0,) * channels),
+            "mean": list(source.mean or (0.0,) * channels) * repeat,
+            "std": list(source.std or (1.0,) * channels) * repeat,
             "total_columns": self._plan.total_columns if known else None,
             "single_pass": stream.single_pass,
         }

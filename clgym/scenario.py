@@ -75,6 +75,8 @@ class Stream:
     class_order: tuple[str, ...]
     """Class names by column."""
     single_pass: bool = False
+    compete: Literal["own", "seen"] = "own"
+    """Columns that compete in an answer where the task is given: the task's own, or all seen."""
 
     def __len__(self) -> int:
         """Count the experiences."""
@@ -93,6 +95,7 @@ class Stream:
         """SHA-256 of the whole plan, hex."""
         state = hashlib.sha256()
         facts = [self.setting, self.fingerprints, self.image_shape, self.columns, self.single_pass]
+        facts += [self.compete] if self.compete != "own" else []
         state.update(json.dumps(facts).encode())
         for step in self.steps:
             facts = [step.source, step.classes, step.transform and vars(step.transform)]

@@ -70,7 +70,7 @@ def score(stream: Stream, index: int, pool: Pool, logits: np.ndarray) -> Scores:
         columns = own_columns(stream, int(j))
         columns = columns[columns < logits.shape[1]]
         own[here] = columns[logits[np.ix_(here, columns)].argmax(1)]
-    predicted = own if stream.gives_task_ids else pooled
+    predicted = own if stream.gives_task_ids and stream.compete == "own" else pooled
     hits, own_hits = predicted == pool.label, own == pool.label
     row = [_share(hits[pool.step == j]) for j in range(len(stream))]
     seen = pool.step <= index

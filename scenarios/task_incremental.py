@@ -1,6 +1,13 @@
 """Classes arrive in groups, and the task id of every batch is known, in training and at test."""
 
-from .class_incremental import ClassIncremental
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from clgym.data.sources import Source
+from clgym.scenario import Stream
+
+from .class_incremental import ClassIncremental, ClassIncrementalConfig
 
 PRESETS = {
     "task-digits": {"source": "digits", "increments": [2], "memory_size": 100},
@@ -20,7 +27,20 @@ PRESETS = {
 }
 
 
+@dataclass(frozen=True)
+class TaskIncrementalConfig(ClassIncrementalConfig):
+    """Options of `TaskIncremental`."""
+
+    compete: Literal["own", "seen"] = "own"
+    """Columns that compete in an answer: the task's own, or all seen, as some papers' code does."""
+
+
 class TaskIncremental(ClassIncremental):
     """The groups of a class-incremental stream, with their ids told."""
 
+    Config = TaskIncrementalConfig
     setting = "task-incremental"
+
+    def stream(self, sources: Sequence[Source], order_seed: int | None) -> Stream:
+        """Cut the source by class; see `Scenario.stream`."""
+        return replace(super().stream(sources, order_seed), compete=self.config.compete)

@@ -16,10 +16,19 @@ __all__ = ["Images", "permute_pixels", "rotate"]
 class Images:
     """A split's images: uint8 [N, H, W, C] in a ``.npy`` file, never in memory as a whole."""
 
-    def __init__(self, path: Path, resize: int | None, device: torch.device) -> None:
-        """Map the file; ``resize`` is the side that `gather` gives, None the stored one."""
+    def __init__(
+        self, path: Path, resize: int | None, device: torch.device, channels: int | None = None
+    ) -> None:
+        """Map the file.
+
+        Args:
+            path: Of the file.
+            resize: Side that `gather` gives; None means the stored one.
+            device: Where `gather` puts the images.
+            channels: That `gather` gives: grey images are repeated; None means the stored ones.
+        """
         self._array = np.load(path, mmap_mode="r")
-        self._resize, self._device = resize, device
+        self._resize, self._device, self._channels = resize, device, channels
 
     def __len__(self) -> int:
         """Count the images."""
@@ -30,6 +39,8 @@ class Images:
         pixels = torch.from_numpy(self._array[rows]).to(self._device).permute(0, 3, 1, 2)
         if self._resize is not None:
             pixels = resize(pixels, self._resize)
+        if self._channels is not None and pixels.shape[1] == 1:
+            pixels = pixels.expand(-1, self._channels, -1, -1)
         if transform is not None:
             kind, amount = transform
             pixels = rotate(pixels, amount) if kind == "rotate" else permute_pixels(pixels, amount)

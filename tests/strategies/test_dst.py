@@ -195,3 +195,16 @@ def test_nothing_is_forgotten_in_a_run(tmp_path: Any) -> None:
     assert record.result.forgetting == 0
     assert record.result.last_accuracy > 0.8
     assert 0.4 < record.cost.own["density_4"] < 0.6
+
+
+def test_all_seen_columns_may_compete_as_in_the_authors_code(tmp_path: Any) -> None:
+    options = {"epochs": 1, "lr": 0.01, "density": 0.5, "eval_logits": "all"}
+    request = Request(
+        "dst",
+        "task-digits",
+        strategy_config=options,
+        scenario_config={"compete": "seen"},
+        out=tmp_path / "run",
+    )
+    result = run(request).result
+    assert result.last_accuracy < result.task_aware_accuracy_after[-1]

@@ -1,0 +1,170 @@
+"""Each task is a data set of its own, with its own classes; the task id is known.
+
+The protocol of the 53 data sets of Ge et al., "CLR", ICCV 2023 (arXiv 2307.11386), for any list.
+Sources may differ in size and colour: images are brought to ``resize`` and to the channels of the
+richest. ``cifar100[0..19]`` takes some classes of a source, so one source may give several tasks.
+``list:FILE`` reads the list from a text file in the data root, one source a line, # for comments;
+``folder:PATH`` there is relative to it.
+
+As in that protocol a task has at most ``images`` training and test images, drawn evenly over its
+classes; twice as many from 60 classes on.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from clgym.config import Range
+from clgym.data.sources import Source
+from clgym.errors import BadStream, MissingData
+from clgym.scenario import Scenario, ScenarioConfig, Step, Stream, split_validation
+
+PRESETS = {
+    "multi-digits": {"source": "digits[0..4],digits[5..9]", "resize": 8, "memory_size": 100},
+    "multi-small": {
+        "source": "mnist,cifar10,cifar100[0..19],cifar100[20..39],digits,"
+        "pacs-art-painting,pacs-cartoon,pacs-sketch",
+        "resize": 64,
+        "network": "resnet18",
+    },
+    "multi-53": {
+        "source": "list:clr53.txt",
+        "resize": 224,
+        "network": "resnet18",
+        "images": [2560, 256],
+    },
+}
+
+_MANY = 60
+"""Classes from which on a task may have twice as many images."""
+
+
+@dataclass(frozen=True)
+class MultiDatasetConfig(ScenarioConfig):
+    """Options of `MultiDataset`."""
+
+    images: Annotated[tuple[int, ...], Range(1)] | None = None
+    """Training and test images of a task at most, over all its classes; none means all."""
+    images_seed: Annotated[int, Range(0, 2**32 - 1)] = 27
+    """Which images are drawn."""
+    order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
+    """Seed of the order of the tasks; none means the list's."""
+
+
+class MultiDataset(Scenario):
+    """One source, or some classes of it, a task."""
+
+    Config = MultiDatasetConfig
+
+    def source_names(self) -> Sequence[str]:
+        """The list, in its order."""
+        return [name for name, _ in self._parts()]
+
+    def _parts(self) -> list[tuple[str, range | None]]:
+        """Source and class numbers of each task; None means all classes."""
+        names = self.config.source.split(",")
+        if self.config.source.startswith("list:"):
+            names = _lines(self.config.source.removeprefix("list:"))
+        return [_part(name.strip()) for name in names if name.strip()]
+
+    def stream(self, sources: Sequence[Source], order_seed: int | None) -> Stream:
+        """One task a source; see `Scenario.stream`.
+
+        Raises:
+            BadStream: no common image size, or classes that a source does not have.
+        """
+        config = self.config
+        shape = self._shape(sources)
+        seed = config.order_seed if order_seed is None else order_seed
+        order = list(range(len(sources)))
+        if seed is not None:
+            order = np.random.RandomState(seed).permutation(len(sources)).tolist()
+        parts, steps, names = self._parts(), [], []
+        columns = [np.full(len(source.classes), -1) for source in sources]
+        for number in order:
+            source = sources[number]
+            classes = _classes(source, parts[number][1])
+            columns[number][classes] = np.arange(len(names), len(names) + len(classes))
+            steps.append(self._step(source, number, classes, len(names)))
+            names += [f"{number}:{source.classes[c]}" for c in classes]
+        return Stream(
+            name=self.name,
+            setting="task-incremental",
+            sources=tuple(s.name for s in sources),
+            fingerprints=tuple(s.fingerprint for s in sources),
+            image_shape=shape,
+            columns=tuple(tuple(c.tolist()) for c in columns),
+            steps=tuple(steps),
+            class_order=tuple(names),
+        )
+
+    def _step(self, source: Source, number: int, classes: list[int], column: int) -> Step:
+        most_train, most_test = (*(self.config.images or ()), None, None)[:2]
+        generator = np.random.RandomState(self.config.images_seed)
+        train = _drawn(source.train.labels, classes, most_train, generator)
+        train, valid = split_validation(train, source.train.labels[train], self.config.validation)
+        test = _drawn(source.test.labels, classes, most_test, generator)
+        own = tuple(range(column, column + len(classes)))
+        return Step(train, test, own, valid, number)
+
+    def _shape(self, sources: Sequence[Source]) -> tuple[int, int, int]:
+        shapes = [source.train.images.shape[1:] for source in sources]
+        channels, resize = max(s[2] for s in shapes), self.config.resize
+        sizes = {s[:2] for s in shapes}
+        if resize is None and len(sizes) > 1:
+            raise BadStream(
+                expected="one image size for all tasks",
+                found=", ".join(f"{h}x{w}" for h, w in sorted(sizes)),
+                fix="Give --resize a side",
+            )
+        height, width = (resize, resize) if resize else shapes[0][:2]
+        return channels, height, width
+
+
+def _part(name: str) -> tuple[str, range | None]:
+    found = re.fullmatch(r"(.+)\[(\d+)\.\.(\d+)\]", name)
+    return (found[1], range(int(found[2]), int(found[3]) + 1)) if found else (name, None)
+
+
+def _lines(file: str) -> list[str]:
+    path = Path(os.environ.get("CLGYM_DATA") or ".").expanduser() / file
+    if not path.is_file():
+        raise MissingData(
+            expected=f"a list of sources at {file} in the data root (CLGYM_DATA)",
+            found="no such file",
+            fix="Write one source a line into it, such as folder:scenes, or give --source A,B,C",
+        )
+    lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    return [re.sub(r"^(folder|npz):(?=[^/~])", rf"\1:{path.parent}/", line) for line in lines]
+
+
+def _classes(source: Source, wanted: range | None) -> list[int]:
+    """Class numbers that have training images."""
+    present = np.unique(source.train.labels).tolist()
+    if wanted is None:
+        return present
+    missing = sorted(set(wanted) - set(present))
+    if missing or not wanted:
+        raise BadStream(
+            expected=f"class numbers that {source.name} has images of (0 to {max(present)})",
+            found=f"{wanted.start}..{wanted.stop - 1}",
+            fix="Give --source other numbers in the brackets",
+        )
+    return list(wanted)
+
+
+def _drawn(
+    labels: np.ndarray, classes: list[int], most: int | None, generator: np.random.RandomState
+) -> np.ndarray:
+    """Rows of some classes, ascending: all, or an even share of ``most`` for each class."""
+    rows = [np.flatnonzero(labels == c) for c in classes]
+    if most is not None:
+        total = most if len(classes) < _MANY else 2 * most
+        share = max(1, round(total / len(classes)))
+        rows = [np.sort(generator.permutation(r)[:share]) for r in rows]
+    return np.sort(np.concatenate(rows))
