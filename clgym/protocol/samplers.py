@@ -18,6 +18,8 @@ Config = dict[str, Any]
 SAMPLERS = ("counter", "gtep-paper", "grid", "tpe", "cmaes")
 ADAPTIVE = ("tpe", "cmaes")
 """Those that look at scores: they propose a generation at a time."""
+_POPULATION = 4
+"""The smallest that CMA-ES can learn from."""
 
 
 def proposals(
@@ -121,7 +123,7 @@ def _adaptive(
         ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        direction="maximize", sampler=_optuna_sampler(optuna, sampler, seed)
+        direction="maximize", sampler=_optuna_sampler(optuna, sampler, seed, generation)
     )
     configs: list[Config] = []
     while len(configs) < trials:
@@ -138,11 +140,15 @@ def _adaptive(
     return configs
 
 
-def _optuna_sampler(optuna: Any, sampler: str, seed: int) -> Any:
+def _optuna_sampler(optuna: Any, sampler: str, seed: int, generation: int) -> Any:
+    """A seeded sampler that begins to look at scores after its first generation."""
     if sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        return optuna.samplers.TPESampler(
+            seed=seed, constant_liar=True, n_startup_trials=generation
+        )
     return optuna.samplers.CmaEsSampler(
         seed=seed,
+        popsize=max(_POPULATION, generation),
         independent_sampler=optuna.samplers.RandomSampler(seed=seed),
         warn_independent_sampling=False,
     )

@@ -1,0 +1,100 @@
+"""The paper's draws and its rule of milestones, against the published files."""
+
+import pytest
+
+from clgym.config import Field
+from clgym.protocol import gtep
+from clgym.protocol.pairs import PAIRS, find_pair
+from clgym.protocol.samplers import proposals
+from clgym.protocol.space import parse
+
+KINDS = {int: "int", float: "float", str: "str", bool: "bool"}
+
+# Published settings of ImageNet-100 with ten tasks: trial, the seven shared values, the method's own.
+PUBLISHED = [
+    ("replay", 8, (70, 3, 0.2, 0.1, 64, 1e-4, "step"), ()),
+    ("icarl", 9, (200, 3, 0.15, 0.1, 64, 1e-4, "cosine"), (2.5, 2)),
+    ("der", 9, (200, 3, 0.15, 0.1, 64, 1e-4, "cosine"), (3,)),
+    ("wa", 8, (120, 3, 0.1, 0.1, 32, 1e-4, "step"), (1, 3)),
+    ("bic", 8, (120, 3, 0.1, 0.1, 32, 1e-4, "step"), (1, 3, 0.1)),
+    ("podnet", 15, (30, 4, 0.05, 0.1, 64, 1e-4, "step"), (3, 1.5, 20, 5, 0.005, False)),
+    ("foster", 15, (30, 4, 0.05, 0.1, 64, 1e-4, "step"), (1, 1.5, 1, 0.93, 0.97, 160)),
+    ("memo", 17, (120, 3, 0.15, 0.1, 512, 1e-3, "step"), (0.5, 32)),
+    ("beef", 4, (120, 2, 0.2, 0.3, 128, 1e-4, "step"), (30, 0.02, 2.3)),
+]
+
+
+def fields(method: str) -> list[Field]:
+    """A config that has every option of the paper's space."""
+    found = []
+    for name, given in {**gtep.SCRATCH, **gtep.PRETRAINED}[method].items():
+        values = given["values"] if isinstance(given, dict) else given
+        kinds = {type(value) for value in values}
+        kind = "float" if float in kinds else KINDS[kinds.pop()]
+        found.append(Field(name, kind, values[0]))
+    return found
+
+
+@pytest.mark.parametrize(("method", "trial", "shared", "own"), PUBLISHED)
+def test_published_settings_are_drawn_again(method, trial, shared, own) -> None:
+    space = parse(gtep.SCRATCH[method], fields(method), method)
+    lists = [(p.name, p.values or ()) for p in space.parameters]
+    drawn = tuple(gtep.draw(lists, trial, gtep.leads_with_dummy(method)).values())
+    assert drawn == (*shared, *own)
+
+
+@pytest.mark.parametrize("method", list(gtep.SCRATCH))
+def test_the_sampler_leaves_out_what_has_no_effect(method: str) -> None:
+    space = parse(gtep.SCRATCH[method], fields(method), method)
+    for config in proposals("gtep-paper", space, method, 0, 30, 0, []):
+        assert ("milestones" in config) == (config["schedule"] == "step") == ("lr_decay" in config)
+
+
+@pytest.mark.parametrize("method", list(gtep.PRETRAINED))
+def test_pretrained_spaces_parse(method: str) -> None:
+    assert parse(gtep.PRETRAINED[method], fields(method), method).size
+
+
+def test_the_base_space_has_9000_settings() -> None:
+    assert parse(gtep.SCRATCH["replay"], fields("replay"), "replay").size == 9000
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "expected"),
+    [(2, 200, [80, 160]), (3, 70, [20, 40, 60]), (4, 30, [6, 13, 20, 26]), (3, 120, [34, 68, 102])],
+)
+def test_milestones(count: int, epochs: int, expected: list[int]) -> None:
+    assert gtep.milestones(count, epochs) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "classes"),
+    [
+        ("c50-t10", 10, 50),
+        ("c50-t6", 6, 50),
+        ("i50-t10", 10, 50),
+        ("i50-t6", 6, 50),
+        ("cub-t10", 10, 100),
+        ("cub-t20", 20, 100),
+        ("r-t10", 10, 100),
+        ("r-t20", 20, 100),
+        ("r-a-t20", 20, 100),
+        ("digits-t2", 2, 5),
+        ("lite-c50", 5, 50),
+    ],
+)
+def test_pairs_have_the_papers_tasks(name: str, tasks: int, classes: int) -> None:
+    pair = find_pair(name)
+    step = pair.config["increments"][0]
+    first = pair.config.get("first", step)
+    for side in (pair.tuning, pair.evaluation):
+        assert len(side.classes or ()) == classes
+        assert first + (tasks - 1) * step == classes
+    assert (
+        not set(pair.tuning.classes or ()) & set(pair.evaluation.classes or ()) or not pair.halves
+    )
+
+
+def test_the_papers_budget() -> None:
+    papers = [pair for name, pair in PAIRS.items() if name not in ("digits-t2", "lite-c50")]
+    assert {(pair.trials, pair.seeds) for pair in papers} == {(30, 5)}

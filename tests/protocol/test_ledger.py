@@ -1,0 +1,87 @@
+"""The ledger's chain."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clgym.errors import BadOutput, Tampered
+from clgym.protocol.ledger import Ledger, locked, read_ledger
+
+
+def filled(folder: Path) -> Path:
+    ledger = Ledger(folder)
+    for number in range(5):
+        ledger.append("note", number=number, words=["a", "ü"], value=0.1 + 0.2, nothing=None)
+    return ledger.path
+
+
+def test_the_chain_is_what_its_description_says(tmp_path: Path) -> None:
+    """By the standard library alone."""
+    lines = filled(tmp_path).read_text().splitlines()
+    prev = "0" * 64
+    for number, line in enumerate(lines):
+        entry = json.loads(line)
+        assert (entry["seq"], entry["prev"]) == (number, prev)
+        prev = entry.pop("hash")
+        text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert hashlib.sha256(text.encode()).hexdigest() == prev
+
+
+def test_a_line_that_a_crash_cut_off_is_dropped(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    whole = path.read_bytes()
+    for cut in (1, 40, len(whole.splitlines()[-1])):
+        path.write_bytes(whole[:-cut])
+        ledger = Ledger(tmp_path)
+        assert len(ledger.entries) == 4
+        ledger.append("more")
+        assert [entry.kind for entry in read_ledger(path)] == ["note"] * 4 + ["more"]
+        path.write_bytes(whole)
+
+
+@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(1, 255))
+def test_every_changed_byte_is_found(
+    tmp_path_factory: pytest.TempPathFactory, place: float, byte: int
+) -> None:
+    path = filled(tmp_path_factory.mktemp("ledger"))
+    data = bytearray(path.read_bytes())
+    index = int(place * (len(data) - 1))  # the last byte is the newline: see the test above
+    data[index] ^= byte
+    path.write_bytes(data)
+    with pytest.raises(Tampered, match="line [1-6] of the ledger"):
+        read_ledger(path)
+
+
+@pytest.mark.parametrize("change", ["swap", "drop", "double"])
+def test_moved_lines_are_found(tmp_path: Path, change: str) -> None:
+    path = filled(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    if change == "swap":
+        lines[1], lines[2] = lines[2], lines[1]
+    elif change == "drop":
+        del lines[1]
+    else:
+        lines.insert(1, lines[1])
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(Tampered, match="line [23]"):
+        read_ledger(path)
+
+
+def test_nan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        Ledger(tmp_path).append("note", value=float("nan"))
+
+
+def test_one_coordinator_at_a_time(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / ".lock"),
+        pytest.raises(BadOutput, match="another process"),
+        locked(tmp_path / ".lock"),
+    ):
+        pass
+    with locked(tmp_path / ".lock"):
+        pass

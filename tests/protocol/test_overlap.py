@@ -1,0 +1,137 @@
+"""What two sides of a pair may not share."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clgym.data.sources import load_source
+from clgym.errors import BadPlan
+from clgym.protocol.overlap import Footprint, check, compare, footprint
+from clgym.protocol.pairs import Pair, Side, find_pair
+from clgym.protocol.study import survey
+
+
+def pair(tuning: str, evaluation: str) -> Pair:
+    return find_pair("mine", tuning, evaluation, "class-incremental", {"increments": [1]})
+
+
+def arrays(folder: Path, images: np.ndarray, names: list[str]) -> str:
+    """An npz source; each class gets an equal share of the images of both splits."""
+    folder.mkdir()
+    half = len(images) // 2
+    for split, rows in (("train", images[:half]), ("test", images[half:])):
+        labels = np.arange(half) % len(names)
+        np.savez(folder / f"{split}", images=rows, labels=labels, classes=np.array(names))
+    return f"npz:{folder}"
+
+
+def noise(seed: int, count: int = 40) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+
+
+def seen(images: np.ndarray, classes: tuple[str, ...] = ()) -> Footprint:
+    """A footprint made by hand, with hashes by the standard library."""
+    hashes = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    grey = images.mean(axis=3) / 255
+    return Footprint(
+        "side",
+        classes,
+        np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, 32),
+        np.array([int(h[:8].hex(), 16) for h in hashes], dtype=np.uint64),
+        grey.reshape(len(images), -1).astype(np.float32),
+    )
+
+
+def test_one_shared_image_of_two_sources_is_refused(tmp_path: Path) -> None:
+    one, other = noise(0), noise(1)
+    names = [arrays(tmp_path / "a", one, ["cat", "dog"])]
+    names.append(arrays(tmp_path / "b", other, ["car", "bus"]))
+    looked = survey(pair(*names), None)
+    assert looked["overlap"]["shared_images"] == [] and looked["experiences"] == 2
+    assert "/" not in str(looked["pair"]), "a path went into the plan"
+    other[7] = one[33]
+    names[1] = arrays(tmp_path / "c", other, ["car", "bus"])
+    with pytest.raises(BadPlan, match="1 shared"):
+        survey(pair(*names), None)
+
+
+def test_a_shared_class_under_another_spelling_is_refused(tmp_path: Path) -> None:
+    one = arrays(tmp_path / "a", noise(0), ["Maple_Tree", "dog"])
+    other = arrays(tmp_path / "b", noise(1), ["car", "cifar100/maple tree"])
+    with pytest.raises(BadPlan, match="1 shared: Maple_Tree = cifar100/maple tree"):
+        survey(pair(one, other), None)
+
+
+def test_streams_of_different_shapes_are_refused(tmp_path: Path) -> None:
+    one = arrays(tmp_path / "a", noise(0), ["cat", "dog"])
+    other = arrays(tmp_path / "b", noise(1), ["car", "bus", "van"])
+    with pytest.raises(BadPlan, match="one shape"):
+        survey(pair(one, other), None)
+
+
+@pytest.mark.parametrize("shared", [44, 14, 28])
+def test_wordnet_ids_tell_shared_classes(shared: int) -> None:
+    """ImageNet-R and ImageNet-A share 86 classes; these are the counts of their halves."""
+    r = tuple(f"imagenet/n{i:08}" for i in range(100))
+    a = tuple(f"imagenet/n{i:08}" for i in range(100 - shared, 200 - shared))
+    overlap = compare(seen(noise(0), r), seen(noise(1), a))
+    r_and_a = pair("imagenet-r[0-99]", "imagenet-a[0-99]")
+    with pytest.raises(BadPlan, match=f"{shared} shared: imagenet/n") as caught:
+        check(r_and_a, overlap, disjoint_classes=True)
+    assert str(caught.value).count("imagenet/n") == shared
+    assert check(r_and_a, overlap, disjoint_classes=False) == []
+
+
+def test_numbers_are_no_identity() -> None:
+    overlap = compare(seen(noise(0), ("0", "1")), seen(noise(1), ("0", "1")))
+    assert overlap.shared_classes == ()
+
+
+def test_duplicates_across_halves_are_dropped_up_to_half_a_percent() -> None:
+    one, other = noise(0, 400), noise(1, 400)
+    other[[3, 9]] = one[[5, 6]]
+    halves = Pair(
+        name="h",
+        scenario="class-incremental",
+        config={},
+        tuning=Side(source="s", classes=(0,)),
+        evaluation=Side(source="s", classes=(1,)),
+    )
+    overlap = compare(seen(one), seen(other))
+    wanted = sorted(hashlib.sha256(one[i].tobytes()).hexdigest() for i in (5, 6))
+    assert check(halves, overlap, True) == wanted
+    other[17] = one[18]
+    with pytest.raises(BadPlan, match="3 shared"):
+        check(halves, compare(seen(one), seen(other)), True)
+
+
+def test_near_duplicates_are_found(tmp_path: Path) -> None:
+    one, other = noise(0, 60), noise(1, 60)
+    other[11] = np.clip(one[20].astype(int) + 1, 0, 255)
+    names = [arrays(tmp_path / str(i), x, [f"c{i}", f"d{i}"]) for i, x in enumerate((one, other))]
+    sides = [load_source(name) for name in names]
+    overlap = compare(*(footprint(source, None) for source in sides))
+    assert overlap.shared_images == () and overlap.near_duplicates == 1
+
+
+def test_thumbs_are_block_means() -> None:
+    """Sides that 8 and 9 divide: plain means over blocks."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 18, 1), dtype=np.uint8)
+    from clgym.protocol.overlap import _thumbs
+
+    blocks = images[..., 0].reshape(5, 8, 2, 9, 2).mean(axis=(2, 4)) / 255
+    np.testing.assert_allclose(_thumbs(images, np.arange(5), 255), blocks, atol=1e-6)
+
+
+def test_a_pair_with_itself_is_refused() -> None:
+    with pytest.raises(BadPlan, match="two different sides"):
+        find_pair("digits-t2", evaluation="digits[4-9]")
+    with pytest.raises(BadPlan, match="two different sides"):
+        find_pair("i100-t10")
+
+
+def test_a_changed_preset_has_another_name() -> None:
+    changed = find_pair("digits-t2", config={"memory_size": 7})
+    assert changed.name.startswith("digits-t2~") and changed.digest != find_pair("digits-t2").digest
