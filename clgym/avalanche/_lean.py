@@ -78,6 +78,8 @@ class _Late(ModuleType):
     __path__: list[str] = []  # what makes a module a package
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return importlib.import_module(self.__name__).__version__
         if name.startswith("__"):
             raise AttributeError(name)
         return _Name(self.__name__, (name,))

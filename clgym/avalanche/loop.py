@@ -60,6 +60,7 @@ class FastLoop:
     mbatch: Any
     experience: Any
     dataloader: Any
+    optimizer: Any
     plugins: list
     train_epochs: int
     _stop_training: bool
@@ -143,7 +144,9 @@ def _epoch(template: Any, **kwargs: Any) -> None:
         _call(pre, template, kwargs)
         template.mb_output = template.forward()
         _call(post, template, kwargs)
-        template.loss += template.criterion()
+        loss = template.criterion()
+        # Avalanche's empty loss is float32, and would round a float64 one.
+        template.loss = template.loss.to(loss.dtype) + loss
         _call(pre_back, template, kwargs)
         template.backward()
         _call(post_back, template, kwargs)

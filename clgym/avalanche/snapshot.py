@@ -1,9 +1,10 @@
 """A graph of Python objects as tensors and plain values, and back. No pickle.
 
 Avalanche's strategies keep their state wherever they like. `capture` walks it and writes down what
-each object is made of; `rebuild` makes it again. A class or function is written as its name and is
-looked up in Avalanche, torch, clgym and a few modules of the standard library only; nothing else is
-ever imported or called, so a state file from elsewhere can do no harm beyond a wrong state.
+each object is made of; `rebuild` makes it again. A class is written as its name and looked up in
+Avalanche, torch's networks and optimizers, and clgym only; of functions a few are known. Nothing
+else is imported, and nothing is called, so a state file from elsewhere can do no harm beyond a
+wrong state.
 """
 
 import functools
@@ -20,7 +21,17 @@ from torch import Tensor, nn
 
 __all__ = ["capture", "rebuild"]
 
-_TRUSTED = ("avalanche", "torch", "torchvision", "clgym", "collections")
+_CLASSES = ("avalanche.", "torch.nn.", "torch.optim.", "torchvision.models.", "clgym.")
+"""Where the classes of objects may come from."""
+
+_FUNCTIONS = (
+    "avalanche.benchmarks.utils.transform_groups:identity",
+    "avalanche.training.plugins.evaluation:_init_metrics_list_lambda",
+    "torch.utils.data._utils.collate:default_collate",
+    "torch:zeros",
+)
+"""Functions that Avalanche's objects hold on to."""
+
 _PLAIN = (bool, int, float, str)
 _BUILTINS = {c.__name__: c for c in (dict, list, set, tuple, int, float, bool, str, object)}
 
@@ -114,16 +125,20 @@ class _Writer:
         named = (type, types.FunctionType, types.BuiltinFunctionType)
         if not isinstance(value, named):
             return None
-        module, name = value.__module__, value.__qualname__
-        for known in (f"{module}:{name}", f"{module}:{value.__name__}"):  # torch.zeros: the second
-            if _found(known) is value:
-                return {"is": "named", "name": known}
-        raise TypeError(f"{way} is {module}:{name}, which cannot be looked up by its name")
+        for name in (*_FUNCTIONS, *_BUILTINS):
+            if _named(name) is value:
+                return {"is": "named", "name": name}
+        name = f"{value.__module__}:{value.__qualname__}"
+        raise TypeError(f"{way} is {name}, which is not among the functions that may be written")
 
     def _object(self, value: Any, way: str) -> dict[str, Any]:
         cls = type(value)
         name = f"{cls.__module__}:{cls.__qualname__}"
-        if isinstance(value, types.GeneratorType) or _found(name) is not cls:
+        try:
+            known = _class(name) is cls
+        except (ValueError, AttributeError, ImportError):
+            known = False
+        if not known:
             raise TypeError(f"{way} is a {name}, which cannot be written down")
         fields = {k: self.write(v, f"{way}.{k}") for k, v in vars(value).items()}
         return {"is": "object", "class": name, "fields": fields}
@@ -149,7 +164,7 @@ class _Reader:
     def _begin(self, node: dict[str, Any]) -> tuple[Any, Callable[[], None]]:
         kind = node["is"]
         if kind == "object":
-            cls = _lookup(node["class"])
+            cls: Any = _class(node["class"])
             made = cls.__new__(cls)
             return made, lambda: self._fields(made, node["fields"])
         if kind in ("dict", "OrderedDict", "defaultdict"):
@@ -176,7 +191,7 @@ class _Reader:
         if kind == "logger":
             return logging.getLogger(node["name"])
         if kind == "named":
-            return _lookup(node["name"])
+            return _named(node["name"])
         if kind == "method":
             return types.MethodType(
                 getattr(type(self.read(node["owner"])), node["name"]), self.read(node["owner"])
@@ -205,27 +220,36 @@ class _Reader:
         return tensor.requires_grad_(node["grad"])
 
 
-def _found(name: str) -> Any:
-    try:
-        return _lookup(name)
-    except (ValueError, AttributeError, ImportError):
-        return None
-
-
-def _lookup(name: str) -> Any:
-    """The class or function that goes by ``module:qualified name``.
+def _class(name: str) -> type:
+    """The class that goes by ``module:qualified name``.
 
     Raises:
         ValueError: it lies outside the modules that are trusted.
     """
     module, _, qualified = name.partition(":")
-    if module == "builtins" and qualified in _BUILTINS:
-        return _BUILTINS[qualified]
-    if module.partition(".")[0] not in _TRUSTED or "<" in qualified:
+    if not module.startswith(_CLASSES) or "<" in qualified:
         raise ValueError(f"{name} may not be looked up")
-    value: Any = importlib.import_module(module)
+    value = _within(importlib.import_module(module), qualified)
+    if not isinstance(value, type) or value.__module__ != module:
+        raise ValueError(f"{name} is no class of that module")
+    return value
+
+
+def _named(name: str) -> Any:
+    """One of the known functions, or a type of the language.
+
+    Raises:
+        ValueError: it is not known.
+    """
+    if name in _BUILTINS:
+        return _BUILTINS[name]
+    if name not in _FUNCTIONS:
+        raise ValueError(f"{name} may not be looked up")
+    module, _, qualified = name.partition(":")
+    return _within(importlib.import_module(module), qualified)
+
+
+def _within(value: Any, qualified: str) -> Any:
     for part in qualified.split("."):
         value = getattr(value, part)
-    if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
-        raise ValueError(f"{name} is no class or function")
     return value

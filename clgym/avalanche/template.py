@@ -51,7 +51,9 @@ def as_template(
         Incompatible: the strategy does not work in this setting.
     """
     needs = strategy.needs
-    if not {setting} <= set(needs.settings) or (needs.task_ids and setting != "task-incremental"):
+    if not any(s == setting for s in needs.settings) or (
+        needs.task_ids and setting != "task-incremental"
+    ):
         raise Incompatible(
             expected=f"one of {', '.join(needs.settings)}"
             + (" with task ids" if needs.task_ids else ""),

@@ -1,0 +1,124 @@
+"""Each trap of Avalanche 0.6 that the seam covers: the day one is gone, its cure can go too."""
+
+import inspect
+
+import pytest
+import torch
+from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline
+from avalanche.training import BiC, CoPE, Naive
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.plugins.gss_greedy import GSS_greedyPlugin
+from avalanche.training.utils import cycle
+from torch import nn
+from torch.optim.lr_scheduler import MultiStepLR
+
+from clgym.avalanche import cures
+from clgym.avalanche.adapter import adapt
+from clgym.avalanche.loop import fast
+from clgym.avalanche.view import ExperienceView
+
+
+def test_the_timeline_is_a_set(experiences):
+    (experience,) = experiences(steps=1)
+    dataset = ExperienceView(experience).dataset
+    bench: Any = with_classes_timeline(benchmark_from_datasets(train=[dataset]))
+    assert isinstance(next(iter(bench.train_stream)).classes_in_this_experience, set)
+
+
+def test_an_optimizer_given_a_part_gets_the_whole_network(experiences, learner):
+    """Ours keeps to what requires a gradient."""
+    from clgym.avalanche import SGDStrategy
+
+    (experience,) = experiences(steps=1)
+    view = ExperienceView(experience)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Linear(8, 2))
+    for parameter in model[1].parameters():
+        parameter.requires_grad_(False)
+    part = torch.optim.SGD(model[2].parameters(), 0.1)
+    stock = Naive(model=model, optimizer=part, evaluator=EvaluationPlugin(loggers=[]))
+    stock.experience = view  # type: ignore[assignment]
+    stock.check_model_and_optimizer()
+    assert len(part.param_groups[0]["params"]) == 4
+
+    strategy = learner(SGDStrategy)
+    strategy.network.backbone.requires_grad_(False)
+    frozen = strategy.network.backbone[1].weight.clone()
+    strategy.train(experience)
+    assert len(strategy.template.optimizer.param_groups[0]["params"]) == 2
+    assert torch.equal(strategy.network.backbone[1].weight, frozen)
+
+
+def test_bic_calls_a_schedule_that_torch_has_changed():
+    if "verbose" in inspect.signature(MultiStepLR).parameters:
+        pytest.skip("this torch still takes verbose")
+    from avalanche.training.plugins import bic
+
+    assert "verbose=False" in inspect.getsource(bic.BiCPlugin.bias_correction_step)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
+    with pytest.raises(TypeError):
+        MultiStepLR(optimizer, [1], verbose=False)  # type: ignore[call-arg]
+    cures.apply()
+    schedule = bic.MultiStepLR(optimizer, milestones=[1], gamma=0.5, verbose=False)  # type: ignore[call-arg]
+    optimizer.step()
+    schedule.step()
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_cope_stops_after_one_batch_unless_told(experiences, learner):
+    assert inspect.signature(CoPE).parameters["mem_size"].default == 200
+    told = []
+    (experience,) = experiences(steps=1, report=told.append)
+    learner(adapt("CoPE"), batch_size=8).train(experience)
+    assert max(event["step"] for event in told) == 6
+
+
+def test_the_buffer_of_er_aml_can_wait_for_ever():
+    loader = torch.utils.data.DataLoader([1, 2, 3], batch_size=4, drop_last=True)  # type: ignore[arg-type]
+    assert len(loader) == 0 and inspect.isgenerator(cycle(loader))
+    from avalanche.training.supervised import er_aml
+
+    source = inspect.getsource(er_aml.ER_AML._before_training_exp)
+    assert "batch_size=self.train_mb_size" in source and "drop_last=True" in source
+
+
+def test_gss_fails_where_a_batch_is_larger_than_its_memory_can_fill():
+    gss = GSS_greedyPlugin(mem_size=8, mem_strength=5, input_size=[36])
+    gss.ext_mem_list_current_index = 8
+    model = nn.Linear(36, 2)
+    dims = [p.numel() for p in model.parameters()]
+    grads = gss.get_rand_mem_grads(None, dims, gss_batch_size=16)
+    assert len(grads) == 0
+    with pytest.raises(ValueError, match="empty"):
+        max(gss.cosine_similarity(grads, torch.zeros(1, sum(dims))))
+
+
+def test_icarls_rounding_would_exceed_its_memory(experiences, learner):
+    strategy = learner(adapt("ICaRL"), memory_size=13)
+    for experience in experiences():
+        strategy.train(experience)
+        assert len(strategy.info.memory) == 13 - 13 % experience.columns
+    source = inspect.getsource(type(strategy.template.plugins[0]).construct_exemplar_set)
+    assert "ceil(self.memory_size" in source
+
+
+def test_default_criteria_are_shared_by_all_instances():
+    default = inspect.signature(Naive).parameters["criterion"].default
+    assert default is inspect.signature(Naive).parameters["criterion"].default
+    assert isinstance(default, nn.CrossEntropyLoss)
+
+
+def test_evaluation_and_periodic_evaluation_are_taken_off():
+    model = nn.Linear(2, 2)
+    options = {"model": model, "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
+    template = fast(Naive)(**options, evaluator=EvaluationPlugin(loggers=[]))
+    assert len(template.plugins) == 3
+    template.drop_idle_plugins()
+    assert template.plugins == [template.clock]
+
+
+def test_bic_needs_the_cure(experiences, learner):
+    assert BiC.__module__.startswith("avalanche")
+    strategy = learner(adapt("BiC"), memory_size=30, stage_2_epochs=2)
+    for experience in experiences():
+        strategy.train(experience)
+        assert len(strategy.info.memory) <= 30
