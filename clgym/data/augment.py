@@ -1,10 +1,12 @@
 """Changes of a whole batch of images at once, on its device: no Python code runs per sample."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["crop_flip", "resize"]
+__all__ = ["crop_flip", "random_resized_crop_flip", "resize"]
 
 
 def crop_flip(images: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
@@ -36,3 +38,72 @@ def resize(images: Tensor, side: int) -> Tensor:
     pixels = images.float() if images.dtype == torch.uint8 else images
     pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
     return pixels.round().clamp(0, 255).byte() if images.dtype == torch.uint8 else pixels
+
+
+def random_resized_crop_flip(
+    images: Tensor,
+    side: int,
+    generator: torch.Generator,
+    area: tuple[float, float] = (0.05, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Tensor:
+    """Cut a random box out of each image and bring it to ``side``, bilinear; mirror half of them.
+
+    The boxes are drawn as torchvision's RandomResizedCrop does: the first of ten draws that lies
+    inside the image, else all of it.
+
+    Args:
+        images: float [n, C, H, W].
+        side: Of the result, in pixels.
+        generator: On the CPU, so that a run is the same on every device.
+        area: Least and greatest share of the image.
+        ratio: Least and greatest width over height.
+    """
+    n, _, height, width = images.shape
+    top, left, high, wide = _boxes(n, height, width, area, ratio, generator)
+    mirrored = torch.rand(n, generator=generator) < 0.5
+    cut = _pick(images, top, high, side, dim=2)
+    cut = _pick(cut, left, wide, side, dim=3)
+    return torch.where(mirrored.to(images.device)[:, None, None, None], cut.flip(-1), cut)
+
+
+def _boxes(
+    n: int,
+    height: int,
+    width: int,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Top, left, height and width of n boxes, int64 [n] each, on the CPU."""
+    uniform = torch.rand(4, n, 10, generator=generator, dtype=torch.float64)
+    target = height * width * (area[0] + (area[1] - area[0]) * uniform[0])
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    shape = torch.exp(low + (high - low) * uniform[1])
+    wide, tall = (target * shape).sqrt().round().long(), (target / shape).sqrt().round().long()
+    inside = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)
+    first = inside.long().argmax(1)
+    chosen, good = (torch.arange(n), first), inside.any(1)
+    wide = torch.where(good, wide[chosen], width)
+    tall = torch.where(good, tall[chosen], height)
+    top = (uniform[2][chosen] * (height - tall + 1)).long()
+    left = (uniform[3][chosen] * (width - wide + 1)).long()
+    return top, left, tall, wide
+
+
+def _pick(images: Tensor, start: Tensor, length: Tensor, side: int, dim: int) -> Tensor:
+    """Stretch ``length`` pixels from ``start`` on, each image its own, to ``side``, linearly."""
+    steps = torch.arange(side, dtype=torch.float64) + 0.5
+    place = (steps * length[:, None] / side - 0.5).clamp(min=0).minimum(length[:, None] - 1.0)
+    low = place.floor().long()
+    high = (low + 1).minimum(length[:, None] - 1)
+    share = (place - low).to(images)
+    shape = [len(images), 1, 1, 1]
+    shape[dim] = side
+    sizes = list(images.shape)
+    sizes[dim] = side
+    ends = [
+        images.gather(dim, (start[:, None] + end).view(shape).expand(sizes).to(images.device))
+        for end in (low, high)
+    ]
+    return torch.lerp(ends[0], ends[1], share.view(shape))

@@ -1,0 +1,192 @@
+"""APER (first called ADAM): adapt a copy of a pretrained network once, then class means over both.
+
+Zhou, Cai, Ye, Zhan, Liu, "Revisiting Class-Incremental Learning with Pre-Trained Models:
+Generalizability and Adaptivity are All You Need", IJCV 2024, https://arxiv.org/abs/2303.07338; code
+zhoudw-zdw/RevisitingCIL a2e6b71. In the first experience a small module (or a whole copy) is
+trained with a cosine classifier, which is then thrown away. From then on nothing is trained: the
+row of a class is the mean of [phi(x); phi_adapted(x)], not normalised, and the cosine decides.
+
+The defaults are the authors' for adapter, ssf and vpt-shallow. Theirs for the others: finetune 5
+epochs, batch 128; vpt-deep 5 epochs, lr 0.05, batch 16.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from clgym.config import Range
+from clgym.data.augment import random_resized_crop_flip
+from clgym.errors import Incompatible
+from clgym.models import peft
+from clgym.models.heads import ClassMeans, CosineHead, cosine_logits
+from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
+from clgym.models.training import CosineSGD
+from clgym.strategy import Batch, Experience, StreamInfo
+
+ALIASES = ("adam",)
+SPACE = {
+    "variant": ["adapter", "ssf", "vpt-shallow", "vpt-deep"],
+    "lr": [0.005, 0.01, 0.02, 0.05],
+    "epochs": [5, 10, 20],
+    "weight_decay": [0.0005, 0.005],
+}
+
+
+@dataclass(frozen=True)
+class AperConfig(PretrainedConfig):
+    """Options of `Aper`."""
+
+    variant: Literal["finetune", "vpt-shallow", "vpt-deep", "ssf", "adapter"] = "adapter"
+    """What is trained in the first experience."""
+    rank: Annotated[int, Range(1)] = 64
+    """Width of an adapter's bottleneck."""
+    prompts: Annotated[int, Range(1)] = 5
+    """Prompt tokens, with vpt-deep of every block."""
+    epochs: Annotated[int, Range(1)] = 20
+    """Passes over the first experience."""
+    lr: Annotated[float, Range(0, exclusive=True)] = 0.01
+    """Learning rate; falls to 0 along a cosine, epoch by epoch."""
+    momentum: Annotated[float, Range(0, 1)] = 0.9
+    """Share of the last step that the next one keeps."""
+    weight_decay: Annotated[float, Range(0)] = 5e-4
+    """Pull of everything that is trained towards zero."""
+    batch_size: Annotated[int, Range(1)] = 48
+    """Images a batch."""
+    dropout: Annotated[float, Range(0, 1)] = 0.1
+    """Dropout inside adapters, in training."""
+
+
+class Aper(PretrainedStrategy):
+    """Class means over a frozen network and one that was adapted in the first experience.
+
+    Attributes:
+        module: What is trained: a part that hangs into the frozen network, or a copy of it.
+        head: The cosine classifier of the first experience's training; None otherwise.
+        classes: Sums of features of both branches, [phi(x); phi_adapted(x)].
+    """
+
+    Config = AperConfig
+    CHECK_CONFIG: ClassVar[dict[str, Any]] = {
+        "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
+        "@random",
+        "image_size": 8,
+        "fit": "stretch",
+        "rank": 4,
+        "epochs": 1,
+    }
+
+    def setup(self, info: StreamInfo) -> None:
+        """Make the module; its weights come from torch's global generator.
+
+        Raises:
+            Incompatible: the stream is single-pass: the means need the images once more.
+        """
+        super().setup(info)
+        if info.single_pass:
+            raise Incompatible(
+                expected="a stream whose images may be seen again after training on them",
+                found="a single-pass stream",
+                fix="Take simplecil or nmc, or a stream that is not online",
+            )
+        self.module = self._make_module().to(info.device)
+        self.head: CosineHead | None = None
+        self.classes = ClassMeans(info.device)
+        self._training: CosineSGD | None = None
+        self._saved: dict[str, Any] | None = None
+
+    def _make_module(self) -> nn.Module:
+        c, vit = self.config, self.backbone.model
+        makers = {
+            "adapter": lambda: peft.Adapters(vit, c.rank, c.dropout),
+            "ssf": lambda: peft.ScaleShift(vit),
+            "vpt-shallow": lambda: peft.ShallowPrompts(vit, c.prompts),
+            "vpt-deep": lambda: peft.DeepPrompts(vit, c.prompts),
+            "finetune": lambda: copy.deepcopy(vit).requires_grad_(True),
+        }
+        return makers[c.variant]()
+
+    def train(self, experience: Experience) -> None:
+        """Adapt in the first experience; then count every image once into its class's row."""
+        if experience.index == 0:
+            self.adapt_network(experience)
+        done = 0
+        for batch in experience.batches(self.config.batch_size, shuffle=False):
+            assert batch.labels is not None
+            with torch.no_grad():
+                both = self.both(batch)
+            self.classes.update(both, batch.labels, experience.columns)
+            done += len(batch)
+            experience.report(images=done, step=done, steps=len(experience))
+
+    def adapt_network(self, experience: Experience) -> None:
+        """Train the module, all rows of a cosine classifier and its scale, on cross-entropy."""
+        c, size = self.config, self.config.image_size
+        if self.head is None:
+            width = self.backbone.width
+            self.head = CosineHead(width, experience.columns).to(self.info.device)
+        head = self.head
+        self._training = CosineSGD(
+            [{"params": [*self.module.parameters(), *head.parameters()], "lr": c.lr}],
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            epochs=c.epochs,
+            batch_size=c.batch_size,
+            augment=lambda images, key: random_resized_crop_flip(images, size, key),
+        )
+        if self._saved is not None:
+            self._training.load_state_dict(self._saved)
+            self._saved = None
+
+        def loss(batch: Batch) -> Tensor:
+            assert batch.labels is not None
+            images = self.backbone.normalised(batch.images)
+            return cross_entropy(head(self.adapted(images)), batch.labels)
+
+        self.module.train()
+        self._training.run(experience, loss)
+        self.module.eval()
+        self._training = self.head = None
+
+    def adapted(self, images: Tensor) -> Tensor:
+        """Features [n, d] of the adapted network, of images as it is fed."""
+        if isinstance(self.module, peft.Part):
+            with self.module.on(self.backbone.model):
+                return self.backbone.model(images)
+        return self.module(images)
+
+    def both(self, batch: Batch) -> Tensor:
+        """[phi(x); phi_adapted(x)], [n, 2d]: side by side, not normalised."""
+        self.module.eval()
+        adapted = self.adapted(self.backbone.prepare(batch.images))
+        return torch.cat([self.features(batch), adapted], dim=1)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Cosines [n, columns]; a class without an image gets -inf: a cosine may be negative."""
+        features = self.both(batch)
+        weight = self.classes.means.to(features.dtype)
+        return cosine_logits(features, weight).nan_to_num(nan=-torch.inf)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The module and the rows; inside the first experience also how far training is."""
+        state: dict[str, Any] = {
+            "module": dict(self.module.state_dict()),
+            "classes": self.classes.state_dict(),
+        }
+        if self._training is not None and self.head is not None:
+            state["head"] = dict(self.head.state_dict())
+            state["training"] = self._training.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self.module.load_state_dict(state["module"])
+        self.classes.load_state_dict(state["classes"], self.info.device)
+        self._saved = state.get("training")
+        if "head" in state:
+            columns, width = state["head"]["weight"].shape
+            self.head = CosineHead(width, columns).to(self.info.device)
+            self.head.load_state_dict(state["head"])
