@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clgym import registry
 from clgym.check.report import Check, CheckFailed, Finding, findings, passed
 from clgym.check.tiny import workspace
 
@@ -74,10 +75,10 @@ def strategy_findings(
         plugins: Files that hold strategies which it wraps.
         only: Names of checks to restrict to; () means all.
     """
-    from clgym.check.bench import Subject, quiet_torch
+    from clgym.check.bench import NAME, Subject, quiet_torch
 
     summary = _summary(cls) if summary is None else summary
-    with quiet_torch(), workspace() as folder:
+    with quiet_torch(), workspace() as folder, registry.lent("strategies", NAME, cls):
         subject = Subject(cls, name or cls.__name__, summary, plugins, folder)
         yield from findings(strategy_checks(), subject, cls.KNOWN_FAILURES, only)
 
@@ -138,8 +139,6 @@ def findings_of(
     Raises:
         BadPlugin: it cannot be imported.
     """
-    from clgym import registry
-
     if kind == "strategies":
         from clgym.strategy import Strategy
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ _NUMBERS_AN_IMAGE = 4
 
 def unseen_classes(subject: Subject) -> str:
     """Answers have a column for every class seen so far, and none for those to come."""
+    _learning(subject, "all classes of an adaptation stream are known from the start")
     bench = subject.bench()
     for index in range(len(bench.stream)):
         bench.train(index)
@@ -60,9 +62,12 @@ def unseen_classes(subject: Subject) -> str:
 def runs(subject: Subject) -> str:
     """It trains, answers and saves over a whole stream."""
     answers = subject.baseline
-    subject.trained.state()
-    rows = sum(map(len, answers))
-    return f"{len(answers)} experiences of a {subject.setting} stream, {rows} answers"
+    if not subject.adapts:
+        subject.trained.state()
+    steps = "batches" if subject.adapts else "experiences"
+    return (
+        f"{len(answers)} {steps} of one {subject.setting} stream, {sum(map(len, answers))} answers"
+    )
 
 
 def same_seed(subject: Subject) -> str:
@@ -93,6 +98,13 @@ def other_seed(subject: Subject) -> str:
 
 def no_labels(subject: Subject) -> str:
     """Labels on a test batch change nothing: nobody looks at them."""
+    if subject.adapts:
+        bench = subject.bench()
+        bench.labels = 1
+        _same(
+            subject.baseline, bench.whole(), "Do not read batch.labels: in a run they are not there"
+        )
+        return "the same answers with labels on the batches"
     bench = subject.trained
     plain = bench.answers(1)
     try:
@@ -112,6 +124,7 @@ def batch_independence(subject: Subject) -> str:
     """Answers do not depend on the order of the test rows, nor on which share a batch."""
     bench = subject.trained
     plain = bench.answers(1)
+    _learning(subject, "it learns from each batch as it answers it")
     fix = "Treat each image alone in predict: evaluation mode, no statistics of the batch, no draws"
     try:
         for size, seed in ((None, 1), (7, 2), (1, 3)):
@@ -125,6 +138,7 @@ def batch_independence(subject: Subject) -> str:
 
 def predict_keeps_state(subject: Subject) -> str:
     """Predicting changes nothing: neither the state nor what is learned afterwards."""
+    _learning(subject, "its answers are given in adapt, which may change it")
     fix = "Change nothing in predict; what must adapt at test time belongs into adapt"
     bench = subject.trained
     first, before = bench.answers(1), bench.state()
@@ -142,6 +156,7 @@ def predict_keeps_state(subject: Subject) -> str:
 
 def state_round_trip(subject: Subject) -> str:
     """Saved after an experience and loaded into a fresh learner, it goes on as if nothing was."""
+    _learning(subject, "`resume` does it: a state is saved after any batch")
     fix = "Put all that train and predict depend on into state_dict, and restore it all"
     folder = subject.folder()
     first = subject.bench(out=folder)
@@ -160,8 +175,16 @@ def resume(subject: Subject) -> str:
     if not hasattr(os, "fork"):
         raise Skipped("this system cannot fork")
     folder = subject.folder()
-    saves = _killed(subject, folder)
+    saves = _killed(lambda told: _until_killed(subject, folder, told))
     bench = subject.bench(out=folder)
+    if subject.adapts:
+        rest = bench.whole()
+        _same(
+            subject.baseline[-len(rest) :],
+            rest,
+            "Put all that adapt depends on into state_dict: weights, moments, counters",
+        )
+        return f"equal after SIGKILL behind batch {len(subject.baseline) - len(rest)}"
     for index in (1, 2):
         bench.train(index)
         _same(
@@ -174,36 +197,40 @@ def resume(subject: Subject) -> str:
     return f"equal after SIGKILL inside experience 1, {where}"
 
 
-def _killed(subject: Subject, folder: Path, at: int = 3) -> int:
-    """Run in a forked child that is killed inside experience 1; returns its number of saves."""
+def _killed(work: Callable[[int], None]) -> int:
+    """Do ``work`` in a forked child that kills itself; returns how many bytes it wrote before."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            _until_killed(subject, folder, at, write)
+            work(write)
         finally:
             os._exit(1)
     os.close(write)
     _, status = os.waitpid(child, 0)
     with os.fdopen(read, "rb") as pipe:
-        saves = len(pipe.read())
+        told = len(pipe.read())
     if not os.WIFSIGNALED(status):
-        raise Failed("the learner ended by itself when it should have trained", "See `runs`")
-    return saves
+        raise Failed("a learner that ended by itself when it should have worked", "See `runs`")
+    return told
 
 
-def _until_killed(subject: Subject, folder: Path, at: int, pipe: int) -> None:
+def _until_killed(subject: Subject, folder: Path, pipe: int) -> None:
+    """Die by SIGKILL at the third state saved in experience 1, or at that experience's end."""
     saves = 0
 
     def listen(event: dict) -> None:
         nonlocal saves
-        if event["kind"] == "checkpoint" and event["experience"] == 1:
+        if event["kind"] == "checkpoint" and (event["experience"] == 1 or subject.adapts):
             saves += 1
             os.write(pipe, b".")
-            if saves == at:
+            if saves == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    bench = subject.bench(out=folder, on_event=listen)
+    bench = subject.bench(out=folder, saving=True, on_event=listen)
+    if subject.adapts:
+        bench.whole()
+        return
     bench.train(0)
     bench.save(0)
     bench.train(1)
@@ -212,6 +239,7 @@ def _until_killed(subject: Subject, folder: Path, at: int, pipe: int) -> None:
 
 def past_data(subject: Subject) -> str:
     """Nothing of past experiences is kept beyond the declared memory."""
+    _learning(subject, "there are no training images on an adaptation stream")
     memory = subject.make().needs.memory
     sizes = []
     for count in (8, 16):
@@ -237,6 +265,10 @@ def past_data(subject: Subject) -> str:
 
 def one_sample_batch(subject: Subject) -> str:
     """A last batch of one sample trains and is answered."""
+    if subject.adapts:
+        bench = subject.bench(test=3)  # 18 images in batches of 8, and then of 1 or 2
+        bench.whole()
+        return "a last batch of two"
     size = next((v for k, v in subject.config.items() if k.split(".")[-1] == "batch_size"), 8)
     bench = subject.bench(train=[size + 1, size] * 3)
     _survives(
@@ -249,6 +281,7 @@ def one_sample_batch(subject: Subject) -> str:
 
 def one_image_class(subject: Subject) -> str:
     """A class with one training image is learned like the others."""
+    _learning(subject, "there are no training images on an adaptation stream")
     bench = subject.bench(train=[1, 8, 8, 1, 1, 1])
     _survives(
         bench,
@@ -262,6 +295,8 @@ def devices(subject: Subject) -> str:
     """It runs on the CPU and, where there is one, on a GPU; states go from one to the other."""
     if not torch.cuda.is_available():
         raise Skipped("no GPU here; on the CPU all other checks ran")
+    if subject.adapts:
+        return f"{len(subject.bench(device='cuda').whole())} batches on the GPU"
     folder = subject.folder()
     first = subject.bench(out=folder, device="cuda")
     first.train(0)
@@ -270,6 +305,12 @@ def devices(subject: Subject) -> str:
     second = subject.bench(out=folder)
     _near(on_gpu, second.answers(0), "on the CPU", "Create tensors on info.device", 1e-2)
     return "the CPU and the GPU, and a state of the one on the other"
+
+
+def _learning(subject: Subject, reason: str) -> None:
+    """Skip a check that does not apply to strategies that learn at test time."""
+    if subject.adapts:
+        raise Skipped(reason)
 
 
 def _survives(bench: Bench, what: str, fix: str) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from clgym import config as configs
-from clgym import registry
 from clgym.assemble import config_fields, make_strategy
+from clgym.check.adapting import AdaptBench
 from clgym.check.tiny import Tiny
 from clgym.config import Field
 from clgym.learner import Learner
@@ -21,9 +21,12 @@ from clgym.scenario import Stream
 from clgym.scoring import Pool, pool_after
 from clgym.strategy import Batch, Strategy
 
-__all__ = ["Bench", "Probe", "Subject"]
+__all__ = ["NAME", "Bench", "Probe", "Subject", "quiet_torch"]
 
 Message = dict[str, Any]
+
+NAME = "checked"
+"""What the registry calls a strategy while it is under check."""
 
 _SMALL = {"batch_size": 8, "epochs": 2, "memory_size": 10}
 """Options set for the checks, also those of a wrapped strategy, unless CHECK_CONFIG sets them."""
@@ -32,6 +35,7 @@ _STREAMS: dict[str, dict[str, Any]] = {
     "class-incremental": {"increments": [2]},
     "domain-incremental": {"domains": 3},
     "task-incremental": {"increments": [2]},
+    "adaptation": {"corruptions": "contrast,gaussian-noise", "batch_size": 8},
 }
 """Scenarios to check on with their options; the first is taken that the strategy can work in."""
 
@@ -179,15 +183,19 @@ class Subject:
 
     def make(self) -> Strategy:
         """The strategy with the checks' options, not set up."""
-        with registry.lent("strategies", "checked", self.cls):
-            return make_strategy("checked", self.config, [str(p) for p in self.plugins])
+        return make_strategy(NAME, self.config, [str(p) for p in self.plugins])
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """The kind of stream it is checked on."""
         needs = self.make().needs
         fit = [k for k in _STREAMS if k in needs.settings]
         return "task-incremental" if needs.task_ids or not fit else fit[0]
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it learns at test time: some checks do not apply to it then."""
+        return self.setting == "adaptation"
 
     def bench(
         self,
@@ -195,22 +203,29 @@ class Subject:
         seed: int = 0,
         device: str = "cpu",
         train: Sequence[int] | int = 8,
+        test: int = 4,
         out: Path | None = None,
-        on_event: Callable[[Message], None] | None = None,
-    ) -> Bench:
+        saving: bool = False,
+        on_event: Callable[[Message], None] = lambda event: None,
+    ) -> Any:
         """A fresh learner, started; in ``out`` the run that was begun there is continued.
 
         Args:
             seed: The learner's.
             device: Where it works.
             train: Training images of every class, or of each of the six.
+            test: Test images of every class.
             out: Folder of the run; None means a fresh one.
-            on_event: Called with the learner's events; the state is then saved at every safe point.
+            saving: Whether the state is saved at every safe point.
+            on_event: Called with the run's events.
+
+        Returns:
+            A `Bench`; for a strategy that learns at test time an `AdaptBench`.
         """
         request = Request(
-            strategy="checked",
-            scenario=self.setting,
-            source=self._tiny.name(train),
+            strategy=NAME,
+            scenario="corruptions" if self.adapts else self.setting,
+            source=self._tiny.name(train, test),
             strategy_config=self.config,
             scenario_config=_STREAMS[self.setting],
             seed=seed,
@@ -218,10 +233,9 @@ class Subject:
             threads=1,
             out=out or self.folder(),
             plugins=self.plugins,
-            checkpoint_minutes=0.0 if on_event else 1e6,
+            checkpoint_minutes=0.0 if saving else 1e6,
         )
-        with registry.lent("strategies", "checked", self.cls):
-            return Bench(request, on_event or (lambda event: None))
+        return (AdaptBench if self.adapts else Bench)(request, on_event)
 
     def folder(self) -> Path:
         """A fresh folder."""
@@ -234,11 +248,14 @@ class Subject:
         return self.bench().whole()
 
     @cached_property
-    def trained(self) -> Bench:
-        """A bench that has learned the first two experiences; checks leave it as it is."""
+    def trained(self) -> Any:
+        """A bench that has learned something; checks leave it as it is."""
         bench = self.bench()
-        bench.train(0)
-        bench.train(1)
+        if self.adapts:
+            bench.whole()
+        else:
+            bench.train(0)
+            bench.train(1)
         return bench
 
 

@@ -12,7 +12,7 @@ import torch
 from clgym.learner import Learner
 from clgym.strategy import Experience, Memory, Strategy
 
-__all__ = ["Held", "held_by", "numbers_in"]
+__all__ = ["Held", "buffers_in", "held_by", "numbers_in"]
 
 _ALIKE = 1e-4
 """Greatest difference of two pixels that counts as the same image."""
@@ -79,6 +79,14 @@ def numbers_in(strategy: Strategy) -> int:
     return sum(a.size for a in _arrays([strategy], {id(strategy.info.memory)}))
 
 
+def buffers_in(strategy: Strategy) -> int:
+    """How many of these are buffers of networks: statistics, not parameters."""
+    found = _walk([strategy], {id(strategy.info.memory)})
+    modules = [value for value in found if isinstance(value, torch.nn.Module)]
+    own = [b for m in modules for b in m.buffers(recurse=False) if b.is_floating_point()]
+    return sum(b.numel() for b in own)
+
+
 def _globals_of(cls: type) -> Iterator[Any]:
     """What the plugin's file keeps outside its objects: variables and class attributes."""
     module = sys.modules.get(cls.__module__)
@@ -91,14 +99,23 @@ def _globals_of(cls: type) -> Iterator[Any]:
             yield value
 
 
-def _arrays(roots: Iterable[Any], seen: set[int]) -> Iterator[np.ndarray]:
-    waiting, known, storages = list(roots), [], set()
+def _walk(roots: Iterable[Any], seen: set[int]) -> Iterator[Any]:
+    """Everything that the roots lead to, once; ``seen`` holds ids to leave out."""
+    waiting, known = list(roots), []
     while waiting:
         value = waiting.pop()
         if id(value) in seen or isinstance(value, _FOREIGN):
             continue
         seen.add(id(value))
         known.append(value)  # so that no id is used twice
+        yield value
+        waiting.extend(_parts(value))
+
+
+def _arrays(roots: Iterable[Any], seen: set[int]) -> Iterator[np.ndarray]:
+    """The numbers among it."""
+    storages: set[int] = set()
+    for value in _walk(roots, seen):
         if isinstance(value, torch.Tensor):
             if (place := value.untyped_storage().data_ptr()) not in storages:
                 storages.add(place)
@@ -109,7 +126,6 @@ def _arrays(roots: Iterable[Any], seen: set[int]) -> Iterator[np.ndarray]:
             yield np.frombuffer(bytes(value), np.uint8)
         elif isinstance(value, (list, tuple)) and value and _all_numbers(value):
             yield np.array(value, dtype=np.float64)
-        waiting.extend(_parts(value))
 
 
 def _all_numbers(values: Any) -> bool:

@@ -1,0 +1,74 @@
+"""A test-time strategy on one tiny adaptation stream in this process, driven by the gym's own code."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from clgym.adaptation_run import AdaptationRun
+from clgym.learner import Learner
+from clgym.request import Request, prepare
+from clgym.strategy import Batch, Strategy
+
+__all__ = ["AdaptBench"]
+
+Message = dict[str, Any]
+
+
+class AdaptBench(AdaptationRun):
+    """A run over unlabelled batches whose answers are kept.
+
+    Attributes:
+        logits: Answers by the batch's number, float32 [n, columns].
+        labels: What batches carry as labels: the number of each image's label, or None.
+    """
+
+    labels: int | None = None
+
+    def __init__(self, request: Request, on_event: Callable[[Message], None]) -> None:
+        """Prepare a run, or the continuation of that whose files are in the request's folder."""
+        self._learner = Learner(on_event)
+        self.logits: dict[int, np.ndarray] = {}
+        self._images: np.ndarray | None = None
+        plan = prepare(request, self)
+        super().__init__(plan, self, on_event)
+        plan.out.mkdir(parents=True, exist_ok=True)
+
+    def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
+        """Be the channel: hand the message to the learner; its exceptions come through."""
+        if message["do"] == "adapt" and self.labels is not None:
+            self._label(message)
+        reply = self._learner.handle(message)
+        if message["do"] == "adapt":
+            self.logits[message["number"]] = reply["logits"]
+            self._images = message["images"]
+        return reply
+
+    def _label(self, message: Message) -> None:
+        """Put labels on the next batch: their value says nothing of the images."""
+        strategy, adapt = self.strategy, type(self.strategy).adapt
+        labels = torch.full((len(message["images"]),), self.labels)
+
+        def labelled(batch: Batch) -> torch.Tensor:
+            batch.labels = labels
+            return adapt(strategy, batch)
+
+        strategy.adapt = labelled  # type: ignore[method-assign]
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy at work."""
+        return self._learner._strategy
+
+    def whole(self) -> list[np.ndarray]:
+        """All batches, or those that are left: their answers."""
+        self.play()
+        return [self.logits[number] for number in sorted(self.logits)]
+
+    def answers(self, index: int) -> np.ndarray:
+        """What it predicts for the last batch, without an update: float32 [n, columns]."""
+        assert self._images is not None
+        pixels = torch.from_numpy(self._images).permute(0, 3, 1, 2).float().div(255)
+        with torch.no_grad():
+            return self.strategy.predict(Batch(pixels)).float().numpy()
