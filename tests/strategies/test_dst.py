@@ -188,7 +188,9 @@ def test_reference_merge_refuses_weight_decay() -> None:
 
 def test_nothing_is_forgotten_in_a_run(tmp_path: Any) -> None:
     options = {"epochs": 2, "lr": 0.01, "density": 0.5, "update_every": 10}
-    request = Request("dst", "task-digits", strategy_config=options, out=tmp_path / "run")
+    request = Request(
+        "dst", "task-digits", strategy_config=options, out=tmp_path / "run", threads=1
+    )
     record = run(request)
     matrix = record.result.accuracy_matrix
     assert all(row[j] == matrix[j][j] for row in matrix for j in range(5) if row[j] is not None)
@@ -205,6 +207,7 @@ def test_all_seen_columns_may_compete_as_in_the_authors_code(tmp_path: Any) -> N
         strategy_config=options,
         scenario_config={"compete": "seen"},
         out=tmp_path / "run",
+        threads=1,
     )
     result = run(request).result
     assert result.last_accuracy < result.task_aware_accuracy_after[-1]

@@ -1,0 +1,281 @@
+"""CLR: one frozen CNN, and for every task small depthwise kernels behind its convolutions.
+
+Ge, Li, Ni, Zhao, Yang, Itti, "CLR: Channel-wise Lightweight Reprogramming for Continual Learning",
+ICCV 2023 (arXiv 2307.11386). Behind a frozen convolution, before its normalisation, stands a
+depthwise one that starts as the identity::
+
+    out = depthwise(conv(x); K),   K [C, 1, 3, 3], stride 1, padding 1, no bias
+
+A task owns these kernels, all parameters and running statistics of batch normalisation, and a
+linear head. Nothing is shared but the anchor, so nothing is forgotten and the order of tasks is of
+no consequence. Loss: cross-entropy + penalty * sum of |w| over what trains (the norm, not its
+square). The last epoch's weights are kept; the authors keep the best on the split they report.
+
+``--backbone`` names the anchor: a CNN of timm with its weights, or ``first-task``: ``--network``,
+trained whole on the first task and frozen afterwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from clgym.avalanche import SGDConfig, SGDStrategy
+from clgym.config import Range
+from clgym.errors import BadConfig
+from clgym.models.backbones import Frozen, load
+from clgym.models.networks import Classifier
+from clgym.strategy import Batch, Experience, Needs, StreamInfo
+
+FIRST_TASK = "first-task"
+Variant = Literal["clr", "full", "mixed"]
+_ON_1X1 = {"clr": 0, "full": 3, "mixed": 1}
+"""Side of the kernel behind a 1x1 convolution; 0: none. Behind all others it is 3."""
+
+
+@dataclass(frozen=True)
+class CLRConfig(SGDConfig):
+    """Options of CLR."""
+
+    backbone: str = "resnet18.tv_in1k"
+    """Anchor: timm's full tag (after `clgym fetch TAG`), NAME@FILE, NAME@random or first-task."""
+    image_size: Annotated[int, Range(1)] = 224
+    """Side in pixels to which images are stretched for a pretrained anchor."""
+    variant: Literal["clr", "full", "mixed"] = "clr"
+    """Kernels behind 1x1 convolutions: none, 3x3, or one number a channel."""
+    penalty: Annotated[float, Range(0)] = 1e-5
+    """Weight of the sum of norms."""
+    lr: Annotated[float, Range(0, exclusive=True)] = 1e-3
+    """Learning rate of Adam at first."""
+    epochs: Annotated[int, Range(1)] = 60
+    """Passes over the rows of each experience."""
+    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (1 / 3, 2 / 3)
+    """Shares of the epochs after which the learning rate falls tenfold."""
+
+
+class CLR(SGDStrategy):
+    """A frozen anchor and a set of small parts for every task.
+
+    Attributes:
+        own: Kernels, normalisation and head by task: parameters and buffers by name.
+        columns: Of the logits, by task.
+    """
+
+    Config = CLRConfig
+    CHECK_CONFIG = {"backbone": "test_resnet@random", "image_size": 32, "epochs": 1}
+
+    @property
+    def needs(self) -> Needs:
+        """Task ids, and the anchor's weights."""
+        c = self.config
+        frozen = None
+        if c.backbone != FIRST_TASK:
+            frozen = Frozen(c.backbone, c.image_size, "stretch", normalise=True)
+        return Needs(task_ids=True, settings=("task-incremental",), backbone=frozen)
+
+    def setup(self, info: StreamInfo) -> None:
+        """Convert the anchor.
+
+        Raises:
+            BadConfig: the network has no convolution to put a kernel behind.
+        """
+        super().setup(info)
+        if not any(isinstance(m, Reprogrammed) for m in self.network.modules()):
+            raise BadConfig(
+                expected="a network with convolutions",
+                found=self.config.network,
+                fix="Give --network resnet18, or --backbone another network",
+            )
+        self.own: list[dict[str, Tensor]] = []
+        self.columns: list[tuple[int, ...]] = []
+        self._start = _headless(self._part())
+        self._serving: int | None = None
+
+    def make_network(self, columns: int) -> Classifier:
+        """The anchor, converted, under a head."""
+        frozen = self.needs.backbone
+        if frozen is None:
+            network = super().make_network(columns)
+        else:
+            backbone = load(frozen, self.info.device)
+            network = Classifier(backbone, backbone.width, columns).to(self.info.device)
+        convert(network.backbone, self.config.variant)
+        return network
+
+    def make_head(self, columns: int) -> nn.Linear:
+        """A fresh head for one task."""
+        return nn.Linear(self.network.head.in_features, columns).to(self.info.device)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Adam over what trains."""
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        return torch.optim.Adam(parameters, self.config.lr, weight_decay=self.config.weight_decay)
+
+    def begin(self, experience: Experience) -> None:
+        """Put the anchor's own state back and a fresh head on; free what the task may train."""
+        if self.config.backbone == FIRST_TASK and experience.index == 1:
+            self._start = _headless(self.own[0])
+        self.network.load_state_dict(self._start, strict=False)
+        self.network.head = self.make_head(len(experience.classes))
+        self._serving = None
+        self.free(experience.index)
+
+    def free(self, index: int) -> None:
+        """Let gradients reach what task ``index`` trains, and nothing else."""
+        whole = self.config.backbone == FIRST_TASK and index == 0
+        own, kernels = self._own_names(), {f"{name}.weight" for name in self._kernels()}
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name not in kernels if whole else name in own)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy over the task's columns, and the penalty."""
+        assert self.experience is not None
+        columns = torch.tensor(self.experience.classes, device=labels.device)
+        norms = [p.norm() for p in self.network.parameters() if p.requires_grad]
+        penalty = self.config.penalty * torch.stack(norms).sum()
+        return cross_entropy(logits, torch.searchsorted(columns, labels)) + penalty
+
+    def train(self, experience: Experience) -> None:
+        """Train the task's part, then put it aside."""
+        self.free(experience.index)  # where a run is continued, `begin` is not called
+        super().train(experience)
+        self.columns = list(experience.task_columns)
+        self.own.append(self._part())
+
+    def _own_names(self) -> set[str]:
+        """Names of what a task owns, parameters and buffers."""
+        kernels = self._kernels()
+        return {
+            f"{path}.{name}"
+            for path, module in self.network.named_modules()
+            if isinstance(module, _BatchNorm) or path in kernels or path == "head"
+            for name in module.state_dict()
+        }
+
+    def _kernels(self) -> set[str]:
+        modules = self.network.named_modules()
+        return {f"{path}.kernel" for path, m in modules if isinstance(m, Reprogrammed)}
+
+    def _part(self) -> dict[str, Tensor]:
+        state, own = self.network.state_dict(), self._own_names()
+        return {name: value.clone() for name, value in state.items() if name in own}
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Logits of the task's head at its columns; -inf elsewhere."""
+        assert batch.task is not None
+        self._serve(batch.task)
+        own = list(self.columns[batch.task])
+        logits = self.network.eval()(batch.images)
+        answer = logits.new_full((len(batch), self.seen), -torch.inf)
+        answer[:, own] = logits
+        return answer
+
+    def _serve(self, task: int) -> None:
+        if self._serving != task:
+            self.network.head = self.make_head(len(self.columns[task]))
+            self.network.load_state_dict(self.own[task], strict=False)
+            self._serving = task
+
+    def growth(self) -> dict[str, float]:
+        """Numbers that one more task adds (its head apart), by part, and those of the anchor."""
+        sizes = {"kernel": 0, "norm": 0, "statistics": 0, "anchor": 0}
+        own, kernels = self._own_names(), {f"{name}.weight" for name in self._kernels()}
+        parameters = {name for name, _ in self.network.named_parameters()}
+        for name, value in self.network.state_dict().items():
+            if name.startswith("head.") or name.endswith("num_batches_tracked"):
+                continue
+            kernel = name in kernels
+            part = "kernel" if kernel else "norm" if name in parameters else "statistics"
+            if name in own:
+                sizes[part] += value.numel()
+            if name in parameters and not kernel:
+                sizes["anchor"] += value.numel()
+        return {part: float(size) for part, size in sizes.items()}
+
+    def costs(self) -> dict[str, float]:
+        """What a task adds, in per cent of the anchor without its head; heads are averaged."""
+        sizes = self.growth()
+        heads = [v.numel() for own in self.own for n, v in own.items() if n.startswith("head.")]
+        head = sum(heads) / max(len(self.own), 1)
+        added = sizes["kernel"] + sizes["norm"] + head
+        percent = 100 / sizes["anchor"]
+        return {
+            "growth_percent": added * percent,
+            "growth_with_statistics_percent": (added + sizes["statistics"]) * percent,
+            "kernel_parameters": sizes["kernel"],
+            "norm_parameters": sizes["norm"],
+            "mean_head_parameters": head,
+        }
+
+    def parameter_count(self) -> int:
+        """The anchor's numbers once, and what each task owns."""
+        state, own = self.network.state_dict(), self._own_names()
+        shared = sum(v.numel() for n, v in state.items() if n not in own)
+        return shared + sum(v.numel() for part in self.own for v in part.values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All tasks' parts, the anchor, and the state of training inside an experience."""
+        return {
+            "training": super().state_dict(),
+            "own": self.own,
+            "start": self._start,
+            "columns": [list(c) for c in self.columns],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self.network.head = self.make_head(state["training"]["columns"])
+        super().load_state_dict(state["training"])
+        device = self.info.device
+        self.own = [{n: v.to(device) for n, v in part.items()} for part in state["own"]]
+        self._start = {n: v.to(device) for n, v in state["start"].items()}
+        self.columns = [tuple(c) for c in state["columns"]]
+        self._serving = None
+
+
+class Reprogrammed(nn.Module):
+    """A frozen convolution and the depthwise kernel behind it."""
+
+    def __init__(self, conv: nn.Conv2d, side: int) -> None:
+        """Put an identity kernel of ``side`` x ``side`` behind ``conv``."""
+        super().__init__()
+        self.conv = conv
+        n = conv.out_channels
+        self.kernel = nn.Conv2d(n, n, side, padding=side // 2, groups=n, bias=False).to(conv.weight)
+        nn.init.dirac_(self.kernel.weight, groups=n)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] as the convolution gives it, each channel filtered."""
+        return self.kernel(self.conv(x))
+
+
+def _headless(part: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in part.items() if not name.startswith("head.")}
+
+
+def convert(model: nn.Module, variant: Variant = "clr") -> list[str]:
+    """Put a kernel behind the convolutions that the variant names, in place.
+
+    Args:
+        model: Any CNN made of modules, such as torchvision's and timm's.
+        variant: As in `CLRConfig`.
+
+    Returns:
+        Names of the convolutions, in the order of the modules.
+    """
+    found: Sequence[tuple[str, nn.Module]] = list(model.named_modules())
+    names = []
+    for name, conv in found:
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        side = _ON_1X1[variant] if conv.kernel_size == (1, 1) else 3
+        conv.requires_grad_(False)
+        if side:
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, Reprogrammed(conv, side))
+            names.append(name)
+    return names
