@@ -29,12 +29,13 @@ def main(words: Sequence[str]) -> int:
         "GPU. (N: 1 if left out)",
     )
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="(default: CLGYM_DATA)")
+    parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--json", action="store_true", help="Print the findings as JSON alone.")
     values = parser.parse(words)
 
     from clgym.protocol.verify import verify
 
-    audit = verify(values.path, values.rerun, values.data_root)
+    audit = verify(values.path, values.rerun, values.data_root, tuple(values.plugin))
     if values.json:
         print(json.dumps(vars(audit), indent=1))
     else:

@@ -92,8 +92,9 @@ class Ledger:
         self.entries = read_ledger(self.path) if self.path.exists() else []
         if self.path.exists():
             # A line that a crash cut off would spoil the next one.
-            whole = self.path.read_bytes().rpartition(b"\n")
-            os.truncate(self.path, len(whole[0]) + len(whole[1]))
+            data = self.path.read_bytes()
+            if not data.endswith(b"\n"):
+                os.truncate(self.path, data.rfind(b"\n") + 1)
 
     @property
     def head(self) -> str:

@@ -63,15 +63,21 @@ class Audit:
             self.problems += [f"{name}: {problem}" for problem in problems()]
         except ClgymError as error:
             self.problems.append(f"{name}: expected {error.expected}; found {error.found}")
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError) as error:
+            # Values that validate and lead nowhere: whoever changed them is found out all the same.
+            self.problems.append(f"{name}: it cannot be followed ({type(error).__name__}: {error})")
 
 
-def verify(path: Path, rerun: int = 0, data_root: Path | None = None) -> Audit:
+def verify(
+    path: Path, rerun: int = 0, data_root: Path | None = None, plugins: tuple[Path, ...] = ()
+) -> Audit:
     """Audit whatever lies at ``path``: a study's folder, a certificate, an evaluation, a record.
 
     Args:
         path: A file or a folder.
         rerun: Evaluation runs to repeat and compare.
         data_root: Where data lie, for those.
+        plugins: Files that hold the strategy, for those.
 
     Raises:
         BadRecord: nothing of the kind lies there.
@@ -80,7 +86,7 @@ def verify(path: Path, rerun: int = 0, data_root: Path | None = None) -> Audit:
     folder = path.parent if path.is_file() else path
     study = next((f for f in (folder, *folder.resolve().parents[:3]) if (f / NAME).is_file()), None)
     if study is not None:
-        _Study(study, audit).audit(rerun, data_root)
+        _Study(study, audit).audit(rerun, Where(study, PoolSpec(), data_root, plugins))
     elif (folder / CERTIFICATE).is_file():
         audit.check(CERTIFICATE, lambda: _certificate_alone(folder / CERTIFICATE))
         audit.notes.append("no ledger beside the certificate: its envelope and trials stand alone")
@@ -230,7 +236,7 @@ class _Study:
         self._entries: list[Entry] = []
         self._plan: Plan | None = None
 
-    def audit(self, rerun: int, data_root: Path | None) -> None:
+    def audit(self, rerun: int, where: Where) -> None:
         check = self._audit.check
         check(NAME, self._chain)
         if not self._entries:
@@ -251,7 +257,7 @@ class _Study:
         for number in range(1, self._evaluations() + 1):
             check(f"evaluation {number}", lambda n=number: self._evaluation(n))
         if rerun:
-            check(f"{rerun} runs repeated", lambda: self._rerun(rerun, data_root))
+            check(f"{rerun} runs repeated", lambda: self._rerun(rerun, where))
 
     def _of(self, kind: str) -> list[Entry]:
         return [entry for entry in self._entries if entry.kind == kind]
@@ -293,10 +299,14 @@ class _Study:
             sealed = sealed or entry.kind == "sealed"
             names = ("key",) if entry.kind in ("trial", "run") else ("evaluation", "seed")
             unique = (entry.kind, *(entry.body.get(name) for name in names))
+            unique = (*unique[:2], None) if entry.kind == "opened" else unique
             if entry.kind in ("trial", "run", *_EVALUATING):
                 if unique in seen:
                     yield f"line {number} counts {entry.kind} {unique[1]} twice"
                 seen.add(unique)
+            if entry.kind in _EVALUATING[1:]:
+                if ("opened", entry.body.get("evaluation"), None) not in seen:
+                    yield f"line {number} is of an evaluation that was not opened"
 
     def _certificate_problems(self) -> Iterator[str]:
         data = (self._folder / CERTIFICATE).read_bytes() if self._has(CERTIFICATE) else b""
@@ -378,6 +388,8 @@ class _Study:
         for name, value in links.items():
             if facts[name] != value:
                 yield f"{name} is not the certificate's"
+        if ends and found.ledger_head != ends[0].prev:
+            yield "ledger_head is not the link before its end"
         if [seed.seed for seed in found.seeds] != list(plan.evaluation_seeds):
             yield "seeds are not the plan's: one is missing, added or out of order"
         if summarised(found.seeds) != {k: _json(v) for k, v in found.summary.items()}:
@@ -402,7 +414,7 @@ class _Study:
         for problem in _against(record, plan, wanted, seed.seed, evaluating=True):
             yield f"{name}: {problem}"
 
-    def _rerun(self, count: int, data_root: Path | None) -> Iterator[str]:
+    def _rerun(self, count: int, given: Where) -> Iterator[str]:
         """Repeat evaluation runs: exact on a CPU, within a tolerance on a GPU."""
         certificate = _parsed(Certificate, (self._folder / CERTIFICATE).read_bytes())
         path = self._folder / f"evaluations/1/{EVALUATION}"
@@ -413,14 +425,15 @@ class _Study:
         plan = certificate.body.plan
         for seed in [s for s in evaluation.seeds if s.status == "done"][:count]:
             with tempfile.TemporaryDirectory() as folder:
-                where = Where(Path(folder), PoolSpec(devices=(plan.device,)), data_root)
+                pool = PoolSpec(devices=(plan.device,))
+                where = Where(Path(folder), pool, given.data_root, given.plugins)
                 requests = requests_of(plan, choice_of(certificate, seed.seed), seed.seed, where)
-                pool = open_pool(where.pool, TARGET)
+                workers = open_pool(where.pool, TARGET)
                 try:
                     for request in requests:
-                        reply = gather(pool, [("again", as_message(request, [], True))])["again"]
+                        reply = gather(workers, [("again", as_message(request, [], True))])["again"]
                 finally:
-                    pool.close()
+                    workers.close()
             yield from _compared(plan, seed, reply)
 
 

@@ -10,7 +10,7 @@ from clgym.protocol.space import parse
 
 KINDS = {int: "int", float: "float", str: "str", bool: "bool"}
 
-# Published settings of ImageNet-100 with ten tasks: trial, the seven shared values, the method's own.
+# Published settings of ImageNet-100 with ten tasks: trial, seven shared values, the method's own.
 PUBLISHED = [
     ("replay", 8, (70, 3, 0.2, 0.1, 64, 1e-4, "step"), ()),
     ("icarl", 9, (200, 3, 0.15, 0.1, 64, 1e-4, "cosine"), (2.5, 2)),

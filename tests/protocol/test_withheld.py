@@ -32,12 +32,6 @@ class Thief(NMC):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rules stand in the environment for good; here they end with the test."""
-    monkeypatch.setenv("CLGYM_WITHHELD", "[]")
-
-
 def test_a_closed_source_is_refused_under_every_name() -> None:
     digits = load_source("digits")
     withheld.withhold([withheld.Rule("digits", digits.fingerprint)])

@@ -1,0 +1,274 @@
+"""Whatever is changed in a sealed study is found, field by field."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clgym.errors import BadRecord
+from clgym.files import canonical_json, sha256
+from clgym.protocol.ledger import START, Entry
+from clgym.protocol.verify import verify
+from clgym.request import Request
+from clgym.runner import run
+
+FILES = [
+    "certificate.json",
+    "evaluations/1/evaluation.json",
+    "runs/trial-001/seed-0/record.json",
+    "evaluations/1/seed-*/record.json",
+]
+
+
+def leaves(value: Any, place: tuple = ()) -> Iterator[tuple]:
+    """Places of all values that hold no others."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from leaves(inner, (*place, key))
+    elif isinstance(value, list) and value:
+        for number, inner in enumerate(value):
+            yield from leaves(inner, (*place, number))
+    else:
+        yield place
+
+
+def changed(value: Any, place: tuple, how: int) -> Any:
+    """The same with another value at a place, or with the place gone."""
+    if not place:
+        return _other(value, how)
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    if len(place) == 1 and how == 3:
+        del copy[place[0]]
+        return copy
+    copy[place[0]] = changed(value[place[0]], place[1:], how)
+    return copy
+
+
+def _other(value: Any, how: int) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return [value + 1, value / 2 + 0.125, -value - 1][how % 3]
+    if isinstance(value, str):
+        flipped = {"a": "b", "0": "1"}.get(value[:1], "a") + value[1:]
+        return [flipped, value + "x", value[:-1] if value else "y"][how % 3]
+    return [0, "x", [1]][how % 3]
+
+
+def test_an_untouched_study_holds(finished: Path) -> None:
+    audit = verify(finished)
+    assert audit.problems == [] and len(audit.checks) >= 11
+    for path in (finished / "certificate.json", finished / "evaluations/1"):
+        assert verify(path).problems == []
+
+
+@pytest.mark.parametrize("pattern", FILES)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_every_changed_field_is_found(copy: Callable, pattern: str, data: Any) -> None:
+    folder = _once(copy)
+    path = next(folder.glob(pattern))
+    before = path.read_bytes()
+    content = json.loads(before)
+    place = data.draw(st.sampled_from(list(leaves(content))))
+    try:
+        path.write_text(json.dumps(changed(content, place, data.draw(st.integers(0, 3))), indent=1))
+        if path.read_bytes() != before:
+            assert verify(folder).problems, place
+    finally:
+        path.write_bytes(before)
+
+
+_made: dict[int, Path] = {}
+
+
+def _once(copy: Callable) -> Path:
+    """One copy for all examples of a test."""
+    if id(copy) not in _made:
+        _made[id(copy)] = copy()
+    return _made[id(copy)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", FILES[:2])
+def test_every_field_of_certificate_and_evaluation(copy: Callable, pattern: str) -> None:
+    folder = copy()
+    path = next(folder.glob(pattern))
+    before = path.read_bytes()
+    content = json.loads(before)
+    missed = []
+    for place in leaves(content):
+        path.write_text(json.dumps(changed(content, place, 0), indent=1))
+        if not verify(folder).problems:
+            missed.append(place)
+    assert missed == []
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_every_changed_field_of_the_ledger_is_found(copy: Callable, data: Any) -> None:
+    folder = _once(copy)
+    path = folder / "ledger.jsonl"
+    before = path.read_bytes()
+    lines = before.splitlines()
+    number = data.draw(st.integers(0, len(lines) - 1))
+    entry = json.loads(lines[number])
+    place = data.draw(st.sampled_from(list(leaves(entry))))
+    lines[number] = canonical_json(changed(entry, place, data.draw(st.integers(0, 3))))
+    try:
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        if path.read_bytes() != before:
+            problems = verify(folder).problems
+            assert any(f"line {number + 1} of the ledger" in p for p in problems), problems
+    finally:
+        path.write_bytes(before)
+
+
+def rechained(entries: list[dict[str, Any]]) -> bytes:
+    """A ledger whose chain holds again after a change: what a patient cheat would write."""
+    prev, lines = START, []
+    for number, entry in enumerate(entries):
+        made = Entry.of(number, prev, entry["kind"], entry["time"], entry["body"])
+        prev = made.hash
+        lines.append(canonical_json(vars(made)) + b"\n")
+    return b"".join(lines)
+
+
+def entries_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+
+
+def first(entries: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next(entry for entry in entries if entry["kind"] == kind)
+
+
+def _one_option(e: list) -> None:
+    first(e, "plan")["body"]["plan"]["base"]["lr"] = 0.2
+
+
+def _space_value(e: list) -> None:
+    first(e, "plan")["body"]["plan"]["space"][0]["values"][0] = 0.25
+
+
+def _seed_list(e: list) -> None:
+    first(e, "plan")["body"]["plan"]["evaluation_seeds"][0] = 7
+
+
+def _score(e: list) -> None:
+    first(e, "run")["body"]["last_accuracy"] = 1.0
+
+
+def _config(e: list) -> None:
+    first(e, "trial")["body"]["config"]["power"] = 3.0
+
+
+def _left_out(e: list) -> None:
+    e.remove(first(e, "run"))
+
+
+def _twice(e: list) -> None:
+    e.insert(4, first(e, "run"))
+
+
+def _hidden_evaluation(e: list) -> None:
+    e.remove(first(e, "opened"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_one_option, "plan: it does not hash to plan_hash"),
+        (_space_value, "plan: space does not hash to space_hash"),
+        (_seed_list, "evaluation_seeds are not the derived ones"),
+        (_score, "certificate.json: body.trials"),
+        (_config, "config.power is not the plan's"),
+        (_left_out, "certificate.json: expected every run"),
+        (_twice, "counts run .* twice"),
+        (_hidden_evaluation, "of an evaluation that was not opened"),
+    ],
+)
+def test_a_ledger_that_was_chained_again_is_found(
+    copy: Callable, change: Callable[[list], None], words: str
+) -> None:
+    import re
+
+    folder = copy()
+    entries = entries_of(folder)
+    change(entries)
+    (folder / "ledger.jsonl").write_bytes(rechained(entries))
+    problems = verify(folder).problems
+    assert any(re.search(words, problem) for problem in problems), problems
+
+
+def test_a_certificate_that_was_hashed_again_is_found_by_field(copy: Callable) -> None:
+    folder = copy()
+    path = folder / "certificate.json"
+    content = json.loads(path.read_text())
+    content["body"]["chosen"][0]["configs"][0]["power"] = 9.0
+    content["hash"] = sha256(canonical_json(content["body"]))
+    path.write_text(json.dumps(content))
+    problems = verify(folder).problems
+    assert (
+        "certificate.json: body.chosen[0].configs[0].power does not follow from the ledger"
+        in problems
+    )
+    assert "certificate.json: the file is not the one that the ledger seals" in problems
+
+
+def test_a_class_order_that_is_not_the_seeds_is_found(copy: Callable) -> None:
+    folder = copy()
+    path = next(folder.glob("evaluations/1/seed-*/record.json"))
+    content = json.loads(path.read_text())
+    order = content["result"]["class_order"]
+    order[0], order[1] = order[1], order[0]
+    path.write_text(json.dumps(content))
+    assert any("class_order is not the order of its seed" in p for p in verify(folder).problems)
+
+
+def test_a_record_by_itself_is_audited(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(Request("nmc", "split-digits", out=out, order_seed=3))
+    audit = verify(out)
+    assert audit.problems == [] and audit.notes
+    path = out / "record.json"
+    before = json.loads(path.read_text())
+    for name in (
+        "last_accuracy",
+        "forgetting",
+        "average_incremental_accuracy",
+        "backward_transfer",
+    ):
+        wrong = json.loads(path.read_text())
+        wrong["result"][name] += 0.01
+        path.write_text(json.dumps(wrong))
+        assert any(name in problem for problem in verify(out).problems)
+        path.write_text(json.dumps(before))
+    wrong = json.loads(path.read_text())
+    wrong["result"]["accuracy_matrix"][2][1] = 0.5
+    path.write_text(json.dumps(wrong))
+    assert any("accuracy_matrix[2]" in problem for problem in verify(out).problems)
+
+
+def test_nothing_to_audit_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BadRecord):
+        verify(tmp_path)
+
+
+@pytest.mark.slow
+def test_runs_are_repeated_and_compared(copy: Callable, plugin: Path) -> None:
+    import shutil
+
+    folder = copy()
+    assert verify(folder, rerun=1, plugins=(plugin,)).problems == []
+    other = shutil.copy(plugin, folder / "power.py")
+    Path(other).write_text(plugin.read_text().replace("self.config.power", "1.5"))
+    problems = verify(folder, rerun=1, plugins=(Path(other),)).problems
+    assert any("another result" in problem for problem in problems)
