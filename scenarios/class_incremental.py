@@ -65,6 +65,41 @@ PRESETS = {
         "network": "resnet18",
         "memory_size": 2000,
     },
+    # "B0 Inc-n" of the papers on pretrained networks: equal groups, the first included.
+    "b0-inc5-cifar100": {"source": "cifar100", "increments": [5], "order_seed": 1993},
+    "b0-inc10-cifar100": {"source": "cifar100", "increments": [10], "order_seed": 1993},
+    "b0-inc20-cifar100": {"source": "cifar100", "increments": [20], "order_seed": 1993},
+    # The order of iCaRL and PODNet, in which nmc's authors ran it.
+    "split-cifar100-icarl": {
+        "source": "cifar100",
+        "increments": [10],
+        "class_order": (
+            "87 0 52 58 44 91 68 97 51 15 94 92 10 72 49 78 61 14 8 86 84 96 18 24 32 45 88 "
+            "11 4 67 69 66 77 47 79 93 29 50 57 83 17 81 41 12 37 59 25 20 80 73 1 28 6 46 62 "
+            "82 53 9 31 75 38 63 33 74 27 22 36 3 16 21 60 19 70 90 89 43 5 42 65 76 40 30 23 "
+            "85 2 95 56 48 71 64 98 13 99 7 34 55 54 26 35 39"
+        ),
+        "network": "resnet18",
+        "memory_size": 2000,
+    },
+    "b0-inc10-cub": {"source": "cub200-aper", "increments": [10], "order_seed": 1993},
+    "b0-inc5-imagenet-r": {"source": "imagenet-r", "increments": [5], "order_seed": 1993},
+    "b0-inc20-imagenet-r": {"source": "imagenet-r", "increments": [20], "order_seed": 1993},
+    "b0-inc10-imagenet-a": {"source": "imagenet-a", "increments": [10], "order_seed": 1993},
+    "b0-inc20-imagenet-a": {"source": "imagenet-a", "increments": [20], "order_seed": 1993},
+    "b0-inc10-objectnet": {"source": "objectnet-aper", "increments": [10], "order_seed": 1993},
+    "b0-inc20-objectnet": {"source": "objectnet-aper", "increments": [20], "order_seed": 1993},
+    "b0-inc20-omnibenchmark": {
+        "source": "omnibenchmark-aper",
+        "increments": [20],
+        "order_seed": 1993,
+    },
+    "b0-inc30-omnibenchmark": {
+        "source": "omnibenchmark-aper",
+        "increments": [30],
+        "order_seed": 1993,
+    },
+    "b0-inc10-vtab": {"source": "vtab-aper", "increments": [10]},
 }
 
 
@@ -83,6 +118,8 @@ class ClassIncrementalConfig(ScenarioConfig):
     hashes; none means all."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
     """Seed of the class order (NumPy's legacy permutation); none means the natural order."""
+    class_order: Annotated[tuple[int, ...], Range(0)] | None = None
+    """All class numbers in the order of their arrival, where no order seed is given."""
 
 
 class ClassIncremental(Scenario):
@@ -96,8 +133,7 @@ class ClassIncremental(Scenario):
         (source,) = sources
         config = self.config
         chosen = self._chosen(source)
-        seed = config.order_seed if order_seed is None else order_seed
-        order = [chosen[i] for i in class_permutation(len(chosen), seed)]
+        order = self._order(chosen, config.order_seed if order_seed is None else order_seed)
         columns = np.full(len(source.classes), -1)
         columns[order] = np.arange(len(order))
         steps, start = [], 0
@@ -115,6 +151,18 @@ class ClassIncremental(Scenario):
             steps=tuple(steps),
             class_order=tuple(source.classes[c] for c in order),
         )
+
+    def _order(self, chosen: list[int], seed: int | None) -> list[int]:
+        listed = self.config.class_order
+        if seed is not None or listed is None:
+            return [chosen[i] for i in class_permutation(len(chosen), seed)]
+        if sorted(listed) != chosen:
+            raise BadStream(
+                expected=f"a class order with each of the {len(chosen)} classes once",
+                found=f"{len(listed)} numbers, {len(set(listed) & set(chosen))} of these classes",
+                fix="Give --class-order all of them, or --order-seed a number",
+            )
+        return list(listed)
 
     def _chosen(self, source: Source) -> list[int]:
         present = sorted(set(np.unique(source.train.labels).tolist()))
@@ -188,7 +236,9 @@ def group_sizes(n_classes: int, first: int | None, increments: Sequence[int]) ->
 def _refuse(
     n_classes: int, sizes: list[int], first: int | None, increments: Sequence[int]
 ) -> list[int]:
-    asked = f"--increments {' '.join(map(str, increments))}" + (f" --first {first}" if first else "")
+    asked = f"--increments {' '.join(map(str, increments))}" + (
+        f" --first {first}" if first else ""
+    )
     raise BadStream(
         expected=f"group sizes that sum to the {n_classes} classes",
         found=f"{asked}, which gives {'+'.join(map(str, sizes))}",

@@ -27,6 +27,11 @@ PRESETS = {
         "network": "resnet18",
         "memory_size": 200,
     },
+    "domain-core50": {
+        "source": "core50-s1,core50-s2,core50-s4,core50-s5,"
+        "core50-s6,core50-s8,core50-s9,core50-s11",
+        "kind": "sources",
+    },
 }
 
 

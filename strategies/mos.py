@@ -33,7 +33,7 @@ from clgym.errors import Incompatible
 from clgym.models.heads import cosine_logits
 from clgym.models.peft import AdapterBank, Adapters
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
-from clgym.models.training import CosineSGD
+from clgym.models.training import CosineSGD, set_rates
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
 
 ROUNDS = 4
@@ -297,13 +297,11 @@ class Mos(PretrainedStrategy):
     def align(self, experience: Experience) -> None:
         """Train the head alone on draws from all classes' Gaussians."""
         c, step = self.config, 5 * self.config.batch_size
-        if not c.align_epochs:
-            return
         optimizer = torch.optim.SGD(
             self.head.parameters(), c.align_lr, c.momentum, weight_decay=c.weight_decay
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, c.align_epochs)
         for epoch in range(c.align_epochs):
+            set_rates(optimizer, [c.align_lr], epoch / c.align_epochs)
             samples, order = self.draw(experience, epoch, step)
             labels = torch.arange(len(samples), device=samples.device).repeat_interleave(step)
             for part in order.split(step):
@@ -313,7 +311,6 @@ class Mos(PretrainedStrategy):
                 loss.backward()
                 optimizer.step()
                 experience.report(loss=float(loss.detach()))
-            schedule.step()
 
     def draw(self, experience: Experience, epoch: int, count: int) -> tuple[Tensor, Tensor]:
         """Fresh vectors of every class seen [seen, count, d], and an order of them all."""

@@ -93,6 +93,23 @@ def _idx(
     )
 
 
+def _aper(name: str, title: str, classes: int, train: int, test: int, licence: str) -> Card:
+    """A fixed split of ADAM/APER and MOS: train/ and test/; they cut 224 out of 256 pixels."""
+    origin = (
+        "https://github.com/zhoudw-zdw/RevisitingCIL (links to folders; no checksums published)"
+    )
+    title, place = f"{title}, the split of ADAM/APER and MOS", (f"{name}-aper",)
+    return Card(place[0], title, "folder", place, classes, train, test, licence, origin, side=256)
+
+
+def _core50(session: int) -> Card:
+    """One training session of CORe50; test/ holds the images of the sessions 3, 7 and 10."""
+    name, title = f"core50-s{session}", f"CORe50, session {session}, tested on sessions 3, 7 and 10"
+    origin = "https://vlomonaco.github.io/core50 (core50_128x128.zip; no checksum published)"
+    facts = ("folder", (f"core50/s{session}",), 50, None, None, "CC BY 4.0", origin)
+    return Card(name, title, *facts, prefix="core50", side=256)
+
+
 def _pacs(domain: str, total: int) -> Card:
     """One domain of PACS: a folder a class, no official test split for continual learning."""
     return Card(
@@ -308,7 +325,7 @@ _ALL = (
         _IMAGENET_TERMS,
         "https://github.com/hendrycks/imagenet-r",
         prefix="imagenet",
-        side=224,
+        side=256,
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
     ),
@@ -324,7 +341,7 @@ _ALL = (
         _IMAGENET_TERMS,
         "https://github.com/hendrycks/natural-adv-examples",
         prefix="imagenet",
-        side=224,
+        side=256,
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
     ),
@@ -369,6 +386,11 @@ _ALL = (
     _pacs("art_painting", 2048),
     _pacs("cartoon", 2344),
     _pacs("sketch", 3929),
+    _aper("cub200", "Caltech-UCSD Birds 200-2011", 200, 9430, 2358, "non-commercial research"),
+    _aper("objectnet", "ObjectNet, 200 of its classes", 200, 26509, 6628, "research, no training"),
+    _aper("omnibenchmark", "OmniBenchmark, 300 classes", 300, 89697, 5985, "research"),
+    _aper("vtab", "VTAB, five domains of 10 classes, in order", 50, 1796, 8619, "of each part"),
+    *(_core50(session) for session in (1, 2, 4, 5, 6, 8, 9, 11)),
 )
 
 CARDS: dict[str, Card] = {card.name: card for card in _ALL}

@@ -1,5 +1,6 @@
 """SGD over one experience with a learning rate that falls along a cosine, epoch by epoch."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,7 +9,13 @@ from torch import Tensor
 
 from clgym.strategy import Augment, Batch, Experience
 
-__all__ = ["CosineSGD"]
+__all__ = ["CosineSGD", "set_rates"]
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rates: Iterable[float], share: float) -> None:
+    """Set each group's rate to rate / 2 (1 + cos(pi share)); ``share`` of training is over."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate / 2 * (1 + math.cos(math.pi * share))
 
 
 class CosineSGD:
@@ -34,8 +41,8 @@ class CosineSGD:
         """Prepare ``epochs`` passes over parameter groups with ``params`` and ``lr`` each."""
         self.optimizer = torch.optim.SGD(list(groups), momentum=momentum, weight_decay=weight_decay)
         self._epochs, self._batch_size, self._augment = epochs, batch_size, augment
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._epoch = self._step = 0
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, epochs)
 
     def run(
         self,
@@ -52,6 +59,7 @@ class CosineSGD:
         """
         steps = experience.steps(self._batch_size)
         while self._epoch < self._epochs:
+            set_rates(self.optimizer, self._rates, self._epoch / self._epochs)
             batches = experience.batches(
                 self._batch_size, epoch=self._epoch, augment=self._augment, start=self._step
             )
@@ -64,7 +72,6 @@ class CosineSGD:
                 self._step += 1
                 self._report(experience, steps, float(loss.detach()))
                 experience.safe_point()
-            self._schedule.step()
             self._epoch, self._step = self._epoch + 1, 0
 
     def _report(self, experience: Experience, steps: int, loss: float) -> None:
@@ -79,17 +86,13 @@ class CosineSGD:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimizer, schedule and position."""
-        schedule = {"last_epoch": self._schedule.last_epoch}
+        """Optimizer and position."""
         return {
             "optimizer": self.optimizer.state_dict(),
-            "schedule": schedule,
             "position": [self._epoch, self._step],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`."""
-        # The rates of the groups are in the optimizer's state.
         self.optimizer.load_state_dict(state["optimizer"])
-        self._schedule.last_epoch = state["schedule"]["last_epoch"]
         self._epoch, self._step = state["position"]
