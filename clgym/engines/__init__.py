@@ -4,12 +4,18 @@ Engines know nothing of learners: they carry messages to whatever *target* they 
 ``module:Class`` whose instances have ``handle(message) -> reply``.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-__all__ = ["Channel", "Engine", "open_channel"]
+from clgym.errors import BadPlugin
+
+__all__ = ["INSIDE", "Channel", "Engine", "open_channel"]
 
 Engine = Literal["process", "inline"]
+
+INSIDE = "CLGYM_INSIDE_WORKER"
+"""In the environment of a worker: its target. A worker of a study has learners of its own."""
 Message = dict[str, Any]
 OnEvent = Callable[[Message], None]
 
@@ -32,7 +38,17 @@ class Channel(Protocol):
 
 
 def open_channel(engine: Engine, target: str) -> Channel:
-    """Start, or reuse, a place where ``target`` runs."""
+    """Start, or reuse, a place where ``target`` runs.
+
+    Raises:
+        BadPlugin: inside a worker: a plugin's file that starts runs when it is imported.
+    """
+    if os.environ.get(INSIDE) == target:
+        raise BadPlugin(
+            expected="a plugin's file that only defines things when it is imported",
+            found="one that starts a run",
+            fix='Put the run below `if __name__ == "__main__":`',
+        )
     if engine == "inline":
         from clgym.engines.inline import InlineChannel
 

@@ -7,6 +7,7 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
+from clgym.engines import INSIDE
 from clgym.engines.answer import answer, make_target
 from clgym.engines.wire import receive, send
 
@@ -28,6 +29,7 @@ def _die_with_parent() -> None:
 def main(descriptor: int, target: str) -> None:
     """Answer messages until the gym hangs up."""
     _die_with_parent()
+    os.environ[INSIDE] = target
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the worker
     connection = Connection(descriptor)
     handler = make_target(target, lambda event: send(connection, {"event": event}))

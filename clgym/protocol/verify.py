@@ -304,9 +304,9 @@ class _Study:
                 if unique in seen:
                     yield f"line {number} counts {entry.kind} {unique[1]} twice"
                 seen.add(unique)
-            if entry.kind in _EVALUATING[1:]:
-                if ("opened", entry.body.get("evaluation"), None) not in seen:
-                    yield f"line {number} is of an evaluation that was not opened"
+            opening = ("opened", entry.body.get("evaluation"), None)
+            if entry.kind in _EVALUATING[1:] and opening not in seen:
+                yield f"line {number} is of an evaluation that was not opened"
 
     def _certificate_problems(self) -> Iterator[str]:
         data = (self._folder / CERTIFICATE).read_bytes() if self._has(CERTIFICATE) else b""
