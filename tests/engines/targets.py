@@ -1,0 +1,35 @@
+"""Targets for the tests of engines; found by workers through PYTHONPATH."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from clgym.errors import BadConfig
+
+
+class Echo:
+    def __init__(self, emit):
+        self._emit, self._count = emit, 0
+
+    def handle(self, message):
+        self._count += 1
+        do = message["do"]
+        if do == "die" or (do == "die once" and not Path(message["flag"]).exists()):
+            Path(message.get("flag", "/dev/null")).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if do == "refuse":
+            raise BadConfig(expected="this", found="that", fix="Mend it")
+        if do == "raise":
+            raise ValueError("broken")
+        if do == "busy":
+            end = time.process_time() + message["seconds"]
+            while time.process_time() < end:
+                pass
+        self._emit({"kind": "told", "value": message.get("value")})
+        return {
+            "value": message.get("value"),
+            "device": message["device"],
+            "pid": os.getpid(),
+            "count": self._count,
+        }
