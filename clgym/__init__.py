@@ -8,10 +8,27 @@ from typing import TYPE_CHECKING, Any
 from clgym._checkout import bind
 
 if TYPE_CHECKING:
-    from clgym.api import load, make_scenario, make_strategy, run
+    from clgym.api import (
+        check_scenario,
+        check_strategy,
+        load,
+        make_scenario,
+        make_strategy,
+        register_strategy,
+        run,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "make_scenario", "make_strategy", "run"]
+__all__ = [
+    "__version__",
+    "check_scenario",
+    "check_strategy",
+    "load",
+    "make_scenario",
+    "make_strategy",
+    "register_strategy",
+    "run",
+]
 
 bind("strategies", "scenarios")
 

@@ -20,6 +20,7 @@ from clgym.engines import Channel
 from clgym.errors import BadOutput
 from clgym.files import canonical_json, sha256, write_atomic
 from clgym.record import Record
+from clgym.registry import with_registered
 from clgym.request import Plan
 from clgym.runner import PREDICTIONS, PROGRESS, STATE, Event, keep, ran
 
@@ -92,7 +93,7 @@ class AdaptationRun:
         reply = self._ask(
             "start",
             strategy=plan.strategy.name,
-            plugins=[str(p.resolve()) for p in plan.request.plugins],
+            plugins=with_registered(plan.request.plugins),
             config=plan.strategy_config,
             threads=plan.threads,
             resize=plan.scenario["config"]["resize"],

@@ -1,15 +1,25 @@
 """The public functions: the same in Python as on the command line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clgym import registry
+from clgym.check import check_scenario, check_strategy
 from clgym.record import Record
 from clgym.request import Request, make_stream
 from clgym.runner import run as _run
 from clgym.scenario import Stream
 
-__all__ = ["load", "make_scenario", "make_strategy", "run"]
+__all__ = [
+    "check_scenario",
+    "check_strategy",
+    "load",
+    "make_scenario",
+    "make_strategy",
+    "register_strategy",
+    "run",
+]
 
 
 def run(
@@ -28,11 +38,15 @@ def run(
         config: The strategy's options.
         scenario_config: The scenario's options.
         **options: The other fields of `clgym.request.Request`: ``source, seed, order_seed,
-            device, threads, engine, out, data_root, plugins, checkpoint_minutes``.
+            device, threads, engine, out, data_root, plugins, checkpoint_minutes``; paths may be
+            text.
 
     Raises:
         ClgymError: what is wrong with the request, or how the strategy failed.
     """
+    for name in options.keys() & {"out", "data_root"}:
+        options[name] = options[name] and Path(options[name])
+    options["plugins"] = tuple(Path(p) for p in options.get("plugins", ()))
     request = Request(
         strategy,
         scenario,
@@ -71,12 +85,31 @@ def make_strategy(name: str, **config: Any) -> Any:
     return assemble.make_strategy(name, config)
 
 
-def load(folder: str | Path, device: str = "cpu") -> Any:
+def register_strategy(cls: type) -> type:
+    """Make a strategy of one's own known by its name (``MyMethod``: ``my-method``).
+
+    Also a decorator. The class must stand at the top level of a file: workers import that file, so
+    what starts a run there must be below ``if __name__ == "__main__":``.
+
+    Raises:
+        BadPlugin: it stands in no file.
+        DuplicateName: its name is taken; raised when a name is looked up.
+    """
+    registry.register("strategies", cls)
+    return cls
+
+
+def load(folder: str | Path, device: str = "cpu", plugins: Sequence[str | Path] = ()) -> Any:
     """The trained classifier of a finished run, as a `clgym.trained.Trained`.
+
+    Args:
+        folder: Of the run.
+        device: Where it is to work.
+        plugins: The file of its strategy, if that is not installed.
 
     Raises:
         BadRecord: the folder holds no record of a finished run.
     """
     from clgym.trained import Trained
 
-    return Trained.load(Path(folder), device)
+    return Trained.load(Path(folder), device, tuple(Path(p) for p in plugins))

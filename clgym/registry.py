@@ -238,8 +238,8 @@ def lent(kind: Kind, name: str, cls: type) -> Iterator[None]:
 
 
 def with_registered(plugins: Iterable[Path]) -> list[str]:
-    """What a worker must be told to find the same plugins as this process."""
-    return [str(p) for p in dict.fromkeys([*plugins, *(path for _, path in _registered)])]
+    """What a worker, which may stand in another folder, must be told to find the same plugins."""
+    return [str(p.resolve()) for p in dict.fromkeys([*plugins, *(path for _, path in _registered)])]
 
 
 def _built_in(kind: Kind) -> Iterable[Entry]:

@@ -18,6 +18,7 @@ from clgym.data.sources import Source, load_source
 from clgym.engines import Channel, Engine, open_channel
 from clgym.errors import BadConfig, Incompatible
 from clgym.files import canonical_json, sha256
+from clgym.models.pretraining import overlap
 from clgym.scenario import Scenario, Stream
 
 __all__ = [
@@ -97,7 +98,8 @@ class Plan:
     """Classes of the stream, those beyond the end of a part included."""
     threads: int
     backbone: dict[str, Any] | None = None
-    """Who the pretrained network is, if the strategy builds on one."""
+    """Who the pretrained network is, if the strategy builds on one, and which of the stream's
+    classes its weights have seen."""
 
     @property
     def key(self) -> str:
@@ -178,7 +180,7 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
         strategy=replace(description, source_hash=digest),
         strategy_config=values,
         needs=reply["needs"],
-        backbone=reply.get("backbone"),
+        backbone=_backbone(reply.get("backbone"), stream),
         scenario=scenario.describe(),
         stream=stream,
         sources=sources,
@@ -219,8 +221,8 @@ def _describe(
 
 
 def _question(name: str, plugins: Sequence[Path], config: dict[str, Any] | None) -> dict[str, Any]:
-    paths = [str(p) for p in plugins]
-    return {"do": "describe", "strategy": name, "plugins": paths, "config": config}
+    files = registry.with_registered(plugins)
+    return {"do": "describe", "strategy": name, "plugins": files, "config": config}
 
 
 def _source_hash(
@@ -317,6 +319,10 @@ def _threads(request: Request) -> int:
             expected="at least one thread", found=str(threads), fix="Give --threads 1 or more"
         )
     return threads
+
+
+def _backbone(facts: dict[str, Any] | None, stream: Stream) -> dict[str, Any] | None:
+    return facts and {**facts, "overlap": overlap(facts["pretraining"], stream.class_order)}
 
 
 def _check_needs(name: str, needs: dict[str, Any], stream: Stream) -> None:

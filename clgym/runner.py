@@ -16,8 +16,8 @@ from clgym import environment
 from clgym.engines import Channel
 from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, sha256, write_atomic, writing
-from clgym.models.pretraining import overlap
 from clgym.record import Record, read_record
+from clgym.registry import with_registered
 from clgym.request import Plan, Request, open_learner, prepare
 from clgym.scoring import Pool, chance_levels, pool_after, score, summary
 
@@ -127,7 +127,8 @@ class _Run:
     """One run between its first and its last experience; continues from `progress.json`."""
 
     def __init__(self, plan: Plan, channel: Channel, emit: Callable[[Event], None]) -> None:
-        self._plan, self._stream, self._out = plan, plan.stream, plan.out
+        self._plan, self._stream = plan, plan.stream
+        self._out = plan.out.resolve()  # a warm worker may stand in another folder
         self._channel, self._emit = channel, emit
         self._columns = [np.array(c) for c in plan.stream.columns]
         self._progress: dict[str, Any] = {
@@ -162,7 +163,7 @@ class _Run:
         started = self._ask(
             "start",
             strategy=plan.strategy.name,
-            plugins=[str(p) for p in request.plugins],
+            plugins=with_registered(request.plugins),
             config=plan.strategy_config,
             threads=plan.threads,
             info=self._info(),
@@ -183,7 +184,7 @@ class _Run:
             self._emit({"kind": "resumed", "experience": self._progress["next"]})
         elif request.after is not None:
             self._take_over(request.after)
-            self._ask("load", path=str(request.after / STATE))
+            self._ask("load", path=str(request.after.resolve() / STATE))
         if self._progress["state"]:
             self._ask("load", path=str(self._out / self._progress["state"]))
         self._progress["sessions"] += 1
@@ -381,13 +382,6 @@ class _Run:
         (self._out / PROGRESS).unlink(missing_ok=True)
         return record
 
-    def _backbone(self) -> dict[str, Any] | None:
-        """Who the pretrained network is, with the stream's classes that its weights have seen."""
-        facts = self._plan.backbone
-        if facts is None:
-            return None
-        return {**facts, "overlap": overlap(facts["pretraining"], self._stream.class_order)}
-
     def _record(self, predictions: str) -> Record:
         plan, progress, stream = self._plan, self._progress, self._stream
         matrix, after = progress["accuracy_matrix"], progress["accuracy_after"]
@@ -408,7 +402,7 @@ class _Run:
                     "parameters": progress["parameters"],
                     "stored_samples": progress["stored_samples"],
                     "predictions": {"file": PREDICTIONS, "sha256": predictions},
-                    "backbone": self._backbone(),
+                    "backbone": plan.backbone,
                 },
                 "cost": {
                     "wall_seconds": progress["wall_seconds"],

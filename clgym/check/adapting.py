@@ -1,4 +1,4 @@
-"""A test-time strategy on one tiny adaptation stream in this process, driven by the gym's own code."""
+"""A test-time strategy on one tiny stream in this process, driven by the gym's own code."""
 
 from collections.abc import Callable
 from typing import Any

@@ -65,9 +65,8 @@ def runs(subject: Subject) -> str:
     if not subject.adapts:
         subject.trained.state()
     steps = "batches" if subject.adapts else "experiences"
-    return (
-        f"{len(answers)} {steps} of one {subject.setting} stream, {sum(map(len, answers))} answers"
-    )
+    rows = sum(map(len, answers))
+    return f"{len(answers)} {steps} of one {subject.setting} stream, {rows} answers"
 
 
 def same_seed(subject: Subject) -> str:
@@ -101,9 +100,8 @@ def no_labels(subject: Subject) -> str:
     if subject.adapts:
         bench = subject.bench()
         bench.labels = 1
-        _same(
-            subject.baseline, bench.whole(), "Do not read batch.labels: in a run they are not there"
-        )
+        fix = "Do not read batch.labels: in a run they are not there"
+        _same(subject.baseline, bench.whole(), fix)
         return "the same answers with labels on the batches"
     bench = subject.trained
     plain = bench.answers(1)

@@ -1,0 +1,102 @@
+"""Check a strategy, a scenario or a source: small named checks, each with what to do.
+
+Give a name of `clgym list`, or a Python file. Takes seconds, on a few images, on the CPU.
+Exit code 1 if a check fails that the plugin does not declare in KNOWN_FAILURES.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from clgym import check, registry
+from clgym.cli._parser import BadUsage, Parser
+from clgym.errors import UnknownName, near
+from clgym.registry import Entry, Kind
+
+__all__ = ["main"]
+
+KINDS: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym check``."""
+    parser = Parser("clgym check", __doc__)
+    parser.add_argument("name", help="A name, or a file; FILE:CLASS if it holds several.")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="Only these checks.")
+    parser.add_argument("--list", action="store_true", help="Say what each check is for, and stop.")
+    parser.add_argument("--json", action="store_true", help="Print data instead of lines.")
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="A Python file that is needed besides; may be given again.",
+    )
+    values = parser.parse(words)
+    kind, entry, plugins = _asked(values.name, values.plugin)
+    checks = check.checks_of(kind)
+    names = [c.name for c in checks]
+    for name in values.only:
+        if name not in names:
+            raise UnknownName(
+                expected=f"a check of {kind} ({', '.join(names)})",
+                found=repr(name),
+                fix=f"{near(name, names)}`clgym check NAME --list` explains each",
+            )
+    if values.list:
+        print("\n".join(f"{c.name:<22}{c.purpose}" for c in checks))
+        return 0
+    found = check.findings_of(kind, entry, plugins, values.only)
+    return _as_data(found) if values.json else _as_lines(entry, found)
+
+
+def _asked(name: str, plugins: list[Path]) -> tuple[Kind, Entry, list[Path]]:
+    """What a name or a file stands for, and the files that are needed to find it."""
+    file = name.partition(":")[0].endswith(".py")
+    known = [*plugins, Path(name)] if file else plugins
+    found: list[tuple[Kind, str]] = []
+    names: set[str] = set()
+    for kind in KINDS:
+        for entry in registry.entries(kind, known).values():
+            own = {entry.name, *entry.presets, *entry.aliases}
+            names |= own
+            fits = entry.given == name if file else name.partition(":")[0].replace("_", "-") in own
+            if fits:
+                found.append((kind, entry.name if file else name))
+    if not found:
+        raise UnknownName(
+            expected="the name of a plugin, or a Python file",
+            found=repr(name),
+            fix=f"{near(name, names)}`clgym list` shows the names",
+        )
+    kind, found_name = found[0]
+    entry = registry.find(kind, found_name, known)
+    if len(found) > 1:
+        raise BadUsage(
+            expected=f"one plugin by the name of {name}",
+            found=" and ".join(kind for kind, _ in found),
+            fix=f"Give each a name, or a file, of its own; {name}:CLASS says which of a file's",
+        )
+    return kind, entry, known
+
+
+def _as_data(found: Iterator[check.Finding]) -> int:
+    items = [asdict(finding) for finding in found]
+    print(json.dumps(items, indent=1))
+    return int(any(item["status"] == "failed" for item in items))
+
+
+def _as_lines(entry: Entry, found: Iterator[check.Finding]) -> int:
+    marks = {"passed": "ok  ", "failed": "FAIL", "known failure": "known ", "skipped": "-   "}
+    counts: Counter[str] = Counter()
+    print(f"{entry.name} ({entry.origin})")
+    for finding in found:
+        counts[finding.status] += 1
+        print(f"  {marks[finding.status]:<6}{finding.check:<22}{finding.found}", flush=True)
+        if finding.fix:
+            print(f"        to do: {finding.fix}", flush=True)
+    print(", ".join(f"{number} {status}" for status, number in counts.items()))
+    return int(counts["failed"] > 0)
