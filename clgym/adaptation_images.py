@@ -26,7 +26,7 @@ from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
 from clgym.files import canonical_json, sha256, write_atomic, writing
 
-__all__ = ["Corruptor", "StreamImages", "stored"]
+__all__ = ["Corruptor", "StreamImages", "make", "stored"]
 
 VERSION = 1
 """Part of every key: raise it when a corruption changes."""
@@ -156,7 +156,7 @@ def _corrupted(
     path = cache_dir() / "corrupted" / f"{key}.npy"
     note = path.with_suffix(".json")
     if not _whole(path, note):
-        made = _make(source, domain, rows, frost, workers)
+        made = make(source, domain, rows, frost, workers)
         file = io.BytesIO()
         np.save(file, made)
         with writing(path):
@@ -176,9 +176,18 @@ def _whole(path: Path, note: Path) -> bool:
         return False
 
 
-def _make(
+def make(
     source: Source, domain: Domain, rows: np.ndarray, frost: Path | None, workers: int
 ) -> np.ndarray:
+    """Corrupt some rows of a source, uint8 [n, S, S, C].
+
+    Args:
+        source: Whose images.
+        domain: How.
+        rows: int64 [n].
+        frost: Folder of the textures, for frost only.
+        workers: Processes at most; more than there are chunks are not started.
+    """
     images = stored(source, domain.part, rows)
     chunks = [slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK)]
     count = max(1, min(workers, len(chunks)))
@@ -187,7 +196,7 @@ def _make(
     for channel in channels:
         free.put(channel)
 
-    def make(part: slice) -> np.ndarray:
+    def corrupted(part: slice) -> np.ndarray:
         channel = free.get()
         try:
             message = {
@@ -205,7 +214,7 @@ def _make(
 
     try:
         with ThreadPoolExecutor(count) as pool:
-            return np.concatenate(list(pool.map(make, chunks)))
+            return np.concatenate(list(pool.map(corrupted, chunks)))
     finally:
         for channel in channels:
             channel.close()

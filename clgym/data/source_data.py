@@ -43,7 +43,7 @@ class SourceData:
         self._parts = [Images(path, resize, device) for path in paths]
         lengths = [len(np.load(path, mmap_mode="r")) for path in paths]
         self._starts = np.cumsum([0, *lengths])
-        self._labels = torch.from_numpy(labels).to(device)
+        self._labels = torch.tensor(labels, device=device)
         self._scale, self._seed, self._device = scale, seed, device
 
     def __len__(self) -> int:

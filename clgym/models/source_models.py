@@ -33,7 +33,7 @@ __all__ = ["Wanted", "identity", "resolve"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CIFAR_RESNETS = {"cifar10-resnet20": 3, "cifar10-resnet32": 5}
-_AUTO = {"recipe": 1, "blocks": 1, "epochs": 15, "batch": 128, "lr": 0.01, "seed": 0}
+_AUTO = {"recipe": 1, "blocks": 1, "epochs": 8, "batch": 64, "lr": 0.01, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,9 @@ def _cifar_resnet(name: str, state: dict[str, Tensor], wanted: Wanted, path: Pat
     weight, bias = state.pop("linear.weight"), state.pop("linear.bias")
     backbone = CifarResNet((depth - 2) // 6, wanted.image_shape[0])
     _load(backbone, state, path)
-    return _joined(backbone, weight, bias, *_IMAGENET, wanted, name)
+    # The published CIFAR-10 weights were trained with the statistics of ImageNet.
+    scale = _IMAGENET if name in _CIFAR_RESNETS else (wanted.mean, wanted.std)
+    return _joined(backbone, weight, bias, *scale, wanted, name)
 
 
 def _joined(
@@ -280,7 +282,7 @@ def _of_run(folder: Path, wanted: Wanted) -> Classifier:
     from clgym.trained import Trained
 
     trained = Trained.load(folder, "cpu")
-    network = getattr(trained.strategy, "model", None)
+    network = getattr(trained.strategy, "network", None)
     names = [c.rsplit("/", 1)[-1] for c in trained.classes]
     missing = [c for c in wanted.classes if c.rsplit("/", 1)[-1] not in names]
     if not isinstance(network, Classifier) or missing:

@@ -1,0 +1,208 @@
+"""Adaptation streams as plans: what arrives, in which order, and what is refused."""
+
+import numpy as np
+import pytest
+from numpy.random import RandomState
+
+from clgym import orders
+from clgym.api import make_scenario
+from clgym.data.corruptions import EXTRA, STANDARD, corrupt, corrupt_rows
+from clgym.data.sources import load_source
+from clgym.errors import BadStream, ClgymError, MissingData, UnknownName
+
+
+def test_every_corruption_shows_the_images_in_the_same_permutation():
+    stream = make_scenario("digits-c", images=50)
+    assert len(stream) == 14
+    for segment in stream.segments[1:]:
+        np.testing.assert_array_equal(segment.row, stream.segments[0].row)
+    assert len(np.unique(stream.segments[0].row)) == 50
+
+
+def test_gradual_streams_climb_and_descend():
+    stream = make_scenario("digits-c-gradual", corruptions="fog,contrast", images=20)
+    names = [segment.name for segment in stream.segments]
+    assert names[:9] == [f"fog-{s}" for s in (1, 2, 3, 4, 5, 4, 3, 2, 1)]
+    assert len(names) == 18
+
+
+def test_mixed_streams_hold_every_domain_once_and_shuffled():
+    stream = make_scenario("digits-c-mixed", images=30)
+    (segment,) = stream.segments
+    pairs = set(zip(segment.domain.tolist(), segment.row.tolist(), strict=True))
+    assert len(pairs) == len(segment.row) == 14 * 30
+    assert len(np.unique(segment.domain[:30])) > 5
+
+
+def test_a_probe_of_clean_images_follows_every_corruption():
+    stream = make_scenario("digits-c", images=20, corruptions="fog,contrast", probe=True)
+    assert [s.name for s in stream.segments] == ["fog-5", "clean", "contrast-5", "clean"]
+
+
+def test_the_last_batch_is_short_and_none_crosses_a_segment():
+    stream = make_scenario("digits-c", images=50, corruptions="fog,contrast", batch_size=32)
+    sizes = [places.stop - places.start for _, places in stream.batches()]
+    assert sizes == [32, 18, 32, 18]
+
+
+def test_digests_tell_plans_apart_and_are_repeatable():
+    made = [
+        make_scenario("digits-c", images=20),
+        make_scenario("digits-c", images=20),
+        make_scenario("digits-c", images=21),
+        make_scenario("digits-c", images=20, severity=4),
+        make_scenario("digits-c", images=20, batch_size=8),
+        make_scenario("digits-c", images=20, order_seed=5),
+        make_scenario("digits-c-reset", images=20),
+    ]
+    assert made[0] == made[1]
+    assert len({stream.digest for stream in made}) == len(made) - 1
+
+
+def test_label_shift_streams_group_classes_in_order_of_appearance():
+    labels = load_source("digits").test.labels
+    (segment,) = make_scenario("label-shift-digits").segments
+    own = labels[segment.row]
+    changes = np.flatnonzero(np.diff(own)) + 1
+    assert len(changes) == 9  # ten runs of ten classes
+    shuffled = orders.shuffled(len(labels), 1)
+    first = list(dict.fromkeys(labels[shuffled].tolist()))
+    assert [int(own[0]), *own[changes].tolist()] == first
+
+
+def test_a_zipf_prior_draws_with_replacement_and_skews_the_classes():
+    labels = load_source("digits").test.labels
+    (segment,) = make_scenario(
+        "label-shift-digits", order="iid", prior="zipf", order_seed=2
+    ).segments
+    counts = np.bincount(labels[segment.row], minlength=10)
+    assert counts.max() > 2 * np.bincount(labels).max()
+    assert counts.max() < 0.9 * counts.sum()
+    assert len(np.unique(segment.row)) < len(segment.row)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 9])
+def test_zipf_ends_with_few_classes(classes):
+    """The published rule never ends below ten classes: ten percent of them is none."""
+    assert orders.zipf_counts(classes, 1000, 0).shape == (classes,)
+
+
+def test_dirichlet_order_is_a_permutation_and_more_grouped_as_delta_falls():
+    labels = np.repeat(np.arange(10), 60)
+    plain = orders.shuffled(600, 0)
+
+    def repeats(delta):
+        order = orders.dirichlet(plain, labels, delta, 0)
+        assert sorted(order) == list(range(600))
+        return (np.diff(labels[order]) == 0).mean()
+
+    shuffled = (np.diff(labels[plain]) == 0).mean()
+    assert repeats(0.1) > repeats(100.0) > shuffled
+
+
+def test_an_impossible_dirichlet_order_ends_with_an_error():
+    labels = np.repeat(np.arange(10), 2)
+    with pytest.raises(BadStream, match="chunks of a Dirichlet order"):
+        orders.dirichlet(np.arange(20), labels, 0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"corruptions": "gausian_noise"}, UnknownName, "gaussian_noise"),
+        ({"severity": 6}, ClgymError, "at most 5"),
+        ({"batch_size": 0}, ClgymError, "at least 1"),
+        ({"published": "CIFAR-10-C"}, MissingData, "CIFAR-10-C"),
+    ],
+)
+def test_bad_options_are_named(options, error, says, monkeypatch):
+    monkeypatch.delenv("CLGYM_DATA", raising=False)
+    with pytest.raises(error, match=says):
+        make_scenario("digits-c", **options)
+
+
+# --- corruptions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (96, 96, 3)])
+@pytest.mark.parametrize("name", [n for n in (*STANDARD, *EXTRA) if n != "frost"])
+def test_corruptions_keep_shape_and_type_at_any_size(name, shape):
+    image = RandomState(0).randint(0, 256, shape).astype(np.uint8)
+    made = corrupt(image, name, 5, RandomState(1))
+    assert made.shape == shape
+    assert made.dtype == np.uint8
+    smaller_than_a_pixel = name == "defocus_blur" and shape[0] == 8
+    assert (made != image).any() != smaller_than_a_pixel
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "glass_blur", "snow", "fog"])
+def test_a_row_s_pixels_depend_on_its_number_alone(name):
+    images = RandomState(0).randint(0, 256, (6, 32, 32, 3)).astype(np.uint8)
+    rows = np.arange(6)
+    whole = corrupt_rows(images, rows, name, 3, 7)
+    backwards = corrupt_rows(images[::-1], rows[::-1], name, 3, 7)[::-1]
+    np.testing.assert_array_equal(whole, backwards)
+    assert (corrupt_rows(images, rows, name, 3, 8) != whole).any()
+
+
+def test_severity_grows():
+    image = RandomState(0).randint(60, 200, (32, 32, 3)).astype(np.uint8)
+    for name in ("gaussian_noise", "contrast", "brightness", "pixelate", "speckle_noise"):
+        change = [
+            np.abs(corrupt(image, name, s, RandomState(0)).astype(float) - image).mean()
+            for s in (1, 3, 5)
+        ]
+        assert change == sorted(change), name
+
+
+def test_impulse_noise_hits_single_channels_half_white_half_black():
+    image = np.full((32, 32, 3), 100, np.uint8)
+    made = corrupt_rows(np.repeat(image[None], 50, 0), np.arange(50), "impulse_noise", 5, 0)
+    white, black = (made == 255).mean(), (made == 0).mean()
+    assert white == pytest.approx(0.035, abs=0.003)
+    assert black == pytest.approx(0.035, abs=0.003)
+    hit = made != 100
+    assert (hit.any(-1) & ~hit.all(-1)).mean() > 0.15
+
+
+def test_motion_blur_smears_one_way_and_keeps_the_mean():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, 16] = 255
+    made = corrupt(image, "motion_blur", 3, RandomState(0)).astype(float)
+    assert made[..., 0].sum() == pytest.approx(255 * 32, rel=0.05)
+    assert made[:, :15].sum() < 0.05 * made.sum() or made[:, 18:].sum() < 0.05 * made.sum()
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "shape", "error", "says"),
+    [
+        ("defocus", 1, (32, 32, 3), UnknownName, "defocus_blur"),
+        ("fog", 0, (32, 32, 3), BadStream, "from 1 to 5"),
+        ("fog", 1, (32, 30, 3), BadStream, "square"),
+        ("frost", 1, (32, 32, 3), MissingData, "texture photographs"),
+    ],
+)
+def test_what_cannot_be_corrupted_is_named(name, severity, shape, error, says):
+    with pytest.raises(error, match=says):
+        corrupt(np.zeros(shape, np.uint8), name, severity, RandomState(0))
+
+
+def test_published_files_are_read_by_severity(tmp_path):
+    generator = RandomState(0)
+    folder = tmp_path / "DIGITS-C"
+    folder.mkdir()
+    labels = np.tile(np.arange(10), 4)
+    images = generator.randint(0, 255, (5 * 40, 8, 8, 1)).astype(np.uint8)
+    np.save(folder / "fog.npy", images)
+    np.save(folder / "labels.npy", np.tile(labels, 5))
+    from clgym.adaptation_images import StreamImages
+
+    options = {"corruptions": "fog", "published": "DIGITS-C", "severity": 4}
+    stream = make_scenario("digits-c", data_root=tmp_path, **options)
+    (segment,) = stream.segments
+    assert len(segment.row) == 40
+    shown = StreamImages(stream, [load_source("digits")], tmp_path, 1)
+    np.testing.assert_array_equal(shown.gather(0, slice(0, 5)), images[3 * 40 + segment.row[:5]])
+    np.save(folder / "labels.npy", np.sort(np.tile(labels, 5)))
+    with pytest.raises(ClgymError, match="same labels"):
+        make_scenario("digits-c", data_root=tmp_path, **options)
