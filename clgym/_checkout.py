@@ -8,15 +8,15 @@ import importlib.util
 import sys
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def bind(*names: str) -> None:
     """Bind each folder beside ``clgym/`` as a sub-package; does nothing in a wheel."""
-    if not (_ROOT / "pyproject.toml").is_file():
+    if not (ROOT / "pyproject.toml").is_file():
         return
     for name in names:
-        full, init = f"clgym.{name}", _ROOT / name / "__init__.py"
+        full, init = f"clgym.{name}", ROOT / name / "__init__.py"
         if full in sys.modules or not init.is_file():
             continue
         spec = importlib.util.spec_from_file_location(

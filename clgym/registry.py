@@ -277,7 +277,7 @@ def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[Entry]:
         path = Path(text if named else given)
         if not path.is_file():
             raise BadPlugin(
-                expected="a Python file after --plugin",
+                expected="a Python file that is a plugin",
                 found=f"no file {path}",
                 fix="Check the path",
             )

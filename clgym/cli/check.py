@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from clgym import check, registry
-from clgym.cli._parser import BadUsage, Parser
+from clgym.cli._parser import BadUsage, Parser, add_plugin_option
 from clgym.errors import UnknownName, near
 from clgym.registry import Entry, Kind
 
@@ -27,14 +27,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="Only these checks.")
     parser.add_argument("--list", action="store_true", help="Say what each check is for, and stop.")
     parser.add_argument("--json", action="store_true", help="Print data instead of lines.")
-    parser.add_argument(
-        "--plugin",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="A Python file that is needed besides; may be given again.",
-    )
+    add_plugin_option(parser)
     values = parser.parse(words)
     kind, entry, plugins = _asked(values.name, values.plugin)
     checks = check.checks_of(kind)

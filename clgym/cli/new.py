@@ -1,0 +1,102 @@
+"""Write a short working file for a strategy, a scenario or a source of your own.
+
+It holds a small real method, commented, that passes `clgym check` as it stands, and comes with a
+test of one line. In a checkout of clgym it goes to strategies/ or scenarios/, whose suite tests it.
+"""
+
+import keyword
+import string
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from clgym import registry
+from clgym._checkout import ROOT
+from clgym.cli._parser import Parser
+from clgym.errors import BadConfig, BadOutput, DuplicateName
+from clgym.files import write_atomic
+from clgym.registry import Kind
+
+__all__ = ["main"]
+
+KINDS: dict[str, Kind] = {"strategy": "strategies", "scenario": "scenarios", "source": "sources"}
+_TEST = '''"""$TITLE passes clgym's checks."""
+
+from clgym import check_$KIND
+from $MODULE import $CLASS
+
+
+def test_$MODULE() -> None:
+    check_$KIND($CLASS)
+'''
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym new``."""
+    parser = Parser("clgym new", __doc__)
+    parser.add_argument("kind", choices=KINDS, help="What to write.")
+    parser.add_argument("name", help="Of the plugin: my-method becomes my_method.py.")
+    values = parser.parse(words)
+    module = values.name.lower().replace("-", "_")
+    _check_name(values.kind, module)
+    for path, text in _files(values.kind, module).items():
+        write_atomic(path, text.encode())
+        print(f"wrote {path}")
+    _say_next(values.kind, module)
+    return 0
+
+
+def _check_name(kind: str, module: str) -> None:
+    if not module.isidentifier() or keyword.iskeyword(module) or module.startswith("_"):
+        raise BadConfig(
+            expected="a name of letters, digits and hyphens that begins with a letter",
+            found=repr(module),
+            fix="Give another name",
+        )
+    name = module.replace("_", "-")
+    for entry in registry.entries(KINDS[kind]).values():
+        if name in (entry.name, *entry.presets, *entry.aliases):
+            raise DuplicateName(
+                expected=f"a name that no {kind} has",
+                found=f"{name!r}, {entry.summary}",
+                fix="Give another name",
+            )
+
+
+def _files(kind: str, module: str) -> dict[Path, str]:
+    """What to write where.
+
+    Raises:
+        BadOutput: something is there already.
+    """
+    words = {
+        "NAME": module.replace("_", "-"),
+        "TITLE": module.replace("_", " ").capitalize(),
+        "CLASS": "".join(part.capitalize() for part in module.split("_")),
+        "MODULE": module,
+        "KIND": kind,
+    }
+    text = resources.files("clgym").joinpath(f"templates/{kind}.py.txt").read_text()
+    folder = Path.cwd()
+    inside = folder == ROOT and kind != "source"
+    files = {Path(KINDS[kind] if inside else "") / f"{module}.py": text}
+    if not inside:
+        files[Path(f"test_{module}.py")] = _TEST
+    for path in files:
+        if path.exists():
+            raise BadOutput(
+                expected=f"no file {path} yet", found="one", fix="Give another name, or delete it"
+            )
+    return {path: string.Template(t).substitute(words) for path, t in files.items()}
+
+
+def _say_next(kind: str, module: str) -> None:
+    name, file = module.replace("_", "-"), f"{module}.py"
+    run = {
+        "strategy": f"clgym run {name} split-digits --plugin {file}",
+        "scenario": f"clgym run nmc {name}-digits --plugin {file}",
+        "source": f"clgym run nmc split-digits --source {name} --plugin {file}",
+    }[kind]
+    if Path.cwd() == ROOT:
+        run, file = run.partition(" --plugin")[0], name
+    print(f"next: clgym check {file}\n      {run}")
