@@ -29,17 +29,14 @@ from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy
 
 from clgym.avalanche import SGDStrategy, SupervisedPlugin
 from clgym.avalanche.loop import hooks_of
 from clgym.config import Range, Wrapped
 from clgym.errors import BadConfig, Incompatible
+from clgym.models.fisher import fisher_sum, fitted
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo, keyed_generator
-
-_CHUNK_NUMBERS = 2**27
-"""Gradients held at once by the Fisher pass, counted in numbers."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,7 @@ class Refresher(SupervisedPlugin):
             if gradient is not None:
                 parameters[name], gradients[name] = parameter, gradient
         fisher = {
-            name: _fitted(phi, named[name]) for name, phi in self.fisher.items() if name in named
+            name: fitted(phi, named[name]) for name, phi in self.fisher.items() if name in named
         }
         ascend(parameters, gradients, fisher, self.draw(parameters), self.config)
         self.step += 1
@@ -231,7 +228,7 @@ class Refresher(SupervisedPlugin):
     def decay(self, model: nn.Module, total: Mapping[str, Tensor], count: int) -> None:
         """Let ``total / count`` follow on what is left of the old estimate."""
         old = {
-            n: _fitted(self.fisher[n], p) for n, p in model.named_parameters() if n in self.fisher
+            n: fitted(self.fisher[n], p) for n, p in model.named_parameters() if n in self.fisher
         }
         share = self.config.fisher_decay
         self.fisher = {
@@ -283,40 +280,6 @@ def ascend(
         p.add_(change, alpha=config.delta)
 
 
-def fisher_sum(model: nn.Module, images: Tensor, labels: Tensor, bn_mode: str) -> dict[str, Tensor]:
-    """sum_i pi_i (d log pi_i / dp)^2 by parameter name, pi_i the probability of sample i's label.
-
-    Args:
-        model: Logits of images; left as it was.
-        images: [n, ...].
-        labels: int64 [n].
-        bn_mode: ``eval``; or ``train``, in which batch normalisation sees one sample at a time and
-            needs maps of more than one pixel.
-    """
-    parameters = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
-    frozen = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
-    size = sum(p.numel() for p in parameters.values())
-    chunk = max(1, min(64, _CHUNK_NUMBERS // size))
-
-    def log_probability(moved: Any, buffers: Any, image: Tensor, label: Tensor) -> Tensor:
-        logits = functional_call(model, (moved, frozen, buffers), (image[None],))
-        return log_softmax(logits[0], 0).gather(0, label[None])[0]
-
-    each = vmap(grad_and_value(log_probability), in_dims=(None, 0, 0, 0))
-    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    was_training = model.training
-    model.train(bn_mode == "train")
-    for x, y in zip(images.split(chunk), labels.split(chunk), strict=True):
-        # A copy of the buffers for each sample: batch normalisation writes into them.
-        buffers = {n: b.expand(len(x), *b.shape).clone() for n, b in model.named_buffers()}
-        gradients, values = each(parameters, buffers, x, y)
-        weights = values.exp()
-        for name, g in gradients.items():
-            total[name] += torch.einsum("i,i...->...", weights, g.square())
-    model.train(was_training)
-    return total
-
-
 def _new_loss(strategy: Any) -> Tensor:
     """Cross-entropy of the new samples over all outputs."""
     n = strategy.n_new
@@ -337,12 +300,3 @@ def _scratch(model: nn.Module) -> Iterator[None]:
         yield
     for buffer, value in before:
         buffer.copy_(value)
-
-
-def _fitted(phi: Tensor, like: Tensor) -> Tensor:
-    """The estimate in the shape of a parameter that may have grown since; zeros where it is new."""
-    if phi.shape == like.shape:
-        return phi
-    wider = torch.zeros_like(like, requires_grad=False)
-    wider[tuple(slice(0, n) for n in phi.shape)] = phi
-    return wider

@@ -25,6 +25,8 @@ SPACE = {
     "replay_batch": [10, 32, 64],
 }
 
+ALIASES = ("er",)
+
 
 @dataclass(frozen=True)
 class ReplayConfig(SGDConfig):

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from clgym import registry
 from clgym.config import Wrapped
+from clgym.models.fisher import fisher_sum
 from clgym.strategy import Experience, Memory, Strategy, StreamInfo
 
 FAMILY = ("refresh_",)
@@ -91,7 +92,7 @@ def test_fisher(golden) -> None:
     refresher = refresh.Refresher(refresh.RefreshConfig(), seed=0)
     refresher.fisher = tensors(golden.group("fisher_prior."))
     x, y = torch.from_numpy(golden["x"]), torch.from_numpy(golden["y"])
-    total = refresh.fisher_sum(net, x, y, "train")
+    total = fisher_sum(net, x, y, "train")
     refresher.decay(net, total, int(golden["n_batches"]) * int(golden["batch_size"]))
     same(refresher.fisher, golden.group("fisher_after."))
 

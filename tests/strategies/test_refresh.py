@@ -11,6 +11,7 @@ from clgym.api import make_strategy
 from clgym.config import Wrapped
 from clgym.errors import BadConfig, Incompatible, UnknownName
 from clgym.models import networks
+from clgym.models.fisher import fisher_sum
 from clgym.registry import find, load_module
 from clgym.request import Request
 from clgym.runner import run
@@ -140,7 +141,7 @@ def test_fisher_equals_a_loop_over_samples(bn_mode: str) -> None:
     net, x, y = net_and_batch()
     # One sample a batch needs maps of more than one pixel everywhere.
     x = torch.rand(6, 1, 16, 16, dtype=torch.float64)
-    found = refresh.fisher_sum(net, x, y, bn_mode)
+    found = fisher_sum(net, x, y, bn_mode)
     wanted = {n: torch.zeros_like(p) for n, p in net.named_parameters()}
     buffers = {n: b.clone() for n, b in net.named_buffers()}
     for i in range(6):
