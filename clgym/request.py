@@ -133,6 +133,7 @@ class Plan:
             "strategy": {"name": self.strategy.name, "config": self.strategy_config},
             "scenario": {**self.scenario, "setting": stream.setting, "digest": stream.digest},
             "sources": [{"name": s.name, "flags": list(s.flags)} for s in self.sources],
+            "backbone": self.backbone,
             "image_shape": list(stream.image_shape),
             "experiences": stream.outline(),
             "seed": self.request.seed,

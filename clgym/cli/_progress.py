@@ -44,6 +44,8 @@ class Tracker:
                 else ""
             )
             self.status = f"{place}testing {event['images']}/{event['total']}"
+        elif kind == "features":
+            self.status = f"features of the backbone {event['images']}/{event['total']}"
         elif kind == "score":
             self._first = None
             self.done = self._share(event["experience"] + 1, 0.0)
@@ -118,7 +120,7 @@ def _lasting(event: Event, tracker: Tracker) -> list[str]:
         ]
         lines += [f"options: {options}"] if options else []
         lines += [f"note: {s['name']}: {flag}" for s in event["sources"] for flag in s["flags"]]
-        return lines
+        return lines + _backbone_lines(event.get("backbone"))
     if kind == "resumed":
         return [f"continuing after experience {event['experience']}, which was the last one saved"]
     if kind == "checkpoint":
@@ -129,6 +131,17 @@ def _lasting(event: Event, tracker: Tracker) -> list[str]:
         place = f"experience {event['experience'] + 1}/{event['experiences']}"
         return [f"{place}: accuracy {100 * event['accuracy']:.2f} % over what was seen"]
     return []
+
+
+def _backbone_lines(facts: Event | None) -> list[str]:
+    """What to know about the pretrained network."""
+    if facts is None:
+        return []
+    seen = ", ".join(facts["pretraining"]) or "unknown images"
+    line = f"backbone: {facts['name']} ({facts['check']}, {facts['licence']}), trained on {seen}"
+    if facts["overlap"]:
+        line += f", where {len(facts['overlap'])} of these classes are named too"
+    return [line]
 
 
 class _Lines:

@@ -1,4 +1,4 @@
-"""Download a source into the data root; the only command that uses the network."""
+"""Download a source, or the weights of a network; the only command that uses the network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +11,16 @@ __all__ = ["main"]
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym fetch``."""
     parser = Parser("clgym fetch", __doc__)
-    parser.add_argument("name", help="A source of `clgym list sources`.")
+    parser.add_argument("name", help="A source of `clgym list sources`, or a tag of timm.")
     parser.add_argument(
         "--data-root", type=Path, metavar="DIR", help="Where to. (default: CLGYM_DATA)"
     )
     values = parser.parse(words)
+    if "." in values.name:  # no source has a dot, every tag has one
+        from clgym.models import backbones
+
+        print(f"now at {backbones.fetch(values.name, print)}")
+        return 0
     from clgym.data.fetch import fetch
 
     for path in fetch(values.name, values.data_root, print):

@@ -115,8 +115,10 @@ def _crop(images: Tensor, size: int) -> Tensor:
         sides = [
             short if side == min(height, width) else int(side * scale) for side in (height, width)
         ]
-        images = F.interpolate(images, sides, mode="bicubic", antialias=True)
-        images = (images * 255).round().clamp(0, 255) / 255
+        # First across, then down, both rounded to 8 bits: noisy images overshoot in between.
+        for shape in ((height, sides[1]), (sides[0], sides[1])):
+            images = F.interpolate(images, shape, mode="bicubic", antialias=True)
+            images = (images * 255).round().clamp(0, 255) / 255
     top, left = (round((side - size) / 2) for side in images.shape[-2:])
     return images[..., top : top + size, left : left + size]
 
@@ -304,24 +306,35 @@ def _native(name: _Name) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return _create(timm.create_model, name.architecture, **arguments)
-    path = _file(name)
-    overlay = {"state_dict": _read(path)}
-    try:
-        model: Any = _create(
-            timm.create_model,
-            name.architecture,
-            pretrained=True,
-            pretrained_cfg_overlay=overlay,
-            **arguments,
+    if name.weights is None:  # timm's own file, which timm knows how to read
+        overlay = {"file": str(_file(name))}
+        return timm.create_model(
+            name.architecture, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0
         )
-        model.pretrained_cfg.pop("state_dict", None)  # else the weights stay in memory twice
-        return model
-    except RuntimeError as error:  # load_state_dict's list of keys
+    model = _create(timm.create_model, name.architecture, **arguments)
+    _fill(model, _file(name), name)
+    return model
+
+
+def _fill(model: Any, path: Path, name: _Name) -> None:
+    """Load weights strictly, but for the head's.
+
+    Raises:
+        BadSource: some are missing, left over or of another shape.
+    """
+    state, own = _read(path), model.state_dict()
+    heads = model.pretrained_cfg.get("classifier") or ()
+    heads = tuple(f"{h}." for h in ([heads] if isinstance(heads, str) else heads))
+    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    bad = [k for k in own if k not in fitting]
+    bad += [k for k in state if k not in own and not k.startswith(heads)]
+    if bad:
         raise BadSource(
             expected=f"the weights of {name.bare} in {path.name}",
-            found=" ".join(str(error).split())[:200],
+            found=f"{len(bad)} missing, left over or of another shape, such as {bad[0]}",
             fix="Name the network that the file belongs to",
-        ) from error
+        )
+    model.load_state_dict(fitting)
 
 
 def _create(make: Callable[..., nn.Module], *args: Any, **arguments: Any) -> nn.Module:
