@@ -50,16 +50,7 @@ def as_template(
     Raises:
         Incompatible: the strategy does not work in this setting.
     """
-    needs = strategy.needs
-    if not any(s == setting for s in needs.settings) or (
-        needs.task_ids and setting != "task-incremental"
-    ):
-        raise Incompatible(
-            expected=f"one of {', '.join(needs.settings)}"
-            + (" with task ids" if needs.task_ids else ""),
-            found=setting,
-            fix="Take another strategy or another benchmark",
-        )
+    _check(strategy, setting)
     return StrategyTemplate(
         strategy=strategy,
         setting=setting,
@@ -70,6 +61,17 @@ def as_template(
         evaluator=evaluator,
         plugins=plugins,
     )
+
+
+def _check(strategy: Strategy, setting: str) -> None:
+    needs = strategy.needs
+    if setting not in needs.settings or (needs.task_ids and setting != "task-incremental"):
+        raise Incompatible(
+            expected=f"one of {', '.join(needs.settings)}"
+            + (" with task ids" if needs.task_ids else ""),
+            found=setting,
+            fix="Take another strategy or another benchmark",
+        )
 
 
 class StrategyTemplate(SupervisedTemplate):
@@ -89,7 +91,8 @@ class StrategyTemplate(SupervisedTemplate):
             options["evaluator"] = EvaluationPlugin(loggers=[])
         nothing: Any = None  # there is no optimizer out here
         super().__init__(model=nn.Module(), optimizer=nothing, **options)
-        self.strategy, self._setting, self._seed = strategy, setting, seed
+        self.strategy, self._seed = strategy, seed
+        self._setting: Setting = setting
         self._normalisation = normalisation
         self._memory = Memory(strategy.needs.memory)
         self._order: list[int] = []
