@@ -17,6 +17,26 @@ VARIANTS = (
 )
 # fmt: on
 
+SPACE = {
+    "EWC": {
+        "lr": [0.01, 0.03, 0.1, 0.3],
+        "epochs": [1, 2, 4],
+        "batch_size": [10, 32],
+        "momentum": [0.0, 0.9],
+        "weight_decay": [0.0, 0.0001],
+        "ewc_lambda": [1.0, 10.0, 100.0, 1000.0],
+    },
+    "LwF": {
+        "lr": [0.01, 0.03, 0.1, 0.3],
+        "epochs": [1, 2, 4],
+        "batch_size": [10, 32],
+        "momentum": [0.0, 0.9],
+        "weight_decay": [0.0, 0.0001],
+        "alpha": [0.5, 1.0, 3.0],
+        "temperature": [1.0, 2.0],
+    },
+}
+
 
 def variant(argument: str) -> type:
     """The strategy for the class of that name in `avalanche.training`."""

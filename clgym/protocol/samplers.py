@@ -4,6 +4,7 @@ Nothing is kept between calls: a coordinator that was killed asks again and gets
 """
 
 import hashlib
+import importlib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -115,9 +116,12 @@ def _adaptive(
     """Optuna's ask and tell, repeated from the start: the same questions give the same answers."""
     try:
         import optuna
+
+        if sampler == "cmaes":
+            importlib.import_module("cmaes")  # Optuna would miss it at the second trial
     except ImportError as error:
         raise MissingExtra(
-            expected=f"the package optuna for the sampler {sampler}",
+            expected=f"the package {error.name} for the sampler {sampler}",
             found="it is not installed",
             fix="pip install 'clgym[optuna]'",
         ) from error
