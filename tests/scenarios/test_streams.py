@@ -187,4 +187,4 @@ def test_every_preset_on_embedded_data_is_cut() -> None:
         for name, options in entry.presets.items():
             if options["source"] == "digits":
                 stream = clgym.make_scenario(name)
-                assert stream.name == name and len(stream) >= 2
+                assert stream.name == name and len(stream) >= 1
