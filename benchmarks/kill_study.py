@@ -92,7 +92,7 @@ def counted_twice_or_lost(out: Path) -> bool:
 
 def main() -> int:
     """Run the harness; 0 if every certificate is equal."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("study", nargs="+", help="STRATEGY PAIR and their flags")

@@ -35,7 +35,7 @@ def timed(out: Path, words: list[str], workers: int) -> tuple[float, str]:
 
 def main() -> int:
     """Measure; 0 if two workers are quick enough."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=60, help="Of the study that is built in.")
     parser.add_argument("study", nargs="*", help="STRATEGY PAIR and their flags")

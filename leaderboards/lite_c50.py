@@ -96,7 +96,7 @@ def table(outs: dict[str, Path]) -> str:
 
 def main() -> None:
     """Run what is missing, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("studies/lite-c50"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")

@@ -38,7 +38,7 @@ def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def raise_error(reply: dict[str, Any], show: Callable[[str], None]) -> None:
+def raise_error(reply: dict[str, Any], show: Callable[[str], object]) -> None:
     """Raise the error that a reply carries, if any; ``show`` gets a plugin's own traceback."""
     error = error_in(reply)
     if error is None:

@@ -66,7 +66,7 @@ class RayPool:
     def _ended(self, job: Any) -> Done:
         key = self._running.pop(job)
         try:
-            reply = ray.get(job)
+            reply: Any = ray.get(job)
         except ray.exceptions.RayError as error:
             death = WorkerDied(
                 expected="ray's worker to live until the job is over",

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -305,7 +306,7 @@ def test_kills_change_nothing(tmp_path: Path, plugin: Path, seed: int) -> None:
     if not Path("/proc/self/task").exists():
         pytest.skip("needs /proc to find workers")
     generator = random.Random(seed)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = time.monotonic()
     subprocess.run(tuning(tmp_path / "whole", plugin), check=True, **quiet)
     took = time.monotonic() - started
