@@ -1,6 +1,7 @@
 """Each trap of Avalanche 0.6 that the seam covers: the day one is gone, its cure can go too."""
 
 import inspect
+from typing import Any
 
 import pytest
 import torch
