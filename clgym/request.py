@@ -35,7 +35,7 @@ __all__ = [
 LEARNER = "clgym.learner:Learner"
 """Where the learner's side is; only its name is known here."""
 
-_FROM_PRESET = ("network", "memory_size", "model")
+FROM_PRESET = ("network", "memory_size", "model")
 """Options of a strategy, or of one that it wraps, whose defaults a scenario sets."""
 
 
@@ -247,7 +247,7 @@ def _strategy_values(
     """Defaults, then what the preset says under the same name, then what the user gave."""
     names = {f.name for f in description.fields}
     preset = configs.values_of(scenario.config)
-    known = [k for k in _FROM_PRESET if k in preset]
+    known = [k for k in FROM_PRESET if k in preset]
     shared = {n: preset[k] for n in names if (k := n.rpartition(".")[2]) in known}
     given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
     values = configs.resolve(description.fields, {**shared, **given}, description.name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from clgym.cli._flags import add_flags, given
 from clgym.cli._parser import BadUsage, Parser
 from clgym.cli._pools import add_pool_flags, pool_of
-from clgym.cli.run import _seeds
+from clgym.cli.run import _loosely, _seeds
 
 if TYPE_CHECKING:
     from clgym.protocol.pairs import Pair
@@ -37,7 +37,7 @@ def main(words: Sequence[str]) -> int:
             found=f"clgym tune {' '.join(words)}".rstrip(),
             fix="`clgym tune --help` lists the pairs",
         )
-    fields = _strategy_flags(parser, names, tuple(early.plugin))
+    fields = _strategy_flags(parser, names, tuple(early.plugin), rest)
     if early.help:
         parser.print_help()
         return 0
@@ -46,7 +46,9 @@ def main(words: Sequence[str]) -> int:
     return _tune(asked, values)
 
 
-def _strategy_flags(parser: Parser, names: Sequence[str], plugins: tuple[Path, ...]) -> list:
+def _strategy_flags(
+    parser: Parser, names: Sequence[str], plugins: tuple[Path, ...], words: Sequence[str]
+) -> list:
     """The strategy's options become flags; a name that nobody has is refused first."""
     if not names:
         return []
@@ -54,7 +56,7 @@ def _strategy_flags(parser: Parser, names: Sequence[str], plugins: tuple[Path, .
     from clgym.request import describe_strategy
 
     registry.find("strategies", names[0], plugins)
-    fields = describe_strategy(names[0], plugins).fields
+    fields = describe_strategy(names[0], plugins, _loosely(list(words))).fields
     own = {action.dest for action in parser._actions}
     add_flags(parser, f"options of {names[0]}, fixed if given", fields, "strategy", own)
     return fields

@@ -29,7 +29,7 @@ from clgym.protocol.plan import (
 from clgym.protocol.runs import Runs, Where
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS
 from clgym.protocol.space import Space, find_space, parse
-from clgym.request import Description, describe_strategy
+from clgym.request import FROM_PRESET, Description, describe_strategy
 
 __all__ = [
     "CERTIFICATE",
@@ -248,9 +248,9 @@ def _check(asked: Asked, experiences: int) -> None:
 
 def _base_values(asked: Asked, description: Description, pair: Pair) -> dict[str, Any]:
     """Defaults, then what the pair says under the same name, then what was asked."""
-    names = {f.name for f in description.fields}
+    said = {k: v for k, v in pair.config.items() if k in FROM_PRESET}
     shared = {
-        k: pair.config[k] for k in ("network", "memory_size") if k in names & set(pair.config)
+        f.name: said[k] for f in description.fields if (k := f.name.rpartition(".")[2]) in said
     }
     values = resolve(description.fields, {**shared, **asked.config}, description.name)
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
