@@ -10,6 +10,7 @@ from clgym._checkout import bind
 if TYPE_CHECKING:
     from clgym.api import (
         check_scenario,
+        check_source,
         check_strategy,
         load,
         make_scenario,
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "check_scenario",
+    "check_source",
     "check_strategy",
     "load",
     "make_scenario",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clgym import registry
-from clgym.check import check_scenario, check_strategy
+from clgym.check import check_scenario, check_source, check_strategy
 from clgym.record import Record
 from clgym.request import Request, make_stream
 from clgym.runner import run as _run
@@ -13,6 +13,7 @@ from clgym.scenario import Stream
 
 __all__ = [
     "check_scenario",
+    "check_source",
     "check_strategy",
     "load",
     "make_scenario",

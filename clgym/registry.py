@@ -22,12 +22,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from clgym.data.cards import CARDS
 from clgym.errors import BadPlugin, DuplicateName, UnknownName, near
 
 __all__ = [
     "Entry",
     "Kind",
     "entries",
+    "fault",
     "find",
     "lent",
     "load_class",
@@ -87,6 +89,9 @@ def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Entry]:
             other = owners.setdefault(name, entry)
             if other.path != entry.path:
                 raise _taken(kind, name, other, entry)
+            if kind == "sources" and name in CARDS:
+                card = Entry(name, kind, "built-in", Path("cards.py"), "clgym.data.cards")
+                raise _taken(kind, name, card, entry)
     return {e.name: e for e in sorted(owners.values(), key=lambda e: e.name)}
 
 
@@ -169,6 +174,17 @@ def load_module(entry: Entry) -> ModuleType:
             found=f"{type(error).__name__}: {error}",
             fix=f"Mend {entry.path.name}",
         ) from error
+
+
+def fault(entry: Entry, base: type) -> str | None:
+    """Why a plugin cannot be used, in a line; None if it can. Imports it."""
+    if entry.error:
+        return entry.error
+    try:
+        load_class(entry, base)
+    except BadPlugin as error:
+        return error.found
+    return None
 
 
 def load_class(entry: Entry, base: type) -> type:
@@ -257,8 +273,8 @@ def _installed(kind: Kind) -> Iterable[Entry]:
         origin = point.dist.name if point.dist else point.value
         try:
             spec = importlib.util.find_spec(point.module)
-        except ImportError as error:
-            spec, reason = None, str(error)
+        except Exception as error:  # finding a module imports the package around it
+            spec, reason = None, f"{type(error).__name__}: {error}"
         else:
             reason = f"no module {point.module}"
         if spec is None or spec.origin is None:

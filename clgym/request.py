@@ -297,7 +297,7 @@ def _cut(scenario: Scenario, request: Request) -> tuple[list[Source], Stream, in
     """
     names = scenario.source_names()
     withheld.check_classes(names, getattr(scenario.config, "classes", None))
-    sources = [load_source(name, request.data_root) for name in names]
+    sources = [load_source(name, request.data_root, plugins=request.plugins) for name in names]
     stream = scenario.stream(sources, request.order_seed)
     if request.part is not None:
         stream = stream.part(request.part[0], len(stream))

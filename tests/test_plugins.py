@@ -1,4 +1,4 @@
-"""Strategies that are registered from Python or named by file and class: workers find them again."""
+"""Strategies registered from Python, or named by file and class: workers find them again."""
 
 import subprocess
 import sys

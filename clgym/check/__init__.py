@@ -6,6 +6,7 @@ that a plugin's own test is one line; the command ``clgym check`` shows every fi
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from clgym.check.report import Check, CheckFailed, Finding, findings, passed
 from clgym.check.tiny import workspace
 
 if TYPE_CHECKING:
+    from clgym.data.imageset import ImageSet
     from clgym.registry import Entry, Kind
     from clgym.scenario import Scenario
     from clgym.strategy import Strategy
@@ -23,6 +25,7 @@ __all__ = [
     "CheckFailed",
     "Finding",
     "check_scenario",
+    "check_source",
     "check_strategy",
     "checks_of",
     "findings_of",
@@ -161,6 +164,20 @@ def check_scenario(cls: "type[Scenario]") -> list[Finding]:
         CheckFailed: some check fails that is not declared in ``KNOWN_FAILURES``.
     """
     return passed(cls.__name__, scenario_findings(cls))
+
+
+def check_source(cls: "type[ImageSet]") -> list[Finding]:
+    """Check a source; a test of one's own is one line: ``check_source(MyImages)``.
+
+    Raises:
+        CheckFailed: some check fails.
+    """
+    from clgym.check.sources import source_findings
+
+    name = cls.__module__.rpartition(".")[2].replace("_", "-")
+    with registry.lent("sources", name, cls):
+        entry = registry.find("sources", name)
+        return passed(cls.__name__, source_findings(replace(entry, summary=_summary(cls))))
 
 
 def _summary(cls: type) -> str:

@@ -11,16 +11,17 @@ from typing import Any
 from clgym import registry
 from clgym.cli._flags import as_text
 from clgym.cli._parser import Parser, add_plugin_option
+from clgym.registry import Kind
 
 __all__ = ["main"]
 
-KINDS = ("strategies", "scenarios", "sources")
+KINDS: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
 _LEARNERS = ("network", "memory_size")
 """What a preset only proposes to strategies; `clgym show` tells it."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Carry out ``clgym list``. Files are read, none is imported."""
+    """Carry out ``clgym list``. What is built in is read only; plugins of others are imported."""
     parser = Parser("clgym list", __doc__)
     parser.add_argument("kind", nargs="?", choices=KINDS, help="Only these.")
     parser.add_argument("--json", action="store_true", help="Print data instead of a table.")
@@ -35,11 +36,8 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _listed(kind: str, plugins: list[Path]) -> list[dict[str, Any]]:
-    if kind == "sources":
-        return _sources()
-    found = registry.entries("strategies" if kind == "strategies" else "scenarios", plugins)
-    return [
+def _listed(kind: Kind, plugins: list[Path]) -> list[dict[str, Any]]:
+    found = [
         {
             "name": entry.name,
             "summary": entry.summary,
@@ -47,10 +45,22 @@ def _listed(kind: str, plugins: list[Path]) -> list[dict[str, Any]]:
             "aliases": list(entry.aliases),
             "variants": list(entry.variants),
             "presets": entry.presets,
-            "error": entry.error,
+            "error": entry.error if entry.origin == "built-in" else _fault(kind, entry),
         }
-        for entry in found.values()
+        for entry in registry.entries(kind, plugins).values()
     ]
+    return [*_sources(), *found] if kind == "sources" else found
+
+
+def _fault(kind: Kind, entry: registry.Entry) -> str | None:
+    """Why a plugin of somebody else cannot be used, if so."""
+    if kind == "strategies":
+        from clgym.strategy import Strategy as Base
+    elif kind == "scenarios":
+        from clgym.scenario import Scenario as Base
+    else:
+        from clgym.data.imageset import ImageSet as Base
+    return registry.fault(entry, Base)
 
 
 def _sources() -> list[dict[str, Any]]:
@@ -73,7 +83,7 @@ def _show(listed: dict[str, list[dict[str, Any]]]) -> None:
     """A line each; wrapped on a terminal, whole where a program reads."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
     for kind, items in listed.items():
-        rows = [row for item in items for row in _rows(kind, item)]
+        rows = [row for item in items for row in _rows(item)]
         column = max((len(name) for name, _ in rows), default=0) + 2
         print(kind)
         for name, text in rows:
@@ -84,12 +94,12 @@ def _show(listed: dict[str, list[dict[str, Any]]]) -> None:
     print("`clgym show NAME` tells more about one of them.")
 
 
-def _rows(kind: str, item: dict[str, Any]) -> list[tuple[str, str]]:
-    if kind == "sources":
+def _rows(item: dict[str, Any]) -> list[tuple[str, str]]:
+    if "classes" in item:
         counts = [f"{item[part]:,} {part}" for part in ("train", "test") if item[part]]
         return [(item["name"], ", ".join([f"{item['classes']} classes", *counts]))]
     name = f"{item['name']}:NAME" if item["variants"] else item["name"]
-    text = f"cannot be read: {item['error']}" if item["error"] else item["summary"]
+    text = f"cannot be used: {item['error']}" if item["error"] else item["summary"]
     if item["origin"] != "built-in":
         text += f" [{item['origin']}]"
     rows = [(", ".join([name, *item["aliases"]]), text)]

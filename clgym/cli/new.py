@@ -95,7 +95,7 @@ def _say_next(kind: str, module: str) -> None:
     run = {
         "strategy": f"clgym run {name} split-digits --plugin {file}",
         "scenario": f"clgym run nmc {name}-digits --plugin {file}",
-        "source": f"clgym run nmc split-digits --source {name} --plugin {file}",
+        "source": f"clgym run nmc class-incremental --source {name} --increments 1 --plugin {file}",
     }[kind]
     if Path.cwd() == ROOT:
         run, file = run.partition(" --plugin")[0], name

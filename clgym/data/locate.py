@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clgym.data.cards import CARDS, Card
+from clgym.data.labelled import Labelled
 from clgym.data.readers import READERS
 from clgym.errors import BadConfig, MissingData, UnknownName, near
 
@@ -22,6 +23,8 @@ class Found:
     path: Path
     files: tuple[Path, ...]
     side: int | None
+    read: Callable[[Path], tuple[Labelled, Labelled | None]] | None = None
+    """A plugin's own way to read them."""
 
 
 def find_card(name: str) -> Card:

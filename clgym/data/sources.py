@@ -18,6 +18,7 @@ import numpy as np
 
 from clgym.data import store, withheld
 from clgym.data.cards import CARDS, Card
+from clgym.data.imageset import find_image_set
 from clgym.data.labelled import Labelled
 from clgym.data.locate import Found, card_of, differing, find_card, locate
 from clgym.data.readers import READERS
@@ -58,7 +59,12 @@ class Source:
     licence: str
 
 
-def load_source(name: str, data_root: Path | None = None, image_size: int | None = None) -> Source:
+def load_source(
+    name: str,
+    data_root: Path | None = None,
+    image_size: int | None = None,
+    plugins: Sequence[Path] = (),
+) -> Source:
     """Find, decode (once) and check a source.
 
     Args:
@@ -66,6 +72,7 @@ def load_source(name: str, data_root: Path | None = None, image_size: int | None
         data_root: Where named sources lie; None means ``CLGYM_DATA``.
         image_size: Side of images that are decoded from files of differing sizes; None means the
             card's, or 224.
+        plugins: Files that may hold the source.
 
     Raises:
         UnknownName: no such source.
@@ -78,6 +85,8 @@ def load_source(name: str, data_root: Path | None = None, image_size: int | None
     withheld.check_name(name)
     if past := re.fullmatch(r"([a-z0-9-]+)~([0-9a-f]{8})", name):
         return _again(name, past[1], past[2], data_root)
+    if name not in CARDS and (found := find_image_set(name, plugins, data_root)):
+        return _source(found.card, _kept(found))
     return _load(name, data_root, image_size)
 
 
@@ -138,7 +147,10 @@ def _stat(path: Path) -> tuple[int, int, int]:
 
 
 def _decode(found: Found, key: str) -> Kept:
-    train, test = READERS[found.layout].read(found.path, found.side or 0)
+    if found.read is not None:
+        train, test = found.read(found.path)
+    else:
+        train, test = READERS[found.layout].read(found.path, found.side or 0)
     classes, maps = _classes(found, train, test)
     decoding = f"shorter side {found.side}, bicubic, centre crop" if found.side else ""
     facts = {"md5": _md5(found), "by_hash": test is None}

@@ -33,7 +33,7 @@ def test_list_shows_a_broken_plugin_and_goes_on(cli, tmp_path):
     broken.write_text("def (:\n")
     code, out, _ = cli("list", "--plugin", broken)
     assert code == 0
-    assert "cannot be read: SyntaxError" in out
+    assert "cannot be used: SyntaxError" in out
     assert "nmc" in out
 
 

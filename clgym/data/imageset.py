@@ -1,0 +1,84 @@
+"""A source of one's own: a class in a file, which says what it holds and reads it. No torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from clgym import registry
+from clgym.data.cards import Card
+from clgym.data.labelled import Labelled
+from clgym.data.locate import Found, data_root_of
+from clgym.errors import MissingData
+
+__all__ = ["ImageSet", "Labelled", "find_image_set"]
+
+
+class ImageSet:
+    """A labelled image set. Subclass it in a file; the file's name is the source's name.
+
+    It is read once; afterwards its arrays come from the cache, until a file of its folder or the
+    plugin's own file changes.
+    """
+
+    title: ClassVar[str] = ""
+    """What it is, in a line; the file's first line if left out."""
+    licence: ClassVar[str] = "not stated"
+    origin: ClassVar[str] = ""
+    """Where it comes from: a URL."""
+    classes: ClassVar[tuple[str, ...]] = ()
+    """Names in the order of the labels; canonical ids are NAME/CLASS."""
+    folder: ClassVar[str] = ""
+    """Where its files lie under the data root; empty if it needs none."""
+    max_value: ClassVar[int] = 255
+    """Greatest pixel value that there can be."""
+    mean: ClassVar[tuple[float, ...]] = ()
+    """Per channel, of training pixels in [0, 1]; () if unknown."""
+    std: ClassVar[tuple[float, ...]] = ()
+
+    def read(self, folder: Path) -> tuple[Labelled, Labelled | None]:
+        """Training and test images, uint8 [N, H, W, C], with their labels, int64 [N].
+
+        With None for the test images a fifth of every class is cut off, by image hash.
+        """
+        raise NotImplementedError
+
+
+def find_image_set(name: str, plugins: Sequence[Path], data_root: Path | None) -> Found | None:
+    """Where the files of a plugin's source lie and who reads them; None if no plugin has the name.
+
+    Raises:
+        BadPlugin: its file cannot be imported.
+        MissingData: its folder is not there.
+    """
+    known = registry.entries("sources", plugins)
+    entry = known.get(name.replace("_", "-"))
+    if entry is None:
+        return None
+    entry = registry.find("sources", entry.name, plugins)
+    made: ImageSet = registry.load_class(entry, ImageSet)()
+    card = Card(
+        name=entry.name,
+        title=made.title or entry.summary,
+        layout="image-set",
+        folders=(made.folder,),
+        class_count=len(made.classes),
+        train=None,
+        test=None,
+        licence=made.licence,
+        origin=made.origin,
+        classes=tuple(f"{entry.name}/{c}" for c in made.classes),
+        max_value=made.max_value,
+        mean=made.mean,
+        std=made.std,
+    )
+    if not made.folder:
+        return Found(card, card.layout, Path(), (entry.path,), None, made.read)
+    folder = data_root_of(card, data_root) / made.folder
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        raise MissingData(
+            expected=f"the files of {entry.name} at {folder}",
+            found="none",
+            fix=f"Get them from {made.origin or 'their origin'}",
+        )
+    return Found(card, card.layout, folder, (entry.path, *files), None, made.read)

@@ -1,0 +1,1 @@
+"""Plugins for clgym from outside its repository."""

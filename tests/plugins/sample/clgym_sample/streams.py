@@ -1,0 +1,7 @@
+"""Class-incremental, from another distribution."""
+
+from clgym.scenarios.class_incremental import ClassIncremental
+
+
+class SampleStream(ClassIncremental):
+    """As it is."""
