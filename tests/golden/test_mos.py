@@ -257,9 +257,10 @@ def test_training(golden, tmp_path: Path) -> None:
     tasks = sum(key.startswith("losses_task") for key in golden)
     for task in range(tasks):
         count = sum(key.startswith(f"task{task}_x_") for key in inputs)
+        names = [f"task{task}_{{}}_{i}".format for i in range(count)]
         given = [
-            Batch(*(torch.from_numpy(inputs[f"task{task}_{k}_{i}"]) for k in "xy"))
-            for i in range(count)
+            Batch(torch.from_numpy(inputs[name("x")]), torch.from_numpy(inputs[name("y")]))
+            for name in names
         ]
         experience = Given(given, task, size * (task + 1), size)
         if strategy.released:

@@ -28,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def vit(**arguments: Any) -> Any:
     pairs = (pair.split("=") for pair in SHAPE.split(","))
-    given = {key: int(value) for key, value in pairs} | arguments
+    given: dict[str, Any] = {key: int(value) for key, value in pairs} | arguments
     return timm.create_model("vit_tiny_patch16_224", **given).eval()
 
 

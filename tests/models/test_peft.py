@@ -38,7 +38,7 @@ def test_trained_parameters_on_vit_b16(make: Any, count: int, base: nn.Module) -
 @pytest.fixture
 def vit() -> Any:
     torch.manual_seed(0)
-    arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4}
+    arguments: Any = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4}
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **arguments)
     return model.eval().requires_grad_(False)
 

@@ -1,0 +1,80 @@
+"""Tables of vectors: filled once, safe for several writers, limited in size."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clgym.data import vectors
+from clgym.data.vectors import Table
+from clgym.errors import BadConfig
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_rows_come_back_and_only_missing_ones_are_asked_for() -> None:
+    table, values = Table({"a": 1}, 10, 4), np.random.rand(10, 4).astype(np.float32)
+    rows = np.array([7, 2, 7, 0])
+    np.testing.assert_array_equal(table.missing(rows), [0, 2, 7])
+    table.put(np.array([0, 2]), values[[0, 2]])
+    np.testing.assert_array_equal(table.missing(rows), [7])
+    table.put(np.array([7]), values[[7]])
+    again = Table({"a": 1}, 10, 4)
+    np.testing.assert_array_equal(again.get(rows), values[rows])
+    assert len(again.missing(rows)) == 0
+    assert len(Table({"a": 2}, 10, 4).missing(rows)) == 3  # other facts, another table
+
+
+WRITER = """
+import sys, numpy as np
+from clgym.data.vectors import Table
+table = Table({"shared": True}, 400, 8)
+rows = np.random.default_rng(int(sys.argv[1])).permutation(400)
+for part in np.split(rows, 20):
+    due = table.missing(part)
+    table.put(due, np.repeat(due[:, None], 8, 1)) if len(due) else None
+"""
+
+
+def test_several_processes_fill_one_table(cache: Path) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(i)], env=os.environ) for i in range(3)
+    ]
+    assert [w.wait(60) for w in writers] == [0, 0, 0]
+    table, rows = Table({"shared": True}, 400, 8), np.arange(400)
+    assert len(table.missing(rows)) == 0
+    np.testing.assert_array_equal(table.get(rows), np.repeat(rows[:, None], 8, 1))
+    assert len(vectors.entries()) == 1
+
+
+def test_the_least_recently_used_table_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLGYM_CACHE_GB", "0.0045")  # 4.5 MB
+    rows = np.arange(1000)
+    for number in range(4):
+        table = Table({"n": number}, 1000, 250)  # 1 MB each
+        table.put(rows, np.ones((1000, 250)))
+        os.utime(table.folder / "facts.json", (number + 1, number + 1))
+    Table({"n": 9}, 1000, 250)
+    assert [entry.facts["n"] for entry in vectors.entries()] == [1, 2, 3, 9]
+    monkeypatch.setenv("CLGYM_CACHE_GB", "much")
+    with pytest.raises(BadConfig):
+        Table({"n": 10}, 10, 2)
+
+
+def test_clean_spares_what_was_used_lately() -> None:
+    old, new = Table({"n": 0}, 5, 2), Table({"n": 1}, 5, 2)
+    week_ago = time.time() - 7 * 86400
+    os.utime(old.folder / "facts.json", (week_ago, week_ago))
+    assert [entry.facts["n"] for entry in vectors.clean(older_than_days=3)] == [0]
+    assert new.folder.is_dir()
+    assert not old.folder.exists()
+    assert len(vectors.clean()) == 1
+    assert vectors.entries() == []

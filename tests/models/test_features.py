@@ -1,0 +1,94 @@
+"""Frozen features through the gym: what the cache gives is what the network computes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from clgym.data.images import Images
+from clgym.data.sources import load_source
+from clgym.models import features
+from clgym.models.backbones import Frozen, load
+from clgym.models.features import FrozenFeatures, Rows
+from clgym.runner import Request, run
+
+SHAPE = "img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2"
+NAME = f"vit_tiny_patch16_224[{SHAPE}]@random"
+FROZEN = Frozen(NAME, 8, "stretch")
+GROUP = [{"source": 0, "split": "train", "transform": None}]
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
+    split = load_source("digits").train
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path))
+    return Rows(Images(split.path, None, torch.device("cpu")), ("digits", "train"), 1 / 16)
+
+
+def frozen(rows: Rows, backbone: Frozen = FROZEN, report: Any = lambda event: None) -> Any:
+    return FrozenFeatures(backbone, torch.device("cpu"), {(0, "train"): rows}, report)
+
+
+def test_the_features_are_the_networks(rows: Rows) -> None:
+    chosen = np.array([5, 900, 5, 17])
+    found = frozen(rows).of(GROUP, chosen, np.zeros(4, int))
+    pixels = torch.from_numpy(load_source("digits").train.images[chosen]).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, load(FROZEN)(pixels / 16), rtol=1e-5, atol=1e-6)
+
+
+def test_bits_do_not_depend_on_which_rows_are_asked_for_together(
+    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, where = np.arange(100), np.zeros(100, int)
+    together = frozen(rows).of(GROUP, chosen, where)
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path / "other"))
+    table = frozen(rows)
+    for row in (99, 3, 64):
+        alone = table.of(GROUP, np.array([row]), where[:1])
+        torch.testing.assert_close(alone[0], together[row], rtol=0, atol=0)
+
+
+def test_a_second_pass_does_not_load_the_network(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[dict[str, Any]] = []
+    chosen, where = np.arange(70), np.zeros(70, int)
+    first = frozen(rows, report=events.append).of(GROUP, chosen, where)
+    assert [e["images"] for e in events] == [64, 70]
+    monkeypatch.setattr(features, "load", None)
+    again = frozen(rows).of(GROUP, chosen[::-1].copy(), where)
+    torch.testing.assert_close(again.flip(0), first, rtol=0, atol=0)
+    with pytest.raises(TypeError):  # another transform is another table
+        frozen(rows, Frozen(NAME, 16, "stretch")).of(GROUP, chosen, where)
+    turned = [{**GROUP[0], "transform": ["rotate", 90.0]}]
+    with pytest.raises(TypeError):
+        frozen(rows).of(turned, chosen, where)
+
+
+def test_a_run_with_cached_features_has_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_source("digits")
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path / "cache"))
+    config = {"backbone": NAME, "image_size": 8, "fit": "stretch"}
+    results, kinds = [], []
+    for name in ("cold", "warm"):
+        seen: set[str] = set()
+        request = Request(
+            "nmc",
+            "split-digits",
+            strategy_config=config,
+            out=tmp_path / name,
+            threads=1,
+            engine="inline",
+        )
+        results.append(run(request, on_event=lambda e, seen=seen: seen.add(e["kind"])).result)
+        kinds.append("features" in seen)
+    assert results[0] == results[1]
+    assert kinds == [True, False]
+    block = results[0].backbone
+    assert block is not None
+    assert (block.check, block.width, block.overlap) == ("random", 16, [])
+    assert results[0].average_incremental_accuracy > 0.5
