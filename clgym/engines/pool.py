@@ -9,10 +9,9 @@ from typing import Any, Literal, Protocol
 
 from clgym.errors import BadConfig, ClgymError, MissingExtra
 
-__all__ = ["POOLS", "Done", "Pool", "PoolSpec", "open_pool"]
+__all__ = ["Done", "Pool", "PoolSpec", "gather", "open_pool"]
 
 Name = Literal["process", "inline", "ray", "slurm"]
-POOLS: tuple[Name, ...] = ("process", "inline", "ray", "slurm")
 Message = dict[str, Any]
 OnEvent = Callable[[str, Message], None]
 

@@ -89,12 +89,9 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         """Open the ledger of a study's folder, or begin one."""
         self.path = folder / NAME
-        self.entries = read_ledger(self.path) if self.path.exists() else []
-        if self.path.exists():
-            # A line that a crash cut off would spoil the next one.
-            data = self.path.read_bytes()
-            if not data.endswith(b"\n"):
-                os.truncate(self.path, data.rfind(b"\n") + 1)
+        there = self.path.exists()
+        self.entries = read_ledger(self.path) if there else []
+        self._cut_off = there and not self.path.read_bytes().endswith(b"\n")
 
     @property
     def head(self) -> str:
@@ -109,6 +106,9 @@ class Ledger:
         """
         body = json.loads(canonical_json(body))
         entry = Entry.of(len(self.entries), self.head, kind, round(time.time(), 3), body)
+        if self._cut_off:  # a line that a crash left would spoil this one
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+            self._cut_off = False
         with writing(self.path), self.path.open("ab") as file:
             file.write(canonical_json(vars(entry)) + b"\n")
             file.flush()
