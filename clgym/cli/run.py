@@ -7,10 +7,11 @@ An interrupted run goes on when the same command is given again.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,6 @@ from clgym.cli._parser import BadUsage, Parser, add_plugin_option
 from clgym.errors import BadConfig, UnknownName, near
 
 if TYPE_CHECKING:
-    from clgym.cli._progress import Watcher
     from clgym.config import Field
     from clgym.record import Record
     from clgym.request import Request
@@ -37,9 +37,11 @@ def main(words: Sequence[str]) -> int:
         asked.parser.print_help()
         return 0
     values, requests = asked.values, asked.requests()
-    carry_out = _show_plans if values.dry_run else _run_all
+    several = values.seeds is not None
+    if values.dry_run:
+        return _show_plans(requests, values.json, several)
     try:
-        return carry_out(requests, values.json, values.seeds is not None)
+        return _run_all(requests, values.json, several, values.log)
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
@@ -193,6 +195,13 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
     )
     add_plugin_option(run)
     run.add_argument(
+        "--log",
+        nargs="+",
+        choices=("csv", "tensorboard", "wandb", "mlflow"),
+        default=[],
+        help="Log to these too, through their own clients.",
+    )
+    run.add_argument(
         "--data-root", type=Path, metavar="DIR", help="Where data lie. (default: CLGYM_DATA)"
     )
 
@@ -271,19 +280,25 @@ def _show_plans(requests: Sequence["Request"], as_json: bool, several: bool) -> 
     return 0
 
 
-def _run_all(requests: Sequence["Request"], as_json: bool, several: bool) -> int:
+def _run_all(
+    requests: Sequence["Request"], as_json: bool, several: bool, logs: Sequence[str]
+) -> int:
     from rich.console import Console
 
     from clgym.cli._progress import watch
     from clgym.cli._tables import show_record, show_seeds
+    from clgym.loggers import Logger
     from clgym.runner import run
 
     records: list[Record] = []
     outs: list[str] = []
-    log = Console(stderr=True)
+    console = Console(stderr=True)
+    loggers = [Logger(kind) for kind in dict.fromkeys(logs)]
     for request in requests:
-        with watch(log) as show:
-            records.append(run(request, partial(_listen, show, outs)))
+        with watch(console) as show, contextlib.ExitStack() as open_logs:
+            for logger in loggers:
+                open_logs.callback(logger.close)
+            records.append(run(request, partial(_listen, [show, *loggers], outs)))
     if as_json:
         data = [record.model_dump(mode="json") for record in records]
         print(json.dumps(data if several else data[0], indent=1))
@@ -294,8 +309,11 @@ def _run_all(requests: Sequence["Request"], as_json: bool, several: bool) -> int
     return 0
 
 
-def _listen(show: "Watcher", outs: list[str], event: dict[str, Any]) -> None:
-    """Show an event, and keep where the record went."""
-    show(event)
+def _listen(
+    listeners: Sequence[Callable[[dict[str, Any]], None]], outs: list[str], event: dict[str, Any]
+) -> None:
+    """Pass an event on, and keep where the record went."""
+    for listener in listeners:
+        listener(event)
     if event["kind"] == "done":
         outs.append(event["out"])

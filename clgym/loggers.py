@@ -1,0 +1,170 @@
+"""A run's progress for loggers that people already use, through their own clients.
+
+Off by default. A client is imported when it is asked for, in the gym's process: the learner's side
+knows nothing of it. What is logged: ``loss`` now and then in training, and after each experience the
+``accuracy`` over what was seen and ``accuracy/NUMBER`` on each experience. The axis is the number of
+training images so far.
+"""
+
+import csv
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from clgym.errors import MissingExtra
+
+__all__ = ["LOGGERS", "Logger"]
+
+Event = dict[str, Any]
+
+
+class _Sink(Protocol):
+    """Where values go."""
+
+    def write(self, name: str, value: float, images: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Logger:
+    """Listens to a run's events and passes numbers on; opens its client with the first one."""
+
+    def __init__(self, kind: str) -> None:
+        """Ask for a client by name, one of `LOGGERS`.
+
+        Raises:
+            MissingExtra: it is not installed.
+        """
+        package, self._open = LOGGERS[kind]
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingExtra(
+                expected=f"{package} for --log {kind}",
+                found="that it is not installed",
+                fix=f"pip install 'clgym[{kind}]'",
+            ) from error
+        self._plan: Event = {}
+        self._sink: _Sink | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event of `clgym.runner.run`."""
+        kind = event["kind"]
+        if kind == "plan":
+            self._plan = event
+        elif kind == "train" and "loss" in event:
+            self._write("loss", event["loss"], self._before(event) + event.get("images", 0))
+        elif kind == "score":
+            images = self._before({"experience": event["experience"] + 1})
+            self._write("accuracy", event["accuracy"], images)
+            for number, value in enumerate(event["row"]):
+                if value is not None:
+                    self._write(f"accuracy/{number + 1}", value, images)
+        elif kind == "done":
+            self.close()
+
+    def _before(self, event: Event) -> int:
+        """Training images of the experiences before the event's."""
+        steps = self._plan["experiences"][: event["experience"]]
+        return sum(step["train"] for step in steps)
+
+    def _write(self, name: str, value: float, images: int) -> None:
+        if self._sink is None:
+            self._sink = self._open(Path(self._plan["out"]), self._plan)
+        self._sink.write(name, value, images)
+
+    def close(self) -> None:
+        """Let the client finish."""
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None
+
+
+class _Csv:
+    """``log.csv`` in the output folder; a continued run appends."""
+
+    def __init__(self, out: Path, plan: Event) -> None:
+        path = out / "log.csv"
+        fresh = not path.exists()
+        self._file = path.open("a", newline="")
+        self._writer = csv.writer(self._file)
+        if fresh:
+            self._writer.writerow(["images", "name", "value"])
+
+    def write(self, name: str, value: float, images: int) -> None:
+        self._writer.writerow([images, name, repr(float(value))])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _TensorBoard:
+    """Event files in ``tensorboard/`` of the output folder."""
+
+    def __init__(self, out: Path, plan: Event) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(out / "tensorboard"))
+
+    def write(self, name: str, value: float, images: int) -> None:
+        self._writer.add_scalar(name, value, images)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    """A run of the project ``clgym``; WANDB_* variables are the client's own."""
+
+    def __init__(self, out: Path, plan: Event) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project="clgym", name=_title(plan), config=_options(plan), dir=str(out), reinit=True
+        )
+        self._run.define_metric("*", step_metric="images")
+
+    def write(self, name: str, value: float, images: int) -> None:
+        self._run.log({name: value, "images": images})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _MLflow:
+    """A run of MLflow's current experiment; MLFLOW_* variables are the client's own."""
+
+    def __init__(self, out: Path, plan: Event) -> None:
+        import mlflow
+
+        self._client = mlflow
+        mlflow.start_run(run_name=_title(plan))
+        mlflow.log_params(_options(plan))
+
+    def write(self, name: str, value: float, images: int) -> None:
+        self._client.log_metric(name, value, step=images)
+
+    def close(self) -> None:
+        self._client.end_run()
+
+
+def _title(plan: Event) -> str:
+    return f"{plan['strategy']['name']}-{plan['scenario']['name']}-s{plan['seed']}"
+
+
+def _options(plan: Event) -> dict[str, Any]:
+    """Everything that was set, flat."""
+    options = {
+        f"{of}.{k}": v for of in ("strategy", "scenario") for k, v in plan[of]["config"].items()
+    }
+    return {**options, "seed": plan["seed"], "device": plan["device"]}
+
+
+LOGGERS: dict[str, tuple[str, Callable[[Path, Event], _Sink]]] = {
+    "csv": ("csv", _Csv),
+    "tensorboard": ("tensorboard", _TensorBoard),
+    "wandb": ("wandb", _Wandb),
+    "mlflow": ("mlflow", _MLflow),
+}
+"""By the name that ``--log`` takes: the package, and what opens its client."""

@@ -1,0 +1,69 @@
+"""What loggers write, read back by something else than clgym."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from clgym.cli import main
+from clgym.errors import MissingExtra
+from clgym.loggers import Logger
+
+WORDS = ["run", "naive", "split-digits", "--threads", "1", "--out"]
+
+
+def test_csv_holds_the_records_accuracies(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert main([*WORDS, str(out), "--log", "csv"]) == 0
+    with (out / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    record = json.loads((out / "record.json").read_text())["result"]
+    logged = [float(r["value"]) for r in rows if r["name"] == "accuracy"]
+    assert logged == record["accuracy_after"]
+    last = [float(r["value"]) for r in rows if r["name"].startswith("accuracy/")][-5:]
+    assert last == record["accuracy_matrix"][-1]
+    losses = [r for r in rows if r["name"] == "loss"]
+    assert len(losses) >= 5
+    images = [int(r["images"]) for r in rows]
+    assert images == sorted(images) and images[-1] == 1437
+
+
+@pytest.mark.slow
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    assert main([*WORDS, str(out), "--log", "tensorboard", "csv"]) == 0
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    record = json.loads((out / "record.json").read_text())["result"]
+    values = [event.value for event in events.Scalars("accuracy")]
+    assert values == pytest.approx(record["accuracy_after"])
+
+
+@pytest.mark.slow
+def test_wandb_gets_the_accuracies_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out = tmp_path / "run"
+    assert main([*WORDS, str(out), "--log", "wandb"]) == 0
+    assert list(out.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_client_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'clgym\[mlflow\]'"):
+        Logger("mlflow")
+
+
+def test_no_client_is_imported_unless_asked_for(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from clgym.cli import main; main(sys.argv[1:]); "
+        "sys.exit(any(m in sys.modules for m in ('tensorboard', 'wandb', 'mlflow', 'torch')))"
+    )
+    subprocess.run([sys.executable, "-c", code, *WORDS, str(tmp_path / "run")], check=True)
