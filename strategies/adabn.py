@@ -35,6 +35,7 @@ class AdaBN(AdaptStrategy):
     """Target statistics, no gradients."""
 
     Config = AdaBNConfig
+    DETERMINISTIC = True
 
     def prepare(self) -> None:
         """Let running statistics move by the momentum, or have each layer blend its own."""

@@ -10,6 +10,8 @@ from clgym.models.norm import batch_norms, use_batch_statistics
 class BN1(AdaptStrategy):
     """Current batch statistics in every batch-normalisation layer."""
 
+    DETERMINISTIC = True
+
     def prepare(self) -> None:
         """Drop the source's statistics."""
         batch_norms(self.model, "bn-1")

@@ -60,6 +60,7 @@ class Cotta(AdaptStrategy):
     """Weight-averaged, augmentation-averaged targets and stochastic restoring."""
 
     Config = CottaConfig
+    CHECK_CONFIG = {"views": 2}
 
     def prepare(self) -> None:
         """Student, teacher and anchor, all with batch statistics."""

@@ -44,6 +44,7 @@ class Lame(AdaptStrategy):
     """Laplacian-adjusted maximum-likelihood estimation."""
 
     Config = LameConfig
+    DETERMINISTIC = True
     batch_matters: ClassVar[bool] = False  # a single image gets the source's answer
 
     def prepare(self) -> None:

@@ -79,6 +79,7 @@ class RMT(AdaptStrategy):
     """Robust mean teacher."""
 
     Config = RMTConfig
+    CHECK_CONFIG = {"warmup_images": 64}
 
     @property
     def needs(self) -> Needs:

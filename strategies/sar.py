@@ -44,6 +44,7 @@ class SAR(AdaptStrategy):
     """Sharpness-aware and reliable entropy minimisation."""
 
     Config = SARConfig
+    DETERMINISTIC = True
 
     def prepare(self) -> None:
         """Batch statistics; gradients for scale and shift alone."""

@@ -8,4 +8,5 @@ from clgym.adapting import AdaptStrategy
 class Source(AdaptStrategy):
     """No adaptation."""
 
+    DETERMINISTIC = True
     batch_matters: ClassVar[bool] = False

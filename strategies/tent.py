@@ -33,6 +33,7 @@ class Tent(AdaptStrategy):
     """Entropy minimisation over gamma and beta."""
 
     Config = TentConfig
+    DETERMINISTIC = True
 
     def prepare(self) -> None:
         """Batch statistics; gradients for scale and shift alone."""

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 from numpy.random import RandomState
 
-from clgym import orders
-from clgym.api import make_scenario
+from clgym import api, orders
+from clgym.adaptation import AdaptationStream
 from clgym.data.corruptions import EXTRA, STANDARD, corrupt, corrupt_rows
 from clgym.data.sources import load_source
 from clgym.errors import BadStream, ClgymError, MissingData, UnknownName
+
+
+def make_scenario(name, **options) -> AdaptationStream:
+    made = api.make_scenario(name, **options)
+    assert isinstance(made, AdaptationStream)
+    return made
 
 
 def test_every_corruption_shows_the_images_in_the_same_permutation():
