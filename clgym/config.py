@@ -98,7 +98,8 @@ class Field:
             ) from None
         bounds = Range(self.low, self.high, self.exclusive)
         numbers = result if isinstance(result, tuple) else (result,)
-        if self.kind in ("int", "float", "ints", "floats") and any(n not in bounds for n in numbers):
+        numeric = self.kind in ("int", "float", "ints", "floats")
+        if numeric and any(n not in bounds for n in numbers):
             raise BadConfig(
                 expected=f"{owner}.{self.name} to be {bounds}",
                 found=repr(value),

@@ -351,7 +351,7 @@ def _checked(answer: Any, count: int, columns: int) -> np.ndarray:
 
 def _generators() -> Message:
     """States of the global generators, as tensors and plain values."""
-    numpy_state = np.random.get_state(legacy=True)
+    numpy_state: Any = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
     state: Message = {
         "torch": torch.get_rng_state(),

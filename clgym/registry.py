@@ -332,6 +332,7 @@ def _kinds(path: Path, attribute: str | None) -> set[Kind]:
         for alias in node.names
     }
     found: dict[str, set[Kind]] = {}
+    special: set[Kind]
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             bases = [ast.unparse(base) for base in node.bases]

@@ -408,7 +408,8 @@ class _Run:
                     "wall_seconds": progress["wall_seconds"],
                     "train_seconds": progress["train_seconds"],
                     "predict_seconds": progress["predict_seconds"],
-                    "images_per_second": progress["images"] / max(sum(progress["train_seconds"]), 1e-9),
+                    "images_per_second": progress["images"]
+                    / max(sum(progress["train_seconds"]), 1e-9),
                     "peak_memory_bytes": progress["peak_memory_bytes"],
                     "train_images": progress["images"],
                     "state_bytes": progress["state_bytes"],

@@ -204,8 +204,8 @@ class ScenarioConfig:
 class Scenario:
     """The rule that turns sources into a stream. Subclass it in ``scenarios/<kind>.py``.
 
-    The module may hold ``PRESETS``: versioned public names and the options that make them, a literal
-    dict.
+    The module may hold ``PRESETS``, a literal dict: versioned public names and the options that
+    make them.
     """
 
     Config: ClassVar[type] = ScenarioConfig

@@ -31,10 +31,10 @@ __all__ = ["Batch", "Config", "Experience", "Memory", "Needs", "Strategy", "Stre
 
 @dataclass(frozen=True)
 class Needs:
-    """What the gym must provide. The rest is out of reach; a pairing that cannot work is refused."""
+    """What the gym must provide; the rest is out of reach, and what cannot work is refused."""
 
     task_ids: bool = False
-    """The task id of every batch, in training and at test: runs on task-incremental streams only."""
+    """The task id of every batch, in training and at test: task-incremental streams only."""
     total_classes: bool = False
     """The number of classes of the whole stream, before it begins."""
     past_data: bool = False
@@ -312,8 +312,8 @@ class Strategy:
     def adapt(self, batch: Batch) -> Tensor:
         """Adaptation streams: answer an unlabelled batch, then learn from it.
 
-        Called once for every batch, with gradients enabled; the answer counts as it is given. Logits,
-        float [n, columns]. Nothing tells where one domain ends and the next begins.
+        Called once for every batch, with gradients enabled; the answer, logits [n, columns], counts
+        as it is given. Nothing tells where one domain ends and the next begins.
         """
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +32,11 @@ class Dies(NMC):
 
 def _digits_by_numpy() -> np.ndarray:
     """Split digits with class means of unit-length pixels: the matrix, in twenty lines."""
-    data = load_digits()
+    data: Any = load_digits()
     x = data.images.reshape(len(data.images), -1) / 16
-    split = train_test_split(x, data.target, test_size=0.2, random_state=0, stratify=data.target)
+    split: Any = train_test_split(
+        x, data.target, test_size=0.2, random_state=0, stratify=data.target
+    )
     x_train, x_test, y_train, y_test = split
     unit = lambda a: a / np.linalg.norm(a, axis=1, keepdims=True)  # noqa: E731
     matrix = np.full((5, 5), np.nan)

@@ -65,7 +65,12 @@ def test_a_broken_state_is_named(tmp_path: Path, data: bytes) -> None:
 
 def test_messages_cross_the_wire() -> None:
     a, b = (Connection(s.detach()) for s in socket.socketpair())
-    message = {"do": "x", "rows": np.arange(6).reshape(2, 3), "none": None, "f": np.float32([0.5])}
+    message = {
+        "do": "x",
+        "rows": np.arange(6).reshape(2, 3),
+        "none": None,
+        "f": np.array([0.5], dtype=np.float32),
+    }
     send(a, message)
     got = receive(b)
     assert got["do"] == "x" and got["none"] is None

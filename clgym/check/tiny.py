@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def _digits(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [N, H, W, C] from 0 to 240 by nearest neighbour, and labels."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data: Any = load_digits()
     channels, height, width = shape
     down, across = np.arange(height) * 8 // height, np.arange(width) * 8 // width
     images = 15 * data.images.astype(np.uint8)[:, down][:, :, across]
