@@ -296,13 +296,13 @@ class Mos(PretrainedStrategy):
 
     def align(self, experience: Experience) -> None:
         """Train the head alone on draws from all classes' Gaussians."""
-        c, step = self.config, 5 * self.config.batch_size
+        c, step, roots = self.config, 5 * self.config.batch_size, self.roots()
         optimizer = torch.optim.SGD(
             self.head.parameters(), c.align_lr, c.momentum, weight_decay=c.weight_decay
         )
         for epoch in range(c.align_epochs):
             set_rates(optimizer, [c.align_lr], epoch / c.align_epochs)
-            samples, order = self.draw(experience, epoch, step)
+            samples, order = self.draw(experience, epoch, step, roots)
             labels = torch.arange(len(samples), device=samples.device).repeat_interleave(step)
             for part in order.split(step):
                 logits = self.head(samples.flatten(0, 1)[part])[:, : self.seen]
@@ -312,16 +312,22 @@ class Mos(PretrainedStrategy):
                 optimizer.step()
                 experience.report(loss=float(loss.detach()))
 
-    def draw(self, experience: Experience, epoch: int, count: int) -> tuple[Tensor, Tensor]:
+    def roots(self) -> Tensor:
+        """Of the seen classes' spreads: Cholesky factors, or deviations."""
+        spreads = self.spreads[: self.seen]
+        if self.config.statistics == "variance":
+            return spreads.sqrt()
+        return torch.linalg.cholesky(spreads.double()).to(spreads)
+
+    def draw(
+        self, experience: Experience, epoch: int, count: int, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Fresh vectors of every class seen [seen, count, d], and an order of them all."""
         generator = experience.generator(-1, epoch)
         shape = (self.seen, count, self.means.shape[1])
         noise = torch.randn(shape, generator=generator).to(self.means)
-        if self.config.statistics == "variance":
-            spread = noise * self.spreads[: self.seen].sqrt()[:, None]
-        else:
-            factors = torch.linalg.cholesky(self.spreads[: self.seen].double()).to(noise)
-            spread = noise @ factors.transpose(1, 2)
+        full = self.config.statistics == "covariance"
+        spread = noise @ roots.transpose(1, 2) if full else noise * roots[:, None]
         order = torch.randperm(self.seen * count, generator=generator)
         return self.means[: self.seen, None] + spread, order.to(self.means.device)
 

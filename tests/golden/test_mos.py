@@ -119,11 +119,12 @@ def test_alignment(golden, tmp_path: Path) -> None:
         weight_decay=float(golden["weight_decay"]),
     )
     strategy.seen = seen
+    strategy.spreads[:] = torch.eye(strategy.means.shape[1])
     with torch.no_grad():
         strategy.head.weight.copy_(torch.from_numpy(golden["head_weight_before"]))
         strategy.head.bias.copy_(torch.from_numpy(golden["head_bias_before"]))
     samples, orders = (torch.from_numpy(golden[k]) for k in ("samples", "permutations"))
-    strategy.draw = lambda experience, epoch, count: (samples[epoch], orders[epoch])
+    strategy.draw = lambda experience, epoch, *rest: (samples[epoch], orders[epoch])
     experience = Given([], 1, seen)
     strategy.align(experience)
     np.testing.assert_allclose(experience.losses, golden["losses"], rtol=1e-4)
@@ -137,7 +138,7 @@ def test_draws_have_the_stored_moments(tmp_path: Path) -> None:
     root = torch.randn(32, 32, generator=torch.Generator().manual_seed(0)) / 6
     strategy.means[:2], strategy.seen = 3.0, 2
     strategy.spreads[:2] = root @ root.T + 0.01 * torch.eye(32)
-    samples, order = strategy.draw(Given([], 1, 2), 0, 20000)
+    samples, order = strategy.draw(Given([], 1, 2), 0, 20000, strategy.roots())
     assert sorted(order.tolist()) == list(range(40000))
     close(samples[1].mean(0), np.full(32, 3.0), 0.01)
     close(torch.cov(samples[1].T), strategy.spreads[1].numpy(), 0.05)

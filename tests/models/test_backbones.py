@@ -115,7 +115,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
 
 
 def test_another_input_size_interpolates_the_position_embedding() -> None:
-    from timm.layers import resample_abs_pos_embed
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
     wide = load(Frozen(RANDOM.name, 64, "stretch"))
     native = load(RANDOM).model.pos_embed
@@ -138,7 +138,7 @@ def test_crop_is_torchvisions_resize_and_centre_crop() -> None:
     )
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     fed = backbones._FITS["crop"](images, 224)
-    wanted = peer(Image.fromarray(pixels))
+    wanted: Any = peer(Image.fromarray(pixels))
     assert fed.shape == (1, 3, 224, 224)
     assert (fed[0] - wanted).abs().max() <= 1.01 / 255  # one level of 8-bit rounding
 
