@@ -66,7 +66,7 @@ class CLR(SGDStrategy):
     """
 
     Config = CLRConfig
-    CHECK_CONFIG = {"backbone": "test_resnet@random", "image_size": 32, "epochs": 1}
+    CHECK_CONFIG = {"backbone": "test_resnet@random", "image_size": 64, "epochs": 1}
 
     @property
     def needs(self) -> Needs:

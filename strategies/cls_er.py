@@ -82,6 +82,7 @@ class _Copies(SupervisedPlugin):
     def __init__(self, owner: CLSER) -> None:
         super().__init__()
         self._owner = owner
+        self._drawn: tuple[Tensor, Tensor] | None = None
         self.step = 0
 
     def begin(self, network: Classifier) -> None:
@@ -90,7 +91,6 @@ class _Copies(SupervisedPlugin):
     def before_training_iteration(self, strategy: Any, **_: Any) -> None:
         """Draw once; the same samples join the batch and are matched."""
         owner, experience = self._owner, self._owner.experience
-        self._drawn = None
         if experience is None or not len(owner.info.memory):
             return
         drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(0))
@@ -115,6 +115,7 @@ class _Copies(SupervisedPlugin):
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         owner, batch, config = self._owner, strategy.feed.batch, self._owner.config
         owner.info.memory.add(owner.generator(2), pixels=batch.pixels, labels=batch.labels)
+        self._drawn = None
         self.step += 1
         plastic, stable = torch.rand(2, generator=owner.generator(3)).tolist()
         if plastic < config.plastic_rate:

@@ -232,9 +232,9 @@ class DST(SGDStrategy):
         return found
 
     def parameter_count(self) -> int:
-        """Weights that tasks own, and what each task has of its own; masks are bits."""
-        owned = _count(self.owned, self.owned)
-        return owned + sum(v.numel() for own in self.own for v in own.values())
+        """The network's weights, and what each task has of its own; masks are bits."""
+        shared = sum(w.numel() for w in self.dense.values())
+        return shared + sum(v.numel() for own in self.own for v in own.values())
 
     def state_dict(self) -> dict[str, Any]:
         """The merged network, who owns what, and the state of training inside an experience."""
