@@ -129,8 +129,8 @@ def _anchor() -> tuple[Classifier, Classifier]:
 
 def _forward() -> Case:
     images = torch.rand(BATCH, 3, 64, 64)
-    sides = [_answering(net.eval(), images) for net in _anchor()]
-    return Case("clr forward / plain ResNet-18", *sides, "at most 1.25")
+    ours, plain = (_answering(net.eval(), images) for net in _anchor())
+    return Case("clr forward / plain ResNet-18", ours, plain, "at most 1.25")
 
 
 def _answering(net: Classifier, images: torch.Tensor) -> Callable[[], None]:
@@ -144,8 +144,8 @@ def _answering(net: Classifier, images: torch.Tensor) -> Callable[[], None]:
 
 def _step() -> Case:
     images, labels = torch.rand(BATCH, 3, 64, 64), torch.randint(0, CLASSES, (BATCH,))
-    sides = [_training(net.train(), images, labels) for net in _anchor()]
-    return Case("clr step / full fine-tuning", *sides, "at most 1")
+    ours, plain = (_training(net.train(), images, labels) for net in _anchor())
+    return Case("clr step / full fine-tuning", ours, plain, "at most 1")
 
 
 def _training(net: Classifier, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
