@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
-from clgym.adaptation import Domain
-from clgym.adaptation_images import make
+from clgym.adaptation.images import make
+from clgym.adaptation.stream import Domain
 from clgym.data.corruptions import STANDARD
 from clgym.data.sources import Source, load_source
 

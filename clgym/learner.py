@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clgym.adaptation.learner import Passes, offered, prepared
 from clgym.assemble import config_fields, make_strategy, strategy_class
 from clgym.config import values_of
 from clgym.data.images import Images
 from clgym.errors import BadAnswer, BadConfig
-from clgym.learner_adaptation import Passes, offered, prepared
 from clgym.models.backbones import identify
 from clgym.models.features import FrozenFeatures, Rows
 from clgym.state import read_state, write_state

@@ -62,7 +62,7 @@ def _player(plan: Plan) -> Any:
     """Who plays a plan's kind of stream."""
     if plan.stream.setting != "adaptation":
         return _Run
-    from clgym.adaptation_run import AdaptationRun  # which takes its tools from here
+    from clgym.adaptation.run import AdaptationRun  # which takes its tools from here
 
     return AdaptationRun
 

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from clgym import orders
-from clgym.adaptation import (
+from clgym.adaptation import orders
+from clgym.adaptation.stream import (
     AdaptationConfig,
     AdaptationScenario,
     AdaptationStream,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clgym import orders
-from clgym.adaptation import (
+from clgym.adaptation import orders
+from clgym.adaptation.stream import (
     AdaptationConfig,
     AdaptationScenario,
     AdaptationStream,

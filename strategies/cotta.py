@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.adapting import (
+from clgym.adaptation.strategy import (
     AdaptConfig,
     AdaptStrategy,
     make_optimizer,

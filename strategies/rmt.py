@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-from clgym.adapting import (
+from clgym.adaptation.strategy import (
     AdaptConfig,
     AdaptStrategy,
     make_optimizer,

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from clgym.adapting import AdaptStrategy
+from clgym.adaptation.strategy import AdaptStrategy
 
 
 class Source(AdaptStrategy):

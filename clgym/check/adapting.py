@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clgym.adaptation_run import AdaptationRun
+from clgym.adaptation.run import AdaptationRun
 from clgym.learner import Learner
 from clgym.request import Request, prepare
 from clgym.strategy import Batch, Strategy

@@ -137,7 +137,7 @@ class Snoop(BN1):
             "labels": batch.labels is not None,
             "source": self.info.source_data is not None,
             "arrays": [a for a in integers() if 20 < len(a) < 2000],
-            "gym": [m for m in ("clgym.runner", "clgym.adaptation_run") if m in sys.modules],
+            "gym": [m for m in ("clgym.runner", "clgym.adaptation.run") if m in sys.modules],
             "text": [t for t in sys.argv if "noise" in t],
         }
         with FOUND.open("a") as file:
@@ -282,7 +282,7 @@ def test_learning_strategies_and_test_time_methods_keep_to_their_streams(tmp_pat
 
 
 def test_corruptions_are_the_same_however_many_workers_make_them(tmp_path, monkeypatch):
-    from clgym.adaptation_images import StreamImages
+    from clgym.adaptation.images import StreamImages
     from clgym.api import make_scenario
 
     stream: Any = make_scenario("digits-c", corruptions="snow", images=300, corruption_seed=9)

@@ -13,9 +13,9 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from clgym import environment
-from clgym.adaptation import AdaptationStream, labels_of
-from clgym.adaptation_images import StreamImages
-from clgym.adaptation_scores import confidence, scores
+from clgym.adaptation.images import StreamImages
+from clgym.adaptation.scores import confidence, scores
+from clgym.adaptation.stream import AdaptationStream, labels_of
 from clgym.engines import Channel
 from clgym.errors import BadOutput
 from clgym.files import canonical_json, sha256, write_atomic

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from clgym import orders
+from clgym.adaptation import orders
 from clgym.config import Range
 from clgym.data.published import published_digest, published_labels
 from clgym.errors import BadStream

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from clgym.adaptation import AdaptationStream, Domain
+from clgym.adaptation.stream import AdaptationStream, Domain
 from clgym.data import corruptions
 from clgym.data.published import published_images
 from clgym.data.sources import Source
@@ -192,7 +192,7 @@ def make(
     chunks = [slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK)]
     count = max(1, min(workers, len(chunks)))
     free: queue.SimpleQueue[Channel] = queue.SimpleQueue()
-    channels = [open_channel("process", "clgym.adaptation_images:Corruptor") for _ in range(count)]
+    channels = [open_channel("process", "clgym.adaptation.images:Corruptor") for _ in range(count)]
     for channel in channels:
         free.put(channel)
 
