@@ -7,6 +7,7 @@ experiences: an experience that was cut short is trained again from its beginnin
 """
 
 import contextlib
+import functools
 import inspect
 import io
 import warnings
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
+from avalanche.training.plugins.clock import Clock
 from torch import Tensor, nn
 
 from clgym.avalanche import bodies, cures, reach, snapshot
@@ -35,6 +37,7 @@ _EVAL = ("after_eval_forward", "after_eval_iteration")
 """What plugins do with an answer before it is used (BiC, CoPE)."""
 
 
+@functools.cache
 def adapt(name: str) -> type["AvalancheStrategy"]:
     """The clgym strategy for a class of `avalanche.training`.
 
@@ -51,13 +54,23 @@ def adapt(name: str) -> type["AvalancheStrategy"]:
 
     cures.apply()
     recipe, source = RECIPES[name], getattr(avalanche.training, name)
+    config = config_class(name, source, recipe)
+    config.__module__ = __name__
     body = {
-        "Config": config_class(name, source, recipe),
+        "Config": config,
         "recipe": recipe,
         "template_class": source,
         "__doc__": f"Avalanche's {name}: {recipe.summary}.",
     }
     return type(name, (AvalancheStrategy,), body)
+
+
+def __getattr__(name: str) -> Any:
+    """The classes that `adapt` makes, by name: so pickle finds them again."""
+    own = name.removesuffix("Config")
+    if own not in RECIPES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return adapt(own) if own == name else adapt(own).Config
 
 
 class AvalancheStrategy(SGDStrategy):
@@ -163,7 +176,8 @@ class AvalancheStrategy(SGDStrategy):
         template.mb_output = template.forward()
         for event in _EVAL:
             for hook in hooks_of(template, event):
-                hook(template)
+                if not isinstance(getattr(hook, "__self__", None), Clock):  # it counts batches
+                    hook(template)
         answer = template.mb_output
         template.mbatch = template.mb_output = template.experience = None
         if answer.shape[1] < self.seen:  # a class mean that is not known yet
