@@ -45,10 +45,13 @@ class AdaptBench(AdaptationRun):
             self._images = message["images"]
         return reply
 
+    def close(self) -> None:
+        """Nothing to end."""
+
     def _label(self, message: Message) -> None:
         """Put labels on the next batch: their value says nothing of the images."""
         strategy, adapt = self.strategy, type(self.strategy).adapt
-        labels = torch.full((len(message["images"]),), self.labels)
+        labels = torch.full((len(message["images"]),), self.labels or 0)
 
         def labelled(batch: Batch) -> torch.Tensor:
             batch.labels = labels

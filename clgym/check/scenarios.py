@@ -269,9 +269,10 @@ def held_out_rows(subject: ScenarioSubject) -> str:
 def same_plan(subject: ScenarioSubject) -> str:
     """The same options give the same plan, whatever the global generators do."""
     np.random.seed(1)
-    before = np.random.get_state(legacy=True)[1]
+    before: Any = np.random.get_state(legacy=True)
     first = subject.stream(3)
-    if not np.array_equal(before, np.random.get_state(legacy=True)[1]):
+    after: Any = np.random.get_state(legacy=True)
+    if not np.array_equal(before[1], after[1]):
         raise Failed("draws from NumPy's global generator", "Use np.random.RandomState(seed)")
     np.random.seed(2)
     if subject.stream(3).digest != first.digest:
@@ -314,11 +315,11 @@ def odd_options(subject: ScenarioSubject) -> str:
     tried = 0
     for field in subject.fields:
         for value in [v for v in (field.low, field.high) if v is not None and not field.exclusive]:
-            value = (int(value),) if field.kind == "ints" else value
             if isinstance(value, float) and abs(value) > 1e4:
                 continue  # a limit that only keeps generators' seeds in range
+            options: dict[str, Any] = {field.name: [int(value)] if field.kind == "ints" else value}
             with _named_errors(f"{field.name}={value}"):
-                subject.stream(**{field.name: value})
+                subject.stream(**options)
             tried += 1
     return f"{tried} limits tried"
 
