@@ -55,7 +55,7 @@ def result_of(out: Path) -> dict:
 
 def main() -> int:
     """Run the harness; 0 if every result is equal."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("run", nargs="+", help="STRATEGY SCENARIO and their flags")

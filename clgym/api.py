@@ -70,9 +70,7 @@ def make_scenario(name: str, *, data_root: Path | None = None, **options: Any) -
         ClgymError: the options do not fit, or data are missing.
     """
     source, seed = options.pop("source", None), options.pop("order_seed", None)
-    return make_stream(
-        Request("", name, source, {}, options, order_seed=seed, data_root=data_root)
-    )
+    return make_stream(Request("", name, source, {}, options, order_seed=seed, data_root=data_root))
 
 
 def make_strategy(name: str, **config: Any) -> Any:

@@ -1,9 +1,9 @@
 """A run's progress for loggers that people already use, through their own clients.
 
 Off by default. A client is imported when it is asked for, in the gym's process: the learner's side
-knows nothing of it. What is logged: ``loss`` now and then in training, and after each experience the
-``accuracy`` over what was seen and ``accuracy/NUMBER`` on each experience. The axis is the number of
-training images so far.
+knows nothing of it. What is logged: ``loss`` now and then in training, and after each experience
+the ``accuracy`` over what was seen and ``accuracy/NUMBER`` on each experience. The axis is the
+number of training images so far.
 """
 
 import csv
@@ -136,7 +136,7 @@ class _MLflow:
     """A run of MLflow's current experiment; MLFLOW_* variables are the client's own."""
 
     def __init__(self, out: Path, plan: Event) -> None:
-        import mlflow
+        import mlflow  # pyright: ignore[reportMissingImports]
 
         self._client = mlflow
         mlflow.start_run(run_name=_title(plan))

@@ -336,9 +336,10 @@ def _kinds(path: Path, attribute: str | None) -> set[Kind]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             bases = [ast.unparse(base) for base in node.bases]
-            kinds = {kind for base in bases for kind in found.get(base, set())}
+            kinds: set[Kind] = {kind for base in bases for kind in found.get(base, set())}
             modules = [".".join(homes.get(base, base).split(".")[:2]) for base in bases]
-            found[node.name] = kinds | {_HOMES[m] for m in modules if m in _HOMES}
+            kinds |= {_HOMES[m] for m in modules if m in _HOMES}
+            found[node.name] = kinds
     special = {kind for name, kinds in found.items() if name[0] != "_" for kind in kinds}
     if attribute is not None:
         special = found.get(attribute, set())

@@ -7,8 +7,8 @@ all nodes see.
 
 from typing import Any
 
-import ray
-import ray.exceptions
+import ray  # pyright: ignore[reportMissingImports]
+import ray.exceptions  # pyright: ignore[reportMissingImports]
 
 from clgym.engines.answer import answer, error_in, make_target
 from clgym.engines.pool import Done, Message, PoolSpec

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-import submitit
+import submitit  # pyright: ignore[reportMissingImports]
 
 from clgym.engines.answer import answer, error_in, make_target
 from clgym.engines.pool import Done, Message, PoolSpec

@@ -115,7 +115,7 @@ def _adaptive(
 ) -> list[Config]:
     """Optuna's ask and tell, repeated from the start: the same questions give the same answers."""
     try:
-        import optuna
+        import optuna  # pyright: ignore[reportMissingImports]
 
         if sampler == "cmaes":
             importlib.import_module("cmaes")  # Optuna would miss it at the second trial

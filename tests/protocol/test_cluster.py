@@ -17,7 +17,7 @@ def test_ray_on_two_nodes_one_of_which_is_lost(
     finished: Path, tmp_path: Path, plugin: Path, asked: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray: Any = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     size = 100 * 2**20

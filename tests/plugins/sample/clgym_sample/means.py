@@ -1,6 +1,6 @@
 """Nearest class mean, from another distribution."""
 
-from clgym.strategies.nmc import NMC
+from clgym.strategies.nmc import NMC  # pyright: ignore[reportMissingImports]
 
 
 class SampleMean(NMC):

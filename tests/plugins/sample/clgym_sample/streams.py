@@ -1,6 +1,6 @@
 """Class-incremental, from another distribution."""
 
-from clgym.scenarios.class_incremental import ClassIncremental
+from clgym.scenarios.class_incremental import ClassIncremental  # pyright: ignore[reportMissingImports]
 
 
 class SampleStream(ClassIncremental):
