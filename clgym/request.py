@@ -344,9 +344,9 @@ def _check_needs(name: str, needs: dict[str, Any], stream: Stream) -> None:
             found=f"{stream.name}, which is {stream.setting}",
             fix="Take another scenario (`clgym list scenarios`)",
         )
-    if needs["past_data"] and stream.single_pass:
+    if (needs["past_data"] or needs["rereads"]) and stream.single_pass:
         raise Incompatible(
-            expected=f"a stream whose rows may be seen again, since {name} needs past data",
+            expected=f"a stream whose rows may be seen again, as {name} needs",
             found=f"{stream.name}, which is single-pass",
             fix="Take a scenario that is not online",
         )

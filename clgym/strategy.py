@@ -39,6 +39,8 @@ class Needs:
     """The number of classes of the whole stream, before it begins."""
     past_data: bool = False
     """All training rows of earlier experiences, with the new ones (joint training)."""
+    rereads: bool = False
+    """The rows of an experience more than once, whatever the epochs: no single-pass streams."""
     memory: int = 0
     """Samples of past experiences that it may keep, in `StreamInfo.memory`."""
     settings: tuple[str, ...] = ("class-incremental", "task-incremental", "domain-incremental")

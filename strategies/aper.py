@@ -11,7 +11,7 @@ epochs, batch 128; vpt-deep 5 epochs, lr 0.05, batch 16.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -20,12 +20,11 @@ from torch.nn.functional import cross_entropy
 
 from clgym.config import Range
 from clgym.data.augment import random_resized_crop_flip
-from clgym.errors import Incompatible
 from clgym.models import peft
 from clgym.models.heads import ClassMeans, CosineHead, cosine_logits
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.models.training import CosineSGD
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo
 
 ALIASES = ("adam",)
 SPACE = {
@@ -79,19 +78,14 @@ class Aper(PretrainedStrategy):
         "epochs": 1,
     }
 
-    def setup(self, info: StreamInfo) -> None:
-        """Make the module; its weights come from torch's global generator.
+    @property
+    def needs(self) -> Needs:
+        """The backbone, and the images once more: the means are taken after training."""
+        return replace(super().needs, rereads=True)
 
-        Raises:
-            Incompatible: the stream is single-pass: the means need the images once more.
-        """
+    def setup(self, info: StreamInfo) -> None:
+        """Make the module; its weights come from torch's global generator."""
         super().setup(info)
-        if info.single_pass:
-            raise Incompatible(
-                expected="a stream whose images may be seen again after training on them",
-                found="a single-pass stream",
-                fix="Take simplecil or nmc, or a stream that is not online",
-            )
         self.module = self._make_module().to(info.device)
         self.head: CosineHead | None = None
         self.classes = ClassMeans(info.device)

@@ -29,7 +29,6 @@ from torch.nn.functional import cross_entropy
 
 from clgym.config import Range
 from clgym.data.augment import random_resized_crop_flip
-from clgym.errors import Incompatible
 from clgym.models.heads import cosine_logits
 from clgym.models.peft import AdapterBank, Adapters
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
@@ -116,26 +115,17 @@ class Mos(PretrainedStrategy):
 
     @property
     def needs(self) -> Needs:
-        """The backbone, and all classes in advance: the head has a row for each."""
+        """The backbone, all classes in advance (the head has a row for each), statistics."""
         return Needs(
             backbone=self.frozen,
             total_classes=True,
+            rereads=True,
             settings=("class-incremental", "task-incremental"),
         )
 
     def setup(self, info: StreamInfo) -> None:
-        """Make adapter and head; their weights come from torch's global generator.
-
-        Raises:
-            Incompatible: the stream is single-pass: the statistics need the images once more.
-        """
+        """Make adapter and head; their weights come from torch's global generator."""
         super().setup(info)
-        if info.single_pass:
-            raise Incompatible(
-                expected="a stream whose images may be seen again after training on them",
-                found="a single-pass stream",
-                fix="Take simplecil or nmc, or a stream that is not online",
-            )
         assert info.total_columns is not None
         device, total, width = info.device, info.total_columns, self.backbone.width
         vit = self.backbone.model

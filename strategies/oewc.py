@@ -19,6 +19,7 @@ from torch import Tensor
 from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
 from clgym.config import Range
 from clgym.models.fisher import fisher_sum, fitted
+from clgym.strategy import Needs
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class OEWC(SGDStrategy):
     """SGD with a pull towards the weights of the experience before."""
 
     Config = OEWCConfig
+
+    @property
+    def needs(self) -> Needs:
+        """The rows once more: F is estimated after training."""
+        return Needs(rereads=True)
 
     def plugins(self) -> Sequence[Any]:
         """What adds the pull and estimates F."""
@@ -64,7 +70,6 @@ class _Pull(SupervisedPlugin):
     def after_training_exp(self, strategy: Any, **_: Any) -> None:
         feed, model = strategy.feed, strategy.model
         total: dict[str, Tensor] = {}
-        # The rows once more: a single-pass stream refuses it.
         for batch in feed.experience.batches(feed.size, epoch=feed.epochs, augment=feed.augment):
             part = fisher_sum(model, batch.images, batch.labels, "eval")
             total = {n: total[n] + f for n, f in part.items()} if total else part

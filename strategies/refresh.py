@@ -24,7 +24,7 @@ from the global one, so delta = 0 gives the base strategy's very bits.
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -34,7 +34,7 @@ from torch.nn.functional import cross_entropy
 from clgym.avalanche import SGDStrategy, SupervisedPlugin
 from clgym.avalanche.loop import hooks_of
 from clgym.config import Range, Wrapped
-from clgym.errors import BadConfig, Incompatible
+from clgym.errors import Incompatible
 from clgym.models.fisher import fisher_sum, fitted
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo, keyed_generator
 
@@ -81,15 +81,15 @@ class Refresh(Strategy):
 
     @property
     def needs(self) -> Needs:
-        """What the base needs."""
-        return self.base.needs
+        """What the base needs; the Fisher pass sees the rows once more."""
+        needs = self.base.needs
+        return replace(needs, rereads=needs.rereads or self.config.fisher_samples != 0)
 
     def setup(self, info: StreamInfo) -> None:
         """Set up the base, with the unlearning plugin.
 
         Raises:
             Incompatible: the base does not train by SGD.
-            BadConfig: the Fisher pass would see the rows of a single-pass stream again.
         """
         super().setup(info)
         if not isinstance(self.base, SGDStrategy):
@@ -97,12 +97,6 @@ class Refresh(Strategy):
                 expected="a base that trains by SGD",
                 found=repr(self.config.base.name),
                 fix="Give --base another strategy, such as derpp or avalanche:EWC",
-            )
-        if info.single_pass and self.config.fisher_samples != 0:
-            raise BadConfig(
-                expected="no Fisher pass on a single-pass stream, since it sees rows again",
-                found=f"fisher_samples = {self.config.fisher_samples}",
-                fix="Give --fisher-samples 0",
             )
         self.refresher = Refresher(self.config, info.seed)
         self.base.companions = [self.refresher]

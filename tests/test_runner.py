@@ -222,3 +222,16 @@ def test_a_task_incremental_strategy_is_refused_elsewhere(tmp_path: Path) -> Non
     assert (
         json.loads(record.model_dump_json())["result"]["scenario"]["setting"] == "task-incremental"
     )
+
+
+@pytest.mark.parametrize("name", ["avalanche:EWC", "avalanche:GDumb", "joint", "oewc", "refresh"])
+def test_who_reads_rows_again_is_refused_on_a_single_pass_stream(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Incompatible, match="single-pass"):
+        run(Request(name, "online-digits", out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_epochs_are_refused_on_a_single_pass_stream(tmp_path: Path) -> None:
+    request = Request("naive", "online-digits", strategy_config={"epochs": 2}, out=tmp_path / "run")
+    with pytest.raises(BadConfig, match="epochs to be 1"):
+        run(request)

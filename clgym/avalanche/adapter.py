@@ -84,6 +84,7 @@ class AvalancheStrategy(SGDStrategy):
         return Needs(
             total_classes=self.recipe.head == "total",
             past_data=self.recipe.past_data,
+            rereads=self.recipe.rereads,
             memory=self.config.memory_size if self.recipe.memory else 0,
             settings=self.recipe.settings,
         )

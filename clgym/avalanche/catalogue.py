@@ -33,6 +33,8 @@ class Recipe:
     memory: bool = False
     """Whether it keeps samples: at most ``memory_size``."""
     past_data: bool = False
+    rereads: bool = False
+    """Whether it reads the rows of an experience again, besides its epochs."""
     afresh: bool = False
     """Whether every experience gets a new strategy (joint training)."""
     sgd: bool = True
@@ -151,6 +153,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "BiC": Recipe(
         "replay and distillation, with the head's bias corrected on held-out rows",
+        rereads=True,
         memory=True,
         settings=CLASSES,
         new_classes_only=True,
@@ -176,12 +179,14 @@ RECIPES: dict[str, Recipe] = {
     "Cumulative": Recipe("goes on training on all rows so far", past_data=True),
     "DER": Recipe(
         "dark experience replay with logits taken at the end of each experience",
+        rereads=True,
         head="total",
         memory=True,
     ),
     "ER_ACE": Recipe("replay with an asymmetric cross-entropy", memory=True),
     "EWC": Recipe(
         "elastic weight consolidation",
+        rereads=True,
         defaults={"ewc_lambda": 100.0},
         hidden=("mode",),
         given=lambda owner: {
@@ -189,9 +194,12 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "FromScratchTraining": Recipe("a network anew for every experience's own rows"),
-    "GDumb": Recipe("trains from scratch on a class-balanced memory alone", memory=True),
+    "GDumb": Recipe(
+        "trains from scratch on a class-balanced memory alone", rereads=True, memory=True
+    ),
     "GEM": Recipe(
         "projects gradients against one constraint for every past experience",
+        rereads=True,
         memory=True,
         defaults={"patterns_per_exp": 50},
         after=_gem_share,
@@ -206,6 +214,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "ICaRL": Recipe(
         "exemplars by herding, distillation, nearest class mean",
+        rereads=True,
         body="split",
         head="total",  # its copy of the old network is loaded from the new one
         memory=True,
@@ -230,7 +239,7 @@ RECIPES: dict[str, Recipe] = {
     "LwF": Recipe(
         "distils the last network's answers", defaults={"alpha": 1.0, "temperature": 2.0}
     ),
-    "MAS": Recipe("memory-aware synapses", hidden=("verbose",)),
+    "MAS": Recipe("memory-aware synapses", rereads=True, hidden=("verbose",)),
     "MER": Recipe("meta-experience replay, one sample a step", memory=True),
     "MIR": Recipe(
         "replay of the samples whose loss would grow most",
