@@ -3,6 +3,7 @@
 It never imports a strategy and never imports torch; the learner's side is a worker that it asks.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -49,7 +50,10 @@ def run(request: Request, on_event: Callable[[Event], None] | None = None) -> Re
         emit({"kind": "plan", **plan.describe()})
         finished = _claim(plan)
         if finished is None:
-            finished = _player(plan)(plan, channel, emit).play()
+            try:
+                finished = _player(plan)(plan, channel, emit).play()
+            finally:
+                _release(plan)
             emit({"kind": "done", "out": str(plan.out), "finished_before": False})
         else:
             emit({"kind": "done", "out": str(plan.out), "finished_before": True})
@@ -93,6 +97,14 @@ def _claim(plan: Plan) -> Record | None:
         out.mkdir(parents=True, exist_ok=True)
     write_atomic(note, canonical_json({"key": plan.key}))
     return None
+
+
+def _release(plan: Plan) -> None:
+    """Leave no folder behind in which nothing but the claim was written."""
+    with contextlib.suppress(OSError):
+        if [p.name for p in plan.out.iterdir()] == [_RUN]:
+            (plan.out / _RUN).unlink()
+            plan.out.rmdir()
 
 
 def ran(plan: Plan) -> dict[str, Any]:

@@ -235,3 +235,4 @@ def test_two_epochs_are_refused_on_a_single_pass_stream(tmp_path: Path) -> None:
     request = Request("naive", "online-digits", strategy_config={"epochs": 2}, out=tmp_path / "run")
     with pytest.raises(BadConfig, match="epochs to be 1"):
         run(request)
+    assert not (tmp_path / "run").exists()
