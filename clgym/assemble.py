@@ -4,7 +4,7 @@ A strategy that wraps another has a config field of type `clgym.config.Wrapped`.
 one it wraps follow under the field's name: ``{"base": "derpp", "base.lr": 0.03}``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from clgym import registry
 from clgym.config import WRAPS, Field, Wrapped, fields_of, resolve
 from clgym.strategy import Strategy
 
-__all__ = ["config_fields", "make_strategy", "strategy_class"]
+__all__ = ["config_fields", "known_failures", "make_strategy", "strategy_class"]
 
 
 def strategy_class(name: str, plugins: Sequence[str] = ()) -> type[Strategy]:
@@ -32,15 +32,37 @@ def config_fields(
         given: What is known so far; it says what is wrapped, other keys are not looked at.
         plugins: Files that the user named.
     """
-    own, inner = fields_of(cls.Config), []
+    inner = []
+    for option, wrapped, below in _wrapped(cls, given, plugins):
+        theirs = config_fields(wrapped, below, plugins)
+        inner += [replace(f, name=f"{option}.{f.name}") for f in theirs]
+    return [*fields_of(cls.Config), *inner]
+
+
+def known_failures(
+    cls: type[Strategy], given: Mapping[str, Any], plugins: Sequence[str] = ()
+) -> dict[str, str]:
+    """Checks that a strategy declares to fail, with the reason, and those of what it wraps.
+
+    The latter stand under the option's name, like options: ``base.no-labels``.
+    """
+    found = dict(cls.KNOWN_FAILURES)
+    for option, wrapped, below in _wrapped(cls, given, plugins):
+        theirs = known_failures(wrapped, below, plugins)
+        found |= {f"{option}.{check}": reason for check, reason in theirs.items()}
+    return found
+
+
+def _wrapped(
+    cls: type[Strategy], given: Mapping[str, Any], plugins: Sequence[str]
+) -> Iterator[tuple[str, type[Strategy], dict[str, Any]]]:
+    """For each option that names a strategy: itself, that strategy, what is given for it."""
     given = {key.replace("-", "_"): value for key, value in given.items()}
-    for field in own:
+    for field in fields_of(cls.Config):
         name = given.get(field.name, field.default) if field.kind == WRAPS else None
         if name is not None:
             wrapped = strategy_class(field.check(name, cls.__name__), plugins)
-            theirs = config_fields(wrapped, _below(field.name, given), plugins)
-            inner += [replace(f, name=f"{field.name}.{f.name}") for f in theirs]
-    return [*own, *inner]
+            yield field.name, wrapped, _below(field.name, given)
 
 
 def make_strategy(name: str, given: Mapping[str, Any], plugins: Sequence[str] = ()) -> Strategy:

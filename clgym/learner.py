@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from clgym.adaptation.learner import Passes, offered, prepared
-from clgym.assemble import config_fields, make_strategy, strategy_class
+from clgym.assemble import config_fields, known_failures, make_strategy, strategy_class
 from clgym.config import values_of
 from clgym.data.images import Images
 from clgym.errors import BadAnswer, BadConfig
@@ -70,15 +70,16 @@ class Learner:
         return actions[message["do"]](message)
 
     def _describe(self, message: Message) -> Message:
-        """Fields of the config, given what is known of it; once it is whole, also its needs.
+        """Fields of the config and known failures, given what is known; once it is whole, its needs.
 
         Raises:
             BadConfig: the device that is asked for cannot be used.
         """
         name, plugins = message["strategy"], message["plugins"]
         if message["config"] is None:
-            fields = config_fields(strategy_class(name, plugins), message["given"], plugins)
-            return {"fields": [vars(field) for field in fields]}
+            cls, given = strategy_class(name, plugins), message["given"]
+            fields = [vars(field) for field in config_fields(cls, given, plugins)]
+            return {"fields": fields, "known_failures": known_failures(cls, given, plugins)}
         _device(message["device"])
         needs = make_strategy(name, message["config"], plugins).needs
         reply = {"needs": {**vars(needs), "settings": list(needs.settings), "backbone": None}}

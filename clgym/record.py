@@ -27,6 +27,8 @@ class StrategyFacts(_Block):
     source_hash: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the plugin's file; of one that wraps others, of the list of their hashes."""
     config: dict[str, Any]
+    known_failures: dict[str, str] = {}
+    """Checks that it declares to fail, with the reason."""
 
 
 class ScenarioFacts(_Block):

@@ -80,6 +80,8 @@ class Description:
     doc: str
     source_hash: str
     fields: list[Field]
+    known_failures: dict[str, str]
+    """Checks that it declares to fail, with the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +220,9 @@ def _describe(
     question = {**_question(entry.name, plugins, None), "given": dict(given)}
     reply = channel.ask(question, _ignore)
     fields = [Field(**{**f, "choices": tuple(f["choices"])}) for f in reply["fields"]]
-    return Description(entry.name, entry.summary, entry.doc, entry.source_hash, fields)
+    return Description(
+        entry.name, entry.summary, entry.doc, entry.source_hash, fields, reply["known_failures"]
+    )
 
 
 def _question(name: str, plugins: Sequence[Path], config: dict[str, Any] | None) -> dict[str, Any]:

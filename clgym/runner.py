@@ -114,6 +114,7 @@ def ran(plan: Plan) -> dict[str, Any]:
             "name": plan.strategy.name,
             "source_hash": plan.strategy.source_hash,
             "config": plan.strategy_config,
+            "known_failures": plan.strategy.known_failures,
         },
         "scenario": {
             **plan.scenario,

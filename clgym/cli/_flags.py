@@ -6,7 +6,7 @@ from typing import Any
 
 from clgym.config import WRAPS, Field, Range
 
-__all__ = ["add_flags", "as_text", "given", "limits"]
+__all__ = ["add_flags", "as_failures", "as_text", "given", "limits"]
 
 _ABSENT = object()
 _METAVARS = {"int": "N", "float": "X", "str": "TEXT", "ints": "N", "floats": "X", WRAPS: "STRATEGY"}
@@ -90,3 +90,8 @@ def as_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value)) or "none"
     return str(value)
+
+
+def as_failures(failures: dict[str, str]) -> str:
+    """Checks that a strategy declares to fail, each with the reason."""
+    return "; ".join(f"{check} ({reason})" for check, reason in failures.items())

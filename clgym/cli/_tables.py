@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from clgym.cli._flags import as_text
+from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
 from clgym.record import Record
 
@@ -26,8 +26,16 @@ def show_record(console: Console, record: Record, out: str) -> None:
         table.add_row(name, value)
     console.print(table)
     console.print(f"\nrecord: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
+    _show_failures(console, record)
     if record.environment.engine == "inline":
         console.print("gym and learner shared a process: labels were not out of reach")
+
+
+def _show_failures(console: Console, record: Record) -> None:
+    """One line, where the strategy declares checks that it fails."""
+    if failures := record.result.strategy.known_failures:
+        line = f"known failures: {as_failures(failures)}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_matrix(console: Console, record: Record) -> None:
@@ -155,6 +163,7 @@ def show_seeds(console: Console, records: Sequence[Record], outs: Sequence[str])
     console.print(table)
     for out in outs:
         console.print(f"record: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
+    _show_failures(console, records[0])
 
 
 def _numbers(record: Record) -> tuple[float | None, ...]:

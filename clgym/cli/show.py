@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym import registry
-from clgym.cli._flags import as_text, limits
+from clgym.cli._flags import as_failures, as_text, limits
 from clgym.cli._parser import Parser, add_plugin_option
 from clgym.errors import UnknownName, near
 
@@ -85,8 +85,11 @@ def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
     if entry.variants and entry.argument is None:
         console.print(f"variants: {', '.join(f'{entry.name}:{v}' for v in entry.variants)}\n")
     else:
-        _options(console, describe_strategy(name, plugins).fields)
+        described = describe_strategy(name, plugins)
+        _options(console, described.fields)
         console.print(f"needs: {_needs(name, plugins)}")
+        if failures := described.known_failures:
+            console.print(f"known failures: {as_failures(failures)}", markup=False)
     _facts(console, entry)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from clgym.record import Record, read_record
+from clgym.request import describe_strategy
 
 NMC = ("run", "nmc", "split-digits")
 
@@ -162,3 +163,39 @@ def test_interruption_says_how_to_go_on(cli, monkeypatch):
     assert (code, out) == (130, "")
     assert "the same command continues" in err
     assert err.count("\n") == 1
+
+
+FAILS = '''"""Class means that admit something."""
+from clgym.strategies.nmc import NMC
+
+
+class Admits(NMC):
+    KNOWN_FAILURES = {"past-data": "sums of [old] rows", "resume": "never tried"}
+'''
+
+
+def test_known_failures_reach_record_and_reader(cli, here, tmp_path):
+    plugin, over = tmp_path / "admits.py", tmp_path / "over.py"
+    plugin.write_text(FAILS)
+    over.write_text(WRAPPER)
+    files = ("--plugin", plugin, "--plugin", over)
+    expected = {"past-data": "sums of [old] rows", "resume": "never tried"}
+    line = "known failures: past-data (sums of [old] rows); resume (never tried)"
+
+    out = cli("run", "admits", "split-digits", *files, "--out", here / "run")[1]
+    assert line in out.splitlines()
+    record = json.loads((here / "run" / "record.json").read_text())
+    assert record["result"]["strategy"]["known_failures"] == expected
+    assert line in " ".join(cli("show", "admits", *files)[1].split())
+    # A wrapper answers for what it stands on, not for what it could stand on.
+    wrapped = {f"base.{check}": reason for check, reason in expected.items()}
+    paths = (plugin, over)
+    assert describe_strategy("over", paths, {"base": "admits"}).known_failures == wrapped
+    assert describe_strategy("over", paths).known_failures == {}
+
+
+def test_a_strategy_without_known_failures_says_nothing_of_them(cli, here):
+    out = cli(*NMC, "--out", here / "run")[1]
+    assert "known failures" not in out
+    record = json.loads((here / "run" / "record.json").read_text())
+    assert record["result"]["strategy"]["known_failures"] == {}
