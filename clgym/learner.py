@@ -70,7 +70,7 @@ class Learner:
         return actions[message["do"]](message)
 
     def _describe(self, message: Message) -> Message:
-        """Fields of the config and known failures, given what is known; once it is whole, its needs.
+        """Fields of the config and known failures, given what is known; of a whole one, its needs.
 
         Raises:
             BadConfig: the device that is asked for cannot be used.
