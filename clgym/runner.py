@@ -22,7 +22,7 @@ from clgym.registry import with_registered
 from clgym.request import Plan, Request, open_learner, prepare
 from clgym.scoring import Pool, chance_levels, pool_after, score, summary
 
-__all__ = ["Request", "prepare", "run"]
+__all__ = ["LearningRun", "Request", "prepare", "run"]
 
 Event = dict[str, Any]
 PREDICT_BATCH = 256
@@ -65,7 +65,7 @@ def run(request: Request, on_event: Callable[[Event], None] | None = None) -> Re
 def _player(plan: Plan) -> Any:
     """Who plays a plan's kind of stream."""
     if plan.stream.setting != "adaptation":
-        return _Run
+        return LearningRun
     from clgym.adaptation.run import AdaptationRun  # which takes its tools from here
 
     return AdaptationRun
@@ -136,7 +136,7 @@ def keep(out: Path, record: Record) -> None:
     write_atomic(out / RECORD, (text + "\n").encode())
 
 
-class _Run:
+class LearningRun:
     """One run between its first and its last experience; continues from `progress.json`."""
 
     def __init__(self, plan: Plan, channel: Channel, emit: Callable[[Event], None]) -> None:

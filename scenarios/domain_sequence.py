@@ -50,6 +50,7 @@ class DomainSequence(AdaptationScenario):
     """One segment a domain, each with all images of its source."""
 
     Config = DomainSequenceConfig
+    CHECK_CONFIG = {"source": "tiny,tiny,tiny"}
 
     def source_names(self) -> Sequence[str]:
         """The sources of the list that are here."""

@@ -60,6 +60,7 @@ class MultiDataset(Scenario):
     """One source, or some classes of it, a task."""
 
     Config = MultiDatasetConfig
+    CHECK_CONFIG = {"source": "tiny[0..1],tiny[2..3],tiny[4..5]"}
 
     def source_names(self) -> Sequence[str]:
         """The list, in its order."""

@@ -49,6 +49,7 @@ class EATA(AdaptStrategy):
     """Sample-efficient entropy minimisation with anti-forgetting."""
 
     Config = EATAConfig
+    CHECK_CONFIG = {"entropy": 1.0, "margin": 1.0, "fisher_images": 16}  # all samples count
 
     @property
     def needs(self) -> Needs:

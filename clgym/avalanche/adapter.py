@@ -205,8 +205,9 @@ class AvalancheStrategy(SGDStrategy):
         return {"memory": self.info.memory, **companions}
 
     def parameter_count(self) -> int:
-        """Weights and buffers of the template's present model."""
-        return sum(t.numel() for t in self.template.model.state_dict().values())
+        """Weights and buffers of the template's present model, and what it answers by besides."""
+        model = self.template.model.state_dict().values()
+        return sum(t.numel() for t in (*model, *self.recipe.beside(self.template)))
 
 
 @contextlib.contextmanager

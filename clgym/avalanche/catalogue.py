@@ -54,6 +54,8 @@ class Recipe:
     """Called with the template and the memory's size after each, before samples are counted."""
     kept: Callable[[Any], list[tuple[Any, Any]]] = lambda template: []
     """Pairs (images, columns) that the template keeps as tensors."""
+    beside: Callable[[Any], list[Any]] = lambda template: []
+    """Tensors that answers are made of and that are no part of the template's model."""
 
 
 def _plugin(template: Any, name: str) -> Any:
@@ -175,6 +177,7 @@ RECIPES: dict[str, Recipe] = {
         given=lambda owner: {"n_classes": _total(owner), "p_size": _total(owner)},
         # It stops after one batch, since it is written for streams of single batches.
         before=lambda template, view: setattr(_plugin(template, "CoPEPlugin"), "max_it_cnt", 0),
+        beside=lambda template: list(_plugin(template, "CoPEPlugin").p_mem.values()),
     ),
     "Cumulative": Recipe("goes on training on all rows so far", past_data=True),
     "DER": Recipe(
@@ -268,6 +271,7 @@ RECIPES: dict[str, Recipe] = {
             "input_size": owner.network.head.in_features,
             "num_classes": _total(owner),
         },
+        beside=lambda template: [template.muK, template.Sigma],
     ),
     "SynapticIntelligence": Recipe("synaptic intelligence", defaults={"si_lambda": 0.1}),
 }

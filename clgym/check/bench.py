@@ -16,7 +16,7 @@ from clgym.check.tiny import Tiny
 from clgym.config import Field
 from clgym.learner import Learner
 from clgym.request import Request, prepare
-from clgym.runner import _Run
+from clgym.runner import LearningRun
 from clgym.scenario import Stream
 from clgym.scoring import Pool, pool_after
 from clgym.strategy import Batch, Strategy
@@ -71,7 +71,7 @@ class Probe(Learner):
         return {"logits": np.zeros(shape, np.float32), "seconds": 0.0}
 
 
-class Bench(_Run):
+class Bench(LearningRun):
     """A run that a check takes step by step.
 
     Attributes:
