@@ -211,9 +211,19 @@ def requests_of(plan: Plan, choice: Choice, seed: int, where: Where) -> list[Req
 
 
 def choice_of(certificate: Certificate, seed: int) -> Choice:
-    """What was chosen for a stream."""
-    chosen = certificate.body.chosen
-    return next(choice for choice in chosen if choice.seed in (None, seed))
+    """What was chosen for a stream.
+
+    Raises:
+        Tampered: nothing was: a study chooses for all its seeds.
+    """
+    for choice in certificate.body.chosen:
+        if choice.seed in (None, seed):
+            return choice
+    raise Tampered(
+        expected=f"a choice for seed {seed} in the certificate",
+        found=f"choices for {[choice.seed for choice in certificate.body.chosen]}",
+        fix="Get the certificate from who made it",
+    )
 
 
 class _Evaluating:
