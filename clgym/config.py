@@ -7,6 +7,7 @@ checked without running a line of the plugin where the labels are.
 
 import ast
 import dataclasses
+import functools
 import inspect
 import math
 import textwrap
@@ -206,6 +207,7 @@ def _kind(hint: Any, name: str) -> tuple[str, tuple[str, ...]]:
     )
 
 
+@functools.cache  # parsing is slow, and a class's text does not change
 def _help_lines(cls: type) -> dict[str, str]:
     """The string under each annotated field of the class body: its help."""
     try:

@@ -10,6 +10,8 @@ Sources that are built in are data (`clgym.data.cards`), not plugins; `entries` 
 
 import ast
 import contextlib
+import copy
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -350,11 +352,9 @@ def _read(kind: Kind, path: Path, module: str, origin: str) -> Entry:
     """Describe a file by its text: docstring, and the literals that declare facts."""
     name = path.stem.replace("_", "-")
     try:
-        tree = ast.parse(path.read_text())
+        doc, facts = _facts(path.read_text())
     except (SyntaxError, UnicodeDecodeError) as error:
         return Entry(name, kind, origin, path, module, error=f"{type(error).__name__}: {error}")
-    doc = ast.get_docstring(tree) or ""
-    facts = {fact: _literal(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}
     return Entry(
         name,
         kind,
@@ -363,10 +363,18 @@ def _read(kind: Kind, path: Path, module: str, origin: str) -> Entry:
         module,
         summary=doc.split("\n", 1)[0],
         doc=doc,
-        presets=facts["PRESETS"] or {},
+        presets=copy.deepcopy(facts["PRESETS"] or {}),
         aliases=tuple(facts["ALIASES"] or ()),
         variants=tuple(facts["VARIANTS"] or ()),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _facts(text: str) -> tuple[str, dict[str, Any]]:
+    """Docstring and literals of a file; kept, since every look-up of a name reads all files."""
+    tree = ast.parse(text)
+    facts = {fact: _literal(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}
+    return ast.get_docstring(tree) or "", facts
 
 
 def _literal(tree: ast.Module, name: str) -> Any:

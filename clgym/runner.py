@@ -140,6 +140,7 @@ class LearningRun:
     """One run between its first and its last experience; continues from `progress.json`."""
 
     def __init__(self, plan: Plan, channel: Channel, emit: Callable[[Event], None]) -> None:
+        """Begin at the first experience; `play` looks for what an earlier process left."""
         self._plan, self._stream = plan, plan.stream
         self._out = plan.out.resolve()  # a warm worker may stand in another folder
         self._channel, self._emit = channel, emit

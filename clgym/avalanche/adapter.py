@@ -60,6 +60,8 @@ def adapt(name: str) -> type["AvalancheStrategy"]:
         "Config": config,
         "recipe": recipe,
         "template_class": source,
+        "CHECK_CONFIG": recipe.check,
+        "KNOWN_FAILURES": recipe.fails,
         "__doc__": f"Avalanche's {name}: {recipe.summary}.",
     }
     return type(name, (AvalancheStrategy,), body)

@@ -56,6 +56,10 @@ class Recipe:
     """Pairs (images, columns) that the template keeps as tensors."""
     beside: Callable[[Any], list[Any]] = lambda template: []
     """Tensors that answers are made of and that are no part of the template's model."""
+    check: Mapping[str, Any] = field(default_factory=dict)
+    """`Strategy.CHECK_CONFIG`."""
+    fails: Mapping[str, str] = field(default_factory=dict)
+    """`Strategy.KNOWN_FAILURES`."""
 
 
 def _plugin(template: Any, name: str) -> Any:
@@ -163,6 +167,8 @@ RECIPES: dict[str, Recipe] = {
         given=lambda owner: {
             "mem_size": int(owner.config.memory_size / (1 + owner.config.val_percentage)),
         },
+        check={"memory_size": 30, "val_percentage": 0.5, "stage_2_epochs": 2},
+        fails={"one-image-class": "it holds out rows of every class: the only one, there"},
     ),
     "CWRStar": Recipe(
         "copies weights of the head, everything else frozen after the first experience",
@@ -214,6 +220,8 @@ RECIPES: dict[str, Recipe] = {
         hidden=("input_size",),
         given=lambda owner: {"input_size": list(owner.info.image_shape)},
         kept=_gss_kept,
+        # Its loader adds up to 32 stored rows to a batch; it needs as many samples as rows.
+        check={"memory_size": 48, "epochs": 6},
     ),
     "ICaRL": Recipe(
         "exemplars by herding, distillation, nearest class mean",
@@ -223,6 +231,7 @@ RECIPES: dict[str, Recipe] = {
         memory=True,
         settings=CLASSES,
         new_classes_only=True,
+        defaults={"memory_size": 200},
         hidden=("feature_extractor", "classifier", "buffer_transform", "fixed_memory"),
         given=lambda owner: {"buffer_transform": None, "fixed_memory": True},
         before=_icarl_size,
