@@ -52,8 +52,8 @@ class Range:
     exclusive: bool = False
 
     def __contains__(self, value: float) -> bool:
-        """Say whether ``value`` lies inside; NaN lies nowhere."""
-        if math.isnan(value):
+        """Say whether ``value`` lies inside; NaN and infinity lie nowhere."""
+        if not math.isfinite(value):
             return False
         above = self.low is None or (value > self.low if self.exclusive else value >= self.low)
         return above and (self.high is None or value <= self.high)

@@ -97,14 +97,24 @@ class Learner:
         torch.set_num_threads(message["threads"])
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         self._strategy = make_strategy(message["strategy"], message["config"], message["plugins"])
         memory = Memory(self._strategy.needs.memory)
         self._info = info_from(message["info"], memory)
         self._facts = message["info"]
-        self._scale = [1.0 / source["max_value"] for source in message["sources"]]
+        # One range for all sources: a memory mixes their pixels.
+        largest = max(source["max_value"] for source in message["sources"])
+        self._scale = 1.0 / largest
         channels = self._info.image_shape[0]
         self._images = {
-            (number, split): Images(Path(source[split]), message["resize"], device, channels)
+            (number, split): Images(
+                Path(source[split]),
+                message["resize"],
+                device,
+                channels,
+                largest / source["max_value"],
+            )
             for number, source in enumerate(message["sources"])
             for split in ("train", "test")
         }
@@ -125,7 +135,7 @@ class Learner:
             (number, split): Rows(
                 images,
                 (message["sources"][number]["fingerprint"], split, message["resize"]),
-                self._scale[number],
+                self._scale,
             )
             for (number, split), images in self._images.items()
         }
@@ -184,7 +194,7 @@ class Learner:
             classes=tuple(message["classes"]),
             columns=message["columns"],
             seed=self._info.seed,
-            scale=self._scale[groups[0]["source"]],
+            scale=self._scale,
             task=message["task"],
             task_columns=tuple(tuple(columns) for columns in message["task_columns"]),
             single_pass=self._info.single_pass,
@@ -222,7 +232,7 @@ class Learner:
         rows, where, columns = message["rows"], message["where"], message["columns"]
         logits = np.empty((len(rows), columns), dtype=np.float32)
         clock = _Clock(_EVENT_SECONDS)
-        with torch.no_grad(), _untouched_generators():
+        with torch.no_grad(), _untouched_generators(self._info.device):
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 batch = self._test_batch(rows[part], where[part], message)
@@ -260,7 +270,7 @@ class Learner:
             group, places = message["groups"][number], np.flatnonzero(where == number)
             transform = group["transform"] and tuple(group["transform"])
             pixels = self._images[group["source"], group["split"]].gather(rows[places], transform)
-            part = pixels.float().mul_(self._scale[group["source"]])
+            part = pixels.float().mul_(self._scale)
             if len(places) == len(rows):
                 images = part
             else:
@@ -279,8 +289,8 @@ class Learner:
         state = {
             "strategy": self._strategy.state_dict(),
             "memory": self._info.memory.state_dict(),
-            "generators": _generators(),
-            "facts": {**self._facts, "scales": self._scale},
+            "generators": _generators(self._info.device),
+            "facts": {**self._facts, "scale": self._scale},
         }
         return len(write_state(path, state))
 
@@ -291,13 +301,13 @@ class Learner:
     def _restore(self, state: Message) -> None:
         self._info.memory.load_state_dict(state["memory"], self._info.device)
         self._strategy.load_state_dict(state["strategy"])
-        _set_generators(state["generators"])
+        _set_generators(state["generators"], self._info.device)
 
     def _sizes(self) -> Message:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         peak *= 1 if sys.platform == "darwin" else 1024
         if self._info.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated()
+            peak = torch.cuda.max_memory_allocated(self._info.device)
         return {
             "parameters": self._strategy.parameter_count(),
             "stored_samples": len(self._info.memory),
@@ -350,8 +360,8 @@ def _checked(answer: Any, count: int, columns: int) -> np.ndarray:
     return answer.detach().float().cpu().numpy()
 
 
-def _generators() -> Message:
-    """States of the global generators, as tensors and plain values."""
+def _generators(device: torch.device) -> Message:
+    """States of the global generators, the device's own too, as tensors and plain values."""
     numpy_state: Any = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
     state: Message = {
@@ -360,26 +370,26 @@ def _generators() -> Message:
         "numpy_rest": [int(numpy_state[2]), int(numpy_state[3]), float(numpy_state[4])],
         "python": [version, list(internal), gauss],
     }
-    if torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
     return state
 
 
-def _set_generators(state: Message) -> None:
+def _set_generators(state: Message, device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
     keys = state["numpy"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", keys, *state["numpy_rest"]))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     if "cuda" in state:
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 @contextmanager
-def _untouched_generators() -> Iterator[None]:
+def _untouched_generators(device: torch.device) -> Iterator[None]:
     """Leave the global generators as they were: evaluating must not change later training."""
-    before = _generators()
+    before = _generators(device)
     try:
         yield
     finally:
-        _set_generators(before)
+        _set_generators(before, device)

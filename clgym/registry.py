@@ -137,7 +137,7 @@ def _unknown(kind: Kind, name: str, known: Iterable[Entry]) -> UnknownName:
     return UnknownName(
         expected=f"a name among the {kind}",
         found=repr(name),
-        fix=f"{near(name, names)}`clgym list {kind}` shows all",
+        fix=f"{near(name, names)}`clgym list {kind}` shows all; a file of your own wants --plugin",
     )
 
 

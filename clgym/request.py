@@ -16,7 +16,7 @@ from clgym.config import Field
 from clgym.data import withheld
 from clgym.data.sources import Source, load_source
 from clgym.engines import Channel, Engine, open_channel
-from clgym.errors import BadConfig, Incompatible
+from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.models.pretraining import overlap
 from clgym.scenario import Scenario, Stream
@@ -118,6 +118,7 @@ class Plan:
             self.request.after and sha256((self.request.after / "record.json").read_bytes()),
         ]
         identity += [self.backbone["weights"]] if self.backbone else []
+        identity += ["inline"] if self.request.engine == "inline" else []
         return sha256(canonical_json(identity))
 
     @property
@@ -177,6 +178,7 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
             asked.close()
     values.update(reply.get("renamed", {}))
     _check_needs(entry.name, reply["needs"], stream)
+    _check_measured(stream)
     digest = _source_hash(entry, description.fields, values, request.plugins)
     return Plan(
         request=request,
@@ -317,8 +319,13 @@ def _scenario_class(name: str, plugins: Sequence[Path]) -> tuple[type[Scenario],
     return cls, entry.presets.get(name.replace("_", "-"), {})
 
 
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _threads(request: Request) -> int:
-    threads = request.threads or len(os.sched_getaffinity(0))
+    threads = _cores() if request.threads is None else request.threads
     if threads < 1:
         raise BadConfig(
             expected="at least one thread", found=str(threads), fix="Give --threads 1 or more"
@@ -328,6 +335,20 @@ def _threads(request: Request) -> int:
 
 def _backbone(facts: dict[str, Any] | None, stream: Stream) -> dict[str, Any] | None:
     return facts and {**facts, "overlap": overlap(facts["pretraining"], stream.class_order)}
+
+
+def _check_measured(stream: Stream) -> None:
+    """Refuse a stream that could not be scored from its first experience on.
+
+    Raises:
+        BadStream: the first experience has no test rows.
+    """
+    if stream.setting != "adaptation" and not stream.measured_after(0):
+        raise BadStream(
+            expected="test images of the classes of the first experience",
+            found="none",
+            fix="Give a source whose test part has images of every class, or another --order-seed",
+        )
 
 
 def _check_needs(name: str, needs: dict[str, Any], stream: Stream) -> None:

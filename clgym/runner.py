@@ -78,19 +78,21 @@ def _claim(plan: Plan) -> Record | None:
         BadOutput: the folder belongs to another run, or cannot be written.
     """
     out, note = plan.out, plan.out / _RUN
-    if note.is_file():
-        owner = json.loads(note.read_text()).get("key")
-        if owner != plan.key:
+    with writing(out):
+        inside = {p.name for p in out.iterdir()} if out.is_dir() else set()
+    if _RUN in inside:
+        if note.read_bytes() != canonical_json({"key": plan.key}):
             raise BadOutput(
                 expected=f"{out} to be empty or to belong to this run",
                 found="the files of a run with other options, code or data",
                 fix="Give another --out, or delete that folder",
             )
         return read_record(out) if (out / RECORD).is_file() else None
-    if (out / RECORD).exists() or (out.exists() and not out.is_dir()):
+    foreign = sorted(inside & {RECORD, STATE, PREDICTIONS, PROGRESS})
+    if foreign or (out.exists() and not out.is_dir()):
         raise BadOutput(
             expected=f"{out} to be an empty folder",
-            found="another file or run there",
+            found=f"another run's {foreign[0]}" if foreign else "a file",
             fix="Give another --out",
         )
     with writing(out):

@@ -75,7 +75,7 @@ def score(stream: Stream, index: int, pool: Pool, logits: np.ndarray) -> Scores:
     row = [_share(hits[pool.step == j]) for j in range(len(stream))]
     seen = pool.step <= index
     if stream.setting == "class-incremental":
-        accuracy = _share(hits[seen]) or 0.0
+        accuracy = float(hits[seen].mean())
     else:
         accuracy = float(np.mean([v for v in row[: index + 1] if v is not None]))
     per_task = [_share(own_hits[pool.step == j]) for j in range(index + 1)]
@@ -94,7 +94,7 @@ def chance_levels(stream: Stream) -> list[float]:
     """The accuracy of guessing on each experience, among the columns it is scored on at its end."""
     counts = [
         stream.columns_after(j)
-        if stream.setting == "class-incremental"
+        if stream.setting == "class-incremental" or stream.compete == "seen"
         else len(own_columns(stream, j))
         for j in range(len(stream))
     ]

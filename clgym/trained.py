@@ -52,7 +52,7 @@ class Trained:
         strategy.setup(info_from(facts, memory))
         memory.load_state_dict(state["memory"], torch.device(device))
         strategy.load_state_dict(state["strategy"])
-        return cls(strategy, record, tuple(record.result.class_order), facts["scales"][0])
+        return cls(strategy, record, tuple(record.result.class_order), facts["scale"])
 
     def logits(self, images: np.ndarray | Tensor, task: int | None = None) -> Tensor:
         """Logits, float [n, columns].
@@ -63,13 +63,13 @@ class Trained:
         """
         shape = self.strategy.info.image_shape
         tensor = torch.as_tensor(images, device=self.strategy.info.device)
-        if tensor.dtype == torch.uint8:
+        if tensor.dtype == torch.uint8 and tensor.ndim == 4:
             tensor = tensor.permute(0, 3, 1, 2).float() * self.scale
         if tuple(tensor.shape[1:]) != shape:
             raise BadAnswer(
                 expected=f"images of {shape} (channels, height, width)",
                 found=str(tuple(tensor.shape[1:])),
-                fix="Resize them as the run's stream did",
+                fix="Give uint8 [n, height, width, channels] or float [n, channels, height, width]",
             )
         with torch.no_grad():
             return self.strategy.predict(Batch(tensor, task=task))

@@ -222,6 +222,8 @@ def group_sizes(n_classes: int, first: int | None, increments: Sequence[int]) ->
     Raises:
         BadStream: the sizes do not sum to ``n_classes``.
     """
+    if not increments:
+        return _refuse(n_classes, [], first, increments)
     if len(increments) > 1:
         sizes = [*([first] if first else []), *increments]
     else:

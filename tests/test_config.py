@@ -50,6 +50,7 @@ def test_text_from_a_command_line_is_converted() -> None:
         ("lr", 0.0, "above 0 and at most 1"),
         ("lr", -1, "above 0"),
         ("lr", float("nan"), "above 0"),
+        ("lr", float("inf"), "above 0"),
         ("lr", "fast", "a number"),
         ("sizes", (2, 0), "at least 1"),
         ("kind", "c", "one of a, b"),
@@ -70,7 +71,7 @@ def test_unknown_option_shows_near_matches() -> None:
         resolve(fields_of(Child), {"limt": 1}, "child")
 
 
-@given(st.floats(allow_nan=False), st.floats(0, 1), st.floats(1, 2))
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 1), st.floats(1, 2))
 def test_range_is_what_it_says(value: float, low: float, high: float) -> None:
     assert (value in Range(low, high)) == (low <= value <= high)
     assert (value in Range(low, high, exclusive=True)) == (low < value <= high)

@@ -161,6 +161,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
         (Request("nmc", "split-digits", strategy_config={"batch": 8}), UnknownName, "batch_size"),
         (Request("nmc", "split-digits", device="tpu9"), BadConfig, "device"),
         (Request("nmc", "split-digits", threads=-1), BadConfig, "thread"),
+        (Request("nmc", "split-digits", threads=0), BadConfig, "thread"),
         (Request("nmc", "split-digits", order_seed=-1), BadStream, "order seed"),
     ],
 )
@@ -236,3 +237,55 @@ def test_two_epochs_are_refused_on_a_single_pass_stream(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="epochs to be 1"):
         run(request)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_worker_is_not_used_again(tmp_path: Path) -> None:
+    def interrupt(event: dict) -> None:
+        if event["kind"] == "train":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Request("replay", "split-digits", out=tmp_path / "a"), interrupt)
+    record = run(Request("nmc", "split-digits", out=tmp_path / "b"))
+    assert record.result.last_accuracy == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"key": 1}'])
+def test_a_foreign_run_note_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(BadOutput, match="another --out"):
+        run(Request("nmc", "split-digits", out=tmp_path))
+    assert (tmp_path / "run.json").read_text() == text
+
+
+def test_sources_of_another_range_are_brought_to_one(tmp_path: Path) -> None:
+    """Digits go to 16, the others to 255: in one stream the brightest pixel is 1 in both."""
+    plugin = tmp_path / "brightest.py"
+    plugin.write_text(
+        '"""Writes down the brightest pixel of each experience."""\n'
+        "from pathlib import Path\nfrom clgym.strategies.nmc import NMC\n\n\n"
+        "class Brightest(NMC):\n    def train(self, experience):\n"
+        f"        with Path({str(tmp_path / 'seen')!r}).open('a') as file:\n"
+        "            print(float(experience.to_float(experience.pixels).max()), file=file)\n"
+        "        super().train(experience)\n"
+    )
+    bright = np.random.RandomState(0).randint(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    bright[:, 0, 0] = 255
+    np.savez(
+        tmp_path / "bright.npz",
+        images=bright,
+        labels=np.arange(20) % 2,
+        classes=np.array(["a", "b"]),
+    )
+    source = f"digits[0..1],npz:{tmp_path / 'bright.npz'}"
+    options = {"source": source, "resize": 8}
+    run(
+        Request(
+            "brightest",
+            "multi-dataset",
+            scenario_config=options,
+            out=tmp_path / "run",
+            plugins=(plugin,),
+        )
+    )
+    assert [float(v) for v in (tmp_path / "seen").read_text().split()] == [1.0, 1.0]

@@ -43,7 +43,10 @@ def main(words: Sequence[str]) -> int:
     try:
         return _run_all(requests, values.json, several, values.log)
     except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        print(
+            "interrupted; the same command continues from the last save",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -173,7 +176,7 @@ def _parser(names: Sequence[str]) -> Parser:
         help="How often to save inside an experience. (default 5)",
     )
     run.add_argument(
-        "--dry-run", action="store_true", help="Check everything, show the plan, write nothing."
+        "--dry-run", action="store_true", help="Check the options, show the plan, write nothing."
     )
     run.add_argument("--json", action="store_true", help="Print the record alone.")
     return parser

@@ -17,7 +17,12 @@ class Images:
     """A split's images: uint8 [N, H, W, C] in a ``.npy`` file, never in memory as a whole."""
 
     def __init__(
-        self, path: Path, resize: int | None, device: torch.device, channels: int | None = None
+        self,
+        path: Path,
+        resize: int | None,
+        device: torch.device,
+        channels: int | None = None,
+        gain: float = 1.0,
     ) -> None:
         """Map the file.
 
@@ -26,9 +31,11 @@ class Images:
             resize: Side that `gather` gives; None means the stored one.
             device: Where `gather` puts the images.
             channels: That `gather` gives: grey images are repeated; None means the stored ones.
+            gain: What stored values are multiplied by, where sources of a stream differ in range.
         """
         self._array = np.load(path, mmap_mode="r")
         self._resize, self._device, self._channels = resize, device, channels
+        self._gain = gain
 
     def __len__(self) -> int:
         """Count the images."""
@@ -37,6 +44,8 @@ class Images:
     def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
         """Images of ``rows`` as uint8 [n, C, H, W] on the device, changed by ``transform``."""
         pixels = torch.from_numpy(self._array[rows]).to(self._device).permute(0, 3, 1, 2)
+        if self._gain != 1.0:
+            pixels = (pixels.float() * self._gain).round().byte()
         if self._resize is not None:
             pixels = resize(pixels, self._resize)
         if self._channels is not None and pixels.shape[1] == 1:

@@ -79,25 +79,24 @@ class ProcessChannel:
 
     def ask(self, message: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
         """See `Channel.ask`."""
+        self._spoiled = True  # until the answer is here: whoever is interrupted leaves it busy
         try:
             send(self._worker.connection, message)
             while "event" in (reply := receive(self._worker.connection)):
                 on_event(reply["event"])
         except (EOFError, OSError) as error:
             raise self._worker.death() from error
-        try:
-            raise_error(reply, sys.stderr.write)
-        except StrategyFailed:
-            self._spoiled = True
-            raise
+        self._spoiled = (reply.get("error") or {}).get("type") == StrategyFailed.__name__
+        raise_error(reply, sys.stderr.write)
         return reply
 
     def close(self) -> None:
-        """Keep the worker for the next channel, unless a strategy failed there.
+        """Keep the worker for the next channel, unless it is busy or a strategy failed there.
 
         What that left behind, memory of a GPU for one, is nobody else's business.
         """
         if self._spoiled:
+            self._worker.process.kill()
             self._worker.stop()
         elif self._worker.process.poll() is None:
             _idle.setdefault(self._target, []).append(self._worker)

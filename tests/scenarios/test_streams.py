@@ -105,6 +105,7 @@ def test_group_sizes(options: dict, sizes: list[int]) -> None:
     [
         {"increments": [3]},
         {"increments": [20]},
+        {"increments": []},
         {"increments": [5, 4]},
         {"increments": [2], "first": 5},
         {"increments": [2], "classes": [0, 11]},
