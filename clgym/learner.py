@@ -104,7 +104,7 @@ class Learner:
         self._info = info_from(message["info"], memory)
         self._facts = message["info"]
         # One range for all sources: a memory mixes their pixels.
-        largest = max(source["max_value"] for source in message["sources"])
+        largest = max((source["max_value"] for source in message["sources"]), default=1)
         self._scale = 1.0 / largest
         channels = self._info.image_shape[0]
         self._images = {

@@ -4,9 +4,10 @@ It never imports a strategy and never imports torch; the learner's side is a wor
 """
 
 import contextlib
+import fcntl
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,8 @@ def run(request: Request, on_event: Callable[[Event], None] | None = None) -> Re
         emit({"kind": "plan", **plan.describe()})
         finished = _claim(plan)
         if finished is None:
-            try:
+            with _alone(plan):
                 finished = _player(plan)(plan, channel, emit).play()
-            finally:
-                _release(plan)
             emit({"kind": "done", "out": str(plan.out), "finished_before": False})
         else:
             emit({"kind": "done", "out": str(plan.out), "finished_before": True})
@@ -101,8 +100,30 @@ def _claim(plan: Plan) -> Record | None:
     return None
 
 
+@contextlib.contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """Hold the folder for one process; leave none behind with nothing but the claim in it.
+
+    Raises:
+        BadOutput: another process is at work there.
+    """
+    note = plan.out / _RUN
+    with note.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadOutput(
+                expected=f"{plan.out} to be this process's alone",
+                found="another process that carries out the same run",
+                fix="Wait for it, or give another --out",
+            ) from None
+        try:
+            yield
+        finally:
+            _release(plan)
+
+
 def _release(plan: Plan) -> None:
-    """Leave no folder behind in which nothing but the claim was written."""
     with contextlib.suppress(OSError):
         if [p.name for p in plan.out.iterdir()] == [_RUN]:
             (plan.out / _RUN).unlink()

@@ -289,3 +289,17 @@ def test_sources_of_another_range_are_brought_to_one(tmp_path: Path) -> None:
         )
     )
     assert [float(v) for v in (tmp_path / "seen").read_text().split()] == [1.0, 1.0]
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    request = Request("nmc", "split-digits", out=tmp_path / "run")
+    refusals: list[str] = []
+
+    def once_more(event: dict) -> None:
+        if event["kind"] == "score" and not refusals:
+            with pytest.raises(BadOutput, match="another process") as caught:
+                run(request)
+            refusals.append(str(caught.value))
+
+    assert run(request, once_more).result.last_accuracy == pytest.approx(0.9)
+    assert len(refusals) == 1
