@@ -114,8 +114,8 @@ class ClassIncrementalConfig(ScenarioConfig):
     classes: Annotated[tuple[int, ...], Range(0)] | None = None
     """Class numbers of the source to use, in their natural order; none means all."""
     per_class: Annotated[tuple[int, ...], Range(1)] | None = None
-    """Training and test rows of every class to use at most, the first in the source's order of
-    hashes; none means all."""
+    """Two numbers, the training and the test rows of every class to use at most: the first in the
+    source's order of hashes; none means all."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
     """Seed of the class order (NumPy's legacy permutation); none means the natural order."""
     class_order: Annotated[tuple[int, ...], Range(0)] | None = None
