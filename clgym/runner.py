@@ -3,11 +3,8 @@
 It never imports a strategy and never imports torch; the learner's side is a worker that it asks.
 """
 
-import contextlib
-import fcntl
 import json
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +12,21 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from clgym import environment
-from clgym.engines import Channel
-from clgym.errors import BadOutput, BadRecord
-from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.engines import Channel, OnEvent
+from clgym.errors import BadRecord
+from clgym.files import canonical_json, sha256, write_atomic
 from clgym.record import Record, read_record
 from clgym.registry import with_registered
 from clgym.request import Plan, Request, open_learner, prepare
+from clgym.run_folder import PREDICTIONS, PROGRESS, STATE, alone, claim, keep, ran
 from clgym.scoring import Pool, chance_levels, pool_after, score, summary
 
 __all__ = ["LearningRun", "Request", "prepare", "run"]
 
-Event = dict[str, Any]
 PREDICT_BATCH = 256
-RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
-_RUN, PROGRESS = "run.json", "progress.json"
 
 
-def run(request: Request, on_event: Callable[[Event], None] | None = None) -> Record:
+def run(request: Request, on_event: OnEvent | None = None) -> Record:
     """Carry out a request, or continue it where its output folder stands.
 
     Args:
@@ -49,9 +44,9 @@ def run(request: Request, on_event: Callable[[Event], None] | None = None) -> Re
     try:
         plan = prepare(request, channel)
         emit({"kind": "plan", **plan.describe()})
-        finished = _claim(plan)
+        finished = claim(plan)
         if finished is None:
-            with _alone(plan):
+            with alone(plan):
                 finished = _player(plan)(plan, channel, emit).play()
             emit({"kind": "done", "out": str(plan.out), "finished_before": False})
         else:
@@ -65,104 +60,15 @@ def _player(plan: Plan) -> Any:
     """Who plays a plan's kind of stream."""
     if plan.stream.setting != "adaptation":
         return LearningRun
-    from clgym.adaptation.run import AdaptationRun  # which takes its tools from here
+    from clgym.adaptation.run import AdaptationRun  # whose corruptions import scipy
 
     return AdaptationRun
-
-
-def _claim(plan: Plan) -> Record | None:
-    """Make the output folder this plan's; return the record if it was finished before.
-
-    Raises:
-        BadOutput: the folder belongs to another run, or cannot be written.
-    """
-    out, note = plan.out, plan.out / _RUN
-    with writing(out):
-        inside = {p.name for p in out.iterdir()} if out.is_dir() else set()
-    if _RUN in inside:
-        if note.read_bytes() != canonical_json({"key": plan.key}):
-            raise BadOutput(
-                expected=f"{out} to be empty or to belong to this run",
-                found="the files of a run with other options, code or data",
-                fix="Give another --out, or delete that folder",
-            )
-        return read_record(out) if (out / RECORD).is_file() else None
-    foreign = sorted(inside & {RECORD, STATE, PREDICTIONS, PROGRESS})
-    if foreign or (out.exists() and not out.is_dir()):
-        raise BadOutput(
-            expected=f"{out} to be an empty folder",
-            found=f"another run's {foreign[0]}" if foreign else "a file",
-            fix="Give another --out",
-        )
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    write_atomic(note, canonical_json({"key": plan.key}))
-    return None
-
-
-@contextlib.contextmanager
-def _alone(plan: Plan) -> Iterator[None]:
-    """Hold the folder for one process; leave none behind with nothing but the claim in it.
-
-    Raises:
-        BadOutput: another process is at work there.
-    """
-    note = plan.out / _RUN
-    with note.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadOutput(
-                expected=f"{plan.out} to be this process's alone",
-                found="another process that carries out the same run",
-                fix="Wait for it, or give another --out",
-            ) from None
-        try:
-            yield
-        finally:
-            _release(plan)
-
-
-def _release(plan: Plan) -> None:
-    with contextlib.suppress(OSError):
-        if [p.name for p in plan.out.iterdir()] == [_RUN]:
-            (plan.out / _RUN).unlink()
-            plan.out.rmdir()
-
-
-def ran(plan: Plan) -> dict[str, Any]:
-    """What ran on what: the part of a result that is known beforehand."""
-    return {
-        "strategy": {
-            "name": plan.strategy.name,
-            "source_hash": plan.strategy.source_hash,
-            "config": plan.strategy_config,
-            "known_failures": plan.strategy.known_failures,
-        },
-        "scenario": {
-            **plan.scenario,
-            "setting": plan.stream.setting,
-            "digest": plan.stream.digest,
-        },
-        "sources": [
-            {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)}
-            for s in plan.sources
-        ],
-        "seed": plan.request.seed,
-        "order_seed": plan.request.order_seed,
-    }
-
-
-def keep(out: Path, record: Record) -> None:
-    """Write a finished run's record."""
-    text = json.dumps(record.model_dump(mode="json"), indent=1)
-    write_atomic(out / RECORD, (text + "\n").encode())
 
 
 class LearningRun:
     """One run between its first and its last experience; continues from `progress.json`."""
 
-    def __init__(self, plan: Plan, channel: Channel, emit: Callable[[Event], None]) -> None:
+    def __init__(self, plan: Plan, channel: Channel, emit: OnEvent) -> None:
         """Begin at the first experience; `play` looks for what an earlier process left."""
         self._plan, self._stream = plan, plan.stream
         self._out = plan.out.resolve()  # a warm worker may stand in another folder

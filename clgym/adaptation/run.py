@@ -5,7 +5,6 @@ The learner's process gets the images of one batch at a time and nothing else.
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
@@ -16,13 +15,13 @@ from clgym import environment
 from clgym.adaptation.images import StreamImages
 from clgym.adaptation.scores import confidence, scores
 from clgym.adaptation.stream import AdaptationStream, labels_of
-from clgym.engines import Channel
+from clgym.engines import Channel, OnEvent
 from clgym.errors import BadOutput
 from clgym.files import canonical_json, sha256, write_atomic
 from clgym.record import Record
 from clgym.registry import with_registered
 from clgym.request import Plan
-from clgym.runner import PREDICTIONS, PROGRESS, STATE, Event, keep, ran
+from clgym.run_folder import PREDICTIONS, PROGRESS, STATE, keep, ran
 
 __all__ = ["AdaptationRun"]
 
@@ -30,7 +29,7 @@ __all__ = ["AdaptationRun"]
 class AdaptationRun:
     """One run over a stream of unlabelled batches; continues from `progress.json`."""
 
-    def __init__(self, plan: Plan, channel: Channel, emit: Callable[[Event], None]) -> None:
+    def __init__(self, plan: Plan, channel: Channel, emit: OnEvent) -> None:
         """Nothing is asked of the learner before `play`."""
         assert isinstance(plan.stream, AdaptationStream)
         self._plan, self._out = plan, plan.out.resolve()

@@ -17,7 +17,8 @@ from clgym.protocol.overlap import check, compare, footprint
 from clgym.protocol.pairs import Pair, Side
 from clgym.record import Record
 from clgym.request import Request, make_stream
-from clgym.runner import RECORD, STATE, run
+from clgym.run_folder import RECORD, STATE
+from clgym.runner import run
 
 __all__ = ["TARGET", "Jobs", "as_message", "order_hash", "result_hash"]
 

@@ -37,7 +37,7 @@ from clgym.protocol.runs import Runs, Where
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
 from clgym.record import Record, read_record
-from clgym.runner import RECORD
+from clgym.run_folder import RECORD
 from clgym.scenario import class_permutation
 
 __all__ = ["Audit", "verify"]

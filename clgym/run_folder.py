@@ -1,0 +1,110 @@
+"""A run's folder: whose it is, who works in it, and what its files are called.
+
+Both kinds of run keep theirs alike; neither knows the other.
+"""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clgym.errors import BadOutput
+from clgym.files import canonical_json, write_atomic, writing
+from clgym.record import Record, read_record
+from clgym.request import Plan
+
+__all__ = ["PREDICTIONS", "PROGRESS", "RECORD", "STATE", "alone", "claim", "keep", "ran"]
+
+RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
+_RUN, PROGRESS = "run.json", "progress.json"
+
+
+def claim(plan: Plan) -> Record | None:
+    """Make the output folder this plan's; return the record if it was finished before.
+
+    Raises:
+        BadOutput: the folder belongs to another run, or cannot be written.
+    """
+    out, note = plan.out, plan.out / _RUN
+    with writing(out):
+        inside = {p.name for p in out.iterdir()} if out.is_dir() else set()
+    if _RUN in inside:
+        if note.read_bytes() != canonical_json({"key": plan.key}):
+            raise BadOutput(
+                expected=f"{out} to be empty or to belong to this run",
+                found="the files of a run with other options, code or data",
+                fix="Give another --out, or delete that folder",
+            )
+        return read_record(out) if (out / RECORD).is_file() else None
+    foreign = sorted(inside & {RECORD, STATE, PREDICTIONS, PROGRESS})
+    if foreign or (out.exists() and not out.is_dir()):
+        raise BadOutput(
+            expected=f"{out} to be an empty folder",
+            found=f"another run's {foreign[0]}" if foreign else "a file",
+            fix="Give another --out",
+        )
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_atomic(note, canonical_json({"key": plan.key}))
+    return None
+
+
+@contextlib.contextmanager
+def alone(plan: Plan) -> Iterator[None]:
+    """Hold the folder for one process; leave none behind with nothing but the claim in it.
+
+    Raises:
+        BadOutput: another process is at work there.
+    """
+    note = plan.out / _RUN
+    with note.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadOutput(
+                expected=f"{plan.out} to be this process's alone",
+                found="another process that carries out the same run",
+                fix="Wait for it, or give another --out",
+            ) from None
+        try:
+            yield
+        finally:
+            _release(plan)
+
+
+def _release(plan: Plan) -> None:
+    with contextlib.suppress(OSError):
+        if [p.name for p in plan.out.iterdir()] == [_RUN]:
+            (plan.out / _RUN).unlink()
+            plan.out.rmdir()
+
+
+def ran(plan: Plan) -> dict[str, Any]:
+    """What ran on what: the part of a result that is known beforehand."""
+    return {
+        "strategy": {
+            "name": plan.strategy.name,
+            "source_hash": plan.strategy.source_hash,
+            "config": plan.strategy_config,
+            "known_failures": plan.strategy.known_failures,
+        },
+        "scenario": {
+            **plan.scenario,
+            "setting": plan.stream.setting,
+            "digest": plan.stream.digest,
+        },
+        "sources": [
+            {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)}
+            for s in plan.sources
+        ],
+        "seed": plan.request.seed,
+        "order_seed": plan.request.order_seed,
+    }
+
+
+def keep(out: Path, record: Record) -> None:
+    """Write a finished run's record."""
+    text = json.dumps(record.model_dump(mode="json"), indent=1)
+    write_atomic(out / RECORD, (text + "\n").encode())
