@@ -20,6 +20,11 @@ from clgym.adaptation.strategy import AdaptConfig, AdaptStrategy
 from clgym.config import Range
 from clgym.models.norm import batch_norms
 
+SPACE = {
+    "mode": ["ema", "blend"],
+    "momentum": {"low": 0.01, "high": 0.5, "log": True},
+}
+
 
 @dataclass(frozen=True)
 class AdaBNConfig(AdaptConfig):
