@@ -1,0 +1,154 @@
+"""How every figure looks, and how it becomes a file: the same bytes for the same data.
+
+Matplotlib is imported where it is used, and its settings hold inside `styled` only.
+"""
+
+import contextlib
+import functools
+import html
+import io
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from clgym.errors import BadConfig
+from clgym.files import sha256, write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FORMATS", "INK", "look", "new", "plain", "save", "styled", "svg"]
+
+INK = "#1a1b1c"
+"""Text, axes and everything else without a meaning of its own; `svg` makes it currentColor."""
+FORMATS = ("svg", "pdf")
+WIDTH = 5.0
+"""Inches: between one column of a paper and two, and legible on a phone."""
+
+# Okabe & Ito 2008, without the yellow that vanishes on white.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
+_MARKERS = "osD^vPX*"
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.3)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
+_STYLE = {
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # it comes with Matplotlib: the same on every machine
+    "font.size": 10,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "pdf.fonttype": 42,  # text that can be selected
+    "savefig.facecolor": "none",
+    "svg.hashsalt": "clgym",
+    "text.color": INK,
+    "text.parse_math": False,  # a name with two dollars in it is no formula
+    "xtick.color": INK,
+    "xtick.labelsize": 9,
+    "ytick.color": INK,
+    "ytick.labelsize": 9,
+}
+_NAMELESS = {
+    "svg": ("Date", "Creator", "Format", "Type"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+}
+P = ParamSpec("P")
+
+
+@contextlib.contextmanager
+def _settings(**more: Any) -> Iterator[None]:
+    """Our settings over Matplotlib's own defaults, then those of the process again."""
+    import matplotlib
+
+    values: dict[Any, Any] = {**_STYLE, **more}
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(values)
+        yield
+
+
+def styled(draw: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
+    """Draw with our settings, whatever those of the process are."""
+
+    @functools.wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> "Figure":
+        with _settings():
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def new(height: float = 3.4) -> tuple["Figure", "Axes"]:
+    """A figure with one pair of axes; no window, nothing registered with pyplot."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour, marker and dash of the n-th name: each tells it apart without the others."""
+    return {
+        "color": _COLOURS[number % len(_COLOURS)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linestyle": _DASHES[number % len(_DASHES)],
+    }
+
+
+def plain(name: str, longest: int = 28) -> str:
+    """A name that can be drawn: one line, no control characters, not too long."""
+    text = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(str(name).split()))
+    return text if len(text) <= longest else text[: longest - 1] + "\u2026"
+
+
+def svg(figure: "Figure", label: str = "") -> str:
+    """A figure as an element of a page: text stays text, ink follows the page's own colour.
+
+    Args:
+        figure: What `clgym.board.figures` drew.
+        label: What a screen reader says.
+
+    Returns:
+        One ``<svg>`` as wide as its place. Ids are its own, so that a page can hold several.
+    """
+    text = _rendered(figure, "svg", letters="none").decode()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    # An inline style sheet would hold for the whole page.
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
+    own = f"f{sha256(text.encode())[:8]}-"
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}", text)
+    head, end, rest = text.partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    name = f'role="img" aria-label="{html.escape(label)}"' if label else 'aria-hidden="true"'
+    links = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    joins = 'stroke-linejoin="round" stroke-linecap="butt"'
+    return f'<svg class="figure" {links} {box[0] if box else ""} {name} {joins}{end}{rest}'.strip()
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure for a paper: SVG with letters as outlines, or PDF.
+
+    Raises:
+        BadConfig: another ending than ``.svg`` or ``.pdf``.
+        BadOutput: the file cannot be written.
+    """
+    kind = path.suffix.lstrip(".")
+    if kind not in FORMATS:
+        raise BadConfig(
+            expected="a figure's name to end in .svg or .pdf", found=path.name, fix="Rename it"
+        )
+    write_atomic(path, _rendered(figure, kind))
+
+
+def _rendered(figure: "Figure", kind: str, letters: str = "path") -> bytes:
+    file = io.BytesIO()
+    with _settings(**{"svg.fonttype": letters}):
+        figure.savefig(file, format=kind, metadata=dict.fromkeys(_NAMELESS[kind]))
+    return file.getvalue()

@@ -1,0 +1,75 @@
+"""Numbers behind the figures that are more than a mean. NumPy only."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+__all__ = ["expected_best", "pareto", "profile", "shortfalls", "windows"]
+
+
+def expected_best(scores: Sequence[float | None]) -> np.ndarray:
+    """Expected best score of 1, 2, ..., R trials, had they been drawn from these R.
+
+    Dodge et al. 2019 (arXiv 1909.03004), with replacement: the best of n draws is at most the
+    i-th smallest score with probability (i/R)^n.
+
+    Args:
+        scores: Of R trials; None for a failed one, which counts as 0 since it used up budget.
+
+    Returns:
+        float64 [R].
+    """
+    ordered = np.sort([0.0 if score is None else score for score in scores])
+    count = len(ordered)
+    below = (np.arange(count + 1) / count)[None] ** np.arange(1, count + 1)[:, None]
+    return np.diff(below, axis=1) @ ordered
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the (cost, value) points that no other beats, by rising cost.
+
+    A point is beaten by one that costs no more and is worth no less, and differs in one of both.
+    """
+    front: list[int] = []
+    for place in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if (
+            not front
+            or points[place][1] > points[front[-1]][1]
+            or (points[place] == points[front[-1]])
+        ):
+            front.append(place)
+    return front
+
+
+def shortfalls(accuracies: Mapping[str, Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """How many times as far as the best each method stays from accuracy 1, setting by setting.
+
+    Args:
+        accuracies: By method, by setting; a setting that a method lacks counts as infinity.
+
+    Returns:
+        By method (1 - accuracy) / (1 - best), float64 [settings], settings sorted by name.
+    """
+    settings = sorted({setting for row in accuracies.values() for setting in row})
+    table = np.array(
+        [[1 - row.get(s, -np.inf) for s in settings] for row in accuracies.values()], dtype=float
+    ).reshape(len(accuracies), len(settings))
+    best = table.min(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Rounded, since 1 - 0.8 is to be twice 1 - 0.9.
+        ratios = np.where(table == best, 1.0, np.round(table / best, 12))
+    return dict(zip(accuracies, ratios, strict=True))
+
+
+def profile(ratios: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Share of the settings in which a method's ratio is at most each value of ``at``."""
+    return (ratios[None] <= at[:, None]).mean(axis=1)
+
+
+def windows(flags: Sequence[bool] | np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Middles, in [0, 1], and means of windows of ``size``; the last one may be shorter."""
+    values = np.asarray(flags, dtype=float)
+    starts = np.arange(0, len(values), size)
+    ends = np.minimum(starts + size, len(values))
+    means = np.array([values[a:b].mean() for a, b in zip(starts, ends, strict=True)])
+    return (starts + ends) / (2 * max(1, len(values))), means

@@ -1,0 +1,344 @@
+"""The figures of the board, of reports and of papers: plain data in, a Matplotlib figure out.
+
+Accuracies come in as fractions and are drawn as percent. Every seed is a dot of its own, intervals
+are drawn where they are known, and no figure tells its methods apart by colour alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clgym.board import curves
+from clgym.board.canvas import INK, look, new, plain, save, styled, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "accuracy_against_cost",
+    "accuracy_matrix",
+    "anytime",
+    "error_over_time",
+    "expected_best",
+    "forgetting",
+    "performance_profile",
+    "rank_shift",
+    "save",
+    "svg",
+]
+
+
+def _dots(style: Mapping[str, Any]) -> dict[str, Any]:
+    """Single seeds, behind their mean and of its shape."""
+    return {
+        "color": style["color"],
+        "marker": style["marker"],
+        "s": 12,
+        "alpha": 0.45,
+        "linewidths": 0,
+    }
+
+
+@styled
+def rank_shift(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """From the rank on the tuning side to the rank on the evaluation side.
+
+    Args:
+        rows: ``name``, ``tuning`` and ``evaluation`` (ranks, 1 is best, ties may share one), and
+            ``low`` and ``high``, the interval of the evaluation rank, or None.
+    """
+    figure, axes = new(1.2 + 0.26 * max(2, len(rows)))
+    reach = 0.22 / max(1, len(rows))
+    for number, row in enumerate(rows):
+        style = look(number)
+        axes.plot([0, 1], [row["tuning"], row["evaluation"]], **style, clip_on=False)
+        if row.get("low") is not None and row.get("high") is not None:
+            place = 1.03 + reach * number
+            axes.plot([place, place], [row["low"], row["high"]], color=style["color"], linewidth=2)
+    for side, key, x, align in ((0, "tuning", -0.08, "right"), (1, "evaluation", 1.3, "left")):
+        order = sorted(range(len(rows)), key=lambda i: (rows[i][key], rows[i]["evaluation"]))
+        for slot, i in enumerate(order, 1):
+            interval = _span(rows[i]) if side else ""
+            text = f"{_rank(rows[i][key])}  {plain(rows[i]['name'], 20)}{interval}"
+            axes.text(x, slot, text, ha=align, va="center", fontsize=9)
+    axes.set(xlim=(-0.9, 2.3), ylim=(len(rows) + 0.6, 0.4), yticks=[], xticks=[])
+    axes.text(-0.08, 0.2, "rank when tuned", ha="right", weight="bold")
+    axes.text(1.3, 0.2, "rank when evaluated", ha="left", weight="bold")
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _rank(value: float) -> str:
+    return f"{value:g}"
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    low, high = row.get("low"), row.get("high")
+    if low is None or high is None or low == high:
+        return ""
+    return f" ({_rank(low)} to {_rank(high)})"
+
+
+@styled
+def anytime(methods: Mapping[str, Sequence[Sequence[float]]]) -> "Figure":
+    """Accuracy after each experience: a dot for each seed, a line through the means.
+
+    Args:
+        methods: By name, for each seed the accuracy after each experience.
+    """
+    figure, axes = new()
+    for number, (name, seeds) in enumerate(methods.items()):
+        style, table = look(number), 100 * np.array(seeds, dtype=float)
+        steps = np.arange(1, table.shape[1] + 1)
+        if len(table) > 1:
+            axes.scatter(np.tile(steps, len(table)), table.ravel(), **_dots(style))
+        axes.plot(steps, table.mean(axis=0), **style, label=plain(name))
+    axes.set(xlabel="experiences learned", ylabel="accuracy on what was seen, %")
+    _whole_numbers(axes)
+    _percent(axes)
+    _legend(figure, axes)
+    return figure
+
+
+@styled
+def accuracy_matrix(matrix: Sequence[Sequence[float | None]]) -> "Figure":
+    """The accuracy matrix as a heat map with its numbers.
+
+    Args:
+        matrix: Row i after experience i, column j on its test rows; None where not measured.
+    """
+    import matplotlib
+
+    table = 100 * np.array([[np.nan if v is None else v for v in row] for row in matrix])
+    size = len(table)
+    figure, axes = new(1.0 + min(4.2, 0.9 + 0.4 * size))
+    colours = matplotlib.colormaps["cividis"]
+    mesh = axes.pcolormesh(table, cmap=colours, vmin=0, vmax=100, edgecolors="none")
+    if size <= 25:
+        _numbers(axes, table)
+    else:  # no number could be read
+        figure.colorbar(mesh, ax=axes)
+    step = 1 if size <= 12 else 5
+    marks = [n for n in range(1, size + 1) if step == 1 or n == 1 or n % step == 0]
+    places = [n - 0.5 for n in marks]
+    axes.set_xticks(places, [str(n) for n in marks])
+    axes.set_yticks(places, [str(n) for n in marks])
+    axes.set(
+        ylim=(size, 0),
+        xlabel="on the test images of experience",
+        ylabel="after experience",
+        title="accuracy, %",
+    )
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _numbers(axes: "Axes", table: np.ndarray) -> None:
+    """Each cell's value in it. Not in ink: a cell stays what it is when the page turns dark."""
+    size = len(table)
+    for (i, j), value in np.ndenumerate(table):
+        if np.isfinite(value):
+            axes.text(
+                j + 0.5,
+                i + 0.5,
+                f"{value:.1f}" if size <= 8 else f"{value:.0f}",
+                ha="center",
+                va="center",
+                color="#ffffff" if value < 55 else "#000000",
+                fontsize=min(9.0, 110 / size),
+            )
+
+
+@styled
+def forgetting(methods: Mapping[str, Sequence[float]]) -> "Figure":
+    """Forgetting of every seed, and their mean.
+
+    Args:
+        methods: By name, for each seed the mean drop from the best accuracy, a fraction.
+    """
+    figure, axes = new(1.0 + 0.32 * max(2, len(methods)))
+    for number, seeds in enumerate(methods.values()):
+        style, values = look(number), 100 * np.array(seeds, dtype=float)
+        axes.axhline(number, color=INK, linewidth=0.4, alpha=0.25, zorder=0)
+        axes.scatter(values, np.full(len(values), number), **_dots(style))
+        axes.plot(values.mean(), number, color=style["color"], marker=style["marker"], markersize=7)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(methods)), [plain(name) for name in methods])
+    axes.set(ylim=(len(methods) - 0.4, -0.6), xlabel="forgetting, points (less is better)")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+@styled
+def accuracy_against_cost(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Accuracy against all the time that it took, tuning included, with the Pareto front.
+
+    Args:
+        rows: ``name``, ``seconds`` (of the evaluation runs), ``tuning_seconds`` (or None where
+            nothing was tuned), ``accuracy``, and its interval ``low`` and ``high``, or None.
+    """
+    figure, axes = new()
+    points = [
+        (max(1e-3, row["seconds"] + (row.get("tuning_seconds") or 0.0)), 100 * row["accuracy"])
+        for row in rows
+    ]
+    front = [points[i] for i in curves.pareto(points)]
+    axes.plot(
+        [x for x, _ in front],
+        [y for _, y in front],
+        color=INK,
+        linewidth=0.9,
+        drawstyle="steps-post",
+        label="no method is better and cheaper",
+    )
+    for number, (row, (cost, accuracy)) in enumerate(zip(rows, points, strict=True)):
+        style = look(number)
+        if row.get("low") is not None and row.get("high") is not None:
+            ends = [100 * row["low"], 100 * row["high"]]
+            axes.plot([cost, cost], ends, color=style["color"], linewidth=1)
+        if row.get("tuning_seconds"):
+            alone = max(1e-3, row["seconds"])
+            axes.plot([alone, cost], [accuracy] * 2, color=style["color"], linewidth=0.8, ls=":")
+            axes.plot(alone, accuracy, marker="|", color=style["color"], markersize=7)
+        style["linestyle"] = "none"
+        axes.plot(cost, accuracy, **style, label=plain(row["name"]))
+    axes.set(xscale="log", xlabel="time of all runs (tick: without tuning)", ylabel="accuracy, %")
+    _durations(axes)
+    _percent(axes)
+    _legend(figure, axes)
+    return figure
+
+
+@styled
+def expected_best(methods: Mapping[str, Sequence[float | None]]) -> "Figure":
+    """Expected best tuning score against the number of trials (Dodge et al. 2019).
+
+    Args:
+        methods: By name, the score of each trial in their order; None for a failed one, which
+            counts as 0. Dots are the trials themselves.
+    """
+    figure, axes = new()
+    for number, (name, scores) in enumerate(methods.items()):
+        style = look(number)
+        budget = np.arange(1, len(scores) + 1)
+        known = [(n, 100 * s) for n, s in zip(budget, scores, strict=True) if s is not None]
+        axes.scatter([n for n, _ in known], [s for _, s in known], **_dots(style))
+        axes.plot(
+            budget,
+            100 * curves.expected_best(scores),
+            **style,
+            markevery=max(1, len(scores) // 12),
+            label=plain(name),
+        )
+    axes.set(xlabel="trials", ylabel="expected best tuning score, %")
+    _whole_numbers(axes)
+    _percent(axes)
+    _legend(figure, axes)
+    return figure
+
+
+@styled
+def performance_profile(methods: Mapping[str, Mapping[str, float]]) -> "Figure":
+    """In how many settings a method's shortfall is within a factor of the best one's.
+
+    The shortfall is 1 - accuracy (Dolan & More 2002 for times).
+
+    Args:
+        methods: By name, by setting the accuracy; one that a method lacks counts as lost.
+    """
+    figure, axes = new()
+    ratios = curves.shortfalls(methods)
+    finite = [r for row in ratios.values() for r in row if np.isfinite(r)]
+    most = max([1.5, *finite]) * 1.1
+    for number, (name, row) in enumerate(ratios.items()):
+        at = np.array([1.0, *sorted({r for r in row if 1 < r < most}), most])
+        share = 100 * curves.profile(row, at)
+        axes.plot(at, share, **look(number), drawstyle="steps-post", label=plain(name))
+    axes.set(
+        xscale="log" if most > 8 else "linear",
+        xlabel="(1 - accuracy) / (1 - best accuracy), at most",
+        ylabel="share of settings, %",
+        ylim=(-3, 103),
+    )
+    _legend(figure, axes)
+    return figure
+
+
+@styled
+def error_over_time(
+    methods: Mapping[str, Sequence[Sequence[bool]]], segments: Sequence[str], window: int = 0
+) -> "Figure":
+    """Online error along an adaptation stream, averaged over windows inside each segment.
+
+    Args:
+        methods: By name, for each segment whether each answer was wrong, in order.
+        segments: Their names.
+        window: Answers averaged; 0 means a fifth of the longest segment.
+    """
+    figure, axes = new()
+    longest = max((len(f) for flags in methods.values() for f in flags), default=1)
+    size = window or max(1, -(-longest // 5))
+    for number, (name, flags) in enumerate(methods.items()):
+        found = [curves.windows(segment, size) for segment in flags]
+        places = np.concatenate([s + middle for s, (middle, _) in enumerate(found)])
+        errors = 100 * np.concatenate([mean for _, mean in found])
+        every = max(1, len(errors) // 12)
+        style = {**look(number), "linewidth": 1.1, "markersize": 4}
+        axes.plot(places, errors, **style, markevery=(number % every, every), label=plain(name))
+    for border in range(1, len(segments)):
+        axes.axvline(border, color=INK, linewidth=0.5, alpha=0.25, zorder=0)
+    axes.set_xticks(
+        np.arange(len(segments)) + 0.5,
+        [plain(name, 22) for name in segments],
+        rotation=90 if len(segments) > 4 else 0,
+        fontsize=8,
+    )
+    axes.tick_params(axis="x", length=0)
+    axes.set(xlim=(0, len(segments)), ylabel=f"error of {size:,} answers each, %")
+    _percent(axes)
+    _legend(figure, axes)
+    return figure
+
+
+def _percent(axes: "Axes") -> None:
+    """Room around the values, but nothing outside of what a percentage can be."""
+    axes.margins(y=0.08)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(-2.0, low), min(102.0, high))
+    axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.5)
+
+
+def _durations(axes: "Axes") -> None:
+    """Ticks that a reader need not convert."""
+    from matplotlib.ticker import NullLocator
+
+    units = {1e-3: "1 ms", 1e-2: "10 ms", 0.1: "0.1 s", 1: "1 s", 10: "10 s", 60: "1 min"}
+    units |= {600: "10 min", 3600: "1 h", 36_000: "10 h", 360_000: "100 h", 3_600_000: "1000 h"}
+    axes.margins(x=0.08)
+    low, high = axes.get_xlim()
+    shown = [at for at in units if low <= at <= high]
+    if len(shown) < 2:  # all within one unit: say the ends
+        shown = [low, high]
+        units = {at: f"{at:.3g} s" for at in shown}
+    axes.set_xticks(shown, [units[at] for at in shown])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _whole_numbers(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _legend(figure: "Figure", axes: "Axes") -> None:
+    """Below the axes, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    columns = 1 if max(map(len, labels)) > 32 else 2 if max(map(len, labels)) > 16 else 3
+    figure.set_figheight(figure.get_figheight() + 0.19 * -(-len(labels) // columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3)
