@@ -13,6 +13,7 @@ data of past and future experiences and, outside task-incremental streams, the t
 gym.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -122,7 +123,7 @@ class Experience:
         task: Task id; None unless the stream is task-incremental.
         task_columns: For each task seen so far, its columns; empty unless task-incremental.
         images: Training images handed out so far, over all epochs; a strategy with a loader of
-            its own adds to it.
+            its own adds to it, as one does that trains on a `part`.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class Experience:
         self._labels: Tensor | None = labels
         self._features = features
         self._length = len(labels)
+        self._parts: list[Experience] = []
         self.images = 0
         self._report, self._safe_point = report, safe_point
 
@@ -187,6 +189,24 @@ class Experience:
     def close(self) -> None:
         """Put the data out of reach; the gym calls it when `Strategy.train` has returned."""
         self._pixels = self._labels = self._features = None
+        for part in self._parts:
+            part.close()
+
+    def part(self, rows: Tensor) -> "Experience":
+        """Some of the rows as an experience, for a split of a strategy's own; closed with this one.
+
+        Args:
+            rows: Their places, int64 [n], on the device.
+
+        Raises:
+            OutOfReach: the experience is over.
+        """
+        part = copy.copy(self)
+        part._pixels, part._labels = self.pixels[rows], self.labels[rows]
+        part._features = None if self._features is None else self._features[rows]
+        part._length, part._parts, part.images = len(rows), [], 0
+        self._parts.append(part)
+        return part
 
     def to_float(self, pixels: Tensor) -> Tensor:
         """Stored pixels as float32 in [0, 1]."""

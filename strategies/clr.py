@@ -9,10 +9,12 @@ depthwise one that starts as the identity::
 A task owns these kernels, all parameters and running statistics of batch normalisation, and a
 linear head. Nothing is shared but the anchor, so nothing is forgotten and the order of tasks is of
 no consequence. Loss: cross-entropy + penalty * sum of |w| over what trains (the norm, not its
-square). The last epoch's weights are kept; the authors keep the best on the split they report.
+square). The last epoch's weights are kept. The authors keep those of the epoch that is best on the
+split they report; ``--select-on valid`` keeps those that are best on training rows held out.
 
-``--backbone`` names the anchor: a CNN of timm with its weights, or ``first-task``: ``--network``,
-trained whole on the first task and frozen afterwards.
+``--backbone`` names the anchor: a CNN of timm with its weights; ``run@FOLDER``, the network of a
+finished run, on one of the sources perhaps; or ``first-task``: ``--network``, trained whole on the
+first task and frozen afterwards.
 """
 
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from avalanche.core import SupervisedPlugin
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -35,6 +38,8 @@ FIRST_TASK = "first-task"
 Variant = Literal["clr", "full", "mixed"]
 _ON_1X1 = {"clr": 0, "full": 3, "mixed": 1}
 """Side of the kernel behind a 1x1 convolution; 0: none. Behind all others it is 3."""
+_HOLD_OUT = 2**32
+"""Key of the draw of held-out rows: that of no epoch."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,9 @@ class CLRConfig(SGDConfig):
     """Options of CLR."""
 
     backbone: str = "resnet18.tv_in1k"
-    """Anchor: timm's full tag (after `clgym fetch TAG`), NAME@FILE, NAME@random or first-task."""
-    image_size: Annotated[int, Range(1)] = 224
-    """Side in pixels to which images are stretched for a pretrained anchor."""
+    """Anchor: timm's full tag (after `clgym fetch TAG`), NAME@FILE, run@FOLDER or first-task."""
+    image_size: Annotated[int, Range(1)] | None = None
+    """Side in pixels to which images are stretched for that anchor; none means its own."""
     variant: Literal["clr", "full", "mixed"] = "clr"
     """Kernels behind 1x1 convolutions: none, 3x3, or one number a channel."""
     penalty: Annotated[float, Range(0)] = 1e-5
@@ -55,6 +60,10 @@ class CLRConfig(SGDConfig):
     """Passes over the rows of each experience."""
     lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (1 / 3, 2 / 3)
     """Shares of the epochs after which the learning rate falls tenfold."""
+    select_on: Literal["last", "valid"] = "last"
+    """Whose weights are kept: the last epoch's, or the best one's on held-out training rows."""
+    select_share: Annotated[float, Range(0, 0.5, exclusive=True)] = 0.1
+    """Share of every class that ``valid`` holds out: one row at least, never its only one."""
 
 
 class CLR(SGDStrategy):
@@ -67,6 +76,11 @@ class CLR(SGDStrategy):
 
     Config = CLRConfig
     CHECK_CONFIG = {"backbone": "test_resnet@random", "image_size": 64, "epochs": 1}
+
+    def plugins(self) -> Sequence[Any]:
+        """Who looks for the best epoch, where that is asked for."""
+        self.best = BestEpoch(self)
+        return (self.best,) if self.config.select_on == "valid" else ()
 
     @property
     def needs(self) -> Needs:
@@ -102,6 +116,7 @@ class CLR(SGDStrategy):
             network = super().make_network(columns)
         else:
             backbone = load(frozen, self.info.device)
+            backbone.prepare(torch.zeros(1, *self.info.image_shape, device=self.info.device))
             network = Classifier(backbone, backbone.width, columns).to(self.info.device)
         convert(network.backbone, self.config.variant)
         return network
@@ -122,6 +137,7 @@ class CLR(SGDStrategy):
         self.network.load_state_dict(self._start, strict=False)
         self.network.head = self.make_head(len(experience.classes))
         self._serving = None
+        self.best.forget()
         self.free(experience.index)
 
     def free(self, index: int) -> None:
@@ -142,9 +158,27 @@ class CLR(SGDStrategy):
     def train(self, experience: Experience) -> None:
         """Train the task's part, then put it aside."""
         self.free(experience.index)  # where a run is continued, `begin` is not called
-        super().train(experience)
+        if self.config.select_on == "valid":
+            self._train_and_select(experience)
+        else:
+            super().train(experience)
         self.columns = list(experience.task_columns)
         self.own.append(self._part())
+
+    def _train_and_select(self, experience: Experience) -> None:
+        """Train on some of the rows and go back to the epoch that is best on the others."""
+        held = held_out(experience, self.config.select_share)
+        kept = experience.part((~held).nonzero().flatten())
+        self.best.rows = experience.part(held.nonzero().flatten())
+        super().train(kept)
+        experience.images += kept.images + self.best.rows.images
+        self.best.restore()
+
+    def trained(self) -> dict[str, Tensor]:
+        """What the present task may have changed, parameters and buffers."""
+        names = {n for n, p in self.network.named_parameters() if p.requires_grad}
+        names |= self._own_names()
+        return {n: v.clone() for n, v in self.network.state_dict().items() if n in names}
 
     def _own_names(self) -> set[str]:
         """Names of what a task owns, parameters and buffers."""
@@ -235,6 +269,68 @@ class CLR(SGDStrategy):
         self._start = {n: v.to(device) for n, v in state["start"].items()}
         self.columns = [tuple(c) for c in state["columns"]]
         self._serving = None
+
+
+class BestEpoch(SupervisedPlugin):
+    """After every epoch: whether held-out rows are answered better than ever in this task.
+
+    Attributes:
+        rows: Held out.
+        accuracy: The best so far; -1 before the first epoch.
+        part: What trained, as that epoch left it.
+    """
+
+    rows: Experience
+
+    def __init__(self, strategy: CLR) -> None:
+        """Watch ``strategy``."""
+        super().__init__()
+        self.owner = strategy
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, for another task."""
+        self.accuracy = -1.0
+        self.part: dict[str, Tensor] = {}
+
+    def after_training_epoch(self, strategy: Any, **_: Any) -> None:
+        """Score the epoch; of equal ones the first is kept, and of none at all the last."""
+        accuracy = self._score() if len(self.rows) else 0.0
+        if accuracy > self.accuracy or not len(self.rows):
+            self.accuracy, self.part = accuracy, self.owner.trained()
+
+    @torch.no_grad()
+    def _score(self) -> float:
+        network, right = self.owner.network.eval(), 0
+        classes = torch.tensor(self.rows.classes, device=self.rows.labels.device)
+        for batch in self.rows.batches(self.owner.config.batch_size, shuffle=False):
+            right += int((classes[network(batch.images).argmax(1)] == batch.labels).sum())
+        network.train()
+        return right / len(self.rows)
+
+    def restore(self) -> None:
+        """Put the best epoch back."""
+        self.owner.network.load_state_dict(self.part, strict=False)
+        self.forget()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"accuracy": self.accuracy, "part": self.part}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self.accuracy, self.part = state["accuracy"], state["part"]
+
+
+def held_out(experience: Experience, share: float) -> Tensor:
+    """Which rows to select on, bool [n]: drawn by the run's seed, as even as the classes allow."""
+    labels, generator = experience.labels, experience.generator(_HOLD_OUT)
+    order = torch.randperm(len(labels), generator=generator).to(labels.device)
+    held = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    for column in experience.classes:
+        rows = order[labels[order] == column]
+        held[rows[: min(max(1, int(share * len(rows))), len(rows) - 1)]] = True
+    return held
 
 
 class Reprogrammed(nn.Module):

@@ -6,6 +6,7 @@ A name says which network and where its weights come from::
     deit_tiny_patch16_224@FILE              weights from a file: safetensors, or torch weights_only
     vit_tiny_patch16_224@random             random weights, always the same: for tests
     mobilenetv2_100[pad_type=same]@FILE     arguments of timm's constructor in brackets
+    run@FOLDER                              the network that a finished run has trained
     deit_tiny_patch16_224@sha256:HEX        weights that an earlier run read: how records name them
 """
 
@@ -26,6 +27,7 @@ from clgym.data.store import cache_dir
 from clgym.errors import BadConfig, BadSource, Incompatible, MissingData, UnknownName, near
 from clgym.files import canonical_json, sha256, write_atomic
 from clgym.models.pretraining import KNOWN, seen_in
+from clgym.models.run_networks import RUN, RunNetwork, state_file
 
 __all__ = ["Backbone", "Fit", "Frozen", "Identity", "digest", "fetch", "identify", "load"]
 
@@ -38,8 +40,9 @@ class Frozen:
 
     name: str
     """Network and weights, as the module's docstring says."""
-    size: int = 224
-    """Side of the input in pixels; position embeddings are interpolated to it."""
+    size: int | None = 224
+    """Side of the input in pixels; position embeddings are interpolated to it. None: the side that
+    the weights were trained at."""
     fit: Fit = "crop"
     """stretch: bilinear to the side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
     normalise: bool = False
@@ -71,10 +74,11 @@ class Backbone(nn.Module):
     std: Tensor
 
     def __init__(self, model: nn.Module, frozen: Frozen) -> None:
-        """Freeze ``model``, a timm network with ``num_classes=0``."""
+        """Freeze ``model``: a timm network with ``num_classes=0``, or a run's."""
         super().__init__()
         self.model: Any = model.eval().requires_grad_(False)
-        self.frozen = frozen
+        self.frozen, self.size = frozen, frozen.size or _side(model)
+        self.channels: int = getattr(model, "channels", 3)
         facts: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
         for name, plain in (("mean", 0.0), ("std", 1.0)):
             values = facts.get(name, plain) if frozen.normalise else plain
@@ -86,18 +90,33 @@ class Backbone(nn.Module):
         return self.model.num_features
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images [n, 1 or 3, H, W] in [0, 1] as the network is fed: [n, 3, size, size]."""
-        return self.normalised(_FITS[self.frozen.fit](images, self.frozen.size))
+        """Images [n, 1 or 3, H, W] in [0, 1] as the network is fed: [n, 3, size, size].
+
+        Raises:
+            Incompatible: other channels than the network takes.
+        """
+        return self.normalised(_FITS[self.frozen.fit](images, self.size))
 
     def normalised(self, images: Tensor) -> Tensor:
         """Images of the right size, made three-channelled, scaled where that is asked for."""
         if images.shape[1] == 1:
-            images = images.expand(-1, 3, -1, -1)
+            images = images.expand(-1, self.channels, -1, -1)
+        if images.shape[1] != self.channels:
+            raise Incompatible(
+                expected=f"images of {self.channels} channel(s), as {self.frozen.name} takes them",
+                found=f"{images.shape[1]} channels",
+                fix="Give --backbone a network for such images",
+            )
         return (images - self.mean) / self.std if self.frozen.normalise else images
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [n, width] of images in [0, 1]; of a ViT the class token after the last norm."""
         return self.model(self.prepare(images))
+
+
+def _side(model: Any) -> int:
+    """Of the images that the weights were trained with."""
+    return model.side if isinstance(model, RunNetwork) else model.pretrained_cfg["input_size"][-1]
 
 
 def _stretch(images: Tensor, size: int) -> Tensor:
@@ -145,9 +164,9 @@ class _Name:
 
 def _parse(name: str) -> _Name:
     found = re.fullmatch(r"([\w.]+)(?:\[([^\]]*)\])?(?:@(.+))?", name)
-    if found is None:
+    if found is None or (found[1] == RUN and (found[2] or not found[3])):
         raise BadConfig(
-            expected="a backbone such as TAG, NAME@FILE or NAME[argument=value]@FILE",
+            expected="a backbone such as TAG, NAME@FILE, NAME[argument=value]@FILE or run@FOLDER",
             found=repr(name),
             fix="Give --backbone another value",
         )
@@ -253,13 +272,15 @@ def _file(name: _Name) -> Path:
     if weights.startswith("sha256:"):
         note = _notes() / "files" / f"{weights.removeprefix('sha256:')}.json"
         path = Path(json.loads(note.read_text())["file"]) if note.is_file() else None
+    elif name.architecture == RUN:
+        return state_file(Path(weights).expanduser())
     else:
         path = Path(weights).expanduser()
     if path is None or not path.is_file():
         raise MissingData(
             expected=f"the weights of {name.bare}",
             found=f"no file for {weights}",
-            fix="Give --backbone NAME@FILE",
+            fix=f"Give --backbone {'run@FOLDER' if name.architecture == RUN else 'NAME@FILE'}",
         )
     return path
 
@@ -300,6 +321,8 @@ def _native(name: _Name) -> nn.Module:
     """The network at its native input size, its weights in, its head off."""
     import timm
 
+    if name.architecture == RUN:
+        return RunNetwork.load(_file(name))
     _check_known(name)
     arguments = {**name.arguments, "num_classes": 0}
     if name.weights == "random":
@@ -358,16 +381,16 @@ def load(frozen: Frozen, device: torch.device | str = "cpu") -> Backbone:
     """
     model: Any = _native(_parse(frozen.name))
     embed: Any = getattr(model, "patch_embed", None)
-    native = getattr(embed, "img_size", None)
-    if native is not None and tuple(native) != (frozen.size, frozen.size):
+    native, size = getattr(embed, "img_size", None), frozen.size
+    if size is not None and native is not None and tuple(native) != (size, size):
         patch = embed.patch_size[0]
-        if not hasattr(model, "set_input_size") or frozen.size % patch:
+        if not hasattr(model, "set_input_size") or size % patch:
             raise Incompatible(
                 expected=f"an input side that {frozen.name} takes (a multiple of {patch})",
-                found=str(frozen.size),
+                found=str(size),
                 fix="Give --image-size another value",
             )
-        model.set_input_size((frozen.size, frozen.size))
+        model.set_input_size((size, size))
     return Backbone(model, frozen).to(device)
 
 
@@ -387,7 +410,8 @@ def identify(frozen: Frozen) -> Identity:
     name = _parse(frozen.name)
     if name.weights is None:
         _check_known(name)  # without the tag there is no file to look for
-    path = None if name.weights == "random" else _file(name)
+    random = name.weights == "random" and name.architecture != RUN
+    path = None if random else _file(name)
     facts: list[Any] = [1, name.bare, name.weights if path is None else None]
     if path is not None:
         stat = path.stat()
@@ -423,5 +447,7 @@ def _identity(name: _Name, path: Path | None) -> Identity:
     else:
         portable, check = f"{name.bare}@sha256:{weights}", "known" if known else "unverified"
         pretraining, licence = (known.pretraining, known.licence) if known else ((), "not stated")
+        if isinstance(model, RunNetwork):
+            pretraining = tuple(model.sources)
     parameters = sum(p.numel() for p in model.parameters())
     return Identity(portable, weights, pretraining, licence, check, model.num_features, parameters)

@@ -1,20 +1,24 @@
 """Channel-wise reprogramming: identity at first, tasks apart to the bit, what a task adds."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 from torch import Tensor, nn
 
 from clgym.api import make_strategy
-from clgym.errors import BadConfig
+from clgym.errors import BadConfig, Incompatible, MissingData, OutOfReach
+from clgym.models.backbones import Frozen, identify
 from clgym.registry import find, load_module
 from clgym.request import Request
 from clgym.runner import run
 from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.trained import Trained
 
 clr = load_module(find("strategies", "clr"))
 
@@ -179,3 +183,156 @@ def test_nothing_is_forgotten_in_a_run(tmp_path: Path) -> None:
     assert matrix[1][0] == matrix[0][0]
     assert record.result.last_accuracy > 0.5
     assert record.cost.own["growth_percent"] > 0
+
+
+def record_epochs(strategy: Any, seen: list[Any]) -> None:
+    """Note every epoch's accuracy on the held-out rows, from logits, and all weights."""
+    watch = strategy.best.after_training_epoch
+
+    def watched(template: Any, **kwargs: Any) -> None:
+        rows, state = strategy.best.rows, strategy.network.state_dict()
+        with torch.no_grad():
+            logits = strategy.network.eval()(rows.to_float(rows.pixels))
+        strategy.network.train()
+        right = logits.argmax(1).numpy() == rows.labels.numpy() - min(rows.classes)
+        seen.append((right.mean(), {n: v.clone() for n, v in state.items()}))
+        watch(template, **kwargs)
+
+    strategy.best.after_training_epoch = watched
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet@random", "first-task"])
+def test_the_first_best_epoch_on_held_out_rows_is_kept_whole(backbone: str) -> None:
+    options = {"select_on": "valid", "select_share": 0.4, "epochs": 6, "lr": 0.01}
+    strategy = set_up(backbone=backbone, network="slim-resnet18", **options)
+    seen: list[Any] = []
+    record_epochs(strategy, seen)
+    torch.manual_seed(3)
+    strategy.train(task(0, rows=40))
+    best = int(np.argmax([accuracy for accuracy, _ in seen]))
+    assert best < len(seen) - 1  # the last epoch would not do
+    kept = strategy.network.state_dict()
+    assert all(torch.equal(kept[n], v) for n, v in seen[best][1].items())
+    assert any(not torch.equal(kept[n], v) for n, v in seen[-1][1].items())
+    assert all(torch.equal(strategy.own[0][n], kept[n]) for n in strategy.own[0])
+
+
+def test_rows_to_select_on_are_trained_on_never() -> None:
+    strategy = set_up(select_on="valid", select_share=0.25, epochs=3)
+    experience, trained = task(0, rows=20), []
+    whole = Experience.batches
+
+    def batches(self: Experience, size: int, **options: Any) -> Any:
+        for batch in whole(self, size, **options):
+            if options.get("shuffle", True):
+                trained.append(batch.pixels)
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experience, "batches", batches)
+        strategy.train(experience)
+    held = strategy.best.rows
+    assert len(held) == 4  # two of ten in each of two classes
+    images = {tuple(image.flatten().tolist()) for image in torch.cat(trained)}
+    assert len(images) == 16
+    wanted = clr.held_out(task(0, rows=20), 0.25)
+    assert np.bincount(task(0, rows=20).labels[wanted].numpy()).tolist() == [2, 2]
+    for image in task(0, rows=20).pixels[wanted]:
+        assert tuple(image.flatten().tolist()) not in images
+    assert experience.images == 3 * 20
+    experience.close()
+    with pytest.raises(OutOfReach):
+        held.pixels  # noqa: B018
+
+
+def test_a_class_keeps_its_only_row() -> None:
+    strategy = set_up(select_on="valid", epochs=2)
+    strategy.train(task(0, rows=2))
+    assert not clr.held_out(task(0, rows=2), 0.5).any()
+    assert len(strategy.own) == 1
+
+
+def test_a_state_inside_a_selecting_task_continues_to_the_same_bits() -> None:
+    options = {"select_on": "valid", "select_share": 0.3, "epochs": 4, "lr": 0.01}
+    states: list[Any] = []
+    whole = set_up(**options)
+
+    def save() -> None:
+        states.append(copy.deepcopy(whole.state_dict()))
+
+    torch.manual_seed(7)
+    whole.train(task(0, rows=24, safe_point=save))
+    for state in (states[3], states[5]):  # in the second epoch, and at an epoch's end
+        again = set_up(**options)
+        again.load_state_dict(state)
+        again.train(task(0, rows=24))
+        assert torch.equal(answer(again, 0), answer(whole, 0))
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Naive on five digits."""
+    folder = tmp_path_factory.mktemp("anchor") / "run"
+    scenario = {"network": "slim-resnet18", "images": (40, 20)}
+    source = "digits[0..4]"
+    run(Request("naive", "multi-dataset", source, {}, scenario, out=folder, threads=1))
+    return folder
+
+
+def test_a_finished_run_is_the_anchor_and_its_path_stays_out_of_the_record(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path / "cache"))
+    config = {"backbone": f"run@{trained_run}", "epochs": 1}
+    scenario = {"images": (20, 10)}
+    out = tmp_path / "run"  # inline: a warm worker knows another cache
+    request = Request("clr", "multi-digits", None, config, scenario, out=out, engine="inline")
+    record = run(request)
+    text = (tmp_path / "run" / "record.json").read_text()
+    assert str(trained_run) not in text
+    name = record.result.strategy.config["backbone"]
+    assert re.fullmatch(r"run@sha256:[0-9a-f]{64}", name)
+    anchor = Trained.load(trained_run, "cpu")
+    after = Trained.load(tmp_path / "run", "cpu")  # finds the anchor by its hash
+    ours: Any = after.strategy
+    images = torch.rand(3, 1, 8, 8)
+    convs = {n: p for n, p in anchor.strategy.network.named_parameters() if p.dim() == 4}  # type: ignore[attr-defined]
+    found = {n: p for n, p in ours.network.named_parameters() if p.dim() == 4 and ".conv." in n}
+    assert len(convs) == 20
+    short = {n.replace(".conv.", "."): p for n, p in found.items()}
+    for name, weight in convs.items():
+        plain = f"backbone.model.network.{name}"
+        assert torch.equal(short.get(plain, ours.network.state_dict().get(plain)), weight)
+    assert torch.equal(
+        after.logits(images, 1), Trained.load(tmp_path / "run", "cpu").logits(images, 1)
+    )
+
+
+def test_at_first_an_anchor_from_a_run_gives_the_runs_features(trained_run: Path) -> None:
+    strategy = make_strategy("clr", backbone=f"run@{trained_run}")
+    zeros = (0.0,)
+    info = StreamInfo((1, 8, 8), "task-incremental", torch.device("cpu"), 0, zeros, (1.0,))
+    strategy.setup(info)
+    anchor: Any = Trained.load(trained_run, "cpu").strategy
+    images = torch.rand(3, 1, 8, 8)
+    with torch.no_grad():
+        wanted = anchor.network.eval().features(images)
+        assert torch.equal(strategy.network.eval().features(images), wanted)
+    colour = StreamInfo(
+        (3, 8, 8), "task-incremental", torch.device("cpu"), 0, zeros * 3, (1.0,) * 3
+    )
+    with pytest.raises(Incompatible, match="1 channel"):
+        make_strategy("clr", backbone=f"run@{trained_run}").setup(colour)
+
+
+def test_what_is_no_run_or_answers_otherwise_is_refused(trained_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match="finished run"):
+        identify(Frozen(f"run@{tmp_path}"))
+    for name in ("run", "run[a=1]@x"):
+        with pytest.raises(BadConfig, match="run@FOLDER"):
+            identify(Frozen(name))
+    config = {"backbone": f"run@{trained_run}", "epochs": 1}
+    small = {"images": (20, 10)}
+    run(Request("clr", "multi-digits", None, config, small, out=tmp_path / "clr", threads=1))
+    with pytest.raises(Incompatible, match="one of clr"):
+        identify(Frozen(f"run@{tmp_path / 'clr'}"))
