@@ -49,6 +49,10 @@ class Progress:
         kind = event["kind"]
         if kind in ("plan", "evaluation"):
             return self._planned(event["plan"], event)
+        if kind == "runs":
+            return self._begin(event["title"], event["total"])
+        if kind == "missing":
+            return [f"{event['row']}: not run: {event['reason']}"]
         if kind == "start":
             self.running[event["key"]] = Tracker()
         elif kind == "run" and event["key"] in self.running:
@@ -66,14 +70,18 @@ class Progress:
         if plan.mode in ("current_task", "stability_decay") and tuning:
             self.wanted *= plan.experiences
         phase = "tuning" if tuning else f"evaluation {event['number']}"
-        self.title = f"{plan.strategy} on {plan.pair.name}, {phase} ({plan.mode})"
-        lines = [
-            f"{self.title}: {self.wanted} runs" + (f", {self.before} done" if self.before else "")
-        ]
+        title = f"{plan.strategy} on {plan.pair.name}, {phase} ({plan.mode})"
+        lines = self._begin(title, self.wanted)
         if tuning and plan.withheld_images:
             shared = len(plan.withheld_images)
             lines.append(f"{shared} image(s) that both sides hold are out of the tuning side")
         return lines
+
+    def _begin(self, title: str, wanted: int) -> list[str]:
+        """Count anew: a command may carry out several things, one after another."""
+        self.title, self.wanted = title, wanted
+        self.done, self.scores, self._began = {}, {}, time.monotonic()
+        return [f"{title}: {wanted} runs" + (f", {self.before} done" if self.before else "")]
 
     def _ended(self, event: Event) -> str:
         self.running.pop(event["key"], None)

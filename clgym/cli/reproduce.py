@@ -1,0 +1,165 @@
+"""Run what a paper claims, and print claimed beside measured with a verdict.
+
+`clgym reproduce` alone lists the papers and their rows; `clgym reproduce lame` runs those of the
+paper that fit two processor cores, `--scale full` those of the paper's own size. What is missing
+(data, weights, a GPU) is said first. Stop it as you like: the same command goes on.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clgym.cli._parser import BadUsage, Parser
+from clgym.errors import UnknownName, near
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clgym.papers import Paper, PaperStatus, Row
+
+__all__ = ["main"]
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym reproduce``."""
+    values = _parser().parse(words)
+    from clgym.papers import load_paper, paper_names
+
+    if values.paper is None and not values.all:
+        return _list([load_paper(name) for name in paper_names()], values.json)
+    names = paper_names() if values.all else [values.paper]
+    chosen = [(p, r) for p in map(load_paper, names) for r in _rows(p, values)]
+    if not chosen:
+        raise BadUsage(
+            expected=f"a paper with rows of scale {values.scale}",
+            found=", ".join(names),
+            fix="`clgym reproduce` lists the rows of every paper",
+        )
+    return _carry_out(chosen, values)
+
+
+def _parser() -> Parser:
+    parser = Parser("clgym reproduce", __doc__)
+    parser.add_argument("paper", nargs="?", metavar="PAPER", help="(default: list all)")
+    parser.add_argument("row", nargs="?", metavar="ROW", help="(default: all of the scale)")
+    parser.add_argument("--all", action="store_true", help="Every paper.")
+    parser.add_argument(
+        "--scale",
+        choices=("lite", "full"),
+        default="lite",
+        help="lite: two cores and part of the data; full: the paper's size. (default lite)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="Say what is needed and missing.")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="(default 2)")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs/papers"),
+        metavar="DIR",
+        help="Folders of the runs. (default runs/papers)",
+    )
+    parser.add_argument(
+        "--board",
+        type=Path,
+        default=Path("leaderboards"),
+        metavar="DIR",
+        help="Gets records/ and status/. (default leaderboards)",
+    )
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="(default: CLGYM_DATA)")
+    parser.add_argument("--json", action="store_true", help="Print the outcome as JSON alone.")
+    return parser
+
+
+def _rows(paper: "Paper", values: argparse.Namespace) -> list["Row"]:
+    if values.row is None or values.all:
+        return [row for row in paper.rows if row.scale == values.scale]
+    if values.row not in paper.by_row:
+        raise UnknownName(
+            expected=f"a row of {paper.name}",
+            found=repr(values.row),
+            fix=f"{near(values.row, paper.by_row)}There are {', '.join(paper.by_row)}",
+        )
+    return [paper.by_row[values.row]]
+
+
+def _carry_out(chosen: Sequence[tuple["Paper", "Row"]], values: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from clgym.cli._trials import watch_trials
+    from clgym.engines.pool import PoolSpec
+    from clgym.papers.reproduce import Reproduction
+
+    work = Reproduction(
+        chosen, values.runs, values.board, values.data_root, PoolSpec(workers=values.workers)
+    )
+    told = Console(stderr=True)
+    if values.dry_run:
+        return _needs(told, work, chosen)
+    hours = sum(row.hours for _, row in chosen)
+    told.print(f"{len(chosen)} rows, about {_time(hours)} if nothing is done yet", highlight=False)
+    with watch_trials(told) as show:
+        work.emit = show
+        statuses = work.carry_out()
+    asked = {(paper.name, row.name) for paper, row in chosen}
+    if values.json:
+        print(json.dumps([status.model_dump(mode="json") for status in statuses], indent=1))
+    else:
+        for status in statuses:
+            _show(Console(), status, asked)
+    verdicts = [c.verdict for s in statuses for r in s.rows for c in r.claims]
+    return 1 if "not run" in verdicts else 0
+
+
+def _needs(console: "Console", work, chosen: Sequence[tuple["Paper", "Row"]]) -> int:
+    """A line for each row: hours, device, runs, what is missing."""
+    for paper, row in chosen:
+        why = work.missing(paper, row)
+        runs = ", ".join(row.wanted)
+        line = f"{paper.name} {row.name}: {_time(row.hours)} on {_device(row.device)}; {runs}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  missing: {why}" if why else "  nothing is missing", markup=False)
+    return 0
+
+
+def _device(name: str) -> str:
+    return "two processor cores" if name == "cpu" else "one GPU"
+
+
+def _time(hours: float) -> str:
+    return f"{round(60 * hours)} min" if hours < 1 else f"{hours:.3g} h"
+
+
+def _list(papers: Sequence["Paper"], as_json: bool) -> int:
+    """Every paper with its rows."""
+    if as_json:
+        print(json.dumps([paper.model_dump(mode="json") for paper in papers], indent=1))
+        return 0
+    for paper in papers:
+        print(f"{paper.name}: {paper.title} ({paper.venue} {paper.year})")
+        for row in paper.rows:
+            where = f"{row.scale}, {_time(row.hours)} on {_device(row.device)}"
+            print(f"  {row.name:<24} {where}: {row.about}")
+    print("\n`clgym reproduce PAPER [ROW]` runs the lite rows of one; --all those of all.")
+    return 0
+
+
+def _show(console: "Console", status: "PaperStatus", asked: set[tuple[str, str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    console.print(f"\n[bold]{status.paper}[/bold]: {status.title}", highlight=False)
+    for row in status.rows:
+        if (status.paper, row.row) not in asked:
+            continue
+        console.print(f"{row.row} ({row.scale}): {row.about}", markup=False, highlight=False)
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for head in ("claim", "claimed", "measured", "+-", "verdict"):
+            table.add_column(head, overflow="fold")
+        for c in row.claims:
+            verdict = f"{c.verdict} {c.why}".strip()
+            table.add_row(c.claim, c.claimed, c.measured, c.tolerance, verdict)
+        console.print(table, markup=False)
+        for name, told in row.runs.items():
+            console.print(f"  {name}: {told}", markup=False, highlight=False)

@@ -1,0 +1,22 @@
+"""Papers: what they claim, as data, and what running it here gives.
+
+`clgym.papers.claims` reads ``leaderboards/papers/*.toml``; `clgym.papers.reproduce` runs the rows;
+`clgym.papers.verdicts` compares; `clgym.papers.status` keeps what came out, for the board.
+"""
+
+from clgym.papers.claims import Claim, Paper, Row, Run, Study, load_paper, paper_names
+from clgym.papers.status import ClaimStatus, PaperStatus, RowStatus, read_status
+
+__all__ = [
+    "Claim",
+    "ClaimStatus",
+    "Paper",
+    "PaperStatus",
+    "Row",
+    "RowStatus",
+    "Run",
+    "Study",
+    "load_paper",
+    "paper_names",
+    "read_status",
+]

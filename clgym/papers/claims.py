@@ -1,0 +1,259 @@
+"""Claims as data: a paper's rows, the runs that each needs, the numbers that it states.
+
+A file ``leaderboards/papers/NAME.toml`` holds one paper::
+
+    title = "..."                      # with authors, venue, year, link, strategies
+    [runs.simplecil]                   # a run by name; `like` takes over another's fields
+    strategy = "simplecil"
+    scenario = "b0-inc10-cifar100"
+    config = { backbone = "deit_tiny_patch16_224@{data}/weights/deit.safetensors" }
+    [studies.replay]                   # a study with its evaluation
+    strategy = "replay"
+    pair = "lite-c50"
+    [[rows]]
+    name = "order"
+    scale = "lite"                     # two processor cores; `full` is the paper's own size
+    about = "..."
+    hours = 0.2
+      [[rows.claims]]                  # a number: measured within the tolerance?
+      of = "simplecil"
+      measure = "last_accuracy"
+      value = 81.26                    # percent, as all values, gaps and tolerances
+      tolerance = 0.1
+      where = "main table"
+      known = "log"
+      [[rows.claims]]                  # an order: is one above the other?
+      better = "adapter"
+      worse = "simplecil"
+      measure = "last_accuracy"
+      where = "main table"
+      known = "verified"
+
+``{data}`` in an option stands for the data root. Nothing here is a setting of clgym's own: what a
+paper does not state, its specification marks, and ``known`` repeats the mark.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+import clgym
+from clgym._checkout import ROOT
+from clgym.errors import BadRecord, UnknownName, near
+from clgym.papers.measures import MEASURES
+
+__all__ = ["Claim", "Known", "Paper", "Row", "Run", "Scale", "Study", "load_paper", "paper_names"]
+
+Scale = Literal["lite", "full"]
+Known = Literal["verified", "log", "abstract", "remembered", "inferred", "own"]
+"""Where a number's belief comes from: read in the paper's table; in the authors' log; in the
+abstract; from memory and not looked up again; concluded from other facts. ``own``: no paper states
+it, clgym expects it of a correct implementation."""
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(_Block):
+    """One strategy on one stream, over seeds."""
+
+    strategy: str
+    scenario: str
+    source: str | None = None
+    config: dict[str, Any] = {}
+    """Options of the strategy."""
+    stream: dict[str, Any] = {}
+    """Options of the scenario."""
+    seeds: tuple[int, ...] = (0,)
+    order_seeds: bool = False
+    """Whether a seed is the class order's too."""
+    threads: int = 1
+    following: str | None = None
+    """A run that must be finished first: they share cached features."""
+
+
+class Study(_Block):
+    """One strategy tuned on a pair's one side and evaluated on the other."""
+
+    strategy: str
+    pair: str
+    mode: str = "transfer"
+    config: dict[str, Any] = {}
+    """Options of the strategy that are not tuned."""
+    stream: dict[str, Any] = {}
+    """Options of the pair's scenario."""
+    space: str | None = None
+    sampler: str = "counter"
+    score_on: Literal["valid", "test"] = "valid"
+    trials: int | None = None
+    seeds: tuple[int, ...] | None = None
+
+
+class Claim(_Block):
+    """A number, an order of two, or an agreement of ranks over studies."""
+
+    measure: str
+    """A key of `clgym.papers.measures.MEASURES`."""
+    of: str | None = None
+    """The run or study that a number is stated of."""
+    value: float | None = None
+    """In percent, or the measure's own unit."""
+    tolerance: float = Field(default=0.0, ge=0)
+    better: str | None = None
+    worse: str | None = None
+    gap: float | None = None
+    """How far apart the paper has the two, in points; shown, not gated on."""
+    ranks: tuple[str, ...] = ()
+    """Studies whose ranks in tuning and in evaluation are compared."""
+    where: str
+    """Where it is stated: table, abstract, log."""
+    known: Known
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Claim":
+        kinds = [self.of is not None, self.better is not None, bool(self.ranks)]
+        if sum(kinds) != 1 or (self.better is None) != (self.worse is None):
+            raise ValueError("a claim has `of`, or `better` and `worse`, or `ranks`")
+        if self.of is not None and self.value is None:
+            raise ValueError("a claim about a number needs its `value`")
+        if self.measure not in MEASURES:
+            raise ValueError(f"no measure {self.measure!r}; there are {', '.join(MEASURES)}")
+        return self
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """Names of the runs and studies that it is about."""
+        return tuple(n for n in (self.of, self.better, self.worse, *self.ranks) if n is not None)
+
+
+class Row(_Block):
+    """Some claims that are decided together."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    scale: Scale
+    about: str
+    """What is compared, in a sentence; for `lite` how it differs from the paper's."""
+    hours: float = Field(gt=0)
+    """Estimate for ``device``; a finished run is not done again."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    claims: tuple[Claim, ...] = ()
+    also: tuple[str, ...] = ()
+    """Runs that are shown beside, with no claim about them. A row may have these alone."""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of all its runs and studies."""
+        names = [name for claim in self.claims for name in claim.about]
+        return tuple(dict.fromkeys([*names, *self.also]))
+
+
+class Paper(_Block):
+    """One file."""
+
+    name: str
+    title: str
+    authors: str
+    venue: str
+    year: int
+    link: str
+    strategies: tuple[str, ...]
+    """Of this repository, that the paper is about."""
+    runs: dict[str, Run] = {}
+    studies: dict[str, Study] = {}
+    rows: tuple[Row, ...]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "Paper":
+        known = self.runs.keys() | self.studies.keys()
+        if shared := self.runs.keys() & self.studies.keys():
+            raise ValueError(f"{', '.join(shared)}: a run and a study of one name")
+        names = [row.name for row in self.rows]
+        if doubled := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two rows {', '.join(doubled)}")
+        for row in self.rows:
+            if not row.wanted:
+                raise ValueError(f"row {row.name} wants no run")
+            if missing := set(row.wanted) - known:
+                raise ValueError(f"row {row.name} wants {', '.join(sorted(missing))}: no such run")
+        wanted = {name for row in self.rows for name in row.wanted}
+        if idle := known - wanted - {run.following for run in self.runs.values()}:
+            raise ValueError(f"no row wants {', '.join(sorted(idle))}")
+        if lost := {r.following for r in self.runs.values() if r.following} - self.runs.keys():
+            raise ValueError(f"no run {', '.join(sorted(lost))} to follow")
+        return self
+
+    @cached_property
+    def by_row(self) -> dict[str, Row]:
+        """Rows by name."""
+        return {row.name: row for row in self.rows}
+
+
+def folder() -> Path:
+    """Where the files are: in a checkout beside the package, in a wheel inside it."""
+    beside = ROOT / "leaderboards" / "papers"
+    return beside if beside.is_dir() else Path(clgym.__file__).parent / "papers_data"
+
+
+def paper_names(place: Path | None = None) -> list[str]:
+    """Names of all papers, sorted."""
+    return sorted(file.stem for file in (place or folder()).glob("*.toml"))
+
+
+def load_paper(name: str, place: Path | None = None) -> Paper:
+    """Read a paper's file.
+
+    Args:
+        name: Of the file, without its ending.
+        place: Another folder than clgym's own.
+
+    Raises:
+        UnknownName: there is no such paper.
+        BadRecord: the file does not validate.
+    """
+    file = (place or folder()) / f"{name}.toml"
+    if not file.is_file():
+        names = paper_names(place)
+        fix = f"{near(name, names)}There are {', '.join(names) or 'none'}"
+        raise UnknownName(expected="a paper", found=repr(name), fix=fix)
+    try:
+        data = tomllib.loads(file.read_text())
+        for kind in ("runs", "studies"):
+            data[kind] = _inherited(data.get(kind, {}))
+        return Paper.model_validate({"name": name, **data})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"
+    except (ValueError, KeyError) as error:
+        reason = str(error)
+    raise BadRecord(
+        expected=f"claims in {file.name}",
+        found=reason,
+        fix="The head of clgym/papers/claims.py shows the form",
+    )
+
+
+def _inherited(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each table with what the one it is `like` says; options are joined one by one."""
+    done: dict[str, dict[str, Any]] = {}
+
+    def resolve(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+        if name in done:
+            return done[name]
+        if name in above or name not in tables:
+            raise ValueError(f"{(*above, name)[0]} is like {name}, which leads nowhere")
+        own = dict(tables[name])
+        base = resolve(own.pop("like"), (*above, name)) if "like" in own else {}
+        for key in ("config", "stream"):
+            if key in base or key in own:
+                own[key] = {**base.get(key, {}), **own.get(key, {})}
+        done[name] = {**base, **own}
+        return done[name]
+
+    return {name: resolve(name) for name in tables}

@@ -1,0 +1,56 @@
+"""What claims are about: numbers of a record, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from clgym.record import Record
+
+__all__ = ["MEASURES", "Measure", "growth"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a record."""
+
+    of: Callable[[Record], float | None]
+    """In percent, or in its own unit; None where the record does not have it."""
+    higher_is_better: bool = True
+    unit: str = "%"
+
+
+def _percent(name: str) -> Callable[[Record], float | None]:
+    def of(record: Record) -> float | None:
+        value = getattr(record.result, name)
+        return None if value is None else 100 * value
+
+    return of
+
+
+def _adapted(name: str) -> Callable[[Record], float | None]:
+    def of(record: Record) -> float | None:
+        facts = record.result.adaptation
+        return None if facts is None else 100 * getattr(facts, name)
+
+    return of
+
+
+def _task_aware(record: Record) -> float:
+    return 100 * record.result.task_aware_accuracy_after[-1]
+
+
+def growth(record: Record) -> float | None:
+    """Parameters that a task adds, in percent of the network, as the strategy measured it."""
+    return record.cost.own.get("growth_percent")
+
+
+MEASURES: dict[str, Measure] = {
+    "last_accuracy": Measure(_percent("last_accuracy")),
+    "average_incremental_accuracy": Measure(_percent("average_incremental_accuracy")),
+    "task_aware_accuracy": Measure(_task_aware),
+    "forgetting": Measure(_percent("forgetting"), higher_is_better=False),
+    "mean_error": Measure(_adapted("mean_error"), higher_is_better=False),
+    "pooled_error": Measure(_adapted("pooled_error"), higher_is_better=False),
+    "growth_percent": Measure(growth, higher_is_better=False),
+    "rank_correlation": Measure(lambda record: None, unit=""),
+}
+"""`rank_correlation` belongs to studies together: Spearman's, tuning score against evaluation."""

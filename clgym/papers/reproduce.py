@@ -1,0 +1,277 @@
+"""Run a paper's rows: what is missing is said first, finished runs are not done again.
+
+A run's folder is named by what the run is, so papers that want the same run share it. Runs go to a
+pool of workers; studies follow, each with the same pool's number of workers.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from clgym.engines.pool import Done, PoolSpec, open_pool
+from clgym.errors import ClgymError, MissingData, WorkerDied
+from clgym.files import canonical_json, sha256
+from clgym.papers.claims import Paper, Row, Run, Study
+from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
+from clgym.papers.verdicts import Measured, judge, not_run
+from clgym.protocol.evaluation import EVALUATION, Evaluation, evaluate
+from clgym.protocol.jobs import TARGET, as_message
+from clgym.protocol.ledger import NAME as LEDGER
+from clgym.protocol.pairs import find_pair
+from clgym.protocol.runs import Where
+from clgym.protocol.study import CERTIFICATE, Asked, tune
+from clgym.record import read_record
+from clgym.request import Request, prepare
+from clgym.run_folder import PREDICTIONS, RECORD
+
+__all__ = ["Reproduction", "Task"]
+
+Event = dict[str, Any]
+KEPT = (RECORD, PREDICTIONS, EVALUATION, CERTIFICATE, LEDGER)
+"""Of a finished folder, what goes onto the board."""
+FIRST = "evaluations/1"
+"""Of a study: claims are judged by its first evaluation."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run or a study that some rows want."""
+
+    key: str
+    what: Run | Study
+    device: str
+
+
+@dataclass
+class Reproduction:
+    """Rows of papers, and where their runs, records and verdicts go."""
+
+    rows: Sequence[tuple[Paper, Row]]
+    runs: Path
+    """Folders of runs and studies; kept, so that the same command goes on."""
+    board: Path
+    """Gets ``records/`` and ``status/``."""
+    root: Path | None = None
+    """Data root; None means ``CLGYM_DATA``."""
+    pool: PoolSpec = field(default_factory=lambda: PoolSpec(workers=2))
+    emit: Callable[[Event], None] = lambda event: None
+
+    def task(self, paper: Paper, row: Row, name: str) -> Task:
+        """What a row calls by a name."""
+        what = paper.runs.get(name) or paper.studies[name]
+        digest = sha256(canonical_json([what.model_dump(mode="json"), row.device]))[:8]
+        place = what.scenario if isinstance(what, Run) else what.pair
+        return Task(f"{what.strategy}-{place}-{digest}".replace(":", "-"), what, row.device)
+
+    def missing(self, paper: Paper, row: Row) -> str:
+        """Why a row cannot be run here; nothing if it can."""
+        for name in row.wanted:
+            task = self.task(paper, row, name)
+            try:
+                if isinstance(task.what, Study):
+                    find_pair(task.what.pair, config=self._filled(task.what.stream))
+                elif not self._finished(task):
+                    prepare(self._requests(task)[0])
+            except ClgymError as error:
+                return f"{name}: {error.found}; {error.fix}"
+        return ""
+
+    def carry_out(self) -> list[PaperStatus]:
+        """Run what can be run; statuses in the order of the papers."""
+        reasons = {}
+        for paper, row in self.rows:
+            why = reasons[paper.name, row.name] = self.missing(paper, row)
+            if why:
+                self.emit({"kind": "missing", "row": f"{paper.name} {row.name}", "reason": why})
+        wanted = [(p, r) for p, r in self.rows if not reasons[p.name, r.name]]
+        tasks = {t.key: t for p, r in wanted for t in (self.task(p, r, n) for n in r.wanted)}
+        failed = self._run_all([t for t in tasks.values() if isinstance(t.what, Run)], wanted)
+        for task in tasks.values():
+            if isinstance(task.what, Study):
+                failed |= self._study(task)
+        return self._statuses(reasons, failed)
+
+    def _filled(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options with the data root in the place of ``{data}``."""
+        found = {}
+        for key, value in options.items():
+            if isinstance(value, str) and "{data}" in value:
+                value = value.replace("{data}", self._data_root())
+            found[key] = value
+        return found
+
+    def _data_root(self) -> str:
+        given = self.root or os.environ.get("CLGYM_DATA")
+        if not given:
+            raise MissingData(
+                expected="a data root with the weights that the row names",
+                found="neither --data-root nor CLGYM_DATA",
+                fix="Set CLGYM_DATA to the folder",
+            )
+        return str(Path(given).resolve())
+
+    def _requests(self, task: Task) -> list[Request]:
+        run = task.what
+        assert isinstance(run, Run)
+        return [
+            Request(
+                run.strategy,
+                run.scenario,
+                run.source,
+                self._filled(run.config),
+                self._filled(run.stream),
+                seed=seed,
+                order_seed=seed if run.order_seeds else None,
+                device=task.device,
+                threads=run.threads,
+                out=self.runs / task.key / f"seed-{seed}",
+                data_root=self.root,
+            )
+            for seed in run.seeds
+        ]
+
+    def _finished(self, task: Task) -> bool:
+        return all(
+            (self.runs / task.key / f"seed-{q.seed}" / RECORD).is_file()
+            for q in self._requests(task)
+        )
+
+    def _run_all(self, tasks: Sequence[Task], rows: Iterable[tuple[Paper, Row]]) -> dict[str, str]:
+        """Carry out runs on the pool; what failed, and why."""
+        before = {
+            self.task(p, r, name).key: self.task(p, r, run.following).key
+            for p, r in rows
+            for name in r.wanted
+            if (run := p.runs.get(name)) is not None and run.following
+        }
+        waiting = {f"{t.key}/seed-{q.seed}": q for t in tasks for q in self._requests(t)}
+        self.emit({"kind": "runs", "title": "runs of papers", "total": len(waiting)})
+        failed, deaths, running = {}, set(), {}
+        pool = open_pool(self.pool, TARGET, self._pass_on)
+        try:
+            while waiting or running:
+                for key in list(waiting):
+                    first = before.get(key.rpartition("/")[0])
+                    held = first and any(k.startswith(f"{first}/") for k in (*waiting, *running))
+                    if pool.free and not held:
+                        running[key] = waiting.pop(key)
+                        self.emit({"kind": "start", "key": key})
+                        pool.submit(key, as_message(running[key], [], keep_state=False))
+                for done in pool.wait(1.0):
+                    request = running.pop(done.key)
+                    if isinstance(done.error, WorkerDied) and done.key not in deaths:
+                        deaths.add(done.key)
+                        waiting[done.key] = request
+                        continue
+                    if done.error is not None:
+                        failed[done.key.rpartition("/")[0]] = done.error.found
+                    self.emit({"kind": "end", **_ended(done)})
+        finally:
+            pool.close()
+        return failed
+
+    def _pass_on(self, key: str, event: Event) -> None:
+        self.emit({"kind": "run", "key": key, "event": event})
+
+    def _study(self, task: Task) -> dict[str, str]:
+        """Tune, and evaluate once; what failed, and why."""
+        study = task.what
+        assert isinstance(study, Study)
+        asked = Asked(
+            strategy=study.strategy,
+            pair=find_pair(study.pair, config=self._filled(study.stream)),
+            config=self._filled(study.config),
+            space=study.space,
+            trials=study.trials,
+            seeds=study.seeds,
+            mode=study.mode,
+            score_on=study.score_on,
+            sampler=study.sampler,
+        )
+        out = self.runs / task.key
+        if (out / FIRST / EVALUATION).is_file():
+            return {}  # also where the code has changed since: its certificate says which it was
+        where = Where(out, replace(self.pool, devices=(task.device,)), self.root)
+        try:
+            tune(asked, where, self.emit)
+            evaluate(out, where.pool, self.root, on_event=self.emit)
+        except ClgymError as error:
+            return {task.key: error.found}
+        return {}
+
+    def _statuses(
+        self, reasons: Mapping[tuple[str, str], str], failed: Mapping[str, str]
+    ) -> list[PaperStatus]:
+        """Judge, and write status and records to the board."""
+        found = []
+        for paper in {p.name: p for p, _ in self.rows}.values():
+            rows = [
+                self._row(paper, row, reasons[paper.name, row.name], failed)
+                for p, row in self.rows
+                if p.name == paper.name
+            ]
+            status = PaperStatus(
+                paper=paper.name, title=paper.title, link=paper.link, rows=tuple(rows)
+            )
+            file = self.board / "status" / f"{paper.name}.json"
+            status = status.joined(read_status(file) if file.is_file() else None)
+            write_status(file, status)
+            found.append(status)
+        return found
+
+    def _row(self, paper: Paper, row: Row, why: str, failed: Mapping[str, str]) -> RowStatus:
+        tasks = {name: self.task(paper, row, name) for name in row.wanted}
+        broken = [f"{n} failed: {failed[t.key]}" for n, t in tasks.items() if t.key in failed]
+        why = why or "; ".join(broken)
+        measured = {} if why else {name: self._measured(task) for name, task in tasks.items()}
+        for task in tasks.values() if measured else ():
+            keep(self.runs / task.key, self.board / "records" / task.key)
+        return RowStatus(
+            row=row.name,
+            scale=row.scale,
+            about=row.about,
+            claims=tuple(not_run(c, why) if why else judge(c, measured) for c in row.claims),
+            runs={name: _told(found) for name, found in measured.items()},
+            seconds=sum(r.cost.wall_seconds for m in measured.values() for _, r in m.records),
+        )
+
+    def _measured(self, task: Task) -> Measured:
+        out = self.runs / task.key
+        if isinstance(task.what, Run):
+            folders = [q.out for q in self._requests(task) if q.out is not None]
+            return Measured(tuple((folder, read_record(folder)) for folder in folders))
+        place = out / FIRST
+        evaluation = Evaluation.model_validate_json((place / EVALUATION).read_bytes())
+        folders = [place / seed.record for seed in evaluation.seeds if seed.record]
+        records = tuple((folder, read_record(folder)) for folder in folders)
+        return Measured(records, evaluation.tuning_score)
+
+
+def _ended(done: Done) -> Event:
+    """A run's end, in the words of a study's."""
+    if done.error is None:
+        return {"key": done.key, **(done.reply or {})}
+    return {"key": done.key, "status": "failed", "reason": done.error.found}
+
+
+def keep(finished: Path, target: Path) -> None:
+    """Copy what belongs onto the board; the folders of a study's trials stay behind."""
+    for file in sorted(finished.rglob("*")):
+        inside = file.relative_to(finished)
+        if file.name in KEPT and inside.parts[0] != "runs":
+            (target / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target / inside)
+
+
+def _told(found: Measured) -> str:
+    """A run in words: its main measure, mean over seeds."""
+    results = [record.result for _, record in found.records]
+    if results[0].adaptation is not None:
+        errors = [100 * r.adaptation.mean_error for r in results if r.adaptation]
+        return f"mean error {sum(errors) / len(errors):.2f} %"
+    last = 100 * sum(r.last_accuracy for r in results) / len(results)
+    average = 100 * sum(r.average_incremental_accuracy for r in results) / len(results)
+    return f"average {average:.2f} %, last {last:.2f} %"

@@ -1,0 +1,92 @@
+"""What came out of a paper's rows: ``status/PAPER.json`` on the board."""
+
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from clgym.errors import BadRecord
+from clgym.files import write_atomic
+from clgym.papers.claims import Known, Scale
+
+__all__ = ["ClaimStatus", "PaperStatus", "RowStatus", "Verdict", "read_status", "write_status"]
+
+Verdict = Literal[
+    "reproduced",
+    "differs",
+    "order reproduced",
+    "order as claimed, within noise",
+    "order not reproduced",
+    "not run",
+]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClaimStatus(_Block):
+    """One claim beside what was measured."""
+
+    claim: str
+    """In words."""
+    claimed: str
+    measured: str
+    tolerance: str
+    verdict: Verdict
+    why: str = ""
+    """Of `differs` by how much; of `not run` why not; of an order the difference, with interval."""
+    where: str
+    known: Known
+
+
+class RowStatus(_Block):
+    """One row."""
+
+    row: str
+    scale: Scale
+    about: str
+    claims: tuple[ClaimStatus, ...]
+    runs: dict[str, str] = {}
+    """By name of the run, what it measured, in words."""
+    seconds: float = 0.0
+    """Summed over its runs, as their records have it."""
+
+
+class PaperStatus(_Block):
+    """One paper."""
+
+    schema_version: Literal[1] = 1
+    paper: str
+    title: str
+    link: str
+    rows: tuple[RowStatus, ...]
+
+    def joined(self, older: "PaperStatus | None") -> "PaperStatus":
+        """Its rows over those of an earlier status; rows that only that has stay."""
+        own = {row.row: row for row in self.rows}
+        before = {} if older is None else {row.row: row for row in older.rows}
+        return self.model_copy(update={"rows": tuple((before | own).values())})
+
+
+def read_status(file: Path) -> PaperStatus:
+    """Read a status file.
+
+    Raises:
+        BadRecord: no such file, or it does not validate.
+    """
+    try:
+        return PaperStatus.model_validate_json(file.read_bytes())
+    except (OSError, pydantic.ValidationError) as error:
+        raise BadRecord(
+            expected=f"what `clgym reproduce` writes at {file}",
+            found=str(getattr(error, "strerror", None) or "a file that does not validate"),
+            fix="Delete it and give `clgym reproduce` again; finished runs are kept",
+        ) from error
+
+
+def write_status(file: Path, status: PaperStatus) -> None:
+    """Write a status file, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, (status.model_dump_json(indent=1) + "\n").encode())

@@ -1,0 +1,177 @@
+"""Claimed beside measured, and what follows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata
+
+from clgym.compare import Difference, SamplePair, over_samples, over_seeds
+from clgym.papers.claims import Claim
+from clgym.papers.measures import MEASURES, Measure
+from clgym.papers.status import ClaimStatus, Verdict
+from clgym.record import Record
+
+__all__ = ["Measured", "judge", "not_run"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run or a study left."""
+
+    records: tuple[tuple[Path, Record], ...]
+    """With their folders, in the order of the seeds."""
+    tuning_score: float | None = None
+    """Of a study, a fraction."""
+
+    def values(self, measure: Measure) -> list[float]:
+        """Of every seed that has the measure."""
+        found = [measure.of(record) for _, record in self.records]
+        return [value for value in found if value is not None]
+
+
+def judge(claim: Claim, measured: Mapping[str, Measured]) -> ClaimStatus:
+    """Compare one claim with what its runs left.
+
+    Args:
+        claim: Whose runs are all finished.
+        measured: By name of the run or study.
+    """
+    if claim.of is not None:
+        return _number(claim, measured[claim.of])
+    if claim.ranks:
+        return _ranks(claim, [measured[name] for name in claim.ranks])
+    assert claim.better is not None and claim.worse is not None
+    return _order(claim, measured[claim.better], measured[claim.worse])
+
+
+def not_run(claim: Claim, why: str) -> ClaimStatus:
+    """The status of a claim that could not be tested."""
+    return _status(claim, "-", "not run", why)
+
+
+def _status(claim: Claim, measured: str, verdict: Verdict, why: str = "") -> ClaimStatus:
+    tolerance = f"{claim.tolerance:g}" if claim.of is not None else "-"
+    return ClaimStatus(
+        claim=_words(claim),
+        claimed=_claimed(claim),
+        measured=measured,
+        tolerance=tolerance,
+        verdict=verdict,
+        why=why,
+        where=claim.where,
+        known=claim.known,
+    )
+
+
+def _words(claim: Claim) -> str:
+    name = claim.measure.replace("_", " ")
+    if claim.of is not None:
+        return f"{name} of {claim.of}"
+    if claim.ranks:
+        return f"{name} of {len(claim.ranks)} strategies, tuning against evaluation"
+    relation = "above" if MEASURES[claim.measure].higher_is_better else "below"
+    return f"{name} of {claim.better} {relation} {claim.worse}"
+
+
+def _claimed(claim: Claim) -> str:
+    unit = MEASURES[claim.measure].unit
+    if claim.value is not None:
+        return f"{claim.value:g} {unit}".strip()
+    if claim.gap is not None:
+        return f"by {claim.gap:g} points"
+    return "correlated, not equal" if claim.ranks else "the order"
+
+
+def _number(claim: Claim, found: Measured) -> ClaimStatus:
+    measure = MEASURES[claim.measure]
+    values = found.values(measure)
+    if not values or claim.value is None:
+        return not_run(claim, f"its records have no {claim.measure.replace('_', ' ')}")
+    mean = float(np.mean(values))
+    apart = mean - claim.value
+    text = f"{mean:.3f} {measure.unit}".strip() if abs(mean) < 10 else f"{mean:.2f} {measure.unit}"
+    # A measured value is a float of percents: a tolerance of 0 means equal but for rounding.
+    if abs(apart) <= claim.tolerance + 1e-9:
+        return _status(claim, text, "reproduced")
+    return _status(claim, text, "differs", f"by {apart:+.2f}")
+
+
+def _order(claim: Claim, better: Measured, worse: Measured) -> ClaimStatus:
+    measure = MEASURES[claim.measure]
+    sign = 1 if measure.higher_is_better else -1
+    ones, others = better.values(measure), worse.values(measure)
+    if not ones or len(ones) != len(others):
+        return not_run(claim, f"its records have no {claim.measure.replace('_', ' ')}")
+    text = f"{np.mean(ones):.2f} and {np.mean(others):.2f}"
+    if len(ones) > 1:
+        found, over = over_seeds(ones, others), f"over {len(ones)} seeds"
+    else:
+        found, over = _over_images(better, worse, sign), "over test images, one seed"
+        if found is None:
+            found, over = over_seeds(ones, others), "one seed"
+    mean = sign * float(np.mean(ones) - np.mean(others))
+    why = f"by {mean:+.2f}{_interval(found, sign)} {over}"
+    if mean <= 0:
+        return _status(claim, text, "order not reproduced", why)
+    ends = [sign * end for end in (found.low, found.high) if end is not None]
+    decided = bool(ends) and min(ends) > 0
+    return _status(
+        claim, text, "order reproduced" if decided else "order as claimed, within noise", why
+    )
+
+
+def _interval(found: Difference, sign: int) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    low, high = sorted((sign * found.low, sign * found.high))
+    return f" [{low:+.2f}, {high:+.2f}]"
+
+
+def _over_images(better: Measured, worse: Measured, sign: int) -> Difference | None:
+    """Paired over the images that both answered; in points of the measure, None if not the same."""
+    sides = [_right(*found.records[0]) for found in (better, worse)]
+    if any(side is None for side in sides):
+        return None
+    (rows, one), (other_rows, other) = sides  # type: ignore[misc]
+    if not np.array_equal(rows, other_rows):
+        return None
+    found = over_samples(SamplePair(int((one & ~other).sum()), int((other & ~one).sum()), len(one)))
+    assert found.low is not None and found.high is not None
+    low, high = sorted((100 * sign * found.low, 100 * sign * found.high))
+    return Difference(100 * sign * found.mean, low, high, found.p, found.n)
+
+
+def _right(folder: Path, record: Record) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which rows were answered, and which of them rightly; after the last experience."""
+    from safetensors.numpy import load_file
+
+    file = folder / record.result.predictions.file
+    if not file.is_file():
+        return None
+    answers = load_file(file)
+    # Adaptation streams count as one experience, but keep their answers by segment.
+    last = len(record.result.accuracy_matrix) - 1
+    parts = sorted(k.partition("/")[0] for k in answers if k.endswith("/predicted"))
+    chosen: Sequence[str] = parts if record.result.adaptation else [str(last)]
+    rows = np.concatenate([answers[f"{i}/row"] for i in chosen])
+    right = [answers[f"{i}/predicted"] == answers[f"{i}/label"] for i in chosen]
+    return rows, np.concatenate(right)
+
+
+def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:
+    """Spearman's correlation; "correlated but not equal" holds above 0 and below 1."""
+    measure = MEASURES["last_accuracy"], MEASURES["average_incremental_accuracy"]
+    tuning = [study.tuning_score for study in studies]
+    if any(score is None for score in tuning):
+        return not_run(claim, "a study without a tuning score")
+    evaluation = [np.mean([np.mean(study.values(m)) for m in measure]) for study in studies]
+    # Spearman's: Pearson's, of the ranks.
+    correlation = float(np.corrcoef(rankdata(tuning), rankdata(evaluation))[0, 1])
+    text = f"{correlation:.2f} over {len(studies)} strategies"
+    if correlation <= 0:
+        return _status(claim, text, "order not reproduced", "the ranks are not correlated")
+    if correlation > 1 - 1e-9:
+        return _status(claim, text, "order as claimed, within noise", "the ranks are equal here")
+    return _status(claim, text, "order reproduced")
