@@ -299,10 +299,11 @@ def _cut(scenario: Scenario, request: Request) -> tuple[list[Source], Stream, in
     """Load the sources and cut what is asked for; with the classes to the end of the stream.
 
     Raises:
-        Withheld: classes of another phase.
+        Withheld: classes or images of another phase.
     """
     names = scenario.source_names()
     withheld.check_classes(names, getattr(scenario.config, "classes", None))
+    withheld.check_half(names, getattr(scenario.config, "rows", "all"))
     sources = [load_source(name, request.data_root, plugins=request.plugins) for name in names]
     stream = scenario.stream(sources, request.order_seed)
     if request.part is not None:

@@ -21,6 +21,7 @@ from clgym.adaptation.stream import (
     Segment,
     arranged,
     labels_of,
+    rows_of,
     stream_of,
 )
 from clgym.config import Range
@@ -92,7 +93,7 @@ class Corruptions(AdaptationScenario):
         seed = config.order_seed if order_seed is None else order_seed
         domains = self._domains(corruption_names(config.corruptions))
         count = len(labels_of(domains[0], sources, self.data_root))
-        rows = orders.shuffled(count, seed, config.images)
+        rows = rows_of(domains[0], sources, config, seed, count)
         if config.setting == "mixed":
             segments = [self._mixed(domains, rows, sources, seed)]
         else:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clgym.adaptation import orders
 from clgym.adaptation.stream import (
     AdaptationConfig,
     AdaptationScenario,
@@ -18,6 +17,7 @@ from clgym.adaptation.stream import (
     Segment,
     arranged,
     labels_of,
+    rows_of,
     stream_of,
 )
 from clgym.data.sources import Source
@@ -75,7 +75,7 @@ class DomainSequence(AdaptationScenario):
         segments = []
         for number, domain in enumerate(domains):
             labels = labels_of(domain, sources)
-            rows = orders.shuffled(len(labels), seed, config.images)
+            rows = rows_of(domain, sources, config, seed, len(labels))
             rows = arranged(rows, labels, config, seed)
             segments.append(Segment(domain.name, np.full(len(rows), number), rows))
         home = 0 if first else None

@@ -18,6 +18,7 @@ from clgym.adaptation.stream import (
     Domain,
     Segment,
     labels_of,
+    rows_of,
     stream_of,
 )
 from clgym.config import Range
@@ -67,7 +68,7 @@ class LabelShift(AdaptationScenario):
         seed = config.order_seed if order_seed is None else order_seed
         domains = self._domains()
         labels = labels_of(domains[0], sources)
-        rows = orders.shuffled(len(labels), seed, config.images)
+        rows = rows_of(domains[0], sources, config, seed, len(labels))
         if config.prior == "zipf":
             rows = orders.zipf_rows(rows, labels, seed)
         shown = np.random.RandomState(seed).randint(len(domains), size=len(labels))

@@ -5,7 +5,6 @@ The learner's process gets the images of one batch at a time and nothing else.
 
 import json
 import time
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from safetensors.numpy import load_file, save
 from clgym import environment
 from clgym.adaptation.images import StreamImages
 from clgym.adaptation.scores import confidence, scores
-from clgym.adaptation.stream import AdaptationStream, labels_of
+from clgym.adaptation.stream import AdaptationStream, labels_of, without_paths
 from clgym.engines import Channel, OnEvent
 from clgym.errors import BadOutput
 from clgym.files import canonical_json, sha256, write_atomic
@@ -263,10 +262,10 @@ class AdaptationRun:
         config = facts["strategy"]["config"]
         return {
             **facts,
-            "strategy": {**facts["strategy"], "config": _without_paths(config)},
+            "strategy": {**facts["strategy"], "config": without_paths(config)},
             "scenario": {
                 **facts["scenario"],
-                "config": _without_paths(facts["scenario"]["config"]),
+                "config": without_paths(facts["scenario"]["config"]),
             },
             "class_order": list(stream.class_order),
             "accuracy_matrix": [[accuracy]],
@@ -306,14 +305,3 @@ class AdaptationRun:
             "own": progress["own_costs"],
             "resumed": progress["sessions"] - 1,
         }
-
-
-def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """Options that name files keep the file's name only: a record holds no path."""
-    shortened = {}
-    for key, value in config.items():
-        if key in ("model", "prototypes") and isinstance(value, str):
-            network, at, file = value.rpartition("@")
-            value = f"{network}{at}{PurePath(file).name}"
-        shortened[key] = value
-    return shortened

@@ -9,13 +9,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
 from clgym.adaptation import orders
 from clgym.config import Range
+from clgym.data.halves import in_half
 from clgym.data.published import published_digest, published_labels
 from clgym.errors import BadStream
 from clgym.scenario import Scenario
@@ -32,7 +33,9 @@ __all__ = [
     "Segment",
     "arranged",
     "labels_of",
+    "rows_of",
     "stream_of",
+    "without_paths",
 ]
 
 Order = Literal["iid", "sorted", "dirichlet"]
@@ -178,6 +181,9 @@ class AdaptationConfig:
     """Images that arrive together."""
     images: Annotated[int, Range(1)] | None = None
     """Images of each segment, a random sample; none means all."""
+    rows: Literal["all", "tuning", "evaluation"] = "all"
+    """Which images arrive: all, or one of two halves that have none in common, cut by image hash.
+    """
     order: Order = "iid"
     """Inside a segment: shuffled, sorted by class, or Dirichlet chunks."""
     delta: Annotated[float, Range(0, exclusive=True)] = 0.1
@@ -210,6 +216,36 @@ def labels_of(
     if domain.part == "test":
         return source.test.labels
     return np.concatenate([source.train.labels, source.test.labels])
+
+
+def rows_of(
+    domain: Domain, sources: Sequence["Source"], config: AdaptationConfig, seed: int, count: int
+) -> np.ndarray:
+    """The rows of a domain that arrive, shuffled, int64 [n].
+
+    Args:
+        domain: Whose rows.
+        sources: Of the stream.
+        config: ``rows`` and ``images``.
+        seed: Of the order.
+        count: Rows that the domain has.
+
+    Raises:
+        BadStream: half of published files, whose images are not told apart by hash.
+    """
+    if config.rows == "all":
+        return orders.shuffled(count, seed, config.images)
+    if domain.published is not None:
+        raise BadStream(
+            expected="all rows of published files, whose clean images are not in them",
+            found=f"--rows {config.rows}",
+            fix="Leave --published out: the corruptions are then made here",
+        )
+    source = sources[domain.source]
+    splits = [source.test] if domain.part == "test" else [source.train, source.test]
+    hashes = np.concatenate([split.hashes for split in splits])
+    held = np.flatnonzero(in_half(hashes, config.rows))
+    return held[orders.shuffled(len(held), seed, config.images)]
 
 
 def arranged(
@@ -275,3 +311,14 @@ def stream_of(
         batch_size=scenario.config.batch_size,
         **facts,
     )
+
+
+def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """Options that name files keep the file's name only: a record holds no path."""
+    shortened = {}
+    for key, value in config.items():
+        if key in ("model", "prototypes") and isinstance(value, str):
+            network, at, file = value.rpartition("@")
+            value = f"{network}{at}{PurePath(file).name}"
+        shortened[key] = value
+    return shortened

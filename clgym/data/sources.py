@@ -273,8 +273,8 @@ def _plain(name: str) -> str:
 def _source(card: Card, kept: Kept) -> Source:
     withheld.check_content(card.name, kept.fingerprint)
     train, test = (
-        replace(split, labels=withheld.mask(kept.fingerprint, split))
-        for split in (kept.split("train"), kept.split("test"))
+        replace(split, labels=withheld.mask(kept.fingerprint, split, tested))
+        for split, tested in ((kept.split("train"), False), (kept.split("test"), True))
     )
     differs, notes = _compare(card, kept)
     name = f"{card.name}~{kept.fingerprint[:8]}" if differs else card.name

@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clgym.data.halves import Half, in_half
 from clgym.errors import Withheld
 
 if TYPE_CHECKING:
     from clgym.data.store import Split
 
-__all__ = ["Rule", "check_classes", "check_content", "check_name", "mask", "rules", "withhold"]
+__all__ = [
+    "Rule",
+    "check_classes",
+    "check_content",
+    "check_half",
+    "check_name",
+    "mask",
+    "rules",
+    "withhold",
+]
 
 _VARIABLE = "CLGYM_WITHHELD"
 
@@ -32,9 +42,16 @@ class Rule:
     fingerprint: str
     """Of its content: another name for the same images does not open it."""
     classes: tuple[int, ...] | None = None
-    """Numbers of the classes that are closed; None closes the source."""
+    """Numbers of the classes that are closed; None closes the source, or the half below."""
     images: tuple[str, ...] = ()
     """SHA-256 of single images that are closed: those that both sides of a pair hold."""
+    half: Half | None = None
+    """Of the test images, closed; the training images stay open, as what a classifier learns."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the source is closed as a whole."""
+        return self.classes is None and self.half is None
 
 
 def withhold(added: Sequence[Rule]) -> None:
@@ -52,6 +69,7 @@ def rules() -> list[Rule]:
             r["fingerprint"],
             None if r["classes"] is None else tuple(r["classes"]),
             tuple(r["images"]),
+            r.get("half"),
         )
         for r in read
     ]
@@ -69,7 +87,7 @@ def check_name(name: str) -> None:
     Raises:
         Withheld: it is closed.
     """
-    if any(rule.classes is None and _plain(rule.source) == _plain(name) for rule in rules()):
+    if any(rule.whole and _plain(rule.source) == _plain(name) for rule in rules()):
         raise _refusal(name)
 
 
@@ -79,7 +97,7 @@ def check_content(name: str, fingerprint: str) -> None:
     Raises:
         Withheld: it is closed.
     """
-    if any(rule.classes is None and rule.fingerprint == fingerprint for rule in rules()):
+    if any(rule.whole and rule.fingerprint == fingerprint for rule in rules()):
         raise _refusal(name)
 
 
@@ -100,13 +118,38 @@ def check_classes(names: Sequence[str], classes: Sequence[int] | None) -> None:
             raise _refusal(f"classes {_span(rule.classes)} of {rule.source}")
 
 
-def mask(fingerprint: str, split: "Split") -> np.ndarray:
-    """The labels of a split of an open source, -1 for every row that is closed: int64 [N]."""
+def check_half(names: Sequence[str], rows: str) -> None:
+    """Refuse a stream over the closed half of an open source's test images.
+
+    Args:
+        names: Of the stream's sources.
+        rows: The half that it shows, or ``all``.
+
+    Raises:
+        Withheld: it shows what is closed.
+    """
+    for rule in rules():
+        if rule.half is None or not any(_plain(n) == _plain(rule.source) for n in names):
+            continue
+        if rows in ("all", rule.half):
+            raise _refusal(f"the {rule.half} half of the test images of {rule.source}")
+
+
+def mask(fingerprint: str, split: "Split", tested: bool) -> np.ndarray:
+    """The labels of a split of an open source, -1 for every row that is closed: int64 [N].
+
+    Args:
+        fingerprint: Of the source.
+        split: Its rows.
+        tested: Whether they are the test split, of which halves are closed.
+    """
     labels = split.labels
     for rule in rules():
         if rule.fingerprint != fingerprint:
             continue
         closed = np.isin(labels, rule.classes or ())
+        if rule.half is not None and tested:
+            closed |= in_half(split.hashes, rule.half)
         if rule.images:
             wanted = {bytes.fromhex(digest) for digest in rule.images}
             closed |= [bytes(h) in wanted for h in split.hashes]

@@ -4,21 +4,23 @@ A worker that was told to withhold something stays so for good; looking at a pai
 evaluating therefore happen in different processes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clgym.adaptation.stream import AdaptationStream
 from clgym.data import withheld
 from clgym.data.sources import load_source
 from clgym.errors import BadPlan
 from clgym.files import canonical_json, sha256
 from clgym.protocol.ledger import locked
-from clgym.protocol.overlap import check, compare, footprint
-from clgym.protocol.pairs import Pair, Side
+from clgym.protocol.overlap import check, check_looks, compare, footprint, looks
+from clgym.protocol.pairs import Pair
 from clgym.record import Record
 from clgym.request import Request, make_stream
 from clgym.run_folder import RECORD, STATE
 from clgym.runner import run
+from clgym.scenario import Stream
 
 __all__ = ["TARGET", "Jobs", "as_message", "order_hash", "result_hash"]
 
@@ -108,9 +110,9 @@ def _survey(message: Message) -> Message:
     )
     sources = [load_source(side.source, root) for side in (pair.tuning, pair.evaluation)]
     sides = zip(sources, (pair.tuning, pair.evaluation), strict=True)
-    overlap = compare(*(footprint(source, side.classes) for source, side in sides))
+    overlap = compare(*(footprint(source, side.classes, side.half) for source, side in sides))
     named = [
-        Side(source=source.name, classes=side.classes)
+        side.model_copy(update={"source": source.name})
         for source, side in zip(sources, (pair.tuning, pair.evaluation), strict=True)
     ]
     # Paths stay out of plans: from here on a source goes by its name.
@@ -121,14 +123,13 @@ def _survey(message: Message) -> Message:
         )
         for side in named
     ]
-    images = check(pair, overlap, streams[0].setting != "domain-incremental")
-    shapes = [[len(step.classes) for step in stream.steps] for stream in streams]
-    if shapes[0] != shapes[1]:
-        raise BadPlan(
-            expected=f"streams of one shape on both sides of {pair.name}",
-            found=f"classes per experience {shapes[0]} and {shapes[1]}",
-            fix="Choose sides with equally many classes",
-        )
+    setting = streams[0].setting
+    images = check(pair, overlap, setting not in ("domain-incremental", "adaptation"))
+    if isinstance(streams[0], AdaptationStream):
+        check_looks(pair, *(looks(stream) for stream in streams))
+        experiences = 1
+    else:
+        experiences = _experiences(pair, streams)
     facts = [
         {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)} for s in sources
     ]
@@ -138,8 +139,25 @@ def _survey(message: Message) -> Message:
         "evaluation": facts[1],
         "overlap": overlap.describe(),
         "withheld_images": images,
-        "experiences": len(shapes[0]),
+        "experiences": experiences,
+        "setting": setting,
     }
+
+
+def _experiences(pair: Pair, streams: Sequence[Stream]) -> int:
+    """How many both streams have.
+
+    Raises:
+        BadPlan: their classes do not arrive in the same steps.
+    """
+    shapes = [[step["classes"] for step in stream.outline()] for stream in streams]
+    if shapes[0] != shapes[1]:
+        raise BadPlan(
+            expected=f"streams of one shape on both sides of {pair.name}",
+            found=f"classes per experience {shapes[0]} and {shapes[1]}",
+            fix="Choose sides with equally many classes",
+        )
+    return len(shapes[0])
 
 
 def _fingerprint(message: Message) -> Message:
@@ -157,4 +175,6 @@ def rules_of(pair: Pair, evaluation: str, images: tuple[str, ...]) -> list[withh
         images: Hashes of images that both sides hold.
     """
     side = pair.evaluation
-    return [withheld.Rule(side.source, evaluation, side.classes if pair.halves else None, images)]
+    if not pair.halves:
+        return [withheld.Rule(side.source, evaluation, None, images)]
+    return [withheld.Rule(side.source, evaluation, side.classes, images, side.half)]

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clgym.adaptation.stream import AdaptationStream
+from clgym.data.halves import Half, in_half
 from clgym.data.sources import Source
 from clgym.errors import BadPlan
 from clgym.protocol.pairs import Pair
 
-__all__ = ["Footprint", "Overlap", "check", "compare", "footprint"]
+__all__ = ["Footprint", "Overlap", "check", "check_looks", "compare", "footprint", "looks"]
 
 ALLOWED_SHARE = 0.005
 """Of the smaller side: exact duplicates across the halves of one source that are dropped."""
@@ -58,11 +60,19 @@ class Overlap:
         }
 
 
-def footprint(source: Source, classes: Sequence[int] | None) -> Footprint:
-    """Look at the rows of some classes; None means all."""
+def footprint(source: Source, classes: Sequence[int] | None, half: Half | None = None) -> Footprint:
+    """Look at the rows of one side of a pair.
+
+    Args:
+        source: Where they are.
+        classes: Whose rows; None means all.
+        half: Of the test images, if the sides share what their classifier learned from.
+    """
     chosen = range(len(source.classes)) if classes is None else classes
-    splits = (source.train, source.test)
+    splits = (source.train, source.test) if half is None else (source.test,)
     rows = [np.flatnonzero(np.isin(split.labels, list(chosen))) for split in splits]
+    if half is not None:
+        rows = [np.flatnonzero(in_half(source.test.hashes, half))]
     thumbs = np.concatenate(
         [_thumbs(s.images, r, source.max_value) for s, r in zip(splits, rows, strict=True)]
     )
@@ -167,3 +177,29 @@ def check(pair: Pair, overlap: Overlap, disjoint_classes: bool) -> list[str]:
             fix="Choose other sources, or take the shared images out of one",
         )
     return list(overlap.shared_images)
+
+
+def looks(stream: AdaptationStream) -> set[tuple[str, str]]:
+    """What images an adaptation stream shows how: (fingerprint, corruption).
+
+    Clean images are left out: how they look is no secret, and which they are is compared by hash.
+    """
+    return {
+        (stream.fingerprints[domain.source], domain.corruption)
+        for domain in stream.domains
+        if domain.corruption is not None
+    }
+
+
+def check_looks(pair: Pair, one: set[tuple[str, str]], other: set[tuple[str, str]]) -> None:
+    """Refuse sides that show one source under the same corruption, at whatever severity.
+
+    Raises:
+        BadPlan: with the corruptions that both show.
+    """
+    if shared := sorted(name for _, name in one & other):
+        raise BadPlan(
+            expected=f"other corruptions on each side of {pair.name}",
+            found=f"{len(shared)} on both: {', '.join(shared)}",
+            fix="Give sides such as digits[corruptions=extra;rows=tuning]",
+        )

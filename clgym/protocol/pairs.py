@@ -1,10 +1,12 @@
 """Two sources under one scenario: one to tune on, one to evaluate on."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_serializer
 
+from clgym.data.halves import HALVES, Half
 from clgym.errors import BadPlan, UnknownName, near
 from clgym.files import canonical_json, sha256
 
@@ -19,11 +21,25 @@ class Side(BaseModel):
     """As `clgym.data.sources.load_source` takes it."""
     classes: tuple[int, ...] | None = None
     """Class numbers; None means all."""
+    extra: dict[str, Any] = {}
+    """Further options of the scenario, on this side only: which corruptions, which rows."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: Any) -> dict[str, Any]:
+        """Sides of learning streams have no further options, and hash as ever."""
+        values = handler(self)
+        return values if self.extra else {k: v for k, v in values.items() if k != "extra"}
 
     def options(self) -> dict[str, Any]:
         """Of the scenario."""
         chosen = {} if self.classes is None else {"classes": list(self.classes)}
-        return {"source": self.source, **chosen}
+        return {"source": self.source, **chosen, **self.extra}
+
+    @property
+    def half(self) -> Half | None:
+        """Which half of the test images it shows; None: all."""
+        rows = self.extra.get("rows", "all")
+        return None if rows == "all" else rows
 
 
 class Pair(BaseModel):
@@ -77,16 +93,43 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def side(text: str) -> Side:
-    """``cifar100``, or ``cifar100[0-49]`` for some of its classes."""
+    """A side as it is written.
+
+    Args:
+        text: ``cifar100``, ``cifar100[0-49]`` for some of its classes, or
+            ``digits[corruptions=fog,snow;rows=tuning]`` for options of the scenario.
+
+    Raises:
+        BadPlan: what is in brackets is neither.
+    """
     name, bracket, rest = text.partition("[")
-    return Side(source=name, classes=numbers(rest.rstrip("]")) if bracket else None)
+    inside = rest.rstrip("]")
+    if not bracket or "=" not in inside:
+        return Side(source=name, classes=numbers(inside) if bracket else None)
+    pairs = (part.partition("=") for part in inside.split(";"))
+    extra = {key.strip().replace("-", "_"): _value(value.strip()) for key, _, value in pairs}
+    if (rows := extra.get("rows", "all")) not in ("all", *HALVES):
+        raise BadPlan(
+            expected=f"rows of a side: all, {', '.join(HALVES)}",
+            found=repr(rows),
+            fix="Write SOURCE[rows=tuning;corruptions=extra]",
+        )
+    return Side(source=name, extra=extra)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 # Facts of the paper (its table of scenario pairs), and small pairs that run on embedded data.
 # Columns: tuning side, evaluation side, scenario options, seeds, trials.
 _CNN = {"network": "resnet18"}
 _VIT = {"network": "vit-b16", "memory_size": 1}
-_ROWS: dict[str, tuple[str, str, dict[str, Any], int, int]] = {
+_Row = tuple[str, str, dict[str, Any], int, int]
+_ROWS: dict[str, _Row] = {
     "c50-t10": (
         "cifar100[0-49]",
         "cifar100[50-99]",
@@ -153,18 +196,48 @@ _ROWS: dict[str, tuple[str, str, dict[str, Any], int, int]] = {
     ),
 }
 
-PAIRS: dict[str, Pair] = {
-    name: Pair(
-        name=name,
-        scenario="class-incremental",
-        config=config,
-        tuning=side(tuning),
-        evaluation=side(evaluation),
-        seeds=seeds,
-        trials=trials,
-    )
-    for name, (tuning, evaluation, config, seeds, trials) in _ROWS.items()
+# Test-time adaptation: tuned on the four corruptions that are meant for it and one half of the test
+# images, evaluated on the others and the other half.
+_TUNED, _HELD_OUT = "corruptions=extra;rows=tuning", "corruptions=no-frost;rows=evaluation"
+_RESNET20 = {"model": "cifar10-resnet20"}
+_SHIFTED: dict[str, _Row] = {
+    "digits-c-v1": (f"digits[{_TUNED}]", f"digits[{_HELD_OUT}]", {"batch_size": 64}, 3, 8),
+    "cifar10-c-v1": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", _RESNET20, 5, 20),
+    "cifar100-c-v1": (f"cifar100[{_TUNED}]", f"cifar100[{_HELD_OUT}]", {}, 5, 20),
+    "imagenet100-c-v1": (
+        f"imagenet100[{_TUNED}]",
+        f"imagenet100[{_HELD_OUT}]",
+        {"batch_size": 64},
+        5,
+        20,
+    ),
+    # Another source: all images of the evaluation side, whose numbers compare with other tables.
+    "cifar100-cifar10-c-v1": (
+        "cifar100[corruptions=extra]",
+        "cifar10[corruptions=no-frost;model=cifar10-resnet20]",
+        {},
+        5,
+        20,
+    ),
 }
+
+
+def _presets(scenario: str, rows: Mapping[str, _Row]) -> dict[str, Pair]:
+    return {
+        name: Pair(
+            name=name,
+            scenario=scenario,
+            config=config,
+            tuning=side(tuning),
+            evaluation=side(evaluation),
+            seeds=seeds,
+            trials=trials,
+        )
+        for name, (tuning, evaluation, config, seeds, trials) in rows.items()
+    }
+
+
+PAIRS = _presets("class-incremental", _ROWS) | _presets("corruptions", _SHIFTED)
 
 
 def find_pair(
@@ -178,7 +251,7 @@ def find_pair(
 
     Args:
         name: Of a preset, or any other name with both sides and a scenario.
-        tuning: ``SOURCE`` or ``SOURCE[CLASSES]`` instead of the preset's.
+        tuning: As `side` takes it, instead of the preset's.
         evaluation: The same for the other side.
         scenario: Instead of the preset's.
         config: Options over the preset's.
@@ -206,12 +279,15 @@ def find_pair(
         raise BadPlan(
             expected=f"two different sides for {pair.name}",
             found=f"{pair.tuning.source} and {pair.evaluation.source or 'none'}",
-            fix="Give --evaluation SOURCE, or SOURCE[CLASSES] for some classes of it",
+            fix="Give --evaluation SOURCE, or a part: SOURCE[CLASSES], or SOURCE[rows=evaluation]",
         )
     return pair
 
 
 def _overlapping(pair: Pair) -> bool:
-    """Whether the sides are the same source and share class numbers."""
+    """Whether the sides are the same source and share class numbers, or halves of its images."""
+    halves = {pair.tuning.half, pair.evaluation.half}
+    if halves == set(HALVES):
+        return False
     one, other = pair.tuning.classes, pair.evaluation.classes
     return pair.halves and (one is None or other is None or bool(set(one) & set(other)))

@@ -106,6 +106,7 @@ class Plan(_Block):
     criterion: Criterion
     score_on: Literal["test", "valid"]
     validation: float
+    """Share of the training rows that is held out; 0 on adaptation streams, which have none."""
     cap_images: int | None
     """Training images, over all runs, beyond which no further trial counts."""
     threads: int
@@ -127,8 +128,11 @@ class Plan(_Block):
         """Of the scenario, for a run of this study."""
         on_evaluation = evaluating or self.tunes_on_evaluation
         side = self.pair.evaluation if on_evaluation else self.pair.tuning
+        options = {**self.pair.config, **side.options()}
+        if not self.validation:
+            return options
         held = 0.0 if evaluating or self.score_on == "test" else self.validation
-        return {**self.pair.config, **side.options(), "validation": held}
+        return {**options, "validation": held}
 
 
 class RunScore(_Block):

@@ -167,11 +167,13 @@ def make_plan(
     Raises:
         BadPlan: a mode, sampler, criterion or number that does not exist or does not fit.
     """
-    _check(asked, looked["experiences"])
+    adapting = looked.get("setting") == "adaptation"
+    _check(asked, looked["experiences"], adapting)
     pair = Pair.model_validate(looked["pair"])
     seeds = asked.seeds or tuple(range(pair.seeds))
     tuned = {p.name for p in space.parameters}
     values = _base_values(asked, description, pair)
+    own = {*pair.tuning.extra, *pair.evaluation.extra}  # of a side: its model, for one
     transfer = asked.mode in ("transfer", "default")
     described = space.describe()
     return Plan.model_validate(
@@ -187,7 +189,7 @@ def make_plan(
             "k": {"first_task": 1, "first_k": asked.k}.get(asked.mode, 0),
             "strategy": description.name,
             "source_hash": description.source_hash,
-            "base": {name: value for name, value in values.items() if name not in tuned},
+            "base": {k: v for k, v in values.items() if k not in tuned and k not in own},
             "space": described,
             "space_hash": sha256(canonical_json(described)),
             "stability": _stability(asked, where) if asked.mode == "stability_decay" else {},
@@ -199,8 +201,8 @@ def make_plan(
             # Modes that look at a stream choose for that stream: they are evaluated on the same.
             "evaluation_seeds": evaluation_seeds(pair, len(seeds)) if transfer else seeds,
             "criterion": asked.criterion,
-            "score_on": asked.score_on if transfer else "valid",
-            "validation": asked.validation,
+            "score_on": _scored_on(asked, adapting, transfer),
+            "validation": 0.0 if adapting else asked.validation,
             "cap_images": asked.cap_images,
             "threads": asked.threads,
             "device": where.pool.device(0).partition(":")[0],
@@ -209,7 +211,14 @@ def make_plan(
     )
 
 
-def _check(asked: Asked, experiences: int) -> None:
+def _scored_on(asked: Asked, adapting: bool, transfer: bool) -> str:
+    """Answers on an adaptation stream are scored as they are given: nothing is held out."""
+    if adapting:
+        return "test"
+    return asked.score_on if transfer else "valid"
+
+
+def _check(asked: Asked, experiences: int, adapting: bool) -> None:
     """Refuse what no plan can hold.
 
     Raises:
@@ -219,6 +228,11 @@ def _check(asked: Asked, experiences: int) -> None:
     sequential = asked.mode in ("current_task", "stability_decay")
     wrong = [
         (asked.mode not in MODES, f"a mode ({', '.join(MODES)})", asked.mode),
+        (
+            adapting and asked.mode not in ("transfer", "default"),
+            "the mode transfer or default: an adaptation stream has no held-out rows to look at",
+            asked.mode,
+        ),
         (asked.sampler not in SAMPLERS, f"a sampler ({', '.join(SAMPLERS)})", asked.sampler),
         (asked.criterion not in criteria, f"a criterion ({', '.join(criteria)})", asked.criterion),
         (asked.trials is not None and asked.trials < 1, "at least one trial", asked.trials),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from clgym.adaptation.stream import without_paths
 from clgym.data.sources import CARDS
 from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
 from clgym.errors import BadRecord, ClgymError, Tampered
@@ -36,7 +37,8 @@ from clgym.protocol.plan import Body, Certificate, Plan, evaluation_seeds
 from clgym.protocol.runs import Runs, Where
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
-from clgym.record import Record, read_record
+from clgym.protocol.verify_adaptation import adaptation_problems
+from clgym.record import Record, Result, read_record
 from clgym.run_folder import RECORD
 from clgym.scenario import class_permutation
 
@@ -168,26 +170,32 @@ def _prediction_problems(folder: Path, record: Record) -> Iterator[str]:
         return
     try:
         answers = load(data)
-        for i, row in enumerate(result.accuracy_matrix):
-            step, hits = (
-                answers[f"{i}/experience"],
-                answers[f"{i}/predicted"] == answers[f"{i}/label"],
-            )
-            again = [
-                float(hits[step == j].mean()) if (step == j).any() else None
-                for j in range(len(row))
-            ]
-            if again != row:
-                yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
-            seen = float(hits[step <= i].mean())
-            pooled = result.scenario.setting == "class-incremental"
-            if pooled and result.accuracy_after[i] != seen:
-                yield f"result.accuracy_after[{i}] does not follow from the predictions"
-            counts = [int((step == j).sum()) for j in range(i + 1)]
-            if any(n and n != result.test_counts[j] for j, n in enumerate(counts)):
-                yield f"result.test_counts does not fit the predictions after experience {i + 1}"
+        if result.scenario.setting != "adaptation":
+            yield from _matrix_problems(result, answers)
+        if result.adaptation is not None:
+            yield from adaptation_problems(result, answers)
     except (KeyError, SafetensorError) as error:
         yield f"{path.name} cannot be read ({type(error).__name__})"
+
+
+def _matrix_problems(result: Result, answers: dict[str, np.ndarray]) -> Iterator[str]:
+    for i, row in enumerate(result.accuracy_matrix):
+        step, hits = (
+            answers[f"{i}/experience"],
+            answers[f"{i}/predicted"] == answers[f"{i}/label"],
+        )
+        again = [
+            float(hits[step == j].mean()) if (step == j).any() else None for j in range(len(row))
+        ]
+        if again != row:
+            yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
+        seen = float(hits[step <= i].mean())
+        pooled = result.scenario.setting in ("class-incremental", "learn-then-shift")
+        if pooled and result.accuracy_after[i] != seen:
+            yield f"result.accuracy_after[{i}] does not follow from the predictions"
+        counts = [int((step == j).sum()) for j in range(i + 1)]
+        if any(n and n != result.test_counts[j] for j, n in enumerate(counts)):
+            yield f"result.test_counts does not fit the predictions after experience {i + 1}"
 
 
 def _order_problems(record: Record) -> Iterator[str]:
@@ -468,9 +476,10 @@ def _against(
         if found != wanted:
             yield f"result.{name} is not the plan's"
     options = plan.options(evaluating)
+    shorten = without_paths if result.adaptation else dict  # as the record has them
     for kind, found, wanted in (
-        ("strategy", result.strategy.config, config),
-        ("scenario", result.scenario.config, options),
+        ("strategy", result.strategy.config, shorten(config)),
+        ("scenario", result.scenario.config, shorten(options)),
     ):
         for name, value in wanted.items():
             if name not in found or not _same(found[name], value):
