@@ -1,0 +1,131 @@
+"""Which figures the tables of a board allow, drawn by `clgym.board.figures`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clgym.board import figures
+from clgym.board.tables import Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Chart", "across_charts", "table_charts"]
+
+MOST = 7
+"""Rows in a figure; more cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure in the page."""
+
+    title: str
+    svg: str
+
+
+def _chart(title: str, figure: "Figure") -> Chart:
+    return Chart(title, figures.svg(figure, title))
+
+
+def table_charts(table: Table) -> list[Chart]:
+    """Figures of one table: of its first rows that have a mean; none for a single row."""
+    rows = [row for row in table.rows if row.mean is not None][:MOST]
+    if len(rows) < 2:
+        return []
+    more = f", first {len(rows)} of {len(table.rows)} rows" if len(rows) < len(table.rows) else ""
+    return [
+        _chart(f"{title} ({table.title}, {table.mode}{more})", figure)
+        for title, figure in _drawn(table, rows)
+    ]
+
+
+def _drawn(table: Table, rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
+    tuned = [row for row in rows if row.entry.tuning and row.entry.tuning.score is not None]
+    if len(tuned) > 1:
+        yield "Tuning rank against evaluation rank", _rank_shift(tuned)
+    if not table.adaptation:
+        yield from _over_experiences(rows)
+    yield "Accuracy against cost, tuning included", _against_cost(rows)
+    searched = {
+        row.name: row.entry.tuning.trials
+        for row in rows
+        if row.entry.tuning and len(row.entry.tuning.trials) > 1
+    }
+    if searched:
+        yield "Expected best tuning score against number of trials", figures.expected_best(searched)
+
+
+def _rank_shift(rows: Sequence[Row]) -> "Figure":
+    tuning = [row.entry.tuning.score or 0.0 for row in rows if row.entry.tuning]
+    means = [row.mean or 0.0 for row in rows]
+    return figures.rank_shift(
+        [
+            {
+                "name": row.name,
+                "tuning": 1 + sum(other > own for other in tuning),
+                "evaluation": 1 + sum(other > mean for other in means),
+                "low": row.rank.low if row.rank else None,
+                "high": row.rank.high if row.rank else None,
+            }
+            for row, own, mean in zip(rows, tuning, means, strict=True)
+        ]
+    )
+
+
+def _over_experiences(rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
+    curves = {
+        row.name: [score.record.result.accuracy_after for score in row.entry.scores] for row in rows
+    }
+    lengths = {len(curve) for seeds in curves.values() for curve in seeds}
+    if len(lengths) == 1 and lengths != {1}:
+        yield "Accuracy at any time", figures.anytime(curves)
+    drops = {
+        row.name: [score.record.result.forgetting for score in row.entry.scores] for row in rows
+    }
+    known = {n: [v for v in values if v is not None] for n, values in drops.items()}
+    if all(known.values()):
+        yield "Forgetting", figures.forgetting(known)
+
+
+def _against_cost(rows: Sequence[Row]) -> "Figure":
+    return figures.accuracy_against_cost(
+        [
+            {
+                "name": row.name,
+                "seconds": row.entry.seconds,
+                "tuning_seconds": row.entry.tuning.seconds if row.entry.tuning else None,
+                "accuracy": row.mean,
+                "low": row.interval[0] if row.interval else None,
+                "high": row.interval[1] if row.interval else None,
+            }
+            for row in rows
+        ]
+    )
+
+
+def across_charts(tables: Sequence[Table]) -> list[Chart]:
+    """A performance profile for each mode and kind of stream that has two tables or more."""
+    found = []
+    for mode in sorted({table.mode for table in tables}):
+        for adaptation in (False, True):
+            own = [t for t in tables if (t.mode, t.adaptation) == (mode, adaptation)]
+            methods = _best_of(own)
+            if len(own) > 1 and len(methods) > 1:
+                kind = "adaptation streams" if adaptation else "learning streams"
+                what = f"Performance profile over {len(own)} {kind} ({mode})"
+                found.append(_chart(what, figures.performance_profile(methods)))
+    return found
+
+
+def _best_of(tables: Sequence[Table]) -> dict[str, dict[str, float]]:
+    """By strategy its mean in each table: of its best row, since only one can stand for it."""
+    means: dict[str, dict[str, float]] = {}
+    for table in tables:
+        for row in table.rows:
+            if row.mean is not None:
+                own = means.setdefault(row.entry.strategy, {})
+                own[table.id] = max(row.mean, own.get(table.id, 0.0))
+    several = [name for name, own in means.items() if len(own) > 1]
+    kept = sorted(several, key=lambda name: (-len(means[name]), name))
+    return {name: means[name] for name in kept[:MOST]}

@@ -1,0 +1,129 @@
+"""What a row opens: facts of one entry as plain JSON values, for the page's script to lay out."""
+
+from typing import Any
+
+import numpy as np
+
+from clgym.board.entries import Score
+from clgym.board.tables import Row, Table, duration, short
+
+__all__ = ["details_of"]
+
+_DIGITS = 4
+Facts = list[list[str]]
+
+
+def details_of(table: Table, row: Row) -> dict[str, Any]:
+    """Everything about one row: lists of facts, runs, matrix, curves."""
+    entry, first = row.entry, row.entry.scores[0].record
+    tuning = entry.tuning
+    facts = {
+        "Flags": [["", flag] for flag in (_trust_line(row), *entry.flags)],
+        "Declared failures of checks": _pairs(first.result.strategy.known_failures),
+        "Certificate": _pairs(tuning.certificate) if tuning else [],
+        "Settings": _pairs(entry.config),
+        "Stream": _stream(table, first.result),
+        "Backbone": _pairs(_backbone(first.result)),
+        "Cost": _cost(row),
+        "Environment": _pairs(first.environment.model_dump(mode="json")),
+    }
+    return {
+        "title": row.name,
+        "where": f"{table.title} · {table.mode}",
+        "facts": [[name, pairs] for name, pairs in facts.items() if pairs],
+        "runs": _runs(row, table.adaptation),
+        **(_segments(entry.scores) if table.adaptation else _curves(entry.scores)),
+    }
+
+
+def _trust_line(row: Row) -> str:
+    if row.entry.verified:
+        return "verified: recomputed from predictions"
+    return "self-reported: predictions of some runs are not here"
+
+
+def _pairs(values: dict[str, Any]) -> Facts:
+    return [[name.replace("_", " "), short(value, 400)] for name, value in values.items()]
+
+
+def _stream(table: Table, result: Any) -> Facts:
+    sources = [[source.name, source.fingerprint] for source in result.sources]
+    sizes = f"{len(result.test_counts)} experiences, {sum(result.test_counts):,} test images"
+    return [
+        ["", table.about],
+        ["size", sizes],
+        *([f"fingerprint of {name}", fingerprint] for name, fingerprint in sources),
+        ["strategy's file", result.strategy.source_hash],
+    ]
+
+
+def _backbone(result: Any) -> dict[str, Any]:
+    if result.backbone is None:
+        return {}
+    facts = result.backbone.model_dump(mode="json")
+    return {**facts, "overlap": facts["overlap"] or "none known"}
+
+
+def _cost(row: Row) -> Facts:
+    entry = row.entry
+    costs = [score.record.cost for score in entry.scores]
+    facts = [["a run", duration(entry.seconds / len(costs))]]
+    if entry.tuning:
+        facts.append(["tuning, all trials", duration(entry.tuning.seconds)])
+        facts.append(["evaluation, all seeds", duration(entry.seconds)])
+    facts += [
+        ["peak memory", f"{max(c.peak_memory_bytes for c in costs) / 2**20:,.0f} MiB"],
+        ["training images a run", f"{np.mean([c.train_images for c in costs]):,.0f}"],
+        ["state on disk", f"{max(c.state_bytes for c in costs):,} bytes"],
+    ]
+    first = entry.scores[0].record
+    facts.append(["parameters", f"{first.result.parameters:,}"])
+    facts.append(["samples stored", f"{first.result.stored_samples:,}"])
+    return facts + _pairs(costs[0].own)
+
+
+def _runs(row: Row, adaptation: bool) -> dict[str, Any]:
+    """A small table: every run by itself, those that are missing too."""
+    if adaptation:
+        head = ["seed", "mean error, %", "pooled error, %", "time", "folder"]
+    else:
+        head = ["seed", "last, %", "average, %", "forgetting, points", "time", "folder"]
+    body = [_run(score, adaptation) for score in row.entry.scores]
+    for gap in row.entry.missing:
+        body.append([str(gap.seed), gap.why, *[""] * (len(head) - 2)])
+    return {"head": head, "body": body}
+
+
+def _run(score: Score, adaptation: bool) -> list[str]:
+    result, seed = score.record.result, str(score.seed)
+    if score.order_seed not in (None, score.seed):
+        seed += f", order {score.order_seed}"
+    if adaptation and result.adaptation:
+        values = [result.adaptation.mean_error, result.adaptation.pooled_error]
+    else:
+        values = [result.last_accuracy, result.average_incremental_accuracy, result.forgetting]
+    texts = ["–" if value is None else f"{100 * value:.2f}" for value in values]
+    return [seed, *texts, duration(score.record.cost.wall_seconds), score.place]
+
+
+def _curves(scores: tuple[Score, ...]) -> dict[str, Any]:
+    """Accuracy after each experience by run, and the mean matrix; fractions, rounded."""
+    tables = [score.record.result.accuracy_matrix for score in scores]
+    after = [[round(v, _DIGITS) for v in s.record.result.accuracy_after] for s in scores]
+    if len({len(table) for table in tables}) > 1:
+        return {"after": after}
+    stack = np.array([[[np.nan if v is None else v for v in row] for row in t] for t in tables])
+    mean = stack.mean(axis=0).round(_DIGITS)
+    matrix = [[None if np.isnan(v) else float(v) for v in row] for row in mean]
+    return {"after": after, "matrix": matrix}
+
+
+def _segments(scores: tuple[Score, ...]) -> dict[str, Any]:
+    """Errors by segment, means over runs."""
+    found = [score.record.result.adaptation for score in scores]
+    known = [facts for facts in found if facts is not None]
+    names = [segment.name for segment in known[0].segments]
+    if any([segment.name for segment in facts.segments] != names for facts in known):
+        return {}
+    errors = np.mean([[segment.error for segment in facts.segments] for facts in known], axis=0)
+    return {"segments": [[n, round(float(e), _DIGITS)] for n, e in zip(names, errors, strict=True)]}

@@ -1,0 +1,182 @@
+"""What lies in a leaderboards folder: entries to be ranked, and what was left out, with the reason.
+
+A study's folder (with a ledger) gives an entry for each complete evaluation; its tuning runs are no
+results and give none. Every other record is a run with settings given by hand; those that differ in
+seeds only are one entry.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clgym.errors import BadRecord
+from clgym.files import canonical_json, sha256
+from clgym.record import Record
+
+__all__ = ["Board", "Entry", "LeftOut", "Score", "file_of", "place_of", "run_flags", "subfolders"]
+
+Matrix = list[list[float | None]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One run of an entry; its numbers are recomputed before it comes here."""
+
+    seed: int
+    order_seed: int | None
+    place: str
+    """Its folder below the leaderboards, with slashes."""
+    record: Record
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Which run it is among those of one entry; -1 stands for the preset's order."""
+        return self.seed, -1 if self.order_seed is None else self.order_seed
+
+    @property
+    def primary(self) -> float:
+        """What tables rank by, larger is better: accuracy at the end, or over a whole stream."""
+        return self.record.result.last_accuracy
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run that should be there."""
+
+    seed: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is known of how an evaluation's settings were chosen."""
+
+    mode: str
+    pair: str
+    score: float | None
+    """Of the chosen settings, on the tuning side."""
+    trials: tuple[float | None, ...]
+    """Scores in their order; None for one that failed."""
+    seconds: float
+    certificate: dict[str, Any]
+    """Facts to show, by name."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a table."""
+
+    id: str
+    """Stable: a hash of what the entry is."""
+    strategy: str
+    config: dict[str, Any]
+    scores: tuple[Score, ...]
+    missing: tuple[Missing, ...]
+    verified: bool
+    flags: tuple[str, ...]
+    stream: dict[str, Any]
+    """What rows of one table share: name, sources and options of the stream."""
+    tuning: Tuning | None = None
+    """None for runs with settings given by hand."""
+
+    @property
+    def adaptation(self) -> bool:
+        """Whether answers were scored as they were given: tables show errors, not accuracies."""
+        return self.scores[0].record.result.adaptation is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether a mean may be stated: no run that was promised is missing."""
+        return not self.missing
+
+    @property
+    def seconds(self) -> float:
+        """Of all runs that are results."""
+        return float(sum(score.record.cost.wall_seconds for score in self.scores))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something below ``records/`` that no table shows."""
+
+    place: str
+    reason: str
+
+
+@dataclass
+class Board:
+    """All that a leaderboards folder holds."""
+
+    entries: list[Entry] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def refuse(self, place: str, reason: str) -> None:
+        """Leave something out, and say so."""
+        self.left_out.append(LeftOut(place, reason))
+
+
+def place_of(path: Path, root: Path) -> str:
+    """How the board names a path: below the leaderboards folder, the same on every machine."""
+    return path.relative_to(root).as_posix()
+
+
+def file_of(error: BadRecord) -> str:
+    """Why a file was refused, without its path."""
+    return f"it does not validate: {error.found}"
+
+
+def subfolders(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    """Folders below (and with) ``folder`` that are wanted, in order; none below a wanted one."""
+    if wanted(folder):
+        yield folder
+        return
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if not inner.is_symlink():
+            yield from subfolders(inner, wanted)
+
+
+def identity(value: Any) -> str:
+    """A short name for a value, stable."""
+    return sha256(canonical_json(value))[:12]
+
+
+def run_flags(records: list[Record]) -> list[str]:
+    """What a reader of a row should know of its runs."""
+    results = [record.result for record in records]
+    flags = {flag for result in results for source in result.sources for flag in source.flags}
+    for source in {source.name for result in results for source in result.sources}:
+        if "~" in source:
+            flags.add(f"modified source {source}")
+    if any(record.environment.engine == "inline" for record in records):
+        flags.add("gym and learner shared a process")
+    if any(result.scored_on == "valid" for result in results):
+        flags.add("scored on held-out training rows")
+    if any(result.part is not None for result in results):
+        flags.add("part of the stream only")
+    if any(result.strategy.known_failures for result in results):
+        flags.add("declared failures of checks")
+    for backbone in (result.backbone for result in results):
+        if backbone is not None:
+            flags |= set(_backbone_flags(backbone.overlap, backbone.check))
+    if any(result.adaptation and _collapsed(result) for result in results):
+        flags.add("answers collapsed to one class")
+    if len({record.environment.device_name or record.environment.device for record in records}) > 1:
+        flags.add("runs on different devices")
+    return sorted(flags)
+
+
+def _backbone_flags(overlap: list[str], check: str) -> Iterator[str]:
+    if overlap:
+        classes = "class" if len(overlap) == 1 else "classes"
+        yield f"pretraining names {len(overlap)} {classes} of the stream"
+    if check == "differs":
+        yield "weights differ from those known by this name"
+    elif check == "unverified":
+        yield "weights not checked against known ones"
+    elif check == "random":
+        yield "random weights"
+
+
+def _collapsed(result: Any) -> bool:
+    return any(segment.largest_class > 0.5 for segment in result.adaptation.segments)

@@ -1,0 +1,186 @@
+"""The board as one self-contained HTML file and as Markdown: the same cells in both."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import clgym
+from clgym.board.claims import CLAIM_COLUMNS, Paper
+from clgym.board.details import details_of
+from clgym.board.entries import Board
+from clgym.board.charts import across_charts, table_charts
+from clgym.board.stats import RESAMPLES
+from clgym.board.tables import BY_HAND, Row, Table
+
+__all__ = ["LEGEND", "as_html", "as_markdown"]
+
+_HERE = Path(__file__).parent
+LEGEND = (
+    (
+        "Mean, interval",
+        "Mean over all runs of a row; in brackets its 95 % interval by a stratified percentile "
+        f"bootstrap over seeds ({RESAMPLES:,} resamples). One seed has no interval. With two or "
+        "three seeds an interval is too narrow.",
+    ),
+    (
+        "Rank",
+        "One more than the number of rows that are clearly better: whose 95 % interval of the "
+        "difference (Student's, paired by seed where seeds are shared, else Welch's) leaves out "
+        "zero. Rows with = are tied. In brackets: how far down the row may stand. Rows with one "
+        "seed, or with a failed one, are not ranked.",
+    ),
+    (
+        "Modes",
+        "What could be looked at when settings were chosen. Modes are never ranked together, nor "
+        f"with runs whose settings were given by hand ({BY_HAND}).",
+    ),
+    (
+        "verified",
+        "Recomputed from predictions: every number follows from kept predictions, and of an "
+        "evaluation certificate, ledger and records check out. Nothing was run again.",
+    ),
+    (
+        "self-reported",
+        "Every number follows from the record's accuracy matrix, but predictions of some runs are "
+        "not here.",
+    ),
+    (
+        "Time",
+        "Of an evaluation all trials of the tuning and all seeds; of other rows one run. It "
+        "compares only within one device: see a row's environment.",
+    ),
+    (
+        "Flags",
+        "What a reader should know before believing a row: other images or weights than the known "
+        "ones, classes that the pretraining names too, failed or missing seeds, earlier studies "
+        "and evaluations, declared failures of checks.",
+    ),
+)
+
+
+def as_html(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> str:
+    """The page. Equal boards give equal bytes."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("page.html.j2").render(
+        style=Markup(_asset("page.css")),
+        script=Markup(script),
+        script_hash=digest,
+        data=Markup(_embedded(tables)),
+        tables=[_with_extras(table) for table in tables],
+        across=across_charts(tables),
+        papers=papers,
+        claim_columns=CLAIM_COLUMNS,
+        left_out=board.left_out,
+        legend=LEGEND,
+        streams=sorted({table.title for table in tables}),
+        modes=sorted({table.mode for table in tables}),
+        counts=_counts(board),
+        version=clgym.__version__,
+    )
+
+
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _embedded(tables: Sequence[Table]) -> str:
+    """Details by entry. No ``<`` is left that could end the script element."""
+    details = {row.entry.id: details_of(table, row) for table in tables for row in table.rows}
+    text = json.dumps(details, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _counts(board: Board) -> dict[str, int]:
+    return {
+        "entries": len(board.entries),
+        "runs": sum(len(entry.scores) for entry in board.entries),
+        "verified": sum(entry.verified for entry in board.entries),
+    }
+
+
+def _with_extras(table: Table) -> dict[str, Any]:
+    """A table with what only the page shows: figures, and where intervals lie."""
+    ends = [v for row in table.rows for v in _extent(row)]
+    rows = [
+        _row_extras(table, row, min(ends), max(ends)) if ends else _plain(row) for row in table.rows
+    ]
+    return {**vars(table), "rows": rows, "charts": table_charts(table)}
+
+
+def _extent(row: Row) -> list[float]:
+    return [*(row.interval or ()), *([] if row.mean is None else [row.mean])]
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    figure, bracket, rest = row.cells["score"].text.partition(" [")
+    return {**vars(row), "figure": figure, "span": (bracket + rest).strip(), "whisker": None}
+
+
+def _row_extras(table: Table, row: Row, low: float, high: float) -> dict[str, Any]:
+    plain = _plain(row)
+    if row.mean is None or high <= low:
+        return plain
+
+    def place(value: float) -> float:
+        share = (value - low) / (high - low)
+        return round(100 * (1 - share if table.adaptation else share), 2)
+
+    first, last = sorted(place(v) for v in (row.interval or (row.mean, row.mean)))
+    whisker = {"left": first, "width": round(last - first, 2), "at": place(row.mean)}
+    return {**plain, "whisker": whisker}
+
+
+def as_markdown(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> str:
+    """The same tables, claims and reasons as the page."""
+    parts = [
+        "# Leaderboard",
+        "Rendered by `clgym board`; do not edit. The same content as a page with figures and "
+        "details: `clgym board leaderboards/ --out site/`.",
+    ]
+    if not tables:
+        parts.append(
+            "This board is empty: below `records/` there is no record that could be shown."
+        )
+    for table in tables:
+        parts.append(f"## {_escaped(table.title)}: {_escaped(table.mode)}")
+        parts.append(_escaped(table.about))
+        body = [[row.cells[c.key].text for c in table.columns] for row in table.rows]
+        numeric = [column.numeric for column in table.columns]
+        parts.append(_grid([column.title for column in table.columns], body, numeric))
+    if papers:
+        parts.append("## Claims of papers")
+    for paper in papers:
+        title = _escaped(paper.title)
+        parts.append(f"### {title}\n\n<{paper.link}>" if paper.link else f"### {title}")
+        parts.append(_grid(CLAIM_COLUMNS, paper.claims))
+    if board.left_out:
+        parts.append("## Left out")
+        parts.append(_grid(("Folder", "Reason"), [(l.place, l.reason) for l in board.left_out]))
+    parts.append("## How to read this page")
+    parts += [f"- **{name}**: {text}" for name, text in LEGEND]
+    return "\n\n".join(parts[: -len(LEGEND)]) + "\n\n" + "\n".join(parts[-len(LEGEND) :]) + "\n"
+
+
+def _grid(head: Sequence[str], body: Sequence[Sequence[str]], numeric: Sequence[bool] = ()) -> str:
+    rule = ["--:" if numeric and numeric[i] else "---" for i in range(len(head))]
+    lines = [head, rule, *([_escaped(text) for text in row] for row in body)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -1,0 +1,136 @@
+"""A leaderboards folder read: studies, then all other records."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clgym.board.entries import (
+    Board,
+    Entry,
+    Missing,
+    Score,
+    file_of,
+    identity,
+    place_of,
+    run_flags,
+    subfolders,
+)
+from clgym.board.recompute import recompute
+from clgym.board.studies import add_study
+from clgym.errors import BadRecord
+from clgym.protocol.evaluation import EVALUATION
+from clgym.protocol.ledger import NAME as LEDGER
+from clgym.protocol.study import CERTIFICATE
+from clgym.record import Record, Result, read_record
+from clgym.run_folder import RECORD
+
+__all__ = ["RECORDS", "read_board", "stream_of"]
+
+RECORDS = "records"
+
+
+def read_board(root: Path) -> Board:
+    """Everything below ``records/`` of a leaderboards folder.
+
+    Raises:
+        BadRecord: there is no such folder.
+    """
+    if not root.is_dir():
+        raise BadRecord(
+            expected=f"a leaderboards folder at {root}",
+            found="a file" if root.exists() else "nothing",
+            fix="Name the folder that holds records/",
+        )
+    board, runs = Board(), []
+    folder = root / RECORDS
+    if folder.is_dir():
+        for found in subfolders(folder, _holds_something):
+            if any((found / name).is_file() for name in (LEDGER, CERTIFICATE)):
+                add_study(board, root, found)
+            elif (found / EVALUATION).is_file():
+                board.refuse(place_of(found, root), "an evaluation without its study's ledger")
+            else:
+                runs += _read_run(board, root, found)
+    _add_runs(board, runs)
+    board.entries.sort(key=lambda entry: entry.id)
+    board.left_out.sort(key=lambda left: (left.place, left.reason))
+    return board
+
+
+def _holds_something(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (LEDGER, CERTIFICATE, EVALUATION, RECORD))
+
+
+def _read_run(board: Board, root: Path, folder: Path) -> Iterator[tuple[Score, bool]]:
+    """A record by itself and whether its predictions bear it out; nothing if it is refused."""
+    place = place_of(folder, root)
+    try:
+        record = read_record(folder)
+    except BadRecord as error:
+        board.refuse(place, file_of(error))
+        return
+    again = recompute(folder, record)
+    if again.problems:
+        board.refuse(place, "; ".join(again.problems[:3]))
+    else:
+        result = record.result
+        yield Score(result.seed, result.order_seed, place, record), again.verified
+
+
+def stream_of(result: Result) -> dict[str, Any]:
+    """What rows of one table share. Not the digest: it differs with the class order."""
+    facts = result.adaptation
+    return {
+        "name": result.scenario.name,
+        "setting": result.scenario.setting,
+        "options": {k: v for k, v in result.scenario.config.items() if k != "order_seed"},
+        "sources": [[source.name, source.fingerprint] for source in result.sources],
+        "scored on": result.scored_on,
+        "part": result.part,
+        "model": None if facts is None else facts.model.name,
+        "batch size": None if facts is None else facts.batch_size,
+    }
+
+
+def _add_runs(board: Board, runs: list[tuple[Score, bool]]) -> None:
+    """One entry for all runs that differ in seeds only."""
+    groups: dict[str, list[tuple[Score, bool]]] = defaultdict(list)
+    for score, verified in runs:
+        result = score.record.result
+        facts = {"strategy": result.strategy.model_dump(mode="json"), "stream": stream_of(result)}
+        groups[identity(facts)].append((score, verified))
+    for name, members in groups.items():
+        entry = _entry(board, name, sorted(members, key=lambda m: (m[0].key, m[0].place)))
+        board.entries.append(entry)
+
+
+def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> Entry:
+    kept: dict[tuple[int, int], tuple[Score, bool]] = {}
+    for score, verified in members:
+        first = kept.setdefault(score.key, (score, verified))[0]
+        if first is not score:
+            same = first.record.result == score.record.result
+            what = "the same result again" if same else "another result for the same run"
+            board.refuse(score.place, f"{what}: {first.place} is shown")
+    scores = [score for score, _ in kept.values()]
+    result = scores[0].record.result
+    missing = list(_gaps(sorted({score.seed for score in scores})))
+    flags = run_flags([score.record for score in scores])
+    return Entry(
+        id=name,
+        strategy=result.strategy.name,
+        config=result.strategy.config,
+        scores=tuple(scores),
+        missing=(),
+        verified=all(verified for _, verified in kept.values()),
+        flags=tuple([*flags, *(f"seed {gap.seed} {gap.why}" for gap in missing)]),
+        stream=stream_of(result),
+    )
+
+
+def _gaps(seeds: list[int]) -> Iterator[Missing]:
+    """Seeds left out between others: 0, 1, 3 lacks 2. Far apart ones were no range."""
+    if seeds[-1] - seeds[0] < 2 * len(seeds):
+        for seed in sorted({*range(seeds[0], seeds[-1])} - {*seeds}):
+            yield Missing(seed, "is missing")

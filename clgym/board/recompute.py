@@ -1,0 +1,213 @@
+"""A record against itself: what must follow from its matrix, and from the predictions beside it.
+
+Nothing on the board is copied from a record's summary. A number that does not follow, or that
+cannot be, is a problem; a record with one is refused.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from clgym.adaptation.scores import scores
+from clgym.files import sha256
+from clgym.record import Record, Result
+from clgym.scoring import summary
+
+__all__ = ["Recomputed", "recompute"]
+
+_CLOSE = 1e-9
+"""Between the same mean by two versions of NumPy."""
+_LONGEST = 10 * 365 * 86_400
+"""Seconds that no run takes."""
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What became of one record."""
+
+    problems: tuple[str, ...]
+    verified: bool
+    """Whether its predictions are there and everything follows from them."""
+
+
+def recompute(folder: Path, record: Record) -> Recomputed:
+    """Compute a record's numbers again.
+
+    Args:
+        folder: Where it lies, its predictions beside it, or not.
+        record: As it was read.
+    """
+    problems = [*_impossible(record)]
+    if not problems:
+        result = record.result
+        problems += _matrix_problems(result)
+        problems += _segment_problems(result) if result.adaptation else _count_problems(result)
+    path = folder / record.result.predictions.file
+    if problems or not path.is_file():
+        return Recomputed(tuple(problems), verified=False)
+    problems += _prediction_problems(path, record.result)
+    return Recomputed(tuple(problems), verified=not problems)
+
+
+def _impossible(record: Record) -> Iterator[str]:
+    """Numbers that no run can have."""
+    for place, value in _numbers(record.model_dump(mode="json", exclude={"schema_version"})):
+        if not math.isfinite(value):
+            yield f"{place} is not a finite number"
+    result, cost = record.result, record.cost
+    amounts = {
+        "parameters": result.parameters,
+        "stored_samples": result.stored_samples,
+        "test_counts": min(result.test_counts, default=0),
+        "wall_seconds": cost.wall_seconds,
+        "train_seconds": min(cost.train_seconds, default=0),
+        "predict_seconds": min(cost.predict_seconds, default=0),
+        "peak_memory_bytes": cost.peak_memory_bytes,
+        "train_images": cost.train_images,
+    }
+    yield from (f"{name} is negative" for name, value in amounts.items() if value < 0)
+    if cost.wall_seconds > _LONGEST:
+        yield "wall_seconds is more than ten years"
+    if not result.accuracy_matrix or not sum(result.test_counts):
+        yield "nothing was measured"
+    if len(set(result.class_order)) != len(result.class_order):
+        yield "class_order names a class twice"
+    if result.adaptation and not all(0 <= v <= 1 for v in _errors(result)):
+        yield "an error lies outside 0 to 1"
+
+
+def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """All numbers of a JSON value, with where they stand."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _numbers(inner, place)
+    elif isinstance(value, float):
+        yield place, value
+
+
+def _errors(result: Result) -> list[float]:
+    found = result.adaptation
+    assert found is not None
+    per_class = [v for v in found.per_class.values() if v is not None]
+    segments = [segment.error for segment in found.segments]
+    whole = [found.mean_error, found.pooled_error]
+    return [*whole, *segments, *found.domains.values(), *per_class]
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= _CLOSE
+
+
+def _matrix_problems(result: Result) -> Iterator[str]:
+    """The record's own numbers against its matrix."""
+    again = summary(result.accuracy_matrix, result.accuracy_after, result.chance)
+    for name, value in again.items():
+        if result.adaptation and name not in ("last_accuracy", "average_incremental_accuracy"):
+            continue
+        if not _same(getattr(result, name), value):
+            yield f"{name} does not follow from the matrix"
+    for i, row in enumerate(result.accuracy_matrix):
+        pairs = zip(row[: i + 1], result.test_counts, strict=False)
+        seen = [(v, n) for v, n in pairs if v is not None]
+        if seen and not _same(result.accuracy_after[i], _pooled(seen, result)):
+            yield f"accuracy_after[{i}] does not follow from the matrix"
+
+
+def _pooled(seen: list[Any], result: Result) -> float:
+    """Accuracy over experiences: by images where all classes compete, else their mean."""
+    values, counts = np.array(seen, dtype=float).T
+    whole = result.scenario.setting == "class-incremental" and counts.sum() > 0
+    return float(np.average(values, weights=counts if whole else None))
+
+
+def _count_problems(result: Result) -> Iterator[str]:
+    """An accuracy over n images is a whole number of n-ths: most edited values are not."""
+    for i, row in enumerate(result.accuracy_matrix):
+        for j, (value, n) in enumerate(zip(row, result.test_counts, strict=True)):
+            if value is not None and abs(value * n - round(value * n)) > 1e-6:
+                yield f"accuracy_matrix[{i}][{j}] is no share of {n} test images"
+
+
+def _segment_problems(result: Result) -> Iterator[str]:
+    found = result.adaptation
+    assert found is not None
+    errors = [segment.error for segment in found.segments]
+    counts = [segment.images for segment in found.segments]
+    if not errors or sum(counts) != sum(result.test_counts):
+        yield "segments do not add up to test_counts"
+        return
+    mean = np.mean(list(found.domains.values()) if len(errors) == 1 else errors)
+    if not _same(found.mean_error, float(mean)):
+        yield "mean_error does not follow from the segments"
+    if not _same(found.pooled_error, float(np.average(errors, weights=counts))):
+        yield "pooled_error does not follow from the segments"
+    if not _same(result.last_accuracy, 1 - found.mean_error):
+        yield "last_accuracy is not 1 - mean_error"
+
+
+def _prediction_problems(path: Path, result: Result) -> Iterator[str]:
+    data = path.read_bytes()
+    if sha256(data) != result.predictions.sha256:
+        yield f"{path.name} is not the file that the record names"
+        return
+    try:
+        answers = load(data)
+        check = _adapted if result.adaptation else _learned
+        yield from check(answers, result)
+    except (KeyError, ValueError, IndexError, SafetensorError) as error:
+        yield f"{path.name} cannot be followed ({type(error).__name__})"
+
+
+def _learned(answers: Mapping[str, np.ndarray], result: Result) -> Iterator[str]:
+    for i, row in enumerate(result.accuracy_matrix):
+        step = answers[f"{i}/experience"]
+        hits = answers[f"{i}/predicted"] == answers[f"{i}/label"]
+        counts = [int((step == j).sum()) for j in range(len(row))]
+        again = [float(hits[step == j].mean()) if n else None for j, n in enumerate(counts)]
+        if not all(map(_same, again, row)):
+            yield f"accuracy_matrix[{i}] does not follow from the predictions"
+        if any(n not in (0, result.test_counts[j]) for j, n in enumerate(counts)):
+            yield f"test_counts do not fit the predictions after experience {i + 1}"
+
+
+def _adapted(answers: Mapping[str, np.ndarray], result: Result) -> Iterator[str]:
+    found = result.adaptation
+    assert found is not None
+    parts = {
+        key: [answers[f"{i}/{key}"] for i in range(len(found.segments))]
+        for key in ("domain", "label", "predicted", "confidence")
+    }
+    names = dict(zip(np.unique(np.concatenate(parts["domain"])), found.domains, strict=True))
+    again = scores(
+        [segment.name for segment in found.segments],
+        [np.array([list(names).index(d) for d in domain], dtype=int) for domain in parts["domain"]],
+        list(found.domains),
+        parts["label"],
+        parts["predicted"],
+        parts["confidence"],
+        result.class_order,
+    )
+    kept = found.model_dump(mode="json")
+    for name, value in again.items():
+        if not _alike(value, kept[name]):
+            yield f"adaptation.{name} does not follow from the predictions"
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Equal JSON values, up to rounding."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_alike(one[k], other[k]) for k in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return _same(one, other) if isinstance(one, float) else one == other

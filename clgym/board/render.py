@@ -1,0 +1,30 @@
+"""From a leaderboards folder to its page and its Markdown."""
+
+from pathlib import Path
+
+from clgym.board.claims import read_claims
+from clgym.board.entries import Board
+from clgym.board.page import as_html, as_markdown
+from clgym.board.reading import read_board
+from clgym.board.tables import tables_of
+from clgym.files import write_atomic, writing
+
+__all__ = ["render"]
+
+
+def render(root: Path, out: Path) -> Board:
+    """Write ``out/index.html`` and ``root/README.md``; return what they were made from.
+
+    Raises:
+        BadRecord: no leaderboards folder.
+        BadOutput: a file that cannot be written.
+    """
+    board = read_board(root)
+    papers = read_claims(board, root)
+    tables = tables_of(board)
+    page, text = as_html(board, tables, papers), as_markdown(board, tables, papers)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "index.html", page.encode())
+    write_atomic(root / "README.md", text.encode())
+    return board

@@ -1,0 +1,122 @@
+"""What a table may say with how much confidence: intervals of means, ranks and their intervals."""
+
+import functools
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+__all__ = ["LEVEL", "Rank", "interval", "ranks"]
+
+LEVEL = 0.95
+RESAMPLES = 2000
+_SEED = 20_240_611
+
+
+def interval(strata: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """Percentile interval of a mean by a stratified bootstrap (Efron & Tibshirani 1993).
+
+    Args:
+        strata: Values of runs; those of one stratum are drawn again among themselves.
+
+    Returns:
+        None where a stratum has one value only: nothing says how much it would vary.
+    """
+    if not strata or any(len(values) < 2 for values in strata):
+        return None
+    total = sum(map(len, strata))
+    means = np.zeros(RESAMPLES)
+    for number, values in enumerate(strata):
+        drawn = np.asarray(values, dtype=float)[_draws(len(values), number)]
+        means += drawn.sum(axis=1) / total
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@functools.cache
+def _draws(count: int, stratum: int) -> np.ndarray:
+    """Places, int64 [resamples, count]: the same for all rows of a table, so that they compare."""
+    generator = np.random.default_rng([_SEED, stratum])
+    return generator.integers(0, count, (RESAMPLES, count))
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Where a row may stand, given what else is in its table."""
+
+    low: int
+    """1 + rows that are clearly better. Rows that share it are tied."""
+    high: int
+    """Ranked rows less those that are clearly worse."""
+    tied: bool
+
+
+def ranks(rows: Sequence[Mapping[Hashable, float]]) -> list[Rank | None]:
+    """Ranks by pairwise tests: rows that no test tells apart share one.
+
+    A row is clearly better than another if the 95 % interval of the difference leaves out zero:
+    Student's paired interval over seeds where both have the same, else Welch's.
+
+    Args:
+        rows: By seed a value, larger is better; what has fewer than two seeds is not ranked.
+    """
+    able = [i for i, row in enumerate(rows) if len(row) > 1]
+    sign = _tell_apart([rows[i] for i in able])
+    found: list[Rank | None] = [None] * len(rows)
+    lows = 1 + (sign < 0).sum(axis=1)
+    highs = len(able) - (sign > 0).sum(axis=1)
+    for place, i in enumerate(able):
+        low = int(lows[place])
+        found[i] = Rank(low, int(highs[place]), int((lows == low).sum()) > 1)
+    return found
+
+
+def _tell_apart(rows: Sequence[Mapping[Hashable, float]]) -> np.ndarray:
+    """int8 [n, n]: 1 where the row is clearly better than the column's, -1 where worse."""
+    sign = np.zeros((len(rows), len(rows)), dtype=np.int8)
+    keys = [tuple(sorted(row, key=repr)) for row in rows]
+    mean = np.array([np.mean(list(row.values())) for row in rows])
+    # Of the mean: variance, and degrees of freedom.
+    spread = np.array([np.var(list(row.values()), ddof=1) / len(row) for row in rows])
+    freedom = np.array([len(row) - 1.0 for row in rows])
+    groups: dict[tuple, list[int]] = {}
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    for key, members in groups.items():
+        table = np.array([[rows[i][seed] for seed in key] for i in members])
+        others = np.setdiff1d(np.arange(len(rows)), members)
+        for i in members:
+            own = np.array([rows[i][seed] for seed in key])
+            sign[i, members] = _paired(own - table)
+            sign[i, others] = _welch(
+                mean[i] - mean[others],
+                (spread[i], spread[others]),
+                (freedom[i], freedom[others]),
+            )
+    return sign
+
+
+def _paired(difference: np.ndarray) -> np.ndarray:
+    """Signs of the differences [n, seeds] that are clear."""
+    count = difference.shape[1]
+    error = difference.std(axis=1, ddof=1) / np.sqrt(count)
+    return _clear(difference.mean(axis=1), error, np.full(len(difference), count - 1.0))
+
+
+def _welch(
+    difference: np.ndarray, spread: tuple[float, np.ndarray], freedom: tuple[float, np.ndarray]
+) -> np.ndarray:
+    total = spread[0] + spread[1]
+    parts = spread[0] ** 2 / freedom[0] + spread[1] ** 2 / freedom[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        degrees = np.where(parts > 0, total**2 / parts, 1.0)
+    return _clear(difference, np.sqrt(total), degrees)
+
+
+def _clear(difference: np.ndarray, error: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    reach = special.stdtrit(freedom, (1 + LEVEL) / 2) * error
+    # Rounding is no difference; a difference that never varies is a clear one.
+    apart = np.abs(difference) > np.maximum(reach, 1e-9)
+    return (np.sign(difference) * apart).astype(np.int8)

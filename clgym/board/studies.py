@@ -1,0 +1,188 @@
+"""A study's folder to the entries of its evaluations, after an audit of all of it.
+
+The audit is that of `clgym verify`, without repeating runs. Where it finds anything wrong, no
+evaluation of the study is shown. Files that are only absent (a board need not keep the predictions
+of every tuning run) make it self-reported instead.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from clgym.board.entries import (
+    Board,
+    Entry,
+    Missing,
+    Score,
+    Tuning,
+    file_of,
+    identity,
+    place_of,
+    run_flags,
+)
+from clgym.board.recompute import recompute
+from clgym.errors import BadRecord
+from clgym.protocol.evaluation import EVALUATION, Evaluation, SeedResult
+from clgym.protocol.ledger import NAME as LEDGER
+from clgym.protocol.plan import Body, Certificate
+from clgym.protocol.study import CERTIFICATE
+from clgym.protocol.verify import verify
+from clgym.record import read_record
+from clgym.run_folder import PREDICTIONS, RECORD
+
+__all__ = ["add_study"]
+
+_SHOWN = 3
+"""Problems that a reason names."""
+
+
+def add_study(board: Board, root: Path, folder: Path) -> None:
+    """Add the evaluations of a study, or say why not."""
+    place = place_of(folder, root)
+    if not (folder / LEDGER).is_file():
+        board.refuse(place, "a certificate without the ledger that seals it")
+        return
+    audit = verify(folder)
+    wrong = [problem for problem in audit.problems if not _absent(folder, problem)]
+    if wrong:
+        more = f"; {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        board.refuse(place, "; ".join(wrong[:_SHOWN]) + more)
+        return
+    for note in audit.notes:
+        board.refuse(place, note)
+    evaluations = sorted(folder.glob(f"evaluations/*/{EVALUATION}"), key=_number)
+    if not (evaluations or audit.notes):
+        board.refuse(place, "sealed, and not evaluated yet")
+    for file in evaluations:
+        _add(board, root, file, verified=not audit.problems)
+
+
+def _number(file: Path) -> tuple[int, str]:
+    name = file.parent.name
+    return (int(name) if name.isdigit() else 0), name
+
+
+def _absent(folder: Path, problem: str) -> bool:
+    """Whether a problem only says that a file is not here: a tuning run, or any predictions."""
+    where, _, what = problem.partition(": ")
+    run = folder / where
+    if where.startswith("evaluation "):
+        seed, _, what = what.partition(": ")
+        run = folder / f"evaluations/{where.split()[1]}/{seed.replace(' ', '-')}"
+    elif what == "its record is missing":
+        return not (run / RECORD).exists()
+    return what.startswith(f"{PREDICTIONS} does not hash") and not (run / PREDICTIONS).exists()
+
+
+def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
+    """One evaluation; its records are recomputed once more, by the board's own rules."""
+    place = place_of(file.parent, root)
+    try:
+        evaluation = Evaluation.model_validate_json(file.read_bytes())
+        study = file.parents[2]
+        certificate = Certificate.model_validate_json((study / CERTIFICATE).read_bytes())
+        scores = [
+            _score(file.parent, place, seed) for seed in evaluation.seeds if seed.status == "done"
+        ]
+    except (pydantic.ValidationError, OSError) as error:
+        board.refuse(place, f"it cannot be read ({type(error).__name__})")
+        return
+    except BadRecord as error:
+        board.refuse(place, file_of(error))
+        return
+    for score in scores:
+        again = recompute(root / score.place, score.record)
+        verified = verified and again.verified
+        if again.problems:
+            board.refuse(score.place, "; ".join(again.problems[:_SHOWN]))
+            return
+    if scores:
+        board.entries.append(_entry(evaluation, certificate, scores, verified))
+    else:
+        board.refuse(place, "every seed failed")
+
+
+def _score(folder: Path, place: str, seed: SeedResult) -> Score:
+    name = Path(str(seed.record)).name  # a name, whatever the file says: it leads nowhere else
+    return Score(seed.seed, seed.seed, f"{place}/{name}", read_record(folder / name))
+
+
+def _entry(
+    evaluation: Evaluation, certificate: Certificate, scores: list[Score], verified: bool
+) -> Entry:
+    plan, first = certificate.body.plan, scores[0].record.result
+    flags = {*evaluation.flags, *run_flags([score.record for score in scores])}
+    if evaluation.study_number > 1:
+        flags.add(f"study {evaluation.study_number} of this strategy and pair")
+    if evaluation.evaluations_before:
+        flags.add(f"{evaluation.evaluations_before} evaluations before this study")
+    if evaluation.evaluation_number > 1:
+        flags.add(f"evaluation {evaluation.evaluation_number} of this certificate")
+    failed = [seed for seed in evaluation.seeds if seed.status == "failed"]
+    return Entry(
+        id=identity([evaluation.hash]),
+        strategy=plan.strategy,
+        config=first.strategy.config,
+        scores=tuple(scores),
+        missing=tuple(Missing(seed.seed, f"failed: {seed.error}") for seed in failed),
+        verified=verified,
+        flags=tuple(sorted(flags)),
+        stream={
+            "name": plan.pair.name,
+            "setting": first.scenario.setting,
+            "options": plan.pair.config,
+            "sources": [[plan.tuning.name, plan.tuning.fingerprint]]
+            + [[source.name, source.fingerprint] for source in first.sources],
+            "pair": evaluation.pair_hash,
+            "part": first.part,
+        },
+        tuning=_tuning(evaluation, certificate),
+    )
+
+
+def _tuning(evaluation: Evaluation, certificate: Certificate) -> Tuning:
+    body = certificate.body
+    # Where settings were chosen for each stream by itself, trials of several are no one curve.
+    single = len(body.chosen) == 1 and len(body.chosen[0].configs) == 1
+    return Tuning(
+        mode=body.plan.mode,
+        pair=body.plan.pair.name,
+        score=evaluation.tuning_score,
+        trials=tuple(trial.score for trial in body.trials) if single else (),
+        seconds=evaluation.tuning_seconds,
+        certificate=_facts(evaluation, body),
+    )
+
+
+def _facts(evaluation: Evaluation, body: Body) -> dict[str, Any]:
+    plan = body.plan
+    budget = ", ".join(f"{count:,} {name}" for name, count in body.budget.items())
+    chosen = {
+        "all" if choice.seed is None else f"seed {choice.seed}": list(choice.configs)
+        for choice in body.chosen
+    }
+    return {
+        "certificate": evaluation.certificate,
+        "protocol": evaluation.protocol,
+        "pair": f"{plan.pair.name}: tuned on {plan.tuning.name}, evaluated on "
+        f"{plan.evaluation.name}",
+        "mode": plan.mode,
+        "chosen": chosen["all"][0]
+        if list(chosen) == ["all"] and len(chosen["all"]) == 1
+        else chosen,
+        "criterion": plan.criterion,
+        "scored on while tuning": plan.score_on,
+        "sampler": plan.sampler,
+        "budget": budget,
+        "tuning score of the chosen settings": evaluation.tuning_score,
+        "tuning seeds": list(plan.seeds),
+        "evaluation seeds": list(plan.evaluation_seeds),
+        "study": f"{evaluation.study_number} of this strategy and pair there",
+        "evaluation": f"{evaluation.evaluation_number} of this certificate; "
+        f"{evaluation.evaluations_before} before the study",
+        "strategy's file": plan.source_hash,
+        "code when tuned": plan.code.commit or plan.code.tree,
+        "code when evaluated": evaluation.code.commit or evaluation.code.tree,
+        "evaluation's hash": evaluation.hash,
+    }

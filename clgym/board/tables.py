@@ -1,0 +1,286 @@
+"""Entries to tables of text. The page and the Markdown board print the same cells."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clgym.board.entries import Board, Entry, identity
+from clgym.board.stats import Rank, interval, ranks
+
+__all__ = ["BY_HAND", "Cell", "Column", "Row", "Table", "tables_of"]
+
+BY_HAND = "settings by hand, no certificate"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its key, and what stands above it."""
+
+    key: str
+    title: str
+    numeric: bool = True
+    wide: bool = False
+    """Left out on a narrow screen; a row's details have it all the same."""
+
+
+_FIRST = (Column("rank", "Rank"), Column("method", "Method", numeric=False))
+_LEARNING = (
+    Column("score", "Last accuracy, %"),
+    Column("average", "Average incremental, %", wide=True),
+    Column("forgetting", "Forgetting, points", wide=True),
+)
+_ADAPTATION = (
+    Column("score", "Mean error, %"),
+    Column("pooled", "Pooled error, %", wide=True),
+    Column("calibration", "Calibration error, %", wide=True),
+)
+_LAST = (
+    Column("seeds", "Seeds", wide=True),
+    Column("time", "Time", wide=True),
+    Column("parameters", "Parameters", wide=True),
+    Column("trust", "Trust", numeric=False),
+    Column("flags", "Flags", numeric=False, wide=True),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says, and by what it is sorted; None comes last."""
+
+    text: str
+    value: float | str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry in its table."""
+
+    entry: Entry
+    label: str
+    """What tells it from others of its strategy in the table."""
+    rank: Rank | None
+    mean: float | None
+    interval: tuple[float, float] | None
+    cells: dict[str, Cell]
+
+    @property
+    def name(self) -> str:
+        """Strategy and label."""
+        return f"{self.entry.strategy} {self.label}".strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be compared: one pair and mode, or one stream."""
+
+    id: str
+    title: str
+    mode: str
+    about: str
+    """Sources and options of the stream."""
+    adaptation: bool
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def tables_of(board: Board) -> list[Table]:
+    """All tables: evaluations first, by pair and mode, then runs by stream."""
+    groups: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for entry in board.entries:
+        mode = entry.tuning.mode if entry.tuning else BY_HAND
+        groups[mode, str(entry.stream["name"]), identity(entry.stream)].append(entry)
+    order = sorted(groups, key=lambda key: (key[0] == BY_HAND, key[1], key[0], key[2]))
+    return [_table(mode, key, groups[mode, name, key]) for mode, name, key in order]
+
+
+def _table(mode: str, key: str, entries: list[Entry]) -> Table:
+    stream, adaptation = entries[0].stream, entries[0].adaptation
+    middle = _ADAPTATION if adaptation else _LEARNING
+    return Table(
+        id=identity([mode, key]),
+        title=str(stream["name"]),
+        mode=mode,
+        about=_about(stream),
+        adaptation=adaptation,
+        columns=(*_FIRST, *middle, *_LAST),
+        rows=tuple(_rows(entries)),
+    )
+
+
+def _about(stream: dict[str, Any]) -> str:
+    names = list(dict.fromkeys(name for name, _ in stream["sources"]))
+    parts = [str(stream["setting"]), ", ".join(names)]
+    parts += [
+        f"{name.replace('_', ' ')} {short(value)}"
+        for name, value in sorted(stream["options"].items())
+        if value not in (None, 0.0, []) and name not in ("source", "classes", "class_order")
+    ]
+    parts += [f"model {stream['model']}"] if stream.get("model") else []
+    parts += (
+        [f"scored on {stream['scored on']}"] if stream.get("scored on", "test") != "test" else []
+    )
+    parts += [f"experiences {stream['part']}"] if stream.get("part") else []
+    return "; ".join(part for part in parts if part)
+
+
+def short(value: Any, longest: int = 60) -> str:
+    """A value as one line of text, not too long."""
+    if isinstance(value, bool) or value is None:
+        text = str(value).lower()
+    elif isinstance(value, float):
+        text = f"{value:g}"
+    elif isinstance(value, (list, tuple)):
+        text = " ".join(short(item) for item in value) or "none"
+    elif isinstance(value, dict):
+        text = ", ".join(f"{key} {short(item)}" for key, item in value.items()) or "none"
+    else:
+        text = " ".join(str(value).split())
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _rows(entries: list[Entry]) -> list[Row]:
+    """Rows, the best first. One that lacks a promised run has no mean and no rank."""
+    placed = ranks([{s.key: s.primary for s in e.scores} if e.complete else {} for e in entries])
+    labels = _labels(entries)
+    found = [_row(e, label, rank) for e, label, rank in zip(entries, labels, placed, strict=True)]
+    tail = float("inf")
+
+    def order(row: Row) -> tuple[Any, ...]:
+        mean = tail if row.mean is None else -row.mean
+        return (mean == tail, row.rank.low if row.rank else 0, mean, row.name, row.entry.id)
+
+    if any(row.rank is None for row in found):  # where some have no rank, the mean alone orders
+        return sorted(found, key=lambda row: (order(row)[0], *order(row)[2:]))
+    return sorted(found, key=order)
+
+
+def _labels(entries: list[Entry]) -> list[str]:
+    """Options in which entries of one strategy differ; what is left alike gets its hash."""
+    differing: dict[str, list[str]] = {}
+    for name in {entry.strategy for entry in entries}:
+        configs = [entry.config for entry in entries if entry.strategy == name]
+        keys = sorted({key for config in configs for key in config})
+        differing[name] = [k for k in keys if len({repr(c.get(k)) for c in configs}) > 1]
+    labels = [
+        ", ".join(f"{key} {short(entry.config.get(key), 24)}" for key in differing[entry.strategy])
+        for entry in entries
+    ]
+    counts = Counter(zip((e.strategy for e in entries), labels, strict=True))
+    return [
+        f"{label} #{entry.id[:6]}".strip() if counts[entry.strategy, label] > 1 else label
+        for entry, label in zip(entries, labels, strict=True)
+    ]
+
+
+def _strata(entry: Entry, values: Sequence[float]) -> list[list[float]]:
+    """Class orders, where each has several runs; else all runs are one stratum."""
+    by_order: dict[int | None, list[float]] = defaultdict(list)
+    for score, value in zip(entry.scores, values, strict=True):
+        by_order[score.order_seed].append(value)
+    if min(map(len, by_order.values())) > 1:
+        return list(by_order.values())
+    return [list(values)]
+
+
+def _row(entry: Entry, label: str, rank: Rank | None) -> Row:
+    values = [score.primary for score in entry.scores]
+    mean = sum(values) / len(values) if entry.complete else None
+    ends = interval(_strata(entry, values)) if entry.complete else None
+    cells = {
+        "rank": _rank_cell(rank),
+        "method": Cell(f"{entry.strategy} {label}".strip(), f"{entry.strategy} {label}".lower()),
+        **(_adapted_cells if entry.adaptation else _learned_cells)(entry, mean, ends),
+        "seeds": _seeds_cell(entry),
+        "time": _time_cell(entry),
+        "parameters": _count_cell([s.record.result.parameters for s in entry.scores]),
+        "trust": Cell(*[_trust(entry)] * 2),
+        "flags": Cell("; ".join(entry.flags), -len(entry.flags)),
+    }
+    return Row(entry, label, rank, mean, ends, cells)
+
+
+def _trust(entry: Entry) -> str:
+    return "verified" if entry.verified else "self-reported"
+
+
+def _rank_cell(rank: Rank | None) -> Cell:
+    if rank is None:
+        return Cell("–", None)
+    span = f" [{rank.low}–{rank.high}]" if rank.high > rank.low else ""
+    return Cell(f"{rank.low}{'=' if rank.tied else ''}{span}", rank.low)
+
+
+def _percent(value: float | None, ends: tuple[float, float] | None = None) -> str:
+    if value is None:
+        return "–"
+    text = f"{100 * value:.2f}"
+    return f"{text} [{100 * ends[0]:.2f}, {100 * ends[1]:.2f}]" if ends else text
+
+
+def _mean_cell(values: Sequence[float | None], complete: bool = True) -> Cell:
+    known = [value for value in values if value is not None]
+    mean = sum(known) / len(known) if complete and len(known) == len(values) > 0 else None
+    return Cell(_percent(mean), mean)
+
+
+def _learned_cells(
+    entry: Entry, mean: float | None, ends: tuple[float, float] | None
+) -> dict[str, Cell]:
+    results = [score.record.result for score in entry.scores]
+    averages = [result.average_incremental_accuracy for result in results]
+    return {
+        "score": Cell(_percent(mean, ends), mean),
+        "average": _mean_cell(averages, entry.complete),
+        "forgetting": _mean_cell([result.forgetting for result in results], entry.complete),
+    }
+
+
+def _adapted_cells(
+    entry: Entry, mean: float | None, ends: tuple[float, float] | None
+) -> dict[str, Cell]:
+    """Errors; a mean error's interval is that of the accuracy, turned round."""
+    error = None if mean is None else 1 - mean
+    turned = (1 - ends[1], 1 - ends[0]) if ends else None
+    facts = [score.record.result.adaptation for score in entry.scores]
+    known = [fact for fact in facts if fact is not None]
+    calibration = [
+        sum(s.calibration_error for s in fact.segments) / len(fact.segments) for fact in known
+    ]
+    return {
+        "score": Cell(_percent(error, turned), error),
+        "pooled": _mean_cell([fact.pooled_error for fact in known], entry.complete),
+        "calibration": _mean_cell(calibration, entry.complete),
+    }
+
+
+def _seeds_cell(entry: Entry) -> Cell:
+    there, wanted = len(entry.scores), len(entry.scores) + len(entry.missing)
+    if entry.missing:
+        return Cell(f"{there} of {wanted}", there)
+    return Cell("1, no interval" if there == 1 else str(there), there)
+
+
+def _time_cell(entry: Entry) -> Cell:
+    """For evaluations all there was to do, tuning included; else of one run."""
+    if entry.tuning:
+        seconds = entry.tuning.seconds + entry.seconds
+        return Cell(f"{duration(seconds)} in all", seconds)
+    seconds = entry.seconds / len(entry.scores)
+    return Cell(f"{duration(seconds)} a run", seconds)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _count_cell(values: Sequence[int]) -> Cell:
+    mean = sum(values) / len(values)
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if mean >= size:
+            return Cell(f"{mean / size:.3g} {unit}", mean)
+    return Cell(f"{mean:.0f}", mean)
