@@ -125,8 +125,9 @@ def _survey(message: Message) -> Message:
     ]
     setting = streams[0].setting
     images = check(pair, overlap, setting not in ("domain-incremental", "adaptation"))
-    if isinstance(streams[0], AdaptationStream):
-        check_looks(pair, *(looks(stream) for stream in streams))
+    shifting = [stream for stream in streams if isinstance(stream, AdaptationStream)]
+    if shifting:
+        check_looks(pair, *map(looks, shifting))
         experiences = 1
     else:
         experiences = _experiences(pair, streams)
