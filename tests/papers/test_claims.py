@@ -1,0 +1,194 @@
+"""The papers' files: they load, name only what there is, and say where each number stands."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clgym import config as configs
+from clgym import registry
+from clgym.config import Field
+from clgym.errors import BadRecord, UnknownName
+from clgym.papers import Paper, load_paper, paper_names
+from clgym.protocol.modes import MODES
+from clgym.protocol.pairs import find_pair
+from clgym.protocol.space import find_space
+from clgym.request import describe_strategy, scenario_fields
+
+PAPERS = ("aper", "clr", "dst", "lame", "mos", "nmc", "protocol", "refresh", "rmt")
+
+
+@cache
+def fields_of(strategy: str, base: str | None) -> list[Field]:
+    """Options of a strategy; the warm worker is asked once for each."""
+    return describe_strategy(strategy, given={"base": base} if base else {}).fields
+
+
+def check_options(strategy: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    return configs.resolve(fields_of(strategy, config.get("base")), config, strategy)
+
+
+def claims(paper: Paper) -> Iterator[Any]:
+    return (claim for row in paper.rows for claim in row.claims)
+
+
+def test_every_paper_has_its_file() -> None:
+    assert set(PAPERS) <= set(paper_names())
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_runs_name_strategies_scenarios_and_options_that_there_are(name: str) -> None:
+    paper = load_paper(name)
+    for strategy in paper.strategies:
+        registry.find("strategies", strategy)
+    for label, run in paper.runs.items():
+        assert run.seeds, label
+        check_options(run.strategy, run.config)
+        given = {**run.stream, **({} if run.source is None else {"source": run.source})}
+        values = configs.resolve(scenario_fields(run.scenario), given, label)
+        assert values["source"], label
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_studies_name_pairs_with_something_to_tune(name: str) -> None:
+    for label, study in load_paper(name).studies.items():
+        find_pair(study.pair, config=study.stream)
+        assert study.mode in MODES, label
+        check_options(study.strategy, study.config)
+        space = find_space(study.strategy, study.space, fields_of(study.strategy, None))
+        tuned = {parameter.name for parameter in space.parameters}
+        assert tuned - study.config.keys(), label
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_claims_say_where_they_stand_and_belong_to_runs_of_their_kind(name: str) -> None:
+    paper = load_paper(name)
+    assert {row.scale for row in paper.rows} >= {"full"}
+    for claim in claims(paper):
+        assert claim.where.strip(), claim
+        if claim.known == "remembered" and claim.value is not None:
+            assert claim.tolerance >= 1, claim
+        for about in claim.about:
+            assert (about in paper.studies) == bool(claim.ranks) or claim.better, claim
+            if about in paper.runs:
+                adapts = claim.measure in ("mean_error", "pooled_error")
+                assert adapts == _adapts(paper.runs[about].scenario), claim
+
+
+def _adapts(scenario: str) -> bool:
+    """Whether a scenario brings unlabelled batches: it then names a classifier to adapt."""
+    return "model" in {field.name for field in scenario_fields(scenario)}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_rows_of_the_papers_size_want_a_gpu(name: str) -> None:
+    assert all(row.device == "cuda" for row in load_paper(name).rows if row.scale == "full")
+
+
+# Read once more from the papers' tables and logs, not from the files.
+STATED = [
+    ("nmc", "cifar100", "nmc", "last_accuracy", 83.70, 0.3, "abstract"),
+    ("aper", "cifar-inc5", "cifar-inc5-simplecil", "last_accuracy", 81.28, 0.1, "log"),
+    ("aper", "cifar-inc5", "cifar-inc5-vpt-shallow", "last_accuracy", 81.80, 0.5, "log"),
+    ("aper", "vtab-inc10", "vtab-inc10-adapter", "last_accuracy", 84.35, 0.5, "log"),
+    (
+        "aper",
+        "imagenet-r-inc20",
+        "imagenet-r-inc20-vpt-deep",
+        "average_incremental_accuracy",
+        77.05,
+        1.0,
+        "verified",
+    ),
+    ("mos", "imagenet-a", "imagenet-a", "last_accuracy", 56.22, 1.0, "log"),
+    ("refresh", "cifar100-derpp", "cifar100-derpp", "task_aware_accuracy", 75.64, 1.5, "remembered"),
+    ("rmt", "imagenet-c-rmt", "imagenet-c-rmt", "mean_error", 59.9, 1.0, "verified"),
+    ("lame", "sorted-sketch-swin", "sorted-sketch-swin-lame", "mean_error", 58.2, 2.0, "verified"),
+    ("clr", "growth", "resnet50", "growth_percent", 0.547, 0.0005, "inferred"),
+    ("dst", "high-sparsity", "uniform-95", "forgetting", 0.0, 0.0, "inferred"),
+]
+
+
+@pytest.mark.parametrize(("name", "row", "run", "measure", "value", "tolerance", "known"), STATED)
+def test_numbers_are_the_stated_ones(
+    name: str, row: str, run: str, measure: str, value: float, tolerance: float, known: str
+) -> None:
+    found = load_paper(name).by_row[row].claims
+    (claim,) = [c for c in found if c.of == run and c.measure == measure]
+    assert (claim.value, claim.tolerance, claim.known) == (value, tolerance, known)
+
+
+# --- the form ------------------------------------------------------------------------------------
+
+HEAD = """
+title = "A paper"
+authors = "Somebody"
+venue = "Nowhere"
+year = 2020
+link = "https://example.org"
+strategies = ["nmc"]
+"""
+RUNS = """
+[runs.one]
+strategy = "nmc"
+scenario = "split-digits"
+config = { batch_size = 8, fit = "crop" }
+
+[runs.two]
+like = "one"
+config = { fit = "stretch" }
+"""
+
+
+def row(claim: str) -> str:
+    return f"""
+[[rows]]
+name = "row"
+scale = "lite"
+about = "Two."
+hours = 0.1
+claims = [{{ {claim}, where = "table", known = "verified" }}]
+"""
+
+
+ORDER = 'better = "one", worse = "two", measure = "last_accuracy"'
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "paper.toml").write_text(text)
+    return folder
+
+
+def test_a_run_like_another_takes_its_options_over_one_by_one(tmp_path: Path) -> None:
+    paper = load_paper("paper", written(tmp_path, HEAD + RUNS + row(ORDER)))
+    assert paper.runs["two"].config == {"batch_size": 8, "fit": "stretch"}
+    assert paper.runs["two"].strategy == "nmc"
+    assert paper.by_row["row"].wanted == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (RUNS + row('of = "one", measure = "last_accuracy"'), "needs its `value`"),
+        (RUNS + row('of = "one", worse = "two", measure = "last_accuracy"'), "`better`"),
+        (RUNS + row('better = "one", worse = "two", measure = "luck"'), "no measure 'luck'"),
+        (RUNS + row('better = "one", worse = "six", measure = "forgetting"'), "wants six"),
+        (RUNS + row('of = "one", value = 1, measure = "forgetting"'), "no row wants two"),
+        (RUNS + row(ORDER) + row(ORDER), "two rows row"),
+        (RUNS.replace('"one"', '"two"') + row(ORDER), "leads nowhere"),
+        (RUNS + row(ORDER).replace('"verified"', '"certain"'), "known"),
+        (RUNS + "[rows", "paper.toml"),
+    ],
+)
+def test_a_file_that_does_not_validate_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(BadRecord) as caught:
+        load_paper("paper", written(tmp_path, HEAD + text))
+    assert reason in str(caught.value)
+
+
+def test_a_paper_that_there_is_not_is_named_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName) as caught:
+        load_paper("papr", written(tmp_path, HEAD))
+    assert "paper" in caught.value.fix
