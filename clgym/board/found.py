@@ -1,0 +1,215 @@
+"""What lies at the places that a user names: runs, seeds of one method, studies.
+
+For figures and reports, which show what is there. What may stand on the board is decided by
+`clgym.board.reading`, which recomputes every number first.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from clgym.board.reading import stream_of
+from clgym.errors import BadRecord, Tampered
+from clgym.files import canonical_json, sha256
+from clgym.protocol.evaluation import EVALUATION, Evaluation
+from clgym.protocol.ledger import NAME as LEDGER
+from clgym.protocol.ledger import Entry, read_ledger
+from clgym.protocol.plan import Certificate, Plan
+from clgym.protocol.study import CERTIFICATE, read_certificate
+from clgym.record import Record, Result, read_record
+from clgym.run_folder import RECORD
+
+__all__ = ["Method", "Run", "Study", "answers", "look", "read_study"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record and where it lies."""
+
+    file: Path
+    record: Record
+
+    @property
+    def result(self) -> Result:
+        """What it measured."""
+        return self.record.result
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's folder, as far as it has come."""
+
+    folder: Path
+    plan: Plan
+    entries: list[Entry]
+    certificate: Certificate | None
+    evaluations: list[Evaluation]
+    """Complete ones, in order."""
+
+    @property
+    def trials(self) -> list[float | None]:
+        """Scores of the trials, in order, where they all answer one question; else none."""
+        if self.certificate is None:
+            return []
+        body = self.certificate.body
+        single = len(body.chosen) == 1 and len(body.chosen[0].configs) == 1
+        return [trial.score for trial in body.trials] if single else []
+
+    @property
+    def tuning_seconds(self) -> float:
+        """Of all its runs."""
+        return float(sum(e.body.get("seconds", 0.0) for e in self.entries if e.kind == "run"))
+
+
+@dataclass
+class Method:
+    """What is one line in a figure: runs that differ in seeds only, or a study's evaluation."""
+
+    name: str
+    runs: list[Run] = field(default_factory=list)
+    study: Study | None = None
+
+    @property
+    def results(self) -> list[Result]:
+        """Of its runs, by seed."""
+        return [run.result for run in self.runs]
+
+
+def look(paths: Sequence[Path]) -> list[Method]:
+    """Everything at these places: runs, folders of runs, studies.
+
+    Raises:
+        BadRecord: nothing is there, it does not validate, or two runs claim one seed.
+        Tampered: a study's files do not fit each other.
+    """
+    methods: list[Method] = []
+    groups: dict[str, Method] = {}
+    for path in paths:
+        if (path / LEDGER).is_file():
+            methods.append(_evaluated(read_study(path)))
+            continue
+        for run in _runs(path):
+            facts = run.result.strategy.model_dump(mode="json"), stream_of(run.result)
+            key = sha256(canonical_json(facts))
+            if key not in groups:
+                groups[key] = Method(run.result.strategy.name)
+                methods.append(groups[key])
+            _add(groups[key], run)
+    for method in methods:
+        method.runs.sort(key=lambda run: (run.result.seed, run.result.order_seed or 0))
+    _tell_apart(methods)
+    return methods
+
+
+def _runs(path: Path) -> Iterator[Run]:
+    inside = sorted(path.glob(f"*/{RECORD}")) if path.is_dir() else []
+    alone = not inside or (path / RECORD).is_file()
+    for file in [path / RECORD if path.is_dir() else path] if alone else inside:
+        yield Run(file, read_record(file))
+
+
+def _add(method: Method, run: Run) -> None:
+    for other in method.runs:
+        if (other.result.seed, other.result.order_seed) == (run.result.seed, run.result.order_seed):
+            raise BadRecord(
+                expected="one run for each seed of a method",
+                found=f"two of {method.name} with seed {run.result.seed}: {other.file}, {run.file}",
+                fix="Name only one of them",
+            )
+    method.runs.append(run)
+
+
+def _tell_apart(methods: list[Method]) -> None:
+    """Where one strategy stands for several methods, say in which options they differ."""
+    for name in {method.name for method in methods}:
+        same = [m for m in methods if m.name == name]
+        options = [m.results[0].strategy.config if m.runs else {} for m in same]
+        keys = [k for k in options[0] if len({repr(o.get(k)) for o in options}) > 1]
+        for number, (method, own) in enumerate(zip(same, options, strict=True), 1):
+            if len(same) > 1:
+                words = ", ".join(f"{key} {own.get(key)}" for key in keys[:2])
+                method.name = f"{name} ({words or number})"
+    seen: dict[str, int] = {}
+    for method in methods:  # longer lists of options may still agree in the first two
+        seen[method.name] = seen.get(method.name, 0) + 1
+        if seen[method.name] > 1:
+            method.name = f"{method.name} {seen[method.name]}"
+
+
+# --- studies -------------------------------------------------------------------------------------
+
+
+def read_study(folder: Path) -> Study:
+    """A study's files, validated; whether they can be trusted is `clgym verify`'s business.
+
+    Raises:
+        Tampered: one does not validate.
+    """
+    entries = read_ledger(folder / LEDGER)
+    body = entries[0].body.get("plan") if entries else None
+    certificate = read_certificate(folder) if (folder / CERTIFICATE).is_file() else None
+    numbered = sorted(folder.glob(f"evaluations/*/{EVALUATION}"), key=lambda f: f.parent.name)
+    return Study(
+        folder,
+        _validated(Plan, json.dumps(body).encode(), folder / LEDGER),
+        entries,
+        certificate,
+        [_validated(Evaluation, file.read_bytes(), file) for file in numbered],
+    )
+
+
+def _validated(model: Any, data: bytes, file: Path) -> Any:
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Tampered(
+            expected=f"{file} to validate",
+            found=f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}",
+            fix="Restore it; `clgym verify` tells more",
+        ) from None
+
+
+def _evaluated(study: Study) -> Method:
+    """The study's last evaluation."""
+    method = Method(study.plan.strategy, study=study)
+    if study.evaluations:
+        last = study.evaluations[-1]
+        place = study.folder / f"evaluations/{last.evaluation_number}"
+        files = [place / str(s.record) / RECORD for s in last.seeds if s.status == "done"]
+        method.runs = [Run(file, read_record(file)) for file in files]
+    return method
+
+
+# --- predictions ---------------------------------------------------------------------------------
+
+
+def answers(run: Run) -> dict[str, np.ndarray]:
+    """What the learner of a run answered, by name.
+
+    Raises:
+        BadRecord: the file is not there, or not the one that the record speaks of.
+    """
+    facts = run.result.predictions
+    file = run.file.parent / facts.file
+    try:
+        data = file.read_bytes()
+        if sha256(data) == facts.sha256:
+            return load(data)
+        found = "other content"
+    except OSError as error:
+        found = str(error.strerror)
+    except SafetensorError as error:
+        found = f"a file that cannot be read ({error})"
+    raise BadRecord(
+        expected=f"{file} as the record's hash has it",
+        found=found,
+        fix="Keep the files of a run together, or run it again",
+    )

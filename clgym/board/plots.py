@@ -1,0 +1,290 @@
+"""From methods to the figures that their records allow."""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clgym.board import figures
+from clgym.board.found import Method, answers
+from clgym.board.reading import stream_of
+from clgym.board.stats import interval, ranks
+from clgym.errors import ClgymError, UnknownName, near
+from clgym.files import canonical_json, sha256, writing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["KINDS", "CannotDraw", "Plot", "draw", "mean_matrix", "wrong", "write"]
+
+
+class CannotDraw(ClgymError):
+    """A figure that the records at hand have nothing for."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, not drawn yet."""
+
+    kind: str
+    about: str
+    """Method or stream: what tells it from others of its kind."""
+    words: str
+    draw: Callable[[], "Figure"]
+
+
+def draw(methods: Sequence[Method], kinds: Sequence[str] = ()) -> list[Plot]:
+    """What can be drawn.
+
+    Args:
+        methods: What the user named.
+        kinds: Names of `KINDS`; none means all that the records allow.
+
+    Raises:
+        UnknownName: there is no such kind.
+        CannotDraw: the records have nothing for a kind that was asked for, or for any.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UnknownName(
+                expected=f"a figure ({', '.join(KINDS)})",
+                found=repr(kind),
+                fix=f"{near(kind, KINDS)}`clgym plot --help` tells what each shows",
+            )
+    plots: list[Plot] = []
+    for kind in kinds or KINDS:
+        needs, make = KINDS[kind]
+        made = list(make(methods))
+        if kinds and not made:
+            raise CannotDraw(
+                expected=f"{needs}, to draw {kind}",
+                found=_inventory(methods),
+                fix="Name further records, or leave out --kind to get what these allow",
+            )
+        plots += made
+    if not plots:
+        raise CannotDraw(
+            expected="records that a figure can be drawn of",
+            found=_inventory(methods),
+            fix="Name runs of two or more experiences, or a sealed study",
+        )
+    return plots
+
+
+def write(plots: Sequence[Plot], out: Path, ending: str) -> Iterator[tuple[Path, Plot]]:
+    """Draw and write, one after another; the file's name says kind and subject."""
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    alone = {plot.kind for plot in plots if [p.kind for p in plots].count(plot.kind) == 1}
+    for plot in plots:
+        name = plot.kind if plot.kind in alone else f"{plot.kind}-{_file_name(plot.about)}"
+        while name in taken:
+            name += "-"
+        taken.add(name)
+        path = out / f"{name}.{ending}"
+        figures.save(plot.draw(), path)
+        yield path, plot
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text).strip("-")[:60] or "x"
+
+
+def _inventory(methods: Sequence[Method]) -> str:
+    """What was given, in a few words."""
+    runs = sum(len(method.runs) for method in methods)
+    studies = sum(method.study is not None for method in methods)
+    parts = [f"{len(methods)} method{'s' * (len(methods) != 1)}", f"{runs} run{'s' * (runs != 1)}"]
+    kinds = sorted({run.scenario.setting for method in methods for run in method.results})
+    parts += [f"{studies} stud{'y' if studies == 1 else 'ies'}"] if studies else []
+    return ", ".join([*parts, *kinds])
+
+
+# --- what each kind needs and takes --------------------------------------------------------------
+
+
+def _learning(method: Method) -> bool:
+    """Whether it has runs over several experiences."""
+    return bool(method.runs) and len(method.results[0].accuracy_matrix) > 1
+
+
+def _by_stream(methods: Sequence[Method]) -> dict[str, list[Method]]:
+    """Methods whose runs answer the same question, by the name of the stream."""
+    groups: dict[str, list[Method]] = {}
+    names: dict[str, str] = {}
+    for method in methods:
+        if method.runs:
+            stream = stream_of(method.results[0])
+            key = sha256(canonical_json(stream))
+            groups.setdefault(key, []).append(method)
+            names[key] = method.study.plan.pair.name if method.study else str(stream["name"])
+    several = len(set(names.values())) < len(names)
+    return {f"{names[k]} {k[:6]}" if several else names[k]: v for k, v in groups.items()}
+
+
+def mean_matrix(method: Method) -> list[list[float | None]]:
+    """The accuracy matrix, a mean over the runs."""
+    tables = np.array([r.accuracy_matrix for r in method.results], dtype=float)
+    return [[None if np.isnan(v) else float(v) for v in row] for row in tables.mean(axis=0)]
+
+
+def _matrices(methods: Sequence[Method]) -> Iterator[Plot]:
+    for m in filter(_learning, methods):
+        matrix = mean_matrix(m)
+        words = f"accuracy matrix of {m.name}{_over(m)}"
+        yield Plot("accuracy-matrix", m.name, words, lambda x=matrix: figures.accuracy_matrix(x))
+
+
+def _over(method: Method) -> str:
+    return f", mean of {len(method.runs)} runs" if len(method.runs) > 1 else ""
+
+
+def _anytime(methods: Sequence[Method]) -> Iterator[Plot]:
+    for stream, group in _by_stream([m for m in methods if _learning(m)]).items():
+        table = {m.name: [r.accuracy_after for r in m.results] for m in group}
+        words = f"accuracy after each experience of {stream}"
+        yield Plot("anytime", stream, words, lambda t=table: figures.anytime(t))
+
+
+def _forgetting(methods: Sequence[Method]) -> Iterator[Plot]:
+    for stream, group in _by_stream([m for m in methods if _learning(m)]).items():
+        found = {
+            m.name: [r.forgetting for r in m.results if r.forgetting is not None] for m in group
+        }
+        table = {name: values for name, values in found.items() if values}
+        if table:
+            words = f"forgetting on {stream}, seed by seed"
+            yield Plot("forgetting", stream, words, lambda t=table: figures.forgetting(t))
+
+
+def _cost(methods: Sequence[Method]) -> Iterator[Plot]:
+    for stream, group in _by_stream(methods).items():
+        if len(group) > 1:
+            rows = [_cost_row(m) for m in group]
+            words = f"accuracy against time on {stream}, tuning included"
+            yield Plot(
+                "accuracy-against-cost",
+                stream,
+                words,
+                lambda r=rows: figures.accuracy_against_cost(r),
+            )
+
+
+def _cost_row(method: Method) -> dict[str, Any]:
+    lasts = [r.last_accuracy for r in method.results]
+    low, high = interval([lasts]) or (None, None)
+    return {
+        "name": method.name,
+        "seconds": sum(run.record.cost.wall_seconds for run in method.runs),
+        "tuning_seconds": method.study and method.study.tuning_seconds,
+        "accuracy": float(np.mean(lasts)),
+        "low": low,
+        "high": high,
+    }
+
+
+def _studies(methods: Sequence[Method]) -> dict[str, list[Method]]:
+    """Methods tuned alike, by pair, mode and criterion: their scores compare."""
+    groups: dict[str, list[Method]] = {}
+    for method in methods:
+        if method.study is not None and method.study.trials:
+            plan = method.study.plan
+            key = f"{plan.pair.name}, {plan.mode}, {plan.criterion} on {plan.score_on} rows"
+            groups.setdefault(key, []).append(method)
+    return groups
+
+
+def _expected_best(methods: Sequence[Method]) -> Iterator[Plot]:
+    for pair, group in _studies(methods).items():
+        table = {m.name: m.study.trials for m in group if m.study and len(m.study.trials) > 1}
+        if table:
+            words = f"expected best score against trials ({pair})"
+            yield Plot("expected-best", pair, words, lambda t=table: figures.expected_best(t))
+
+
+def _rank_shift(methods: Sequence[Method]) -> Iterator[Plot]:
+    for pair, group in _studies(methods).items():
+        able = [m for m in group if m.runs and _tuned(m) is not None]
+        if len(able) > 1:
+            rows = _rank_rows(able)
+            words = f"tuning rank against evaluation rank ({pair})"
+            yield Plot("rank-shift", pair, words, lambda r=rows: figures.rank_shift(r))
+
+
+def _tuned(method: Method) -> float | None:
+    """Score of the chosen settings on the tuning side."""
+    evaluations = method.study.evaluations if method.study else []
+    return evaluations[-1].tuning_score if evaluations else None
+
+
+def _rank_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
+    from scipy.stats import rankdata
+
+    scores: list[dict[Hashable, float]] = [
+        {r.seed: r.last_accuracy for r in m.results} for m in methods
+    ]
+    means = [float(np.mean(list(s.values()))) for s in scores]
+    tuning = rankdata([-(_tuned(m) or 0.0) for m in methods], "min")
+    evaluation = rankdata([-mean for mean in means], "min")
+    return [
+        {
+            "name": m.name,
+            "tuning": float(tuning[i]),
+            "evaluation": float(evaluation[i]),
+            "low": found and found.low,
+            "high": found and found.high,
+        }
+        for i, (m, found) in enumerate(zip(methods, ranks(scores), strict=True))
+    ]
+
+
+def _profile(methods: Sequence[Method]) -> Iterator[Plot]:
+    table: dict[str, dict[str, float]] = {}
+    for stream, group in _by_stream(methods).items():
+        for m in group:
+            # The same strategy on several streams is one line, whatever its settings there.
+            accuracy = float(np.mean([r.last_accuracy for r in m.results]))
+            row = table.setdefault(m.results[0].strategy.name, {})
+            row[stream] = max(accuracy, row.get(stream, 0.0))
+    settings = {stream for row in table.values() for stream in row}
+    if len(table) > 1 and len(settings) > 1:
+        words = f"performance profile over {len(settings)} streams"
+        yield Plot("performance-profile", "", words, lambda: figures.performance_profile(table))
+
+
+def wrong(method: Method) -> list[list[bool]]:
+    """By segment whether each answer of its first run was wrong, in order."""
+    kept = answers(method.runs[0])
+    facts = method.results[0].adaptation
+    count = len(facts.segments) if facts else 0
+    return [(kept[f"{i}/predicted"] != kept[f"{i}/label"]).tolist() for i in range(count)]
+
+
+def _errors(methods: Sequence[Method]) -> Iterator[Plot]:
+    adapting = [m for m in methods if m.runs and m.results[0].scenario.setting == "adaptation"]
+    for stream, group in _by_stream(adapting).items():
+        facts = group[0].results[0].adaptation
+        names = [s.name for s in facts.segments] if facts else []
+        words = f"error along {stream}, first seed"
+        yield Plot(
+            "error-over-time",
+            stream,
+            words,
+            lambda g=group, n=names: figures.error_over_time({m.name: wrong(m) for m in g}, n),
+        )
+
+
+KINDS: dict[str, tuple[str, Callable[[Sequence[Method]], Iterator[Plot]]]] = {
+    "accuracy-matrix": ("a run of two or more experiences", _matrices),
+    "anytime": ("a run of two or more experiences", _anytime),
+    "forgetting": ("a run of two or more experiences", _forgetting),
+    "accuracy-against-cost": ("two methods on one stream", _cost),
+    "rank-shift": ("two studies of one pair and mode, evaluated", _rank_shift),
+    "expected-best": ("a sealed study of two or more trials for all seeds", _expected_best),
+    "performance-profile": ("two methods on two streams", _profile),
+    "error-over-time": ("a run on an adaptation stream", _errors),
+}
+"""By name: what it needs, and what makes it. `clgym plot` draws them in this order."""
