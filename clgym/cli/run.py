@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clgym.record import Record
     from clgym.request import Request
 
-__all__ = ["main"]
+__all__ = ["main", "run_options"]
 
 
 def main(words: Sequence[str]) -> int:
@@ -117,6 +117,11 @@ class _Asked:
             )
             for seed in (values.seeds if several else [values.seed])
         ]
+
+
+def run_options() -> set[str]:
+    """Names that mean something of the run itself; an option of a plugin by one gets a prefix."""
+    return {action.dest for action in _parser([])._actions}
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:

@@ -1,0 +1,282 @@
+"""What a contributor would send, looked at before anybody runs it.
+
+No code of the contributor is imported: a plugin's file is hashed and parsed, never executed.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import clgym
+from clgym import registry
+from clgym.board.entries import run_flags, subfolders
+from clgym.board.reading import stream_of
+from clgym.board.recompute import recompute
+from clgym.errors import BadRecord, ClgymError
+from clgym.files import canonical_json, sha256
+from clgym.protocol.evaluation import EVALUATION
+from clgym.protocol.ledger import NAME as LEDGER
+from clgym.protocol.study import CERTIFICATE
+from clgym.protocol.verify import record_problems, verify
+from clgym.record import Record, StrategyFacts, read_record
+from clgym.run_folder import RECORD
+
+__all__ = ["Finding", "Submission", "Verdict", "check"]
+
+Verdict = Literal["ok", "flag", "wrong"]
+_SHOWN = 3
+_KNOWN_FILES = re.compile(r"(record|run)\.json|predictions\.safetensors|.*\.(py|md|txt|toml)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    place: str
+    check: str
+    verdict: Verdict
+    words: str
+    """What was found, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record or a study of the submission, as the maintainer would run it again."""
+
+    folder: Path
+    record: Record | None
+    """None for a study."""
+    plugins: tuple[Path, ...]
+    """Files that the run needs."""
+
+
+@dataclass
+class Submission:
+    """Everything that was looked at."""
+
+    findings: list[Finding] = field(default_factory=list)
+    found: list[Found] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """What keeps it off the board."""
+        return [finding for finding in self.findings if finding.verdict == "wrong"]
+
+    def add(self, place: str, name: str, verdict: Verdict, words: str) -> None:
+        """Note a finding."""
+        self.findings.append(Finding(place, name, verdict, words))
+
+
+def check(folders: Sequence[Path]) -> Submission:
+    """Look at everything in these folders.
+
+    Raises:
+        BadRecord: there is neither a record nor a study in one of them.
+    """
+    submission = Submission()
+    for folder in folders:
+        inside = list(subfolders(folder, _holds_something)) if folder.is_dir() else []
+        if not inside:
+            raise BadRecord(
+                expected=f"records or a study's files in {folder}",
+                found="none" if folder.is_dir() else "no such folder",
+                fix="Name the folder with what `clgym run`, or `tune` and `evaluate`, wrote",
+            )
+        plugins = tuple(sorted(folder.rglob("*.py")))
+        for one in inside:
+            look = _study if (one / LEDGER).is_file() or (one / CERTIFICATE).is_file() else _record
+            look(submission, one, plugins)
+        _seeds(submission, folder)
+    return submission
+
+
+def _holds_something(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (LEDGER, CERTIFICATE, EVALUATION, RECORD))
+
+
+# --- a record ------------------------------------------------------------------------------------
+
+
+def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> None:
+    place = str(folder)
+    try:
+        record = read_record(folder)
+    except BadRecord as error:
+        submission.add(place, "record", "wrong", f"{error.found}; send {RECORD} as it was written")
+        return
+    result = record.result
+    name = f"{result.strategy.name} on {result.scenario.name}, seed {result.seed}"
+    submission.add(place, "record", "ok", name)
+    follow = _numbers_follow(submission, folder, record)
+    needed = _strategy(submission, place, result.strategy, plugins)
+    if follow:
+        submission.found.append(Found(folder, record, needed))
+    _version(submission, place, record.environment.clgym)
+    for flag in run_flags([record]):
+        submission.add(place, "shown on the board", "flag", flag)
+    extra = sorted(f.name for f in folder.iterdir() if not _KNOWN_FILES.fullmatch(f.name))
+    if extra:
+        submission.add(place, "files", "flag", f"leave out {', '.join(extra[:5])}: not needed")
+
+
+def _numbers_follow(submission: Submission, folder: Path, record: Record) -> bool:
+    facts = record.result.predictions
+    if not (folder / facts.file).is_file():
+        words = f"{facts.file} is missing; send it beside {RECORD}"
+        submission.add(str(folder), "predictions", "wrong", words)
+        return False
+    problems = [*recompute(folder, record).problems] or _problems(folder)
+    if problems:
+        more = f"; {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        words = f"{'; '.join(problems[:_SHOWN])}{more}. Send both files as they were written"
+        submission.add(str(folder), "numbers", "wrong", words)
+        return False
+    submission.add(str(folder), "numbers", "ok", "all follow from the predictions, by their hash")
+    return True
+
+
+def _problems(folder: Path) -> list[str]:
+    try:
+        return list(record_problems(folder))
+    except ClgymError as error:
+        return [error.found]
+
+
+def _version(submission: Submission, place: str, version: str) -> None:
+    if version != clgym.__version__:
+        words = (
+            f"made with clgym {version}, this is {clgym.__version__}: run it again, if it differs"
+        )
+        submission.add(place, "version", "flag", words)
+
+
+def _strategy(
+    submission: Submission, place: str, facts: StrategyFacts, plugins: Sequence[Path]
+) -> tuple[Path, ...]:
+    """Is the code that ran at hand? The file that a new run needs, if it was sent."""
+    wanted, name = facts.source_hash, facts.name
+    sent = [file for file in plugins if wanted in _hashes(file, facts)]
+    built_in = _built_in(name)
+    if built_in is not None and wanted in _hashes(built_in.path, facts):
+        submission.add(place, "strategy", "ok", f"{name} as it is in this repository")
+    elif sent:
+        words = f"{sent[0].name} is the file that ran; read it before it is run"
+        submission.add(place, "strategy", "ok", words)
+        return (sent[0],)
+    elif built_in is not None:
+        words = f"not this repository's {name}: send the file that ran, or run it again"
+        submission.add(place, "strategy", "flag", words)
+    elif plugins:
+        words = (
+            f"none of {', '.join(f.name for f in plugins[:3])} is the file that ran; send that one"
+        )
+        submission.add(place, "strategy", "wrong", words)
+    else:
+        words = f"{name} is not built in and its file was not sent: nobody can run it again"
+        submission.add(place, "strategy", "flag", words)
+    return ()
+
+
+def _built_in(name: str) -> registry.Entry | None:
+    try:
+        return registry.find("strategies", name)
+    except ClgymError:
+        return None
+
+
+def _hashes(file: Path, facts: StrategyFacts) -> set[str]:
+    """What a record may name this file by: its hash, or that of a list with the wrapped ones'.
+
+    Which options name a wrapped strategy only the class itself knows, and it is not imported here.
+    """
+    own = sha256(file.read_bytes())
+    entries = [_built_in(v) for v in facts.config.values() if isinstance(v, str) and v]
+    wrapped = [entry.source_hash for entry in entries if entry is not None][:6]
+    chosen: Iterable[tuple[str, ...]] = itertools.chain.from_iterable(
+        itertools.combinations(wrapped, n) for n in range(1, len(wrapped) + 1)
+    )
+    return {own, *(sha256(canonical_json([own, *some])) for some in chosen)}
+
+
+def _seeds(submission: Submission, folder: Path) -> None:
+    """Runs that differ in seeds only: one seed is no method, and none may be left out."""
+    groups: dict[bytes, list[Record]] = {}
+    for found in submission.found:
+        if found.record is not None and found.folder.is_relative_to(folder):
+            result = found.record.result
+            key = canonical_json([result.strategy.model_dump(mode="json"), stream_of(result)])
+            groups.setdefault(key, []).append(found.record)
+    for records in groups.values():
+        result = records[0].result
+        seeds = sorted(record.result.seed for record in records)
+        about = f"{result.strategy.name} on {result.scenario.name}"
+        if len(set(seeds)) < len(seeds):
+            words = f"{about}: two runs of one seed among {seeds}; send one of them"
+            submission.add(str(folder), "seeds", "wrong", words)
+        elif len(seeds) == 1:
+            words = f"{about}: one seed, so no interval and no rank; send at least three"
+            submission.add(str(folder), "seeds", "flag", words)
+        elif gaps := sorted({*range(seeds[0], seeds[-1])} - {*seeds})[:5]:
+            words = f"{about}: {gaps} missing between {seeds[0]} and {seeds[-1]}; say why, or send"
+            submission.add(str(folder), "seeds", "flag", words)
+        else:
+            submission.add(str(folder), "seeds", "ok", f"{about}: {seeds}")
+
+
+# --- a study -------------------------------------------------------------------------------------
+
+
+def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> None:
+    from clgym.board.found import read_study
+
+    place = str(folder)
+    missing = [name for name in (LEDGER, CERTIFICATE) if not (folder / name).is_file()]
+    if missing:
+        words = f"{missing[0]} is missing; send the study's whole folder, sealed"
+        submission.add(place, "study", "wrong", words)
+        return
+    try:
+        study = read_study(folder)
+    except ClgymError as error:
+        submission.add(place, "study", "wrong", f"{error.found}; send its files as written")
+        return
+    plan = study.plan
+    submission.add(place, "study", "ok", f"{plan.strategy} on {plan.pair.name} ({plan.mode})")
+    _audit(submission, folder)
+    config: dict[str, Any] = plan.base
+    facts = StrategyFacts(name=plan.strategy, source_hash=plan.source_hash, config=config)
+    needed = _strategy(submission, place, facts, plugins)
+    if study.evaluations:
+        count = len(study.evaluations)
+        words = f"{count} complete, of {len(plan.evaluation_seeds)} seeds"
+        submission.add(place, "evaluations", "flag" if count > 1 else "ok", words)
+        submission.found.append(Found(folder, None, needed))
+    else:
+        words = "none is complete: `clgym evaluate` makes one"
+        submission.add(place, "evaluations", "wrong", words)
+    _version(submission, place, plan.code.clgym)
+    flags = sorted({flag for e in study.evaluations for flag in e.flags})
+    for flag in flags:
+        submission.add(place, "shown on the board", "flag", flag)
+
+
+def _audit(submission: Submission, folder: Path) -> None:
+    """Everything that `clgym verify` finds, short of running again."""
+    audit = verify(folder)
+    for problem in audit.problems[:10]:
+        submission.add(str(folder), "audit", "wrong", f"{problem}; send the folder as it was")
+    if len(audit.problems) > 10:
+        submission.add(str(folder), "audit", "wrong", f"{len(audit.problems) - 10} more problems")
+    if not audit.problems:
+        submission.add(str(folder), "audit", "ok", f"{len(audit.checks)} checks, all hold")
+    for note in audit.notes:
+        submission.add(str(folder), "audit", "flag", note)
+
+
+def places(submission: Submission) -> Iterator[tuple[str, list[Finding]]]:
+    """Findings by the folder that they are of, in order."""
+    for place, group in itertools.groupby(submission.findings, lambda finding: finding.place):
+        yield place, list(group)

@@ -1,0 +1,90 @@
+"""Check what you would send to the leaderboard; nothing leaves this machine.
+
+A folder may hold records, each with its predictions, studies with all their
+files, and the strategy's file where it is not built in. The last lines say how
+a maintainer repeats the runs. Leaves with exit code 2 if anything is wrong.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clgym.cli._parser import Parser
+from clgym.errors import ClgymError
+
+if TYPE_CHECKING:
+    from clgym.board.submission import Submission
+
+__all__ = ["NotAccepted", "main"]
+
+
+class NotAccepted(ClgymError):
+    """A submission that would not be shown on the board."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out ``clgym submit``."""
+    parser = Parser("clgym submit", __doc__)
+    parser.add_argument(
+        "--check", type=Path, nargs="+", required=True, metavar="FOLDER", help="What to look at."
+    )
+    parser.add_argument("--json", action="store_true", help="Print the findings as JSON alone.")
+    values = parser.parse(words)
+
+    from clgym.board.submission import check
+
+    submission = check(values.check)
+    commands = _commands(submission)
+    if values.json:
+        findings = [vars(finding) for finding in submission.findings]
+        print(json.dumps({"findings": findings, "again": commands}, indent=1))
+    else:
+        _show(submission, commands)
+    if submission.wrong:
+        first = submission.wrong[0]
+        raise NotAccepted(
+            expected="a submission that holds",
+            found=f"{len(submission.wrong)} of {len(submission.findings)} checks wrong, the first "
+            f"in {first.place}: {first.words}",
+            fix="The lines marked wrong say what to do",
+        )
+    return 0
+
+
+def _commands(submission: "Submission") -> list[str]:
+    """How to repeat everything that held."""
+    from clgym.cli._again import rerun, verify_again
+
+    lines = []
+    for found in submission.found:
+        if found.record is None:
+            lines.append(verify_again(found.folder, found.plugins))
+        else:
+            lines.append(rerun(found.record, found.plugins))
+    return lines
+
+
+def _show(submission: "Submission", commands: Sequence[str]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from clgym.board.canvas import plain
+    from clgym.board.submission import places
+
+    console = Console(highlight=False)
+    for place, findings in places(submission):
+        console.print(Text(plain(place, 200)))
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for head in ("check", "", "what was found, what to do"):
+            table.add_column(head)
+        for finding in findings:
+            # A record may hold anything: nothing of it is markup, nothing moves the cursor.
+            table.add_row(finding.check, finding.verdict, Text(plain(finding.words, 400)))
+        console.print(table)
+    if commands:
+        console.print("to repeat the runs, after reading any plugin:")
+    for line in commands:
+        console.print(Text(f"  {line}"), soft_wrap=True)
