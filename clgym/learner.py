@@ -4,12 +4,8 @@ It lives in a worker process. It maps the images, is told rows and training labe
 experience at a time, and answers with logits. A label of a test row never enters this process.
 """
 
-import random
-import resource
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +18,17 @@ from clgym.adaptation.learner import Passes, offered, prepared
 from clgym.assemble import config_fields, known_failures, make_strategy, strategy_class
 from clgym.config import values_of
 from clgym.data.images import Images
-from clgym.errors import BadAnswer, BadConfig
+from clgym.errors import BadConfig
+from clgym.generators import (
+    generator_states,
+    seed_generators,
+    set_generators,
+    untouched_generators,
+)
 from clgym.models.backbones import identify
 from clgym.models.features import FrozenFeatures, Rows
+from clgym.peak_memory import forget_peak, peak_bytes
+from clgym.replies import checked_costs, checked_count, checked_logits
 from clgym.state import read_state, write_state
 from clgym.strategy import Batch, Experience, Memory, StreamInfo
 
@@ -97,6 +101,7 @@ class Learner:
         torch.set_num_threads(message["threads"])
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        forget_peak()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         self._strategy = make_strategy(message["strategy"], message["config"], message["plugins"])
@@ -145,7 +150,7 @@ class Learner:
         """Add to the info what an adaptation stream offers; the classifier's facts, its counter."""
         if self._info.setting != "adaptation":
             return {}, None
-        self._resize = message["resize"]
+        self._resize, self._scale = message["resize"], 1 / 255  # what comes over the wire
         needs, report = self._strategy.needs, self._reporter()
         given, facts, passes = offered(message, needs, device, report)
         self._info = replace(self._info, **given)
@@ -153,11 +158,7 @@ class Learner:
 
     def _seed(self, experience: int) -> None:
         """Key the global generators by (seed, experience): a resumed run draws the same numbers."""
-        sequence = np.random.SeedSequence([self._info.seed, experience + 1])
-        torch_seed, numpy_seed, python_seed = sequence.generate_state(3)
-        torch.manual_seed(int(torch_seed))
-        np.random.seed(int(numpy_seed))
-        random.seed(int(python_seed))
+        seed_generators(self._info.seed, experience + 1)
 
     def _train(self, message: Message) -> Message:
         """Train on one experience, from its beginning or from a state saved inside it."""
@@ -232,12 +233,12 @@ class Learner:
         rows, where, columns = message["rows"], message["where"], message["columns"]
         logits = np.empty((len(rows), columns), dtype=np.float32)
         clock = _Clock(_EVENT_SECONDS)
-        with torch.no_grad(), _untouched_generators(self._info.device):
+        with torch.no_grad(), untouched_generators(self._info.device):
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 batch = self._test_batch(rows[part], where[part], message)
                 answer = self._strategy.predict(batch)
-                logits[part] = _checked(answer, len(batch), columns)
+                logits[part] = checked_logits(answer, "predict", len(batch), columns)
                 if clock.due():
                     self._emit({"kind": "predict", "images": start, "total": len(rows)})
         return {"logits": logits, "seconds": time.perf_counter() - started}
@@ -255,7 +256,7 @@ class Learner:
         before = (passes.forward, passes.backward) if passes else (0, 0)
         images = prepared(message["images"], self._resize, self._info.device)
         answer = self._strategy.adapt(Batch(images))
-        logits = _checked(answer, len(images), message["columns"])
+        logits = checked_logits(answer, "adapt", len(images), message["columns"])
         after = (passes.forward, passes.backward) if passes else (0, 0)
         return {
             "logits": logits,
@@ -289,7 +290,7 @@ class Learner:
         state = {
             "strategy": self._strategy.state_dict(),
             "memory": self._info.memory.state_dict(),
-            "generators": _generators(self._info.device),
+            "generators": generator_states(self._info.device),
             "facts": {**self._facts, "scale": self._scale},
         }
         return len(write_state(path, state))
@@ -301,18 +302,17 @@ class Learner:
     def _restore(self, state: Message) -> None:
         self._info.memory.load_state_dict(state["memory"], self._info.device)
         self._strategy.load_state_dict(state["strategy"])
-        _set_generators(state["generators"], self._info.device)
+        set_generators(state["generators"], self._info.device)
 
     def _sizes(self) -> Message:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak *= 1 if sys.platform == "darwin" else 1024
-        if self._info.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self._info.device)
+        device, strategy = self._info.device, self._strategy
+        on_gpu = device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(device) if on_gpu else peak_bytes()
         return {
-            "parameters": self._strategy.parameter_count(),
+            "parameters": checked_count(strategy.parameter_count()),
             "stored_samples": len(self._info.memory),
-            "peak_memory_bytes": int(peak),
-            "own_costs": self._strategy.costs(),
+            "peak_memory_bytes": peak,
+            "own_costs": checked_costs(strategy.costs()),
         }
 
 
@@ -341,55 +341,3 @@ def _device(name: str) -> torch.device:
             found=f"{name!r} ({str(error).splitlines()[0]})",
             fix="Give --device cpu, or one that `torch.cuda.is_available()` knows",
         ) from None
-
-
-def _checked(answer: Any, count: int, columns: int) -> np.ndarray:
-    if not isinstance(answer, Tensor) or tuple(answer.shape) != (count, columns):
-        found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise BadAnswer(
-            expected=f"logits of shape ({count}, {columns}) from predict",
-            found=str(found),
-            fix="Answer with one column for every class seen so far",
-        )
-    if answer.isnan().any():
-        raise BadAnswer(
-            expected="logits that can be ordered",
-            found="NaN",
-            fix="Look at the training loss: it may have diverged; try a lower learning rate",
-        )
-    return answer.detach().float().cpu().numpy()
-
-
-def _generators(device: torch.device) -> Message:
-    """States of the global generators, the device's own too, as tensors and plain values."""
-    numpy_state: Any = np.random.get_state(legacy=True)
-    version, internal, gauss = random.getstate()
-    state: Message = {
-        "torch": torch.get_rng_state(),
-        "numpy": torch.from_numpy(numpy_state[1].astype(np.int64)),
-        "numpy_rest": [int(numpy_state[2]), int(numpy_state[3]), float(numpy_state[4])],
-        "python": [version, list(internal), gauss],
-    }
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_generators(state: Message, device: torch.device) -> None:
-    torch.set_rng_state(state["torch"])
-    keys = state["numpy"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", keys, *state["numpy_rest"]))
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
-
-
-@contextmanager
-def _untouched_generators(device: torch.device) -> Iterator[None]:
-    """Leave the global generators as they were: evaluating must not change later training."""
-    before = _generators(device)
-    try:
-        yield
-    finally:
-        _set_generators(before, device)

@@ -113,9 +113,10 @@ class AdaptationFacts(_Block):
     """Over all images."""
     per_class: dict[str, float | None]
     """Error by class, pooled; None for a class that did not come."""
-    forward_per_image: float
-    """Images through the backbone, of every network held, per image answered."""
-    backward_per_image: float
+    forward_per_image: float | None
+    """Images through the backbone, of every network held, per image answered; None where the
+    strategy made its classifier itself."""
+    backward_per_image: float | None
 
 
 class Result(_Block):
@@ -188,7 +189,8 @@ class Cost(_Block):
     images_per_second: float
     """Training images, over all epochs, per second of training."""
     peak_memory_bytes: int
-    """Of the learner: resident memory, or the GPU's where it ran on one."""
+    """Of the learner from the run's start on: resident memory, or the GPU's where it ran on one.
+    Where the system cannot reset its peak (it can on Linux), earlier runs of the process count."""
     train_images: int = 0
     """Training images, over all epochs."""
     state_bytes: int

@@ -10,15 +10,71 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clgym.errors import BadOutput
-from clgym.files import canonical_json, write_atomic, writing
-from clgym.record import Record, read_record
+from clgym.errors import BadOutput, BadRecord
+from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.record import Record, Result, read_record
 from clgym.request import Plan
 
-__all__ = ["PREDICTIONS", "PROGRESS", "RECORD", "STATE", "alone", "claim", "keep", "ran"]
+__all__ = [
+    "PREDICTIONS",
+    "PROGRESS",
+    "RECORD",
+    "STATE",
+    "alone",
+    "check_earlier",
+    "claim",
+    "keep",
+    "ran",
+]
 
 RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
 _RUN, PROGRESS = "run.json", "progress.json"
+
+
+def check_earlier(plan: Plan) -> None:
+    """Look at the finished run of the first experiences that a plan goes on from, if it names one.
+
+    Of the strategy's options only those that shape it must agree: the others may differ from
+    experience to experience, which is what some modes of tuning are about.
+
+    Raises:
+        BadRecord: that run was of another stream, strategy or seed, or was not kept whole.
+    """
+    folder = plan.request.after
+    if folder is None:
+        return
+    result = read_record(folder).result
+    different = _difference(plan, result) or _missing(folder, result)
+    if different is not None:
+        raise BadRecord(
+            expected="a kept run of the first experiences: same stream, strategy and seed",
+            found=f"one {different} in {folder}",
+            fix="Name the run that is to be continued",
+        )
+
+
+def _difference(plan: Plan, result: Result) -> str | None:
+    """What sets a run apart from the first experiences of a plan, in words."""
+    stream, count, config = plan.stream, len(result.accuracy_matrix), plan.strategy_config
+    begun = stream.setting != "adaptation" and count < len(stream)
+    shaping = [name for name in config if name.rpartition(".")[2] in ("network", "model")]
+    weights = plan.backbone["weights"] if plan.backbone else None
+    same = {
+        "of another stream": begun and stream.part(0, count).digest == result.scenario.digest,
+        "with another seed": result.seed == plan.request.seed,
+        "of another strategy": result.strategy.source_hash == plan.strategy.source_hash,
+        "with another network": weights == (result.backbone.weights if result.backbone else None)
+        and all(result.strategy.config.get(name) == config[name] for name in shaping),
+    }
+    return next((words for words, equal in same.items() if not equal), None)
+
+
+def _missing(folder: Path, result: Result) -> str | None:
+    """What of a run was lost or changed since."""
+    answers = folder / PREDICTIONS
+    if not answers.is_file() or sha256(answers.read_bytes()) != result.predictions.sha256:
+        return f"without its {PREDICTIONS}"
+    return None if (folder / STATE).is_file() else f"without its {STATE}"
 
 
 def claim(plan: Plan) -> Record | None:

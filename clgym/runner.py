@@ -13,12 +13,11 @@ from safetensors.numpy import load_file, save
 
 from clgym import environment
 from clgym.engines import Channel, OnEvent
-from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256, write_atomic
 from clgym.record import Record, read_record
 from clgym.registry import with_registered
 from clgym.request import Plan, Request, open_learner, prepare
-from clgym.run_folder import PREDICTIONS, PROGRESS, STATE, alone, claim, keep, ran
+from clgym.run_folder import PREDICTIONS, PROGRESS, STATE, alone, check_earlier, claim, keep, ran
 from clgym.scoring import Pool, chance_levels, pool_after, score, summary
 
 __all__ = ["LearningRun", "Request", "prepare", "run"]
@@ -43,6 +42,7 @@ def run(request: Request, on_event: OnEvent | None = None) -> Record:
     channel = open_learner(request)
     try:
         plan = prepare(request, channel)
+        check_earlier(plan)
         emit({"kind": "plan", **plan.describe()})
         finished = claim(plan)
         if finished is None:
@@ -58,7 +58,12 @@ def run(request: Request, on_event: OnEvent | None = None) -> Record:
 
 def _player(plan: Plan) -> Any:
     """Who plays a plan's kind of stream."""
-    if plan.stream.setting != "adaptation":
+    setting: str = plan.stream.setting
+    if setting == "learn-then-shift":
+        from clgym.adaptation.two_phase_run import TwoPhaseRun
+
+        return TwoPhaseRun
+    if setting != "adaptation":
         return LearningRun
     from clgym.adaptation.run import AdaptationRun  # whose corruptions import scipy
 
@@ -134,25 +139,14 @@ class LearningRun:
         self._device_name = started["device_name"]
 
     def _take_over(self, folder: Path) -> None:
-        """Begin with what a finished run of the first experiences measured.
-
-        Raises:
-            BadRecord: that run was of another stream or seed, or was not kept.
-        """
-        earlier, stream = read_record(folder).result, self._stream
+        """Begin with what a finished run of the first experiences measured; `run` looked at it."""
+        earlier = read_record(folder).result
         count = len(earlier.accuracy_matrix)
-        begun = earlier.class_order == list(stream.class_order[: stream.columns_after(count - 1)])
-        if not begun or earlier.seed != self._plan.request.seed or count >= len(stream):
-            raise BadRecord(
-                expected="a run of the first experiences of the same stream, with the same seed",
-                found=f"another run in {folder}",
-                fix="Name the run that is to be continued",
-            )
         answers = load_file(folder / PREDICTIONS)
         for i in range(count):
             kept = {k.partition("/")[2]: v for k, v in answers.items() if k.startswith(f"{i}/")}
             write_atomic(self._answers(i), save(kept))
-        rest = [None] * (len(stream) - count)
+        rest = [None] * (len(self._stream) - count)
         self._progress.update(
             next=count,
             accuracy_matrix=[[*row, *rest] for row in earlier.accuracy_matrix],

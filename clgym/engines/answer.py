@@ -8,7 +8,7 @@ from typing import Any
 from clgym import errors
 from clgym.errors import ClgymError, StrategyFailed
 
-__all__ = ["answer", "error_in", "make_target", "raise_error"]
+__all__ = ["answer", "as_data", "error_in", "make_target", "raise_error"]
 
 
 def make_target(target: str, emit: Callable[[dict[str, Any]], None]) -> Any:
@@ -22,9 +22,8 @@ def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
     try:
         return handler.handle(message)
     except ClgymError as error:
-        parts = {"expected": error.expected, "found": error.found, "fix": error.fix}
-        return {"error": {"type": type(error).__name__, **parts}}
-    except Exception as error:
+        return as_data(error)
+    except (Exception, SystemExit) as error:  # a plugin that calls sys.exit() is not a dead worker
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
         return {
@@ -36,6 +35,12 @@ def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
                 "traceback": traceback.format_exc(),
             }
         }
+
+
+def as_data(error: ClgymError) -> dict[str, Any]:
+    """A reply that carries an error."""
+    parts = {"expected": error.expected, "found": error.found, "fix": error.fix}
+    return {"error": {"type": type(error).__name__, **parts}}
 
 
 def raise_error(reply: dict[str, Any], show: Callable[[str], object]) -> None:

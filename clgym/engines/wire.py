@@ -6,24 +6,56 @@ from typing import Any
 
 import numpy as np
 
+from clgym.errors import BadAnswer
+
 __all__ = ["receive", "send"]
 
 _MARK = "$array"
+_DEPTH = 50
+"""Of nesting to search: what contains itself has no end."""
 
 
 def send(connection: Connection, message: dict[str, Any]) -> None:
-    """Write one message; arrays may stand anywhere among its top-level values."""
+    """Write one message, whole or not at all; arrays may stand among its top-level values.
+
+    Raises:
+        BadAnswer: it holds something else than arrays and JSON's values.
+    """
     header: dict[str, Any] = {}
     arrays: list[np.ndarray] = []
     for key, value in message.items():
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
             header[key] = {_MARK: len(arrays), "dtype": value.dtype.str, "shape": value.shape}
             arrays.append(np.ascontiguousarray(value))
         else:
             header[key] = value
-    connection.send_bytes(json.dumps(header).encode())
+    try:
+        text = json.dumps(header)
+    except (TypeError, ValueError, RecursionError):
+        raise BadAnswer(
+            expected="numbers, texts, and lists and dicts of them",
+            found=_culprit(header) or "values that contain themselves",
+            fix="Turn it into plain values, such as tensor.item() or tensor.tolist()",
+        ) from None
+    connection.send_bytes(text.encode())
     for array in arrays:
         connection.send_bytes(array.tobytes())
+
+
+def _culprit(value: Any, place: str = "", depth: int = 0) -> str | None:
+    """The first thing that JSON has no word for, and where it is."""
+    if value is None or isinstance(value, (bool, int, float, str)) or depth > _DEPTH:
+        return None
+    if isinstance(value, (list, tuple)):
+        inside = [(f"{place}[{i}]", item) for i, item in enumerate(value)]
+    elif isinstance(value, dict):
+        bad = [k for k in value if not (k is None or isinstance(k, (bool, int, float, str)))]
+        if bad:
+            return f"a {type(bad[0]).__name__} as a key of {place}"
+        inside = [(f"{place}.{key}".lstrip("."), item) for key, item in value.items()]
+    else:
+        return f"a {type(value).__name__} at {place}"
+    return next(filter(None, (_culprit(item, at, depth + 1) for at, item in inside)), None)
 
 
 def receive(connection: Connection) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import time
 from multiprocessing.connection import Connection
 
 from clgym.engines import INSIDE
-from clgym.engines.answer import answer, make_target
+from clgym.engines.answer import answer, as_data, make_target
 from clgym.engines.wire import receive, send
+from clgym.errors import BadAnswer
 
 __all__: list[str] = []
 
@@ -35,7 +36,11 @@ def main(descriptor: int, target: str) -> None:
     handler = make_target(target, lambda event: send(connection, {"event": event}))
     try:
         while True:
-            send(connection, answer(handler, receive(connection)))
+            reply = answer(handler, receive(connection))
+            try:
+                send(connection, reply)
+            except BadAnswer as error:
+                send(connection, as_data(error))
     except (EOFError, OSError):
         os._exit(0)
 

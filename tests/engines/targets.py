@@ -33,3 +33,16 @@ class Echo:
             "pid": os.getpid(),
             "count": self._count,
         }
+
+
+class Odd:
+    """Replies with what the channel cannot hold."""
+
+    def __init__(self, emit):
+        pass
+
+    def handle(self, message):
+        circle = []
+        circle.append(circle)
+        deep = {"set": [0, {"value": {1}}], "circle": circle, "plain": [1]}
+        return {"deep": deep[message["do"]]}

@@ -1,0 +1,84 @@
+"""What a strategy hands back, checked before it leaves the learner's process."""
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from clgym.errors import BadAnswer
+
+__all__ = ["checked_costs", "checked_count", "checked_logits"]
+
+
+def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarray:
+    """Logits as float32 [count, columns]; minus infinity rules a class out.
+
+    Raises:
+        BadAnswer: they are not that, or leave no class to name.
+    """
+    if not isinstance(answer, Tensor) or tuple(answer.shape) != (count, columns):
+        raise BadAnswer(
+            expected=f"logits of shape ({count}, {columns}) from {hook}",
+            found=str(tuple(answer.shape)) if isinstance(answer, Tensor) else _kind(answer),
+            fix="Answer with one column for every class seen so far",
+        )
+    if answer.is_complex():
+        raise BadAnswer(
+            expected=f"logits that can be ordered from {hook}",
+            found=str(answer.dtype),
+            fix="Answer with real numbers",
+        )
+    logits = answer.detach().float()
+    if not logits.amax(1).isfinite().all():  # NaN anywhere in a row is its largest value
+        raise BadAnswer(
+            expected=f"logits that can be ordered from {hook}",
+            found="NaN" if logits.isnan().any() else "rows whose largest is infinite",
+            fix="Look at the training loss: it may have diverged; try a lower learning rate",
+        )
+    return logits.cpu().numpy()
+
+
+def checked_costs(found: Any) -> dict[str, float]:
+    """What `Strategy.costs` measured, as plain numbers.
+
+    Raises:
+        BadAnswer: a value of another kind; the message names it.
+    """
+    if not isinstance(found, dict):
+        raise _bad_cost(_kind(found))
+    for name, value in found.items():
+        if not isinstance(name, str):
+            raise _bad_cost(f"the key {name!r}")
+        if not isinstance(value, Real) or not math.isfinite(value):
+            kind = value if isinstance(value, Real) else _kind(value)
+            raise _bad_cost(f"{kind} under {name!r}")
+    return {name: float(value) for name, value in found.items()}
+
+
+def _bad_cost(found: str) -> BadAnswer:
+    return BadAnswer(
+        expected="finite numbers by name from costs()",
+        found=found,
+        fix="Give plain numbers, such as float(tensor)",
+    )
+
+
+def checked_count(found: Any) -> int:
+    """What `Strategy.parameter_count` says.
+
+    Raises:
+        BadAnswer: it is not a whole number.
+    """
+    if not isinstance(found, Integral) or int(found) < 0:
+        raise BadAnswer(
+            expected="a whole number from parameter_count()",
+            found=repr(found) if isinstance(found, Real) else _kind(found),
+            fix="Give a plain number, such as int(tensor)",
+        )
+    return int(found)
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"

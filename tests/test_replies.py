@@ -1,0 +1,120 @@
+"""What a strategy hands back wrongly is named, by hook and place, and never taken for a death."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clgym.engines import open_channel
+from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
+from clgym.replies import checked_costs, checked_count, checked_logits
+from clgym.request import Request
+from clgym.runner import run
+
+INF = float("inf")
+PLUGIN = '''"""Nearest class mean that hands back something else."""
+import sys
+
+import torch
+
+from clgym.strategies.nmc import NMC
+
+
+class Odd(NMC):
+{body}
+'''
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([[0.0, 1.0]], "a list"),
+        (np.zeros((1, 2)), "a ndarray"),
+        (torch.zeros(2, 2), r"\(2, 2\)"),
+        (torch.zeros(1, 2, dtype=torch.complex64), "complex"),
+        (torch.tensor([[0.0, float("nan")]]), "NaN"),
+        (torch.tensor([[0.0, INF]]), "infinite"),
+        (torch.tensor([[-INF, -INF]]), "infinite"),
+    ],
+)
+def test_logits_that_cannot_be_scored_are_named(answer: object, words: str) -> None:
+    with pytest.raises(BadAnswer, match=f"from adapt; found .*{words}"):
+        checked_logits(answer, "adapt", 1, 2)
+
+
+def test_minus_infinity_rules_a_class_out_and_whole_numbers_are_logits() -> None:
+    found = checked_logits(torch.tensor([[-INF, 1.0]], requires_grad=True), "predict", 1, 2)
+    np.testing.assert_array_equal(found, np.array([[-np.inf, 1]], np.float32))
+    assert checked_logits(torch.tensor([[3, 4]]), "predict", 1, 2).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("costs", "words"),
+    [
+        ({"flops": torch.tensor(3.0)}, "a Tensor under 'flops'"),
+        ({"flops": float("nan")}, "nan under 'flops'"),
+        ({"flops": "many"}, "a str under 'flops'"),
+        ({3: 1.0}, "the key 3"),
+        (None, "a NoneType"),
+    ],
+)
+def test_costs_that_are_no_numbers_are_named(costs: object, words: str) -> None:
+    with pytest.raises(BadAnswer, match=words):
+        checked_costs(costs)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert checked_costs({"a": np.float32(0.5), "b": 2}) == {"a": 0.5, "b": 2.0}
+    assert checked_count(np.int64(7)) == 7
+
+
+@pytest.mark.parametrize("count", [torch.tensor(3), 2.5, None, -1])
+def test_a_count_that_is_none_is_named(count: object) -> None:
+    with pytest.raises(BadAnswer, match="parameter_count"):
+        checked_count(count)
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "words"),
+    [
+        (
+            "    def costs(self):\n        return {'flops': torch.ones(())}",
+            BadAnswer,
+            "a Tensor under 'flops'",
+        ),
+        (
+            "    def train(self, experience):\n        experience.report(loss=torch.ones(()))",
+            BadAnswer,
+            "a Tensor at event.loss",
+        ),
+        (
+            "    def train(self, experience):\n        sys.exit(3)",
+            StrategyFailed,
+            "SystemExit: 3",
+        ),
+    ],
+)
+def test_a_run_ends_with_the_reason(
+    tmp_path: Path, body: str, error: type[Exception], words: str
+) -> None:
+    plugin = tmp_path / "odd.py"
+    plugin.write_text(PLUGIN.format(body=body))
+    with pytest.raises(error, match=words) as caught:
+        run(Request("odd", "split-digits", out=tmp_path / "run", plugins=(plugin,)))
+    assert not isinstance(caught.value, WorkerDied)
+
+
+def test_a_reply_that_the_channel_cannot_hold_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = str(Path(__file__).parent / "engines")
+    monkeypatch.setenv("PYTHONPATH", f"{engines}:{os.environ.get('PYTHONPATH', '')}")
+    channel = open_channel("process", "targets:Odd")
+    try:
+        with pytest.raises(BadAnswer, match=r"a set at deep\[1\]\.value"):
+            channel.ask({"do": "set"}, lambda event: None)
+        with pytest.raises(BadAnswer, match="contain themselves"):
+            channel.ask({"do": "circle"}, lambda event: None)
+        assert channel.ask({"do": "plain"}, lambda event: None) == {"deep": [1]}
+    finally:
+        channel.close()

@@ -1,0 +1,101 @@
+"""Who may go on from whose run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from clgym.errors import BadRecord
+from clgym.request import Request
+from clgym.runner import run
+
+WHOLE = Request("naive", "split-digits", strategy_config={"network": "mlp"}, threads=1)
+OWN = '''"""Naive, under another name."""
+from clgym.strategies.naive import Naive
+
+
+class Own(Naive):
+    """The same."""
+'''
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the first two experiences."""
+    out = tmp_path_factory.mktemp("first") / "run"
+    run(replace(WHOLE, part=(0, 2), out=out))
+    return out
+
+
+def test_a_continued_run_equals_one_that_never_stopped(first: Path, tmp_path: Path) -> None:
+    request = replace(WHOLE, part=(0, 3))
+    whole = run(replace(request, out=tmp_path / "whole")).result
+    continued = run(replace(request, after=first, out=tmp_path / "continued")).result
+    assert continued == whole
+
+
+def test_settings_may_differ_from_experience_to_experience(first: Path, tmp_path: Path) -> None:
+    config = {**WHOLE.strategy_config, "lr": 0.2, "epochs": 2}
+    request = replace(WHOLE, strategy_config=config, part=(0, 3), after=first, out=tmp_path / "r")
+    record = run(request).result
+    kept = load_file(first / "predictions.safetensors")
+    again = load_file(tmp_path / "r" / "predictions.safetensors")
+    assert all(np.array_equal(values, again[name]) for name, values in kept.items())
+    assert record.strategy.config["lr"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 1}, "another seed"),
+        ({"order_seed": 5}, "another stream"),
+        ({"scenario_config": {"validation": 0.1}}, "another stream"),
+        ({"scenario_config": {"increments": 1}}, "another stream"),
+        ({"part": (0, 2)}, "another stream"),
+        ({"part": (1, 4)}, "another stream"),
+        ({"strategy_config": {"network": "resnet18"}}, "another network"),
+        ({"strategy": "replay"}, "another strategy"),
+    ],
+)
+def test_another_run_is_not_continued(
+    first: Path, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    request = replace(WHOLE, **{"part": (0, 3), **change}, after=first, out=tmp_path / "run")
+    with pytest.raises(BadRecord, match=words):
+        run(request)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_changed_file_of_the_same_strategy_is_another(first: Path, tmp_path: Path) -> None:
+    plugin, out = tmp_path / "own.py", tmp_path / "own"
+    plugin.write_text(OWN)
+    request = replace(WHOLE, strategy="own", plugins=(plugin,))
+    run(replace(request, part=(0, 1), out=out))
+    plugin.write_text(OWN + "\n\nSECOND = True\n")
+    with pytest.raises(BadRecord, match="another strategy"):
+        run(replace(request, part=(0, 2), after=out, out=tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["predictions.safetensors", "state.safetensors", "record.json"])
+def test_a_run_that_lost_a_file_is_not_continued(tmp_path: Path, name: str) -> None:
+    before = tmp_path / "before"
+    run(replace(WHOLE, part=(0, 1), out=before))
+    (before / name).unlink()
+    request = replace(WHOLE, part=(0, 2), after=before, out=tmp_path / "run")
+    with pytest.raises(BadRecord, match=name):
+        run(request)
+    assert not (tmp_path / "run").exists()
+
+
+def test_changed_answers_are_not_taken_over(tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    run(replace(WHOLE, part=(0, 1), out=before))
+    file = before / "predictions.safetensors"
+    answers = load_file(file)
+    answers["0/predicted"][:1] += 1
+    save_file(answers, file)
+    with pytest.raises(BadRecord, match="without its predictions"):
+        run(replace(WHOLE, part=(0, 2), after=before, out=tmp_path / "run"))
