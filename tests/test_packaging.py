@@ -20,6 +20,7 @@ import clgym
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ("clgym", "strategies", "scenarios")
+PAPERS = ROOT / "leaderboards" / "papers"
 
 
 def run(*words: str | Path, cwd: Path) -> str:
@@ -40,6 +41,7 @@ def wheel(tmp_path_factory) -> Path:
     tree.mkdir()
     for name in BUILT:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PAPERS, tree / PAPERS.relative_to(ROOT))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
     build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, tree)
@@ -75,6 +77,9 @@ def test_the_wheel_holds_plugins_inside_the_package_and_nothing_else(wheel):
     for folder in ("strategies", "scenarios"):
         expected = {f"clgym/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*.py")}
         assert expected == {n for n in names if n.startswith(f"clgym/{folder}/")}
+    papers = {f"clgym/papers_data/{path.name}" for path in PAPERS.glob("*.toml")}
+    assert "clgym/papers_data/nmc.toml" in papers
+    assert papers == {n for n in names if n.startswith("clgym/papers_data/")}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
