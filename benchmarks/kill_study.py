@@ -4,7 +4,9 @@
 
 First the study undisturbed. Then again and again: it is started, a worker is killed at a random
 moment, then the coordinator, and the same command is given until it ends. A round costs two kills.
-Exit code 1 if a certificate differs, or if a run is lost or counted twice.
+A moment is a random length of the ledger and a random while after it, so that the kills spread over
+the study however busy the machine is. Exit code 1 if a certificate differs, or if a run is lost or
+counted twice.
 """
 
 import argparse
@@ -47,8 +49,19 @@ def workers_of(pid: int) -> list[int]:
     return own + [inner for child in own for inner in workers_of(child)]
 
 
-def wait(process: subprocess.Popen, seconds: float) -> bool:
-    """Wait so long; False if it had ended by then."""
+def entries(out: Path) -> list[dict]:
+    """The ledger's whole lines."""
+    path = out / "ledger.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def reaches(process: subprocess.Popen, out: Path, length: int, seconds: float) -> bool:
+    """Wait for so many entries and so long after them; False if the study ended first."""
+    while len(entries(out)) < length:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.02)
     try:
         process.wait(timeout=seconds)
         return False
@@ -56,23 +69,20 @@ def wait(process: subprocess.Popen, seconds: float) -> bool:
         return True
 
 
-def round_of_kills(
-    out: Path, words: list[str], seconds: float, moments: random.Random
-) -> list[str]:
+def round_of_kills(out: Path, words: list[str], length: int, moments: random.Random) -> list[str]:
     """One study with a dead worker and a dead coordinator; what was done to it."""
     told = []
+    first, second = sorted(moments.randrange(length) for _ in range(2))
     process = start(out, words)
-    first, second = sorted(moments.uniform(0.05, 0.95) * seconds for _ in range(2))
-    if wait(process, first):
+    if reaches(process, out, first, moments.uniform(0, 2)):
         victims = workers_of(process.pid)
         if victims:
-            victim = moments.choice(victims)
-            os.kill(victim, signal.SIGKILL)
-            told.append(f"worker at {first:.1f} s")
-    if wait(process, max(second - first, 0.1)):
+            os.kill(moments.choice(victims), signal.SIGKILL)
+            told.append(f"worker at entry {len(entries(out))}")
+    if reaches(process, out, second, moments.uniform(0, 2)):
         process.kill()
-        process.wait()
-        told.append(f"coordinator at {second:.1f} s")
+        told.append(f"coordinator at entry {len(entries(out))}")
+    process.wait()
     finish(out, words)
     return told
 
@@ -84,8 +94,7 @@ def body_of(out: Path) -> dict:
 
 def counted_twice_or_lost(out: Path) -> bool:
     """Whether the ledger has not exactly one end for each run."""
-    entries = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
-    runs = Counter(entry["body"]["key"] for entry in entries if entry["kind"] == "run")
+    runs = Counter(entry["body"]["key"] for entry in entries(out) if entry["kind"] == "run")
     wanted = sum(len(trial["runs"]) for trial in body_of(out)["trials"])
     return len(runs) != wanted or set(runs.values()) != {1}
 
@@ -101,11 +110,12 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="clgym-kill-study-"))
     seconds = finish(folder / "whole" / "study", options.study)
     wanted = body_of(folder / "whole" / "study")
-    print(f"undisturbed: {seconds:.1f} s", flush=True)
+    length = len(entries(folder / "whole" / "study"))
+    print(f"undisturbed: {seconds:.1f} s, {length} entries", flush=True)
     kills = differing = 0
     while kills < options.kills:
         out = folder / f"cut-{kills}" / "study"
-        told = round_of_kills(out, options.study, seconds, moments)
+        told = round_of_kills(out, options.study, length, moments)
         kills += max(len(told), 1)
         good = body_of(out) == wanted and not counted_twice_or_lost(out)
         differing += not good

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from clgym.errors import BadConfig, ClgymError, MissingExtra
+from clgym.errors import BadConfig, ClgymError, MissingExtra, WorkerDied
 
 __all__ = ["Done", "Pool", "PoolSpec", "gather", "open_pool"]
 
@@ -105,16 +105,22 @@ def open_pool(spec: PoolSpec, target: str, on_event: OnEvent = _ignore) -> Pool:
 
 
 def gather(pool: Pool, jobs: Sequence[tuple[str, Message]]) -> dict[str, Message]:
-    """Carry out jobs that must all succeed; replies by key.
+    """Carry out jobs that must all succeed; replies by key. A killed one is tried once more.
 
     Raises:
-        ClgymError: the error of the first that did not.
+        ClgymError: the error of the first that did not succeed.
     """
-    waiting, replies = list(jobs), {}
-    while len(replies) < len(jobs):
+    messages, waiting, replies = dict(jobs), [key for key, _ in jobs], {}
+    died: set[str] = set()
+    while len(replies) < len(messages):
         while waiting and pool.free:
-            pool.submit(*waiting.pop(0))
+            key = waiting.pop(0)
+            pool.submit(key, messages[key])
         for done in pool.wait(1.0):
+            if isinstance(done.error, WorkerDied) and done.key not in died:
+                died.add(done.key)
+                waiting.append(done.key)
+                continue
             if done.error is not None:
                 raise done.error
             replies[done.key] = done.reply or {}

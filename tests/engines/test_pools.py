@@ -120,6 +120,18 @@ def test_gather_raises_what_went_wrong() -> None:
         pool.close()
 
 
+def test_gather_tries_a_killed_job_once_more(tmp_path: Path) -> None:
+    pool = open_pool(PoolSpec(workers=2), TARGET)
+    try:
+        job = {"do": "die once", "flag": str(tmp_path / "flag"), "value": 1}
+        replies = gather(pool, [("a", job), ("b", {"do": "echo", "value": 2})])
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            gather(pool, [("c", {"do": "die"})])
+    finally:
+        pool.close()
+    assert (replies["a"]["value"], replies["b"]["value"]) == (1, 2)
+
+
 def test_closing_ends_busy_workers() -> None:
     pool = open_pool(PoolSpec(workers=1), TARGET)
     pool.submit("long", {"do": "busy", "seconds": 600})
