@@ -58,7 +58,7 @@ PRESETS = {
     "tiny-imagenet-c": {"source": "tiny-imagenet", "batch_size": 64},
     "imagenet100-c": {"source": "imagenet100", "batch_size": 64},
 }
-_GRADUAL = (1, 2, 3, 4, 5, 4, 3, 2, 1)
+GRADUAL = (1, 2, 3, 4, 5, 4, 3, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Corruptions(AdaptationScenario):
 
     def _domains(self, names: Sequence[str]) -> list[Domain]:
         config = self.config
-        severities = _GRADUAL if config.setting == "gradual" else (config.severity,)
+        severities = GRADUAL if config.setting == "gradual" else (config.severity,)
         return [
             Domain(
                 f"{name}-{severity}",

@@ -5,6 +5,7 @@ The learner's process gets the images of one batch at a time and nothing else.
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -112,12 +113,21 @@ class AdaptationRun:
             data_root=plan.request.data_root and str(plan.request.data_root.resolve()),
             **self._home(),
         )
-        self._device_name, self._classifier = reply["device_name"], reply["classifier"]
+        self._device_name, self._classifier = reply["device_name"], self._model(reply)
         note = self._out / PROGRESS
         if note.is_file():
             self._resume(json.loads(note.read_text()))
+        else:
+            self._begin()
         self._progress.update(classifier=self._classifier)
         self._progress["sessions"] += 1
+
+    def _model(self, reply: Mapping[str, Any]) -> dict[str, Any]:
+        """Name and hash of what answers at first."""
+        return reply["classifier"]
+
+    def _begin(self) -> None:
+        """Before the first batch of all; nothing is left to do once the strategy is set up."""
 
     def _home(self) -> dict[str, Any]:
         """Where the source's images lie, and their labels; the training rows unless all count."""
@@ -220,14 +230,18 @@ class AdaptationRun:
         kept = {f"{i}/predicted": values for i, values in enumerate(self._predicted)}
         return kept | {f"{i}/confidence": values for i, values in enumerate(self._confidence)}
 
-    def _finish(self, labels: list[np.ndarray]) -> Record:
-        """Write answers and record, clear what only a resumption needs."""
+    def _kept(self, labels: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """What goes to the predictions file."""
         joined = self._answers()
         for i, segment in enumerate(self._stream.segments):
             joined[f"{i}/label"] = labels[i].astype(np.int32)
             joined[f"{i}/domain"] = segment.domain.astype(np.int32)
             joined[f"{i}/row"] = segment.row
-        data = save(joined)
+        return joined
+
+    def _finish(self, labels: list[np.ndarray]) -> Record:
+        """Write answers and record, clear what only a resumption needs."""
+        data = save(self._kept(labels))
         write_atomic(self._out / PREDICTIONS, data)
         record = Record.model_validate(
             {
@@ -260,6 +274,7 @@ class AdaptationRun:
         images, accuracy = sum(map(len, labels)), 1 - measured["mean_error"]
         facts = ran(self._plan)
         config = facts["strategy"]["config"]
+        named = {key.rpartition(".")[2]: value for key, value in config.items()}  # if wrapped, too
         return {
             **facts,
             "strategy": {**facts["strategy"], "config": without_paths(config)},
@@ -284,7 +299,7 @@ class AdaptationRun:
             "adaptation": {
                 **measured,
                 "model": self._classifier,
-                "predict": config.get("predict", "before"),
+                "predict": named.get("predict", "before"),
                 "batch_size": stream.batch_size,
                 "reset_each_segment": stream.reset_each_segment,
                 "forward_per_image": progress["forward"] / images,

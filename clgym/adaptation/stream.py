@@ -317,7 +317,7 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
     """Options that name files keep the file's name only: a record holds no path."""
     shortened = {}
     for key, value in config.items():
-        if key in ("model", "prototypes") and isinstance(value, str):
+        if key.rpartition(".")[2] in ("model", "prototypes") and isinstance(value, str):
             network, at, file = value.rpartition("@")
             value = f"{network}{at}{PurePath(file).name}"
         shortened[key] = value

@@ -1,0 +1,107 @@
+"""Classes are learned group by group; then corruptions of their test images come without labels.
+
+Continual learning and test-time adaptation on one stream: what is learned incrementally, with
+labels, has to answer under a look that nobody showed it. The first phase is scored as every
+class-incremental stream is, the second one online; labels of the second never leave the gym.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import numpy as np
+
+from clgym.adaptation import orders
+from clgym.adaptation.stream import (
+    AdaptationStream,
+    Domain,
+    Order,
+    Segment,
+    arranged,
+    stream_of,
+)
+from clgym.adaptation.two_phases import TwoPhases
+from clgym.config import Range
+from clgym.data.sources import Source
+
+from .class_incremental import ClassIncremental, ClassIncrementalConfig
+from .corruptions import GRADUAL, corruption_names
+
+PRESETS = {
+    "learn-then-shift-digits": {
+        "source": "digits",
+        "increments": [2],
+        "memory_size": 100,
+        "network": "slim-resnet18",
+        "batch_size": 64,
+    },
+    "learn-then-shift-cifar10": {
+        "source": "cifar10",
+        "increments": [2],
+        "memory_size": 500,
+        "network": "resnet18",
+    },
+    "learn-then-shift-cifar100": {
+        "source": "cifar100",
+        "increments": [10],
+        "memory_size": 2000,
+        "network": "resnet18",
+    },
+}
+
+
+@dataclass(frozen=True)
+class LearnThenShiftConfig(ClassIncrementalConfig):
+    """Options of `LearnThenShift`: those of the learning phase, then those of the shift."""
+
+    corruptions: str = "no-frost"
+    """standard (15), no-frost (the 14 that need no texture photographs), extra (4), or names with
+    commas between them, in the order of arrival."""
+    severity: Annotated[int, Range(1, 5)] = 5
+    """How strong, from 1 to 5; gradual shifts go up to 5 and down again."""
+    shift: Literal["continual", "gradual"] = "continual"
+    """One corruption after another, or severities 1 to 5 to 1 of each."""
+    batch_size: Annotated[int, Range(1)] = 200
+    """Images that arrive together in the shift."""
+    images: Annotated[int, Range(1)] | None = None
+    """Images of each corruption, a random sample; none means all test images of what was learned.
+    """
+    order: Order = "iid"
+    """Inside a corruption: shuffled, sorted by class, or Dirichlet chunks."""
+    delta: Annotated[float, Range(0, exclusive=True)] = 0.1
+    """Parameter of the Dirichlet order; the smaller, the fewer classes follow each other."""
+    shift_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
+    """Seed of the order of images in the shift."""
+    corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    """Seed of the corruptions' own draws."""
+
+
+class LearnThenShift(ClassIncremental):
+    """A class-incremental stream with a shift behind it."""
+
+    Config = LearnThenShiftConfig
+    CHECK_CONFIG = {"corruptions": "fog"}
+
+    def stream(self, sources: Sequence[Source], order_seed: int | None) -> TwoPhases:  # type: ignore[override]
+        """Cut both phases; see `Scenario.stream`. The order seed is the classes'."""
+        learning = super().stream(sources, order_seed)
+        tested = np.concatenate([step.test for step in learning.steps])
+        shift = self._shift(sources, np.sort(tested))
+        return TwoPhases(self.name, learning, replace(shift, class_order=learning.class_order))
+
+    def _shift(self, sources: Sequence[Source], tested: np.ndarray) -> AdaptationStream:
+        """The rows that measured the learning phase, under one corruption after another."""
+        config = self.config
+        rows = tested[orders.shuffled(len(tested), config.shift_seed, config.images)]
+        rows = arranged(rows, sources[0].test.labels, config, config.shift_seed)
+        severities = GRADUAL if config.shift == "gradual" else (config.severity,)
+        domains = [
+            Domain(f"{name}-{severity}", 0, "test", name, severity, config.corruption_seed)
+            for name in corruption_names(config.corruptions)
+            for severity in severities
+        ]
+        segments = [
+            Segment(domain.name, np.full(len(rows), number), rows)
+            for number, domain in enumerate(domains)
+        ]
+        return stream_of(self, sources, domains, segments, home=None)
