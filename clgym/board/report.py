@@ -1,0 +1,99 @@
+"""One run, one method over seeds, or one study as a page: a single file that needs no network."""
+
+from pathlib import Path
+from typing import Any
+
+import clgym
+from clgym.board import report_runs, report_study
+from clgym.board.found import Method, look
+from clgym.board.recompute import recompute
+from clgym.board.report_parts import Note, Section
+from clgym.errors import BadRecord
+from clgym.protocol.verify import verify
+
+__all__ = ["report"]
+
+_HERE = Path(__file__).parent
+
+
+def report(path: Path) -> str:
+    """The page of what lies at a path; equal files give an equal page.
+
+    Args:
+        path: Output folder of a run, of a run with ``--seeds``, or of a study.
+
+    Raises:
+        BadRecord: nothing is there, or several methods are.
+        Tampered: a study's files cannot be read.
+    """
+    methods = look([path])
+    if len(methods) > 1:
+        raise BadRecord(
+            expected=f"one method in {path}",
+            found=", ".join(method.name for method in methods),
+            fix="Name the folder of one; `clgym plot` and `clgym board` show several",
+        )
+    method = methods[0]
+    return _rendered(_title(method), _lead(method), _status(method, path), _sections(method))
+
+
+def _title(method: Method) -> str:
+    if method.study is not None:
+        return f"{method.study.plan.strategy}, tuned and evaluated on {method.study.plan.pair.name}"
+    return f"{method.name} on {method.results[0].scenario.name}"
+
+
+def _lead(method: Method) -> str:
+    if method.study is not None and not method.study.evaluations:
+        return "A study without a complete evaluation: it has no result yet."
+    seeds = ", ".join(str(result.seed) for result in method.results)
+    setting = method.results[0].scenario.setting if method.runs else "no run succeeded"
+    return f"{setting}; seed{'s' if len(method.runs) > 1 else ''} {seeds}"
+
+
+def _sections(method: Method) -> list[Section]:
+    if method.study is None:
+        return report_runs.sections(method)
+    *study, ledger = report_study.sections(method.study)
+    if method.runs:
+        result, *rest = report_runs.sections(method)
+        return [result, *study, *rest, ledger]
+    shown = report_runs.pictures(method)
+    return [*study, *([Section("Figures", list(shown))] if shown else []), ledger]
+
+
+def _status(method: Method, path: Path) -> tuple[bool, list[str]]:
+    """Whether everything follows from what is kept, and what does not."""
+    if method.study is not None:
+        audit = verify(path)
+        held = [f"{len(audit.checks)} checks of the study hold"]
+        return not audit.problems, [*(audit.problems or held), *audit.notes]
+    problems = []
+    for run in method.runs:
+        again = recompute(run.file.parent, run.record)
+        problems += [f"seed {run.result.seed}: {problem}" for problem in again.problems]
+        if not again.problems and not again.verified:
+            problems.append(f"seed {run.result.seed}: without its predictions")
+    inline = [r.record.environment.engine == "inline" for r in method.runs]
+    notes = (
+        ["gym and learner shared a process: labels were not out of reach"] if any(inline) else []
+    )
+    return not problems, [*(problems or ["every number follows from the predictions"]), *notes]
+
+
+def _rendered(title: str, lead: str, status: tuple[bool, list[str]], parts: list[Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("report.html.j2").render(
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        title=title,
+        lead=lead,
+        holds=status[0],
+        status=[Note(text) for text in status[1]],
+        sections=parts,
+        version=clgym.__version__,
+    )

@@ -1,0 +1,244 @@
+"""The sections of a report that tell of runs: numbers, figures, classes, settings, cost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from clgym.board import figures
+from clgym.board.found import Method, Run, answers
+from clgym.board.plots import CannotDraw, draw, mean_matrix
+from clgym.board.report_parts import Facts, Note, Picture, Section, Table, percent, points, said
+from clgym.errors import BadRecord
+from clgym.record import Record
+
+__all__ = ["pictures", "sections"]
+
+
+def sections(method: Method) -> list[Section]:
+    """All that runs of one method tell."""
+    results = method.results
+    first = results[0]
+    found = [Section("Result", [_numbers(method)])]
+    if first.adaptation is not None:
+        found[0].parts.append(_segments(method))
+    if shown := pictures(method):
+        found.append(Section("Figures", [*shown, *_matrix(method)]))
+    found.append(Section("Classes", _classes(method)))
+    found.append(_settings(method))
+    found.append(Section("Cost", [_cost(method)]))
+    found.append(Section("Environment", [_environment(method.runs[0].record)]))
+    return found
+
+
+def pictures(method: Method) -> list[Picture]:
+    """Every figure that its records allow."""
+    try:
+        plots = draw([method])
+    except CannotDraw:
+        return []
+    made = []
+    for plot in plots:
+        try:
+            made.append(Picture(plot.words, figures.svg(plot.draw(), plot.words)))
+        except BadRecord:
+            continue  # without its predictions; the section on classes says so
+    return made
+
+
+def _numbers(method: Method) -> Table:
+    """A row for each seed, then mean and standard deviation."""
+    if method.results[0].adaptation is not None:
+        return _errors(method)
+    heads = ["seed", "last accuracy, %", "average incremental, %"]
+    heads += ["forgetting", "backward transfer", "forward transfer"]
+    names = ("last_accuracy", "average_incremental_accuracy")
+    names += ("forgetting", "backward_transfer", "forward_transfer")
+    columns = [[getattr(result, name) for result in method.results] for name in names]
+    rows = [
+        [_seed(run), *(percent(c[i]) for c in columns[:3]), *(points(c[i]) for c in columns[3:])]
+        for i, run in enumerate(method.runs)
+    ]
+    return Table("Accuracies; differences in points", heads, [*rows, *_spread(columns, 3)])
+
+
+def _errors(method: Method) -> Table:
+    heads = ["seed", "mean error, %", "error over all images, %", "calibration error, %"]
+    facts = [result.adaptation for result in method.results]
+    columns = [
+        [f.mean_error if f else None for f in facts],
+        [f.pooled_error if f else None for f in facts],
+        [float(np.mean([s.calibration_error for s in f.segments])) if f else None for f in facts],
+    ]
+    rows = [[_seed(run), *(percent(c[i]) for c in columns)] for i, run in enumerate(method.runs)]
+    return Table("Online errors", heads, [*rows, *_spread(columns, len(columns))])
+
+
+def _seed(run: Run) -> str:
+    order = run.result.order_seed
+    same = order is None or order == run.result.seed
+    return str(run.result.seed) if same else f"{run.result.seed} (order {order})"
+
+
+def _spread(columns: Sequence[Sequence[float | None]], plain: int) -> list[list[str]]:
+    """Mean, and standard deviation with n - 1, of more than one run."""
+    if len(columns[0]) < 2:
+        return []
+    mean, std = ["mean"], ["standard deviation"]
+    for number, column in enumerate(columns):
+        values = [value for value in column if value is not None]
+        whole = len(values) == len(column)
+        write = percent if number < plain else points
+        mean.append(write(float(np.mean(values)) if whole else None))
+        std.append(percent(float(np.std(values, ddof=1)) if whole else None))
+    return [mean, std]
+
+
+def _segments(method: Method) -> Table:
+    facts = method.results[0].adaptation
+    heads = ["segment", "images", "error, %", "calibration error, %", "largest class, points"]
+    rows = [
+        [
+            segment.name,
+            f"{segment.images:,}",
+            percent(segment.error),
+            percent(segment.calibration_error),
+            points(segment.largest_class),
+        ]
+        for segment in (facts.segments if facts else [])
+    ]
+    return Table(f"Segments in order, seed {method.results[0].seed}", heads, rows)
+
+
+def _matrix(method: Method) -> list[Table]:
+    """The numbers of the heat map, for who cannot see it."""
+    if len(method.results[0].accuracy_matrix) < 2:
+        return []
+    matrix = mean_matrix(method)
+    heads = ["after", *(str(j + 1) for j in range(len(matrix)))]
+    rows = [[str(i + 1), *(percent(v, 1) for v in row)] for i, row in enumerate(matrix)]
+    return [Table("Accuracy matrix as a table, %", heads, rows, folded=True)]
+
+
+# --- classes -------------------------------------------------------------------------------------
+
+
+def _classes(method: Method) -> list[Table | Note]:
+    if method.results[0].adaptation is not None:
+        return [_adapted_classes(method)]
+    try:
+        return [_learned_classes(method.runs)]
+    except BadRecord as error:
+        return [Note(f"Accuracy by class needs the predictions: {error.found}.")]
+
+
+def _adapted_classes(method: Method) -> Table:
+    tables = [r.adaptation.per_class for r in method.results if r.adaptation]
+    rows = []
+    for name in tables[0]:
+        values = [value for table in tables if (value := table.get(name)) is not None]
+        rows.append([name, percent(float(np.mean(values)) if values else None)])
+    return Table("Error by class, over the whole stream", ["class", "error, %"], rows)
+
+
+def _learned_classes(runs: Sequence[Run]) -> Table:
+    """By class after the last experience, all runs together, the worst first."""
+    hits: dict[str, list[bool]] = {}
+    taken: dict[str, dict[str, int]] = {}
+    step: dict[str, list[int]] = {}
+    for run in runs:
+        names, last = run.result.class_order, len(run.result.accuracy_matrix) - 1
+        kept = answers(run)
+        columns = [kept[f"{last}/{key}"] for key in ("label", "predicted", "experience")]
+        for label, predicted, experience in zip(*(c.tolist() for c in columns), strict=True):
+            name = names[label]
+            hits.setdefault(name, []).append(label == predicted)
+            step.setdefault(name, []).append(experience + 1)
+            if label != predicted:
+                wrong = taken.setdefault(name, {})
+                wrong[names[predicted]] = wrong.get(names[predicted], 0) + 1
+    rows = [
+        [
+            name,
+            _experiences(step[name]),
+            f"{len(found):,}",
+            percent(float(np.mean(found)), 1),
+            _mistaken(taken.get(name, {}), len(found)),
+        ]
+        for name, found in sorted(hits.items(), key=lambda item: (np.mean(item[1]), item[0]))
+    ]
+    heads = ["class", "experience", "test images", "accuracy, %", "most often taken for"]
+    caption = "After the last experience, the worst first"
+    return Table(caption, heads, rows, text=frozenset({0, 4}), folded=len(rows) > 20)
+
+
+def _experiences(steps: Sequence[int]) -> str:
+    low, high = min(steps), max(steps)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _mistaken(wrong: dict[str, int], total: int) -> str:
+    if not wrong:
+        return ""
+    name, count = max(wrong.items(), key=lambda item: (item[1], item[0]))
+    return f"{name} ({100 * count / total:.0f} %)"
+
+
+# --- settings, cost, environment -----------------------------------------------------------------
+
+
+def _settings(method: Method) -> Section:
+    result = method.results[0]
+    about = {
+        "setting": result.scenario.setting,
+        "images": "; ".join(", ".join([s.name, *s.flags]) for s in result.sources),
+        "fingerprint of the images": "; ".join(s.fingerprint for s in result.sources),
+        "scored on": result.scored_on,
+        "strategy's file, SHA-256": result.strategy.source_hash,
+        "class order": said(result.class_order),
+    }
+    if result.part is not None:
+        about["part of the stream"] = f"experiences {result.part[0] + 1} to {result.part[1]}"
+    if result.strategy.known_failures:
+        about["checks it declares to fail"] = said(result.strategy.known_failures)
+    if result.backbone is not None:
+        about["backbone"] = said(result.backbone.model_dump(mode="json"))
+    if result.adaptation is not None:
+        about["classifier adapted"] = said(result.adaptation.model.model_dump(mode="json"))
+    return Section(
+        "Settings",
+        [
+            Note(f"Of {result.strategy.name}:"),
+            Facts({name: said(v) for name, v in result.strategy.config.items()}),
+            Note(f"Of {result.scenario.name}:"),
+            Facts({name: said(v) for name, v in result.scenario.config.items()}),
+            Facts(about),
+        ],
+    )
+
+
+def _cost(method: Method) -> Table:
+    heads = ["seed", "time, s", "training, s", "testing, s", "images per s", "memory, MiB"]
+    heads += ["parameters", "stored samples", "state, MiB", "resumed"]
+    rows = []
+    for run in method.runs:
+        cost, result = run.record.cost, run.result
+        rows.append(
+            [
+                _seed(run),
+                f"{cost.wall_seconds:,.1f}",
+                f"{sum(cost.train_seconds):,.1f}",
+                f"{sum(cost.predict_seconds):,.1f}",
+                f"{cost.images_per_second:,.0f}",
+                f"{cost.peak_memory_bytes / 2**20:,.0f}",
+                f"{result.parameters:,}",
+                f"{result.stored_samples:,}",
+                f"{cost.state_bytes / 2**20:,.1f}",
+                str(cost.resumed),
+            ]
+        )
+    return Table("Of each run", heads, rows)
+
+
+def _environment(record: Record) -> Facts:
+    facts = record.environment.model_dump(mode="json")
+    return Facts({name.replace("_", " "): said(value) for name, value in facts.items()})

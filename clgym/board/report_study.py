@@ -1,0 +1,165 @@
+"""The sections of a report that tell of a study: plan, trials, choice, evaluations, ledger."""
+
+import datetime
+from typing import Any
+
+from clgym.board.found import Study
+from clgym.board.report_parts import Facts, Note, Section, Table, percent, said
+from clgym.protocol.evaluation import MEASURES, Evaluation
+from clgym.protocol.ledger import Entry
+from clgym.protocol.plan import Trial
+
+__all__ = ["sections"]
+
+
+def sections(study: Study) -> list[Section]:
+    """All that the study's own files tell."""
+    found = [Section("Plan", [_plan(study)])]
+    if study.certificate is None:
+        found.append(Section("Choice", [Note("The study is not sealed: nothing is chosen yet.")]))
+    else:
+        found.append(Section("Choice", _choice(study)))
+        found.append(Section("Trials", [_trials(study.certificate.body.trials)]))
+    for evaluation in study.evaluations:
+        title = f"Evaluation {evaluation.evaluation_number}"
+        found.append(Section(title, _evaluation(evaluation)))
+    found.append(Section("Ledger", [_ledger(study.entries)]))
+    return found
+
+
+def _plan(study: Study) -> Facts:
+    plan = study.plan
+    return Facts(
+        {
+            "pair": f"{plan.pair.name}, under {plan.pair.scenario}",
+            "tuned on": ", ".join([plan.tuning.name, *plan.tuning.flags]),
+            "evaluated on": ", ".join([plan.evaluation.name, *plan.evaluation.flags]),
+            "images that both hold, left out of the tuning": str(len(plan.withheld_images)),
+            "mode": plan.mode,
+            "criterion": f"{plan.criterion}, on {plan.score_on} rows",
+            "search space": "; ".join(_dimension(d) for d in plan.space) or "none",
+            "fixed options": said(plan.base),
+            "sampler": f"{plan.sampler}, seed {plan.sampler_seed}",
+            "trials": f"{plan.trials}, each with seeds {said(plan.seeds)}",
+            "evaluation seeds": said(plan.evaluation_seeds),
+            "strategy's file, SHA-256": plan.source_hash,
+            "code": plan.code.commit or plan.code.tree,
+        }
+    )
+
+
+def _dimension(dimension: dict[str, Any]) -> str:
+    """An option of the search space: its values, or its range."""
+    rest = {k: v for k, v in dimension.items() if v not in (None, [], {}, False)}
+    name, values = rest.pop("name", "?"), rest.pop("values", None)
+    rest.pop("kind", None)
+    tail = f" ({said(rest)})" if rest and values is not None else ""
+    return f"{name}: {said(rest if values is None else values)}{tail}"
+
+
+def _choice(study: Study) -> list[Any]:
+    assert study.certificate is not None
+    body, envelope = study.certificate.body, study.certificate.envelope
+    rows = [
+        [
+            "all" if choice.seed is None else str(choice.seed),
+            "; ".join(said(config) for config in choice.configs),
+            said(choice.trials),
+            percent(choice.score),
+        ]
+        for choice in body.chosen
+    ]
+    facts = {
+        "certificate": study.certificate.hash,
+        "budget": ", ".join(f"{count:,} {name}" for name, count in body.budget.items()),
+        "tuning time, summed over runs": f"{study.tuning_seconds:,.1f} s",
+        "workers": f"{envelope.workers} ({envelope.engine}), {envelope.retries} retries",
+        "study": f"{envelope.study_number} of this strategy and pair in its folder; "
+        f"{envelope.evaluations_before} evaluations before it",
+    }
+    heads = ["seed", "settings", "trial", "tuning score, %"]
+    return [Table("Chosen settings", heads, rows, text=frozenset({0, 1, 2})), Facts(facts)]
+
+
+def _trials(trials: tuple[Trial, ...]) -> Table:
+    heads = ["trial", "settings", "outcome", "score, %", "last accuracy of its runs, %"]
+    rows = [
+        [
+            _number(trial),
+            said(trial.config),
+            trial.status,
+            percent(trial.score),
+            ", ".join(
+                percent(run.last_accuracy) if not run.error else run.error for run in trial.runs
+            ),
+        ]
+        for trial in trials
+    ]
+    return Table("All trials, in order", heads, rows, frozenset({0, 1, 2}), len(rows) > 20)
+
+
+def _number(trial: Trial) -> str:
+    parts = [str(trial.trial)]
+    parts += [] if trial.seed is None else [f"seed {trial.seed}"]
+    parts += [] if trial.experience is None else [f"experience {trial.experience + 1}"]
+    return ", ".join(parts)
+
+
+def _evaluation(evaluation: Evaluation) -> list[Any]:
+    rows = [
+        [
+            str(seed.seed),
+            seed.error or seed.status,
+            percent(seed.last_accuracy),
+            percent(seed.average_incremental_accuracy),
+            percent(seed.forgetting),
+        ]
+        for seed in evaluation.seeds
+    ]
+    for name in ("mean", "std"):
+        values = {k: getattr(spread, name) for k, spread in evaluation.summary.items()}
+        rows.append([name, "", *(percent(values.get(measure)) for measure in MEASURES)])
+    heads = ["seed", "outcome", "last accuracy, %", "average incremental, %", "forgetting, points"]
+    facts = {
+        "tuning score of the chosen settings, on other data": percent(evaluation.tuning_score)
+        + " %",
+        "time of the runs": f"{evaluation.evaluation_seconds:,.1f} s",
+        "time of the tuning": f"{evaluation.tuning_seconds:,.1f} s",
+        "flags": said(evaluation.flags),
+        "hash": evaluation.hash,
+        "code": evaluation.code.commit or evaluation.code.tree,
+    }
+    return [Table("Every seed", heads, rows, frozenset({0, 1})), Facts(facts)]
+
+
+def _ledger(entries: list[Entry]) -> Table:
+    heads = ["line", "time (UTC)", "what", "about", "hash"]
+    rows = [
+        [str(entry.seq + 1), _when(entry.time), entry.kind, _about(entry), entry.hash[:12]]
+        for entry in entries
+    ]
+    return Table("Every event", heads, rows, frozenset(range(5)), folded=len(rows) > 12)
+
+
+def _when(seconds: float) -> str:
+    try:
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return "no time"
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _about(entry: Entry) -> str:
+    """The few values of a line that a reader looks for."""
+    shown = (
+        "key",
+        "status",
+        "evaluation",
+        "seed",
+        "seeds",
+        "error",
+        "workers",
+        "config",
+        "seconds",
+    )
+    return said({k: entry.body[k] for k in shown if entry.body.get(k) not in (None, [])})
