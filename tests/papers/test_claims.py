@@ -26,6 +26,11 @@ def fields_of(strategy: str, base: str | None) -> list[Field]:
     return describe_strategy(strategy, given={"base": base} if base else {}).fields
 
 
+@cache
+def options_of(scenario: str) -> list[Field]:
+    return scenario_fields(scenario)
+
+
 def check_options(strategy: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return configs.resolve(fields_of(strategy, config.get("base")), config, strategy)
 
@@ -47,7 +52,7 @@ def test_runs_name_strategies_scenarios_and_options_that_there_are(name: str) ->
         assert run.seeds, label
         check_options(run.strategy, run.config)
         given = {**run.stream, **({} if run.source is None else {"source": run.source})}
-        values = configs.resolve(scenario_fields(run.scenario), given, label)
+        values = configs.resolve(options_of(run.scenario), given, label)
         assert values["source"], label
 
 
@@ -79,7 +84,7 @@ def test_claims_say_where_they_stand_and_belong_to_runs_of_their_kind(name: str)
 
 def _adapts(scenario: str) -> bool:
     """Whether a scenario brings unlabelled batches: it then names a classifier to adapt."""
-    return "model" in {field.name for field in scenario_fields(scenario)}
+    return "model" in {field.name for field in options_of(scenario)}
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -103,7 +108,15 @@ STATED = [
         "verified",
     ),
     ("mos", "imagenet-a", "imagenet-a", "last_accuracy", 56.22, 1.0, "log"),
-    ("refresh", "cifar100-derpp", "cifar100-derpp", "task_aware_accuracy", 75.64, 1.5, "remembered"),
+    (
+        "refresh",
+        "cifar100-derpp",
+        "cifar100-derpp",
+        "task_aware_accuracy",
+        75.64,
+        1.5,
+        "remembered",
+    ),
     ("rmt", "imagenet-c-rmt", "imagenet-c-rmt", "mean_error", 59.9, 1.0, "verified"),
     ("lame", "sorted-sketch-swin", "sorted-sketch-swin-lame", "mean_error", 58.2, 2.0, "verified"),
     ("clr", "growth", "resnet50", "growth_percent", 0.547, 0.0005, "inferred"),
