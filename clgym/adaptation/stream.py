@@ -266,7 +266,7 @@ def arranged(
     return rows
 
 
-def _published(scenario: AdaptationScenario, domains: Sequence[Domain]) -> list[str]:
+def _published(scenario: Scenario, domains: Sequence[Domain]) -> list[str]:
     """Digests of the published files that are read."""
     return [
         published_digest(scenario.data_root, domain.published, domain.corruption)
@@ -276,7 +276,7 @@ def _published(scenario: AdaptationScenario, domains: Sequence[Domain]) -> list[
 
 
 def stream_of(
-    scenario: AdaptationScenario,
+    scenario: Scenario,
     sources: Sequence["Source"],
     domains: Sequence[Domain],
     segments: Sequence[Segment],
