@@ -5,11 +5,13 @@ from typing import Any
 
 from clgym.board.found import Study
 from clgym.board.report_parts import Facts, Note, Section, Table, percent, said
-from clgym.protocol.evaluation import MEASURES, Evaluation
+from clgym.protocol.evaluation import Evaluation
 from clgym.protocol.ledger import Entry
 from clgym.protocol.plan import Trial
 
 __all__ = ["sections"]
+
+_MEASURES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
 
 
 def sections(study: Study) -> list[Section]:
@@ -110,15 +112,13 @@ def _evaluation(evaluation: Evaluation) -> list[Any]:
         [
             str(seed.seed),
             seed.error or seed.status,
-            percent(seed.last_accuracy),
-            percent(seed.average_incremental_accuracy),
-            percent(seed.forgetting),
+            *(percent(getattr(seed, measure)) for measure in _MEASURES),
         ]
         for seed in evaluation.seeds
     ]
     for name in ("mean", "std"):
         values = {k: getattr(spread, name) for k, spread in evaluation.summary.items()}
-        rows.append([name, "", *(percent(values.get(measure)) for measure in MEASURES)])
+        rows.append([name, "", *(percent(values.get(measure)) for measure in _MEASURES)])
     heads = ["seed", "outcome", "last accuracy, %", "average incremental, %", "forgetting, points"]
     facts = {
         "tuning score of the chosen settings, on other data": percent(evaluation.tuning_score)
