@@ -195,6 +195,7 @@ class AdaptationRun:
         self._emit(
             {
                 "kind": "score",
+                "name": self._stream.segments[segment].name,
                 "experience": segment,
                 "experiences": len(self._stream),
                 "row": [accuracy],

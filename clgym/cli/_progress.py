@@ -129,6 +129,8 @@ def _lasting(event: Event, tracker: Tracker) -> list[str]:
         return ["this run was finished before: here is its record"]
     if kind == "score":
         place = f"experience {event['experience'] + 1}/{event['experiences']}"
+        if "name" in event:  # a segment of unlabelled images, by itself
+            return [f"{place}, {event['name']}: error {100 - 100 * event['accuracy']:.2f} %"]
         return [f"{place}: accuracy {100 * event['accuracy']:.2f} % over what was seen"]
     return []
 

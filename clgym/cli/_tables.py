@@ -8,6 +8,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from clgym.cli._adaptation_tables import (
+    adaptation_measures,
+    show_segments,
+    show_shifted_seeds,
+)
 from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
 from clgym.record import Record
@@ -20,7 +25,10 @@ def show_record(console: Console, record: Record, out: str) -> None:
     result = record.result
     title = f"{result.strategy.name} on {result.scenario.name}, seed {result.seed}"
     console.print(f"\n[bold]{title}[/bold] ({result.scenario.setting})", highlight=False)
-    _show_matrix(console, record)
+    if result.scenario.setting != "adaptation":
+        _show_matrix(console, record)
+    if result.adaptation is not None:
+        show_segments(console, result.adaptation)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, value in [*_measures(record), *_costs(record)]:
         table.add_row(name, value)
@@ -74,6 +82,14 @@ def _points(value: float | None, why_not: str) -> str:
 
 
 def _measures(record: Record) -> list[tuple[str, str]]:
+    facts = record.result.adaptation
+    shifted = [] if facts is None else adaptation_measures(facts)
+    if record.result.scenario.setting == "adaptation":
+        return shifted
+    return [*_learning_measures(record), *shifted]
+
+
+def _learning_measures(record: Record) -> list[tuple[str, str]]:
     result = record.result
     single = "one experience"
     chance = sorted({f"{100 * level:.1f}" for level in result.chance[1:]}, key=float)
@@ -97,14 +113,14 @@ def _measures(record: Record) -> list[tuple[str, str]]:
 def _costs(record: Record) -> list[tuple[str, str]]:
     result, cost, where = record.result, record.cost, record.environment
     train, predict = sum(cost.train_seconds), sum(cost.predict_seconds)
+    trained = f"training {duration(train)} at {cost.images_per_second:,.0f} images/s, "
+    tested = f"testing {duration(predict)}"
+    if not cost.train_seconds:  # an adaptation stream: the images are those that were answered
+        trained, tested = "", f"{duration(predict)} at {cost.images_per_second:,.0f} images/s"
     return [
         ("parameters", f"{result.parameters:,}"),
         ("stored samples", f"{result.stored_samples:,}"),
-        (
-            "time",
-            f"{duration(cost.wall_seconds)} (training {duration(train)} at "
-            f"{cost.images_per_second:,.0f} images/s, testing {duration(predict)})",
-        ),
+        ("time", f"{duration(cost.wall_seconds)} ({trained}{tested})"),
         (
             "peak memory",
             f"{cost.peak_memory_bytes / 2**20:,.0f} MiB on {where.device}, threads {where.threads}",
@@ -128,12 +144,18 @@ def show_plan(console: Console, plan: dict[str, Any]) -> None:
     table.add_row("device", f"{plan['device']}, threads {plan['threads']}")
     table.add_row("output", plan["out"])
     console.print(table, highlight=False, markup=False)
+    experiences = [step for step in plan["experiences"] if "name" not in step]
+    segments = [step for step in plan["experiences"] if "name" in step]
     steps = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in ("experience", "classes", "training images", "test images"):
         steps.add_column(head, justify="right")
-    for number, step in enumerate(plan["experiences"], 1):
+    for number, step in enumerate(experiences, 1):
         steps.add_row(str(number), str(step["classes"]), f"{step['train']:,}", f"{step['test']:,}")
-    console.print(steps)
+    if experiences:
+        console.print(steps)
+    if segments:
+        unlabelled = ", ".join(f"{step['name']} ({step['test']:,})" for step in segments)
+        console.print(f"unlabelled images, in order: {unlabelled}", highlight=False)
 
 
 def _options(config: dict[str, Any]) -> str:
@@ -147,6 +169,16 @@ def show_seeds(console: Console, records: Sequence[Record], outs: Sequence[str])
         f"\n[bold]{first.strategy.name} on {first.scenario.name}[/bold], {len(records)} seeds",
         highlight=False,
     )
+    if first.scenario.setting != "adaptation":
+        _show_learned_seeds(console, records)
+    if first.adaptation is not None:
+        show_shifted_seeds(console, records)
+    for out in outs:
+        console.print(f"record: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
+    _show_failures(console, records[0])
+
+
+def _show_learned_seeds(console: Console, records: Sequence[Record]) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("seed")
     heads = ("last accuracy %", "average incr. %", "forgetting", "backward", "time")
@@ -161,9 +193,6 @@ def show_seeds(console: Console, records: Sequence[Record], outs: Sequence[str])
     table.add_row("mean", *[_over(column, np.mean) for column in columns], "")
     table.add_row("std", *[_over(column, lambda v: np.std(v, ddof=1)) for column in columns], "")
     console.print(table)
-    for out in outs:
-        console.print(f"record: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
-    _show_failures(console, records[0])
 
 
 def _numbers(record: Record) -> tuple[float | None, ...]:
