@@ -24,8 +24,8 @@ class Chart:
     svg: str
 
 
-def _chart(title: str, figure: "Figure") -> Chart:
-    return Chart(title, figures.svg(figure, title))
+def _chart(title: str, figure: "Figure", where: str = "") -> Chart:
+    return Chart(title, figures.svg(figure, f"{title}{where}"))
 
 
 def table_charts(table: Table) -> list[Chart]:
@@ -33,11 +33,9 @@ def table_charts(table: Table) -> list[Chart]:
     rows = [row for row in table.rows if row.mean is not None][:MOST]
     if len(rows) < 2:
         return []
-    more = f", first {len(rows)} of {len(table.rows)} rows" if len(rows) < len(table.rows) else ""
-    return [
-        _chart(f"{title} ({table.title}, {table.mode}{more})", figure)
-        for title, figure in _drawn(table, rows)
-    ]
+    more = f" (first {len(rows)} of {len(table.rows)} rows)" if len(rows) < len(table.rows) else ""
+    where = f": {table.title}, {table.mode}"
+    return [_chart(f"{title}{more}", figure, where) for title, figure in _drawn(table, rows)]
 
 
 def _drawn(table: Table, rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:

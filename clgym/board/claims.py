@@ -1,4 +1,4 @@
-"""Claims of papers beside what was measured: ``status/PAPER.json``, as `clgym reproduce` writes it."""
+"""Claims of papers beside what was measured: ``status/PAPER.json``, see `clgym.papers.status`."""
 
 from dataclasses import dataclass
 from pathlib import Path

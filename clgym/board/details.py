@@ -43,7 +43,8 @@ def _trust_line(row: Row) -> str:
 
 
 def _pairs(values: dict[str, Any]) -> Facts:
-    return [[name.replace("_", " "), short(value, 400)] for name, value in values.items()]
+    known = {name: value for name, value in values.items() if value not in ("", None)}
+    return [[name.replace("_", " "), short(value, 400)] for name, value in known.items()]
 
 
 def _stream(table: Table, result: Any) -> Facts:

@@ -5,7 +5,8 @@ results and give none. Every other record is a run with settings given by hand; 
 seeds only are one entry.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,14 +127,20 @@ def file_of(error: BadRecord) -> str:
     return f"it does not validate: {error.found}"
 
 
-def subfolders(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    """Folders below (and with) ``folder`` that are wanted, in order; none below a wanted one."""
-    if wanted(folder):
-        yield folder
+def subfolders(folder: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, set[str]]]:
+    """Folders that hold one of the wanted files, in order, with all names in them.
+
+    Nothing below such a folder is looked at, and no link is followed.
+    """
+    with os.scandir(folder) as found:
+        items = sorted(found, key=lambda item: item.name)
+    names = {item.name for item in items}
+    if names.intersection(wanted):
+        yield folder, names
         return
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if not inner.is_symlink():
-            yield from subfolders(inner, wanted)
+    for item in items:
+        if item.is_dir(follow_symlinks=False):
+            yield from subfolders(folder / item.name, wanted)
 
 
 def identity(value: Any) -> str:

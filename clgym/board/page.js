@@ -131,6 +131,7 @@
     at("details-title").textContent = entry.title;
     at("details-where").textContent = entry.where;
     body.replaceChildren();
+    dialog.showModal(); // first: what is drawn asks how wide it is
     const [first, ...rest] = entry.facts;
     facts(body, first);
     part(body, "Runs", grid(entry.runs, "Every run of this row"));
@@ -138,7 +139,6 @@
     if (entry.matrix?.length > 1) part(body, "Accuracy matrix, mean over runs, %", heat(entry.matrix));
     if (entry.segments) part(body, "Error by segment, %", bars(entry.segments));
     for (const section of rest) facts(body, section);
-    dialog.showModal();
     body.scrollTop = 0;
     at("close").focus();
   }
@@ -226,7 +226,8 @@
   }
 
   function curve(runs) {
-    const [width, height, left, bottom] = [560, 220, 36, 28], steps = runs[0].length;
+    const width = Math.min(608, Math.max(280, at("details-body").clientWidth - 40));
+    const [height, left, bottom] = [220, 36, 28], steps = runs[0].length;
     const x = (i) => left + (i * (width - left - 12)) / (steps - 1);
     const y = (v) => 8 + (1 - v) * (height - bottom - 8);
     const same = runs.filter((run) => run.length === steps);

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import clgym
+from clgym.board.charts import across_charts, table_charts
 from clgym.board.claims import CLAIM_COLUMNS, Paper
 from clgym.board.details import details_of
 from clgym.board.entries import Board
-from clgym.board.charts import across_charts, table_charts
 from clgym.board.stats import RESAMPLES
 from clgym.board.tables import BY_HAND, Row, Table
 
@@ -169,7 +169,9 @@ def as_markdown(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) 
         parts.append(_grid(CLAIM_COLUMNS, paper.claims))
     if board.left_out:
         parts.append("## Left out")
-        parts.append(_grid(("Folder", "Reason"), [(l.place, l.reason) for l in board.left_out]))
+        parts.append(
+            _grid(("Folder", "Reason"), [(left.place, left.reason) for left in board.left_out])
+        )
     parts.append("## How to read this page")
     parts += [f"- **{name}**: {text}" for name, text in LEGEND]
     return "\n\n".join(parts[: -len(LEGEND)]) + "\n\n" + "\n".join(parts[-len(LEGEND) :]) + "\n"

@@ -22,7 +22,7 @@ from clgym.errors import BadRecord
 from clgym.protocol.evaluation import EVALUATION
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.study import CERTIFICATE
-from clgym.record import Record, Result, read_record
+from clgym.record import Result, read_record
 from clgym.run_folder import RECORD
 
 __all__ = ["RECORDS", "read_board", "stream_of"]
@@ -45,10 +45,10 @@ def read_board(root: Path) -> Board:
     board, runs = Board(), []
     folder = root / RECORDS
     if folder.is_dir():
-        for found in subfolders(folder, _holds_something):
-            if any((found / name).is_file() for name in (LEDGER, CERTIFICATE)):
+        for found, names in subfolders(folder, (LEDGER, CERTIFICATE, EVALUATION, RECORD)):
+            if names & {LEDGER, CERTIFICATE}:
                 add_study(board, root, found)
-            elif (found / EVALUATION).is_file():
+            elif EVALUATION in names:
                 board.refuse(place_of(found, root), "an evaluation without its study's ledger")
             else:
                 runs += _read_run(board, root, found)
@@ -56,10 +56,6 @@ def read_board(root: Path) -> Board:
     board.entries.sort(key=lambda entry: entry.id)
     board.left_out.sort(key=lambda left: (left.place, left.reason))
     return board
-
-
-def _holds_something(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (LEDGER, CERTIFICATE, EVALUATION, RECORD))
 
 
 def _read_run(board: Board, root: Path, folder: Path) -> Iterator[tuple[Score, bool]]:

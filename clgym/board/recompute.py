@@ -124,11 +124,12 @@ def _matrix_problems(result: Result) -> Iterator[str]:
             yield f"accuracy_after[{i}] does not follow from the matrix"
 
 
-def _pooled(seen: list[Any], result: Result) -> float:
+def _pooled(seen: list[tuple[float, int]], result: Result) -> float:
     """Accuracy over experiences: by images where all classes compete, else their mean."""
-    values, counts = np.array(seen, dtype=float).T
-    whole = result.scenario.setting == "class-incremental" and counts.sum() > 0
-    return float(np.average(values, weights=counts if whole else None))
+    images = sum(count for _, count in seen)
+    if result.scenario.setting == "class-incremental" and images:
+        return sum(value * count for value, count in seen) / images
+    return sum(value for value, _ in seen) / len(seen)
 
 
 def _count_problems(result: Result) -> Iterator[str]:
@@ -170,14 +171,18 @@ def _prediction_problems(path: Path, result: Result) -> Iterator[str]:
 
 
 def _learned(answers: Mapping[str, np.ndarray], result: Result) -> Iterator[str]:
-    for i, row in enumerate(result.accuracy_matrix):
+    size = len(result.accuracy_matrix)
+    wanted = np.array(result.test_counts)
+    matrix = np.array(result.accuracy_matrix, dtype=float)  # None becomes NaN
+    for i, row in enumerate(matrix):
         step = answers[f"{i}/experience"]
-        hits = answers[f"{i}/predicted"] == answers[f"{i}/label"]
-        counts = [int((step == j).sum()) for j in range(len(row))]
-        again = [float(hits[step == j].mean()) if n else None for j, n in enumerate(counts)]
-        if not all(map(_same, again, row)):
+        right = answers[f"{i}/predicted"] == answers[f"{i}/label"]
+        counts = np.bincount(step, minlength=size)
+        with np.errstate(invalid="ignore"):
+            again = np.bincount(step, weights=right, minlength=size) / counts
+        if not np.allclose(again, row, rtol=0, atol=_CLOSE, equal_nan=True):
             yield f"accuracy_matrix[{i}] does not follow from the predictions"
-        if any(n not in (0, result.test_counts[j]) for j, n in enumerate(counts)):
+        if ((counts > 0) & (counts != wanted)).any():
             yield f"test_counts do not fit the predictions after experience {i + 1}"
 
 

@@ -1,0 +1,241 @@
+"""What gets on the board, and what is refused: every number is computed again."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from clgym.adaptation.scores import scores
+from clgym.board.reading import read_board
+from clgym.errors import BadRecord
+from clgym.files import sha256
+
+
+def _refusals(folder):
+    board = read_board(folder)
+    return [(left.place, left.reason) for left in board.left_out], board.entries
+
+
+def test_runs_that_differ_in_seeds_only_are_one_entry(board_folder, write_run):
+    for seed in range(3):
+        write_run(board_folder / f"records/p/a/seed-{seed}", seed=seed, order_seed=seed)
+    write_run(board_folder / "records/p/b/seed-0", config={"lr": 0.2})
+    found = {entry.config["lr"]: entry for entry in read_board(board_folder).entries}
+    assert [score.seed for score in found[0.1].scores] == [0, 1, 2]
+    assert [score.place for score in found[0.2].scores] == ["records/p/b/seed-0"]
+    assert found[0.1].verified and not found[0.1].flags
+
+
+def test_a_seed_left_out_between_others_is_flagged(board_folder, write_run):
+    for seed in (0, 1, 3):
+        write_run(board_folder / f"records/r/seed-{seed}", seed=seed)
+    (entry,) = read_board(board_folder).entries
+    assert entry.flags == ("seed 2 is missing",)
+
+
+def test_the_same_run_twice_is_shown_once(board_folder, write_run):
+    write_run(board_folder / "records/a")
+    write_run(board_folder / "records/b")
+    write_run(board_folder / "records/c", hits=((9, None), (7, 10)))
+    left, (entry,) = _refusals(board_folder)
+    assert [score.place for score in entry.scores] == ["records/a"]
+    assert left == [
+        ("records/b", "the same result again: records/a is shown"),
+        ("records/c", "another result for the same run: records/a is shown"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["last_accuracy", "average_incremental_accuracy", "forgetting"])
+def test_an_edited_metric_is_refused(board_folder, write_run, edit, name):
+    run = write_run(board_folder / "records/a", predictions=False)
+    edit(run / "record.json", lambda record: record["result"].update({name: 0.999}))
+    left, entries = _refusals(board_folder)
+    assert not entries
+    assert f"{name} does not follow from the matrix" in left[0][1]
+
+
+def test_an_edited_matrix_is_refused_by_its_predictions(board_folder, write_run):
+    run = write_run(board_folder / "records/a", hits=((9, None), (9, 9)))
+    other = write_run(board_folder / "other", hits=((9, None), (7, 8)))
+    (run / "record.json").write_bytes(
+        (run / "record.json")
+        .read_bytes()
+        .replace(
+            sha256((run / "predictions.safetensors").read_bytes()).encode(),
+            sha256((other / "predictions.safetensors").read_bytes()).encode(),
+        )
+    )
+    (run / "predictions.safetensors").write_bytes((other / "predictions.safetensors").read_bytes())
+    left, entries = _refusals(board_folder)
+    assert not entries
+    assert left == [("records/a", "accuracy_matrix[1] does not follow from the predictions")]
+
+
+def test_other_predictions_than_the_record_names_are_refused(board_folder, write_run):
+    run = write_run(board_folder / "records/a")
+    (run / "predictions.safetensors").write_bytes(b"others")
+    left, entries = _refusals(board_folder)
+    assert not entries
+    assert left == [("records/a", "predictions.safetensors is not the file that the record names")]
+
+
+def test_an_accuracy_that_no_count_gives_is_refused(board_folder, write_run, edit):
+    def change(record):
+        record["result"]["accuracy_matrix"][0][0] = 0.93
+        record["result"]["accuracy_after"][0] = 0.93
+
+    run = write_run(board_folder / "records/a", predictions=False)
+    edit(run / "record.json", change)
+    left, entries = _refusals(board_folder)
+    assert not entries
+    assert (
+        "accuracy_matrix[0][0] is no share of 10 test images" in left[0][1]
+        or "follow" in left[0][1]
+    )
+
+
+def test_without_predictions_an_entry_is_self_reported(board_folder, write_run):
+    write_run(board_folder / "records/a", predictions=False)
+    (entry,) = read_board(board_folder).entries
+    assert not entry.verified
+
+
+@pytest.mark.parametrize(
+    ("block", "name", "value"),
+    [
+        ("cost", "wall_seconds", -1.0),
+        ("cost", "wall_seconds", 1e300),
+        ("cost", "wall_seconds", math.nan),
+        ("cost", "images_per_second", math.inf),
+        ("result", "parameters", -5),
+        ("result", "last_accuracy", 7.0),
+        ("result", "accuracy_matrix", [[2.0, None], [0.1, 0.1]]),
+        ("result", "accuracy_matrix", []),
+        ("result", "class_order", ["a", "a"]),
+        ("result", "surprise", 1),
+    ],
+)
+def test_absurd_values_are_refused(board_folder, write_run, edit, block, name, value):
+    run = write_run(board_folder / "records/a")
+    edit(run / "record.json", lambda record: record[block].update({name: value}))
+    left, entries = _refusals(board_folder)
+    assert not entries
+    assert left[0][0] == "records/a" and left[0][1]
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b"null"])
+def test_a_file_that_is_no_record_is_left_out_and_the_others_stay(board_folder, write_run, data):
+    write_run(board_folder / "records/good")
+    (board_folder / "records/bad").mkdir()
+    (board_folder / "records/bad/record.json").write_bytes(data)
+    left, entries = _refusals(board_folder)
+    assert [place for place, _ in left] == ["records/bad"]
+    assert len(entries) == 1
+
+
+def test_flags_say_what_a_reader_should_know(board_folder, write_run):
+    backbone = {
+        "name": "vit",
+        "weights": "c" * 64,
+        "pretraining": ["photos"],
+        "licence": "MIT",
+        "check": "unverified",
+        "width": 8,
+        "parameters": 9,
+        "overlap": ["toys/1"],
+    }
+    write_run(
+        board_folder / "records/a",
+        source="cifar10~1a2b",
+        engine="inline",
+        backbone=backbone,
+        known_failures={"no-labels": "it peeks"},
+    )
+    (entry,) = read_board(board_folder).entries
+    assert entry.flags == (
+        "declared failures of checks",
+        "gym and learner shared a process",
+        "modified source cifar10~1a2b",
+        "pretraining names 1 class of the stream",
+        "weights not checked against known ones",
+    )
+
+
+def test_links_are_not_followed(board_folder, write_run):
+    outside = write_run(board_folder.parent / "outside")
+    (board_folder / "records/link").symlink_to(outside)
+    assert not read_board(board_folder).entries
+
+
+def test_a_folder_that_is_none_is_named(tmp_path):
+    with pytest.raises(BadRecord, match="leaderboards folder"):
+        read_board(tmp_path / "nowhere")
+
+
+def _adapted(folder, write_run):
+    """A run over an adaptation stream of two segments, from answers drawn at random."""
+    generator = np.random.default_rng(0)
+    labels = [generator.integers(0, 4, 30).astype(np.int32) for _ in range(2)]
+    answers = [generator.integers(0, 4, 30).astype(np.int32) for _ in range(2)]
+    sure = [generator.random(30).astype(np.float32) for _ in range(2)]
+    domains = [np.full(30, 5, np.int32), np.full(30, 2, np.int32)]
+    parts = {"label": labels, "predicted": answers, "confidence": sure, "domain": domains}
+    data = save({f"{i}/{key}": values[i] for key, values in parts.items() for i in range(2)})
+    run = write_run(folder, hits=[[30]], counts=[60])
+    (run / "predictions.safetensors").write_bytes(data)
+    record = json.loads((run / "record.json").read_text())
+    result = record["result"]
+    measured = scores(
+        ["fog", "snow"], domains, ["-", "-", "snow", "-", "-", "fog"], labels, answers, sure,
+        result["class_order"] + ["toys/2", "toys/3"],
+    )  # fmt: skip
+    errors = [float((a != b).mean()) for a, b in zip(labels, answers, strict=True)]
+    mean = (errors[0] + errors[1]) / 2
+    assert measured["mean_error"] == pytest.approx(mean)
+    accuracy = 1 - measured["mean_error"]
+    result.update(
+        class_order=[f"toys/{c}" for c in range(4)],
+        accuracy_matrix=[[accuracy]],
+        accuracy_after=[accuracy],
+        task_aware_accuracy_after=[accuracy],
+        last_accuracy=accuracy,
+        average_incremental_accuracy=accuracy,
+        predictions={"file": "predictions.safetensors", "sha256": sha256(data)},
+        adaptation={
+            **measured,
+            "model": {"name": "net", "sha256": "e" * 64},
+            "predict": "before",
+            "batch_size": 10,
+            "reset_each_segment": False,
+            "forward_per_image": 1.0,
+            "backward_per_image": 0.0,
+        },
+    )
+    (run / "record.json").write_text(json.dumps(record))
+    return run
+
+
+def test_adaptation_streams_are_verified_too(board_folder, write_run):
+    _adapted(board_folder / "records/a", write_run)
+    left, entries = _refusals(board_folder)
+    assert not left
+    assert entries[0].adaptation and entries[0].verified
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda facts: facts["segments"][0].update(calibration_error=0.0), "predictions"),
+        (lambda facts: facts.update(mean_error=0.01), "segments"),
+        (lambda facts: facts["per_class"].update({"toys/0": 0.0}), "predictions"),
+        (lambda facts: facts["segments"][0].update(error=7.0), "outside 0 to 1"),
+    ],
+)
+def test_an_edited_adaptation_record_is_refused(board_folder, write_run, edit, change, reason):
+    run = _adapted(board_folder / "records/a", write_run)
+    edit(run / "record.json", lambda record: change(record["result"]["adaptation"]))
+    left, entries = _refusals(board_folder)
+    assert not entries
+    assert reason in left[0][1]
