@@ -27,6 +27,7 @@ from clgym.run_folder import RECORD
 __all__ = ["Finding", "Submission", "Verdict", "check"]
 
 Verdict = Literal["ok", "flag", "wrong"]
+_WANTED = (LEDGER, CERTIFICATE, EVALUATION, RECORD)
 _SHOWN = 3
 _KNOWN_FILES = re.compile(r"(record|run)\.json|predictions\.safetensors|.*\.(py|md|txt|toml)")
 
@@ -78,7 +79,7 @@ def check(folders: Sequence[Path]) -> Submission:
     """
     submission = Submission()
     for folder in folders:
-        inside = list(subfolders(folder, _holds_something)) if folder.is_dir() else []
+        inside = list(subfolders(folder, _WANTED)) if folder.is_dir() else []
         if not inside:
             raise BadRecord(
                 expected=f"records or a study's files in {folder}",
@@ -86,15 +87,11 @@ def check(folders: Sequence[Path]) -> Submission:
                 fix="Name the folder with what `clgym run`, or `tune` and `evaluate`, wrote",
             )
         plugins = tuple(sorted(folder.rglob("*.py")))
-        for one in inside:
-            look = _study if (one / LEDGER).is_file() or (one / CERTIFICATE).is_file() else _record
+        for one, names in inside:
+            look = _record if names.isdisjoint((LEDGER, CERTIFICATE, EVALUATION)) else _study
             look(submission, one, plugins)
         _seeds(submission, folder)
     return submission
-
-
-def _holds_something(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (LEDGER, CERTIFICATE, EVALUATION, RECORD))
 
 
 # --- a record ------------------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""`clgym plot`: what it draws of which records, and what it refuses."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from clgym.board.found import look
+from clgym.board.plots import KINDS, draw, mean_matrix, wrong
+from clgym.errors import BadRecord
+
+
+def test_what_the_runs_of_two_methods_allow(cli, runs, tmp_path):
+    code, out, _ = cli("plot", runs / "nmc", runs / "means", "--out", tmp_path / "figures")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[:3] == [
+        f"{tmp_path}/figures/accuracy-matrix-nmc.svg: accuracy matrix of nmc, mean of 2 runs",
+        f"{tmp_path}/figures/accuracy-matrix-means.svg: accuracy matrix of means",
+        f"{tmp_path}/figures/anytime.svg: accuracy after each experience of split-digits",
+    ]
+    files = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert files == sorted(line.partition(": ")[0].rpartition("/")[2] for line in lines)
+    assert {name.split(".")[0] for name in files} == {
+        "accuracy-matrix-nmc",
+        "accuracy-matrix-means",
+        "anytime",
+        "forgetting",
+        "accuracy-against-cost",
+    }
+
+
+def test_only_what_is_asked_for_and_the_same_bytes_again(cli, runs, tmp_path):
+    words = ("plot", runs / "means", "--kind", "anytime", "--format", "pdf", "--out")
+    for out in ("one", "two"):
+        assert cli(*words, tmp_path / out)[0] == 0
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["anytime.pdf"]
+    first = (tmp_path / "one/anytime.pdf").read_bytes()
+    assert first == (tmp_path / "two/anytime.pdf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "parts"),
+    [
+        (("nmc", "--kind", "expected-best"), "CannotDraw", ["a sealed study", "1 method, 2 runs"]),
+        (("nmc", "--kind", "error-over-time"), "CannotDraw", ["an adaptation stream"]),
+        (("nmc", "--kind", "anytmie"), "UnknownName", ["Did you mean 'anytime'?"]),
+        (("nmc", "nmc/seed-1"), "BadRecord", ["two of nmc with seed 1"]),
+        (("nothing",), "BadRecord", ["nothing"]),
+    ],
+)
+def test_refusals(cli, runs, tmp_path, monkeypatch, words, name, parts):
+    monkeypatch.chdir(runs)
+    code, out, err = cli("plot", *words, "--out", tmp_path / "figures")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {name}: expected ")
+    assert all(part in err for part in parts), err
+    assert not (tmp_path / "figures").exists()
+
+
+def test_every_kind_is_told_in_the_help(capsys):
+    from clgym.cli import plot
+
+    assert all(f"\n  {kind} " in str(plot.__doc__) for kind in KINDS)
+
+
+def test_a_matrix_is_the_mean_over_the_seeds(runs):
+    (method,) = look([runs / "nmc"])
+    tables = [np.array(r.accuracy_matrix, dtype=float) for r in method.results]
+    found = np.array(mean_matrix(method), dtype=float)
+    assert np.allclose(found, (tables[0] + tables[1]) / 2, equal_nan=True)
+    assert np.isnan(found[0, 1])
+
+
+def test_one_strategy_with_other_options_is_another_method(runs, edit):
+    shutil.copytree(runs / "means", runs / "other")
+    edit(runs / "other", lambda r: r["result"]["strategy"]["config"].update(power=3.0))
+    methods = look([runs / "means", runs / "other", runs / "nmc"])
+    assert [m.name for m in methods] == ["means (power 2.0)", "means (power 3.0)", "nmc"]
+
+
+def test_other_images_are_another_figure(runs, edit):
+    edit(runs / "means", lambda r: r["result"]["sources"][0].update(fingerprint="0" * 64))
+    plots = draw(look([runs / "means", runs / "nmc"]), ["anytime"])
+    assert len(plots) == 2  # the same name of the stream, and yet not the same question
+    assert plots[0].about != plots[1].about
+
+
+def test_a_profile_needs_two_streams(runs, edit):
+    for name in ("means", "nmc/seed-0"):
+        shutil.copytree(runs / name, runs / f"second-{name[0]}")
+        edit(runs / f"second-{name[0]}", lambda r: r["result"]["scenario"].update(name="other"))
+    places = [runs / name for name in ("means", "nmc", "second-m", "second-n")]
+    (plot,) = draw(look(places), ["performance-profile"])
+    assert plot.words == "performance profile over 2 streams"
+    assert len(plot.draw().axes[0].lines) == 2
+
+
+def test_errors_of_an_adaptation_stream(adapting, by_class):
+    methods = look([adapting])
+    flags = [answer for segment in wrong(methods[0]) for answer in segment]
+    pooled = methods[0].results[0].adaptation
+    assert pooled is not None
+    assert np.mean(flags) == pytest.approx(pooled.pooled_error)
+    (plot,) = draw(methods, ["error-over-time"])
+    assert [tick.get_text() for tick in plot.draw().axes[0].get_xticklabels()] == [
+        "fog-5",
+        "snow-5",
+    ]
+
+
+def test_answers_that_were_changed_are_not_drawn(adapting):
+    file = adapting / "predictions.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(BadRecord, match="other content"):
+        draw(look([adapting]), ["error-over-time"])[0].draw()
+
+
+@pytest.mark.slow
+def test_what_studies_allow(study, runs, tmp_path):
+    other = shutil.copytree(study, tmp_path / "again")
+    plots = {plot.kind: plot for plot in draw(look([study, other]))}
+    assert {"rank-shift", "expected-best", "accuracy-against-cost"} <= set(plots)
+    (method,) = look([study])
+    assert method.study is not None
+    axes = plots["expected-best"].draw().axes[0]
+    worse, better = sorted(score for score in method.study.trials if score is not None)
+    curve = np.asarray(axes.lines[0].get_ydata())
+    assert curve.tolist() == pytest.approx(
+        [100 * (worse + better) / 2, 100 * (worse + 3 * better) / 4]
+    )
+    cost = plots["accuracy-against-cost"].draw().axes[0]
+    spent = method.study.tuning_seconds + method.runs[0].record.cost.wall_seconds
+    assert any(np.asarray(line.get_xdata())[0] == pytest.approx(spent) for line in cost.lines)
