@@ -194,7 +194,7 @@ class ScenarioConfig:
     validation: Annotated[float, Range(0, 0.5)] = 0.0
     """Share of every class's training rows held out for tuning."""
     network: str = "mlp"
-    """Network for strategies that train their own: mlp, resnet18, slim-resnet18."""
+    """For strategies that train their own: mlp, slim-resnet18, resnet18, resnet32, resnet50."""
     memory_size: Annotated[int, Range(1)] = 200
     """Samples that a replay strategy may keep on this stream."""
     resize: Annotated[int, Range(1)] | None = None

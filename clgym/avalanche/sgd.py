@@ -40,7 +40,7 @@ class SGDConfig(Config):
     batch_size: Annotated[int, Range(1)] = 32
     """New samples a step."""
     network: str = "mlp"
-    """Network to train from scratch: mlp, resnet18, slim-resnet18."""
+    """Network to train from scratch: mlp, slim-resnet18, resnet18, resnet32, resnet50."""
     augment: Literal["none", "crop-flip"] = "none"
     """Change of the images of each training batch: random crop (pad 4) and horizontal flip."""
 

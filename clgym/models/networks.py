@@ -1,11 +1,13 @@
 """Networks by name, each a backbone with one linear head that grows as classes arrive."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from clgym.errors import UnknownName, near
+from clgym.models.cifar_resnet import CifarResNet
 
 __all__ = ["NETWORKS", "Classifier", "build"]
 
@@ -108,19 +110,22 @@ def _mlp(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
 
 
 class _ResNet(nn.Module):
-    """ResNet-18 for small images: a 3x3 stem with stride 1 and no max-pooling.
+    """A ResNet for small images: a 3x3 stem with stride 1 and no max-pooling.
 
-    The names of the parameters are torchvision's.
+    The blocks and the names of the parameters are torchvision's.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, block: Any, depths: Sequence[int]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = _stage(width, width, 1)
-        self.layer2 = _stage(width, 2 * width, 2)
-        self.layer3 = _stage(2 * width, 4 * width, 2)
-        self.layer4 = _stage(4 * width, 8 * width, 2)
+        wide_in, layers = width, []
+        for stage, depth in enumerate(depths):
+            planes, stride = width * 2**stage, 1 if stage == 0 else 2
+            layers.append(_stage(block, wide_in, planes, stride, depth))
+            wide_in = planes * block.expansion
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        self.width = wide_in
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -131,28 +136,42 @@ class _ResNet(nn.Module):
         return maps.mean((2, 3))
 
 
-def _stage(wide_in: int, wide_out: int, stride: int) -> nn.Sequential:
-    from torchvision.models.resnet import BasicBlock  # slow to import: only where it is used
-
-    shortcut = None
-    if stride != 1:
+def _stage(block: Any, wide_in: int, planes: int, stride: int, depth: int) -> nn.Sequential:
+    shortcut, wide_out = None, planes * block.expansion
+    if stride != 1 or wide_in != wide_out:
         conv = nn.Conv2d(wide_in, wide_out, 1, stride, bias=False)
         shortcut = nn.Sequential(conv, nn.BatchNorm2d(wide_out))
-    first = BasicBlock(wide_in, wide_out, stride, shortcut)
-    return nn.Sequential(first, BasicBlock(wide_out, wide_out))
+    first = block(wide_in, planes, stride, shortcut)
+    return nn.Sequential(first, *(block(wide_out, planes) for _ in range(depth - 1)))
 
 
-def _resnet18(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
-    return _ResNet(image_shape[0], 64), 512
+def _resnet18(image_shape: tuple[int, int, int], width: int = 64) -> tuple[nn.Module, int]:
+    from torchvision.models.resnet import BasicBlock  # slow to import: only where it is used
+
+    net = _ResNet(image_shape[0], width, BasicBlock, (2, 2, 2, 2))
+    return net, net.width
 
 
 def _slim_resnet18(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
-    return _ResNet(image_shape[0], 20), 160
+    return _resnet18(image_shape, 20)
+
+
+def _resnet32(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+    return CifarResNet(5, image_shape[0]), CifarResNet.width
+
+
+def _resnet50(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+    from torchvision.models.resnet import Bottleneck
+
+    net = _ResNet(image_shape[0], 64, Bottleneck, (3, 4, 6, 3))
+    return net, net.width
 
 
 NETWORKS: dict[str, Callable[[tuple[int, int, int]], tuple[nn.Module, int]]] = {
     "mlp": _mlp,
     "resnet18": _resnet18,
+    "resnet32": _resnet32,
+    "resnet50": _resnet50,
     "slim-resnet18": _slim_resnet18,
 }
 """Builders by name: image shape to (backbone, width of its features)."""

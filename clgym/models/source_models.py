@@ -2,8 +2,9 @@
 
 ``auto``: a small ResNet that clgym trains on the source's training rows, once, and keeps in the
 cache. ``cifar10-resnet20``, ``cifar10-resnet32``: published weights in the data root's ``weights/``
-folder. ``NETWORK@FILE``: a network of torchvision (``torchvision:resnet50@FILE``), of timm, or of
-clgym with local weights. A folder: the network of a finished run.
+folder; ``robustbench:Standard``: see `clgym.models.robustbench`. ``NETWORK@FILE``: a network of
+torchvision (``torchvision:resnet50@FILE``), of timm, or of clgym with local weights. A folder: the
+network of a finished run.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from clgym.files import canonical_json, sha256, write_atomic, writing
 from clgym.models import networks
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.networks import Classifier
+from clgym.models.robustbench import NAMES, find_weights, wide_resnet
 
 __all__ = ["Wanted", "identity", "resolve"]
 
@@ -72,6 +74,8 @@ def resolve(
         network, _, file = name.partition("@")
         path = _weights(file, wanted.data_root)
         classifier, shown = _with_weights(network, path, wanted), f"{network}@{path.name}"
+    elif name.startswith("robustbench:"):
+        classifier = _robustbench(name, wanted)
     elif (Path(name) / "record.json").is_file():
         classifier, shown = _of_run(Path(name), wanted), f"run:{Path(name).resolve().name}"
     else:
@@ -101,7 +105,7 @@ def _unknown(name: str, wanted: Wanted) -> Exception:
             fix="Put it there, or give --model auto: clgym then trains a small one",
         )
     return UnknownName(
-        expected="a classifier: auto, NETWORK@FILE, the folder of a finished run, or "
+        expected="a classifier: auto, NETWORK@FILE, robustbench:NAME, a finished run's folder, or "
         + " or ".join(_CIFAR_RESNETS),
         found=repr(name),
         fix="Give --model another value",
@@ -142,7 +146,7 @@ def _with_weights(network: str, path: Path, wanted: Wanted) -> Classifier:
         return _cifar_resnet(network, state, wanted, path)
     if kind == "torchvision":
         return _torchvision(rest, state, wanted, path)
-    if network in networks.NETWORKS:
+    if network in networks.NETWORKS and "mean" in state:  # ours; timm has nets of these names
         columns = len(wanted.classes)
         built = networks.build(network, wanted.image_shape, columns, wanted.mean, wanted.std)
         _load(built, state, path)
@@ -232,6 +236,17 @@ def _columns(outputs: int, wanted: Wanted, name: str) -> list[int]:
         found=f"{name} with {outputs} outputs",
         fix="Give --model a network for these classes, or --model auto",
     )
+
+
+def _robustbench(name: str, wanted: Wanted) -> Classifier:
+    """A wide residual network; the stream's classes say which data set's (``cifar10/cat``)."""
+    short = name.partition(":")[2]
+    dataset = wanted.classes[0].partition("/")[0]
+    path = find_weights(short, dataset, _weight_folder(wanted.data_root).parent)
+    backbone, weight, bias = wide_resnet(_read(path), name)
+    level = NAMES[short]
+    scale = ((), ()) if level is None else ((level,) * 3, (level,) * 3)
+    return _joined(backbone, weight, bias, *scale, wanted, name)
 
 
 class _Pooled(nn.Module):

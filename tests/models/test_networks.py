@@ -27,19 +27,98 @@ def test_unknown_statistics_leave_the_scale(unknown):
     assert torch.equal(net.features(images), net.backbone(images))
 
 
-def test_resnet18_is_torchvisions_with_another_stem():
-    from torchvision.models import resnet18
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_deep_ones_are_torchvisions_with_another_stem(name):
+    from torchvision.models import get_model
 
     torch.manual_seed(0)
-    net = networks.build("resnet18", (3, 16, 16), 10)
-    peer: Any = resnet18(num_classes=10)
+    net = networks.build(name, (3, 16, 16), 10)
+    peer: Any = get_model(name, num_classes=10)
     peer.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
     peer.maxpool = torch.nn.Identity()
     peer.load_state_dict(
         {**net.backbone.state_dict(), **{f"fc.{k}": v for k, v in net.head.state_dict().items()}}
     )
     images = torch.rand(4, 3, 16, 16)
-    torch.testing.assert_close(net.eval()(images), peer.eval()(images), rtol=1e-4, atol=1e-5)
+    # Fresh ones of 50 layers grow large maps: only batch statistics keep them in range.
+    torch.testing.assert_close(net.train()(images), peer.train()(images), rtol=1e-3, atol=1e-4)
+
+
+def basic(wide, planes, stride=1, projected=True):
+    """Parameters of a block of two 3x3 convolutions, normalised."""
+    shortcut = wide * planes + 2 * planes if projected and (stride > 1 or wide != planes) else 0
+    return 9 * wide * planes + 9 * planes**2 + 4 * planes + shortcut
+
+
+def bottleneck(wide, planes, first):
+    """Parameters of 1x1, 3x3 and 1x1 to four times as many channels, normalised."""
+    shortcut = 4 * wide * planes + 8 * planes if first else 0
+    return wide * planes + 9 * planes**2 + 4 * planes**2 + 12 * planes + shortcut
+
+
+def resnet18_size(channels, width, classes):
+    stem, wide, total = 9 * channels * width + 2 * width, width, 0
+    for planes in (width, 2 * width, 4 * width, 8 * width):
+        total += basic(wide, planes, 1 if planes == width else 2) + basic(planes, planes)
+        wide = planes
+    return stem + total + (wide + 1) * classes
+
+
+def resnet32_size(channels, classes):
+    total, wide = 9 * channels * 16 + 32, 16
+    for planes in (16, 32, 64):
+        total += basic(wide, planes, projected=False) + 4 * basic(planes, planes)
+        wide = planes
+    return total + 65 * classes
+
+
+def resnet50_size(channels, classes):
+    total, wide = 9 * channels * 64 + 128, 64
+    for planes, depth in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        total += bottleneck(wide, planes, first=True)
+        total += (depth - 1) * bottleneck(4 * planes, planes, first=False)
+        wide = 4 * planes
+    return total + 2049 * classes
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sizes_follow_from_the_layers(channels):
+    wanted = {
+        "mlp": channels * 1024 * 100 + 100 + 101 * 10,
+        "resnet18": resnet18_size(channels, 64, 10),
+        "slim-resnet18": resnet18_size(channels, 20, 10),
+        "resnet32": resnet32_size(channels, 10),
+        "resnet50": resnet50_size(channels, 10),
+    }
+    shape = (channels, 32, 32)
+    assert {name: count(networks.build(name, shape, 10)) for name in networks.NETWORKS} == wanted
+
+
+def test_published_sizes():
+    """Those of networks for CIFAR-10; He et al.'s table 6 rounds the first to 0.46 M."""
+    assert resnet32_size(3, 10) == 464_154
+    assert resnet18_size(3, 64, 10) == 11_173_962
+    assert resnet50_size(3, 10) == 23_520_842
+
+
+def test_timms_weights_of_a_name_that_both_have_are_timms(tmp_path):
+    import safetensors.torch
+    import timm
+
+    from clgym.models.source_models import Wanted, resolve
+
+    torch.manual_seed(0)
+    zeros, cpu = (0.0,) * 3, torch.device("cpu")
+    wanted = Wanted((3, 32, 32), ("a", "b"), zeros, (1.0,) * 3, "", None)
+    images = torch.rand(2, 3, 32, 32)
+    ours = networks.build("resnet18", (3, 32, 32), 2, zeros, (1.0,) * 3).eval()
+    theirs = timm.create_model("resnet18", num_classes=2).eval()
+    for number, net in enumerate((ours, theirs)):
+        file = tmp_path / f"{number}.safetensors"
+        safetensors.torch.save_file(net.state_dict(), file)
+        found, _ = resolve(f"resnet18@{file}", wanted, None, cpu)
+        scaled = images if net is ours else (images - found.mean) / found.std
+        torch.testing.assert_close(found(images), net(scaled), rtol=1e-4, atol=1e-5)
 
 
 def test_slim_resnet18_is_as_large_as_avalanches():
