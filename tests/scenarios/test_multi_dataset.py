@@ -8,6 +8,7 @@ from PIL import Image
 
 from clgym.data.sources import load_source
 from clgym.errors import BadStream, MissingData
+from clgym.registry import find
 from clgym.request import Request, make_stream
 from clgym.runner import run
 
@@ -75,6 +76,75 @@ def test_images_are_drawn_evenly_and_doubled_for_many_classes() -> None:
     assert np.bincount(source.test.labels[step.test]).tolist() == [4] * 10
     assert plan == stream_of("digits", images=(100, 40))
     assert plan != stream_of("digits", images=(100, 40), images_seed=1)
+
+
+PUBLISHED = {
+    "scenes": (67, 5092, 536),
+    "birds": (200, 5200, 600),
+    "eurosat": (10, 2560, 260),
+    "food": (101, 5151, 505),
+    "clevr": (8, 2560, 256),
+}
+"""Classes, training and validation images of the paper's table."""
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data root with sets of as many classes as the paper's, of one grey 2 x 2 image each."""
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CLGYM_DATA", str(tmp_path))
+    for place, (name, (classes, train, test)) in enumerate(PUBLISHED.items()):
+        (tmp_path / name).mkdir()
+        for half, wanted in (("train", train), ("test", test)):
+            labels = np.repeat(np.arange(classes), wanted // classes + 2)
+            images = np.full((len(labels), 2, 2, 1), place, dtype=np.uint8)
+            images[:, 0, 0, 0] = np.arange(len(labels)) % 256  # apart
+            images[:, 0, 1, 0] = np.arange(len(labels)) // 256
+            names = np.array([f"{c:03}" for c in range(classes)])
+            file = tmp_path / name / f"{half}.npz"
+            np.savez(file, images=images, labels=labels, classes=names)
+    return tmp_path
+
+
+def test_as_many_images_are_drawn_as_the_papers_table_says(many: Path) -> None:
+    plan = stream_of(",".join(f"root:{name}" for name in PUBLISHED), images=(2560, 256))
+    drawn = [(len(s.classes), len(s.train), len(s.test)) for s in plan.steps]
+    assert drawn == list(PUBLISHED.values())
+
+
+def test_classes_beyond_the_most_are_left_out(many: Path) -> None:
+    plan = stream_of("root:birds,root:clevr", max_classes=12)
+    assert [len(s.classes) for s in plan.steps] == [12, 8]
+    kept = [name.partition(":")[2] for name in plan.class_order[:12]]
+    wanted = np.random.RandomState(27).permutation(200)[:12]
+    assert kept == [f"{c:03}" for c in sorted(wanted)]
+    assert len(plan.steps[0].train) == 12 * (5200 // 200 + 2)
+
+
+def test_what_the_root_lacks_is_told_at_once(many: Path, colours: Path) -> None:
+    plan = stream_of("root:colours,root:clevr[0..1],digits[0..1]", resize=4)
+    assert [len(s.classes) for s in plan.steps] == [3, 2, 2]
+    with pytest.raises(MissingData, match=r"3 sources.*2 missing: rice, atari\."):
+        stream_of("root:rice,root:clevr,root:atari")
+    with pytest.raises(MissingData, match="19 missing: birds, wikiart"):
+        (many / "food-101").mkdir()
+        (many / "birds").rename(many / "other")
+        make_stream(Request("", "multi-clr-named"))
+
+
+def test_the_named_sets_of_the_paper_are_read_by_name(many: Path) -> None:
+    names = [part for part in clr_named() if not (many / part).exists()]
+    for name in names:
+        (many / name).symlink_to(many / "clevr")
+    plan = make_stream(Request("", "multi-clr-named"))
+    assert len(plan) == 23 and plan.image_shape == (1, 224, 224)
+    by_name = dict(zip(clr_named(), plan.steps, strict=True))
+    assert [len(by_name[n].train) for n in ("scenes", "birds", "clevr")] == [5092, 5200, 2560]
+
+
+def clr_named() -> list[str]:
+    source = find("scenarios", "multi-dataset").presets["multi-clr-named"]["source"]
+    return [name.removeprefix("root:") for name in source.split(",")]
 
 
 def test_a_list_comes_from_the_data_root(colours: Path) -> None:
