@@ -57,6 +57,13 @@ PRESETS = {
     },
     "tiny-imagenet-c": {"source": "tiny-imagenet", "batch_size": 64},
     "imagenet100-c": {"source": "imagenet100", "batch_size": 64},
+    # The images of ImageNet-C whose classes are among the hundred.
+    "imagenet100-c-published": {
+        "source": "imagenet100",
+        "batch_size": 64,
+        "corruptions": "standard",
+        "published": "ImageNet-C",
+    },
 }
 GRADUAL = (1, 2, 3, 4, 5, 4, 3, 2, 1)
 

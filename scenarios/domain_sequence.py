@@ -1,7 +1,14 @@
 """A classifier of one domain meets others of the same classes, one after another, unlabelled.
 
 Continual DomainNet-126 and its kin (RMT, Doebler et al. 2023): the first source is the one that the
-classifier learned, the others arrive in turn, with all their images.
+classifier learned, the others arrive in turn, with all their images. ImageNet-R is such a sequence
+of one, for a classifier of ImageNet whose data need not be here (``--model torchvision:resnet50@
+FILE``, of whose outputs the 200 classes are kept).
+
+DomainNet-126 lies in ``domainnet-126/DOMAIN/CLASS/`` of the data root (http://ai.bu.edu/M3SDA; the
+126 classes are those of the lists in https://github.com/VisionLearningGroup/SSDA_MME), ImageNet-R
+in ``imagenet-r/`` (https://github.com/hendrycks/imagenet-r). Images are decoded with the shorter
+side at the card's and cut square, where the authors stretch theirs to 256 pixels and cut out 224.
 """
 
 from collections.abc import Sequence
@@ -24,6 +31,32 @@ from clgym.data.sources import Source
 from clgym.errors import BadStream
 
 PRESETS = {
+    "domainnet126-real": {
+        "source": "domainnet126-real,domainnet126-clipart,domainnet126-painting,"
+        "domainnet126-sketch",
+        "batch_size": 128,
+    },
+    "domainnet126-clipart": {
+        "source": "domainnet126-clipart,domainnet126-sketch,domainnet126-real,"
+        "domainnet126-painting",
+        "batch_size": 128,
+    },
+    "domainnet126-painting": {
+        "source": "domainnet126-painting,domainnet126-real,domainnet126-sketch,"
+        "domainnet126-clipart",
+        "batch_size": 128,
+    },
+    "domainnet126-sketch": {
+        "source": "domainnet126-sketch,domainnet126-painting,domainnet126-clipart,"
+        "domainnet126-real",
+        "batch_size": 128,
+    },
+    "imagenet-r-shift": {
+        "source": "none,imagenet-r",
+        "batch_size": 64,
+        "resize": 224,
+        "model": "torchvision:resnet50@resnet50-0676ba61.pth",
+    },
     "pacs-photo-shift": {
         "source": "pacs-photo,pacs-art-painting,pacs-cartoon,pacs-sketch",
         "batch_size": 64,

@@ -20,7 +20,7 @@ import numpy as np
 
 from clgym.adaptation.stream import AdaptationStream, Domain
 from clgym.data import corruptions
-from clgym.data.published import published_images
+from clgym.data.published import Decoding, published_images
 from clgym.data.sources import Source
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
@@ -76,7 +76,7 @@ class StreamImages:
         """
         self._stream, self._sources, self._data_root = stream, sources, data_root
         self._rows: list[np.ndarray | None] = []
-        self._arrays: list[np.ndarray] = []
+        self._arrays: list[np.ndarray | Decoding] = []
         for number, domain in enumerate(stream.domains):
             on_event({"kind": "domain", "name": domain.name, "number": number})
             rows, array = self._domain(number, domain, workers)
@@ -85,11 +85,17 @@ class StreamImages:
 
     def _domain(
         self, number: int, domain: Domain, workers: int
-    ) -> tuple[np.ndarray | None, np.ndarray]:
+    ) -> tuple[np.ndarray | None, np.ndarray | Decoding]:
         """Which rows are held (None: all), and their images."""
         if domain.published is not None and domain.corruption is not None:
+            source = self._sources[domain.source]
             images = published_images(
-                self._data_root, domain.published, domain.corruption, domain.severity
+                self._data_root,
+                domain.published,
+                domain.corruption,
+                domain.severity,
+                source.classes,
+                source.test.images.shape[1],
             )
             return None, images
         if domain.corruption is None:

@@ -210,9 +210,11 @@ def labels_of(
     domain: Domain, sources: Sequence["Source"], data_root: Path | None = None
 ) -> np.ndarray:
     """The label of every row of a domain, int64."""
-    if domain.published is not None:
-        return published_labels(data_root, domain.published)
     source = sources[domain.source]
+    if domain.published is not None and domain.corruption is not None:
+        return published_labels(
+            data_root, domain.published, domain.corruption, domain.severity, source.classes
+        )
     if domain.part == "test":
         return source.test.labels
     return np.concatenate([source.train.labels, source.test.labels])
@@ -269,7 +271,7 @@ def arranged(
 def _published(scenario: Scenario, domains: Sequence[Domain]) -> list[str]:
     """Digests of the published files that are read."""
     return [
-        published_digest(scenario.data_root, domain.published, domain.corruption)
+        published_digest(scenario.data_root, domain.published, domain.corruption, domain.severity)
         for domain in domains
         if domain.published is not None and domain.corruption is not None
     ]

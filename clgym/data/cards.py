@@ -128,6 +128,15 @@ def _pacs(domain: str, total: int) -> Card:
     )
 
 
+def _domainnet(domain: str, total: int) -> Card:
+    """One domain of DomainNet-126: the 126 of its 345 classes that the lists of SSDA_MME name."""
+    origin = "http://ai.bu.edu/M3SDA, lists: https://github.com/VisionLearningGroup/SSDA_MME"
+    name, terms = f"domainnet126-{domain}", "fair use notice of its authors; research"
+    facts = ("folder", (f"domainnet-126/{domain}",), 126, total, 0, terms, origin)
+    title, prefix = f"DomainNet-126, domain {domain}", "domainnet"
+    return Card(name, title, *facts, prefix=prefix, side=224, by_hash=True)
+
+
 _ALL = (
     Card(
         "digits",
@@ -386,6 +395,10 @@ _ALL = (
     _pacs("art_painting", 2048),
     _pacs("cartoon", 2344),
     _pacs("sketch", 3929),
+    _domainnet("real", 69622),
+    _domainnet("clipart", 18523),
+    _domainnet("painting", 30042),
+    _domainnet("sketch", 24147),
     _aper("cub200", "Caltech-UCSD Birds 200-2011", 200, 9430, 2358, "non-commercial research"),
     _aper("objectnet", "ObjectNet, 200 of its classes", 200, 26509, 6628, "research, no training"),
     _aper("omnibenchmark", "OmniBenchmark, 300 classes", 300, 89697, 5985, "research"),

@@ -13,7 +13,7 @@ import numpy as np
 from clgym.data.labelled import Labelled, damaged
 from clgym.errors import BadSource
 
-__all__ = ["find_images", "find_listed", "fit", "read_cub", "read_folder", "read_tiny"]
+__all__ = ["decoded", "find_images", "find_listed", "fit", "read_cub", "read_folder", "read_tiny"]
 
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 
@@ -42,6 +42,15 @@ class _Files:
                 return fit(image.convert("RGB"), self.side)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise damaged(path, "a whole image", error) from error
+
+
+def decoded(paths: Sequence[Path], side: int) -> np.ndarray:
+    """Some files, uint8 [n, side, side, 3].
+
+    Raises:
+        BadSource: one that is no image.
+    """
+    return _Files(paths, side)[:]
 
 
 def fit(image: Any, side: int) -> np.ndarray:

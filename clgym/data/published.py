@@ -1,21 +1,25 @@
-"""Published corruption files: CIFAR-10-C, CIFAR-100-C and whatever has their layout.
+"""Published corruption files: CIFAR-10-C, CIFAR-100-C, ImageNet-C and what has their layouts.
 
 A folder of the data root with one ``NAME.npy`` a corruption, uint8 [5 n, S, S, 3], severity s in
-the rows from (s - 1) n to s n, and ``labels.npy``, int [5 n].
+the rows from (s - 1) n to s n, and ``labels.npy``, int [5 n]; or a tree ``NAME/SEVERITY/CLASS``.
+From https://zenodo.org/records/2535967 (CIFAR-10-C), 3555552 (CIFAR-100-C), 2235448 (ImageNet-C).
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from clgym.data.folders import decoded, find_images
 from clgym.data.store import cache_dir
 from clgym.errors import BadSource, MissingData
 from clgym.files import sha256, write_atomic
 
-__all__ = ["published_digest", "published_images", "published_labels"]
+__all__ = ["Decoding", "published_digest", "published_images", "published_labels"]
 
 _SEVERITIES = 5
 
@@ -42,13 +46,25 @@ def _load(path: Path) -> np.ndarray:
         ) from error
 
 
-def published_labels(data_root: Path | None, folder: str) -> np.ndarray:
+def published_labels(
+    data_root: Path | None, folder: str, name: str, severity: int, classes: Sequence[str]
+) -> np.ndarray:
     """The label of each image of one severity, int64 [n].
+
+    Args:
+        data_root: Where the folder lies.
+        folder: Its name.
+        name: Of the corruption; a tree has its labels there.
+        severity: 1 to 5, likewise.
+        classes: Ids by label; those of a tree's images that are none of them are left out.
 
     Raises:
         MissingData: no ``labels.npy`` there.
-        BadSource: the severities have different labels.
+        BadSource: the severities have different labels, or a tree lacks a class.
     """
+    if (tree := _tree(data_root, folder, name, severity)) is not None:
+        groups = _files(tree, classes)
+        return np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     path = _file(data_root, folder, "labels")
     labels = np.asarray(_load(path)).astype(np.int64)
     parts = labels.reshape(_SEVERITIES, -1) if len(labels) % _SEVERITIES == 0 else labels[None]
@@ -61,15 +77,33 @@ def published_labels(data_root: Path | None, folder: str) -> np.ndarray:
     return parts[0]
 
 
-def published_images(data_root: Path | None, folder: str, name: str, severity: int) -> np.ndarray:
-    """The images of a severity, uint8 [n, S, S, 3], mapped.
+def published_images(
+    data_root: Path | None,
+    folder: str,
+    name: str,
+    severity: int,
+    classes: Sequence[str],
+    side: int,
+) -> "np.ndarray | Decoding":
+    """The images of a severity, uint8 [n, S, S, 3]: mapped, or decoded row by row when due.
+
+    Args:
+        data_root: Where the folder lies.
+        folder: Its name.
+        name: Of the corruption.
+        severity: 1 to 5.
+        classes: As for `published_labels`.
+        side: To which a tree's images are brought.
 
     Raises:
         MissingData: no such file.
         BadSource: it is not five times as long as the labels say.
     """
+    if (tree := _tree(data_root, folder, name, severity)) is not None:
+        return Decoding([path for group in _files(tree, classes) for path in group], side)
     path = _file(data_root, folder, name)
-    images, count = _load(path), len(published_labels(data_root, folder))
+    count = len(published_labels(data_root, folder, name, severity, classes))
+    images = _load(path)
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != _SEVERITIES * count:
         raise BadSource(
             expected=f"uint8 images, {_SEVERITIES * count} of them, in {path.name}",
@@ -79,8 +113,49 @@ def published_images(data_root: Path | None, folder: str, name: str, severity: i
     return images[(severity - 1) * count : severity * count]
 
 
-def published_digest(data_root: Path | None, folder: str, name: str) -> str:
-    """Hex SHA-256 of a file, kept in the cache by the file's path, size and time."""
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """Image files that are decoded when they are asked for: a severity of ImageNet-C is 7 GB."""
+
+    paths: Sequence[Path]
+    side: int
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Some of them, uint8 [n, side, side, 3]."""
+        return decoded([self.paths[row] for row in rows], self.side)
+
+
+def _tree(data_root: Path | None, folder: str, name: str, severity: int) -> Path | None:
+    given = data_root or os.environ.get("CLGYM_DATA")
+    path = Path(given or ".").expanduser() / folder / name / str(severity)
+    return path if given and path.is_dir() else None
+
+
+def _files(tree: Path, classes: Sequence[str]) -> list[list[Path]]:
+    """A tree's images of each class, by name.
+
+    Raises:
+        BadSource: a class has none.
+    """
+    groups = [find_images(tree / name.rpartition("/")[2]) for name in classes]
+    empty = [name for name, group in zip(classes, groups, strict=True) if not group]
+    if empty:
+        raise BadSource(
+            expected=f"images of each of the {len(classes)} classes of the source in {tree.name}",
+            found=f"none of {empty[0]}",
+            fix="Give a --source with these classes, or get the files again",
+        )
+    return groups
+
+
+def published_digest(data_root: Path | None, folder: str, name: str, severity: int) -> str:
+    """Hex SHA-256 of a file, kept in the cache by the file's path, size and time.
+
+    Of a tree, names and sizes are hashed: its content is too large to be read for that.
+    """
+    if (tree := _tree(data_root, folder, name, severity)) is not None:
+        facts = [(str(p.relative_to(tree)), p.stat().st_size) for p in find_images(tree)]
+        return sha256(json.dumps(facts).encode())
     path = _file(data_root, folder, name)
     stat = path.stat()
     key = sha256(json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns]).encode())
