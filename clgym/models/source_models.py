@@ -146,7 +146,7 @@ def _with_weights(network: str, path: Path, wanted: Wanted) -> Classifier:
         return _cifar_resnet(network, state, wanted, path)
     if kind == "torchvision":
         return _torchvision(rest, state, wanted, path)
-    if network in networks.NETWORKS:
+    if network in networks.NETWORKS and "mean" in state:  # ours; timm has nets of these names
         columns = len(wanted.classes)
         built = networks.build(network, wanted.image_shape, columns, wanted.mean, wanted.std)
         _load(built, state, path)
