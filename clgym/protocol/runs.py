@@ -25,11 +25,11 @@ from clgym.protocol.ledger import Ledger
 from clgym.protocol.plan import Plan, RunScore
 from clgym.request import Request
 
-__all__ = ["Runs", "Spec", "criterion_of"]
+__all__ = ["FAILURES", "Runs", "Spec", "Where", "criterion_of"]
 
 Event = dict[str, Any]
-_FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
-"""What makes a run a failed one. Anything else, a full disk for one, stops the study."""
+FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
+"""What makes a run a failed one. Anything else, a full disk for one, stops who carries it out."""
 _DEATHS = 2
 _POLL_SECONDS = 1.0
 
@@ -167,7 +167,7 @@ class Runs:
                 self.ledger.append("retry", key=key, reason=error.found)
                 self._emit({"kind": "retry", "key": key, "reason": error.found})
                 return False
-        if error is not None and not isinstance(error, _FAILURES):
+        if error is not None and not isinstance(error, FAILURES):
             raise error
         body: dict[str, Any] = {"key": key, "trial": spec.trial, "seed": spec.seed}
         if error is not None:

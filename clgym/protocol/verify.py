@@ -11,38 +11,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load
+from pydantic import BaseModel
 
-from clgym.adaptation.stream import without_paths
-from clgym.data.sources import CARDS
 from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
 from clgym.errors import BadRecord, ClgymError, Tampered
 from clgym.files import canonical_json, sha256
-from clgym.metrics import average_incremental_accuracy, backward_transfer, forgetting
-from clgym.protocol.evaluation import (
-    EVALUATION,
-    Evaluation,
-    choice_of,
-    requests_of,
-    seed_result,
-    summarised,
-)
+from clgym.protocol.evaluation import choice_of, requests_of
 from clgym.protocol.jobs import TARGET, as_message, result_hash
 from clgym.protocol.ledger import NAME, Entry, Ledger, read_ledger
 from clgym.protocol.modes import choose
+from clgym.protocol.outcome import EVALUATION, Evaluation, seed_result, summarised
 from clgym.protocol.plan import Body, Certificate, Plan, evaluation_seeds
+from clgym.protocol.record_audit import against_plan, differences, parsed, record_problems
 from clgym.protocol.runs import Runs, Where
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
-from clgym.protocol.verify_adaptation import adaptation_problems
-from clgym.record import Record, Result, read_record
+from clgym.record import read_record
 from clgym.run_folder import RECORD
-from clgym.scenario import class_permutation
 
-__all__ = ["Audit", "verify"]
+__all__ = ["Audit", "record_problems", "verify"]
 
 _TUNING = ("session", "trial", "run", "retry", "sealed")
 _EVALUATING = ("opened", "evaluated", "complete")
@@ -105,124 +92,15 @@ def verify(
 
 
 def _certificate_alone(path: Path) -> Iterator[str]:
-    certificate = _parsed(Certificate, path.read_bytes())
+    certificate = parsed(Certificate, path.read_bytes())
     if certificate.body.digest != certificate.hash:
         yield "the body does not hash to `hash`"
     if certificate.body.plan.digest != certificate.body.plan_hash:
         yield "body.plan does not hash to body.plan_hash"
 
 
-def _parsed(model: Any, data: bytes) -> Any:
-    """Validate strictly: a file that only means the same is not the same."""
-    try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the top"
-        raise Tampered(
-            expected="a file that validates", found=f"{first['msg']} at {place}", fix="Restore it"
-        ) from None
-
-
-def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
-    """Places where two JSON values differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted({*one, *other}):
-            yield from differences(one.get(key), other.get(key), f"{place}.{key}".lstrip("."))
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for i, (a, b) in enumerate(zip(one, other, strict=True)):
-            yield from differences(a, b, f"{place}[{i}]")
-    elif canonical_json(one) != canonical_json(other):
-        yield place or "the whole"
-
-
 def _json(model: BaseModel) -> Any:
     return model.model_dump(mode="json")
-
-
-# --- records -------------------------------------------------------------------------------------
-
-
-def record_problems(folder: Path) -> Iterator[str]:
-    """What in a record does not follow from its predictions, its matrix and its seeds."""
-    record = _parsed(Record, (folder / RECORD).read_bytes())
-    result = record.result
-    after = result.accuracy_after
-    derived = {
-        "last_accuracy": after[-1],
-        "average_incremental_accuracy": average_incremental_accuracy(after),
-        "forgetting": forgetting(result.accuracy_matrix),
-        "backward_transfer": backward_transfer(result.accuracy_matrix),
-    }
-    for name, value in derived.items():
-        if getattr(result, name) != value:
-            yield f"result.{name} does not follow from the matrix"
-    yield from _prediction_problems(folder, record)
-    yield from _order_problems(record)
-
-
-def _prediction_problems(folder: Path, record: Record) -> Iterator[str]:
-    result = record.result
-    path = folder / result.predictions.file
-    data = path.read_bytes() if path.is_file() else b""
-    if sha256(data) != result.predictions.sha256:
-        yield f"{path.name} does not hash to result.predictions.sha256"
-        return
-    try:
-        answers = load(data)
-        if result.scenario.setting != "adaptation":
-            yield from _matrix_problems(result, answers)
-        if result.adaptation is not None:
-            yield from adaptation_problems(result, answers)
-    except (KeyError, SafetensorError) as error:
-        yield f"{path.name} cannot be read ({type(error).__name__})"
-
-
-def _matrix_problems(result: Result, answers: dict[str, np.ndarray]) -> Iterator[str]:
-    for i, row in enumerate(result.accuracy_matrix):
-        step, hits = (
-            answers[f"{i}/experience"],
-            answers[f"{i}/predicted"] == answers[f"{i}/label"],
-        )
-        again = [
-            float(hits[step == j].mean()) if (step == j).any() else None for j in range(len(row))
-        ]
-        if again != row:
-            yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
-        seen = float(hits[step <= i].mean())
-        pooled = result.scenario.setting in ("class-incremental", "learn-then-shift")
-        if pooled and result.accuracy_after[i] != seen:
-            yield f"result.accuracy_after[{i}] does not follow from the predictions"
-        counts = [int((step == j).sum()) for j in range(i + 1)]
-        if any(n and n != result.test_counts[j] for j, n in enumerate(counts)):
-            yield f"result.test_counts does not fit the predictions after experience {i + 1}"
-
-
-def _order_problems(record: Record) -> Iterator[str]:
-    """The class order is computed again where the class names of the source are known."""
-    result = record.result
-    config, seed = result.scenario.config, result.order_seed
-    card = CARDS.get(result.sources[0].name)
-    if result.scenario.setting != "class-incremental" or card is None or not card.classes:
-        return
-    if not {"classes", "order_seed", "increments", "first"} <= config.keys():
-        return
-    chosen = config["classes"] or list(range(len(card.classes)))
-    chosen = sorted(set(chosen))
-    order = class_permutation(len(chosen), config["order_seed"] if seed is None else seed)
-    names = [card.classes[chosen[i]] for i in order]
-    start = stop = None
-    if result.part is not None:
-        sizes = [config["first"] or config["increments"][0]]
-        while sum(sizes) < len(names):
-            steps = config["increments"]
-            sizes.append(steps[min(len(sizes) - 1, len(steps) - 1)])
-        start, stop = (sum(sizes[:end]) for end in result.part)
-    if result.class_order != names[start:stop]:
-        yield "result.class_order is not the order of its seed"
-
-
-# --- studies -------------------------------------------------------------------------------------
 
 
 class _Replay(Runs):
@@ -281,7 +159,7 @@ class _Study:
         if self._entries[0].kind != "plan" or len(self._of("plan")) != 1:
             yield "the ledger does not begin with its one plan"
             return
-        plan = _parsed(Plan, json.dumps(body["plan"]).encode())
+        plan = parsed(Plan, json.dumps(body["plan"]).encode())
         if plan.digest != body["plan_hash"]:
             yield "it does not hash to plan_hash"
         if plan.pair.digest != plan.pair_hash:
@@ -321,7 +199,7 @@ class _Study:
         seals = self._of("sealed")
         if not seals or sha256(data) != seals[-1].body["certificate"]:
             yield "the file is not the one that the ledger seals"
-        certificate = _parsed(Certificate, data)
+        certificate = parsed(Certificate, data)
         if certificate.body.digest != certificate.hash:
             yield "body does not hash to `hash`"
         expected = self._expected()
@@ -357,7 +235,9 @@ class _Study:
         started = {e.body["key"]: e.body["config"] for e in self._of("trial")}
         trial = str(entry.body["key"]).rpartition("/")[0]
         wanted = {**self._plan.base, **started.get(trial, {})}
-        yield from _against(record, self._plan, wanted, int(entry.body["seed"]), evaluating=False)
+        yield from against_plan(
+            record, self._plan, wanted, int(entry.body["seed"]), evaluating=False
+        )
 
     def _evaluations(self) -> int:
         folders = list(self._folder.glob(f"evaluations/*/{EVALUATION}"))
@@ -372,11 +252,11 @@ class _Study:
         data = (folder / EVALUATION).read_bytes() if (folder / EVALUATION).is_file() else b""
         if not ends or sha256(data) != ends[0].body["file"]:
             yield f"{EVALUATION} is not the file in the ledger"
-        found: Evaluation = _parsed(Evaluation, data)
+        found: Evaluation = parsed(Evaluation, data)
         facts = _json(found)
         if sha256(canonical_json({k: v for k, v in facts.items() if k != "hash"})) != found.hash:
             yield "the rest does not hash to `hash`"
-        certificate: Certificate = _parsed(
+        certificate: Certificate = parsed(
             Certificate,
             (self._folder / CERTIFICATE).read_bytes() if self._has(CERTIFICATE) else b"",
         )
@@ -423,17 +303,17 @@ class _Study:
             yield f"{name}: {error}"
             return
         wanted = {**plan.base, **config}
-        for problem in _against(record, plan, wanted, seed.seed, evaluating=True):
+        for problem in against_plan(record, plan, wanted, seed.seed, evaluating=True):
             yield f"{name}: {problem}"
 
     def _rerun(self, count: int, given: Where) -> Iterator[str]:
         """Repeat evaluation runs: exact on a CPU, within a tolerance on a GPU."""
-        certificate = _parsed(Certificate, (self._folder / CERTIFICATE).read_bytes())
+        certificate = parsed(Certificate, (self._folder / CERTIFICATE).read_bytes())
         path = self._folder / f"evaluations/1/{EVALUATION}"
         if not path.is_file():
             yield "there is no complete evaluation to repeat"
             return
-        evaluation: Evaluation = _parsed(Evaluation, path.read_bytes())
+        evaluation: Evaluation = parsed(Evaluation, path.read_bytes())
         plan = certificate.body.plan
         for seed in [s for s in evaluation.seeds if s.status == "done"][:count]:
             with tempfile.TemporaryDirectory() as folder:
@@ -457,35 +337,3 @@ def _compared(plan: Plan, seed: Any, reply: dict[str, Any]) -> Iterator[str]:
     shift = abs(reply["last_accuracy"] - (seed.last_accuracy or 0.0))
     if shift > TOLERANCE_GPU:
         yield f"seed {seed.seed}: last accuracy differs by {shift:.4f}"
-
-
-def _against(
-    record: Record, plan: Plan, config: dict[str, Any], seed: int, evaluating: bool
-) -> Iterator[str]:
-    """A record against what the plan says its run must have been."""
-    result = record.result
-    side = plan.evaluation if evaluating or plan.tunes_on_evaluation else plan.tuning
-    facts = {
-        "seed": (result.seed, seed),
-        "order_seed": (result.order_seed, seed),
-        "strategy.name": (result.strategy.name, plan.strategy),
-        "sources": ([s.fingerprint for s in result.sources], [side.fingerprint]),
-        "scored_on": (result.scored_on, "test" if evaluating else plan.score_on),
-    }
-    for name, (found, wanted) in facts.items():
-        if found != wanted:
-            yield f"result.{name} is not the plan's"
-    options = plan.options(evaluating)
-    shorten = without_paths if result.adaptation else dict  # as the record has them
-    for kind, found, wanted in (
-        ("strategy", result.strategy.config, shorten(config)),
-        ("scenario", result.scenario.config, shorten(options)),
-    ):
-        for name, value in wanted.items():
-            if name not in found or not _same(found[name], value):
-                yield f"result.{kind}.config.{name} is not the plan's"
-
-
-def _same(found: Any, wanted: Any) -> bool:
-    """Equal values; a list may have become a tuple, a whole number a float."""
-    return bool(np.array_equal(np.asarray(found, dtype=object), np.asarray(wanted, dtype=object)))

@@ -1,0 +1,129 @@
+"""``evaluation.json``: what an evaluation leaves, and what in it follows from its records."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from clgym.files import sha256
+from clgym.protocol.jobs import order_hash, result_hash
+from clgym.protocol.plan import Choice, Code
+from clgym.record import Environment, Record
+from clgym.run_folder import RECORD
+
+__all__ = ["EVALUATION", "Evaluation", "SeedResult", "Spread", "seed_result", "summarised"]
+
+EVALUATION = "evaluation.json"
+MEASURES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
+Digest = Field(pattern="^[0-9a-f]{64}$")
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SeedResult(_Block):
+    """One evaluation run. Its numbers are those of its record, which stays beside it."""
+
+    seed: int
+    status: Literal["done", "failed"]
+    error: str | None = None
+    record: str | None = None
+    """Folder of the record, relative to the evaluation's."""
+    record_sha256: str | None = None
+    result: str | None = None
+    """SHA-256 of the record's `result` block."""
+    class_order: str | None = None
+    """SHA-256 of the class order."""
+    accuracy_matrix: list[list[float | None]] = []
+    accuracy_after: list[float] = []
+    last_accuracy: float | None = None
+    average_incremental_accuracy: float | None = None
+    forgetting: float | None = None
+    wall_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    parameters: int | None = None
+    stored_samples: int | None = None
+
+
+class Spread(_Block):
+    """Over all seeds; None if a seed failed, since none may be left out."""
+
+    mean: float | None
+    std: float | None
+    """With n - 1; None for one seed."""
+
+
+class Evaluation(_Block):
+    """``evaluation.json``: the result. A row of a table names its mode."""
+
+    schema_version: Literal[1] = 1
+    hash: str = Digest
+    """SHA-256 of the canonical JSON of the rest."""
+    protocol: str
+    pair: str
+    pair_hash: str = Digest
+    scenario_hash: str = Digest
+    """SHA-256 of the evaluation scenario's options."""
+    tuning_fingerprint: str = Digest
+    evaluation_fingerprint: str = Digest
+    overlap_hash: str = Digest
+    mode: str
+    strategy: str
+    source_hash: str = Digest
+    code: Code
+    """Of the evaluation; that of the tuning is in the certificate."""
+    certificate: str = Digest
+    """The certificate's `hash`."""
+    plan_hash: str = Digest
+    space_hash: str = Digest
+    chosen: list[Choice]
+    tuning_score: float | None
+    budget: dict[str, int]
+    tuning_seconds: float
+    evaluation_seconds: float
+    seeds: list[SeedResult]
+    summary: dict[str, Spread]
+    evaluation_number: int
+    study_number: int
+    evaluations_before: int
+    environment: Environment | None
+    ledger_head: str = Digest
+    """Before this evaluation's end was written."""
+    flags: list[str]
+
+
+def seed_result(seed: int, record: Record, out: Path) -> SeedResult:
+    """A seed's line from its record."""
+    result, cost = record.result, record.cost
+    return SeedResult(
+        seed=seed,
+        status="done",
+        record=out.name,
+        record_sha256=sha256((out / RECORD).read_bytes()),
+        result=result_hash(record),
+        class_order=order_hash(record),
+        accuracy_matrix=result.accuracy_matrix,
+        accuracy_after=result.accuracy_after,
+        last_accuracy=result.last_accuracy,
+        average_incremental_accuracy=result.average_incremental_accuracy,
+        forgetting=result.forgetting,
+        wall_seconds=cost.wall_seconds,
+        peak_memory_bytes=cost.peak_memory_bytes,
+        parameters=result.parameters,
+        stored_samples=result.stored_samples,
+    )
+
+
+def summarised(seeds: list[SeedResult]) -> dict[str, Any]:
+    """Mean and standard deviation over all seeds, by measure."""
+    found: dict[str, Any] = {}
+    for name in MEASURES:
+        values = [getattr(seed, name) for seed in seeds]
+        if any(value is None for value in values):
+            found[name] = {"mean": None, "std": None}
+        else:
+            std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            found[name] = {"mean": float(np.mean(values)), "std": std}
+    return found

@@ -1,0 +1,158 @@
+"""What in a record does not follow from its predictions, its matrix, its seeds or its plan."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from clgym.adaptation.stream import without_paths
+from clgym.data.sources import CARDS
+from clgym.errors import Tampered
+from clgym.files import canonical_json, sha256
+from clgym.metrics import average_incremental_accuracy, backward_transfer, forgetting
+from clgym.protocol.plan import Plan
+from clgym.protocol.verify_adaptation import adaptation_problems
+from clgym.record import Record, Result
+from clgym.run_folder import RECORD
+from clgym.scenario import class_permutation
+
+__all__ = ["against_plan", "differences", "parsed", "record_problems"]
+
+
+def parsed(model: Any, data: bytes) -> Any:
+    """Validate strictly: a file that only means the same is not the same."""
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the top"
+        raise Tampered(
+            expected="a file that validates", found=f"{first['msg']} at {place}", fix="Restore it"
+        ) from None
+
+
+def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+    """Places where two JSON values differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted({*one, *other}):
+            yield from differences(one.get(key), other.get(key), f"{place}.{key}".lstrip("."))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            yield from differences(a, b, f"{place}[{i}]")
+    elif canonical_json(one) != canonical_json(other):
+        yield place or "the whole"
+
+
+def record_problems(folder: Path) -> Iterator[str]:
+    """What in a record does not follow from its predictions, its matrix and its seeds."""
+    record = parsed(Record, (folder / RECORD).read_bytes())
+    result = record.result
+    after = result.accuracy_after
+    derived = {
+        "last_accuracy": after[-1],
+        "average_incremental_accuracy": average_incremental_accuracy(after),
+        "forgetting": forgetting(result.accuracy_matrix),
+        "backward_transfer": backward_transfer(result.accuracy_matrix),
+    }
+    for name, value in derived.items():
+        if getattr(result, name) != value:
+            yield f"result.{name} does not follow from the matrix"
+    yield from _prediction_problems(folder, record)
+    yield from _order_problems(record)
+
+
+def _prediction_problems(folder: Path, record: Record) -> Iterator[str]:
+    result = record.result
+    path = folder / result.predictions.file
+    data = path.read_bytes() if path.is_file() else b""
+    if sha256(data) != result.predictions.sha256:
+        yield f"{path.name} does not hash to result.predictions.sha256"
+        return
+    try:
+        answers = load(data)
+        if result.scenario.setting != "adaptation":
+            yield from _matrix_problems(result, answers)
+        if result.adaptation is not None:
+            yield from adaptation_problems(result, answers)
+    except (KeyError, SafetensorError) as error:
+        yield f"{path.name} cannot be read ({type(error).__name__})"
+
+
+def _matrix_problems(result: Result, answers: dict[str, np.ndarray]) -> Iterator[str]:
+    for i, row in enumerate(result.accuracy_matrix):
+        step, hits = (
+            answers[f"{i}/experience"],
+            answers[f"{i}/predicted"] == answers[f"{i}/label"],
+        )
+        again = [
+            float(hits[step == j].mean()) if (step == j).any() else None for j in range(len(row))
+        ]
+        if again != row:
+            yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
+        seen = float(hits[step <= i].mean())
+        pooled = result.scenario.setting in ("class-incremental", "learn-then-shift")
+        if pooled and result.accuracy_after[i] != seen:
+            yield f"result.accuracy_after[{i}] does not follow from the predictions"
+        counts = [int((step == j).sum()) for j in range(i + 1)]
+        if any(n and n != result.test_counts[j] for j, n in enumerate(counts)):
+            yield f"result.test_counts does not fit the predictions after experience {i + 1}"
+
+
+def _order_problems(record: Record) -> Iterator[str]:
+    """The class order is computed again where the class names of the source are known."""
+    result = record.result
+    config, seed = result.scenario.config, result.order_seed
+    card = CARDS.get(result.sources[0].name)
+    if result.scenario.setting != "class-incremental" or card is None or not card.classes:
+        return
+    if not {"classes", "order_seed", "increments", "first"} <= config.keys():
+        return
+    chosen = config["classes"] or list(range(len(card.classes)))
+    chosen = sorted(set(chosen))
+    order = class_permutation(len(chosen), config["order_seed"] if seed is None else seed)
+    names = [card.classes[chosen[i]] for i in order]
+    start = stop = None
+    if result.part is not None:
+        sizes = [config["first"] or config["increments"][0]]
+        while sum(sizes) < len(names):
+            steps = config["increments"]
+            sizes.append(steps[min(len(sizes) - 1, len(steps) - 1)])
+        start, stop = (sum(sizes[:end]) for end in result.part)
+    if result.class_order != names[start:stop]:
+        yield "result.class_order is not the order of its seed"
+
+
+def against_plan(
+    record: Record, plan: Plan, config: dict[str, Any], seed: int, evaluating: bool
+) -> Iterator[str]:
+    """A record against what the plan says its run must have been."""
+    result = record.result
+    side = plan.evaluation if evaluating or plan.tunes_on_evaluation else plan.tuning
+    facts = {
+        "seed": (result.seed, seed),
+        "order_seed": (result.order_seed, seed),
+        "strategy.name": (result.strategy.name, plan.strategy),
+        "sources": ([s.fingerprint for s in result.sources], [side.fingerprint]),
+        "scored_on": (result.scored_on, "test" if evaluating else plan.score_on),
+    }
+    for name, (found, wanted) in facts.items():
+        if found != wanted:
+            yield f"result.{name} is not the plan's"
+    options = plan.options(evaluating)
+    shorten = without_paths if result.adaptation else dict  # as the record has them
+    for kind, found, wanted in (
+        ("strategy", result.strategy.config, shorten(config)),
+        ("scenario", result.scenario.config, shorten(options)),
+    ):
+        for name, value in wanted.items():
+            if name not in found or not _same(found[name], value):
+                yield f"result.{kind}.config.{name} is not the plan's"
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    """Equal values; a list may have become a tuple, a whole number a float."""
+    return bool(np.array_equal(np.asarray(found, dtype=object), np.asarray(wanted, dtype=object)))
