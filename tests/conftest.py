@@ -1,0 +1,89 @@
+"""Learners without the gym, on a small stream of separable random images.
+
+torch is imported where a fixture is used: many tests do without.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from clgym.strategy import Experience, Strategy
+
+SHAPE = (1, 6, 6)
+
+
+def _experiences(
+    setting: str = "class-incremental", rows: int = 48, steps: int = 3, **options: Any
+) -> Iterator["Experience"]:
+    """Two new classes a step; in domain-incremental streams the same four throughout."""
+    import torch
+
+    from clgym.strategy import Experience
+
+    generator = torch.Generator().manual_seed(7)
+    for index in range(steps):
+        classes = (0, 1, 2, 3) if setting == "domain-incremental" else (2 * index, 2 * index + 1)
+        labels = torch.tensor(classes).repeat(rows)[:rows]
+        noise = torch.randint(0, 120, (rows, *SHAPE), generator=generator)
+        pixels = (noise + 20 * labels[:, None, None, None]).to(torch.uint8)
+        yield Experience(
+            index,
+            pixels,
+            labels,
+            classes=classes,
+            columns=max(classes) + 1,
+            seed=0,
+            scale=1 / 255,
+            task=index if setting == "task-incremental" else None,
+            **options,
+        )
+
+
+def _learner(cls: type["Strategy"], setting: str = "class-incremental", **config: Any) -> Any:
+    """A strategy, set up as the gym does it."""
+    import torch
+
+    from clgym.config import build
+    from clgym.strategy import Memory, StreamInfo
+
+    strategy = cls(build(cls.Config, config, "test"))
+    needs, total = strategy.needs, 4 if setting == "domain-incremental" else 6
+    known = needs.total_classes or setting == "domain-incremental"
+    info = StreamInfo(
+        SHAPE,
+        setting,  # type: ignore[arg-type]
+        torch.device("cpu"),
+        seed=0,
+        mean=(0.4,),
+        std=(0.2,),
+        total_columns=total if known else None,
+        memory=Memory(needs.memory),
+    )
+    torch.manual_seed(0)
+    strategy.setup(info)
+    return strategy
+
+
+@pytest.fixture
+def experiences() -> Callable[..., Iterator["Experience"]]:
+    """Makes the experiences of a stream."""
+    return _experiences
+
+
+@pytest.fixture
+def learner() -> Callable[..., Any]:
+    """Makes a strategy that is ready for its first experience."""
+    return _learner
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The order of sums is the same everywhere."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
