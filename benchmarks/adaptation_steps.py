@@ -3,15 +3,18 @@
     python benchmarks/adaptation_steps.py [--threads 1]
 
 LAME: its batch of 64 against the network's forward pass alone. RMT: a step at batch 200 against the
-same forward and backward passes without its losses. Also: memory while a long stream goes by.
+same forward and backward passes without its losses. Both are measured in turn; printed are the
+median of the ratios and, in brackets, their middle half. Also: memory while a long stream goes by.
 """
 
 import argparse
+import os
 import resource
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -53,18 +56,17 @@ def start(name: str, size: int, **options: Any) -> Any:
     return strategy
 
 
-def interleaved(
-    one: Callable[[], Any], other: Callable[[], Any], times: int
-) -> tuple[float, float]:
-    """Medians in seconds of two things measured in turn."""
+def interleaved(one: Callable[[], Any], other: Callable[[], Any], times: int) -> tuple[str, float]:
+    """Ratio of two things measured in turn, in words, and the median seconds of the other."""
     spent: tuple[list[float], list[float]] = ([], [])
     for _ in range(times + 1):
         for place, what in enumerate((one, other)):
             started = time.perf_counter()
             what()
             spent[place].append(time.perf_counter() - started)
-    first, second = (sorted(values[1:])[times // 2] for values in spent)
-    return first, second
+    first, second = (np.array(values[1:]) for values in spent)
+    low, middle, high = np.quantile(first / second, [0.25, 0.5, 0.75])
+    return f"{middle:.3f} x [{low:.3f} to {high:.3f}]", float(np.median(second))
 
 
 def main() -> None:
@@ -73,12 +75,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     torch.set_num_threads(parser.parse_args().threads)
     torch.manual_seed(0)
+    print(f"load of the machine: {os.getloadavg()[0]:.1f}")
     lame, images = start("lame", 64), torch.rand(64, 3, 32, 32)
     with torch.no_grad():
-        whole, forward = interleaved(
-            lambda: lame.adapt(Batch(images)), lambda: lame.model(images), 20
+        ratio, forward = interleaved(
+            lambda: lame.adapt(Batch(images)), lambda: lame.model(images), 40
         )
-    print(f"lame, batch 64: {whole / forward:.3f} x a forward pass of {1e3 * forward:.1f} ms")
+    print(f"lame, batch 64: {ratio} a forward pass of {1e3 * forward:.1f} ms")
     rmt, images = start("rmt", 200, warmup_images=0), torch.rand(200, 3, 32, 32)
     other = start("rmt", 200, warmup_images=0)
 
@@ -92,8 +95,8 @@ def main() -> None:
         other.optimizer.zero_grad()
         loss.backward()
 
-    step, sum_of_passes = interleaved(lambda: rmt.adapt(Batch(images)), passes, 5)
-    print(f"rmt, batch 200: {step / sum_of_passes:.3f} x its passes of {sum_of_passes:.2f} s")
+    ratio, sum_of_passes = interleaved(lambda: rmt.adapt(Batch(images)), passes, 8)
+    print(f"rmt, batch 200: {ratio} its passes of {sum_of_passes:.2f} s")
     tent, images = start("tent", 64), torch.rand(64, 3, 32, 32)
     peaks = []
     for _ in range(3):
