@@ -1,22 +1,26 @@
 """What refresh learning, DST and CLR cost, each against what it stands on, step for step.
 
-Pairs are interleaved in this process as in ``overhead.py``, whose measure this uses; images are
-random, 32 pixels for training from scratch and 64 for CLR's anchor. No data are needed::
+Pairs are interleaved in this process as in ``overhead.py``, whose measure this uses: medians of
+ratios of processor time, each with a 95 % interval. Images are random, 32 pixels for training from
+scratch and 64 for CLR's anchor. No data are needed::
 
     python benchmarks/trained_networks.py [--pairs 10] [--only NAME ...] [--threads 1] [--json]
 
 Bounds: refresh at most 2.3 x a naive and 1.6 x a derpp step, DST's masking at most 1.1 x a dense
 step, CLR's forward pass at most 1.25 x the plain network's and its step not above full fine-tuning.
-The Fisher pass of refresh and a change of DST's masks are told apart, in milliseconds.
+The Fisher pass of refresh and a change of DST's masks are told apart, in milliseconds. The load
+average is printed because caches are shared even where processor time is not.
 """
 
 import argparse
 import copy
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from overhead import Case, measure
 from torch.nn.functional import cross_entropy
@@ -42,18 +46,21 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     names = options.only or [*CASES, *APART]
-    rows, apart = [], {}
+    rows, apart, load = [], {}, os.getloadavg()[0]
+    if not options.json:
+        print(f"{options.pairs} pairs, {options.threads} thread(s), load average {load:.1f}")
     for name in names:
         if name in CASES:
             rows.append(row := measure(CASES[name](), options.pairs))
-            line = f"{row['ratio']:7.3f} [{row['low']:.3f}, {row['high']:.3f}] {row['target']}"
+            line = f"{row['ratio']:7.3f} [{row['low']:.3f}, {row['high']:.3f}]  {row['target']}"
+            line += f"  ({row['clgym_ms'] / STEPS:.0f} / {row['other_ms'] / STEPS:.0f} ms a step)"
         else:
-            apart[name] = APART[name]()
-            line = f"{apart[name]:7.0f} ms"
+            apart[name] = median, low, high = milliseconds(APART[name](), options.pairs)
+            line = f"{median:7.0f} [{low:.0f}, {high:.0f}] ms"
         if not options.json:
             print(f"{name:24}{line}", flush=True)
     if options.json:
-        print(json.dumps({"ratios": rows, "milliseconds": apart}, indent=2))
+        print(json.dumps({"load": load, "ratios": rows, "milliseconds": apart}, indent=2))
 
 
 class Trainer:
@@ -160,28 +167,30 @@ def _training(net: Classifier, images: torch.Tensor, labels: torch.Tensor) -> Ca
     return train
 
 
-def _fisher() -> float:
+def _fisher() -> Callable[[], Any]:
     """The Fisher pass over one batch."""
     net = Trainer(make_strategy("naive", network="slim-resnet18")).strategy.network  # type: ignore[attr-defined]
     images, labels = torch.rand(BATCH, 3, 32, 32), torch.randint(0, CLASSES, (BATCH,))
-    return _milliseconds(lambda: fisher_sum(net, images, labels, "eval"))
+    return lambda: fisher_sum(net, images, labels, "eval")
 
 
-def _update() -> float:
+def _update() -> Callable[[], Any]:
     """One prune and grow of all masks."""
     strategy: Any = make_strategy("dst", network="slim-resnet18", epochs=1, growth="gradient")
     Trainer(strategy, "task-incremental")
-    return _milliseconds(lambda: strategy.masking.update(strategy.template.optimizer, 0.3))
+    return lambda: strategy.masking.update(strategy.template.optimizer, 0.3)
 
 
-def _milliseconds(work: Callable[[], Any]) -> float:
-    work()
-    times = []
-    for _ in range(5):
+def milliseconds(work: Callable[[], Any], times: int) -> tuple[float, float, float]:
+    """Median of so many runs' processor times, after one to warm up, and its 95 % interval."""
+    seconds = []
+    for _ in range(times + 1):
         started = time.process_time()
         work()
-        times.append(time.process_time() - started)
-    return 1000 * sorted(times)[2]
+        seconds.append(time.process_time() - started)
+    draws = np.random.default_rng(0).choice(seconds[1:], (4000, times))
+    low, high = np.percentile(np.median(draws, 1), [2.5, 97.5])
+    return tuple(1000 * float(s) for s in (np.median(seconds[1:]), low, high))  # type: ignore[return-value]
 
 
 CASES: dict[str, Callable[[], Case]] = {
