@@ -120,7 +120,7 @@ class Reproduction:
             Request(
                 run.strategy,
                 run.scenario,
-                run.source,
+                self._filled({"source": run.source})["source"],
                 self._filled(run.config),
                 self._filled(run.stream),
                 seed=seed,
@@ -258,12 +258,12 @@ def _ended(done: Done) -> Event:
 
 
 def keep(finished: Path, target: Path) -> None:
-    """Copy what belongs onto the board; the folders of a study's trials stay behind."""
+    """Copy what belongs onto the board: all that an audit reads, and no weights."""
     for file in sorted(finished.rglob("*")):
-        inside = file.relative_to(finished)
-        if file.name in KEPT and inside.parts[0] != "runs":
-            (target / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target / inside)
+        if file.name in KEPT:
+            place = target / file.relative_to(finished)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
 
 
 def _told(found: Measured) -> str:

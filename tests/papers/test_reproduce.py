@@ -1,0 +1,135 @@
+"""Rows run, go on where they were stopped, and leave records, studies and a status on a board."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clgym.engines.pool import PoolSpec
+from clgym.papers import load_paper, read_status
+from clgym.papers.reproduce import Reproduction
+from clgym.protocol.verify import verify
+from clgym.record import read_record
+
+PAPER = """
+title = "A toy"
+authors = "Nobody"
+venue = "Nowhere"
+year = 2000
+link = "https://example.org"
+strategies = ["nmc"]
+
+[runs.nmc]
+strategy = "nmc"
+scenario = "split-digits"
+seeds = [0, 1]
+order_seeds = true
+
+[runs.same]
+like = "nmc"
+following = "nmc"
+
+[runs.lost]
+strategy = "nmc"
+scenario = "split-cifar100"
+config = { backbone = "resnet18@{data}/none.safetensors" }
+
+[studies.tuned]
+strategy = "naive"
+pair = "digits-t2"
+trials = 2
+seeds = [0]
+
+[[rows]]
+name = "figures"
+scale = "lite"
+about = "Class means on digits."
+hours = 0.01
+also = ["same"]
+claims = [
+    { of = "nmc", value = 90.0, tolerance = 0.01, measure = "last_accuracy", where = "here", known = "own" },
+]
+
+[[rows]]
+name = "missing"
+scale = "lite"
+about = "What needs data that are not there."
+hours = 0.01
+claims = [
+    { of = "lost", value = 1.0, measure = "last_accuracy", where = "here", known = "own" },
+]
+
+[[rows]]
+name = "studied"
+scale = "lite"
+about = "A study and its evaluation."
+hours = 0.01
+claims = [
+    { better = "nmc", worse = "tuned", measure = "last_accuracy", where = "here", known = "own" },
+]
+"""
+
+
+@pytest.fixture
+def paper(tmp_path):
+    (tmp_path / "toy.toml").write_text(PAPER)
+    return load_paper("toy", tmp_path)
+
+
+def carry_out(paper, tmp_path: Path, *names: str):
+    events: list[dict] = []
+    rows = [(paper, paper.by_row[name]) for name in names]
+    work = Reproduction(
+        rows, tmp_path / "runs", tmp_path / "board", None, PoolSpec("inline"), events.append
+    )
+    (status,) = work.carry_out()
+    return {row.row: row for row in status.rows}, events
+
+
+def test_a_row_runs_and_goes_on(paper, tmp_path, monkeypatch):
+    rows, events = carry_out(paper, tmp_path, "figures")
+    assert [c.verdict for c in rows["figures"].claims] == ["reproduced"]
+    assert rows["figures"].claims[0].measured == "90.00 %"  # as tests/test_runner.py computes it
+    assert set(rows["figures"].runs) == {"nmc", "same"}
+    # Equal runs share a folder only if they are equal; `same` follows and so is another.
+    folders = sorted((tmp_path / "board/records").iterdir())
+    assert [sorted(p.name for p in f.iterdir()) for f in folders] == [["seed-0", "seed-1"]] * 2
+    assert len([e for e in events if e["kind"] == "start"]) == 4
+
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "runs").rglob("record.json")}
+    again, _ = carry_out(paper, tmp_path, "figures")
+    assert again == rows
+    assert {f: f.stat().st_mtime_ns for f in before} == before
+
+
+def test_what_is_missing_is_said_and_the_rest_runs(paper, tmp_path, monkeypatch):
+    monkeypatch.delenv("CLGYM_DATA", raising=False)
+    rows, events = carry_out(paper, tmp_path, "missing", "figures")
+    assert [c.verdict for c in rows["missing"].claims] == ["not run"]
+    assert "CLGYM_DATA" in rows["missing"].claims[0].why
+    assert [e["row"] for e in events if e["kind"] == "missing"] == ["toy missing"]
+    assert rows["figures"].claims[0].verdict == "reproduced"
+
+
+def test_a_status_keeps_rows_of_earlier_sessions(paper, tmp_path):
+    carry_out(paper, tmp_path, "figures")
+    carry_out(paper, tmp_path, "missing")
+    status = read_status(tmp_path / "board/status/toy.json")
+    assert [row.row for row in status.rows] == ["figures", "missing"]
+
+
+@pytest.mark.slow
+def test_a_study_is_tuned_and_evaluated_once_and_its_copy_can_be_audited(paper, tmp_path):
+    # Tuning and evaluation happen in different processes, so this pool cannot be inline.
+    rows = [(paper, paper.by_row["studied"])]
+    work = Reproduction(rows, tmp_path / "runs", tmp_path / "board", None, PoolSpec(workers=1))
+    (first,) = work.carry_out()
+    (again,) = work.carry_out()
+    assert first == again
+    (copied,) = (tmp_path / "board/records").glob("naive-*")
+    ledger = [json.loads(line) for line in (copied / "ledger.jsonl").read_text().splitlines()]
+    assert [entry["kind"] for entry in ledger].count("opened") == 1
+    assert not verify(copied).problems
+    records = list(copied.glob("evaluations/1/*/record.json"))
+    assert records and all(read_record(file).result.last_accuracy >= 0 for file in records)
+    assert not list(copied.rglob("state.safetensors"))

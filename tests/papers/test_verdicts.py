@@ -1,0 +1,179 @@
+"""Claimed beside measured: the verdict follows from numbers that are computed here anew."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from scipy import stats
+
+from clgym.papers import Claim
+from clgym.papers.verdicts import Measured, judge, not_run
+from clgym.record import Record
+
+FACTS = {"where": "main table", "known": "verified"}
+
+
+def record(accuracy: float, forgetting: float = 0.1) -> Record:
+    """One with what a claim can be about; everything else is filler."""
+    digest = "0" * 64
+    result: dict[str, Any] = {
+        "strategy": {"name": "s", "source_hash": digest, "config": {}},
+        "scenario": {"name": "c", "setting": "class-incremental", "config": {}, "digest": digest},
+        "sources": [],
+        "seed": 0,
+        "order_seed": None,
+        "class_order": ["a"],
+        "accuracy_matrix": [[accuracy]],
+        "test_counts": [4],
+        "accuracy_after": [accuracy],
+        "task_aware_accuracy_after": [accuracy],
+        "last_accuracy": accuracy,
+        "average_incremental_accuracy": accuracy,
+        "forgetting": forgetting,
+        "backward_transfer": None,
+        "forward_transfer": None,
+        "chance": [0.1],
+        "parameters": 1,
+        "stored_samples": 0,
+        "predictions": {"file": "predictions.safetensors", "sha256": digest},
+    }
+    cost = {
+        "wall_seconds": 1,
+        "train_seconds": [],
+        "predict_seconds": [],
+        "images_per_second": 1,
+        "peak_memory_bytes": 1,
+        "state_bytes": 1,
+        "resumed": 0,
+    }
+    environment = {
+        "clgym": "0",
+        "python": "3",
+        "packages": {},
+        "platform": "p",
+        "machine": "m",
+        "device": "cpu",
+        "threads": 1,
+        "engine": "process",
+    }
+    return Record.model_validate({"result": result, "cost": cost, "environment": environment})
+
+
+def measured(*accuracies: float, tuning: float | None = None) -> Measured:
+    return Measured(tuple((Path("nowhere"), record(a)) for a in accuracies), tuning)
+
+
+def number(value: float, tolerance: float) -> Claim:
+    return Claim(measure="last_accuracy", of="a", value=value, tolerance=tolerance, **FACTS)
+
+
+def order(measure: str = "last_accuracy") -> Claim:
+    return Claim(measure=measure, better="a", worse="b", **FACTS)
+
+
+@given(
+    st.lists(st.integers(0, 1000), min_size=1, max_size=4),
+    st.integers(0, 1000),
+    st.integers(0, 50),
+)
+def test_a_number_is_reproduced_within_its_tolerance(found, claimed, tolerance):
+    status = judge(
+        number(claimed / 10, tolerance / 10), {"a": measured(*(f / 1000 for f in found))}
+    )
+    apart = abs(sum(found) - claimed * len(found))  # in thousandths, times the number of seeds
+    assert (status.verdict == "reproduced") == (apart <= tolerance * len(found))
+
+
+def test_a_number_that_differs_says_by_how_much():
+    status = judge(number(50.0, 1.0), {"a": measured(0.52, 0.54)})
+    assert (status.verdict, status.why) == ("differs", "by +3.00")
+    assert status.measured.startswith("53.00")
+
+
+def test_an_order_over_seeds_has_the_interval_of_student():
+    ones, others = [0.60, 0.64, 0.66], [0.50, 0.52, 0.57]
+    status = judge(order(), {"a": measured(*ones), "b": measured(*others)})
+    differences = 100 * np.subtract(ones, others)
+    low, high = stats.t.interval(0.95, 2, loc=differences.mean(), scale=stats.sem(differences))
+    assert status.verdict == "order reproduced"
+    assert status.why == f"by {differences.mean():+.2f} [{low:+.2f}, {high:+.2f}] over 3 seeds"
+
+
+def test_an_order_whose_interval_holds_zero_is_within_noise():
+    status = judge(order(), {"a": measured(0.5, 0.7), "b": measured(0.49, 0.60)})
+    assert status.verdict == "order as claimed, within noise"
+
+
+def test_an_order_that_is_reversed_is_not_reproduced():
+    status = judge(order(), {"a": measured(0.5, 0.5), "b": measured(0.6, 0.7)})
+    assert status.verdict == "order not reproduced" and "by -15.00" in status.why
+
+
+def test_less_is_better_where_the_measure_says_so():
+    few, many = (
+        Measured(tuple((Path("nowhere"), record(0.5, f)) for f in values))
+        for values in ((0.1, 0.12), (0.3, 0.33))
+    )
+    assert judge(order("forgetting"), {"a": few, "b": many}).verdict == "order reproduced"
+    assert judge(order("forgetting"), {"a": many, "b": few}).verdict == "order not reproduced"
+
+
+def test_one_seed_is_judged_over_test_images(tmp_path):
+    """200 images; A alone has 40 of them right, B alone 2: the interval is far from zero."""
+    label = np.zeros(200, np.int32)
+    sides = {}
+    for name, wrong in (("a", slice(0, 2)), ("b", slice(2, 42))):
+        predicted = label.copy()
+        predicted[wrong] = 1
+        folder = tmp_path / name
+        folder.mkdir()
+        row = np.arange(200, dtype=np.int64)
+        answers = {"0/label": label, "0/predicted": predicted, "0/row": row}
+        save_file(answers, folder / "predictions.safetensors")
+        sides[name] = Measured(((folder, record(float((predicted == label).mean()))),))
+    status = judge(order(), sides)
+    assert status.verdict == "order reproduced"
+    assert "by +19.00 [" in status.why and "one seed" in status.why
+
+
+@pytest.mark.parametrize(
+    ("tuning", "verdict"),
+    [
+        ((0.5, 0.4, 0.3, 0.2), "order as claimed, within noise"),  # equal ranks
+        ((0.5, 0.4, 0.2, 0.3), "order reproduced"),
+        ((0.2, 0.3, 0.4, 0.5), "order not reproduced"),
+    ],
+)
+def test_ranks_are_correlated_but_not_equal(tuning, verdict):
+    claim = Claim(measure="rank_correlation", ranks=("a", "b", "c", "d"), **FACTS)
+    found = {
+        name: measured(score, tuning=t)
+        for name, score, t in zip("abcd", (0.6, 0.5, 0.4, 0.3), tuning, strict=True)
+    }
+    status = judge(claim, found)
+    assert status.verdict == verdict
+    rho = stats.spearmanr(tuning, (0.6, 0.5, 0.4, 0.3)).statistic
+    assert status.measured.startswith(f"{rho:.2f}")
+
+
+def test_what_did_not_run_says_why():
+    status = not_run(order(), "no weights")
+    assert (status.verdict, status.why, status.measured) == ("not run", "no weights", "-")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"of": "a"},  # a number without its value
+        {"better": "a"},
+        {"of": "a", "value": 1.0, "better": "a", "worse": "b"},
+        {"of": "a", "value": 1.0, "measure": "luck"},
+    ],
+)
+def test_a_claim_that_claims_nothing_definite_is_refused(wrong):
+    with pytest.raises(ValueError):
+        Claim(**{"measure": "last_accuracy", **FACTS, **wrong})
