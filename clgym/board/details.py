@@ -32,7 +32,8 @@ def details_of(table: Table, row: Row) -> dict[str, Any]:
         "where": f"{table.title} · {table.mode}",
         "facts": [[name, pairs] for name, pairs in facts.items() if pairs],
         "runs": _runs(row, table.adaptation),
-        **(_segments(entry.scores) if table.adaptation else _curves(entry.scores)),
+        **({} if table.adaptation else _curves(entry.scores)),
+        **_segments(entry.scores),
     }
 
 
@@ -43,7 +44,7 @@ def _trust_line(row: Row) -> str:
 
 
 def _pairs(values: dict[str, Any]) -> Facts:
-    known = {name: value for name, value in values.items() if value not in ("", None)}
+    known = {name: value for name, value in values.items() if value not in ("", None, [], {})}
     return [[name.replace("_", " "), short(value, 400)] for name, value in known.items()]
 
 
@@ -123,6 +124,8 @@ def _segments(scores: tuple[Score, ...]) -> dict[str, Any]:
     """Errors by segment, means over runs."""
     found = [score.record.result.adaptation for score in scores]
     known = [facts for facts in found if facts is not None]
+    if not known:
+        return {}
     names = [segment.name for segment in known[0].segments]
     if any([segment.name for segment in facts.segments] != names for facts in known):
         return {}

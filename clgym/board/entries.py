@@ -84,7 +84,7 @@ class Entry:
     @property
     def adaptation(self) -> bool:
         """Whether answers were scored as they were given: tables show errors, not accuracies."""
-        return self.scores[0].record.result.adaptation is not None
+        return self.scores[0].record.result.scenario.setting == "adaptation"
 
     @property
     def complete(self) -> bool:
@@ -168,6 +168,9 @@ def run_flags(records: list[Record]) -> list[str]:
             flags |= set(_backbone_flags(backbone.overlap, backbone.check))
     if any(result.adaptation and _collapsed(result) for result in results):
         flags.add("answers collapsed to one class")
+    alone = [r.adaptation for r in results if r.adaptation and r.scenario.setting == "adaptation"]
+    if len({facts.model.sha256 for facts in alone}) > 1:
+        flags.add("runs started from different models")
     if len({record.environment.device_name or record.environment.device for record in records}) > 1:
         flags.add("runs on different devices")
     return sorted(flags)

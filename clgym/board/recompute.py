@@ -14,13 +14,15 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from clgym.adaptation.scores import scores
 from clgym.files import sha256
+from clgym.protocol.verify_adaptation import adaptation_problems
 from clgym.record import Record, Result
 from clgym.scoring import summary
 
 __all__ = ["Recomputed", "recompute"]
 
+POOLED = ("class-incremental", "learn-then-shift")
+"""Settings whose accuracy is over all test images at once; in others it is a mean of means."""
 _CLOSE = 1e-9
 """Between the same mean by two versions of NumPy."""
 _LONGEST = 10 * 365 * 86_400
@@ -47,7 +49,8 @@ def recompute(folder: Path, record: Record) -> Recomputed:
     if not problems:
         result = record.result
         problems += _matrix_problems(result)
-        problems += _segment_problems(result) if result.adaptation else _count_problems(result)
+        alone = result.scenario.setting == "adaptation"
+        problems += _segment_problems(result) if alone else _count_problems(result)
     path = folder / record.result.predictions.file
     if problems or not path.is_file():
         return Recomputed(tuple(problems), verified=False)
@@ -113,8 +116,6 @@ def _matrix_problems(result: Result) -> Iterator[str]:
     """The record's own numbers against its matrix."""
     again = summary(result.accuracy_matrix, result.accuracy_after, result.chance)
     for name, value in again.items():
-        if result.adaptation and name not in ("last_accuracy", "average_incremental_accuracy"):
-            continue
         if not _same(getattr(result, name), value):
             yield f"{name} does not follow from the matrix"
     for i, row in enumerate(result.accuracy_matrix):
@@ -127,7 +128,7 @@ def _matrix_problems(result: Result) -> Iterator[str]:
 def _pooled(seen: list[tuple[float, int]], result: Result) -> float:
     """Accuracy over experiences: by images where all classes compete, else their mean."""
     images = sum(count for _, count in seen)
-    if result.scenario.setting == "class-incremental" and images:
+    if result.scenario.setting in POOLED and images:
         return sum(value * count for value, count in seen) / images
     return sum(value for value, _ in seen) / len(seen)
 
@@ -142,7 +143,9 @@ def _count_problems(result: Result) -> Iterator[str]:
 
 def _segment_problems(result: Result) -> Iterator[str]:
     found = result.adaptation
-    assert found is not None
+    if found is None:
+        yield "it measured no adaptation"
+        return
     errors = [segment.error for segment in found.segments]
     counts = [segment.images for segment in found.segments]
     if not errors or sum(counts) != sum(result.test_counts):
@@ -164,8 +167,10 @@ def _prediction_problems(path: Path, result: Result) -> Iterator[str]:
         return
     try:
         answers = load(data)
-        check = _adapted if result.adaptation else _learned
-        yield from check(answers, result)
+        if result.scenario.setting != "adaptation":
+            yield from _learned(answers, result)
+        if result.adaptation:
+            yield from adaptation_problems(result, answers)
     except (KeyError, ValueError, IndexError, SafetensorError) as error:
         yield f"{path.name} cannot be followed ({type(error).__name__})"
 
@@ -184,35 +189,3 @@ def _learned(answers: Mapping[str, np.ndarray], result: Result) -> Iterator[str]
             yield f"accuracy_matrix[{i}] does not follow from the predictions"
         if ((counts > 0) & (counts != wanted)).any():
             yield f"test_counts do not fit the predictions after experience {i + 1}"
-
-
-def _adapted(answers: Mapping[str, np.ndarray], result: Result) -> Iterator[str]:
-    found = result.adaptation
-    assert found is not None
-    parts = {
-        key: [answers[f"{i}/{key}"] for i in range(len(found.segments))]
-        for key in ("domain", "label", "predicted", "confidence")
-    }
-    names = dict(zip(np.unique(np.concatenate(parts["domain"])), found.domains, strict=True))
-    again = scores(
-        [segment.name for segment in found.segments],
-        [np.array([list(names).index(d) for d in domain], dtype=int) for domain in parts["domain"]],
-        list(found.domains),
-        parts["label"],
-        parts["predicted"],
-        parts["confidence"],
-        result.class_order,
-    )
-    kept = found.model_dump(mode="json")
-    for name, value in again.items():
-        if not _alike(value, kept[name]):
-            yield f"adaptation.{name} does not follow from the predictions"
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Equal JSON values, up to rounding."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_alike(one[k], other[k]) for k in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    return _same(one, other) if isinstance(one, float) else one == other

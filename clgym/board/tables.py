@@ -30,6 +30,8 @@ _LEARNING = (
     Column("average", "Average incremental, %", wide=True),
     Column("forgetting", "Forgetting, points", wide=True),
 )
+_SHIFT = Column("shift", "Error under shift, %", wide=True)
+"""Of streams that are learned first and then shift."""
 _ADAPTATION = (
     Column("score", "Mean error, %"),
     Column("pooled", "Pooled error, %", wide=True),
@@ -96,7 +98,8 @@ def tables_of(board: Board) -> list[Table]:
 
 def _table(mode: str, key: str, entries: list[Entry]) -> Table:
     stream, adaptation = entries[0].stream, entries[0].adaptation
-    middle = _ADAPTATION if adaptation else _LEARNING
+    shifts = not adaptation and entries[0].scores[0].record.result.adaptation is not None
+    middle = _ADAPTATION if adaptation else (*_LEARNING, _SHIFT) if shifts else _LEARNING
     return Table(
         id=identity([mode, key]),
         title=str(stream["name"]),
@@ -108,13 +111,16 @@ def _table(mode: str, key: str, entries: list[Entry]) -> Table:
     )
 
 
+_SAID_ELSEWHERE = ("source", "classes", "class_order", "model")
+
+
 def _about(stream: dict[str, Any]) -> str:
     names = list(dict.fromkeys(name for name, _ in stream["sources"]))
     parts = [str(stream["setting"]), ", ".join(names)]
     parts += [
         f"{name.replace('_', ' ')} {short(value)}"
         for name, value in sorted(stream["options"].items())
-        if value not in (None, 0.0, []) and name not in ("source", "classes", "class_order")
+        if value not in (None, 0.0, []) and name not in _SAID_ELSEWHERE
     ]
     parts += [f"model {stream['model']}"] if stream.get("model") else []
     parts += (
@@ -233,6 +239,10 @@ def _learned_cells(
         "score": Cell(_percent(mean, ends), mean),
         "average": _mean_cell(averages, entry.complete),
         "forgetting": _mean_cell([result.forgetting for result in results], entry.complete),
+        "shift": _mean_cell(
+            [result.adaptation and result.adaptation.mean_error for result in results],
+            entry.complete,
+        ),
     }
 
 
