@@ -46,27 +46,40 @@ scale = "lite"
 about = "Class means on digits."
 hours = 0.01
 also = ["same"]
-claims = [
-    { of = "nmc", value = 90, tolerance = 0.1, measure = "last_accuracy", where = "t", known = "own" },
-]
+
+[[rows.claims]]
+of = "nmc"
+value = 90
+tolerance = 0.1
+measure = "last_accuracy"
+where = "t"
+known = "own"
 
 [[rows]]
 name = "missing"
 scale = "lite"
 about = "What needs data that are not there."
 hours = 0.01
-claims = [
-    { of = "lost", value = 1.0, measure = "last_accuracy", where = "here", known = "own" },
-]
+
+[[rows.claims]]
+of = "lost"
+value = 1.0
+measure = "last_accuracy"
+where = "here"
+known = "own"
 
 [[rows]]
 name = "studied"
 scale = "lite"
 about = "A study and its evaluation."
 hours = 0.01
-claims = [
-    { better = "nmc", worse = "tuned", measure = "last_accuracy", where = "here", known = "own" },
-]
+
+[[rows.claims]]
+better = "nmc"
+worse = "tuned"
+measure = "last_accuracy"
+where = "here"
+known = "own"
 """
 
 
