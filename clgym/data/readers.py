@@ -199,6 +199,9 @@ def _read_npz(path: Path, side: int) -> tuple[Labelled, Labelled | None]:
 
 
 def _npz_half(path: Path) -> Labelled:
+    # NumPy takes what is no archive for a pickle, and says how to load it all the same.
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise damaged(path, "the arrays images, labels and classes", "no npz archive")
     try:
         with np.load(path, allow_pickle=False) as content:
             images, labels, classes = (content[key] for key in ("images", "labels", "classes"))

@@ -137,6 +137,13 @@ def test_truncated_npz_is_named(tmp_path, make_npz, cut):
         load_source(f"npz:{tmp_path / 'd'}")
 
 
+def test_what_is_no_archive_is_not_taken_for_a_pickle(tmp_path):
+    (tmp_path / "odd.npz").write_bytes(b"\x80" + b"not an archive" * 40)
+    with pytest.raises(BadSource, match="no npz archive") as caught:
+        load_source(f"npz:{tmp_path / 'odd.npz'}")
+    assert "pickle" not in str(caught.value)
+
+
 def test_flipped_byte_in_npz_is_named(tmp_path, make_npz):
     path = tmp_path / "a.npz"
     make_npz(path)
