@@ -23,6 +23,7 @@ __all__ = [
     "alone",
     "check_earlier",
     "claim",
+    "free_for",
     "keep",
     "ran",
 ]
@@ -84,6 +85,21 @@ def claim(plan: Plan) -> Record | None:
         BadOutput: the folder belongs to another run, or cannot be written.
     """
     out, note = plan.out, plan.out / _RUN
+    record = free_for(plan)
+    if not note.is_file():
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        write_atomic(note, canonical_json({"key": plan.key}))
+    return record
+
+
+def free_for(plan: Plan) -> Record | None:
+    """Look whether a plan may have its output folder; its record if it was finished before.
+
+    Raises:
+        BadOutput: the folder belongs to another run, or cannot be read.
+    """
+    out, note = plan.out, plan.out / _RUN
     with writing(out):
         inside = {p.name for p in out.iterdir()} if out.is_dir() else set()
     if _RUN in inside:
@@ -101,9 +117,6 @@ def claim(plan: Plan) -> Record | None:
             found=f"another run's {foreign[0]}" if foreign else "a file",
             fix="Give another --out",
         )
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    write_atomic(note, canonical_json({"key": plan.key}))
     return None
 
 

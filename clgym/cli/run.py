@@ -37,6 +37,11 @@ def main(words: Sequence[str]) -> int:
         asked.parser.print_help()
         return 0
     values, requests = asked.values, asked.requests()
+    for option in asked.idle(requests[0]):
+        print(
+            f"note: {names[0]} has no option {option}; that of {names[1]} changes nothing",
+            file=sys.stderr,
+        )
     several = values.seeds is not None
     if values.dry_run:
         return _show_plans(requests, values.json, several)
@@ -91,6 +96,13 @@ class _Asked:
         taken = own | {field.name for field in strategy}
         add_flags(self.parser, f"options of {self.names[-1]}", scenario, "scenario", taken)
         return strategy, scenario
+
+    def idle(self, request: "Request") -> list[str]:
+        """Options of the scenario that are given for the strategy, which has none of that name."""
+        from clgym.request import FROM_PRESET
+
+        own = {field.name.rpartition(".")[2] for field in self.strategy_fields}
+        return [name for name in FROM_PRESET if name in request.scenario_config.keys() - own]
 
     def requests(self) -> list["Request"]:
         """One for each seed."""
@@ -274,8 +286,12 @@ def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
 
 def _show_plans(requests: Sequence["Request"], as_json: bool, several: bool) -> int:
     from clgym.request import prepare
+    from clgym.run_folder import free_for
 
-    plans = [prepare(request).describe() for request in requests]
+    prepared = [prepare(request) for request in requests]
+    for plan in prepared:
+        free_for(plan)
+    plans = [plan.describe() for plan in prepared]
     if as_json:
         print(json.dumps(plans if several else plans[0], indent=1))
         return 0

@@ -78,7 +78,7 @@ def _head(console: "Console", kind: str, name: str, doc: str) -> None:
 
 
 def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
-    from clgym.request import describe_strategy
+    from clgym.request import FROM_PRESET, describe_strategy
 
     entry = _entry("strategies", name, plugins)
     _head(console, "strategy", name, entry.doc)
@@ -87,6 +87,10 @@ def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
     else:
         described = describe_strategy(name, plugins)
         _options(console, described.fields)
+        names = [f.name for f in described.fields if f.name.rpartition(".")[2] in FROM_PRESET]
+        if names:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+            console.print(f"a scenario's value goes before the default: {flags}", markup=False)
         console.print(f"needs: {_needs(name, plugins)}")
         if failures := described.known_failures:
             console.print(f"known failures: {as_failures(failures)}", markup=False)
@@ -112,7 +116,9 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
     }
     wanted = [text for key, text in words.items() if needs[key]]
     if needs["memory"]:
-        wanted.append(f"a memory of {needs['memory']:,} samples")
+        wanted.append(
+            f"a memory of {needs['memory']:,} samples, unless the scenario has another number"
+        )
     return f"{', '.join(wanted) or 'nothing'}; works on {', '.join(needs['settings'])} streams"
 
 

@@ -62,6 +62,25 @@ def test_dry_run_shows_the_plan_and_writes_nothing(cli, here):
     assert not list(here.iterdir())
 
 
+def test_dry_run_refuses_a_folder_that_the_run_would_refuse(cli, here):
+    (here / "taken").mkdir()
+    (here / "taken" / "record.json").write_text("{}")
+    code, out, err = cli(*NMC, "--dry-run", "--out", "taken")
+    assert code == 2 and not out
+    assert "expected taken to be an empty folder; found another run's record.json" in err
+    (here / "free").mkdir()
+    assert cli(*NMC, "--dry-run", "--out", "free")[0] == 0
+    assert not list((here / "free").iterdir())
+
+
+def test_an_option_of_the_scenario_that_the_strategy_has_no_use_for_is_told(cli, here):
+    _, _, err = cli(*NMC, "--dry-run", "--network", "resnet18")
+    assert "note: nmc has no option network; that of split-digits changes nothing" in err
+    for words in (NMC, ("run", "naive", "split-digits", "--network", "resnet18")):
+        code, _, err = cli(*words, "--dry-run")
+        assert code == 0 and "note" not in err
+
+
 def test_defaults_give_way_to_preset_file_and_flags_in_this_order(cli, here):
     dry = ("run", "replay", "split-digits", "--dry-run", "--json")
 
