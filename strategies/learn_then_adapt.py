@@ -66,6 +66,8 @@ class LearnThenAdapt(Strategy):
                 found=repr(self.config.base.name),
                 fix="Give --base naive, replay, derpp or another that does",
             )
+        self._started()  # a network that the method cannot adapt is refused before it is trained
+        self._passes = None
 
     def _learning(self, info: StreamInfo) -> StreamInfo:
         """What the base is told, the same in both phases."""

@@ -160,6 +160,7 @@ def test_a_method_changes_the_answers_and_counts_its_passes(finished, tmp_path):
         ({"method": "naive"}, "a test-time method"),
         ({"method.model": "resnet8@x"}, "no --method.model"),
         ({"base": "nmc", "base.epochs": None, "base.lr": None}, "trains one network"),
+        ({"method": "bn-1"}, "batch normalisation"),
         ({"base": "tent", "base.epochs": None}, "class-incremental"),
     ],
 )
