@@ -4,7 +4,8 @@
 
 LAME: its batch of 64 against the network's forward pass alone. RMT: a step at batch 200 against the
 same forward and backward passes without its losses. Both are measured in turn; printed are the
-median of the ratios and, in brackets, their middle half. Also: memory while a long stream goes by.
+median of the ratios and, in brackets, their middle half, by the clock and by the processor's time,
+which other work on the machine disturbs less. Also: memory while a long stream goes by.
 """
 
 import argparse
@@ -57,16 +58,20 @@ def start(name: str, size: int, **options: Any) -> Any:
 
 
 def interleaved(one: Callable[[], Any], other: Callable[[], Any], times: int) -> tuple[str, float]:
-    """Ratio of two things measured in turn, in words, and the median seconds of the other."""
-    spent: tuple[list[float], list[float]] = ([], [])
-    for _ in range(times + 1):
+    """Ratios of two things measured in turn, in words; the other's median processor time."""
+    spent = np.empty((times + 1, 2, 2))
+    for row in spent:
         for place, what in enumerate((one, other)):
-            started = time.perf_counter()
+            started = np.array([time.perf_counter(), time.process_time()])
             what()
-            spent[place].append(time.perf_counter() - started)
-    first, second = (np.array(values[1:]) for values in spent)
-    low, middle, high = np.quantile(first / second, [0.25, 0.5, 0.75])
-    return f"{middle:.3f} x [{low:.3f} to {high:.3f}]", float(np.median(second))
+            row[place] = np.array([time.perf_counter(), time.process_time()]) - started
+    ratios = spent[1:, 0] / spent[1:, 1]  # the first round warms up
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75], axis=0)
+    words = [
+        f"{middle[i]:.3f} x [{low[i]:.3f} to {high[i]:.3f}] {what}"
+        for i, what in enumerate(("by the clock", "by processor time"))
+    ]
+    return ", ".join(words) + ",", float(np.median(spent[1:, 1, 1]))
 
 
 def main() -> None:
@@ -81,7 +86,7 @@ def main() -> None:
         ratio, forward = interleaved(
             lambda: lame.adapt(Batch(images)), lambda: lame.model(images), 40
         )
-    print(f"lame, batch 64: {ratio} a forward pass of {1e3 * forward:.1f} ms")
+    print(f"lame, batch 64: {ratio} of a forward pass of {1e3 * forward:.1f} ms", flush=True)
     rmt, images = start("rmt", 200, warmup_images=0), torch.rand(200, 3, 32, 32)
     other = start("rmt", 200, warmup_images=0)
 
@@ -96,7 +101,7 @@ def main() -> None:
         loss.backward()
 
     ratio, sum_of_passes = interleaved(lambda: rmt.adapt(Batch(images)), passes, 8)
-    print(f"rmt, batch 200: {ratio} its passes of {sum_of_passes:.2f} s")
+    print(f"rmt, batch 200: {ratio} of its passes of {sum_of_passes:.2f} s", flush=True)
     tent, images = start("tent", 64), torch.rand(64, 3, 32, 32)
     peaks = []
     for _ in range(3):
