@@ -37,7 +37,7 @@ class LearnThenAdapt(Strategy):
     """Hands what one strategy learned to another that adapts it."""
 
     Config = LearnThenAdaptConfig
-    CHECK_CONFIG: ClassVar[dict[str, Any]] = {"base": "naive"}
+    CHECK_CONFIG: ClassVar[dict[str, Any]] = {"base": "naive", "method": "lame"}
 
     def __init__(self, config: LearnThenAdaptConfig) -> None:
         """Take both parts from the config."""
