@@ -18,9 +18,9 @@ from safetensors.numpy import load
 from clgym.board.reading import stream_of
 from clgym.errors import BadRecord, Tampered
 from clgym.files import canonical_json, sha256
-from clgym.protocol.evaluation import EVALUATION, Evaluation
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import Entry, read_ledger
+from clgym.protocol.outcome import EVALUATION, Evaluation
 from clgym.protocol.plan import Certificate, Plan
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.record import Record, Result, read_record

@@ -257,14 +257,15 @@ def _profile(methods: Sequence[Method]) -> Iterator[Plot]:
 
 def wrong(method: Method) -> list[list[bool]]:
     """By segment whether each answer of its first run was wrong, in order."""
-    kept = answers(method.runs[0])
-    facts = method.results[0].adaptation
-    count = len(facts.segments) if facts else 0
-    return [(kept[f"{i}/predicted"] != kept[f"{i}/label"]).tolist() for i in range(count)]
+    kept, result = answers(method.runs[0]), method.results[0]
+    # Behind a learning phase, segments go by names of their own.
+    prefix = "" if result.scenario.setting == "adaptation" else "shift/"
+    places = range(len(result.adaptation.segments) if result.adaptation else 0)
+    return [(kept[f"{prefix}{i}/predicted"] != kept[f"{prefix}{i}/label"]).tolist() for i in places]
 
 
 def _errors(methods: Sequence[Method]) -> Iterator[Plot]:
-    adapting = [m for m in methods if m.runs and m.results[0].scenario.setting == "adaptation"]
+    adapting = [m for m in methods if m.runs and m.results[0].adaptation is not None]
     for stream, group in _by_stream(adapting).items():
         facts = group[0].results[0].adaptation
         names = [s.name for s in facts.segments] if facts else []

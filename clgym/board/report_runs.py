@@ -18,9 +18,11 @@ def sections(method: Method) -> list[Section]:
     """All that runs of one method tell."""
     results = method.results
     first = results[0]
-    found = [Section("Result", [_numbers(method)])]
+    found = [Section("Result")]
+    if _learned(method):
+        found[0].parts.append(_numbers(method))
     if first.adaptation is not None:
-        found[0].parts.append(_segments(method))
+        found[0].parts += [_errors(method), _segments(method)]
     if shown := pictures(method):
         found.append(Section("Figures", [*shown, *_matrix(method)]))
     found.append(Section("Classes", _classes(method)))
@@ -28,6 +30,11 @@ def sections(method: Method) -> list[Section]:
     found.append(Section("Cost", [_cost(method)]))
     found.append(Section("Environment", [_environment(method.runs[0].record)]))
     return found
+
+
+def _learned(method: Method) -> bool:
+    """Whether experiences were learned; a stream may bring both, one phase after the other."""
+    return method.results[0].scenario.setting != "adaptation"
 
 
 def pictures(method: Method) -> list[Picture]:
@@ -47,8 +54,6 @@ def pictures(method: Method) -> list[Picture]:
 
 def _numbers(method: Method) -> Table:
     """A row for each seed, then mean and standard deviation."""
-    if method.results[0].adaptation is not None:
-        return _errors(method)
     heads = ["seed", "last accuracy, %", "average incremental, %"]
     heads += ["forgetting", "backward transfer", "forward transfer"]
     names = ("last_accuracy", "average_incremental_accuracy")
@@ -123,12 +128,12 @@ def _matrix(method: Method) -> list[Table]:
 
 
 def _classes(method: Method) -> list[Table | Note]:
-    if method.results[0].adaptation is not None:
-        return [_adapted_classes(method)]
+    adapted = method.results[0].adaptation is not None
+    found: list[Table | Note] = [_adapted_classes(method)] if adapted else []
     try:
-        return [_learned_classes(method.runs)]
+        return [_learned_classes(method.runs), *found] if _learned(method) else found
     except BadRecord as error:
-        return [Note(f"Accuracy by class needs the predictions: {error.found}.")]
+        return [Note(f"Accuracy by class needs the predictions: {error.found}."), *found]
 
 
 def _adapted_classes(method: Method) -> Table:

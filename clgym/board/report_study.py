@@ -5,8 +5,8 @@ from typing import Any
 
 from clgym.board.found import Study
 from clgym.board.report_parts import Facts, Note, Section, Table, percent, said
-from clgym.protocol.evaluation import Evaluation
 from clgym.protocol.ledger import Entry
+from clgym.protocol.outcome import Evaluation
 from clgym.protocol.plan import Trial
 
 __all__ = ["sections"]

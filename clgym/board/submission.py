@@ -17,10 +17,11 @@ from clgym.board.reading import stream_of
 from clgym.board.recompute import recompute
 from clgym.errors import BadRecord, ClgymError
 from clgym.files import canonical_json, sha256
-from clgym.protocol.evaluation import EVALUATION
 from clgym.protocol.ledger import NAME as LEDGER
+from clgym.protocol.outcome import EVALUATION
+from clgym.protocol.record_audit import record_problems
 from clgym.protocol.study import CERTIFICATE
-from clgym.protocol.verify import record_problems, verify
+from clgym.protocol.verify import verify
 from clgym.record import Record, StrategyFacts, read_record
 from clgym.run_folder import RECORD
 
