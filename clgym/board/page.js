@@ -35,36 +35,33 @@
     body: section.querySelector("tbody"),
     heads: [...section.querySelectorAll("thead th")],
     rows: [...section.querySelectorAll("tbody tr")].map((element) => ({
-      element, values: null, text: "", match: true,
+      element, values: [], text: "", match: true,
     })),
     more: section.querySelector(".more"),
     shown: PAGE,
   }));
 
+  // Only the rows that are shown are in the document: thousands more cost nothing.
   function show(table) {
-    let count = 0;
-    for (const row of table.rows) {
-      const visible = row.match && count < table.shown;
-      if (row.element.hidden === visible) row.element.hidden = !visible;
-      if (row.match) count += 1;
-    }
-    const left = count - table.shown;
+    const found = table.rows.filter((row) => row.match);
+    table.body.replaceChildren(...found.slice(0, table.shown).map((row) => row.element));
+    const left = found.length - table.shown;
     table.more.hidden = left <= 0;
     table.more.firstElementChild.textContent = `Show ${Math.min(left, PAGE)} more of ${left}`;
-    table.section.hidden = count === 0;
-    return count;
+    table.section.hidden = found.length === 0;
+    return found.length;
   }
 
-  function values(row) {
-    row.values ??= [...row.element.cells].map((cell) => {
-      const value = cell.dataset.v;
-      return value === "" ? null : Number.isNaN(Number(value)) ? value : Number(value);
-    });
-    return row.values;
+  function value(row, column) {
+    if (row.values[column] === undefined) {
+      const text = row.element.cells[column].dataset.v, number = Number(text);
+      row.values[column] = text === "" ? null : Number.isNaN(number) ? text : number;
+    }
+    return row.values[column];
   }
 
   function compare(a, b, column, sign) {
-    const one = values(a)[column], other = values(b)[column];
+    const one = value(a, column), other = value(b, column);
     if (one === null || other === null) return (one === null) - (other === null);
     if (typeof one === "number" && typeof other === "number") return sign * (one - other);
     return sign * collator.compare(String(one), String(other));
@@ -76,7 +73,6 @@
     for (const other of table.heads) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", next);
     table.rows.sort((a, b) => compare(a, b, column, next === "ascending" ? 1 : -1));
-    table.body.append(...table.rows.map((row) => row.element));
     show(table);
   }
 

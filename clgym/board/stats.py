@@ -1,8 +1,9 @@
 """What a table may say with how much confidence: intervals of means, ranks and their intervals."""
 
 import functools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -53,7 +54,7 @@ class Rank:
     tied: bool
 
 
-def ranks(rows: Sequence[Mapping[Hashable, float]]) -> list[Rank | None]:
+def ranks(rows: Sequence[Mapping[Any, float]]) -> list[Rank | None]:
     """Ranks by pairwise tests: rows that no test tells apart share one.
 
     A row is clearly better than another if the 95 % interval of the difference leaves out zero:
@@ -73,7 +74,7 @@ def ranks(rows: Sequence[Mapping[Hashable, float]]) -> list[Rank | None]:
     return found
 
 
-def _tell_apart(rows: Sequence[Mapping[Hashable, float]]) -> np.ndarray:
+def _tell_apart(rows: Sequence[Mapping[Any, float]]) -> np.ndarray:
     """int8 [n, n]: 1 where the row is clearly better than the column's, -1 where worse."""
     sign = np.zeros((len(rows), len(rows)), dtype=np.int8)
     keys = [tuple(sorted(row, key=repr)) for row in rows]

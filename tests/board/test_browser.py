@@ -63,7 +63,7 @@ def _open(browser, page: str, width: int = 1440) -> None:
 
 def _methods(browser) -> list[str]:
     """Names in the first table, as they are shown."""
-    found = browser.find_elements(CSS, "section.board:not([hidden]) tbody tr:not([hidden])")
+    found = browser.find_elements(CSS, "section.board:not([hidden]) tbody tr")
     return [row.find_element(CSS, "th button").text for row in found]
 
 
@@ -80,7 +80,7 @@ def _first(browser) -> str:
 
 
 def _order(browser) -> list[str]:
-    rows = browser.find_elements(CSS, f"#t-{_first(browser)} tbody tr:not([hidden])")
+    rows = browser.find_elements(CSS, f"#t-{_first(browser)} tbody tr")
     return [row.find_element(CSS, "th button").text for row in rows]
 
 
@@ -223,18 +223,21 @@ def test_five_thousand_rows_stay_usable(browser, board_folder, write_run, tmp_pa
         (folder / "record.json").write_text(changed)
     render(board_folder, tmp_path / "site")
     _open(browser, (tmp_path / "site/index.html").as_uri())
-    assert len(browser.find_elements(CSS, "tbody tr:not([hidden])")) == 100
-    sort = """
-        const button = document.querySelector("thead .c-method button"), took = [];
-        for (let i = 0; i < 7; i++) {
-          const start = performance.now();
-          button.click();
-          document.body.offsetHeight;
-          took.push(performance.now() - start);
-        }
-        return Math.min(...took)"""
-    assert browser.execute_script(sort) < 200
-    labels = [e.text for e in browser.find_elements(CSS, "tbody tr:not([hidden]) .label")[:3]]
+    assert len(browser.find_elements(CSS, "tbody tr")) == 100
+    # The page's own time: on a busy machine the clock counts what others do.
+    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    click = "arguments[0].click(); document.body.offsetHeight"
+    head, before = browser.find_element(CSS, "thead .c-method button"), _busy(browser)
+    for _ in range(5):
+        browser.execute_script(click, head)
+    assert (_busy(browser) - before) / 5 < 0.2
+    labels = [e.text for e in browser.find_elements(CSS, "tbody tr .label")[:3]]
     assert labels == ["lr 0.5", "lr 1.5", "lr 2.5"]
     browser.find_element(CSS, ".more button").click()
-    assert len(browser.find_elements(CSS, "tbody tr:not([hidden])")) == 200
+    assert len(browser.find_elements(CSS, "tbody tr")) == 200
+
+
+def _busy(browser) -> float:
+    """Seconds that the page's main thread has worked."""
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
