@@ -251,7 +251,7 @@ def command(out: Path) -> list[str]:
     options = ["--increments", "5", "--corruptions", "fog,contrast", "--batch-size", "4"]
     return [
         *(sys.executable, "-m", "clgym", "run", "learn-then-adapt", "learn-then-shift-digits"),
-        *("--base", "naive", "--base.network", "mlp", "--base.epochs", "20", *options),
+        *("--base", "naive", "--base.network", "mlp", "--base.epochs", "5", *options),
         *("--method", "cotta", "--method.views", "2"),
         *("--images", "160", "--threads", "1", "--checkpoint-minutes", "0.002", "--out", str(out)),
     ]
