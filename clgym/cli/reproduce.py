@@ -29,7 +29,7 @@ def main(words: Sequence[str]) -> int:
 
     if values.paper is None and not values.all:
         return _list([load_paper(name) for name in paper_names()], values.json)
-    names: list[str] = paper_names() if values.all else [values.paper]
+    names = paper_names() if values.all else [str(values.paper)]
     chosen = [(p, r) for p in map(load_paper, names) for r in _rows(p, values)]
     if not chosen:
         raise BadUsage(
