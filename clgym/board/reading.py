@@ -126,7 +126,7 @@ def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> Entry:
 
 
 def _gaps(seeds: list[int]) -> Iterator[Missing]:
-    """Seeds left out between others: 0, 1, 3 lacks 2. Far apart ones were no range."""
-    if seeds[-1] - seeds[0] < 2 * len(seeds):
-        for seed in sorted({*range(seeds[0], seeds[-1])} - {*seeds}):
+    """Seeds left out of 0, 1, ...: 1, 3 lack 0 and 2. Far apart ones were no range."""
+    if seeds[-1] < 3 * len(seeds):
+        for seed in sorted({*range(seeds[-1])} - {*seeds}):
             yield Missing(seed, "is missing")

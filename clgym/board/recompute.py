@@ -119,6 +119,9 @@ def _matrix_problems(result: Result) -> Iterator[str]:
         if not _same(getattr(result, name), value):
             yield f"{name} does not follow from the matrix"
     for i, row in enumerate(result.accuracy_matrix):
+        for j in range(i + 1):
+            if row[j] is None and result.test_counts[j]:
+                yield f"accuracy_matrix[{i}][{j}] is missing, though it had test images"
         pairs = zip(row[: i + 1], result.test_counts, strict=False)
         seen = [(v, n) for v, n in pairs if v is not None]
         if seen and not _same(result.accuracy_after[i], _pooled(seen, result)):
@@ -171,7 +174,7 @@ def _prediction_problems(path: Path, result: Result) -> Iterator[str]:
             yield from _learned(answers, result)
         if result.adaptation:
             yield from adaptation_problems(result, answers)
-    except (KeyError, ValueError, IndexError, SafetensorError) as error:
+    except (LookupError, ValueError, TypeError, MemoryError, SafetensorError) as error:
         yield f"{path.name} cannot be followed ({type(error).__name__})"
 
 
@@ -182,6 +185,8 @@ def _learned(answers: Mapping[str, np.ndarray], result: Result) -> Iterator[str]
     for i, row in enumerate(matrix):
         step = answers[f"{i}/experience"]
         right = answers[f"{i}/predicted"] == answers[f"{i}/label"]
+        if len(np.unique(np.stack([step, answers[f"{i}/row"]]), axis=1).T) != len(step):
+            yield f"predictions hold a test row twice after experience {i + 1}"
         counts = np.bincount(step, minlength=size)
         with np.errstate(invalid="ignore"):
             again = np.bincount(step, weights=right, minlength=size) / counts

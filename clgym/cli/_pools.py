@@ -58,4 +58,5 @@ def pool_of(values: argparse.Namespace) -> "PoolSpec":
         except json.JSONDecodeError:
             options[name] = text
     devices = tuple(values.devices.split(","))
-    return PoolSpec(values.engine, values.workers or len(devices), devices, options)
+    workers = len(devices) if values.workers is None else values.workers
+    return PoolSpec(values.engine, workers, devices, options)

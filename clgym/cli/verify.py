@@ -32,6 +32,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--json", action="store_true", help="Print the findings as JSON alone.")
     values = parser.parse(words)
+    if values.rerun < 0:
+        parser.error(f"--rerun {values.rerun}: a number of runs is 0 or more")
 
     from clgym.protocol.verify import verify
 

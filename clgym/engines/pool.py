@@ -58,6 +58,19 @@ class PoolSpec:
     options: dict[str, Any] = field(default_factory=dict)
     """Of the engine: ``address`` of a ray cluster, submitit's parameters for slurm."""
 
+    def __post_init__(self) -> None:
+        """Refuse a pool without workers here: nothing has been written yet.
+
+        Raises:
+            BadConfig: fewer than one worker, or no device.
+        """
+        if self.workers < 1 or not self.devices:
+            raise BadConfig(
+                expected="at least one worker and one device",
+                found=f"{self.workers} workers on {len(self.devices)} devices",
+                fix="Give --workers 1 or more",
+            )
+
     def device(self, slot: int) -> str:
         """The device of a worker."""
         return self.devices[slot % len(self.devices)]
@@ -71,15 +84,8 @@ def open_pool(spec: PoolSpec, target: str, on_event: OnEvent = _ignore) -> Pool:
     """Start workers for ``module:Class``; each message gets its worker's ``device``.
 
     Raises:
-        BadConfig: fewer than one worker.
         MissingExtra: ray or submitit is not installed.
     """
-    if spec.workers < 1 or not spec.devices:
-        raise BadConfig(
-            expected="at least one worker and one device",
-            found=f"{spec.workers} workers on {len(spec.devices)} devices",
-            fix="Give --workers 1 or more",
-        )
     if spec.engine == "process":
         from clgym.engines.process_pool import ProcessPool
 

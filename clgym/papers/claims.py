@@ -49,6 +49,8 @@ from clgym.papers.measures import MEASURES
 
 __all__ = ["Claim", "Known", "Paper", "Row", "Run", "Scale", "Study", "load_paper", "paper_names"]
 
+LINK = r"^https?://[^\s<>\"'`]+$"
+"""One address that can stand in a page as it is."""
 Scale = Literal["lite", "full"]
 Known = Literal["verified", "log", "abstract", "remembered", "inferred", "own"]
 """Where a number's belief comes from: read in the paper's table; in the authors' log; in the
@@ -162,7 +164,7 @@ class Paper(_Block):
     authors: str
     venue: str
     year: int
-    link: str
+    link: str = Field(pattern=LINK)
     strategies: tuple[str, ...]
     """Of this repository, that the paper is about."""
     runs: dict[str, Run] = {}
@@ -185,6 +187,14 @@ class Paper(_Block):
         wanted = {name for row in self.rows for name in row.wanted}
         if idle := known - wanted - {run.following for run in self.runs.values()}:
             raise ValueError(f"no row wants {', '.join(sorted(idle))}")
+        for name in self.runs:
+            seen: list[str] = []
+            at: str | None = name
+            while at is not None:
+                if at in seen:
+                    raise ValueError(f"{name} follows itself")
+                seen.append(at)
+                at = self.runs[at].following if at in self.runs else None
         if lost := {r.following for r in self.runs.values() if r.following} - self.runs.keys():
             raise ValueError(f"no run {', '.join(sorted(lost))} to follow")
         return self

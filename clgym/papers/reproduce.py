@@ -225,6 +225,7 @@ class Reproduction:
     def _row(self, paper: Paper, row: Row, why: str, failed: Mapping[str, str]) -> RowStatus:
         tasks = {name: self.task(paper, row, name) for name in row.wanted}
         broken = [f"{n} failed: {failed[t.key]}" for n, t in tasks.items() if t.key in failed]
+        broken += [] if why or broken else [w for n, t in tasks.items() if (w := self._lost(n, t))]
         why = why or "; ".join(broken)
         measured = {} if why else {name: self._measured(task) for name, task in tasks.items()}
         for task in tasks.values() if measured else ():
@@ -237,6 +238,15 @@ class Reproduction:
             runs={name: _told(found) for name, found in measured.items()},
             seconds=sum(r.cost.wall_seconds for m in measured.values() for _, r in m.records),
         )
+
+    def _lost(self, name: str, task: Task) -> str:
+        """Which seeds of an evaluation failed, in words: a claim is judged on all or not at all."""
+        if isinstance(task.what, Run):
+            return ""
+        data = (self.runs / task.key / FIRST / EVALUATION).read_bytes()
+        seeds = Evaluation.model_validate_json(data).seeds
+        failed = [str(seed.seed) for seed in seeds if seed.status == "failed"]
+        return f"{name}: seed {', '.join(failed)} failed" if failed else ""
 
     def _measured(self, task: Task) -> Measured:
         out = self.runs / task.key

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from clgym.errors import BadRecord
 from clgym.files import write_atomic
-from clgym.papers.claims import Known, Scale
+from clgym.papers.claims import LINK, Known, Scale
 
 __all__ = ["ClaimStatus", "PaperStatus", "RowStatus", "Verdict", "read_status", "write_status"]
 
@@ -60,7 +60,7 @@ class PaperStatus(_Block):
     schema_version: Literal[1] = 1
     paper: str
     title: str
-    link: str
+    link: str = Field(pattern=LINK)
     rows: tuple[RowStatus, ...]
 
     def joined(self, older: "PaperStatus | None") -> "PaperStatus":

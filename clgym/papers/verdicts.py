@@ -169,6 +169,8 @@ def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:
     evaluation = [np.mean([np.mean(study.values(m)) for m in measure]) for study in studies]
     # Spearman's: Pearson's, of the ranks.
     correlation = float(np.corrcoef(rankdata(tuning), rankdata(evaluation))[0, 1])
+    if not np.isfinite(correlation):
+        return not_run(claim, "all strategies have one rank: nothing to correlate")
     text = f"{correlation:.2f} over {len(studies)} strategies"
     if correlation <= 0:
         return _status(claim, text, "order not reproduced", "the ranks are not correlated")

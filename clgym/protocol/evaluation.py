@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from clgym import registry
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
@@ -21,13 +19,13 @@ from clgym.protocol.outcome import (
     EVALUATION,
     Evaluation,
     SeedResult,
+    following,
     seed_result,
-    summarised,
 )
 from clgym.protocol.plan import Certificate, Choice, Plan, code_identity
 from clgym.protocol.runs import FAILURES, Where
 from clgym.protocol.study import CERTIFICATE, read_certificate, relatives
-from clgym.record import Record, read_record
+from clgym.record import read_record
 from clgym.request import Request
 
 __all__ = ["EVALUATION", "Evaluation", "SeedResult", "evaluate", "open_certificate", "requests_of"]
@@ -275,7 +273,7 @@ class _Evaluating:
         self._emit({"kind": "end", "key": str(seed), "seed": seed, **reply})
 
     def _result(self) -> Evaluation:
-        plan, body = self._plan, self._certificate.body
+        plan = self._plan
         seeds, records = [], []
         for seed in plan.evaluation_seeds:
             if seed in self._failed:
@@ -287,56 +285,20 @@ class _Evaluating:
             records.append(read_record(out))
             seeds.append(seed_result(seed, records[-1], out))
         number, before = relatives(self._where.out.parent.parent, plan)
-        scores = [choice.score for choice in body.chosen if choice.score is not None]
+        code = code_identity()
         facts: dict[str, Any] = {
             "schema_version": 1,
-            "protocol": plan.protocol,
-            "pair": plan.pair.name,
-            "pair_hash": plan.pair_hash,
-            "scenario_hash": sha256(canonical_json(plan.options(evaluating=True))),
-            "tuning_fingerprint": plan.tuning.fingerprint,
-            "evaluation_fingerprint": plan.evaluation.fingerprint,
-            "overlap_hash": plan.overlap_hash,
-            "mode": plan.mode,
-            "strategy": plan.strategy,
-            "source_hash": plan.source_hash,
-            "code": code_identity().model_dump(mode="json"),
-            "certificate": self._certificate.hash,
-            "plan_hash": body.plan_hash,
-            "space_hash": plan.space_hash,
-            "chosen": [choice.model_dump(mode="json") for choice in body.chosen],
-            "tuning_score": float(np.mean(scores)) if scores else None,
-            "budget": body.budget,
+            **following(self._certificate, code, seeds, records),
+            "code": code.model_dump(mode="json"),
             "tuning_seconds": self._tuning_seconds(),
-            "evaluation_seconds": float(sum(s.wall_seconds or 0 for s in seeds)),
             "seeds": [seed.model_dump(mode="json") for seed in seeds],
-            "summary": summarised(seeds),
             "evaluation_number": self._number,
             "study_number": number,
             "evaluations_before": before,
-            "environment": records[0].environment.model_dump(mode="json") if records else None,
             "ledger_head": self._ledger.head,
-            "flags": self._flags(records),
         }
         return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})
 
     def _tuning_seconds(self) -> float:
         """Summed over the runs of all trials, whoever carried them out."""
         return float(sum(e.body.get("seconds", 0.0) for e in self._ledger.of("run")))
-
-    def _flags(self, records: list[Record]) -> list[str]:
-        plan, code = self._plan, code_identity()
-        flags = {flag for record in records for s in record.result.sources for flag in s.flags}
-        flags |= {f"tuning source: {flag}" for flag in plan.tuning.flags}
-        changed = [n for n in type(code).model_fields if getattr(code, n) != getattr(plan.code, n)]
-        # A commit says less than the tree: it changes with a comment in the documentation.
-        flags |= {f"{name} changed since tuning" for name in changed if name != "commit"}
-        if self._failed:
-            flags.add(f"{len(self._failed)} of {len(plan.evaluation_seeds)} seeds failed")
-        if len({canonical_json(trial.config) for trial in self._certificate.body.trials}) == 1:
-            flags.add("one setting was tried: nothing was tuned")
-        if plan.tunes_on_evaluation:
-            flags.add(f"tuned on the evaluation source (mode {plan.mode})")
-        if any(record.environment.engine == "inline" for record in records):
-            flags.add("gym and learner shared a process")
-        return sorted(flags)

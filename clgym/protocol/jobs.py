@@ -22,7 +22,7 @@ from clgym.run_folder import RECORD, STATE
 from clgym.runner import run
 from clgym.scenario import Stream
 
-__all__ = ["TARGET", "Jobs", "as_message", "order_hash", "result_hash"]
+__all__ = ["TARGET", "Jobs", "as_message", "order_hash", "result_hash", "told"]
 
 TARGET = "clgym.protocol.jobs:Jobs"
 Message = dict[str, Any]
@@ -50,7 +50,7 @@ class Jobs:
             record = run(request, self._emit)
             if not message["keep_state"]:
                 (request.out / STATE).unlink(missing_ok=True)
-        return _told(record, request.out)
+        return told(record, request.out)
 
 
 def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool) -> Message:
@@ -87,7 +87,8 @@ def order_hash(record: Record) -> str:
     return sha256(canonical_json(record.result.class_order))
 
 
-def _told(record: Record, out: Path) -> Message:
+def told(record: Record, out: Path) -> Message:
+    """What a coordinator is told of a finished run, and an audit compares with its record."""
     result = record.result
     return {
         "last_accuracy": result.last_accuracy,

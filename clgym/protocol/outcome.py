@@ -6,13 +6,21 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from clgym.files import sha256
+from clgym.files import canonical_json, sha256
 from clgym.protocol.jobs import order_hash, result_hash
-from clgym.protocol.plan import Choice, Code
+from clgym.protocol.plan import Certificate, Choice, Code
 from clgym.record import Environment, Record
 from clgym.run_folder import RECORD
 
-__all__ = ["EVALUATION", "Evaluation", "SeedResult", "Spread", "seed_result", "summarised"]
+__all__ = [
+    "EVALUATION",
+    "Evaluation",
+    "SeedResult",
+    "Spread",
+    "following",
+    "seed_result",
+    "summarised",
+]
 
 EVALUATION = "evaluation.json"
 MEASURES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
@@ -127,3 +135,61 @@ def summarised(seeds: list[SeedResult]) -> dict[str, Any]:
             std = float(np.std(values, ddof=1)) if len(values) > 1 else None
             found[name] = {"mean": float(np.mean(values)), "std": std}
     return found
+
+
+def following(
+    certificate: Certificate, code: Code, seeds: list[SeedResult], records: list[Record]
+) -> dict[str, Any]:
+    """All of an evaluation that follows from other things: so it is written, so it is audited.
+
+    Args:
+        certificate: Which opened it.
+        code: Of the evaluation.
+        seeds: In the order of the plan.
+        records: Of the seeds that did not fail.
+    """
+    body = certificate.body
+    plan = body.plan
+    scores = [choice.score for choice in body.chosen if choice.score is not None]
+    return {
+        "protocol": plan.protocol,
+        "pair": plan.pair.name,
+        "pair_hash": plan.pair_hash,
+        "scenario_hash": sha256(canonical_json(plan.options(evaluating=True))),
+        "tuning_fingerprint": plan.tuning.fingerprint,
+        "evaluation_fingerprint": plan.evaluation.fingerprint,
+        "overlap_hash": plan.overlap_hash,
+        "mode": plan.mode,
+        "strategy": plan.strategy,
+        "source_hash": plan.source_hash,
+        "certificate": certificate.hash,
+        "plan_hash": body.plan_hash,
+        "space_hash": plan.space_hash,
+        "chosen": [choice.model_dump(mode="json") for choice in body.chosen],
+        "tuning_score": float(np.mean(scores)) if scores else None,
+        "budget": body.budget,
+        "evaluation_seconds": float(sum(s.wall_seconds or 0 for s in seeds)),
+        "summary": summarised(seeds),
+        "environment": records[0].environment.model_dump(mode="json") if records else None,
+        "flags": _flags(certificate, code, seeds, records),
+    }
+
+
+def _flags(
+    certificate: Certificate, code: Code, seeds: list[SeedResult], records: list[Record]
+) -> list[str]:
+    plan, trials = certificate.body.plan, certificate.body.trials
+    flags = {flag for record in records for s in record.result.sources for flag in s.flags}
+    flags |= {f"tuning source: {flag}" for flag in plan.tuning.flags}
+    changed = [n for n in Code.model_fields if getattr(code, n) != getattr(plan.code, n)]
+    # A commit says less than the tree: it changes with a comment in the documentation.
+    flags |= {f"{name} changed since tuning" for name in changed if name != "commit"}
+    if failed := [seed for seed in seeds if seed.status == "failed"]:
+        flags.add(f"{len(failed)} of {len(plan.evaluation_seeds)} seeds failed")
+    if len({canonical_json(trial.config) for trial in trials}) == 1:
+        flags.add("one setting was tried: nothing was tuned")
+    if plan.tunes_on_evaluation:
+        flags.add(f"tuned on the evaluation source (mode {plan.mode})")
+    if any(record.environment.engine == "inline" for record in records):
+        flags.add("gym and learner shared a process")
+    return sorted(flags)

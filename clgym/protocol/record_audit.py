@@ -78,7 +78,7 @@ def _prediction_problems(folder: Path, record: Record) -> Iterator[str]:
             yield from _matrix_problems(result, answers)
         if result.adaptation is not None:
             yield from adaptation_problems(result, answers)
-    except (KeyError, SafetensorError) as error:
+    except (LookupError, ValueError, TypeError, MemoryError, SafetensorError) as error:
         yield f"{path.name} cannot be read ({type(error).__name__})"
 
 
@@ -93,6 +93,11 @@ def _matrix_problems(result: Result, answers: dict[str, np.ndarray]) -> Iterator
         ]
         if again != row:
             yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
+        for j in range(i + 1):
+            if row[j] is None and result.test_counts[j]:
+                yield f"result.accuracy_matrix[{i}][{j}] is missing, though it had test images"
+        if len(np.unique(np.stack([step, answers[f"{i}/row"]]), axis=1).T) != len(step):
+            yield f"result.predictions hold a test row twice after experience {i + 1}"
         seen = float(hits[step <= i].mean())
         pooled = result.scenario.setting in ("class-incremental", "learn-then-shift")
         if pooled and result.accuracy_after[i] != seen:

@@ -17,10 +17,10 @@ from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
 from clgym.errors import BadRecord, ClgymError, Tampered
 from clgym.files import canonical_json, sha256
 from clgym.protocol.evaluation import choice_of, requests_of
-from clgym.protocol.jobs import TARGET, as_message, result_hash
+from clgym.protocol.jobs import TARGET, as_message, told
 from clgym.protocol.ledger import NAME, Entry, Ledger, read_ledger
 from clgym.protocol.modes import choose
-from clgym.protocol.outcome import EVALUATION, Evaluation, seed_result, summarised
+from clgym.protocol.outcome import EVALUATION, Evaluation, following, seed_result
 from clgym.protocol.plan import Body, Certificate, Plan, evaluation_seeds
 from clgym.protocol.record_audit import against_plan, differences, parsed, record_problems
 from clgym.protocol.runs import Runs, Where
@@ -226,12 +226,11 @@ class _Study:
         if not (folder / RECORD).is_file():
             yield "its record is missing"
             return
-        if sha256((folder / RECORD).read_bytes()) != entry.body["record"]:
-            yield "record.json is not the one in the ledger"
         yield from record_problems(folder)
         record = read_record(folder)
-        if result_hash(record) != entry.body["result"]:
-            yield "result does not hash to the ledger's"
+        for name, value in told(record, folder).items():
+            if json.loads(canonical_json(value)) != entry.body.get(name):
+                yield f"{name} is not what the ledger says"
         started = {e.body["key"]: e.body["config"] for e in self._of("trial")}
         trial = str(entry.body["key"]).rpartition("/")[0]
         wanted = {**self._plan.base, **started.get(trial, {})}
@@ -260,31 +259,33 @@ class _Study:
             Certificate,
             (self._folder / CERTIFICATE).read_bytes() if self._has(CERTIFICATE) else b"",
         )
-        body, plan = certificate.body, certificate.body.plan
-        links = {
-            "certificate": certificate.hash,
-            "plan_hash": body.plan_hash,
-            "mode": plan.mode,
-            "strategy": plan.strategy,
-            "source_hash": plan.source_hash,
-            "pair_hash": plan.pair_hash,
-            "evaluation_fingerprint": plan.evaluation.fingerprint,
-            "chosen": [_json(choice) for choice in body.chosen],
-            "budget": body.budget,
-            "evaluation_number": number,
-        }
-        for name, value in links.items():
-            if facts[name] != value:
-                yield f"{name} is not the certificate's"
+        plan = certificate.body.plan
+        yield from self._links(found, certificate, number, folder)
         if ends and found.ledger_head != ends[0].prev:
             yield "ledger_head is not the link before its end"
         if [seed.seed for seed in found.seeds] != list(plan.evaluation_seeds):
             yield "seeds are not the plan's: one is missing, added or out of order"
-        if summarised(found.seeds) != {k: _json(v) for k, v in found.summary.items()}:
-            yield "summary does not follow from the seeds"
         for seed in found.seeds:
             if seed.status == "done":
                 yield from self._seed(certificate, folder, seed)
+
+    def _links(
+        self, found: Evaluation, certificate: Certificate, number: int, folder: Path
+    ) -> Iterator[str]:
+        """What the file says beside its seeds, against certificate, ledger and records."""
+        done = [folder / str(s.record) for s in found.seeds if s.status == "done"]
+        records = [read_record(own) for own in done if (own / RECORD).is_file()]
+        facts = _json(found)
+        wanted = following(certificate, found.code, list(found.seeds), records)
+        wanted |= {
+            "evaluation_number": number,
+            "tuning_seconds": float(sum(e.body.get("seconds", 0.0) for e in self._of("run"))),
+        }
+        for name, value in wanted.items():
+            if facts[name] != value:
+                yield f"{name} does not follow from certificate, ledger and records"
+        if found.study_number < 1 or found.evaluations_before < 0:
+            yield "study_number or evaluations_before is no count"
 
     def _seed(self, certificate: Certificate, folder: Path, seed: Any) -> Iterator[str]:
         own, name = folder / str(seed.record), f"seed {seed.seed}"
