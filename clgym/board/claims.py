@@ -49,6 +49,4 @@ def _paper(status: PaperStatus) -> Paper:
         for row in status.rows
         for claim in row.claims
     ]
-    # Of a link only what a browser may safely follow is one.
-    link = status.link if status.link.startswith(("https://", "http://")) else ""
-    return Paper(status.paper, status.title, link, tuple(claims))
+    return Paper(status.paper, status.title, status.link, tuple(claims))

@@ -157,7 +157,7 @@ def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
         raise BadPlan(
             expected=f"a SPACE for {strategy} in {entry.path.name}",
             found="none",
-            fix="Give --space FILE (TOML or JSON), or write one beside its config",
+            fix="Give --space FILE (TOML, JSON) or --mode default, or write one beside its config",
         )
     return literal
 

@@ -147,11 +147,16 @@ def test_text_from_records_is_never_markup(board_folder, write_run, tmp_path):
     assert "<script" not in (board_folder / "README.md").read_text()
 
 
-def test_a_link_that_is_no_address_is_none(filled, tmp_path):
+@pytest.mark.parametrize(
+    "link", ["javascript:alert(1)", "https://a>\\n\\n<script>alert(1)</script>", "https://a b"]
+)
+def test_a_status_whose_link_is_no_address_is_left_out(filled, tmp_path, link):
     file = filled / "status/paper.json"
-    file.write_text(file.read_text().replace("https://example.org", "javascript:alert(1)"))
+    file.write_text(file.read_text().replace("https://example.org", link))
     text, _ = _page(filled, tmp_path / "site")
-    assert "javascript:" not in text and "A paper" in text
+    for page in (text, (filled / "README.md").read_text()):
+        assert "alert(1)" not in page and "A paper" not in page
+        assert "status/paper" in page
 
 
 def test_an_empty_board_says_so(board_folder, tmp_path, capsys):

@@ -187,6 +187,7 @@ def _adapted(folder, write_run):
     (run / "predictions.safetensors").write_bytes(data)
     record = json.loads((run / "record.json").read_text())
     result = record["result"]
+    result["scenario"]["setting"] = "adaptation"
     measured = scores(
         ["fog", "snow"], domains, ["-", "-", "snow", "-", "-", "fog"], labels, answers, sure,
         result["class_order"] + ["toys/2", "toys/3"],
