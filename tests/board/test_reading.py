@@ -73,6 +73,13 @@ def test_an_edited_matrix_is_refused_by_its_predictions(board_folder, write_run)
     assert left == [("records/a", "accuracy_matrix[1] does not follow from the predictions")]
 
 
+def test_an_experience_that_is_hidden_after_it_was_forgotten_is_refused(board_folder, write_run):
+    write_run(board_folder / "records/a", hits=((9, None), (None, 8)))
+    left, entries = _refusals(board_folder)
+    assert not entries
+    assert "accuracy_matrix[1][0] is missing" in left[0][1]
+
+
 def test_other_predictions_than_the_record_names_are_refused(board_folder, write_run):
     run = write_run(board_folder / "records/a")
     (run / "predictions.safetensors").write_bytes(b"others")

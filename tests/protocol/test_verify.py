@@ -189,6 +189,7 @@ def _hidden_evaluation(e: list) -> None:
         (_space_value, "plan: space does not hash to space_hash"),
         (_seed_list, "evaluation_seeds are not the derived ones"),
         (_score, "certificate.json: body.trials"),
+        (_score, "runs/trial-.*: last_accuracy is not what the ledger says"),
         (_config, "config.power is not the plan's"),
         (_left_out, "certificate.json: expected every run"),
         (_twice, "counts run .* twice"),
@@ -206,6 +207,34 @@ def test_a_ledger_that_was_chained_again_is_found(
     (folder / "ledger.jsonl").write_bytes(rechained(entries))
     problems = verify(folder).problems
     assert any(re.search(words, problem) for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tuning_score", 0.99),
+        ("tuning_seconds", 1e308),
+        ("flags", ["nothing to see"]),
+        ("pair", "another"),
+        ("tuning_fingerprint", "0" * 64),
+        ("scenario_hash", "0" * 64),
+        ("evaluation_seconds", -5.0),
+        ("study_number", -1),
+    ],
+)
+def test_an_evaluation_that_was_hashed_and_chained_again_is_found(
+    copy: Callable, name: str, value: Any
+) -> None:
+    folder = copy()
+    path = folder / "evaluations/1/evaluation.json"
+    content = {**json.loads(path.read_text()), name: value}
+    content["hash"] = sha256(canonical_json({k: v for k, v in content.items() if k != "hash"}))
+    path.write_text(json.dumps(content))
+    entries = entries_of(folder)
+    first(entries, "complete")["body"]["file"] = sha256(path.read_bytes())
+    (folder / "ledger.jsonl").write_bytes(rechained(entries))
+    problems = verify(folder).problems
+    assert any(name in problem for problem in problems), problems
 
 
 def test_a_certificate_that_was_hashed_again_is_found_by_field(copy: Callable) -> None:
