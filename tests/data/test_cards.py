@@ -10,7 +10,8 @@ NAMES = (
     "digits mnist fashion-mnist kmnist svhn cifar10 cifar100 tiny-imagenet imagenet-r imagenet-a "
     "cub200 imagenet100 pacs-photo pacs-art-painting pacs-cartoon pacs-sketch "
     "cub200-aper objectnet-aper omnibenchmark-aper vtab-aper core50-s1 core50-s2 core50-s4 "
-    "core50-s5 core50-s6 core50-s8 core50-s9 core50-s11"
+    "core50-s5 core50-s6 core50-s8 core50-s9 core50-s11 "
+    "domainnet126-clipart domainnet126-painting domainnet126-real domainnet126-sketch"
 )
 
 
