@@ -232,11 +232,15 @@ class Learner:
         started, size = time.perf_counter(), message["batch_size"]
         rows, where, columns = message["rows"], message["where"], message["columns"]
         logits = np.empty((len(rows), columns), dtype=np.float32)
+        # Missing features of all rows at once: batch by batch most would go in padded batches.
+        frozen = self._features
+        features = None if frozen is None else frozen.of(message["groups"], rows, where)
         clock = _Clock(_EVENT_SECONDS)
         with torch.no_grad(), untouched_generators(self._info.device):
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
-                batch = self._test_batch(rows[part], where[part], message)
+                known = None if features is None else features[part]
+                batch = self._test_batch(rows[part], where[part], known, message)
                 answer = self._strategy.predict(batch)
                 logits[part] = checked_logits(answer, "predict", len(batch), columns)
                 if clock.due():
@@ -265,7 +269,9 @@ class Learner:
             "backward": after[1] - before[1],
         }
 
-    def _test_batch(self, rows: np.ndarray, where: np.ndarray, message: Message) -> Batch:
+    def _test_batch(
+        self, rows: np.ndarray, where: np.ndarray, features: Tensor | None, message: Message
+    ) -> Batch:
         images: Tensor | None = None
         for number in np.unique(where):
             group, places = message["groups"][number], np.flatnonzero(where == number)
@@ -278,8 +284,6 @@ class Learner:
                 images = part.new_empty((len(rows), *part.shape[1:])) if images is None else images
                 images[torch.from_numpy(places).to(part.device)] = part
         assert images is not None
-        frozen = self._features
-        features = frozen.of(message["groups"], rows, where) if frozen is not None else None
         return Batch(images, task=message["task"], features=features)
 
     def _save(self, message: Message) -> Message:
