@@ -232,9 +232,7 @@ class Learner:
         started, size = time.perf_counter(), message["batch_size"]
         rows, where, columns = message["rows"], message["where"], message["columns"]
         logits = np.empty((len(rows), columns), dtype=np.float32)
-        # Missing features of all rows at once: batch by batch most would go in padded batches.
-        frozen = self._features
-        features = None if frozen is None else frozen.of(message["groups"], rows, where)
+        features = self._known(message)
         clock = _Clock(_EVENT_SECONDS)
         with torch.no_grad(), untouched_generators(self._info.device):
             for start in range(0, len(rows), size):
@@ -268,6 +266,12 @@ class Learner:
             "forward": after[0] - before[0],
             "backward": after[1] - before[1],
         }
+
+    def _known(self, message: Message) -> Tensor | None:
+        """Features of all rows: computed batch by batch, most would go in padded batches."""
+        if self._features is None:
+            return None
+        return self._features.of(message["groups"], message["rows"], message["where"])
 
     def _test_batch(
         self, rows: np.ndarray, where: np.ndarray, features: Tensor | None, message: Message

@@ -53,8 +53,14 @@ class Probe(Learner):
         """The strategy at work."""
         return self._strategy
 
-    def _test_batch(self, rows: np.ndarray, where: np.ndarray, message: Message) -> Batch:
-        batch = super()._test_batch(rows, where, message)
+    def _test_batch(
+        self,
+        rows: np.ndarray,
+        where: np.ndarray,
+        features: torch.Tensor | None,
+        message: Message,
+    ) -> Batch:
+        batch = super()._test_batch(rows, where, features, message)
         if self.labels is not None:
             batch.labels = self.labels(rows)
         return batch
@@ -63,9 +69,8 @@ class Probe(Learner):
         if self.widths is None:
             return super()._predict(message)
         with torch.no_grad():
-            answer = self._strategy.predict(
-                self._test_batch(message["rows"], message["where"], message)
-            )
+            rows, where, features = message["rows"], message["where"], self._known(message)
+            answer = self._strategy.predict(self._test_batch(rows, where, features, message))
         self.widths.append(tuple(answer.shape))
         shape = (len(message["rows"]), message["columns"])
         return {"logits": np.zeros(shape, np.float32), "seconds": 0.0}
