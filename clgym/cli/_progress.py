@@ -113,10 +113,12 @@ def _lasting(event: Event, tracker: Tracker) -> list[str]:
     if kind == "plan":
         options = " ".join(f"{k}={v}" for k, v in event["strategy"]["config"].items())
         rows = sum(step["train"] for step in event["experiences"])
+        adapting = event["scenario"]["setting"] == "adaptation"
+        images = "unlabelled images" if adapting else "training images"
         lines = [
             f"{event['strategy']['name']} on {event['scenario']['name']} "
             f"({event['scenario']['setting']}), seed {event['seed']}: "
-            f"{len(event['experiences'])} experiences, {rows:,} training images"
+            f"{len(event['experiences'])} experiences, {rows:,} {images}"
         ]
         lines += [f"options: {options}"] if options else []
         lines += [f"note: {s['name']}: {flag}" for s in event["sources"] for flag in s["flags"]]

@@ -1,6 +1,7 @@
 """A study as something to watch, and its outcome as tables."""
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,7 +160,9 @@ class _Live:
         return table
 
 
-def show_certificate(console: Console, certificate: Certificate, out: Path) -> None:
+def show_certificate(
+    console: Console, certificate: Certificate, out: Path, plugins: Sequence[Path] = ()
+) -> None:
     """The trials, best first, and what was sealed."""
     body, plan = certificate.body, certificate.body.plan
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -185,7 +188,8 @@ def show_certificate(console: Console, certificate: Certificate, out: Path) -> N
     console.print(f"budget: {budget}", highlight=False)
     console.print(f"mode: {plan.mode}; certificate {certificate.hash}", highlight=False)
     console.print(f"sealed: {out}/certificate.json", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"next: clgym evaluate {out}", highlight=False, soft_wrap=True, markup=False)
+    words = " ".join(["next: clgym evaluate", str(out), *(f"--plugin {p}" for p in plugins)])
+    console.print(words, highlight=False, soft_wrap=True, markup=False)
 
 
 def _settings(config: dict[str, Any]) -> str:

@@ -187,5 +187,5 @@ def _tune(asked: "Asked", values: argparse.Namespace) -> int:
     if values.json:
         print(json.dumps(certificate.model_dump(mode="json"), indent=1))
     else:
-        show_certificate(Console(), certificate, where.out)
+        show_certificate(Console(), certificate, where.out, values.plugin)
     return 0
