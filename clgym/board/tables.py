@@ -32,6 +32,8 @@ _LEARNING = (
 )
 _SHIFT = Column("shift", "Error under shift, %", wide=True)
 """Of streams that are learned first and then shift."""
+_TUNING = Column("tuning", "Tuning score, % (rank)", wide=True)
+"""Of evaluations: of the chosen settings, on the other data, and its rank there."""
 _ADAPTATION = (
     Column("score", "Mean error, %"),
     Column("pooled", "Pooled error, %", wide=True),
@@ -100,13 +102,14 @@ def _table(mode: str, key: str, entries: list[Entry]) -> Table:
     stream, adaptation = entries[0].stream, entries[0].adaptation
     shifts = not adaptation and entries[0].scores[0].record.result.adaptation is not None
     middle = _ADAPTATION if adaptation else (*_LEARNING, _SHIFT) if shifts else _LEARNING
+    tuned = any(entry.tuning and entry.tuning.score is not None for entry in entries)
     return Table(
         id=identity([mode, key]),
         title=str(stream["name"]),
         mode=mode,
         about=_about(stream),
         adaptation=adaptation,
-        columns=(*_FIRST, *middle, *_LAST),
+        columns=(*_FIRST, *middle, *((_TUNING,) if tuned else ()), *_LAST),
         rows=tuple(_rows(entries)),
     )
 
@@ -150,6 +153,9 @@ def _rows(entries: list[Entry]) -> list[Row]:
     placed = ranks([{s.key: s.primary for s in e.scores} if e.complete else {} for e in entries])
     labels = _labels(entries)
     found = [_row(e, label, rank) for e, label, rank in zip(entries, labels, placed, strict=True)]
+    scores = [e.tuning.score for e in entries if e.tuning and e.tuning.score is not None]
+    for row in found:
+        row.cells["tuning"] = _tuning_cell(row.entry, scores)
     tail = float("inf")
 
     def order(row: Row) -> tuple[Any, ...]:
@@ -262,6 +268,14 @@ def _adapted_cells(
         "pooled": _mean_cell([fact.pooled_error for fact in known], entry.complete),
         "calibration": _mean_cell(calibration, entry.complete),
     }
+
+
+def _tuning_cell(entry: Entry, scores: Sequence[float]) -> Cell:
+    score = entry.tuning.score if entry.tuning else None
+    if score is None:
+        return Cell("–", None)
+    rank = 1 + sum(other > score for other in scores)
+    return Cell(f"{100 * score:.2f} ({rank})", score)
 
 
 def _seeds_cell(entry: Entry) -> Cell:
