@@ -30,6 +30,7 @@ __all__ = [
     "open_learner",
     "prepare",
     "scenario_fields",
+    "without_weight_paths",
 ]
 
 LEARNER = "clgym.learner:Learner"
@@ -212,6 +213,22 @@ def describe_strategy(
     channel = open_channel("process", LEARNER)
     try:
         return _describe(entry, plugins, channel, given or {})
+    finally:
+        channel.close()
+
+
+def without_weight_paths(
+    name: str, plugins: Sequence[Path], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All options of a strategy, weights named by their hash where a file was given.
+
+    Raises:
+        ClgymError: the weights are not to be had.
+    """
+    channel = open_channel("process", LEARNER)
+    try:
+        question = {**_question(name, plugins, dict(values)), "device": "cpu"}
+        return {**values, **channel.ask(question, _ignore).get("renamed", {})}
     finally:
         channel.close()
 

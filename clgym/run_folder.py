@@ -6,8 +6,9 @@ Both kinds of run keep theirs alike; neither knows the other.
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 from clgym.errors import BadOutput, BadRecord
@@ -26,6 +27,7 @@ __all__ = [
     "free_for",
     "keep",
     "ran",
+    "without_paths",
 ]
 
 RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
@@ -156,11 +158,12 @@ def ran(plan: Plan) -> dict[str, Any]:
         "strategy": {
             "name": plan.strategy.name,
             "source_hash": plan.strategy.source_hash,
-            "config": plan.strategy_config,
+            "config": without_paths(plan.strategy_config),
             "known_failures": plan.strategy.known_failures,
         },
         "scenario": {
             **plan.scenario,
+            "config": without_paths(plan.scenario["config"]),
             "setting": plan.stream.setting,
             "digest": plan.stream.digest,
         },
@@ -171,6 +174,22 @@ def ran(plan: Plan) -> dict[str, Any]:
         "seed": plan.request.seed,
         "order_seed": plan.request.order_seed,
     }
+
+
+_SOURCE = re.compile(r"\b(npz|folder|list):([^,\[]+)")
+
+
+def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that name files keep the file's name only: a record holds no path."""
+    shortened = dict(config)
+    for key, value in config.items():
+        option = key.rpartition(".")[2]
+        if option in ("model", "prototypes") and isinstance(value, str):
+            network, at, file = value.rpartition("@")
+            shortened[key] = f"{network}{at}{PurePath(file).name}"
+        elif option == "source" and isinstance(value, str):
+            shortened[key] = _SOURCE.sub(lambda m: f"{m[1]}:{PurePath(m[2].strip()).name}", value)
+    return shortened
 
 
 def keep(out: Path, record: Record) -> None:

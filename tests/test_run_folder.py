@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from clgym.errors import BadRecord
 from clgym.request import Request
+from clgym.run_folder import without_paths
 from clgym.runner import run
 
 WHOLE = Request("naive", "split-digits", strategy_config={"network": "mlp"}, threads=1)
@@ -99,3 +100,17 @@ def test_changed_answers_are_not_taken_over(tmp_path: Path) -> None:
     save_file(answers, file)
     with pytest.raises(BadRecord, match="without its predictions"):
         run(replace(WHOLE, part=(0, 2), after=before, out=tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "kept"),
+    [
+        ("source", "npz:/home/me/a,folder:b/cats[0..4],digits", "npz:a,folder:cats[0..4],digits"),
+        ("source", "list:/home/me/sets.txt", "list:sets.txt"),
+        ("model", "resnet18@/home/me/net.safetensors", "resnet18@net.safetensors"),
+        ("base.model", "/home/me/run", "run"),
+        ("lr", 0.1, 0.1),
+    ],
+)
+def test_options_lose_their_paths(option: str, given: Any, kept: Any) -> None:
+    assert without_paths({option: given}) == {option: kept}

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 from clgym import environment
 from clgym.adaptation.images import StreamImages
 from clgym.adaptation.scores import confidence, scores
-from clgym.adaptation.stream import AdaptationStream, labels_of, without_paths
+from clgym.adaptation.stream import AdaptationStream, labels_of
 from clgym.engines import Channel, OnEvent
 from clgym.errors import BadOutput
 from clgym.files import canonical_json, sha256, write_atomic
@@ -278,11 +278,6 @@ class AdaptationRun:
         named = {key.rpartition(".")[2]: value for key, value in config.items()}  # if wrapped, too
         return {
             **facts,
-            "strategy": {**facts["strategy"], "config": without_paths(config)},
-            "scenario": {
-                **facts["scenario"],
-                "config": without_paths(facts["scenario"]["config"]),
-            },
             "class_order": list(stream.class_order),
             "accuracy_matrix": [[accuracy]],
             "test_counts": [images],

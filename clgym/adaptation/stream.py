@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -35,7 +35,6 @@ __all__ = [
     "labels_of",
     "rows_of",
     "stream_of",
-    "without_paths",
 ]
 
 Order = Literal["iid", "sorted", "dirichlet"]
@@ -313,14 +312,3 @@ def stream_of(
         batch_size=scenario.config.batch_size,
         **facts,
     )
-
-
-def without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """Options that name files keep the file's name only: a record holds no path."""
-    shortened = {}
-    for key, value in config.items():
-        if key.rpartition(".")[2] in ("model", "prototypes") and isinstance(value, str):
-            network, at, file = value.rpartition("@")
-            value = f"{network}{at}{PurePath(file).name}"
-        shortened[key] = value
-    return shortened

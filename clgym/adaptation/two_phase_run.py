@@ -13,7 +13,6 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from clgym.adaptation.run import AdaptationRun
-from clgym.adaptation.stream import without_paths
 from clgym.adaptation.two_phases import TwoPhases
 from clgym.engines import Channel, OnEvent
 from clgym.files import sha256, writing
@@ -100,14 +99,12 @@ class TwoPhaseRun(AdaptationRun):
 
     def _result(self, labels: list[np.ndarray], predictions: str) -> dict[str, Any]:
         facts, learned = ran(self._whole), self._learned.result.model_dump()
-        strategy = {**facts["strategy"], "config": without_paths(facts["strategy"]["config"])}
         shifted = super()._result(labels, predictions)
         # The gym counts the passes of a classifier that it gave; this one was learned.
         uncounted = {"forward_per_image": None, "backward_per_image": None}
         return {
             **shifted,
             **facts,
-            "strategy": strategy,
             **{name: learned[name] for name in _MEASURED},
             "backbone": self._whole.backbone,
             "adaptation": {**shifted["adaptation"], **uncounted},

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clgym.board import figures
+from clgym.board.stats import ranks
 from clgym.board.tables import Row, Table
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def _drawn(table: Table, rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
 
 def _rank_shift(rows: Sequence[Row]) -> "Figure":
     tuning = [row.entry.tuning.score or 0.0 for row in rows if row.entry.tuning]
+    placed = ranks([{s.key: s.primary for s in r.entry.scores} for r in rows])
     means = [row.mean or 0.0 for row in rows]
     return figures.rank_shift(
         [
@@ -63,10 +65,10 @@ def _rank_shift(rows: Sequence[Row]) -> "Figure":
                 "name": row.name,
                 "tuning": 1 + sum(other > own for other in tuning),
                 "evaluation": 1 + sum(other > mean for other in means),
-                "low": row.rank.low if row.rank else None,
-                "high": row.rank.high if row.rank else None,
+                "low": rank.low if rank else None,
+                "high": rank.high if rank else None,
             }
-            for row, own, mean in zip(rows, tuning, means, strict=True)
+            for row, own, mean, rank in zip(rows, tuning, means, placed, strict=True)
         ]
     )
 
@@ -91,7 +93,9 @@ def _against_cost(rows: Sequence[Row]) -> "Figure":
         [
             {
                 "name": row.name,
-                "seconds": row.entry.seconds,
+                "seconds": row.entry.seconds
+                if row.entry.tuning
+                else row.entry.seconds / len(row.entry.scores),
                 "tuning_seconds": row.entry.tuning.seconds if row.entry.tuning else None,
                 "accuracy": row.mean,
                 "low": row.interval[0] if row.interval else None,

@@ -41,8 +41,9 @@ LEGEND = (
     ),
     (
         "verified",
-        "Recomputed from predictions: every number follows from kept predictions, and of an "
-        "evaluation certificate, ledger and records check out. Nothing was run again.",
+        "Recomputed from predictions: accuracies, errors and forgetting follow from kept "
+        "predictions, and of an evaluation certificate, ledger and records check out. Nothing was "
+        "run again; times, memory and parameters are as the records say.",
     ),
     (
         "self-reported",

@@ -5,24 +5,19 @@ cannot be, is a problem; a record with one is refused.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
-from clgym.files import sha256
-from clgym.protocol.verify_adaptation import adaptation_problems
+from clgym.protocol.record_audit import POOLED, hidden_experiences, prediction_problems
 from clgym.record import Record, Result
 from clgym.scoring import summary
 
 __all__ = ["Recomputed", "recompute"]
 
-POOLED = ("class-incremental", "learn-then-shift")
-"""Settings whose accuracy is over all test images at once; in others it is a mean of means."""
 _CLOSE = 1e-9
 """Between the same mean by two versions of NumPy."""
 _LONGEST = 10 * 365 * 86_400
@@ -48,13 +43,13 @@ def recompute(folder: Path, record: Record) -> Recomputed:
     problems = [*_impossible(record)]
     if not problems:
         result = record.result
-        problems += _matrix_problems(result)
+        problems += [*hidden_experiences(result), *_matrix_problems(result)]
         alone = result.scenario.setting == "adaptation"
         problems += _segment_problems(result) if alone else _count_problems(result)
     path = folder / record.result.predictions.file
     if problems or not path.is_file():
         return Recomputed(tuple(problems), verified=False)
-    problems += _prediction_problems(path, record.result)
+    problems += prediction_problems(folder, record.result)
     return Recomputed(tuple(problems), verified=not problems)
 
 
@@ -119,9 +114,6 @@ def _matrix_problems(result: Result) -> Iterator[str]:
         if not _same(getattr(result, name), value):
             yield f"{name} does not follow from the matrix"
     for i, row in enumerate(result.accuracy_matrix):
-        for j in range(i + 1):
-            if row[j] is None and result.test_counts[j]:
-                yield f"accuracy_matrix[{i}][{j}] is missing, though it had test images"
         pairs = zip(row[: i + 1], result.test_counts, strict=False)
         seen = [(v, n) for v, n in pairs if v is not None]
         if seen and not _same(result.accuracy_after[i], _pooled(seen, result)):
@@ -161,36 +153,3 @@ def _segment_problems(result: Result) -> Iterator[str]:
         yield "pooled_error does not follow from the segments"
     if not _same(result.last_accuracy, 1 - found.mean_error):
         yield "last_accuracy is not 1 - mean_error"
-
-
-def _prediction_problems(path: Path, result: Result) -> Iterator[str]:
-    data = path.read_bytes()
-    if sha256(data) != result.predictions.sha256:
-        yield f"{path.name} is not the file that the record names"
-        return
-    try:
-        answers = load(data)
-        if result.scenario.setting != "adaptation":
-            yield from _learned(answers, result)
-        if result.adaptation:
-            yield from adaptation_problems(result, answers)
-    except (LookupError, ValueError, TypeError, MemoryError, SafetensorError) as error:
-        yield f"{path.name} cannot be followed ({type(error).__name__})"
-
-
-def _learned(answers: Mapping[str, np.ndarray], result: Result) -> Iterator[str]:
-    size = len(result.accuracy_matrix)
-    wanted = np.array(result.test_counts)
-    matrix = np.array(result.accuracy_matrix, dtype=float)  # None becomes NaN
-    for i, row in enumerate(matrix):
-        step = answers[f"{i}/experience"]
-        right = answers[f"{i}/predicted"] == answers[f"{i}/label"]
-        if len(np.unique(np.stack([step, answers[f"{i}/row"]]), axis=1).T) != len(step):
-            yield f"predictions hold a test row twice after experience {i + 1}"
-        counts = np.bincount(step, minlength=size)
-        with np.errstate(invalid="ignore"):
-            again = np.bincount(step, weights=right, minlength=size) / counts
-        if not np.allclose(again, row, rtol=0, atol=_CLOSE, equal_nan=True):
-            yield f"accuracy_matrix[{i}] does not follow from the predictions"
-        if ((counts > 0) & (counts != wanted)).any():
-            yield f"test_counts do not fit the predictions after experience {i + 1}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from clgym.papers import Paper, PaperStatus, Row
+    from clgym.papers.reproduce import Reproduction
 
 __all__ = ["main"]
 
@@ -94,12 +95,14 @@ def _carry_out(chosen: Sequence[tuple["Paper", "Row"]], values: argparse.Namespa
     work = Reproduction(
         chosen, values.runs, values.board, values.data_root, PoolSpec(workers=values.workers)
     )
-    told = Console(stderr=True)
+    stderr = Console(stderr=True)
     if values.dry_run:
-        return _needs(told, work, chosen)
+        return _needs(stderr, work, chosen)
     hours = sum(row.hours for _, row in chosen)
-    told.print(f"{len(chosen)} rows, about {_time(hours)} if nothing is done yet", highlight=False)
-    with watch_trials(told) as show:
+    stderr.print(
+        f"{len(chosen)} rows, about {_time(hours)} if nothing is done yet", highlight=False
+    )
+    with watch_trials(stderr) as show:
         work.emit = show
         statuses = work.carry_out()
     asked = {(paper.name, row.name) for paper, row in chosen}
@@ -108,18 +111,28 @@ def _carry_out(chosen: Sequence[tuple["Paper", "Row"]], values: argparse.Namespa
     else:
         for status in statuses:
             _show(Console(), status, asked)
-    verdicts = [c.verdict for s in statuses for r in s.rows for c in r.claims]
-    return 1 if "not run" in verdicts else 0
+    rows = [row for status in statuses for row in status.rows if (status.paper, row.row) in asked]
+    return 1 if any(told.startswith("not run") for row in rows for told in row.runs.values()) else 0
 
 
-def _needs(console: "Console", work, chosen: Sequence[tuple["Paper", "Row"]]) -> int:
-    """A line for each row: hours, device, runs, what is missing."""
+def _needs(
+    console: "Console", work: "Reproduction", chosen: Sequence[tuple["Paper", "Row"]]
+) -> int:
+    """For each row hours, device, runs, and what each of them misses."""
+    missing = work.missing()
     for paper, row in chosen:
-        why = work.missing(paper, row)
         runs = ", ".join(row.wanted)
         line = f"{paper.name} {row.name}: {_time(row.hours)} on {_device(row.device)}; {runs}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-        console.print(f"  missing: {why}" if why else "  nothing is missing", markup=False)
+        reasons: dict[str, list[str]] = {}
+        for name in row.wanted:
+            if why := missing.get(work.task(paper, row, name).key):
+                reasons.setdefault(why, []).append(name)
+        for why, names in reasons.items():
+            text = f"  missing for {', '.join(names)}: {why}"
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
+        if not reasons:
+            console.print("  nothing is missing")
     return 0
 
 

@@ -65,7 +65,6 @@ def _strategy_flags(
 def _parser(names: Sequence[str]) -> Parser:
     from clgym.protocol.modes import MODES
     from clgym.protocol.pairs import PAIRS
-    from clgym.protocol.samplers import SAMPLERS
 
     lines = ["", "pairs: " + ", ".join(PAIRS), "modes, by what they look at while tuning:"]
     lines += [f"  {name}: {what}" for name, what in MODES.items()]
@@ -76,6 +75,17 @@ def _parser(names: Sequence[str]) -> Parser:
         + (" [options]" if len(names) == 2 else " PAIR [options]"),
         add_help=False,
     )
+    _add_study_flags(parser)
+    _add_pair_flags(parser)
+    add_pool_flags(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: below studies/)")
+    return parser
+
+
+def _add_study_flags(parser: Parser) -> None:
+    from clgym.protocol.modes import MODES
+    from clgym.protocol.samplers import SAMPLERS
+
     study = parser.add_argument_group("options of the study (committed to before the first trial)")
     study.add_argument("-h", "--help", action="store_true", help="Show this and stop.")
     study.add_argument(
@@ -119,6 +129,9 @@ def _parser(names: Sequence[str]) -> Parser:
         help="Training images over all runs; no further trial.",
     )
     study.add_argument("--threads", type=int, default=1, metavar="N", help="Of a run. (default 1)")
+
+
+def _add_pair_flags(parser: Parser) -> None:
     sides = parser.add_argument_group("a pair of your own, or a preset changed")
     sides.add_argument(
         "--tuning", metavar="SOURCE", help="SOURCE, or SOURCE[0-4] for some classes."
@@ -132,9 +145,6 @@ def _parser(names: Sequence[str]) -> Parser:
         metavar="NAME=JSON",
         help="Of the scenario: increments=[2].",
     )
-    add_pool_flags(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: below studies/)")
-    return parser
 
 
 def _asked(names: Sequence[str], values: argparse.Namespace, config: dict[str, Any]) -> "Asked":

@@ -187,16 +187,11 @@ class Paper(_Block):
         wanted = {name for row in self.rows for name in row.wanted}
         if idle := known - wanted - {run.following for run in self.runs.values()}:
             raise ValueError(f"no row wants {', '.join(sorted(idle))}")
-        for name in self.runs:
-            seen: list[str] = []
-            at: str | None = name
-            while at is not None:
-                if at in seen:
-                    raise ValueError(f"{name} follows itself")
-                seen.append(at)
-                at = self.runs[at].following if at in self.runs else None
         if lost := {r.following for r in self.runs.values() if r.following} - self.runs.keys():
             raise ValueError(f"no run {', '.join(sorted(lost))} to follow")
+        followed = {run.following for run in self.runs.values() if run.following}
+        if chained := {name for name in followed if self.runs[name].following}:
+            raise ValueError(f"{', '.join(sorted(chained))}: followed, and follows another")
         return self
 
     @cached_property

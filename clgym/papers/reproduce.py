@@ -4,9 +4,10 @@ A run's folder is named by what the run is, so papers that want the same run sha
 pool of workers; studies follow, each with the same pool's number of workers.
 """
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from clgym.papers.verdicts import Measured, judge, not_run
 from clgym.protocol.evaluation import EVALUATION, Evaluation, evaluate
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME as LEDGER
+from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import Where
 from clgym.protocol.study import CERTIFICATE, Asked, tune
 from clgym.record import read_record
-from clgym.request import Request, prepare
+from clgym.request import Request, open_learner, prepare
 from clgym.run_folder import PREDICTIONS, RECORD
 
 __all__ = ["Reproduction", "Task"]
@@ -66,33 +68,47 @@ class Reproduction:
         place = what.scenario if isinstance(what, Run) else what.pair
         return Task(f"{what.strategy}-{place}-{digest}".replace(":", "-"), what, row.device)
 
-    def missing(self, paper: Paper, row: Row) -> str:
-        """Why a row cannot be run here; nothing if it can."""
-        for name in row.wanted:
-            task = self.task(paper, row, name)
-            try:
-                if isinstance(task.what, Study):
-                    find_pair(task.what.pair, config=self._filled(task.what.stream))
-                elif not self._finished(task):
-                    prepare(self._requests(task)[0])
-            except ClgymError as error:
-                return f"{name}: {error.found}; {error.fix}"
-        return ""
+    def tasks(self) -> dict[str, Task]:
+        """All runs and studies that the rows want, by key."""
+        wanted = (self.task(p, r, name) for p, r in self.rows for name in r.wanted)
+        return {task.key: task for task in wanted}
+
+    def missing(self) -> dict[str, str]:
+        """By key of what cannot be run here, why not."""
+        found: dict[str, str] = {}
+        with contextlib.ExitStack() as stack:
+            channel = None
+            for key, task in self.tasks().items():
+                if self._finished(task):
+                    continue
+                try:
+                    if isinstance(task.what, Study):
+                        find_pair(task.what.pair, config=self._filled(task.what.stream))
+                        continue
+                    request = self._requests(task)[0]
+                    if channel is None:
+                        channel = stack.enter_context(contextlib.closing(open_learner(request)))
+                    prepare(request, channel)
+                except ClgymError as error:
+                    found[key] = self._reason(error)
+        return found
+
+    def _reason(self, error: ClgymError) -> str:
+        """What is wrong and what to do, without the place of the data."""
+        text, root = f"{error.found}; {error.fix}", self.root or os.environ.get("CLGYM_DATA")
+        return text.replace(str(Path(root).resolve()), "{data}") if root else text
 
     def carry_out(self) -> list[PaperStatus]:
         """Run what can be run; statuses in the order of the papers."""
-        reasons = {}
-        for paper, row in self.rows:
-            why = reasons[paper.name, row.name] = self.missing(paper, row)
-            if why:
-                self.emit({"kind": "missing", "row": f"{paper.name} {row.name}", "reason": why})
-        wanted = [(p, r) for p, r in self.rows if not reasons[p.name, r.name]]
-        tasks = {t.key: t for p, r in wanted for t in (self.task(p, r, n) for n in r.wanted)}
-        failed = self._run_all([t for t in tasks.values() if isinstance(t.what, Run)], wanted)
-        for task in tasks.values():
+        lost, tasks = self.missing(), self.tasks()
+        for key, why in lost.items():
+            self.emit({"kind": "missing", "row": key, "reason": why})
+        able = [task for key, task in tasks.items() if key not in lost]
+        lost |= self._run_all([task for task in able if isinstance(task.what, Run)])
+        for task in able:
             if isinstance(task.what, Study):
-                failed |= self._study(task)
-        return self._statuses(reasons, failed)
+                lost |= self._study(task)
+        return self._statuses(lost)
 
     def _filled(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options with the data root in the place of ``{data}``."""
@@ -133,17 +149,26 @@ class Reproduction:
             for seed in run.seeds
         ]
 
-    def _finished(self, task: Task) -> bool:
-        return all(
-            (self.runs / task.key / f"seed-{q.seed}" / RECORD).is_file()
-            for q in self._requests(task)
-        )
+    def _folders(self, task: Task) -> list[Path]:
+        """Where the records lie, in the order of the seeds; of a study once it is evaluated."""
+        out = self.runs / task.key
+        if isinstance(task.what, Run):
+            return [out / f"seed-{seed}" for seed in task.what.seeds]
+        file = out / FIRST / EVALUATION
+        if not file.is_file():
+            return []
+        seeds = Evaluation.model_validate_json(file.read_bytes()).seeds
+        return [out / FIRST / str(seed.record or f"seed-{seed.seed}") for seed in seeds]
 
-    def _run_all(self, tasks: Sequence[Task], rows: Iterable[tuple[Paper, Row]]) -> dict[str, str]:
-        """Carry out runs on the pool; what failed, and why."""
+    def _finished(self, task: Task) -> bool:
+        folders = self._folders(task)
+        return bool(folders) and all((folder / RECORD).is_file() for folder in folders)
+
+    def _run_all(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """Carry out runs on the pool; by key of what failed, why."""
         before = {
             self.task(p, r, name).key: self.task(p, r, run.following).key
-            for p, r in rows
+            for p, r in self.rows
             for name in r.wanted
             if (run := p.runs.get(name)) is not None and run.following
         }
@@ -167,7 +192,7 @@ class Reproduction:
                         waiting[done.key] = request
                         continue
                     if done.error is not None:
-                        failed[done.key.rpartition("/")[0]] = done.error.found
+                        failed[done.key.rpartition("/")[0]] = f"failed: {self._reason(done.error)}"
                     self.emit({"kind": "end", **_ended(done)})
         finally:
             pool.close()
@@ -192,27 +217,24 @@ class Reproduction:
             sampler=study.sampler,
         )
         out = self.runs / task.key
-        if (out / FIRST / EVALUATION).is_file():
-            return {}  # also where the code has changed since: its certificate says which it was
         where = Where(out, replace(self.pool, devices=(task.device,)), self.root)
         try:
-            tune(asked, where, self.emit)
-            evaluate(out, where.pool, self.root, on_event=self.emit)
+            # One that is complete stays as it is, also where the code has changed since: its
+            # certificate says which it was.
+            if not _complete(out / LEDGER):
+                tune(asked, where, self.emit)
+                evaluate(out, where.pool, self.root, on_event=self.emit)
         except ClgymError as error:
-            return {task.key: error.found}
-        return {}
+            return {task.key: f"failed: {self._reason(error)}"}
+        # A claim is judged on all seeds or not at all.
+        gone = [f.name for f in self._folders(task) if not (f / RECORD).is_file()]
+        return {task.key: f"{', '.join(gone)} failed"} if gone else {}
 
-    def _statuses(
-        self, reasons: Mapping[tuple[str, str], str], failed: Mapping[str, str]
-    ) -> list[PaperStatus]:
+    def _statuses(self, lost: Mapping[str, str]) -> list[PaperStatus]:
         """Judge, and write status and records to the board."""
         found = []
         for paper in {p.name: p for p, _ in self.rows}.values():
-            rows = [
-                self._row(paper, row, reasons[paper.name, row.name], failed)
-                for p, row in self.rows
-                if p.name == paper.name
-            ]
+            rows = [self.judged(p, row, lost) for p, row in self.rows if p.name == paper.name]
             status = PaperStatus(
                 paper=paper.name, title=paper.title, link=paper.link, rows=tuple(rows)
             )
@@ -220,44 +242,51 @@ class Reproduction:
             status = status.joined(read_status(file) if file.is_file() else None)
             write_status(file, status)
             found.append(status)
+        for key, task in self.tasks().items():
+            if key not in lost and self._finished(task):
+                keep(self.runs / key, self.board / "records" / key)
         return found
 
-    def _row(self, paper: Paper, row: Row, why: str, failed: Mapping[str, str]) -> RowStatus:
+    def judged(self, paper: Paper, row: Row, lost: Mapping[str, str]) -> RowStatus:
+        """A row's claims beside what its finished runs left.
+
+        Args:
+            paper: Whose row it is.
+            row: To judge.
+            lost: By key of what did not run, why not.
+        """
         tasks = {name: self.task(paper, row, name) for name in row.wanted}
-        broken = [f"{n} failed: {failed[t.key]}" for n, t in tasks.items() if t.key in failed]
-        broken += [] if why or broken else [w for n, t in tasks.items() if (w := self._lost(n, t))]
-        why = why or "; ".join(broken)
-        measured = {} if why else {name: self._measured(task) for name, task in tasks.items()}
-        for task in tasks.values() if measured else ():
-            keep(self.runs / task.key, self.board / "records" / task.key)
+        gone = {
+            name: lost.get(task.key, "no records")
+            for name, task in tasks.items()
+            if task.key in lost or not self._finished(task)
+        }
+        measured = {n: self._measured(task) for n, task in tasks.items() if n not in gone}
+        claims = []
+        for claim in row.claims:
+            why = "; ".join(f"{name}: {gone[name]}" for name in claim.about if name in gone)
+            claims.append(not_run(claim, why) if why else judge(claim, measured))
+        told = {name: _told(found) for name, found in measured.items()}
         return RowStatus(
             row=row.name,
             scale=row.scale,
             about=row.about,
-            claims=tuple(not_run(c, why) if why else judge(c, measured) for c in row.claims),
-            runs={name: _told(found) for name, found in measured.items()},
+            claims=tuple(claims),
+            runs=told | {name: f"not run: {why}" for name, why in gone.items()},
             seconds=sum(r.cost.wall_seconds for m in measured.values() for _, r in m.records),
         )
 
-    def _lost(self, name: str, task: Task) -> str:
-        """Which seeds of an evaluation failed, in words: a claim is judged on all or not at all."""
-        if isinstance(task.what, Run):
-            return ""
-        data = (self.runs / task.key / FIRST / EVALUATION).read_bytes()
-        seeds = Evaluation.model_validate_json(data).seeds
-        failed = [str(seed.seed) for seed in seeds if seed.status == "failed"]
-        return f"{name}: seed {', '.join(failed)} failed" if failed else ""
-
     def _measured(self, task: Task) -> Measured:
-        out = self.runs / task.key
+        records = tuple((folder, read_record(folder)) for folder in self._folders(task))
         if isinstance(task.what, Run):
-            folders = [q.out for q in self._requests(task) if q.out is not None]
-            return Measured(tuple((folder, read_record(folder)) for folder in folders))
-        place = out / FIRST
-        evaluation = Evaluation.model_validate_json((place / EVALUATION).read_bytes())
-        folders = [place / seed.record for seed in evaluation.seeds if seed.record]
-        records = tuple((folder, read_record(folder)) for folder in folders)
-        return Measured(records, evaluation.tuning_score)
+            return Measured(records)
+        data = (self.runs / task.key / FIRST / EVALUATION).read_bytes()
+        return Measured(records, Evaluation.model_validate_json(data).tuning_score)
+
+
+def _complete(ledger: Path) -> bool:
+    """Whether a study's ledger says that an evaluation of it is complete."""
+    return ledger.is_file() and any(e.kind == "complete" for e in read_ledger(ledger))
 
 
 def _ended(done: Done) -> Event:

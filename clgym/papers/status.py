@@ -53,6 +53,11 @@ class RowStatus(_Block):
     seconds: float = 0.0
     """Summed over its runs, as their records have it."""
 
+    @property
+    def measured(self) -> bool:
+        """Whether any of its runs was finished."""
+        return self.seconds > 0
+
 
 class PaperStatus(_Block):
     """One paper."""
@@ -64,9 +69,12 @@ class PaperStatus(_Block):
     rows: tuple[RowStatus, ...]
 
     def joined(self, older: "PaperStatus | None") -> "PaperStatus":
-        """Its rows over those of an earlier status; rows that only that has stay."""
-        own = {row.row: row for row in self.rows}
+        """Its rows over those of an earlier status; what was measured once is not lost again.
+
+        A row that could not be run here may have been run elsewhere: that stays.
+        """
         before = {} if older is None else {row.row: row for row in older.rows}
+        own = {row.row: row for row in self.rows if row.measured or row.row not in before}
         return self.model_copy(update={"rows": tuple((before | own).values())})
 
 

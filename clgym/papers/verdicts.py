@@ -168,9 +168,10 @@ def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:
         return not_run(claim, "a study without a tuning score")
     evaluation = [np.mean([np.mean(study.values(m)) for m in measure]) for study in studies]
     # Spearman's: Pearson's, of the ranks.
-    correlation = float(np.corrcoef(rankdata(tuning), rankdata(evaluation))[0, 1])
-    if not np.isfinite(correlation):
+    before, after = rankdata(tuning), rankdata(evaluation)
+    if not before.std() or not after.std():
         return not_run(claim, "all strategies have one rank: nothing to correlate")
+    correlation = float(np.corrcoef(before, after)[0, 1])
     text = f"{correlation:.2f} over {len(studies)} strategies"
     if correlation <= 0:
         return _status(claim, text, "order not reproduced", "the ranks are not correlated")

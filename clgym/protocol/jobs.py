@@ -125,6 +125,12 @@ def _survey(message: Message) -> Message:
         for side in named
     ]
     setting = streams[0].setting
+    if setting == "learn-then-shift":
+        raise BadPlan(
+            expected=f"a learning stream or an adaptation stream for {pair.name}",
+            found="one that is learned and then shifts: no criterion weighs its two parts",
+            fix="Tune the learner and the test-time method each on a pair of its own",
+        )
     images = check(pair, overlap, setting not in ("domain-incremental", "adaptation"))
     shifting = [stream for stream in streams if isinstance(stream, AdaptationStream)]
     if shifting:

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from clgym.adaptation.stream import without_paths
 from clgym.data.sources import CARDS
 from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256
@@ -17,10 +16,21 @@ from clgym.metrics import average_incremental_accuracy, backward_transfer, forge
 from clgym.protocol.plan import Plan
 from clgym.protocol.verify_adaptation import adaptation_problems
 from clgym.record import Record, Result
-from clgym.run_folder import RECORD
+from clgym.run_folder import RECORD, without_paths
 from clgym.scenario import class_permutation
 
-__all__ = ["against_plan", "differences", "parsed", "record_problems"]
+__all__ = [
+    "POOLED",
+    "against_plan",
+    "differences",
+    "hidden_experiences",
+    "parsed",
+    "prediction_problems",
+    "record_problems",
+]
+
+POOLED = ("class-incremental", "learn-then-shift")
+"""Settings whose accuracy is over all test images at once; in others it is a mean of means."""
 
 
 def parsed(model: Any, data: bytes) -> Any:
@@ -61,12 +71,21 @@ def record_problems(folder: Path) -> Iterator[str]:
     for name, value in derived.items():
         if getattr(result, name) != value:
             yield f"result.{name} does not follow from the matrix"
-    yield from _prediction_problems(folder, record)
+    yield from hidden_experiences(result)
+    yield from prediction_problems(folder, result)
     yield from _order_problems(record)
 
 
-def _prediction_problems(folder: Path, record: Record) -> Iterator[str]:
-    result = record.result
+def hidden_experiences(result: Result) -> Iterator[str]:
+    """Experiences whose accuracy is left out though they were seen and had test images."""
+    for i, row in enumerate(result.accuracy_matrix):
+        for j in range(i + 1):
+            if row[j] is None and result.test_counts[j]:
+                yield f"result.accuracy_matrix[{i}][{j}] is missing, though it had test images"
+
+
+def prediction_problems(folder: Path, result: Result) -> Iterator[str]:
+    """What in a result does not follow from the predictions beside its record."""
     path = folder / result.predictions.file
     data = path.read_bytes() if path.is_file() else b""
     if sha256(data) != result.predictions.sha256:
@@ -93,14 +112,10 @@ def _matrix_problems(result: Result, answers: dict[str, np.ndarray]) -> Iterator
         ]
         if again != row:
             yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
-        for j in range(i + 1):
-            if row[j] is None and result.test_counts[j]:
-                yield f"result.accuracy_matrix[{i}][{j}] is missing, though it had test images"
         if len(np.unique(np.stack([step, answers[f"{i}/row"]]), axis=1).T) != len(step):
             yield f"result.predictions hold a test row twice after experience {i + 1}"
         seen = float(hits[step <= i].mean())
-        pooled = result.scenario.setting in ("class-incremental", "learn-then-shift")
-        if pooled and result.accuracy_after[i] != seen:
+        if result.scenario.setting in POOLED and result.accuracy_after[i] != seen:
             yield f"result.accuracy_after[{i}] does not follow from the predictions"
         counts = [int((step == j).sum()) for j in range(i + 1)]
         if any(n and n != result.test_counts[j] for j, n in enumerate(counts)):
@@ -148,10 +163,9 @@ def against_plan(
         if found != wanted:
             yield f"result.{name} is not the plan's"
     options = plan.options(evaluating)
-    shorten = without_paths if result.adaptation else dict  # as the record has them
     for kind, found, wanted in (
-        ("strategy", result.strategy.config, shorten(config)),
-        ("scenario", result.scenario.config, shorten(options)),
+        ("strategy", result.strategy.config, without_paths(config)),
+        ("scenario", result.scenario.config, without_paths(options)),
     ):
         for name, value in wanted.items():
             if name not in found or not _same(found[name], value):

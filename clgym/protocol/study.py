@@ -1,8 +1,9 @@
 """The tuning phase: commit to a plan, carry out its trials, seal the outcome."""
 
 import ast
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from clgym.protocol.plan import (
 from clgym.protocol.runs import Runs, Where
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS
 from clgym.protocol.space import Space, find_space, parse
-from clgym.request import FROM_PRESET, Description, describe_strategy
+from clgym.request import FROM_PRESET, Description, describe_strategy, without_weight_paths
 
 __all__ = [
     "CERTIFICATE",
@@ -83,7 +84,7 @@ def tune(asked: Asked, where: Where, on_event: OnEvent = _ignore) -> Certificate
         BadOutput: another process is at work in the folder.
         ClgymError: whatever else is wrong.
     """
-    with locked(where.out / ".lock"):
+    with locked(where.out / ".lock"), _nothing_left_of_a_refusal(where.out):
         ledger = Ledger(where.out)
         plan, space = _committed(asked, where, ledger)
         on_event({"kind": "plan", "plan": plan, "done": len(ledger.of("run"))})
@@ -97,6 +98,18 @@ def tune(asked: Asked, where: Where, on_event: OnEvent = _ignore) -> Certificate
         finally:
             runs.close()
         return _seal(plan, trials, chosen, runs)
+
+
+@contextlib.contextmanager
+def _nothing_left_of_a_refusal(out: Path) -> Iterator[None]:
+    """Take away a folder in which nothing but its lock was written."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if [p.name for p in out.iterdir()] == [".lock"]:
+                (out / ".lock").unlink()
+                out.rmdir()
 
 
 def _committed(asked: Asked, where: Where, ledger: Ledger) -> tuple[Plan, Space]:
@@ -173,6 +186,9 @@ def make_plan(
     seeds = asked.seeds or tuple(range(pair.seeds))
     tuned = {p.name for p in space.parameters}
     values = _base_values(asked, description, pair)
+    if any("@" in value for value in values.values() if isinstance(value, str)):
+        # NAME@FILE: a plan holds no path, and is the same wherever the file lies.
+        values = without_weight_paths(description.name, where.plugins, values)
     own = {*pair.tuning.extra, *pair.evaluation.extra}  # of a side: its model, for one
     transfer = asked.mode in ("transfer", "default")
     described = space.describe()

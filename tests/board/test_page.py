@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from clgym.board.reading import read_board
 from clgym.board.render import render
 from clgym.cli import main
-from clgym.papers.status import ClaimStatus, PaperStatus, RowStatus, write_status
+from clgym.papers import load_paper
+from clgym.papers.reproduce import Reproduction
+from clgym.papers.status import ClaimStatus, PaperStatus, RowStatus, read_status, write_status
 
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>|*_`'
 
@@ -195,3 +198,30 @@ def test_five_thousand_records_in_a_minute(board_folder, write_run, tmp_path):
     render(board_folder, tmp_path / "site")
     assert time.process_time() - started < 60
     assert len(read_board(board_folder).entries) == 1000
+
+
+def test_a_verdict_that_the_records_do_not_give_is_left_out(board_folder, tmp_path):
+    """The committed rows of a paper; then one that says the paper's number was met."""
+    committed = Path(__file__).parents[2] / "leaderboards"
+    status = read_status(committed / "status/mos.json")
+    paper = load_paper("mos")
+    work = Reproduction([(paper, paper.by_row["lite-order"])], committed / "records", committed)
+    for key in work.tasks():
+        shutil.copytree(committed / "records" / key, board_folder / "records" / key)
+    write_status(board_folder / "status/mos.json", status)
+    render(board_folder, tmp_path / "site")
+    honest = (board_folder / "README.md").read_text()
+    claim = status.rows[-1].claims[0]
+    assert claim.measured in honest and "as stated" not in honest
+
+    better = claim.model_copy(update={"measured": "89.25 and 85.15"})
+    row = status.rows[-1].model_copy(update={"claims": (better,)})
+    write_status(board_folder / "status/mos.json", status.model_copy(update={"rows": (row,)}))
+    render(board_folder, tmp_path / "site")
+    assert "89.25 and 85.15" not in (board_folder / "README.md").read_text()
+    assert "not what the records here give" in (board_folder / "README.md").read_text()
+
+
+def test_a_verdict_without_records_says_so(filled, tmp_path):
+    text, _ = _page(filled, tmp_path / "site")
+    assert "as stated: its records are not here" in text

@@ -120,7 +120,9 @@ def test_what_is_missing_is_said_and_the_rest_runs(paper, tmp_path, monkeypatch)
     rows, events = carry_out(paper, tmp_path, "missing", "figures")
     assert [c.verdict for c in rows["missing"].claims] == ["not run"]
     assert "CLGYM_DATA" in rows["missing"].claims[0].why
-    assert [e["row"] for e in events if e["kind"] == "missing"] == ["toy missing"]
+    assert rows["missing"].runs["lost"].startswith("not run: ")
+    (told,) = [e for e in events if e["kind"] == "missing"]
+    assert told["row"].startswith("nmc-split-cifar100-")
     assert rows["figures"].claims[0].verdict == "reproduced"
 
 
@@ -129,6 +131,35 @@ def test_a_status_keeps_rows_of_earlier_sessions(paper, tmp_path):
     carry_out(paper, tmp_path, "missing")
     status = read_status(tmp_path / "board/status/toy.json")
     assert [row.row for row in status.rows] == ["figures", "missing"]
+
+
+def test_a_missing_run_costs_only_the_claims_about_it(paper, tmp_path, monkeypatch):
+    monkeypatch.delenv("CLGYM_DATA", raising=False)
+    mixed = paper.by_row["figures"].model_copy(
+        update={"claims": paper.by_row["figures"].claims + paper.by_row["missing"].claims}
+    )
+    work = Reproduction(
+        [(paper, mixed)], tmp_path / "runs", tmp_path / "board", None, PoolSpec("inline")
+    )
+    (status,) = work.carry_out()
+    assert [c.verdict for c in status.rows[0].claims] == ["reproduced", "not run"]
+
+
+def test_what_was_measured_is_not_lost_where_it_cannot_be_run(paper, tmp_path, monkeypatch):
+    first, _ = carry_out(paper, tmp_path, "figures")
+    elsewhere = Reproduction(
+        [(paper, paper.by_row["figures"])], tmp_path / "none", tmp_path / "board", None
+    )
+    monkeypatch.setattr(elsewhere, "missing", lambda: {key: "no data" for key in elsewhere.tasks()})
+    (status,) = elsewhere.carry_out()
+    assert list(status.rows) == list(first.values())
+
+
+def test_a_reason_does_not_say_where_the_data_lie(paper, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLGYM_DATA", str(tmp_path / "secret"))
+    rows, _ = carry_out(paper, tmp_path, "missing")
+    why = rows["missing"].claims[0].why
+    assert str(tmp_path) not in why and "{data}" in why
 
 
 @pytest.mark.slow

@@ -160,6 +160,12 @@ def test_ranks_are_correlated_but_not_equal(tuning, verdict):
     assert status.measured.startswith(f"{rho:.2f}")
 
 
+def test_equal_scores_have_no_ranks_to_correlate():
+    claim = Claim(measure="rank_correlation", ranks=("a", "b"), **FACTS)
+    found = {name: measured(0.5, tuning=0.4) for name in "ab"}
+    assert judge(claim, found).verdict == "not run"
+
+
 def test_what_did_not_run_says_why():
     status = not_run(order(), "no weights")
     assert (status.verdict, status.why, status.measured) == ("not run", "no weights", "-")

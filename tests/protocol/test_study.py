@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan, Tampered, WrongPhase
 from clgym.files import canonical_json, sha256
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.ledger import Ledger, read_ledger
+from clgym.protocol.pairs import find_pair
 from clgym.protocol.plan import Certificate
 from clgym.protocol.runs import Where
 from clgym.protocol.study import Asked, read_certificate, tune
@@ -360,3 +362,34 @@ def test_hashes_are_what_their_descriptions_say(finished: Path) -> None:
         if entry.kind == "run":
             record = finished / entry.body["key"] / "record.json"
             assert entry.body["record"] == sha256(record.read_bytes())
+
+
+def test_a_refused_study_leaves_nothing(tmp_path: Path, plugin: Path, asked: Ask) -> None:
+    with pytest.raises(BadPlan):
+        tune(asked(mode="luck"), Where(tmp_path / "study", plugins=(plugin,)))
+    assert not (tmp_path / "study").exists()
+
+
+def test_learning_and_then_shifting_is_no_pair(tmp_path: Path, plugin: Path) -> None:
+    pair = find_pair("both", "digits[0-3]", "digits[4-7]", "learn-then-shift")
+    study = Asked("power", pair, mode="default")
+    with pytest.raises(BadPlan, match="no criterion weighs its two parts"):
+        tune(study, Where(tmp_path / "study", plugins=(plugin,)))
+
+
+@pytest.mark.slow
+def test_weights_from_a_file_go_by_their_hash(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    file = tmp_path / "weights.safetensors"
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet").state_dict(), file)
+    config = {"backbone": f"test_resnet@{file}", "image_size": 32}
+    study = Asked("nmc", find_pair("digits-t2"), config, mode="default", seeds=(0,))
+    folder = tmp_path / "study"
+    certificate = tune(study, Where(folder))
+    assert str(certificate.body.plan.base["backbone"]).startswith("test_resnet@sha256:")
+    evaluate(folder)
+    assert verify(folder).problems == []
+    assert str(tmp_path) not in (folder / "ledger.jsonl").read_text()
