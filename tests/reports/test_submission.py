@@ -86,7 +86,7 @@ def test_an_edited_number_is_refused(sent, edit, cli, change):
     ("damage", "name", "part"),
     [
         (lambda f: (f / "predictions.safetensors").unlink(), "predictions", "missing"),
-        (lambda f: (f / "predictions.safetensors").write_bytes(b"x"), "numbers", "not the file"),
+        (lambda f: (f / "predictions.safetensors").write_bytes(b"x"), "numbers", "does not hash"),
         (lambda f: (f / "record.json").write_text("{"), "record", "as it was written"),
         (lambda f: (f / "record.json").write_text("{}"), "record", "Field required"),
     ],
