@@ -346,6 +346,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise BadConfig(
             expected="a device that torch can use here",
-            found=f"{name!r} ({str(error).splitlines()[0]})",
+            found=f"{name!r} ({str(error).partition('. ')[0]})",
             fix="Give --device cpu, or one that `torch.cuda.is_available()` knows",
         ) from None

@@ -167,7 +167,8 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
     sources, stream, total = _cut(scenario, request)
     threads = _threads(request)
     if request.seed < 0:
-        raise BadConfig(expected="a seed of at least 0", found=str(request.seed), fix="Give --seed")
+        seed = str(request.seed)
+        raise BadConfig(expected="a seed of at least 0", found=seed, fix="Give --seed 0 or above")
     asked = channel or open_learner(request)
     try:
         description = _describe(entry, request.plugins, asked, request.strategy_config)

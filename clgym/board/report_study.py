@@ -6,13 +6,10 @@ from typing import Any
 from clgym.board.found import Study
 from clgym.board.report_parts import Facts, Note, Section, Table, percent, said
 from clgym.protocol.ledger import Entry
-from clgym.protocol.outcome import Evaluation
+from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Trial
 
 __all__ = ["sections"]
-
-_MEASURES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
-
 
 def sections(study: Study) -> list[Section]:
     """All that the study's own files tell."""
@@ -24,7 +21,7 @@ def sections(study: Study) -> list[Section]:
         found.append(Section("Trials", [_trials(study.certificate.body.trials)]))
     for evaluation in study.evaluations:
         title = f"Evaluation {evaluation.evaluation_number}"
-        found.append(Section(title, _evaluation(evaluation)))
+        found.append(Section(title, _evaluation(evaluation, study.plan.adapts)))
     found.append(Section("Ledger", [_ledger(study.entries)]))
     return found
 
@@ -107,19 +104,14 @@ def _number(trial: Trial) -> str:
     return ", ".join(parts)
 
 
-def _evaluation(evaluation: Evaluation) -> list[Any]:
+def _evaluation(evaluation: Evaluation, adapts: bool) -> list[Any]:
+    heads, values = measured(evaluation, adapts)
+    names = [[str(seed.seed), seed.error or seed.status] for seed in evaluation.seeds]
     rows = [
-        [
-            str(seed.seed),
-            seed.error or seed.status,
-            *(percent(getattr(seed, measure)) for measure in _MEASURES),
-        ]
-        for seed in evaluation.seeds
+        [*name, *map(percent, row)]
+        for name, row in zip([*names, ["mean", ""], ["std", ""]], values, strict=True)
     ]
-    for name in ("mean", "std"):
-        values = {k: getattr(spread, name) for k, spread in evaluation.summary.items()}
-        rows.append([name, "", *(percent(values.get(measure)) for measure in _MEASURES)])
-    heads = ["seed", "outcome", "last accuracy, %", "average incremental, %", "forgetting, points"]
+    heads = ["seed", "outcome", *(f"{head}, %" for head in heads)]
     facts = {
         "tuning score of the chosen settings, on other data": percent(evaluation.tuning_score)
         + " %",

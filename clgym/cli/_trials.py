@@ -13,7 +13,7 @@ from rich.table import Table
 
 from clgym.cli._flags import as_text
 from clgym.cli._progress import Tracker, duration
-from clgym.protocol.evaluation import Evaluation
+from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Certificate, Plan
 
 __all__ = ["show_certificate", "show_evaluation", "watch_trials"]
@@ -91,7 +91,9 @@ class Progress:
             line = f"{name}: failed: {event.get('reason', event.get('error', 'no answer'))}"
         else:
             last, average = event["last_accuracy"], event["average_incremental_accuracy"]
-            line = f"{name}: last {100 * last:.2f} %, average {100 * average:.2f} %"
+            several = len(event["accuracy_matrix"]) > 1
+            words = f"last {100 * last:.2f} %, average {100 * average:.2f} %"
+            line = f"{name}: {words if several else f'accuracy {100 * last:.2f} %'}"
             if "trial" in event:
                 self.scores.setdefault(event["trial"], []).append((last + average) / 2)
         self.done[event["key"]] = line
@@ -196,20 +198,18 @@ def _settings(config: dict[str, Any]) -> str:
     return ", ".join(f"{name} {as_text(value)}" for name, value in config.items()) or "the defaults"
 
 
-def show_evaluation(console: Console, evaluation: Evaluation, out: Path) -> None:
+def show_evaluation(console: Console, evaluation: Evaluation, out: Path, adapts: bool) -> None:
     """A row for each seed, mean and standard deviation, and what a reader must know."""
     title = f"{evaluation.strategy} on {evaluation.pair}, mode {evaluation.mode}"
     console.print(f"\n[bold]{title}[/bold]", highlight=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("seed")
-    names = list(evaluation.summary)
-    for name in names:
-        table.add_column(f"{name.replace('_', ' ')} %", justify="right")
-    for seed in evaluation.seeds:
-        table.add_row(str(seed.seed), *[_percent(getattr(seed, name)) for name in names])
-    table.add_section()
-    table.add_row("mean", *[_percent(evaluation.summary[name].mean) for name in names])
-    table.add_row("std", *[_percent(evaluation.summary[name].std) for name in names])
+    heads, rows = measured(evaluation, adapts)
+    for head in heads:
+        table.add_column(f"{head} %", justify="right")
+    names = [str(seed.seed) for seed in evaluation.seeds]
+    for name, row in zip([*names, "mean", "std"], rows, strict=True):
+        table.add_row(name, *map(_percent, row), end_section=name == names[-1])
     console.print(table)
     if evaluation.tuning_score is not None:
         score = f"tuning score of the chosen settings: {_percent(evaluation.tuning_score)} %"

@@ -28,6 +28,7 @@ def main(words: Sequence[str]) -> int:
 
     from clgym.cli._trials import show_evaluation, watch_trials
     from clgym.protocol.evaluation import EVALUATION, evaluate
+    from clgym.protocol.study import read_certificate
 
     with watch_trials(Console(stderr=True)) as show:
         evaluation = evaluate(
@@ -43,5 +44,6 @@ def main(words: Sequence[str]) -> int:
         return 0
     folder = values.study.parent if values.study.is_file() else values.study
     place = folder / f"evaluations/{evaluation.evaluation_number}/{EVALUATION}"
-    show_evaluation(Console(), evaluation, place)
+    plan = read_certificate(folder).body.plan
+    show_evaluation(Console(), evaluation, place, plan.adapts)
     return 0

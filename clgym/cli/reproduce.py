@@ -129,8 +129,11 @@ def _needs(
             if why := missing.get(work.task(paper, row, name).key):
                 reasons.setdefault(why, []).append(name)
         for why, names in reasons.items():
-            text = f"  missing for {', '.join(names)}: {why}"
+            which = "all" if len(names) == len(row.wanted) else ", ".join(names)
+            text = f"  missing for {which}: {why}"
             console.print(text, highlight=False, soft_wrap=True, markup=False)
+        if reasons and row.get:
+            console.print(f"  {row.get}", highlight=False, soft_wrap=True, markup=False)
         if not reasons:
             console.print("  nothing is missing")
     return 0

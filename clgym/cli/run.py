@@ -245,8 +245,11 @@ def _seeds(text: str) -> list[int]:
         )
     except ValueError:
         seeds = []
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 0..4 or 0,3,7")
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no seeds: write 0..4 (rising, both ends included) or 0,3,7, "
+            "each at least 0 and once"
+        )
     return seeds
 
 

@@ -148,6 +148,8 @@ class Row(_Block):
     claims: tuple[Claim, ...] = ()
     also: tuple[str, ...] = ()
     """Runs that are shown beside, with no claim about them. A row may have these alone."""
+    get: str = ""
+    """Where data or weights come from, and where they go, if no source's card says it."""
 
     @property
     def wanted(self) -> tuple[str, ...]:

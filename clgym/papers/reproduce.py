@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from clgym.data.locate import locate
 from clgym.engines.pool import Done, PoolSpec, open_pool
-from clgym.errors import ClgymError, MissingData, WorkerDied
+from clgym.errors import BadOutput, ClgymError, MissingData, WorkerDied
 from clgym.files import canonical_json, sha256
 from clgym.papers.claims import Paper, Row, Run, Study
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
@@ -82,16 +83,33 @@ class Reproduction:
                 if self._finished(task):
                     continue
                 try:
-                    if isinstance(task.what, Study):
-                        find_pair(task.what.pair, config=self._filled(task.what.stream))
-                        continue
-                    request = self._requests(task)[0]
+                    request = self._first(task)
                     if channel is None:
                         channel = stack.enter_context(contextlib.closing(open_learner(request)))
                     prepare(request, channel)
                 except ClgymError as error:
                     found[key] = self._reason(error)
         return found
+
+    def _first(self, task: Task) -> Request:
+        """A request that lacks what the task lacks; of a study one on its tuning side.
+
+        Raises:
+            ClgymError: the study's pair cannot be made, or its evaluation source is not here.
+        """
+        study = task.what
+        if isinstance(study, Run):
+            return self._requests(task)[0]
+        pair = find_pair(study.pair, config=self._filled(study.stream))
+        locate(pair.evaluation.source, self.root, None)
+        return Request(
+            study.strategy,
+            pair.scenario,
+            strategy_config=self._filled(study.config),
+            scenario_config={**pair.config, **pair.tuning.options()},
+            device=task.device,
+            data_root=self.root,
+        )
 
     def _reason(self, error: ClgymError) -> str:
         """What is wrong and what to do, without the place of the data."""
@@ -192,11 +210,17 @@ class Reproduction:
                         waiting[done.key] = request
                         continue
                     if done.error is not None:
-                        failed[done.key.rpartition("/")[0]] = f"failed: {self._reason(done.error)}"
+                        failed[done.key.rpartition("/")[0]] = f"failed: {self._failure(done)}"
                     self.emit({"kind": "end", **_ended(done)})
         finally:
             pool.close()
         return failed
+
+    def _failure(self, done: Done) -> str:
+        assert done.error is not None
+        if isinstance(done.error, BadOutput):
+            return f"{done.error.found}; delete {done.key} in the folder of --runs to run it again"
+        return self._reason(done.error)
 
     def _pass_on(self, key: str, event: Event) -> None:
         self.emit({"kind": "run", "key": key, "event": event})

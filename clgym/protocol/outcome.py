@@ -18,6 +18,7 @@ __all__ = [
     "SeedResult",
     "Spread",
     "following",
+    "measured",
     "seed_result",
     "summarised",
 ]
@@ -135,6 +136,24 @@ def summarised(seeds: list[SeedResult]) -> dict[str, Any]:
             std = float(np.std(values, ddof=1)) if len(values) > 1 else None
             found[name] = {"mean": float(np.mean(values)), "std": std}
     return found
+
+
+def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list[float | None]]]:
+    """An evaluation as a table: heads, and fractions for each seed, then mean and deviation.
+
+    Args:
+        evaluation: With its seeds.
+        adapts: Whether answers were scored as they were given (`Plan.adapts`): then there is one
+            measure, the mean error, in the place of those of learning.
+    """
+    names = MEASURES[:1] if adapts else MEASURES
+    spreads = [evaluation.summary[name] for name in names]
+    rows = [[getattr(seed, name) for name in names] for seed in evaluation.seeds]
+    rows.append([spread.mean for spread in spreads])
+    if adapts:
+        rows = [[None if value is None else 1 - value for value in row] for row in rows]
+    heads = ["mean error"] if adapts else [name.replace("_", " ") for name in names]
+    return heads, [*rows, [spread.std for spread in spreads]]
 
 
 def following(

@@ -120,6 +120,11 @@ class Plan(_Block):
         return self.mode not in ("transfer", "default")
 
     @property
+    def adapts(self) -> bool:
+        """Whether its runs adapt to an unlabelled stream: they are measured by their error."""
+        return not self.validation
+
+    @property
     def per_seed(self) -> bool:
         """Whether settings are chosen for each stream by itself, as modes that look at it do."""
         return self.tunes_on_evaluation

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
-from clgym.errors import BadRecord, ClgymError, Tampered
+from clgym.errors import BadPlan, BadRecord, ClgymError, Tampered
 from clgym.files import canonical_json, sha256
 from clgym.protocol.evaluation import choice_of, requests_of
 from clgym.protocol.jobs import TARGET, as_message, told
@@ -33,6 +33,7 @@ __all__ = ["Audit", "record_problems", "verify"]
 
 _TUNING = ("session", "trial", "run", "retry", "sealed")
 _EVALUATING = ("opened", "evaluated", "complete")
+_FIRST = f"evaluations/1/{EVALUATION}"
 TOLERANCE_GPU = 0.01
 """Of an accuracy, between two runs on a GPU."""
 
@@ -70,10 +71,18 @@ def verify(
 
     Raises:
         BadRecord: nothing of the kind lies there.
+        BadPlan: runs are to be repeated where no evaluation is complete.
     """
     audit = Audit()
     folder = path.parent if path.is_file() else path
     study = next((f for f in (folder, *folder.resolve().parents[:3]) if (f / NAME).is_file()), None)
+    if rerun and (study is None or not (study / _FIRST).is_file()):
+        raise BadPlan(
+            expected=f"an evaluated study at {path}, whose runs can be repeated",
+            found="no complete evaluation",
+            fix="`clgym evaluate` makes one; of a run by itself give `clgym run` again with "
+            "another --out, and `clgym compare` both",
+        )
     if study is not None:
         _Study(study, audit).audit(rerun, Where(study, PoolSpec(), data_root, plugins))
     elif (folder / CERTIFICATE).is_file():
@@ -310,11 +319,7 @@ class _Study:
     def _rerun(self, count: int, given: Where) -> Iterator[str]:
         """Repeat evaluation runs: exact on a CPU, within a tolerance on a GPU."""
         certificate = parsed(Certificate, (self._folder / CERTIFICATE).read_bytes())
-        path = self._folder / f"evaluations/1/{EVALUATION}"
-        if not path.is_file():
-            yield "there is no complete evaluation to repeat"
-            return
-        evaluation: Evaluation = parsed(Evaluation, path.read_bytes())
+        evaluation: Evaluation = parsed(Evaluation, (self._folder / _FIRST).read_bytes())
         plan = certificate.body.plan
         for seed in [s for s in evaluation.seeds if s.status == "done"][:count]:
             with tempfile.TemporaryDirectory() as folder:

@@ -126,6 +126,24 @@ def test_what_is_missing_is_said_and_the_rest_runs(paper, tmp_path, monkeypatch)
     assert rows["figures"].claims[0].verdict == "reproduced"
 
 
+def test_of_a_study_the_data_of_both_sides_are_looked_for(paper, tmp_path, monkeypatch):
+    monkeypatch.delenv("CLGYM_DATA", raising=False)
+    study = paper.studies["tuned"].model_copy(update={"pair": "lite-c50"})
+    elsewhere = paper.model_copy(update={"studies": {"tuned": study}})
+    rows, events = carry_out(elsewhere, tmp_path, "studied")
+    assert "CLGYM_DATA" in rows["studied"].runs["tuned"]
+    assert [e["kind"] for e in events if e["kind"] in ("missing", "plan")] == ["missing"]
+
+
+def test_a_run_of_other_code_is_refused_and_the_folder_named(paper, tmp_path):
+    carry_out(paper, tmp_path, "figures")
+    note = next((tmp_path / "runs").glob("*/seed-0/run.json"))
+    note.write_text('{"key":"another"}')
+    rows, _ = carry_out(paper, tmp_path, "figures")
+    told = " ".join(rows["figures"].runs.values())
+    assert f"delete {note.parent.parent.name}/seed-0 in the folder of --runs" in told
+
+
 def test_a_status_keeps_rows_of_earlier_sessions(paper, tmp_path):
     carry_out(paper, tmp_path, "figures")
     carry_out(paper, tmp_path, "missing")
