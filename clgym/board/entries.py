@@ -11,11 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clgym.board.source_files import unknown_code
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
-from clgym.record import Record
+from clgym.record import Record, Result
 
-__all__ = ["Board", "Entry", "LeftOut", "Score", "file_of", "place_of", "run_flags", "subfolders"]
+__all__ = [
+    "Board",
+    "Entry",
+    "LeftOut",
+    "Score",
+    "file_of",
+    "identity",
+    "place_of",
+    "run_flags",
+    "subfolders",
+]
 
 Matrix = list[list[float | None]]
 
@@ -92,6 +103,11 @@ class Entry:
         return not self.missing
 
     @property
+    def alike(self) -> bool:
+        """Whether seeds changed nothing, so that there is no spread to state."""
+        return _alike([score.record.result for score in self.scores])
+
+    @property
     def seconds(self) -> float:
         """Of all runs that are results."""
         return float(sum(score.record.cost.wall_seconds for score in self.scores))
@@ -111,10 +127,16 @@ class Board:
 
     entries: list[Entry] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    sent: dict[str, list[Path]] = field(default_factory=dict)
+    """Python files by the folder below ``records/`` that they came in."""
 
     def refuse(self, place: str, reason: str) -> None:
         """Leave something out, and say so."""
         self.left_out.append(LeftOut(place, reason))
+
+    def sent_with(self, place: str) -> list[Path]:
+        """Python files that came with a run or a study."""
+        return self.sent.get(place.split("/")[1], []) if "/" in place else []
 
 
 def place_of(path: Path, root: Path) -> str:
@@ -148,13 +170,22 @@ def identity(value: Any) -> str:
     return sha256(canonical_json(value))[:12]
 
 
-def run_flags(records: list[Record]) -> list[str]:
-    """What a reader of a row should know of its runs."""
+def run_flags(records: list[Record], sent: Sequence[Path]) -> list[str]:
+    """What a reader of a row should know of its runs.
+
+    Args:
+        records: Runs that differ in seeds only.
+        sent: Python files that came with them.
+    """
     results = [record.result for record in records]
     flags = {flag for result in results for source in result.sources for flag in source.flags}
     for source in {source.name for result in results for source in result.sources}:
         if "~" in source:
             flags.add(f"modified source {source}")
+    if why := unknown_code(results[0].strategy, sent):
+        flags.add(why)
+    if _alike(results):
+        flags.add("all seeds ended at the same accuracy")
     if any(record.environment.engine == "inline" for record in records):
         flags.add("gym and learner shared a process")
     if any(result.scored_on == "valid" for result in results):
@@ -174,6 +205,11 @@ def run_flags(records: list[Record]) -> list[str]:
     if len({record.environment.device_name or record.environment.device for record in records}) > 1:
         flags.add("runs on different devices")
     return sorted(flags)
+
+
+def _alike(results: Sequence[Result]) -> bool:
+    """Whether seeds changed nothing: several runs then tell no more than one."""
+    return len(results) > 1 and len({result.last_accuracy for result in results}) == 1
 
 
 def _backbone_flags(overlap: list[str], check: str) -> Iterator[str]:

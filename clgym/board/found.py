@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from clgym.board.reading import stream_of
+from clgym.board.reading import method_of
 from clgym.errors import BadRecord, Tampered
-from clgym.files import canonical_json, sha256
+from clgym.files import sha256
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import Entry, read_ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation
@@ -96,8 +96,7 @@ def look(paths: Sequence[Path]) -> list[Method]:
             methods.append(_evaluated(read_study(path)))
             continue
         for run in _runs(path):
-            facts = run.result.strategy.model_dump(mode="json"), stream_of(run.result)
-            key = sha256(canonical_json(facts))
+            key = method_of(run.result)
             if key not in groups:
                 groups[key] = Method(run.result.strategy.name)
                 methods.append(groups[key])

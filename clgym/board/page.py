@@ -24,8 +24,9 @@ LEGEND = (
     (
         "Mean, interval",
         "Mean over all runs of a row; in brackets its 95 % interval by a stratified percentile "
-        f"bootstrap over seeds ({RESAMPLES:,} resamples). One seed has no interval. With two or "
-        "three seeds an interval is too narrow.",
+        f"bootstrap over seeds ({RESAMPLES:,} resamples). One seed has no interval, nor have "
+        "seeds that all ended at the same accuracy. With two or three seeds an interval is too "
+        "narrow.",
     ),
     (
         "Rank",
@@ -86,7 +87,7 @@ def as_html(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> s
         left_out=board.left_out,
         legend=LEGEND,
         streams=sorted({table.title for table in tables}),
-        modes=sorted({table.mode for table in tables}),
+        modes=list(dict.fromkeys(table.mode for table in tables)),
         counts=_counts(board),
         version=clgym.__version__,
     )
@@ -157,7 +158,8 @@ def as_markdown(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) 
             "This board is empty: below `records/` there is no record that could be shown."
         )
     for table in tables:
-        parts.append(f"## {_escaped(table.title)}: {_escaped(table.mode)}")
+        part = f", {_escaped(table.part)}" if table.part else ""
+        parts.append(f"## {_escaped(table.title)}{part}: {_escaped(table.mode)}")
         parts.append(_escaped(table.about))
         body = [[row.cells[c.key].text for c in table.columns] for row in table.rows]
         numeric = [column.numeric for column in table.columns]

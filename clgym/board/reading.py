@@ -25,7 +25,7 @@ from clgym.protocol.study import CERTIFICATE
 from clgym.record import Result, read_record
 from clgym.run_folder import RECORD
 
-__all__ = ["RECORDS", "read_board", "stream_of"]
+__all__ = ["RECORDS", "method_of", "read_board", "stream_of"]
 
 RECORDS = "records"
 
@@ -45,6 +45,7 @@ def read_board(root: Path) -> Board:
     board, runs = Board(), []
     folder = root / RECORDS
     if folder.is_dir():
+        board.sent = {f.name: sorted(f.rglob("*.py")) for f in folder.iterdir() if f.is_dir()}
         for found, names in subfolders(folder, (LEDGER, CERTIFICATE, EVALUATION, RECORD)):
             if names & {LEDGER, CERTIFICATE}:
                 add_study(board, root, found)
@@ -89,15 +90,20 @@ def stream_of(result: Result) -> dict[str, Any]:
     }
 
 
+def method_of(result: Result) -> str:
+    """What runs share that differ in seeds only: strategy, settings and stream, as a name."""
+    facts = {"strategy": result.strategy.model_dump(mode="json"), "stream": stream_of(result)}
+    return identity(facts)
+
+
 def _add_runs(board: Board, runs: list[tuple[Score, bool]]) -> None:
     """One entry for all runs that differ in seeds only."""
     groups: dict[str, list[tuple[Score, bool]]] = defaultdict(list)
     for score, verified in runs:
-        result = score.record.result
-        facts = {"strategy": result.strategy.model_dump(mode="json"), "stream": stream_of(result)}
-        groups[identity(facts)].append((score, verified))
+        groups[method_of(score.record.result)].append((score, verified))
     for name, members in groups.items():
-        entry = _entry(board, name, sorted(members, key=lambda m: (m[0].key, m[0].place)))
+        members.sort(key=lambda m: (m[0].key, m[0].place))
+        entry = _entry(board, name, members)
         board.entries.append(entry)
 
 
@@ -112,7 +118,8 @@ def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> Entry:
     scores = [score for score, _ in kept.values()]
     result = scores[0].record.result
     missing = list(_gaps(sorted({score.seed for score in scores})))
-    flags = run_flags([score.record for score in scores])
+    sent = [file for score in scores for file in board.sent_with(score.place)]
+    flags = run_flags([score.record for score in scores], sent)
     return Entry(
         id=name,
         strategy=result.strategy.name,

@@ -11,6 +11,7 @@ from clgym.protocol.plan import Trial
 
 __all__ = ["sections"]
 
+
 def sections(study: Study) -> list[Section]:
     """All that the study's own files tell."""
     found = [Section("Plan", [_plan(study)])]

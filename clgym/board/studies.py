@@ -98,7 +98,9 @@ def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
             board.refuse(score.place, "; ".join(again.problems[:_SHOWN]))
             return
     if scores:
-        board.entries.append(_entry(evaluation, certificate, scores, verified))
+        board.entries.append(
+            _entry(evaluation, certificate, scores, verified, board.sent_with(place))
+        )
     else:
         board.refuse(place, "every seed failed")
 
@@ -109,10 +111,14 @@ def _score(folder: Path, place: str, seed: SeedResult) -> Score:
 
 
 def _entry(
-    evaluation: Evaluation, certificate: Certificate, scores: list[Score], verified: bool
+    evaluation: Evaluation,
+    certificate: Certificate,
+    scores: list[Score],
+    verified: bool,
+    sent: list[Path],
 ) -> Entry:
     plan, first = certificate.body.plan, scores[0].record.result
-    flags = {*evaluation.flags, *run_flags([score.record for score in scores])}
+    flags = {*evaluation.flags, *run_flags([score.record for score in scores], sent)}
     if evaluation.study_number > 1:
         flags.add(f"study {evaluation.study_number} of this strategy and pair")
     if evaluation.evaluations_before:

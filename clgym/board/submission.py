@@ -5,18 +5,17 @@ No code of the contributor is imported: a plugin's file is hashed and parsed, ne
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import clgym
-from clgym import registry
 from clgym.board.entries import run_flags, subfolders
-from clgym.board.reading import stream_of
+from clgym.board.reading import method_of
 from clgym.board.recompute import recompute
+from clgym.board.source_files import built_in, file_that_ran
 from clgym.errors import BadRecord, ClgymError
-from clgym.files import canonical_json, sha256
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.outcome import EVALUATION
 from clgym.protocol.record_audit import record_problems
@@ -113,7 +112,7 @@ def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> 
     if follow:
         submission.found.append(Found(folder, record, needed))
     _version(submission, place, record.environment.clgym)
-    for flag in run_flags([record]):
+    for flag in run_flags([record], plugins):
         submission.add(place, "shown on the board", "flag", flag)
     extra = sorted(f.name for f in folder.iterdir() if not _KNOWN_FILES.fullmatch(f.name))
     if extra:
@@ -155,58 +154,33 @@ def _strategy(
     submission: Submission, place: str, facts: StrategyFacts, plugins: Sequence[Path]
 ) -> tuple[Path, ...]:
     """Is the code that ran at hand? The file that a new run needs, if it was sent."""
-    wanted, name = facts.source_hash, facts.name
-    sent = [file for file in plugins if wanted in _hashes(file, facts)]
-    built_in = _built_in(name)
-    if built_in is not None and wanted in _hashes(built_in.path, facts):
+    name, own = facts.name, built_in(facts.name)
+    ran = file_that_ran(facts, plugins)
+    if ran is not None and own is not None and ran == own.path:
         submission.add(place, "strategy", "ok", f"{name} as it is in this repository")
-    elif sent:
-        words = f"{sent[0].name} is the file that ran; read it before it is run"
+    elif ran is not None:
+        words = f"{ran.name} is the file that ran; read it before it is run"
         submission.add(place, "strategy", "ok", words)
-        return (sent[0],)
-    elif built_in is not None:
+        return (ran,)
+    elif own is not None:
         words = f"not this repository's {name}: send the file that ran, or run it again"
         submission.add(place, "strategy", "flag", words)
     elif plugins:
-        words = (
-            f"none of {', '.join(f.name for f in plugins[:3])} is the file that ran; send that one"
-        )
+        sent = ", ".join(file.name for file in plugins[:_SHOWN])
+        words = f"none of {sent} is the file that ran; send that one"
         submission.add(place, "strategy", "wrong", words)
     else:
-        words = f"{name} is not built in and its file was not sent: nobody can run it again"
+        words = f"{name} is not built in: send its file, or nobody can run it again"
         submission.add(place, "strategy", "flag", words)
     return ()
 
 
-def _built_in(name: str) -> registry.Entry | None:
-    try:
-        return registry.find("strategies", name)
-    except ClgymError:
-        return None
-
-
-def _hashes(file: Path, facts: StrategyFacts) -> set[str]:
-    """What a record may name this file by: its hash, or that of a list with the wrapped ones'.
-
-    Which options name a wrapped strategy only the class itself knows, and it is not imported here.
-    """
-    own = sha256(file.read_bytes())
-    entries = [_built_in(v) for v in facts.config.values() if isinstance(v, str) and v]
-    wrapped = [entry.source_hash for entry in entries if entry is not None][:6]
-    chosen: Iterable[tuple[str, ...]] = itertools.chain.from_iterable(
-        itertools.combinations(wrapped, n) for n in range(1, len(wrapped) + 1)
-    )
-    return {own, *(sha256(canonical_json([own, *some])) for some in chosen)}
-
-
 def _seeds(submission: Submission, folder: Path) -> None:
     """Runs that differ in seeds only: one seed is no method, and none may be left out."""
-    groups: dict[bytes, list[Record]] = {}
+    groups: dict[str, list[Record]] = {}
     for found in submission.found:
         if found.record is not None and found.folder.is_relative_to(folder):
-            result = found.record.result
-            key = canonical_json([result.strategy.model_dump(mode="json"), stream_of(result)])
-            groups.setdefault(key, []).append(found.record)
+            groups.setdefault(method_of(found.record.result), []).append(found.record)
     for records in groups.values():
         result = records[0].result
         seeds = sorted(record.result.seed for record in records)

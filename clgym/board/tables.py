@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clgym.board.entries import Board, Entry, identity
@@ -39,9 +39,10 @@ _ADAPTATION = (
     Column("pooled", "Pooled error, %", wide=True),
     Column("calibration", "Calibration error, %", wide=True),
 )
+_RUN_TIME = Column("time", "Time a run", wide=True)
+_EVALUATION_TIME = Column("time", "Time in all", wide=True)
+_SEEDS = Column("seeds", "Seeds", wide=True)
 _LAST = (
-    Column("seeds", "Seeds", wide=True),
-    Column("time", "Time", wide=True),
     Column("parameters", "Parameters", wide=True),
     Column("trust", "Trust", numeric=False),
     Column("flags", "Flags", numeric=False, wide=True),
@@ -80,6 +81,8 @@ class Table:
 
     id: str
     title: str
+    part: str
+    """What tells it from others of its title and mode; else empty."""
     mode: str
     about: str
     """Sources and options of the stream."""
@@ -95,21 +98,36 @@ def tables_of(board: Board) -> list[Table]:
         mode = entry.tuning.mode if entry.tuning else BY_HAND
         groups[mode, str(entry.stream["name"]), identity(entry.stream)].append(entry)
     order = sorted(groups, key=lambda key: (key[0] == BY_HAND, key[1], key[0], key[2]))
-    return [_table(mode, key, groups[mode, name, key]) for mode, name, key in order]
+    return _parted([_table(mode, key, groups[mode, name, key]) for mode, name, key in order])
+
+
+def _parted(tables: list[Table]) -> list[Table]:
+    """With the parts of ``about`` in which tables of one title and mode differ."""
+    alike: dict[tuple[str, str], list[set[str]]] = defaultdict(list)
+    for table in tables:
+        alike[table.title, table.mode].append(set(table.about.split("; ")))
+    found = []
+    for table in tables:
+        common = set.intersection(*alike[table.title, table.mode])
+        own = [words for words in table.about.split("; ") if words not in common]
+        found.append(replace(table, part=", ".join(own)))
+    return found
 
 
 def _table(mode: str, key: str, entries: list[Entry]) -> Table:
     stream, adaptation = entries[0].stream, entries[0].adaptation
     shifts = not adaptation and entries[0].scores[0].record.result.adaptation is not None
     middle = _ADAPTATION if adaptation else (*_LEARNING, _SHIFT) if shifts else _LEARNING
+    time = _EVALUATION_TIME if entries[0].tuning else _RUN_TIME
     tuned = any(entry.tuning and entry.tuning.score is not None for entry in entries)
     return Table(
         id=identity([mode, key]),
         title=str(stream["name"]),
+        part="",
         mode=mode,
         about=_about(stream),
         adaptation=adaptation,
-        columns=(*_FIRST, *middle, *((_TUNING,) if tuned else ()), *_LAST),
+        columns=(*_FIRST, *middle, *([_TUNING] if tuned else []), _SEEDS, time, *_LAST),
         rows=tuple(_rows(entries)),
     )
 
@@ -198,7 +216,7 @@ def _strata(entry: Entry, values: Sequence[float]) -> list[list[float]]:
 def _row(entry: Entry, label: str, rank: Rank | None) -> Row:
     values = [score.primary for score in entry.scores]
     mean = sum(values) / len(values) if entry.complete else None
-    ends = interval(_strata(entry, values)) if entry.complete else None
+    ends = interval(_strata(entry, values)) if entry.complete and not entry.alike else None
     cells = {
         "rank": _rank_cell(rank),
         "method": Cell(f"{entry.strategy} {label}".strip(), f"{entry.strategy} {label}".lower()),
@@ -282,16 +300,16 @@ def _seeds_cell(entry: Entry) -> Cell:
     there, wanted = len(entry.scores), len(entry.scores) + len(entry.missing)
     if entry.missing:
         return Cell(f"{there} of {wanted}", there)
-    return Cell("1, no interval" if there == 1 else str(there), there)
+    return Cell(str(there), there)
 
 
 def _time_cell(entry: Entry) -> Cell:
     """For evaluations all there was to do, tuning included; else of one run."""
     if entry.tuning:
         seconds = entry.tuning.seconds + entry.seconds
-        return Cell(f"{duration(seconds)} in all", seconds)
-    seconds = entry.seconds / len(entry.scores)
-    return Cell(f"{duration(seconds)} a run", seconds)
+    else:
+        seconds = entry.seconds / len(entry.scores)
+    return Cell(duration(seconds), seconds)
 
 
 def duration(seconds: float) -> str:

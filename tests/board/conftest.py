@@ -12,6 +12,7 @@ from safetensors.numpy import save
 from clgym.files import sha256
 
 Hits = Sequence[Sequence[int | None]]
+STRATEGY = b'"""A toy."""\n'
 
 
 def record_of(hits: Hits, counts: Sequence[int], **facts: Any) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def record_of(hits: Hits, counts: Sequence[int], **facts: Any) -> dict[str, Any]
     result = {
         "strategy": {
             "name": facts.get("strategy", "toy"),
-            "source_hash": "a" * 64,
+            "source_hash": facts.get("source_hash", sha256(STRATEGY)),
             "config": facts.get("config", {"lr": 0.1}),
             "known_failures": facts.get("known_failures", {}),
         },
@@ -87,8 +88,8 @@ def record_of(hits: Hits, counts: Sequence[int], **facts: Any) -> dict[str, Any]
     return {"result": result, "cost": cost, "environment": environment}
 
 
-def answers_of(hits: Hits, counts: Sequence[int]) -> bytes:
-    """Predictions with that many right answers."""
+def answers_of(hits: Hits, counts: Sequence[int], seed: int) -> bytes:
+    """Predictions with that many right answers, no two seeds on the same rows."""
     found: dict[str, np.ndarray] = {}
     for i, row in enumerate(hits):
         measured = [(j, h) for j, h in enumerate(row) if h is not None]
@@ -96,7 +97,7 @@ def answers_of(hits: Hits, counts: Sequence[int]) -> bytes:
         wrong = np.concatenate([np.arange(counts[j]) >= h for j, h in measured])
         found |= {
             f"{i}/experience": step,
-            f"{i}/row": np.arange(len(step)),
+            f"{i}/row": seed + np.arange(len(step)),
             f"{i}/label": step,
             f"{i}/predicted": (step + wrong).astype(np.int32),
         }
@@ -113,11 +114,12 @@ def _write_run(
     """Write a run's folder as `clgym run` leaves it."""
     folder.mkdir(parents=True, exist_ok=True)
     record = record_of(hits, counts, **facts)
-    answers = answers_of(hits, counts)
+    answers = answers_of(hits, counts, facts.get("seed", 0))
     record["result"]["predictions"]["sha256"] = sha256(answers)
     if predictions:
         (folder / "predictions.safetensors").write_bytes(answers)
     (folder / "record.json").write_text(json.dumps(record))
+    (folder / "toy.py").write_bytes(STRATEGY)
     return folder
 
 

@@ -9,6 +9,7 @@ from safetensors.numpy import save
 
 from clgym.adaptation.scores import scores
 from clgym.board.reading import read_board
+from clgym.board.tables import tables_of
 from clgym.errors import BadRecord
 from clgym.files import sha256
 
@@ -20,7 +21,8 @@ def _refusals(folder):
 
 def test_runs_that_differ_in_seeds_only_are_one_entry(board_folder, write_run):
     for seed in range(3):
-        write_run(board_folder / f"records/p/a/seed-{seed}", seed=seed, order_seed=seed)
+        hits = ((9, None), (7, 8 - seed))
+        write_run(board_folder / f"records/p/a/seed-{seed}", hits, seed=seed, order_seed=seed)
     write_run(board_folder / "records/p/b/seed-0", config={"lr": 0.2})
     found = {entry.config["lr"]: entry for entry in read_board(board_folder).entries}
     assert [score.seed for score in found[0.1].scores] == [0, 1, 2]
@@ -30,7 +32,7 @@ def test_runs_that_differ_in_seeds_only_are_one_entry(board_folder, write_run):
 
 def test_a_seed_left_out_between_others_is_flagged(board_folder, write_run):
     for seed in (0, 1, 3):
-        write_run(board_folder / f"records/r/seed-{seed}", seed=seed)
+        write_run(board_folder / f"records/r/seed-{seed}", ((9, None), (7, 8 - seed)), seed=seed)
     (entry,) = read_board(board_folder).entries
     assert entry.flags == ("seed 2 is missing",)
 
@@ -172,6 +174,29 @@ def test_flags_say_what_a_reader_should_know(board_folder, write_run):
         "pretraining names 1 class of the stream",
         "weights not checked against known ones",
     )
+
+
+def test_a_strategy_whose_file_is_not_here_is_flagged(board_folder, write_run):
+    run = write_run(board_folder / "records/a")
+    assert not read_board(board_folder).entries[0].flags
+    (run / "toy.py").write_text("# another one\n")
+    (entry,) = read_board(board_folder).entries
+    assert entry.flags == ("the strategy's file is not here: nobody can run it again",)
+    run = write_run(board_folder / "records/a", strategy="nmc", source_hash="a" * 64)
+    (entry,) = read_board(board_folder).entries
+    assert entry.flags == ("run by another version of the strategy's file",)
+
+
+def test_seeds_that_end_alike_are_flagged_and_have_no_interval(board_folder, write_run):
+    for seed in range(2):
+        write_run(board_folder / f"records/alike/{seed}", seed=seed, config={"lr": 1.0})
+        hits = ((9, None), (7, 8 - seed))
+        write_run(board_folder / f"records/spread/{seed}", hits, seed=seed, config={"lr": 2.0})
+    (table,) = tables_of(read_board(board_folder))
+    alike, spread = sorted(table.rows, key=lambda row: row.entry.config["lr"])
+    assert alike.entry.flags == ("all seeds ended at the same accuracy",)
+    assert alike.interval is None
+    assert not spread.entry.flags and spread.interval is not None
 
 
 def test_links_are_not_followed(board_folder, write_run):

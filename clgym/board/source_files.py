@@ -1,0 +1,59 @@
+"""Which file a record's strategy was, told by its hash. No plugin is imported."""
+
+import functools
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from clgym import registry
+from clgym.errors import ClgymError
+from clgym.files import canonical_json, sha256
+from clgym.record import StrategyFacts
+
+__all__ = ["built_in", "file_that_ran", "unknown_code"]
+
+
+def file_that_ran(facts: StrategyFacts, sent: Sequence[Path]) -> Path | None:
+    """The file with a record's hash: this repository's, else one of those that were sent.
+
+    Args:
+        facts: Of the record.
+        sent: Files that came with it.
+    """
+    own = built_in(facts.name)
+    files = [*([] if own is None else [own.path]), *sent]
+    return next((file for file in files if facts.source_hash in _hashes(file, facts)), None)
+
+
+def unknown_code(facts: StrategyFacts, sent: Sequence[Path]) -> str | None:
+    """In words, why nobody can repeat a record's run with the files at hand; None if one can."""
+    if file_that_ran(facts, sent) is not None:
+        return None
+    if built_in(facts.name) is not None:
+        return "run by another version of the strategy's file"
+    return "the strategy's file is not here: nobody can run it again"
+
+
+@functools.cache
+def built_in(name: str) -> registry.Entry | None:
+    """This repository's strategy of a name; a board asks for the same few thousands of times."""
+    try:
+        return registry.find("strategies", name)
+    except ClgymError:
+        return None
+
+
+def _hashes(file: Path, facts: StrategyFacts) -> set[str]:
+    """What a record may name this file by: its hash, or that of a list with the wrapped ones'.
+
+    Which options name a wrapped strategy only the class itself knows, and it is not imported here.
+    """
+    own = sha256(file.read_bytes())
+    if own == facts.source_hash:
+        return {own}
+    entries = [built_in(v) for v in facts.config.values() if isinstance(v, str) and v]
+    wrapped = [entry.source_hash for entry in entries if entry is not None][:6]
+    chosen: Iterable[tuple[str, ...]] = itertools.chain.from_iterable(
+        itertools.combinations(wrapped, n) for n in range(1, len(wrapped) + 1)
+    )
+    return {own, *(sha256(canonical_json([own, *some])) for some in chosen)}
