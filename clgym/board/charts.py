@@ -47,7 +47,7 @@ def _drawn(table: Table, rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
         yield from _over_experiences(rows)
     yield "Accuracy against cost, tuning included", _against_cost(rows)
     searched = {
-        row.name: row.entry.tuning.trials
+        row.short_name: row.entry.tuning.trials
         for row in rows
         if row.entry.tuning and len(row.entry.tuning.trials) > 1
     }
@@ -62,7 +62,7 @@ def _rank_shift(rows: Sequence[Row]) -> "Figure":
     return figures.rank_shift(
         [
             {
-                "name": row.name,
+                "name": row.short_name,
                 "tuning": 1 + sum(other > own for other in tuning),
                 "evaluation": 1 + sum(other > mean for other in means),
                 "low": rank.low if rank else None,
@@ -75,13 +75,15 @@ def _rank_shift(rows: Sequence[Row]) -> "Figure":
 
 def _over_experiences(rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
     curves = {
-        row.name: [score.record.result.accuracy_after for score in row.entry.scores] for row in rows
+        row.short_name: [score.record.result.accuracy_after for score in row.entry.scores]
+        for row in rows
     }
     lengths = {len(curve) for seeds in curves.values() for curve in seeds}
     if len(lengths) == 1 and lengths != {1}:
         yield "Accuracy at any time", figures.anytime(curves)
     drops = {
-        row.name: [score.record.result.forgetting for score in row.entry.scores] for row in rows
+        row.short_name: [score.record.result.forgetting for score in row.entry.scores]
+        for row in rows
     }
     known = {n: [v for v in values if v is not None] for n, values in drops.items()}
     if all(known.values()):
@@ -92,7 +94,7 @@ def _against_cost(rows: Sequence[Row]) -> "Figure":
     return figures.accuracy_against_cost(
         [
             {
-                "name": row.name,
+                "name": row.short_name,
                 "seconds": row.entry.seconds
                 if row.entry.tuning
                 else row.entry.seconds / len(row.entry.scores),

@@ -64,6 +64,8 @@ class Row:
     entry: Entry
     label: str
     """What tells it from others of its strategy in the table."""
+    brief: str
+    """The same without the options' names, for figures."""
     rank: Rank | None
     mean: float | None
     interval: tuple[float, float] | None
@@ -73,6 +75,11 @@ class Row:
     def name(self) -> str:
         """Strategy and label."""
         return f"{self.entry.strategy} {self.label}".strip()
+
+    @property
+    def short_name(self) -> str:
+        """Strategy and values."""
+        return f"{self.entry.strategy} {self.brief}".strip()
 
 
 @dataclass(frozen=True)
@@ -169,8 +176,8 @@ def short(value: Any, longest: int = 60) -> str:
 def _rows(entries: list[Entry]) -> list[Row]:
     """Rows, the best first. One that lacks a promised run has no mean and no rank."""
     placed = ranks([{s.key: s.primary for s in e.scores} if e.complete else {} for e in entries])
-    labels = _labels(entries)
-    found = [_row(e, label, rank) for e, label, rank in zip(entries, labels, placed, strict=True)]
+    labels = zip(_labels(entries), _labels(entries, named=False), strict=True)
+    found = [_row(e, *told, rank) for e, told, rank in zip(entries, labels, placed, strict=True)]
     scores = [e.tuning.score for e in entries if e.tuning and e.tuning.score is not None]
     for row in found:
         row.cells["tuning"] = _tuning_cell(row.entry, scores)
@@ -185,7 +192,7 @@ def _rows(entries: list[Entry]) -> list[Row]:
     return sorted(found, key=order)
 
 
-def _labels(entries: list[Entry]) -> list[str]:
+def _labels(entries: list[Entry], named: bool = True) -> list[str]:
     """Options in which entries of one strategy differ; what is left alike gets its hash."""
     differing: dict[str, list[str]] = {}
     for name in {entry.strategy for entry in entries}:
@@ -193,7 +200,10 @@ def _labels(entries: list[Entry]) -> list[str]:
         keys = sorted({key for config in configs for key in config})
         differing[name] = [k for k in keys if len({repr(c.get(k)) for c in configs}) > 1]
     labels = [
-        ", ".join(f"{key} {short(entry.config.get(key), 24)}" for key in differing[entry.strategy])
+        ", ".join(
+            f"{key if named else ''} {short(entry.config.get(key), 24)}".strip()
+            for key in differing[entry.strategy]
+        )
         for entry in entries
     ]
     counts = Counter(zip((e.strategy for e in entries), labels, strict=True))
@@ -213,7 +223,7 @@ def _strata(entry: Entry, values: Sequence[float]) -> list[list[float]]:
     return [list(values)]
 
 
-def _row(entry: Entry, label: str, rank: Rank | None) -> Row:
+def _row(entry: Entry, label: str, brief: str, rank: Rank | None) -> Row:
     values = [score.primary for score in entry.scores]
     mean = sum(values) / len(values) if entry.complete else None
     ends = interval(_strata(entry, values)) if entry.complete and not entry.alike else None
@@ -227,7 +237,7 @@ def _row(entry: Entry, label: str, rank: Rank | None) -> Row:
         "trust": Cell(*[_trust(entry)] * 2),
         "flags": Cell("; ".join(entry.flags), -len(entry.flags)),
     }
-    return Row(entry, label, rank, mean, ends, cells)
+    return Row(entry, label, brief, rank, mean, ends, cells)
 
 
 def _trust(entry: Entry) -> str:
