@@ -90,10 +90,14 @@ class SegmentFacts(_Block):
     calibration_error: float
     """Expected calibration error over 15 bins of confidence."""
     largest_class: float
-    """Share of the answers that name the same class, less the largest class's share of the labels:
-    above 0.5 or so the method has collapsed."""
+    """Share of the answers that name one class, less the largest class's share of labels."""
     recovery: float
     """Error over the first fifth of the segment less that over its second half."""
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether one class has taken over the answers."""
+        return self.largest_class > 0.5
 
 
 class AdaptationFacts(_Block):

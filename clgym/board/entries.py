@@ -225,4 +225,4 @@ def _backbone_flags(overlap: list[str], check: str) -> Iterator[str]:
 
 
 def _collapsed(result: Any) -> bool:
-    return any(segment.largest_class > 0.5 for segment in result.adaptation.segments)
+    return any(segment.collapsed for segment in result.adaptation.segments)

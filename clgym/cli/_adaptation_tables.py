@@ -15,7 +15,6 @@ __all__ = ["adaptation_measures", "show_segments", "show_shifted_seeds"]
 _SHOWN = 30
 """Segments that a table holds; of more it shows the worst."""
 _WORST = 10
-_COLLAPSED = 0.5
 
 
 def show_segments(console: Console, facts: AdaptationFacts) -> None:
@@ -40,7 +39,7 @@ def show_segments(console: Console, facts: AdaptationFacts) -> None:
 
 
 def _cells(segment: SegmentFacts) -> list[str]:
-    collapsed = " (collapsed)" if segment.largest_class > _COLLAPSED else ""
+    collapsed = " (collapsed)" if segment.collapsed else ""
     return [
         f"{segment.name}{collapsed}",
         f"{segment.images:,}",
