@@ -1,4 +1,4 @@
-"""Checks of a config dataclass: defaults that it takes, numbers with limits, refusals. No torch."""
+"""Checks of what a file declares: its first line, its options, their limits. No torch."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,23 @@ from clgym.check.report import Failed
 from clgym.config import Field
 from clgym.errors import BadConfig
 
-__all__ = ["check_bounds"]
+__all__ = ["check_bounds", "check_words"]
+
+
+def check_words(summary: str, fields: Sequence[Field]) -> str:
+    """Say what the file says it is.
+
+    Raises:
+        Failed: it says nothing, or an option has no line of help.
+    """
+    if not summary:
+        raise Failed("no docstring in the file", "Begin the file with a line that says what it is")
+    silent = [field.name for field in fields if not field.help]
+    if silent:
+        raise Failed(
+            f"no help for {', '.join(silent)}", "Put a string under each field of the Config"
+        )
+    return summary
 
 
 def check_bounds(cls: type, fields: Sequence[Field], owner: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from clgym.check.bench import Subject
-from clgym.check.bounds import check_bounds
+from clgym.check.bounds import check_bounds, check_words
 from clgym.check.reach import buffers_in, numbers_in
 from clgym.check.report import Failed
 from clgym.errors import BadAnswer
@@ -17,14 +17,7 @@ __all__ = ["config_bounds", "described", "parameter_count", "pickling"]
 
 def described(subject: Subject) -> str:
     """The file has a first line for `clgym list`, and every option a line of help."""
-    if not subject.summary:
-        raise Failed("no docstring in the file", "Begin the file with a line that says what it is")
-    silent = [f.name for f in subject.fields if not f.help]
-    if silent:
-        raise Failed(
-            f"no help for {', '.join(silent)}", "Put a string under each field of the Config"
-        )
-    return subject.summary
+    return check_words(subject.summary, subject.fields)
 
 
 def config_bounds(subject: Subject) -> str:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 
 from clgym import config as configs
-from clgym.check.bounds import check_bounds
+from clgym.check.bounds import check_bounds, check_words
 from clgym.check.report import Check, Failed, Skipped
 from clgym.check.tiny import CLASSES, Tiny
 from clgym.config import Field
@@ -103,14 +103,7 @@ def scenario_checks() -> list[Check]:
 
 def described(subject: ScenarioSubject) -> str:
     """The file has a first line for `clgym list`, and every option a line of help."""
-    if not subject.summary:
-        raise Failed("no docstring in the file", "Begin the file with a line that says what it is")
-    silent = [f.name for f in subject.fields if not f.help]
-    if silent:
-        raise Failed(
-            f"no help for {', '.join(silent)}", "Put a string under each field of the Config"
-        )
-    return subject.summary
+    return check_words(subject.summary, subject.fields)
 
 
 def config_bounds(subject: ScenarioSubject) -> str:

@@ -99,79 +99,28 @@ def test_the_embedded_default_learns_and_adapts(tmp_path):
     assert orders["lame", "grouped"] < orders["source", "grouped"]
 
 
-SNOOP = '''"""Looks for what the gym withholds and writes down what it finds."""
-import gc, json, sys
-from pathlib import Path
-import numpy as np
-import torch
-from clgym.strategies.bn_1 import BN1
-
-FOUND = Path("REPORT")
-
-
-def integers():
-    """Every whole-number array and list within reach: of the collector, and of all frames."""
-    tracked = gc.get_objects()
-    for frame in sys._current_frames().values():
-        while frame is not None:
-            tracked.append(frame.f_locals)
-            frame = frame.f_back
-    seen = {id(thing): thing for holder in tracked for thing in gc.get_referents(holder)}
-    for thing in seen.values():
-        if issubclass(type(thing), torch.Tensor):
-            thing = thing.detach().cpu().numpy()
-        if issubclass(type(thing), np.ndarray) and thing.ndim == 1 and thing.dtype.kind in "iu":
-            yield thing.tolist()
-        elif type(thing) in (list, tuple) and thing and all(type(v) is int for v in thing):
-            yield list(thing)
-
-
-class Snoop(BN1):
-    batches = 0
-
-    def adapt(self, batch):
-        self.batches += 1
-        if self.batches != 5:  # one look, when a first segment has been answered
-            return super().adapt(batch)
-        lines = {
-            "labels": batch.labels is not None,
-            "source": self.info.source_data is not None,
-            "arrays": [a for a in integers() if 20 < len(a) < 2000],
-            "gym": [m for m in ("clgym.runner", "clgym.adaptation.run") if m in sys.modules],
-            "text": [t for t in sys.argv if "noise" in t],
-        }
-        with FOUND.open("a") as file:
-            file.write(json.dumps(lines) + "\\n")
-        return super().adapt(batch)
-'''
-
-
-def test_labels_rows_and_source_data_are_out_of_reach(tmp_path, weights):
-    report, plugin = tmp_path / "report.jsonl", tmp_path / "snoop.py"
-    plugin.write_text(SNOOP.replace("REPORT", str(report)))
+def test_labels_rows_and_source_data_are_out_of_reach(tmp_path, weights, snoop):
     request = Request(
         "snoop",
         "digits-c",
         strategy_config={"model": weights},
         scenario_config=TWO,
         out=tmp_path / "run",
-        plugins=(plugin,),
+        plugins=(snoop.plugin,),
         threads=1,
     )
     run(request)
+    found = snoop.found()
+    assert not found["labels"] and not found["source"] and not found["gym"] and not found["text"]
     source = load_source("digits")
     kept = load_file(tmp_path / "run" / "predictions.safetensors")
     secrets = [kept[f"{i}/{what}"].tolist() for i in range(2) for what in ("label", "row")]
-    lines = [json.loads(line) for line in report.read_text().splitlines()]
-    assert len(lines) == 1
-    for line in lines:
-        assert not line["labels"] and not line["source"] and not line["gym"] and not line["text"]
-        for array in line["arrays"]:
-            assert array not in secrets
-            assert array != source.train.labels.tolist()
-            for secret in secrets:
-                for start in range(0, 96, 32):  # nor those of a single batch
-                    assert array[:32] != secret[start : start + 32]
+    for array in found["arrays"]:
+        assert array not in secrets
+        assert array != source.train.labels.tolist()
+        for secret in secrets:
+            for start in range(0, 96, 32):  # nor those of a single batch
+                assert array[:32] != secret[start : start + 32]
 
 
 def command(out, weights):

@@ -185,54 +185,9 @@ def test_learners_alone_are_refused_on_the_stream(tmp_path):
             run(Request(name, "learn-then-shift-digits", scenario_config=SHORT, out=tmp_path / "r"))
 
 
-SNOOP = '''"""Looks for labels while the shift goes by."""
-import gc, json, sys
-from pathlib import Path
-import numpy as np
-import torch
-from clgym.strategies.source import Source
-
-FOUND = Path("REPORT")
-
-
-def integers():
-    tracked = gc.get_objects()
-    for frame in sys._current_frames().values():
-        while frame is not None:
-            tracked.append(frame.f_locals)
-            frame = frame.f_back
-    seen = {id(thing): thing for holder in tracked for thing in gc.get_referents(holder)}
-    for thing in seen.values():
-        if issubclass(type(thing), torch.Tensor):
-            thing = thing.detach().cpu().numpy()
-        if issubclass(type(thing), np.ndarray) and thing.ndim == 1 and thing.dtype.kind in "iu":
-            yield thing.tolist()
-        elif type(thing) in (list, tuple) and thing and all(type(v) is int for v in thing):
-            yield list(thing)
-
-
-class Snoop(Source):
-    batches = 0
-
-    def adapt(self, batch):
-        self.batches += 1
-        if self.batches == 5:
-            found = {
-                "labels": batch.labels is not None,
-                "source": self.info.source_data is not None,
-                "arrays": [a for a in integers() if 20 < len(a) < 3000],
-                "gym": [m for m in ("clgym.runner", "clgym.adaptation.run") if m in sys.modules],
-            }
-            FOUND.write_text(json.dumps(found))
-        return super().adapt(batch)
-'''
-
-
-def test_labels_of_neither_phase_are_in_reach_during_the_shift(tmp_path):
-    plugin, report = tmp_path / "snoop.py", tmp_path / "report.json"
-    plugin.write_text(SNOOP.replace("REPORT", str(report)))
-    go(tmp_path / "run", (plugin,), method="snoop")
-    found = json.loads(report.read_text())
+def test_labels_of_neither_phase_are_in_reach_during_the_shift(tmp_path, snoop):
+    go(tmp_path / "run", (snoop.plugin,), method="snoop")
+    found = snoop.found()
     assert not found["labels"] and not found["source"] and not found["gym"]
     kept = load_file(tmp_path / "run" / "predictions.safetensors")
     source = load_source("digits")
