@@ -309,8 +309,13 @@ def make_scenario(request: Request) -> Scenario:
 
 def make_stream(request: Request) -> Stream:
     """Load the request's sources and cut its stream."""
-    scenario = make_scenario(request)
-    return _cut(scenario, request)[1]
+    return load_stream(request)[1]
+
+
+def load_stream(request: Request) -> tuple[list[Source], Stream]:
+    """The request's sources, and the stream that it cuts from them."""
+    sources, stream, _ = _cut(make_scenario(request), request)
+    return sources, stream
 
 
 def _cut(scenario: Scenario, request: Request) -> tuple[list[Source], Stream, int]:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 from clgym import environment
 from clgym.adaptation.images import StreamImages
 from clgym.adaptation.scores import confidence, scores
-from clgym.adaptation.stream import AdaptationStream, labels_of
+from clgym.adaptation.stream import AdaptationStream, segment_labels
 from clgym.engines import Channel, OnEvent
 from clgym.errors import BadOutput
 from clgym.files import canonical_json, sha256, write_atomic
@@ -71,16 +71,7 @@ class AdaptationRun:
 
     def _labels(self) -> list[np.ndarray]:
         """The labels of every segment; they stay here."""
-        root = self._plan.request.data_root
-        by_domain = [labels_of(d, self._plan.sources, root) for d in self._stream.domains]
-        labels = []
-        for segment in self._stream.segments:
-            own = np.empty(len(segment.row), dtype=np.int64)
-            for d in np.unique(segment.domain):
-                here = segment.domain == d
-                own[here] = by_domain[d][segment.row[here]]
-            labels.append(own)
-        return labels
+        return segment_labels(self._stream, self._plan.sources, self._plan.request.data_root)
 
     def _ask(self, do: str, **message: Any) -> dict[str, Any]:
         return self._channel.ask({"do": do, **message}, self._emit)

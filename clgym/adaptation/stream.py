@@ -34,6 +34,7 @@ __all__ = [
     "arranged",
     "labels_of",
     "rows_of",
+    "segment_labels",
     "stream_of",
 ]
 
@@ -217,6 +218,21 @@ def labels_of(
     if domain.part == "test":
         return source.test.labels
     return np.concatenate([source.train.labels, source.test.labels])
+
+
+def segment_labels(
+    stream: AdaptationStream, sources: Sequence["Source"], data_root: Path | None = None
+) -> list[np.ndarray]:
+    """The label of every image of every segment, int64, by class number of the source."""
+    by_domain = [labels_of(domain, sources, data_root) for domain in stream.domains]
+    labels = []
+    for segment in stream.segments:
+        own = np.empty(len(segment.row), dtype=np.int64)
+        for d in np.unique(segment.domain):
+            here = segment.domain == d
+            own[here] = by_domain[d][segment.row[here]]
+        labels.append(own)
+    return labels
 
 
 def rows_of(

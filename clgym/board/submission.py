@@ -16,11 +16,12 @@ from clgym.board.reading import method_of
 from clgym.board.recompute import recompute
 from clgym.board.source_files import built_in, file_that_ran
 from clgym.errors import BadRecord, ClgymError
+from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.outcome import EVALUATION
 from clgym.protocol.record_audit import record_problems
 from clgym.protocol.study import CERTIFICATE
-from clgym.protocol.verify import verify
+from clgym.protocol.verify import Audit, verify
 from clgym.record import Record, StrategyFacts, read_record
 from clgym.run_folder import RECORD
 
@@ -110,6 +111,7 @@ def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> 
     follow = _numbers_follow(submission, folder, record)
     needed = _strategy(submission, place, result.strategy, plugins)
     if follow:
+        _images(submission, folder)
         submission.found.append(Found(folder, record, needed))
     _version(submission, place, record.environment.clgym)
     for flag in run_flags([record], plugins):
@@ -133,6 +135,18 @@ def _numbers_follow(submission: Submission, folder: Path, record: Record) -> boo
         return False
     submission.add(str(folder), "numbers", "ok", "all follow from the predictions, by their hash")
     return True
+
+
+def _images(submission: Submission, folder: Path) -> None:
+    """Rows and labels against the images, where these are on this machine."""
+    audit = Audit()
+    compare_with_sources(folder, audit)
+    for problem in audit.problems[:_SHOWN]:
+        submission.add(str(folder), "images", "wrong", f"{problem}; run it again")
+    for note in audit.notes:
+        submission.add(str(folder), "images", "flag", note)
+    if audit.checks and not audit.problems:
+        submission.add(str(folder), "images", "ok", "rows and labels are those of the images")
 
 
 def _problems(folder: Path) -> list[str]:
@@ -238,6 +252,8 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
 def _audit(submission: Submission, folder: Path) -> None:
     """Everything that `clgym verify` finds, short of running again."""
     audit = verify(folder)
+    if not audit.problems:
+        compare_with_sources(folder, audit)
     for problem in audit.problems[:10]:
         submission.add(str(folder), "audit", "wrong", f"{problem}; send the folder as it was")
     if len(audit.problems) > 10:

@@ -1,5 +1,6 @@
 """Audit a record, a certificate or a study: hashes, links, numbers, class orders, seeds.
 
+Where the images are on this machine, rows and labels are compared with them too.
 Leaves with exit code 1 if anything does not hold.
 """
 
@@ -35,9 +36,13 @@ def main(words: Sequence[str]) -> int:
     if values.rerun < 0:
         parser.error(f"--rerun {values.rerun}: a number of runs is 0 or more")
 
+    from clgym.protocol.against_source import compare_with_sources
     from clgym.protocol.verify import verify
 
-    audit = verify(values.path, values.rerun, values.data_root, tuple(values.plugin))
+    plugins = tuple(values.plugin)
+    audit = verify(values.path, values.rerun, values.data_root, plugins)
+    if not audit.problems:
+        compare_with_sources(values.path, audit, values.data_root, plugins)
     if values.json:
         print(json.dumps(vars(audit), indent=1))
     else:

@@ -131,10 +131,11 @@ def _order_problems(record: Record) -> Iterator[str]:
         return
     if not {"classes", "order_seed", "increments", "first"} <= config.keys():
         return
-    chosen = config["classes"] or list(range(len(card.classes)))
-    chosen = sorted(set(chosen))
-    order = class_permutation(len(chosen), config["order_seed"] if seed is None else seed)
-    names = [card.classes[chosen[i]] for i in order]
+    chosen = sorted(set(config["classes"] or range(len(card.classes))))
+    seed = config["order_seed"] if seed is None else seed
+    listed = config.get("class_order") if seed is None else None
+    order = listed or [chosen[i] for i in class_permutation(len(chosen), seed)]
+    names = [card.classes[c] for c in order]
     start = stop = None
     if result.part is not None:
         sizes = [config["first"] or config["increments"][0]]
@@ -143,7 +144,7 @@ def _order_problems(record: Record) -> Iterator[str]:
             sizes.append(steps[min(len(sizes) - 1, len(steps) - 1)])
         start, stop = (sum(sizes[:end]) for end in result.part)
     if result.class_order != names[start:stop]:
-        yield "result.class_order is not the order of its seed"
+        yield "result.class_order is not the order of its seed, or of its list"
 
 
 def against_plan(

@@ -36,7 +36,13 @@ def sent(runs):
 
 
 def test_what_holds_is_said_to_hold(sent, cli):
-    assert verdicts(sent) == {"record": "ok", "numbers": "ok", "strategy": "ok", "seeds": "ok"}
+    assert verdicts(sent) == {
+        "record": "ok",
+        "numbers": "ok",
+        "strategy": "ok",
+        "images": "ok",
+        "seeds": "ok",
+    }
     code, out, err = cli("submit", "--check", sent)
     assert (code, err) == (0, "")
     assert "all follow from the predictions" in out
@@ -111,6 +117,7 @@ def test_what_a_maintainer_should_know_is_flagged(sent, edit):
     assert verdicts(sent) == {
         "record": "ok",
         "numbers": "ok",
+        "images": "ok",
         "strategy": "flag",
         "version": "flag",
         "shown on the board": "flag",

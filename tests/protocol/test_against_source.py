@@ -1,0 +1,142 @@
+"""Records against their images: labels and rows that fit predictions, and no image."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+
+from clgym.files import sha256
+from clgym.protocol.against_source import compare_with_sources
+from clgym.protocol.verify import Audit, verify
+from clgym.request import Request
+from clgym.runner import run
+
+Answers = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record of each kind of stream; not to be changed."""
+    root = tmp_path_factory.mktemp("made")
+    shift = {"corruptions": "contrast", "images": 100}
+    asked = {
+        "learned": Request("nmc", "split-digits", scenario_config={"increments": [5]}),
+        "adapted": Request("bn-1", "digits-c", scenario_config=shift, seed=1),
+        "both": Request(
+            "learn-then-adapt",
+            "learn-then-shift-digits",
+            strategy_config={
+                "base": "naive",
+                "base.network": "mlp",
+                "base.epochs": 1,
+                "method": "source",
+            },
+            scenario_config={"increments": [5], **shift},
+            order_seed=2,
+        ),
+    }
+    for name, request in asked.items():
+        values = {**vars(request), "out": root / name, "threads": 1, "engine": "inline"}
+        run(Request(**values))
+    return root
+
+
+def audited(folder: Path, **where: Path) -> Audit:
+    audit = Audit()
+    compare_with_sources(folder, audit, **where)
+    return audit
+
+
+def forged(folder: Path, target: Path, change: Callable[[Answers], None]) -> Path:
+    """A copy with other answers, hashed again."""
+    target.mkdir()
+    answers = dict(load_file(folder / "predictions.safetensors"))
+    change(answers)
+    data = save(answers)
+    (target / "predictions.safetensors").write_bytes(data)
+    record = json.loads((folder / "record.json").read_text())
+    record["result"]["predictions"]["sha256"] = sha256(data)
+    (target / "record.json").write_text(json.dumps(record))
+    return target
+
+
+@pytest.mark.parametrize("name", ["learned", "adapted", "both"])
+def test_an_honest_record_fits_its_images(made: Path, name: str) -> None:
+    audit = audited(made / name)
+    assert (audit.checks, audit.problems, audit.notes) == (["images"], [], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("learned", "1/label"),
+        ("learned", "0/row"),
+        ("learned", "1/experience"),
+        ("adapted", "0/label"),
+        ("adapted", "0/row"),
+        ("adapted", "0/domain"),
+        ("both", "1/label"),
+        ("both", "shift/0/label"),
+        ("both", "shift/0/row"),
+    ],
+)
+def test_what_is_not_of_the_images_is_named(
+    made: Path, tmp_path: Path, name: str, key: str
+) -> None:
+    def change(answers: Answers) -> None:
+        answers[key] = answers[key].copy()
+        answers[key][3] += 1
+
+    (problem,) = audited(forged(made / name, tmp_path / "forged", change)).problems
+    assert problem == f"images: {key} of the predictions is not that of its images"
+
+
+def test_labels_made_of_the_answers_are_found(made: Path, tmp_path: Path) -> None:
+    """Every number follows from such predictions: without the images nothing is wrong."""
+
+    def cheat(answers: Answers) -> None:
+        for i in range(2):
+            answers[f"{i}/label"] = answers[f"{i}/predicted"]
+
+    folder = forged(made / "learned", tmp_path / "forged", cheat)
+    record = json.loads((folder / "record.json").read_text())
+    record["result"] |= {
+        "accuracy_matrix": [[1.0, None], [1.0, 1.0]],
+        "accuracy_after": [1.0, 1.0],
+        "task_aware_accuracy_after": [1.0, 1.0],
+        "last_accuracy": 1.0,
+        "average_incremental_accuracy": 1.0,
+        "forgetting": 0.0,
+        "backward_transfer": 0.0,
+    }
+    (folder / "record.json").write_text(json.dumps(record))
+    assert verify(folder).problems == []
+    assert len(audited(folder).problems) == 2
+
+
+def test_another_stream_than_the_named_one_is_found(made: Path, tmp_path: Path) -> None:
+    folder = forged(made / "learned", tmp_path / "forged", lambda answers: None)
+    record = json.loads((folder / "record.json").read_text())
+    record["result"]["scenario"]["config"]["increments"] = [2]
+    (folder / "record.json").write_text(json.dumps(record))
+    assert audited(folder).problems == ["images: result.scenario.digest is not that of its stream"]
+
+
+def test_images_that_are_not_here_are_a_note(made: Path, tmp_path: Path) -> None:
+    folder = forged(made / "learned", tmp_path / "forged", lambda answers: None)
+    record = json.loads((folder / "record.json").read_text())
+    record["result"]["scenario"]["config"]["source"] = "cifar100"
+    (folder / "record.json").write_text(json.dumps(record))
+    audit = audited(folder, data_root=tmp_path)
+    assert not audit.checks and not audit.problems
+    assert "nothing at" in audit.notes[0]
+
+
+def test_a_listed_class_order_holds(tmp_path: Path) -> None:
+    order = [3, 1, 4, 5, 9, 2, 6, 8, 7, 0]
+    options = {"increments": [5], "class_order": order}
+    run(Request("nmc", "split-digits", scenario_config=options, out=tmp_path, engine="inline"))
+    assert verify(tmp_path).problems == [] and audited(tmp_path).problems == []
