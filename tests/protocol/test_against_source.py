@@ -44,9 +44,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def audited(folder: Path, **where: Path) -> Audit:
+def audited(folder: Path, data_root: Path | None = None) -> Audit:
     audit = Audit()
-    compare_with_sources(folder, audit, **where)
+    compare_with_sources(folder, audit, data_root)
     return audit
 
 
