@@ -17,6 +17,7 @@ from clgym.record import Record, Result, read_record
 from clgym.request import Plan
 
 __all__ = [
+    "ANOTHER",
     "PREDICTIONS",
     "PROGRESS",
     "RECORD",
@@ -32,6 +33,7 @@ __all__ = [
 
 RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
 _RUN, PROGRESS = "run.json", "progress.json"
+ANOTHER = "the files of a run with other options, code or data"
 
 
 def check_earlier(plan: Plan) -> None:
@@ -108,7 +110,7 @@ def free_for(plan: Plan) -> Record | None:
         if note.read_bytes() != canonical_json({"key": plan.key}):
             raise BadOutput(
                 expected=f"{out} to be empty or to belong to this run",
-                found="the files of a run with other options, code or data",
+                found=ANOTHER,
                 fix="Give another --out, or delete that folder",
             )
         return read_record(out) if (out / RECORD).is_file() else None

@@ -164,7 +164,17 @@ class AdaptationStream:
         )
 
     def part(self, first: int, end: int) -> "AdaptationStream":
-        """Some of the segments."""
+        """Some of the segments.
+
+        Raises:
+            BadStream: no such segments.
+        """
+        if not 0 <= first < end <= len(self):
+            raise BadStream(
+                expected=f"a part of the {len(self)} segments of {self.name}",
+                found=f"{first} to {end}",
+                fix="Name a first segment and an end behind it",
+            )
         return replace(self, segments=self.segments[first:end])
 
 

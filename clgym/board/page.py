@@ -59,8 +59,9 @@ LEGEND = (
     (
         "Flags",
         "What a reader should know before believing a row: other images or weights than the known "
-        "ones, classes that the pretraining names too, failed or missing seeds, earlier studies "
-        "and evaluations, declared failures of checks.",
+        "ones, classes that the pretraining names too, failed or missing seeds, seeds that changed "
+        "nothing, earlier studies and evaluations, declared failures of checks, a strategy whose "
+        "file is not here or has changed.",
     ),
 )
 

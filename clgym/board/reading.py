@@ -17,6 +17,7 @@ from clgym.board.entries import (
     subfolders,
 )
 from clgym.board.recompute import recompute
+from clgym.board.source_files import built_in, python_files
 from clgym.board.studies import add_study
 from clgym.errors import BadRecord
 from clgym.protocol.evaluation import EVALUATION
@@ -45,7 +46,8 @@ def read_board(root: Path) -> Board:
     board, runs = Board(), []
     folder = root / RECORDS
     if folder.is_dir():
-        board.sent = {f.name: sorted(f.rglob("*.py")) for f in folder.iterdir() if f.is_dir()}
+        built_in.cache_clear()  # what is registered may have changed since another board
+        board.sent = {f.name: python_files(f) for f in folder.iterdir() if f.is_dir()}
         for found, names in subfolders(folder, (LEDGER, CERTIFICATE, EVALUATION, RECORD)):
             if names & {LEDGER, CERTIFICATE}:
                 add_study(board, root, found)

@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,11 +12,28 @@ from clgym.errors import ClgymError
 from clgym.files import canonical_json, sha256
 from clgym.record import StrategyFacts
 
-__all__ = ["built_in", "file_that_ran", "unknown_code"]
+__all__ = ["built_in", "file_that_ran", "python_files", "unknown_code"]
+
+_LARGEST = 2**20
+"""Bytes of a file that could be a strategy's."""
+
+
+def python_files(folder: Path) -> list[Path]:
+    """Python files below a folder of a contributor's: small ones, and nothing that is a link."""
+    if folder.is_symlink():
+        return []
+    walked = ((Path(place), names) for place, _, names in os.walk(folder, followlinks=False))
+    found = [place / name for place, names in walked for name in names if name.endswith(".py")]
+    return sorted(file for file in found if _ordinary(file))
+
+
+def _ordinary(file: Path) -> bool:
+    facts = file.lstat()
+    return stat.S_ISREG(facts.st_mode) and facts.st_size <= _LARGEST
 
 
 def file_that_ran(facts: StrategyFacts, sent: Sequence[Path]) -> Path | None:
-    """The file with a record's hash: this repository's, else one of those that were sent.
+    """The file with a record's hash: the one known here, else one of those that were sent.
 
     Args:
         facts: Of the record.
@@ -36,7 +55,7 @@ def unknown_code(facts: StrategyFacts, sent: Sequence[Path]) -> str | None:
 
 @functools.cache
 def built_in(name: str) -> registry.Entry | None:
-    """This repository's strategy of a name; a board asks for the same few thousands of times."""
+    """The strategy of a name that is known here; a board asks for the same few again and again."""
     try:
         return registry.find("strategies", name)
     except ClgymError:

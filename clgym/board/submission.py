@@ -14,7 +14,7 @@ import clgym
 from clgym.board.entries import run_flags, subfolders
 from clgym.board.reading import method_of
 from clgym.board.recompute import recompute
-from clgym.board.source_files import built_in, file_that_ran
+from clgym.board.source_files import built_in, file_that_ran, python_files
 from clgym.errors import BadRecord, ClgymError
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.ledger import NAME as LEDGER
@@ -87,7 +87,7 @@ def check(folders: Sequence[Path]) -> Submission:
                 found="none" if folder.is_dir() else "no such folder",
                 fix="Name the folder with what `clgym run`, or `tune` and `evaluate`, wrote",
             )
-        plugins = tuple(sorted(folder.rglob("*.py")))
+        plugins = tuple(python_files(folder))
         for one, names in inside:
             look = _record if names.isdisjoint((LEDGER, CERTIFICATE, EVALUATION)) else _study
             look(submission, one, plugins)
@@ -139,8 +139,8 @@ def _numbers_follow(submission: Submission, folder: Path, record: Record) -> boo
 
 def _images(submission: Submission, folder: Path) -> None:
     """Rows and labels against the images, where these are on this machine."""
-    audit = Audit()
-    compare_with_sources(folder, audit)
+    audit = Audit(records=[str(folder)])
+    compare_with_sources(audit)
     for problem in audit.problems[:_SHOWN]:
         submission.add(str(folder), "images", "wrong", f"{problem}; run it again")
     for note in audit.notes:
@@ -150,10 +150,9 @@ def _images(submission: Submission, folder: Path) -> None:
 
 
 def _problems(folder: Path) -> list[str]:
-    try:
-        return list(record_problems(folder))
-    except ClgymError as error:
-        return [error.found]
+    audit = Audit()
+    audit.check(RECORD, lambda: record_problems(folder))
+    return audit.problems
 
 
 def _version(submission: Submission, place: str, version: str) -> None:
@@ -253,7 +252,7 @@ def _audit(submission: Submission, folder: Path) -> None:
     """Everything that `clgym verify` finds, short of running again."""
     audit = verify(folder)
     if not audit.problems:
-        compare_with_sources(folder, audit)
+        compare_with_sources(audit)
     for problem in audit.problems[:10]:
         submission.add(str(folder), "audit", "wrong", f"{problem}; send the folder as it was")
     if len(audit.problems) > 10:

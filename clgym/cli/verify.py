@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
     plugins = tuple(values.plugin)
     audit = verify(values.path, values.rerun, values.data_root, plugins)
     if not audit.problems:
-        compare_with_sources(values.path, audit, values.data_root, plugins)
+        compare_with_sources(audit, values.data_root, plugins)
     if values.json:
         print(json.dumps(vars(audit), indent=1))
     else:

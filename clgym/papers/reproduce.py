@@ -14,7 +14,7 @@ from typing import Any
 
 from clgym.data.locate import locate
 from clgym.engines.pool import Done, PoolSpec, open_pool
-from clgym.errors import BadOutput, ClgymError, MissingData, WorkerDied
+from clgym.errors import ClgymError, MissingData, WorkerDied
 from clgym.files import canonical_json, sha256
 from clgym.papers.claims import Paper, Row, Run, Study
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
@@ -28,7 +28,7 @@ from clgym.protocol.runs import Where
 from clgym.protocol.study import CERTIFICATE, Asked, tune
 from clgym.record import read_record
 from clgym.request import Request, open_learner, prepare
-from clgym.run_folder import PREDICTIONS, RECORD
+from clgym.run_folder import ANOTHER, PREDICTIONS, RECORD
 
 __all__ = ["Reproduction", "Task"]
 
@@ -218,8 +218,8 @@ class Reproduction:
 
     def _failure(self, done: Done) -> str:
         assert done.error is not None
-        if isinstance(done.error, BadOutput):
-            return f"{done.error.found}; delete {done.key} in the folder of --runs to run it again"
+        if done.error.found == ANOTHER:
+            return f"{ANOTHER}; delete {done.key} in the folder of --runs to run it again"
         return self._reason(done.error)
 
     def _pass_on(self, key: str, event: Event) -> None:

@@ -4,72 +4,56 @@ Everything else in a record is audited without the data (`clgym.protocol.record_
 were made up fit predictions perfectly; only the images' own labels, or another run, tell.
 """
 
+import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
 
+from clgym import registry
 from clgym.adaptation.stream import AdaptationStream, segment_labels
 from clgym.adaptation.two_phases import TwoPhases
-from clgym.data.sources import Source
-from clgym.errors import ClgymError
-from clgym.protocol.verify import Audit
+from clgym.data.sources import Source, load_source
+from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
+from clgym.protocol.verify import ODD, Audit
 from clgym.record import Result, read_record
-from clgym.request import Request, load_stream
-from clgym.run_folder import RECORD
+from clgym.request import Request, load_stream, make_scenario
 from clgym.scoring import pool_after
 
-__all__ = ["compare_with_sources", "source_problems"]
+__all__ = ["compare_with_sources"]
+
+
+_ELSEWHERE = re.compile(r"\b(folder|npz|list):|^~|^\.\.$|[/\\]")
+"""What names a place on its maker's machine. Nothing there is opened: a record is anybody's."""
+_COLUMNS = ("experience", "domain", "row", "label")
 
 
 def compare_with_sources(
-    path: Path, audit: Audit, data_root: Path | None = None, plugins: tuple[Path, ...] = ()
+    audit: Audit, data_root: Path | None = None, plugins: tuple[Path, ...] = ()
 ) -> None:
-    """Add to an audit how the records at ``path`` fit their images; a note where these are absent.
+    """Add to an audit how its records fit their images; a note where these are not here.
 
     Args:
-        path: A record, its folder, or a study, whose evaluations are looked at.
-        audit: That found nothing wrong.
+        audit: Whose records are compared; it found nothing wrong.
         data_root: Where data lie.
         plugins: Files that hold the scenario or the source.
     """
-    folder = path.parent if path.is_file() else path
-    alone = (folder / RECORD).is_file()
-    for file in [folder / RECORD] if alone else sorted(folder.glob(f"evaluations/*/*/{RECORD}")):
-        name = "images" if alone else f"images of {file.parent.relative_to(folder)}"
+    for place in audit.records:
+        name = f"images of {Path(place).name}"
+        result = read_record(Path(place)).result
+        request = _request(result, data_root, plugins)
         try:
-            problems = list(source_problems(file.parent, data_root, plugins))
-        except ClgymError as error:
+            sources = _sources(request)
+        except (MissingData, UnknownName, Withheld, BadSource, BadOutput) as error:
             audit.notes.append(f"{name} not compared: {error.found}")
-        else:
-            audit.checks.append(name)
-            audit.problems += [f"{name}: {problem}" for problem in problems]
-
-
-def source_problems(
-    folder: Path, data_root: Path | None, plugins: tuple[Path, ...]
-) -> Iterator[str]:
-    """What in a record and its predictions is not as its stream has it.
-
-    Raises:
-        ClgymError: the stream cannot be cut here: its images are absent, its scenario unknown.
-    """
-    result = read_record(folder).result
-    sources, stream = load_stream(_request(result, data_root, plugins))
-    if [source.fingerprint for source in sources] != [s.fingerprint for s in result.sources]:
-        yield "result.sources has other images than those that are here"
-        return
-    if stream.digest != result.scenario.digest:
-        yield "result.scenario.digest is not that of its stream"
-        return
-    if list(stream.class_order) != result.class_order:
-        yield "result.class_order is not that of its stream"
-    answers = load_file(folder / result.predictions.file)
-    for name, wanted in _truth(stream, sources, data_root):
-        if name not in answers or not np.array_equal(answers[name], wanted):
-            yield f"{name} of the predictions is not that of its images"
+            continue
+        if sources is not None and (other := _other_images(result, sources)):
+            audit.notes.append(f"{name} not compared: {other}")
+            continue
+        audit.check(name, partial(_problems, Path(place), result, request))
 
 
 def _request(result: Result, data_root: Path | None, plugins: tuple[Path, ...]) -> Request:
@@ -83,6 +67,65 @@ def _request(result: Result, data_root: Path | None, plugins: tuple[Path, ...]) 
         data_root=data_root,
         plugins=plugins,
     )
+
+
+def _sources(request: Request) -> list[Source] | None:
+    """The images that a record names, by their public names only; None for options of no stream.
+
+    Raises:
+        MissingData: they are not here, or were a file of the maker's.
+        UnknownName: of the scenario or of a source.
+    """
+    registry.find("scenarios", request.scenario, request.plugins)
+    for option, value in request.scenario_config.items():
+        for word in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(word, str) and _ELSEWHERE.search(word):
+                raise MissingData(
+                    expected="images with a public name",
+                    found=f"{option} {word!r}, which is a file of the record's maker",
+                    fix="Repeat the run beside that file",
+                )
+    try:
+        names = make_scenario(request).source_names()
+    except (ClgymError, *ODD):
+        return None
+    return [load_source(name, request.data_root, plugins=request.plugins) for name in names]
+
+
+def _other_images(result: Result, sources: Sequence[Source]) -> str | None:
+    """In words, that another copy of the same sources is here; None if there is more to compare.
+
+    A modified copy has another name (``cifar10~1a2b``), so two of one name cannot both be honest.
+    """
+    here, theirs = [s.name for s in sources], [s.name for s in result.sources]
+    bare = [[name.partition("~")[0] for name in names] for names in (here, theirs)]
+    if here == theirs or bare[0] != bare[1]:
+        return None
+    return f"they are of {', '.join(theirs)}, here is {', '.join(here)}"
+
+
+def _problems(folder: Path, result: Result, request: Request) -> Iterator[str]:
+    """What in a record and its predictions is not as its stream has it."""
+    sources, stream = load_stream(request)
+    own = [(s.name, s.fingerprint, list(s.flags)) for s in sources]
+    facts = {
+        "sources": (own, [(s.name, s.fingerprint, list(s.flags)) for s in result.sources]),
+        "scenario.setting": (stream.setting, result.scenario.setting),
+        "scenario.digest": (stream.digest, result.scenario.digest),
+        "class_order": (list(stream.class_order), result.class_order),
+    }
+    wrong = [name for name, (here, theirs) in facts.items() if here != theirs]
+    yield from (f"result.{name} is not that of its stream" for name in wrong)
+    if wrong:
+        return
+    truth = dict(_truth(stream, sources, request.data_root))
+    answers = load_file(folder / result.predictions.file)
+    known = {name for name in answers if name.rpartition("/")[2] in _COLUMNS}
+    for name in sorted(known ^ truth.keys()):
+        yield f"{name} of the predictions is {'missing' if name in truth else 'of no image'}"
+    for name in sorted(known & truth.keys()):
+        if not np.array_equal(answers[name], truth[name]):
+            yield f"{name} of the predictions is not that of its images"
 
 
 def _truth(

@@ -147,7 +147,8 @@ def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list
             measure, the mean error, in the place of those of learning.
     """
     names = MEASURES[:1] if adapts else MEASURES
-    spreads = [evaluation.summary[name] for name in names]
+    nothing = Spread(mean=None, std=None)
+    spreads = [evaluation.summary.get(name, nothing) for name in names]
     rows = [[getattr(seed, name) for name in names] for seed in evaluation.seeds]
     rows.append([spread.mean for spread in spreads])
     if adapts:

@@ -29,13 +29,17 @@ from clgym.protocol.study import CERTIFICATE, body_of
 from clgym.record import read_record
 from clgym.run_folder import RECORD
 
-__all__ = ["Audit", "record_problems", "verify"]
+__all__ = ["ODD", "Audit", "record_problems", "verify"]
 
 _TUNING = ("session", "trial", "run", "retry", "sealed")
 _EVALUATING = ("opened", "evaluated", "complete")
 _FIRST = f"evaluations/1/{EVALUATION}"
 TOLERANCE_GPU = 0.01
 """Of an accuracy, between two runs on a GPU."""
+
+
+ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError)
+"""What values raise that validate and lead nowhere: whoever changed them is found out."""
 
 
 @dataclass
@@ -45,6 +49,8 @@ class Audit:
     checks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    records: list[str] = field(default_factory=list)
+    """Folders of the records that are results: not those of tuning runs."""
 
     def check(self, name: str, problems: Callable[[], Iterator[str]]) -> None:
         """Carry out one check; an error is a problem too."""
@@ -53,8 +59,7 @@ class Audit:
             self.problems += [f"{name}: {problem}" for problem in problems()]
         except ClgymError as error:
             self.problems.append(f"{name}: expected {error.expected}; found {error.found}")
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError) as error:
-            # Values that validate and lead nowhere: whoever changed them is found out all the same.
+        except ODD as error:
             self.problems.append(f"{name}: it cannot be followed ({type(error).__name__}: {error})")
 
 
@@ -90,6 +95,7 @@ def verify(
         audit.notes.append("no ledger beside the certificate: its envelope and trials stand alone")
     elif (folder / RECORD).is_file():
         audit.check(RECORD, lambda: record_problems(folder))
+        audit.records.append(str(folder))
         audit.notes.append("a record by itself: config, costs and environment have no second copy")
     else:
         raise BadRecord(
@@ -303,6 +309,7 @@ class _Study:
             return
         yield from (f"{name}: {problem}" for problem in record_problems(own))
         record = read_record(own)
+        self._audit.records.append(str(own))
         again = _json(seed_result(seed.seed, record, own))
         for place in differences(again, _json(seed)):
             yield f"{name}: {place} is not the record's"

@@ -187,6 +187,21 @@ def test_a_strategy_whose_file_is_not_here_is_flagged(board_folder, write_run):
     assert entry.flags == ("run by another version of the strategy's file",)
 
 
+def test_of_files_sent_along_only_small_ordinary_ones_are_read(board_folder, write_run, tmp_path):
+    run = write_run(board_folder / "records/a")
+    kept = (run / "toy.py").rename(tmp_path / "toy.py")
+    (run / "folder.py").mkdir()
+    (run / "broken.py").symlink_to(tmp_path / "nowhere")
+    (run / "link.py").symlink_to(kept)
+    (run / "inside").symlink_to(tmp_path)
+    (run / "large.py").write_bytes(b"#" * 2**21)
+    (board_folder / "records/outside").symlink_to(tmp_path)
+    (entry,) = read_board(board_folder).entries
+    assert entry.flags == ("the strategy's file is not here: nobody can run it again",)
+    kept.rename(run / "folder.py/toy.py")
+    assert not read_board(board_folder).entries[0].flags
+
+
 def test_seeds_that_end_alike_are_flagged_and_have_no_interval(board_folder, write_run):
     for seed in range(2):
         write_run(board_folder / f"records/alike/{seed}", seed=seed, config={"lr": 1.0})

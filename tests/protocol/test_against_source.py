@@ -45,8 +45,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audited(folder: Path, data_root: Path | None = None) -> Audit:
-    audit = Audit()
-    compare_with_sources(folder, audit, data_root)
+    audit = Audit(records=[str(folder)])
+    compare_with_sources(audit, data_root)
     return audit
 
 
@@ -66,7 +66,7 @@ def forged(folder: Path, target: Path, change: Callable[[Answers], None]) -> Pat
 @pytest.mark.parametrize("name", ["learned", "adapted", "both"])
 def test_an_honest_record_fits_its_images(made: Path, name: str) -> None:
     audit = audited(made / name)
-    assert (audit.checks, audit.problems, audit.notes) == (["images"], [], [])
+    assert (audit.checks, audit.problems, audit.notes) == ([f"images of {name}"], [], [])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_not_of_the_images_is_named(
         answers[key][3] += 1
 
     (problem,) = audited(forged(made / name, tmp_path / "forged", change)).problems
-    assert problem == f"images: {key} of the predictions is not that of its images"
+    assert problem == f"images of forged: {key} of the predictions is not that of its images"
 
 
 def test_labels_made_of_the_answers_are_found(made: Path, tmp_path: Path) -> None:
@@ -117,22 +117,92 @@ def test_labels_made_of_the_answers_are_found(made: Path, tmp_path: Path) -> Non
     assert len(audited(folder).problems) == 2
 
 
-def test_another_stream_than_the_named_one_is_found(made: Path, tmp_path: Path) -> None:
-    folder = forged(made / "learned", tmp_path / "forged", lambda answers: None)
+def edited(made: Path, target: Path, name: str, change: Callable[[dict], object]) -> Path:
+    """A copy whose record says something else."""
+    folder = forged(made / name, target, lambda answers: None)
     record = json.loads((folder / "record.json").read_text())
-    record["result"]["scenario"]["config"]["increments"] = [2]
+    change(record["result"])
     (folder / "record.json").write_text(json.dumps(record))
-    assert audited(folder).problems == ["images: result.scenario.digest is not that of its stream"]
+    return folder
 
 
-def test_images_that_are_not_here_are_a_note(made: Path, tmp_path: Path) -> None:
-    folder = forged(made / "learned", tmp_path / "forged", lambda answers: None)
-    record = json.loads((folder / "record.json").read_text())
-    record["result"]["scenario"]["config"]["source"] = "cifar100"
-    (folder / "record.json").write_text(json.dumps(record))
-    audit = audited(folder, data_root=tmp_path)
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("learned", lambda r: r["scenario"]["config"].update(increments=[2]), "scenario.digest"),
+        ("learned", lambda r: r["scenario"].update(setting="domain-incremental"), ".setting"),
+        ("learned", lambda r: r["sources"][0].update(name="mnist"), "result.sources"),
+        ("learned", lambda r: r["sources"][0].update(fingerprint="a" * 64), "result.sources"),
+        ("learned", lambda r: r["sources"][0].update(flags=["odd"]), "result.sources"),
+        ("learned", lambda r: r["class_order"].reverse(), "result.class_order"),
+        ("learned", lambda r: r["scenario"]["config"].update(zzz=1), "zzz"),
+        ("learned", lambda r: r.update(part=[0, 9]), "0 to 9"),
+        ("learned", lambda r: r.update(order_seed=-1), "expected"),
+        ("adapted", lambda r: r.update(part=[0, 0]), "0 to 0"),
+        ("adapted", lambda r: r["scenario"]["config"].update(order_seed=-1), "expected"),
+    ],
+)
+def test_what_a_record_says_of_its_stream_is_compared(
+    made: Path, tmp_path: Path, name: str, change: Callable[[dict], object], words: str
+) -> None:
+    audit = audited(edited(made, tmp_path / "edited", name, change))
+    assert not audit.notes
+    assert words in audit.problems[0]
+
+
+def test_answers_to_no_image_are_found(made: Path, tmp_path: Path) -> None:
+    def more(answers: Answers) -> None:
+        answers["7/row"] = answers["1/row"]
+        del answers["0/label"]
+
+    assert audited(forged(made / "learned", tmp_path / "forged", more)).problems == [
+        "images of forged: 0/label of the predictions is missing",
+        "images of forged: 7/row of the predictions is of no image",
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: r["scenario"]["config"].update(source="cifar100"),
+        lambda r: r["scenario"].update(name="of-somebody-else"),
+        lambda r: r["sources"][0].update(name="digits~0a0a0a0a"),
+    ],
+)
+def test_images_that_are_not_here_are_a_note(
+    made: Path, tmp_path: Path, change: Callable[[dict], object]
+) -> None:
+    audit = audited(edited(made, tmp_path / "edited", "learned", change), tmp_path)
     assert not audit.checks and not audit.problems
-    assert "nothing at" in audit.notes[0]
+    assert audit.notes[0].startswith("images of edited not compared: ")
+
+
+@pytest.mark.parametrize(
+    "source", ["npz:images.npz", "digits,npz:i.npz", "folder:/etc", "../digits", "~nobody/x"]
+)
+def test_no_place_that_a_record_names_is_opened(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("a source was loaded")
+
+    def change(result: dict) -> None:
+        result["scenario"]["config"]["source"] = source
+
+    folder = edited(made, tmp_path / "edited", "learned", change)
+    monkeypatch.setattr("clgym.protocol.against_source.load_source", opened)
+    monkeypatch.setattr("clgym.request.load_source", opened)
+    audit = audited(folder)
+    assert not audit.problems and "a file of the record's maker" in audit.notes[0]
+
+
+def test_the_results_of_a_study_are_compared(finished: Path, plugin: Path) -> None:
+    for place in (finished, finished / "evaluations/1"):
+        audit = verify(place, plugins=(plugin,))
+        compare_with_sources(audit)
+        names = [name for name in audit.checks if name.startswith("images of seed-")]
+        assert len(names) == len(audit.records) > 1
+        assert not audit.problems
 
 
 def test_a_listed_class_order_holds(tmp_path: Path) -> None:
