@@ -121,7 +121,9 @@ class Reproduction:
         lost, tasks = self.missing(), self.tasks()
         for key, why in lost.items():
             self.emit({"kind": "missing", "row": key, "reason": why})
-        able = [task for key, task in tasks.items() if key not in lost]
+        # A finished one stays as it is, also where the code has changed since: its record says
+        # which it was, and the board flags it.
+        able = [t for key, t in tasks.items() if key not in lost and not self._finished(t)]
         lost |= self._run_all([task for task in able if isinstance(task.what, Run)])
         for task in able:
             if isinstance(task.what, Study):
@@ -184,6 +186,8 @@ class Reproduction:
 
     def _run_all(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Carry out runs on the pool; by key of what failed, why."""
+        if not tasks:
+            return {}
         before = {
             self.task(p, r, name).key: self.task(p, r, run.following).key
             for p, r in self.rows
@@ -243,8 +247,6 @@ class Reproduction:
         out = self.runs / task.key
         where = Where(out, replace(self.pool, devices=(task.device,)), self.root)
         try:
-            # One that is complete stays as it is, also where the code has changed since: its
-            # certificate says which it was.
             if not _complete(out / LEDGER):
                 tune(asked, where, self.emit)
                 evaluate(out, where.pool, self.root, on_event=self.emit)

@@ -17,6 +17,7 @@ Verdict = Literal[
     "differs",
     "order reproduced",
     "order as claimed, within noise",
+    "order not as claimed, within noise",
     "order not reproduced",
     "not run",
 ]

@@ -113,13 +113,18 @@ def _order(claim: Claim, better: Measured, worse: Measured) -> ClaimStatus:
             found, over = over_seeds(ones, others), "one seed"
     mean = sign * float(np.mean(ones) - np.mean(others))
     why = f"by {mean:+.2f}{_interval(found, sign)} {over}"
-    if mean <= 0:
-        return _status(claim, text, "order not reproduced", why)
     ends = [sign * end for end in (found.low, found.high) if end is not None]
-    decided = bool(ends) and min(ends) > 0
-    return _status(
-        claim, text, "order reproduced" if decided else "order as claimed, within noise", why
-    )
+    decided = bool(ends) and (min(ends) > 0 or max(ends) < 0)
+    return _status(claim, text, _VERDICTS[mean > 0, decided], why)
+
+
+_VERDICTS: dict[tuple[bool, bool], Verdict] = {
+    (True, True): "order reproduced",
+    (True, False): "order as claimed, within noise",
+    (False, False): "order not as claimed, within noise",
+    (False, True): "order not reproduced",
+}
+"""By whether the means are in the claimed order, and whether the interval excludes zero."""
 
 
 def _interval(found: Difference, sign: int) -> str:

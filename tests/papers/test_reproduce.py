@@ -1,6 +1,7 @@
 """Rows run, go on where they were stopped, and leave records, studies and a status on a board."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -135,13 +136,26 @@ def test_of_a_study_the_data_of_both_sides_are_looked_for(paper, tmp_path, monke
     assert [e["kind"] for e in events if e["kind"] in ("missing", "plan")] == ["missing"]
 
 
-def test_a_run_of_other_code_is_refused_and_the_folder_named(paper, tmp_path):
+def test_a_begun_run_of_other_code_is_refused_and_the_folder_named(paper, tmp_path):
     carry_out(paper, tmp_path, "figures")
     note = next((tmp_path / "runs").glob("*/seed-0/run.json"))
     note.write_text('{"key":"another"}')
+    (note.parent / "record.json").unlink()
     rows, _ = carry_out(paper, tmp_path, "figures")
     told = " ".join(rows["figures"].runs.values())
     assert f"delete {note.parent.parent.name}/seed-0 in the folder of --runs" in told
+
+
+def test_what_is_finished_needs_no_data(paper, tmp_path, monkeypatch):
+    monkeypatch.delenv("CLGYM_DATA", raising=False)
+    rows = [(paper, paper.by_row["missing"])]
+    work = Reproduction(rows, tmp_path / "runs", tmp_path / "board", None, PoolSpec("inline"))
+    (key,) = work.tasks()
+    carry_out(paper, tmp_path, "figures")
+    done = next((tmp_path / "runs").glob("nmc-split-digits-*/seed-0"))
+    shutil.copytree(done, tmp_path / "runs" / key / "seed-0")
+    (status,) = work.carry_out()
+    assert [c.verdict for c in status.rows[-1].claims] == ["differs"]
 
 
 def test_a_status_keeps_rows_of_earlier_sessions(paper, tmp_path):
