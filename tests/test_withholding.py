@@ -64,7 +64,8 @@ class Snoop(NMC):
             except OSError:
                 pass
         lines.append({"what": "pipe", "waiting": waiting})
-        gym = [m for m in ("clgym.runner", "clgym.scoring") if m in sys.modules]
+        names = ("clgym.runner", "clgym.learning_run", "clgym.scoring")
+        gym = [name for name in names if name in sys.modules]
         lines.append({"what": "modules", "gym": gym})
         with FOUND.open("a") as file:
             for line in lines:

@@ -16,10 +16,10 @@ from clgym.adaptation.run import AdaptationRun
 from clgym.adaptation.two_phases import TwoPhases
 from clgym.engines import Channel, OnEvent
 from clgym.files import sha256, writing
+from clgym.learning_run import LearningRun
 from clgym.record import Record, read_record
 from clgym.request import Plan
 from clgym.run_folder import PREDICTIONS, RECORD, STATE, ran
-from clgym.runner import LearningRun
 
 __all__ = ["TwoPhaseRun"]
 

@@ -15,8 +15,8 @@ from clgym.check.adapting import AdaptBench
 from clgym.check.tiny import Tiny
 from clgym.config import Field
 from clgym.learner import Learner
+from clgym.learning_run import LearningRun
 from clgym.request import Request, prepare
-from clgym.runner import LearningRun
 from clgym.scenario import Stream
 from clgym.scoring import Pool, pool_after
 from clgym.strategy import Batch, Strategy

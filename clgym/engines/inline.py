@@ -4,8 +4,9 @@ import sys
 from typing import Any
 
 from clgym.engines import OnEvent
-from clgym.engines import pool as pools
 from clgym.engines.answer import answer, error_in, make_target, raise_error
+from clgym.engines.spec import Done, PoolSpec
+from clgym.engines.spec import OnEvent as OnPoolEvent
 
 __all__ = ["InlineChannel", "InlinePool"]
 
@@ -32,7 +33,7 @@ class InlineChannel:
 class InlinePool:
     """One job after another, in this process."""
 
-    def __init__(self, spec: pools.PoolSpec, target: str, on_event: pools.OnEvent) -> None:
+    def __init__(self, spec: PoolSpec, target: str, on_event: OnPoolEvent) -> None:
         """Build the target here."""
         self._job: tuple[str, dict[str, Any]] | None = None
         self._device = spec.device(0)
@@ -52,14 +53,14 @@ class InlinePool:
         """See `Pool.submit`."""
         self._job = (key, {**message, "device": self._device})
 
-    def wait(self, seconds: float) -> list[pools.Done]:
+    def wait(self, seconds: float) -> list[Done]:
         """Carry out the job, however long it takes."""
         if self._job is None:
             return []
         key, message = self._job
         reply = answer(self._handler, message)
         self._job, error = None, error_in(reply)
-        return [pools.Done(key, None if error else reply, error)]
+        return [Done(key, None if error else reply, error)]
 
     def close(self) -> None:
         """Nothing to end."""

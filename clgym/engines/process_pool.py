@@ -4,8 +4,8 @@ import contextlib
 from multiprocessing.connection import wait
 
 from clgym.engines.answer import error_in
-from clgym.engines.pool import Done, Message, OnEvent, PoolSpec
 from clgym.engines.process import Worker
+from clgym.engines.spec import Done, Message, OnEvent, PoolSpec
 from clgym.engines.wire import receive, send
 from clgym.errors import WorkerDied
 

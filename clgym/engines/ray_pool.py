@@ -11,7 +11,7 @@ import ray  # pyright: ignore[reportMissingImports]
 import ray.exceptions  # pyright: ignore[reportMissingImports]
 
 from clgym.engines.answer import answer, error_in, make_target
-from clgym.engines.pool import Done, Message, PoolSpec
+from clgym.engines.spec import Done, Message, PoolSpec
 from clgym.errors import WorkerDied
 
 __all__ = ["RayPool"]

@@ -6,7 +6,7 @@ from typing import Any
 import submitit  # pyright: ignore[reportMissingImports]
 
 from clgym.engines.answer import answer, error_in, make_target
-from clgym.engines.pool import Done, Message, PoolSpec
+from clgym.engines.spec import Done, Message, PoolSpec
 from clgym.errors import WorkerDied
 
 __all__ = ["SlurmPool"]

@@ -15,6 +15,7 @@ import torch
 from clgym.strategies.source import Source
 
 FOUND = Path("REPORT")
+GYM = ("clgym.runner", "clgym.learning_run", "clgym.adaptation.run", "clgym.scoring")
 
 
 def integers():
@@ -44,7 +45,7 @@ class Snoop(Source):
                 "labels": batch.labels is not None,
                 "source": self.info.source_data is not None,
                 "arrays": [a for a in integers() if 20 < len(a) < 3000],
-                "gym": [m for m in ("clgym.runner", "clgym.adaptation.run") if m in sys.modules],
+                "gym": [m for m in GYM if m in sys.modules],
                 "text": [t for t in sys.argv if "noise" in t],
             }
             FOUND.write_text(json.dumps(found))
