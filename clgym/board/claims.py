@@ -12,7 +12,7 @@ from clgym.papers.reproduce import Reproduction
 __all__ = ["CLAIM_COLUMNS", "Paper", "read_claims"]
 
 STATUS = "status"
-CLAIM_COLUMNS = ("Claim", "Claimed", "Measured", "Tolerance", "Verdict", "Scale", "Where it stands")
+CLAIM_COLUMNS = ("Claim", "Verdict", "Claimed", "Measured", "Tolerance", "Scale", "Where it stands")
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def _claims(
             verdict += " (as stated: its records are not here)"
         yield (
             claim.claim,
+            verdict,
             claim.claimed,
             claim.measured or "–",
             claim.tolerance or "–",
-            verdict,
             row.scale,
             f"{claim.where} ({claim.known})",
         )

@@ -197,8 +197,9 @@ def run_flags(records: list[Record], sent: Sequence[Path]) -> list[str]:
     for backbone in (result.backbone for result in results):
         if backbone is not None:
             flags |= set(_backbone_flags(backbone.overlap, backbone.check))
-    if any(result.adaptation and _collapsed(result) for result in results):
-        flags.add("answers collapsed to one class")
+    segments = [s for r in results if r.adaptation for s in r.adaptation.segments]
+    if collapsed := sum(segment.collapsed for segment in segments):
+        flags.add(f"answers collapsed to one class in {collapsed} of {len(segments)} segments")
     alone = [r.adaptation for r in results if r.adaptation and r.scenario.setting == "adaptation"]
     if len({facts.model.sha256 for facts in alone}) > 1:
         flags.add("runs started from different models")
@@ -222,7 +223,3 @@ def _backbone_flags(overlap: list[str], check: str) -> Iterator[str]:
         yield "weights not checked against known ones"
     elif check == "random":
         yield "random weights"
-
-
-def _collapsed(result: Any) -> bool:
-    return any(segment.collapsed for segment in result.adaptation.segments)

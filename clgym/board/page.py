@@ -17,9 +17,11 @@ from clgym.board.entries import Board
 from clgym.board.stats import RESAMPLES
 from clgym.board.tables import BY_HAND, Row, Table
 
-__all__ = ["LEGEND", "as_html", "as_markdown"]
+__all__ = ["HEAD", "LEGEND", "as_html", "as_markdown"]
 
 _HERE = Path(__file__).parent
+HEAD = "# Leaderboard\n\nRendered by `clgym board`; do not edit."
+"""By which a README that may be written over is known."""
 LEGEND = (
     (
         "Mean, interval",
@@ -39,6 +41,19 @@ LEGEND = (
         "Modes",
         "What could be looked at when settings were chosen. Modes are never ranked together, nor "
         f"with runs whose settings were given by hand ({BY_HAND}).",
+    ),
+    (
+        "transfer, default",
+        "Modes. transfer: settings were chosen on the tuning side of a pair, on other data than "
+        "those of the table. default: the strategy's own settings, nothing was tuned.",
+    ),
+    (
+        "Claims of papers",
+        "reproduced: within the tolerance. An order is judged by the 95 % interval of the "
+        "difference: reproduced if it excludes zero; within noise if it does not. How large a "
+        "difference a paper states (by ... points) is shown and not judged. Behind where it "
+        "stands, how it is known: verified (read there), abstract, remembered, inferred (it "
+        "follows from the method), own (no paper states it).",
     ),
     (
         "verified",
@@ -89,7 +104,7 @@ def as_html(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> s
         legend=LEGEND,
         streams=sorted({table.title for table in tables}),
         modes=list(dict.fromkeys(table.mode for table in tables)),
-        counts=_counts(board),
+        counts=_counts(board, papers),
         version=clgym.__version__,
     )
 
@@ -107,8 +122,13 @@ def _embedded(tables: Sequence[Table]) -> str:
     return text
 
 
-def _counts(board: Board) -> dict[str, int]:
+def _counts(board: Board, papers: Sequence[Paper]) -> dict[str, int]:
+    verdicts = [claim[CLAIM_COLUMNS.index("Verdict")] for paper in papers for claim in paper.claims]
+    tested = [verdict for verdict in verdicts if not verdict.startswith("not run")]
+    held = [verdict for verdict in tested if verdict.startswith(("reproduced", "order reproduced"))]
     return {
+        "claims": len(tested),
+        "held": len(held),
         "entries": len(board.entries),
         "runs": sum(len(entry.scores) for entry in board.entries),
         "verified": sum(entry.verified for entry in board.entries),
@@ -150,8 +170,8 @@ def _row_extras(table: Table, row: Row, low: float, high: float) -> dict[str, An
 def as_markdown(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> str:
     """The same tables, claims and reasons as the page."""
     parts = [
-        "# Leaderboard",
-        "Rendered by `clgym board`; do not edit. The same content as a page with figures and "
+        HEAD,
+        "The same content as a page with figures and "
         "details: `clgym board leaderboards/ --out site/`.",
     ]
     if not tables:

@@ -43,6 +43,12 @@ def read_board(root: Path) -> Board:
             found="a file" if root.exists() else "nothing",
             fix="Name the folder that holds records/",
         )
+    if not any((root / name).is_dir() for name in (RECORDS, "status")):
+        raise BadRecord(
+            expected=f"a leaderboards folder at {root}",
+            found="a folder without records/ and status/",
+            fix="Name the folder that holds records/, or make an empty records/ in it",
+        )
     board, runs = Board(), []
     folder = root / RECORDS
     if folder.is_dir():

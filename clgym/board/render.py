@@ -4,9 +4,10 @@ from pathlib import Path
 
 from clgym.board.claims import read_claims
 from clgym.board.entries import Board
-from clgym.board.page import as_html, as_markdown
+from clgym.board.page import HEAD, as_html, as_markdown
 from clgym.board.reading import read_board
 from clgym.board.tables import tables_of
+from clgym.errors import BadOutput
 from clgym.files import write_atomic, writing
 
 __all__ = ["render"]
@@ -20,6 +21,7 @@ def render(root: Path, out: Path) -> Board:
         BadOutput: a file that cannot be written.
     """
     board = read_board(root)
+    _check_own(root / "README.md")
     papers = read_claims(board, root)
     tables = tables_of(board)
     page, text = as_html(board, tables, papers), as_markdown(board, tables, papers)
@@ -28,3 +30,13 @@ def render(root: Path, out: Path) -> Board:
     write_atomic(out / "index.html", page.encode())
     write_atomic(root / "README.md", text.encode())
     return board
+
+
+def _check_own(file: Path) -> None:
+    """A README that somebody wrote is not written over."""
+    if file.is_file() and not file.read_bytes().startswith(HEAD.encode()):
+        raise BadOutput(
+            expected=f"{file} to be a board that was rendered before, or absent",
+            found="another text",
+            fix="Move it away: the board as Markdown is written there",
+        )

@@ -32,8 +32,8 @@ def _plan(study: Study) -> Facts:
     return Facts(
         {
             "pair": f"{plan.pair.name}, under {plan.pair.scenario}",
-            "tuned on": ", ".join([plan.tuning.name, *plan.tuning.flags]),
-            "evaluated on": ", ".join([plan.evaluation.name, *plan.evaluation.flags]),
+            "tuned on": ", ".join([plan.pair.tuning.words, *plan.tuning.flags]),
+            "evaluated on": ", ".join([plan.pair.evaluation.words, *plan.evaluation.flags]),
             "images that both hold, left out of the tuning": str(len(plan.withheld_images)),
             "mode": plan.mode,
             "criterion": f"{plan.criterion}, on {plan.score_on} rows",

@@ -171,8 +171,8 @@ def _facts(evaluation: Evaluation, body: Body) -> dict[str, Any]:
     return {
         "certificate": evaluation.certificate,
         "protocol": evaluation.protocol,
-        "pair": f"{plan.pair.name}: tuned on {plan.tuning.name}, evaluated on "
-        f"{plan.evaluation.name}",
+        "pair": f"{plan.pair.name}: tuned on {plan.pair.tuning.words}; evaluated on "
+        f"{plan.pair.evaluation.words}",
         "mode": plan.mode,
         "chosen": chosen["all"][0]
         if list(chosen) == ["all"] and len(chosen["all"]) == 1

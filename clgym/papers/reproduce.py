@@ -113,7 +113,9 @@ class Reproduction:
 
     def _reason(self, error: ClgymError) -> str:
         """What is wrong and what to do, without the place of the data."""
-        text, root = f"{error.found}; {error.fix}", self.root or os.environ.get("CLGYM_DATA")
+        # A row names its device: no option of `clgym reproduce` changes it.
+        fix = "a row's device is its own" if "--device" in error.fix else error.fix
+        text, root = f"{error.found}; {fix}", self.root or os.environ.get("CLGYM_DATA")
         return text.replace(str(Path(root).resolve()), "{data}") if root else text
 
     def carry_out(self) -> list[PaperStatus]:

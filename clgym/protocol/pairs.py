@@ -36,10 +36,25 @@ class Side(BaseModel):
         return {"source": self.source, **chosen, **self.extra}
 
     @property
+    def words(self) -> str:
+        """Source, and what of it: ``cifar100, classes 0 to 49``, for people."""
+        parts = [self.source]
+        if self.classes is not None:
+            first, last = self.classes[0], self.classes[-1]
+            whole = self.classes == tuple(range(first, last + 1))
+            parts.append(f"classes {f'{first} to {last}' if whole else _listed(self.classes)}")
+        parts += [f"{name.replace('_', ' ')} {_listed(v)}" for name, v in self.extra.items()]
+        return ", ".join(parts)
+
+    @property
     def half(self) -> Half | None:
         """Which half of the test images it shows; None: all."""
         rows = self.extra.get("rows", "all")
         return None if rows == "all" else rows
+
+
+def _listed(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 class Pair(BaseModel):

@@ -343,7 +343,7 @@ def _seal(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> 
 
 
 def relatives(out: Path, plan: Plan) -> tuple[int, int]:
-    """Other studies of this strategy and pair beside this folder.
+    """Other studies of this strategy and pair beside this folder that got as far as a result.
 
     Returns:
         The number of this one in the order of their plans, and how many evaluations they made.
@@ -357,7 +357,9 @@ def relatives(out: Path, plan: Plan) -> tuple[int, int]:
             entries = read_ledger(path)
         except Tampered:
             continue  # `clgym verify` of that folder says so
-        if entries and _is_of(entries[0], plan) and entries[0].time <= own:
+        # Of a study that was refused before its first run ended nobody learned anything.
+        told = any(entry.kind in ("run", "sealed") for entry in entries)
+        if told and _is_of(entries[0], plan) and entries[0].time <= own:
             number += 1
             evaluations += sum(entry.kind == "opened" for entry in entries)
     return number, evaluations

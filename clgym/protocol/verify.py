@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,13 @@ def verify(
         audit.check(RECORD, lambda: record_problems(folder))
         audit.records.append(str(folder))
         audit.notes.append("a record by itself: config, costs and environment have no second copy")
+    elif seeds := sorted(folder.glob(f"*/{RECORD}")):
+        for file in seeds:
+            audit.check(f"{file.parent.name}/{RECORD}", partial(record_problems, file.parent))
+            audit.records.append(str(file.parent))
+        audit.notes.append(
+            "records by themselves: config, costs and environment have no second copy"
+        )
     else:
         raise BadRecord(
             expected=f"a study, certificate or record at {path}",

@@ -13,6 +13,7 @@ import pytest
 from clgym.board.reading import read_board
 from clgym.board.render import render
 from clgym.cli import main
+from clgym.errors import BadOutput, BadRecord
 from clgym.papers import load_paper
 from clgym.papers.reproduce import Reproduction
 from clgym.papers.status import ClaimStatus, PaperStatus, RowStatus, read_status, write_status
@@ -160,6 +161,21 @@ def test_a_status_whose_link_is_no_address_is_left_out(filled, tmp_path, link):
     for page in (text, (filled / "README.md").read_text()):
         assert "alert(1)" not in page and "A paper" not in page
         assert "status/paper" in page
+
+
+def test_nobodys_readme_is_written_over(board_folder, tmp_path):
+    (board_folder / "README.md").write_text("# My thesis\n")
+    with pytest.raises(BadOutput, match="another text"):
+        render(board_folder, tmp_path / "site")
+    assert (board_folder / "README.md").read_text() == "# My thesis\n"
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_folder_that_is_no_board_is_refused(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(BadRecord, match="without records/ and status/"):
+        render(tmp_path / "thesis", tmp_path / "site")
+    assert not list((tmp_path / "thesis").iterdir())
 
 
 def test_an_empty_board_says_so(board_folder, tmp_path, capsys):

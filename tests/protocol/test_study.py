@@ -221,6 +221,17 @@ def test_studies_beside_each_other_are_numbered(copy: Callable, finished: Path) 
 
     plan = read_certificate(folder).body.plan
     assert relatives(folder, plan) == (2, 1)
+    ledger = folder.parent / "other/ledger.jsonl"
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:2]))
+    assert relatives(folder, plan) == (1, 0)  # refused before a run of it had ended
+
+
+def test_a_side_is_said_in_words() -> None:
+    from clgym.protocol.pairs import find_pair
+
+    pair = find_pair("digits-t2")
+    assert pair.tuning.words == "digits, classes 0 to 4"
+    assert pair.evaluation.words == "digits, classes 5 to 9"
 
 
 # --- modes ---------------------------------------------------------------------------------------

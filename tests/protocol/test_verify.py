@@ -286,6 +286,17 @@ def test_a_record_by_itself_is_audited(tmp_path: Path) -> None:
     assert any("accuracy_matrix[2]" in problem for problem in verify(out).problems)
 
 
+def test_the_seeds_of_a_run_are_audited_together(tmp_path: Path) -> None:
+    for seed in range(2):
+        run(Request("nmc", "split-digits", seed=seed, out=tmp_path / f"seed-{seed}"))
+    audit = verify(tmp_path)
+    assert audit.problems == [] and len(audit.checks) == len(audit.records) == 2
+    path = tmp_path / "seed-1/record.json"
+    path.write_text(path.read_text().replace('"last_accuracy": 0.', '"last_accuracy": 0.0'))
+    (problem,) = verify(tmp_path).problems
+    assert problem.startswith("seed-1/record.json: result.last_accuracy")
+
+
 def test_nothing_to_audit_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadRecord):
         verify(tmp_path)
