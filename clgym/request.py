@@ -164,11 +164,11 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
     """
     entry = registry.find("strategies", request.strategy, request.plugins)
     scenario = make_scenario(request)
-    sources, stream, total = _cut(scenario, request)
+    sources = load_sources(scenario, request)
+    stream, total = cut(scenario, sources, request)
     threads = _threads(request)
-    if request.seed < 0:
-        seed = str(request.seed)
-        raise BadConfig(expected="a seed of at least 0", found=seed, fix="Give --seed 0 or above")
+    if (seed := request.seed) < 0:
+        raise BadConfig(expected="a seed of at least 0", found=str(seed), fix="Give 0 or more")
     asked = channel or open_learner(request)
     try:
         description = _describe(entry, request.plugins, asked, request.strategy_config)
@@ -309,17 +309,12 @@ def make_scenario(request: Request) -> Scenario:
 
 def make_stream(request: Request) -> Stream:
     """Load the request's sources and cut its stream."""
-    return load_stream(request)[1]
+    scenario = make_scenario(request)
+    return cut(scenario, load_sources(scenario, request), request)[0]
 
 
-def load_stream(request: Request) -> tuple[list[Source], Stream]:
-    """The request's sources, and the stream that it cuts from them."""
-    sources, stream, _ = _cut(make_scenario(request), request)
-    return sources, stream
-
-
-def _cut(scenario: Scenario, request: Request) -> tuple[list[Source], Stream, int]:
-    """Load the sources and cut what is asked for; with the classes to the end of the stream.
+def load_sources(scenario: Scenario, request: Request) -> list[Source]:
+    """The images that a stream is cut from.
 
     Raises:
         Withheld: classes or images of another phase.
@@ -327,14 +322,18 @@ def _cut(scenario: Scenario, request: Request) -> tuple[list[Source], Stream, in
     names = scenario.source_names()
     withheld.check_classes(names, getattr(scenario.config, "classes", None))
     withheld.check_half(names, getattr(scenario.config, "rows", "all"))
-    sources = [load_source(name, request.data_root, plugins=request.plugins) for name in names]
+    return [load_source(name, request.data_root, plugins=request.plugins) for name in names]
+
+
+def cut(scenario: Scenario, sources: list[Source], request: Request) -> tuple[Stream, int]:
+    """The stream that is asked for, and the classes to its end where that is a part."""
     stream = scenario.stream(sources, request.order_seed)
     if request.part is not None:
         stream = stream.part(request.part[0], len(stream))
     total = stream.columns_after(len(stream) - 1)
     if request.part is not None:
         stream = stream.part(0, request.part[1] - request.part[0])
-    return sources, stream if request.score_on == "test" else stream.on_validation(), total
+    return stream if request.score_on == "test" else stream.on_validation(), total
 
 
 def _scenario_class(name: str, plugins: Sequence[Path]) -> tuple[type[Scenario], dict[str, Any]]:

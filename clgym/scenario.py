@@ -54,6 +54,20 @@ class Step:
     """The source's split that ``test`` numbers; train where held-out rows measure."""
 
 
+def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
+    """Whether a stream has a part.
+
+    Raises:
+        BadStream: it is empty, or reaches beyond an end.
+    """
+    if not 0 <= start < stop <= len(stream):
+        raise BadStream(
+            expected=f"a part of the {len(stream)} {steps} of {stream.name}",
+            found=f"{start} to {stop}",
+            fix="Name the first, and an end behind it",
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Stream:
     """A plan: rows per step, the column of each class, and what may be known.
@@ -157,12 +171,7 @@ class Stream:
         Raises:
             BadStream: no such experiences.
         """
-        if not 0 <= start < stop <= len(self):
-            raise BadStream(
-                expected=f"a part of the {len(self)} experiences of {self.name}",
-                found=f"{start} to {stop}",
-                fix="Name a first experience and an end behind it",
-            )
+        check_part(self, start, stop, "experiences")
         kept = sorted({c for step in self.steps[start:stop] for c in step.classes})
         new = {old: number for number, old in enumerate(kept)}
         steps = (

@@ -19,7 +19,7 @@ from clgym.config import Range
 from clgym.data.halves import in_half
 from clgym.data.published import published_digest, published_labels
 from clgym.errors import BadStream
-from clgym.scenario import Scenario
+from clgym.scenario import Scenario, check_part
 
 if TYPE_CHECKING:
     from clgym.data.sources import Source
@@ -169,12 +169,7 @@ class AdaptationStream:
         Raises:
             BadStream: no such segments.
         """
-        if not 0 <= first < end <= len(self):
-            raise BadStream(
-                expected=f"a part of the {len(self)} segments of {self.name}",
-                found=f"{first} to {end}",
-                fix="Name a first segment and an end behind it",
-            )
+        check_part(self, first, end, "segments")
         return replace(self, segments=self.segments[first:end])
 
 

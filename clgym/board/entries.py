@@ -134,9 +134,13 @@ class Board:
         """Leave something out, and say so."""
         self.left_out.append(LeftOut(place, reason))
 
-    def sent_with(self, place: str) -> list[Path]:
-        """Python files that came with a run or a study."""
-        return self.sent.get(place.split("/")[1], []) if "/" in place else []
+    def flags_of(self, scores: Sequence[Score]) -> list[str]:
+        """What a reader should know of the runs of an entry, and of the code that ran."""
+        folders = {name for score in scores for name in score.place.split("/")[1:2]}
+        sent = [file for folder in sorted(folders) for file in self.sent.get(folder, [])]
+        records = [score.record for score in scores]
+        unknown = unknown_code(records[0].result.strategy, sent)
+        return sorted([*run_flags(records), *([unknown] if unknown else [])])
 
 
 def place_of(path: Path, root: Path) -> str:
@@ -170,20 +174,13 @@ def identity(value: Any) -> str:
     return sha256(canonical_json(value))[:12]
 
 
-def run_flags(records: list[Record], sent: Sequence[Path]) -> list[str]:
-    """What a reader of a row should know of its runs.
-
-    Args:
-        records: Runs that differ in seeds only.
-        sent: Python files that came with them.
-    """
+def run_flags(records: list[Record]) -> list[str]:
+    """What a reader of a row should know of its runs, which differ in seeds only."""
     results = [record.result for record in records]
     flags = {flag for result in results for source in result.sources for flag in source.flags}
     for source in {source.name for result in results for source in result.sources}:
         if "~" in source:
             flags.add(f"modified source {source}")
-    if why := unknown_code(results[0].strategy, sent):
-        flags.add(why)
     if _alike(results):
         flags.add("all seeds ended at the same accuracy")
     if any(record.environment.engine == "inline" for record in records):

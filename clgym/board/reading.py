@@ -13,7 +13,6 @@ from clgym.board.entries import (
     file_of,
     identity,
     place_of,
-    run_flags,
     subfolders,
 )
 from clgym.board.recompute import recompute
@@ -126,8 +125,7 @@ def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> Entry:
     scores = [score for score, _ in kept.values()]
     result = scores[0].record.result
     missing = list(_gaps(sorted({score.seed for score in scores})))
-    sent = [file for score in scores for file in board.sent_with(score.place)]
-    flags = run_flags([score.record for score in scores], sent)
+    flags = board.flags_of(scores)
     return Entry(
         id=name,
         strategy=result.strategy.name,

@@ -19,7 +19,6 @@ from clgym.board.entries import (
     file_of,
     identity,
     place_of,
-    run_flags,
 )
 from clgym.board.recompute import recompute
 from clgym.errors import BadRecord
@@ -98,9 +97,8 @@ def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
             board.refuse(score.place, "; ".join(again.problems[:_SHOWN]))
             return
     if scores:
-        board.entries.append(
-            _entry(evaluation, certificate, scores, verified, board.sent_with(place))
-        )
+        flags = board.flags_of(scores)
+        board.entries.append(_entry(evaluation, certificate, scores, verified, flags))
     else:
         board.refuse(place, "every seed failed")
 
@@ -115,10 +113,10 @@ def _entry(
     certificate: Certificate,
     scores: list[Score],
     verified: bool,
-    sent: list[Path],
+    run_flags: list[str],
 ) -> Entry:
     plan, first = certificate.body.plan, scores[0].record.result
-    flags = {*evaluation.flags, *run_flags([score.record for score in scores], sent)}
+    flags = {*evaluation.flags, *run_flags}
     if evaluation.study_number > 1:
         flags.add(f"study {evaluation.study_number} of this strategy and pair")
     if evaluation.evaluations_before:

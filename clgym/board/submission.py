@@ -114,7 +114,7 @@ def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> 
         _images(submission, folder)
         submission.found.append(Found(folder, record, needed))
     _version(submission, place, record.environment.clgym)
-    for flag in run_flags([record], plugins):
+    for flag in run_flags([record]):
         submission.add(place, "shown on the board", "flag", flag)
     extra = sorted(f.name for f in folder.iterdir() if not _KNOWN_FILES.fullmatch(f.name))
     if extra:

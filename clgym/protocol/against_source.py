@@ -16,11 +16,12 @@ from safetensors.numpy import load_file
 from clgym import registry
 from clgym.adaptation.stream import AdaptationStream, segment_labels
 from clgym.adaptation.two_phases import TwoPhases
-from clgym.data.sources import Source, load_source
+from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
 from clgym.protocol.verify import ODD, Audit
 from clgym.record import Result, read_record
-from clgym.request import Request, load_stream, make_scenario
+from clgym.request import Request, cut, load_sources, make_scenario
+from clgym.scenario import Scenario
 from clgym.scoring import pool_after
 
 __all__ = ["compare_with_sources"]
@@ -46,14 +47,16 @@ def compare_with_sources(
         result = read_record(Path(place)).result
         request = _request(result, data_root, plugins)
         try:
-            sources = _sources(request)
+            _check_public(request)
+            scenario = _scenario(request)
+            sources = [] if scenario is None else load_sources(scenario, request)
         except (MissingData, UnknownName, Withheld, BadSource, BadOutput) as error:
             audit.notes.append(f"{name} not compared: {error.found}")
             continue
-        if sources is not None and (other := _other_images(result, sources)):
+        if other := _other_images(result, sources):
             audit.notes.append(f"{name} not compared: {other}")
             continue
-        audit.check(name, partial(_problems, Path(place), result, request))
+        audit.check(name, partial(_problems, Path(place), result, request, sources))
 
 
 def _request(result: Result, data_root: Path | None, plugins: tuple[Path, ...]) -> Request:
@@ -69,12 +72,12 @@ def _request(result: Result, data_root: Path | None, plugins: tuple[Path, ...]) 
     )
 
 
-def _sources(request: Request) -> list[Source] | None:
-    """The images that a record names, by their public names only; None for options of no stream.
+def _check_public(request: Request) -> None:
+    """Whether a record's stream is known here, and all in it goes by public names.
 
     Raises:
-        MissingData: they are not here, or were a file of the maker's.
-        UnknownName: of the scenario or of a source.
+        MissingData: the images were a file of the maker's.
+        UnknownName: of the scenario.
     """
     registry.find("scenarios", request.scenario, request.plugins)
     for option, value in request.scenario_config.items():
@@ -85,11 +88,14 @@ def _sources(request: Request) -> list[Source] | None:
                     found=f"{option} {word!r}, which is a file of the record's maker",
                     fix="Repeat the run beside that file",
                 )
+
+
+def _scenario(request: Request) -> Scenario | None:
+    """The scenario; None where it refuses the record's options, which the check then says."""
     try:
-        names = make_scenario(request).source_names()
+        return make_scenario(request)
     except (ClgymError, *ODD):
         return None
-    return [load_source(name, request.data_root, plugins=request.plugins) for name in names]
 
 
 def _other_images(result: Result, sources: Sequence[Source]) -> str | None:
@@ -104,9 +110,11 @@ def _other_images(result: Result, sources: Sequence[Source]) -> str | None:
     return f"they are of {', '.join(theirs)}, here is {', '.join(here)}"
 
 
-def _problems(folder: Path, result: Result, request: Request) -> Iterator[str]:
+def _problems(
+    folder: Path, result: Result, request: Request, sources: list[Source]
+) -> Iterator[str]:
     """What in a record and its predictions is not as its stream has it."""
-    sources, stream = load_stream(request)
+    stream, _ = cut(make_scenario(request), sources, request)
     own = [(s.name, s.fingerprint, list(s.flags)) for s in sources]
     facts = {
         "sources": (own, [(s.name, s.fingerprint, list(s.flags)) for s in result.sources]),

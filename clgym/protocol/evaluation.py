@@ -23,8 +23,9 @@ from clgym.protocol.outcome import (
     seed_result,
 )
 from clgym.protocol.plan import Certificate, Choice, Plan, code_identity
+from clgym.protocol.relatives import relatives
 from clgym.protocol.runs import FAILURES, Where
-from clgym.protocol.study import CERTIFICATE, read_certificate, relatives
+from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.record import read_record
 from clgym.request import Request
 

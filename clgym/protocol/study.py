@@ -14,7 +14,7 @@ from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.errors import BadPlan, Tampered
 from clgym.files import canonical_json, sha256, write_atomic, writing
 from clgym.protocol.jobs import TARGET
-from clgym.protocol.ledger import NAME, Entry, Ledger, locked, read_ledger
+from clgym.protocol.ledger import Ledger, locked
 from clgym.protocol.modes import MODES, choose
 from clgym.protocol.pairs import Pair
 from clgym.protocol.plan import (
@@ -27,6 +27,7 @@ from clgym.protocol.plan import (
     code_identity,
     evaluation_seeds,
 )
+from clgym.protocol.relatives import relatives
 from clgym.protocol.runs import Runs, Where
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS
 from clgym.protocol.space import Space, find_space, parse
@@ -38,7 +39,6 @@ __all__ = [
     "body_of",
     "make_plan",
     "read_certificate",
-    "relatives",
     "survey",
     "tune",
 ]
@@ -340,34 +340,6 @@ def _seal(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> 
     write_atomic(where.out / CERTIFICATE, text.encode())
     ledger.append("sealed", certificate=sha256(text.encode()), hash=certificate.hash)
     return certificate
-
-
-def relatives(out: Path, plan: Plan) -> tuple[int, int]:
-    """Other studies of this strategy and pair beside this folder that got as far as a result.
-
-    Returns:
-        The number of this one in the order of their plans, and how many evaluations they made.
-    """
-    own = read_ledger(out / NAME)[0].time
-    number, evaluations = 1, 0
-    for path in sorted(out.resolve().parent.glob(f"*/{NAME}")):
-        if path.parent == out.resolve():
-            continue
-        try:
-            entries = read_ledger(path)
-        except Tampered:
-            continue  # `clgym verify` of that folder says so
-        # Of a study that was refused before its first run ended nobody learned anything.
-        told = any(entry.kind in ("run", "sealed") for entry in entries)
-        if told and _is_of(entries[0], plan) and entries[0].time <= own:
-            number += 1
-            evaluations += sum(entry.kind == "opened" for entry in entries)
-    return number, evaluations
-
-
-def _is_of(entry: Entry, plan: Plan) -> bool:
-    other = entry.body.get("plan", {})
-    return (other.get("strategy"), other.get("pair_hash")) == (plan.strategy, plan.pair_hash)
 
 
 def read_certificate(path: Path) -> Certificate:

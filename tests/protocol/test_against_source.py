@@ -190,7 +190,6 @@ def test_no_place_that_a_record_names_is_opened(
         result["scenario"]["config"]["source"] = source
 
     folder = edited(made, tmp_path / "edited", "learned", change)
-    monkeypatch.setattr("clgym.protocol.against_source.load_source", opened)
     monkeypatch.setattr("clgym.request.load_source", opened)
     audit = audited(folder)
     assert not audit.problems and "a file of the record's maker" in audit.notes[0]

@@ -217,7 +217,7 @@ def test_studies_beside_each_other_are_numbered(copy: Callable, finished: Path) 
 
     folder = copy()
     shutil.copytree(finished, folder.parent / "other")
-    from clgym.protocol.study import relatives
+    from clgym.protocol.relatives import relatives
 
     plan = read_certificate(folder).body.plan
     assert relatives(folder, plan) == (2, 1)
