@@ -12,10 +12,10 @@ import time
 
 import numpy as np
 
-from clgym.adaptation.images import make
-from clgym.adaptation.stream import Domain
 from clgym.data.corruptions import STANDARD
 from clgym.data.sources import Source, load_source
+from clgym.gym.images import make
+from clgym.streams.adaptation import Domain
 
 
 def main() -> None:

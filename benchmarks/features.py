@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from clgym.data.sources import load_source
-from clgym.runner import Request, run
+from clgym.gym.request import Request
+from clgym.gym.run import run
 
 
 def bare(name: str, size: int, count: int, threads: int) -> float:

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from clgym.data.sources import load_source
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.learner.trained import Trained
 from clgym.models.heads import cosine_logits
-from clgym.runner import Request, run
 from clgym.strategy import Batch
-from clgym.trained import Trained
 
 
 def _decide(strategy: Any, features: torch.Tensor) -> torch.Tensor:

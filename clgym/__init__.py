@@ -6,6 +6,8 @@ Importing it does no work: torch and the plugins are loaded when they are used.
 from typing import TYPE_CHECKING, Any
 
 from clgym._checkout import bind
+from clgym._moved import install
+from clgym._version import __version__
 
 if TYPE_CHECKING:
     from clgym.api import (
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
         run,
     )
 
-__version__ = "0.1.0"
 __all__ = [
     "__version__",
     "check_scenario",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 bind("strategies", "scenarios")
+install()
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+"""This package: in a wheel its folder holds strategies and scenarios too."""
+ROOT = PACKAGE.parent
+"""The folder around it: a checkout's root, or site-packages."""
 
 
 def bind(*names: str) -> None:

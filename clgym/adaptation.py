@@ -21,6 +21,8 @@ __all__ = [
     "weights_and_biases",
 ]
 
+__path__: list[str] = []  # so that Python looks for `clgym.adaptation.strategy`, see `clgym._moved`
+
 
 @dataclass(frozen=True)
 class AdaptConfig(Config):

@@ -6,9 +6,9 @@ from typing import Any
 
 from clgym import registry
 from clgym.check import check_scenario, check_source, check_strategy
-from clgym.record import Record
-from clgym.request import Request, make_stream
-from clgym.runner import run as _run
+from clgym.gym.request import Request, make_stream
+from clgym.gym.run import run as _run
+from clgym.results.record import Record
 from clgym.scenario import Stream
 
 __all__ = [
@@ -38,7 +38,7 @@ def run(
         scenario: A name of ``clgym list scenarios``.
         config: The strategy's options.
         scenario_config: The scenario's options.
-        **options: The other fields of `clgym.request.Request`: ``source, seed, order_seed,
+        **options: The other fields of `clgym.gym.request.Request`: ``source, seed, order_seed,
             device, threads, engine, out, data_root, plugins, checkpoint_minutes``; paths may be
             text.
 
@@ -79,9 +79,9 @@ def make_strategy(name: str, **config: Any) -> Any:
     Raises:
         ClgymError: an unknown name or a bad option.
     """
-    from clgym import assemble
+    from clgym.learner import assembly
 
-    return assemble.make_strategy(name, config)
+    return assembly.make_strategy(name, config)
 
 
 def register_strategy(cls: type) -> type:
@@ -99,7 +99,7 @@ def register_strategy(cls: type) -> type:
 
 
 def load(folder: str | Path, device: str = "cpu", plugins: Sequence[str | Path] = ()) -> Any:
-    """The trained classifier of a finished run, as a `clgym.trained.Trained`.
+    """The trained classifier of a finished run, as a `clgym.learner.trained.Trained`.
 
     Args:
         folder: Of the run.
@@ -109,6 +109,6 @@ def load(folder: str | Path, device: str = "cpu", plugins: Sequence[str | Path] 
     Raises:
         BadRecord: the folder holds no record of a finished run.
     """
-    from clgym.trained import Trained
+    from clgym.learner.trained import Trained
 
     return Trained.load(Path(folder), device, tuple(Path(p) for p in plugins))

@@ -189,9 +189,10 @@ class Stream:
 
         It holds images and labels of both splits: nothing is withheld from such a script.
         """
-        from clgym.avalanche.benchmark import benchmark_of
+        # The one climb of the house, for users' sake: `clgym.avalanche.benchmark` does the work.
+        from clgym.avalanche import benchmark
 
-        return benchmark_of(self, data_root)
+        return benchmark(self, data_root)
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,50 @@ data of past and future experiences and, outside task-incremental streams, the t
 gym.
 """
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from clgym.data.experience import Augment, Batch, Experience, keyed_generator
 from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
-from clgym.errors import BadConfig, OutOfReach
-from clgym.models.backbones import Frozen
-from clgym.models.networks import Classifier
+from clgym.errors import BadConfig
 
-__all__ = ["Batch", "Config", "Experience", "Memory", "Needs", "Strategy", "StreamInfo"]
+__all__ = [
+    "Augment",
+    "Batch",
+    "Classifier",
+    "Config",
+    "Experience",
+    "Fit",
+    "Frozen",
+    "Memory",
+    "Needs",
+    "SourceData",
+    "Strategy",
+    "StreamInfo",
+    "keyed_generator",
+]
+
+Fit = Literal["stretch", "crop"]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A pretrained network and what its input looks like."""
+
+    name: str
+    """Network and weights, as `clgym.models.backbones` says."""
+    size: int | None = 224
+    """Side of the input in pixels; position embeddings are interpolated to it. None: the side that
+    the weights were trained at."""
+    fit: Fit = "crop"
+    """stretch: bilinear to the side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
+    normalise: bool = False
+    """Subtract the mean and divide by the deviation that the weights were trained with."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +91,68 @@ class Config:
     """Base of a strategy's options; subclass it as a frozen dataclass, defaults for all."""
 
 
+class Classifier(nn.Module):
+    """A backbone and a linear head; images come in [0, 1] and are normalised inside."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        width: int,
+        columns: int,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+    ) -> None:
+        """Put a head of ``columns`` units on ``backbone``.
+
+        Args:
+            backbone: Images [n, C, H, W] to features [n, width].
+            width: Length of a feature vector.
+            columns: Classes at first.
+            mean: Per channel; empty or zeros if unknown.
+            std: Per channel; empty or zeros if unknown, which leaves the scale as it is.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(width, columns)
+        self.register_buffer("mean", torch.tensor(list(mean) or [0.0]).view(-1, 1, 1))
+        scale = [s if s > 0 else 1.0 for s in std] or [1.0]
+        self.register_buffer("std", torch.tensor(scale).view(-1, 1, 1))
+
+    @property
+    def columns(self) -> int:
+        """How many classes the head can tell apart."""
+        return self.head.out_features
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features [n, width] of images in [0, 1]."""
+        return self.backbone((images - self.mean) / self.std)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [n, columns] of features."""
+        return self.head(features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, columns] of images in [0, 1]."""
+        return self.logits(self.features(images))
+
+    def grow(self, columns: int) -> None:
+        """Widen the head; the rows of the old classes keep their bits.
+
+        The parameters are new objects: make the optimizer afterwards.
+        """
+        if columns <= self.columns:
+            return
+        old = self.head
+        new = nn.Linear(old.in_features, columns).to(old.weight)
+        with torch.no_grad():
+            new.weight[: old.out_features] = old.weight
+            new.bias[: old.out_features] = old.bias
+        self.head = new.train(old.training)
+
+
 @dataclass(frozen=True, eq=False)
 class StreamInfo:
     """What a learner may know before the stream begins."""
@@ -87,202 +178,6 @@ class StreamInfo:
     """What `Needs.classifier` asked for, in evaluation mode; the strategy's own to change."""
     source_data: SourceData | None = None
     """What `Needs.source_data` asked for."""
-
-
-@dataclass(eq=False)
-class Batch:
-    """Some images and what is allowed to be known of them."""
-
-    images: Tensor
-    """float32 [n, C, H, W] in [0, 1], augmented where the strategy asked for it."""
-    labels: Tensor | None = None
-    """int64 [n], columns of the logits; None outside training."""
-    task: int | None = None
-    """The task id, in task-incremental streams only."""
-    pixels: Tensor | None = None
-    """uint8 [n, C, H, W], the same images as they are stored, not augmented; training only."""
-    features: Tensor | None = None
-    """float32 [n, d], what the declared backbone makes of the images, not augmented; None where
-    `Needs.features` does not ask for them, or where no gym provides them."""
-
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self.images)
-
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-
-
-class Experience:
-    """One step of a learning stream: labelled rows that are in reach until the step is over.
-
-    Attributes:
-        index: Position in the stream, from 0.
-        classes: Columns of the classes present, ascending.
-        columns: Classes seen so far, these included: the width that `predict` must answer with.
-        task: Task id; None unless the stream is task-incremental.
-        task_columns: For each task seen so far, its columns; empty unless task-incremental.
-        images: Training images handed out so far, over all epochs; a strategy with a loader of
-            its own adds to it, as one does that trains on a `part`.
-    """
-
-    def __init__(
-        self,
-        index: int,
-        pixels: Tensor,
-        labels: Tensor,
-        *,
-        classes: tuple[int, ...],
-        columns: int,
-        seed: int,
-        scale: float,
-        task: int | None = None,
-        task_columns: tuple[tuple[int, ...], ...] = (),
-        single_pass: bool = False,
-        report: Callable[[dict[str, Any]], None] = lambda event: None,
-        safe_point: Callable[[], None] = lambda: None,
-        features: Tensor | None = None,
-    ) -> None:
-        """Made by the gym only. ``scale`` turns stored pixels into [0, 1]."""
-        self.index, self.classes, self.columns = index, classes, columns
-        self.task, self.task_columns, self.single_pass = task, task_columns, single_pass
-        self._seed, self._scale = seed, scale
-        self._pixels: Tensor | None = pixels
-        self._labels: Tensor | None = labels
-        self._features = features
-        self._length = len(labels)
-        self._parts: list[Experience] = []
-        self.images = 0
-        self._report, self._safe_point = report, safe_point
-
-    def __len__(self) -> int:
-        """Count the training rows."""
-        return self._length
-
-    @property
-    def pixels(self) -> Tensor:
-        """All images as stored, uint8 [n, C, H, W], on the device.
-
-        Raises:
-            OutOfReach: the experience is over.
-        """
-        return self._held(self._pixels)
-
-    @property
-    def labels(self) -> Tensor:
-        """All labels, int64 [n], on the device.
-
-        Raises:
-            OutOfReach: the experience is over.
-        """
-        return self._held(self._labels)
-
-    def _held(self, data: Tensor | None) -> Tensor:
-        if data is None:
-            raise OutOfReach(
-                expected=f"data of the present experience (experience {self.index} is over)",
-                found="a read through a kept reference",
-                fix="Keep samples in info.memory and declare Needs(memory=...)",
-            )
-        return data
-
-    def close(self) -> None:
-        """Put the data out of reach; the gym calls it when `Strategy.train` has returned."""
-        self._pixels = self._labels = self._features = None
-        for part in self._parts:
-            part.close()
-
-    def part(self, rows: Tensor) -> "Experience":
-        """Some of the rows as an experience, for a split of a strategy's own; closed with this one.
-
-        Args:
-            rows: Their places, int64 [n], on the device.
-
-        Raises:
-            OutOfReach: the experience is over.
-        """
-        part = copy.copy(self)
-        part._pixels, part._labels = self.pixels[rows], self.labels[rows]
-        part._features = None if self._features is None else self._features[rows]
-        part._length, part._parts, part.images = len(rows), [], 0
-        self._parts.append(part)
-        return part
-
-    def to_float(self, pixels: Tensor) -> Tensor:
-        """Stored pixels as float32 in [0, 1]."""
-        return pixels.float().mul_(self._scale)
-
-    def steps(self, size: int) -> int:
-        """Batches of ``size`` in one epoch, the short last one included."""
-        return -(-len(self) // size)
-
-    def generator(self, *key: int) -> torch.Generator:
-        """A CPU generator that depends on the run's seed, this experience and ``key`` alone."""
-        return keyed_generator(self._seed, self.index, *key)
-
-    def batches(
-        self,
-        size: int,
-        *,
-        epoch: int = 0,
-        shuffle: bool = True,
-        augment: Augment | None = None,
-        start: int = 0,
-    ) -> Iterator[Batch]:
-        """The rows once, in batches; the last may be short.
-
-        Order and augmentation depend on (seed, experience, epoch, step) alone, so a run that was
-        killed goes on from step ``start`` with the same bits.
-
-        Args:
-            size: Rows a batch.
-            epoch: Which pass this is.
-            shuffle: A fresh order each epoch; else the stored order.
-            augment: Called with float images [n, C, H, W] and a generator.
-            start: Steps to skip.
-
-        Raises:
-            OutOfReach: a second pass over a single-pass stream.
-        """
-        if self.single_pass and epoch > 0:
-            raise OutOfReach(
-                expected="one pass over the rows of a single-pass stream",
-                found=f"epoch {epoch + 1}",
-                fix="Set --epochs 1, or take a stream that is not online",
-            )
-        order = torch.randperm(len(self), generator=self.generator(epoch)) if shuffle else None
-        order = None if order is None else order.to(self.pixels.device)
-        for step in range(start, self.steps(size)):
-            part = slice(step * size, (step + 1) * size)
-            rows = part if order is None else order[part]
-            pixels, labels = self.pixels[rows], self.labels[rows]
-            images = self.to_float(pixels)
-            if augment is not None:
-                images = augment(images, self.generator(epoch, step))
-            self.images += len(labels)
-            features = None if self._features is None else self._features[rows]
-            yield Batch(images, labels, self.task, pixels, features)
-
-    def report(self, **event: Any) -> None:
-        """Tell the gym how training goes: ``epoch, epochs, step, steps, loss, images`` as known."""
-        self._report({"experience": self.index, **event})
-
-    def safe_point(self) -> None:
-        """Offer the gym a moment at which `Strategy.state_dict` suffices to continue `train`.
-
-        The gym saves here now and then. After a kill it loads that state and calls `train` with
-        the same experience again, which must then go on where the state says.
-        """
-        self._safe_point()
-
-
-def keyed_generator(*key: int) -> torch.Generator:
-    """A CPU generator seeded by a tuple of whole numbers, alike on every machine."""
-    mixed = 0xCBF29CE484222325
-    for part in key:
-        mixed = ((mixed ^ (part & 0xFFFFFFFFFFFFFFFF)) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 29
-    return torch.Generator().manual_seed(mixed & 0x7FFFFFFFFFFFFFFF)
 
 
 class Strategy:

@@ -12,8 +12,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from clgym.adaptation import orders
-from clgym.adaptation.stream import (
+from clgym.config import Range
+from clgym.data import corruptions
+from clgym.data.sources import Source
+from clgym.streams import orders
+from clgym.streams.adaptation import (
     AdaptationConfig,
     AdaptationScenario,
     AdaptationStream,
@@ -24,9 +27,6 @@ from clgym.adaptation.stream import (
     rows_of,
     stream_of,
 )
-from clgym.config import Range
-from clgym.data import corruptions
-from clgym.data.sources import Source
 
 PRESETS = {
     "digits-c": {"source": "digits", "batch_size": 64},

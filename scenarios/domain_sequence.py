@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clgym.adaptation.stream import (
+from clgym.data.sources import Source
+from clgym.errors import BadStream
+from clgym.streams.adaptation import (
     AdaptationConfig,
     AdaptationScenario,
     AdaptationStream,
@@ -27,8 +29,6 @@ from clgym.adaptation.stream import (
     rows_of,
     stream_of,
 )
-from clgym.data.sources import Source
-from clgym.errors import BadStream
 
 PRESETS = {
     "domainnet126-real": {

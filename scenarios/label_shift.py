@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from clgym.adaptation import orders
-from clgym.adaptation.stream import (
+from clgym.config import Range
+from clgym.data.sources import Source
+from clgym.streams import orders
+from clgym.streams.adaptation import (
     AdaptationConfig,
     AdaptationScenario,
     AdaptationStream,
@@ -21,8 +23,6 @@ from clgym.adaptation.stream import (
     rows_of,
     stream_of,
 )
-from clgym.config import Range
-from clgym.data.sources import Source
 
 from .corruptions import corruption_names
 

@@ -11,8 +11,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from clgym.adaptation import orders
-from clgym.adaptation.stream import (
+from clgym.config import Range
+from clgym.data.sources import Source
+from clgym.streams import orders
+from clgym.streams.adaptation import (
     AdaptationStream,
     Domain,
     Order,
@@ -20,9 +22,7 @@ from clgym.adaptation.stream import (
     arranged,
     stream_of,
 )
-from clgym.adaptation.two_phases import TwoPhases
-from clgym.config import Range
-from clgym.data.sources import Source
+from clgym.streams.two_phases import TwoPhases
 
 from .class_incremental import ClassIncremental, ClassIncrementalConfig
 from .corruptions import GRADUAL, corruption_names

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from clgym.adaptation.strategy import AdaptConfig, AdaptStrategy
+from clgym.adaptation import AdaptConfig, AdaptStrategy
 from clgym.config import Range
 from clgym.models.norm import batch_norms
 

@@ -3,7 +3,7 @@
 Nado et al. 2020 (arXiv 2006.10963), Schneider et al., NeurIPS 2020 (arXiv 2006.16971).
 """
 
-from clgym.adaptation.strategy import AdaptStrategy
+from clgym.adaptation import AdaptStrategy
 from clgym.models.norm import batch_norms, use_batch_statistics
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.adaptation.strategy import (
+from clgym.adaptation import (
     AdaptConfig,
     AdaptStrategy,
     make_optimizer,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from clgym.adaptation.strategy import AdaptConfig, AdaptStrategy
+from clgym.adaptation import AdaptConfig, AdaptStrategy
 from clgym.config import Range
 from clgym.models.norm import affine_parameters, batch_norms, use_batch_statistics
 from clgym.strategy import Needs

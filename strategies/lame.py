@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from clgym.adaptation.strategy import AdaptConfig, AdaptStrategy
+from clgym.adaptation import AdaptConfig, AdaptStrategy
 from clgym.config import Range
 from clgym.errors import BadConfig
 

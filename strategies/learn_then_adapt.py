@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from clgym.adaptation.learner import Passes
-from clgym.adaptation.strategy import AdaptStrategy
+from clgym.adaptation import AdaptStrategy
 from clgym.config import Wrapped
 from clgym.errors import Incompatible
+from clgym.learner.adaptation import Passes
 from clgym.models.networks import Classifier
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo
 

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-from clgym.adaptation.strategy import (
+from clgym.adaptation import (
     AdaptConfig,
     AdaptStrategy,
     make_optimizer,

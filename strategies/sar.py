@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from clgym.adaptation.strategy import AdaptConfig, AdaptStrategy
+from clgym.adaptation import AdaptConfig, AdaptStrategy
 from clgym.config import Range
 from clgym.errors import Incompatible
 from clgym.models.norm import affine_parameters, use_batch_statistics

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from clgym.adaptation.strategy import AdaptStrategy
+from clgym.adaptation import AdaptStrategy
 
 
 class Source(AdaptStrategy):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from clgym.adaptation.strategy import AdaptConfig, AdaptStrategy, make_optimizer
+from clgym.adaptation import AdaptConfig, AdaptStrategy, make_optimizer
 from clgym.config import Range
 from clgym.errors import Incompatible
 from clgym.models.norm import affine_parameters, use_batch_statistics

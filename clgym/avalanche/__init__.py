@@ -10,10 +10,11 @@ from clgym.avalanche import _lean
 if TYPE_CHECKING:
     from avalanche.training.plugins import SupervisedPlugin
 
+    from clgym.avalanche.benchmarks import benchmark
     from clgym.avalanche.sgd import SGDConfig, SGDStrategy
     from clgym.avalanche.template import as_template
 
-__all__ = ["SGDConfig", "SGDStrategy", "SupervisedPlugin", "as_template"]
+__all__ = ["SGDConfig", "SGDStrategy", "SupervisedPlugin", "as_template", "benchmark"]
 
 _lean.install()
 
@@ -28,6 +29,10 @@ def __getattr__(name: str) -> Any:
         from clgym.avalanche.template import as_template
 
         return as_template
+    if name == "benchmark":
+        from clgym.avalanche.benchmarks import benchmark
+
+        return benchmark
     if name == "SupervisedPlugin":
         # Taken from here, not from Avalanche, so that the import above comes first.
         from avalanche.training.plugins import SupervisedPlugin

@@ -1,4 +1,4 @@
-"""A clgym stream as an ordinary Avalanche benchmark, and an Avalanche script around a strategy."""
+"""A clgym stream as an ordinary Avalanche benchmark."""
 
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from clgym.data.images import Images
 from clgym.data.sources import Source, Split, load_source
 from clgym.scenario import Step, Stream
 
-__all__ = ["benchmark_of"]
+__all__ = ["benchmark"]
 
 
-def benchmark_of(stream: Stream, data_root: Path | None = None) -> Any:
+def benchmark(stream: Stream, data_root: Path | None = None) -> Any:
     """Streams ``train`` and ``test``, and ``valid`` where the plan holds rows out.
 
     Samples are (image, column, task id): float [C, H, W] in [0, 1], and 0 for the task where the
@@ -41,13 +41,13 @@ def benchmark_of(stream: Stream, data_root: Path | None = None) -> Any:
         name: [_dataset(stream, sources, index, part) for index in range(len(stream))]
         for name, part in parts.items()
     }
-    benchmark: Any = with_task_labels(with_classes_timeline(benchmark_from_datasets(**datasets)))
-    for experiences in benchmark.streams.values():
+    made: Any = with_task_labels(with_classes_timeline(benchmark_from_datasets(**datasets)))
+    for experiences in made.streams.values():
         for experience in experiences:
             # Avalanche's heads index with it, which a set does not allow.
             found = sorted(experience.classes_in_this_experience)
             experience.classes_in_this_experience = found
-    return benchmark
+    return made
 
 
 def _dataset(stream: Stream, sources: list[Source], index: int, part: str) -> AvalancheDataset[Any]:

@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import clgym
-from clgym.board.entries import run_flags, subfolders
-from clgym.board.reading import method_of
-from clgym.board.recompute import recompute
-from clgym.board.source_files import built_in, file_that_ran, python_files
+from clgym._version import __version__
+from clgym.board.reading.entries import run_flags, subfolders
+from clgym.board.reading.recompute import recompute
+from clgym.board.reading.records import method_of
+from clgym.board.reading.source_files import built_in, file_that_ran, python_files
 from clgym.errors import BadRecord, ClgymError
+from clgym.gym.folder import RECORD
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.outcome import EVALUATION
 from clgym.protocol.record_audit import record_problems
 from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import Audit, verify
-from clgym.record import Record, StrategyFacts, read_record
-from clgym.run_folder import RECORD
+from clgym.results.record import Record, StrategyFacts, read_record
 
 __all__ = ["Finding", "Submission", "Verdict", "check"]
 
@@ -156,10 +156,8 @@ def _problems(folder: Path) -> list[str]:
 
 
 def _version(submission: Submission, place: str, version: str) -> None:
-    if version != clgym.__version__:
-        words = (
-            f"made with clgym {version}, this is {clgym.__version__}: run it again, if it differs"
-        )
+    if version != __version__:
+        words = f"made with clgym {version}, this is {__version__}: run it again, if it differs"
         submission.add(place, "version", "flag", words)
 
 
@@ -215,7 +213,7 @@ def _seeds(submission: Submission, folder: Path) -> None:
 
 
 def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> None:
-    from clgym.board.found import read_study
+    from clgym.board.reading.found import read_study
 
     place = str(folder)
     missing = [name for name in (LEDGER, CERTIFICATE) if not (folder / name).is_file()]

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from clgym.adaptation.run import AdaptationRun
-from clgym.learner import Learner
-from clgym.request import Request, prepare
+from clgym.gym.adaptation import AdaptationRun
+from clgym.gym.plan import prepare
+from clgym.gym.request import Request
+from clgym.learner.entrance import Learner
 from clgym.strategy import Batch, Strategy
 
 __all__ = ["AdaptBench"]

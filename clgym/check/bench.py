@@ -10,15 +10,16 @@ import numpy as np
 import torch
 
 from clgym import config as configs
-from clgym.assemble import config_fields, make_strategy
 from clgym.check.adapting import AdaptBench
 from clgym.check.tiny import Tiny
 from clgym.config import Field
-from clgym.learner import Learner
-from clgym.learning_run import LearningRun
-from clgym.request import Request, prepare
+from clgym.gym.learning import LearningRun
+from clgym.gym.plan import prepare
+from clgym.gym.request import Request
+from clgym.gym.scoring import Pool, pool_after
+from clgym.learner.assembly import config_fields, make_strategy
+from clgym.learner.entrance import Learner
 from clgym.scenario import Stream
-from clgym.scoring import Pool, pool_after
 from clgym.strategy import Batch, Strategy
 
 __all__ = ["NAME", "Bench", "Probe", "Subject", "quiet_torch"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clgym.learner import Learner
+from clgym.learner.entrance import Learner
 from clgym.strategy import Experience, Memory, Strategy
 
 __all__ = ["Held", "buffers_in", "held_by", "numbers_in"]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clgym.cli._progress import duration
-from clgym.record import AdaptationFacts, Record, SegmentFacts
+from clgym.results.record import AdaptationFacts, Record, SegmentFacts
 
 __all__ = ["adaptation_measures", "show_segments", "show_shifted_seeds"]
 

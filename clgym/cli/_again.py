@@ -7,7 +7,7 @@ from typing import Any
 
 from clgym.cli._flags import as_text
 from clgym.cli.run import run_options
-from clgym.record import Record
+from clgym.results.record import Record
 
 __all__ = ["rerun", "verify_again"]
 

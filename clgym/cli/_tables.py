@@ -15,7 +15,7 @@ from clgym.cli._adaptation_tables import (
 )
 from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
-from clgym.record import Record
+from clgym.results.record import Record
 
 __all__ = ["show_plan", "show_record", "show_seeds"]
 

@@ -21,7 +21,7 @@ def main(words: Sequence[str]) -> int:
     )
     values = parser.parse(words)
 
-    from clgym.board.render import render
+    from clgym.board.page.render import render
 
     board = render(values.folder, values.out)
     for left in board.left_out:

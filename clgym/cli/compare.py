@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from clgym.cli._parser import Parser
 
 if TYPE_CHECKING:
-    from clgym.compare import Comparison, Difference
+    from clgym.results.compare import Comparison, Difference
 
 __all__ = ["main"]
 
@@ -31,7 +31,7 @@ def main(words: Sequence[str]) -> int:
     values = parser.parse(words)
     from dataclasses import asdict
 
-    from clgym.compare import compare
+    from clgym.results.compare import compare
 
     found = compare(values.a, values.b)
     if values.json:

@@ -40,8 +40,8 @@ def main(words: Sequence[str]) -> int:
     )
     values = parser.parse(words)
 
-    from clgym.board.found import look
-    from clgym.board.plots import draw, write
+    from clgym.board.figures.plots import draw, write
+    from clgym.board.reading.found import look
 
     plots = draw(look(values.records), values.kind)
     for path, plot in write(plots, values.out, values.format):

@@ -26,7 +26,7 @@ def main(words: Sequence[str]) -> int:
     )
     values = parser.parse(words)
 
-    from clgym.board.report import report
+    from clgym.board.report.layout import report
     from clgym.files import write_atomic, writing
 
     page = report(values.run)

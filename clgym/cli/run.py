@@ -23,8 +23,8 @@ from clgym.errors import BadConfig, UnknownName, near
 
 if TYPE_CHECKING:
     from clgym.config import Field
-    from clgym.record import Record
-    from clgym.request import Request
+    from clgym.gym.request import Request
+    from clgym.results.record import Record
 
 __all__ = ["main", "run_options"]
 
@@ -80,7 +80,8 @@ class _Asked:
         """Ask for the options of both, and make them flags."""
         if not self.names:
             return [], []
-        from clgym.request import describe_strategy, scenario_fields
+        from clgym.gym.description import describe_strategy
+        from clgym.gym.request import scenario_fields
 
         own = {action.dest for action in self.parser._actions}
         known = self.file["strategy"] | _loosely(words)
@@ -99,14 +100,14 @@ class _Asked:
 
     def idle(self, request: "Request") -> list[str]:
         """Options of the scenario that are given for the strategy, which has none of that name."""
-        from clgym.request import FROM_PRESET
+        from clgym.gym.request import FROM_PRESET
 
         own = {field.name.rpartition(".")[2] for field in self.strategy_fields}
         return [name for name in FROM_PRESET if name in request.scenario_config.keys() - own]
 
     def requests(self) -> list["Request"]:
         """One for each seed."""
-        from clgym.request import Request
+        from clgym.gym.request import Request
 
         values, file = self.values, self.file
         several = values.seeds is not None
@@ -288,8 +289,8 @@ def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _show_plans(requests: Sequence["Request"], as_json: bool, several: bool) -> int:
-    from clgym.request import prepare
-    from clgym.run_folder import free_for
+    from clgym.gym.folder import free_for
+    from clgym.gym.plan import prepare
 
     prepared = [prepare(request) for request in requests]
     for plan in prepared:
@@ -314,8 +315,8 @@ def _run_all(
 
     from clgym.cli._progress import watch
     from clgym.cli._tables import show_record, show_seeds
-    from clgym.loggers import Logger
-    from clgym.runner import run
+    from clgym.gym.loggers import Logger
+    from clgym.gym.run import run
 
     records: list[Record] = []
     outs: list[str] = []

@@ -78,7 +78,8 @@ def _head(console: "Console", kind: str, name: str, doc: str) -> None:
 
 
 def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
-    from clgym.request import FROM_PRESET, describe_strategy
+    from clgym.gym.description import describe_strategy
+    from clgym.gym.request import FROM_PRESET
 
     entry = _entry("strategies", name, plugins)
     _head(console, "strategy", name, entry.doc)
@@ -100,13 +101,11 @@ def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
 def _needs(name: str, plugins: tuple[Path, ...]) -> str:
     """What the gym must provide with default options, asked of a worker."""
     from clgym.engines import open_channel
-    from clgym.request import LEARNER
+    from clgym.gym.description import LEARNER, ask_needs
 
     channel = open_channel("process", LEARNER)
-    paths = [str(path) for path in plugins]
-    question = {"do": "describe", "strategy": name, "plugins": paths, "config": {}, "device": "cpu"}
     try:
-        needs = channel.ask(question, lambda event: None)["needs"]
+        needs = ask_needs(name, plugins, channel, {}, "cpu")["needs"]
     finally:
         channel.close()
     words = {
@@ -123,7 +122,7 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
 
 
 def _scenario(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
-    from clgym.request import scenario_fields
+    from clgym.gym.request import scenario_fields
 
     entry = _entry("scenarios", name, plugins)
     _head(console, "scenario", name, entry.doc)

@@ -71,7 +71,7 @@ def _show(submission: "Submission", commands: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from clgym.board.canvas import plain
+    from clgym.board.figures.canvas import plain
     from clgym.board.submission import places
 
     console = Console(highlight=False)

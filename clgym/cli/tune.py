@@ -53,7 +53,7 @@ def _strategy_flags(
     if not names:
         return []
     from clgym import registry
-    from clgym.request import describe_strategy
+    from clgym.gym.description import describe_strategy
 
     registry.find("strategies", names[0], plugins)
     fields = describe_strategy(names[0], plugins, _loosely(list(words))).fields

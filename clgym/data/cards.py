@@ -5,6 +5,9 @@ the card's name.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from clgym import registry
 
 __all__ = ["CARDS", "Card"]
 
@@ -407,3 +410,4 @@ _ALL = (
 )
 
 CARDS: dict[str, Card] = {card.name: card for card in _ALL}
+registry.reserve("sources", CARDS, Path(__file__), __name__)

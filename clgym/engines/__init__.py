@@ -5,36 +5,13 @@ Engines know nothing of learners: they carry messages to whatever *target* they 
 """
 
 import os
-from collections.abc import Callable
-from typing import Any, Literal, Protocol
 
+from clgym.engines.channel import INSIDE, Channel, Engine, OnEvent
+from clgym.engines.inline import InlineChannel
+from clgym.engines.process import ProcessChannel
 from clgym.errors import BadPlugin
 
-__all__ = ["INSIDE", "Channel", "Engine", "open_channel"]
-
-Engine = Literal["process", "inline"]
-
-INSIDE = "CLGYM_INSIDE_WORKER"
-"""In the environment of a worker: its target. A worker of a study has learners of its own."""
-Message = dict[str, Any]
-OnEvent = Callable[[Message], None]
-
-
-class Channel(Protocol):
-    """A conversation with one learner."""
-
-    def ask(self, message: Message, on_event: OnEvent) -> Message:
-        """Send a message, pass events on as they come, return the reply.
-
-        Raises:
-            ClgymError: what the other side raised.
-            StrategyFailed: its own code raised, or the process died.
-        """
-        ...
-
-    def close(self) -> None:
-        """End the conversation; the worker may serve another."""
-        ...
+__all__ = ["Channel", "Engine", "OnEvent", "open_channel"]
 
 
 def open_channel(engine: Engine, target: str) -> Channel:
@@ -50,9 +27,5 @@ def open_channel(engine: Engine, target: str) -> Channel:
             fix='Put the run below `if __name__ == "__main__":`',
         )
     if engine == "inline":
-        from clgym.engines.inline import InlineChannel
-
         return InlineChannel(target)
-    from clgym.engines.process import ProcessChannel
-
     return ProcessChannel(target)

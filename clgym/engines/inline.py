@@ -3,8 +3,8 @@
 import sys
 from typing import Any
 
-from clgym.engines import OnEvent
 from clgym.engines.answer import answer, error_in, make_target, raise_error
+from clgym.engines.channel import OnEvent
 from clgym.engines.spec import Done, PoolSpec
 from clgym.engines.spec import OnEvent as OnPoolEvent
 

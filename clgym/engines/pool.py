@@ -5,6 +5,8 @@ It knows neither trials nor budgets: whoever submits decides what to do about a 
 
 from collections.abc import Sequence
 
+from clgym.engines.inline import InlinePool
+from clgym.engines.process_pool import ProcessPool
 from clgym.engines.spec import Done, Message, OnEvent, Pool, PoolSpec
 from clgym.errors import MissingExtra, WorkerDied
 
@@ -22,12 +24,8 @@ def open_pool(spec: PoolSpec, target: str, on_event: OnEvent = _ignore) -> Pool:
         MissingExtra: ray or submitit is not installed.
     """
     if spec.engine == "process":
-        from clgym.engines.process_pool import ProcessPool
-
         return ProcessPool(spec, target, on_event)
     if spec.engine == "inline":
-        from clgym.engines.inline import InlinePool
-
         return InlinePool(spec, target, on_event)
     try:
         if spec.engine == "ray":

@@ -15,8 +15,8 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-from clgym.engines import OnEvent
 from clgym.engines.answer import raise_error
+from clgym.engines.channel import OnEvent
 from clgym.engines.wire import receive, send
 from clgym.errors import StrategyFailed, WorkerDied
 

@@ -7,8 +7,8 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
-from clgym.engines import INSIDE
 from clgym.engines.answer import answer, as_data, make_target
+from clgym.engines.channel import INSIDE
 from clgym.engines.wire import receive, send
 from clgym.errors import BadAnswer
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from clgym import environment
-from clgym.adaptation.images import StreamImages
-from clgym.adaptation.scores import confidence, scores
-from clgym.adaptation.stream import AdaptationStream, segment_labels
 from clgym.engines import Channel, OnEvent
 from clgym.errors import BadOutput
 from clgym.files import canonical_json, sha256, write_atomic
-from clgym.record import Record
+from clgym.gym import environment
+from clgym.gym.folder import PREDICTIONS, PROGRESS, STATE, keep, ran
+from clgym.gym.images import StreamImages
+from clgym.gym.plan import Plan
+from clgym.gym.scores import confidence, scores
 from clgym.registry import with_registered
-from clgym.request import Plan
-from clgym.run_folder import PREDICTIONS, PROGRESS, STATE, keep, ran
+from clgym.results.record import Record
+from clgym.streams.adaptation import AdaptationStream, segment_labels
 
 __all__ = ["AdaptationRun"]
 

@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 from typing import Any
 
-import clgym
+from clgym._version import __version__
 
 __all__ = ["describe"]
 
@@ -15,7 +15,7 @@ def describe(device: str, device_name: str, threads: int, engine: str) -> dict[s
     """The environment block of a record."""
     versions = {name: _version(name) for name in _PACKAGES}
     return {
-        "clgym": clgym.__version__,
+        "clgym": __version__,
         "python": platform.python_version(),
         "packages": {name: v for name, v in versions.items() if v},
         "platform": platform.system(),

@@ -13,8 +13,8 @@ from typing import Any
 
 from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, sha256, write_atomic, writing
-from clgym.record import Record, Result, read_record
-from clgym.request import Plan
+from clgym.gym.plan import Plan
+from clgym.results.record import Record, Result, read_record
 
 __all__ = [
     "ANOTHER",

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from clgym.adaptation.stream import AdaptationStream, Domain
 from clgym.data import corruptions
 from clgym.data.published import Decoding, published_images
 from clgym.data.sources import Source
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
 from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.streams.adaptation import AdaptationStream, Domain
 
 __all__ = ["Corruptor", "StreamImages", "make", "stored"]
 
@@ -198,7 +198,7 @@ def make(
     chunks = [slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK)]
     count = max(1, min(workers, len(chunks)))
     free: queue.SimpleQueue[Channel] = queue.SimpleQueue()
-    channels = [open_channel("process", "clgym.adaptation.images:Corruptor") for _ in range(count)]
+    channels = [open_channel("process", "clgym.gym.images:Corruptor") for _ in range(count)]
     for channel in channels:
         free.put(channel)
 

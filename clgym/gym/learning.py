@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from clgym import environment
 from clgym.engines import Channel, OnEvent
 from clgym.files import canonical_json, sha256, write_atomic
-from clgym.record import Record, read_record
+from clgym.gym import environment
+from clgym.gym.folder import PREDICTIONS, PROGRESS, STATE, keep, ran
+from clgym.gym.plan import Plan
+from clgym.gym.scoring import Pool, chance_levels, pool_after, score, summary
 from clgym.registry import with_registered
-from clgym.request import Plan
-from clgym.run_folder import PREDICTIONS, PROGRESS, STATE, keep, ran
-from clgym.scoring import Pool, chance_levels, pool_after, score, summary
+from clgym.results.record import Record, read_record
 
 __all__ = ["LearningRun"]
 

@@ -8,6 +8,7 @@ number of training images so far.
 
 import csv
 import importlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,7 +50,7 @@ class Logger:
         self._sink: _Sink | None = None
 
     def __call__(self, event: Event) -> None:
-        """Take in one event of `clgym.runner.run`."""
+        """Take in one event of `clgym.gym.run.run`."""
         kind = event["kind"]
         if kind == "plan":
             self._plan = event
@@ -100,15 +101,24 @@ class _Csv:
 
 
 class _TensorBoard:
-    """Event files in ``tensorboard/`` of the output folder."""
+    """Event files in ``tensorboard/`` of the output folder.
+
+    Written by TensorBoard's own package: torch's writer would bring torch to the gym's side.
+    """
 
     def __init__(self, out: Path, plan: Event) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._writer = SummaryWriter(str(out / "tensorboard"))
+        self._events: Any = event_pb2
+        self._summaries: Any = summary_pb2
+        self._writer = EventFileWriter(str(out / "tensorboard"))
 
     def write(self, name: str, value: float, images: int) -> None:
-        self._writer.add_scalar(name, value, images)
+        scalar = self._summaries.Summary.Value(tag=name, simple_value=value)
+        summary = self._summaries.Summary(value=[scalar])
+        event = self._events.Event(wall_time=time.time(), step=images, summary=summary)
+        self._writer.add_event(event)
 
     def close(self) -> None:
         self._writer.close()

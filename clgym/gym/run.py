@@ -6,12 +6,14 @@ Everything here is on the gym's side. It never imports a strategy and never impo
 from typing import Any
 
 from clgym.engines import OnEvent
-from clgym.learning_run import LearningRun
-from clgym.record import Record
-from clgym.request import Plan, Request, open_learner, prepare
-from clgym.run_folder import alone, check_earlier, claim
+from clgym.gym.description import open_learner
+from clgym.gym.folder import alone, check_earlier, claim
+from clgym.gym.learning import LearningRun
+from clgym.gym.plan import Plan, prepare
+from clgym.gym.request import Request
+from clgym.results.record import Record
 
-__all__ = ["Request", "prepare", "run"]
+__all__ = ["run"]
 
 
 def run(request: Request, on_event: OnEvent | None = None) -> Record:
@@ -49,11 +51,11 @@ def _player(plan: Plan) -> Any:
     """Who plays a plan's kind of stream."""
     setting: str = plan.stream.setting
     if setting == "learn-then-shift":
-        from clgym.adaptation.two_phase_run import TwoPhaseRun
+        from clgym.gym.two_phases import TwoPhaseRun
 
         return TwoPhaseRun
     if setting != "adaptation":
         return LearningRun
-    from clgym.adaptation.run import AdaptationRun  # whose corruptions import scipy
+    from clgym.gym.adaptation import AdaptationRun  # whose corruptions import scipy
 
     return AdaptationRun

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clgym import metrics
 from clgym.data.sources import Source
+from clgym.results import metrics
 from clgym.scenario import Stream
 
 __all__ = ["Pool", "Scores", "chance_levels", "pool_after", "score"]

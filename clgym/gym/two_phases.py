@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from clgym.adaptation.run import AdaptationRun
-from clgym.adaptation.two_phases import TwoPhases
 from clgym.engines import Channel, OnEvent
 from clgym.files import sha256, writing
-from clgym.learning_run import LearningRun
-from clgym.record import Record, read_record
-from clgym.request import Plan
-from clgym.run_folder import PREDICTIONS, RECORD, STATE, ran
+from clgym.gym.adaptation import AdaptationRun
+from clgym.gym.folder import PREDICTIONS, RECORD, STATE, ran
+from clgym.gym.learning import LearningRun
+from clgym.gym.plan import Plan
+from clgym.results.record import Record, read_record
+from clgym.streams.two_phases import TwoPhases
 
 __all__ = ["TwoPhaseRun"]
 

@@ -14,22 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clgym.adaptation.learner import Passes, offered, prepared
-from clgym.assemble import config_fields, known_failures, make_strategy, strategy_class
 from clgym.config import values_of
 from clgym.data.images import Images
 from clgym.errors import BadConfig
-from clgym.generators import (
+from clgym.learner.adaptation import Passes, offered, prepared
+from clgym.learner.assembly import config_fields, known_failures, make_strategy, strategy_class
+from clgym.learner.generators import (
     generator_states,
     seed_generators,
     set_generators,
     untouched_generators,
 )
+from clgym.learner.peak_memory import forget_peak, peak_bytes
+from clgym.learner.replies import checked_costs, checked_count, checked_logits
+from clgym.learner.state import read_state, write_state
 from clgym.models.backbones import identify
 from clgym.models.features import FrozenFeatures, Rows
-from clgym.peak_memory import forget_peak, peak_bytes
-from clgym.replies import checked_costs, checked_count, checked_logits
-from clgym.state import read_state, write_state
 from clgym.strategy import Batch, Experience, Memory, StreamInfo
 
 __all__ = ["Learner", "info_from"]

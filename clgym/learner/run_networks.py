@@ -1,6 +1,7 @@
-"""The network of a finished run, its head taken off, for others to build on.
+"""The network of a finished run, for others to build on.
 
-``run@FOLDER`` names it wherever a backbone is named. It normalises its input as the run did.
+``run@FOLDER`` names it wherever a backbone is named, and the folder alone wherever a classifier is.
+It normalises its input as the run did.
 """
 
 from pathlib import Path
@@ -10,22 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from clgym.errors import Incompatible, MissingData
-from clgym.models.networks import Classifier
+from clgym.models.loaders import HeadlessNetwork
+from clgym.strategy import Batch, Classifier
 
-__all__ = ["RUN", "RunNetwork", "state_file"]
+__all__ = ["RUN", "RunNetwork", "RunNetworks"]
 
 RUN = "run"
 """What stands before the @ of a run's folder."""
 
 
-class RunNetwork(nn.Module):
-    """Images in [0, 1] to features; the facts that timm's networks carry are here too.
-
-    Attributes:
-        channels: Of the images that the run was trained on.
-        side: Of those images, in pixels.
-        sources: Names of the image sets that it has seen.
-    """
+class RunNetwork(HeadlessNetwork):
+    """Images in [0, 1] to features; the facts that timm's networks carry are here too."""
 
     def __init__(self, network: Classifier, shape: tuple[int, ...], sources: list[str]) -> None:
         """Take the head off ``network``, trained on images of ``shape``."""
@@ -38,18 +34,38 @@ class RunNetwork(nn.Module):
         """Features [n, width] of images in [0, 1]."""
         return self.network.features(images)
 
-    @classmethod
-    def load(cls, state: Path) -> "RunNetwork":
-        """Read the run whose state lies at ``state``, its record beside it.
+
+class RunNetworks:
+    """What `clgym.models.loaders` asks of finished runs."""
+
+    def owns(self, folder: Path) -> bool:
+        """Whether a run was recorded there."""
+        return (folder / "record.json").is_file()
+
+    def weights_file(self, folder: Path) -> Path:
+        """Where a finished run keeps its weights.
+
+        Raises:
+            MissingData: it is no finished run.
+        """
+        path = folder / "state.safetensors"
+        if not (path.is_file() and self.owns(folder)):
+            raise MissingData(
+                expected="a finished run: a folder with record.json and state.safetensors",
+                found=f"none at {folder}",
+                fix="Give --backbone run@FOLDER with the folder that --out named",
+            )
+        return path
+
+    def network(self, weights: Path) -> RunNetwork:
+        """Read the run whose state lies at ``weights``, its record beside it.
 
         Raises:
             BadRecord, BadOutput: no valid record or state there.
             Incompatible: the run does not answer by one network alone.
         """
-        from clgym.trained import Trained  # the learner's side, which imports this floor
-
         with torch.random.fork_rng(devices=[]):  # its `setup` draws weights, for nothing
-            trained = Trained.load(state.parent, "cpu")
+            trained = _trained(weights.parent)
         network: Any = getattr(trained.strategy, "network", None)
         if not isinstance(network, Classifier) or not _answers_alone(network, trained.strategy):
             raise Incompatible(
@@ -58,13 +74,35 @@ class RunNetwork(nn.Module):
                 fix="Give --backbone run@FOLDER with the folder of such a run",
             )
         sources = [source.name for source in trained.record.result.sources]
-        return cls(network, trained.strategy.info.image_shape, sources)
+        return RunNetwork(network, trained.strategy.info.image_shape, sources)
+
+    def classifier(self, folder: Path) -> tuple[Classifier, tuple[str, ...]]:
+        """The network of a finished learning run, and its classes by column.
+
+        Raises:
+            BadRecord, BadOutput: no valid record or state there.
+            Incompatible: the run has not trained one network.
+        """
+        trained = _trained(folder)
+        network = getattr(trained.strategy, "network", None)
+        if not isinstance(network, Classifier):
+            raise Incompatible(
+                expected="a finished run of a strategy that trains one network",
+                found=type(trained.strategy).__name__,
+                fix="Give --model another folder",
+            )
+        return network, trained.classes
+
+
+def _trained(folder: Path) -> Any:
+    # Here for a fast start: the record's schema takes longer to import than a small run to learn.
+    from clgym.learner.trained import Trained
+
+    return Trained.load(folder, "cpu")
 
 
 def _answers_alone(network: Classifier, strategy: Any) -> bool:
     """Whether the strategy's answer to some image is what its network says."""
-    from clgym.strategy import Batch
-
     shape = strategy.info.image_shape
     image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     task = 0 if strategy.info.setting == "task-incremental" else None
@@ -72,19 +110,3 @@ def _answers_alone(network: Classifier, strategy: Any) -> bool:
         answer = strategy.predict(Batch(image, task=task))
         logits = network.eval()(image)[:, : answer.shape[1]]
     return logits.shape == answer.shape and torch.allclose(logits, answer)
-
-
-def state_file(folder: Path) -> Path:
-    """Where a finished run keeps its weights.
-
-    Raises:
-        MissingData: it is no finished run.
-    """
-    path = folder / "state.safetensors"
-    if not (path.is_file() and (folder / "record.json").is_file()):
-        raise MissingData(
-            expected="a finished run: a folder with record.json and state.safetensors",
-            found=f"none at {folder}",
-            fix="Give --backbone run@FOLDER with the folder that --out named",
-        )
-    return path

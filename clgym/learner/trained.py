@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clgym.assemble import make_strategy
 from clgym.data.memory import Memory
 from clgym.errors import BadAnswer
-from clgym.learner import info_from
-from clgym.record import Record, read_record
-from clgym.state import read_state
+from clgym.learner.assembly import make_strategy
+from clgym.learner.entrance import info_from
+from clgym.learner.state import read_state
+from clgym.results.record import Record, read_record
 from clgym.strategy import Batch, Strategy
 
 __all__ = ["Trained"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from clgym.data.store import cache_dir
 from clgym.errors import BadConfig, BadSource, MissingData, UnknownName, near
-from clgym.models.run_networks import RUN, RunNetwork, state_file
+from clgym.models.loaders import loader_of
 
 __all__ = ["Name", "check_known", "digest", "fetch", "native", "notes", "parse", "weights_file"]
 
@@ -53,7 +53,7 @@ def parse(name: str) -> Name:
         BadConfig: it has another form.
     """
     found = re.fullmatch(r"([\w.]+)(?:\[([^\]]*)\])?(?:@(.+))?", name)
-    if found is None or (found[1] == RUN and (found[2] or not found[3])):
+    if found is None or (loader_of(found[1]) is not None and (found[2] or not found[3])):
         raise BadConfig(
             expected="a backbone such as TAG, NAME@FILE, NAME[argument=value]@FILE or run@FOLDER",
             found=repr(name),
@@ -140,7 +140,7 @@ def weights_file(name: Name) -> Path:
     Raises:
         MissingData: nowhere.
     """
-    weights = name.weights
+    weights, loader = name.weights, loader_of(name.architecture)
     if weights is None:
         from huggingface_hub import try_to_load_from_cache
 
@@ -155,15 +155,16 @@ def weights_file(name: Name) -> Path:
     if weights.startswith("sha256:"):
         note = notes() / "files" / f"{weights.removeprefix('sha256:')}.json"
         path = Path(json.loads(note.read_text())["file"]) if note.is_file() else None
-    elif name.architecture == RUN:
-        return state_file(Path(weights).expanduser())
+    elif loader is not None:
+        return loader.weights_file(Path(weights).expanduser())
     else:
         path = Path(weights).expanduser()
     if path is None or not path.is_file():
+        what = "NAME@FILE" if loader is None else f"{name.architecture}@FOLDER"
         raise MissingData(
             expected=f"the weights of {name.bare}",
             found=f"no file for {weights}",
-            fix=f"Give --backbone {'run@FOLDER' if name.architecture == RUN else 'NAME@FILE'}",
+            fix=f"Give --backbone {what}",
         )
     return path
 
@@ -204,8 +205,9 @@ def native(name: Name) -> nn.Module:
     """The network at its native input size, its weights in, its head off."""
     import timm
 
-    if name.architecture == RUN:
-        return RunNetwork.load(weights_file(name))
+    loader = loader_of(name.architecture)
+    if loader is not None:
+        return loader.network(weights_file(name))
     check_known(name)
     arguments = {**name.arguments, "num_classes": 0}
     if name.weights == "random":

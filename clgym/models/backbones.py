@@ -32,27 +32,11 @@ from clgym.models.backbone_weights import (
     parse,
     weights_file,
 )
+from clgym.models.loaders import HeadlessNetwork, loader_of
 from clgym.models.pretraining import KNOWN, seen_in
-from clgym.models.run_networks import RUN, RunNetwork
+from clgym.strategy import Fit, Frozen
 
 __all__ = ["Backbone", "Fit", "Frozen", "Identity", "digest", "fetch", "identify", "load"]
-
-Fit = Literal["stretch", "crop"]
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """A pretrained network and what its input looks like."""
-
-    name: str
-    """Network and weights, as the module's docstring says."""
-    size: int | None = 224
-    """Side of the input in pixels; position embeddings are interpolated to it. None: the side that
-    the weights were trained at."""
-    fit: Fit = "crop"
-    """stretch: bilinear to the side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
-    normalise: bool = False
-    """Subtract the mean and divide by the deviation that the weights were trained with."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +106,9 @@ class Backbone(nn.Module):
 
 def _side(model: Any) -> int:
     """Of the images that the weights were trained with."""
-    return model.side if isinstance(model, RunNetwork) else model.pretrained_cfg["input_size"][-1]
+    if isinstance(model, HeadlessNetwork):
+        return model.side
+    return model.pretrained_cfg["input_size"][-1]
 
 
 def _stretch(images: Tensor, size: int) -> Tensor:
@@ -183,7 +169,7 @@ def identify(frozen: Frozen) -> Identity:
     name = parse(frozen.name)
     if name.weights is None:
         check_known(name)  # without the tag there is no file to look for
-    random = name.weights == "random" and name.architecture != RUN
+    random = name.weights == "random" and loader_of(name.architecture) is None
     path = None if random else weights_file(name)
     facts: list[Any] = [1, name.bare, name.weights if path is None else None]
     if path is not None:
@@ -220,7 +206,7 @@ def _identity(name: Name, path: Path | None) -> Identity:
     else:
         portable, check = f"{name.bare}@sha256:{weights}", "known" if known else "unverified"
         pretraining, licence = (known.pretraining, known.licence) if known else ((), "not stated")
-        if isinstance(model, RunNetwork):
+        if isinstance(model, HeadlessNetwork):
             pretraining = tuple(model.sources)
     parameters = sum(p.numel() for p in model.parameters())
     return Identity(portable, weights, pretraining, licence, check, model.num_features, parameters)

@@ -28,8 +28,9 @@ from clgym.errors import BadSource, Incompatible, MissingData, UnknownName
 from clgym.files import canonical_json, sha256, write_atomic, writing
 from clgym.models import networks
 from clgym.models.cifar_resnet import CifarResNet
-from clgym.models.networks import Classifier
+from clgym.models.loaders import NetworkLoader, loader_of_folder
 from clgym.models.robustbench import NAMES, find_weights, wide_resnet
+from clgym.strategy import Classifier
 
 __all__ = ["Wanted", "identity", "resolve"]
 
@@ -76,8 +77,9 @@ def resolve(
         classifier, shown = _with_weights(network, path, wanted), f"{network}@{path.name}"
     elif name.startswith("robustbench:"):
         classifier = _robustbench(name, wanted)
-    elif (Path(name) / "record.json").is_file():
-        classifier, shown = _of_run(Path(name), wanted), f"run:{Path(name).resolve().name}"
+    elif (loader := loader_of_folder(Path(name))) is not None:
+        classifier = _of_folder(loader, Path(name), wanted)
+        shown = f"run:{Path(name).resolve().name}"
     else:
         found = sorted(_weight_folder(wanted.data_root).glob(f"{_file_stem(name)}*.safetensors"))
         if not found:
@@ -292,18 +294,15 @@ def _torchvision(name: str, state: dict[str, Tensor], wanted: Wanted, path: Path
     return _joined(network, weight, bias, *_IMAGENET, wanted, f"torchvision:{name}")
 
 
-def _of_run(folder: Path, wanted: Wanted) -> Classifier:
+def _of_folder(loader: NetworkLoader, folder: Path, wanted: Wanted) -> Classifier:
     """The network of a finished learning run, its columns put in the stream's order."""
-    from clgym.trained import Trained
-
-    trained = Trained.load(folder, "cpu")
-    network = getattr(trained.strategy, "network", None)
-    names = [c.rsplit("/", 1)[-1] for c in trained.classes]
+    network, classes = loader.classifier(folder)
+    names = [c.rsplit("/", 1)[-1] for c in classes]
     missing = [c for c in wanted.classes if c.rsplit("/", 1)[-1] not in names]
-    if not isinstance(network, Classifier) or missing:
+    if missing:
         raise Incompatible(
             expected="a finished run of a strategy that trains one network on the stream's classes",
-            found=f"one without {missing[0]}" if missing else type(trained.strategy).__name__,
+            found=f"one without {missing[0]}",
             fix="Give --model another folder",
         )
     order = [names.index(c.rsplit("/", 1)[-1]) for c in wanted.classes]

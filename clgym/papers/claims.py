@@ -42,8 +42,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-import clgym
-from clgym._checkout import ROOT
+from clgym._checkout import PACKAGE, ROOT
 from clgym.errors import BadRecord, UnknownName, near
 from clgym.papers.measures import MEASURES
 
@@ -205,7 +204,7 @@ class Paper(_Block):
 def folder() -> Path:
     """Where the files are: in a checkout beside the package, in a wheel inside it."""
     beside = ROOT / "leaderboards" / "papers"
-    return beside if beside.is_dir() else Path(clgym.__file__).parent / "papers_data"
+    return beside if beside.is_dir() else PACKAGE / "papers_data"
 
 
 def paper_names(place: Path | None = None) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clgym.record import Record
+from clgym.results.record import Record
 
 __all__ = ["MEASURES", "Measure", "growth"]
 

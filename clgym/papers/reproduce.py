@@ -16,6 +16,10 @@ from clgym.data.locate import locate
 from clgym.engines.pool import Done, PoolSpec, open_pool
 from clgym.errors import ClgymError, MissingData, WorkerDied
 from clgym.files import canonical_json, sha256
+from clgym.gym.description import open_learner
+from clgym.gym.folder import ANOTHER, PREDICTIONS, RECORD
+from clgym.gym.plan import prepare
+from clgym.gym.request import Request
 from clgym.papers.claims import Paper, Row, Run, Study
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
 from clgym.papers.verdicts import Measured, judge, not_run
@@ -26,9 +30,7 @@ from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import Where
 from clgym.protocol.study import CERTIFICATE, Asked, tune
-from clgym.record import read_record
-from clgym.request import Request, open_learner, prepare
-from clgym.run_folder import ANOTHER, PREDICTIONS, RECORD
+from clgym.results.record import read_record
 
 __all__ = ["Reproduction", "Task"]
 

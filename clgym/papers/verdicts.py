@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from clgym.compare import Difference, SamplePair, over_samples, over_seeds
 from clgym.papers.claims import Claim
 from clgym.papers.measures import MEASURES, Measure
 from clgym.papers.status import ClaimStatus, Verdict
-from clgym.record import Record
+from clgym.results.compare import Difference, SamplePair, over_samples, over_seeds
+from clgym.results.record import Record
 
 __all__ = ["Measured", "judge", "not_run"]
 

@@ -14,15 +14,15 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from clgym import registry
-from clgym.adaptation.stream import AdaptationStream, segment_labels
-from clgym.adaptation.two_phases import TwoPhases
 from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
+from clgym.gym.request import Request, cut, load_sources, make_scenario
+from clgym.gym.scoring import pool_after
 from clgym.protocol.verify import ODD, Audit
-from clgym.record import Result, read_record
-from clgym.request import Request, cut, load_sources, make_scenario
+from clgym.results.record import Result, read_record
 from clgym.scenario import Scenario
-from clgym.scoring import pool_after
+from clgym.streams.adaptation import AdaptationStream, segment_labels
+from clgym.streams.two_phases import TwoPhases
 
 __all__ = ["compare_with_sources"]
 

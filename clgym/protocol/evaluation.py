@@ -13,6 +13,7 @@ from clgym import registry
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME, Ledger, locked
 from clgym.protocol.outcome import (
@@ -26,8 +27,7 @@ from clgym.protocol.plan import Certificate, Choice, Plan, code_identity
 from clgym.protocol.relatives import relatives
 from clgym.protocol.runs import FAILURES, Where
 from clgym.protocol.study import CERTIFICATE, read_certificate
-from clgym.record import read_record
-from clgym.request import Request
+from clgym.results.record import read_record
 
 __all__ = ["EVALUATION", "Evaluation", "SeedResult", "evaluate", "open_certificate", "requests_of"]
 

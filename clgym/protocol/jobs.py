@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clgym.adaptation.stream import AdaptationStream
 from clgym.data import withheld
 from clgym.data.sources import load_source
 from clgym.errors import BadPlan
 from clgym.files import canonical_json, sha256
+from clgym.gym.folder import RECORD, STATE
+from clgym.gym.request import Request, make_stream
+from clgym.gym.run import run
 from clgym.protocol.ledger import locked
 from clgym.protocol.overlap import check, check_looks, compare, footprint, looks
 from clgym.protocol.pairs import Pair
-from clgym.record import Record
-from clgym.request import Request, make_stream
-from clgym.run_folder import RECORD, STATE
-from clgym.runner import run
+from clgym.results.record import Record
 from clgym.scenario import Stream
+from clgym.streams.adaptation import AdaptationStream
 
 __all__ = ["TARGET", "Jobs", "as_message", "order_hash", "result_hash", "told"]
 

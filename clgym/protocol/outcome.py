@@ -7,10 +7,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from clgym.files import canonical_json, sha256
+from clgym.gym.folder import RECORD
 from clgym.protocol.jobs import order_hash, result_hash
 from clgym.protocol.plan import Certificate, Choice, Code
-from clgym.record import Environment, Record
-from clgym.run_folder import RECORD
+from clgym.results.record import Environment, Record
 
 __all__ = [
     "EVALUATION",

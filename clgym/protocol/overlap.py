@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clgym.adaptation.stream import AdaptationStream
 from clgym.data.halves import Half, in_half
 from clgym.data.sources import Source
 from clgym.errors import BadPlan
 from clgym.protocol.pairs import Pair
+from clgym.streams.adaptation import AdaptationStream
 
 __all__ = ["Footprint", "Overlap", "check", "check_looks", "compare", "footprint", "looks"]
 

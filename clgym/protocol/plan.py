@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-import clgym
-from clgym.environment import describe
+from clgym._checkout import PACKAGE
+from clgym._version import __version__
 from clgym.files import canonical_json, sha256
+from clgym.gym.environment import describe
 from clgym.protocol.pairs import Pair
 
 __all__ = [
@@ -222,7 +223,7 @@ class Certificate(_Block):
 @functools.cache
 def code_identity() -> Code:
     """Version, commit and content of the code of this process."""
-    root = Path(clgym.__file__).parent
+    root = PACKAGE
     folders = {root, *(_folder(name) for name in ("strategies", "scenarios"))}
     state = hashlib.sha256()
     files = {path.resolve() for folder in folders for path in folder.rglob("*.py")}
@@ -230,7 +231,7 @@ def code_identity() -> Code:
         state.update(f"{name}\n{sha256(path.read_bytes())}\n".encode())
     packages = describe("cpu", "", 1, "process")["packages"]
     return Code(
-        clgym=clgym.__version__,
+        clgym=__version__,
         commit=_commit(root),
         tree=state.hexdigest(),
         python=platform.python_version(),

@@ -12,11 +12,11 @@ from safetensors.numpy import load
 from clgym.data.sources import CARDS
 from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256
-from clgym.metrics import average_incremental_accuracy, backward_transfer, forgetting
+from clgym.gym.folder import RECORD, without_paths
 from clgym.protocol.plan import Plan
 from clgym.protocol.verify_adaptation import adaptation_problems
-from clgym.record import Record, Result
-from clgym.run_folder import RECORD, without_paths
+from clgym.results.metrics import average_incremental_accuracy, backward_transfer, forgetting
+from clgym.results.record import Record, Result
 from clgym.scenario import class_permutation
 
 __all__ = [

@@ -20,10 +20,10 @@ from clgym.errors import (
     Tampered,
     WorkerDied,
 )
+from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message, rules_of
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.plan import Plan, RunScore
-from clgym.request import Request
 
 __all__ = ["FAILURES", "Runs", "Spec", "Where", "criterion_of"]
 

@@ -13,6 +13,8 @@ from clgym.config import resolve
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.errors import BadPlan, Tampered
 from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.gym.description import Description, describe_strategy, without_weight_paths
+from clgym.gym.request import FROM_PRESET
 from clgym.protocol.jobs import TARGET
 from clgym.protocol.ledger import Ledger, locked
 from clgym.protocol.modes import MODES, choose
@@ -31,7 +33,6 @@ from clgym.protocol.relatives import relatives
 from clgym.protocol.runs import Runs, Where
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS
 from clgym.protocol.space import Space, find_space, parse
-from clgym.request import FROM_PRESET, Description, describe_strategy, without_weight_paths
 
 __all__ = [
     "CERTIFICATE",

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
 from clgym.errors import BadPlan, BadRecord, ClgymError, Tampered
 from clgym.files import canonical_json, sha256
+from clgym.gym.folder import RECORD
 from clgym.protocol.evaluation import choice_of, requests_of
 from clgym.protocol.jobs import TARGET, as_message, told
 from clgym.protocol.ledger import NAME, Entry, Ledger, read_ledger
@@ -27,8 +28,7 @@ from clgym.protocol.record_audit import against_plan, differences, parsed, recor
 from clgym.protocol.runs import Runs, Where
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
-from clgym.record import read_record
-from clgym.run_folder import RECORD
+from clgym.results.record import read_record
 
 __all__ = ["ODD", "Audit", "record_problems", "verify"]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from clgym.adaptation.scores import scores
-from clgym.record import Result
+from clgym.gym.scores import scores
+from clgym.results.record import Result
 
 __all__ = ["adaptation_problems"]
 

@@ -1,78 +1,20 @@
-"""Names to plugins. Listing reads files and never imports them; `load_class` imports one.
+"""Find plugins: built in, installed, named by the user, or registered in this process."""
 
-A plugin is a file in ``strategies/`` or ``scenarios/``, another distribution's entry point, or a
-file named by the user. The file's name is the plugin's name, the first line of its docstring its
-description. A file with several classes is named with the one that is meant, ``FILE:CLASS``; the
-plugin's name is then the class's (``MyMethod``: ``my-method``).
-
-Sources that are built in are data (`clgym.data.cards`), not plugins; `entries` gives the others.
-"""
-
-import ast
 import contextlib
-import copy
-import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
 
-from clgym.data.cards import CARDS
 from clgym.errors import BadPlugin, DuplicateName, UnknownName, near
+from clgym.registry.entry import Entry, Kind
+from clgym.registry.reading import kebab, kinds_in, read_entry
 
-__all__ = [
-    "Entry",
-    "Kind",
-    "entries",
-    "fault",
-    "find",
-    "lent",
-    "load_class",
-    "load_module",
-    "register",
-    "with_registered",
-]
-
-Kind = Literal["strategies", "scenarios", "sources"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A plugin as its file describes it, without running it."""
-
-    name: str
-    kind: Kind
-    origin: str
-    """Where it comes from: built-in, a distribution's name, or a file's name."""
-    path: Path
-    module: str
-    """Import name; made up for a file that the user named."""
-    summary: str = ""
-    doc: str = ""
-    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
-    variants: tuple[str, ...] = ()
-    error: str | None = None
-    attribute: str | None = None
-    """The class to take, where an entry point or the user names it."""
-    given: str = ""
-    """As the user named the file."""
-    cls: type | None = None
-    """The class itself, where it was registered in this process."""
-    argument: str | None = None
-    """What stood after the colon: ``EWC`` in ``avalanche:EWC``."""
-
-    @property
-    def source_hash(self) -> str:
-        """SHA-256 of the plugin's file, hex."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+__all__ = ["entries", "find", "lent", "register", "reserve", "with_registered"]
 
 
 def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Entry]:
@@ -91,9 +33,8 @@ def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Entry]:
             other = owners.setdefault(name, entry)
             if other.path != entry.path:
                 raise _taken(kind, name, other, entry)
-            if kind == "sources" and name in CARDS:
-                card = Entry(name, kind, "built-in", Path("cards.py"), "clgym.data.cards")
-                raise _taken(kind, name, card, entry)
+            if (kind, name) in _reserved:
+                raise _taken(kind, name, _reserved[kind, name], entry)
     return {e.name: e for e in sorted(owners.values(), key=lambda e: e.name)}
 
 
@@ -151,78 +92,6 @@ def _variant(entry: Entry, argument: str) -> Entry:
     return replace(entry, name=f"{entry.name}:{argument}", argument=argument)
 
 
-def load_module(entry: Entry) -> ModuleType:
-    """Import the plugin's module.
-
-    Raises:
-        BadPlugin: it raised while it was imported.
-    """
-    if entry.module in sys.modules:
-        return sys.modules[entry.module]
-    try:
-        if not entry.module.startswith("clgym_plugin_"):
-            return importlib.import_module(entry.module)
-        spec = importlib.util.spec_from_file_location(entry.module, entry.path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{entry.path.name} is not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[entry.module] = module
-        spec.loader.exec_module(module)
-        return module
-    except Exception as error:
-        sys.modules.pop(entry.module, None)
-        raise BadPlugin(
-            expected=f"{entry.name!r} to be importable",
-            found=f"{type(error).__name__}: {error}",
-            fix=f"Mend {entry.path.name}",
-        ) from error
-
-
-def fault(entry: Entry, base: type) -> str | None:
-    """Why a plugin cannot be used, in a line; None if it can. Imports it."""
-    if entry.error:
-        return entry.error
-    try:
-        load_class(entry, base)
-    except BadPlugin as error:
-        return error.found
-    return None
-
-
-def load_class(entry: Entry, base: type) -> type:
-    """Import the plugin and return its class.
-
-    Args:
-        entry: From `find`.
-        base: What the class must derive from; the caller says it, the registry knows no rooms.
-
-    Raises:
-        BadPlugin: no class, several, or one of another kind.
-    """
-    if entry.cls is not None:
-        return entry.cls
-    module = load_module(entry)
-    if entry.argument is not None:
-        return module.variant(entry.argument)
-    if entry.attribute is not None:
-        classes = [getattr(module, entry.attribute, None)]
-    else:
-        classes = [
-            value
-            for name, value in vars(module).items()
-            if isinstance(value, type) and value.__module__ == module.__name__ and name[0] != "_"
-        ]
-    fitting = [c for c in classes if isinstance(c, type) and issubclass(c, base)]
-    if len(fitting) != 1:
-        names = ", ".join(c.__name__ for c in fitting) or "none"
-        raise BadPlugin(
-            expected=f"one public class deriving from {base.__name__} in {entry.path.name}",
-            found=names,
-            fix="Keep one; begin the names of helpers with an underscore",
-        )
-    return fitting[0]
-
-
 def register(kind: Kind, cls: type) -> None:
     """Make a class of the caller's known, here and to the workers that runs start.
 
@@ -239,7 +108,14 @@ def register(kind: Kind, cls: type) -> None:
     _registered[kind, Path(f"{Path(path).resolve()}:{cls.__name__}")] = cls
 
 
+def reserve(kind: Kind, names: Iterable[str], path: Path, module: str) -> None:
+    """Keep names from plugins: they stand for something built in that is no plugin."""
+    for name in names:
+        _reserved[kind, name] = Entry(name, kind, "built-in", path, module)
+
+
 _registered: dict[tuple[Kind, Path], type] = {}
+_reserved: dict[tuple[Kind, str], Entry] = {}
 _lent: list[Entry] = []
 
 
@@ -267,7 +143,7 @@ def _built_in(kind: Kind) -> Iterable[Entry]:
     for folder in package.__path__:
         for path in sorted(Path(folder).glob("*.py")):
             if path.stem[0] != "_":
-                yield _read(kind, path, f"clgym.{kind}.{path.stem}", "built-in")
+                yield read_entry(kind, path, f"clgym.{kind}.{path.stem}", "built-in")
 
 
 def _installed(kind: Kind) -> Iterable[Entry]:
@@ -283,7 +159,7 @@ def _installed(kind: Kind) -> Iterable[Entry]:
             path = Path(point.module)
             yield Entry(point.name, kind, origin, path, point.module, error=reason)
         else:
-            entry = _read(kind, Path(spec.origin), point.module, origin)
+            entry = read_entry(kind, Path(spec.origin), point.module, origin)
             yield replace(entry, name=point.name.replace("_", "-"), attribute=point.attr or None)
 
 
@@ -301,91 +177,9 @@ def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[Entry]:
             )
         path = path.resolve()
         digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
-        entry = _read(kind, path, f"clgym_plugin_{digest}_{path.stem}", path.name)
+        entry = read_entry(kind, path, f"clgym_plugin_{digest}_{path.stem}", path.name)
         entry = replace(entry, given=str(given), cls=mine.get(given))
         if named:
-            entry = replace(entry, name=_kebab(attribute), attribute=attribute)
-        if entry.error or given in mine or kind in _kinds(path, attribute if named else None):
+            entry = replace(entry, name=kebab(attribute), attribute=attribute)
+        if entry.error or given in mine or kind in kinds_in(path, attribute if named else None):
             yield entry
-
-
-def _kebab(name: str) -> str:
-    """``MyMethod`` as ``my-method``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", "-", name).lower()
-
-
-_HOMES: dict[str, Kind] = {
-    "clgym.strategy": "strategies",
-    "clgym.strategies": "strategies",
-    "clgym.avalanche": "strategies",
-    "clgym.scenario": "scenarios",
-    "clgym.scenarios": "scenarios",
-    "clgym.data": "sources",
-}
-
-
-def _kinds(path: Path, attribute: str | None) -> set[Kind]:
-    """Of which kinds a file's classes are, by the modules that their bases come from."""
-    tree = ast.parse(path.read_text())
-    homes = {
-        alias.asname or alias.name: node.module or ""
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    found: dict[str, set[Kind]] = {}
-    special: set[Kind]
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            bases = [ast.unparse(base) for base in node.bases]
-            kinds: set[Kind] = {kind for base in bases for kind in found.get(base, set())}
-            modules = [".".join(homes.get(base, base).split(".")[:2]) for base in bases]
-            kinds |= {_HOMES[m] for m in modules if m in _HOMES}
-            found[node.name] = kinds
-    special = {kind for name, kinds in found.items() if name[0] != "_" for kind in kinds}
-    if attribute is not None:
-        special = found.get(attribute, set())
-    return special or {"strategies"}
-
-
-def _read(kind: Kind, path: Path, module: str, origin: str) -> Entry:
-    """Describe a file by its text: docstring, and the literals that declare facts."""
-    name = path.stem.replace("_", "-")
-    try:
-        doc, facts = _facts(path.read_text())
-    except (SyntaxError, UnicodeDecodeError) as error:
-        return Entry(name, kind, origin, path, module, error=f"{type(error).__name__}: {error}")
-    return Entry(
-        name,
-        kind,
-        origin,
-        path,
-        module,
-        summary=doc.split("\n", 1)[0],
-        doc=doc,
-        presets=copy.deepcopy(facts["PRESETS"] or {}),
-        aliases=tuple(facts["ALIASES"] or ()),
-        variants=tuple(facts["VARIANTS"] or ()),
-    )
-
-
-@functools.lru_cache(maxsize=256)
-def _facts(text: str) -> tuple[str, dict[str, Any]]:
-    """Docstring and literals of a file; kept, since every look-up of a name reads all files."""
-    tree = ast.parse(text)
-    facts = {fact: _literal(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}
-    return ast.get_docstring(tree) or "", facts
-
-
-def _literal(tree: ast.Module, name: str) -> Any:
-    for node in tree.body:
-        target = (
-            node.targets[0]
-            if isinstance(node, ast.Assign)
-            else node.target
-            if isinstance(node, ast.AnnAssign)
-            else None
-        )
-        if isinstance(target, ast.Name) and target.id == name and node.value is not None:  # type: ignore[union-attr]
-            return ast.literal_eval(node.value)  # type: ignore[union-attr]
-    return None

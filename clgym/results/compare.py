@@ -21,7 +21,7 @@ from scipy import special
 
 from clgym.errors import BadRecord
 from clgym.files import sha256
-from clgym.record import Record, read_record
+from clgym.results.record import Record, read_record
 
 __all__ = [
     "Comparison",

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from clgym.adaptation import orders
 from clgym.config import Range
 from clgym.data.halves import in_half
 from clgym.data.published import published_digest, published_labels
 from clgym.errors import BadStream
 from clgym.scenario import Scenario, check_part
+from clgym.streams import orders
 
 if TYPE_CHECKING:
     from clgym.data.sources import Source

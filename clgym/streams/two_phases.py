@@ -8,9 +8,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from clgym.adaptation.stream import AdaptationStream
 from clgym.errors import BadStream
 from clgym.scenario import Step, Stream
+from clgym.streams.adaptation import AdaptationStream
 
 __all__ = ["TwoPhases"]
 

@@ -9,7 +9,7 @@ from avalanche.training.utils import ParamData
 from torch import nn
 
 from clgym.avalanche.snapshot import capture, rebuild
-from clgym.state import read_state, write_state
+from clgym.learner.state import read_state, write_state
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clgym.board.render import render
+from clgym.board.page.render import render
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 BINARY = shutil.which("chromium") or shutil.which("chromium-browser")

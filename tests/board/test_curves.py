@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from clgym.board.curves import expected_best, pareto, profile, shortfalls, windows
+from clgym.board.figures.curves import expected_best, pareto, profile, shortfalls, windows
 
 
 @pytest.mark.parametrize("scores", [[0.3], [0.2, 0.9], [0.5, 0.1, 0.1, 0.8], [0.4, None, 0.6]])

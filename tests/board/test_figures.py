@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from clgym.board.figures.canvas import look
 from matplotlib.lines import Line2D
 
-from clgym.board import figures
-from clgym.board.canvas import look
+from clgym.board.figures import drawing
 from clgym.errors import BadConfig, BadOutput
 
 NAMES = ["naive", "replay", "a $x$ <script>alert(1)</script>", "two\nlines\x07"]
@@ -42,16 +42,16 @@ def every() -> dict:
     draw = np.random.default_rng(0)
     table = [[0.5 if j <= i else None for j in range(3)] for i in range(3)]
     return {
-        "rank_shift": figures.rank_shift(_rows()),
-        "anytime": figures.anytime({n: draw.random((3, 4)).tolist() for n in NAMES}),
-        "accuracy_matrix": figures.accuracy_matrix(table),
-        "forgetting": figures.forgetting({n: draw.random(3).tolist() for n in NAMES}),
-        "accuracy_against_cost": figures.accuracy_against_cost(_costs()),
-        "expected_best": figures.expected_best({n: [0.2, None, 0.4] for n in NAMES}),
-        "performance_profile": figures.performance_profile(
+        "rank_shift": drawing.rank_shift(_rows()),
+        "anytime": drawing.anytime({n: draw.random((3, 4)).tolist() for n in NAMES}),
+        "accuracy_matrix": drawing.accuracy_matrix(table),
+        "forgetting": drawing.forgetting({n: draw.random(3).tolist() for n in NAMES}),
+        "accuracy_against_cost": drawing.accuracy_against_cost(_costs()),
+        "expected_best": drawing.expected_best({n: [0.2, None, 0.4] for n in NAMES}),
+        "performance_profile": drawing.performance_profile(
             {n: {"x": 0.1 * i, "y": 0.5} for i, n in enumerate(NAMES)}
         ),
-        "error_over_time": figures.error_over_time(
+        "error_over_time": drawing.error_over_time(
             {n: [[True, False, True], [False]] for n in NAMES}, ["fog", "snow & ice"]
         ),
     }
@@ -74,7 +74,7 @@ def texts(markup: str) -> str:
 def test_the_same_data_give_the_same_bytes_in_another_process(drawn, tmp_path):
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from test_figures import every; from clgym.board.figures import save\n"
+        "from test_figures import every; from clgym.board.figures.drawing import save\n"
         "figures = every()\n"
         "for name in sys.argv[3:]:\n"
         "    for kind in ('svg', 'pdf'): save(figures[name], Path(sys.argv[2]) / f'{name}.{kind}')"
@@ -87,13 +87,13 @@ def test_the_same_data_give_the_same_bytes_in_another_process(drawn, tmp_path):
     for name in names:
         for kind in ("svg", "pdf"):
             own = tmp_path / f"own.{kind}"
-            figures.save(drawn[name], own)
+            drawing.save(drawn[name], own)
             assert own.read_bytes() == (tmp_path / f"{name}.{kind}").read_bytes(), name
             assert b"Date" not in own.read_bytes()
 
 
 def test_a_page_can_hold_all_of_them(drawn):
-    page = "".join(figures.svg(figure, f"the {name}") for name, figure in drawn.items())
+    page = "".join(drawing.svg(figure, f"the {name}") for name, figure in drawn.items())
     tree = ElementTree.fromstring(f"<div>{page}</div>")
     ids = [element.get("id") for element in tree.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
@@ -107,7 +107,7 @@ def test_a_page_can_hold_all_of_them(drawn):
     assert linked <= set(ids)
     assert "currentColor" in page
     assert (
-        figures.svg(drawn["anytime"], 'a "label" <').count('aria-label="a &quot;label&quot;') == 1
+        drawing.svg(drawn["anytime"], 'a "label" <').count('aria-label="a &quot;label&quot;') == 1
     )
     for forbidden in ("<script", "<style", "<?xml", "<!DOCTYPE", "\x07"):
         assert forbidden not in page
@@ -115,7 +115,7 @@ def test_a_page_can_hold_all_of_them(drawn):
 
 def test_names_are_drawn_as_they_are(drawn):
     for name in ("anytime", "forgetting", "accuracy_against_cost", "expected_best"):
-        words = texts(figures.svg(drawn[name]))
+        words = texts(drawing.svg(drawn[name]))
         assert "a $x$ <script>alert(1)</scr\u2026" in words, name
         assert "two lines\ufffd" in words, name
 
@@ -123,7 +123,7 @@ def test_names_are_drawn_as_they_are(drawn):
 def test_methods_differ_in_more_than_colour():
     looks = [look(n) for n in range(40)]
     assert len({(style["marker"], style["linestyle"]) for style in looks}) == 40
-    line = figures.anytime({f"m{n}": [[0.1, 0.2]] for n in range(4)}).axes[0].lines[3]
+    line = drawing.anytime({f"m{n}": [[0.1, 0.2]] for n in range(4)}).axes[0].lines[3]
     assert line.get_marker() == looks[3]["marker"]
 
 
@@ -137,25 +137,25 @@ def test_ranks_are_placed_where_they_belong(drawn):
 
 def test_seeds_are_dots_and_the_line_is_their_mean():
     seeds = [[0.5, 0.25], [0.75, 0.5]]
-    axes = figures.anytime({"m": seeds}).axes[0]
+    axes = drawing.anytime({"m": seeds}).axes[0]
     assert points(axes.lines[0]) == [[1, 2], [62.5, 37.5]]
     dots = np.asarray(axes.collections[0].get_offsets()).tolist()
     assert sorted(dots) == [[1, 50], [1, 75], [2, 25], [2, 50]]
-    strip = figures.forgetting({"m": [0.1, 0.3]}).axes[0].collections[0]
+    strip = drawing.forgetting({"m": [0.1, 0.3]}).axes[0].collections[0]
     assert np.asarray(strip.get_offsets())[:, 0].tolist() == pytest.approx([10, 30])
 
 
 def test_the_matrix_says_its_numbers_and_leaves_out_what_was_not_measured():
-    figure = figures.accuracy_matrix([[0.875, None], [0.25, 1.0]])
+    figure = drawing.accuracy_matrix([[0.875, None], [0.25, 1.0]])
     said = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
     assert said == {(0.5, 0.5): "87.5", (0.5, 1.5): "25.0", (1.5, 1.5): "100.0"}
-    large = figures.accuracy_matrix(np.full((40, 40), 0.5).tolist())
+    large = drawing.accuracy_matrix(np.full((40, 40), 0.5).tolist())
     assert not large.axes[0].texts
     assert len(large.axes) == 2  # the scale in their place
 
 
 def test_the_cost_of_tuning_is_part_of_the_cost():
-    axes = figures.accuracy_against_cost(_costs()).axes[0]
+    axes = drawing.accuracy_against_cost(_costs()).axes[0]
     places = {line.get_label(): points(line)[0] for line in axes.lines}
     assert [places[name][0] for name in NAMES[:2]] == [41.0, 10.0]
     assert points(axes.lines[0]) == [[10, 140, 1040], [pytest.approx(y) for y in (20, 40, 60)]]
@@ -163,15 +163,15 @@ def test_the_cost_of_tuning_is_part_of_the_cost():
 
 def test_errors_are_averaged_inside_their_segment():
     flags = [[True, True, False, False], [False, False, False, True]]
-    line = figures.error_over_time({"m": flags}, ["fog", "snow"], window=2).axes[0].lines[0]
+    line = drawing.error_over_time({"m": flags}, ["fog", "snow"], window=2).axes[0].lines[0]
     assert points(line) == [[0.25, 0.75, 1.25, 1.75], [100, 0, 0, 50]]
 
 
 def test_drawing_leaves_the_settings_of_the_process_alone():
     script = (
         "import matplotlib; matplotlib.rcParams['font.size'] = 31\n"
-        "import sys; from clgym.board import figures\n"
-        "figures.svg(figures.forgetting({'m': [0.1]}))\n"
+        "import sys; from clgym.board.figures import drawing\n"
+        "drawing.svg(drawing.forgetting({'m': [0.1]}))\n"
         "assert matplotlib.rcParams['font.size'] == 31\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
@@ -180,7 +180,7 @@ def test_drawing_leaves_the_settings_of_the_process_alone():
 
 def test_where_a_figure_cannot_go(drawn, tmp_path):
     with pytest.raises(BadConfig, match=r"\.svg or \.pdf.*figure\.png"):
-        figures.save(drawn["forgetting"], tmp_path / "figure.png")
+        drawing.save(drawn["forgetting"], tmp_path / "figure.png")
     with pytest.raises(BadOutput):
-        figures.save(drawn["forgetting"], tmp_path / "none" / "figure.svg")
+        drawing.save(drawn["forgetting"], tmp_path / "none" / "figure.svg")
     assert not list(tmp_path.iterdir())

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from clgym.board.reading import read_board
-from clgym.board.render import render
+from clgym.board.page.render import render
+from clgym.board.reading.records import read_board
 from clgym.cli import main
 from clgym.errors import BadOutput, BadRecord
 from clgym.papers import load_paper

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from clgym.adaptation.scores import scores
-from clgym.board.reading import read_board
-from clgym.board.tables import tables_of
+from clgym.board.page.tables import tables_of
+from clgym.board.reading.records import read_board
 from clgym.errors import BadRecord
 from clgym.files import sha256
+from clgym.gym.scores import scores
 
 
 def _refusals(folder):

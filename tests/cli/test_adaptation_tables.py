@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from clgym.cli._tables import show_plan, show_record, show_seeds
-from clgym.record import Record
+from clgym.results.record import Record
 
 HASH = "0" * 64
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clgym.record import Record, read_record
-from clgym.request import describe_strategy
+from clgym.gym.description import describe_strategy
+from clgym.results.record import Record, read_record
 
 NMC = ("run", "nmc", "split-digits")
 
@@ -177,7 +177,7 @@ def test_interruption_says_how_to_go_on(cli, monkeypatch):
     def stop(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("clgym.runner.run", stop)
+    monkeypatch.setattr("clgym.gym.run.run", stop)
     code, out, err = cli(*NMC)
     assert (code, out) == (130, "")
     assert "the same command continues" in err

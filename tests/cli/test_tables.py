@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from clgym.cli._tables import show_record
-from clgym.record import Record
+from clgym.results.record import Record
 
 HASH = "0" * 64
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softmax
 
-from clgym.adaptation.strategy import move_average, symmetric_cross_entropy
+from clgym.adaptation import move_average, symmetric_cross_entropy
 from clgym.config import build
 from clgym.models.networks import Classifier
 from clgym.registry import find, load_module

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from clgym.adaptation.orders import dirichlet, shuffled, sorted_by_label, zipf_counts
+from clgym.streams.orders import dirichlet, shuffled, sorted_by_label, zipf_counts
 
 FAMILY = ("stream_orders",)
 

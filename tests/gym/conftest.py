@@ -15,7 +15,7 @@ import torch
 from clgym.strategies.source import Source
 
 FOUND = Path("REPORT")
-GYM = ("clgym.runner", "clgym.learning_run", "clgym.adaptation.run", "clgym.scoring")
+GYM = ("clgym.gym.run", "clgym.gym.learning", "clgym.gym.adaptation", "clgym.gym.scoring")
 
 
 def integers():

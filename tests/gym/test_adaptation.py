@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 
 from clgym.data.sources import load_source
 from clgym.errors import BadOutput, BadSource, Incompatible, MissingData, UnknownName
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.networks import Classifier
-from clgym.record import Record, read_record
-from clgym.request import Request
-from clgym.runner import run
+from clgym.results.record import Record, read_record
 
 TWO = {"corruptions": "gaussian-noise,contrast", "images": 96, "batch_size": 32}
 
@@ -231,8 +231,8 @@ def test_learning_strategies_and_test_time_methods_keep_to_their_streams(tmp_pat
 
 
 def test_corruptions_are_the_same_however_many_workers_make_them(tmp_path, monkeypatch):
-    from clgym.adaptation.images import StreamImages
     from clgym.api import make_scenario
+    from clgym.gym.images import StreamImages
 
     stream: Any = make_scenario("digits-c", corruptions="snow", images=300, corruption_seed=9)
     shown = []

@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from clgym.errors import BadRecord
-from clgym.request import Request
-from clgym.run_folder import without_paths
-from clgym.runner import run
+from clgym.gym.folder import without_paths
+from clgym.gym.request import Request
+from clgym.gym.run import run
 
 WHOLE = Request("naive", "split-digits", strategy_config={"network": "mlp"}, threads=1)
 OWN = '''"""Naive, under another name."""

@@ -8,7 +8,7 @@ import pytest
 
 from clgym.cli import main
 from clgym.errors import MissingExtra
-from clgym.loggers import Logger
+from clgym.gym.loggers import Logger
 
 WORDS = ["run", "naive", "split-digits", "--threads", "1", "--out"]
 

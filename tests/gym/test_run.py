@@ -12,9 +12,9 @@ from sklearn.model_selection import train_test_split
 
 from clgym.errors import BadConfig, BadOutput, BadStream, Incompatible, StrategyFailed, UnknownName
 from clgym.files import sha256
-from clgym.record import read_record
-from clgym.request import Request
-from clgym.runner import run
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.results.record import read_record
 
 COUNTER = '''"""Nearest class mean that dies in the third experience while a flag file is there."""
 import os, signal

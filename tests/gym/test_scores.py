@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clgym.adaptation.scores import (
+from clgym.gym.scores import (
     calibration_error,
     confidence,
     largest_class,

@@ -17,10 +17,10 @@ from clgym import api
 from clgym.data.corruptions import corrupt_rows
 from clgym.data.sources import load_source
 from clgym.errors import BadStream, ClgymError, Incompatible
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.protocol.verify import verify
-from clgym.record import Record, read_record
-from clgym.request import Request
-from clgym.runner import run
+from clgym.results.record import Record, read_record
 
 SHORT = {
     "increments": [5],

@@ -13,8 +13,8 @@ import pytest
 
 from clgym.data.sources import load_source
 from clgym.errors import StrategyFailed
-from clgym.request import Request
-from clgym.runner import run
+from clgym.gym.request import Request
+from clgym.gym.run import run
 
 SNOOP = '''"""Looks for what the gym withholds and writes down what it finds."""
 import gc, json, os, sys, select, stat
@@ -64,7 +64,7 @@ class Snoop(NMC):
             except OSError:
                 pass
         lines.append({"what": "pipe", "waiting": waiting})
-        names = ("clgym.runner", "clgym.learning_run", "clgym.scoring")
+        names = ("clgym.gym.run", "clgym.gym.learning", "clgym.gym.scoring")
         gym = [name for name in names if name in sys.modules]
         lines.append({"what": "modules", "gym": gym})
         with FOUND.open("a") as file:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clgym.peak_memory import forget_peak, peak_bytes
-from clgym.request import Request
-from clgym.runner import run
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.learner.peak_memory import forget_peak, peak_bytes
 
 LARGE = 600 * 2**20
 

@@ -9,9 +9,9 @@ import torch
 
 from clgym.engines import open_channel
 from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
-from clgym.replies import checked_costs, checked_count, checked_logits
-from clgym.request import Request
-from clgym.runner import run
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.learner.replies import checked_costs, checked_count, checked_logits
 
 INF = float("inf")
 PLUGIN = '''"""Nearest class mean that hands back something else."""

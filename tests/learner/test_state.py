@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from clgym.engines.wire import receive, send
 from clgym.errors import BadOutput
 from clgym.files import canonical_json
-from clgym.state import read_state, write_state
+from clgym.learner.state import read_state, write_state
 
 PLAIN = (
     st.none()

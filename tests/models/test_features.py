@@ -9,10 +9,11 @@ import torch
 
 from clgym.data.images import Images
 from clgym.data.sources import load_source
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.models import features
 from clgym.models.backbones import Frozen, load
 from clgym.models.features import FrozenFeatures, Rows
-from clgym.runner import Request, run
 
 SHAPE = "img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2"
 NAME = f"vit_tiny_patch16_224[{SHAPE}]@random"

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from clgym import api
-from clgym.adaptation.images import StreamImages
-from clgym.adaptation.stream import AdaptationStream, labels_of
 from clgym.data.sources import CARDS, load_source
 from clgym.errors import BadSource, MissingData, UnknownName
+from clgym.gym.images import StreamImages
 from clgym.models.robustbench import WideResNet
 from clgym.models.source_models import Wanted, resolve
+from clgym.streams.adaptation import AdaptationStream, labels_of
 
 NAMES = ("airplane", "automobile", "bird")
 CLASSES = tuple(f"cifar10/{name}" for name in NAMES)

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from clgym.errors import Incompatible, MissingData
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.models import source_models
 from clgym.models.networks import Classifier
-from clgym.request import Request
-from clgym.runner import run
 
 NOWHERE = {"source": "none,digits"}
 """A stream whose classifier learned from data that are not here."""

@@ -11,11 +11,12 @@ from clgym import config as configs
 from clgym import registry
 from clgym.config import Field
 from clgym.errors import BadRecord, UnknownName
+from clgym.gym.description import describe_strategy
+from clgym.gym.request import scenario_fields
 from clgym.papers import Paper, load_paper, paper_names
 from clgym.protocol.modes import MODES
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.space import find_space
-from clgym.request import describe_strategy, scenario_fields
 
 PAPERS = ("aper", "clr", "dst", "lame", "mos", "nmc", "protocol", "refresh", "rmt")
 

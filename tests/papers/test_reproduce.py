@@ -10,7 +10,7 @@ from clgym.engines.pool import PoolSpec
 from clgym.papers import load_paper, read_status
 from clgym.papers.reproduce import Reproduction
 from clgym.protocol.verify import verify
-from clgym.record import read_record
+from clgym.results.record import read_record
 
 PAPER = """
 title = "A toy"

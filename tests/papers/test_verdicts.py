@@ -12,7 +12,7 @@ from scipy import stats
 
 from clgym.papers import Claim
 from clgym.papers.verdicts import Measured, judge, not_run
-from clgym.record import Record
+from clgym.results.record import Record
 
 FACTS: dict[str, Any] = {"where": "main table", "known": "verified"}
 

@@ -14,6 +14,7 @@ from clgym.data.halves import in_half
 from clgym.data.sources import load_source
 from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan, BadStream, Withheld
+from clgym.gym.request import Request, make_stream
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.networks import Classifier
 from clgym.protocol.evaluation import evaluate
@@ -21,8 +22,7 @@ from clgym.protocol.pairs import Pair, Side, find_pair, side
 from clgym.protocol.runs import Where
 from clgym.protocol.study import Asked, survey, tune
 from clgym.protocol.verify import verify
-from clgym.record import read_record
-from clgym.request import Request, make_stream
+from clgym.results.record import read_record
 
 
 def rows(**options) -> np.ndarray:

@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from clgym.files import sha256
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.verify import Audit, verify
-from clgym.request import Request
-from clgym.runner import run
 
 Answers = dict[str, np.ndarray]
 
@@ -190,7 +190,7 @@ def test_no_place_that_a_record_names_is_opened(
         result["scenario"]["config"]["source"] = source
 
     folder = edited(made, tmp_path / "edited", "learned", change)
-    monkeypatch.setattr("clgym.request.load_source", opened)
+    monkeypatch.setattr("clgym.gym.request.load_source", opened)
     audit = audited(folder)
     assert not audit.problems and "a file of the record's maker" in audit.notes[0]
 

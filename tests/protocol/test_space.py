@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from clgym import registry
 from clgym.config import Field
 from clgym.errors import BadPlan
+from clgym.gym.description import describe_strategy
 from clgym.protocol.samplers import proposals, uniform
 from clgym.protocol.space import Space, find_space, parse
-from clgym.request import describe_strategy
 
 FIELDS = [
     Field("lr", "float", 0.1, low=0.0, exclusive=True),

@@ -25,7 +25,7 @@ from clgym.protocol.plan import Certificate
 from clgym.protocol.runs import Where
 from clgym.protocol.study import Asked, read_certificate, tune
 from clgym.protocol.verify import verify
-from clgym.record import read_record
+from clgym.results.record import read_record
 
 Ask = Callable[..., Asked]
 

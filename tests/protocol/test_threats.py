@@ -11,13 +11,13 @@ import pytest
 from clgym.engines.pool import PoolSpec
 from clgym.engines.process import ProcessChannel
 from clgym.errors import BadOutput, StrategyFailed
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.protocol import evaluation, jobs
 from clgym.protocol.ledger import read_ledger
 from clgym.protocol.runs import Where
 from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
-from clgym.request import Request
-from clgym.runner import run
 
 HERE = PoolSpec("inline")
 NOSY = '''"""Writes down all that it is told."""

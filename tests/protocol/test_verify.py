@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.protocol.ledger import START, Entry
 from clgym.protocol.verify import verify
-from clgym.request import Request
-from clgym.runner import run
 
 FILES = [
     "certificate.json",

@@ -13,10 +13,10 @@ from clgym.data import withheld
 from clgym.data.sources import load_source
 from clgym.engines.pool import PoolSpec
 from clgym.errors import Withheld
+from clgym.gym.request import Request, make_stream
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import Where
 from clgym.protocol.study import Asked, tune
-from clgym.request import Request, make_stream
 
 THIEF = '''"""Tries to build the evaluation source while it is tuned."""
 import os
@@ -88,7 +88,7 @@ def test_rules_reach_processes_that_are_started_and_cannot_be_taken_back() -> No
 STEPS = [
     "from clgym.data.sources import load_source; load_source('mnist')",
     "from clgym.data.sources import load_source; load_source('mnist~12345678')",
-    "from clgym.request import Request, make_stream; "
+    "from clgym.gym.request import Request, make_stream; "
     "make_stream(Request('', 'split-digits', 'digits', {}, {'classes': [5, 6]}))",
 ]
 

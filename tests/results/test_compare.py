@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from clgym.compare import Difference, SamplePair, mcnemar, over_samples, over_seeds
+from clgym.results.compare import Difference, SamplePair, mcnemar, over_samples, over_seeds
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clgym import metrics
+from clgym.results import metrics
 
 HAND = [[0.9, None, None], [0.5, 0.8, None], [0.6, 0.4, 1.0]]
 

@@ -8,9 +8,9 @@ from PIL import Image
 
 from clgym.data.sources import load_source
 from clgym.errors import BadStream, MissingData
+from clgym.gym.request import Request, make_stream
+from clgym.gym.run import run
 from clgym.registry import find
-from clgym.request import Request, make_stream
-from clgym.runner import run
 
 
 def stream_of(source: str, **options: object):

@@ -21,7 +21,7 @@ from clgym import registry
 from clgym.avalanche.catalogue import RECIPES, REFUSED
 from clgym.config import build, fields_of
 from clgym.errors import BadConfig, Incompatible, UnknownName
-from clgym.state import read_state, write_state
+from clgym.learner.state import read_state, write_state
 from clgym.strategy import Batch, Strategy
 
 SETTINGS = ("class-incremental", "task-incremental", "domain-incremental")

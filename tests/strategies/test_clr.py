@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from clgym.api import make_strategy
 from clgym.errors import BadConfig, Incompatible, MissingData, OutOfReach
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.learner.trained import Trained
 from clgym.models.backbones import Frozen, identify
 from clgym.registry import find, load_module
-from clgym.request import Request
-from clgym.runner import run
 from clgym.strategy import Batch, Experience, StreamInfo
-from clgym.trained import Trained
 
 clr = load_module(find("strategies", "clr"))
 

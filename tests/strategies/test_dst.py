@@ -12,9 +12,9 @@ from torch import Tensor
 
 from clgym.api import make_strategy
 from clgym.errors import BadConfig
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.models import sparse
-from clgym.request import Request
-from clgym.runner import run
 from clgym.strategy import Batch, Experience, StreamInfo
 
 

@@ -10,11 +10,11 @@ from torch.nn.functional import cross_entropy, log_softmax
 from clgym.api import make_strategy
 from clgym.config import Wrapped
 from clgym.errors import BadConfig, Incompatible, UnknownName
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.models import networks
 from clgym.models.fisher import fisher_sum
 from clgym.registry import find, load_module
-from clgym.request import Request
-from clgym.runner import run
 from clgym.strategy import Experience, Memory, StreamInfo
 
 refresh = load_module(find("strategies", "refresh"))

@@ -5,11 +5,11 @@ import pytest
 from numpy.random import RandomState
 
 from clgym import api
-from clgym.adaptation import orders
-from clgym.adaptation.stream import AdaptationStream
 from clgym.data.corruptions import EXTRA, STANDARD, corrupt, corrupt_rows
 from clgym.data.sources import load_source
 from clgym.errors import BadStream, ClgymError, MissingData, UnknownName
+from clgym.streams import orders
+from clgym.streams.adaptation import AdaptationStream
 
 
 def make_scenario(name, **options) -> AdaptationStream:
@@ -202,7 +202,7 @@ def test_published_files_are_read_by_severity(tmp_path):
     images = generator.randint(0, 255, (5 * 40, 8, 8, 1)).astype(np.uint8)
     np.save(folder / "fog.npy", images)
     np.save(folder / "labels.npy", np.tile(labels, 5))
-    from clgym.adaptation.images import StreamImages
+    from clgym.gym.images import StreamImages
 
     options = {"corruptions": "fog", "published": "DIGITS-C", "severity": 4}
     stream = make_scenario("digits-c", data_root=tmp_path, **options)

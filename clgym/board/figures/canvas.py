@@ -112,7 +112,7 @@ def svg(figure: "Figure", label: str = "") -> str:
     """A figure as an element of a page: text stays text, ink follows the page's own colour.
 
     Args:
-        figure: What `clgym.board.figures` drew.
+        figure: What `clgym.board.figures.drawing` drew.
         label: What a screen reader says.
 
     Returns:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clgym.board import curves
-from clgym.board.canvas import INK, look, new, plain, save, styled, svg
+from clgym.board.figures import curves
+from clgym.board.figures.canvas import INK, look, new, plain, save, styled, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

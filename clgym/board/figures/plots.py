@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clgym.board import figures
-from clgym.board.found import Method, answers
-from clgym.board.reading import stream_of
+from clgym.board.figures import drawing
+from clgym.board.reading.found import Method, answers
+from clgym.board.reading.records import stream_of
 from clgym.board.stats import interval, ranks
 from clgym.errors import ClgymError, UnknownName, near
 from clgym.files import canonical_json, sha256, writing
@@ -85,7 +85,7 @@ def write(plots: Sequence[Plot], out: Path, ending: str) -> Iterator[tuple[Path,
             name += "-"
         taken.add(name)
         path = out / f"{name}.{ending}"
-        figures.save(plot.draw(), path)
+        drawing.save(plot.draw(), path)
         yield path, plot
 
 
@@ -135,7 +135,7 @@ def _matrices(methods: Sequence[Method]) -> Iterator[Plot]:
     for m in filter(_learning, methods):
         matrix = mean_matrix(m)
         words = f"accuracy matrix of {m.name}{_over(m)}"
-        yield Plot("accuracy-matrix", m.name, words, lambda x=matrix: figures.accuracy_matrix(x))
+        yield Plot("accuracy-matrix", m.name, words, lambda x=matrix: drawing.accuracy_matrix(x))
 
 
 def _over(method: Method) -> str:
@@ -146,7 +146,7 @@ def _anytime(methods: Sequence[Method]) -> Iterator[Plot]:
     for stream, group in _by_stream([m for m in methods if _learning(m)]).items():
         table = {m.name: [r.accuracy_after for r in m.results] for m in group}
         words = f"accuracy after each experience of {stream}"
-        yield Plot("anytime", stream, words, lambda t=table: figures.anytime(t))
+        yield Plot("anytime", stream, words, lambda t=table: drawing.anytime(t))
 
 
 def _forgetting(methods: Sequence[Method]) -> Iterator[Plot]:
@@ -157,7 +157,7 @@ def _forgetting(methods: Sequence[Method]) -> Iterator[Plot]:
         table = {name: values for name, values in found.items() if values}
         if table:
             words = f"forgetting on {stream}, seed by seed"
-            yield Plot("forgetting", stream, words, lambda t=table: figures.forgetting(t))
+            yield Plot("forgetting", stream, words, lambda t=table: drawing.forgetting(t))
 
 
 def _cost(methods: Sequence[Method]) -> Iterator[Plot]:
@@ -169,7 +169,7 @@ def _cost(methods: Sequence[Method]) -> Iterator[Plot]:
                 "accuracy-against-cost",
                 stream,
                 words,
-                lambda r=rows: figures.accuracy_against_cost(r),
+                lambda r=rows: drawing.accuracy_against_cost(r),
             )
 
 
@@ -202,7 +202,7 @@ def _expected_best(methods: Sequence[Method]) -> Iterator[Plot]:
         table = {m.name: m.study.trials for m in group if m.study and len(m.study.trials) > 1}
         if table:
             words = f"expected best score against trials ({pair})"
-            yield Plot("expected-best", pair, words, lambda t=table: figures.expected_best(t))
+            yield Plot("expected-best", pair, words, lambda t=table: drawing.expected_best(t))
 
 
 def _rank_shift(methods: Sequence[Method]) -> Iterator[Plot]:
@@ -211,7 +211,7 @@ def _rank_shift(methods: Sequence[Method]) -> Iterator[Plot]:
         if len(able) > 1:
             rows = _rank_rows(able)
             words = f"tuning rank against evaluation rank ({pair})"
-            yield Plot("rank-shift", pair, words, lambda r=rows: figures.rank_shift(r))
+            yield Plot("rank-shift", pair, words, lambda r=rows: drawing.rank_shift(r))
 
 
 def _tuned(method: Method) -> float | None:
@@ -252,7 +252,7 @@ def _profile(methods: Sequence[Method]) -> Iterator[Plot]:
     settings = {stream for row in table.values() for stream in row}
     if len(table) > 1 and len(settings) > 1:
         words = f"performance profile over {len(settings)} streams"
-        yield Plot("performance-profile", "", words, lambda: figures.performance_profile(table))
+        yield Plot("performance-profile", "", words, lambda: drawing.performance_profile(table))
 
 
 def wrong(method: Method) -> list[list[bool]]:
@@ -274,7 +274,7 @@ def _errors(methods: Sequence[Method]) -> Iterator[Plot]:
             "error-over-time",
             stream,
             words,
-            lambda g=group, n=names: figures.error_over_time({m.name: wrong(m) for m in g}, n),
+            lambda g=group, n=names: drawing.error_over_time({m.name: wrong(m) for m in g}, n),
         )
 
 

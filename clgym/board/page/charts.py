@@ -1,12 +1,12 @@
-"""Which figures the tables of a board allow, drawn by `clgym.board.figures`."""
+"""Which figures the tables of a board allow, drawn by `clgym.board.figures.drawing`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clgym.board import figures
+from clgym.board.figures import drawing
+from clgym.board.page.tables import Row, Table
 from clgym.board.stats import ranks
-from clgym.board.tables import Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ class Chart:
 
 
 def _chart(title: str, figure: "Figure", where: str = "") -> Chart:
-    return Chart(title, figures.svg(figure, f"{title}{where}"))
+    return Chart(title, drawing.svg(figure, f"{title}{where}"))
 
 
 def table_charts(table: Table) -> list[Chart]:
@@ -52,14 +52,14 @@ def _drawn(table: Table, rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
         if row.entry.tuning and len(row.entry.tuning.trials) > 1
     }
     if searched:
-        yield "Expected best tuning score against number of trials", figures.expected_best(searched)
+        yield "Expected best tuning score against number of trials", drawing.expected_best(searched)
 
 
 def _rank_shift(rows: Sequence[Row]) -> "Figure":
     tuning = [row.entry.tuning.score or 0.0 for row in rows if row.entry.tuning]
     placed = ranks([{s.key: s.primary for s in r.entry.scores} for r in rows])
     means = [row.mean or 0.0 for row in rows]
-    return figures.rank_shift(
+    return drawing.rank_shift(
         [
             {
                 "name": row.short_name,
@@ -80,18 +80,18 @@ def _over_experiences(rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
     }
     lengths = {len(curve) for seeds in curves.values() for curve in seeds}
     if len(lengths) == 1 and lengths != {1}:
-        yield "Accuracy at any time", figures.anytime(curves)
+        yield "Accuracy at any time", drawing.anytime(curves)
     drops = {
         row.short_name: [score.record.result.forgetting for score in row.entry.scores]
         for row in rows
     }
     known = {n: [v for v in values if v is not None] for n, values in drops.items()}
     if all(known.values()):
-        yield "Forgetting", figures.forgetting(known)
+        yield "Forgetting", drawing.forgetting(known)
 
 
 def _against_cost(rows: Sequence[Row]) -> "Figure":
-    return figures.accuracy_against_cost(
+    return drawing.accuracy_against_cost(
         [
             {
                 "name": row.short_name,
@@ -118,7 +118,7 @@ def across_charts(tables: Sequence[Table]) -> list[Chart]:
             if len(own) > 1 and len(methods) > 1:
                 kind = "adaptation streams" if adaptation else "learning streams"
                 what = f"Performance profile over {len(own)} {kind} ({mode})"
-                found.append(_chart(what, figures.performance_profile(methods)))
+                found.append(_chart(what, drawing.performance_profile(methods)))
     return found
 
 

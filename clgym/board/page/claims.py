@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clgym.board.entries import Board, place_of
+from clgym.board.reading.entries import Board, place_of
 from clgym.errors import BadRecord
 from clgym.papers import ClaimStatus, RowStatus, load_paper, paper_names, read_status
 from clgym.papers.reproduce import Reproduction

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from clgym.board.entries import Score
-from clgym.board.tables import Row, Table, duration, short
+from clgym.board.page.tables import Row, Table, duration, short
+from clgym.board.reading.entries import Score
 
 __all__ = ["details_of"]
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import clgym
-from clgym.board.charts import across_charts, table_charts
-from clgym.board.claims import CLAIM_COLUMNS, Paper
-from clgym.board.details import details_of
-from clgym.board.entries import Board
+from clgym._version import __version__
+from clgym.board.page.charts import across_charts, table_charts
+from clgym.board.page.claims import CLAIM_COLUMNS, Paper
+from clgym.board.page.details import details_of
+from clgym.board.page.tables import BY_HAND, Row, Table
+from clgym.board.reading.entries import Board
 from clgym.board.stats import RESAMPLES
-from clgym.board.tables import BY_HAND, Row, Table
 
 __all__ = ["HEAD", "LEGEND", "as_html", "as_markdown"]
 
@@ -105,7 +105,7 @@ def as_html(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> s
         streams=sorted({table.title for table in tables}),
         modes=list(dict.fromkeys(table.mode for table in tables)),
         counts=_counts(board, papers),
-        version=clgym.__version__,
+        version=__version__,
     )
 
 

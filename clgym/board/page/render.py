@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from clgym.board.claims import read_claims
-from clgym.board.entries import Board
-from clgym.board.page import HEAD, as_html, as_markdown
-from clgym.board.reading import read_board
-from clgym.board.tables import tables_of
+from clgym.board.page.claims import read_claims
+from clgym.board.page.layout import HEAD, as_html, as_markdown
+from clgym.board.page.tables import tables_of
+from clgym.board.reading.entries import Board
+from clgym.board.reading.records import read_board
 from clgym.errors import BadOutput
 from clgym.files import write_atomic, writing
 

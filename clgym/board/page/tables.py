@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clgym.board.entries import Board, Entry, identity
+from clgym.board.reading.entries import Board, Entry, identity
 from clgym.board.stats import Rank, interval, ranks
 
 __all__ = ["BY_HAND", "Cell", "Column", "Row", "Table", "tables_of"]

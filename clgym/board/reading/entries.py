@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clgym.board.source_files import unknown_code
+from clgym.board.reading.source_files import unknown_code
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
-from clgym.record import Record, Result
+from clgym.results.record import Record, Result
 
 __all__ = [
     "Board",

@@ -1,7 +1,7 @@
 """What lies at the places that a user names: runs, seeds of one method, studies.
 
 For figures and reports, which show what is there. What may stand on the board is decided by
-`clgym.board.reading`, which recomputes every number first.
+`clgym.board.reading.records`, which recomputes every number first.
 """
 
 import json
@@ -15,16 +15,16 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from clgym.board.reading import method_of
+from clgym.board.reading.records import method_of
 from clgym.errors import BadRecord, Tampered
 from clgym.files import sha256
+from clgym.gym.folder import RECORD
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import Entry, read_ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation
 from clgym.protocol.plan import Certificate, Plan
 from clgym.protocol.study import CERTIFICATE, read_certificate
-from clgym.record import Record, Result, read_record
-from clgym.run_folder import RECORD
+from clgym.results.record import Record, Result, read_record
 
 __all__ = ["Method", "Run", "Study", "answers", "look", "read_study"]
 

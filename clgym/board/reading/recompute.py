@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from clgym.gym.scoring import summary
 from clgym.protocol.record_audit import POOLED, hidden_experiences, prediction_problems
-from clgym.record import Record, Result
-from clgym.scoring import summary
+from clgym.results.record import Record, Result
 
 __all__ = ["Recomputed", "recompute"]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clgym.board.entries import (
+from clgym.board.reading.entries import (
     Board,
     Entry,
     Missing,
@@ -15,15 +15,15 @@ from clgym.board.entries import (
     place_of,
     subfolders,
 )
-from clgym.board.recompute import recompute
-from clgym.board.source_files import built_in, python_files
-from clgym.board.studies import add_study
+from clgym.board.reading.recompute import recompute
+from clgym.board.reading.source_files import built_in, python_files
+from clgym.board.reading.studies import add_study
 from clgym.errors import BadRecord
+from clgym.gym.folder import RECORD
 from clgym.protocol.evaluation import EVALUATION
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.study import CERTIFICATE
-from clgym.record import Result, read_record
-from clgym.run_folder import RECORD
+from clgym.results.record import Result, read_record
 
 __all__ = ["RECORDS", "method_of", "read_board", "stream_of"]
 

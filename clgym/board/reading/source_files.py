@@ -10,7 +10,7 @@ from pathlib import Path
 from clgym import registry
 from clgym.errors import ClgymError
 from clgym.files import canonical_json, sha256
-from clgym.record import StrategyFacts
+from clgym.results.record import StrategyFacts
 
 __all__ = ["built_in", "file_that_ran", "python_files", "unknown_code"]
 

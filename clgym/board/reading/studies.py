@@ -10,7 +10,7 @@ from typing import Any
 
 import pydantic
 
-from clgym.board.entries import (
+from clgym.board.reading.entries import (
     Board,
     Entry,
     Missing,
@@ -20,15 +20,15 @@ from clgym.board.entries import (
     identity,
     place_of,
 )
-from clgym.board.recompute import recompute
+from clgym.board.reading.recompute import recompute
 from clgym.errors import BadRecord
+from clgym.gym.folder import PREDICTIONS, RECORD
 from clgym.protocol.evaluation import EVALUATION, Evaluation, SeedResult
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.plan import Body, Certificate
 from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import verify
-from clgym.record import read_record
-from clgym.run_folder import PREDICTIONS, RECORD
+from clgym.results.record import read_record
 
 __all__ = ["add_study"]
 

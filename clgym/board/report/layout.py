@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import clgym
-from clgym.board import report_runs, report_study
-from clgym.board.found import Method, look
-from clgym.board.recompute import recompute
-from clgym.board.report_parts import Note, Section
+from clgym._version import __version__
+from clgym.board.reading.found import Method, look
+from clgym.board.reading.recompute import recompute
+from clgym.board.report import run_sections, study_sections
+from clgym.board.report.parts import Note, Section
 from clgym.errors import BadRecord
 from clgym.protocol.verify import verify
 
@@ -53,12 +53,12 @@ def _lead(method: Method) -> str:
 
 def _sections(method: Method) -> list[Section]:
     if method.study is None:
-        return report_runs.sections(method)
-    *study, ledger = report_study.sections(method.study)
+        return run_sections.sections(method)
+    *study, ledger = study_sections.sections(method.study)
     if method.runs:
-        result, *rest = report_runs.sections(method)
+        result, *rest = run_sections.sections(method)
         return [result, *study, *rest, ledger]
-    shown = report_runs.pictures(method)
+    shown = run_sections.pictures(method)
     return [*study, *([Section("Figures", list(shown))] if shown else []), ledger]
 
 
@@ -95,5 +95,5 @@ def _rendered(title: str, lead: str, status: tuple[bool, list[str]], parts: list
         holds=status[0],
         status=[Note(text) for text in status[1]],
         sections=parts,
-        version=clgym.__version__,
+        version=__version__,
     )

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from clgym.adaptation.scores import scores
 from clgym.engines.pool import PoolSpec
 from clgym.files import sha256
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.gym.scores import scores
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import Where
 from clgym.protocol.study import Asked, tune
-from clgym.runner import Request, run
 
 MEANS = '''"""Class means of pixels to a power."""
 from dataclasses import dataclass

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from clgym.board.found import look
-from clgym.board.plots import KINDS, draw, mean_matrix, wrong
+from clgym.board.figures.plots import KINDS, draw, mean_matrix, wrong
+from clgym.board.reading.found import look
 from clgym.errors import BadRecord
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clgym.board.report import report
+from clgym.board.report.layout import report
 from clgym.errors import BadRecord
 
 

@@ -10,7 +10,7 @@ from clgym import registry
 from clgym.board.submission import check
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
-from clgym.record import read_record
+from clgym.results.record import read_record
 
 
 def verdicts(*folders) -> dict[str, str]:

@@ -3,8 +3,8 @@
 import datetime
 from typing import Any
 
-from clgym.board.found import Study
-from clgym.board.report_parts import Facts, Note, Section, Table, percent, said
+from clgym.board.reading.found import Study
+from clgym.board.report.parts import Facts, Note, Section, Table, percent, said
 from clgym.protocol.ledger import Entry
 from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Trial

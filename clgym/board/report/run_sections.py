@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clgym.board import figures
-from clgym.board.found import Method, Run, answers
-from clgym.board.plots import CannotDraw, draw, mean_matrix
-from clgym.board.report_parts import Facts, Note, Picture, Section, Table, percent, points, said
+from clgym.board.figures import drawing
+from clgym.board.figures.plots import CannotDraw, draw, mean_matrix
+from clgym.board.reading.found import Method, Run, answers
+from clgym.board.report.parts import Facts, Note, Picture, Section, Table, percent, points, said
 from clgym.errors import BadRecord
-from clgym.record import Record
+from clgym.results.record import Record
 
 __all__ = ["pictures", "sections"]
 
@@ -46,7 +46,7 @@ def pictures(method: Method) -> list[Picture]:
     made = []
     for plot in plots:
         try:
-            made.append(Picture(plot.words, figures.svg(plot.draw(), plot.words)))
+            made.append(Picture(plot.words, drawing.svg(plot.draw(), plot.words)))
         except BadRecord:
             continue  # without its predictions; the section on classes says so
     return made

@@ -1,0 +1,1 @@
+"""Figures of the board, of reports and of papers."""

@@ -1,0 +1,1 @@
+"""The board as one page: tables, figures, details and claims."""

@@ -1,0 +1,1 @@
+"""Records and studies found, read, and checked against themselves."""

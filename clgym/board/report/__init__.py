@@ -1,0 +1,1 @@
+"""A run, a method or a study as a page of its own."""

@@ -1,0 +1,30 @@
+"""What a conversation with a worker is, whatever carries it."""
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+__all__ = ["INSIDE", "Channel", "Engine", "Message", "OnEvent"]
+
+Engine = Literal["process", "inline"]
+
+INSIDE = "CLGYM_INSIDE_WORKER"
+"""In the environment of a worker: its target. A worker of a study has learners of its own."""
+Message = dict[str, Any]
+OnEvent = Callable[[Message], None]
+
+
+class Channel(Protocol):
+    """A conversation with one learner."""
+
+    def ask(self, message: Message, on_event: OnEvent) -> Message:
+        """Send a message, pass events on as they come, return the reply.
+
+        Raises:
+            ClgymError: what the other side raised.
+            StrategyFailed: its own code raised, or the process died.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the conversation; the worker may serve another."""
+        ...

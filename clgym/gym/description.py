@@ -1,0 +1,106 @@
+"""A strategy's options and needs, asked of a worker: no plugin is imported on this side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clgym import registry
+from clgym.config import Field
+from clgym.engines import Channel, open_channel
+from clgym.gym.request import Request
+
+__all__ = [
+    "Description",
+    "ask_needs",
+    "ask_options",
+    "describe_strategy",
+    "open_learner",
+    "without_weight_paths",
+]
+
+LEARNER = "clgym.learner.entrance:Learner"
+"""Where the learner's side is; only its name is known here."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A strategy as a worker describes it."""
+
+    name: str
+    summary: str
+    doc: str
+    source_hash: str
+    fields: list[Field]
+    known_failures: dict[str, str]
+    """Checks that it declares to fail, with the reason."""
+
+
+def open_learner(request: Request) -> Channel:
+    """A channel to the learner's side, on the request's engine."""
+    return open_channel(request.engine, LEARNER)
+
+
+def describe_strategy(
+    name: str, plugins: Sequence[Path] = (), given: Mapping[str, Any] | None = None
+) -> Description:
+    """A strategy's options, asked of a worker: the plugin is not imported here.
+
+    Args:
+        name: A name of ``clgym list strategies``.
+        plugins: Files that the user named.
+        given: Options known so far; where a strategy wraps another they say which.
+
+    Raises:
+        UnknownName: nobody goes by ``name``.
+        BadPlugin: its file cannot be imported.
+    """
+    entry = registry.find("strategies", name, plugins)
+    channel = open_channel("process", LEARNER)
+    try:
+        return ask_options(entry, plugins, channel, given or {})
+    finally:
+        channel.close()
+
+
+def without_weight_paths(
+    name: str, plugins: Sequence[Path], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All options of a strategy, weights named by their hash where a file was given.
+
+    Raises:
+        ClgymError: the weights are not to be had.
+    """
+    channel = open_channel("process", LEARNER)
+    try:
+        return {**values, **ask_needs(name, plugins, channel, values, "cpu").get("renamed", {})}
+    finally:
+        channel.close()
+
+
+def ask_options(
+    entry: registry.Entry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
+) -> Description:
+    """As `describe_strategy`, of a worker that is there already."""
+    reply = _ask(channel, entry.name, plugins, config=None, given=dict(given))
+    fields = [Field(**{**f, "choices": tuple(f["choices"])}) for f in reply["fields"]]
+    return Description(
+        entry.name, entry.summary, entry.doc, entry.source_hash, fields, reply["known_failures"]
+    )
+
+
+def ask_needs(
+    name: str, plugins: Sequence[Path], channel: Channel, values: Mapping[str, Any], device: str
+) -> dict[str, Any]:
+    """What a strategy needs with all its options known: ``needs``; ``backbone`` where it has one.
+
+    Raises:
+        ClgymError: the options do not fit one another, or weights are not to be had.
+    """
+    return _ask(channel, name, plugins, config=dict(values), device=device)
+
+
+def _ask(channel: Channel, name: str, plugins: Sequence[Path], **more: Any) -> dict[str, Any]:
+    files = registry.with_registered(plugins)
+    message = {"do": "describe", "strategy": name, "plugins": files, **more}
+    return channel.ask(message, lambda event: None)  # a question has no events worth showing

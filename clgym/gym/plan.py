@@ -1,0 +1,212 @@
+"""A request that can be carried out: everything that can be checked before work starts is checked.
+
+Nothing is written here.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from clgym import config as configs
+from clgym import registry
+from clgym._version import __version__
+from clgym.config import Field
+from clgym.data.sources import Source
+from clgym.engines import Channel
+from clgym.errors import BadConfig, BadStream, Incompatible
+from clgym.files import canonical_json, sha256
+from clgym.gym.description import Description, ask_needs, ask_options, open_learner
+from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scenario
+from clgym.models.pretraining import overlap
+from clgym.scenario import Scenario, Stream
+
+__all__ = ["Plan", "prepare"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A request that can be carried out."""
+
+    request: Request
+    strategy: Description
+    strategy_config: dict[str, Any]
+    needs: dict[str, Any]
+    scenario: dict[str, Any]
+    """Name and options."""
+    stream: Stream
+    sources: list[Source]
+    total_columns: int
+    """Classes of the stream, those beyond the end of a part included."""
+    threads: int
+    backbone: dict[str, Any] | None = None
+    """Who the pretrained network is, if the strategy builds on one, and which of the stream's
+    classes its weights have seen."""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that decides the result: an output folder belongs to one key."""
+        identity = [
+            __version__,
+            self.strategy.name,
+            self.strategy.source_hash,
+            self.strategy_config,
+            self.stream.digest,
+            self.request.seed,
+            self.request.device.partition(":")[0],  # which of several equal ones does not matter
+            self.threads,
+            self.request.after and sha256((self.request.after / "record.json").read_bytes()),
+        ]
+        identity += [self.backbone["weights"]] if self.backbone else []
+        identity += ["inline"] if self.request.engine == "inline" else []
+        return sha256(canonical_json(identity))
+
+    @property
+    def out(self) -> Path:
+        """Where the run's files go."""
+        if self.request.out is not None:
+            return self.request.out
+        name = f"{self.strategy.name}-{self.stream.name}-s{self.request.seed}-{self.key[:8]}"
+        return Path("runs") / name.replace(":", "-").replace("/", "-")
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as data, for ``--dry-run``."""
+        stream = self.stream
+        return {
+            "strategy": {"name": self.strategy.name, "config": self.strategy_config},
+            "scenario": {**self.scenario, "setting": stream.setting, "digest": stream.digest},
+            "sources": [{"name": s.name, "flags": list(s.flags)} for s in self.sources],
+            "backbone": self.backbone,
+            "image_shape": list(stream.image_shape),
+            "experiences": stream.outline(),
+            "seed": self.request.seed,
+            "device": self.request.device,
+            "threads": self.threads,
+            "out": str(self.out),
+        }
+
+
+def prepare(request: Request, channel: Channel | None = None) -> Plan:
+    """Check everything that can be checked before work starts; write nothing.
+
+    Args:
+        request: What was asked for.
+        channel: Whom to ask about the strategy; None opens one for the question.
+
+    Raises:
+        ClgymError: whatever is wrong with the request.
+    """
+    entry = registry.find("strategies", request.strategy, request.plugins)
+    scenario = make_scenario(request)
+    sources = load_sources(scenario, request)
+    stream, total = cut(scenario, sources, request)
+    threads = _threads(request)
+    if (seed := request.seed) < 0:
+        raise BadConfig(expected="a seed of at least 0", found=str(seed), fix="Give 0 or more")
+    asked = channel or open_learner(request)
+    try:
+        description = ask_options(entry, request.plugins, asked, request.strategy_config)
+        values = _strategy_values(description, scenario, request)
+        reply = ask_needs(entry.name, request.plugins, asked, values, request.device)
+    finally:
+        if channel is None:
+            asked.close()
+    values.update(reply.get("renamed", {}))
+    _check_needs(entry.name, reply["needs"], stream)
+    _check_measured(stream)
+    digest = _source_hash(entry, description.fields, values, request.plugins)
+    return Plan(
+        request=request,
+        strategy=replace(description, source_hash=digest),
+        strategy_config=values,
+        needs=reply["needs"],
+        backbone=_backbone(reply.get("backbone"), stream),
+        scenario=scenario.describe(),
+        stream=stream,
+        sources=sources,
+        total_columns=total,
+        threads=threads,
+    )
+
+
+def _source_hash(
+    entry: registry.Entry, fields: list[Field], values: dict[str, Any], plugins: Sequence[Path]
+) -> str:
+    """Of the plugin's file; of a strategy that wraps others, of all their files."""
+    names = [values[f.name] for f in fields if f.kind == configs.WRAPS and values[f.name]]
+    if not names:
+        return entry.source_hash
+    wrapped = [registry.find("strategies", name, plugins).source_hash for name in names]
+    return sha256(canonical_json([entry.source_hash, *wrapped]))
+
+
+def _strategy_values(
+    description: Description, scenario: Scenario, request: Request
+) -> dict[str, Any]:
+    """Defaults, then what the preset says under the same name, then what the user gave."""
+    names = {f.name for f in description.fields}
+    preset = configs.values_of(scenario.config)
+    known = [k for k in FROM_PRESET if k in preset]
+    shared = {n: preset[k] for n in names if (k := n.rpartition(".")[2]) in known}
+    given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
+    values = configs.resolve(description.fields, {**shared, **given}, description.name)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threads(request: Request) -> int:
+    threads = _cores() if request.threads is None else request.threads
+    if threads < 1:
+        raise BadConfig(
+            expected="at least one thread", found=str(threads), fix="Give --threads 1 or more"
+        )
+    return threads
+
+
+def _backbone(facts: dict[str, Any] | None, stream: Stream) -> dict[str, Any] | None:
+    return facts and {**facts, "overlap": overlap(facts["pretraining"], stream.class_order)}
+
+
+def _check_measured(stream: Stream) -> None:
+    """Refuse a stream that could not be scored from its first experience on.
+
+    Raises:
+        BadStream: the first experience has no test rows.
+    """
+    if stream.setting != "adaptation" and not stream.measured_after(0):
+        raise BadStream(
+            expected="test images of the classes of the first experience",
+            found="none",
+            fix="Give a source whose test part has images of every class, or another --order-seed",
+        )
+
+
+def _check_needs(name: str, needs: dict[str, Any], stream: Stream) -> None:
+    """Refuse a pairing that cannot work.
+
+    Raises:
+        Incompatible: the setting does not give what the strategy needs.
+    """
+    if needs["task_ids"] and not stream.gives_task_ids:
+        raise Incompatible(
+            expected=f"a task-incremental stream, since {name} needs task ids",
+            found=f"{stream.name}, which is {stream.setting}",
+            fix="Take a task-incremental scenario (`clgym list scenarios`)",
+        )
+    if stream.setting not in needs["settings"]:
+        raise Incompatible(
+            expected=f"a stream that {name} can work on ({', '.join(needs['settings'])})",
+            found=f"{stream.name}, which is {stream.setting}",
+            fix="Take another scenario (`clgym list scenarios`)",
+        )
+    if (needs["past_data"] or needs["rereads"]) and stream.single_pass:
+        raise Incompatible(
+            expected=f"a stream whose rows may be seen again, as {name} needs",
+            found=f"{stream.name}, which is single-pass",
+            fix="Take a scenario that is not online",
+        )

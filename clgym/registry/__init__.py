@@ -1,0 +1,34 @@
+"""Names to plugins. Listing reads files and never imports them; `load_class` imports one.
+
+A plugin is a file in ``strategies/`` or ``scenarios/``, another distribution's entry point, or a
+file named by the user. The file's name is the plugin's name, the first line of its docstring its
+description. A file with several classes is named with the one that is meant, ``FILE:CLASS``; the
+plugin's name is then the class's (``MyMethod``: ``my-method``).
+
+Sources that are built in are data (`clgym.data.cards`), not plugins; `entries` gives the others.
+"""
+
+from clgym.registry.entry import Entry, Kind
+from clgym.registry.finding import (
+    entries,
+    find,
+    lent,
+    register,
+    reserve,
+    with_registered,
+)
+from clgym.registry.loading import fault, load_class, load_module
+
+__all__ = [
+    "Entry",
+    "Kind",
+    "entries",
+    "fault",
+    "find",
+    "lent",
+    "load_class",
+    "load_module",
+    "register",
+    "reserve",
+    "with_registered",
+]

@@ -1,0 +1,105 @@
+"""Describe a plugin's file by its text: it is parsed, never imported."""
+
+import ast
+import copy
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+from clgym.registry.entry import Entry, Kind
+
+__all__ = ["kebab", "kinds_in", "read_entry"]
+
+
+def kebab(name: str) -> str:
+    """``MyMethod`` as ``my-method``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", "-", name).lower()
+
+
+_HOMES: dict[str, Kind] = {
+    "clgym.strategy": "strategies",
+    "clgym.strategies": "strategies",
+    "clgym.adaptation": "strategies",
+    "clgym.avalanche": "strategies",
+    "clgym.models": "strategies",
+    "clgym.scenario": "scenarios",
+    "clgym.scenarios": "scenarios",
+    "clgym.streams": "scenarios",
+    "clgym.adaptation.stream": "scenarios",
+    "clgym.data": "sources",
+}
+"""Kind of the plugins whose base class comes from a module; the longest name that fits counts."""
+
+
+def kinds_in(path: Path, attribute: str | None) -> set[Kind]:
+    """Of which kinds a file's classes are, by the modules that their bases come from."""
+    tree = ast.parse(path.read_text())
+    homes = {
+        alias.asname or alias.name: node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    found: dict[str, set[Kind]] = {}
+    special: set[Kind]
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            bases = [ast.unparse(base) for base in node.bases]
+            kinds: set[Kind] = {kind for base in bases for kind in found.get(base, set())}
+            kinds |= {kind for base in bases if (kind := _home(homes.get(base, base)))}
+            found[node.name] = kinds
+    special = {kind for name, kinds in found.items() if name[0] != "_" for kind in kinds}
+    if attribute is not None:
+        special = found.get(attribute, set())
+    return special or {"strategies"}
+
+
+def _home(module: str) -> Kind | None:
+    """The kind of a base class's module, by itself or by a package around it."""
+    while module and module not in _HOMES:
+        module = module.rpartition(".")[0]
+    return _HOMES.get(module)
+
+
+def read_entry(kind: Kind, path: Path, module: str, origin: str) -> Entry:
+    """Describe a file by its text: docstring, and the literals that declare facts."""
+    name = path.stem.replace("_", "-")
+    try:
+        doc, facts = _facts(path.read_text())
+    except (SyntaxError, UnicodeDecodeError) as error:
+        return Entry(name, kind, origin, path, module, error=f"{type(error).__name__}: {error}")
+    return Entry(
+        name,
+        kind,
+        origin,
+        path,
+        module,
+        summary=doc.split("\n", 1)[0],
+        doc=doc,
+        presets=copy.deepcopy(facts["PRESETS"] or {}),
+        aliases=tuple(facts["ALIASES"] or ()),
+        variants=tuple(facts["VARIANTS"] or ()),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _facts(text: str) -> tuple[str, dict[str, Any]]:
+    """Docstring and literals of a file; kept, since every look-up of a name reads all files."""
+    tree = ast.parse(text)
+    facts = {fact: _literal(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}
+    return ast.get_docstring(tree) or "", facts
+
+
+def _literal(tree: ast.Module, name: str) -> Any:
+    for node in tree.body:
+        target = (
+            node.targets[0]
+            if isinstance(node, ast.Assign)
+            else node.target
+            if isinstance(node, ast.AnnAssign)
+            else None
+        )
+        if isinstance(target, ast.Name) and target.id == name and node.value is not None:  # type: ignore[union-attr]
+            return ast.literal_eval(node.value)  # type: ignore[union-attr]
+    return None

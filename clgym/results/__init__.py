@@ -1,0 +1,1 @@
+"""What a run leaves: the record's schema, the measures, and comparisons."""
