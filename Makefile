@@ -20,3 +20,4 @@ lint:
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+	PYTHON=$(VENV)/bin/python .ci/contracts

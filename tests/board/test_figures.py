@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from clgym.board.figures.canvas import look
 from matplotlib.lines import Line2D
 
 from clgym.board.figures import drawing
+from clgym.board.figures.canvas import look
 from clgym.errors import BadConfig, BadOutput
 
 NAMES = ["naive", "replay", "a $x$ <script>alert(1)</script>", "two\nlines\x07"]
