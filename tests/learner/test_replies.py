@@ -107,7 +107,7 @@ def test_a_run_ends_with_the_reason(
 
 
 def test_a_reply_that_the_channel_cannot_hold_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    engines = str(Path(__file__).parent / "engines")
+    engines = str(Path(__file__).parent.parent / "engines")
     monkeypatch.setenv("PYTHONPATH", f"{engines}:{os.environ.get('PYTHONPATH', '')}")
     channel = open_channel("process", "targets:Odd")
     try:

@@ -92,7 +92,7 @@ def as_html(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> s
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("page.html.j2").render(
-        style=Markup(_asset("page.css")),
+        style=Markup(_asset("../style.css")),
         script=Markup(script),
         script_hash=digest,
         data=Markup(_embedded(tables)),

@@ -89,7 +89,7 @@ def _rendered(title: str, lead: str, status: tuple[bool, list[str]], parts: list
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.j2").render(
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        style=Markup((_HERE.parent / "style.css").read_text(encoding="utf-8")),
         title=title,
         lead=lead,
         holds=status[0],
