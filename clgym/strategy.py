@@ -24,6 +24,7 @@ from clgym.data.experience import Augment, Batch, Experience, keyed_generator
 from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
 from clgym.errors import BadConfig
+from clgym.messages import Fit, Frozen, Needs
 
 __all__ = [
     "Augment",
@@ -40,50 +41,6 @@ __all__ = [
     "StreamInfo",
     "keyed_generator",
 ]
-
-Fit = Literal["stretch", "crop"]
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """A pretrained network and what its input looks like."""
-
-    name: str
-    """Network and weights, as `clgym.models.backbones` says."""
-    size: int | None = 224
-    """Side of the input in pixels; position embeddings are interpolated to it. None: the side that
-    the weights were trained at."""
-    fit: Fit = "crop"
-    """stretch: bilinear to the side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
-    normalise: bool = False
-    """Subtract the mean and divide by the deviation that the weights were trained with."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What the gym must provide; the rest is out of reach, and what cannot work is refused."""
-
-    task_ids: bool = False
-    """The task id of every batch, in training and at test: task-incremental streams only."""
-    total_classes: bool = False
-    """The number of classes of the whole stream, before it begins."""
-    past_data: bool = False
-    """All training rows of earlier experiences, with the new ones (joint training)."""
-    rereads: bool = False
-    """The rows of an experience more than once, whatever the epochs: no single-pass streams."""
-    memory: int = 0
-    """Samples of past experiences that it may keep, in `StreamInfo.memory`."""
-    settings: tuple[str, ...] = ("class-incremental", "task-incremental", "domain-incremental")
-    """The settings that it can work in."""
-    backbone: Frozen | None = None
-    """A pretrained network that it builds on: its weights are looked for before any work starts,
-    and the record says which they are."""
-    features: bool = False
-    """That backbone's features of every image, in `Batch.features`, from the cache."""
-    classifier: str | None = None
-    """A classifier to start from, in `StreamInfo.classifier`: its name, as `--model` takes it."""
-    source_data: bool = False
-    """Labelled data of the source domain at test time, in `StreamInfo.source_data`."""
 
 
 @dataclass(frozen=True)

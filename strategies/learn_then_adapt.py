@@ -18,7 +18,7 @@ from torch import Tensor
 from clgym.adaptation import AdaptStrategy
 from clgym.config import Wrapped
 from clgym.errors import Incompatible
-from clgym.learner.adaptation import Passes
+from clgym.learner.adaptation import PassCounter
 from clgym.models.networks import Classifier
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo
 
@@ -44,7 +44,7 @@ class LearnThenAdapt(Strategy):
         super().__init__(config)
         self.base: Strategy = config.base.make()
         self._method: Strategy | None = None
-        self._passes: Passes | None = None
+        self._passes: PassCounter | None = None
 
     @property
     def needs(self) -> Needs:
@@ -142,7 +142,7 @@ class LearnThenAdapt(Strategy):
     def _started(self) -> Strategy:
         """The method on a copy of what was learned."""
         classifier = copy.deepcopy(self._network())
-        self._passes = Passes(classifier.backbone)
+        self._passes = PassCounter(classifier.backbone)
         method: Strategy = self.config.method.make()
         method.setup(replace(self.info, setting="adaptation", classifier=classifier))
         return method

@@ -6,35 +6,39 @@ from typing import Any
 import numpy as np
 import torch
 
-from clgym.gym.adaptation import AdaptationRun
-from clgym.gym.plan import prepare
+from clgym.gym.conversation import Conversation, OnEvent
+from clgym.gym.plan import resolve
 from clgym.gym.request import Request
+from clgym.gym.run import make_session
 from clgym.learner.entrance import Learner
+from clgym.messages import parse_event
 from clgym.strategy import Batch, Strategy
 
-__all__ = ["AdaptBench"]
+__all__ = ["ORDER_KEY", "AdaptBench"]
 
-Message = dict[str, Any]
+ORDER_KEY = "00" * 32
+"""Order of test rows in checks: the same for every seed, so that only the strategy differs."""
+Message = dict[str, Any]  # a request or a reply as it travels
 
 
-class AdaptBench(AdaptationRun):
+class AdaptBench:
     """A run over unlabelled batches whose answers are kept.
 
     Attributes:
-        logits: Answers by the batch's number, float32 [n, columns].
+        logits: Answers by the batch's number, float32 [n, classes].
         labels: What batches carry as labels: the number of each image's label, or None.
     """
 
     labels: int | None = None
 
-    def __init__(self, request: Request, on_event: Callable[[Message], None]) -> None:
+    def __init__(self, request: Request, on_event: OnEvent) -> None:
         """Prepare a run, or the continuation of that whose files are in the request's folder."""
-        self._learner = Learner(on_event)
+        self._learner = Learner(lambda event: on_event(parse_event(event)))
         self.logits: dict[int, np.ndarray] = {}
         self._images: np.ndarray | None = None
-        plan = prepare(request, self)
-        super().__init__(plan, self, on_event)
-        plan.out.mkdir(parents=True, exist_ok=True)
+        resolved = resolve(request, self)
+        self._session = make_session(resolved, Conversation(self, on_event), on_event, ORDER_KEY)
+        resolved.out.mkdir(parents=True, exist_ok=True)
 
     def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
         """Be the channel: hand the message to the learner; its exceptions come through."""
@@ -67,7 +71,7 @@ class AdaptBench(AdaptationRun):
 
     def whole(self) -> list[np.ndarray]:
         """All batches, or those that are left: their answers."""
-        self.play()
+        self._session.run()
         return [self.logits[number] for number in sorted(self.logits)]
 
     def answers(self, index: int) -> np.ndarray:

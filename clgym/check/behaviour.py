@@ -13,6 +13,7 @@ from clgym.check.reach import held_by
 from clgym.check.report import Failed, Skipped
 from clgym.check.tiny import MAX_VALUE
 from clgym.errors import BadAnswer, ClgymError
+from clgym.messages import CheckpointSaved, Event
 
 __all__ = [
     "batch_independence",
@@ -217,9 +218,9 @@ def _until_killed(subject: Subject, folder: Path, pipe: int) -> None:
     """Die by SIGKILL at the third state saved in experience 1, or at that experience's end."""
     saves = 0
 
-    def listen(event: dict) -> None:
+    def listen(event: Event) -> None:
         nonlocal saves
-        if event["kind"] == "checkpoint" and (event["experience"] == 1 or subject.adapts):
+        if isinstance(event, CheckpointSaved) and (event.experience == 1 or subject.adapts):
             saves += 1
             os.write(pipe, b".")
             if saves == 3:

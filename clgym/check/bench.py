@@ -10,21 +10,22 @@ import numpy as np
 import torch
 
 from clgym import config as configs
-from clgym.check.adapting import AdaptBench
+from clgym.check.adapting import ORDER_KEY, AdaptBench
 from clgym.check.tiny import Tiny
 from clgym.config import Field
-from clgym.gym.learning import LearningRun
-from clgym.gym.plan import prepare
+from clgym.gym.conversation import Conversation, OnEvent
+from clgym.gym.learning import LearningPhase
+from clgym.gym.plan import resolve
 from clgym.gym.request import Request
-from clgym.gym.scoring import Pool, pool_after
+from clgym.gym.run import make_session
+from clgym.gym.scoring import TestPool, pool_after
 from clgym.learner.assembly import config_fields, make_strategy
 from clgym.learner.entrance import Learner
+from clgym.messages import Predict, Predicted, Save, parse_event
 from clgym.scenario import Stream
 from clgym.strategy import Batch, Strategy
 
 __all__ = ["NAME", "Bench", "Probe", "Subject", "quiet_torch"]
-
-Message = dict[str, Any]
 
 NAME = "checked"
 """What the registry calls a strategy while it is under check."""
@@ -54,30 +55,24 @@ class Probe(Learner):
         """The strategy at work."""
         return self._strategy
 
-    def _test_batch(
-        self,
-        rows: np.ndarray,
-        where: np.ndarray,
-        features: torch.Tensor | None,
-        message: Message,
-    ) -> Batch:
-        batch = super()._test_batch(rows, where, features, message)
+    def _test_batch(self, request: Predict, part: slice, features: torch.Tensor | None) -> Batch:
+        batch = super()._test_batch(request, part, features)
         if self.labels is not None:
-            batch.labels = self.labels(rows)
+            batch.labels = self.labels(request.rows[part])
         return batch
 
-    def _predict(self, message: Message) -> Message:
+    def _predict(self, request: Predict) -> Predicted:
         if self.widths is None:
-            return super()._predict(message)
+            return super()._predict(request)
         with torch.no_grad():
-            rows, where, features = message["rows"], message["where"], self._known(message)
-            answer = self._strategy.predict(self._test_batch(rows, where, features, message))
+            features = self._known_features(request)
+            answer = self._strategy.predict(self._test_batch(request, slice(None), features))
         self.widths.append(tuple(answer.shape))
-        shape = (len(message["rows"]), message["columns"])
-        return {"logits": np.zeros(shape, np.float32), "seconds": 0.0}
+        logits = np.zeros((len(request.rows), request.num_seen_classes), np.float32)
+        return Predicted(logits=logits, seconds=0.0)
 
 
-class Bench(LearningRun):
+class Bench:
     """A run that a check takes step by step.
 
     Attributes:
@@ -89,15 +84,23 @@ class Bench(LearningRun):
     order: Callable[[int], np.ndarray] | None = None
     batch_size: int | None = None
 
-    def __init__(self, request: Request, on_event: Callable[[Message], None]) -> None:
+    def __init__(self, request: Request, on_event: OnEvent) -> None:
         """Start the strategy, or continue the run whose files are in the request's folder."""
-        self.probe = Probe(on_event)
-        plan = prepare(request, self)
-        super().__init__(plan, self, on_event)
-        plan.out.mkdir(parents=True, exist_ok=True)
-        self._start()
+        self.probe = Probe(lambda event: on_event(parse_event(event)))
+        self._resolved = resolve(request, self)
+        self._session = make_session(
+            self._resolved, Conversation(self, on_event), on_event, ORDER_KEY
+        )
+        (phase,) = self._session.phases
+        assert isinstance(phase, LearningPhase)
+        self._phase = phase
+        self._resolved.out.mkdir(parents=True, exist_ok=True)
+        self._session.resume()
+        self._session.begin(0)
 
-    def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
+    def ask(
+        self, message: dict[str, Any], on_event: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
         """Be the channel: hand the message to the learner; its exceptions come through."""
         if message["do"] != "predict":
             return self.probe.handle(message)
@@ -121,43 +124,44 @@ class Bench(LearningRun):
     @property
     def stream(self) -> Stream:
         """What it learns."""
-        return self._stream
+        return self._resolved.stream
 
     def labels_of(self, rows: np.ndarray) -> torch.Tensor:
-        """Columns of test rows, int64 [n]."""
-        (source,), (columns,) = self._plan.sources, self._columns
-        return torch.from_numpy(columns[source.test.labels[rows]])
+        """Class indices of test rows, int64 [n]."""
+        (source,), (columns,) = self._resolved.sources, self.stream.columns
+        return torch.from_numpy(np.array(columns)[source.test.labels[rows]])
 
     def train_images(self) -> np.ndarray:
         """All training images of the stream, uint8 [n, H, W, C]."""
-        return np.asarray(self._plan.sources[0].train.images)
+        return np.asarray(self._resolved.sources[0].train.images)
 
     def train(self, index: int) -> None:
         """Train experience ``index``, from its beginning or where a killed run left it."""
-        self._train(index)
+        self._phase.train(index)
 
-    def pool(self, index: int) -> Pool:
+    def pool(self, index: int) -> TestPool:
         """The test rows scored after experience ``index``."""
-        return pool_after(self._stream, self._plan.sources, index)
+        return pool_after(self.stream, self._resolved.sources, index)
 
     def answers(self, index: int) -> np.ndarray:
-        """Logits of those rows, float32 [n, columns], in the pool's order."""
-        return self._predict(index, self.pool(index))[0]
+        """Logits of those rows, float32 [n, classes], in the pool's order."""
+        return self._phase.predict(index, self.pool(index))
 
     def save(self, index: int) -> None:
         """Save the boundary after experience ``index``."""
-        self._save(index, 0.0)
+        self._phase.evaluate(index, images=0)
+        self._session.save(0, index, seconds=0.0)
 
     def state(self) -> bytes:
         """The learner's whole state as it would be saved."""
-        path = self._out / "now.safetensors"
-        self.probe.handle({"do": "save", "path": str(path)})
+        path = self._resolved.out / "now.safetensors"
+        Conversation(self).save(Save(path=path))
         return path.read_bytes()
 
     def whole(self) -> list[np.ndarray]:
         """Train every experience, answer after each."""
         found = []
-        for index in range(len(self._stream)):
+        for index in range(len(self.stream)):
             self.train(index)
             found.append(self.answers(index))
         return found
@@ -212,7 +216,7 @@ class Subject:
         test: int = 4,
         out: Path | None = None,
         saving: bool = False,
-        on_event: Callable[[Message], None] = lambda event: None,
+        on_event: OnEvent = lambda event: None,
     ) -> Any:
         """A fresh learner, started; in ``out`` the run that was begun there is continued.
 

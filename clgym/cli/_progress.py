@@ -9,10 +9,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from clgym.messages import (
+    CheckpointSaved,
+    Event,
+    FeaturesComputed,
+    PredictionProgress,
+    RunFinished,
+    RunPlanned,
+    RunResumed,
+    Scored,
+    TrainProgress,
+)
+
 __all__ = ["Watcher", "watch"]
 
 _LINE_SECONDS = 5.0
-Event = dict[str, Any]
+PlanFacts = dict[str, Any]  # what `--dry-run` prints
 
 
 class Tracker:
@@ -30,37 +42,34 @@ class Tracker:
 
     def update(self, event: Event) -> None:
         """Take in one event."""
-        kind = event["kind"]
-        if kind == "plan":
-            self._rows = [step["train"] for step in event["experiences"]]
-        elif kind == "resumed":
-            self.done = self._share(event["experience"], 0.0)
-        elif kind == "train":
-            self._train(event)
-        elif kind == "predict":
-            place = (
-                f"experience {event['experience'] + 1}/{len(self._rows)} · "
-                if "experience" in event
-                else ""
-            )
-            self.status = f"{place}testing {event['images']}/{event['total']}"
-        elif kind == "features":
-            self.status = f"features of the backbone {event['images']}/{event['total']}"
-        elif kind == "score":
-            self._first = None
-            self.done = self._share(event["experience"] + 1, 0.0)
+        match event:
+            case RunPlanned():
+                self._rows = [step["train"] for step in event.plan["experiences"]]
+            case RunResumed():
+                self.done = self._share(event.experience, 0.0)
+            case TrainProgress():
+                self._train(event)
+            case PredictionProgress():
+                self.status = f"testing {event.images}/{event.total}"
+            case FeaturesComputed():
+                self.status = f"features of the backbone {event.images}/{event.total}"
+            case Scored():
+                self._first = None
+                self.done = self._share(event.experience + 1, 0.0)
+            case _:
+                pass
 
-    def _train(self, event: Event) -> None:
-        now, images = self._clock(), event.get("images", 0)
-        self.done = self._share(event["experience"], _inside(event))
+    def _train(self, event: TrainProgress) -> None:
+        now, images = self._clock(), event.images or 0
+        self.done = self._share(event.experience, _inside(event))
         self._began = self._began or (now, self.done)
         self._first = self._first or (now, images)
-        parts = [f"experience {event['experience'] + 1}/{len(self._rows)}"]
-        if "epoch" in event:
+        parts = [f"experience {event.experience + 1}/{len(self._rows)}"]
+        if event.epoch is not None:
             # The last report of an epoch still carries its number; it counts from 0.
-            parts.append(f"epoch {event['epoch'] + 1}/{event['epochs']}")
-        if "loss" in event:
-            parts.append(f"loss {event['loss']:.3f}")
+            parts.append(f"epoch {event.epoch + 1}/{event.epochs}")
+        if event.loss is not None:
+            parts.append(f"loss {event.loss:.3f}")
         if now > self._first[0]:
             parts.append(f"{(images - self._first[1]) / (now - self._first[0]):,.0f} images/s")
         self.status = " · ".join(parts)
@@ -79,10 +88,10 @@ class Tracker:
         return f"{duration(spent * (1 - self.done) / (self.done - self._began[1]))} left"
 
 
-def _inside(event: Event) -> float:
+def _inside(event: TrainProgress) -> float:
     """How much of an experience's training is done, in [0, 1]."""
-    step = event["step"] / event["steps"] if event.get("steps") else 0.0
-    return (event["epoch"] + step) / event["epochs"] if event.get("epochs") else step
+    step = (event.step or 0) / event.steps if event.steps else 0.0
+    return ((event.epoch or 0) + step) / event.epochs if event.epochs else step
 
 
 def duration(seconds: float) -> str:
@@ -107,37 +116,43 @@ def watch(console: Console) -> Watcher:
     return _Bar(console) if console.is_terminal else _Lines(console)
 
 
-def _lasting(event: Event, tracker: Tracker) -> list[str]:
+def _lasting(event: Event) -> list[str]:
     """Lines that stay on the screen."""
-    kind = event["kind"]
-    if kind == "plan":
-        options = " ".join(f"{k}={v}" for k, v in event["strategy"]["config"].items())
-        rows = sum(step["train"] for step in event["experiences"])
-        adapting = event["scenario"]["setting"] == "adaptation"
-        images = "unlabelled images" if adapting else "training images"
-        lines = [
-            f"{event['strategy']['name']} on {event['scenario']['name']} "
-            f"({event['scenario']['setting']}), seed {event['seed']}: "
-            f"{len(event['experiences'])} experiences, {rows:,} {images}"
-        ]
-        lines += [f"options: {options}"] if options else []
-        lines += [f"note: {s['name']}: {flag}" for s in event["sources"] for flag in s["flags"]]
-        return lines + _backbone_lines(event.get("backbone"))
-    if kind == "resumed":
-        return [f"continuing after experience {event['experience']}, which was the last one saved"]
-    if kind == "checkpoint":
-        return [f"saved inside experience {event['experience'] + 1}"]
-    if kind == "done" and event["finished_before"]:
-        return ["this run was finished before: here is its record"]
-    if kind == "score":
-        place = f"experience {event['experience'] + 1}/{event['experiences']}"
-        if "name" in event:  # a segment of unlabelled images, by itself
-            return [f"{place}, {event['name']}: error {100 - 100 * event['accuracy']:.2f} %"]
-        return [f"{place}: accuracy {100 * event['accuracy']:.2f} % over what was seen"]
-    return []
+    match event:
+        case RunPlanned():
+            return _plan_lines(event.plan)
+        case RunResumed():
+            return [f"continuing with experience {event.experience + 1}; what came before is saved"]
+        case CheckpointSaved():
+            return [f"saved inside experience {event.experience + 1}"]
+        case RunFinished(finished_before=True):
+            return ["this run was finished before: here is its record"]
+        case Scored():
+            place = f"experience {event.experience + 1}/{event.experiences}"
+            if event.name is not None:  # a segment of unlabelled images, by itself
+                return [f"{place}, {event.name}: error {100 - 100 * event.accuracy:.2f} %"]
+            return [f"{place}: accuracy {100 * event.accuracy:.2f} % over what was seen"]
+        case _:
+            return []
 
 
-def _backbone_lines(facts: Event | None) -> list[str]:
+def _plan_lines(plan: PlanFacts) -> list[str]:
+    """What is about to be run."""
+    options = " ".join(f"{k}={v}" for k, v in plan["strategy"]["config"].items())
+    rows = sum(step["train"] for step in plan["experiences"])
+    adapting = plan["scenario"]["setting"] == "adaptation"
+    images = "unlabelled images" if adapting else "training images"
+    lines = [
+        f"{plan['strategy']['name']} on {plan['scenario']['name']} "
+        f"({plan['scenario']['setting']}), seed {plan['seed']}: "
+        f"{len(plan['experiences'])} experiences, {rows:,} {images}"
+    ]
+    lines += [f"options: {options}"] if options else []
+    lines += [f"note: {s['name']}: {flag}" for s in plan["sources"] for flag in s["flags"]]
+    return lines + _backbone_lines(plan.get("backbone"))
+
+
+def _backbone_lines(facts: PlanFacts | None) -> list[str]:
     """What to know about the pretrained network."""
     if facts is None:
         return []
@@ -163,7 +178,7 @@ class _Lines:
 
     def __call__(self, event: Event) -> None:
         self._tracker.update(event)
-        lines = _lasting(event, self._tracker)
+        lines = _lasting(event)
         if not lines and time.monotonic() >= self._next:
             lines = [
                 " · ".join(part for part in (self._tracker.status, self._tracker.left) if part)
@@ -198,7 +213,7 @@ class _Bar:
 
     def __call__(self, event: Event) -> None:
         self._tracker.update(event)
-        for line in _lasting(event, self._tracker):
+        for line in _lasting(event):
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._bar.update(
             self._task,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from clgym.cli._flags import as_text
 from clgym.cli._progress import Tracker, duration
+from clgym.messages import parse_event
 from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Certificate, Plan
 
@@ -57,7 +58,7 @@ class Progress:
         if kind == "start":
             self.running[event["key"]] = Tracker()
         elif kind == "run" and event["key"] in self.running:
-            self.running[event["key"]].update(event["event"])
+            self.running[event["key"]].update(parse_event(event["event"]))
         elif kind == "retry":
             return [f"{event['key']}: {event['reason']}; once more"]
         elif kind == "end":

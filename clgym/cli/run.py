@@ -24,6 +24,7 @@ from clgym.errors import BadConfig, UnknownName, near
 if TYPE_CHECKING:
     from clgym.config import Field
     from clgym.gym.request import Request
+    from clgym.messages import Event
     from clgym.results.record import Record
 
 __all__ = ["main", "run_options"]
@@ -289,12 +290,12 @@ def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _show_plans(requests: Sequence["Request"], as_json: bool, several: bool) -> int:
-    from clgym.gym.folder import free_for
-    from clgym.gym.plan import prepare
+    from clgym.gym.folder import check_available
+    from clgym.gym.plan import resolve
 
-    prepared = [prepare(request) for request in requests]
+    prepared = [resolve(request) for request in requests]
     for plan in prepared:
-        free_for(plan)
+        check_available(plan)
     plans = [plan.describe() for plan in prepared]
     if as_json:
         print(json.dumps(plans if several else plans[0], indent=1))
@@ -338,10 +339,12 @@ def _run_all(
 
 
 def _listen(
-    listeners: Sequence[Callable[[dict[str, Any]], None]], outs: list[str], event: dict[str, Any]
+    listeners: Sequence[Callable[["Event"], None]], outs: list[str], event: "Event"
 ) -> None:
     """Pass an event on, and keep where the record went."""
+    from clgym.messages import RunFinished
+
     for listener in listeners:
         listener(event)
-    if event["kind"] == "done":
-        outs.append(event["out"])
+    if isinstance(event, RunFinished):
+        outs.append(event.out)

@@ -105,7 +105,7 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
 
     channel = open_channel("process", LEARNER)
     try:
-        needs = ask_needs(name, plugins, channel, {}, "cpu")["needs"]
+        needs = ask_needs(name, plugins, channel, {}, "cpu").needs
     finally:
         channel.close()
     words = {
@@ -113,12 +113,12 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
         "total_classes": "the number of classes in advance",
         "past_data": "the data of past experiences",
     }
-    wanted = [text for key, text in words.items() if needs[key]]
-    if needs["memory"]:
+    wanted = [text for key, text in words.items() if getattr(needs, key)]
+    if needs.memory:
         wanted.append(
-            f"a memory of {needs['memory']:,} samples, unless the scenario has another number"
+            f"a memory of {needs.memory:,} samples, unless the scenario has another number"
         )
-    return f"{', '.join(wanted) or 'nothing'}; works on {', '.join(needs['settings'])} streams"
+    return f"{', '.join(wanted) or 'nothing'}; works on {', '.join(needs.settings)} streams"
 
 
 def _scenario(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:

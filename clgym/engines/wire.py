@@ -1,61 +1,40 @@
-"""Messages between gym and learner: JSON, with NumPy arrays as raw bytes behind it. No pickle."""
+"""Messages between processes: JSON, with NumPy arrays as raw bytes behind it. No pickle."""
 
 import json
+import math
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
+from clgym.codec import Unpackable, pack, unpack
 from clgym.errors import BadAnswer
 
 __all__ = ["receive", "send"]
 
-_MARK = "$array"
-_DEPTH = 50
-"""Of nesting to search: what contains itself has no end."""
-
 
 def send(connection: Connection, message: dict[str, Any]) -> None:
-    """Write one message, whole or not at all; arrays may stand among its top-level values.
+    """Write one message, whole or not at all; arrays may stand anywhere in it.
 
     Raises:
-        BadAnswer: it holds something else than arrays and JSON's values.
+        BadAnswer: it holds something else than arrays and plain values.
     """
-    header: dict[str, Any] = {}
     arrays: list[np.ndarray] = []
-    for key, value in message.items():
-        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-            header[key] = {_MARK: len(arrays), "dtype": value.dtype.str, "shape": value.shape}
-            arrays.append(np.ascontiguousarray(value))
-        else:
-            header[key] = value
     try:
-        text = json.dumps(header)
-    except (TypeError, ValueError, RecursionError):
+        tree = pack(message, np.ndarray, arrays)
+        if opaque := next((array.dtype for array in arrays if array.dtype.hasobject), None):
+            raise Unpackable(f"an array of {opaque}")
+        shapes = [{"dtype": array.dtype.str, "shape": array.shape} for array in arrays]
+        header = json.dumps({"tree": tree, "arrays": shapes}).encode()
+    except (Unpackable, ValueError) as error:
         raise BadAnswer(
-            expected="numbers, texts, and lists and dicts of them",
-            found=_culprit(header) or "values that contain themselves",
+            expected="numbers, texts, arrays, and lists and dicts of them",
+            found=str(error),
             fix="Turn it into plain values, such as tensor.item() or tensor.tolist()",
         ) from None
-    connection.send_bytes(text.encode())
+    connection.send_bytes(header)
     for array in arrays:
-        connection.send_bytes(array.tobytes())
-
-
-def _culprit(value: Any, place: str = "", depth: int = 0) -> str | None:
-    """The first thing that JSON has no word for, and where it is."""
-    if value is None or isinstance(value, (bool, int, float, str)) or depth > _DEPTH:
-        return None
-    if isinstance(value, (list, tuple)):
-        inside = [(f"{place}[{i}]", item) for i, item in enumerate(value)]
-    elif isinstance(value, dict):
-        bad = [k for k in value if not (k is None or isinstance(k, (bool, int, float, str)))]
-        if bad:
-            return f"a {type(bad[0]).__name__} as a key of {place}"
-        inside = [(f"{place}.{key}".lstrip("."), item) for key, item in value.items()]
-    else:
-        return f"a {type(value).__name__} at {place}"
-    return next(filter(None, (_culprit(item, at, depth + 1) for at, item in inside)), None)
+        connection.send_bytes(np.ascontiguousarray(array).tobytes())
 
 
 def receive(connection: Connection) -> dict[str, Any]:
@@ -63,10 +42,34 @@ def receive(connection: Connection) -> dict[str, Any]:
 
     Raises:
         EOFError: the other side is gone.
+        BadAnswer: what arrived is no message.
     """
-    message: dict[str, Any] = json.loads(connection.recv_bytes())
-    for key, value in message.items():
-        if isinstance(value, dict) and _MARK in value:
-            data = np.frombuffer(connection.recv_bytes(), dtype=np.dtype(value["dtype"]))
-            message[key] = data.reshape(value["shape"]).copy()
+    try:
+        header = json.loads(connection.recv_bytes())
+        arrays = [_array(connection, facts["dtype"], facts["shape"]) for facts in header["arrays"]]
+        message = unpack(header["tree"], arrays)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise _no_message(f"{type(error).__name__}: {error}") from None
+    if not isinstance(message, dict):
+        raise _no_message(f"a {type(message).__name__}")
     return message
+
+
+def _array(connection: Connection, dtype: str, shape: list[int]) -> np.ndarray:
+    """One array; no more is read than its header announces."""
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    if kind.hasobject or any(side < 0 for side in shape):
+        raise ValueError(f"an array of {dtype} {shape}")
+    if size == 0:
+        connection.recv_bytes()
+        return np.empty(shape, kind)
+    return np.frombuffer(connection.recv_bytes(size), dtype=kind).reshape(shape).copy()
+
+
+def _no_message(found: str) -> BadAnswer:
+    return BadAnswer(
+        expected="a message of the other process",
+        found=found[:200],
+        fix="A plugin must not write to the learner's socket",
+    )

@@ -8,7 +8,9 @@ from typing import Any
 from clgym import registry
 from clgym.config import Field
 from clgym.engines import Channel, open_channel
+from clgym.gym.conversation import Conversation
 from clgym.gym.request import Request
+from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed
 
 __all__ = [
     "Description",
@@ -73,7 +75,7 @@ def without_weight_paths(
     """
     channel = open_channel("process", LEARNER)
     try:
-        return {**values, **ask_needs(name, plugins, channel, values, "cpu").get("renamed", {})}
+        return {**values, **ask_needs(name, plugins, channel, values, "cpu").renamed}
     finally:
         channel.close()
 
@@ -82,25 +84,23 @@ def ask_options(
     entry: registry.Entry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
 ) -> Description:
     """As `describe_strategy`, of a worker that is there already."""
-    reply = _ask(channel, entry.name, plugins, config=None, given=dict(given))
-    fields = [Field(**{**f, "choices": tuple(f["choices"])}) for f in reply["fields"]]
+    files = tuple(registry.with_registered(plugins))
+    question = DescribeOptions(strategy=entry.name, plugins=files, given=dict(given))
+    reply = Conversation(channel).describe_options(question)
+    fields = [Field(**{**f, "choices": tuple(f["choices"])}) for f in reply.fields]
     return Description(
-        entry.name, entry.summary, entry.doc, entry.source_hash, fields, reply["known_failures"]
+        entry.name, entry.summary, entry.doc, entry.source_hash, fields, reply.known_failures
     )
 
 
 def ask_needs(
     name: str, plugins: Sequence[Path], channel: Channel, values: Mapping[str, Any], device: str
-) -> dict[str, Any]:
-    """What a strategy needs with all its options known: ``needs``; ``backbone`` where it has one.
+) -> NeedsDescribed:
+    """What a strategy needs with all its options known.
 
     Raises:
         ClgymError: the options do not fit one another, or weights are not to be had.
     """
-    return _ask(channel, name, plugins, config=dict(values), device=device)
-
-
-def _ask(channel: Channel, name: str, plugins: Sequence[Path], **more: Any) -> dict[str, Any]:
-    files = registry.with_registered(plugins)
-    message = {"do": "describe", "strategy": name, "plugins": files, **more}
-    return channel.ask(message, lambda event: None)  # a question has no events worth showing
+    files = tuple(registry.with_registered(plugins))
+    question = DescribeNeeds(strategy=name, plugins=files, config=dict(values), device=device)
+    return Conversation(channel).describe_needs(question)

@@ -1,7 +1,4 @@
-"""A run's folder: whose it is, who works in it, and what its files are called.
-
-Both kinds of run keep theirs alike; neither knows the other.
-"""
+"""Layout, ownership and locking of a run's output folder."""
 
 import contextlib
 import fcntl
@@ -13,7 +10,7 @@ from typing import Any
 
 from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, sha256, write_atomic, writing
-from clgym.gym.plan import Plan
+from clgym.gym.plan import ResolvedRun
 from clgym.results.record import Record, Result, read_record
 
 __all__ = [
@@ -22,12 +19,12 @@ __all__ = [
     "PROGRESS",
     "RECORD",
     "STATE",
-    "alone",
+    "lock",
     "check_earlier",
-    "claim",
-    "free_for",
-    "keep",
-    "ran",
+    "acquire",
+    "check_available",
+    "write_record",
+    "provenance",
     "without_paths",
 ]
 
@@ -36,7 +33,7 @@ _RUN, PROGRESS = "run.json", "progress.json"
 ANOTHER = "the files of a run with other options, code or data"
 
 
-def check_earlier(plan: Plan) -> None:
+def check_earlier(plan: ResolvedRun) -> None:
     """Look at the finished run of the first experiences that a plan goes on from, if it names one.
 
     Of the strategy's options only those that shape it must agree: the others may differ from
@@ -58,12 +55,12 @@ def check_earlier(plan: Plan) -> None:
         )
 
 
-def _difference(plan: Plan, result: Result) -> str | None:
+def _difference(plan: ResolvedRun, result: Result) -> str | None:
     """What sets a run apart from the first experiences of a plan, in words."""
     stream, count, config = plan.stream, len(result.accuracy_matrix), plan.strategy_config
     begun = stream.setting != "adaptation" and count < len(stream)
     shaping = [name for name in config if name.rpartition(".")[2] in ("network", "model")]
-    weights = plan.backbone["weights"] if plan.backbone else None
+    weights = plan.backbone.weights if plan.backbone else None
     same = {
         "of another stream": begun and stream.part(0, count).digest == result.scenario.digest,
         "with another seed": result.seed == plan.request.seed,
@@ -82,14 +79,14 @@ def _missing(folder: Path, result: Result) -> str | None:
     return None if (folder / STATE).is_file() else f"without its {STATE}"
 
 
-def claim(plan: Plan) -> Record | None:
+def acquire(plan: ResolvedRun) -> Record | None:
     """Make the output folder this plan's; return the record if it was finished before.
 
     Raises:
         BadOutput: the folder belongs to another run, or cannot be written.
     """
     out, note = plan.out, plan.out / _RUN
-    record = free_for(plan)
+    record = check_available(plan)
     if not note.is_file():
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +94,7 @@ def claim(plan: Plan) -> Record | None:
     return record
 
 
-def free_for(plan: Plan) -> Record | None:
+def check_available(plan: ResolvedRun) -> Record | None:
     """Look whether a plan may have its output folder; its record if it was finished before.
 
     Raises:
@@ -125,7 +122,7 @@ def free_for(plan: Plan) -> Record | None:
 
 
 @contextlib.contextmanager
-def alone(plan: Plan) -> Iterator[None]:
+def lock(plan: ResolvedRun) -> Iterator[None]:
     """Hold the folder for one process; leave none behind with nothing but the claim in it.
 
     Raises:
@@ -147,14 +144,14 @@ def alone(plan: Plan) -> Iterator[None]:
             _release(plan)
 
 
-def _release(plan: Plan) -> None:
+def _release(plan: ResolvedRun) -> None:
     with contextlib.suppress(OSError):
         if [p.name for p in plan.out.iterdir()] == [_RUN]:
             (plan.out / _RUN).unlink()
             plan.out.rmdir()
 
 
-def ran(plan: Plan) -> dict[str, Any]:
+def provenance(plan: ResolvedRun) -> dict[str, Any]:
     """What ran on what: the part of a result that is known beforehand."""
     return {
         "strategy": {
@@ -194,7 +191,7 @@ def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     return shortened
 
 
-def keep(out: Path, record: Record) -> None:
+def write_record(out: Path, record: Record) -> None:
     """Write a finished run's record."""
     text = json.dumps(record.model_dump(mode="json"), indent=1)
     write_atomic(out / RECORD, (text + "\n").encode())

@@ -24,6 +24,8 @@ from clgym.data.sources import Source
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
 from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.gym.conversation import OnEvent
+from clgym.messages import DomainPrepared
 from clgym.streams.adaptation import AdaptationStream, Domain
 
 __all__ = ["Corruptor", "StreamImages", "make", "stored"]
@@ -33,16 +35,16 @@ VERSION = 1
 _CHUNK = 200
 """Images that a worker corrupts at a time."""
 
-Event = dict[str, Any]
+Message = dict[str, Any]  # between two processes of the gym's own
 
 
 class Corruptor:
     """The target of a worker that corrupts images."""
 
-    def __init__(self, emit: Callable[[Event], None]) -> None:
+    def __init__(self, emit: Callable[[Message], None]) -> None:
         """It has nothing to tell before it is done."""
 
-    def handle(self, message: Event) -> Event:
+    def handle(self, message: Message) -> Message:
         """Corrupt ``images``, uint8 [n, S, S, C]; see `clgym.data.corruptions.corrupt_rows`."""
         frost = message["name"] == "frost"
         made = corruptions.corrupt_rows(
@@ -65,7 +67,7 @@ class StreamImages:
         sources: Sequence[Source],
         data_root: Path | None,
         workers: int,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: OnEvent = lambda event: None,
     ) -> None:
         """Make or map every domain.
 
@@ -78,7 +80,7 @@ class StreamImages:
         self._rows: list[np.ndarray | None] = []
         self._arrays: list[np.ndarray | Decoding] = []
         for number, domain in enumerate(stream.domains):
-            on_event({"kind": "domain", "name": domain.name, "number": number})
+            on_event(DomainPrepared(name=domain.name, number=number))
             rows, array = self._domain(number, domain, workers)
             self._rows.append(rows)
             self._arrays.append(array)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clgym.errors import MissingExtra
+from clgym.messages import Event, RunFinished, RunPlanned, Scored, TrainProgress
 
 __all__ = ["LOGGERS", "Logger"]
 
-Event = dict[str, Any]
+PlanFacts = dict[str, Any]  # what `--dry-run` prints
 
 
 class _Sink(Protocol):
@@ -46,29 +47,31 @@ class Logger:
                 found="that it is not installed",
                 fix=f"pip install 'clgym[{kind}]'",
             ) from error
-        self._plan: Event = {}
+        self._plan: PlanFacts = {}
         self._sink: _Sink | None = None
 
     def __call__(self, event: Event) -> None:
         """Take in one event of `clgym.gym.run.run`."""
-        kind = event["kind"]
-        if kind == "plan":
-            self._plan = event
-        elif kind == "train" and "loss" in event:
-            self._write("loss", event["loss"], self._before(event) + event.get("images", 0))
-        elif kind == "score":
-            images = self._before({"experience": event["experience"] + 1})
-            self._write("accuracy", event["accuracy"], images)
-            for number, value in enumerate(event["row"]):
-                if value is not None:
-                    self._write(f"accuracy/{number + 1}", value, images)
-        elif kind == "done":
-            self.close()
+        match event:
+            case RunPlanned():
+                self._plan = event.plan
+            case TrainProgress(loss=float() as loss):
+                images = self._images_before(event.experience) + (event.images or 0)
+                self._write("loss", loss, images)
+            case Scored():
+                images = self._images_before(event.experience + 1)
+                self._write("accuracy", event.accuracy, images)
+                for number, value in enumerate(event.row):
+                    if value is not None:
+                        self._write(f"accuracy/{number + 1}", value, images)
+            case RunFinished():
+                self.close()
+            case _:
+                pass
 
-    def _before(self, event: Event) -> int:
-        """Training images of the experiences before the event's."""
-        steps = self._plan["experiences"][: event["experience"]]
-        return sum(step["train"] for step in steps)
+    def _images_before(self, experience: int) -> int:
+        """Training images of the experiences before one."""
+        return sum(step["train"] for step in self._plan["experiences"][:experience])
 
     def _write(self, name: str, value: float, images: int) -> None:
         if self._sink is None:
@@ -85,7 +88,7 @@ class Logger:
 class _Csv:
     """``log.csv`` in the output folder; a continued run appends."""
 
-    def __init__(self, out: Path, plan: Event) -> None:
+    def __init__(self, out: Path, plan: PlanFacts) -> None:
         path = out / "log.csv"
         fresh = not path.exists()
         self._file = path.open("a", newline="")
@@ -106,7 +109,7 @@ class _TensorBoard:
     Written by TensorBoard's own package: torch's writer would bring torch to the gym's side.
     """
 
-    def __init__(self, out: Path, plan: Event) -> None:
+    def __init__(self, out: Path, plan: PlanFacts) -> None:
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -127,7 +130,7 @@ class _TensorBoard:
 class _Wandb:
     """A run of the project ``clgym``; WANDB_* variables are the client's own."""
 
-    def __init__(self, out: Path, plan: Event) -> None:
+    def __init__(self, out: Path, plan: PlanFacts) -> None:
         import wandb
 
         self._run = wandb.init(
@@ -145,7 +148,7 @@ class _Wandb:
 class _MLflow:
     """A run of MLflow's current experiment; MLFLOW_* variables are the client's own."""
 
-    def __init__(self, out: Path, plan: Event) -> None:
+    def __init__(self, out: Path, plan: PlanFacts) -> None:
         import mlflow  # pyright: ignore[reportMissingImports]
 
         self._client = mlflow
@@ -159,11 +162,11 @@ class _MLflow:
         self._client.end_run()
 
 
-def _title(plan: Event) -> str:
+def _title(plan: PlanFacts) -> str:
     return f"{plan['strategy']['name']}-{plan['scenario']['name']}-s{plan['seed']}"
 
 
-def _options(plan: Event) -> dict[str, Any]:
+def _options(plan: PlanFacts) -> dict[str, Any]:
     """Everything that was set, flat."""
     options = {
         f"{of}.{k}": v for of in ("strategy", "scenario") for k, v in plan[of]["config"].items()
@@ -171,7 +174,7 @@ def _options(plan: Event) -> dict[str, Any]:
     return {**options, "seed": plan["seed"], "device": plan["device"]}
 
 
-LOGGERS: dict[str, tuple[str, Callable[[Path, Event], _Sink]]] = {
+LOGGERS: dict[str, tuple[str, Callable[[Path, PlanFacts], _Sink]]] = {
     "csv": ("csv", _Csv),
     "tensorboard": ("tensorboard", _TensorBoard),
     "wandb": ("wandb", _Wandb),

@@ -19,20 +19,22 @@ from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
 from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scenario
+from clgym.messages import BackboneIdentity, Needs, to_tree
 from clgym.models.pretraining import overlap
+from clgym.results.record import BackboneFacts
 from clgym.scenario import Scenario, Stream
 
-__all__ = ["Plan", "prepare"]
+__all__ = ["ResolvedRun", "resolve"]
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class ResolvedRun:
     """A request that can be carried out."""
 
     request: Request
     strategy: Description
     strategy_config: dict[str, Any]
-    needs: dict[str, Any]
+    needs: Needs
     scenario: dict[str, Any]
     """Name and options."""
     stream: Stream
@@ -40,9 +42,9 @@ class Plan:
     total_columns: int
     """Classes of the stream, those beyond the end of a part included."""
     threads: int
-    backbone: dict[str, Any] | None = None
-    """Who the pretrained network is, if the strategy builds on one, and which of the stream's
-    classes its weights have seen."""
+    backbone: BackboneFacts | None = None
+    """Identity of the pretrained backbone and the stream's classes contained in its pretraining
+    data; None without a backbone."""
 
     @property
     def key(self) -> str:
@@ -58,7 +60,7 @@ class Plan:
             self.threads,
             self.request.after and sha256((self.request.after / "record.json").read_bytes()),
         ]
-        identity += [self.backbone["weights"]] if self.backbone else []
+        identity += [self.backbone.weights] if self.backbone else []
         identity += ["inline"] if self.request.engine == "inline" else []
         return sha256(canonical_json(identity))
 
@@ -77,7 +79,7 @@ class Plan:
             "strategy": {"name": self.strategy.name, "config": self.strategy_config},
             "scenario": {**self.scenario, "setting": stream.setting, "digest": stream.digest},
             "sources": [{"name": s.name, "flags": list(s.flags)} for s in self.sources],
-            "backbone": self.backbone,
+            "backbone": self.backbone and self.backbone.model_dump(mode="json"),
             "image_shape": list(stream.image_shape),
             "experiences": stream.outline(),
             "seed": self.request.seed,
@@ -87,7 +89,7 @@ class Plan:
         }
 
 
-def prepare(request: Request, channel: Channel | None = None) -> Plan:
+def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     """Check everything that can be checked before work starts; write nothing.
 
     Args:
@@ -112,16 +114,16 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
     finally:
         if channel is None:
             asked.close()
-    values.update(reply.get("renamed", {}))
-    _check_needs(entry.name, reply["needs"], stream)
+    values.update(reply.renamed)
+    _check_needs(entry.name, reply.needs, stream)
     _check_measured(stream)
     digest = _source_hash(entry, description.fields, values, request.plugins)
-    return Plan(
+    return ResolvedRun(
         request=request,
         strategy=replace(description, source_hash=digest),
         strategy_config=values,
-        needs=reply["needs"],
-        backbone=_backbone(reply.get("backbone"), stream),
+        needs=reply.needs,
+        backbone=_backbone(reply.backbone, stream),
         scenario=scenario.describe(),
         stream=stream,
         sources=sources,
@@ -168,8 +170,12 @@ def _threads(request: Request) -> int:
     return threads
 
 
-def _backbone(facts: dict[str, Any] | None, stream: Stream) -> dict[str, Any] | None:
-    return facts and {**facts, "overlap": overlap(facts["pretraining"], stream.class_order)}
+def _backbone(identity: BackboneIdentity | None, stream: Stream) -> BackboneFacts | None:
+    """What the record says of a backbone: who it is, and which of the stream's classes it knows."""
+    if identity is None:
+        return None
+    known = overlap(identity.pretraining, stream.class_order)
+    return BackboneFacts.model_validate({**to_tree(identity), "overlap": known})
 
 
 def _check_measured(stream: Stream) -> None:
@@ -186,25 +192,25 @@ def _check_measured(stream: Stream) -> None:
         )
 
 
-def _check_needs(name: str, needs: dict[str, Any], stream: Stream) -> None:
+def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
     """Refuse a pairing that cannot work.
 
     Raises:
         Incompatible: the setting does not give what the strategy needs.
     """
-    if needs["task_ids"] and not stream.gives_task_ids:
+    if needs.task_ids and not stream.gives_task_ids:
         raise Incompatible(
             expected=f"a task-incremental stream, since {name} needs task ids",
             found=f"{stream.name}, which is {stream.setting}",
             fix="Take a task-incremental scenario (`clgym list scenarios`)",
         )
-    if stream.setting not in needs["settings"]:
+    if stream.setting not in needs.settings:
         raise Incompatible(
-            expected=f"a stream that {name} can work on ({', '.join(needs['settings'])})",
+            expected=f"a stream that {name} can work on ({', '.join(needs.settings)})",
             found=f"{stream.name}, which is {stream.setting}",
             fix="Take another scenario (`clgym list scenarios`)",
         )
-    if (needs["past_data"] or needs["rereads"]) and stream.single_pass:
+    if (needs.past_data or needs.rereads) and stream.single_pass:
         raise Incompatible(
             expected=f"a stream whose rows may be seen again, as {name} needs",
             found=f"{stream.name}, which is single-pass",

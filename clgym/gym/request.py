@@ -55,6 +55,9 @@ class Request:
     """Rows to score on: the test split, or the training rows that ``validation`` holds out."""
     part: tuple[int, int] | None = None
     """Only these experiences of the stream: first, and the end behind the last."""
+    order_key: str | None = None
+    """Key of the order in which test rows go out, from the record of a run that is repeated; None:
+    one that follows from the run and this installation's secret."""
     after: Path | None = None
     """Folder of a finished run of the first experiences, whose learner goes on from here."""
 

@@ -1,19 +1,21 @@
-"""Carry out a request: who plays which kind of stream.
+"""Carry out a request.
 
 Everything here is on the gym's side. It never imports a strategy and never imports torch.
 """
 
-from typing import Any
-
-from clgym.engines import OnEvent
+from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.description import open_learner
-from clgym.gym.folder import alone, check_earlier, claim
-from clgym.gym.learning import LearningRun
-from clgym.gym.plan import Plan, prepare
+from clgym.gym.folder import acquire, check_earlier, lock
+from clgym.gym.learning import LearningPhase
+from clgym.gym.plan import ResolvedRun, resolve
 from clgym.gym.request import Request
+from clgym.gym.session import Phase, Session
+from clgym.gym.withheld_order import order_key
+from clgym.messages import RunFinished, RunPlanned
 from clgym.results.record import Record
+from clgym.scenario import Stream
 
-__all__ = ["run"]
+__all__ = ["make_session", "run"]
 
 
 def run(request: Request, on_event: OnEvent | None = None) -> Record:
@@ -32,30 +34,48 @@ def run(request: Request, on_event: OnEvent | None = None) -> Record:
     emit = on_event or (lambda event: None)
     channel = open_learner(request)
     try:
-        plan = prepare(request, channel)
-        check_earlier(plan)
-        emit({"kind": "plan", **plan.describe()})
-        finished = claim(plan)
+        resolved = resolve(request, channel)
+        check_earlier(resolved)
+        emit(RunPlanned(plan=resolved.describe()))
+        finished = acquire(resolved)
+        before = finished is not None
         if finished is None:
-            with alone(plan):
-                finished = _player(plan)(plan, channel, emit).play()
-            emit({"kind": "done", "out": str(plan.out), "finished_before": False})
-        else:
-            emit({"kind": "done", "out": str(plan.out), "finished_before": True})
+            with lock(resolved):
+                key = request.order_key or order_key(resolved.key)
+                finished = make_session(resolved, Conversation(channel, emit), emit, key).run()
+        emit(RunFinished(out=str(resolved.out), finished_before=before))
         return finished
     finally:
         channel.close()
 
 
-def _player(plan: Plan) -> Any:
-    """Who plays a plan's kind of stream."""
-    setting: str = plan.stream.setting
-    if setting == "learn-then-shift":
-        from clgym.gym.two_phases import TwoPhaseRun
+def make_session(
+    resolved: ResolvedRun, conversation: Conversation, emit: OnEvent, key: str
+) -> Session:
+    """A session of the phases that the run's stream consists of.
 
-        return TwoPhaseRun
-    if setting != "adaptation":
-        return LearningRun
-    from clgym.gym.adaptation import AdaptationRun  # whose corruptions import scipy
+    Args:
+        resolved: What to run.
+        conversation: With the learner.
+        emit: Called with progress.
+        key: Of the order in which test rows go out, hex.
+    """
+    stream: object = resolved.stream
+    phases: list[Phase]
+    if isinstance(stream, Stream):
+        phases = [LearningPhase(resolved, stream, conversation, emit, key)]
+    else:
+        # Here for a fast start of learning runs: corruptions import scipy.
+        from clgym.gym.adaptation import AdaptationPhase
+        from clgym.streams.adaptation import AdaptationStream
+        from clgym.streams.two_phases import TwoPhases
 
-    return AdaptationRun
+        if isinstance(stream, TwoPhases):
+            first = LearningPhase(resolved, stream.learning, conversation, emit, key)
+            shift, learned = stream.shift, len(stream.learning)
+            second = AdaptationPhase(resolved, shift, conversation, emit, after=learned)
+            phases = [first, second]
+        else:
+            assert isinstance(stream, AdaptationStream)
+            phases = [AdaptationPhase(resolved, stream, conversation, emit)]
+    return Session(resolved, phases, conversation, emit, key)

@@ -9,19 +9,40 @@ from clgym.data.sources import Source
 from clgym.results import metrics
 from clgym.scenario import Stream
 
-__all__ = ["Pool", "Scores", "chance_levels", "pool_after", "score"]
+__all__ = [
+    "Predictions",
+    "Scores",
+    "TestPool",
+    "chance_levels",
+    "pool_after",
+    "predictions_of",
+    "score",
+    "summary",
+]
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class TestPool:
     """The test rows measured at one moment, ordered by experience, then row; with their labels."""
+
+    __test__ = False  # pytest takes classes of this name for its own
 
     step: np.ndarray
     """int64 [n], the experience that each row measures."""
     row: np.ndarray
     """int64 [n], row of the step's source, of the split that measures it."""
     label: np.ndarray
-    """int64 [n], columns."""
+    """int64 [n], class index of each row."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What was answered to a pool, in the pool's order."""
+
+    predicted: np.ndarray
+    """int64 [n], best class of those that the setting lets compete."""
+    task_aware: np.ndarray
+    """int64 [n], best class of those of the row's own experience."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +53,9 @@ class Scores:
     """Accuracy on each experience; None where not measured."""
     accuracy: float
     task_aware: float
-    predicted: np.ndarray
-    """int64 [n], in the pool's order: best column of those the setting lets compete."""
 
 
-def pool_after(stream: Stream, sources: Sequence[Source], index: int) -> Pool:
+def pool_after(stream: Stream, sources: Sequence[Source], index: int) -> TestPool:
     """All rows to be scored after experience ``index``."""
     measured = stream.measured_after(index)
     columns = [np.array(c) for c in stream.columns]
@@ -45,7 +64,7 @@ def pool_after(stream: Stream, sources: Sequence[Source], index: int) -> Pool:
         columns[s.source][getattr(sources[s.source], s.measured_on).labels[s.test]] for s in steps
     ]
     empty = np.zeros(0, dtype=np.int64)
-    return Pool(
+    return TestPool(
         np.concatenate(
             [empty, *(np.full(len(s.test), j) for j, s in zip(measured, steps, strict=True))]
         ),
@@ -54,14 +73,13 @@ def pool_after(stream: Stream, sources: Sequence[Source], index: int) -> Pool:
     )
 
 
-def score(stream: Stream, index: int, pool: Pool, logits: np.ndarray) -> Scores:
-    """Score one evaluation.
+def predictions_of(stream: Stream, pool: TestPool, logits: np.ndarray) -> Predictions:
+    """The classes that logits name; no label is looked at.
 
     Args:
         stream: The plan.
-        index: The experience just learned.
         pool: The rows, n of them.
-        logits: float [n, columns], in the pool's order.
+        logits: float [n, classes], in the pool's order.
     """
     pooled = logits.argmax(1)
     own = np.empty_like(pooled)
@@ -70,8 +88,19 @@ def score(stream: Stream, index: int, pool: Pool, logits: np.ndarray) -> Scores:
         columns = own_columns(stream, int(j))
         columns = columns[columns < logits.shape[1]]
         own[here] = columns[logits[np.ix_(here, columns)].argmax(1)]
-    predicted = own if stream.gives_task_ids and stream.compete == "own" else pooled
-    hits, own_hits = predicted == pool.label, own == pool.label
+    return Predictions(own if stream.gives_task_ids and stream.compete == "own" else pooled, own)
+
+
+def score(stream: Stream, index: int, pool: TestPool, answers: Predictions) -> Scores:
+    """Compare an evaluation's predictions with the labels.
+
+    Args:
+        stream: The plan.
+        index: The experience just learned.
+        pool: The rows, n of them.
+        answers: In the pool's order.
+    """
+    hits, own_hits = answers.predicted == pool.label, answers.task_aware == pool.label
     row = [_share(hits[pool.step == j]) for j in range(len(stream))]
     seen = pool.step <= index
     if stream.setting == "class-incremental":
@@ -79,7 +108,7 @@ def score(stream: Stream, index: int, pool: Pool, logits: np.ndarray) -> Scores:
     else:
         accuracy = float(np.mean([v for v in row[: index + 1] if v is not None]))
     per_task = [_share(own_hits[pool.step == j]) for j in range(index + 1)]
-    return Scores(row, accuracy, float(np.mean([v for v in per_task if v is not None])), predicted)
+    return Scores(row, accuracy, float(np.mean([v for v in per_task if v is not None])))
 
 
 def own_columns(stream: Stream, j: int) -> np.ndarray:

@@ -5,7 +5,7 @@ the domain that they are from.
 """
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,14 @@ from torch import Tensor, nn
 from clgym.data.augment import resize
 from clgym.data.source_data import SourceData
 from clgym.errors import Incompatible
+from clgym.messages import AdaptationStart, ClassifierIdentity, Needs, Start
 from clgym.models.source_models import Wanted, identity, resolve
-from clgym.strategy import Needs
+from clgym.strategy import Classifier
 
-__all__ = ["Passes", "offered", "prepared"]
-
-Message = dict[str, Any]
+__all__ = ["PassCounter", "Resources", "build_resources", "to_float"]
 
 
-class Passes:
+class PassCounter:
     """Counts images that go through a backbone, forward and backward, copies of it included."""
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -41,56 +40,72 @@ class Passes:
         backbone.register_forward_hook(on_forward)
 
 
-def offered(
-    message: Message, needs: Needs, device: torch.device, report: Callable[[Message], None]
-) -> tuple[Message, Message, Passes | None]:
-    """What the strategy declared: fields of its `StreamInfo`, facts for the gym, a counter.
+@dataclass(frozen=True, eq=False)
+class Resources:
+    """What an adaptation stream offers a strategy."""
+
+    batch_size: int
+    source_data: SourceData | None
+    classifier: Classifier | None
+    identity: ClassifierIdentity | None
+    """Identity of that classifier."""
+    passes: PassCounter | None
+    """Counts the images that go through its backbone."""
+
+
+def build_resources(
+    request: Start,
+    needs: Needs,
+    device: torch.device,
+    report: Callable[[dict[str, Any]], None],
+) -> Resources:
+    """Build what the strategy declared.
 
     Raises:
         Incompatible: it needs source data, and the stream has none.
         ClgymError: the classifier cannot be had; see `clgym.models.source_models.resolve`.
     """
-    facts, source = message["info"], _source(message, device)
+    stream = request.adaptation
+    assert stream is not None
+    source = _source(request, stream, device)
     if needs.source_data and source is None:
         raise Incompatible(
             expected="source data at test time, which this strategy needs with these options",
             found="a stream without them",
             fix="Take its source-free options (`clgym show` lists them), or a source that is here",
         )
-    given: Message = {
-        "batch_size": message["batch_size"],
-        "source_data": source if needs.source_data else None,
-    }
+    offered_source = source if needs.source_data else None
     if needs.classifier is None:
-        return given, {}, None
+        return Resources(stream.batch_size, offered_source, None, None, None)
+    info = request.info
     wanted = Wanted(
-        tuple(facts["image_shape"]),
-        tuple(message["classes"]),
-        tuple(facts["mean"]),
-        tuple(facts["std"]),
-        message["fingerprint"],
-        message["data_root"] and Path(message["data_root"]),
+        info.image_shape,
+        stream.classes,
+        info.mean,
+        info.std,
+        stream.fingerprint,
+        stream.data_root,
     )
     classifier, name = resolve(needs.classifier, wanted, source, device, report)
-    given["classifier"] = classifier
-    found = {"name": name, "sha256": identity(classifier)}
-    return given, found, Passes(classifier.backbone)
+    known = ClassifierIdentity(name=name, sha256=identity(classifier))
+    passes = PassCounter(classifier.backbone)
+    return Resources(stream.batch_size, offered_source, classifier, known, passes)
 
 
-def _source(message: Message, device: torch.device) -> SourceData | None:
-    if not message["home"]:
+def _source(request: Start, stream: AdaptationStart, device: torch.device) -> SourceData | None:
+    if not stream.home:
         return None
     return SourceData(
-        [Path(path) for path in message["home"]],
-        message["home_labels"],
-        1.0 / message["home_max"],
-        message["resize"],
+        list(stream.home),
+        stream.home_labels,
+        1.0 / stream.home_max,
+        request.resize,
         device,
-        message["info"]["seed"],
+        request.info.seed,
     )
 
 
-def prepared(images: np.ndarray, side: int | None, device: torch.device) -> Tensor:
+def to_float(images: np.ndarray, side: int | None, device: torch.device) -> Tensor:
     """A batch off the wire, uint8 [n, H, W, C], as float32 [n, C, H, W] in [0, 1]."""
     pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
     pixels = pixels if side is None else resize(pixels, side)

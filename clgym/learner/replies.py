@@ -1,6 +1,7 @@
 """What a strategy hands back, checked before it leaves the learner's process."""
 
 import math
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from clgym.errors import BadAnswer
+from clgym.messages import TrainProgress, parse_reply
 
-__all__ = ["checked_costs", "checked_count", "checked_logits"]
+__all__ = ["checked_costs", "checked_count", "checked_logits", "checked_progress"]
 
 
 def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarray:
@@ -78,6 +80,16 @@ def checked_count(found: Any) -> int:
             fix="Give a plain number, such as int(tensor)",
         )
     return int(found)
+
+
+def checked_progress(reported: dict[str, Any]) -> TrainProgress:
+    """What `Experience.report` was given, as an event; names that no event has are left out.
+
+    Raises:
+        BadAnswer: a value of another type.
+    """
+    known = {field.name for field in fields(TrainProgress)} - {"kind"}
+    return parse_reply(TrainProgress, {k: v for k, v in reported.items() if k in known})
 
 
 def _kind(value: Any) -> str:

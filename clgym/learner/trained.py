@@ -13,6 +13,7 @@ from clgym.errors import BadAnswer
 from clgym.learner.assembly import make_strategy
 from clgym.learner.entrance import info_from
 from clgym.learner.state import read_state
+from clgym.messages import StreamFacts
 from clgym.results.record import Record, read_record
 from clgym.strategy import Batch, Strategy
 
@@ -45,14 +46,15 @@ class Trained:
         """
         record = read_record(folder)
         state = read_state(folder / "state.safetensors")
-        facts = {**state["facts"], "device": device}
+        facts = dict(state["facts"])
+        scale = facts.pop("scale")
         chosen = record.result.strategy
         strategy = make_strategy(chosen.name, chosen.config, [str(p) for p in plugins])
         memory = Memory(strategy.needs.memory)
-        strategy.setup(info_from(facts, memory))
+        strategy.setup(info_from(StreamFacts(**{**facts, "device": device}), memory))
         memory.load_state_dict(state["memory"], torch.device(device))
         strategy.load_state_dict(state["strategy"])
-        return cls(strategy, record, tuple(record.result.class_order), facts["scale"])
+        return cls(strategy, record, tuple(record.result.class_order), scale)
 
     def logits(self, images: np.ndarray | Tensor, task: int | None = None) -> Tensor:
         """Logits, float [n, columns].

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clgym.data.images import Images
 from clgym.data.vectors import Table
+from clgym.messages import RowGroup
 from clgym.models.backbones import Backbone, Frozen, identify, load
 
 __all__ = ["BATCH", "FrozenFeatures", "Rows"]
@@ -45,7 +46,7 @@ class FrozenFeatures:
         frozen: Frozen,
         device: torch.device,
         splits: Mapping[tuple[int, str], Rows],
-        report: Callable[[dict[str, Any]], None] = lambda event: None,
+        report: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Find out who the backbone is.
 
@@ -53,7 +54,7 @@ class FrozenFeatures:
             frozen: The backbone, and what it is fed.
             device: Where to compute, and where the answers go.
             splits: By number of the source and name of the split.
-            report: Told of the missing rows: how many there are, and how many are done.
+            report: Called with the number of missing rows that are done, and their total.
 
         Raises:
             ClgymError: the backbone is not to be had.
@@ -64,13 +65,11 @@ class FrozenFeatures:
         self._backbone: Backbone | None = None
         self._tables: dict[str, Table] = {}
 
-    def of(
-        self, groups: Sequence[Mapping[str, Any]], rows: np.ndarray, where: np.ndarray
-    ) -> Tensor:
+    def of(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> Tensor:
         """Features of some rows, float32 [n, width] on the device, in the order given.
 
         Args:
-            groups: Distinct kinds of rows: ``source``, ``split`` and ``transform`` (kind, amount).
+            groups: Distinct kinds of rows.
             rows: int64 [n].
             where: int64 [n], the group of each row.
 
@@ -80,9 +79,8 @@ class FrozenFeatures:
         found = np.empty((len(rows), self._identity.width), dtype=np.float32)
         for number in np.unique(where):
             group, places = groups[number], np.flatnonzero(where == number)
-            split = self._splits[group["source"], group["split"]]
-            transform = group["transform"] and tuple(group["transform"])
-            found[places] = self._of(split, transform, rows[places])
+            split = self._splits[group.source, group.split]
+            found[places] = self._of(split, group.transform, rows[places])
         return torch.from_numpy(found).to(self._device)
 
     def _of(self, split: Rows, transform: tuple[str, float] | None, rows: np.ndarray) -> np.ndarray:
@@ -92,7 +90,7 @@ class FrozenFeatures:
             due = missing[start : start + BATCH]
             table.put(due, self._compute(split.images.gather(due, transform), split.scale))
             done = min(start + BATCH, len(missing))
-            self._report({"kind": "features", "images": done, "total": len(missing)})
+            self._report(done, len(missing))
         return table.get(rows)
 
     def _table(self, split: Rows, transform: tuple[str, float] | None) -> Table:

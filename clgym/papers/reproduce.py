@@ -18,7 +18,7 @@ from clgym.errors import ClgymError, MissingData, WorkerDied
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import open_learner
 from clgym.gym.folder import ANOTHER, PREDICTIONS, RECORD
-from clgym.gym.plan import prepare
+from clgym.gym.plan import resolve
 from clgym.gym.request import Request
 from clgym.papers.claims import Paper, Row, Run, Study
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
@@ -88,7 +88,7 @@ class Reproduction:
                     request = self._first(task)
                     if channel is None:
                         channel = stack.enter_context(contextlib.closing(open_learner(request)))
-                    prepare(request, channel)
+                    resolve(request, channel)
                 except ClgymError as error:
                     found[key] = self._reason(error)
         return found

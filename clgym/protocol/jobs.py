@@ -15,14 +15,15 @@ from clgym.files import canonical_json, sha256
 from clgym.gym.folder import RECORD, STATE
 from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run
+from clgym.messages import to_tree
 from clgym.protocol.ledger import locked
 from clgym.protocol.overlap import check, check_looks, compare, footprint, looks
 from clgym.protocol.pairs import Pair
-from clgym.results.record import Record
+from clgym.results.record import Record, result_hash
 from clgym.scenario import Stream
 from clgym.streams.adaptation import AdaptationStream
 
-__all__ = ["TARGET", "Jobs", "as_message", "order_hash", "result_hash", "told"]
+__all__ = ["TARGET", "Jobs", "as_message", "order_hash", "told"]
 
 TARGET = "clgym.protocol.jobs:Jobs"
 Message = dict[str, Any]
@@ -47,7 +48,7 @@ class Jobs:
         assert request.out is not None
         # A worker of a coordinator that was killed may still be at it for a moment.
         with locked(request.out.parent / f".{request.out.name}.lock", wait=True):
-            record = run(request, self._emit)
+            record = run(request, lambda event: self._emit(to_tree(event)))
             if not message["keep_state"]:
                 (request.out / STATE).unlink(missing_ok=True)
         return told(record, request.out)
@@ -75,11 +76,6 @@ def _request(message: Message) -> Request:
     values["plugins"] = tuple(Path(path) for path in values["plugins"])
     values["part"] = values["part"] and tuple(values["part"])
     return Request(**values)
-
-
-def result_hash(record: Record) -> str:
-    """SHA-256 of the deterministic part of a record."""
-    return sha256(canonical_json(record.result.model_dump(mode="json")))
 
 
 def order_hash(record: Record) -> str:

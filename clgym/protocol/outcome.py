@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import RECORD
-from clgym.protocol.jobs import order_hash, result_hash
+from clgym.protocol.jobs import order_hash
 from clgym.protocol.plan import Certificate, Choice, Code
-from clgym.results.record import Environment, Record
+from clgym.results.record import Environment, Record, result_hash
 
 __all__ = [
     "EVALUATION",

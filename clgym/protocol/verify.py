@@ -7,7 +7,7 @@ be computed again. Nothing is trusted because it validates.
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -337,13 +337,15 @@ class _Study:
         evaluation: Evaluation = parsed(Evaluation, (self._folder / _FIRST).read_bytes())
         plan = certificate.body.plan
         for seed in [s for s in evaluation.seeds if s.status == "done"][:count]:
+            record = read_record((self._folder / _FIRST).parent / str(seed.record))
+            key = record.environment.order_key
             with tempfile.TemporaryDirectory() as folder:
                 pool = PoolSpec(devices=(plan.device,))
                 where = Where(Path(folder), pool, given.data_root, given.plugins)
                 requests = requests_of(plan, choice_of(certificate, seed.seed), seed.seed, where)
                 workers = open_pool(where.pool, TARGET)
                 try:
-                    for request in requests:
+                    for request in (replace(r, order_key=key) for r in requests):
                         reply = gather(workers, [("again", as_message(request, [], True))])["again"]
                 finally:
                     workers.close()

@@ -1,19 +1,34 @@
 """The record that a run leaves: what was measured, what it cost, where it ran.
 
-Equal records means equal `Result`: it is deterministic. Paths, host and user appear nowhere.
+Equal records means equal `Result`: it is deterministic. Paths, host and user appear nowhere. A
+result is of one of three kinds, by what was measured. Records of schema 1 are read as well; see
+`clgym.results.schema1`.
 """
 
+import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from clgym.errors import BadRecord
+from clgym.files import canonical_json, sha256
+from clgym.results import schema1
 
-__all__ = ["Cost", "Environment", "Record", "Result", "read_record"]
-
-Fraction = float
+__all__ = [
+    "AdaptationResult",
+    "BackboneFacts",
+    "Cost",
+    "Environment",
+    "LearningResult",
+    "Record",
+    "Result",
+    "TwoPhaseResult",
+    "make_result",
+    "read_record",
+    "result_hash",
+]
 
 
 class _Block(BaseModel):
@@ -123,8 +138,8 @@ class AdaptationFacts(_Block):
     backward_per_image: float | None
 
 
-class Result(_Block):
-    """What was measured. Accuracies are fractions; rows and columns count experiences."""
+class _RunFacts(_Block):
+    """What ran on what, and what it left; common to all kinds of result."""
 
     strategy: StrategyFacts
     scenario: ScenarioFacts
@@ -134,42 +149,40 @@ class Result(_Block):
     scored_on: Literal["test", "valid"] = "test"
     """Rows that were scored: the test split, or held-out training rows."""
     part: tuple[int, int] | None = None
-    """The experiences of the stream that were run, if not all: first, and end."""
+    """First and end of the experiences that were run; None if all were."""
     class_order: list[str]
-    """Class names by column of the logits."""
+    """Class names by class index."""
+    parameters: int
+    """Numbers that the strategy held at the end, memory excluded."""
+    stored_samples: int
+    """Samples of past experiences held at the end."""
+    predictions: FileFacts
+    backbone: BackboneFacts | None = None
+
+
+class _LearningMeasures(_RunFacts):
+    """Accuracies as fractions; rows and columns of the matrix count experiences."""
+
     accuracy_matrix: list[list[float | None]]
     """Row i after experience i, column j on the test rows of experience j; None: not measured."""
     test_counts: list[int]
+    """Test rows of each experience."""
     accuracy_after: list[float]
-    """After each experience, over what was seen: pooled over test rows in class-incremental
+    """Accuracy after each experience over what was seen: pooled over test rows in class-incremental
     streams, the mean over experiences in the others."""
     task_aware_accuracy_after: list[float]
-    """The same predictions, each restricted to the columns of its own experience: mean over
-    experiences."""
+    """Accuracy of the same predictions, each restricted to the classes of its own experience: mean
+    over experiences."""
     last_accuracy: float
     average_incremental_accuracy: float
     forgetting: float | None
     backward_transfer: float | None
     forward_transfer: float | None
     chance: list[float]
-    """For each experience the accuracy of guessing, which forward transfer is measured against."""
-    parameters: int
-    """Numbers the strategy held at the end, memory excluded."""
-    stored_samples: int
-    """Samples of past experiences held at the end."""
-    predictions: FileFacts
-    backbone: BackboneFacts | None = None
-    adaptation: AdaptationFacts | None = None
-    """Adaptation streams: the whole stream then counts as the one experience above."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: Any) -> dict[str, Any]:
-        """Records of learning streams carry no word of adaptation."""
-        values = handler(self)
-        return values if self.adaptation else {k: v for k, v in values.items() if k != "adaptation"}
+    """Accuracy of guessing on each experience, which forward transfer is measured against."""
 
     @model_validator(mode="after")
-    def _shapes_agree(self) -> "Result":
+    def _shapes_agree(self) -> "_LearningMeasures":
         size = len(self.accuracy_matrix)
         if any(len(row) != size for row in self.accuracy_matrix):
             raise ValueError("accuracy_matrix is not square")
@@ -181,6 +194,95 @@ class Result(_Block):
         if not all(0 <= v <= 1 for v in fractions):
             raise ValueError("an accuracy lies outside 0 to 1")
         return self
+
+
+class LearningResult(_LearningMeasures):
+    """A learning stream: labelled experiences, scored after each."""
+
+    kind: Literal["learning"] = "learning"
+
+    @property
+    def adaptation(self) -> None:
+        """Nothing was adapted."""
+        return None
+
+
+class TwoPhaseResult(_LearningMeasures):
+    """A learning stream, and then unlabelled batches that the learner adapts to."""
+
+    kind: Literal["two-phases"] = "two-phases"
+    adaptation: AdaptationFacts
+
+
+class AdaptationResult(_RunFacts):
+    """An adaptation stream: each answer is scored as it is given.
+
+    Beside learning streams it counts as one experience, of which the properties speak.
+    """
+
+    kind: Literal["adaptation"] = "adaptation"
+    adaptation: AdaptationFacts
+
+    @property
+    def last_accuracy(self) -> float:
+        """One less the mean error."""
+        return 1 - self.adaptation.mean_error
+
+    @property
+    def average_incremental_accuracy(self) -> float:
+        """As `last_accuracy`: there is one measurement."""
+        return self.last_accuracy
+
+    @property
+    def accuracy_matrix(self) -> list[list[float | None]]:
+        """One row and one column."""
+        return [[self.last_accuracy]]
+
+    @property
+    def accuracy_after(self) -> list[float]:
+        """One measurement."""
+        return [self.last_accuracy]
+
+    @property
+    def task_aware_accuracy_after(self) -> list[float]:
+        """All classes compete: there is no task."""
+        return [self.last_accuracy]
+
+    @property
+    def test_counts(self) -> list[int]:
+        """All images of the stream."""
+        return [sum(segment.images for segment in self.adaptation.segments)]
+
+    @property
+    def chance(self) -> list[float]:
+        """Accuracy of guessing among all classes."""
+        return [1 / len(self.class_order)]
+
+    @property
+    def forgetting(self) -> None:
+        """There is one experience."""
+        return None
+
+    @property
+    def backward_transfer(self) -> None:
+        """There is one experience."""
+        return None
+
+    @property
+    def forward_transfer(self) -> None:
+        """There is one experience."""
+        return None
+
+
+Result = LearningResult | AdaptationResult | TwoPhaseResult
+"""What was measured."""
+
+_RESULTS: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
+
+
+def make_result(facts: dict[str, Any]) -> Result:
+    """A result from its fields, ``kind`` among them; checked."""
+    return _RESULTS.validate_python(facts)
 
 
 class Cost(_Block):
@@ -219,15 +321,29 @@ class Environment(_Block):
     threads: int
     engine: Literal["process", "inline"]
     """``inline``: gym and learner shared a process, so labels were not out of reach."""
+    order_key: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """Key of the order in which test rows went out; None for records of clgym 0.1."""
 
 
 class Record(_Block):
     """One run: strategy x stream x seed."""
 
-    schema_version: Literal[1] = 1
-    result: Result
+    schema_version: Literal[2] = 2
+    result: Annotated[Result, Field(discriminator="kind")]
     cost: Cost
     environment: Environment
+
+
+def result_hash(record: Record) -> str:
+    """SHA-256 of the deterministic part of a record.
+
+    It covers the facts in the form of schema 1, so that ledgers and certificates that name a
+    result stay true whatever schema its record is written in.
+    """
+    facts = record.result.model_dump(mode="json", exclude={"kind"})
+    if isinstance(record.result, AdaptationResult):
+        facts |= schema1.as_one_experience(facts)
+    return sha256(canonical_json(facts))
 
 
 def read_record(path: Path) -> Record:
@@ -238,12 +354,17 @@ def read_record(path: Path) -> Record:
     """
     file = path / "record.json" if path.is_dir() else path
     try:
-        return Record.model_validate_json(file.read_bytes())
+        facts = json.loads(file.read_bytes())
+        if isinstance(facts, dict) and facts.get("schema_version", 1) == 1:
+            facts = schema1.upgraded(facts)
+        return Record.model_validate(facts)
     except OSError as error:
         reason = str(error.strerror)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         reason = f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     raise BadRecord(
         expected=f"a record at {file}", found=reason, fix="Name the output folder of a finished run"
     )

@@ -280,7 +280,7 @@ def test_adaptation_streams_are_verified_too(board_folder, write_run):
     ("change", "reason"),
     [
         (lambda facts: facts["segments"][0].update(calibration_error=0.0), "predictions"),
-        (lambda facts: facts.update(mean_error=0.01), "segments"),
+        (lambda facts: facts.update(mean_error=0.01), "mean error"),
         (lambda facts: facts["per_class"].update({"toys/0": 0.0}), "predictions"),
         (lambda facts: facts["segments"][0].update(error=7.0), "outside 0 to 1"),
     ],

@@ -24,8 +24,18 @@ def segment(number: int) -> dict:
 
 
 def record_of(count: int, setting: str = "adaptation", seed: int = 0) -> Record:
-    matrix = [[0.8]] if setting == "adaptation" else [[0.9, None], [0.4321, 0.8]]
-    size = len(matrix)
+    learned = {
+        "accuracy_matrix": [[0.9, None], [0.4321, 0.8]],
+        "test_counts": [1, 1],
+        "accuracy_after": [0.8, 0.8],
+        "task_aware_accuracy_after": [0.8, 0.8],
+        "last_accuracy": 0.8,
+        "average_incremental_accuracy": 0.8,
+        "forgetting": None,
+        "backward_transfer": None,
+        "forward_transfer": None,
+        "chance": [0.1, 0.1],
+    }
     segments = [segment(i) for i in range(count)]
     result = {
         "strategy": {"name": "tent", "source_hash": HASH, "config": {}},
@@ -33,17 +43,8 @@ def record_of(count: int, setting: str = "adaptation", seed: int = 0) -> Record:
         "sources": [],
         "seed": seed,
         "order_seed": None,
-        "class_order": [],
-        "accuracy_matrix": matrix,
-        "test_counts": [1] * size,
-        "accuracy_after": [0.8] * size,
-        "task_aware_accuracy_after": [0.8] * size,
-        "last_accuracy": 0.8,
-        "average_incremental_accuracy": 0.8,
-        "forgetting": None,
-        "backward_transfer": None,
-        "forward_transfer": None,
-        "chance": [0.1] * size,
+        "class_order": ["a", "b"],
+        "kind": "adaptation" if setting == "adaptation" else "two-phases",
         "parameters": 1,
         "stored_samples": 0,
         "predictions": {"file": "predictions.safetensors", "sha256": HASH},
@@ -61,6 +62,8 @@ def record_of(count: int, setting: str = "adaptation", seed: int = 0) -> Record:
             "backward_per_image": 1.0 if setting == "adaptation" else None,
         },
     }
+    if setting != "adaptation":
+        result |= learned
     cost = {
         "wall_seconds": 5.0,
         "train_seconds": [],

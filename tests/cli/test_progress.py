@@ -6,31 +6,32 @@ import pytest
 from rich.console import Console
 
 from clgym.cli._progress import Tracker, duration, watch
+from clgym.messages import RunPlanned, RunResumed, Scored, TrainProgress
 
-PLAN = {
-    "kind": "plan",
-    "strategy": {"name": "naive", "config": {"lr": 0.1}},
-    "scenario": {"name": "two", "setting": "class-incremental"},
-    "sources": [{"name": "cifar10~0", "flags": ["a subset"]}],
-    "experiences": [{"train": 100}, {"train": 300}],
-    "seed": 0,
-}
-
-
-def train(experience: int, epoch: int, step: int, images: int) -> dict:
-    return {
-        "kind": "train",
-        "experience": experience,
-        "epoch": epoch,
-        "epochs": 2,
-        "step": step,
-        "steps": 10,
-        "images": images,
-        "loss": 0.5,
+PLAN = RunPlanned(
+    plan={
+        "strategy": {"name": "naive", "config": {"lr": 0.1}},
+        "scenario": {"name": "two", "setting": "class-incremental"},
+        "sources": [{"name": "cifar10~0", "flags": ["a subset"]}],
+        "experiences": [{"train": 100}, {"train": 300}],
+        "seed": 0,
     }
+)
 
 
-SCORE = {"kind": "score", "experience": 0, "experiences": 2, "row": [0.5], "accuracy": 0.5}
+def train(experience: int, epoch: int, step: int, images: int) -> TrainProgress:
+    return TrainProgress(
+        experience=experience,
+        epoch=epoch,
+        epochs=2,
+        step=step,
+        steps=10,
+        images=images,
+        loss=0.5,
+    )
+
+
+SCORE = Scored(experience=0, experiences=2, row=[0.5, None], accuracy=0.5)
 
 
 class Clock:
@@ -60,7 +61,7 @@ def test_a_resumed_run_is_not_timed_by_what_was_done_before():
     clock = Clock()
     tracker = Tracker(clock)
     tracker.update(PLAN)
-    tracker.update({"kind": "resumed", "experience": 1})
+    tracker.update(RunResumed(experience=1))
     assert tracker.done == 0.25
     tracker.update(train(1, 0, 0, 0))
     clock.now = 8.0

@@ -14,6 +14,7 @@ from clgym.errors import BadConfig, BadOutput, BadStream, Incompatible, Strategy
 from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.gym.run import run
+from clgym.messages import Event, RunFinished, RunResumed, Scored, TrainProgress
 from clgym.results.record import read_record
 
 COUNTER = '''"""Nearest class mean that dies in the third experience while a flag file is there."""
@@ -112,9 +113,9 @@ def test_a_killed_learner_is_named_and_the_run_goes_on(
         run(request)
     assert not (tmp_path / "cut" / "record.json").exists()
     flag.unlink()
-    events: list[dict] = []
+    events: list[Event] = []
     again = run(request, events.append)
-    assert {"kind": "resumed", "experience": 2} in events
+    assert [e.experience for e in events if isinstance(e, RunResumed)] == [2]
     assert again.result == whole.result
     assert again.cost.resumed == 1
 
@@ -132,9 +133,9 @@ def test_a_relative_out_is_the_callers_folder_though_the_worker_is_warm(
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     request = Request("nmc", "split-digits", out=tmp_path / "run")
     first = run(request)
-    events: list[dict] = []
+    events: list[Event] = []
     assert run(request, events.append) == first
-    assert events[-1]["finished_before"] is True
+    assert isinstance(events[-1], RunFinished) and events[-1].finished_before
 
 
 @pytest.mark.parametrize(
@@ -240,8 +241,8 @@ def test_two_epochs_are_refused_on_a_single_pass_stream(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_worker_is_not_used_again(tmp_path: Path) -> None:
-    def interrupt(event: dict) -> None:
-        if event["kind"] == "train":
+    def interrupt(event: Event) -> None:
+        if isinstance(event, TrainProgress):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -295,8 +296,8 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
     request = Request("nmc", "split-digits", out=tmp_path / "run")
     refusals: list[str] = []
 
-    def once_more(event: dict) -> None:
-        if event["kind"] == "score" and not refusals:
+    def once_more(event: Event) -> None:
+        if isinstance(event, Scored) and not refusals:
             with pytest.raises(BadOutput, match="another process") as caught:
                 run(request)
             refusals.append(str(caught.value))

@@ -85,7 +85,7 @@ def test_a_run_with_cached_features_has_the_same_result(
             threads=1,
             engine="inline",
         )
-        results.append(run(request, on_event=lambda e, seen=seen: seen.add(e["kind"])).result)
+        results.append(run(request, on_event=lambda e, seen=seen: seen.add(e.kind)).result)
         kinds.append("features" in seen)
     assert results[0] == results[1]
     assert kinds == [True, False]

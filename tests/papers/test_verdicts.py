@@ -21,6 +21,7 @@ def record(accuracy: float, forgetting: float = 0.1) -> Record:
     """One with what a claim can be about; everything else is filler."""
     digest = "0" * 64
     result: dict[str, Any] = {
+        "kind": "learning",
         "strategy": {"name": "s", "source_hash": digest, "config": {}},
         "scenario": {"name": "c", "setting": "class-incremental", "config": {}, "digest": digest},
         "sources": [],

@@ -1,0 +1,84 @@
+"""The gym's end of its talk with the learner: typed questions, checked replies."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from clgym.engines import Channel
+from clgym.messages import (
+    Adapt,
+    Adapted,
+    DescribeNeeds,
+    DescribeOptions,
+    Event,
+    Load,
+    Loaded,
+    NeedsDescribed,
+    OptionsDescribed,
+    Predict,
+    Predicted,
+    Request,
+    Save,
+    Saved,
+    Start,
+    Started,
+    Train,
+    Trained,
+    parse_event,
+    parse_reply,
+    to_tree,
+)
+
+__all__ = ["Conversation", "OnEvent"]
+
+OnEvent = Callable[[Event], None]
+R = TypeVar("R")
+
+
+def _ignore(event: Event) -> None:
+    """Nobody listens."""
+
+
+class Conversation:
+    """What can be asked of a learner; each question raises what its `Channel.ask` raises."""
+
+    def __init__(self, channel: Channel, on_event: OnEvent = _ignore) -> None:
+        """Talk through ``channel``; ``on_event`` is called with progress as it comes."""
+        self._channel, self._on_event = channel, on_event
+
+    def describe_options(self, question: DescribeOptions) -> OptionsDescribed:
+        """A strategy's options."""
+        return self._ask(question, OptionsDescribed)
+
+    def describe_needs(self, question: DescribeNeeds) -> NeedsDescribed:
+        """What a strategy needs with all its options known."""
+        return self._ask(question, NeedsDescribed)
+
+    def start(self, message: Start) -> Started:
+        """Build the strategy for one stream."""
+        return self._ask(message, Started)
+
+    def train(self, message: Train) -> Trained:
+        """Train on one experience."""
+        return self._ask(message, Trained)
+
+    def predict(self, message: Predict) -> Predicted:
+        """Answer test rows."""
+        return self._ask(message, Predicted)
+
+    def adapt(self, message: Adapt) -> Adapted:
+        """Answer an unlabelled batch, then learn from it."""
+        return self._ask(message, Adapted)
+
+    def save(self, message: Save) -> Saved:
+        """Write the learner's state."""
+        return self._ask(message, Saved)
+
+    def load(self, message: Load) -> Loaded:
+        """Go on from a state."""
+        return self._ask(message, Loaded)
+
+    def _ask(self, message: Request, reply: type[R]) -> R:
+        answer = self._channel.ask(
+            to_tree(message), lambda event: self._on_event(parse_event(event))
+        )
+        return parse_reply(reply, answer)

@@ -1,0 +1,313 @@
+"""What every run does, whatever its stream: ask, save, continue, and write the record.
+
+A run is a sequence of phases (`Phase`): learning, adaptation, or one after the other. A phase
+carries out its steps and measures; the session asks for the state to be saved, writes down what was
+measured since the last save (a *piece*), and afterwards the note that refers to both. Pieces hold
+predictions only: a label, or a number that was computed from one, is on disk no earlier than the
+record.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from clgym.errors import BadOutput
+from clgym.files import canonical_json, sha256, write_atomic
+from clgym.gym import environment
+from clgym.gym.conversation import Conversation, OnEvent
+from clgym.gym.folder import PREDICTIONS, PROGRESS, STATE, provenance, write_record
+from clgym.gym.plan import ResolvedRun
+from clgym.messages import (
+    CheckpointSaved,
+    ClassifierIdentity,
+    Load,
+    RunResumed,
+    Save,
+    Start,
+    Started,
+    to_tree,
+)
+from clgym.results.record import Cost, Environment, Record, make_result
+
+__all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session"]
+
+Arrays = dict[str, np.ndarray]
+Kind = Literal["learning", "adaptation"]
+
+
+class PhaseCost(BaseModel):
+    """What a phase took."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train_seconds: list[float]
+    predict_seconds: list[float]
+    train_images: int
+    images_per_second: float
+
+
+class Phase(Protocol):
+    """A part of a run that one `Start` begins: its steps, and what they measured."""
+
+    kind: Kind
+    first_step: int
+    """First step to carry out; those before it were measured by another run."""
+    initial_state: Path | None
+    """A state to begin from; None: the strategy as it is set up."""
+
+    def __len__(self) -> int:
+        """Count the steps."""
+        ...
+
+    def experience(self, step: int) -> int:
+        """The experience or segment that a step belongs to."""
+        ...
+
+    def start_message(self) -> Start:
+        """What the learner is told before the first step."""
+        ...
+
+    def prepare(self) -> None:
+        """Make ready what the steps need, before the learner is asked for anything."""
+        ...
+
+    def carry_out(self, step: int) -> None:
+        """Ask the learner for one step, and keep what it answered."""
+        ...
+
+    def is_boundary(self, step: int) -> bool:
+        """Whether the state is saved after a step, however short the time since the last save."""
+        ...
+
+    def saved(self, step: int) -> None:
+        """Called when the state after a step is on disk."""
+        ...
+
+    def take_piece(self) -> Arrays:
+        """What was answered since the last piece."""
+        ...
+
+    def restore(self, piece: Arrays) -> None:
+        """Take in a piece that an earlier session saved; called in order."""
+        ...
+
+    def predictions(self) -> Arrays:
+        """What goes to the predictions file."""
+        ...
+
+    def measures(self, classifier: ClassifierIdentity | None) -> dict[str, object]:
+        """Fields of the record's result."""
+        ...
+
+    def cost(self) -> PhaseCost:
+        """What the steps took."""
+        ...
+
+
+class Progress(BaseModel):
+    """``progress.json``: where a run stands."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phase: int = 0
+    done: int = 0
+    """Steps of that phase that are over."""
+    pieces: list[int]
+    """Pieces of each phase."""
+    state: str | None = None
+    classifier: dict[str, str] | None = None
+    """Name and hash of the classifier that an adaptation phase began with."""
+    device_name: str = ""
+    state_bytes: int = 0
+    parameters: int = 0
+    stored_samples: int = 0
+    own_costs: dict[str, float] = {}
+    peak_memory_bytes: int = 0
+    wall_seconds: float = 0.0
+    sessions: int = 0
+
+
+class Session:
+    """One run between its first and its last step; continues from `progress.json`.
+
+    Attributes:
+        phases: What the run consists of, in order.
+    """
+
+    def __init__(
+        self,
+        run: ResolvedRun,
+        phases: list[Phase],
+        conversation: Conversation,
+        on_event: OnEvent,
+        order_key: str,
+    ) -> None:
+        """Begin at the first step; `run` looks for what an earlier process left."""
+        self._order_key = order_key
+        self._resolved, self.phases = run, phases
+        self._out = run.out.resolve()  # a worker may stand in another folder
+        self._conversation, self._emit = conversation, on_event
+        self._progress = Progress(pieces=[0] * len(phases))
+
+    def run(self) -> Record:
+        """Carry out all steps that are left, save, and write the record."""
+        self.resume()
+        for number, phase in enumerate(self.phases):
+            if number == self._progress.phase and self._progress.done < len(phase):
+                self._run_phase(number)
+            if number == self._progress.phase and number + 1 < len(self.phases):
+                self._progress.phase, self._progress.done = number + 1, 0
+        return self._finish()
+
+    def resume(self) -> None:
+        """Take in what an earlier session left.
+
+        Raises:
+            BadOutput: its files are damaged.
+        """
+        note = self._out / PROGRESS
+        if not note.is_file():
+            return
+        try:
+            self._progress = Progress.model_validate_json(note.read_bytes())
+            for number, phase in enumerate(self.phases):
+                for piece in range(self._progress.pieces[number]):
+                    phase.restore(load_file(self._piece(number, piece)))
+        except (ValidationError, SafetensorError, OSError, LookupError, ValueError) as error:
+            raise BadOutput(
+                expected=f"the files of an interrupted run at {self._out.name}",
+                found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+                fix="Delete the output folder and run again",
+            ) from error
+
+    def _run_phase(self, number: int) -> None:
+        phase = self.phases[number]
+        phase.prepare()
+        self.begin(number)
+        started, saved = time.perf_counter(), time.monotonic()
+        interval = 60 * self._resolved.request.checkpoint_minutes
+        for step in range(max(self._progress.done, phase.first_step), len(phase)):
+            phase.carry_out(step)
+            boundary = phase.is_boundary(step)
+            if boundary or time.monotonic() - saved >= interval:
+                self.save(number, step, time.perf_counter() - started)
+                started, saved = time.perf_counter(), time.monotonic()
+                if not boundary:
+                    self._emit(CheckpointSaved(experience=phase.experience(step)))
+
+    def begin(self, number: int) -> None:
+        """Start the learner for a phase, at its beginning or where the progress stands.
+
+        Raises:
+            BadOutput: the classifier is not the one that the run began with.
+        """
+        phase, progress = self.phases[number], self._progress
+        reply = self._conversation.start(phase.start_message())
+        progress.device_name = reply.device_name
+        state = phase.initial_state
+        if progress.state is not None:
+            state = self._out / progress.state
+        self._note_classifier(number, reply, state)
+        if state is not None:
+            self._conversation.load(Load(path=state))
+        if progress.done:
+            self._emit(RunResumed(experience=phase.experience(progress.done)))
+        progress.sessions += 1
+
+    def _note_classifier(self, number: int, reply: Started, state: Path | None) -> None:
+        """Keep who answers first: a classifier that was given, or what an earlier phase learned."""
+        found = reply.classifier
+        if number > 0 and state is not None:
+            found = ClassifierIdentity(name="learned", sha256=sha256(state.read_bytes()))
+        if found is None:
+            return
+        known = self._progress.classifier
+        if known is None:
+            self._progress.classifier = to_tree(found)
+        elif number == 0 and known != to_tree(found):
+            raise BadOutput(
+                expected="the classifier that this run was begun with",
+                found=f"{found.name} with other weights",
+                fix="Put the old weights back, or give another --out",
+            )
+
+    def save(self, number: int, step: int, seconds: float) -> None:
+        """Write the learner's state and the new piece, then the note that refers to them."""
+        phase, progress = self.phases[number], self._progress
+        last = number + 1 == len(self.phases) and step + 1 == len(phase)
+        name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
+        saved = self._conversation.save(Save(path=self._out / name))
+        write_atomic(self._piece(number, progress.pieces[number]), save(phase.take_piece()))
+        progress.pieces[number] += 1
+        progress.phase, progress.done, progress.state = number, step + 1, name
+        progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
+        progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
+        progress.peak_memory_bytes = max(progress.peak_memory_bytes, saved.peak_memory_bytes)
+        progress.wall_seconds += seconds
+        write_atomic(self._out / PROGRESS, canonical_json(progress.model_dump()))
+        phase.saved(step)
+        if before and before != name:
+            (self._out / before).unlink(missing_ok=True)
+
+    def _piece(self, phase: int, number: int) -> Path:
+        return self._out / f"answers-{phase}-{number}.safetensors"
+
+    def _finish(self) -> Record:
+        """Join the predictions, write the record, clear what only a resumption needs."""
+        joined: Arrays = {}
+        for phase in self.phases:
+            joined |= phase.predictions()
+        data = save(joined)
+        write_atomic(self._out / PREDICTIONS, data)
+        record = self._record(sha256(data))
+        write_record(self._out, record)
+        for number, count in enumerate(self._progress.pieces):
+            for piece in range(count):
+                self._piece(number, piece).unlink(missing_ok=True)
+        (self._out / PROGRESS).unlink(missing_ok=True)
+        return record
+
+    def _record(self, predictions: str) -> Record:
+        run, progress = self._resolved, self._progress
+        known = progress.classifier
+        classifier = None if known is None else ClassifierIdentity(**known)
+        measures: dict[str, Any] = {}
+        for phase in self.phases:
+            measures |= phase.measures(classifier)
+        facts = {
+            **provenance(run),
+            **measures,
+            "kind": "two-phases" if len(self.phases) > 1 else self.phases[0].kind,
+            "class_order": list(run.stream.class_order),
+            "parameters": progress.parameters,
+            "stored_samples": progress.stored_samples,
+            "predictions": {"file": PREDICTIONS, "sha256": predictions},
+            "backbone": run.backbone,
+        }
+        where = environment.describe(
+            run.request.device, progress.device_name, run.threads, run.request.engine
+        )
+        return Record(
+            result=make_result(facts),
+            cost=self._cost(),
+            environment=Environment(**where, order_key=self._order_key),
+        )
+
+    def _cost(self) -> Cost:
+        progress, costs = self._progress, [phase.cost() for phase in self.phases]
+        return Cost(
+            wall_seconds=progress.wall_seconds,
+            train_seconds=[s for cost in costs for s in cost.train_seconds],
+            predict_seconds=[s for cost in costs for s in cost.predict_seconds],
+            images_per_second=costs[0].images_per_second,
+            peak_memory_bytes=progress.peak_memory_bytes,
+            train_images=sum(cost.train_images for cost in costs),
+            state_bytes=progress.state_bytes,
+            own=progress.own_costs,
+            resumed=progress.sessions - len(self.phases),
+        )

@@ -1,0 +1,65 @@
+"""The order in which test rows go out, keyed by what the learner cannot compute.
+
+If the order followed from the seed that a strategy is told, counting images in `predict` would give
+each image's experience. The key is an HMAC of the run under a secret of this installation: the same
+command gives the same order here, with any number of workers and after an interruption. The record
+names the key when the run is over, so that a run can be repeated elsewhere in the same order.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from clgym.files import writing
+
+__all__ = ["order_key", "permutation"]
+
+_BYTES = 32
+
+
+def order_key(run_key: str) -> str:
+    """The key of a run's orders, hex.
+
+    Args:
+        run_key: `clgym.gym.plan.ResolvedRun.key`.
+
+    Raises:
+        BadOutput: the secret can be neither read nor written.
+    """
+    return hmac.new(_secret(), run_key.encode(), hashlib.sha256).hexdigest()
+
+
+def permutation(key: str, count: int, *place: int | None) -> np.ndarray:
+    """A permutation of ``count`` rows, int64, that follows from the key and a place in the run."""
+    digest = hmac.new(bytes.fromhex(key), repr(place).encode(), hashlib.sha256).digest()
+    return np.random.default_rng(np.frombuffer(digest, np.uint32)).permutation(count)
+
+
+def _secret() -> bytes:
+    """The installation's secret, made at first use; readable by its owner only."""
+    file = _state_folder() / "secret"
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not file.is_file():
+            part = file.with_name(f".secret.{os.getpid()}.part")
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as opened:
+                opened.write(secrets.token_bytes(_BYTES))
+            try:
+                os.link(part, file)  # of several first runs one wins, and all use its secret
+            except FileExistsError:
+                pass
+            finally:
+                part.unlink()
+        return file.read_bytes()
+
+
+def _state_folder() -> Path:
+    """Where this installation keeps what no run may read."""
+    given = os.environ.get("CLGYM_STATE")
+    return Path(given).expanduser() if given else Path(platformdirs.user_state_dir("clgym"))

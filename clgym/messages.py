@@ -1,0 +1,563 @@
+"""What the two sides of a run say to each other, as typed values. No torch.
+
+The gym sends a `Request`, the learner answers with the reply that belongs to it and reports
+`Event`s in between. A message is checked when it is made and again when it arrives.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+
+import numpy as np
+import pydantic
+import pydantic.dataclasses
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+
+from clgym.errors import BadAnswer
+
+__all__ = [
+    "Adapt",
+    "AdaptationStart",
+    "Adapted",
+    "BackboneIdentity",
+    "CheckpointSaved",
+    "ClassifierIdentity",
+    "DescribeNeeds",
+    "DescribeOptions",
+    "DomainPrepared",
+    "Event",
+    "FeaturesComputed",
+    "Fit",
+    "Frozen",
+    "Load",
+    "Loaded",
+    "Needs",
+    "NeedsDescribed",
+    "OptionsDescribed",
+    "Predict",
+    "Predicted",
+    "PredictionProgress",
+    "Request",
+    "RowGroup",
+    "RunFinished",
+    "RunPlanned",
+    "RunResumed",
+    "Save",
+    "Saved",
+    "Scored",
+    "SourceFiles",
+    "Start",
+    "Started",
+    "StreamFacts",
+    "Train",
+    "TrainProgress",
+    "Trained",
+    "parse_event",
+    "parse_reply",
+    "parse_request",
+    "to_tree",
+]
+
+T = TypeVar("T")
+_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def _message(cls: type[T]) -> type[T]:
+    """Make a class a message: a frozen dataclass whose fields are checked when it is made."""
+    make: Any = pydantic.dataclasses.dataclass
+    return make(cls, frozen=True, eq=False, kw_only=True, config=_CONFIG)
+
+
+def _array(dtype: str, dimensions: int) -> AfterValidator:
+    """Accept arrays of one type and number of dimensions."""
+
+    def check(array: np.ndarray) -> np.ndarray:
+        if array.dtype != np.dtype(dtype) or array.ndim != dimensions:
+            raise ValueError(
+                f"expected {np.dtype(dtype)} of {dimensions} dimension(s), "
+                f"found {array.dtype} {array.shape}"
+            )
+        return array
+
+    return AfterValidator(check)
+
+
+Integers = Annotated[np.ndarray, _array("int64", 1)]
+"""int64 [n]."""
+Images = Annotated[np.ndarray, _array("uint8", 4)]
+"""uint8 [n, H, W, C]."""
+Logits = Annotated[np.ndarray, _array("float32", 2)]
+"""float32 [n, classes]."""
+
+Setting = Literal["class-incremental", "task-incremental", "domain-incremental", "adaptation"]
+Fit = Literal["stretch", "crop"]
+
+
+# --- what a strategy needs ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A pretrained network and what its input looks like."""
+
+    name: str
+    """Network and weights, as `clgym.models.backbones` says."""
+    size: int | None = 224
+    """Side of the input in pixels; position embeddings are interpolated to it. None: the side that
+    the weights were trained at."""
+    fit: Fit = "crop"
+    """stretch: bilinear to the side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
+    normalise: bool = False
+    """Subtract the mean and divide by the deviation that the weights were trained with."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the gym must provide; the rest is out of reach, and what cannot work is refused."""
+
+    task_ids: bool = False
+    """The task id of every batch, in training and at test: task-incremental streams only."""
+    total_classes: bool = False
+    """The number of classes of the whole stream, before it begins."""
+    past_data: bool = False
+    """All training rows of earlier experiences, with the new ones (joint training)."""
+    rereads: bool = False
+    """Reads each experience more than once even with `epochs=1`; incompatible with single-pass
+    streams."""
+    memory: int = 0
+    """Samples of past experiences that it may keep, in `StreamInfo.memory`."""
+    settings: tuple[str, ...] = ("class-incremental", "task-incremental", "domain-incremental")
+    """The settings that it can work in."""
+    backbone: Frozen | None = None
+    """A pretrained network that it builds on: its weights are looked for before any work starts,
+    and the record says which they are."""
+    features: bool = False
+    """That backbone's features of every image, in `Batch.features`, from the cache."""
+    classifier: str | None = None
+    """A classifier to start from, in `StreamInfo.classifier`: its name, as `--model` takes it."""
+    source_data: bool = False
+    """Labelled data of the source domain at test time, in `StreamInfo.source_data`."""
+
+
+@_message
+class BackboneIdentity:
+    """Identity of a pretrained backbone, as a record keeps it."""
+
+    name: str
+    weights: str
+    """SHA-256 of the network's state, its head taken off."""
+    pretraining: tuple[str, ...]
+    """Image sets that the weights have seen; empty if unknown or none."""
+    licence: str
+    check: Literal["known", "differs", "unverified", "random"]
+    width: int
+    parameters: int
+
+
+@_message
+class ClassifierIdentity:
+    """Identity of the classifier that a test-time method started from."""
+
+    name: str
+    sha256: str
+    """SHA-256 of all its weights and statistics."""
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+@_message
+class DescribeOptions:
+    """Ask for a strategy's options."""
+
+    do: Literal["describe-options"] = "describe-options"
+    strategy: str
+    plugins: tuple[str, ...]
+    given: dict[str, Any]  # a strategy's options, whatever they are
+    """Options known so far; they say which strategy is wrapped."""
+
+
+@_message
+class DescribeNeeds:
+    """Ask what a strategy needs, all its options known."""
+
+    do: Literal["describe-needs"] = "describe-needs"
+    strategy: str
+    plugins: tuple[str, ...]
+    config: dict[str, Any]  # a strategy's options, whatever they are
+    device: str
+
+
+@_message
+class StreamFacts:
+    """What a strategy may know before the stream begins."""
+
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    setting: Setting
+    device: str
+    seed: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    total_columns: int | None
+    """Number of classes of the whole stream; None where it is not to be known."""
+    single_pass: bool
+
+
+@_message
+class SourceFiles:
+    """Where the images of a source lie, and the range of their values."""
+
+    train: Path
+    test: Path
+    max_value: int
+    fingerprint: str
+
+
+@_message
+class AdaptationStart:
+    """What an adaptation stream adds: the classifier's classes, and the source domain's data."""
+
+    batch_size: int
+    classes: tuple[str, ...]
+    """Class names by class index."""
+    fingerprint: str
+    """Fingerprint of the source domain."""
+    data_root: Path | None
+    home: tuple[Path, ...]
+    """Files of the source domain's labelled images; empty if they are not here."""
+    home_labels: Integers
+    home_max: int
+    """Greatest pixel value of those images."""
+
+
+@_message
+class Start:
+    """Build the strategy for one stream."""
+
+    do: Literal["start"] = "start"
+    strategy: str
+    plugins: tuple[str, ...]
+    config: dict[str, Any]  # a strategy's options, whatever they are
+    threads: int
+    resize: int | None
+    sources: tuple[SourceFiles, ...]
+    """Empty on adaptation streams, whose images are sent batch by batch."""
+    info: StreamFacts
+    adaptation: AdaptationStart | None = None
+
+
+@_message
+class RowGroup:
+    """Rows that need the same: source, split and change of the images."""
+
+    source: int
+    split: Literal["train", "test"]
+    transform: tuple[str, float] | None
+    """Kind and amount of a fixed change; see `clgym.scenario.Transform`."""
+
+
+@_message
+class Train:
+    """Train on one experience, from its beginning or from a state saved inside it."""
+
+    do: Literal["train"] = "train"
+    index: int
+    rows: Integers
+    labels: Integers
+    """Class index of each row."""
+    groups: tuple[RowGroup, ...]
+    counts: tuple[int, ...]
+    """Rows of each group; they stand one group after the other."""
+    classes: tuple[int, ...]
+    num_seen_classes: int
+    task: int | None
+    task_columns: tuple[tuple[int, ...], ...]
+    """Class indices of each task seen; empty unless task-incremental."""
+    checkpoint: Path
+    """Where to save inside the experience."""
+    checkpoint_seconds: float
+    resume: Path | None
+    """A state saved inside this experience."""
+
+
+@_message
+class Predict:
+    """Answer test rows: logits in the order given. A batch may mix groups."""
+
+    do: Literal["predict"] = "predict"
+    rows: Integers
+    where: Integers
+    """Group of each row."""
+    groups: tuple[RowGroup, ...]
+    task: int | None
+    num_seen_classes: int
+    batch_size: int
+
+
+@_message
+class Adapt:
+    """Answer one unlabelled batch, then learn from it."""
+
+    do: Literal["adapt"] = "adapt"
+    images: Images
+    number: int
+    reset: bool
+    num_seen_classes: int
+
+
+@_message
+class Save:
+    """Write the learner's state."""
+
+    do: Literal["save"] = "save"
+    path: Path
+
+
+@_message
+class Load:
+    """Go on from a state."""
+
+    do: Literal["load"] = "load"
+    path: Path
+
+
+Request = DescribeOptions | DescribeNeeds | Start | Train | Predict | Adapt | Save | Load
+
+
+# --- replies --------------------------------------------------------------------------------------
+
+
+@_message
+class OptionsDescribed:
+    """Reply to `DescribeOptions`."""
+
+    fields: list[dict[str, Any]]  # `clgym.config.Field` as data: defaults are of any type
+    known_failures: dict[str, str]
+
+
+@_message
+class NeedsDescribed:
+    """Reply to `DescribeNeeds`."""
+
+    needs: Needs
+    backbone: BackboneIdentity | None
+    renamed: dict[str, str]
+    """Options that named the backbone's weights by a path, and the name to record instead."""
+
+
+@_message
+class Started:
+    """Reply to `Start`."""
+
+    device_name: str
+    classifier: ClassifierIdentity | None
+
+
+@_message
+class Trained:
+    """Reply to `Train`."""
+
+    seconds: float
+    images: int
+
+
+@_message
+class Predicted:
+    """Reply to `Predict`."""
+
+    logits: Logits
+    seconds: float
+
+
+@_message
+class Adapted:
+    """Reply to `Adapt`; images through the backbone are counted in both directions."""
+
+    logits: Logits
+    seconds: float
+    forward: int
+    backward: int
+
+
+@_message
+class Saved:
+    """Reply to `Save`."""
+
+    bytes: int
+    parameters: int
+    stored_samples: int
+    peak_memory_bytes: int
+    own_costs: dict[str, float]
+
+
+@_message
+class Loaded:
+    """Reply to `Load`."""
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+@_message
+class TrainProgress:
+    """Progress inside an experience or, on adaptation streams, inside a segment."""
+
+    kind: Literal["train"] = "train"
+    experience: int
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    loss: float | None = None
+    images: int | None = None
+    """Images of this experience so far, over all epochs."""
+
+
+@_message
+class PredictionProgress:
+    """Test images answered so far."""
+
+    kind: Literal["predict"] = "predict"
+    images: int
+    total: int
+    experience: int | None = None
+
+
+@_message
+class FeaturesComputed:
+    """Images whose frozen features were missing and are in the cache now."""
+
+    kind: Literal["features"] = "features"
+    images: int
+    total: int
+
+
+@_message
+class CheckpointSaved:
+    """A state was saved inside an experience or a segment."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    experience: int
+
+
+@_message
+class RunPlanned:
+    """A run is about to begin."""
+
+    kind: Literal["plan"] = "plan"
+    plan: dict[str, Any]  # what `--dry-run` prints
+    """As `clgym.gym.plan.Plan.describe` gives it."""
+
+
+@_message
+class RunResumed:
+    """A run goes on where an earlier process saved."""
+
+    kind: Literal["resumed"] = "resumed"
+    experience: int
+    """The experience or segment that it goes on with."""
+
+
+@_message
+class DomainPrepared:
+    """The images of a domain are being made or mapped."""
+
+    kind: Literal["domain"] = "domain"
+    name: str
+    number: int
+
+
+@_message
+class Scored:
+    """An experience or a segment is over and scored."""
+
+    kind: Literal["score"] = "score"
+    experience: int
+    experiences: int
+    row: list[float | None]
+    accuracy: float
+    name: str | None = None
+    """Name of the segment, on adaptation streams."""
+
+
+@_message
+class RunFinished:
+    """A record is there."""
+
+    kind: Literal["done"] = "done"
+    out: str
+    finished_before: bool
+
+
+Event = (
+    TrainProgress
+    | PredictionProgress
+    | FeaturesComputed
+    | CheckpointSaved
+    | RunPlanned
+    | RunResumed
+    | DomainPrepared
+    | Scored
+    | RunFinished
+)
+
+
+# --- to plain data and back -----------------------------------------------------------------------
+
+_REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+def to_tree(value: Any) -> Any:
+    """A message as nested dicts and lists of plain values and arrays."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: to_tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: to_tree(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_tree(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def parse_request(tree: dict[str, Any]) -> Request:
+    """A request as it arrived, checked.
+
+    Raises:
+        BadAnswer: it is none.
+    """
+    return _parsed(_REQUESTS, tree, "a request of the gym")
+
+
+def parse_event(tree: dict[str, Any]) -> Event:
+    """An event as it arrived, checked.
+
+    Raises:
+        BadAnswer: it is none.
+    """
+    return _parsed(_EVENTS, tree, "an event of a run")
+
+
+def parse_reply(kind: type[T], tree: dict[str, Any]) -> T:
+    """A reply as it arrived, checked.
+
+    Raises:
+        BadAnswer: it is not of this kind.
+    """
+    return _parsed(TypeAdapter(kind), tree, f"a reply of the kind {kind.__name__}")
+
+
+def _parsed(adapter: TypeAdapter[T], tree: dict[str, Any], expected: str) -> T:
+    try:
+        return adapter.validate_python(tree)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the top"
+        raise BadAnswer(
+            expected=expected,
+            found=f"{first['msg']} at {place}",
+            fix="Both sides must run the same version of clgym; a plugin must not write to the "
+            "learner's socket",
+        ) from None

@@ -1,0 +1,95 @@
+"""Records of every schema are read, and say what they said."""
+
+import copy
+import hashlib
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clgym.board.reading.recompute import recompute
+from clgym.errors import BadRecord
+from clgym.results.record import (
+    AdaptationResult,
+    LearningResult,
+    TwoPhaseResult,
+    make_result,
+    read_record,
+    result_hash,
+)
+
+SAMPLES = Path(__file__).with_name("samples")
+KINDS = {
+    "v1-nmc": LearningResult,
+    "v1-source": AdaptationResult,
+    "v1-learn-then-adapt": TwoPhaseResult,
+}
+
+
+def raw(sample: str) -> dict[str, Any]:
+    return json.loads((SAMPLES / sample / "record.json").read_text())
+
+
+@pytest.mark.parametrize("sample", sorted(KINDS))
+def test_schema_1_is_read_into_the_kind_that_it_is(sample: str) -> None:
+    record = read_record(SAMPLES / sample)
+    assert type(record.result) is KINDS[sample]
+    said = raw(sample)["result"]
+    for name in ("accuracy_matrix", "last_accuracy", "forgetting", "test_counts", "chance"):
+        assert getattr(record.result, name) == said[name]
+    assert (record.result.adaptation is None) == ("adaptation" not in said)
+    assert recompute(SAMPLES / sample, record).verified
+
+
+@pytest.mark.parametrize("sample", sorted(KINDS))
+def test_the_hash_of_a_result_is_that_of_schema_1(sample: str) -> None:
+    """Ledgers and certificates name results by it; computed here without clgym."""
+    said = raw(sample)["result"]
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    digest = hashlib.sha256(unicodedata.normalize("NFC", text).encode()).hexdigest()
+    assert result_hash(read_record(SAMPLES / sample)) == digest
+
+
+@pytest.mark.parametrize("sample", sorted(KINDS))
+def test_what_is_read_can_be_written_and_read_again(sample: str, tmp_path: Path) -> None:
+    record = read_record(SAMPLES / sample)
+    (tmp_path / "record.json").write_text(record.model_dump_json())
+    again = read_record(tmp_path)
+    assert again == record
+    assert json.loads((tmp_path / "record.json").read_text())["schema_version"] == 2
+
+
+def test_an_adaptation_record_carries_no_matrix() -> None:
+    facts = read_record(SAMPLES / "v1-source").model_dump(mode="json")["result"]
+    assert "accuracy_matrix" not in facts and "chance" not in facts
+    with pytest.raises(ValueError, match="accuracy_matrix"):
+        make_result({**facts, "accuracy_matrix": [[1.0]]})
+
+
+@pytest.mark.parametrize(
+    ("sample", "change", "words"),
+    [
+        ("v1-source", {"last_accuracy": 0.9}, "last_accuracy does not follow"),
+        ("v1-source", {"accuracy_matrix": [[0.9]]}, "accuracy_matrix does not follow"),
+        ("v1-nmc", {"kind": "learning"}, "no kind"),
+        ("v1-nmc", {"accuracy_matrix": [[0.9]]}, "another length"),
+        ("v1-nmc", {"invented": 1}, "Extra inputs"),
+    ],
+)
+def test_a_contradiction_in_schema_1_is_named(
+    tmp_path: Path, sample: str, change: dict[str, Any], words: str
+) -> None:
+    record = copy.deepcopy(raw(sample))
+    record["result"].update(change)
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    with pytest.raises(BadRecord, match=words):
+        read_record(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", '{"result": []}', "{" * 9999])
+def test_what_is_no_record_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(BadRecord, match="a record at"):
+        read_record(tmp_path)
