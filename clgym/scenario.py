@@ -9,11 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from clgym.config import Range, values_of
+from clgym.data.content import names_in_words
 from clgym.errors import BadStream
 
 if TYPE_CHECKING:
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
 
     from clgym.data.sources import Source
 
-__all__ = ["Scenario", "ScenarioConfig", "Setting", "Step", "Stream", "Transform"]
+__all__ = [
+    "Scenario",
+    "ScenarioConfig",
+    "Setting",
+    "Step",
+    "Stream",
+    "Transform",
+    "with_unmeasured",
+]
 
 Setting = Literal["class-incremental", "task-incremental", "domain-incremental"]
 
@@ -250,6 +260,40 @@ class Scenario:
         return {"name": self.name, "config": values_of(self.config)}
 
 
+def with_unmeasured(stream: Any, sources: Sequence["Source"]) -> list["Source"]:
+    """The sources of a stream; a flag of each names the classes that are learned and not measured.
+
+    Too few rows were held out of these, or none was left by the scenario's options. Classes without
+    any test image bear a flag already (`clgym.data.content`).
+    """
+    if not isinstance(stream, Stream):
+        return list(sources)
+    flagged = []
+    for number, source in enumerate(sources):
+        steps = [step for step in stream.steps if step.source == number]
+        missing = sorted(_learned(source, steps) - _measured(source, steps))
+        if missing:
+            names = names_in_words([source.classes[label] for label in missing])
+            flag = f"classes that this stream does not measure: {names}"
+            source = replace(source, flags=(*source.flags, flag))
+        flagged.append(source)
+    return flagged
+
+
+def _learned(source: "Source", steps: Sequence[Step]) -> set[int]:
+    """Labels of the training rows, but for those that no test row could measure."""
+    rows = [part for step in steps for part in (step.train, step.valid)]
+    on_test = all(step.measured_on == "test" for step in steps)
+    labels = {y for part in rows for y in np.unique(source.train.labels[part]).tolist()}
+    return labels & set(np.unique(source.test.labels).tolist()) if on_test else labels
+
+
+def _measured(source: "Source", steps: Sequence[Step]) -> set[int]:
+    splits = {"test": source.test, "train": source.train}
+    labels = (splits[step.measured_on].labels[step.test] for step in steps)
+    return {y for part in labels for y in np.unique(part).tolist()}
+
+
 def split_validation(
     rows: np.ndarray, labels: np.ndarray, share: float, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -265,9 +309,11 @@ def split_validation(
         return rows, rows[:0]
     generator = np.random.RandomState(seed)
     held = np.zeros(len(rows), dtype=bool)
+    # The share as it was written: in binary 0.29 of 100 is a little less than 29.
+    exact = Fraction(str(float(share)))
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
-        held[generator.permutation(places)[: int(share * len(places))]] = True
+        held[generator.permutation(places)[: int(exact * len(places))]] = True
     return rows[~held], rows[held]
 
 

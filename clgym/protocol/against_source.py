@@ -14,13 +14,14 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from clgym import registry
+from clgym.data.content import content_notes
 from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
 from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
 from clgym.protocol.verify import ODD, Audit
 from clgym.results.record import Result, read_record
-from clgym.scenario import Scenario
+from clgym.scenario import Scenario, with_unmeasured
 from clgym.streams.adaptation import AdaptationStream, segment_labels
 from clgym.streams.two_phases import TwoPhases
 
@@ -115,7 +116,9 @@ def _problems(
 ) -> Iterator[str]:
     """What in a record and its predictions is not as its stream has it."""
     stream, _ = cut(make_scenario(request), sources, request)
-    own = [(s.name, s.fingerprint, list(s.flags)) for s in sources]
+    sources = with_unmeasured(stream, sources)
+    stated = {s.name: s.flags for s in result.sources}
+    own = [(s.name, s.fingerprint, _flags(s, stated.get(s.name, []))) for s in sources]
     facts = {
         "sources": (own, [(s.name, s.fingerprint, list(s.flags)) for s in result.sources]),
         "scenario.setting": (stream.setting, result.scenario.setting),
@@ -134,6 +137,12 @@ def _problems(
     for name in sorted(known & truth.keys()):
         if not np.array_equal(answers[name], truth[name]):
             yield f"{name} of the predictions is not that of its images"
+
+
+def _flags(source: Source, stated: Sequence[str]) -> list[str]:
+    """A source's flags, without those that a record of an earlier version could not state."""
+    newer = set(content_notes(source.train, source.test, source.classes, by_hash=True))
+    return [flag for flag in source.flags if flag in stated or flag not in newer]
 
 
 def _truth(
