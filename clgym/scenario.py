@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from clgym.config import Range, values_of
-from clgym.data.content import names_in_words
+from clgym.data.words import names_in_words
 from clgym.errors import BadStream
 
 if TYPE_CHECKING:

@@ -22,11 +22,10 @@ _KEYS = ("images", "labels", "classes")
 
 
 def find_npz(path: Path) -> list[Path]:
-    """The file itself, or the two of a folder; [] if nothing is there."""
+    """The file itself, or those of the two halves that a folder has."""
     if path.is_file():
         return [path]
-    files = [path / name for name in _HALVES]
-    return files if any(file.is_file() for file in files) else []
+    return [path / name for name in _HALVES if (path / name).is_file()]
 
 
 def read_npz(path: Path, side: int | None) -> tuple[Labelled, Labelled | None]:

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from clgym.data.store import Split, canonical_order
+from clgym.data.words import counted, names_in_words
 
-__all__ = ["TEST_SHARE", "content_notes", "held_by_hash", "names_in_words"]
+__all__ = ["TEST_SHARE", "content_notes", "held_by_hash"]
 
 TEST_SHARE = 0.2
 """Of every class, where a source has no test split of its own."""
-_NAMED = 10
-"""Classes that a note names at most; it counts the others."""
 
 
 def held_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -70,8 +69,9 @@ def content_notes(
     shared = int(_among(test.hashes, train.hashes).sum())
     if shared:
         yield f"{shared} of {len(test.labels)} test images are training images too"
-    if by_hash and (several := _under_several_labels(train)):
-        yield f"{several} images of more than one class: they are in training only"
+    # A cut by hash leaves each of them on one side.
+    if by_hash and (several := sum(map(_under_several_labels, (train, test)))):
+        yield f"{counted(several, 'image')} of more than one class"
     trained, tested = (
         np.bincount(split.labels, minlength=len(classes)) > 0 for split in (train, test)
     )
@@ -90,9 +90,3 @@ def _under_several_labels(split: Split) -> int:
     same = (split.hashes[1:] == split.hashes[:-1]).all(axis=1)
     differ = split.labels[1:] != split.labels[:-1]
     return len(np.unique(split.hashes[1:][same & differ], axis=0))
-
-
-def names_in_words(names: Sequence[str]) -> str:
-    """The first of some names, and how many there are besides."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from clgym.data.labelled import damaged
+from clgym.data.words import counted
 from clgym.errors import BadSource
 
 __all__ = ["Files", "Survey", "decoded", "fit", "survey"]
@@ -199,9 +200,13 @@ class Survey:
         """What a reader of a record should know, in words."""
         notes = []
         if self.several_frames:
-            notes.append(f"{self.several_frames} files of several frames: the first is taken")
+            notes.append(
+                f"{counted(self.several_frames, 'file')} of several frames: the first is taken"
+            )
         if self.turned:
-            notes.append(f"{self.turned} files with an EXIF orientation, which is not applied")
+            notes.append(
+                f"{counted(self.turned, 'file')} with an EXIF orientation, which is not applied"
+            )
         return tuple(notes)
 
 

@@ -19,12 +19,13 @@ import numpy as np
 from clgym.data import store, withheld
 from clgym.data.arrays import COLOURS
 from clgym.data.cards import CARDS, Card
-from clgym.data.content import content_notes, held_by_hash, names_in_words
+from clgym.data.content import content_notes, held_by_hash
 from clgym.data.imageset import find_image_set
 from clgym.data.labelled import Labelled
 from clgym.data.locate import Found, card_of, differing, find_card, locate
 from clgym.data.readers import READERS
 from clgym.data.store import Kept, Split
+from clgym.data.words import names_in_words
 from clgym.errors import BadSource, MissingData
 
 __all__ = [

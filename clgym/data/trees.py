@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clgym.data.words import counted
 from clgym.errors import BadSource
 
 __all__ = ["ENDINGS", "Part", "find_images", "find_listed", "find_tree", "parts_of"]
@@ -134,10 +135,14 @@ def parts_of(folder: Path) -> tuple[Part, Part | None]:
         test = _with_classes_of(train[0], test)
     if len(train) == 1 and test and not _same_name(test):
         left = [p for p in folders if p not in (train[0], test[0])]
-        notes += tuple(f"{p.name}/ with {len(find_images(p))} images is left out" for p in left)
+        notes += tuple(_left_out_part(p) for p in left)
         return _part(train[0], notes), _part(test[0])
     _check_no_split(inner, folders, [*train, *test])
     return _part(inner, notes), None
+
+
+def _left_out_part(folder: Path) -> str:
+    return f"{folder.name}/ with {counted(len(find_images(folder)), 'image')} is left out"
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -227,9 +232,10 @@ def _left_out(unread: Sequence[Path], stray: Sequence[Path]) -> Iterator[str]:
     counts = {end: n for end, n in sorted(counts.items()) if end not in _COMPANIONS}
     if counts:
         words = ", ".join(f"{end} {n}" for end, n in counts.items())
-        yield f"{sum(counts.values())} files left out, whose endings are not read: {words}"
+        files = counted(sum(counts.values()), "file")
+        yield f"{files} left out, endings that are not read: {words}"
     if stray:
-        yield f"{len(stray)} images outside the folders of the classes are left out"
+        yield f"{counted(len(stray), 'image')} left out, outside the folders of the classes"
 
 
 def _check_depth(folder: Path, classes: dict[str, list[Path]]) -> None:
