@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from clgym.config import Range, values_of
+from clgym.data.content import among
 from clgym.data.words import names_in_words
 from clgym.errors import BadStream
 
@@ -30,7 +31,7 @@ __all__ = [
     "Step",
     "Stream",
     "Transform",
-    "with_unmeasured",
+    "with_stream_flags",
 ]
 
 Setting = Literal["class-incremental", "task-incremental", "domain-incremental"]
@@ -210,7 +211,7 @@ class ScenarioConfig:
     """Options that every scenario has."""
 
     source: str
-    """Where the images come from: a named source, folder:PATH or npz:PATH."""
+    """Where the images come from: a named source, folder:PATH, folder:PATH@SIDE or npz:PATH."""
     validation: Annotated[float, Range(0, 0.5)] = 0.0
     """Share of every class's training rows held out for tuning."""
     network: str = "mlp"
@@ -260,23 +261,23 @@ class Scenario:
         return {"name": self.name, "config": values_of(self.config)}
 
 
-def with_unmeasured(stream: Any, sources: Sequence["Source"]) -> list["Source"]:
-    """The sources of a stream; a flag of each names the classes that are learned and not measured.
+def with_stream_flags(stream: Any, sources: Sequence["Source"]) -> list["Source"]:
+    """The sources of a stream, with flags of what the stream makes of them.
 
-    Too few rows were held out of these, or none was left by the scenario's options. Classes without
-    any test image bear a flag already (`clgym.data.content`).
+    They name classes that are learned and not measured, since too few rows were held out or the
+    options leave none, and count test images that are training images of another source. What holds
+    of a source by itself stands among its flags already (`clgym.data.content`).
     """
-    if not isinstance(stream, Stream):
-        return list(sources)
     flagged = []
     for number, source in enumerate(sources):
-        steps = [step for step in stream.steps if step.source == number]
-        missing = sorted(_learned(source, steps) - _measured(source, steps))
-        if missing:
+        steps = [step for step in getattr(stream, "steps", ()) if step.source == number]
+        flags = list(source.flags)
+        if missing := sorted(_learned(source, steps) - _measured(source, steps)):
             names = names_in_words([source.classes[label] for label in missing])
-            flag = f"classes that this stream does not measure: {names}"
-            source = replace(source, flags=(*source.flags, flag))
-        flagged.append(source)
+            flags.append(f"classes that this stream does not measure: {names}")
+        if shared := _of_other_sources(stream, sources, number, steps):
+            flags.append(f"{shared} test images are training images of another source")
+        flagged.append(replace(source, flags=tuple(flags)) if steps else source)
     return flagged
 
 
@@ -292,6 +293,22 @@ def _measured(source: "Source", steps: Sequence[Step]) -> set[int]:
     splits = {"test": source.test, "train": source.train}
     labels = (splits[step.measured_on].labels[step.test] for step in steps)
     return {y for part in labels for y in np.unique(part).tolist()}
+
+
+def _of_other_sources(
+    stream: Any, sources: Sequence["Source"], number: int, steps: Sequence[Step]
+) -> int:
+    """Test images of a source that other sources of the stream are learned from."""
+    tested = [step.test for step in steps if step.measured_on == "test"]
+    learned = [
+        sources[step.source].train.hashes[step.train]
+        for step in getattr(stream, "steps", ())
+        if sources[step.source].fingerprint != sources[number].fingerprint
+    ]
+    if not tested or not learned:
+        return 0
+    rows = np.unique(np.concatenate(tested))
+    return int(among(sources[number].test.hashes[rows], np.concatenate(learned)).sum())
 
 
 def split_validation(

@@ -7,7 +7,7 @@ import numpy as np
 from clgym.data.store import Split, canonical_order
 from clgym.data.words import counted, names_in_words
 
-__all__ = ["TEST_SHARE", "content_notes", "held_by_hash"]
+__all__ = ["TEST_SHARE", "among", "content_notes", "held_by_hash"]
 
 TEST_SHARE = 0.2
 """Of every class, where a source has no test split of its own."""
@@ -32,7 +32,7 @@ def held_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for label in np.unique(labels):
         places = order[labels[order] == label]
         held[places[: _held_of_class(hashes[places])]] = True
-    return held & ~_among(hashes, hashes[~held])
+    return held & ~among(hashes, hashes[~held])
 
 
 def _held_of_class(hashes: np.ndarray) -> int:
@@ -45,8 +45,16 @@ def _held_of_class(hashes: np.ndarray) -> int:
     return int(same[-1]) + 1 if same[-1] + 1 < len(hashes) else int(same[0])
 
 
-def _among(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which images are among others, bool [n]."""
+def among(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which images are among others.
+
+    Args:
+        hashes: uint8 [n, 32], SHA-256 of each image.
+        others: uint8 [m, 32].
+
+    Returns:
+        bool [n].
+    """
     ours, theirs = (np.ascontiguousarray(h).view(">u8").astype(np.uint64) for h in (hashes, others))
     # Eight of 32 bytes leave few candidates, whose other bytes are then compared.
     near = np.isin(ours[:, 0], theirs[:, 0])
@@ -66,7 +74,7 @@ def content_notes(
         classes: Names by label.
         by_hash: Whether the test part was cut by `held_by_hash`.
     """
-    shared = int(_among(test.hashes, train.hashes).sum())
+    shared = int(among(test.hashes, train.hashes).sum())
     if shared:
         yield f"{shared} of {len(test.labels)} test images are training images too"
     # A cut by hash leaves each of them on one side.

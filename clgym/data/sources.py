@@ -158,15 +158,17 @@ def _decode(found: Found, key: str) -> Kept:
     else:
         train, test = READERS[found.layout].read(found.path, found.side)
     classes, maps = _classes(found, train, test)
-    facts = {"md5": _md5(found), "by_hash": test is None, "notes": list(train.notes)}
-    name, decoding = found.card.name, train.decoding
+    name, decoding, notes = found.card.name, train.decoding, list(train.notes)
+    facts = {"md5": _md5(found), "by_hash": test is None, "notes": notes}
     with store.spool(train.images) as images:
         halves = {"train": _half(found, train, images, maps[0])}
+        notes += _dark("images" if test is None else "training images", found, images)
         if test is None:
             halves = _cut(found, halves["train"], classes)
             return store.keep(key, name, classes, halves, decoding, facts)
         with store.spool(test.images) as others:
             halves["test"] = _half(found, test, others, maps[1])
+            notes += _dark("test images", found, others)
             if images.shape[1:] != others.shape[1:]:
                 shapes = f"{list(images.shape[1:])} and {list(others.shape[1:])}"
                 raise _bad(found, "train and test images of one size", shapes)
@@ -198,6 +200,13 @@ def _half(found: Found, read: Labelled, images: np.ndarray, numbers: np.ndarray)
             found, f"labels from 0 to {len(numbers) - 1}", f"{labels.min()} to {labels.max()}"
         )
     return store.Half(images, np.arange(len(labels)), numbers[labels], store.image_hashes(images))
+
+
+def _dark(which: str, found: Found, images: np.ndarray) -> list[str]:
+    """A note where pixels use less than half of their range: 0..1 or 0..16 kept in bytes."""
+    top = int(images.max())
+    dark = found.card.name in ("folder", "npz") and top < found.card.max_value / 2
+    return [f"no pixel of the {which} is brighter than {top} of {found.card.max_value}"] * dark
 
 
 def _cut(found: Found, whole: store.Half, classes: Sequence[str]) -> dict[str, store.Half]:

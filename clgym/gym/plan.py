@@ -20,7 +20,7 @@ from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
 from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scenario
 from clgym.models.pretraining import overlap
-from clgym.scenario import Scenario, Stream, with_unmeasured
+from clgym.scenario import Scenario, Stream, with_stream_flags
 
 __all__ = ["Plan", "prepare"]
 
@@ -124,7 +124,7 @@ def prepare(request: Request, channel: Channel | None = None) -> Plan:
         backbone=_backbone(reply.get("backbone"), stream),
         scenario=scenario.describe(),
         stream=stream,
-        sources=with_unmeasured(stream, sources),
+        sources=with_stream_flags(stream, sources),
         total_columns=total,
         threads=threads,
     )

@@ -21,7 +21,7 @@ from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
 from clgym.protocol.verify import ODD, Audit
 from clgym.results.record import Result, read_record
-from clgym.scenario import Scenario, with_unmeasured
+from clgym.scenario import Scenario, with_stream_flags
 from clgym.streams.adaptation import AdaptationStream, segment_labels
 from clgym.streams.two_phases import TwoPhases
 
@@ -116,9 +116,11 @@ def _problems(
 ) -> Iterator[str]:
     """What in a record and its predictions is not as its stream has it."""
     stream, _ = cut(make_scenario(request), sources, request)
-    sources = with_unmeasured(stream, sources)
     stated = {s.name: s.flags for s in result.sources}
-    own = [(s.name, s.fingerprint, _flags(s, stated.get(s.name, []))) for s in sources]
+    own = [
+        (s.name, s.fingerprint, _flags(s, flagged, stated.get(s.name, [])))
+        for s, flagged in zip(sources, with_stream_flags(stream, sources), strict=True)
+    ]
     facts = {
         "sources": (own, [(s.name, s.fingerprint, list(s.flags)) for s in result.sources]),
         "scenario.setting": (stream.setting, result.scenario.setting),
@@ -139,10 +141,17 @@ def _problems(
             yield f"{name} of the predictions is not that of its images"
 
 
-def _flags(source: Source, stated: Sequence[str]) -> list[str]:
-    """A source's flags, without those that a record of an earlier version could not state."""
+def _flags(source: Source, flagged: Source, stated: Sequence[str]) -> list[str]:
+    """Flags of a source in its stream, without those that an earlier version did not state.
+
+    Args:
+        source: As it was loaded.
+        flagged: With what the stream makes of it.
+        stated: Flags of the record.
+    """
     newer = set(content_notes(source.train, source.test, source.classes, by_hash=True))
-    return [flag for flag in source.flags if flag in stated or flag not in newer]
+    newer |= set(flagged.flags) - set(source.flags)
+    return [flag for flag in flagged.flags if flag in stated or flag not in newer]
 
 
 def _truth(

@@ -171,7 +171,7 @@ def test_a_missing_half_says_what_to_write_or_to_give(tmp_path, half):
     assert f"no {other}.npz" in str(caught.value)
     assert f"np.savez('{other}.npz'" in str(caught.value)
     # The other way that the message names works.
-    assert load_source(f"npz:{tmp_path / 'd' / half}.npz").train.labels.size == 16
+    assert load_source(f"npz:{tmp_path / 'd' / half}.npz").train.labels.size == 17
 
 
 def test_numbers_with_gaps_are_classes_without_images(tmp_path):

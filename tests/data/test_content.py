@@ -6,6 +6,7 @@ import pytest
 from clgym.board.reading.entries import run_flags
 from clgym.data.sources import load_source
 from clgym.errors import BadSource
+from clgym.gym.plan import prepare
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.scenario import split_validation
@@ -154,3 +155,37 @@ def test_a_share_is_what_is_written(count):
         train, valid = split_validation(rows, np.zeros(count, int), hundredths / 100)
         assert len(valid) == hundredths * count // 100
         assert len(train) + len(valid) == count
+
+
+def test_pixels_that_use_little_of_their_range_are_flagged(tmp_path):
+    saved(tmp_path / "d" / "train.npz", {n: pictures(8, i) for i, n in enumerate("ab")})
+    dark = {n: pictures(8, 9 + i) // 16 for i, n in enumerate("ab")}
+    saved(tmp_path / "d" / "test.npz", dark)
+    flags = load_source(f"npz:{tmp_path / 'd'}").flags
+    assert [f for f in flags if "brighter" in f] == [
+        "no pixel of the test images is brighter than 15 of 255"
+    ]
+    flags = load_source(saved(tmp_path / "dark.npz", dark)).flags
+    assert "no pixel of the images is brighter than 15 of 255" in flags
+
+
+def test_test_images_that_another_domain_trains_on_are_counted(tmp_path):
+    parts = {
+        name: {n: pictures(10, 10 * i + j) for j, n in enumerate("xy")}
+        for i, name in enumerate("abcd")
+    }
+    parts["d"]["x"][:3] = parts["a"]["y"][:3]
+    for name, half in (("a", "train"), ("b", "test"), ("c", "train"), ("d", "test")):
+        saved(tmp_path / ("one" if name in "ab" else "two") / f"{half}.npz", parts[name])
+    names = [f"npz:{tmp_path / name}" for name in ("one", "two")]
+    plan = prepare(
+        Request(
+            "nmc",
+            "domain-incremental",
+            source=",".join(names),
+            scenario_config={"kind": "sources"},
+            engine="inline",
+        )
+    )
+    flags = [[f for f in s.flags if "another" in f] for s in plan.sources]
+    assert flags == [[], ["3 test images are training images of another source"]]

@@ -3,6 +3,7 @@
 import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -275,7 +276,7 @@ def test_of_several_frames_the_first_is_taken(tmp_path, make_tree):
     pixels = make_tree(tmp_path / "t", size=(8, 8))
     drawn = [Image.fromarray(shape(i)).resize((8, 8), Image.Resampling.NEAREST) for i in range(3)]
     for name in ("a.gif", "a.tif", "a.webp"):
-        options = {"lossless": True} if name == "a.webp" else {}
+        options: dict[str, Any] = {"lossless": True} if name == "a.webp" else {}
         place = tmp_path / "t" / "cat" / name
         drawn[0].save(place, save_all=True, append_images=drawn[1:], **options)
         np.testing.assert_array_equal(grey(place), np.asarray(drawn[0]), err_msg=name)
