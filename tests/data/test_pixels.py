@@ -3,7 +3,7 @@
 import struct
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,7 +18,14 @@ from clgym.errors import BadSource
 SHORT, LONG = 3, 4  # types of TIFF fields
 
 
-def tiff(path: Path, values: np.ndarray, *, order="<", white_is_zero=False, bits=None) -> None:
+def tiff(
+    path: Path,
+    values: np.ndarray,
+    *,
+    order: Literal["<", ">"] = "<",
+    white_is_zero=False,
+    bits=None,
+) -> None:
     """A grey TIFF file of one strip, written field by field."""
     size = bits or 8 * values.dtype.itemsize
     data = values.astype(values.dtype.newbyteorder(order)).tobytes()
