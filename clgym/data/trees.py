@@ -53,34 +53,36 @@ _LITTER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found"}
 # --- files ---------------------------------------------------------------------------------------
 
 
-def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, by name; links are followed.
+def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The visible folders and files in a folder, by name; links are followed.
 
     Raises:
         BadSource: a link that leads nowhere.
     """
+    folders, files = [], []
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not e.name.startswith(".") and e.name not in _LITTER]
-    found = [folder / name for name in sorted(names)]
-    broken = next((p for p in found if p.is_symlink() and not p.exists()), None)
-    if broken is not None:
-        raise BadSource(
-            expected=f"a file or folder behind the link {broken}",
-            found="nothing there",
-            fix="Mend the link or remove it",
-        )
-    return found
+        for entry in sorted(entries, key=lambda e: e.name):
+            if entry.name.startswith(".") or entry.name in _LITTER:
+                continue
+            path = folder / entry.name
+            if entry.is_symlink() and not path.exists():
+                raise BadSource(
+                    expected=f"a file or folder behind the link {path}",
+                    found="nothing there",
+                    fix="Mend the link or remove it",
+                )
+            (folders if entry.is_dir() else files).append(path)
+    return folders, files
 
 
 def _walk(folder: Path, *above: Path) -> Iterator[Path]:
     """Every visible file below a folder; a link back to a folder above is not followed."""
     if any(folder.samefile(other) for other in above):
         return
-    for path in _visible(folder):
-        if path.is_dir():
-            yield from _walk(path, *above, folder)
-        else:
-            yield path
+    folders, files = _listing(folder)
+    yield from files
+    for path in folders:
+        yield from _walk(path, *above, folder)
 
 
 def _is_image(path: Path) -> bool:
@@ -146,11 +148,11 @@ def _left_out_part(folder: Path) -> str:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [p for p in _visible(folder) if p.is_dir()]
+    return _listing(folder)[0]
 
 
 def _files(folder: Path) -> list[Path]:
-    return [p for p in _visible(folder) if not p.is_dir()]
+    return _listing(folder)[1]
 
 
 def _unwrapped(folder: Path) -> tuple[Path, tuple[str, ...]]:

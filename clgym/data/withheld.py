@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,7 +81,8 @@ def _plain(name: str) -> str:
     """A named source is closed under each of its names, a folder at every size of its images."""
     base = name.partition("~")[0]
     if name.startswith("folder:"):
-        return re.sub(r"@\d+$", "", name)
+        place = re.sub(r"@\d+$", "", name.removeprefix("folder:"))
+        return f"folder:{Path(place).expanduser().resolve()}"
     return name if ":" in name or base in ("folder", "npz") else base.replace("_", "-")
 
 
