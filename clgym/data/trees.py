@@ -137,14 +137,16 @@ def parts_of(folder: Path) -> tuple[Part, Part | None]:
         test = _with_classes_of(train[0], test)
     if len(train) == 1 and test and not _same_name(test):
         left = [p for p in folders if p not in (train[0], test[0])]
-        notes += tuple(_left_out_part(p) for p in left)
+        notes += tuple(_left_out_parts(left))
         return _part(train[0], notes), _part(test[0])
     _check_no_split(inner, folders, [*train, *test])
     return _part(inner, notes), None
 
 
-def _left_out_part(folder: Path) -> str:
-    return f"{folder.name}/ with {counted(len(find_images(folder)), 'image')} is left out"
+def _left_out_parts(folders: Sequence[Path]) -> Iterator[str]:
+    for folder in folders:
+        if images := find_images(folder):
+            yield f"{folder.name}/ with {counted(len(images), 'image')} is left out"
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -37,6 +37,8 @@ def test_names_of_a_split_are_read_in_any_case(tmp_path, make_tree, train, test)
 def test_what_lies_beside_the_two_parts_is_named(tmp_path, make_tree):
     for seed, name in enumerate(("Train", "valid", "test", "extra")):
         make_tree(tmp_path / name, n=3 - seed // 2, seed=seed)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "all.txt").write_text("")
     source = load(tmp_path)
     assert len(source.test.labels) == 4
     assert notes(source) == [
