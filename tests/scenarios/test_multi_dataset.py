@@ -149,7 +149,8 @@ def clr_named() -> list[str]:
 
 def test_image_files_of_the_root_are_decoded_at_224(colours: Path) -> None:
     scenario = make_scenario(Request("", "multi-dataset", source="root:colours"))
-    assert load_source(*scenario.source_names()).train.images.shape[1:3] == (224, 224)
+    (name,) = scenario.source_names()
+    assert load_source(name).train.images.shape[1:3] == (224, 224)
 
 
 def test_a_list_comes_from_the_data_root(colours: Path) -> None:
