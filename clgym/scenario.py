@@ -9,11 +9,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from clgym.config import Range, values_of
+from clgym.data.content import among
+from clgym.data.words import names_in_words
 from clgym.errors import BadStream
 
 if TYPE_CHECKING:
@@ -21,7 +24,15 @@ if TYPE_CHECKING:
 
     from clgym.data.sources import Source
 
-__all__ = ["Scenario", "ScenarioConfig", "Setting", "Step", "Stream", "Transform"]
+__all__ = [
+    "Scenario",
+    "ScenarioConfig",
+    "Setting",
+    "Step",
+    "Stream",
+    "Transform",
+    "with_stream_flags",
+]
 
 Setting = Literal["class-incremental", "task-incremental", "domain-incremental"]
 
@@ -200,7 +211,7 @@ class ScenarioConfig:
     """Options that every scenario has."""
 
     source: str
-    """Where the images come from: a named source, folder:PATH or npz:PATH."""
+    """Where the images come from: a named source, folder:PATH, folder:PATH@SIDE or npz:PATH."""
     validation: Annotated[float, Range(0, 0.5)] = 0.0
     """Share of every class's training rows held out for tuning."""
     network: str = "mlp"
@@ -250,6 +261,56 @@ class Scenario:
         return {"name": self.name, "config": values_of(self.config)}
 
 
+def with_stream_flags(stream: Any, sources: Sequence["Source"]) -> list["Source"]:
+    """The sources of a stream, with flags of what the stream makes of them.
+
+    They name classes that are learned and not measured, since too few rows were held out or the
+    options leave none, and count test images that are training images of another source. What holds
+    of a source by itself stands among its flags already (`clgym.data.content`).
+    """
+    flagged = []
+    for number, source in enumerate(sources):
+        steps = [step for step in getattr(stream, "steps", ()) if step.source == number]
+        flags = list(source.flags)
+        if missing := sorted(_learned(source, steps) - _measured(source, steps)):
+            names = names_in_words([source.classes[label] for label in missing])
+            flags.append(f"classes that this stream does not measure: {names}")
+        if shared := _of_other_sources(stream, sources, number, steps):
+            flags.append(f"{shared} test images are training images of another source")
+        flagged.append(replace(source, flags=tuple(flags)) if steps else source)
+    return flagged
+
+
+def _learned(source: "Source", steps: Sequence[Step]) -> set[int]:
+    """Labels of the training rows, but for those that no test row could measure."""
+    rows = [part for step in steps for part in (step.train, step.valid)]
+    on_test = all(step.measured_on == "test" for step in steps)
+    labels = {y for part in rows for y in np.unique(source.train.labels[part]).tolist()}
+    return labels & set(np.unique(source.test.labels).tolist()) if on_test else labels
+
+
+def _measured(source: "Source", steps: Sequence[Step]) -> set[int]:
+    splits = {"test": source.test, "train": source.train}
+    labels = (splits[step.measured_on].labels[step.test] for step in steps)
+    return {y for part in labels for y in np.unique(part).tolist()}
+
+
+def _of_other_sources(
+    stream: Any, sources: Sequence["Source"], number: int, steps: Sequence[Step]
+) -> int:
+    """Test images of a source that other sources of the stream are learned from."""
+    tested = [step.test for step in steps if step.measured_on == "test"]
+    learned = [
+        sources[step.source].train.hashes[step.train]
+        for step in getattr(stream, "steps", ())
+        if sources[step.source].fingerprint != sources[number].fingerprint
+    ]
+    if not tested or not learned:
+        return 0
+    rows = np.unique(np.concatenate(tested))
+    return int(among(sources[number].test.hashes[rows], np.concatenate(learned)).sum())
+
+
 def split_validation(
     rows: np.ndarray, labels: np.ndarray, share: float, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -265,9 +326,11 @@ def split_validation(
         return rows, rows[:0]
     generator = np.random.RandomState(seed)
     held = np.zeros(len(rows), dtype=bool)
+    # The share as it was written: in binary 0.29 of 100 is a little less than 29.
+    exact = Fraction(str(float(share)))
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
-        held[generator.permutation(places)[: int(share * len(places))]] = True
+        held[generator.permutation(places)[: int(exact * len(places))]] = True
     return rows[~held], rows[held]
 
 

@@ -59,6 +59,8 @@ PRESETS = {
     },
 }
 
+_SIDE = 224
+"""To which the images of ``root:NAME`` are decoded where they are files."""
 _MANY = 60
 """Classes from which on a task may have twice as many images."""
 
@@ -175,7 +177,7 @@ def _in_root(root: Path, names: Sequence[str]) -> list[str]:
         elif packed.is_file() or (path / "train.npz").is_file():
             found.append(f"npz:{packed if packed.is_file() else path}")
         elif path.is_dir():
-            found.append(f"folder:{path}")
+            found.append(f"folder:{path}@{_SIDE}")
         else:
             missing.append(place)
     if missing:

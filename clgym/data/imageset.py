@@ -36,7 +36,7 @@ class ImageSet:
     std: ClassVar[tuple[float, ...]] = ()
 
     def read(self, folder: Path) -> tuple[Labelled, Labelled | None]:
-        """Training and test images, uint8 [N, H, W, C], with their labels, int64 [N].
+        """Training and test images, uint8 [N, H, W, C], C 1 or 3, with their labels, int64 [N].
 
         With None for the test images a fifth of every class is cut off, by image hash.
         """

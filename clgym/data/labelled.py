@@ -21,6 +21,10 @@ class Labelled:
     """int64 [N], into ``classes``."""
     classes: tuple[str, ...]
     """Names as the files give them; () if the layout knows none and the card's are meant."""
+    decoding: str = ""
+    """How images came to one size, as part of the fingerprint; empty where they have one."""
+    notes: tuple[str, ...] = ()
+    """What a reader of a record should know of how both halves were read; of the first half."""
 
 
 def damaged(path: Path, expected: str, found: object) -> BadSource:

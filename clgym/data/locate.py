@@ -2,13 +2,15 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clgym.data.cards import CARDS, Card
 from clgym.data.labelled import Labelled
-from clgym.data.readers import READERS
+from clgym.data.readers import IMAGE_FILES, READERS
+from clgym.data.trees import ENDINGS
 from clgym.errors import BadConfig, MissingData, UnknownName, near
 
 __all__ = ["Found", "card_of", "data_root_of", "differing", "find_card", "locate"]
@@ -23,6 +25,8 @@ class Found:
     path: Path
     files: tuple[Path, ...]
     side: int | None
+    """Of the square to which image files are brought; None for other layouts, and for the rule of a
+    folder without a card."""
     read: Callable[[Path], tuple[Labelled, Labelled | None]] | None = None
     """A plugin's own way to read them."""
 
@@ -45,23 +49,24 @@ def find_card(name: str) -> Card:
 
 def card_of(kind: str) -> Card:
     """The empty card of ``folder`` and ``npz``."""
-    side = 224 if kind == "folder" else None
-    return Card(kind, f"{kind}:PATH", kind, (), 0, None, None, "not stated", "", side=side)
+    return Card(kind, f"{kind}:PATH", kind, (), 0, None, None, "not stated", "")
 
 
 def locate(name: str, data_root: Path | None, image_size: int | None) -> Found:
     """Find the files of a source; see `clgym.data.sources.load_source`."""
     kind, colon, place = name.partition(":")
     if colon and kind in _PATHS:
+        place, side = _with_side(place) if kind == "folder" else (place, None)
+        image_size = side if image_size is None else image_size
         found = _at(card_of(kind), kind, Path(place).expanduser())
         if found is None:
-            fix = "Give another path"
+            fix = "Give another path, or other files"
             raise MissingData(expected=_PATHS[kind], found=f"none at {place or 'no path'}", fix=fix)
     else:
         found = _named(find_card(name), data_root)
     if image_size is None:
         return found
-    if found.side is None or image_size < 1:
+    if found.layout not in IMAGE_FILES or image_size < 1:
         raise BadConfig(
             expected="an image size of at least 1, for a source of image files",
             found=f"{image_size} for {name}",
@@ -70,8 +75,27 @@ def locate(name: str, data_root: Path | None, image_size: int | None) -> Found:
     return replace(found, side=image_size)
 
 
+def _with_side(place: str) -> tuple[str, int | None]:
+    """``PATH@SIDE`` as path and side.
+
+    Raises:
+        BadConfig: folders of both names are there.
+    """
+    match = re.fullmatch(r"(.+)@(\d+)", place)
+    if match is None:
+        return place, None
+    literal, bare = (Path(p).expanduser().is_dir() for p in (place, match[1]))
+    if literal and bare:
+        raise BadConfig(
+            expected="one folder by that name, or by that name without @SIDE",
+            found=f"both {place} and {match[1]}",
+            fix="Rename one of them",
+        )
+    return (place, None) if literal else (match[1], int(match[2]))
+
+
 _PATHS = {
-    "folder": "a tree with a folder of images a class",
+    "folder": "a tree with a folder of images a class (" + " ".join(sorted(ENDINGS)) + ")",
     "npz": "an .npz file, or a folder with train.npz and test.npz",
 }
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from clgym.data.folders import decoded, find_images
+from clgym.data.pixels import decoded
 from clgym.data.store import cache_dir
+from clgym.data.trees import find_images
 from clgym.errors import BadSource, MissingData
 from clgym.files import sha256, write_atomic
 

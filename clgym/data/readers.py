@@ -3,7 +3,6 @@
 import gzip
 import math
 import pickle
-import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from clgym.data.folders import find_images, find_listed, read_cub, read_folder, read_tiny
+from clgym.data.arrays import find_npz, read_npz
+from clgym.data.folders import read_cub, read_folder, read_tiny
 from clgym.data.labelled import Labelled, damaged
+from clgym.data.trees import find_listed, find_tree
 from clgym.errors import BadSource
 
-__all__ = ["READERS", "Reader"]
+__all__ = ["IMAGE_FILES", "READERS", "Reader"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,10 @@ class Reader:
 
     find: Callable[[Path], list[Path]]
     """The files of the layout in a folder; [] if it is not there."""
-    read: Callable[[Path, int], tuple[Labelled, Labelled | None]]
+    read: Callable[[Path, int | None], tuple[Labelled, Labelled | None]]
     """Train and test from the folder and the side of decoded images; test None: cut your own."""
+    rules: int = 1
+    """Part of the cache's key: raise it when files of this layout are read in another way."""
 
 
 # --- idx: the MNIST family -----------------------------------------------------------------------
@@ -43,7 +46,7 @@ def _find_idx(folder: Path) -> list[Path]:
     return [_either(folder, name) for name in _IDX] if present else []
 
 
-def _read_idx(folder: Path, side: int) -> tuple[Labelled, Labelled]:
+def _read_idx(folder: Path, side: int | None) -> tuple[Labelled, Labelled]:
     halves = []
     for images_name, labels_name in (_IDX[:2], _IDX[2:]):
         images = _idx_array(_either(folder, images_name), 3)
@@ -117,7 +120,7 @@ def _find_cifar(folder: Path) -> list[Path]:
     return [folder / "train", folder / "test"] if (folder / "train").is_file() else []
 
 
-def _read_cifar(folder: Path, side: int) -> tuple[Labelled, Labelled]:
+def _read_cifar(folder: Path, side: int | None) -> tuple[Labelled, Labelled]:
     *train, test = _find_cifar(folder)
     parts = [_cifar_batch(path) for path in train]
     images = np.concatenate([images for images, _ in parts])
@@ -162,7 +165,7 @@ def _find_svhn(folder: Path) -> list[Path]:
     return files if files[0].is_file() else []
 
 
-def _read_svhn(folder: Path, side: int) -> tuple[Labelled, Labelled]:
+def _read_svhn(folder: Path, side: int | None) -> tuple[Labelled, Labelled]:
     train, test = (_svhn_half(path) for path in _find_svhn(folder))
     return train, test
 
@@ -181,63 +184,10 @@ def _svhn_half(path: Path) -> Labelled:
     return Labelled(images, labels, ())
 
 
-# --- npz -----------------------------------------------------------------------------------------
-
-
-def _find_npz(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = [path / "train.npz", path / "test.npz"]
-    return files if any(file.is_file() for file in files) else []
-
-
-def _read_npz(path: Path, side: int) -> tuple[Labelled, Labelled | None]:
-    if path.is_file():
-        return _npz_half(path), None
-    train, test = (_npz_half(file) for file in _find_npz(path))
-    return train, test
-
-
-def _npz_half(path: Path) -> Labelled:
-    # NumPy takes what is no archive for a pickle, and says how to load it all the same.
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise damaged(path, "the arrays images, labels and classes", "no npz archive")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            images, labels, classes = (content[key] for key in ("images", "labels", "classes"))
-    except FileNotFoundError as error:
-        raise BadSource(
-            expected=f"the file {path}", found="none", fix="Write both train.npz and test.npz"
-        ) from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-    ) as error:
-        raise damaged(path, "the arrays images, labels and classes", error) from error
-    _check_npz(path, images, labels, classes)
-    images = images[..., None] if images.ndim == 3 else images
-    return Labelled(images, labels.astype(np.int64), tuple(map(str, classes)))
-
-
-def _check_npz(path: Path, images: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> None:
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise damaged(path, "images uint8 [N, H, W, C]", f"{images.dtype} {list(images.shape)}")
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise damaged(path, "labels int64 [N]", f"{labels.dtype} {list(labels.shape)}")
-    if classes.dtype.kind != "U" or classes.ndim != 1:
-        raise damaged(path, "classes as strings [C]", f"{classes.dtype} {list(classes.shape)}")
-
-
 # --- digits --------------------------------------------------------------------------------------
 
 
-def _read_digits(folder: Path, side: int) -> tuple[Labelled, Labelled]:
+def _read_digits(folder: Path, side: int | None) -> tuple[Labelled, Labelled]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -254,8 +204,11 @@ READERS: dict[str, Reader] = {
     "idx": Reader(_find_idx, _read_idx),
     "cifar": Reader(_find_cifar, _read_cifar),
     "svhn": Reader(_find_svhn, _read_svhn),
-    "npz": Reader(_find_npz, _read_npz),
-    "folder": Reader(find_images, read_folder),
-    "tiny-imagenet": Reader(find_listed, read_tiny),
-    "cub200": Reader(find_listed, read_cub),
+    "npz": Reader(find_npz, read_npz, rules=2),
+    "folder": Reader(find_tree, read_folder, rules=2),
+    "tiny-imagenet": Reader(find_listed, read_tiny, rules=2),
+    "cub200": Reader(find_listed, read_cub, rules=2),
 }
+
+IMAGE_FILES = ("folder", "tiny-imagenet", "cub200")
+"""Layouts whose images are decoded from files, and brought to a side."""

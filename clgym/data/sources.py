@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 
 from clgym.data import store, withheld
+from clgym.data.arrays import COLOURS
 from clgym.data.cards import CARDS, Card
+from clgym.data.content import content_notes, held_by_hash
 from clgym.data.imageset import find_image_set
 from clgym.data.labelled import Labelled
 from clgym.data.locate import Found, card_of, differing, find_card, locate
 from clgym.data.readers import READERS
 from clgym.data.store import Kept, Split
+from clgym.data.words import names_in_words
 from clgym.errors import BadSource, MissingData
 
 __all__ = [
@@ -31,12 +34,8 @@ __all__ = [
     "Source",
     "Split",
     "find_card",
-    "held_by_hash",
     "load_source",
 ]
-
-TEST_SHARE = 0.2
-"""Of every class, where a source has no test split of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +67,11 @@ def load_source(
     """Find, decode (once) and check a source.
 
     Args:
-        name: Of a card, ``folder:PATH``, ``npz:PATH``, or ``NAME~HASH8`` as an earlier load gave.
+        name: Of a card, ``folder:PATH``, ``folder:PATH@SIDE``, ``npz:PATH``, or ``NAME~HASH8`` as
+            an earlier load gave.
         data_root: Where named sources lie; None means ``CLGYM_DATA``.
-        image_size: Side of images that are decoded from files of differing sizes; None means the
-            card's, or 224.
+        image_size: Side of the square that image files are brought to; None means the card's, or,
+            for ``folder:PATH``, that of ``folder:PATH@SIDE``, or by the sizes of the images.
         plugins: Files that may hold the source.
 
     Raises:
@@ -138,7 +138,13 @@ def _key(found: Found) -> str:
         stats = [(str(f), *_stat(f)) for f in found.files]
     place = str(found.path.resolve())
     parts = [store.VERSION, found.card.name, found.layout, found.side, place, stats]
+    rules = _PLUGIN_RULES if found.read is not None else READERS[found.layout].rules
+    parts += [rules] if rules > 1 else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+_PLUGIN_RULES = 2
+"""Part of the cache's key: raise it when what plugins read is treated otherwise than before."""
 
 
 def _stat(path: Path) -> tuple[int, int, int]:
@@ -150,21 +156,23 @@ def _decode(found: Found, key: str) -> Kept:
     if found.read is not None:
         train, test = found.read(found.path)
     else:
-        train, test = READERS[found.layout].read(found.path, found.side or 0)
+        train, test = READERS[found.layout].read(found.path, found.side)
     classes, maps = _classes(found, train, test)
-    decoding = f"shorter side {found.side}, bicubic, centre crop" if found.side else ""
-    facts = {"md5": _md5(found), "by_hash": test is None}
+    name, decoding, notes = found.card.name, train.decoding, list(train.notes)
+    facts = {"md5": _md5(found), "by_hash": test is None, "notes": notes}
     with store.spool(train.images) as images:
         halves = {"train": _half(found, train, images, maps[0])}
+        notes += _dark("images" if test is None else "training images", found, images)
         if test is None:
-            halves = _cut(found, halves["train"])
-            return store.keep(key, found.card.name, classes, halves, decoding, facts)
+            halves = _cut(found, halves["train"], classes)
+            return store.keep(key, name, classes, halves, decoding, facts)
         with store.spool(test.images) as others:
             halves["test"] = _half(found, test, others, maps[1])
+            notes += _dark("test images", found, others)
             if images.shape[1:] != others.shape[1:]:
                 shapes = f"{list(images.shape[1:])} and {list(others.shape[1:])}"
                 raise _bad(found, "train and test images of one size", shapes)
-            return store.keep(key, found.card.name, classes, halves, decoding, facts)
+            return store.keep(key, name, classes, halves, decoding, facts)
 
 
 def _bad(found: Found, expected: str, was: str) -> BadSource:
@@ -175,6 +183,12 @@ def _bad(found: Found, expected: str, was: str) -> BadSource:
 
 def _half(found: Found, read: Labelled, images: np.ndarray, numbers: np.ndarray) -> store.Half:
     labels = read.labels
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in COLOURS:
+        raise _bad(
+            found,
+            "images uint8 [N, H, W, C], C being 1 (grey) or 3 (red, green, blue),",
+            f"{images.dtype} {list(images.shape)}",
+        )
     if len(labels) != len(images) or not len(labels) or 0 in images.shape:
         raise _bad(
             found,
@@ -188,36 +202,28 @@ def _half(found: Found, read: Labelled, images: np.ndarray, numbers: np.ndarray)
     return store.Half(images, np.arange(len(labels)), numbers[labels], store.image_hashes(images))
 
 
-def _cut(found: Found, whole: store.Half) -> dict[str, store.Half]:
+def _dark(which: str, found: Found, images: np.ndarray) -> list[str]:
+    """A note where pixels use less than half of their range: 0..1 or 0..16 kept in bytes."""
+    top = int(images.max())
+    dark = found.card.name in ("folder", "npz") and top < found.card.max_value / 2
+    return [f"no pixel of the {which} is brighter than {top} of {found.card.max_value}"] * dark
+
+
+def _cut(found: Found, whole: store.Half, classes: Sequence[str]) -> dict[str, store.Half]:
     """Train and test of a source that has no test split."""
     held = held_by_hash(whole.hashes, whole.labels)
     if not held.any():
-        raise _bad(found, "a class of 5 images or more, to cut a test split from", "none")
+        counts = np.bincount(whole.labels, minlength=len(classes))
+        large = [name for name, count in zip(classes, counts, strict=True) if count >= 5]
+        was = f"only copies of an image in {names_in_words(large)}" if large else "none"
+        expected = "a class of 5 images or more, not all alike, to cut a test split from"
+        raise _bad(found, expected, was)
     return {
         name: store.Half(
             whole.images, whole.rows[chosen], whole.labels[chosen], whole.hashes[chosen]
         )
         for name, chosen in (("train", ~held), ("test", held))
     }
-
-
-def held_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which rows are held out for testing: of every class the fifth with the smallest hashes.
-
-    The same images give the same split in any order and under any file name. Copies of an image
-    stay on one side.
-    """
-    held = np.zeros(len(labels), dtype=bool)
-    order = store.canonical_order(hashes, labels)
-    for label in np.unique(labels):
-        places = order[labels[order] == label]
-        count = int(TEST_SHARE * len(places))
-        if count:
-            # Copies are neighbours: those of the last one that is held come along.
-            last = hashes[places[count - 1]]
-            count += int((hashes[places[count:]] == last).all(axis=1).sum())
-        held[places[:count]] = True
-    return held
 
 
 def _md5(found: Found) -> str:
@@ -246,9 +252,8 @@ def _classes(
         names = [spelled(name) for name in part.classes or card.classes]
         strange = [name for name in names if name not in numbers or names.count(name) > 1]
         if strange:
-            raise _bad(
-                found, "distinct class names, those of test among those of train", strange[0]
-            )
+            expected = "distinct class names, those of test among those of train,"
+            raise _bad(found, expected, repr(strange[0]))
         maps.append(np.array([numbers[name] for name in names], dtype=np.int64))
     return ids, maps
 
@@ -272,11 +277,14 @@ def _plain(name: str) -> str:
 
 def _source(card: Card, kept: Kept) -> Source:
     withheld.check_content(card.name, kept.fingerprint)
+    whole = kept.split("train"), kept.split("test")
+    differs, notes = _compare(card, kept)
+    notes += kept.facts.get("notes", [])
+    notes += content_notes(*whole, kept.classes, kept.facts["by_hash"])
     train, test = (
         replace(split, labels=withheld.mask(kept.fingerprint, split, tested))
-        for split, tested in ((kept.split("train"), False), (kept.split("test"), True))
+        for split, tested in zip(whole, (False, True), strict=True)
     )
-    differs, notes = _compare(card, kept)
     name = f"{card.name}~{kept.fingerprint[:8]}" if differs else card.name
     return Source(
         name,

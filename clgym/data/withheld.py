@@ -7,8 +7,10 @@ them, and cannot be taken back: there is no way from tuning to evaluation inside
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,8 +78,11 @@ def rules() -> list[Rule]:
 
 
 def _plain(name: str) -> str:
-    """A named source is closed under each of its names; folders and arrays by content only."""
+    """A named source is closed under each of its names, a folder at every size of its images."""
     base = name.partition("~")[0]
+    if name.startswith("folder:"):
+        place = re.sub(r"@\d+$", "", name.removeprefix("folder:"))
+        return f"folder:{Path(place).expanduser().resolve()}"
     return name if ":" in name or base in ("folder", "npz") else base.replace("_", "-")
 
 

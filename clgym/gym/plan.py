@@ -22,7 +22,7 @@ from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scen
 from clgym.messages import BackboneIdentity, Needs, to_tree
 from clgym.models.pretraining import overlap
 from clgym.results.record import BackboneFacts
-from clgym.scenario import Scenario, Stream
+from clgym.scenario import Scenario, Stream, with_stream_flags
 
 __all__ = ["ResolvedRun", "resolve"]
 
@@ -126,7 +126,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
         backbone=_backbone(reply.backbone, stream),
         scenario=scenario.describe(),
         stream=stream,
-        sources=sources,
+        sources=with_stream_flags(stream, sources),
         total_columns=total,
         threads=threads,
     )

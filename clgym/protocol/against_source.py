@@ -14,13 +14,14 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from clgym import registry
+from clgym.data.content import content_notes
 from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
 from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
 from clgym.protocol.verify import ODD, Audit
 from clgym.results.record import Result, read_record
-from clgym.scenario import Scenario
+from clgym.scenario import Scenario, with_stream_flags
 from clgym.streams.adaptation import AdaptationStream, segment_labels
 from clgym.streams.two_phases import TwoPhases
 
@@ -115,7 +116,11 @@ def _problems(
 ) -> Iterator[str]:
     """What in a record and its predictions is not as its stream has it."""
     stream, _ = cut(make_scenario(request), sources, request)
-    own = [(s.name, s.fingerprint, list(s.flags)) for s in sources]
+    stated = {s.name: s.flags for s in result.sources}
+    own = [
+        (s.name, s.fingerprint, _flags(s, flagged, stated.get(s.name, [])))
+        for s, flagged in zip(sources, with_stream_flags(stream, sources), strict=True)
+    ]
     facts = {
         "sources": (own, [(s.name, s.fingerprint, list(s.flags)) for s in result.sources]),
         "scenario.setting": (stream.setting, result.scenario.setting),
@@ -134,6 +139,19 @@ def _problems(
     for name in sorted(known & truth.keys()):
         if not np.array_equal(answers[name], truth[name]):
             yield f"{name} of the predictions is not that of its images"
+
+
+def _flags(source: Source, flagged: Source, stated: Sequence[str]) -> list[str]:
+    """Flags of a source in its stream, without those that an earlier version did not state.
+
+    Args:
+        source: As it was loaded.
+        flagged: With what the stream makes of it.
+        stated: Flags of the record.
+    """
+    newer = set(content_notes(source.train, source.test, source.classes, by_hash=True))
+    newer |= set(flagged.flags) - set(source.flags)
+    return [flag for flag in flagged.flags if flag in stated or flag not in newer]
 
 
 def _truth(

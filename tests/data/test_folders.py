@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from clgym.data.cards import CARDS
-from clgym.data.folders import fit
+from clgym.data.pixels import fit
 from clgym.data.sources import load_source
 from clgym.errors import BadSource
 
@@ -62,7 +62,7 @@ def test_tree_with_its_own_split(tmp_path, make_tree, test):
     make_tree(tmp_path / "t" / test, n=2, seed=1)
     (tmp_path / "t" / "train" / ".hidden").mkdir()
     source = load_source(f"folder:{tmp_path / 't'}")
-    assert source.train.images.shape == (6, 224, 224, 3)
+    assert source.train.images.shape == (6, 9, 12, 3)
     assert counts(source.test) == {0: 2, 1: 2}
 
 

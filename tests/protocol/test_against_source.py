@@ -209,3 +209,44 @@ def test_a_listed_class_order_holds(tmp_path: Path) -> None:
     options = {"increments": [5], "class_order": order}
     run(Request("nmc", "split-digits", scenario_config=options, out=tmp_path, engine="inline"))
     assert verify(tmp_path).problems == [] and audited(tmp_path).problems == []
+
+
+COPIED = '''"""Grey squares; a test image is a training image."""
+from pathlib import Path
+import numpy as np
+from clgym.data.imageset import ImageSet, Labelled
+
+
+class Copied(ImageSet):
+    classes = ("dark", "light")
+
+    def read(self, folder: Path):
+        labels = np.arange(20) % 2
+        images = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1).repeat(4, 1).repeat(4, 2)
+        images[20] = images[0]
+        return Labelled(images[:20], labels, ()), Labelled(images[20:], labels, ())
+'''
+
+
+def test_flags_of_the_content_may_be_missing_from_earlier_records(tmp_path: Path) -> None:
+    plugin = tmp_path / "copied.py"
+    plugin.write_text(COPIED)
+    out = tmp_path / "out"
+    source = {"source": "copied", "plugins": (plugin,)}
+    run(Request("nmc", "class-incremental", **source, out=out, engine="inline"))
+    record = json.loads((out / "record.json").read_text())
+    flags = record["result"]["sources"][0]["flags"]
+    shared = "1 of 20 test images are training images too"
+    assert shared in flags and len(flags) > 1
+
+    def problems(kept: list[str]) -> list[str]:
+        record["result"]["sources"][0]["flags"] = kept
+        (out / "record.json").write_text(json.dumps(record))
+        audit = Audit(records=[str(out)])
+        compare_with_sources(audit, plugins=(plugin,))
+        assert audit.checks
+        return audit.problems
+
+    assert problems(flags) == []
+    assert problems([f for f in flags if f != shared]) == []
+    assert problems([shared]) and problems([*flags, "2 of 20 test images are training images too"])

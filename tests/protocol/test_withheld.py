@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clgym.data import withheld
 from clgym.data.sources import load_source
@@ -38,6 +39,18 @@ def test_a_closed_source_is_refused_under_every_name() -> None:
     for name in ("digits", f"digits~{digits.fingerprint[:8]}"):
         with pytest.raises(Withheld, match="clgym evaluate"):
             load_source(name)
+
+
+def test_a_closed_folder_is_refused_at_every_size(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "t" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (8, 8), (i, 200, 9)).save(tmp_path / "t" / name / f"{i}.png")
+    source = load_source(f"folder:{tmp_path / 't'}@8")
+    withheld.withhold([withheld.Rule(f"folder:{tmp_path / 't'}@8", source.fingerprint)])
+    for name in ("t", "t@8", "t@9", "other/../t@7"):
+        with pytest.raises(Withheld, match="clgym evaluate"):
+            load_source(f"folder:{tmp_path / name}")
 
 
 def test_the_same_content_under_another_name_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from clgym.data.sources import load_source
 from clgym.errors import BadStream, MissingData
-from clgym.gym.request import Request, make_stream
+from clgym.gym.request import Request, make_scenario, make_stream
 from clgym.gym.run import run
 from clgym.registry import find
 
@@ -145,6 +145,12 @@ def test_the_named_sets_of_the_paper_are_read_by_name(many: Path) -> None:
 def clr_named() -> list[str]:
     source = find("scenarios", "multi-dataset").presets["multi-clr-named"]["source"]
     return [name.removeprefix("root:") for name in source.split(",")]
+
+
+def test_image_files_of_the_root_are_decoded_at_224(colours: Path) -> None:
+    scenario = make_scenario(Request("", "multi-dataset", source="root:colours"))
+    (name,) = scenario.source_names()
+    assert load_source(name).train.images.shape[1:3] == (224, 224)
 
 
 def test_a_list_comes_from_the_data_root(colours: Path) -> None:

@@ -1,0 +1,234 @@
+"""Reader of npz files: images, labels, class names.
+
+What is refused is told with the line of code that mends it.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from clgym.data.labelled import Labelled, damaged
+from clgym.errors import BadSource
+
+__all__ = ["COLOURS", "find_npz", "read_npz"]
+
+COLOURS = (1, 3)
+"""Channels that images may have: grey, or red, green and blue."""
+_HALVES = ("train.npz", "test.npz")
+_KEYS = ("images", "labels", "classes")
+
+
+def find_npz(path: Path) -> list[Path]:
+    """The file itself, or those of the two halves that a folder has."""
+    if path.is_file():
+        return [path]
+    return [path / name for name in _HALVES if (path / name).is_file()]
+
+
+def read_npz(path: Path, side: int | None) -> tuple[Labelled, Labelled | None]:
+    """One file without a test part, or a folder with ``train.npz`` and ``test.npz``."""
+    if path.is_file():
+        return _read_file(path), None
+    missing = [name for name in _HALVES if not (path / name).is_file()]
+    if missing:
+        there = next(name for name in _HALVES if name not in missing)
+        raise BadSource(
+            expected=f"train.npz and test.npz in {path}",
+            found=f"no {missing[0]}",
+            fix=f"Write it with np.savez({missing[0]!r}, images=..., labels=..., classes=...), or "
+            f"give npz:{path / there}, of which a fifth of every class is cut off for testing",
+        )
+    train, test = (_read_file(path / name) for name in _HALVES)
+    return train, test
+
+
+def _read_file(path: Path) -> Labelled:
+    content = _arrays(path)
+    _check_present(path, content, ("images", "labels"))
+    images = _checked_images(path, content["images"])
+    labels = _flat_labels(path, content["labels"])
+    if labels.dtype.kind == "U" and "classes" not in content:
+        classes = np.unique(labels)
+    else:
+        _check_present(path, content, _KEYS)
+        classes = _class_names(path, content["classes"])
+    numbers = _numbers(path, labels, classes)
+    return Labelled(images, numbers, tuple(map(str, classes)))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file that have a meaning here; of others an empty one for each name."""
+    # NumPy takes what is no archive for a pickle, and says how to load it all the same.
+    if not zipfile.is_zipfile(path):
+        raise damaged(path, "the arrays images, labels and classes", "no npz archive")
+    key = ""
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            for key in content.files:
+                arrays[key] = content[key] if key in _KEYS else np.empty(0)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+    ) as error:
+        # NumPy has no error of its own for arrays that are pickled.
+        if "Object arrays" in str(error):
+            line = "images = np.stack(images)" if key == "images" else f"{key} = {key}.astype(str)"
+            raise _mended(path, f"{key} as numbers or strings", "Python objects", line) from error
+        raise damaged(path, "the arrays images, labels and classes", error) from error
+    return arrays
+
+
+def _mended(path: Path, expected: str, found: str, line: str) -> BadSource:
+    """The error that names the array and the line of code that mends it."""
+    return BadSource(
+        expected=f"{path} to hold {expected}",
+        found=found,
+        fix=f"Before np.savez: `{line}`",
+    )
+
+
+def _described(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def _check_present(path: Path, arrays: Iterable[str], keys: Iterable[str]) -> None:
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        own = {"classes": "classes=[str(c) for c in range(labels.max() + 1)]"}
+        line = ", ".join(
+            f"{key}={key}" if key not in missing else own.get(key, f"{key}=...") for key in _KEYS
+        )
+        raise BadSource(
+            expected=f"{path} to hold the arrays images, labels and classes",
+            found=f"no {' and no '.join(missing)} among {', '.join(arrays) or 'nothing'}",
+            fix=f"Write it with np.savez({path.name!r}, {line}); without classes where labels are "
+            "strings",
+        )
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def _checked_images(path: Path, images: np.ndarray) -> np.ndarray:
+    """Images as uint8 [N, H, W, C], C 1 or 3."""
+    expected = "images uint8 [N, H, W, C], C being 1 (grey) or 3 (red, green, blue), or [N, H, W]"
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4:
+        rows = images.ndim == 2
+        line = _unflattened(images.shape[1]) if rows else "images = images.reshape(n, h, w, c)"
+        raise _mended(path, expected, _described(images), line)
+    if images.shape[3] not in COLOURS:
+        raise _mended(path, expected, _described(images), _with_channels_last(images.shape))
+    if images.dtype != np.uint8:
+        span = f" from {images.min():g} to {images.max():g}" if images.size else ""
+        raise _mended(path, expected, _described(images) + span, _in_bytes(images))
+    return images
+
+
+def _unflattened(length: int) -> str:
+    """The line that makes images of rows of numbers."""
+    for channels in COLOURS:
+        side = round((length / channels) ** 0.5)
+        if channels * side**2 == length:
+            return f"images = images.reshape(-1, {channels}, {side}, {side}).transpose(0, 2, 3, 1)"
+    return "images = images.reshape(n, h, w, c)"
+
+
+def _with_channels_last(shape: tuple[int, ...]) -> str:
+    """The line that leaves 1 or 3 channels, in the last place."""
+    if shape[1] in COLOURS:
+        return "images = images.transpose(0, 2, 3, 1)"
+    if shape[2] in COLOURS:
+        return "images = images.transpose(3, 0, 1, 2)"
+    kept = ":1" if shape[3] == 2 else ":3"
+    return f"images = images[..., {kept}]"
+
+
+def _in_bytes(images: np.ndarray) -> str:
+    """The line that brings values to 0..255."""
+    if images.dtype == bool:
+        return 'images = images.astype("uint8") * 255'
+    low, high = (images.min(), images.max()) if images.size else (0, 0)
+    if images.dtype.kind == "f" and low >= 0 and high <= 1:
+        return 'images = (images * 255).round().astype("uint8")'
+    if low >= 0 and high <= 255:
+        return 'images = images.round().astype("uint8")'
+    if images.dtype.kind in "iu" and low >= 0 and high <= 65535:
+        return 'images = ((images.astype("int64") + 128) // 257).astype("uint8")'
+    return 'images = ((images - low) / (high - low) * 255).round().astype("uint8")'
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def _flat_labels(path: Path, labels: np.ndarray) -> np.ndarray:
+    """Labels [N]: int64 numbers, or strings."""
+    expected = "labels [N], whole numbers or strings"
+    if labels.ndim != 1:
+        columns = labels.ndim == 2 and labels.shape[1] > 1
+        line = "labels = labels.argmax(axis=1)" if columns else "labels = labels.ravel()"
+        raise _mended(path, expected, _described(labels), line)
+    if labels.dtype.kind in "US":
+        return _text(path, "labels", labels)
+    if labels.dtype.kind not in "iu":
+        line = 'labels = labels.astype("int64")'
+        if labels.dtype.kind == "f" and not (labels == np.floor(labels)).all():
+            line = "labels = np.unique(labels, return_inverse=True)[1]"
+        raise _mended(path, expected, _described(labels), line)
+    return labels.astype(np.int64)
+
+
+def _class_names(path: Path, classes: np.ndarray) -> np.ndarray:
+    if classes.ndim != 1:
+        line = "classes = classes.ravel()"
+    elif classes.dtype.kind not in "US":
+        line = "classes = classes.astype(str)"
+    else:
+        return _text(path, "classes", classes)
+    raise _mended(path, "classes as strings [C]", _described(classes), line)
+
+
+def _text(path: Path, key: str, array: np.ndarray) -> np.ndarray:
+    try:
+        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    except UnicodeDecodeError as error:
+        line = f'{key} = np.char.decode({key}, "latin1")'
+        raise _mended(path, f"{key} in UTF-8", str(error), line) from error
+
+
+def _numbers(path: Path, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Labels as int64 [N], places of their class among the names."""
+    if labels.dtype.kind == "U":
+        places = {name: number for number, name in enumerate(classes.tolist())}
+        strange = sorted(set(labels.tolist()) - places.keys())
+        if strange:
+            line = "classes = np.unique(labels)"
+            raise _mended(path, "labels that are among its classes", repr(strange[0]), line)
+        return np.array([places[name] for name in labels.tolist()], dtype=np.int64)
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(classes)):
+        span = f"labels from 0 to {len(classes) - 1}, numbers of its {len(classes)} classes"
+        raise _mended(path, span, f"{labels.min()} to {labels.max()}", _from_zero(labels, classes))
+    return labels
+
+
+def _from_zero(labels: np.ndarray, classes: np.ndarray) -> str:
+    """The line that makes labels the places of their names."""
+    present = np.unique(labels)
+    if labels.min() < 0:
+        return "images, labels = images[labels >= 0], labels[labels >= 0]"
+    if labels.min() == 1 and labels.max() == len(classes):
+        return "labels = labels - 1"
+    if len(present) == len(classes):
+        return "labels = np.unique(labels, return_inverse=True)[1]"
+    return "classes = [str(c) for c in range(labels.max() + 1)]"

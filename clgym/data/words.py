@@ -1,0 +1,19 @@
+"""Counts and names as flags and messages say them."""
+
+from collections.abc import Sequence
+
+__all__ = ["counted", "names_in_words"]
+
+_NAMED = 10
+"""Names that are listed at most."""
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def names_in_words(names: Sequence[str]) -> str:
+    """The first of some names, and how many there are besides."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
