@@ -11,8 +11,8 @@ import torch
 
 from clgym import config as configs
 from clgym.check.adapting import AdaptBench
-from clgym.check.tiny import Tiny
 from clgym.check.report import Failed
+from clgym.check.tiny import Tiny
 from clgym.config import Field
 from clgym.errors import MissingData
 from clgym.gym.learning import LearningRun
@@ -246,7 +246,7 @@ class Subject:
         try:
             return (AdaptBench if self.adapts else Bench)(request, on_event)
         except MissingData as error:
-            # The images are at hand, so weights are missing: those of a default, or of CHECK_CONFIG.
+            # The images are at hand: it is weights that are missing, of a default most likely.
             raise Failed(
                 f"expected {error.expected}; found {error.found}", self._small_network()
             ) from error

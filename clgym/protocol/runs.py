@@ -15,9 +15,9 @@ from clgym.engines.pool import Done, Pool, PoolSpec, open_pool
 from clgym.errors import (
     BadAnswer,
     BadConfig,
+    BadPlan,
     OutOfReach,
     StrategyFailed,
-    BadPlan,
     Tampered,
     WorkerDied,
     WrongPhase,

@@ -24,8 +24,8 @@ from clgym.protocol.ledger import NAME, Entry, Ledger, read_ledger
 from clgym.protocol.modes import choose
 from clgym.protocol.outcome import EVALUATION, Evaluation, following, seed_result
 from clgym.protocol.plan import Body, Certificate, Plan, evaluation_seeds
-from clgym.protocol.record_audit import against_plan, differences, parsed, record_problems
 from clgym.protocol.plugin_files import plugins_of
+from clgym.protocol.record_audit import against_plan, differences, parsed, record_problems
 from clgym.protocol.runs import RETRY_FAILED, Runs, Where
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of

@@ -55,6 +55,7 @@ def _all_fail(out: Path, file: Path, asked: Asked) -> None:
         tune(asked, here(out, file))
 
 
+@pytest.mark.slow
 def test_failed_runs_are_tried_again_by_choice_alone(
     tmp_path: Path, broken: Callable, asked: Ask
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_retry_that_nobody_made_is_found(tmp_path: Path, broken: Callable, ask
     assert any("had not failed" in problem for problem in verify(out).problems)
 
 
+@pytest.mark.slow
 def test_a_sealed_study_takes_no_retry(tmp_path: Path, broken: Callable, asked: Ask) -> None:
     out = tmp_path / "study"
     first = tune(asked(), here(tmp_path / "first", broken())).body.trials[0].config["power"]
@@ -98,6 +100,7 @@ def test_a_sealed_study_takes_no_retry(tmp_path: Path, broken: Callable, asked: 
     assert (out / "ledger.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_no_retry_where_later_trials_followed_from_the_failed(
     tmp_path: Path, broken: Callable, asked: Ask
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_study_that_cannot_begin_leaves_no_ledger(
 # --- the plugin of a study -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_evaluation_finds_the_plugin_by_path_and_hash(
     tmp_path: Path, plugin: Path, asked: Ask
 ) -> None:
@@ -192,6 +196,7 @@ def test_an_evaluation_finds_the_plugin_by_path_and_hash(
     assert read_certificate(out).hash == certificate.hash
 
 
+@pytest.mark.slow
 def test_a_class_of_a_file_is_found_again(tmp_path: Path, plugin: Path, asked: Ask) -> None:
     file = tmp_path / "several.py"
     other = "\n\nclass Other(Power):\n    pass\n"
