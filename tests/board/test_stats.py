@@ -103,7 +103,7 @@ def test_more_groups_than_letters_still_differ():
     count = 40
     words = letters(~np.eye(count, dtype=bool), [1.0 - i / count for i in range(count)])
     assert len(set(words)) == count and words[0] == "a" and words[26] == "aa"
-    assert not any({*one.split()} & {*other.split()} for one, other in zip(words, words[1:]))
+    assert not any({*one.split()} & {*other.split()} for one, other in itertools.pairwise(words))
 
 
 def test_a_very_long_table_has_intervals_alone():

@@ -250,10 +250,9 @@ def _profile(methods: Sequence[Method]) -> Iterator[Plot]:
             facts = m.results[0].strategy
             accuracy = float(np.mean([r.last_accuracy for r in m.results]))
             rows.append(Standing(facts.name, options_text(facts.config), stream, accuracy))
-    profile = profile_of(rows, len(rows))
+    profile = profile_of(rows, len(rows), least=2)
     if profile is not None:
-        counts = f"{len(profile.methods)} methods over {len(profile.best)} streams"
-        words = f"performance profile of {counts}"
+        words = f"performance profile over {len(profile.best)} streams"
         yield Plot(
             "performance-profile",
             "",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 __all__ = ["LEAST", "Profile", "Standing", "profile_of"]
 
 LEAST = 3
-"""Methods, and settings that they share, below which nothing is drawn."""
+"""Methods, and settings that they share, below which the board draws nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,22 @@ class Profile:
     """Strategies that stand in any of the settings, drawn or not."""
 
 
-def profile_of(rows: Sequence[Standing], most: int) -> Profile | None:
-    """The largest block of methods and settings; None without `LEAST` of each.
+def profile_of(rows: Sequence[Standing], most: int, least: int = LEAST) -> Profile | None:
+    """The largest block of methods and settings; None where there is none.
 
     Args:
         rows: All results.
         most: Methods that can be drawn.
+        least: Methods, and settings, that a block must have.
     """
     methods = _one_each(rows)
     block = max(
-        (_grown(methods, first, most) for first in sorted(methods)),
+        (_grown(methods, first, most, least) for first in sorted(methods)),
         key=lambda found: len(found[0]) * len(found[1]),
         default=([], []),
     )
     names, settings = block
-    if min(len(names), len(settings)) < LEAST:
+    if not names:
         return None
     best = {s: max(row.accuracy for row in rows if row.setting == s) for s in settings}
     known = {row.strategy for row in rows if row.setting in best}
@@ -72,7 +73,7 @@ def _one_each(rows: Sequence[Standing]) -> dict[str, dict[str, float]]:
 
 
 def _grown(
-    methods: dict[str, dict[str, float]], first: str, most: int
+    methods: dict[str, dict[str, float]], first: str, most: int, least: int
 ) -> tuple[list[str], list[str]]:
     """The largest block on the way from one method, adding who leaves most settings to share."""
     names, settings = [first], set(methods[first])
@@ -83,7 +84,7 @@ def _grown(
         left.remove(following)
         names.append(following)
         settings &= methods[following].keys()
-        enough = min(len(names), len(settings)) >= LEAST
+        enough = min(len(names), len(settings)) >= least
         if enough and len(names) * len(settings) >= len(best[0]) * len(best[1]):
             best = sorted(names), sorted(settings)
     return best

@@ -14,6 +14,8 @@ from clgym.protocol.verify import verify
 __all__ = ["report"]
 
 _HERE = Path(__file__).parent
+_STYLE = _HERE.parent / "page/page.css"
+"""The board's: a report looks like it."""
 
 
 def report(path: Path) -> str:
@@ -89,7 +91,7 @@ def _rendered(title: str, lead: str, status: tuple[bool, list[str]], parts: list
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.j2").render(
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        style=Markup(_STYLE.read_text(encoding="utf-8")),
         title=title,
         lead=lead,
         holds=status[0],
