@@ -71,6 +71,11 @@ class RowStatus(_Block):
         """Whether any of its runs was finished."""
         return self.seconds > 0
 
+    @property
+    def decided(self) -> bool:
+        """Whether there is something to say of it: verdicts, if only that none was run, or runs."""
+        return bool(self.claims) or self.measured
+
 
 class PaperStatus(_Block):
     """One paper."""

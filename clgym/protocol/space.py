@@ -19,7 +19,7 @@ from clgym.config import Field
 from clgym.errors import BadConfig, BadPlan, near
 from clgym.protocol import gtep
 
-__all__ = ["Parameter", "Space", "find_space", "parse"]
+__all__ = ["Parameter", "Space", "find_space", "literal_in", "parse"]
 
 _DIGITS = 6
 """Significant digits of a drawn float: exponentials differ in the last bit between machines."""
@@ -215,7 +215,7 @@ def find_space(
 
 def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
     entry = registry.find("strategies", strategy, plugins)
-    literal = _literal(entry.path)
+    literal = literal_in(entry.path, "SPACE")
     if entry.variants:
         literal = literal.get(entry.argument or "")
     if not literal:
@@ -227,10 +227,10 @@ def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
     return literal
 
 
-def _literal(path: Path) -> dict[str, Any]:
-    """The module's ``SPACE``, read and not run."""
+def literal_in(path: Path, name: str) -> dict[str, Any]:
+    """A module's literal of that name, read and not run; empty without one."""
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SPACE":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return ast.literal_eval(node.value)
     return {}
 

@@ -1,6 +1,5 @@
 """The tuning phase: commit to a plan, carry out its trials, seal the outcome."""
 
-import ast
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +32,7 @@ from clgym.protocol.plugin_files import recorded_plugins
 from clgym.protocol.relatives import relatives
 from clgym.protocol.runs import RETRY_FAILED, Runs, Where, check_retry
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS, available
-from clgym.protocol.space import Space, find_space, parse
+from clgym.protocol.space import Space, find_space, literal_in, parse
 
 __all__ = [
     "CERTIFICATE",
@@ -314,10 +313,7 @@ def _base_values(asked: Asked, description: Description, pair: Pair) -> dict[str
 def _stability(asked: Asked, where: Where) -> dict[str, float]:
     """The literal ``STABILITY`` of the strategy's file: strongest values, by option."""
     entry = registry.find("strategies", asked.strategy, where.plugins)
-    for node in ast.parse(entry.path.read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STABILITY":
-            return ast.literal_eval(node.value)
-    return {}
+    return literal_in(entry.path, "STABILITY")
 
 
 def body_of(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Body:
