@@ -350,8 +350,8 @@ def _shift_pair(a: Result, b: Result, left: Answers, right: Answers) -> ShiftPai
 
 def _segment_pair(name: str, a: Answers, b: Answers) -> SegmentPair:
     counts = _count(a, b)
-    errors = [float((side["predicted"] != side["label"]).mean()) for side in (a, b)]
-    return SegmentPair(name, *errors, counts, _of_errors(counts))
+    one, other = (float((side["predicted"] != side["label"]).mean()) for side in (a, b))
+    return SegmentPair(name, one, other, counts, _of_errors(counts))
 
 
 def _of_errors(counts: SamplePair) -> Difference:

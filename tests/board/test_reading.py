@@ -334,7 +334,7 @@ def test_a_subtitle_says_what_acts(board_folder, write_run, edit):
         return table.about
 
     plain = "class-incremental; toys; increments 2; order iid; "
-    assert about() == plain + "backbone vit_tiny; weights cccccccc"
+    assert about() == plain + "backbone vit_tiny (cccccccc)"
 
     config = {"network": "resnet18", "memory_size": 20}
     # An SGD strategy over a backbone has the option too; it does nothing there.
@@ -342,13 +342,13 @@ def test_a_subtitle_says_what_acts(board_folder, write_run, edit):
         board_folder / "records/also", strategy="clr", config=config, backbone=backbone
     )
     edit(also / "record.json", preset)
-    assert about() == plain + "backbone vit_tiny; weights cccccccc"
+    assert about() == plain + "backbone vit_tiny (cccccccc)"
 
     stored = 20
     wrapped = {f"base.{name}": value for name, value in config.items()}
     replay = write_run(board_folder / "records/replay", strategy="refresh", config=wrapped)
     edit(replay / "record.json", preset)
-    acting = "backbone vit_tiny; weights cccccccc; network resnet18; memory size 20"
+    acting = "backbone vit_tiny (cccccccc); network resnet18; memory size 20"
     assert about() == plain + acting
 
 

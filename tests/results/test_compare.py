@@ -164,8 +164,9 @@ def test_adaptation_is_compared_segment_by_segment(runs: Path, kind: str, prefix
         x, y = np.concatenate(one), np.concatenate(other)
         assert pair.samples.mean == pytest.approx(y.mean() - x.mean()) and pair.counts.n == 96
         assert pair.a == pytest.approx(1 - np.mean([hits.mean() for hits in one]))
-    errors = [[pair.a for pair in found.adaptation.pairs], [p.b for p in found.adaptation.pairs]]
-    assert found.adaptation.mean_error.mean == pytest.approx(np.subtract(*errors).mean())
+    pairs = found.adaptation.pairs
+    differences = np.array([pair.a for pair in pairs]) - np.array([pair.b for pair in pairs])
+    assert found.adaptation.mean_error.mean == pytest.approx(differences.mean())
 
 
 @pytest.mark.slow

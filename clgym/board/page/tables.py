@@ -181,13 +181,13 @@ def _acting(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         result = entry.scores[0].record.result
         if result.backbone is not None:
-            found["backbone"].add(short(result.backbone.name.partition("@sha256:")[0]))
-            found["weights"].add(result.backbone.weights[:8])
+            name = short(result.backbone.name.partition("@sha256:")[0])
+            found["backbone"].add(f"{name} ({result.backbone.weights[:8]})")
         elif network := _option(entry, "network"):
             found["network"].add(short(network))
         if result.stored_samples and (size := _option(entry, "memory_size")):
             found["memory size"].add(short(size))
-    names = ("backbone", "weights", "network", "memory size")
+    names = ("backbone", "network", "memory size")
     return [f"{name} {', '.join(sorted(found[name]))}" for name in names if found[name]]
 
 

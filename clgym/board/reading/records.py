@@ -103,7 +103,10 @@ def stream_of(result: Result) -> dict[str, Any]:
 
 def method_of(result: Result) -> str:
     """What runs share that differ in seeds only: strategy, settings, weights and stream."""
-    facts = {"strategy": result.strategy.model_dump(mode="json"), "stream": stream_of(result)}
+    facts: dict[str, Any] = {
+        "strategy": result.strategy.model_dump(mode="json"),
+        "stream": stream_of(result),
+    }
     if result.backbone is not None:  # a name may stand for other weights elsewhere
         facts["backbone"] = result.backbone.weights
     return identity(facts)
