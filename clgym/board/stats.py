@@ -1,6 +1,8 @@
 """What a table may say with how much confidence: intervals of means, ranks and their intervals."""
 
 import functools
+import itertools
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +10,11 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-__all__ = ["LEVEL", "Rank", "interval", "ranks"]
+__all__ = ["LEVEL", "MOST_LETTERED", "Rank", "interval", "letters", "ranks"]
 
 LEVEL = 0.95
+MOST_LETTERED = 50
+"""Rows of a table beyond which letters would no longer be read."""
 RESAMPLES = 2000
 _SEED = 20_240_611
 
@@ -48,14 +52,16 @@ class Rank:
     """Where a row may stand, given what else is in its table."""
 
     low: int
-    """1 + rows that are clearly better. Rows that share it are tied."""
+    """1 + rows that are clearly better."""
     high: int
     """Ranked rows less those that are clearly worse."""
-    tied: bool
+    letters: str = ""
+    """Two rows that share a letter are not told apart, two that share none are; empty in a table
+    of more than `MOST_LETTERED` ranked rows."""
 
 
 def ranks(rows: Sequence[Mapping[Any, float]]) -> list[Rank | None]:
-    """Ranks by pairwise tests: rows that no test tells apart share one.
+    """Intervals of ranks by pairwise tests, and letters for what no test tells apart.
 
     A row is clearly better than another if the 95 % interval of the difference leaves out zero:
     Student's paired interval over seeds where both have the same, else Welch's.
@@ -65,12 +71,52 @@ def ranks(rows: Sequence[Mapping[Any, float]]) -> list[Rank | None]:
     """
     able = [i for i, row in enumerate(rows) if len(row) > 1]
     sign = _tell_apart([rows[i] for i in able])
+    means = [float(np.mean(list(rows[i].values()))) for i in able]
+    words = letters(sign != 0, means) if len(able) <= MOST_LETTERED else [""] * len(able)
     found: list[Rank | None] = [None] * len(rows)
     lows = 1 + (sign < 0).sum(axis=1)
     highs = len(able) - (sign > 0).sum(axis=1)
     for place, i in enumerate(able):
-        low = int(lows[place])
-        found[i] = Rank(low, int(highs[place]), int((lows == low).sum()) > 1)
+        found[i] = Rank(int(lows[place]), int(highs[place]), words[place])
+    return found
+
+
+def letters(apart: np.ndarray, means: Sequence[float]) -> list[str]:
+    """Compact letter display by insert and absorb (Piepho 2004).
+
+    Args:
+        apart: bool [n, n], symmetric: which rows are told apart.
+        means: By which letters are given out, the largest first.
+
+    Returns:
+        By row its letters.
+    """
+    columns = [frozenset(range(len(means)))] if len(means) else []
+    for one, other in itertools.combinations(range(len(means)), 2):
+        if apart[one, other]:
+            split = [c - {i} for c in columns if {one, other} <= c for i in (one, other)]
+            kept = [c for c in columns if not {one, other} <= c]
+            columns = _absorbed([*kept, *split])
+    order = sorted(range(len(means)), key=lambda i: -means[i])
+    place = {row: number for number, row in enumerate(order)}
+    columns.sort(key=lambda column: sorted(place[row] for row in column))
+    alphabet = string.ascii_lowercase
+    sizes = itertools.count(1)
+    names = ("".join(word) for size in sizes for word in itertools.product(alphabet, repeat=size))
+    named = list(zip(columns, names, strict=False))  # there are names without end
+    joint = "" if len(columns) <= len(alphabet) else " "
+    return [
+        joint.join(name for column, name in named if row in column) for row in range(len(means))
+    ]
+
+
+def _absorbed(columns: Sequence[frozenset[int]]) -> list[frozenset[int]]:
+    """Without those that lie in another one."""
+    distinct = sorted(set(columns), key=lambda column: (-len(column), sorted(column)))
+    found: list[frozenset[int]] = []
+    for column in distinct:
+        if not any(column <= other for other in found):
+            found.append(column)
     return found
 
 

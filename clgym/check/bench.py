@@ -11,8 +11,10 @@ import torch
 
 from clgym import config as configs
 from clgym.check.adapting import ORDER_KEY, AdaptBench
+from clgym.check.report import Failed
 from clgym.check.tiny import Tiny
 from clgym.config import Field
+from clgym.errors import MissingData
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.learning import LearningPhase
 from clgym.gym.plan import resolve
@@ -245,7 +247,19 @@ class Subject:
             plugins=self.plugins,
             checkpoint_minutes=0.0 if saving else 1e6,
         )
-        return (AdaptBench if self.adapts else Bench)(request, on_event)
+        try:
+            return (AdaptBench if self.adapts else Bench)(request, on_event)
+        except MissingData as error:
+            # The images are at hand: it is weights that are missing, of a default most likely.
+            raise Failed(
+                f"expected {error.expected}; found {error.found}", self._small_network()
+            ) from error
+
+    def _small_network(self) -> str:
+        """What to write into the class so that its checks need no weights."""
+        options = {"backbone": "test_resnet@random", "image_size": 32}
+        own = {f.name: options[f.name] for f in self.fields if f.name in options} or options
+        return f"Write CHECK_CONFIG = {own} into the class: a small network with random weights"
 
     def folder(self) -> Path:
         """A fresh folder."""

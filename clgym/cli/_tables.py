@@ -93,16 +93,17 @@ def _learning_measures(record: Record) -> list[tuple[str, str]]:
     result = record.result
     single = "one experience"
     chance = sorted({f"{100 * level:.1f}" for level in result.chance[1:]}, key=float)
-    against = (
-        f" (chance: {' to '.join([chance[0], chance[-1]][: len(chance)])} %)" if chance else ""
-    )
+    against = f"chance: {' to '.join([chance[0], chance[-1]][: len(chance)])} %" if chance else ""
+    if result.scenario.setting == "domain-incremental":
+        against += "; earlier domains had the same classes, and one that recurs was learned before"
     forward = _points(result.forward_transfer, "no test before an experience came")
+    told = against and result.forward_transfer is not None
     lines = [
         ("last accuracy", f"{_percent(result.last_accuracy)} %"),
         ("average incremental accuracy", f"{_percent(result.average_incremental_accuracy)} %"),
         ("forgetting", _points(result.forgetting, single).lstrip("+")),
         ("backward transfer", _points(result.backward_transfer, single)),
-        ("forward transfer", forward + (against if result.forward_transfer is not None else "")),
+        ("forward transfer", forward + (f" ({against})" if told else "")),
     ]
     if result.scenario.setting == "class-incremental":
         aware = result.task_aware_accuracy_after[-1]

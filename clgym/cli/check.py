@@ -56,7 +56,11 @@ def _asked(name: str, plugins: list[Path]) -> tuple[Kind, Entry, list[Path]]:
         for entry in registry.entries(kind, known).values():
             own = {entry.name, *entry.presets, *entry.aliases}
             names |= own
-            fits = entry.given == name if file else name.partition(":")[0].replace("_", "-") in own
+            fits = (
+                entry.given == str(Path(name))
+                if file
+                else name.partition(":")[0].replace("_", "-") in own
+            )
             if fits:
                 found.append((kind, entry.name if file else name))
     if not found:

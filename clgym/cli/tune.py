@@ -128,6 +128,11 @@ def _add_study_flags(parser: Parser) -> None:
         metavar="N",
         help="Training images over all runs; no further trial.",
     )
+    study.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="Run failed runs of an unfinished study again; the ledger and the result say so.",
+    )
     study.add_argument("--threads", type=int, default=1, metavar="N", help="Of a run. (default 1)")
 
 
@@ -192,8 +197,12 @@ def _tune(asked: "Asked", values: argparse.Namespace) -> int:
         values.data_root,
         tuple(values.plugin),
     )
-    with watch_trials(Console(stderr=True)) as show:
-        certificate: Certificate = tune(asked, where, show)
+    stderr = Console(stderr=True)
+    with watch_trials(stderr) as show:
+        certificate: Certificate = tune(asked, where, show, values.retry_failed)
+    plan, wanted = certificate.body.plan, asked.trials or asked.pair.trials
+    if plan.mode != "default" and plan.trials < wanted:
+        stderr.print(f"{plan.trials} trials, not {wanted}: the space has no further settings")
     if values.json:
         print(json.dumps(certificate.model_dump(mode="json"), indent=1))
     else:

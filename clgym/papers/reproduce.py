@@ -270,7 +270,8 @@ class Reproduction:
             )
             file = self.board / "status" / f"{paper.name}.json"
             status = status.joined(read_status(file) if file.is_file() else None)
-            write_status(file, status)
+            if kept := [row for row in status.rows if row.decided]:
+                write_status(file, status.model_copy(update={"rows": tuple(kept)}))
             found.append(status)
         for key, task in self.tasks().items():
             if key not in lost and self._finished(task):

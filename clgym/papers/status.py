@@ -41,6 +41,18 @@ class ClaimStatus(_Block):
     where: str
     known: Known
 
+    @property
+    def kind(self) -> Literal["number", "order", "by construction"]:
+        """What is claimed: an order, a number, or one that follows from how the method is built."""
+        if self.tolerance == "-":
+            return "order"
+        return "by construction" if self.known == "inferred" else "number"
+
+    @property
+    def held(self) -> bool:
+        """Whether it was tested and came out as claimed, beyond noise."""
+        return self.verdict in ("reproduced", "order reproduced")
+
 
 class RowStatus(_Block):
     """One row."""
@@ -58,6 +70,11 @@ class RowStatus(_Block):
     def measured(self) -> bool:
         """Whether any of its runs was finished."""
         return self.seconds > 0
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is something to say of it: verdicts, if only that none was run, or runs."""
+        return bool(self.claims) or self.measured
 
 
 class PaperStatus(_Block):

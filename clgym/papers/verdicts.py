@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from clgym.papers.claims import Claim
 from clgym.papers.measures import MEASURES, Measure
 from clgym.papers.status import ClaimStatus, Verdict
+from clgym.results.answers import adapted_answers, answers_of, learned_answers
 from clgym.results.compare import Difference, SamplePair, over_samples, over_seeds
 from clgym.results.record import Record
 
@@ -108,7 +109,8 @@ def _order(claim: Claim, better: Measured, worse: Measured) -> ClaimStatus:
     if len(ones) > 1:
         found, over = over_seeds(ones, others), f"over {len(ones)} seeds"
     else:
-        found, over = _over_images(better, worse, sign), "over test images, one seed"
+        found = _over_images(better, worse, claim.measure)
+        over = "over test images, one seed"
         if found is None:
             found, over = over_seeds(ones, others), "one seed"
     mean = sign * float(np.mean(ones) - np.mean(others))
@@ -134,35 +136,42 @@ def _interval(found: Difference, sign: int) -> str:
     return f" [{low:+.2f}, {high:+.2f}]"
 
 
-def _over_images(better: Measured, worse: Measured, sign: int) -> Difference | None:
-    """Paired over the images that both answered; in points of the measure, None if not the same."""
-    sides = [_right(*found.records[0]) for found in (better, worse)]
+def _over_images(better: Measured, worse: Measured, name: str) -> Difference | None:
+    """Paired over the images that both answered, in points of the measure.
+
+    None where the images are not the same, or do not decide the measure: an average over
+    experiences, or forgetting, is more than the answers at the end.
+    """
+    if name not in (*_OF_ADAPTATION, "last_accuracy"):
+        return None
+    sides = [_right(*found.records[0], name) for found in (better, worse)]
     if any(side is None for side in sides):
         return None
     (rows, one), (other_rows, other) = sides  # type: ignore[misc]
     if not np.array_equal(rows, other_rows):
         return None
+    sign = 1 if MEASURES[name].higher_is_better else -1
     found = over_samples(SamplePair(int((one & ~other).sum()), int((other & ~one).sum()), len(one)))
     assert found.low is not None and found.high is not None
     low, high = sorted((100 * sign * found.low, 100 * sign * found.high))
     return Difference(100 * sign * found.mean, low, high, found.p, found.n)
 
 
-def _right(folder: Path, record: Record) -> tuple[np.ndarray, np.ndarray] | None:
-    """Which rows were answered, and which of them rightly; after the last experience."""
-    from safetensors.numpy import load_file
-
-    file = folder / record.result.predictions.file
-    if not file.is_file():
+def _right(folder: Path, record: Record, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which rows were answered, and which of them rightly, in the phase that a measure is of."""
+    result = record.result
+    if not (folder / result.predictions.file).is_file():
         return None
-    answers = load_file(file)
-    # Adaptation streams count as one experience, but keep their answers by segment.
-    last = len(record.result.accuracy_matrix) - 1
-    parts = sorted(k.partition("/")[0] for k in answers if k.endswith("/predicted"))
-    chosen: Sequence[str] = parts if record.result.adaptation else [str(last)]
-    rows = np.concatenate([answers[f"{i}/row"] for i in chosen])
-    right = [answers[f"{i}/predicted"] == answers[f"{i}/label"] for i in chosen]
-    return rows, np.concatenate(right)
+    answers = answers_of(folder, record)
+    if name in _OF_ADAPTATION or result.scenario.setting == "adaptation":
+        parts = adapted_answers(result, answers)
+    else:
+        parts = [learned_answers(result, answers)]
+    rows = np.concatenate([part["row"] for part in parts])
+    return rows, np.concatenate([part["predicted"] == part["label"] for part in parts])
+
+
+_OF_ADAPTATION = ("mean_error", "pooled_error")
 
 
 def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clgym import registry
-from clgym.engines.pool import PoolSpec, gather, open_pool
+from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, sha256, write_atomic, writing
 from clgym.gym.request import Request
@@ -24,8 +24,9 @@ from clgym.protocol.outcome import (
     seed_result,
 )
 from clgym.protocol.plan import Certificate, Choice, Plan, code_identity
+from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.relatives import relatives
-from clgym.protocol.runs import FAILURES, Where
+from clgym.protocol.runs import FAILURES, Where, start_workers
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.record import read_record
 
@@ -72,7 +73,8 @@ def evaluate(
         folder: Of the study, or its certificate.
         pool: Where to run.
         data_root: Where data lie.
-        plugins: Files that hold the strategy, where it is not built in.
+        plugins: Files that hold the strategy, where it is not built in; if none is given, those
+            of the study's last tuning session.
         again: Begin another evaluation though one is complete; it is counted.
         on_event: Called with progress.
 
@@ -89,6 +91,7 @@ def evaluate(
         ledger = Ledger(folder)
         certificate = open_certificate(folder, ledger)
         number = _number(ledger, again)
+        plugins = plugins or plugins_of(folder, ledger)
         where = Where(folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins)
         return _Evaluating(certificate, where, ledger, number, on_event).carry_out()
 
@@ -173,21 +176,30 @@ class _Evaluating:
         }
 
     def carry_out(self) -> Evaluation:
-        plan, ledger = self._plan, self._ledger
+        ledger = self._ledger
         self._check_code()
         self._check_source()
+        pool = start_workers(self._where.pool, self._pass_on)
+        try:
+            self._begin()
+            self._run(pool)
+        finally:
+            pool.close()
+        result = self._result()
+        text = json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+        write_atomic(self._where.out / EVALUATION, text.encode())
+        ledger.append("complete", evaluation=self._number, file=sha256(text.encode()))
+        return result
+
+    def _begin(self) -> None:
+        """Count the evaluation, unless an earlier session did."""
+        plan, ledger = self._plan, self._ledger
         if len(ledger.of("opened")) < self._number:
             seeds = list(plan.evaluation_seeds)
             ledger.append("opened", evaluation=self._number, seeds=seeds)
         self._emit({"kind": "evaluation", "number": self._number, "plan": plan})
         with writing(self._where.out):
             self._where.out.mkdir(parents=True, exist_ok=True)
-        self._run()
-        result = self._result()
-        text = json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-        write_atomic(self._where.out / EVALUATION, text.encode())
-        ledger.append("complete", evaluation=self._number, file=sha256(text.encode()))
-        return result
 
     def _check_code(self) -> None:
         entry = registry.find("strategies", self._plan.strategy, self._where.plugins)
@@ -218,7 +230,7 @@ class _Evaluating:
                 fix="Restore the data, or tune again",
             )
 
-    def _run(self) -> None:
+    def _run(self, pool: Pool) -> None:
         """All runs; those of one seed one after another."""
         plan = self._plan
         waiting = {
@@ -226,29 +238,25 @@ class _Evaluating:
             for seed in plan.evaluation_seeds
             if seed not in self._failed
         }
-        pool = open_pool(self._where.pool, TARGET, self._pass_on)
         deaths: dict[str, int] = {}
         running: set[int] = set()
-        try:
-            while any(waiting.values()) or running:
-                for seed, requests in waiting.items():
-                    if requests and seed not in running and pool.free:
-                        running.add(seed)
-                        self._emit({"kind": "start", "key": str(seed), "seed": seed})
-                        pool.submit(str(seed), as_message(requests[0], [], keep_state=True))
-                for done in pool.wait(1.0):
-                    seed = int(done.key)
-                    running.discard(seed)
-                    if isinstance(done.error, WorkerDied) and not deaths.get(done.key):
-                        deaths[done.key] = 1
-                        continue
-                    if done.error is not None and not isinstance(done.error, FAILURES):
-                        raise done.error
-                    waiting[seed] = waiting[seed][1:] if done.error is None else []
-                    if not waiting[seed]:
-                        self._ended(seed, done.error, done.reply or {})
-        finally:
-            pool.close()
+        while any(waiting.values()) or running:
+            for seed, requests in waiting.items():
+                if requests and seed not in running and pool.free:
+                    running.add(seed)
+                    self._emit({"kind": "start", "key": str(seed), "seed": seed})
+                    pool.submit(str(seed), as_message(requests[0], [], keep_state=True))
+            for done in pool.wait(1.0):
+                seed = int(done.key)
+                running.discard(seed)
+                if isinstance(done.error, WorkerDied) and not deaths.get(done.key):
+                    deaths[done.key] = 1
+                    continue
+                if done.error is not None and not isinstance(done.error, FAILURES):
+                    raise done.error
+                waiting[seed] = waiting[seed][1:] if done.error is None else []
+                if not waiting[seed]:
+                    self._ended(seed, done.error, done.reply or {})
 
     def _pass_on(self, key: str, event: Event) -> None:
         self._emit({"kind": "run", "key": key, "event": event})

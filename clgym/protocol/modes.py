@@ -9,7 +9,7 @@ from clgym.protocol.runs import Runs, Spec, criterion_of
 from clgym.protocol.samplers import proposals
 from clgym.protocol.space import Space
 
-__all__ = ["MODES", "choose"]
+__all__ = ["MODES", "check_start", "choose"]
 
 MODES = {
     "transfer": "the whole stream of the tuning source (the paper's protocol)",
@@ -27,6 +27,19 @@ MODES = {
 
 DROP, DECAY, ATTEMPTS = 0.2, 0.5, 10
 """De Lange et al.: accuracy that stability may cost, factor of a step, steps at most."""
+
+
+def check_start(plan: Plan, space: Space) -> None:
+    """Refuse a plan whose first trial could not be begun, before anything is written.
+
+    Raises:
+        BadPlan: the mode or the sampler cannot work on this space.
+        MissingExtra: the sampler's package is not installed.
+    """
+    if plan.mode == "stability_decay":
+        _rates(plan, space)
+    elif plan.mode != "default":
+        settings(plan, space, [])
 
 
 def choose(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
@@ -181,13 +194,7 @@ def _chain(seed: int, parts: Sequence[Trial]) -> Choice:
 
 def _decay(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
     """De Lange et al.: the best plain learning rate, then as much stability as it bears."""
-    rates = next((p.values for p in space.parameters if p.name == "lr"), None)
-    if not plan.stability or not rates:
-        raise BadPlan(
-            expected=f"STABILITY and a list for lr beside the config of {plan.strategy}",
-            found="none",
-            fix="Write STABILITY = {OPTION: strongest value} into its file, or take another mode",
-        )
+    rates = _rates(plan, space)
     trials, chosen = [], []
     for seed in plan.seeds:
         parts: list[Trial] = []
@@ -198,6 +205,17 @@ def _decay(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choi
             parts.append(tried[-1] if last is None else tried[last.trial])
         chosen.append(_chain(seed, parts))
     return trials, chosen
+
+
+def _rates(plan: Plan, space: Space) -> Sequence[Any]:
+    rates = next((p.values for p in space.parameters if p.name == "lr"), None)
+    if not plan.stability or not rates:
+        raise BadPlan(
+            expected=f"STABILITY and a list for lr beside the config of {plan.strategy}",
+            found="none",
+            fix="Write STABILITY = {OPTION: strongest value} into its file, or take another mode",
+        )
+    return rates
 
 
 def _one_experience(

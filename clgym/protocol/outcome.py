@@ -208,6 +208,8 @@ def _flags(
         flags.add(f"{len(failed)} of {len(plan.evaluation_seeds)} seeds failed")
     if len({canonical_json(trial.config) for trial in trials}) == 1:
         flags.add("one setting was tried: nothing was tuned")
+    if retried := certificate.body.budget.get("retried"):
+        flags.add(f"{retried} failed tuning {'run was' if retried == 1 else 'runs were'} retried")
     if plan.tunes_on_evaluation:
         flags.add(f"tuned on the evaluation source (mode {plan.mode})")
     if any(record.environment.engine == "inline" for record in records):

@@ -15,23 +15,38 @@ from clgym.engines.pool import Done, Pool, PoolSpec, open_pool
 from clgym.errors import (
     BadAnswer,
     BadConfig,
+    BadPlan,
     OutOfReach,
     StrategyFailed,
     Tampered,
     WorkerDied,
+    WrongPhase,
 )
 from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message, rules_of
-from clgym.protocol.ledger import Ledger
+from clgym.protocol.ledger import Entry, Ledger
 from clgym.protocol.plan import Plan, RunScore
+from clgym.protocol.samplers import ADAPTIVE
 
-__all__ = ["FAILURES", "Runs", "Spec", "Where", "criterion_of"]
+__all__ = [
+    "FAILURES",
+    "RETRY_FAILED",
+    "Runs",
+    "Spec",
+    "Where",
+    "check_retry",
+    "criterion_of",
+    "start_workers",
+]
 
 Event = dict[str, Any]
 FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
 """What makes a run a failed one. Anything else, a full disk for one, stops who carries it out."""
+RETRY_FAILED = "retry-failed"
+"""Kind of the ledger's line for a failed run that the user chose to run again."""
 _DEATHS = 2
 _POLL_SECONDS = 1.0
+CLUSTERS = ("ray", "slurm")
 
 
 @dataclass(frozen=True)
@@ -77,12 +92,34 @@ class Runs:
         self.device_names: set[str] = set()
         self._pool: Pool | None = None
         self._deaths: dict[str, int] = {}
-        for entry in ledger.of("retry"):
-            self._deaths[entry.body["key"]] = self._deaths.get(entry.body["key"], 0) + 1
-        for entry in ledger.of("run"):
-            self.replies[entry.body["key"]] = entry.body
-            self.device_names.add(entry.body.get("device_name", ""))
+        for entry in ledger.entries:
+            self._know(entry)
         self._started = {entry.body["key"] for entry in ledger.of("trial")}
+
+    def _know(self, entry: Entry) -> None:
+        """Take in one line; what was tried again by choice counts as not done yet."""
+        key = entry.body.get("key", "")
+        if entry.kind == "retry":
+            self._deaths[key] = self._deaths.get(key, 0) + 1
+        elif entry.kind == RETRY_FAILED:
+            self._deaths.pop(key, None)
+            del self.replies[key]
+        elif entry.kind == "run":
+            self.replies[key] = entry.body
+            self.device_names.add(entry.body.get("device_name", ""))
+
+    def retry_failed(self) -> None:
+        """Forget the runs that failed, after a line in the ledger for each."""
+        for key in [key for key, reply in self.replies.items() if reply["status"] == "failed"]:
+            self._know(self.ledger.append(RETRY_FAILED, key=key, error=self.replies[key]["error"]))
+
+    def open(self) -> None:
+        """Start the workers; `carry_out` does so where it was not done.
+
+        Raises:
+            ClgymError: the engine cannot be used here.
+        """
+        self._open()
 
     def close(self) -> None:
         """Stop the workers."""
@@ -116,7 +153,7 @@ class Runs:
 
     def _open(self) -> Pool:
         if self._pool is None:
-            self._pool = open_pool(self.where.pool, TARGET, self._pass_on)
+            self._pool = start_workers(self.where.pool, self._pass_on)
         return self._pool
 
     def _pass_on(self, key: str, event: Event) -> None:
@@ -191,6 +228,49 @@ class Runs:
                 found="other content",
                 fix="Restore the data, or start a new study",
             )
+
+
+def check_retry(plan: Plan, ledger: Ledger) -> None:
+    """Refuse to try failed runs again where that would change what came after them.
+
+    Raises:
+        WrongPhase: the study is sealed.
+        BadPlan: later trials were chosen by the scores of earlier ones.
+    """
+    last = {e.body["key"]: e.body["status"] for e in ledger.of("run")}
+    failed = [key for key, status in last.items() if status == "failed"]
+    if failed and ledger.of("sealed"):
+        raise WrongPhase(
+            expected="a study that is still tuning, whose failed runs can be tried again",
+            found=f"a sealed one with {len(failed)} failed runs",
+            fix="Tune into another --out: what was chosen is sealed",
+        )
+    if failed and (plan.sampler in ADAPTIVE or plan.mode in ("current_task", "stability_decay")):
+        raise BadPlan(
+            expected="a study in which no trial depends on the score of another",
+            found=f"the sampler {plan.sampler} in the mode {plan.mode}, and {failed[0]} failed",
+            fix="Tune into another --out",
+        )
+
+
+def start_workers(spec: PoolSpec, on_event: Callable[[str, Event], None]) -> Pool:
+    """Open a pool for the protocol's jobs.
+
+    Raises:
+        BadPlan: there is no cluster of that kind here, or it does not take the options.
+        MissingExtra: the engine's package is not installed.
+    """
+    try:
+        return open_pool(spec, TARGET, on_event)
+    except (RuntimeError, OSError, ValueError, NameError) as error:
+        if spec.engine not in CLUSTERS:
+            raise
+        raise BadPlan(
+            expected=f"a cluster that --engine {spec.engine} can use from this machine",
+            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            fix="Give the command on a machine of the cluster, check --engine-option, or leave "
+            "--engine out to run here",
+        ) from error
 
 
 def _score(reply: Mapping[str, Any] | None, spec: Spec) -> RunScore | None:

@@ -13,7 +13,7 @@ from clgym.errors import BadPlan, MissingExtra
 from clgym.protocol import gtep
 from clgym.protocol.space import Parameter, Space
 
-__all__ = ["ADAPTIVE", "SAMPLERS", "proposals", "uniform"]
+__all__ = ["ADAPTIVE", "SAMPLERS", "available", "proposals", "uniform"]
 
 Config = dict[str, Any]
 SAMPLERS = ("counter", "gtep-paper", "grid", "tpe", "cmaes")
@@ -21,6 +21,18 @@ ADAPTIVE = ("tpe", "cmaes")
 """Those that look at scores: they propose a generation at a time."""
 _POPULATION = 4
 """The smallest that CMA-ES can learn from."""
+_ATTEMPTS = 1000
+"""Draws after which a setting may come again: a range of floats can be too narrow for more."""
+
+
+def available(sampler: str, space: Space, trials: int) -> int:
+    """Number of trials that have a setting of their own, at most ``trials``.
+
+    The default sampler ends when a finite space is used up; the others do as they say.
+    """
+    if sampler != "counter" or not space.finite:
+        return trials
+    return sum(1 for _ in itertools.islice(space.settings(), trials))
 
 
 def proposals(
@@ -45,8 +57,8 @@ def proposals(
             only are looked at.
     """
     if sampler == "counter":
-        drawn = [_counted(space, seed, trial) for trial in range(trials)]
-    elif sampler == "gtep-paper":
+        return _counted(space, seed, trials)
+    if sampler == "gtep-paper":
         drawn = _as_the_authors(space, strategy, trials)
     elif sampler == "grid":
         drawn = _grid(space, trials)
@@ -61,9 +73,28 @@ def uniform(*key: object) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def _counted(space: Space, seed: int, trial: int) -> Config:
-    """Keyed by name: methods that share a parameter with equal values try the same ones."""
-    return {p.name: p.at(uniform("clgym", seed, trial, p.name)) for p in space.parameters}
+def _counted(space: Space, seed: int, trials: int) -> list[Config]:
+    """Settings without repetition, until a finite space is used up.
+
+    Keyed by name: methods that share a parameter with equal values try the same ones, unless one
+    of them had that setting before and draws again.
+    """
+    drawn: list[Config] = []
+    seen: set[str] = set()
+    for trial in range(available("counter", space, trials)):
+        for attempt in itertools.count():
+            config = _draw(space, seed, trial, attempt)
+            if repr(config) not in seen or (attempt >= _ATTEMPTS and not space.finite):
+                break
+        drawn.append(config)
+        seen.add(repr(config))
+    return drawn
+
+
+def _draw(space: Space, seed: int, trial: int, attempt: int) -> Config:
+    again = (attempt,) if attempt else ()
+    shares = {p.name: uniform("clgym", seed, trial, p.name, *again) for p in space.parameters}
+    return space.active({p.name: p.at(shares[p.name]) for p in space.parameters})
 
 
 def _as_the_authors(space: Space, strategy: str, trials: int) -> list[Config]:
@@ -81,21 +112,13 @@ def _as_the_authors(space: Space, strategy: str, trials: int) -> list[Config]:
 
 
 def _grid(space: Space, trials: int) -> list[Config]:
-    if space.size is None:
+    if not space.finite:
         raise BadPlan(
             expected="finite values for the sampler grid",
-            found="a range in the space",
+            found="a range of floats in the space",
             fix="List its values, or take --sampler counter",
         )
-    names = [p.name for p in space.parameters]
-    every = (
-        dict(zip(names, values, strict=True))
-        for values in itertools.product(*(p.values or () for p in space.parameters))
-    )
-    distinct: list[Config] = []
-    for values in map(space.active, every):
-        if values not in distinct:
-            distinct.append(values)
+    distinct = sorted(space.settings(), key=lambda values: _place(space, values))
     if trials > len(distinct):
         raise BadPlan(
             expected=f"at most {len(distinct)} trials, the size of the grid",
@@ -103,6 +126,13 @@ def _grid(space: Space, trials: int) -> list[Config]:
             fix=f"Give --trials {len(distinct)}",
         )
     return distinct[:trials]
+
+
+def _place(space: Space, values: Config) -> list[int]:
+    """Where a setting stands when the first parameter changes slowest."""
+    return [
+        (p.choices or ()).index(values[p.name]) if p.name in values else 0 for p in space.parameters
+    ]
 
 
 def _adaptive(
@@ -180,4 +210,4 @@ def _suggest(choose: Callable[..., Any], trial: Any, p: Parameter, sampler: str)
         ]
     if p.kind == "int":
         return trial.suggest_int(p.name, int(p.low), int(p.high), log=p.log)
-    return float(f"{trial.suggest_float(p.name, p.low, p.high, log=p.log):.6g}")
+    return p.rounded(trial.suggest_float(p.name, p.low, p.high, log=p.log))

@@ -9,7 +9,7 @@ import ast
 import json
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from clgym.config import Field
 from clgym.errors import BadConfig, BadPlan, near
 from clgym.protocol import gtep
 
-__all__ = ["Parameter", "Space", "find_space", "parse"]
+__all__ = ["Parameter", "Space", "find_space", "literal_in", "parse"]
 
 _DIGITS = 6
 """Significant digits of a drawn float: exponentials differ in the last bit between machines."""
@@ -38,18 +38,37 @@ class Parameter:
     log: bool = False
     when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
-    def at(self, u: float) -> Any:
-        """The value at ``u`` in [0, 1)."""
+    @property
+    def choices(self) -> Sequence[Any] | None:
+        """All values in their order; None for a range of floats."""
         if self.values is not None:
-            return self.values[int(u * len(self.values))]
-        if self.kind == "int" and not self.log:
-            return int(self.low + u * (self.high - self.low + 1))
+            return self.values
+        return range(int(self.low), int(self.high) + 1) if self.kind == "int" else None
+
+    def at(self, u: float) -> Any:
+        """The value at ``u`` in [0, 1): every finite value has an equal share of that interval.
+
+        Ranges with ``log``: a float's logarithm is uniform; a whole number n has the share of
+        [n - 1/2, n + 1/2] in the logarithm of the range that is wider by 1/2 at both ends.
+        """
+        if self.choices is not None and not self.log:
+            return self.choices[int(u * len(self.choices))]
+        if self.kind == "int":
+            drawn = _geometric(self.low - 0.5, self.high + 0.5, u)
+            return min(max(round(drawn), int(self.low)), int(self.high))
         if self.log:
-            value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
-        else:
-            value = self.low + u * (self.high - self.low)
-        value = float(f"{value:.{_DIGITS}g}")
-        return round(value) if self.kind == "int" else value
+            return self.rounded(_geometric(self.low, self.high, u))
+        return self.rounded(self.low + u * (self.high - self.low))
+
+    def rounded(self, value: float) -> float:
+        """A drawn float with few digits, inside the range.
+
+        There are six significant digits, or as many as leave a narrow range about a thousand
+        values.
+        """
+        largest = max(abs(self.low), abs(self.high))
+        digits = max(_DIGITS, math.ceil(math.log10(largest / (self.high - self.low))) + 3)
+        return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
 
     def describe(self) -> dict[str, Any]:
         """As JSON."""
@@ -81,6 +100,19 @@ class Space:
             values.get(name) in allowed and self._holds(known[name], values, known)
             for name, allowed in p.when
         )
+
+    def settings(self) -> Iterator[dict[str, Any]]:
+        """Each different setting once; a space with a range of floats has no end of them.
+
+        Raises:
+            ValueError: a range of floats is among the parameters.
+        """
+        return _settings(_parents_first(self.parameters), {}, self)
+
+    @property
+    def finite(self) -> bool:
+        """Whether its settings can be counted."""
+        return all(p.choices is not None for p in self.parameters)
 
     def without(self, fixed: Mapping[str, Any]) -> "Space":
         """The space that is left when some parameters have one value."""
@@ -120,6 +152,39 @@ class Space:
         return math.prod(sizes) if all(sizes) else None
 
 
+def _geometric(low: float, high: float, u: float) -> float:
+    return math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
+
+
+def _parents_first(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """The same, each behind those that its conditions are about."""
+    ordered: list[Parameter] = []
+    waiting = list(parameters)
+    while waiting:
+        names = {p.name for p in waiting}
+        ready = [p for p in waiting if not any(name in names for name, _ in p.when)]
+        ordered += ready
+        waiting = [p for p in waiting if p not in ready]
+    return ordered
+
+
+def _settings(
+    waiting: Sequence[Parameter], values: dict[str, Any], space: Space
+) -> Iterator[dict[str, Any]]:
+    """Settings that begin with ``values``; what a condition leaves out is not branched over."""
+    if not waiting:
+        yield {p.name: values[p.name] for p in space.parameters if p.name in values}
+        return
+    first, *rest = waiting
+    if first.name not in space.active({**values, first.name: None}):
+        yield from _settings(rest, values, space)
+        return
+    if first.choices is None:
+        raise ValueError(f"{first.name} has no end of values")
+    for value in first.choices:
+        yield from _settings(rest, {**values, first.name: value}, space)
+
+
 def find_space(
     strategy: str, file: str | None, fields: Sequence[Field], plugins: Sequence[Path] = ()
 ) -> Space:
@@ -150,7 +215,7 @@ def find_space(
 
 def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
     entry = registry.find("strategies", strategy, plugins)
-    literal = _literal(entry.path)
+    literal = literal_in(entry.path, "SPACE")
     if entry.variants:
         literal = literal.get(entry.argument or "")
     if not literal:
@@ -162,10 +227,10 @@ def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
     return literal
 
 
-def _literal(path: Path) -> dict[str, Any]:
-    """The module's ``SPACE``, read and not run."""
+def literal_in(path: Path, name: str) -> dict[str, Any]:
+    """A module's literal of that name, read and not run; empty without one."""
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SPACE":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return ast.literal_eval(node.value)
     return {}
 

@@ -1,6 +1,5 @@
 """The tuning phase: commit to a plan, carry out its trials, seal the outcome."""
 
-import ast
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from clgym.gym.description import Description, describe_strategy, without_weight
 from clgym.gym.request import FROM_PRESET
 from clgym.protocol.jobs import TARGET
 from clgym.protocol.ledger import Ledger, locked
-from clgym.protocol.modes import MODES, choose
+from clgym.protocol.modes import MODES, check_start, choose
 from clgym.protocol.pairs import Pair
 from clgym.protocol.plan import (
     Body,
@@ -29,10 +28,11 @@ from clgym.protocol.plan import (
     code_identity,
     evaluation_seeds,
 )
+from clgym.protocol.plugin_files import recorded_plugins
 from clgym.protocol.relatives import relatives
-from clgym.protocol.runs import Runs, Where
-from clgym.protocol.samplers import ADAPTIVE, SAMPLERS
-from clgym.protocol.space import Space, find_space, parse
+from clgym.protocol.runs import RETRY_FAILED, Runs, Where, check_retry
+from clgym.protocol.samplers import ADAPTIVE, SAMPLERS, available
+from clgym.protocol.space import Space, find_space, literal_in, parse
 
 __all__ = [
     "CERTIFICATE",
@@ -77,24 +77,42 @@ def _ignore(event: Event) -> None:
     """Nobody watches."""
 
 
-def tune(asked: Asked, where: Where, on_event: OnEvent = _ignore) -> Certificate:
+def tune(
+    asked: Asked, where: Where, on_event: OnEvent = _ignore, retry_failed: bool = False
+) -> Certificate:
     """Carry out a study, or go on with the one in the folder; its certificate.
+
+    Args:
+        asked: The study.
+        where: Its folder, and what carries it out.
+        on_event: Called with progress.
+        retry_failed: Run again what failed in an earlier session; the ledger says so.
 
     Raises:
         BadPlan: it cannot be carried out, or the folder holds another study.
+        WrongPhase: runs are to be tried again in a study that is sealed.
         BadOutput: another process is at work in the folder.
         ClgymError: whatever else is wrong.
     """
     with locked(where.out / ".lock"), _nothing_left_of_a_refusal(where.out):
         ledger = Ledger(where.out)
-        plan, space = _committed(asked, where, ledger)
-        on_event({"kind": "plan", "plan": plan, "done": len(ledger.of("run"))})
-        if ledger.of("sealed"):
-            return read_certificate(where.out)
-        pool = where.pool
-        ledger.append("session", engine=pool.engine, workers=pool.workers)
+        plan, space, first_line = _planned(asked, where, ledger)
         runs = Runs(plan, where, ledger, on_event)
+        if retry_failed:
+            check_retry(plan, ledger)
+        if ledger.of("sealed"):
+            on_event({"kind": "plan", "plan": plan, "done": len(runs.replies)})
+            return read_certificate(where.out)
         try:
+            if plan.mode != "default":
+                runs.open()
+            if first_line:
+                ledger.append("plan", **first_line)
+            pool, plugins = where.pool, recorded_plugins(where.out, where.plugins)
+            ledger.append("session", engine=pool.engine, workers=pool.workers, **plugins)
+            if retry_failed:
+                runs.retry_failed()
+            on_event({"kind": "plan", "plan": plan, "done": len(runs.replies)})
             trials, chosen = choose(plan, space, runs)
         finally:
             runs.close()
@@ -113,8 +131,10 @@ def _nothing_left_of_a_refusal(out: Path) -> Iterator[None]:
                 out.rmdir()
 
 
-def _committed(asked: Asked, where: Where, ledger: Ledger) -> tuple[Plan, Space]:
-    """The plan in the ledger; written there before anything else, never changed."""
+def _planned(
+    asked: Asked, where: Where, ledger: Ledger
+) -> tuple[Plan, Space, dict[str, Any] | None]:
+    """The plan, its space, and the ledger's first line where that is not written yet."""
     description = describe_strategy(asked.strategy, where.plugins, asked.config)
     space = _space(asked, where, description)
     question = sha256(canonical_json(asked.pair.model_dump(mode="json")))
@@ -124,12 +144,13 @@ def _committed(asked: Asked, where: Where, ledger: Ledger) -> tuple[Plan, Space]
     else:
         looked = survey(asked.pair, where.data_root)
     plan = make_plan(asked, where, description, space, looked)
+    check_start(plan, space)
     if not entries:
         body = {"plan": plan.model_dump(mode="json"), "plan_hash": plan.digest}
-        ledger.append("plan", **body, survey=looked, asked=question)
-    elif entries[0].body["plan_hash"] != plan.digest:
+        return plan, space, {**body, "survey": looked, "asked": question}
+    if entries[0].body["plan_hash"] != plan.digest:
         raise _another(where.out, entries[0].body["plan"], plan.model_dump(mode="json"))
-    return plan, space
+    return plan, space, None
 
 
 def _another(out: Path, old: dict[str, Any], new: dict[str, Any]) -> BadPlan:
@@ -213,7 +234,9 @@ def make_plan(
             "sampler": asked.sampler,
             "sampler_seed": asked.sampler_seed,
             "generation": asked.generation if asked.sampler in ADAPTIVE else 0,
-            "trials": 0 if asked.mode == "default" else asked.trials or pair.trials,
+            "trials": 0
+            if asked.mode == "default"
+            else available(asked.sampler, space, asked.trials or pair.trials),
             "seeds": seeds,
             # Modes that look at a stream choose for that stream: they are evaluated on the same.
             "evaluation_seeds": evaluation_seeds(pair, len(seeds)) if transfer else seeds,
@@ -290,16 +313,14 @@ def _base_values(asked: Asked, description: Description, pair: Pair) -> dict[str
 def _stability(asked: Asked, where: Where) -> dict[str, float]:
     """The literal ``STABILITY`` of the strategy's file: strongest values, by option."""
     entry = registry.find("strategies", asked.strategy, where.plugins)
-    for node in ast.parse(entry.path.read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STABILITY":
-            return ast.literal_eval(node.value)
-    return {}
+    return literal_in(entry.path, "STABILITY")
 
 
 def body_of(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Body:
     """The certificate's body: it follows from the plan and the runs."""
     statuses = [trial.status for trial in trials]
     done = [run for trial in trials for run in trial.runs]
+    retried = len(runs.ledger.of(RETRY_FAILED))
     return Body(
         plan=plan,
         plan_hash=plan.digest,
@@ -312,6 +333,7 @@ def body_of(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -
             "pruned": 0,
             "runs": len(done),
             "images": sum(run.images for run in done),
+            **({"retried": retried} if retried else {}),
         },
         device_class=", ".join(sorted(runs.device_names - {""})) or plan.device,
     )
@@ -327,7 +349,7 @@ def _seal(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> 
         sealed_at=ledger.entries[-1].time,
         wall_seconds=round(ledger.entries[-1].time - began, 3),
         sessions=len(sessions),
-        retries=len(ledger.of("retry")),
+        retries=len(ledger.of("retry")) + len(ledger.of(RETRY_FAILED)),
         engine=where.pool.engine,
         workers=where.pool.workers,
         ledger_head=ledger.head,

@@ -24,15 +24,16 @@ from clgym.protocol.ledger import NAME, Entry, Ledger, read_ledger
 from clgym.protocol.modes import choose
 from clgym.protocol.outcome import EVALUATION, Evaluation, following, seed_result
 from clgym.protocol.plan import Body, Certificate, Plan, evaluation_seeds
+from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.record_audit import against_plan, differences, parsed, record_problems
-from clgym.protocol.runs import Runs, Where
+from clgym.protocol.runs import RETRY_FAILED, Runs, Where
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
 from clgym.results.record import read_record
 
 __all__ = ["ODD", "Audit", "record_problems", "verify"]
 
-_TUNING = ("session", "trial", "run", "retry", "sealed")
+_TUNING = ("session", "trial", "run", "retry", RETRY_FAILED, "sealed")
 _EVALUATING = ("opened", "evaluated", "complete")
 _FIRST = f"evaluations/1/{EVALUATION}"
 TOLERANCE_GPU = 0.01
@@ -201,6 +202,7 @@ class _Study:
         """States go forward only, and nothing is counted twice."""
         sealed = False
         seen: set[tuple[Any, ...]] = set()
+        failed: set[Any] = set()
         for number, entry in enumerate(self._entries[1:], 2):
             allowed = _EVALUATING if sealed else _TUNING
             if entry.kind not in allowed:
@@ -213,6 +215,14 @@ class _Study:
                 if unique in seen:
                     yield f"line {number} counts {entry.kind} {unique[1]} twice"
                 seen.add(unique)
+            key = entry.body.get("key")
+            if entry.kind == "run" and entry.body.get("status") == "failed":
+                failed.add(key)
+            if entry.kind == RETRY_FAILED:
+                if key not in failed:
+                    yield f"line {number} retries {key}, which had not failed"
+                failed.discard(key)
+                seen.discard(("run", key))
             opening = ("opened", entry.body.get("evaluation"), None)
             if entry.kind in _EVALUATING[1:] and opening not in seen:
                 yield f"line {number} is of an evaluation that was not opened"
@@ -341,7 +351,8 @@ class _Study:
             key = record.environment.order_key
             with tempfile.TemporaryDirectory() as folder:
                 pool = PoolSpec(devices=(plan.device,))
-                where = Where(Path(folder), pool, given.data_root, given.plugins)
+                plugins = given.plugins or plugins_of(self._folder, Ledger(self._folder))
+                where = Where(Path(folder), pool, given.data_root, plugins)
                 requests = requests_of(plan, choice_of(certificate, seed.seed), seed.seed, where)
                 workers = open_pool(where.pool, TARGET)
                 try:

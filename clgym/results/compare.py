@@ -1,10 +1,15 @@
 """Two runs, or two sets of runs over seeds: is the difference more than chance?
 
-Over samples: both learners answered the same test rows at the end of the same stream, so their
-answers are paired. Exact McNemar test (McNemar 1947; the binomial form), and for the difference of
-the accuracies the interval of Bonett & Price (2012, "Adjusted Wald confidence interval for a
-difference of binomial proportions based on paired data"), which holds its level where the plain one
-does not. It says whether these two trained models differ, not whether the methods do.
+Compared is what the records measured: accuracies after the last experience of what was learned,
+errors of what was answered while adapting, of streams with two phases both.
+
+Over samples: both learners answered the same rows, at the end of the same stream or along it, so
+their answers are paired. Exact McNemar test (McNemar 1947; the binomial form), and for the
+difference of the accuracies the interval of Bonett & Price (2012, "Adjusted Wald confidence
+interval for a difference of binomial proportions based on paired data"), which holds its level
+where the plain one does not. It says whether these two trained models differ, not whether the
+methods do. Answers along an adaptation stream follow from one another, which the test does not
+know.
 
 Over seeds: paired Student's t over runs that share a seed and a stream. It says whether the methods
 differ over the choice of seeds.
@@ -12,7 +17,7 @@ differ over the choice of seeds.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +25,18 @@ import numpy as np
 from scipy import special
 
 from clgym.errors import BadRecord
-from clgym.files import sha256
-from clgym.results.record import Record, read_record
+from clgym.results.answers import Answers, adapted_answers, answers_of, learned_answers
+from clgym.results.record import AdaptationFacts, Record, Result, read_record
 
 __all__ = [
+    "Adaptation",
     "Comparison",
     "Difference",
     "Pair",
     "SamplePair",
+    "SegmentPair",
+    "ShiftPair",
+    "classifier_of",
     "compare",
     "mcnemar",
     "over_samples",
@@ -76,18 +85,61 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class SegmentPair:
+    """One segment of an adaptation stream, of two runs."""
+
+    name: str
+    a: float
+    """Error of A."""
+    b: float
+    counts: SamplePair
+    samples: Difference
+    """How much larger the error of A is."""
+
+
+@dataclass(frozen=True)
+class ShiftPair:
+    """Two runs of one adaptation stream and seed."""
+
+    seed: int
+    a: float
+    """Mean error of A, as the record has it."""
+    b: float
+    counts: SamplePair
+    samples: Difference
+    """How much larger the error of A is, over all images."""
+    segments: list[SegmentPair]
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What was answered while adapting."""
+
+    pairs: list[ShiftPair]
+    mean_error: Difference
+    """Of the mean errors, over seeds."""
+    pooled_error: Difference
+    """Of the errors over all images, over seeds."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that `compare` finds."""
 
     a: str
-    """Strategy's name."""
+    """Name of the strategy, with the options that differ where both sides have one strategy."""
     b: str
     scenario: str
     pairs: list[Pair]
-    last: Difference
-    """Of the last accuracies, over seeds."""
-    average: Difference
-    """Of the average incremental accuracies, over seeds."""
+    """What was learned; empty on adaptation streams."""
+    last: Difference | None
+    """Of the last accuracies, over seeds; None on adaptation streams."""
+    average: Difference | None
+    """Of the average incremental accuracies, over seeds; None on adaptation streams."""
+    adaptation: Adaptation | None
+    """None on learning streams."""
+    notes: list[str]
+    """What a reader should know of the two sides."""
 
 
 def mcnemar(counts: SamplePair) -> float:
@@ -137,32 +189,93 @@ def compare(a: Path, b: Path) -> Comparison:
     left, right = _records(a), _records(b)
     shared = sorted(left.keys() & right.keys())
     if not shared:
-        raise BadRecord(
-            expected="two sides with runs of the same seeds",
-            found=f"{_seeds(left)} and {_seeds(right)}",
-            fix="Run both sides with the same --seed and --order-seed",
-        )
-    pairs = [_pair(left[key], right[key]) for key in shared]
-    chosen = [(left[key][1].result, right[key][1].result) for key in shared]
-    lasts = [(x.last_accuracy, y.last_accuracy) for x, y in chosen]
-    averages = [(x.average_incremental_accuracy, y.average_incremental_accuracy) for x, y in chosen]
-    first, other = chosen[0]
+        raise _no_pairs(left, right)
+    sides = [(left[key], right[key]) for key in shared]
+    for one, other in sides:
+        _check_stream(one[1].result, other[1].result)
+    answers = [(answers_of(*one), answers_of(*other)) for one, other in sides]
+    results = [(one[1].result, other[1].result) for one, other in sides]
+    first, other = results[0]
+    learns = first.scenario.setting != "adaptation"
+    adapts = first.adaptation is not None
     return Comparison(
-        first.strategy.name,
-        other.strategy.name,
+        *_names(first, other),
         first.scenario.name,
-        pairs,
-        over_seeds(*zip(*lasts, strict=True)),
-        over_seeds(*zip(*averages, strict=True)),
+        [_pair(*r, *a) for r, a in zip(results, answers, strict=True)] if learns else [],
+        _over_seeds(results, lambda r: r.last_accuracy) if learns else None,
+        _over_seeds(results, lambda r: r.average_incremental_accuracy) if learns else None,
+        _adaptation(results, answers) if adapts else None,
+        [*_notes(left, right, results)],
     )
 
 
 Key = tuple[int, int]
 Found = tuple[Path, Record]
+Results = list[tuple[Result, Result]]
 
 
-def _seeds(records: dict[Key, Found]) -> str:
-    return "seed " + ", ".join(str(seed) for seed, _ in sorted(records))
+def _names(a: Result, b: Result) -> tuple[str, str]:
+    one, other = a.strategy.config, b.strategy.config
+    differing = [k for k in sorted({*one, *other}) if one.get(k) != other.get(k)]
+    if a.strategy.name != b.strategy.name or not differing:
+        return a.strategy.name, b.strategy.name
+    left, right = (
+        ", ".join(f"{key} {config[key]}" for key in differing if key in config)
+        for config in (one, other)
+    )
+    return f"{a.strategy.name} ({left})", f"{b.strategy.name} ({right})"
+
+
+def _over_seeds(results: Results, measure: Callable[[Result], float]) -> Difference:
+    return over_seeds([measure(a) for a, _ in results], [measure(b) for _, b in results])
+
+
+def _adaptation(results: Results, answers: list[tuple[Answers, Answers]]) -> Adaptation:
+    return Adaptation(
+        [_shift_pair(*r, *a) for r, a in zip(results, answers, strict=True)],
+        _over_seeds(results, lambda r: _adapted(r).mean_error),
+        _over_seeds(results, lambda r: _adapted(r).pooled_error),
+    )
+
+
+def _adapted(result: Result) -> AdaptationFacts:
+    assert result.adaptation is not None
+    return result.adaptation
+
+
+def _no_pairs(left: dict[Key, Found], right: dict[Key, Found]) -> BadRecord:
+    if {seed for seed, _ in left} & {seed for seed, _ in right}:
+        return BadRecord(
+            expected="two sides with runs of the same class orders",
+            found=f"{_orders(left)} against {_orders(right)}",
+            fix="Run both sides with the same --order-seed",
+        )
+    return BadRecord(
+        expected="two sides with runs of the same seeds",
+        found=f"{_seeds(left)} and {_seeds(right)}",
+        fix="Run both sides with the same --seed and --order-seed",
+    )
+
+
+def _seeds(keys: Iterable[Key]) -> str:
+    return "seed " + ", ".join(str(seed) for seed, _ in sorted(keys))
+
+
+def _orders(keys: Iterable[Key]) -> str:
+    return ", ".join(
+        f"seed {seed} in the preset's order"
+        if order < 0
+        else f"seed {seed} with order seed {order}"
+        for seed, order in sorted(keys)
+    )
+
+
+def _notes(left: dict[Key, Found], right: dict[Key, Found], results: Results) -> Iterator[str]:
+    for side, own, other in (("A", left, right), ("B", right, left)):
+        if alone := own.keys() - other.keys():
+            yield f"left out, since only {side} has them: {_orders(alone)}"
+    if any(classifier_of(a) != classifier_of(b) for a, b in results):
+        yield "A and B started from different classifiers: the difference is theirs too"
 
 
 def _records(path: Path) -> dict[Key, Found]:
@@ -195,11 +308,18 @@ def _records(path: Path) -> dict[Key, Found]:
 def _identity(record: Record) -> tuple:
     """What runs of one side share."""
     result = record.result
-    return (result.strategy, result.scenario.name, result.scenario.config)
+    facts = result.scenario
+    return (result.strategy, facts.name, facts.config, classifier_of(result))
 
 
-def _pair(left: Found, right: Found) -> Pair:
-    a, b = left[1].result, right[1].result
+def classifier_of(result: Result) -> str | None:
+    """Hash of the classifier that a run was given; None if it learned its own or had none."""
+    if result.adaptation is None or result.scenario.setting != "adaptation":
+        return None
+    return result.adaptation.model.sha256
+
+
+def _check_stream(a: Result, b: Result) -> None:
     if a.scenario.digest != b.scenario.digest:
         raise BadRecord(
             expected="two runs of the same stream",
@@ -207,35 +327,40 @@ def _pair(left: Found, right: Found) -> Pair:
             f"{b.scenario.name} {b.scenario.digest[:8]} at seed {a.seed}",
             fix="Run both on one scenario, with the same options and data",
         )
-    counts = _count(_last_answers(*left), _last_answers(*right))
+
+
+def _pair(a: Result, b: Result, left: Answers, right: Answers) -> Pair:
+    counts = _count(learned_answers(a, left), learned_answers(b, right))
     return Pair(a.seed, a.last_accuracy, b.last_accuracy, counts, over_samples(counts))
 
 
-def _last_answers(folder: Path, record: Record) -> dict[str, np.ndarray]:
-    """What was predicted after the last experience, and the truth, row by row."""
-    from safetensors.numpy import load
-
-    facts = record.result.predictions
-    try:
-        data = (folder / facts.file).read_bytes()
-    except OSError as error:
-        raise BadRecord(
-            expected=f"{facts.file} beside the record in {folder}",
-            found=str(error.strerror),
-            fix="Keep the files of a run together",
-        ) from error
-    if sha256(data) != facts.sha256:
-        raise BadRecord(
-            expected=f"{folder / facts.file} as the record's hash has it",
-            found="other content",
-            fix="Run it again into an empty folder",
-        )
-    answers, last = load(data), len(record.result.accuracy_matrix) - 1
-    return {key: answers[f"{last}/{key}"] for key in ("experience", "row", "label", "predicted")}
+def _shift_pair(a: Result, b: Result, left: Answers, right: Answers) -> ShiftPair:
+    one, other = adapted_answers(a, left), adapted_answers(b, right)
+    segments = [
+        _segment_pair(segment.name, x, y)
+        for segment, x, y in zip(_adapted(a).segments, one, other, strict=True)
+    ]
+    counts = [segment.counts for segment in segments]
+    whole = SamplePair(
+        sum(c.only_a for c in counts), sum(c.only_b for c in counts), sum(c.n for c in counts)
+    )
+    errors = _adapted(a).mean_error, _adapted(b).mean_error
+    return ShiftPair(a.seed, *errors, whole, _of_errors(whole), segments)
 
 
-def _count(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> SamplePair:
-    for key in ("experience", "row", "label"):
+def _segment_pair(name: str, a: Answers, b: Answers) -> SegmentPair:
+    counts = _count(a, b)
+    one, other = (float((side["predicted"] != side["label"]).mean()) for side in (a, b))
+    return SegmentPair(name, one, other, counts, _of_errors(counts))
+
+
+def _of_errors(counts: SamplePair) -> Difference:
+    """A row that B alone has right is an error more of A."""
+    return over_samples(SamplePair(counts.only_b, counts.only_a, counts.n))
+
+
+def _count(a: Answers, b: Answers) -> SamplePair:
+    for key in a.keys() - {"predicted"}:
         if not np.array_equal(a[key], b[key]):
             raise BadRecord(
                 expected="predictions for the same test rows on both sides",

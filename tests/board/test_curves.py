@@ -33,19 +33,17 @@ def test_a_profile_counts_settings_within_a_factor_of_the_best():
     table = {
         "a": {"x": 0.9, "y": 0.5, "z": 0.8},
         "b": {"x": 0.8, "y": 0.6, "z": 0.8},
-        "c": {"x": 0.7, "z": 1.0},
+        "c": {"x": 0.7, "y": 0.2, "z": 1.0},
     }
-    ratios = shortfalls(table)
+    best = {"x": 0.95, "y": 0.6, "z": 1.0}  # in x by one that is not drawn
+    ratios = shortfalls(table, best)
     at = np.array([1.0, 1.25, 2.0, 3.0, 1e9])
     for name, row in table.items():
         for factor, share in zip(at, profile(ratios[name], at), strict=True):
-            count = 0
-            for setting in ("x", "y", "z"):
-                best = max(other[setting] for other in table.values() if setting in other)
-                # Multiplied out, so that a best accuracy of 1 divides nothing by 0.
-                within = setting in row and 1 - row[setting] <= factor * (1 - best) + 1e-12
-                count += within
+            # Multiplied out, so that a best accuracy of 1 divides nothing by 0.
+            count = sum(1 - row[s] <= factor * (1 - best[s]) + 1e-12 for s in best)
             assert share == pytest.approx(count / 3), (name, factor)
+    assert ratios["a"][0] == 2.0
 
 
 def test_windows_average_what_lies_in_them():

@@ -49,7 +49,7 @@ def every() -> dict:
         "accuracy_against_cost": drawing.accuracy_against_cost(_costs()),
         "expected_best": drawing.expected_best({n: [0.2, None, 0.4] for n in NAMES}),
         "performance_profile": drawing.performance_profile(
-            {n: {"x": 0.1 * i, "y": 0.5} for i, n in enumerate(NAMES)}
+            {n: {"x": 0.1 * i, "y": 0.5} for i, n in enumerate(NAMES)}, {"x": 0.9, "y": 0.6}
         ),
         "error_over_time": drawing.error_over_time(
             {n: [[True, False, True], [False]] for n in NAMES}, ["fog", "snow & ice"]

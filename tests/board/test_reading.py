@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save
 
 from clgym.board.page.tables import tables_of
+from clgym.board.reading.found import look
 from clgym.board.reading.records import read_board
 from clgym.errors import BadRecord
 from clgym.files import sha256
@@ -267,6 +268,102 @@ def _adapted(folder, write_run):
     )
     (run / "record.json").write_text(json.dumps(record))
     return run
+
+
+def _from_classifier(edit, run, digest, seed=0):
+    """Make an adaptation run one of another seed, from another classifier of the same name."""
+
+    def change(record):
+        record["result"]["seed"] = seed
+        record["result"]["adaptation"]["model"]["sha256"] = digest
+
+    edit(run / "record.json", change)
+
+
+def test_classifiers_of_one_name_share_no_table_and_no_mean(board_folder, write_run, edit):
+    for name, digest in (("a", "a" * 64), ("b", "b" * 64)):
+        for seed in (0, 1):
+            run = _adapted(board_folder / f"records/{name}/seed-{seed}", write_run)
+            _from_classifier(edit, run, digest, seed)
+    board = read_board(board_folder)
+    assert not board.left_out and [len(entry.scores) for entry in board.entries] == [2, 2]
+    tables = tables_of(board)
+    assert [len(table.rows) for table in tables] == [1, 1]
+    assert sorted(table.part for table in tables) == [
+        "model net (aaaaaaaa)",
+        "model net (bbbbbbbb)",
+    ]
+
+
+def test_seeds_of_different_classifiers_are_never_averaged(board_folder, write_run, edit):
+    for seed, digest in ((0, "a" * 64), (1, "b" * 64)):
+        run = _adapted(board_folder / f"records/net/seed-{seed}", write_run)
+        _from_classifier(edit, run, digest, seed)
+    assert [len(entry.scores) for entry in read_board(board_folder).entries] == [1, 1]
+    methods = look([board_folder / "records/net"])
+    assert [len(method.runs) for method in methods] == [1, 1]
+
+
+def _backbone(name, weights):
+    facts = {"name": name, "weights": weights, "pretraining": [], "licence": "", "check": "known"}
+    return {**facts, "width": 4, "parameters": 4, "overlap": []}
+
+
+def test_weights_of_one_name_are_never_averaged(board_folder, write_run):
+    for seed in (0, 1):
+        backbone = _backbone("vit", str(seed) * 64)
+        write_run(board_folder / f"records/r/seed-{seed}", seed=seed, backbone=backbone)
+    assert [len(entry.scores) for entry in read_board(board_folder).entries] == [1, 1]
+
+
+def test_a_subtitle_says_what_acts(board_folder, write_run, edit):
+    """The preset names a network, a memory and delta; each row says what it made of them."""
+
+    def preset(record):
+        options = {"network": "mlp", "memory_size": 500, "delta": 0.1, "order": "iid"}
+        record["result"]["scenario"]["config"].update(options, increments=[2])
+        record["result"]["stored_samples"] = stored
+
+    stored = 0
+    backbone = _backbone("vit_tiny@sha256:" + "c" * 64, "c" * 64)
+    over = write_run(board_folder / "records/over", strategy="nmc", backbone=backbone)
+    edit(over / "record.json", preset)
+
+    def about():
+        (table,) = tables_of(read_board(board_folder))
+        return table.about
+
+    plain = "class-incremental; toys; increments 2; order iid; "
+    assert about() == plain + "backbone vit_tiny (cccccccc)"
+
+    config = {"network": "resnet18", "memory_size": 20}
+    # An SGD strategy over a backbone has the option too; it does nothing there.
+    also = write_run(
+        board_folder / "records/also", strategy="clr", config=config, backbone=backbone
+    )
+    edit(also / "record.json", preset)
+    assert about() == plain + "backbone vit_tiny (cccccccc)"
+
+    stored = 20
+    wrapped = {f"base.{name}": value for name, value in config.items()}
+    replay = write_run(board_folder / "records/replay", strategy="refresh", config=wrapped)
+    edit(replay / "record.json", preset)
+    acting = "backbone vit_tiny (cccccccc); network resnet18; memory size 20"
+    assert about() == plain + acting
+
+
+def test_rows_stand_in_the_order_of_their_mean(board_folder, write_run):
+    """A method varies much, another is steady: their ranks alone would turn them round."""
+    hits = {"steady": (10, 10), "wild": (1, 20), "better": (12, 12)}
+    for name, seeds in hits.items():
+        for seed, right in enumerate(seeds):
+            run = board_folder / f"records/{name}/seed-{seed}"
+            write_run(run, hits=[[right]], counts=[20], seed=seed, strategy=name)
+    (table,) = tables_of(read_board(board_folder))
+    assert [row.entry.strategy for row in table.rows] == ["better", "wild", "steady"]
+    cells = [(row.cells["rank"].text, row.cells["group"].text) for row in table.rows]
+    assert cells == [("1–2", "a"), ("1–3", "ab"), ("2–3", "b")]
+    assert [row.cells["rank"].value for row in table.rows] == [1, 2, 3]
 
 
 def test_adaptation_streams_are_verified_too(board_folder, write_run):

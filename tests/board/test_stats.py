@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from clgym.board.stats import interval, ranks
+from clgym.board.stats import MOST_LETTERED, interval, letters, ranks
 
 
 def test_an_interval_has_the_quantiles_of_all_resamples():
@@ -54,6 +54,62 @@ def test_ranks_count_what_is_clearly_better(draw):
         assert rank is not None
         assert rank.low == 1 + sum(_clearly_better(other, row) for other in rows)
         assert rank.high == len(rows) - sum(_clearly_better(row, other) for other in rows)
+    for i, j in itertools.combinations(range(len(rows)), 2):
+        one, other = found[i], found[j]
+        assert one is not None and other is not None
+        apart = _clearly_better(rows[i], rows[j]) or _clearly_better(rows[j], rows[i])
+        assert bool({*one.letters} & {*other.letters}) is not apart
+
+
+def _cliques(alike: np.ndarray) -> set[frozenset[int]]:
+    """Largest sets of rows of which no two are told apart, by trying every set."""
+    n = len(alike)
+    good = [
+        frozenset(rows)
+        for size in range(1, n + 1)
+        for rows in itertools.combinations(range(n), size)
+        if all(alike[i, j] for i, j in itertools.combinations(rows, 2))
+    ]
+    return {one for one in good if not any(one < other for other in good)}
+
+
+@pytest.mark.parametrize("draw", range(30))
+def test_letters_are_the_largest_groups_that_are_not_told_apart(draw):
+    generator = np.random.default_rng(draw)
+    n = int(generator.integers(1, 9))
+    upper = np.triu(generator.random((n, n)) < generator.random(), 1)
+    apart = upper | upper.T
+    means = generator.random(n).tolist()
+    words = letters(apart, means)
+    by_letter = {
+        letter: frozenset(i for i, word in enumerate(words) if letter in word)
+        for letter in sorted({letter for word in words for letter in word})
+    }
+    assert set(by_letter.values()) == _cliques(~apart)
+    assert "a" in words[int(np.argmax(means))]
+    order = np.argsort(np.argsort(-np.array(means)))
+    firsts = [min(order[list(rows)]) for rows in by_letter.values()]
+    assert firsts == sorted(firsts)  # a letter of a better row comes first
+
+
+def test_letters_of_overlapping_intervals():
+    """Each row is told apart from all but its neighbours: ranks 1-2, 1-3, 2-4, 3-4."""
+    places = np.arange(4)
+    apart = np.abs(places[:, None] - places) > 1
+    assert letters(apart, [0.9, 0.8, 0.7, 0.6]) == ["a", "ab", "bc", "c"]
+
+
+def test_more_groups_than_letters_still_differ():
+    count = 40
+    words = letters(~np.eye(count, dtype=bool), [1.0 - i / count for i in range(count)])
+    assert len(set(words)) == count and words[0] == "a" and words[26] == "aa"
+    assert not any({*one.split()} & {*other.split()} for one, other in itertools.pairwise(words))
+
+
+def test_a_very_long_table_has_intervals_alone():
+    rows = [{0: i / 1000, 1: i / 1000 + 0.01} for i in range(MOST_LETTERED + 1)]
+    assert {rank.letters for rank in ranks(rows) if rank} == {""}
+    assert all(rank and rank.letters for rank in ranks(rows[1:]))
 
 
 def test_pairing_by_seed_tells_rows_apart_that_vary_together():
@@ -61,8 +117,8 @@ def test_pairing_by_seed_tells_rows_apart_that_vary_together():
     better = {seed: value + 0.01 + 0.001 * seed for seed, value in base.items()}
     apart = ranks([base, better])
     unpaired = ranks([base, {seed + 10: value for seed, value in better.items()}])
-    assert [rank and (rank.low, rank.tied) for rank in apart] == [(2, False), (1, False)]
-    assert [rank and (rank.low, rank.high, rank.tied) for rank in unpaired] == [(1, 2, True)] * 2
+    assert [rank and (rank.low, rank.letters) for rank in apart] == [(2, "b"), (1, "a")]
+    assert [rank and (rank.low, rank.high, rank.letters) for rank in unpaired] == [(1, 2, "a")] * 2
 
 
 def test_rows_with_one_seed_have_no_rank_and_take_none():

@@ -87,3 +87,16 @@ def test_what_was_not_measured_is_said_with_the_reason():
     show_record(Console(file=file, width=80), record_of(1), "out")
     assert "forgetting                    none (one experience)" in file.getvalue()
     assert "forward transfer              none (" in file.getvalue()
+
+
+@pytest.mark.parametrize("setting", ["domain-incremental", "task-incremental"])
+def test_forward_transfer_says_what_it_counts_where_domains_share_their_classes(setting):
+    record = record_of(3)
+    facts = record.result.scenario.model_copy(update={"setting": setting})
+    result = record.result.model_copy(update={"scenario": facts, "forward_transfer": 0.3467})
+    file = io.StringIO()
+    console = Console(file=file, width=200)
+    show_record(console, Record.model_construct(**{**dict(record), "result": result}), "out")
+    line = next(line for line in file.getvalue().splitlines() if "forward transfer" in line)
+    assert "+34.67 points (chance: " in line
+    assert ("one that recurs was learned before" in line) is (setting == "domain-incremental")

@@ -6,7 +6,7 @@ import pytest
 from clgym.board.reading.entries import run_flags
 from clgym.data.sources import load_source
 from clgym.errors import BadSource
-from clgym.gym.plan import prepare
+from clgym.gym.plan import resolve
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.scenario import split_validation
@@ -178,7 +178,7 @@ def test_test_images_that_another_domain_trains_on_are_counted(tmp_path):
     for name, half in (("a", "train"), ("b", "test"), ("c", "train"), ("d", "test")):
         saved(tmp_path / ("one" if name in "ab" else "two") / f"{half}.npz", parts[name])
     names = [f"npz:{tmp_path / name}" for name in ("one", "two")]
-    plan = prepare(
+    plan = resolve(
         Request(
             "nmc",
             "domain-incremental",

@@ -70,6 +70,13 @@ where = "here"
 known = "own"
 
 [[rows]]
+name = "shown"
+scale = "lite"
+about = "A run that no claim is about, and whose data are not there."
+hours = 0.01
+also = ["lost"]
+
+[[rows]]
 name = "studied"
 scale = "lite"
 about = "A study and its evaluation."
@@ -125,6 +132,18 @@ def test_what_is_missing_is_said_and_the_rest_runs(paper, tmp_path, monkeypatch)
     (told,) = [e for e in events if e["kind"] == "missing"]
     assert told["row"].startswith("nmc-split-cifar100-")
     assert rows["figures"].claims[0].verdict == "reproduced"
+
+
+def test_a_row_without_claims_that_was_not_run_leaves_no_status(paper, tmp_path, monkeypatch):
+    """It has no verdict to write; the caller is told all the same."""
+    monkeypatch.delenv("CLGYM_DATA", raising=False)
+    rows, _ = carry_out(paper, tmp_path, "shown")
+    assert rows["shown"].claims == () and rows["shown"].runs["lost"].startswith("not run: ")
+    assert not (tmp_path / "board/status").exists()
+    carry_out(paper, tmp_path, "shown", "figures")
+    written = read_status(tmp_path / "board/status/toy.json")
+    assert [row.row for row in written.rows] == ["figures"]
+    assert all(claim.verdict for row in written.rows for claim in row.claims)
 
 
 def test_of_a_study_the_data_of_both_sides_are_looked_for(paper, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from scipy import stats
 
+from clgym.files import sha256
 from clgym.papers import Claim
 from clgym.papers.verdicts import Measured, judge, not_run
 from clgym.results.record import Record
@@ -125,22 +126,80 @@ def test_less_is_better_where_the_measure_says_so():
     assert judge(order("forgetting"), {"a": many, "b": few}).verdict == "order not reproduced"
 
 
+def _answered(folder: Path, wrong: dict[str, slice], forgetting: float = 0.1) -> Measured:
+    """One run; by phase (a prefix of names) which of its 200 answers are wrong."""
+    label = np.zeros(200, np.int32)
+    answers, accuracy = {}, 0.0
+    for prefix, where in wrong.items():
+        predicted = label.copy()
+        predicted[where] = 1
+        accuracy = accuracy or float((predicted == label).mean())
+        row = np.arange(200, dtype=np.int64)
+        columns = {"label": label, "predicted": predicted, "row": row, "experience": label}
+        answers |= {f"{prefix}0/{name}": v for name, v in {**columns, "domain": label}.items()}
+    folder.mkdir()
+    save_file(answers, folder / "predictions.safetensors")
+    facts = record(accuracy, forgetting).model_dump()
+    facts["result"]["predictions"]["sha256"] = sha256(
+        (folder / "predictions.safetensors").read_bytes()
+    )
+    if "shift/" in wrong:
+        facts["result"]["scenario"]["setting"] = "learn-then-shift"
+        facts["result"]["adaptation"] = _shift(int((predicted != label).sum()) / 200)
+    return Measured(((folder, Record.model_validate(facts)),))
+
+
+def _shift(error: float) -> dict:
+    segment = {"name": "fog-5", "images": 200, "error": error, "calibration_error": 0.0}
+    segment |= {"largest_class": 0.0, "recovery": 0.0}
+    return {
+        "model": {"name": "learned", "sha256": "0" * 64},
+        "predict": "before",
+        "batch_size": 8,
+        "reset_each_segment": False,
+        "segments": [segment],
+        "domains": {"fog": error},
+        "mean_error": error,
+        "pooled_error": error,
+        "per_class": {},
+        "forward_per_image": None,
+        "backward_per_image": None,
+    }
+
+
 def test_one_seed_is_judged_over_test_images(tmp_path):
     """200 images; A alone has 40 of them right, B alone 2: the interval is far from zero."""
-    label = np.zeros(200, np.int32)
-    sides = {}
-    for name, wrong in (("a", slice(0, 2)), ("b", slice(2, 42))):
-        predicted = label.copy()
-        predicted[wrong] = 1
-        folder = tmp_path / name
-        folder.mkdir()
-        row = np.arange(200, dtype=np.int64)
-        answers = {"0/label": label, "0/predicted": predicted, "0/row": row}
-        save_file(answers, folder / "predictions.safetensors")
-        sides[name] = Measured(((folder, record(float((predicted == label).mean()))),))
+    sides = {
+        "a": _answered(tmp_path / "a", {"": slice(0, 2)}),
+        "b": _answered(tmp_path / "b", {"": slice(2, 42)}),
+    }
     status = judge(order(), sides)
     assert status.verdict == "order reproduced"
     assert "by +19.00 [" in status.why and "one seed" in status.why
+
+
+def test_each_phase_is_judged_by_its_own_answers(tmp_path):
+    """Learned alike; under the shift B alone has 38 answers wrong more."""
+    sides = {
+        "a": _answered(tmp_path / "a", {"": slice(0, 40), "shift/": slice(0, 2)}),
+        "b": _answered(tmp_path / "b", {"": slice(0, 40), "shift/": slice(0, 40)}),
+    }
+    learned, shifted = judge(order(), sides), judge(order("mean_error"), sides)
+    assert learned.verdict == "order not as claimed, within noise" and "by +0.00" in learned.why
+    assert shifted.verdict == "order reproduced" and "by +19.00 [" in shifted.why
+
+
+def test_answers_at_the_end_decide_no_other_measure(tmp_path):
+    """One seed; A has more answers right at the end, which says nothing of its forgetting."""
+    sides = {
+        "a": _answered(tmp_path / "a", {"": slice(0, 2)}, forgetting=0.10),
+        "b": _answered(tmp_path / "b", {"": slice(2, 42)}, forgetting=0.11),
+    }
+    status = judge(order("forgetting"), sides)
+    assert (status.verdict, status.why) == (
+        "order as claimed, within noise",
+        "by +1.00 one seed",
+    )
 
 
 @pytest.mark.parametrize(

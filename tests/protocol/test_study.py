@@ -132,7 +132,7 @@ def test_a_failed_trial_uses_budget_and_is_never_chosen(
 
 def test_a_study_in_which_all_fails_says_so(tmp_path: Path, plugin: Path, asked: Ask) -> None:
     space = tmp_path / "space.json"
-    space.write_text('{"power": [2.0]}')
+    space.write_text('{"power": [2.0], "batch_size": [64, 128]}')
     with pytest.raises(BadPlan, match="2 trials that failed"):
         tune(
             asked(config={"fails": 2.0}, space=str(space), trials=2),

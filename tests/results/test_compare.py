@@ -1,15 +1,31 @@
-"""Paired tests against closed forms and SciPy's."""
+"""Paired tests against closed forms and SciPy's; whole comparisons against the stored answers."""
 
+import itertools
+import json
 import math
+import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 from scipy import stats
 
-from clgym.results.compare import Difference, SamplePair, mcnemar, over_samples, over_seeds
+from clgym.errors import BadRecord
+from clgym.files import sha256
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.results.compare import (
+    Difference,
+    SamplePair,
+    compare,
+    mcnemar,
+    over_samples,
+    over_seeds,
+)
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
@@ -77,3 +93,140 @@ def test_seeds_agree_with_scipy(values):
 def test_seeds_that_change_nothing_are_not_tested():
     assert over_seeds([0.5, 0.7, 0.9], [0.4, 0.6, 0.8]).p is None
     assert over_seeds([0.5], [0.25]) == Difference(0.25, None, None, None, 1)
+
+
+# --- whole comparisons ---------------------------------------------------------------------------
+
+SHORT = {"corruptions": "brightness,contrast", "images": 48}
+LEARNED = {"base": "naive", "base.epochs": 1}
+
+
+def _run(
+    out: Path, strategy: str, scenario: str, config: dict, options: dict, seeds=(0, 1), **more
+) -> None:
+    for seed in seeds:
+        request = Request(
+            strategy,
+            scenario,
+            strategy_config=config,
+            scenario_config=options,
+            seed=seed,
+            out=out / f"seed-{seed}",
+            engine="inline",
+            **more,
+        )
+        run(request)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods on an adaptation stream, over two seeds, and on one of two phases."""
+    out = tmp_path_factory.mktemp("compared")
+    for method in ("source", "bn-1"):
+        _run(out / method, method, "digits-c", {}, SHORT)
+        config = {**LEARNED, "method": method}
+        where = out / f"two-{method}"
+        _run(where, "learn-then-adapt", "learn-then-shift-digits", config, SHORT, seeds=(0,))
+    return out
+
+
+def _hits(folder: Path, prefix: str) -> list[np.ndarray]:
+    """Which answers of each segment are right, from the file alone."""
+    answers = load_file(folder / "predictions.safetensors")
+    found = []
+    for i in itertools.count():
+        if f"{prefix}{i}/predicted" not in answers:
+            return found
+        found.append(answers[f"{prefix}{i}/predicted"] == answers[f"{prefix}{i}/label"])
+    raise AssertionError
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "prefix"), [("", ""), ("two-", "shift/")])
+def test_adaptation_is_compared_segment_by_segment(runs: Path, kind: str, prefix: str) -> None:
+    sides = [runs / f"{kind}source", runs / f"{kind}bn-1"]
+    found = compare(*sides)
+    assert found.adaptation is not None and found.notes == []
+    for pair in found.adaptation.pairs:
+        one, other = (_hits(side / f"seed-{pair.seed}", prefix) for side in sides)
+        assert [s.name for s in pair.segments] == ["brightness-5", "contrast-5"]
+        for segment, x, y in zip(pair.segments, one, other, strict=True):
+            assert (segment.counts.only_a, segment.counts.only_b) == (
+                int((x & ~y).sum()),
+                int((y & ~x).sum()),
+            )
+            assert segment.counts.n == 48
+            assert segment.a == pytest.approx(1 - x.mean()) and segment.b == 1 - y.mean()
+            assert segment.samples.mean == pytest.approx(y.mean() - x.mean())
+            n = int((x ^ y).sum())
+            p = stats.binomtest(int((x & ~y).sum()), n, 0.5).pvalue if n else 1.0
+            assert segment.samples.p == pytest.approx(p)
+        x, y = np.concatenate(one), np.concatenate(other)
+        assert pair.samples.mean == pytest.approx(y.mean() - x.mean()) and pair.counts.n == 96
+        assert pair.a == pytest.approx(1 - np.mean([hits.mean() for hits in one]))
+    pairs = found.adaptation.pairs
+    differences = np.array([pair.a for pair in pairs]) - np.array([pair.b for pair in pairs])
+    assert found.adaptation.mean_error.mean == pytest.approx(differences.mean())
+
+
+@pytest.mark.slow
+def test_both_phases_are_compared_each_by_itself(runs: Path) -> None:
+    """The learning is one; before, nothing else was looked at and the difference was 0."""
+    found = compare(runs / "two-source", runs / "two-bn-1")
+    assert (found.a, found.b) == (
+        "learn-then-adapt (method source)",
+        "learn-then-adapt (method bn-1)",
+    )
+    assert found.last is not None and found.last.mean == 0 and len(found.pairs) == 1
+    assert found.adaptation is not None and found.adaptation.mean_error.mean != 0
+    alone = compare(runs / "source", runs / "bn-1")
+    assert (alone.pairs, alone.last, alone.average) == ([], None, None)
+
+
+@pytest.mark.slow
+def test_other_answers_for_other_images_are_refused(runs: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs / "bn-1/seed-0", tmp_path / "moved"))
+    answers = load_file(folder / "predictions.safetensors")
+    answers["1/row"] = answers["1/row"][::-1].copy()
+    save_file(answers, folder / "predictions.safetensors")
+    with pytest.raises(BadRecord, match="other content"):
+        compare(runs / "source/seed-0", folder)
+    record = json.loads((folder / "record.json").read_text())
+    digest = sha256((folder / "predictions.safetensors").read_bytes())
+    record["result"]["predictions"]["sha256"] = digest
+    (folder / "record.json").write_text(json.dumps(record))
+    with pytest.raises(BadRecord, match="another row"):
+        compare(runs / "source/seed-0", folder)
+
+
+@pytest.mark.slow
+def test_another_classifier_is_said_and_never_on_one_side(runs: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs / "bn-1", tmp_path / "bn-1"))
+    for seed in (0, 1):
+        file = folder / f"seed-{seed}/record.json"
+        record = json.loads(file.read_text())
+        record["result"]["adaptation"]["model"]["sha256"] = "0" * 64
+        file.write_text(json.dumps(record))
+        if seed == 0:
+            with pytest.raises(BadRecord, match="differ in seeds only"):
+                compare(runs / "source", folder)
+    assert "different classifiers" in compare(runs / "source", folder).notes[0]
+
+
+def test_other_class_orders_are_said_as_such(tmp_path: Path) -> None:
+    for order in (3, 4):
+        _run(tmp_path / str(order), "nmc", "split-digits", {}, {}, order_seed=order)
+    words = (
+        "the same class orders; found seed 0 with order seed 3, seed 1 with order seed 3 against "
+        "seed 0 with order seed 4, seed 1 with order seed 4. Run both sides with the same --order"
+    )
+    with pytest.raises(BadRecord, match=words):
+        compare(tmp_path / "3", tmp_path / "4")
+    shutil.rmtree(tmp_path / "4/seed-1")
+    shutil.copytree(tmp_path / "3/seed-1", tmp_path / "4/seed-1")
+    found = compare(tmp_path / "3", tmp_path / "4")
+    assert found.last is not None and found.last.n == 1
+    assert found.notes == [
+        "left out, since only A has them: seed 0 with order seed 3",
+        "left out, since only B has them: seed 0 with order seed 4",
+    ]

@@ -41,23 +41,25 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def shortfalls(accuracies: Mapping[str, Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """How many times as far as the best each method stays from accuracy 1, setting by setting.
+def shortfalls(
+    accuracies: Mapping[str, Mapping[str, float]], best: Mapping[str, float]
+) -> dict[str, np.ndarray]:
+    """Ratio of each method's error to the lowest error, setting by setting.
 
     Args:
-        accuracies: By method, by setting; a setting that a method lacks counts as infinity.
+        accuracies: By method, by setting; every method has every setting of ``best``.
+        best: By setting the best accuracy of all that stands there; at least that of each method.
 
     Returns:
         By method (1 - accuracy) / (1 - best), float64 [settings], settings sorted by name.
     """
-    settings = sorted({setting for row in accuracies.values() for setting in row})
-    table = np.array(
-        [[1 - row.get(s, -np.inf) for s in settings] for row in accuracies.values()], dtype=float
-    ).reshape(len(accuracies), len(settings))
-    best = table.min(axis=0)
+    settings = sorted(best)
+    table = np.array([[1 - row[s] for s in settings] for row in accuracies.values()], dtype=float)
+    table = table.reshape(len(accuracies), len(settings))
+    lowest = np.array([1 - best[s] for s in settings], dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Rounded, since 1 - 0.8 is to be twice 1 - 0.9.
-        ratios = np.where(table == best, 1.0, np.round(table / best, 12))
+        ratios = np.where(table == lowest, 1.0, np.round(table / lowest, 12))
     return dict(zip(accuracies, ratios, strict=True))
 
 

@@ -242,16 +242,17 @@ def expected_best(methods: Mapping[str, Sequence[float | None]]) -> "Figure":
 
 
 @styled
-def performance_profile(methods: Mapping[str, Mapping[str, float]]) -> "Figure":
-    """In how many settings a method's shortfall is within a factor of the best one's.
-
-    The shortfall is 1 - accuracy (Dolan & More 2002 for times).
+def performance_profile(
+    methods: Mapping[str, Mapping[str, float]], best: Mapping[str, float]
+) -> "Figure":
+    """In how many settings a method's error is within a factor of the lowest (Dolan & More 2002).
 
     Args:
-        methods: By name, by setting the accuracy; one that a method lacks counts as lost.
+        methods: By name, by setting the accuracy; every method has every setting.
+        best: By setting the best accuracy of all that stands there, drawn or not.
     """
     figure, axes = new()
-    ratios = curves.shortfalls(methods)
+    ratios = curves.shortfalls(methods, best)
     finite = [r for row in ratios.values() for r in row if np.isfinite(r)]
     most = max([1.5, *finite]) * 1.1
     for number, (name, row) in enumerate(ratios.items()):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clgym.board.figures import drawing
+from clgym.board.figures.profiles import Standing, profile_of
+from clgym.board.reading.entries import options_text
 from clgym.board.reading.found import Method, answers
 from clgym.board.reading.records import stream_of
 from clgym.board.stats import interval, ranks
@@ -242,17 +244,21 @@ def _rank_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
 
 
 def _profile(methods: Sequence[Method]) -> Iterator[Plot]:
-    table: dict[str, dict[str, float]] = {}
+    rows = []
     for stream, group in _by_stream(methods).items():
         for m in group:
-            # The same strategy on several streams is one line, whatever its settings there.
+            facts = m.results[0].strategy
             accuracy = float(np.mean([r.last_accuracy for r in m.results]))
-            row = table.setdefault(m.results[0].strategy.name, {})
-            row[stream] = max(accuracy, row.get(stream, 0.0))
-    settings = {stream for row in table.values() for stream in row}
-    if len(table) > 1 and len(settings) > 1:
-        words = f"performance profile over {len(settings)} streams"
-        yield Plot("performance-profile", "", words, lambda: drawing.performance_profile(table))
+            rows.append(Standing(facts.name, options_text(facts.config), stream, accuracy))
+    profile = profile_of(rows, len(rows), least=2)
+    if profile is not None:
+        words = f"performance profile over {len(profile.best)} streams"
+        yield Plot(
+            "performance-profile",
+            "",
+            words,
+            lambda: drawing.performance_profile(profile.methods, profile.best),
+        )
 
 
 def wrong(method: Method) -> list[list[bool]]:

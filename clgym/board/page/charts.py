@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clgym.board.figures import drawing
+from clgym.board.figures.profiles import Standing, profile_of
 from clgym.board.page.tables import Row, Table
+from clgym.board.reading.entries import options_text
 from clgym.board.stats import ranks
 
 if TYPE_CHECKING:
@@ -109,27 +111,27 @@ def _against_cost(rows: Sequence[Row]) -> "Figure":
 
 
 def across_charts(tables: Sequence[Table]) -> list[Chart]:
-    """A performance profile for each mode and kind of stream that has two tables or more."""
+    """A performance profile for each mode and kind of stream whose tables share enough methods."""
     found = []
     for mode in sorted({table.mode for table in tables}):
         for adaptation in (False, True):
             own = [t for t in tables if (t.mode, t.adaptation) == (mode, adaptation)]
-            methods = _best_of(own)
-            if len(own) > 1 and len(methods) > 1:
-                kind = "adaptation streams" if adaptation else "learning streams"
-                what = f"Performance profile over {len(own)} {kind} ({mode})"
-                found.append(_chart(what, drawing.performance_profile(methods)))
+            profile = profile_of([*_standings(own)], MOST)
+            if profile is None:
+                continue
+            kind = "adaptation streams" if adaptation else "learning streams"
+            drawn = len(profile.methods)
+            of = f" of {profile.known}" if drawn < profile.known else ""
+            what = f"{drawn}{of} methods over {len(profile.best)} {kind} ({mode})"
+            figure = drawing.performance_profile(profile.methods, profile.best)
+            found.append(_chart(f"Performance profile: {what}", figure))
     return found
 
 
-def _best_of(tables: Sequence[Table]) -> dict[str, dict[str, float]]:
-    """By strategy its mean in each table: of its best row, since only one can stand for it."""
-    means: dict[str, dict[str, float]] = {}
+def _standings(tables: Sequence[Table]) -> Iterator[Standing]:
+    """All rows that have a mean."""
     for table in tables:
         for row in table.rows:
             if row.mean is not None:
-                own = means.setdefault(row.entry.strategy, {})
-                own[table.id] = max(row.mean, own.get(table.id, 0.0))
-    several = [name for name, own in means.items() if len(own) > 1]
-    kept = sorted(several, key=lambda name: (-len(means[name]), name))
-    return {name: means[name] for name in kept[:MOST]}
+                options = options_text(row.entry.config)
+                yield Standing(row.entry.strategy, options, table.id, row.mean)

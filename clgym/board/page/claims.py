@@ -1,6 +1,7 @@
 """Claims of papers beside what was measured: ``status/PAPER.json``, see `clgym.papers.status`."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,29 @@ from clgym.errors import BadRecord
 from clgym.papers import ClaimStatus, RowStatus, load_paper, paper_names, read_status
 from clgym.papers.reproduce import Reproduction
 
-__all__ = ["CLAIM_COLUMNS", "Paper", "read_claims"]
+__all__ = [
+    "CLAIM_COLUMNS",
+    "TESTED_COLUMNS",
+    "Paper",
+    "read_claims",
+    "tested_lines",
+    "tested_table",
+]
 
 STATUS = "status"
 CLAIM_COLUMNS = ("Claim", "Verdict", "Claimed", "Measured", "Tolerance", "Scale", "Where it stands")
+TESTED_COLUMNS = ("Scale", "Kind", "Known from", "Tested", "Reproduced")
+_KINDS = {"number": "numbers", "order": "orders", "by construction": "by construction"}
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A claim that was tested, by what it is worth."""
+
+    scale: str
+    kind: str
+    known: str
+    held: bool
 
 
 @dataclass(frozen=True)
@@ -24,6 +44,8 @@ class Paper:
     link: str
     claims: tuple[tuple[str, ...], ...]
     """One row a claim, by column."""
+    tested: tuple[Tested, ...] = ()
+    """Of those that are shown."""
 
 
 def read_claims(board: Board, root: Path) -> list[Paper]:
@@ -40,16 +62,45 @@ def read_claims(board: Board, root: Path) -> list[Paper]:
             board.refuse(place, f"it does not validate: {error.found}")
             continue
         claims: list[tuple[str, ...]] = []
+        tested: list[Tested] = []
         for row in status.rows:
-            claims += _claims(board, root, status.paper, row, place)
-        papers.append(Paper(status.paper, status.title, status.link, tuple(claims)))
+            for claim, cells in _claims(board, root, status.paper, row, place):
+                claims.append(cells)
+                if claim.verdict != "not run":
+                    tested.append(Tested(row.scale, claim.kind, claim.known, claim.held))
+        found = Paper(status.paper, status.title, status.link, tuple(claims), tuple(tested))
+        papers.append(found)
     return papers
+
+
+def tested_table(papers: Sequence[Paper]) -> list[tuple[str, ...]]:
+    """How many claims were tested and reproduced: by scale, by kind, by how each is known."""
+    claims = [claim for paper in papers for claim in paper.tested]
+    groups = Counter((claim.scale, claim.kind, claim.known) for claim in claims)
+    held = Counter((claim.scale, claim.kind, claim.known) for claim in claims if claim.held)
+    kinds = list(_KINDS)
+    order = sorted(groups, key=lambda group: (group[0], kinds.index(group[1]), group[2]))
+    return [(*group, str(groups[group]), str(held[group])) for group in order]
+
+
+def tested_lines(papers: Sequence[Paper]) -> list[str]:
+    """A phrase for each scale, each kind of claim by itself."""
+    claims = [claim for paper in papers for claim in paper.tested]
+    lines = []
+    for scale in ("full", "lite"):
+        parts = []
+        for kind, words in _KINDS.items():
+            own = [claim for claim in claims if (claim.scale, claim.kind) == (scale, kind)]
+            if own:
+                parts.append(f"{sum(claim.held for claim in own)} of {len(own)} {words}")
+        lines.append(f"{scale} scale: {', '.join(parts) or 'nothing tested'}")
+    return lines if claims else []
 
 
 def _claims(
     board: Board, root: Path, paper: str, row: RowStatus, place: str
-) -> Iterator[tuple[str, ...]]:
-    """Cells of a row's claims."""
+) -> Iterator[tuple[ClaimStatus, tuple[str, ...]]]:
+    """A row's claims, with their cells."""
     again = _again(root, paper, row.row)
     for claim in row.claims:
         ours = again.get(claim.claim)
@@ -61,7 +112,7 @@ def _claims(
         verdict = f"{claim.verdict}: {claim.why}" if claim.why else claim.verdict
         if ours is None and claim.verdict != "not run":
             verdict += " (as stated: its records are not here)"
-        yield (
+        cells = (
             claim.claim,
             verdict,
             claim.claimed,
@@ -70,6 +121,7 @@ def _claims(
             row.scale,
             f"{claim.where} ({claim.known})",
         )
+        yield claim, cells
 
 
 def _again(root: Path, name: str, row: str) -> dict[str, ClaimStatus]:

@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from clgym._version import __version__
+from clgym.board.figures.profiles import LEAST
 from clgym.board.page.charts import across_charts, table_charts
-from clgym.board.page.claims import CLAIM_COLUMNS, Paper
+from clgym.board.page.claims import (
+    CLAIM_COLUMNS,
+    TESTED_COLUMNS,
+    Paper,
+    tested_lines,
+    tested_table,
+)
 from clgym.board.page.details import details_of
 from clgym.board.page.tables import BY_HAND, Row, Table
 from clgym.board.reading.entries import Board
-from clgym.board.stats import RESAMPLES
+from clgym.board.stats import MOST_LETTERED, RESAMPLES
 
 __all__ = ["HEAD", "LEGEND", "as_html", "as_markdown"]
 
@@ -32,10 +39,17 @@ LEGEND = (
     ),
     (
         "Rank",
-        "One more than the number of rows that are clearly better: whose 95 % interval of the "
-        "difference (Student's, paired by seed where seeds are shared, else Welch's) leaves out "
-        "zero. Rows with = are tied. In brackets: how far down the row may stand. Rows with one "
-        "seed, or with a failed one, are not ranked.",
+        "Rows stand in the order of their mean. A rank is an interval: from one more than the "
+        "number of rows that are clearly better to the number of ranked rows less those that are "
+        "clearly worse. Clearly: the 95 % interval of the difference (Student's, paired by seed "
+        "where seeds are shared, else Welch's) leaves out zero. Intervals are of one pair of rows "
+        "each, not corrected for the number of pairs. Rows with one seed, or with a failed one, "
+        "are not ranked.",
+    ),
+    (
+        "Group",
+        "Two rows that share a letter are not told apart; two that share none are (a compact "
+        f"letter display). Tables of more than {MOST_LETTERED} ranked rows have none.",
     ),
     (
         "Modes",
@@ -52,8 +66,18 @@ LEGEND = (
         "reproduced: within the tolerance. An order is judged by the 95 % interval of the "
         "difference: reproduced if it excludes zero; within noise if it does not. How large a "
         "difference a paper states (by ... points) is shown and not judged. Behind where it "
-        "stands, how it is known: verified (read there), abstract, remembered, inferred (it "
-        "follows from the method), own (no paper states it).",
+        "stands, how it is known: verified (read there), log (of the authors), abstract, "
+        "remembered, inferred (it follows from the method), own (no paper states it). A number "
+        "that is inferred holds by construction. Rows of full scale are of the paper's size, of "
+        "lite scale not: they are counted apart.",
+    ),
+    (
+        "Performance profile",
+        "In how many of the streams drawn a method's error is within a factor of the lowest error "
+        "of all rows there, drawn or not. Drawn are methods that all stand in all these streams; "
+        f"there is no profile of fewer than {LEAST} methods or streams. Of a strategy's variants "
+        "in a table the one is drawn whose options stand in most tables, of equals the first by "
+        "the text of their options: no score is looked at.",
     ),
     (
         "verified",
@@ -104,7 +128,10 @@ def as_html(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> s
         legend=LEGEND,
         streams=sorted({table.title for table in tables}),
         modes=list(dict.fromkeys(table.mode for table in tables)),
-        counts=_counts(board, papers),
+        counts=_counts(board),
+        tested=tested_table(papers),
+        tested_columns=TESTED_COLUMNS,
+        tested_lines=tested_lines(papers),
         version=__version__,
     )
 
@@ -122,13 +149,8 @@ def _embedded(tables: Sequence[Table]) -> str:
     return text
 
 
-def _counts(board: Board, papers: Sequence[Paper]) -> dict[str, int]:
-    verdicts = [claim[CLAIM_COLUMNS.index("Verdict")] for paper in papers for claim in paper.claims]
-    tested = [verdict for verdict in verdicts if not verdict.startswith("not run")]
-    held = [verdict for verdict in tested if verdict.startswith(("reproduced", "order reproduced"))]
+def _counts(board: Board) -> dict[str, int]:
     return {
-        "claims": len(tested),
-        "held": len(held),
         "entries": len(board.entries),
         "runs": sum(len(entry.scores) for entry in board.entries),
         "verified": sum(entry.verified for entry in board.entries),
@@ -187,6 +209,9 @@ def as_markdown(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) 
         parts.append(_grid([column.title for column in table.columns], body, numeric))
     if papers:
         parts.append("## Claims of papers")
+    if tested := tested_table(papers):
+        parts.append("; ".join(tested_lines(papers)) + ".")
+        parts.append(_grid(TESTED_COLUMNS, tested))
     for paper in papers:
         title = _escaped(paper.title)
         parts.append(f"### {title}\n\n<{paper.link}>" if paper.link else f"### {title}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from clgym.board.reading.entries import Board, Entry, identity
 from clgym.board.stats import Rank, interval, ranks
+from clgym.gym.request import FROM_PRESET
 
 __all__ = ["BY_HAND", "Cell", "Column", "Row", "Table", "tables_of"]
 
@@ -25,8 +26,11 @@ class Column:
 
 
 _FIRST = (Column("rank", "Rank"), Column("method", "Method", numeric=False))
+_GROUP = Column("group", "Group", numeric=False, wide=True)
+"""Of tables with several ranked rows: letters; who shares one is not told apart."""
 _LEARNING = (
     Column("score", "Last accuracy, %"),
+    _GROUP,
     Column("average", "Average incremental, %", wide=True),
     Column("forgetting", "Forgetting, points", wide=True),
 )
@@ -36,6 +40,7 @@ _TUNING = Column("tuning", "Tuning score, % (rank)", wide=True)
 """Of evaluations: of the chosen settings, on the other data, and its rank there."""
 _ADAPTATION = (
     Column("score", "Mean error, %"),
+    _GROUP,
     Column("pooled", "Pooled error, %", wide=True),
     Column("calibration", "Calibration error, %", wide=True),
 )
@@ -127,35 +132,69 @@ def _table(mode: str, key: str, entries: list[Entry]) -> Table:
     middle = _ADAPTATION if adaptation else (*_LEARNING, _SHIFT) if shifts else _LEARNING
     time = _EVALUATION_TIME if entries[0].tuning else _RUN_TIME
     tuned = any(entry.tuning and entry.tuning.score is not None for entry in entries)
+    rows = tuple(_rows(entries))
+    lettered = sum(bool(row.rank and row.rank.letters) for row in rows) > 1
     return Table(
         id=identity([mode, key]),
         title=str(stream["name"]),
         part="",
         mode=mode,
-        about=_about(stream),
+        about=_about(stream, entries),
         adaptation=adaptation,
-        columns=(*_FIRST, *middle, *([_TUNING] if tuned else []), _SEEDS, time, *_LAST),
-        rows=tuple(_rows(entries)),
+        columns=tuple(
+            column
+            for column in (*_FIRST, *middle, *([_TUNING] if tuned else []), _SEEDS, time, *_LAST)
+            if column != _GROUP or lettered
+        ),
+        rows=rows,
     )
 
 
-_SAID_ELSEWHERE = ("source", "classes", "class_order", "model")
+_SAID_ELSEWHERE = ("source", "classes", "class_order", *FROM_PRESET)
+_ACTS_ONLY = {"delta": ("order", "dirichlet")}
+"""Options of a stream that do nothing unless another one has a value."""
 
 
-def _about(stream: dict[str, Any]) -> str:
-    names = list(dict.fromkeys(name for name, _ in stream["sources"]))
+def _about(stream: dict[str, Any], entries: Sequence[Entry]) -> str:
+    """The stream in a line: what acts on at least one of the rows, and nothing else."""
+    names, options = list(dict.fromkeys(name for name, _ in stream["sources"])), stream["options"]
     parts = [str(stream["setting"]), ", ".join(names)]
-    parts += [
-        f"{name.replace('_', ' ')} {short(value)}"
-        for name, value in sorted(stream["options"].items())
-        if value not in (None, 0.0, []) and name not in _SAID_ELSEWHERE
-    ]
-    parts += [f"model {stream['model']}"] if stream.get("model") else []
+    for name, value in sorted(options.items()):
+        other, wanted = _ACTS_ONLY.get(name, ("", None))
+        idle = name in _SAID_ELSEWHERE or options.get(other) != wanted
+        if value not in (None, 0.0, []) and not idle:
+            parts.append(f"{name.replace('_', ' ')} {short(value)}")
+    parts += _acting(entries)
+    if stream.get("model"):
+        name, digest = stream["model"]
+        parts.append(f"model {name}" + (f" ({digest[:8]})" if digest else ""))
     parts += (
         [f"scored on {stream['scored on']}"] if stream.get("scored on", "test") != "test" else []
     )
     parts += [f"experiences {stream['part']}"] if stream.get("part") else []
     return "; ".join(part for part in parts if part)
+
+
+def _acting(entries: Sequence[Entry]) -> list[str]:
+    """Backbones, networks and sizes of memories that rows have; several are all named."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        result = entry.scores[0].record.result
+        if result.backbone is not None:
+            name = short(result.backbone.name.partition("@sha256:")[0])
+            found["backbone"].add(f"{name} ({result.backbone.weights[:8]})")
+        elif network := _option(entry, "network"):
+            found["network"].add(short(network))
+        if result.stored_samples and (size := _option(entry, "memory_size")):
+            found["memory size"].add(short(size))
+    names = ("backbone", "network", "memory size")
+    return [f"{name} {', '.join(sorted(found[name]))}" for name in names if found[name]]
+
+
+def _option(entry: Entry, name: str) -> Any:
+    """A strategy's option, or that of one that it wraps; None without one."""
+    values = [v for key, v in entry.config.items() if key.rpartition(".")[2] == name]
+    return values[0] if values else None
 
 
 def short(value: Any, longest: int = 60) -> str:
@@ -174,7 +213,7 @@ def short(value: Any, longest: int = 60) -> str:
 
 
 def _rows(entries: list[Entry]) -> list[Row]:
-    """Rows, the best first. One that lacks a promised run has no mean and no rank."""
+    """Rows by their mean, the best first. One that lacks a promised run has no mean, no rank."""
     placed = ranks([{s.key: s.primary for s in e.scores} if e.complete else {} for e in entries])
     labels = zip(_labels(entries), _labels(entries, named=False), strict=True)
     found = [_row(e, *told, rank) for e, told, rank in zip(entries, labels, placed, strict=True)]
@@ -182,14 +221,10 @@ def _rows(entries: list[Entry]) -> list[Row]:
     for row in found:
         row.cells["tuning"] = _tuning_cell(row.entry, scores)
     tail = float("inf")
-
-    def order(row: Row) -> tuple[Any, ...]:
-        mean = tail if row.mean is None else -row.mean
-        return (mean == tail, row.rank.low if row.rank else 0, mean, row.name, row.entry.id)
-
-    if any(row.rank is None for row in found):  # where some have no rank, the mean alone orders
-        return sorted(found, key=lambda row: (order(row)[0], *order(row)[2:]))
-    return sorted(found, key=order)
+    found.sort(key=lambda r: (tail if r.mean is None else -r.mean, r.name, r.entry.id))
+    for place, row in enumerate(found, 1):
+        row.cells["rank"] = _rank_cell(row.rank, place)
+    return found
 
 
 def _labels(entries: list[Entry], named: bool = True) -> list[str]:
@@ -228,7 +263,7 @@ def _row(entry: Entry, label: str, brief: str, rank: Rank | None) -> Row:
     mean = sum(values) / len(values) if entry.complete else None
     ends = interval(_strata(entry, values)) if entry.complete and not entry.alike else None
     cells = {
-        "rank": _rank_cell(rank),
+        "group": Cell(rank.letters if rank else "", rank.letters if rank else None),
         "method": Cell(f"{entry.strategy} {label}".strip(), f"{entry.strategy} {label}".lower()),
         **(_adapted_cells if entry.adaptation else _learned_cells)(entry, mean, ends),
         "seeds": _seeds_cell(entry),
@@ -244,11 +279,11 @@ def _trust(entry: Entry) -> str:
     return "verified" if entry.verified else "self-reported"
 
 
-def _rank_cell(rank: Rank | None) -> Cell:
+def _rank_cell(rank: Rank | None, place: int) -> Cell:
+    """Between which ranks the row stands; sorted by its place, that of its mean."""
     if rank is None:
         return Cell("–", None)
-    span = f" [{rank.low}–{rank.high}]" if rank.high > rank.low else ""
-    return Cell(f"{rank.low}{'=' if rank.tied else ''}{span}", rank.low)
+    return Cell(f"{rank.low}–{rank.high}" if rank.high > rank.low else str(rank.low), place)
 
 
 def _percent(value: float | None, ends: tuple[float, float] | None = None) -> str:

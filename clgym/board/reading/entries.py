@@ -14,6 +14,7 @@ from typing import Any
 from clgym.board.reading.source_files import unknown_code
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
+from clgym.gym.request import FROM_PRESET
 from clgym.results.record import Record, Result
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Score",
     "file_of",
     "identity",
+    "options_text",
     "place_of",
     "run_flags",
     "subfolders",
@@ -174,6 +176,12 @@ def identity(value: Any) -> str:
     return sha256(canonical_json(value))[:12]
 
 
+def options_text(config: dict[str, Any]) -> str:
+    """A strategy's options, less those that the stream's preset sets, as one text."""
+    own = {k: v for k, v in config.items() if k.rpartition(".")[2] not in FROM_PRESET}
+    return canonical_json(own).decode()
+
+
 def run_flags(records: list[Record]) -> list[str]:
     """What a reader of a row should know of its runs, which differ in seeds only."""
     results = [record.result for record in records]
@@ -197,9 +205,6 @@ def run_flags(records: list[Record]) -> list[str]:
     segments = [s for r in results if r.adaptation for s in r.adaptation.segments]
     if collapsed := sum(segment.collapsed for segment in segments):
         flags.add(f"answers collapsed to one class in {collapsed} of {len(segments)} segments")
-    alone = [r.adaptation for r in results if r.adaptation and r.scenario.setting == "adaptation"]
-    if len({facts.model.sha256 for facts in alone}) > 1:
-        flags.add("runs started from different models")
     if len({record.environment.device_name or record.environment.device for record in records}) > 1:
         flags.add("runs on different devices")
     return sorted(flags)

@@ -10,20 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from clgym.board.reading.records import method_of
 from clgym.errors import BadRecord, Tampered
-from clgym.files import sha256
 from clgym.gym.folder import RECORD
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import Entry, read_ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation
 from clgym.protocol.plan import Certificate, Plan
 from clgym.protocol.study import CERTIFICATE, read_certificate
+from clgym.results.answers import Answers, answers_of
 from clgym.results.record import Record, Result, read_record
 
 __all__ = ["Method", "Run", "Study", "answers", "look", "read_study"]
@@ -190,25 +187,10 @@ def _evaluated(study: Study) -> Method:
 # --- predictions ---------------------------------------------------------------------------------
 
 
-def answers(run: Run) -> dict[str, np.ndarray]:
+def answers(run: Run) -> Answers:
     """What the learner of a run answered, by name.
 
     Raises:
         BadRecord: the file is not there, or not the one that the record speaks of.
     """
-    facts = run.result.predictions
-    file = run.file.parent / facts.file
-    try:
-        data = file.read_bytes()
-        if sha256(data) == facts.sha256:
-            return load(data)
-        found = "other content"
-    except OSError as error:
-        found = str(error.strerror)
-    except SafetensorError as error:
-        found = f"a file that cannot be read ({error})"
-    raise BadRecord(
-        expected=f"{file} as the record's hash has it",
-        found=found,
-        fix="Keep the files of a run together, or run it again",
-    )
+    return answers_of(run.file.parent, run.record)

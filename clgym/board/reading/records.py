@@ -23,6 +23,7 @@ from clgym.gym.folder import RECORD
 from clgym.protocol.evaluation import EVALUATION
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.study import CERTIFICATE
+from clgym.results.compare import classifier_of
 from clgym.results.record import Result, read_record
 
 __all__ = ["RECORDS", "method_of", "read_board", "stream_of"]
@@ -83,7 +84,10 @@ def _read_run(board: Board, root: Path, folder: Path) -> Iterator[tuple[Score, b
 
 
 def stream_of(result: Result) -> dict[str, Any]:
-    """What rows of one table share. Not the digest: it differs with the class order."""
+    """What rows of one table share. Not the digest: it differs with the class order.
+
+    A classifier that was given goes by its hash: files of one name may hold different ones.
+    """
     facts = result.adaptation
     return {
         "name": result.scenario.name,
@@ -92,14 +96,19 @@ def stream_of(result: Result) -> dict[str, Any]:
         "sources": [[source.name, source.fingerprint] for source in result.sources],
         "scored on": result.scored_on,
         "part": result.part,
-        "model": None if facts is None else facts.model.name,
+        "model": None if facts is None else [facts.model.name, classifier_of(result)],
         "batch size": None if facts is None else facts.batch_size,
     }
 
 
 def method_of(result: Result) -> str:
-    """What runs share that differ in seeds only: strategy, settings and stream, as a name."""
-    facts = {"strategy": result.strategy.model_dump(mode="json"), "stream": stream_of(result)}
+    """What runs share that differ in seeds only: strategy, settings, weights and stream."""
+    facts: dict[str, Any] = {
+        "strategy": result.strategy.model_dump(mode="json"),
+        "stream": stream_of(result),
+    }
+    if result.backbone is not None:  # a name may stand for other weights elsewhere
+        facts["backbone"] = result.backbone.weights
     return identity(facts)
 
 

@@ -28,6 +28,7 @@ from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.plan import Body, Certificate
 from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import verify
+from clgym.results.compare import classifier_of
 from clgym.results.record import read_record
 
 __all__ = ["add_study"]
@@ -96,7 +97,9 @@ def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
         if again.problems:
             board.refuse(score.place, "; ".join(again.problems[:_SHOWN]))
             return
-    if scores:
+    if len({classifier_of(score.record.result) for score in scores}) > 1:
+        board.refuse(place, "its seeds started from different classifiers: they have no mean")
+    elif scores:
         flags = board.flags_of(scores)
         board.entries.append(_entry(evaluation, certificate, scores, verified, flags))
     else:
@@ -139,6 +142,7 @@ def _entry(
             "sources": [[plan.tuning.name, plan.tuning.fingerprint]]
             + [[source.name, source.fingerprint] for source in first.sources],
             "pair": evaluation.pair_hash,
+            "model": first.adaptation and [first.adaptation.model.name, classifier_of(first)],
             "part": first.part,
         },
         tuning=_tuning(evaluation, certificate),

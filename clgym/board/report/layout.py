@@ -14,6 +14,7 @@ from clgym.protocol.verify import verify
 __all__ = ["report"]
 
 _HERE = Path(__file__).parent
+"""The board's: a report looks like it."""
 
 
 def report(path: Path) -> str:

@@ -1,0 +1,90 @@
+"""Which methods and settings a performance profile may show, and what they are measured against.
+
+The best of a setting is taken over everything that stands there. Drawn is a block: methods that all
+stand in all the settings drawn, since a method that was not run somewhere has not lost there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["LEAST", "Profile", "Standing", "profile_of"]
+
+LEAST = 3
+"""Methods, and settings that they share, below which the board draws nothing."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method's result in one setting."""
+
+    strategy: str
+    options: str
+    """As text: tells variants of a strategy apart, and is the same wherever they stand."""
+    setting: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is drawn."""
+
+    methods: dict[str, dict[str, float]]
+    """By strategy, by setting the accuracy; all have the same settings."""
+    best: dict[str, float]
+    """By setting the best accuracy of all that stands there, drawn or not."""
+    known: int
+    """Strategies that stand in any of the settings, drawn or not."""
+
+
+def profile_of(rows: Sequence[Standing], most: int, least: int = LEAST) -> Profile | None:
+    """The largest block of methods and settings; None where there is none.
+
+    Args:
+        rows: All results.
+        most: Methods that can be drawn.
+        least: Methods, and settings, that a block must have.
+    """
+    methods = _one_each(rows)
+    block = max(
+        (_grown(methods, first, most, least) for first in sorted(methods)),
+        key=lambda found: len(found[0]) * len(found[1]),
+        default=([], []),
+    )
+    names, settings = block
+    if not names:
+        return None
+    best = {s: max(row.accuracy for row in rows if row.setting == s) for s in settings}
+    known = {row.strategy for row in rows if row.setting in best}
+    return Profile({n: {s: methods[n][s] for s in settings} for n in names}, best, len(known))
+
+
+def _one_each(rows: Sequence[Standing]) -> dict[str, dict[str, float]]:
+    """For each strategy one variant a setting, chosen by no score.
+
+    It is the one whose options stand in most settings; of equals, the first by their text.
+    """
+    places: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        places.setdefault((row.strategy, row.options), set()).add(row.setting)
+    found: dict[str, dict[str, float]] = {}
+    for row in sorted(rows, key=lambda r: (-len(places[r.strategy, r.options]), r.options)):
+        found.setdefault(row.strategy, {}).setdefault(row.setting, row.accuracy)
+    return found
+
+
+def _grown(
+    methods: dict[str, dict[str, float]], first: str, most: int, least: int
+) -> tuple[list[str], list[str]]:
+    """The largest block on the way from one method, adding who leaves most settings to share."""
+    names, settings = [first], set(methods[first])
+    left = set(methods) - {first}
+    best: tuple[list[str], list[str]] = ([], [])
+    while left and len(names) < most:
+        following = min(left, key=lambda name: (-len(settings & methods[name].keys()), name))
+        left.remove(following)
+        names.append(following)
+        settings &= methods[following].keys()
+        enough = min(len(names), len(settings)) >= least
+        if enough and len(names) * len(settings) >= len(best[0]) * len(best[1]):
+            best = sorted(names), sorted(settings)
+    return best

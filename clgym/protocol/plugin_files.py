@@ -1,0 +1,73 @@
+"""Where a study's plugins lie: written to its ledger by one phase, found again by the next.
+
+A ledger names no place of this machine: a file goes by its path from the study's folder, or by its
+name alone where the two have nothing but the root in common. Its hash says whether it is the one.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clgym.errors import Tampered
+from clgym.files import sha256
+from clgym.protocol.ledger import Ledger
+from clgym.registry import with_registered
+
+__all__ = ["plugins_of", "recorded_plugins"]
+
+
+def recorded_plugins(folder: Path, plugins: Sequence[Path]) -> dict[str, Any]:
+    """What a line of the ledger says of the plugins of a session; nothing if there are none.
+
+    Args:
+        folder: The study's.
+        plugins: Files that the user named; those registered in this process are added.
+    """
+    found = [_recorded(folder.resolve(), given) for given in with_registered(plugins)]
+    return {"plugins": found} if found else {}
+
+
+def _recorded(folder: Path, given: str) -> dict[str, str]:
+    file, attribute = _split(given)
+    alone = len(Path(os.path.commonpath([folder, file])).parts) < 2
+    path = file.name if alone else Path(os.path.relpath(file, folder)).as_posix()
+    return {"path": path, "class": attribute, "sha256": sha256(file.read_bytes())}
+
+
+def _split(given: str) -> tuple[Path, str]:
+    """A file, and the class that was named behind it, or nothing."""
+    if Path(given).is_file():
+        return Path(given), ""
+    text, _, attribute = given.rpartition(":")
+    return Path(text), attribute
+
+
+def plugins_of(folder: Path, ledger: Ledger) -> tuple[Path, ...]:
+    """The plugins of the study's last tuning session.
+
+    Args:
+        folder: The study's.
+        ledger: The study's.
+
+    Raises:
+        Tampered: a file is not where it was, or has changed.
+    """
+    sessions = ledger.of("session")
+    listed = sessions[-1].body.get("plugins", []) if sessions else []
+    return tuple(_found(folder, facts) for facts in listed)
+
+
+def _found(folder: Path, facts: dict[str, str]) -> Path:
+    """The first place at which the file lies, with the class that was named."""
+    name, folder = Path(facts["path"]).name, folder.resolve()
+    places = [folder / facts["path"], Path(name), folder / name]
+    files = [Path(os.path.normpath(place.absolute())) for place in places if place.is_file()]
+    for file in files:
+        if sha256(file.read_bytes()) == facts["sha256"]:
+            return Path(f"{file}:{facts['class']}") if facts["class"] else file
+    raise Tampered(
+        expected=f"{name} as the study was tuned with it (SHA-256 {facts['sha256'][:16]})",
+        found="another content" if files else f"no such file at {places[0]}",
+        fix="Restore it, or name the right file with --plugin",
+    )
