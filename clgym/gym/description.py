@@ -64,7 +64,7 @@ def describe_strategy(
 
 
 def without_weight_paths(
-    name: str, plugins: Sequence[Path], values: Mapping[str, Any]
+    name: str, plugins: Sequence[Path], values: Mapping[str, Any], data_root: Path | None = None
 ) -> dict[str, Any]:
     """All options of a strategy, weights named by their hash where a file was given.
 
@@ -73,7 +73,8 @@ def without_weight_paths(
     """
     channel = open_channel("process", LEARNER)
     try:
-        return {**values, **ask_needs(name, plugins, channel, values, "cpu").get("renamed", {})}
+        needs = ask_needs(name, plugins, channel, values, "cpu", data_root)
+        return {**values, **needs.get("renamed", {})}
     finally:
         channel.close()
 
@@ -90,14 +91,20 @@ def ask_options(
 
 
 def ask_needs(
-    name: str, plugins: Sequence[Path], channel: Channel, values: Mapping[str, Any], device: str
+    name: str,
+    plugins: Sequence[Path],
+    channel: Channel,
+    values: Mapping[str, Any],
+    device: str,
+    data_root: Path | None = None,
 ) -> dict[str, Any]:
     """What a strategy needs with all its options known: ``needs``; ``backbone`` where it has one.
 
     Raises:
         ClgymError: the options do not fit one another, or weights are not to be had.
     """
-    return _ask(channel, name, plugins, config=dict(values), device=device)
+    root = None if data_root is None else str(data_root.resolve())
+    return _ask(channel, name, plugins, config=dict(values), device=device, data_root=root)
 
 
 def _ask(channel: Channel, name: str, plugins: Sequence[Path], **more: Any) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class Learner:
         reply = {"needs": {**vars(needs), "settings": list(needs.settings), "backbone": None}}
         if needs.backbone is None:
             return reply
-        identity = identify(needs.backbone)
+        root = message.get("data_root")
+        identity = identify(needs.backbone, root and Path(root))
         # The record names weights by their hash, where the user may have given a path.
         given = message["config"].items()
         renamed = {key: identity.name for key, value in given if value == needs.backbone.name}
