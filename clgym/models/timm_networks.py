@@ -88,8 +88,10 @@ def headless(name: Name, file: WeightFile) -> tuple[Any, Name]:
     return network, full
 
 
-def with_head(name: Name, file: WeightFile) -> tuple[Any, Name]:
+def with_head(name: Name, file: WeightFile) -> tuple[Any, Name, bool]:
     """The network with the file's head, filled; the name with what is known of these weights.
+
+    The last says that nobody knows what images were normalised by: the architecture's is taken.
 
     Raises:
         BadSource: weights are missing, left over or of another shape.
@@ -103,7 +105,8 @@ def with_head(name: Name, file: WeightFile) -> tuple[Any, Name]:
     network = create(full, num_classes=len(file.state[head]))
     own = network.state_dict()
     _fill(network, file, [k for k in file.state if k not in own], name)
-    return network, full
+    stated = digest_of(bare.state_dict()) in KNOWN or name.scale or _stated_scale(file)
+    return network, full, not stated
 
 
 def _named_heads(network: Any) -> list[str]:
@@ -191,11 +194,7 @@ class BeforeHead(nn.Module):
         self.heads = [head for head in _named_heads(network) if head in present]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features [n, width]."""
-        return self.features_and_logits(images)[0]
-
-    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [n, width], and the logits that the network itself makes of them."""
+        """Features [n, width] of images, normalised."""
         read: dict[str, Tensor] = {}
         hooks = [
             self.network.get_submodule(head).register_forward_pre_hook(
@@ -204,11 +203,11 @@ class BeforeHead(nn.Module):
             for head in self.heads
         ]
         try:
-            logits = self.network(images)
+            self.network(images)
         finally:
             for hook in hooks:
                 hook.remove()
-        return torch.cat([read[head].flatten(1) for head in self.heads], 1), logits
+        return torch.cat([read[head].flatten(1) for head in self.heads], 1)
 
     def linear(self) -> tuple[Tensor, Tensor]:
         """Weight [columns, width] and bias of the heads, which are averaged."""

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from clgym.errors import BadSource
 
-__all__ = ["WeightFile", "digest_of", "find_file", "read", "unfit", "weight_folder"]
+__all__ = ["WeightFile", "digest_of", "find_file", "load", "read", "unfit", "weight_folder"]
 
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
 _RAW = ("state_dict", "model_state_dict", "model", "network", "net", "module")
@@ -75,6 +75,18 @@ def unfit(path: Path, found: str, fix: str = "Give the file that belongs to the 
         found=found.splitlines()[0][:200] if found else "nothing",
         fix=fix,
     )
+
+
+def load(module: nn.Module, file: WeightFile, state: dict[str, Tensor] | None = None) -> None:
+    """Put the file's tensors, or these of them, into a network.
+
+    Raises:
+        BadSource: some are missing, left over or of another shape.
+    """
+    try:
+        module.load_state_dict(file.state if state is None else state)
+    except RuntimeError as error:
+        raise unfit(file.path, " ".join(str(error).split())) from error
 
 
 def read(path: Path) -> WeightFile:
