@@ -40,7 +40,10 @@ class SGDConfig(Config):
     batch_size: Annotated[int, Range(1)] = 32
     """New samples a step."""
     network: str = "mlp"
-    """Network to train from scratch: mlp, slim-resnet18, resnet18, resnet32, resnet50."""
+    """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
+    resnet32, resnet50, resnet50-bottleneck, slim-resnet18, vgg11, vgg16."""
+    hidden: Annotated[tuple[int, ...], Range(1)] = networks.HIDDEN
+    """Units in each hidden layer of the network mlp; two layers of 100 are the field's."""
     augment: Literal["none", "crop-flip"] = "none"
     """Change of the images of each training batch: random crop (pad 4) and horizontal flip."""
 
@@ -111,7 +114,12 @@ class SGDStrategy(Strategy):
         """A fresh network on the device, its weights drawn from torch's global generator."""
         info = self.info
         network = networks.build(
-            self.config.network, info.image_shape, columns, info.mean, info.std
+            self.config.network,
+            info.image_shape,
+            columns,
+            info.mean,
+            info.std,
+            self.config.hidden,
         )
         return network.to(info.device)
 

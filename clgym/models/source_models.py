@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clgym.data.source_data import SourceData
 from clgym.errors import BadSource, Incompatible, MissingData, UnknownName
@@ -153,6 +153,8 @@ def _with_weights(network: str, file: WeightFile, wanted: Wanted) -> tuple[Class
     elif kind == "torchvision":
         parts = torchvision_networks.with_head(parse(rest), file)
         made = joined(*parts[:3], *parts[3], wanted, f"torchvision:{rest}")
+    elif network == "resnet50-bottleneck" and "mean" not in state:
+        made = _bottleneck(network, file, wanted)
     elif network in networks.NETWORKS and "mean" in state:  # ours; timm has nets of these names
         columns = len(wanted.classes)
         made = networks.build(network, wanted.image_shape, columns, wanted.mean, wanted.std)
@@ -175,6 +177,26 @@ def _cifar_resnet(name: str, file: WeightFile, wanted: Wanted) -> Classifier:
     load(backbone, file, state)
     scale = _IMAGENET if published or name in _CIFAR_RESNETS else (wanted.mean, wanted.std)
     return joined(backbone, weight, bias, *scale, wanted, name)
+
+
+def _bottleneck(name: str, file: WeightFile, wanted: Wanted) -> Classifier:
+    """DomainNet-126's network from a published file; its head stays weight-normalised.
+
+    Length and direction of the head's rows are then no parameters called weight, so that methods
+    which adapt all weights and biases leave them as they are, as those of the papers do.
+    """
+    parts = [file.state.get(f"fc.{key}") for key in ("weight_g", "weight_v", "bias")]
+    length, direction, bias = parts
+    if length is None or direction is None or bias is None:
+        raise unfit(file.path, "no fc.weight_g, fc.weight_v and fc.bias, a weight-normalised head")
+    prefix = "encoder."
+    body = {k.removeprefix(prefix): v for k, v in file.state.items() if k.startswith(prefix)}
+    backbone, _ = networks.NETWORKS[name](wanted.image_shape)
+    load(backbone, file, body)
+    weight = length * direction / direction.norm(dim=1, keepdim=True)
+    classifier = joined(backbone, weight, bias, *_IMAGENET, wanted, name)
+    nn.utils.parametrizations.weight_norm(classifier.head, dim=0)
+    return classifier
 
 
 def _robustbench(name: str, wanted: Wanted) -> Classifier:
@@ -236,9 +258,10 @@ def _of_folder(loader: NetworkLoader, folder: Path, wanted: Wanted) -> Classifie
     order = [names.index(c.rsplit("/", 1)[-1]) for c in wanted.classes]
     mean, std = network.mean.flatten().tolist(), network.std.flatten().tolist()
     classifier = Classifier(network.backbone, network.head.in_features, len(order), mean, std)
+    weight, bias = network.head.weight, network.head.bias
     with torch.no_grad():
-        classifier.head.weight.copy_(network.head.weight[order])
-        classifier.head.bias.copy_(network.head.bias[order])
+        classifier.head.weight.copy_(weight[order])
+        classifier.head.bias.copy_(weight.new_zeros(len(order)) if bias is None else bias[order])
     return classifier
 
 
