@@ -1,7 +1,9 @@
 """`SGDStrategy`: a learner that owns an Avalanche template and composes by Avalanche's plugins."""
 
+import contextlib
+import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,12 +11,14 @@ import torch
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from clgym.avalanche.feed import Feed, Position
 from clgym.avalanche.loop import fast
 from clgym.avalanche.view import ExperienceView
 from clgym.config import Range
 from clgym.data.augment import crop_flip
+from clgym.errors import Incompatible
 from clgym.models import networks
 from clgym.strategy import Augment, Batch, Config, Experience, Strategy, StreamInfo
 
@@ -38,7 +42,8 @@ class SGDConfig(Config):
     lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = ()
     """Shares of the epochs after which the learning rate falls tenfold."""
     batch_size: Annotated[int, Range(1)] = 32
-    """New samples a step."""
+    """New samples a step. A last batch of one image, which batch normalisation cannot take, joins
+    the batch before."""
     network: str = "mlp"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
     resnet32, resnet50, resnet50-bottleneck, slim-resnet18, vgg11, vgg16."""
@@ -62,6 +67,8 @@ class SGDStrategy(Strategy):
         experience: The present one, while `train` runs.
         position: The next step, while `train` runs.
         seen: Classes that have come so far: the width of an answer.
+        merged: Last batches of one image that have joined the batch before, which batch
+            normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
             `setup`, and saved by whoever set them.
     """
@@ -72,6 +79,18 @@ class SGDStrategy(Strategy):
     network: networks.Classifier
     companions: Sequence[Any] = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let subclasses with costs of their own record the merged batches too."""
+        super().__init_subclass__(**options)
+        if "costs" in vars(cls):
+            own = cls.costs
+
+            @functools.wraps(own)
+            def costs(self: Any) -> dict[str, float]:
+                return {**SGDStrategy.costs(self), **own(self)}
+
+            cls.costs = costs
+
     def plugins(self) -> Sequence[Any]:
         """Avalanche plugins, in the order in which they are called; asked for once, in `setup`."""
         return ()
@@ -81,7 +100,7 @@ class SGDStrategy(Strategy):
         super().setup(info)
         self.check_single_pass(self.config.epochs)
         self.position = Position()
-        self.seen = 0
+        self.seen = self.merged = 0
         self.experience: Experience | None = None
         self._optimizer_state: dict[str, Any] | None = None
         self._plugins = list(self.plugins())
@@ -150,11 +169,33 @@ class SGDStrategy(Strategy):
         self.experience, self.seen = experience, experience.columns
         augment = AUGMENT[self.config.augment]
         size, epochs = self.config.batch_size, self.config.epochs
-        self.template.feed = Feed(experience, size, epochs, self.position, augment)
-        self.template.feed.rate = self.rate
-        self.template.train(ExperienceView(experience), [])
+        with self.normalisable(experience):
+            self.template.feed = Feed(experience, size, epochs, self.position, augment)
+            self.template.feed.rate = self.rate
+            self.template.train(ExperienceView(experience), [])
         self.template.feed = self.experience = None
         self.position = Position()
+
+    @contextlib.contextmanager
+    def normalisable(self, experience: Experience) -> Iterator[None]:
+        """Batches that batch normalisation can take: a last one of one image joins another.
+
+        Raises:
+            Incompatible: single images are all there is.
+        """
+        if any(isinstance(module, _BatchNorm) for module in self.network.modules()):
+            experience.min_batch = 2
+        try:
+            yield
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise Incompatible(
+                expected=f"batches of two images or more: {self.config.network} normalises by them",
+                found=f"{len(experience)} images in batches of {self.config.batch_size}",
+                fix="Give --batch-size 2 or more, or another --network",
+            ) from error
+        self.merged += self.config.epochs * self.template.feed.merges
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch."""
@@ -204,19 +245,25 @@ class SGDStrategy(Strategy):
                 if hasattr(plugin, "state_dict")
             },
         }
+        if self.merged:
+            state["merged"] = self.merged
         if self.position.experience >= 0:
             state["optimizer"] = self.template.optimizer.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore weights, plugins, optimizer and position."""
-        self.seen = state["seen"]
+        self.seen, self.merged = state["seen"], state.get("merged", 0)
         self.network.grow(state["columns"])
         self.network.load_state_dict(state["network"])
         self.position = Position(**state["position"])
         for index, held in state["plugins"].items():
             self._plugins[int(index)].load_state_dict(held)
         self._optimizer_state = state.get("optimizer")
+
+    def costs(self) -> dict[str, float]:
+        """How many last batches of one image were merged with the batch before, if any was."""
+        return {"merged_batches": self.merged} if self.merged else {}
 
     def parameter_count(self) -> int:
         """Weights and buffers of the network."""
