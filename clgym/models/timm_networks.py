@@ -78,7 +78,7 @@ def headless(name: Name, file: WeightFile) -> tuple[Any, Name]:
     own = network.state_dict()
     left = [k for k in file.state if k not in own]
     if left:
-        whole = create(name).state_dict()
+        whole = create(name, num_classes=1).state_dict()  # by default some have no head
         left = [k for k in left if k not in whole]
     _fill(network, file, left, name)
     full = _completed(name, network, file)
