@@ -101,9 +101,9 @@ class Feed:
 
     def _foreign(self) -> Iterator[Any]:
         self.batch = None
-        for parts, self.n_new in _merged(self.source, self.size, self.experience.min_batch):
-            self.experience.images += self.n_new
-            self.merges = self.n_new > self.size
+        for parts, new in _merged(self.source, self.size, self.experience.min_batch):
+            self.n_new, self.merges = new, new > self.size
+            self.experience.images += new
             yield parts
 
     def report(self) -> None:

@@ -11,15 +11,14 @@ import torch
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from clgym.avalanche.feed import Feed, Position
 from clgym.avalanche.loop import fast
 from clgym.avalanche.view import ExperienceView
 from clgym.config import Range
 from clgym.data.augment import crop_flip
-from clgym.errors import Incompatible
 from clgym.models import networks
+from clgym.models.norm import has_batch_norm, single_images_refused
 from clgym.strategy import Augment, Batch, Config, Experience, Strategy, StreamInfo
 
 __all__ = ["AUGMENT", "SGDConfig", "SGDStrategy"]
@@ -183,18 +182,10 @@ class SGDStrategy(Strategy):
         Raises:
             Incompatible: single images are all there is.
         """
-        if any(isinstance(module, _BatchNorm) for module in self.network.modules()):
+        if has_batch_norm(self.network):
             experience.min_batch = 2
-        try:
+        with single_images_refused(len(experience), self.config.batch_size):
             yield
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise Incompatible(
-                expected=f"batches of two images or more: {self.config.network} normalises by them",
-                found=f"{len(experience)} images in batches of {self.config.batch_size}",
-                fix="Give --batch-size 2 or more, or another --network",
-            ) from error
         self.merged += self.config.epochs * self.template.feed.merges
 
     def rate(self, epoch: int) -> float:

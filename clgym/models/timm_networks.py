@@ -105,7 +105,8 @@ def with_head(name: Name, file: WeightFile) -> tuple[Any, Name, bool]:
     network = create(full, num_classes=len(file.state[head]))
     own = network.state_dict()
     _fill(network, file, [k for k in file.state if k not in own], name)
-    stated = digest_of(bare.state_dict()) in KNOWN or name.scale or _stated_scale(file)
+    known = digest_of(bare.state_dict()) in KNOWN
+    stated = known or "." in name.architecture or name.scale or _stated_scale(file)
     return network, full, not stated
 
 

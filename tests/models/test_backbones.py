@@ -255,8 +255,8 @@ def test_mobilenetv2_of_tensorflow_is_padded_as_there(mobilenet: Path) -> None:
     assert found.weights == digest
     assert "[mean=0.5x0.5x0.5,pad_type=same,std=0.5x0.5x0.5]" in found.name
     images = torch.rand(2, 3, 64, 64)
-    network = timm.create_model("mobilenetv2_100", pad_type="same").eval().requires_grad_(False)
-    network.load_state_dict(load_file(mobilenet))
+    network: Any = timm.create_model("mobilenetv2_100", pad_type="same").eval()
+    network.requires_grad_(False).load_state_dict(load_file(mobilenet))
     network.reset_classifier(0)
     for name in (f"mobilenetv2_100@{mobilenet.name}", found.name):
         assert torch.equal(load(Frozen(name, 64, "stretch"))(images), network(images))

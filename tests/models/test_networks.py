@@ -26,7 +26,7 @@ def test_mlp_of_two_hidden_layers_is_its_formula():
     net = networks.build("mlp", (1, 4, 5), 3, (0.5,), (0.25,), (7, 6))
     images = torch.rand(9, 1, 4, 5)
     hidden = ((images - 0.5) / 0.25).reshape(9, 20).double().numpy()
-    layers: Any = [layer for layer in net.backbone if isinstance(layer, torch.nn.Linear)]
+    layers: Any = [m for m in net.backbone.modules() if isinstance(m, torch.nn.Linear)]
     assert [layer.out_features for layer in layers] == [7, 6]
     with torch.no_grad():
         for layer in layers:
