@@ -15,7 +15,7 @@ from clgym.data.store import cache_dir
 from clgym.errors import MissingData
 from clgym.models import timm_networks, weight_files
 from clgym.models.loaders import loader_of
-from clgym.models.names import Name
+from clgym.models.names import AVERAGED, Name
 
 __all__ = ["digest", "fetch", "native", "notes", "weights_file"]
 
@@ -125,4 +125,6 @@ def native(name: Name, data_root: Path | None = None) -> tuple[Any, Name]:
             name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0
         )
         return made, name
-    return timm_networks.headless(name, weight_files.read(path))
+    file = weight_files.read(path)
+    made, full = timm_networks.headless(name, file)
+    return made, full.with_arguments({AVERAGED: file.averaged} if file.averaged else {})

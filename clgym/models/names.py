@@ -9,10 +9,13 @@ from typing import Any
 from clgym.errors import BadConfig
 from clgym.models.loaders import loader_of
 
-__all__ = ["SCALE", "Name", "parse"]
+__all__ = ["AVERAGED", "SCALE", "Name", "parse"]
 
 SCALE = ("mean", "std")
-"""Arguments that say how images are normalised; all others are those of the constructor."""
+"""Arguments that say how images are normalised."""
+AVERAGED = "averaged"
+"""The argument that says which averaged weights of the file were taken; all others are those of
+the constructor."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Name:
     @property
     def constructor(self) -> dict[str, Any]:
         """The arguments that the network's constructor takes."""
-        return {k: v for k, v in self.arguments.items() if k not in SCALE}
+        return {k: v for k, v in self.arguments.items() if k not in (*SCALE, AVERAGED)}
 
     @property
     def scale(self) -> dict[str, tuple[float, ...]]:

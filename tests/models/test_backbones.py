@@ -228,6 +228,18 @@ def test_a_files_own_normalisation_is_taken_and_stands_in_the_name(tmp_path: Pat
         torch.testing.assert_close(fed, (images - scale[0]) / scale[1])
 
 
+def test_a_backbones_name_says_that_averaged_weights_were_taken(tmp_path: Path) -> None:
+    raw, average = vit(num_classes=0), vit(num_classes=0)
+    both = {"model": raw.state_dict(), "model_ema": average.state_dict()}
+    torch.save(both, tmp_path / "w.pth")
+    found = identify(Frozen(f"{VIT}@{tmp_path / 'w.pth'}", 32))
+    assert "averaged=model_ema" in found.name
+    images = torch.rand(2, 3, 32, 32)
+    for name in (f"{VIT}@{tmp_path / 'w.pth'}", found.name):
+        features = load(Frozen(name, 32, "stretch"))(images)
+        torch.testing.assert_close(features, average(images), rtol=0, atol=0)
+
+
 def test_weights_are_found_by_name_in_the_data_root(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     save_file(vit(num_classes=0).state_dict(), tmp_path / "weights" / "own.safetensors")
