@@ -188,6 +188,8 @@ class DescribeNeeds:
     plugins: tuple[str, ...]
     config: dict[str, Any]  # a strategy's options, whatever they are
     device: str
+    data_root: Path | None
+    """Folder of the data, whose `weights/` are looked into; None means `CLGYM_DATA`."""
 
 
 @_message

@@ -103,10 +103,11 @@ class Classifier(nn.Module):
         if columns <= self.columns:
             return
         old = self.head
-        new = nn.Linear(old.in_features, columns).to(old.weight)
+        new = nn.Linear(old.in_features, columns, bias=old.bias is not None).to(old.weight)
         with torch.no_grad():
             new.weight[: old.out_features] = old.weight
-            new.bias[: old.out_features] = old.bias
+            if old.bias is not None:
+                new.bias[: old.out_features] = old.bias
         self.head = new.train(old.training)
 
 

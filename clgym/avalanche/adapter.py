@@ -134,12 +134,12 @@ class AvalancheStrategy(SGDStrategy):
         view = self._view(experience)
         config, template = self.config, self.template
         augment = AUGMENT[config.augment]
-        template.feed = Feed(
-            experience, config.batch_size, config.epochs, Position(), augment, safe=False
-        )
-        if self.recipe.sgd:
-            template.feed.rate = self.rate
-        with _quiet():
+        with self.normalisable(experience), _quiet():
+            template.feed = Feed(
+                experience, config.batch_size, config.epochs, Position(), augment, safe=False
+            )
+            if self.recipe.sgd:
+                template.feed.rate = self.rate
             self.recipe.before(template, view)
             template.train(view, [])
             template._train_cleanup()  # joint training does not do it
@@ -192,11 +192,13 @@ class AvalancheStrategy(SGDStrategy):
     def state_dict(self) -> dict[str, Any]:
         """The template's whole graph of objects, as tensors and plain values."""
         graph = snapshot.capture(vars(self.template), self._outside())
-        return {"seen": self.seen, "sizes": list(self._sizes), "template": graph}
+        merged = {"merged": self.merged} if self.merged else {}
+        return {"seen": self.seen, "sizes": list(self._sizes), "template": graph, **merged}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put the saved objects in the place of those of the fresh template."""
         self.seen, self._sizes = state["seen"], state["sizes"]
+        self.merged = state.get("merged", 0)
         attributes = snapshot.rebuild(state["template"], self._outside(), self.info.device)
         vars(self.template).clear()
         vars(self.template).update(attributes)

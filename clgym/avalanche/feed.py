@@ -35,6 +35,7 @@ class Feed:
         source: Another loader to read from, where a plugin has put one in our place.
         n_new: How many samples of the present batch are new ones; they come first.
         rate: The learning rate by epoch; None leaves the optimizer's.
+        merges: Whether the last batch of an epoch has joined the one before.
     """
 
     def __init__(
@@ -63,11 +64,12 @@ class Feed:
         self.loss: Tensor | None = None
         self.source: Any = None
         self.rate: Callable[[int], float] | None = None
-        self.n_new = 0
+        self.n_new, self.merges = 0, False
         self._safe_point = experience.safe_point if safe else None
         self._next_report = 0.0
         task = experience.task or 0
-        self._tasks = torch.full((size,), task, device=experience.labels.device)
+        rows = size + experience.min_batch  # a merged last batch is longer
+        self._tasks = torch.full((rows,), task, device=experience.labels.device)
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
@@ -88,7 +90,7 @@ class Feed:
         here.epoch, here.step = here.epoch + 1, 0
 
     def _own(self) -> Iterator[list[Tensor]]:
-        here = self.position
+        here, self.merges = self.position, self.experience.merges(self.size)
         for batch in self.experience.batches(
             self.size, epoch=here.epoch, augment=self.augment, start=here.step
         ):
@@ -99,23 +101,42 @@ class Feed:
 
     def _foreign(self) -> Iterator[Any]:
         self.batch = None
-        for parts in self.source:
-            # Avalanche's replay loaders put the new samples first, a full batch of them.
-            self.n_new = min(self.size, len(parts[1]))
-            self.experience.images += self.n_new
+        for parts, new in _merged(self.source, self.size, self.experience.min_batch):
+            self.n_new, self.merges = new, new > self.size
+            self.experience.images += new
             yield parts
 
     def report(self) -> None:
         """Tell the gym how far training is."""
         here, steps = self.position, len(self)
-        rows = min(here.step * self.size, len(self.experience))
+        total = len(self.experience)
+        rows = total if here.step >= steps else min(here.step * self.size, total)
         told: dict[str, Any] = {} if self.loss is None else {"loss": float(self.loss.detach())}
         self.experience.report(
             epoch=here.epoch,
             epochs=self.epochs,
             step=here.step,
             steps=steps,
-            images=here.epoch * len(self.experience) + rows,
+            images=here.epoch * total + rows,
             **told,
         )
         self._next_report = time.perf_counter() + _PAUSE
+
+
+def _merged(batches: Iterable[Any], size: int, least: int) -> Iterator[tuple[Any, int]]:
+    """Batches and how many of their samples are new; a last one below ``least`` joins another."""
+    held: tuple[Any, int] | None = None
+    for parts in batches:
+        # Avalanche's replay loaders put the new samples first, a full batch of them.
+        new = min(size, len(parts[1]))
+        if least == 1:
+            yield parts, new
+        elif held is not None and len(parts[1]) < least:
+            joined = [torch.cat(pair) for pair in zip(held[0], parts, strict=True)]
+            held = joined, held[1] + new
+        else:
+            if held is not None:
+                yield held
+            held = parts, new
+    if held is not None:
+        yield held

@@ -25,7 +25,7 @@ _BASE = {"self", "model", "optimizer", "criterion", "device", "plugins", "evalua
 }
 """Arguments that every strategy has; the adapter fills them."""
 
-_WITHOUT_SGD = ("batch_size", "network")
+_WITHOUT_SGD = ("batch_size", "network", "hidden")
 
 
 def config_class(name: str, cls: type, recipe: Recipe) -> type:

@@ -1,7 +1,9 @@
 """`SGDStrategy`: a learner that owns an Avalanche template and composes by Avalanche's plugins."""
 
+import contextlib
+import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,6 +18,7 @@ from clgym.avalanche.view import ExperienceView
 from clgym.config import Range
 from clgym.data.augment import crop_flip
 from clgym.models import networks
+from clgym.models.norm import has_batch_norm, single_images_refused
 from clgym.strategy import Augment, Batch, Config, Experience, Strategy, StreamInfo
 
 __all__ = ["AUGMENT", "SGDConfig", "SGDStrategy"]
@@ -38,9 +41,13 @@ class SGDConfig(Config):
     lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = ()
     """Shares of the epochs after which the learning rate falls tenfold."""
     batch_size: Annotated[int, Range(1)] = 32
-    """New samples a step."""
+    """New samples a step. A last batch of one image, which batch normalisation cannot take, joins
+    the batch before."""
     network: str = "mlp"
-    """Network to train from scratch: mlp, slim-resnet18, resnet18, resnet32, resnet50."""
+    """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
+    resnet32, resnet50, resnet50-bottleneck, slim-resnet18, vgg11, vgg16."""
+    hidden: Annotated[tuple[int, ...], Range(1)] = networks.HIDDEN
+    """Units in each hidden layer of the network mlp; two layers of 100 are the field's."""
     augment: Literal["none", "crop-flip"] = "none"
     """Change of the images of each training batch: random crop (pad 4) and horizontal flip."""
 
@@ -59,6 +66,8 @@ class SGDStrategy(Strategy):
         experience: The present one, while `train` runs.
         position: The next step, while `train` runs.
         seen: Classes that have come so far: the width of an answer.
+        merged: Last batches of one image that have joined the batch before, which batch
+            normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
             `setup`, and saved by whoever set them.
     """
@@ -69,6 +78,18 @@ class SGDStrategy(Strategy):
     network: networks.Classifier
     companions: Sequence[Any] = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let subclasses with costs of their own record the merged batches too."""
+        super().__init_subclass__(**options)
+        if "costs" in vars(cls):
+            own = cls.costs
+
+            @functools.wraps(own)
+            def costs(self: Any) -> dict[str, float]:
+                return {**SGDStrategy.costs(self), **own(self)}
+
+            cls.costs = costs
+
     def plugins(self) -> Sequence[Any]:
         """Avalanche plugins, in the order in which they are called; asked for once, in `setup`."""
         return ()
@@ -78,7 +99,7 @@ class SGDStrategy(Strategy):
         super().setup(info)
         self.check_single_pass(self.config.epochs)
         self.position = Position()
-        self.seen = 0
+        self.seen = self.merged = 0
         self.experience: Experience | None = None
         self._optimizer_state: dict[str, Any] | None = None
         self._plugins = list(self.plugins())
@@ -111,7 +132,12 @@ class SGDStrategy(Strategy):
         """A fresh network on the device, its weights drawn from torch's global generator."""
         info = self.info
         network = networks.build(
-            self.config.network, info.image_shape, columns, info.mean, info.std
+            self.config.network,
+            info.image_shape,
+            columns,
+            info.mean,
+            info.std,
+            self.config.hidden,
         )
         return network.to(info.device)
 
@@ -142,11 +168,25 @@ class SGDStrategy(Strategy):
         self.experience, self.seen = experience, experience.columns
         augment = AUGMENT[self.config.augment]
         size, epochs = self.config.batch_size, self.config.epochs
-        self.template.feed = Feed(experience, size, epochs, self.position, augment)
-        self.template.feed.rate = self.rate
-        self.template.train(ExperienceView(experience), [])
+        with self.normalisable(experience):
+            self.template.feed = Feed(experience, size, epochs, self.position, augment)
+            self.template.feed.rate = self.rate
+            self.template.train(ExperienceView(experience), [])
         self.template.feed = self.experience = None
         self.position = Position()
+
+    @contextlib.contextmanager
+    def normalisable(self, experience: Experience) -> Iterator[None]:
+        """Batches that batch normalisation can take: a last one of one image joins another.
+
+        Raises:
+            Incompatible: single images are all there is.
+        """
+        if has_batch_norm(self.network):
+            experience.min_batch = 2
+        with single_images_refused(len(experience), self.config.batch_size):
+            yield
+        self.merged += self.config.epochs * self.template.feed.merges
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch."""
@@ -196,19 +236,25 @@ class SGDStrategy(Strategy):
                 if hasattr(plugin, "state_dict")
             },
         }
+        if self.merged:
+            state["merged"] = self.merged
         if self.position.experience >= 0:
             state["optimizer"] = self.template.optimizer.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore weights, plugins, optimizer and position."""
-        self.seen = state["seen"]
+        self.seen, self.merged = state["seen"], state.get("merged", 0)
         self.network.grow(state["columns"])
         self.network.load_state_dict(state["network"])
         self.position = Position(**state["position"])
         for index, held in state["plugins"].items():
             self._plugins[int(index)].load_state_dict(held)
         self._optimizer_state = state.get("optimizer")
+
+    def costs(self) -> dict[str, float]:
+        """How many last batches of one image were merged with the batch before, if any was."""
+        return {"merged_batches": self.merged} if self.merged else {}
 
     def parameter_count(self) -> int:
         """Weights and buffers of the network."""

@@ -51,6 +51,8 @@ class Experience:
         task_columns: For each task seen so far, its columns; empty unless task-incremental.
         images: Training images handed out so far, over all epochs; a strategy with a loader of
             its own adds to it, as one does that trains on a `part`.
+        min_batch: Smallest number of rows in a batch: a last batch with fewer joins the one before.
+            1 unless the strategy sets it, as those do that train under batch normalisation.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Experience:
         self._features = features
         self._length = len(labels)
         self._parts: list[Experience] = []
-        self.images = 0
+        self.images, self.min_batch = 0, 1
         self._report, self._safe_point = report, safe_point
 
     def __len__(self) -> int:
@@ -141,7 +143,11 @@ class Experience:
 
     def steps(self, size: int) -> int:
         """Batches of ``size`` in one epoch, the short last one included."""
-        return -(-len(self) // size)
+        return -(-len(self) // size) - self.merges(size)
+
+    def merges(self, size: int) -> bool:
+        """Whether the last batch of ``size`` joins the one before: it has too few rows."""
+        return len(self) > size and 0 < len(self) % size < self.min_batch
 
     def generator(self, *key: int) -> torch.Generator:
         """A CPU generator that depends on the run's seed, this experience and ``key`` alone."""
@@ -156,7 +162,7 @@ class Experience:
         augment: Augment | None = None,
         start: int = 0,
     ) -> Iterator[Batch]:
-        """The rows once, in batches; the last may be short.
+        """The rows once, in batches; the last may be short, or longer by what `min_batch` says.
 
         Order and augmentation depend on (seed, experience, epoch, step) alone, so a run that was
         killed goes on from step ``start`` with the same bits.
@@ -179,8 +185,9 @@ class Experience:
             )
         order = torch.randperm(len(self), generator=self.generator(epoch)) if shuffle else None
         order = None if order is None else order.to(self.pixels.device)
-        for step in range(start, self.steps(size)):
-            part = slice(step * size, (step + 1) * size)
+        steps = self.steps(size)
+        for step in range(start, steps):
+            part = slice(step * size, None if step == steps - 1 else (step + 1) * size)
             rows = part if order is None else order[part]
             pixels, labels = self.pixels[rows], self.labels[rows]
             images = self.to_float(pixels)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from clgym.data.store import cache_dir
-from clgym.errors import BadConfig, BadOutput
+from clgym.errors import BadAnswer, BadConfig, BadOutput
 from clgym.files import canonical_json, sha256, write_atomic
 
 __all__ = ["Entry", "Table", "clean", "entries"]
@@ -70,8 +70,15 @@ class Table:
 
         Raises:
             BadOutput: the cache cannot be written.
+            BadAnswer: the vectors are of another number or width than the table's.
         """
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
+        if vectors.shape != (len(rows), self._values.shape[1]):
+            raise BadAnswer(
+                expected=f"{len(rows)} vectors of {self._values.shape[1]} numbers",
+                found=f"an array of {vectors.shape}",
+                fix="Report this: a network has stated another width than its features have",
+            )
         with _refusals(self.folder):
             _write_rows(self.folder / "values.npy", self._values, rows, vectors)
             _write_rows(

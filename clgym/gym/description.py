@@ -66,7 +66,7 @@ def describe_strategy(
 
 
 def without_weight_paths(
-    name: str, plugins: Sequence[Path], values: Mapping[str, Any]
+    name: str, plugins: Sequence[Path], values: Mapping[str, Any], data_root: Path | None = None
 ) -> dict[str, Any]:
     """All options of a strategy, weights named by their hash where a file was given.
 
@@ -75,7 +75,7 @@ def without_weight_paths(
     """
     channel = open_channel("process", LEARNER)
     try:
-        return {**values, **ask_needs(name, plugins, channel, values, "cpu").renamed}
+        return {**values, **ask_needs(name, plugins, channel, values, "cpu", data_root).renamed}
     finally:
         channel.close()
 
@@ -94,7 +94,12 @@ def ask_options(
 
 
 def ask_needs(
-    name: str, plugins: Sequence[Path], channel: Channel, values: Mapping[str, Any], device: str
+    name: str,
+    plugins: Sequence[Path],
+    channel: Channel,
+    values: Mapping[str, Any],
+    device: str,
+    data_root: Path | None = None,
 ) -> NeedsDescribed:
     """What a strategy needs with all its options known.
 
@@ -102,5 +107,8 @@ def ask_needs(
         ClgymError: the options do not fit one another, or weights are not to be had.
     """
     files = tuple(registry.with_registered(plugins))
-    question = DescribeNeeds(strategy=name, plugins=files, config=dict(values), device=device)
+    root = None if data_root is None else data_root.resolve()
+    question = DescribeNeeds(
+        strategy=name, plugins=files, config=dict(values), device=device, data_root=root
+    )
     return Conversation(channel).describe_needs(question)

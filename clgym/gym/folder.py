@@ -30,6 +30,8 @@ __all__ = [
 
 RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
 _RUN, PROGRESS = "run.json", "progress.json"
+_SHAPING = {"network": None, "model": None, "hidden": [100]}
+"""Options that shape the network, and what a record means that lacks one."""
 ANOTHER = "the files of a run with other options, code or data"
 
 
@@ -59,14 +61,15 @@ def _difference(plan: ResolvedRun, result: Result) -> str | None:
     """What sets a run apart from the first experiences of a plan, in words."""
     stream, count, config = plan.stream, len(result.accuracy_matrix), plan.strategy_config
     begun = stream.setting != "adaptation" and count < len(stream)
-    shaping = [name for name in config if name.rpartition(".")[2] in ("network", "model")]
+    leaves = {name: name.rpartition(".")[2] for name in config}
+    shaping = {name: _SHAPING[leaf] for name, leaf in leaves.items() if leaf in _SHAPING}
     weights = plan.backbone.weights if plan.backbone else None
     same = {
         "of another stream": begun and stream.part(0, count).digest == result.scenario.digest,
         "with another seed": result.seed == plan.request.seed,
         "of another strategy": result.strategy.source_hash == plan.strategy.source_hash,
         "with another network": weights == (result.backbone.weights if result.backbone else None)
-        and all(result.strategy.config.get(name) == config[name] for name in shaping),
+        and all(result.strategy.config.get(n, old) == config[n] for n, old in shaping.items()),
     }
     return next((words for words, equal in same.items() if not equal), None)
 

@@ -110,7 +110,8 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     try:
         description = ask_options(entry, request.plugins, asked, request.strategy_config)
         values = _strategy_values(description, scenario, request)
-        reply = ask_needs(entry.name, request.plugins, asked, values, request.device)
+        root = request.data_root
+        reply = ask_needs(entry.name, request.plugins, asked, values, request.device, root)
     finally:
         if channel is None:
             asked.close()

@@ -137,7 +137,7 @@ class Learner:
         needs = make_strategy(request.strategy, request.config, request.plugins).needs
         if needs.backbone is None:
             return NeedsDescribed(needs=needs, backbone=None, renamed={})
-        identity = BackboneIdentity(**asdict(identify(needs.backbone)))
+        identity = BackboneIdentity(**asdict(identify(needs.backbone, request.data_root)))
         # The record names weights by their hash, where the user may have given a path.
         given = request.config.items()
         renamed = {key: identity.name for key, value in given if value == needs.backbone.name}

@@ -3,11 +3,17 @@
 A name says which network and where its weights come from::
 
     vit_base_patch16_224.augreg_in21k       timm's tag; `clgym fetch` has brought the weights
-    deit_tiny_patch16_224@FILE              weights from a file: safetensors, or torch weights_only
+    deit_tiny_patch16_224@FILE              weights from a file, by its path or its name in the
+                                            data root's weights/: see `clgym.models.weight_files`
     vit_tiny_patch16_224@random             random weights, always the same: for tests
     mobilenetv2_100[pad_type=same]@FILE     arguments of timm's constructor in brackets
+    NAME[mean=0.5x0.5x0.5,std=...]@FILE     what the images are normalised by, per channel
     run@FOLDER                              the network that a finished run has trained
     deit_tiny_patch16_224@sha256:HEX        weights that an earlier run read: how records name them
+
+What known weights need is added to the name: padding as in TensorFlow, and their normalisation
+where it is another than the architecture's. A safetensors file, or the ``config.json`` beside it,
+may say ``mean`` and ``std`` too.
 """
 
 import json
@@ -22,18 +28,11 @@ from torch import Tensor, nn
 
 from clgym.errors import Incompatible
 from clgym.files import canonical_json, sha256, write_atomic
-from clgym.models.backbone_weights import (
-    Name,
-    check_known,
-    digest,
-    fetch,
-    native,
-    notes,
-    parse,
-    weights_file,
-)
+from clgym.models.backbone_weights import digest, fetch, native, notes, weights_file
 from clgym.models.loaders import HeadlessNetwork, loader_of
+from clgym.models.names import Name, parse
 from clgym.models.pretraining import KNOWN, seen_in
+from clgym.models.timm_networks import check_known
 from clgym.strategy import Fit, Frozen
 
 __all__ = ["Backbone", "Fit", "Frozen", "Identity", "digest", "fetch", "identify", "load"]
@@ -64,20 +63,21 @@ class Backbone(nn.Module):
     std: Tensor
 
     def __init__(self, model: nn.Module, frozen: Frozen) -> None:
-        """Freeze ``model``: a timm network with ``num_classes=0``, or a run's."""
+        """Freeze ``model``: a timm network with ``num_classes=0``, or a run's.
+
+        Raises:
+            Incompatible: it does not take images of ``frozen.size``.
+        """
         super().__init__()
         self.model: Any = model.eval().requires_grad_(False)
         self.frozen, self.size = frozen, frozen.size or _side(model)
-        self.channels: int = getattr(model, "channels", 3)
+        self.channels = _channels(model)
         facts: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
         for name, plain in (("mean", 0.0), ("std", 1.0)):
             values = facts.get(name, plain) if frozen.normalise else plain
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
-
-    @property
-    def width(self) -> int:
+        self.width = measured_width(model, self.channels, self.size, frozen.name)
         """Length of a feature vector."""
-        return self.model.num_features
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images [n, 1 or 3, H, W] in [0, 1] as the network is fed: [n, 3, size, size].
@@ -102,6 +102,39 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features [n, width] of images in [0, 1]; of a ViT the class token after the last norm."""
         return self.model(self.prepare(images))
+
+
+def measured_width(model: Any, channels: int, side: int, name: str) -> int:
+    """Length of a feature vector, by one forward pass: networks state it under several names.
+
+    Raises:
+        Incompatible: the network does not take such images, or makes no vectors of them.
+    """
+    place = next((p.device for p in model.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            made = model.eval()(torch.zeros(1, channels, side, side, device=place))
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        raise Incompatible(
+            expected=f"an input side that {name} takes",
+            found=f"{side} ({' '.join(str(error).split())[:120]})",
+            fix="Give --image-size another value",
+        ) from error
+    if not isinstance(made, Tensor) or made.ndim != 2:
+        shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise Incompatible(
+            expected=f"one feature vector an image from {name}",
+            found=f"{shape} for one image",
+            fix="Give --backbone another network",
+        )
+    return made.shape[1]
+
+
+def _channels(model: Any) -> int:
+    """Channels of the images that the network takes."""
+    if isinstance(model, HeadlessNetwork):
+        return model.channels
+    return model.pretrained_cfg["input_size"][0]
 
 
 def _side(model: Any) -> int:
@@ -137,7 +170,9 @@ def _crop(images: Tensor, size: int) -> Tensor:
 _FITS: dict[str, Callable[[Tensor, int], Tensor]] = {"stretch": _stretch, "crop": _crop}
 
 
-def load(frozen: Frozen, device: torch.device | str = "cpu") -> Backbone:
+def load(
+    frozen: Frozen, device: torch.device | str = "cpu", data_root: Path | None = None
+) -> Backbone:
     """Build the network for ``frozen.size`` and put its weights in.
 
     Raises:
@@ -145,7 +180,7 @@ def load(frozen: Frozen, device: torch.device | str = "cpu") -> Backbone:
         MissingData, BadSource: the weights are not there, or are not what the name says.
         Incompatible: the network takes one input size only, another one.
     """
-    model: Any = native(parse(frozen.name))
+    model, _ = native(parse(frozen.name), data_root)
     embed: Any = getattr(model, "patch_embed", None)
     own, size = getattr(embed, "img_size", None), frozen.size
     if size is not None and own is not None and tuple(own) != (size, size):
@@ -160,8 +195,12 @@ def load(frozen: Frozen, device: torch.device | str = "cpu") -> Backbone:
     return Backbone(model, frozen).to(device)
 
 
-def identify(frozen: Frozen) -> Identity:
+def identify(frozen: Frozen, data_root: Path | None = None) -> Identity:
     """Who a backbone is; its weights are read and hashed once for each file, size and time.
+
+    Args:
+        frozen: The backbone; a file's name is looked for in the data root too.
+        data_root: Where data lie; None: what ``CLGYM_DATA`` says.
 
     Raises:
         ClgymError: as for `load`.
@@ -170,14 +209,15 @@ def identify(frozen: Frozen) -> Identity:
     if name.weights is None:
         check_known(name)  # without the tag there is no file to look for
     random = name.weights == "random" and loader_of(name.architecture) is None
-    path = None if random else weights_file(name)
-    facts: list[Any] = [1, name.bare, name.weights if path is None else None]
+    path = None if random else weights_file(name, data_root)
+    facts: list[Any] = [2, name.bare, name.weights if path is None else None]
     if path is not None:
-        stat = path.stat()
+        stat, beside = path.stat(), path.with_name("config.json")
         facts += [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+        facts += [beside.stat().st_mtime_ns if beside.is_file() else None, name.is_recorded]
     note = notes() / "keys" / f"{sha256(canonical_json(facts))}.json"
     if not note.is_file():
-        identity = _identity(name, path)
+        identity = _identity(name, path, data_root)
         _write(note, asdict(identity))
     known = json.loads(note.read_text())
     identity = Identity(**{**known, "pretraining": tuple(known["pretraining"])})
@@ -191,8 +231,8 @@ def _write(path: Path, facts: dict[str, Any]) -> None:
     write_atomic(path, canonical_json(facts))
 
 
-def _identity(name: Name, path: Path | None) -> Identity:
-    model: Any = native(name)
+def _identity(name: Name, path: Path | None, data_root: Path | None) -> Identity:
+    model, name = native(name, data_root)
     weights = digest(model)
     known = KNOWN.get(weights)
     tag = name.architecture
@@ -209,4 +249,5 @@ def _identity(name: Name, path: Path | None) -> Identity:
         if isinstance(model, HeadlessNetwork):
             pretraining = tuple(model.sources)
     parameters = sum(p.numel() for p in model.parameters())
-    return Identity(portable, weights, pretraining, licence, check, model.num_features, parameters)
+    width = measured_width(model, _channels(model), _side(model), name.bare)
+    return Identity(portable, weights, pretraining, licence, check, width, parameters)

@@ -1,5 +1,6 @@
 """Batch normalisation at test time: which statistics a network uses, which parameters it has."""
 
+import contextlib
 from collections.abc import Iterator
 
 from torch import nn
@@ -7,9 +8,43 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from clgym.errors import Incompatible
 
-__all__ = ["affine_parameters", "batch_norms", "use_batch_statistics"]
+__all__ = [
+    "affine_parameters",
+    "batch_norms",
+    "has_batch_norm",
+    "single_images_refused",
+    "use_batch_statistics",
+]
 
 _NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a layer normalises by the batch."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+@contextlib.contextmanager
+def single_images_refused(rows: int, size: int) -> Iterator[None]:
+    """Name what batch normalisation complains of: a batch of one image has no statistics.
+
+    Args:
+        rows: Images of the experience.
+        size: Images a batch.
+
+    Raises:
+        Incompatible: training met such a batch.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise Incompatible(
+            expected="batches of two images or more, since the network normalises by the batch",
+            found=f"one image, of {rows} in batches of {size}",
+            fix="Give --batch-size 2 or more that leaves no single image, or another network",
+        ) from error
 
 
 def batch_norms(network: nn.Module, wanted_by: str) -> list[_BatchNorm]:

@@ -19,7 +19,8 @@ class PretrainedConfig(Config):
     """Options of every strategy that builds on a pretrained network."""
 
     backbone: str = "vit_base_patch16_224.augreg_in21k"
-    """Pretrained network: timm's full tag (after `clgym fetch TAG`), NAME@FILE or NAME@random."""
+    """Pretrained network: timm's full tag (after `clgym fetch TAG`), NAME@random, or NAME@FILE with
+    a path or the name of a file in the data root's weights/."""
     image_size: Annotated[int, Range(1)] = 224
     """Side in pixels of what the network is fed."""
     fit: Literal["stretch", "crop"] = "crop"

@@ -5,10 +5,11 @@ No torch here: the gym's side reads it too.
 
 import importlib.util
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 __all__ = ["KNOWN", "Known", "overlap", "seen_in"]
 
@@ -22,7 +23,14 @@ class Known:
     pretraining: tuple[str, ...]
     licence: str
     origin: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Of timm's constructor, without which the network computes something else."""
+    scale: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """``mean`` and ``std`` that images were normalised by."""
 
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 KNOWN: dict[str, Known] = {
     "cb15d4b5f35bb048e9ca6055e0a3a5c00eab6b6bcbde6cac8973cd1006f04a6c": Known(
@@ -30,6 +38,15 @@ KNOWN: dict[str, Known] = {
         ("imagenet-1k",),
         "Apache-2.0",
         "github.com/wvfunc/matlab-bit_true-deit_tiny-fix, float16, LayerNorm rounded there",
+        scale=_IMAGENET,
+    ),
+    "522a8d631041e30c1b829b53a24921b29a005502e38146c5e2bd8521a552af1a": Known(
+        "mobilenetv2_100.tf_in1k",
+        ("imagenet-1k",),
+        "Apache-2.0",
+        "github.com/google-coral/test_data, tf2_mobilenet_v2_1.0_224_ptq.tflite, dequantised",
+        arguments={"pad_type": "same"},
+        scale=_HALF,
     ),
 }
 """By `clgym.models.backbones.digest` of the network without its head."""

@@ -1,7 +1,7 @@
 """Source models by RobustBench's names, where their weight files lie in the data root.
 
 ``robustbench:Standard`` is looked for as RobustBench stores it, ``models/DATASET/corruptions/
-Standard.pt`` (any threat model's folder), else in ``weights/``. Wide residual networks
+Standard.pt`` (else any threat model's folder), else in ``weights/``. Wide residual networks
 (Zagoruyko & Komodakis, BMVC 2016) without and with the normalisation of AugMix; depth and width are
 read off the weights. From https://github.com/RobustBench/robustbench.
 """
@@ -87,7 +87,8 @@ def find_weights(name: str, dataset: str, data_root: Path) -> Path:
             found=repr(name),
             fix=f"{near(name, NAMES)}Or give --model NETWORK@FILE",
         )
-    places = sorted(data_root.glob(f"models/{dataset}/*/{name}.pt"))
+    folder = data_root / "models" / dataset
+    places = [folder / "corruptions" / f"{name}.pt", *sorted(folder.glob(f"*/{name}.pt"))]
     places += [data_root / "weights" / f"{dataset}-{name}.pt"]
     for path in places:
         if path.is_file():

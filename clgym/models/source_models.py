@@ -7,50 +7,46 @@ torchvision (``torchvision:resnet50@FILE``), of timm, or of clgym with local wei
 network of a finished run.
 """
 
+import contextlib
 import hashlib
-import json
-import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from clgym.data.source_data import SourceData
-from clgym.data.store import cache_dir
 from clgym.errors import BadSource, Incompatible, MissingData, UnknownName
-from clgym.files import canonical_json, sha256, write_atomic, writing
-from clgym.models import networks
+from clgym.models import networks, timm_networks, torchvision_networks
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.loaders import NetworkLoader, loader_of_folder
+from clgym.models.names import Name, parse
 from clgym.models.robustbench import NAMES, find_weights, wide_resnet
+from clgym.models.trained_classifier import trained
+from clgym.models.wanted import Wanted, joined
+from clgym.models.weight_files import (
+    WeightFile,
+    digest_of,
+    find_file,
+    load,
+    read,
+    unfit,
+    weight_folder,
+)
 from clgym.strategy import Classifier
 
 __all__ = ["Wanted", "identity", "resolve"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CIFAR_RESNETS = {"cifar10-resnet20": 3, "cifar10-resnet32": 5}
-_AUTO = {"recipe": 1, "blocks": 1, "epochs": 8, "batch": 64, "lr": 0.01, "seed": 0}
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the classifier must fit."""
-
-    image_shape: tuple[int, int, int]
-    classes: tuple[str, ...]
-    """Names by column."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    fingerprint: str
-    """Of the source."""
-    data_root: Path | None
+_CIFAR_RESNETS = {
+    "cifar10-resnet20": "de6272aa23b73b6a398e854340a878d9f3af343dae25f62e30afe5eeb71325ba",
+    "cifar10-resnet32": "dd72147fc0c6f2a7551d95ada070e7c73b582bcb0b9c7acdf74e488450e406ea",
+}
+"""Published weights (akamaster/pytorch_resnet_cifar10) by `digest_of` their tensors. They were
+trained on CIFAR-10, normalised by the statistics of ImageNet."""
+_SUFFIXES = (".safetensors", ".th", ".pth", ".pt")
 
 
 def resolve(
@@ -70,21 +66,17 @@ def resolve(
     """
     shown = name
     if name == "auto":
-        classifier = _auto(wanted, source, device, report)
+        classifier = trained(wanted, source, device, report)
     elif "@" in name:
         network, _, file = name.partition("@")
-        path = _weights(file, wanted.data_root)
-        classifier, shown = _with_weights(network, path, wanted), f"{network}@{path.name}"
+        classifier, shown = _with_weights(network, _weights(file, wanted.data_root), wanted)
     elif name.startswith("robustbench:"):
         classifier = _robustbench(name, wanted)
     elif (loader := loader_of_folder(Path(name))) is not None:
         classifier = _of_folder(loader, Path(name), wanted)
         shown = f"run:{Path(name).resolve().name}"
     else:
-        found = sorted(_weight_folder(wanted.data_root).glob(f"{_file_stem(name)}*.safetensors"))
-        if not found:
-            raise _unknown(name, wanted)
-        classifier = _with_weights(name, found[0], wanted)
+        classifier = _cifar_resnet(name, _published(name, wanted), wanted)
     classifier = classifier.eval().to(device)
     _try(classifier, shown, wanted, device)
     return classifier, shown
@@ -99,13 +91,7 @@ def identity(classifier: Classifier) -> str:
     return state.hexdigest()
 
 
-def _unknown(name: str, wanted: Wanted) -> Exception:
-    if name in _CIFAR_RESNETS:
-        return MissingData(
-            expected=f"weights/{_file_stem(name)}*.safetensors in the data root",
-            found="no such file",
-            fix="Put it there, or give --model auto: clgym then trains a small one",
-        )
+def _unknown(name: str) -> UnknownName:
     return UnknownName(
         expected="a classifier: auto, NETWORK@FILE, robustbench:NAME, a finished run's folder, or "
         + " or ".join(_CIFAR_RESNETS),
@@ -114,184 +100,150 @@ def _unknown(name: str, wanted: Wanted) -> Exception:
     )
 
 
-def _file_stem(name: str) -> str:
-    return name.replace("-", "_")
+def _published(name: str, wanted: Wanted) -> WeightFile:
+    """The file with the published weights of that name, known by their hash.
 
-
-def _weight_folder(data_root: Path | None) -> Path:
-    given = data_root or os.environ.get("CLGYM_DATA") or "."
-    return Path(given).expanduser() / "weights"
-
-
-def _weights(file: str, data_root: Path | None) -> Path:
-    for path in (Path(file).expanduser(), _weight_folder(data_root) / file):
-        if path.is_file():
-            return path
+    Raises:
+        UnknownName: nothing published goes by ``name``.
+        MissingData: no file in the data root's ``weights/`` holds them.
+    """
+    if name not in _CIFAR_RESNETS:
+        raise _unknown(name)
+    network = name.rpartition("-")[2]
+    folder = weight_folder(wanted.data_root)
+    paths = [p for p in sorted(folder.glob(f"*{network}*")) if p.suffix in _SUFFIXES]
+    for path in paths:
+        try:
+            file = read(path)
+        except BadSource:
+            continue
+        if digest_of(file.state) == _CIFAR_RESNETS[name]:
+            return file
+    others = ", ".join(p.name for p in paths)
     raise MissingData(
-        expected=f"the weight file {file}",
-        found="neither a path nor a file in the data root's weights/ folder",
-        fix="Give --model NETWORK@FILE with a file that is there",
+        expected=f"the published weights of {name} in the data root's weights/ folder",
+        found=f"other weights in {others}" if paths else "no such file",
+        fix=f"Put them there, or give --model {network}@FILE for other weights, or --model auto",
     )
+
+
+def _weights(file: str, data_root: Path | None) -> WeightFile:
+    path = find_file(file, data_root)
+    if path is None:
+        raise MissingData(
+            expected=f"the weight file {file}",
+            found="neither a path nor a file in the data root's weights/ folder",
+            fix="Give --model NETWORK@FILE with a file that is there",
+        )
+    return read(path)
 
 
 # --- networks with weights -----------------------------------------------------------------------
 
 
-def _with_weights(network: str, path: Path, wanted: Wanted) -> Classifier:
-    state = _read(path)
+def _with_weights(network: str, file: WeightFile, wanted: Wanted) -> tuple[Classifier, str]:
+    """The classifier, and its name: what it was, what was added, and the file's name."""
     kind, _, rest = network.rpartition(":")
-    if (
-        network in _CIFAR_RESNETS
-        or re.fullmatch(r"resnet\d+", network)
-        and "linear.weight" in state
+    shown, state = f"{network}@{file.path.name}", file.state
+    notes = [f"weights of {file.averaged}"] if file.averaged else []
+    if network in _CIFAR_RESNETS or (
+        re.fullmatch(r"resnet\d+", network) and "linear.weight" in state
     ):
-        return _cifar_resnet(network, state, wanted, path)
-    if kind == "torchvision":
-        return _torchvision(rest, state, wanted, path)
-    if network in networks.NETWORKS and "mean" in state:  # ours; timm has nets of these names
+        made = _cifar_resnet(network, file, wanted)
+    elif kind == "torchvision":
+        parts = torchvision_networks.with_head(parse(rest), file)
+        made = joined(*parts[:3], *parts[3], wanted, f"torchvision:{rest}")
+    elif network == "resnet50-bottleneck" and "mean" not in state:
+        made = _bottleneck(network, file, wanted)
+    elif network in networks.NETWORKS and "mean" in state:  # ours; timm has nets of these names
         columns = len(wanted.classes)
-        built = networks.build(network, wanted.image_shape, columns, wanted.mean, wanted.std)
-        _load(built, state, path)
-        return built
-    return _timm(network, state, wanted, path)
+        made = networks.build(network, wanted.image_shape, columns, wanted.mean, wanted.std)
+        load(made, file)
+    else:
+        made, name, assumed = _timm(parse(network), file, wanted)
+        shown = f"{name.bare}@{file.path.name}"
+        notes += [f"images scaled as {name.architecture}'s"] if assumed else []
+    return made, f"{shown} ({', '.join(notes)})" if notes else shown
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file or of a PyTorch one, which may hold nothing else; float32."""
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            for key in ("state_dict", "model"):
-                state = state.get(key, state)
-        return {
-            k.removeprefix("module."): v.float() if v.is_floating_point() else v
-            for k, v in state.items()
-        }
-    except (SafetensorError, OSError, AttributeError, RuntimeError, ValueError, EOFError) as error:
-        raise _unfit(path, str(error)) from error
-    except Exception as error:  # torch.load raises pickle's errors, whose names are private
-        raise _unfit(path, f"{type(error).__name__}: {error}") from error
-
-
-def _unfit(path: Path, found: str) -> BadSource:
-    return BadSource(
-        expected=f"weights in {path.name} that fit the network",
-        found=found.splitlines()[0][:200] if found else "nothing",
-        fix="Give --model the file that belongs to that network",
-    )
-
-
-def _load(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise _unfit(path, " ".join(str(error).split())) from error
-
-
-def _cifar_resnet(name: str, state: dict[str, Tensor], wanted: Wanted, path: Path) -> Classifier:
+def _cifar_resnet(name: str, file: WeightFile, wanted: Wanted) -> Classifier:
+    state = dict(file.state)
+    published = digest_of(state) in _CIFAR_RESNETS.values()
     depth = int(name.rpartition("resnet")[2])
+    if not {"linear.weight", "linear.bias"} <= state.keys():
+        raise unfit(file.path, f"no linear.weight and linear.bias, the head of {name}")
     weight, bias = state.pop("linear.weight"), state.pop("linear.bias")
     backbone = CifarResNet((depth - 2) // 6, wanted.image_shape[0])
-    _load(backbone, state, path)
-    # The published CIFAR-10 weights were trained with the statistics of ImageNet.
-    scale = _IMAGENET if name in _CIFAR_RESNETS else (wanted.mean, wanted.std)
-    return _joined(backbone, weight, bias, *scale, wanted, name)
+    load(backbone, file, state)
+    scale = _IMAGENET if published or name in _CIFAR_RESNETS else (wanted.mean, wanted.std)
+    return joined(backbone, weight, bias, *scale, wanted, name)
 
 
-def _joined(
-    backbone: nn.Module,
-    weight: Tensor,
-    bias: Tensor,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    wanted: Wanted,
-    name: str,
-) -> Classifier:
-    """A classifier whose head has the stream's columns: those of its classes, in their order."""
-    kept = _columns(len(bias), wanted, name)
-    classifier = Classifier(backbone, weight.shape[1], len(kept), mean, std)
-    with torch.no_grad():
-        classifier.head.weight.copy_(weight[kept])
-        classifier.head.bias.copy_(bias[kept])
-    return classifier
+def _bottleneck(name: str, file: WeightFile, wanted: Wanted) -> Classifier:
+    """DomainNet-126's network from a published file; its head stays weight-normalised.
 
-
-def _columns(outputs: int, wanted: Wanted, name: str) -> list[int]:
-    """Which outputs the stream's classes are.
-
-    A network with 1000 outputs on classes named by WordNet ids is one of ImageNet-1k: the outputs
-    of the other classes are cut off.
+    Length and direction of the head's rows are then no parameters called weight, so that methods
+    which adapt all weights and biases leave them as they are, as those of the papers do.
     """
-    if outputs == len(wanted.classes):
-        return list(range(outputs))
-    ids = [c.removeprefix("imagenet/") for c in wanted.classes]
-    if outputs == 1000 and all(re.fullmatch(r"n\d{8}", i) for i in ids):
-        from timm.data.imagenet_info import ImageNetInfo
-
-        known = {name: i for i, name in enumerate(ImageNetInfo().label_names())}
-        if all(i in known for i in ids):
-            return [known[i] for i in ids]
-    raise Incompatible(
-        expected=f"a classifier of the stream's {len(wanted.classes)} classes",
-        found=f"{name} with {outputs} outputs",
-        fix="Give --model a network for these classes, or --model auto",
-    )
+    parts = [file.state.get(f"fc.{key}") for key in ("weight_g", "weight_v", "bias")]
+    length, direction, bias = parts
+    if length is None or direction is None or bias is None:
+        raise unfit(file.path, "no fc.weight_g, fc.weight_v and fc.bias, a weight-normalised head")
+    prefix = "encoder."
+    body = {k.removeprefix(prefix): v for k, v in file.state.items() if k.startswith(prefix)}
+    backbone, _ = networks.NETWORKS[name](wanted.image_shape)
+    load(backbone, file, body)
+    weight = length * direction / direction.norm(dim=1, keepdim=True)
+    classifier = joined(backbone, weight, bias, *_IMAGENET, wanted, name)
+    nn.utils.parametrizations.weight_norm(classifier.head, dim=0)
+    return classifier
 
 
 def _robustbench(name: str, wanted: Wanted) -> Classifier:
     """A wide residual network; the stream's classes say which data set's (``cifar10/cat``)."""
     short = name.partition(":")[2]
     dataset = wanted.classes[0].partition("/")[0]
-    path = find_weights(short, dataset, _weight_folder(wanted.data_root).parent)
-    backbone, weight, bias = wide_resnet(_read(path), name)
+    path = find_weights(short, dataset, weight_folder(wanted.data_root).parent)
+    backbone, weight, bias = wide_resnet(read(path).state, name)
     level = NAMES[short]
     scale = ((), ()) if level is None else ((level,) * 3, (level,) * 3)
-    return _joined(backbone, weight, bias, *scale, wanted, name)
+    return joined(backbone, weight, bias, *scale, wanted, name)
 
 
-class _Pooled(nn.Module):
-    """A timm network up to the features that its classifier reads."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network.forward_head(self.network.forward_features(images), pre_logits=True)
-
-
-def _timm(name: str, state: dict[str, Tensor], wanted: Wanted, path: Path) -> Classifier:
+def _timm(name: Name, file: WeightFile, wanted: Wanted) -> tuple[Classifier, Name, bool]:
+    """The classifier, its full name, and whether its normalisation is the architecture's guess."""
     import timm
 
-    if not timm.is_model(name):
-        raise _unknown(name, wanted)
-    outputs = max(
-        (len(v) for k, v in state.items() if re.search(r"(head|fc|classifier)\b", k)), default=0
+    if not timm.is_model(name.architecture):
+        raise _unknown(name.bare)
+    network, full, assumed = timm_networks.with_head(name, file)
+    before, facts = timm_networks.BeforeHead(network.eval()), network.pretrained_cfg
+    weight, bias = before.linear()
+    _check_head(before, weight, bias, wanted, full.bare)
+    scale = tuple(facts["mean"]), tuple(facts["std"])
+    return joined(before, weight, bias, *scale, wanted, full.bare), full, assumed
+
+
+def _check_head(
+    before: timm_networks.BeforeHead, weight: Tensor, bias: Tensor, wanted: Wanted, name: str
+) -> None:
+    """Refuse a network whose logits are more than a linear function of its features.
+
+    Raises:
+        Incompatible: such a network, or one that does not take the stream's images.
+    """
+    images = torch.rand(2, *wanted.image_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), _taking(name, wanted):
+        features, logits = before(images), before.network(images)
+    linear = features.shape[1] == weight.shape[1] and torch.allclose(
+        features @ weight.T + bias, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())
     )
-    network: Any = timm.create_model(name, num_classes=outputs)
-    _load(network, state, path)
-    head = network.get_classifier()
-    facts = network.pretrained_cfg
-    if not isinstance(head, nn.Linear):
-        raise _unfit(path, f"{name} does not end in a linear layer")
-    mean, std = tuple(facts["mean"]), tuple(facts["std"])
-    return _joined(_Pooled(network), head.weight, head.bias, mean, std, wanted, name)
-
-
-def _torchvision(name: str, state: dict[str, Tensor], wanted: Wanted, path: Path) -> Classifier:
-    from torchvision import models
-
-    if name not in models.list_models(models):
-        raise _unknown(f"torchvision:{name}", wanted)
-    last = [k for k in state if k.endswith(".weight") and state[k].ndim == 2][-1]
-    network = models.get_model(name, weights=None, num_classes=len(state[last]))
-    _load(network, state, path)
-    holder, _, place = last.removesuffix(".weight").rpartition(".")
-    network.get_submodule(holder)._modules[place] = nn.Identity()
-    weight, bias = state[last], state[last.removesuffix("weight") + "bias"]
-    return _joined(network, weight, bias, *_IMAGENET, wanted, f"torchvision:{name}")
+    if not linear:
+        raise Incompatible(
+            expected="a network whose answer is a linear function of one feature vector",
+            found=f"{name}, which does more after its head",
+            fix="Give --model another network",
+        )
 
 
 def _of_folder(loader: NetworkLoader, folder: Path, wanted: Wanted) -> Classifier:
@@ -308,24 +260,17 @@ def _of_folder(loader: NetworkLoader, folder: Path, wanted: Wanted) -> Classifie
     order = [names.index(c.rsplit("/", 1)[-1]) for c in wanted.classes]
     mean, std = network.mean.flatten().tolist(), network.std.flatten().tolist()
     classifier = Classifier(network.backbone, network.head.in_features, len(order), mean, std)
+    weight, bias = network.head.weight, network.head.bias
     with torch.no_grad():
-        classifier.head.weight.copy_(network.head.weight[order])
-        classifier.head.bias.copy_(network.head.bias[order])
+        classifier.head.weight.copy_(weight[order])
+        classifier.head.bias.copy_(weight.new_zeros(len(order)) if bias is None else bias[order])
     return classifier
 
 
 def _try(classifier: Classifier, name: str, wanted: Wanted, device: torch.device) -> None:
     """Refuse a network that does not take the stream's images."""
-    try:
-        with torch.no_grad():
-            images = torch.zeros(2, *wanted.image_shape, device=device)
-            width = classifier(images).shape[1]
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise Incompatible(
-            expected=f"images that {name} takes",
-            found=f"{tuple(wanted.image_shape)} ({str(error).splitlines()[0][:120]})",
-            fix="Give --resize the side it was made for, or another --model",
-        ) from error
+    with torch.no_grad(), _taking(name, wanted):
+        width = classifier(torch.zeros(2, *wanted.image_shape, device=device)).shape[1]
     if width != len(wanted.classes):
         raise Incompatible(
             expected=f"a classifier of the stream's {len(wanted.classes)} classes",
@@ -334,65 +279,14 @@ def _try(classifier: Classifier, name: str, wanted: Wanted, device: torch.device
         )
 
 
-# --- the small one that clgym trains -------------------------------------------------------------
-
-
-def _auto(
-    wanted: Wanted,
-    source: SourceData | None,
-    device: torch.device,
-    report: Callable[[dict[str, Any]], None],
-) -> Classifier:
-    """ResNet-8 on the source's training rows, from the cache if it was trained before."""
-    if source is None:
-        raise MissingData(
-            expected="the source's training rows, to train a classifier from",
-            found="none on this stream",
-            fix="Give --model NETWORK@FILE, or a --source whose data are here",
-        )
-    facts = [_AUTO, wanted.fingerprint, wanted.image_shape, len(source), len(wanted.classes)]
-    path = cache_dir() / "classifiers" / f"{sha256(canonical_json(facts))}.safetensors"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_AUTO["seed"])
-        backbone = CifarResNet(_AUTO["blocks"], wanted.image_shape[0])
-        classifier = Classifier(
-            backbone, CifarResNet.width, len(wanted.classes), wanted.mean, wanted.std
-        ).to(device)
-        if path.is_file():
-            _load(classifier, _read(path), path)
-            return classifier
-        _fit(classifier, source, report)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().cpu().contiguous() for k, v in classifier.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(state, {"recipe": json.dumps(_AUTO)}))
-    return classifier
-
-
-def _fit(
-    classifier: Classifier, source: SourceData, report: Callable[[dict[str, Any]], None]
-) -> None:
-    """Cross-entropy with AdamW under one cycle of learning rates; images shifted by up to 1/8."""
-    size = _AUTO["batch"]
-    steps = _AUTO["epochs"] * -(-len(source) // size)
-    optimizer = torch.optim.AdamW(classifier.parameters(), _AUTO["lr"], weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _AUTO["lr"], steps)
-    draws = torch.Generator().manual_seed(_AUTO["seed"])
-    classifier.train()
-    for step in range(steps):
-        images, labels = source.batch(size, step)
-        loss = F.cross_entropy(classifier(_shifted(images, draws)), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        report({"experience": 0, "step": step + 1, "steps": steps, "loss": loss.item()})
-    classifier.eval()
-
-
-def _shifted(images: Tensor, draws: torch.Generator) -> Tensor:
-    """All images moved by the same few pixels; classes such as digits must not be mirrored."""
-    reach, side = max(1, images.shape[-1] // 8), images.shape[-1]
-    top, left = torch.randint(2 * reach + 1, (2,), generator=draws).tolist()
-    padded = F.pad(images, (reach,) * 4)
-    return padded[:, :, top : top + images.shape[-2], left : left + side]
+@contextlib.contextmanager
+def _taking(name: str, wanted: Wanted) -> Iterator[None]:
+    """Turn a network's complaint of its images into ours."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        raise Incompatible(
+            expected=f"images that {name} takes",
+            found=f"{tuple(wanted.image_shape)} ({' '.join(str(error).split())[:120]})",
+            fix="Give --resize the side it was made for, or another --model",
+        ) from error

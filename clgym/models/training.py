@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clgym.models.norm import single_images_refused
 from clgym.strategy import Augment, Batch, Experience
 
 __all__ = ["CosineSGD", "set_rates"]
@@ -56,7 +57,19 @@ class CosineSGD:
             experience: What to train on.
             loss_of: The loss of a batch.
             after_step: Called when the optimizer has moved.
+
+        Raises:
+            Incompatible: a single image in a batch, under batch normalisation.
         """
+        with single_images_refused(len(experience), self._batch_size):
+            self._run(experience, loss_of, after_step)
+
+    def _run(
+        self,
+        experience: Experience,
+        loss_of: Callable[[Batch], Tensor],
+        after_step: Callable[[], None],
+    ) -> None:
         steps = experience.steps(self._batch_size)
         while self._epoch < self._epochs:
             set_rates(self.optimizer, self._rates, self._epoch / self._epochs)

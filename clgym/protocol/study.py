@@ -210,7 +210,7 @@ def make_plan(
     values = _base_values(asked, description, pair)
     if any("@" in value for value in values.values() if isinstance(value, str)):
         # NAME@FILE: a plan holds no path, and is the same wherever the file lies.
-        values = without_weight_paths(description.name, where.plugins, values)
+        values = without_weight_paths(description.name, where.plugins, values, where.data_root)
     own = {*pair.tuning.extra, *pair.evaluation.extra}  # of a side: its model, for one
     transfer = asked.mode in ("transfer", "default")
     described = space.describe()

@@ -58,6 +58,7 @@ def test_settings_may_differ_from_experience_to_experience(first: Path, tmp_path
         ({"part": (0, 2)}, "another stream"),
         ({"part": (1, 4)}, "another stream"),
         ({"strategy_config": {"network": "resnet18"}}, "another network"),
+        ({"strategy_config": {"hidden": [50, 50]}}, "another network"),
         ({"strategy": "replay"}, "another strategy"),
     ],
 )

@@ -14,6 +14,7 @@ from torchvision import transforms
 from clgym.errors import BadConfig, BadSource, ClgymError, Incompatible, MissingData, UnknownName
 from clgym.models import backbones
 from clgym.models.backbones import Backbone, Frozen, identify, load
+from clgym.models.names import parse
 from clgym.models.pretraining import overlap, seen_in
 
 SHAPE = "img_size=32,patch_size=8,embed_dim=32,depth=2,num_heads=4"
@@ -178,3 +179,100 @@ def test_overlap_with_imagenet() -> None:
     classes = ["cifar100/lawn_mower", "cifar100/maple_tree", "imagenet/n01440764", "digits/3"]
     assert overlap(["imagenet-1k"], classes) == ["cifar100/lawn_mower", "imagenet/n01440764"]
     assert overlap([], classes) == []
+
+
+@pytest.mark.parametrize("name", ["mobilenetv4_conv_small_035", "lcnet_035", "test_mambaout"])
+def test_the_width_is_that_of_the_vectors(name: str) -> None:
+    """These state another one as ``num_features``."""
+    network = timm.create_model(name, num_classes=0).eval()
+    frozen = Frozen(f"{name}@random", 32, "stretch")
+    with torch.no_grad():
+        width = network(torch.zeros(1, 3, 32, 32)).shape[1]
+    assert width != network.num_features
+    assert (load(frozen).width, identify(frozen).width) == (width, width)
+
+
+def test_a_network_that_does_not_take_the_side_is_named() -> None:
+    with pytest.raises(Incompatible, match="--image-size"):
+        load(Frozen("efficientformerv2_s0@random", 32, "stretch"))
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "bare"),
+    [
+        ("a[mean=0.5x0.25,b=2]@f", {"mean": (0.5, 0.25), "b": 2}, "a[b=2,mean=0.5x0.25]"),
+        ("a[pad_type=same]@f", {"pad_type": "same"}, "a[pad_type=same]"),
+    ],
+)
+def test_names_are_taken_apart_and_put_together(text: str, arguments: Any, bare: str) -> None:
+    name = parse(text)
+    assert (name.arguments, name.bare, parse(f"{name.bare}@f")) == (arguments, bare, name)
+
+
+def test_a_mean_that_is_no_number_is_named() -> None:
+    with pytest.raises(BadConfig, match=r"mean=0\.5x0\.5x0\.5"):
+        parse("a[mean=grey]@f")
+
+
+def test_a_files_own_normalisation_is_taken_and_stands_in_the_name(tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 32, 32)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    stated = {"mean": str(list(mean)), "std": str(list(std))}
+    save_file(vit(num_classes=7).state_dict(), tmp_path / "w.safetensors", stated)
+    found = identify(Frozen(f"{VIT}@{tmp_path / 'w.safetensors'}", 32))
+    assert "mean=0.1x0.2x0.3" in found.name
+    assert "std=0.5x0.6x0.7" in found.name
+    scale = torch.tensor([mean, std]).view(2, 3, 1, 1)
+    for name in (f"{VIT}@{tmp_path / 'w.safetensors'}", found.name):
+        fed = load(Frozen(name, 32, "stretch", normalise=True)).prepare(images)
+        torch.testing.assert_close(fed, (images - scale[0]) / scale[1])
+
+
+def test_a_backbones_name_says_that_averaged_weights_were_taken(tmp_path: Path) -> None:
+    raw, average = vit(num_classes=0), vit(num_classes=0)
+    both = {"model": raw.state_dict(), "model_ema": average.state_dict()}
+    torch.save(both, tmp_path / "w.pth")
+    found = identify(Frozen(f"{VIT}@{tmp_path / 'w.pth'}", 32))
+    assert "averaged=model_ema" in found.name
+    images = torch.rand(2, 3, 32, 32)
+    for name in (f"{VIT}@{tmp_path / 'w.pth'}", found.name):
+        features = load(Frozen(name, 32, "stretch"))(images)
+        torch.testing.assert_close(features, average(images), rtol=0, atol=0)
+
+
+def test_weights_are_found_by_name_in_the_data_root(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    save_file(vit(num_classes=0).state_dict(), tmp_path / "weights" / "own.safetensors")
+    frozen = Frozen(f"{VIT}@own.safetensors", 32)
+    assert identify(frozen, tmp_path).check == "unverified"
+    assert load(frozen, data_root=tmp_path).width == 32
+
+
+def test_deit_under_the_name_of_a_vit_is_normalised_as_deit(deit: Path) -> None:
+    digest = "cb15d4b5f35bb048e9ca6055e0a3a5c00eab6b6bcbde6cac8973cd1006f04a6c"
+    images = torch.rand(1, 3, 224, 224)
+    fed = []
+    for name in ("deit_tiny_patch16_224", "vit_tiny_patch16_224"):
+        frozen = Frozen(f"{name}@{deit.name}", 224, "stretch", normalise=True)
+        assert identify(frozen).weights == digest
+        fed.append(load(frozen).prepare(images))
+    assert torch.equal(*fed)
+    name = identify(Frozen(f"deit_tiny_patch16_224@{deit.name}")).name
+    assert name == f"deit_tiny_patch16_224@sha256:{digest}"
+
+
+def test_mobilenetv2_of_tensorflow_is_padded_as_there(mobilenet: Path) -> None:
+    digest = "522a8d631041e30c1b829b53a24921b29a005502e38146c5e2bd8521a552af1a"
+    found = identify(Frozen(f"mobilenetv2_100@{mobilenet.name}"))
+    assert found.weights == digest
+    assert "[mean=0.5x0.5x0.5,pad_type=same,std=0.5x0.5x0.5]" in found.name
+    images = torch.rand(2, 3, 64, 64)
+    network: Any = timm.create_model("mobilenetv2_100", pad_type="same").eval()
+    network.requires_grad_(False).load_state_dict(load_file(mobilenet))
+    network.reset_classifier(0)
+    for name in (f"mobilenetv2_100@{mobilenet.name}", found.name):
+        assert torch.equal(load(Frozen(name, 64, "stretch"))(images), network(images))
+    with pytest.raises(BadConfig, match="pad_type=same"):  # as records of earlier versions have it
+        load(Frozen(f"mobilenetv2_100@sha256:{digest}", 64))
+    with pytest.raises(BadConfig, match="pad_type=same"):
+        load(Frozen(f"mobilenetv2_100[pad_type='']@{mobilenet.name}", 64))

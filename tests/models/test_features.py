@@ -9,6 +9,8 @@ import torch
 
 from clgym.data.images import Images
 from clgym.data.sources import load_source
+from clgym.data.vectors import Table
+from clgym.errors import BadAnswer
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.models import features
@@ -93,3 +95,18 @@ def test_a_run_with_cached_features_has_the_same_result(
     assert block is not None
     assert (block.check, block.width, block.overlap) == ("random", 16, [])
     assert results[0].average_incremental_accuracy > 0.5
+
+
+def test_a_table_refuses_vectors_of_another_width(rows: Rows) -> None:
+    table = Table({"of": "a test"}, 4, 16)
+    for vectors in (np.zeros((2, 24)), np.zeros((2, 8)), np.zeros((1, 32))):
+        with pytest.raises(BadAnswer, match="2 vectors of 16 numbers"):
+            table.put(np.array([0, 1]), vectors)
+    assert len(table.missing(np.arange(4))) == 4
+
+
+def test_features_of_a_network_that_states_another_width(rows: Rows) -> None:
+    name = Frozen("mobilenetv4_conv_small_035@random", 32, "stretch")
+    found = frozen(rows, name).of(GROUP, np.arange(3), np.zeros(3, int))
+    pixels = torch.from_numpy(load_source("digits").train.images[:3]).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, load(name)(pixels / 16), rtol=1e-4, atol=1e-5)

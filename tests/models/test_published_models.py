@@ -1,19 +1,27 @@
 """Source models by RobustBench's names, ImageNet-C as its tree of files, domains without a home."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from timm.data.imagenet_info import ImageNetInfo
+from torch import nn
+from torchvision import models
 
 from clgym import api
+from clgym.adaptation import weights_and_biases
 from clgym.data.sources import CARDS, load_source
-from clgym.errors import BadSource, MissingData, UnknownName
+from clgym.errors import BadConfig, BadSource, Incompatible, MissingData, UnknownName
 from clgym.gym.images import StreamImages
+from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.robustbench import WideResNet
-from clgym.models.source_models import Wanted, resolve
+from clgym.models.source_models import Wanted, identity, resolve
 from clgym.streams.adaptation import AdaptationStream, labels_of
 
 NAMES = ("airplane", "automobile", "bird")
@@ -148,3 +156,134 @@ def test_domainnet_sequences_are_the_published_ones():
 def test_sets_that_are_not_here_are_named(preset, tmp_path):
     with pytest.raises(MissingData, match=r"domainnet-126/real|imagenet-r"):
         api.make_scenario(preset, data_root=tmp_path)
+
+
+TEN = tuple(f"cifar10/{i}" for i in range(10))
+
+
+def of_cifar(root: Path) -> Wanted:
+    return Wanted((3, 32, 32), TEN, (0.1,) * 3, (0.2,) * 3, "0" * 64, root)
+
+
+def own_resnet20(path: Path) -> None:
+    """Weights of somebody's own under a name that sorts first."""
+    torch.manual_seed(0)
+    head = {"linear.weight": torch.randn(10, 64), "linear.bias": torch.randn(10)}
+    save_file({**CifarResNet(3).state_dict(), **head}, path)
+
+
+def test_published_weights_are_known_by_their_hash(resnet20, tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    own_resnet20(folder / "cifar10_resnet20-0000.safetensors")
+    device = torch.device("cpu")
+    with pytest.raises(MissingData, match=r"other weights in cifar10_resnet20-0000"):
+        resolve("cifar10-resnet20", of_cifar(tmp_path), None, device)
+    state = {f"module.{key}": value for key, value in load_file(resnet20).items()}
+    torch.save({"state_dict": state}, folder / "resnet20-12fca82f.th")  # as its authors publish it
+    model, shown = resolve("cifar10-resnet20", of_cifar(tmp_path), None, device)
+    assert shown == "cifar10-resnet20"
+    assert identity(model) == "584944517f055ad8a198b6c9f35fbfc71a92feadef867f0be114cf2bd9d8fc24"
+    again, _ = resolve(f"resnet20@{resnet20}", of_cifar(tmp_path), None, device)
+    assert torch.equal(again.mean, model.mean)  # ImageNet's, however the file is named
+    other, _ = resolve(
+        "resnet20@cifar10_resnet20-0000.safetensors", of_cifar(tmp_path), None, device
+    )
+    assert other.mean.flatten().tolist() == pytest.approx([0.1] * 3)
+
+
+def test_averaged_weights_are_named_in_the_record(tmp_path):
+    raw, average = (timm.create_model("test_resnet", num_classes=10).eval() for _ in range(2))
+    both = {"state_dict": raw.state_dict(), "state_dict_ema": average.state_dict()}
+    torch.save(both, tmp_path / "w.pth")
+    name = f"test_resnet@{tmp_path / 'w.pth'}"
+    model, shown = resolve(name, of_cifar(tmp_path), None, torch.device("cpu"))
+    assert "weights of state_dict_ema" in shown
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        wanted = average((images - model.mean) / model.std)
+        torch.testing.assert_close(model(images), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_guessed_normalisation_is_flagged(stated, tmp_path):
+    metadata = {"mean": "[0.3, 0.3, 0.3]", "std": "[0.4, 0.4, 0.4]"} if stated else {}
+    state = timm.create_model("test_resnet", num_classes=10).state_dict()
+    save_file(state, tmp_path / "w.safetensors", metadata)
+    name = f"test_resnet@{tmp_path / 'w.safetensors'}"
+    model, shown = resolve(name, of_cifar(tmp_path), None, torch.device("cpu"))
+    assert (model.mean.flatten().tolist() == pytest.approx([0.3] * 3)) == stated
+    assert ("images scaled as test_resnet's" in shown) == (not stated)
+
+
+def test_tensorflows_mobilenetv2_is_padded_and_scaled_as_there(mobilenet, tmp_path):
+    classes = tuple(ImageNetInfo().label_names())
+    fits = Wanted((3, 64, 64), classes, (), (), "0" * 64, mobilenet.parent.parent)
+    model, shown = resolve(f"mobilenetv2_100@{mobilenet.name}", fits, None, torch.device("cpu"))
+    assert "pad_type=same" in shown
+    peer = timm.create_model("mobilenetv2_100", pad_type="same").eval()
+    peer.load_state_dict(load_file(mobilenet))
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), peer((images - 0.5) / 0.5), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "test_efficientnet", "test_convnext"])
+def test_layers_that_are_called_head_are_none(name, tmp_path):
+    """``conv_head`` and ``head.norm`` have more rows than the head."""
+    network = timm.create_model(name, num_classes=10).eval()
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    given = f"{name}@{tmp_path / 'w.safetensors'}"
+    model, _ = resolve(given, of_cifar(tmp_path), None, torch.device("cpu"))
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        wanted = network((images - model.mean) / model.std)
+        torch.testing.assert_close(model(images), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_linear_classifier_says_so(tmp_path):
+    network = models.get_model("squeezenet1_1", num_classes=10)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    given = f"torchvision:squeezenet1_1@{tmp_path / 'w.safetensors'}"
+    with pytest.raises(Incompatible, match="linear"):
+        resolve(given, of_cifar(tmp_path), None, torch.device("cpu"))
+
+
+def test_googlenet_asks_whether_it_scales_its_images(tmp_path):
+    network = models.googlenet(num_classes=10, init_weights=False).eval()
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    device, fits, file = torch.device("cpu"), of_cifar(tmp_path), tmp_path / "w.safetensors"
+    with pytest.raises(BadConfig, match="transform_input"):
+        resolve(f"torchvision:googlenet@{file}", fits, None, device)
+    images = torch.rand(2, 3, 32, 32)
+    for scales in (True, False):
+        network.transform_input = scales
+        name = f"torchvision:googlenet[transform_input={scales}]@{file}"
+        model, _ = resolve(name, fits, None, device)
+        with torch.no_grad():
+            wanted = network((images - model.mean) / model.std)
+            torch.testing.assert_close(model(images), wanted)
+
+
+def test_the_network_of_domainnet_keeps_its_normalised_head(tmp_path):
+    body: Any = models.resnet50()
+    body.fc = nn.Linear(2048, 256)
+    encoder = nn.Sequential(body, nn.BatchNorm1d(256)).eval()
+    state = {f"module.encoder.{key}": value for key, value in encoder.state_dict().items()}
+    length, direction, bias = torch.rand(3, 1) + 0.5, torch.randn(3, 256), torch.randn(3)
+    head = {"weight_g": length, "weight_v": direction, "bias": bias}
+    state |= {f"module.fc.{key}": value for key, value in head.items()}
+    torch.save({"state_dict": state}, tmp_path / "best.pth")
+    name = f"resnet50-bottleneck@{tmp_path / 'best.pth'}"
+    fits = Wanted((3, 64, 64), CLASSES, (), (), "0" * 64, tmp_path)
+    model, _ = resolve(name, fits, None, torch.device("cpu"))
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        features = encoder((images - mean) / std)
+        wanted = features @ (length * F.normalize(direction, dim=1)).T + bias
+        torch.testing.assert_close(model(images), wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model.features(images), features, rtol=1e-4, atol=1e-4)
+    adapted = weights_and_biases(model)
+    assert "head.bias" in adapted
+    assert "head.weight" not in adapted  # as in the authors' code

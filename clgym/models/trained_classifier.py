@@ -1,0 +1,88 @@
+"""The small classifier that clgym trains by itself, on the source's training rows, once."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clgym.data.source_data import SourceData
+from clgym.data.store import cache_dir
+from clgym.errors import MissingData
+from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.models import weight_files
+from clgym.models.cifar_resnet import CifarResNet
+from clgym.models.wanted import Wanted
+from clgym.strategy import Classifier
+
+__all__ = ["trained"]
+
+_AUTO = {"recipe": 1, "blocks": 1, "epochs": 8, "batch": 64, "lr": 0.01, "seed": 0}
+
+
+def trained(
+    wanted: Wanted,
+    source: SourceData | None,
+    device: torch.device,
+    report: Callable[[dict[str, Any]], None],
+) -> Classifier:
+    """ResNet-8 on the source's training rows, from the cache if it was trained before.
+
+    Raises:
+        MissingData: the stream has no source rows.
+    """
+    if source is None:
+        raise MissingData(
+            expected="the source's training rows, to train a classifier from",
+            found="none on this stream",
+            fix="Give --model NETWORK@FILE, or a --source whose data are here",
+        )
+    facts = [_AUTO, wanted.fingerprint, wanted.image_shape, len(source), len(wanted.classes)]
+    path = cache_dir() / "classifiers" / f"{sha256(canonical_json(facts))}.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_AUTO["seed"])
+        backbone = CifarResNet(_AUTO["blocks"], wanted.image_shape[0])
+        classifier = Classifier(
+            backbone, CifarResNet.width, len(wanted.classes), wanted.mean, wanted.std
+        ).to(device)
+        if path.is_file():
+            weight_files.load(classifier, weight_files.read(path))
+            return classifier
+        _fit(classifier, source, report)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in classifier.state_dict().items()}
+    write_atomic(path, safetensors.torch.save(state, {"recipe": json.dumps(_AUTO)}))
+    return classifier
+
+
+def _fit(
+    classifier: Classifier, source: SourceData, report: Callable[[dict[str, Any]], None]
+) -> None:
+    """Cross-entropy with AdamW under one cycle of learning rates; images shifted by up to 1/8."""
+    size = _AUTO["batch"]
+    steps = _AUTO["epochs"] * -(-len(source) // size)
+    optimizer = torch.optim.AdamW(classifier.parameters(), _AUTO["lr"], weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _AUTO["lr"], steps)
+    draws = torch.Generator().manual_seed(_AUTO["seed"])
+    classifier.train()
+    for step in range(steps):
+        images, labels = source.batch(size, step)
+        loss = F.cross_entropy(classifier(_shifted(images, draws)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        report({"experience": 0, "step": step + 1, "steps": steps, "loss": loss.item()})
+    classifier.eval()
+
+
+def _shifted(images: Tensor, draws: torch.Generator) -> Tensor:
+    """All images moved by the same few pixels; classes such as digits must not be mirrored."""
+    reach, side = max(1, images.shape[-1] // 8), images.shape[-1]
+    top, left = torch.randint(2 * reach + 1, (2,), generator=draws).tolist()
+    padded = F.pad(images, (reach,) * 4)
+    return padded[:, :, top : top + images.shape[-2], left : left + side]

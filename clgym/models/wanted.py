@@ -1,0 +1,71 @@
+"""What a classifier must fit, and how its outputs become the stream's columns."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from clgym.errors import Incompatible
+from clgym.strategy import Classifier
+
+__all__ = ["Wanted", "joined"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the classifier must fit."""
+
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    """Names by column."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    """Of the source."""
+    data_root: Path | None
+
+
+def joined(
+    backbone: nn.Module,
+    weight: Tensor,
+    bias: Tensor,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    wanted: Wanted,
+    name: str,
+) -> Classifier:
+    """A classifier whose head has the stream's columns: those of its classes, in their order.
+
+    Raises:
+        Incompatible: the outputs are not the stream's classes.
+    """
+    kept = _columns(len(bias), wanted, name)
+    classifier = Classifier(backbone, weight.shape[1], len(kept), mean, std)
+    with torch.no_grad():
+        classifier.head.weight.copy_(weight[kept])
+        classifier.head.bias.copy_(bias[kept])
+    return classifier
+
+
+def _columns(outputs: int, wanted: Wanted, name: str) -> list[int]:
+    """Which outputs the stream's classes are.
+
+    A network with 1000 outputs on classes named by WordNet ids is one of ImageNet-1k: the outputs
+    of the other classes are cut off.
+    """
+    if outputs == len(wanted.classes):
+        return list(range(outputs))
+    ids = [c.removeprefix("imagenet/") for c in wanted.classes]
+    if outputs == 1000 and all(re.fullmatch(r"n\d{8}", i) for i in ids):
+        from timm.data.imagenet_info import ImageNetInfo
+
+        known = {name: i for i, name in enumerate(ImageNetInfo().label_names())}
+        if all(i in known for i in ids):
+            return [known[i] for i in ids]
+    raise Incompatible(
+        expected=f"a classifier of the stream's {len(wanted.classes)} classes",
+        found=f"{name} with {outputs} outputs",
+        fix="Give --model a network for these classes, or --model auto",
+    )

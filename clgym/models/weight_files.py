@@ -1,0 +1,213 @@
+"""Weight files: where they lie, and the tensors in them without what wraps them.
+
+A file is safetensors, or one that ``torch.load(weights_only=True)`` reads: nothing but tensors and
+plain values is ever unpickled. Training scripts wrap a network's state: in a dictionary beside the
+optimizer's (``state_dict``, ``model_state_dict``, ``model``), and under a prefix (``module.`` of
+DataParallel, ``_orig_mod.`` of ``torch.compile``, ``model.`` of Lightning). All that is taken off.
+Where averaged weights (EMA) lie beside the raw ones, the averaged ones are taken, as timm does.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from clgym.errors import BadSource
+
+__all__ = ["WeightFile", "digest_of", "find_file", "load", "read", "unfit", "weight_folder"]
+
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+_RAW = ("state_dict", "model_state_dict", "model", "network", "net", "module")
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+_AVERAGED_PREFIXES = ("model_ema.", "ema_model.", "ema.")
+_ASIDE = ("criterion.", "loss.", "loss_fn.", "n_averaged")
+"""What training modules keep beside the network: class weights of a loss, a counter of averages."""
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a weight file holds."""
+
+    path: Path
+    state: dict[str, Tensor]
+    """Tensors by the network's own names."""
+    averaged: str = ""
+    """Name of the averaged weights that were taken where raw ones lie beside them; else empty."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the file says of itself: ``mean`` and ``std`` per channel, ``architecture``."""
+
+
+def weight_folder(data_root: Path | None = None) -> Path:
+    """The data root's folder of weights."""
+    given = data_root or os.environ.get("CLGYM_DATA") or "."
+    return Path(given).expanduser() / "weights"
+
+
+def find_file(file: str, data_root: Path | None = None) -> Path | None:
+    """The file of that path, else of that name in the data root's ``weights/`` folder."""
+    places = (Path(file).expanduser(), weight_folder(data_root) / file)
+    return next((path for path in places if path.is_file()), None)
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors: names in order, each with dtype, shape and bytes."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        tensor = tensor.detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.numpy().tobytes())
+    return total.hexdigest()
+
+
+def unfit(path: Path, found: str, fix: str = "Give the file that belongs to the network") -> Any:
+    """The error for a weight file that holds something else than was wanted."""
+    return BadSource(
+        expected=f"weights in {path.name} that fit the network",
+        found=found.splitlines()[0][:200] if found else "nothing",
+        fix=fix,
+    )
+
+
+def load(module: nn.Module, file: WeightFile, state: dict[str, Tensor] | None = None) -> None:
+    """Put the file's tensors, or these of them, into a network.
+
+    Raises:
+        BadSource: some are missing, left over or of another shape.
+    """
+    try:
+        module.load_state_dict(file.state if state is None else state)
+    except RuntimeError as error:
+        raise unfit(file.path, " ".join(str(error).split())) from error
+
+
+def read(path: Path) -> WeightFile:
+    """The network's tensors, floating ones as float32, and what the file says of itself.
+
+    Raises:
+        BadSource: the file holds something else, or numbers that are NaN.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise unfit(path, "a git-lfs pointer instead of the file", "Run `git lfs pull` there")
+    if path.suffix == ".safetensors":
+        held, facts = _safetensors(path)
+    else:
+        held, facts = _pickled(path), {}
+    held, averaged = _state_in(held)
+    if not isinstance(held, Mapping) or not all(isinstance(v, Tensor) for v in held.values()):
+        fix = "Give a safetensors file, or one that torch.load(weights_only=True) reads"
+        raise unfit(path, "no dictionary of tensors", fix)
+    held, prefix = _without_prefixes(dict(held))
+    state = {k: v.float() if v.is_floating_point() else v for k, v in held.items()}
+    _check_numbers(path, state)
+    return WeightFile(path, state, averaged or prefix, {**_facts_beside(path), **facts})
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, "pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return state, _parsed(file.metadata() or {})
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise unfit(path, str(error)) from error
+
+
+def _pickled(path: Path) -> Any:
+    try:
+        # timm's checkpoints hold the options of their training, in a class that does nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
+        raise unfit(path, str(error)) from error
+    except Exception as error:  # pickle's UnpicklingError has no common base with the others
+        fix = "Save the network's state_dict() alone, as safetensors"
+        raise unfit(path, f"{type(error).__name__}: more than tensors", fix) from error
+
+
+def _state_in(held: Any) -> tuple[Any, str]:
+    """The dictionary of tensors in a checkpoint, and the name of the averaged ones if taken."""
+    averaged = ""
+    while isinstance(held, Mapping):
+        inside = [key for key in (*_AVERAGED, *_RAW) if isinstance(held.get(key), Mapping)]
+        if not inside:
+            break
+        if inside[0] in _AVERAGED and any(key in _RAW for key in inside):
+            averaged = inside[0]
+        held = held[inside[0]]
+    return held, averaged
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """The state without what all of its names begin with, and which averaged part was taken."""
+    averaged = ""
+    while True:
+        own = {k: v for k, v in state.items() if not k.startswith(_ASIDE)}
+        # Averaged first: `ema.` may hold what `model.` does.
+        for prefix in (*_AVERAGED_PREFIXES, *_PREFIXES):
+            inside = {k.removeprefix(prefix): v for k, v in own.items() if k.startswith(prefix)}
+            if not inside:
+                continue
+            others = [k for k in own if not k.startswith(prefix)]
+            if prefix in _AVERAGED_PREFIXES and all(k.startswith(_PREFIXES) for k in others):
+                averaged = prefix.removesuffix(".") if others else averaged
+                break
+            if not others:
+                break
+        else:
+            return state, averaged
+        state = inside
+
+
+def _check_numbers(path: Path, state: dict[str, Tensor]) -> None:
+    """Refuse weights that a diverged training has left."""
+    for key, value in state.items():
+        if value.is_floating_point() and value.isnan().any():
+            fix = "Give a file from before the training diverged, or download it again"
+            raise unfit(path, f"NaN in {key}", fix)
+
+
+def _facts_beside(path: Path) -> dict[str, Any]:
+    """What a hub's ``config.json`` says of the ``model.safetensors`` beside it."""
+    if path.stem not in ("model", "pytorch_model"):
+        return {}
+    try:
+        held = json.loads(path.with_name("config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return _parsed(held) if isinstance(held, dict) else {}
+
+
+def _parsed(held: Mapping[str, Any]) -> dict[str, Any]:
+    """``mean``, ``std`` and ``architecture``, of safetensors' metadata or of timm's config.json."""
+    values = {key: _value(value) for key, value in held.items()}
+    inner = values.get("pretrained_cfg")
+    values |= inner if isinstance(inner, dict) else {}
+    facts = {key: _numbers(values.get(key)) for key in ("mean", "std")}
+    named = values.get("architecture")
+    found = {**facts, "architecture": named if isinstance(named, str) else None}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _value(value: Any) -> Any:
+    """A value of safetensors' metadata, which are all text."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _numbers(value: Any) -> tuple[float, ...] | None:
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    if not all(isinstance(part, int | float) for part in value):
+        return None
+    return tuple(float(part) for part in value)
