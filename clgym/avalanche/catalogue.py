@@ -4,11 +4,14 @@ A recipe says how a strategy of `avalanche.training` becomes a clgym strategy. I
 from the constructor; here stands only what the constructor does not say.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-__all__ = ["RECIPES", "REFUSED", "Recipe"]
+from clgym.errors import Incompatible
+
+__all__ = ["RECIPES", "REFUSED", "Extra", "Recipe"]
 
 CLASSES = ("class-incremental", "task-incremental")
 ALL = (*CLASSES, "domain-incremental")
@@ -18,6 +21,15 @@ Body = Literal["classifier", "featured", "features", "split", "contrastive"]
 
 def _nothing(*_: Any) -> None:
     pass
+
+
+class Extra(NamedTuple):
+    """An option that Avalanche's constructor does not have."""
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class Recipe:
     """Whether every experience must bring classes that have not been seen before."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Options without a default in Avalanche, or with one that makes no sense here."""
+    extra: tuple[Extra, ...] = ()
+    """Options that are ours."""
     hidden: tuple[str, ...] = ()
     """Options of the constructor that are not the user's to set."""
     given: Callable[[Any], dict[str, Any]] = lambda owner: {}
@@ -139,10 +153,27 @@ def _icarl_kept(template: Any) -> list[tuple[Any, Any]]:
     return [(x, torch.tensor(y)) for x, y in zip(icarl.x_memory, icarl.y_memory, strict=True)]
 
 
-def _same() -> Any:
+def _second_view(owner: Any) -> Any:
+    """Avalanche's own default is a lambda, which no state can hold."""
     import torch
 
-    return torch.nn.Identity()
+    from clgym.avalanche.contrast import Views
+
+    return Views() if owner.config.views == "paper" else torch.nn.Identity()
+
+
+def _bic_rows(template: Any, view: Any) -> None:
+    """Refuse an experience that would be held out as a whole."""
+    bic, rows = _plugin(template, "BiCPlugin"), Counter(view.dataset.targets)
+    seen = set(bic.seen_classes) | set(rows)
+    held = dict(zip(seen, bic.get_group_lengths(len(seen)), strict=True))
+    if all(count <= held[column] for column, count in rows.items()):
+        raise Incompatible(
+            expected="more rows in an experience than BiC holds out for its second stage "
+            f"({max(held[column] for column in rows)} of a class)",
+            found=f"{sum(rows.values())} in experience {view.current_experience}",
+            fix="Give --val-percentage or --memory-size a smaller number",
+        )
 
 
 def _total(owner: Any) -> int:
@@ -167,6 +198,7 @@ RECIPES: dict[str, Recipe] = {
         given=lambda owner: {
             "mem_size": int(owner.config.memory_size / (1 + owner.config.val_percentage)),
         },
+        before=_bic_rows,
         check={"memory_size": 30, "val_percentage": 0.5, "stage_2_epochs": 2},
         fails={"one-image-class": "it holds out rows of every class: the only one, there"},
     ),
@@ -220,7 +252,6 @@ RECIPES: dict[str, Recipe] = {
         hidden=("input_size",),
         given=lambda owner: {"input_size": list(owner.info.image_shape)},
         kept=_gss_kept,
-        # Its loader adds up to 32 stored rows to a batch; it needs as many samples as rows.
         check={"memory_size": 48, "epochs": 6},
     ),
     "ICaRL": Recipe(
@@ -267,8 +298,15 @@ RECIPES: dict[str, Recipe] = {
         body="contrastive",
         memory=True,
         hidden=("augmentations",),
-        # Avalanche's default does nothing either, but by a lambda, which no state can hold.
-        given=lambda owner: {"augmentations": _same()},
+        extra=(
+            Extra(
+                "views",
+                Literal["paper", "none"],
+                "paper",
+                "Second view of each image: paper (random crop, flip, colours, grey) or the image.",
+            ),
+        ),
+        given=lambda owner: {"augmentations": _second_view(owner)},
     ),
     "StreamingLDA": Recipe(
         "streaming linear discriminant analysis on a frozen network",

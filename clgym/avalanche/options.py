@@ -75,7 +75,7 @@ def _own_fields(cls: type, recipe: Recipe) -> list[Any]:
     if recipe.memory and not any(name == "memory_size" for name, *_ in own):
         help_line = "Samples kept in all; every experience has an equal share once it is full."
         own.append(("memory_size", Annotated[int, Range(1)], _field(200, help_line)))
-    return own
+    return own + [(e.name, e.kind, _field(e.default, e.help)) for e in recipe.extra]
 
 
 def _field(default: Any, help_line: str) -> Any:
