@@ -108,7 +108,7 @@ def _mend_concat() -> None:
     from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 
     def concat(theirs: Any) -> Any:
-        """Let rows of another task follow a part of one: task labels of one value are a class apart."""
+        """Let rows of another task follow a part of one: equal labels are of a class of their own."""
 
         def mended(self: Any, other: Any) -> Any:
             if isinstance(other, ConstantSequence):
