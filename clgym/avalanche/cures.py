@@ -108,7 +108,7 @@ def _mend_concat() -> None:
     from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 
     def concat(theirs: Any) -> Any:
-        """Let rows of another task follow a part of one: equal labels are of a class of their own."""
+        """Let rows of another task follow a part of one, whose labels are of another class."""
 
         def mended(self: Any, other: Any) -> Any:
             if isinstance(other, ConstantSequence):
