@@ -98,7 +98,8 @@ class AvalancheStrategy(SGDStrategy):
 
     def make_network(self, columns: int) -> networks.Classifier:
         """A network whose head grows when Avalanche adapts its model."""
-        return bodies.adaptive(super().make_network(columns))
+        network = super().make_network(columns)
+        return network if self.heads != "shared" else bodies.adaptive(network)
 
     def _make_template(self) -> Any:
         names = names_of(self.template_class, self.recipe)
@@ -129,6 +130,7 @@ class AvalancheStrategy(SGDStrategy):
         """Train by Avalanche's loop and plugins, then end what the strategy can reach."""
         self._check_classes(experience)
         self.seen = experience.columns
+        self._note_tasks(experience)
         if self.recipe.afresh:
             self._build()
         view = self._view(experience)
@@ -139,6 +141,7 @@ class AvalancheStrategy(SGDStrategy):
         )
         if self.recipe.sgd:
             template.feed.rate = self.rate
+        self._add_tasks(template.model)
         with _quiet():
             self.recipe.before(template, view)
             template.train(view, [])

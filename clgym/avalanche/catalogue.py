@@ -42,6 +42,9 @@ class Recipe:
     head, both parts apart, or Avalanche's contrastive model."""
     head: Literal["growing", "total"] = "growing"
     """Whether the head has a column for every class of the stream from the start."""
+    multi_head: bool = False
+    """Whether it hands task ids to its model, so that a task can have a head of its own. The others
+    have one head on task-incremental streams, too, as they have in Avalanche."""
     memory: bool = False
     """Whether it keeps samples: at most ``memory_size``."""
     past_data: bool = False
@@ -183,6 +186,7 @@ def _total(owner: Any) -> int:
 RECIPES: dict[str, Recipe] = {
     "AGEM": Recipe(
         "projects gradients against the mean gradient of a memory",
+        multi_head=True,
         memory=True,
         defaults={"patterns_per_exp": 50},
         before=_agem_loader,
@@ -217,7 +221,7 @@ RECIPES: dict[str, Recipe] = {
         before=lambda template, view: setattr(_plugin(template, "CoPEPlugin"), "max_it_cnt", 0),
         beside=lambda template: list(_plugin(template, "CoPEPlugin").p_mem.values()),
     ),
-    "Cumulative": Recipe("goes on training on all rows so far", past_data=True),
+    "Cumulative": Recipe("goes on training on all rows so far", multi_head=True, past_data=True),
     "DER": Recipe(
         "dark experience replay with logits taken at the end of each experience",
         rereads=True,
@@ -227,6 +231,7 @@ RECIPES: dict[str, Recipe] = {
     "ER_ACE": Recipe("replay with an asymmetric cross-entropy", memory=True),
     "EWC": Recipe(
         "elastic weight consolidation",
+        multi_head=True,
         rereads=True,
         defaults={"ewc_lambda": 100.0},
         hidden=("mode",),
@@ -234,12 +239,18 @@ RECIPES: dict[str, Recipe] = {
             "mode": "separate" if owner.config.decay_factor is None else "online",
         },
     ),
-    "FromScratchTraining": Recipe("a network anew for every experience's own rows"),
+    "FromScratchTraining": Recipe(
+        "a network anew for every experience's own rows", multi_head=True
+    ),
     "GDumb": Recipe(
-        "trains from scratch on a class-balanced memory alone", rereads=True, memory=True
+        "trains from scratch on a class-balanced memory alone",
+        multi_head=True,
+        rereads=True,
+        memory=True,
     ),
     "GEM": Recipe(
         "projects gradients against one constraint for every past experience",
+        multi_head=True,
         rereads=True,
         memory=True,
         defaults={"patterns_per_exp": 50},
@@ -270,29 +281,34 @@ RECIPES: dict[str, Recipe] = {
     ),
     "JointTraining": Recipe(
         "trains anew on all rows so far",
+        multi_head=True,
         past_data=True,
         afresh=True,
         after=lambda template, size: template._experiences.clear(),
     ),
     "LFL": Recipe(
         "keeps the features near those of the last network",
+        multi_head=True,
         body="featured",
         defaults={"lambda_e": 1.0},
     ),
     "LwF": Recipe(
-        "distils the last network's answers", defaults={"alpha": 1.0, "temperature": 2.0}
+        "distils the last network's answers",
+        multi_head=True,
+        defaults={"alpha": 1.0, "temperature": 2.0},
     ),
-    "MAS": Recipe("memory-aware synapses", rereads=True, hidden=("verbose",)),
+    "MAS": Recipe("memory-aware synapses", multi_head=True, rereads=True, hidden=("verbose",)),
     "MER": Recipe("meta-experience replay, one sample a step", memory=True),
     "MIR": Recipe(
         "replay of the samples whose loss would grow most",
+        multi_head=True,
         memory=True,
         defaults={"memory_size": 200, "subsample": 200, "batch_size_mem": 10},
         before=_mir_loader,
         after=_mir_data,
     ),
-    "Naive": Recipe("plain training"),
-    "Replay": Recipe("replay of an experience-balanced memory", memory=True),
+    "Naive": Recipe("plain training", multi_head=True),
+    "Replay": Recipe("replay of an experience-balanced memory", multi_head=True, memory=True),
     "SCR": Recipe(
         "supervised contrastive replay, nearest class mean",
         body="contrastive",
@@ -320,7 +336,9 @@ RECIPES: dict[str, Recipe] = {
         },
         beside=lambda template: [template.muK, template.Sigma],
     ),
-    "SynapticIntelligence": Recipe("synaptic intelligence", defaults={"si_lambda": 0.1}),
+    "SynapticIntelligence": Recipe(
+        "synaptic intelligence", multi_head=True, defaults={"si_lambda": 0.1}
+    ),
 }
 """By the name of the class in `avalanche.training`."""
 

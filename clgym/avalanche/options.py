@@ -7,7 +7,7 @@ import types
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from clgym.avalanche.catalogue import Recipe
-from clgym.avalanche.sgd import SGDConfig
+from clgym.avalanche.sgd import HeadsConfig, SGDConfig
 from clgym.config import Range, fields_of
 from clgym.strategy import Config
 
@@ -56,11 +56,12 @@ def _ours(name: str) -> str:
 
 
 def _sgd_fields(recipe: Recipe) -> list[Any]:
-    hints = get_type_hints(SGDConfig, include_extras=True)
-    helps = {f.name: f.help for f in fields_of(SGDConfig)}
+    base = HeadsConfig if recipe.multi_head else SGDConfig
+    hints = get_type_hints(base, include_extras=True)
+    helps = {f.name: f.help for f in fields_of(base)}
     return [
         (f.name, hints[f.name], _field(f.default, helps[f.name]))
-        for f in dataclasses.fields(SGDConfig)
+        for f in dataclasses.fields(base)
         if recipe.sgd or f.name in _WITHOUT_SGD
     ]
 
