@@ -89,7 +89,7 @@ STOCK = {
     "AGEM": (AGEM, {"patterns_per_exp": 48, "sample_size": 96}),
 }
 ROUNDED = {"LwF", "MAS", "GEM", "AGEM"}
-"""Gradients are summed in another order: of a memory, of all heads at once, beside masked logits."""
+"""Gradients are summed in another order: of a memory, of all heads at once, beside masks."""
 
 
 @pytest.mark.parametrize("name", STOCK)
