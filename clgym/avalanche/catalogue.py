@@ -7,8 +7,9 @@ from the constructor; here stands only what the constructor does not say.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from clgym.config import Range
 from clgym.errors import Incompatible
 
 __all__ = ["RECIPES", "REFUSED", "Extra", "Recipe"]
@@ -16,7 +17,7 @@ __all__ = ["RECIPES", "REFUSED", "Extra", "Recipe"]
 CLASSES = ("class-incremental", "task-incremental")
 ALL = (*CLASSES, "domain-incremental")
 
-Body = Literal["classifier", "featured", "features", "split", "contrastive"]
+Body = Literal["classifier", "featured", "features", "split", "contrastive", "packed"]
 
 
 def _nothing(*_: Any) -> None:
@@ -39,7 +40,7 @@ class Recipe:
     summary: str
     body: Body = "classifier"
     """What it takes as model: the classifier, one with ``get_features``, only the part before the
-    head, both parts apart, or Avalanche's contrastive model."""
+    head, both parts apart, or Avalanche's contrastive or packed model."""
     head: Literal["growing", "total"] = "growing"
     """Whether the head has a column for every class of the stream from the start."""
     multi_head: bool = False
@@ -73,6 +74,10 @@ class Recipe:
     """Pairs (images, columns) that the template keeps as tensors."""
     beside: Callable[[Any], list[Any]] = lambda template: []
     """Tensors that answers are made of and that are no part of the template's model."""
+    refuse: Callable[[Any], None] = _nothing
+    """Called with the config in `setup`; raises where options do not go together."""
+    restored: Callable[[Any], None] = _nothing
+    """Called with the template once a saved state has been put back."""
     check: Mapping[str, Any] = field(default_factory=dict)
     """`Strategy.CHECK_CONFIG`."""
     fails: Mapping[str, str] = field(default_factory=dict)
@@ -177,6 +182,24 @@ def _bic_rows(template: Any, view: Any) -> None:
             found=f"{sum(rows.values())} in experience {view.current_experience}",
             fix="Give --val-percentage or --memory-size a smaller number",
         )
+
+
+def _pruned_share(owner: Any) -> dict[str, Any]:
+    from clgym.avalanche.packnet import Always
+
+    return {"prune_proportion": Always(owner.config.prune_proportion)}
+
+
+def _packnet_options(config: Any) -> None:
+    from clgym.avalanche.packnet import check
+
+    check(config)
+
+
+def _packnet_hooks(template: Any) -> None:
+    from clgym.avalanche.packnet import watch_gradients
+
+    watch_gradients(template.model)
 
 
 def _total(owner: Any) -> int:
@@ -308,6 +331,26 @@ RECIPES: dict[str, Recipe] = {
         after=_mir_data,
     ),
     "Naive": Recipe("plain training", multi_head=True),
+    "PackNet": Recipe(
+        "packs tasks into one body by pruning; a head for every task",
+        body="packed",
+        rereads=True,
+        settings=("task-incremental",),
+        defaults={"epochs": 2, "post_prune_epochs": 1},
+        extra=(
+            Extra(
+                "prune_proportion",
+                Annotated[float, Range(0, 1)],
+                0.5,
+                "Share of the weights free so far that a task leaves to the next ones.",
+            ),
+        ),
+        hidden=("prune_proportion",),
+        given=_pruned_share,
+        refuse=_packnet_options,
+        restored=_packnet_hooks,
+        check={"epochs": 2},
+    ),
     "Replay": Recipe("replay of an experience-balanced memory", multi_head=True, memory=True),
     "SCR": Recipe(
         "supervised contrastive replay, nearest class mean",
@@ -350,6 +393,5 @@ REFUSED: dict[str, str] = {
     "GenerativeReplay": "it needs a generator with a training strategy of its own",
     "LearningToPrompt": "it downloads a pretrained vision transformer",
     "PNNStrategy": "it needs Avalanche's own progressive network",
-    "PackNet": "it needs a network made of Avalanche's own prunable layers",
 }
 """Strategies of `avalanche.training` that cannot run here, and why."""

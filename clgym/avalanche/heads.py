@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from clgym.models.networks import Classifier
 from clgym.strategy import Experience
 
-__all__ = ["MASK", "Heads", "TaskNetwork", "task_classes", "tasks_by_column", "with_heads"]
+__all__ = [
+    "CURRENT",
+    "MASK",
+    "Heads",
+    "TaskNetwork",
+    "task_classes",
+    "tasks_by_column",
+    "with_heads",
+]
 
 Heads = Literal["per-task", "shared-masked", "shared"]
 
@@ -24,7 +32,8 @@ MASK = -1000.0
 """Logit of another task's class, as in Avalanche: nothing after a softmax, and squares are finite.
 """
 
-_CURRENT: Any = object()
+CURRENT: Any = object()
+"""In the place of task ids: the task that was added last."""
 
 
 class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
@@ -75,7 +84,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         """Features, by Avalanche's name for them."""
         return self.features(x)
 
-    def forward(self, images: Tensor, task_labels: Any = _CURRENT) -> Any:
+    def forward(self, images: Tensor, task_labels: Any = CURRENT) -> Any:
         """Logits [n, columns] of images in [0, 1], each for its task.
 
         Args:
@@ -86,7 +95,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         features = self.features(images)
         if task_labels is None:
             return {task: self.answers(features, task) for task in self.own}
-        if task_labels is _CURRENT:
+        if task_labels is CURRENT:
             task_labels = self.task
         if isinstance(task_labels, int):
             return self.answers(features, task_labels)

@@ -60,7 +60,7 @@ def _sgd_fields(recipe: Recipe) -> list[Any]:
     hints = get_type_hints(base, include_extras=True)
     helps = {f.name: f.help for f in fields_of(base)}
     return [
-        (f.name, hints[f.name], _field(f.default, helps[f.name]))
+        (f.name, hints[f.name], _field(recipe.defaults.get(f.name, f.default), helps[f.name]))
         for f in dataclasses.fields(base)
         if recipe.sgd or f.name in _WITHOUT_SGD
     ]

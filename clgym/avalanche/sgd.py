@@ -146,6 +146,13 @@ class SGDStrategy(Strategy):
             old = self._tasks.pop(task, ())
             self._tasks[task] = tuple(dict.fromkeys((*old, *classes)))
 
+    def _saved_tasks(self) -> list[list[Any]]:
+        return [[task, list(classes)] for task, classes in self._tasks.items()]
+
+    def _load_tasks(self, state: dict[str, Any]) -> None:
+        """Know the tasks of a saved state; a state without any is of one head."""
+        self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
+
     def _add_tasks(self, network: networks.Classifier) -> None:
         """Units for all tasks that have come, where the network knows tasks."""
         if isinstance(network, TaskNetwork):
@@ -236,7 +243,7 @@ class SGDStrategy(Strategy):
             },
         }
         if isinstance(self.network, TaskNetwork):
-            state["tasks"] = {str(task): list(classes) for task, classes in self._tasks.items()}
+            state["tasks"] = self._saved_tasks()
         if self.position.experience >= 0:
             state["optimizer"] = self.template.optimizer.state_dict()
         return state
@@ -244,7 +251,7 @@ class SGDStrategy(Strategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore weights, plugins, optimizer and position."""
         self.seen = state["seen"]
-        self._tasks = {int(task): tuple(own) for task, own in state.get("tasks", {}).items()}
+        self._load_tasks(state)
         self._add_tasks(self.network)
         self.network.grow(state["columns"])
         self.network.load_state_dict(state["network"])

@@ -13,6 +13,7 @@ from avalanche.benchmarks.utils.classification_dataset import (
     _make_taskaware_classification_dataset as as_dataset,
 )
 from avalanche.models import MultiHeadClassifier, MultiTaskModule
+from avalanche.models.packnet import PackNetModel, PackNetPlugin
 from avalanche.training import AGEM, EWC, GEM, MAS, LwF, Naive, SynapticIntelligence
 from avalanche.training.plugins import EvaluationPlugin
 from torch import nn
@@ -25,6 +26,7 @@ from clgym.avalanche.adapter import adapt
 from clgym.avalanche.catalogue import RECIPES
 from clgym.avalanche.heads import MASK, TaskNetwork, with_heads
 from clgym.config import fields_of
+from clgym.errors import ClgymError
 from clgym.models import networks
 from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
 
@@ -124,6 +126,77 @@ def test_it_trains_as_avalanches_own_multi_head_example(experiences, learner, in
         for key, value in head.classifier.state_dict().items():
             mine = ours.network.heads[task].state_dict()[key]
             assert torch.allclose(mine, value, rtol=0, atol=atol), (task, key)
+
+
+class StockPacked(PackNetModel):
+    """Avalanche's PackNet around the body, its multi-head layer on top, as the paper has heads."""
+
+    def __init__(self, network, width):
+        super().__init__(network.backbone)
+        self.mean, self.std = network.mean, network.std
+        self.classifier = MultiHeadClassifier(width)
+
+    def forward(self, input, task_id):
+        features = super().forward((input - self.mean) / self.std, task_id)
+        return self.classifier(features, int(task_id[0]))
+
+
+def test_packnet_trains_as_avalanches_own(experiences, learner, in_order):
+    options = {"epochs": 4, "post_prune_epochs": 2, "prune_proportion": 0.6}
+    ours = learner(adapt("PackNet"), TASKS, lr=0.1, momentum=0.9, **options)
+    body: Any = networks.build("mlp", (1, 6, 6), 1, (0.4,), (0.2,))
+    layer: Any = ours.network.backbone[1].wrappee
+    body.backbone[1].load_state_dict(layer.state_dict())
+    model = StockPacked(body, ours.network.width)
+    ours.network.add(0, (0, 1))
+    first: Any = model.classifier.classifiers["0"]
+    ours.network.heads["0"].load_state_dict(first.classifier.state_dict())
+    stock = Naive(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), 0.1, momentum=0.9),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=32,
+        train_epochs=4,
+        evaluator=EvaluationPlugin(loggers=[]),
+        plugins=[PackNetPlugin(2, 0.6)],  # type: ignore[list-item]
+    )
+    for mine, theirs in zip(experiences(TASKS), stock_stream(experiences(TASKS)), strict=True):
+        seed(mine.index)
+        ours.train(mine)
+        seed(mine.index)
+        stock.train(theirs, shuffle=False)
+    packed = ours.template.model.wrappee.backbone.state_dict()
+    assert any("task_index" in key for key in packed)
+    for key, value in model.wrappee.state_dict().items():
+        assert torch.equal(packed[key], value), key
+    for task, head in model.classifier.classifiers.items():
+        for key, value in head.classifier.state_dict().items():  # type: ignore[union-attr]
+            assert torch.equal(ours.network.heads[task].state_dict()[key], value), (task, key)
+
+
+def test_packnet_never_changes_an_earlier_task(experiences, learner):
+    strategy = learner(adapt("PackNet"), TASKS, epochs=4, post_prune_epochs=2, momentum=0.9)
+    images, answers = torch.rand(9, 1, 6, 6), []
+    for experience in experiences(TASKS):
+        strategy.train(experience)
+        with torch.no_grad():
+            found = [strategy.predict(Batch(images, task=t)) for t in range(experience.index + 1)]
+        for before, now in zip(answers, found, strict=False):
+            assert torch.equal(now[:, : before.shape[1]], before)
+        answers = found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_decay": 0.1}, "no weight decay"),
+        ({"epochs": 3, "post_prune_epochs": 3}, "before and one after the pruning"),
+        ({"network": "slim-resnet18"}, "without normalisation"),
+    ],
+)
+def test_packnet_refuses_what_it_cannot_do(learner, options, message):
+    with pytest.raises(ClgymError, match=message):
+        learner(adapt("PackNet"), TASKS, **options)
 
 
 def test_lwf_distils_every_task(experiences, learner):

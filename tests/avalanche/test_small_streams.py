@@ -72,6 +72,8 @@ def set_up(
 @pytest.mark.parametrize("kind", STREAMS)
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_it_trains_and_its_state_is_saved(name, kind, setting):
+    if setting not in set_up(name, "task-incremental").needs.settings:
+        pytest.skip(f"{name} is for other streams")
     parts = STREAMS[kind]
     total = 1 + max(c for classes, _ in parts for c in classes)
     for single_pass, size in ((False, 32), (True, 32), (True, 10)):
