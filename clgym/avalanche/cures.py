@@ -12,6 +12,7 @@ def apply() -> None:
     """Mend Avalanche's modules in this process; does nothing the second time."""
     _mend_schedule()
     _mend_gss()
+    _mend_mas()
     _mend_concat()
 
 
@@ -99,6 +100,27 @@ def _as_many_as_can_be_replaced(theirs: Any) -> Any:
             strategy.mbatch = batch
 
     return after_forward
+
+
+# --- memory-aware synapses -----------------------------------------------------------------------
+
+
+def _mend_mas() -> None:
+    from avalanche.training.plugins.mas import MASPlugin
+
+    _replace(MASPlugin, "before_backward", _with_a_loss_of_zero)
+
+
+def _with_a_loss_of_zero(theirs: Any) -> Any:
+    """A loss that is exactly zero, as that of a task of one class, counts as none at all there."""
+    import torch
+
+    def before_backward(self: Any, strategy: Any, **options: Any) -> None:
+        if isinstance(strategy.loss, torch.Tensor) and not strategy.loss:
+            strategy.loss = strategy.loss + torch.finfo(strategy.loss.dtype).tiny
+        theirs(self, strategy, **options)
+
+    return before_backward
 
 
 # --- datasets ------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from clgym.avalanche.loop import fast
 from clgym.avalanche.view import ExperienceView
 from clgym.config import Range
 from clgym.data.augment import crop_flip
+from clgym.errors import Incompatible
 from clgym.models import networks
 from clgym.strategy import Augment, Batch, Config, Experience, Strategy, StreamInfo
 
@@ -150,7 +151,17 @@ class SGDStrategy(Strategy):
         return [[task, list(classes)] for task, classes in self._tasks.items()]
 
     def _load_tasks(self, state: dict[str, Any]) -> None:
-        """Know the tasks of a saved state; a state without any is of one head."""
+        """Know the tasks of a saved state.
+
+        Raises:
+            Incompatible: it has none, since it was trained before there were heads.
+        """
+        if self.heads != "shared" and "tasks" not in state:
+            raise Incompatible(
+                expected="a run with heads for tasks, as its options say",
+                found="one with a single head, from before there was a choice",
+                fix="Run it again; --heads shared trains what it was",
+            )
         self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
 
     def _add_tasks(self, network: networks.Classifier) -> None:

@@ -26,7 +26,7 @@ from clgym.avalanche.adapter import adapt
 from clgym.avalanche.catalogue import RECIPES
 from clgym.avalanche.heads import MASK, TaskNetwork, with_heads
 from clgym.config import fields_of
-from clgym.errors import ClgymError
+from clgym.errors import ClgymError, Incompatible
 from clgym.models import networks
 from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
 
@@ -425,3 +425,23 @@ def test_a_task_that_comes_again_with_more_classes_keeps_what_it_had():
     both = network(images, torch.tensor([0, 1, 1, 0]))
     assert torch.allclose(both[[0, 3]], after[[0, 3]])
     assert torch.allclose(both[1:3], network(images, 1)[1:3])
+
+
+def test_a_state_of_one_head_is_no_state_of_several(learner, experiences):
+    old, new = learner(SGDStrategy, TASKS, heads="shared"), learner(SGDStrategy, TASKS)
+    with pytest.raises(Incompatible, match="single head"):
+        new.load_state_dict(old.state_dict())
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_a_backbone_and_no_classifier_of_all_classes(tmp_path):
+    from clgym.api import run
+    from clgym.learner.run_networks import RunNetworks
+
+    record = run("naive", "task-digits", out=tmp_path / "run")
+    assert record.result.strategy.config["heads"] == "per-task"
+    network = RunNetworks().network(tmp_path / "run" / "state.safetensors")
+    assert network(torch.rand(2, 1, 8, 8)).shape == (2, 100)
+    assert not any("heads" in name for name in network.state_dict())
+    with pytest.raises(Incompatible, match="tells all classes apart"):
+        RunNetworks().classifier(tmp_path / "run")

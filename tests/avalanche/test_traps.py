@@ -11,7 +11,8 @@ from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 from avalanche.training import BiC, CoPE, Naive
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.plugins.gss_greedy import GSS_greedyPlugin
-from avalanche.training.utils import cycle
+from avalanche.training.plugins.mas import MASPlugin
+from avalanche.training.utils import ParamData, cycle
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR
 
@@ -95,6 +96,22 @@ def test_gss_finds_no_samples_where_a_batch_is_larger_than_its_memory():
     theirs: Any = GSS_greedyPlugin.get_rand_mem_grads
     assert len(theirs.__wrapped__(gss, strategy, dims, gss_batch_size=16)) == 0
     assert len(gss.get_rand_mem_grads(strategy, dims, gss_batch_size=16)) == 1
+
+
+def test_mas_takes_a_loss_of_zero_for_none():
+    cures.apply()
+    theirs: Any = MASPlugin.before_backward
+    mas: Any = MASPlugin(lambda_reg=1.0, alpha=0.5)
+    model = nn.Linear(1, 1)
+    start = {name: value.detach().clone() for name, value in model.named_parameters()}
+    mas.params = {name: ParamData(name, init_tensor=v - 1) for name, v in start.items()}
+    mas.importance = {name: ParamData(name, init_tensor=v * 0 + 2) for name, v in start.items()}
+    strategy: Any = SimpleNamespace(model=model, loss=torch.zeros(1))
+    strategy.clock = SimpleNamespace(train_exp_counter=1)
+    with pytest.raises(ValueError, match="Loss is not available"):
+        theirs.__wrapped__(mas, strategy)
+    mas.before_backward(strategy)
+    assert strategy.loss.item() == 4  # twice 2 (p - p*)^2
 
 
 def test_rows_of_another_task_cannot_follow_a_part_of_one():
