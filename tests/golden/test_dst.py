@@ -261,3 +261,11 @@ def test_files_of_other_sizes(seed: int, oracles: Any, written: Any) -> None:
     test_uniform_masks(written("dst_uniform", **oracles.dst_uniform(rng)))
     test_prune_and_grow(written("dst_prunegrow", **oracles.dst_prune_and_grow(rng)))
     test_death_rate(written("dst_death_rate", **oracles.dst_death_rate(rng)))
+
+
+@pytest.mark.parametrize("init", ["uniform", "erk"])
+def test_first_masks_tell_how_they_were_drawn(init: str, oracles: Any, written: Any) -> None:
+    for seed in range(4):
+        arrays = oracles.dst_first_masks(np.random.default_rng(seed), init)
+        golden = written(f"dst_twotask_{seed}", **arrays)
+        assert init_of(golden, "task0.", float(golden["density"])) == init

@@ -95,3 +95,14 @@ def dst_death_rate(rng: Generator) -> Arrays:
         made |= {f"case{case}.d0": first, f"case{case}.T": steps}
         made[f"case{case}.rate"] = 0.005 + (first - 0.005) * turn / 2
     return made
+
+
+def dst_first_masks(rng: Generator, init: str) -> Arrays:
+    """Of a first task, where each entry is on with its layer's probability."""
+    density, shapes = 0.3, sparse_shapes(rng)
+    densities = erk(list(shapes.values()), density) if init == "erk" else np.full(3, density)
+    made: Arrays = {"density": density}
+    for (name, shape), d in zip(shapes.items(), densities, strict=True):
+        uniform = rng.random(shape)
+        made |= {f"task0.init_uniform.{name}": uniform, f"task0.mask_init.{name}": uniform < d}
+    return made

@@ -106,3 +106,34 @@ def mos_retrieval(rng: Generator) -> Arrays:
         "ensemble_scores": scores, "top1_ensemble": scores.argmax(1),
         "top1_no_ensemble": refined.argmax(1), "top5_ensemble": (-scores).argsort(1)[:, :5],
     }  # fmt: skip
+
+
+def mos_align(rng: Generator) -> Arrays:
+    """The head alone, by SGD with momentum on draws, its rate along a cosine."""
+    seen, later, width, batch, epochs = (int(rng.integers(2, 6)) for _ in range(5))
+    step, total, lr = 5 * batch, seen + later, float(rng.uniform(0.01, 0.1))
+    momentum, decay = float(rng.choice([0.5, 0.9])), float(rng.choice([0.0, 0.01]))
+    samples = rng.normal(size=(epochs, seen, step, width))
+    orders = np.stack([rng.permutation(seen * step) for _ in range(epochs)])
+    head = [rng.normal(size=(total, width)), rng.normal(size=total)]
+    made: Arrays = {"head_weight_before": head[0], "head_bias_before": head[1]}
+    speed, losses = [0.0, 0.0], []
+    for epoch, order in enumerate(orders):
+        rate = lr / 2 * (1 + np.cos(np.pi * epoch / epochs))
+        for part in order.reshape(-1, step):
+            x, y = samples[epoch].reshape(-1, width)[part], part // step
+            logits = (x @ head[0].T + head[1])[:, :seen]
+            losses.append(cross_entropy(logits, y))
+            pull = np.zeros((step, total))
+            pull[:, :seen] = (softmax(logits) - np.eye(seen)[y]) / step
+            slopes = [pull.T @ x, pull.sum(0)]
+            pairs = zip(speed, slopes, head, strict=True)
+            speed = [momentum * v + g + decay * p for v, g, p in pairs]
+            head = [p - rate * v for p, v in zip(head, speed, strict=True)]
+    made |= {"samples": samples, "head_weight_after": head[0], "head_bias_after": head[1]}
+    return {
+        **single(made), "permutations": orders, "losses": np.array(losses), "epochs": epochs,
+        "class_means": samples.mean((0, 2)), "ca_lr": lr, "momentum": momentum,
+        "weight_decay": decay, "samples_per_class": step, "batch_size_per_step": step,
+        "n_classes_seen": seen,
+    }  # fmt: skip
