@@ -63,7 +63,7 @@ class SGDStrategy(Strategy):
     On task-incremental streams there is a head for every task, where the config is a `HeadsConfig`
     and says so. ``template.model(images)`` then answers for the present task, and
     ``template.model(images, tasks)`` for each image's own; columns of other tasks hold a logit that
-    vanishes in a softmax. A strategy that replays hands over the task of each sample.
+    vanishes in a softmax. A strategy that replays puts the task of each sample into the batch.
 
     Subclasses override `plugins`, and `template_class` for another Avalanche loop. The template
     calls the plugins as Avalanche does. A plugin that holds state has ``state_dict`` and
