@@ -16,14 +16,14 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
 from clgym.config import Range
 from clgym.models.fisher import fisher_sum, fitted
 from clgym.strategy import Needs
 
 
 @dataclass(frozen=True)
-class OEWCConfig(SGDConfig):
+class OEWCConfig(HeadsConfig):
     """Options of online EWC."""
 
     strength: Annotated[float, Range(0)] = 10.0

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import torch
 
-from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
 from clgym.config import Range
 from clgym.strategy import Needs
 
@@ -29,7 +29,7 @@ ALIASES = ("er",)
 
 
 @dataclass(frozen=True)
-class ReplayConfig(SGDConfig):
+class ReplayConfig(HeadsConfig):
     """Options of replay."""
 
     memory_size: Annotated[int, Range(1)] = 200

@@ -11,17 +11,24 @@ if TYPE_CHECKING:
     from avalanche.training.plugins import SupervisedPlugin
 
     from clgym.avalanche.benchmarks import benchmark
-    from clgym.avalanche.sgd import SGDConfig, SGDStrategy
+    from clgym.avalanche.sgd import HeadsConfig, SGDConfig, SGDStrategy
     from clgym.avalanche.template import as_template
 
-__all__ = ["SGDConfig", "SGDStrategy", "SupervisedPlugin", "as_template", "benchmark"]
+__all__ = [
+    "HeadsConfig",
+    "SGDConfig",
+    "SGDStrategy",
+    "SupervisedPlugin",
+    "as_template",
+    "benchmark",
+]
 
 _lean.install()
 
 
 def __getattr__(name: str) -> Any:
     """Load the public names on first use."""
-    if name in ("SGDConfig", "SGDStrategy"):
+    if name in ("HeadsConfig", "SGDConfig", "SGDStrategy"):
         from clgym.avalanche import sgd
 
         return getattr(sgd, name)

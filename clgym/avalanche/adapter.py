@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from clgym.avalanche import bodies, cures, reach, snapshot
 from clgym.avalanche.catalogue import RECIPES, REFUSED, Recipe
 from clgym.avalanche.feed import Feed, Position
+from clgym.avalanche.heads import Heads
 from clgym.avalanche.loop import fast, hooks_of
 from clgym.avalanche.options import config_class, names_of
 from clgym.avalanche.sgd import AUGMENT, SGDStrategy
@@ -84,6 +85,7 @@ class AvalancheStrategy(SGDStrategy):
     def needs(self) -> Needs:
         """As the recipe says."""
         return Needs(
+            task_ids=self.recipe.settings == ("task-incremental",),
             total_classes=self.recipe.head == "total",
             past_data=self.recipe.past_data,
             rereads=self.recipe.rereads,
@@ -93,12 +95,19 @@ class AvalancheStrategy(SGDStrategy):
 
     def setup(self, info: StreamInfo) -> None:
         """Build the network and the template."""
+        self.recipe.refuse(self.config)
         self._sizes: list[int] = []
         super().setup(info)
 
     def make_network(self, columns: int) -> networks.Classifier:
         """A network whose head grows when Avalanche adapts its model."""
-        return bodies.adaptive(super().make_network(columns))
+        network = super().make_network(columns)
+        return network if self.heads != "shared" else bodies.adaptive(network)
+
+    @property
+    def heads(self) -> Heads:
+        """As the config says; packed bodies always have a head for every task."""
+        return "per-task" if self.recipe.body == "packed" else super().heads
 
     def _make_template(self) -> Any:
         names = names_of(self.template_class, self.recipe)
@@ -129,11 +138,13 @@ class AvalancheStrategy(SGDStrategy):
         """Train by Avalanche's loop and plugins, then end what the strategy can reach."""
         self._check_classes(experience)
         self.seen = experience.columns
+        self._note_tasks(experience)
         if self.recipe.afresh:
             self._build()
         view = self._view(experience)
         config, template = self.config, self.template
         augment = AUGMENT[config.augment]
+        self._add_tasks(template.model)
         with self.normalisable(experience), _quiet():
             template.feed = Feed(
                 experience, config.batch_size, config.epochs, Position(), augment, safe=False
@@ -192,16 +203,19 @@ class AvalancheStrategy(SGDStrategy):
     def state_dict(self) -> dict[str, Any]:
         """The template's whole graph of objects, as tensors and plain values."""
         graph = snapshot.capture(vars(self.template), self._outside())
-        merged = {"merged": self.merged} if self.merged else {}
-        return {"seen": self.seen, "sizes": list(self._sizes), "template": graph, **merged}
+        state: dict[str, Any] = {"seen": self.seen, "sizes": list(self._sizes), "template": graph}
+        state |= {"merged": self.merged} if self.merged else {}
+        return state if self.heads == "shared" else {**state, "tasks": self._saved_tasks()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put the saved objects in the place of those of the fresh template."""
         self.seen, self._sizes = state["seen"], state["sizes"]
         self.merged = state.get("merged", 0)
+        self._load_tasks(state)
         attributes = snapshot.rebuild(state["template"], self._outside(), self.info.device)
         vars(self.template).clear()
         vars(self.template).update(attributes)
+        self.recipe.restored(self.template)
 
     def _outside(self) -> dict[str, Any]:
         """What the template leads to and others save."""

@@ -7,6 +7,7 @@ from avalanche.models import DynamicModule, SCRModel
 from avalanche.models.base_model import BaseModel
 from torch import Tensor, nn
 
+from clgym.avalanche.packnet import Packed
 from clgym.models.networks import Classifier
 
 __all__ = ["adaptive", "arguments"]
@@ -83,4 +84,6 @@ def arguments(body: str, network: Classifier) -> dict[str, Any]:
         layers = (nn.Linear(width, width), nn.ReLU(), nn.Linear(width, _EMBEDDING))
         projection = nn.Sequential(*layers).to(device)
         return {"model": SCRModel(_Features(network), projection)}
+    if body == "packed":
+        return {"model": Packed(network)}
     return {"model": network}

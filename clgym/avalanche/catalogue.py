@@ -4,20 +4,33 @@ A recipe says how a strategy of `avalanche.training` becomes a clgym strategy. I
 from the constructor; here stands only what the constructor does not say.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-__all__ = ["RECIPES", "REFUSED", "Recipe"]
+from clgym.config import Range
+from clgym.errors import Incompatible
+
+__all__ = ["RECIPES", "REFUSED", "Extra", "Recipe"]
 
 CLASSES = ("class-incremental", "task-incremental")
 ALL = (*CLASSES, "domain-incremental")
 
-Body = Literal["classifier", "featured", "features", "split", "contrastive"]
+Body = Literal["classifier", "featured", "features", "split", "contrastive", "packed"]
 
 
 def _nothing(*_: Any) -> None:
     pass
+
+
+class Extra(NamedTuple):
+    """An option that Avalanche's constructor does not have."""
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
 
 
 @dataclass(frozen=True)
@@ -27,9 +40,12 @@ class Recipe:
     summary: str
     body: Body = "classifier"
     """What it takes as model: the classifier, one with ``get_features``, only the part before the
-    head, both parts apart, or Avalanche's contrastive model."""
+    head, both parts apart, or Avalanche's contrastive or packed model."""
     head: Literal["growing", "total"] = "growing"
     """Whether the head has a column for every class of the stream from the start."""
+    multi_head: bool = False
+    """Whether it hands task ids to its model, so that a task can have a head of its own. The others
+    have one head on task-incremental streams, too, as they have in Avalanche."""
     memory: bool = False
     """Whether it keeps samples: at most ``memory_size``."""
     past_data: bool = False
@@ -44,6 +60,8 @@ class Recipe:
     """Whether every experience must bring classes that have not been seen before."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Options without a default in Avalanche, or with one that makes no sense here."""
+    extra: tuple[Extra, ...] = ()
+    """Options that are ours."""
     hidden: tuple[str, ...] = ()
     """Options of the constructor that are not the user's to set."""
     given: Callable[[Any], dict[str, Any]] = lambda owner: {}
@@ -56,6 +74,10 @@ class Recipe:
     """Pairs (images, columns) that the template keeps as tensors."""
     beside: Callable[[Any], list[Any]] = lambda template: []
     """Tensors that answers are made of and that are no part of the template's model."""
+    refuse: Callable[[Any], None] = _nothing
+    """Called with the config in `setup`; raises where options do not go together."""
+    restored: Callable[[Any], None] = _nothing
+    """Called with the template once a saved state has been put back."""
     check: Mapping[str, Any] = field(default_factory=dict)
     """`Strategy.CHECK_CONFIG`."""
     fails: Mapping[str, str] = field(default_factory=dict)
@@ -139,10 +161,45 @@ def _icarl_kept(template: Any) -> list[tuple[Any, Any]]:
     return [(x, torch.tensor(y)) for x, y in zip(icarl.x_memory, icarl.y_memory, strict=True)]
 
 
-def _same() -> Any:
+def _second_view(owner: Any) -> Any:
+    """Avalanche's own default is a lambda, which no state can hold."""
     import torch
 
-    return torch.nn.Identity()
+    from clgym.avalanche.contrast import Views
+
+    return Views() if owner.config.views == "paper" else torch.nn.Identity()
+
+
+def _bic_rows(template: Any, view: Any) -> None:
+    """Refuse an experience that would be held out as a whole."""
+    bic, rows = _plugin(template, "BiCPlugin"), Counter(view.dataset.targets)
+    seen = set(bic.seen_classes) | set(rows)
+    held = dict(zip(seen, bic.get_group_lengths(len(seen)), strict=True))
+    if all(count <= held[column] for column, count in rows.items()):
+        raise Incompatible(
+            expected="more rows in an experience than BiC holds out for its second stage "
+            f"({max(held[column] for column in rows)} of a class)",
+            found=f"{sum(rows.values())} in experience {view.current_experience}",
+            fix="Give --val-percentage or --memory-size a smaller number",
+        )
+
+
+def _pruned_share(owner: Any) -> dict[str, Any]:
+    from clgym.avalanche.packnet import Always
+
+    return {"prune_proportion": Always(owner.config.prune_proportion)}
+
+
+def _packnet_options(config: Any) -> None:
+    from clgym.avalanche.packnet import check
+
+    check(config)
+
+
+def _packnet_hooks(template: Any) -> None:
+    from clgym.avalanche.packnet import watch_gradients
+
+    watch_gradients(template.model)
 
 
 def _total(owner: Any) -> int:
@@ -152,6 +209,7 @@ def _total(owner: Any) -> int:
 RECIPES: dict[str, Recipe] = {
     "AGEM": Recipe(
         "projects gradients against the mean gradient of a memory",
+        multi_head=True,
         memory=True,
         defaults={"patterns_per_exp": 50},
         before=_agem_loader,
@@ -167,6 +225,7 @@ RECIPES: dict[str, Recipe] = {
         given=lambda owner: {
             "mem_size": int(owner.config.memory_size / (1 + owner.config.val_percentage)),
         },
+        before=_bic_rows,
         check={"memory_size": 30, "val_percentage": 0.5, "stage_2_epochs": 2},
         fails={"one-image-class": "it holds out rows of every class: the only one, there"},
     ),
@@ -185,7 +244,7 @@ RECIPES: dict[str, Recipe] = {
         before=lambda template, view: setattr(_plugin(template, "CoPEPlugin"), "max_it_cnt", 0),
         beside=lambda template: list(_plugin(template, "CoPEPlugin").p_mem.values()),
     ),
-    "Cumulative": Recipe("goes on training on all rows so far", past_data=True),
+    "Cumulative": Recipe("goes on training on all rows so far", multi_head=True, past_data=True),
     "DER": Recipe(
         "dark experience replay with logits taken at the end of each experience",
         rereads=True,
@@ -195,6 +254,7 @@ RECIPES: dict[str, Recipe] = {
     "ER_ACE": Recipe("replay with an asymmetric cross-entropy", memory=True),
     "EWC": Recipe(
         "elastic weight consolidation",
+        multi_head=True,
         rereads=True,
         defaults={"ewc_lambda": 100.0},
         hidden=("mode",),
@@ -202,12 +262,18 @@ RECIPES: dict[str, Recipe] = {
             "mode": "separate" if owner.config.decay_factor is None else "online",
         },
     ),
-    "FromScratchTraining": Recipe("a network anew for every experience's own rows"),
+    "FromScratchTraining": Recipe(
+        "a network anew for every experience's own rows", multi_head=True
+    ),
     "GDumb": Recipe(
-        "trains from scratch on a class-balanced memory alone", rereads=True, memory=True
+        "trains from scratch on a class-balanced memory alone",
+        multi_head=True,
+        rereads=True,
+        memory=True,
     ),
     "GEM": Recipe(
         "projects gradients against one constraint for every past experience",
+        multi_head=True,
         rereads=True,
         memory=True,
         defaults={"patterns_per_exp": 50},
@@ -220,7 +286,6 @@ RECIPES: dict[str, Recipe] = {
         hidden=("input_size",),
         given=lambda owner: {"input_size": list(owner.info.image_shape)},
         kept=_gss_kept,
-        # Its loader adds up to 32 stored rows to a batch; it needs as many samples as rows.
         check={"memory_size": 48, "epochs": 6},
     ),
     "ICaRL": Recipe(
@@ -239,36 +304,68 @@ RECIPES: dict[str, Recipe] = {
     ),
     "JointTraining": Recipe(
         "trains anew on all rows so far",
+        multi_head=True,
         past_data=True,
         afresh=True,
         after=lambda template, size: template._experiences.clear(),
     ),
     "LFL": Recipe(
         "keeps the features near those of the last network",
+        multi_head=True,
         body="featured",
         defaults={"lambda_e": 1.0},
     ),
     "LwF": Recipe(
-        "distils the last network's answers", defaults={"alpha": 1.0, "temperature": 2.0}
+        "distils the last network's answers",
+        multi_head=True,
+        defaults={"alpha": 1.0, "temperature": 2.0},
     ),
-    "MAS": Recipe("memory-aware synapses", rereads=True, hidden=("verbose",)),
+    "MAS": Recipe("memory-aware synapses", multi_head=True, rereads=True, hidden=("verbose",)),
     "MER": Recipe("meta-experience replay, one sample a step", memory=True),
     "MIR": Recipe(
         "replay of the samples whose loss would grow most",
+        multi_head=True,
         memory=True,
         defaults={"memory_size": 200, "subsample": 200, "batch_size_mem": 10},
         before=_mir_loader,
         after=_mir_data,
     ),
-    "Naive": Recipe("plain training"),
-    "Replay": Recipe("replay of an experience-balanced memory", memory=True),
+    "Naive": Recipe("plain training", multi_head=True),
+    "PackNet": Recipe(
+        "packs tasks into one body by pruning; a head for every task",
+        body="packed",
+        rereads=True,
+        settings=("task-incremental",),
+        defaults={"epochs": 2, "post_prune_epochs": 1},
+        extra=(
+            Extra(
+                "prune_proportion",
+                Annotated[float, Range(0, 1)],
+                0.5,
+                "Share of the weights free so far that a task leaves to the next ones.",
+            ),
+        ),
+        hidden=("prune_proportion",),
+        given=_pruned_share,
+        refuse=_packnet_options,
+        restored=_packnet_hooks,
+        check={"epochs": 2},
+    ),
+    "Replay": Recipe("replay of an experience-balanced memory", multi_head=True, memory=True),
     "SCR": Recipe(
         "supervised contrastive replay, nearest class mean",
         body="contrastive",
         memory=True,
         hidden=("augmentations",),
-        # Avalanche's default does nothing either, but by a lambda, which no state can hold.
-        given=lambda owner: {"augmentations": _same()},
+        extra=(
+            Extra(
+                "views",
+                Literal["paper", "none"],
+                "paper",
+                "Second view of each image: paper (random crop, flip, colours, grey) or the image.",
+            ),
+        ),
+        given=lambda owner: {"augmentations": _second_view(owner)},
     ),
     "StreamingLDA": Recipe(
         "streaming linear discriminant analysis on a frozen network",
@@ -282,7 +379,9 @@ RECIPES: dict[str, Recipe] = {
         },
         beside=lambda template: [template.muK, template.Sigma],
     ),
-    "SynapticIntelligence": Recipe("synaptic intelligence", defaults={"si_lambda": 0.1}),
+    "SynapticIntelligence": Recipe(
+        "synaptic intelligence", multi_head=True, defaults={"si_lambda": 0.1}
+    ),
 }
 """By the name of the class in `avalanche.training`."""
 
@@ -294,6 +393,5 @@ REFUSED: dict[str, str] = {
     "GenerativeReplay": "it needs a generator with a training strategy of its own",
     "LearningToPrompt": "it downloads a pretrained vision transformer",
     "PNNStrategy": "it needs Avalanche's own progressive network",
-    "PackNet": "it needs a network made of Avalanche's own prunable layers",
 }
 """Strategies of `avalanche.training` that cannot run here, and why."""

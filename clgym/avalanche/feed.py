@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from clgym.avalanche.heads import tasks_by_column
 from clgym.strategy import Augment, Batch, Experience
 
 __all__ = ["Feed", "Position"]
@@ -67,9 +67,7 @@ class Feed:
         self.n_new, self.merges = 0, False
         self._safe_point = experience.safe_point if safe else None
         self._next_report = 0.0
-        task = experience.task or 0
-        rows = size + experience.min_batch  # a merged last batch is longer
-        self._tasks = torch.full((rows,), task, device=experience.labels.device)
+        self._task_of = tasks_by_column(experience)  # joint training brings rows of every task
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
@@ -97,7 +95,7 @@ class Feed:
             labels = batch.labels
             assert labels is not None
             self.batch, self.n_new = batch, len(labels)
-            yield [batch.images, labels, self._tasks[: len(labels)]]
+            yield [batch.images, labels, self._task_of[labels]]
 
     def _foreign(self) -> Iterator[Any]:
         self.batch = None

@@ -78,7 +78,8 @@ class FastLoop:
     def drop_idle_plugins(self) -> None:
         """Take off metrics and periodic evaluation, which the gym replaces."""
         idle = (EvaluationPlugin, PeriodicEval)
-        self.plugins = [p for p in self.plugins if not isinstance(p, idle)]
+        # PackNet's list holds None where it was given no plugins.
+        self.plugins = [p for p in self.plugins if p is not None and not isinstance(p, idle)]
 
     @property
     def adapted_dataset(self) -> Any:

@@ -7,7 +7,7 @@ import types
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from clgym.avalanche.catalogue import Recipe
-from clgym.avalanche.sgd import SGDConfig
+from clgym.avalanche.sgd import HeadsConfig, SGDConfig
 from clgym.config import Range, fields_of
 from clgym.strategy import Config
 
@@ -56,11 +56,12 @@ def _ours(name: str) -> str:
 
 
 def _sgd_fields(recipe: Recipe) -> list[Any]:
-    hints = get_type_hints(SGDConfig, include_extras=True)
-    helps = {f.name: f.help for f in fields_of(SGDConfig)}
+    base = HeadsConfig if recipe.multi_head else SGDConfig
+    hints = get_type_hints(base, include_extras=True)
+    helps = {f.name: f.help for f in fields_of(base)}
     return [
-        (f.name, hints[f.name], _field(f.default, helps[f.name]))
-        for f in dataclasses.fields(SGDConfig)
+        (f.name, hints[f.name], _field(recipe.defaults.get(f.name, f.default), helps[f.name]))
+        for f in dataclasses.fields(base)
         if recipe.sgd or f.name in _WITHOUT_SGD
     ]
 
@@ -75,7 +76,7 @@ def _own_fields(cls: type, recipe: Recipe) -> list[Any]:
     if recipe.memory and not any(name == "memory_size" for name, *_ in own):
         help_line = "Samples kept in all; every experience has an equal share once it is full."
         own.append(("memory_size", Annotated[int, Range(1)], _field(200, help_line)))
-    return own
+    return own + [(e.name, e.kind, _field(e.default, e.help)) for e in recipe.extra]
 
 
 def _field(default: Any, help_line: str) -> Any:

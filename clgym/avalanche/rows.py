@@ -73,7 +73,8 @@ class Rows:
         self._experience = self._floats = None
 
 
-def dataset_of(rows: Rows, task: int) -> AvalancheDataset[Any]:
+def dataset_of(rows: Rows, tasks: list[int]) -> AvalancheDataset[Any]:
     """Samples (image, column, task id) as Avalanche's plugins and buffers want them."""
     source: Any = rows
-    return as_dataset(source, targets=rows.targets, task_labels=task)
+    alike = len(set(tasks)) == 1
+    return as_dataset(source, targets=rows.targets, task_labels=tasks[0] if alike else tasks)

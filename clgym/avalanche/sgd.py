@@ -8,20 +8,23 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from avalanche.models.utils import avalanche_forward
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche.feed import Feed, Position
+from clgym.avalanche.heads import Heads, TaskNetwork, task_classes, with_heads
 from clgym.avalanche.loop import fast
 from clgym.avalanche.view import ExperienceView
 from clgym.config import Range
 from clgym.data.augment import crop_flip
+from clgym.errors import Incompatible
 from clgym.models import networks
 from clgym.models.norm import has_batch_norm, single_images_refused
 from clgym.strategy import Augment, Batch, Config, Experience, Strategy, StreamInfo
 
-__all__ = ["AUGMENT", "SGDConfig", "SGDStrategy"]
+__all__ = ["AUGMENT", "HeadsConfig", "SGDConfig", "SGDStrategy"]
 
 AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
 
@@ -52,8 +55,22 @@ class SGDConfig(Config):
     """Change of the images of each training batch: random crop (pad 4) and horizontal flip."""
 
 
+@dataclass(frozen=True)
+class HeadsConfig(SGDConfig):
+    """Options of those that can train a head for every task."""
+
+    heads: Heads = "per-task"
+    """Heads on task-incremental streams: one per task; one whose loss is over the task's own
+    classes (shared-masked); or one whose loss is over all classes seen (shared)."""
+
+
 class SGDStrategy(Strategy):
     """Trains one network with a growing linear head by SGD, plain unless plugins say otherwise.
+
+    On task-incremental streams there is a head for every task, where the config is a `HeadsConfig`
+    and says so. ``template.model(images)`` then answers for the present task, and
+    ``template.model(images, tasks)`` for each image's own; columns of other tasks hold a logit that
+    vanishes in a softmax. A strategy that replays puts the task of each sample into the batch.
 
     Subclasses override `plugins`, and `template_class` for another Avalanche loop. The template
     calls the plugins as Avalanche does. A plugin that holds state has ``state_dict`` and
@@ -72,7 +89,7 @@ class SGDStrategy(Strategy):
             `setup`, and saved by whoever set them.
     """
 
-    Config: ClassVar[type] = SGDConfig
+    Config: ClassVar[type] = HeadsConfig
     template_class: ClassVar[type] = SupervisedTemplate
     template: Any
     network: networks.Classifier
@@ -100,6 +117,7 @@ class SGDStrategy(Strategy):
         self.check_single_pass(self.config.epochs)
         self.position = Position()
         self.seen = self.merged = 0
+        self._tasks: dict[int, tuple[int, ...]] = {}
         self.experience: Experience | None = None
         self._optimizer_state: dict[str, Any] | None = None
         self._plugins = list(self.plugins())
@@ -128,6 +146,12 @@ class SGDStrategy(Strategy):
             evaluator=None,
         )
 
+    @property
+    def heads(self) -> Heads:
+        """What the config says, on task-incremental streams; one head on all others."""
+        tasks = self.info.setting == "task-incremental"
+        return getattr(self.config, "heads", "shared") if tasks else "shared"
+
     def make_network(self, columns: int) -> networks.Classifier:
         """A fresh network on the device, its weights drawn from torch's global generator."""
         info = self.info
@@ -139,7 +163,38 @@ class SGDStrategy(Strategy):
             info.std,
             self.config.hidden,
         )
-        return network.to(info.device)
+        network = with_heads(network.to(info.device), self.heads)
+        self._add_tasks(network)
+        return network
+
+    def _note_tasks(self, experience: Experience) -> None:
+        """Know the classes of all tasks so far; the present one is the last."""
+        for task, classes in task_classes(experience).items():
+            old = self._tasks.pop(task, ())
+            self._tasks[task] = tuple(dict.fromkeys((*old, *classes)))
+
+    def _saved_tasks(self) -> list[list[Any]]:
+        return [[task, list(classes)] for task, classes in self._tasks.items()]
+
+    def _load_tasks(self, state: dict[str, Any]) -> None:
+        """Know the tasks of a saved state.
+
+        Raises:
+            Incompatible: it has none, since it was trained before there were heads.
+        """
+        if self.heads != "shared" and "tasks" not in state:
+            raise Incompatible(
+                expected="a run with heads for tasks, as its options say",
+                found="one with a single head, from before there was a choice",
+                fix="Run it again; --heads shared trains what it was",
+            )
+        self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
+
+    def _add_tasks(self, network: networks.Classifier) -> None:
+        """Units for all tasks that have come, where the network knows tasks."""
+        if isinstance(network, TaskNetwork):
+            for task, classes in self._tasks.items():
+                network.add(task, classes)
 
     def _columns(self, seen: int) -> int:
         """Width of the head when ``seen`` classes have come."""
@@ -161,6 +216,8 @@ class SGDStrategy(Strategy):
 
     def train(self, experience: Experience) -> None:
         """Train on one experience, from where a loaded state left it."""
+        self._note_tasks(experience)
+        self._add_tasks(self.network)
         if self.position.experience != experience.index:
             self.position = Position(experience.index)
             self._optimizer_state = None
@@ -221,7 +278,7 @@ class SGDStrategy(Strategy):
         """Logits of the network in evaluation mode, for the classes seen."""
         if self.network.training:
             self.network.eval()
-        return self.network(batch.images)[:, : self.seen]
+        return avalanche_forward(self.network, batch.images, batch.task)[:, : self.seen]
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, and inside an experience also the optimizer and the position."""
@@ -238,6 +295,8 @@ class SGDStrategy(Strategy):
         }
         if self.merged:
             state["merged"] = self.merged
+        if isinstance(self.network, TaskNetwork):
+            state["tasks"] = self._saved_tasks()
         if self.position.experience >= 0:
             state["optimizer"] = self.template.optimizer.state_dict()
         return state
@@ -245,6 +304,8 @@ class SGDStrategy(Strategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore weights, plugins, optimizer and position."""
         self.seen, self.merged = state["seen"], state.get("merged", 0)
+        self._load_tasks(state)
+        self._add_tasks(self.network)
         self.network.grow(state["columns"])
         self.network.load_state_dict(state["network"])
         self.position = Position(**state["position"])

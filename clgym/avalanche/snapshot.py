@@ -99,6 +99,8 @@ class _Writer:
             if type(value) is kind:
                 items = [self.write(v, f"{way}[{i}]") for i, v in enumerate(value)]
                 return {"is": kind.__name__, "items": items}
+        if type(value) is range:
+            return {"is": "range", "items": [value.start, value.stop, value.step]}
         if type(value) in (dict, OrderedDict, defaultdict):
             return self._mapping(value, way)
         return self._callable(value, way) or self._object(value, way)
@@ -203,6 +205,8 @@ class _Reader:
             return self._tensor(node)
         if kind == "scalar":
             return np.dtype(node["type"]).type(node["value"])
+        if kind == "range":
+            return range(*node["items"])
         if kind == "device":
             return torch.device(node["name"])
         if kind == "dtype":

@@ -28,6 +28,8 @@ class RunNetwork(HeadlessNetwork):
         super().__init__()
         self.network, self.num_features = network, network.head.in_features
         self.channels, self.side, self.sources = shape[0], shape[-1], sources
+        if _knows_tasks(network):
+            network.heads = nn.ModuleDict()
         network.head = nn.Identity()  # type: ignore[assignment]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -91,6 +93,12 @@ class RunNetworks:
                 found=type(trained.strategy).__name__,
                 fix="Give --model another folder",
             )
+        if _knows_tasks(network):
+            raise Incompatible(
+                expected="a run whose network tells all classes apart",
+                found="one that was trained task by task, and answers for one task at a time",
+                fix="Give --model a class-incremental run, or train with --heads shared",
+            )
         return network, trained.classes
 
 
@@ -101,6 +109,11 @@ def _trained(folder: Path) -> Any:
     return Trained.load(folder, "cpu")
 
 
+def _knows_tasks(network: Classifier) -> bool:
+    """Whether it is a network of a task-incremental run, with columns of each task."""
+    return hasattr(network, "own")
+
+
 def _answers_alone(network: Classifier, strategy: Any) -> bool:
     """Whether the strategy's answer to some image is what its network says."""
     shape = strategy.info.image_shape
@@ -108,5 +121,6 @@ def _answers_alone(network: Classifier, strategy: Any) -> bool:
     task = 0 if strategy.info.setting == "task-incremental" else None
     with torch.no_grad():
         answer = strategy.predict(Batch(image, task=task))
-        logits = network.eval()(image)[:, : answer.shape[1]]
+        given = (image, task) if _knows_tasks(network) else (image,)
+        logits = network.eval()(*given)[:, : answer.shape[1]]
     return logits.shape == answer.shape and torch.allclose(logits, answer)

@@ -52,11 +52,13 @@ def test_containers_and_identity(tmp_path):
         "g": torch.Size([2, 3]),
         "h": torch.float64,
         "i": ParamData("p", init_tensor=torch.ones(2)),
+        "j": range(2, 9, 3),
     }
     again = there_and_back(tmp_path, root)
     assert again["a"] == shared and again["b"][0] is again["a"]
     assert again["b"] == root["b"] and again["c"] == root["c"]
     assert again["c"][None]["new"] == []  # the factory came along
+    assert again["j"] == root["j"]
     assert np.array_equal(again["d"], root["d"]) and again["d"].dtype == np.float64
     assert again["e"] == 0.5 and type(again["e"]) is np.float32
     assert torch.equal(again["f"](), torch.zeros(2, dtype=torch.float64))

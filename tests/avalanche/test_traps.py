@@ -1,15 +1,18 @@
 """Each trap of Avalanche 0.6 that the seam covers: the day one is gone, its cure can go too."""
 
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline
+from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 from avalanche.training import BiC, CoPE, Naive
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.plugins.gss_greedy import GSS_greedyPlugin
-from avalanche.training.utils import cycle
+from avalanche.training.plugins.mas import MASPlugin
+from avalanche.training.utils import ParamData, cycle
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR
 
@@ -82,15 +85,43 @@ def test_the_buffer_of_er_aml_can_wait_for_ever():
     assert "batch_size=self.train_mb_size" in source and "drop_last=True" in source
 
 
-def test_gss_fails_where_a_batch_is_larger_than_its_memory_can_fill():
+def test_gss_finds_no_samples_where_a_batch_is_larger_than_its_memory():
+    """Avalanche's own method gives no gradients there, of which the greatest is asked for."""
+    cures.apply()
     gss = GSS_greedyPlugin(mem_size=8, mem_strength=5, input_size=[36])
     gss.ext_mem_list_current_index = 8
     model = nn.Linear(36, 2)
     dims = [p.numel() for p in model.parameters()]
-    grads = gss.get_rand_mem_grads(None, dims, gss_batch_size=16)
-    assert len(grads) == 0
-    with pytest.raises(ValueError, match="empty"):
-        max(gss.cosine_similarity(grads, torch.zeros(1, sum(dims))))
+    strategy: Any = SimpleNamespace(model=model, device="cpu", _criterion=nn.CrossEntropyLoss())
+    theirs: Any = GSS_greedyPlugin.get_rand_mem_grads
+    assert len(theirs.__wrapped__(gss, strategy, dims, gss_batch_size=16)) == 0
+    assert len(gss.get_rand_mem_grads(strategy, dims, gss_batch_size=16)) == 1
+
+
+def test_mas_takes_a_loss_of_zero_for_none():
+    cures.apply()
+    theirs: Any = MASPlugin.before_backward
+    mas: Any = MASPlugin(lambda_reg=1.0, alpha=0.5)
+    model = nn.Linear(1, 1)
+    start = {name: value.detach().clone() for name, value in model.named_parameters()}
+    mas.params = {name: ParamData(name, init_tensor=v - 1) for name, v in start.items()}
+    mas.importance = {name: ParamData(name, init_tensor=v * 0 + 2) for name, v in start.items()}
+    strategy: Any = SimpleNamespace(model=model, loss=torch.zeros(1))
+    strategy.clock = SimpleNamespace(train_exp_counter=1)
+    with pytest.raises(ValueError, match="Loss is not available"):
+        theirs.__wrapped__(mas, strategy)
+    mas.before_backward(strategy)
+    assert strategy.loss.item() == 4  # twice 2 (p - p*)^2
+
+
+def test_rows_of_another_task_cannot_follow_a_part_of_one():
+    cures.apply()
+    part: Any = FlatData([ConstantSequence(0, 3)], indices=[0, 2])
+    other: Any = ConstantSequence(1, 1)
+    theirs: Any = FlatData.concat
+    with pytest.raises(AttributeError, match="_datasets"):
+        theirs.__wrapped__(part, other)
+    assert list(part.concat(other)) == [0, 0, 1]
 
 
 def test_icarls_rounding_would_exceed_its_memory(experiences, learner):

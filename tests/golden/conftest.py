@@ -10,6 +10,10 @@ A test module names its family and marks each test with the files that it uses::
         golden.group("vit.")               # {key without the prefix: array}
         golden.sibling("nmc_online")       # another file of the folder
 
+Every size comes from the file: its named entries, else the shapes of its arrays. Where numbers have
+a closed form, NumPy (``oracles/``) writes a file of the same layout and of random sizes, and the
+same test is called with it: ``written("nmc_other", **arrays)`` is such a file.
+
 A file of the family that no mark covers fails the module's first golden test, so that new vectors
 are never passed over in silence. Without a folder (``--golden DIR``, else ``CLGYM_GOLDEN``) every
 golden test is skipped with the reason.
@@ -17,14 +21,20 @@ golden test is skipped with the reason.
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+
+ORACLES = Path(__file__).with_name("oracles")
 
 
 class Golden(Mapping[str, np.ndarray]):
@@ -47,6 +57,16 @@ class Golden(Mapping[str, np.ndarray]):
     def group(self, prefix: str) -> dict[str, np.ndarray]:
         """The arrays whose names start with ``prefix``, named without it."""
         return {key[len(prefix) :]: self[key] for key in self if key.startswith(prefix)}
+
+    def number(self, key: str, default: float) -> float:
+        """A single number of the file, or the method's own where the file has none."""
+        return float(self[key]) if key in self else default
+
+    def count(self, prefix: str) -> int:
+        """How many members 0, 1, 2, ... a numbered group ``prefix`` has."""
+        found = (key.removeprefix(prefix) for key in self if key.startswith(prefix))
+        digits = (re.match(r"\d+", rest) for rest in found)
+        return 1 + max((int(match[0]) for match in digits if match), default=-1)
 
     def sibling(self, name: str) -> Golden:
         """The file ``name`` (without .npz) of the same folder."""
@@ -109,3 +129,54 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     if not fits(request.param, patterns):
         pytest.fail(f"{request.param.name}: no test of {request.module.__name__} knows this file")
     return Golden(request.param)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., Golden]:
+    """Writes arrays as a golden file of the test's own folder."""
+
+    def write(name: str, **arrays: Any) -> Golden:
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        return Golden(tmp_path / f"{name}.npz")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def oracles() -> Any:
+    """The methods' closed forms in NumPy, imported by their path: tests/ is no package."""
+    start, places = ORACLES / "__init__.py", [str(ORACLES)]
+    spec = importlib.util.spec_from_file_location(
+        "golden_oracles", start, submodule_search_locations=places
+    )
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def backbone_name(tmp_path: Path) -> Callable[[Mapping[str, np.ndarray]], str]:
+    """Names the tiny ViT of a file as a backbone: its arguments follow from entries and shapes."""
+
+    def name(golden: Any) -> str:
+        from safetensors.torch import save_file
+        from torch import from_numpy
+
+        vit = golden.group("vit.")
+        file = tmp_path / "vit.safetensors"
+        save_file({key: from_numpy(value.copy()) for key, value in vit.items()}, file)
+        size, patch, width, depth, heads = golden["vit_config"].tolist()
+        arguments = {
+            "img_size": size,
+            "patch_size": patch,
+            "embed_dim": width,
+            "depth": depth,
+            "num_heads": heads,
+            "in_chans": vit["patch_embed.proj.weight"].shape[1],
+            "mlp_ratio": len(vit["blocks.0.mlp.fc1.bias"]) / width,
+        }
+        pairs = ",".join(f"{key}={value}" for key, value in arguments.items())
+        return f"vit_tiny_patch16_224[{pairs}]@{file}"
+
+    return name

@@ -1,13 +1,11 @@
 """ADAM/APER: modules, the cosine classifier and whole sessions against the authors' code."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clgym.models import peft
@@ -19,24 +17,8 @@ from clgym.strategy import Batch, Strategy, StreamInfo
 FAMILY = ("adam_",)
 
 
-def vit_name(golden: Any, folder: Path) -> str:
-    """The vectors' tiny ViT as a backbone's name."""
-    size, patch, width, depth, heads = golden["vit_config"].tolist()
-    file = folder / "vit.safetensors"
-    save_file({k: torch.from_numpy(v) for k, v in golden.group("vit.").items()}, file)
-    arguments = {
-        "img_size": size,
-        "patch_size": patch,
-        "embed_dim": width,
-        "depth": depth,
-        "num_heads": heads,
-    }
-    pairs = ",".join(f"{k}={v}" for k, v in arguments.items())
-    return f"vit_tiny_patch16_224[{pairs}]@{file}"
-
-
-def vit_of(golden: Any, folder: Path) -> Any:
-    return load(Frozen(vit_name(golden, folder), int(golden["vit_config"][0]), "stretch")).model
+def vit_of(golden: Any, name: str) -> Any:
+    return load(Frozen(name, int(golden["vit_config"][0]), "stretch")).model
 
 
 def close(found: Tensor, wanted: np.ndarray, share: float = 1e-4) -> None:
@@ -67,7 +49,7 @@ def test_cosine_head(golden) -> None:
     features, weight = (torch.from_numpy(golden[k]) for k in ("features", "weight"))
     head = CosineHead(features.shape[1], len(weight))
     assert head.weight.abs().max().item() <= golden["init_abs_max_bound"]
-    assert head.scale.item() == 1
+    assert head.scale.item() == golden["sigma_1"]
     with torch.no_grad():
         head.weight.copy_(weight)
     close(head(features), golden["logits_1"])
@@ -84,13 +66,15 @@ def test_cosine_head(golden) -> None:
 
 
 @pytest.mark.golden("adam_adapter*")
-def test_adapter(golden, tmp_path: Path) -> None:
-    vit, x = vit_of(golden, tmp_path), torch.from_numpy(golden["x"])
-    part = peft.Adapters(vit, int(golden["bottleneck"])).eval()
+def test_adapter(golden, backbone_name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peft, "SCALE", golden.number("adapter_scale", peft.SCALE))
+    vit, x = vit_of(golden, backbone_name(golden)), torch.from_numpy(golden["x"])
+    state = golden.group("adapter_state.")
+    part = peft.Adapters(vit, len(state["blocks.0.adapter.down_proj.bias"])).eval()
     close(vit(x), golden["features_without_adapters"])
     with part.on(vit):  # Up is zero: nothing changes yet
         close(vit(x), golden["features_without_adapters"])
-    fill(part, golden.group("adapter_state."), adapter_key)
+    fill(part, state, adapter_key)
     outs: list[Tensor] = []
     with part.on(vit):
         for block in vit.blocks:
@@ -107,8 +91,8 @@ def test_adapter(golden, tmp_path: Path) -> None:
 
 
 @pytest.mark.golden("adam_ssf*")
-def test_scale_and_shift(golden, tmp_path: Path) -> None:
-    vit, x = vit_of(golden, tmp_path), torch.from_numpy(golden["x"])
+def test_scale_and_shift(golden, backbone_name: Any) -> None:
+    vit, x = vit_of(golden, backbone_name(golden)), torch.from_numpy(golden["x"])
     part = peft.ScaleShift(vit)
     fill(part, golden.group("ssf."), ssf_key)
     close(vit(x), golden["features_without_ssf"])
@@ -117,8 +101,8 @@ def test_scale_and_shift(golden, tmp_path: Path) -> None:
 
 
 @pytest.mark.golden("adam_vpt_*")
-def test_prompts(golden, tmp_path: Path) -> None:
-    vit, x = vit_of(golden, tmp_path), torch.from_numpy(golden["x"])
+def test_prompts(golden, backbone_name: Any) -> None:
+    vit, x = vit_of(golden, backbone_name(golden)), torch.from_numpy(golden["x"])
     prompts = torch.from_numpy(golden["prompts"])
     kind = peft.DeepPrompts if "deep" in golden.name else peft.ShallowPrompts
     part = kind(vit, prompts.shape[1])
@@ -141,7 +125,7 @@ class Given:
         self.columns = size * (session + 1)
         tensors = {k: torch.from_numpy(v) for k, v in golden.items() if v.dtype.kind in "fi"}
         self.proto = Batch(tensors[f"proto_x_{session}"], tensors[f"proto_y_{session}"])
-        count = sum(key.startswith("train_x_") for key in golden)
+        count = golden.count("train_x_")
         self.given = [Batch(tensors[f"train_x_{i}"], tensors[f"train_y_{i}"]) for i in range(count)]
         self.losses: list[float] = []
 
@@ -161,11 +145,12 @@ class Given:
     def safe_point(self) -> None: ...
 
 
-def make(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> Any:
+def make(name: str, x: Tensor, total: int, config: dict[str, Any]) -> Any:
     cls = load_class(find("strategies", name), Strategy)
     strategy = cls(cls.Config(**config))
-    size = (3, shape[-2], shape[-1])
-    info = StreamInfo(size, "class-incremental", torch.device("cpu"), 0, (0.0,), (1.0,), 12)
+    channels, height, width = x.shape[1:]
+    shape, cpu = (channels, height, width), torch.device("cpu")
+    info = StreamInfo(shape, "class-incremental", cpu, 0, (0.0,), (1.0,), total)
     strategy.setup(info)
     return strategy
 
@@ -180,16 +165,18 @@ RENAME = {"adapter": adapter_key, "ssf": lambda key: ssf_key(key.removeprefix("s
 
 
 @pytest.mark.golden("adam_session_[!i]*")
-def test_sessions(golden, tmp_path: Path) -> None:
+def test_sessions(golden, backbone_name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, variant = golden.sibling("adam_session_inputs"), golden.name.split("_", 2)[2]
-    vit, side = vit_name(inputs, tmp_path), int(inputs["vit_config"][0])
+    monkeypatch.setattr(peft, "SCALE", golden.number("adapter_scale", peft.SCALE))
+    vit, side = backbone_name(inputs), int(inputs["vit_config"][0])
     config: dict[str, Any] = {"backbone": vit, "image_size": side, "fit": "stretch"}
     x = torch.from_numpy(inputs["x_test"])
+    sessions = golden.count("test_pred_after_session_")
+    total = sessions * int(inputs["classes_per_session"])
     if variant == "simplecil":
-        strategy = make("simplecil", x.shape, config)
+        strategy = make("simplecil", x, total, config)
     else:
-        strategy = trained_like(golden, variant.replace("_", "-"), config, x.shape)
-    sessions = sum(key.startswith("test_pred_after_session_") for key in golden)
+        strategy = trained_like(golden, variant.replace("_", "-"), config, x, total)
     for session in range(sessions):
         experience = Given(inputs, session)
         before = parameters_of(strategy)
@@ -211,7 +198,8 @@ def parameters_of(strategy: Any) -> dict[str, Tensor]:
     return {k: v.clone() for k, v in module.state_dict().items()}
 
 
-def trained_like(golden: Any, variant: str, config: dict[str, Any], shape: tuple[int, ...]) -> Any:
+def trained_like(golden: Any, variant: str, config: dict[str, Any], x: Tensor, total: int) -> Any:
+    assert golden.number("min_lr", 0.0) == 0  # our cosine, like the authors' settings, ends at 0
     config |= {"variant": variant, "dropout": 0.0}
     config |= {k: float(golden[k]) for k in ("lr", "momentum", "weight_decay")}
     config["epochs"] = int(golden["epochs"])
@@ -220,13 +208,14 @@ def trained_like(golden: Any, variant: str, config: dict[str, Any], shape: tuple
         config["rank"] = len(initial["blocks.0.adapter.down_proj.weight"])
     if variant.startswith("vpt"):
         config["prompts"] = initial["Prompt_Tokens"].shape[1]
-    strategy = make("adam", shape, config)  # the alias of aper
+    strategy = make("adam", x, total, config)  # the alias of aper
     if initial:
         rename = RENAME.get(variant, lambda key: "tokens")
         fill(strategy.module, initial, rename)
     rows, width = golden["fc_initial"].shape
     strategy.head = CosineHead(width, rows)
-    fill(strategy.head, {"weight": golden["fc_initial"], "scale": np.ones(1, np.float32)}, str)
+    scale = golden["sigma_initial"].reshape(1)
+    fill(strategy.head, {"weight": golden["fc_initial"], "scale": scale}, str)
     strategy.trained_head = strategy.head
     return strategy
 
@@ -234,7 +223,7 @@ def trained_like(golden: Any, variant: str, config: dict[str, Any], shape: tuple
 def compare_trained(golden: Any, strategy: Any, variant: str, before: dict[str, Tensor]) -> None:
     head = strategy.trained_head
     moved(head.weight, golden["fc_after_training"], torch.from_numpy(golden["fc_initial"]))
-    moved(head.scale, golden["sigma_after_training"], torch.ones(1))
+    moved(head.scale, golden["sigma_after_training"], torch.tensor(float(golden["sigma_initial"])))
     rename = RENAME.get(variant, lambda key: "tokens" if variant != "finetune" else key)
     state = strategy.module.state_dict()
     for key, wanted in golden.group("trained.").items():
@@ -244,3 +233,16 @@ def compare_trained(golden: Any, strategy: Any, variant: str, before: dict[str, 
 @pytest.mark.golden("adam_session_inputs*")
 def test_inputs_go_with_sessions(golden) -> None:
     assert list(golden.path.parent.glob("adam_session_*adapter*.npz"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_files_of_other_sizes(
+    seed: int, oracles: Any, written: Any, backbone_name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    test_cosine_head(written("adam_cosine", **oracles.cosine_head(rng)))
+    adapter = written("adam_adapter", **oracles.adapter(rng))
+    test_adapter(adapter, backbone_name, monkeypatch)
+    inputs, session = oracles.simplecil(rng)
+    written("adam_session_inputs", **inputs)
+    test_sessions(written("adam_session_simplecil", **session), backbone_name, monkeypatch)

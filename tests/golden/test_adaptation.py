@@ -24,16 +24,19 @@ FAMILY = ("rmt_", "lame_", "tent_", "bn_adapt", "cotta_")
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-9}
 
 
+def conv_of(weight, stride):
+    out, into, side, _ = weight.shape
+    return nn.Conv2d(into, out, side, stride, side // 2, bias=False)
+
+
 class Tiny(nn.Module):
     """conv - bn - relu - conv, stride 2 - bn - relu - mean: the vectors' net up to its features."""
 
     def __init__(self, weights):
         super().__init__()
         first, second = weights["conv1.weight"], weights["conv2.weight"]
-        self.conv1 = nn.Conv2d(first.shape[1], first.shape[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(first.shape[0])
-        self.conv2 = nn.Conv2d(second.shape[1], second.shape[0], 3, 2, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(second.shape[0])
+        self.conv1, self.bn1 = conv_of(first, 1), nn.BatchNorm2d(len(first))
+        self.conv2, self.bn2 = conv_of(second, 2), nn.BatchNorm2d(len(second))
 
     def forward(self, x):
         x = self.bn1(self.conv1(x)).relu()
@@ -107,7 +110,7 @@ def assert_weights(network, expected, **tolerance):
 # --- lame ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.golden("lame_[a-e]", "lame_[a-e]_*")
+@pytest.mark.golden("lame_?", "lame_?_*")
 def test_lame_solves_for_the_recorded_assignments(golden):
     single = golden["features"].dtype == np.float32
     tolerance: dict[str, Any] = {"rtol": 0, "atol": 1e-5} if single else CLOSE
@@ -115,17 +118,18 @@ def test_lame_solves_for_the_recorded_assignments(golden):
     probabilities = torch.from_numpy(golden["logits"]).softmax(1).double()
     unary = -torch.log(probabilities + 1e-10)
     np.testing.assert_allclose(unary, golden["unary"], rtol=1e-5 if single else 1e-12)
+    iterations = int(golden.number("max_iter", lame.LameConfig().iterations))
     tags = [name[2:] for name in golden if name.startswith("W_")]
     assert tags
     for tag in tags:
         kind, _, k = tag.partition("_k")
-        weights = lame.affinity(features, kind.lower(), int(k or 5))
+        weights = lame.affinity(features, kind.lower(), int(k or 0))  # linear has no neighbours
         np.testing.assert_allclose(weights, golden[f"W_{tag}"], **tolerance, err_msg=tag)
-        z, energies = lame.solve(unary, weights, 100)
+        z, energies = lame.solve(unary, weights, iterations)
         np.testing.assert_allclose(z, golden[f"Z_{tag}"], **tolerance, err_msg=tag)
         once, _ = lame.solve(unary, weights, 1)
         np.testing.assert_allclose(once, golden[f"Z1step_{tag}"], **tolerance, err_msg=tag)
-        both, _ = lame.solve(unary, (weights + weights.T) / 2, 100)
+        both, _ = lame.solve(unary, (weights + weights.T) / 2, iterations)
         np.testing.assert_allclose(both, golden[f"Zsym_{tag}"], **tolerance, err_msg=tag)
         hits = z.argmax(1).numpy() == golden["labels"]
         assert hits.mean() == pytest.approx(float(golden[f"acc_{tag}"]))
@@ -141,6 +145,14 @@ def test_lame_from_images_with_source_statistics(golden):
     strategy = set_up(lame.Lame, golden, images, affinity=kind, neighbours=int(golden["knn"]))
     (logits,) = answers(strategy, images)
     np.testing.assert_allclose(softmax(torch.from_numpy(logits), 1), golden["Z"], **CLOSE)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_of_other_sizes(seed, oracles, written):
+    rng = np.random.default_rng(seed)
+    test_lame_solves_for_the_recorded_assignments(written("lame_a", **oracles.lame(rng)))
+    test_batch_statistics_in_every_form(written("bn_adapt", **oracles.bn_adapt(rng)))
+    test_the_teacher_is_a_moving_average(written("rmt_ema", **oracles.moving_average(rng)))
 
 
 # --- tent, batch normalisation, cotta ------------------------------------------------------------
@@ -163,10 +175,11 @@ def test_tent_follows_the_entropy(golden):
 @pytest.mark.golden("bn_adapt*")
 def test_batch_statistics_in_every_form(golden):
     images = golden["test_x"]
+    momentum = golden.number("momentum", adabn.AdaBNConfig().momentum)
     forms: dict[str, Any] = {
         "source": set_up(source.Source, golden, images),
         "bn1": set_up(bn_1.BN1, golden, images),
-        "bnema": set_up(adabn.AdaBN, golden, images, mode="ema", momentum=0.1),
+        "bnema": set_up(adabn.AdaBN, golden, images, mode="ema", momentum=momentum),
     }
     for name in {n.rpartition("_")[0] for n in golden if n.startswith("bnalpha")}:
         share = float(name.removeprefix("bnalpha"))
@@ -174,12 +187,19 @@ def test_batch_statistics_in_every_form(golden):
     for name, strategy in forms.items():
         for step, answer in enumerate(answers(strategy, images)):
             np.testing.assert_allclose(answer, golden[f"{name}_{step}"], **CLOSE, err_msg=name)
-    assert_weights(forms["bn1"].model, golden.group("bn1_after2/"))
-    assert_weights(forms["bnema"].model, golden.group("bnema_after2/"))
+    for name in ("bn1", "bnema"):
+        assert_weights(forms[name].model, golden.group(f"{name}_after{len(images)}/"))
+
+
+BENCHMARKS = {"cifar": ("adam", "ce"), "imagenet": ("sgd", "symmetric")}
+"""Optimiser and loss of the authors' configurations, by the word in a file's name."""
 
 
 @pytest.mark.golden("cotta_*")
 def test_cotta_step_by_step(golden):
+    named = (pair for name, pair in BENCHMARKS.items() if name in golden.name)
+    optimizer, loss = next(named, BENCHMARKS["cifar"])
+
     class Recorded(cotta.Cotta):
         place = 0
         at = 0
@@ -201,6 +221,8 @@ def test_cotta_step_by_step(golden):
         restore=float(golden["rst"]),
         views=int(golden["naug"]),
         momentum=float(golden["ema"]),
+        optimizer=optimizer,
+        loss=loss,
     )
     for step, images in enumerate(golden["test_x"]):
         strategy.at = step
@@ -277,6 +299,7 @@ def test_the_teacher_is_a_moving_average(golden):
 @pytest.mark.golden("rmt_*replay*", "rmt_*warmup*")
 def test_rmt_step_by_step(golden):
     hp = json.loads(str(golden["hp"]))
+    assert (hp["beta"], hp["sgd_momentum"], hp["nesterov"], hp["wd"]) == (0.9, 0.9, True, 0.0)
     views = iter(torch.from_numpy(golden["test_x_aug"]))
     initial = {k: torch.from_numpy(v) for k, v in golden.group("init_proj/").items()}
 

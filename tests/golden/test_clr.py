@@ -40,7 +40,7 @@ def test_layer(golden) -> None:
         assert conv.bias is not None
         conv.bias.data = tensor(golden["conv_bias"])
     net = nn.Sequential(conv)
-    assert clr.convert(net, "clr") == ["0"]
+    reprogram(net, "full", {"0": int(golden["clr_kernel"])})
     layer: Any = net[0]
     close(layer.kernel.weight, golden["clr_weight_init"])
     x = tensor(golden["x"])
@@ -53,6 +53,15 @@ def test_layer(golden) -> None:
     close(layer.kernel.weight.grad, golden["clr_weight_grad"])
     assert (conv.weight.grad is not None) == bool(golden["conv_has_grad"])
     assert (layer.kernel.bias is not None) == bool(golden["clr_has_bias"])
+
+
+def reprogram(net: nn.Module, variant: Any, sides: Mapping[str, int]) -> None:
+    """Convert, with kernels of the file's sides: the variants themselves know 3 and 1 alone."""
+    assert set(clr.convert(net, variant)) == set(sides)
+    for name, side in sides.items():
+        layer: Any = net.get_submodule(name)
+        if layer.kernel.kernel_size[0] != side:
+            net.set_submodule(name, clr.Reprogrammed(layer.conv, side))
 
 
 def close(found: Tensor, wanted: np.ndarray, atol: float = 1e-10) -> None:
@@ -68,6 +77,7 @@ def test_conversion(golden) -> None:
             net: Any = torchvision.models.get_model(arch)
         convs = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d)]
         total = sum(p.numel() for p in net.parameters())
+        last = [m for m in net.modules() if isinstance(m, nn.Linear)][-1]
         assert total == golden["backbone_params_with_fc"]
         names = clr.convert(net, VARIANTS[variant])
         facts = golden.group(f"{variant}.")
@@ -81,28 +91,29 @@ def test_conversion(golden) -> None:
         norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
         affine = sum(p.numel() for m in norms for p in m.parameters())
         stats = sum(b.numel() for m in norms for b in m.buffers() if b.dim())
-        head = (net.fc.in_features + 1) * int(golden["n_classes"])
+        head = (last.in_features + 1) * int(golden["n_classes"])
         assert kernels == facts["clr_params"]
         assert affine == facts["bn_affine_params"] and stats == facts["bn_running_stats"]
         assert head == facts["head_params"]
         assert kernels + affine + head == facts["trainable_total"]
-        plain = total - sum(p.numel() for p in net.fc.parameters())
+        plain = total - sum(p.numel() for p in last.parameters())
         assert plain == golden["backbone_params_no_fc"]
 
 
 class Tiny(nn.Module):
-    """The vectors' three convolutions with their normalisations."""
+    """The vectors' convolutions with their normalisations; the last has stride 2."""
 
     def __init__(self, weights: Mapping[str, np.ndarray], groups: list[int]) -> None:
         super().__init__()
-        for i in (1, 2, 3):
+        self.count = len(groups)
+        for i in range(1, self.count + 1):
             w = weights[f"conv{i}.weight"]
             side = w.shape[-1]
             conv = nn.Conv2d(
                 w.shape[1] * groups[i - 1],
                 w.shape[0],
                 side,
-                2 if i == 3 else 1,
+                2 if i == self.count else 1,
                 side // 2,
                 groups=groups[i - 1],
                 bias=f"conv{i}.bias" in weights,
@@ -112,7 +123,7 @@ class Tiny(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         layer: Any = self._modules
-        for i in (1, 2, 3):
+        for i in range(1, self.count + 1):
             x = torch.relu(layer[f"bn{i}"](layer[f"conv{i}"](x)))
         return x.mean((2, 3))
 
@@ -154,17 +165,22 @@ class Given(Experience):
 def test_one_pass_of_training(golden) -> None:
     variant = VARIANTS[golden.name.removeprefix("clr_train_").partition("_")[0]]
     before = {**golden.group("before."), **golden.group("before_stat.")}
-    classes = len(before["fc.bias"])
+    classes, width = golden["before.fc.weight"].shape
+    sides = {
+        name.removesuffix(".clr_weight"): value.shape[-1]
+        for name, value in golden.group("before.").items()
+        if name.endswith(".clr_weight")
+    }
 
     class Small(clr.CLR):
         def make_network(self, columns: int) -> Classifier:
             backbone = Tiny(golden.group("before."), golden["groups"].tolist())
-            network = Classifier(backbone, len(before["bn3.bias"]), columns).double()
-            clr.convert(network.backbone, self.config.variant)
+            network = Classifier(backbone, width, columns).double()
+            reprogram(network.backbone, self.config.variant, sides)
             return network
 
         def make_head(self, columns: int) -> nn.Linear:
-            return nn.Linear(len(before["bn3.bias"]), columns).double()
+            return nn.Linear(width, columns).double()
 
     config = clr.CLRConfig(
         variant=variant,
@@ -184,7 +200,7 @@ def test_one_pass_of_training(golden) -> None:
     net = strategy.network
     converted = {n for n, m in net.backbone.named_modules() if isinstance(m, clr.Reprogrammed)}
     named = {ours(name, converted): tensor(value) for name, value in before.items()}
-    head = nn.Linear(len(before["bn3.bias"]), classes).double()
+    head = nn.Linear(width, classes).double()
     strategy.make_head = lambda columns: head
     strategy.network.load_state_dict(
         {n: v for n, v in named.items() if not n.startswith("head")}, strict=False
@@ -214,3 +230,8 @@ def test_one_pass_of_training(golden) -> None:
         close(state[ours(name, converted)], value, 1e-9)
     assert sum(losses) == pytest.approx(float(golden["total_loss"]), abs=1e-9)
     close(strategy.predict(Batch(x[0], task=0)), golden["logits_after_eval"], 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_files_of_other_sizes(seed: int, oracles: Any, written: Any) -> None:
+    test_layer(written("clr_layer", **oracles.clr_layer(np.random.default_rng(seed))))

@@ -1,5 +1,6 @@
 """Dynamic sparse training against the authors' masks, prune-and-grow steps and merge."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,11 +43,38 @@ class Tiny(nn.Module):
 def make(weights: Mapping[str, np.ndarray], **options: Any) -> Any:
     body = {"make_network": lambda self, columns: Tiny(weights)}
     strategy: Any = type("Tiny", (dst.DST,), body)(dst.DSTConfig(**options))
-    total = weights["fc2.weight"].shape[0]
+    shape, total = image_shape(weights), len(weights["fc2.weight"])
+    means, stds = (0.0,) * shape[0], (1.0,) * shape[0]
     cpu = torch.device("cpu")
-    info = StreamInfo((2, 3, 3), "task-incremental", cpu, 0, (0.0, 0.0), (1.0, 1.0), total)
-    strategy.setup(info)
+    strategy.setup(StreamInfo(shape, "task-incremental", cpu, 0, means, stds, total))
     return strategy
+
+
+def image_shape(weights: Mapping[str, np.ndarray]) -> tuple[int, int, int]:
+    """Of square images, whose maps the first linear layer sees flattened."""
+    out, channels, _, _ = weights["conv.weight"].shape
+    side = math.isqrt(weights["fc1.weight"].shape[1] // out)
+    return channels, side, side
+
+
+def init_of(golden: Any, prefix: str, density: float) -> str:
+    """uniform or erk: which densities turn the file's random numbers into its first masks.
+
+    The file's own word, ``mask_init``, comes first.
+    """
+    if "mask_init" in golden:
+        return str(golden["mask_init"])
+    uniform, masks = (golden.group(f"{prefix}{k}.") for k in ("init_uniform", "mask_init"))
+    erk = sparse.erk_densities([u.shape for u in uniform.values()], density)
+    fitting = [
+        name
+        for name, densities in (("uniform", [density] * len(erk)), ("erk", erk))
+        if all(
+            np.array_equal(u < d, masks[n])
+            for (n, u), d in zip(uniform.items(), densities, strict=True)
+        )
+    ]
+    return fitting[0]
 
 
 @pytest.mark.golden("dst_erk*")
@@ -95,10 +123,9 @@ class Given(Experience):
 @pytest.mark.golden("dst_uniform*")
 def test_uniform_masks(golden) -> None:
     weights = golden.group("weight_before.")
-    strategy = make(weights, density=float(golden["density"]))
+    strategy = make(weights, density=float(golden["density"]), init="uniform")
     drawn(strategy, golden.group("uniform."))
-    shape = weights["conv.weight"].shape[1]
-    x = np.zeros((1, 1, shape, 3, 3), np.float32)
+    x = np.zeros((1, 1, *image_shape(weights)), np.float32)
     strategy.begin(Given(0, x, np.zeros((1, 1), np.int64), 1))
     for name, weight in strategy.weights().items():
         assert np.array_equal(strategy.masking.masks[name], golden[f"mask.{name}"])
@@ -166,9 +193,11 @@ def grow_at_random(
 @pytest.mark.golden("dst_death_rate*")
 def test_death_rate(golden) -> None:
     cases = sorted({key.partition(".")[0] for key in golden})
+    last = dst.DSTConfig().death_rate_end
     for case in cases:
         steps, first = int(golden[f"{case}.T"]), float(golden[f"{case}.d0"])
-        found = [sparse.cosine_rate(s, steps, first, 0.005) for s in range(steps + 1)]
+        end = golden.number(f"{case}.r_min", last)
+        found = [sparse.cosine_rate(s, steps, first, end) for s in range(steps + 1)]
         np.testing.assert_allclose(found, golden[f"{case}.rate"], rtol=0, atol=1e-10)
     assert cases
 
@@ -176,10 +205,12 @@ def test_death_rate(golden) -> None:
 @pytest.mark.golden("dst_twotask*")
 def test_two_tasks_end_to_end(golden, monkeypatch: pytest.MonkeyPatch) -> None:
     growth = golden.name.removeprefix("dst_twotask_").partition("_")[0]
-    batches = int(golden["n_batches"])
+    batches, density = int(golden["n_batches"]), float(golden["density"])
     strategy = make(
         golden.group("init."),
-        density=float(golden["density"]),
+        density=density,
+        init=init_of(golden, "task0.", density),
+        optimizer=str(golden["optimizer"]).lower() if "optimizer" in golden else "adam",
         growth=growth,
         lr=float(golden["lr"]),
         epochs=1,
@@ -203,21 +234,38 @@ def test_two_tasks_end_to_end(golden, monkeypatch: pytest.MonkeyPatch) -> None:
     strategy.masking.after_update = watched
     owned: dict[str, Tensor] = {}
     before: dict[str, Tensor] = {}
-    for task in (0, 1):
+    for task in range(golden.count("task")):
         step[0] = 0
         drawn(strategy, golden.group(f"task{task}.init_uniform."))
         data = Given(task, golden[f"task{task}.x"], golden[f"task{task}.y"], classes)
         monkeypatch.setattr(data, "steps", lambda size: batches)
         strategy.train(data)
-        assert step[0] == batches
+        assert step[0] == batches == golden.count(f"task{task}.step")
         for name, dense in strategy.dense.items():
             close(dense, golden[f"task{task}.dense.{name}"])
             wanted = golden[f"task{task}.mask_final.{name}"]
             assert np.array_equal(strategy.masks[task][name], wanted)
-            if task == 1:
+            if task:
                 assert torch.equal(dense[owned[name]], before[name][owned[name]])
         owned, before = dict(strategy.owned), dict(strategy.dense)
 
 
 def close(found: Tensor, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(found.numpy(), wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_of_other_sizes(seed: int, oracles: Any, written: Any) -> None:
+    rng = np.random.default_rng(seed)
+    test_densities(written("dst_erk", **oracles.dst_erk(rng)))
+    test_uniform_masks(written("dst_uniform", **oracles.dst_uniform(rng)))
+    test_prune_and_grow(written("dst_prunegrow", **oracles.dst_prune_and_grow(rng)))
+    test_death_rate(written("dst_death_rate", **oracles.dst_death_rate(rng)))
+
+
+@pytest.mark.parametrize("init", ["uniform", "erk"])
+def test_first_masks_tell_how_they_were_drawn(init: str, oracles: Any, written: Any) -> None:
+    for seed in range(4):
+        arrays = oracles.dst_first_masks(np.random.default_rng(seed), init)
+        golden = written(f"dst_twotask_{seed}", **arrays)
+        assert init_of(golden, "task0.", float(golden["density"])) == init

@@ -1,39 +1,70 @@
 """MOS: merging, losses, statistics, alignment, retrieval and training against the authors' code."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from clgym.models import peft
 from clgym.models.peft import AdapterBank, Adapters
-from clgym.registry import find, load_class
-from clgym.strategy import Batch, Strategy, StreamInfo
+from clgym.registry import find, load_module
+from clgym.strategy import Batch, StreamInfo
 
 FAMILY = ("mos_",)
 
 
-def make(folder: Path, golden: Any = None, total: int = 12, **config: Any) -> Any:
-    """The strategy on the vectors' tiny ViT, else on a random one of the same size."""
-    size, patch, width, depth, heads = 32, 8, 32, 2, 4
-    weights = "random"
-    if golden is not None:
-        size, patch, width, depth, heads = golden["vit_config"].tolist()
-        weights = str(folder / "vit.safetensors")
-        vit = {k: torch.from_numpy(v) for k, v in golden.group("vit.").items()}
-        save_file(vit, weights)
-    shape = f"img_size={size},patch_size={patch},embed_dim={width},depth={depth},num_heads={heads}"
-    cls = load_class(find("strategies", "mos"), Strategy)
-    name = f"vit_tiny_patch16_224[{shape}]@{weights}"
-    rest: dict[str, Any] = {"image_size": size, "fit": "stretch", "dropout": 0.0, "rank": 6}
-    strategy = cls(cls.Config(backbone=name, **{**rest, **config}))
-    device, images = torch.device("cpu"), (3, size, size)
-    strategy.setup(StreamInfo(images, "class-incremental", device, 0, (0.0,), (1.0,), total))
-    return strategy
+mos = load_module(find("strategies", "mos"))
+
+CONSTANTS = {
+    "max_rounds": (mos, "ROUNDS"),
+    "head_lr_factor": (mos, "HEAD_RATE"),
+    "temperature": (mos, "TEMPERATURE"),
+    "jitter": (mos, "JITTER"),
+    "adapter_scale": (peft, "SCALE"),
+}
+"""Entry of a file -> where the code has the method's own value."""
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make(backbone_name: Any, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Makes the strategy that a file describes."""
+
+    def made(golden: Any, total: int, vit: Any = None, **config: Any) -> Any:
+        """On the ViT of the file ``vit``, else on a random one with the file's width and depth."""
+        for key, (module, name) in CONSTANTS.items():
+            value = golden.number(key, getattr(module, name))
+            monkeypatch.setattr(module, name, type(getattr(module, name))(value))
+        name, size, channels = random_vit(golden), 1, 3
+        if vit is not None:
+            name, size = backbone_name(vit), int(vit["vit_config"][0])
+            channels = vit["vit.patch_embed.proj.weight"].shape[1]
+        rest = {"image_size": size, "fit": "stretch", "dropout": 0.0, "rank": rank_of(golden)}
+        strategy = mos.Mos(mos.MosConfig(backbone=name, **{**rest, **config}))
+        device, images = torch.device("cpu"), (channels, size, size)
+        strategy.setup(StreamInfo(images, "class-incremental", device, 0, (0.0,), (1.0,), total))
+        return strategy
+
+    return made
+
+
+def random_vit(golden: Any) -> str:
+    """The smallest ViT whose features are as wide as the file's: nothing else of it is used."""
+    adapters = [v for key, v in golden.items() if key.endswith("up_proj.bias")]
+    widths = {v.shape[-1] for k, v in golden.items() if k.startswith(("features", "class_means"))}
+    (width,) = {len(v) for v in adapters} | widths
+    depth = max((golden.count(f"{key.split('.')[0]}.block") for key in golden), default=0)
+    shape = f"img_size=1,patch_size=1,embed_dim={width},depth={depth or 1},num_heads=1"
+    return f"vit_tiny_patch16_224[{shape}]@random"
+
+
+def rank_of(golden: Any) -> int:
+    """Of the file's adapters; 1 where it has none and none is used."""
+    return next((len(v) for key, v in golden.items() if key.endswith("down_proj.bias")), 1)
 
 
 def close(found: Any, wanted: np.ndarray, share: float = 1e-4) -> None:
@@ -53,29 +84,28 @@ def adapter_state(golden: Any, prefix: str) -> dict[str, Tensor]:
 
 
 def fill_bank(strategy: Any, golden: Any, bank: AdapterBank) -> None:
-    tasks = sorted({int(k[4:].split(".")[0]) for k in golden if k.startswith("task") and ".b" in k})
     adapters = Adapters(strategy.backbone.model, strategy.config.rank)
-    for task in tasks:
+    for task in range(golden.count("task")):
         adapters.load_state_dict(adapter_state(golden, f"task{task}"))
         bank.add(adapters)
 
 
 @pytest.mark.golden("mos_merge*")
-def test_merge(golden, tmp_path: Path) -> None:
-    strategy = make(tmp_path, merge_rate=float(golden["alpha"]))
+def test_merge(golden, make: Make) -> None:
+    strategy = make(golden, 1, merge_rate=float(golden["alpha"]))
     fill_bank(strategy, golden, strategy.bank)
     strategy.current.load_state_dict(adapter_state(golden, "current"))
     strategy.merge()
     for key, wanted in adapter_state(golden, "merged_once").items():
         close(strategy.current.state_dict()[key], wanted.numpy())
-    for _ in range(int(golden["depth"])):
+    for _ in range(golden.count("current.block")):
         strategy.merge()
     for key, wanted in adapter_state(golden, "merged_1_plus_depth_times").items():
         close(strategy.current.state_dict()[key], wanted.numpy())
 
 
 @pytest.mark.golden("mos_loss*")
-def test_loss(golden, tmp_path: Path) -> None:
+def test_loss(golden, make: Make) -> None:
     known, total = int(golden["n_known"]), int(golden["n_total"])
     features, logits, targets = (
         torch.from_numpy(golden[k]) for k in ("features", "logits_all", "targets")
@@ -83,7 +113,7 @@ def test_loss(golden, tmp_path: Path) -> None:
     columns = torch.arange(known, total)
 
     def loss(repulsion: float, seen: int) -> float:
-        strategy = make(tmp_path, repulsion=repulsion)
+        strategy = make(golden, logits.shape[1], repulsion=repulsion)
         strategy.means[:known] = torch.from_numpy(golden["class_means"])
         strategy.seen = seen
         return float(strategy.loss(features, logits, targets, columns))
@@ -97,9 +127,9 @@ def test_loss(golden, tmp_path: Path) -> None:
 
 
 @pytest.mark.golden("mos_stats*")
-def test_statistics(golden, tmp_path: Path) -> None:
+def test_statistics(golden, make: Make) -> None:
     for kind in ("covariance", "variance"):
-        strategy = make(tmp_path, statistics=kind)
+        strategy = make(golden, golden.count("features_class"), statistics=kind)
         for key, features in golden.group("features_class").items():
             mean, spread = strategy.moments(torch.from_numpy(features))
             close(mean, golden[f"mean_class{key}"])
@@ -107,12 +137,13 @@ def test_statistics(golden, tmp_path: Path) -> None:
 
 
 @pytest.mark.golden("mos_align_*")
-def test_alignment(golden, tmp_path: Path) -> None:
+def test_alignment(golden, make: Make) -> None:
     seen, step = int(golden["n_classes_seen"]), int(golden["batch_size_per_step"])
     assert step == int(golden["samples_per_class"])
     strategy = make(
-        tmp_path,
-        batch_size=step // 5,
+        golden,
+        len(golden["head_bias_before"]),
+        batch_size=step // 5,  # the method draws five batches of every class
         align_epochs=int(golden["epochs"]),
         align_lr=float(golden["ca_lr"]),
         momentum=float(golden["momentum"]),
@@ -133,22 +164,23 @@ def test_alignment(golden, tmp_path: Path) -> None:
         moved(getattr(strategy.head, kind), wanted, before)
 
 
-def test_draws_have_the_stored_moments(tmp_path: Path) -> None:
-    strategy = make(tmp_path)
-    root = torch.randn(32, 32, generator=torch.Generator().manual_seed(0)) / 6
-    strategy.means[:2], strategy.seen = 3.0, 2
-    strategy.spreads[:2] = root @ root.T + 0.01 * torch.eye(32)
-    samples, order = strategy.draw(Given([], 1, 2), 0, 20000, strategy.roots())
-    assert sorted(order.tolist()) == list(range(40000))
-    close(samples[1].mean(0), np.full(32, 3.0), 0.01)
+def test_draws_have_the_stored_moments(make: Make, written: Any) -> None:
+    width, classes, count = 12, 2, 20000
+    strategy = make(written("moments", features=np.zeros((0, width))), classes)
+    root = torch.randn(width, width, generator=torch.Generator().manual_seed(0)) / 4
+    strategy.means[:], strategy.seen = 3.0, classes
+    strategy.spreads[:] = root @ root.T + 0.01 * torch.eye(width)
+    samples, order = strategy.draw(Given([], 1, classes), 0, count, strategy.roots())
+    assert sorted(order.tolist()) == list(range(classes * count))
+    close(samples[1].mean(0), np.full(width, 3.0), 0.01)
     close(torch.cov(samples[1].T), strategy.spreads[1].numpy(), 0.05)
 
 
 @pytest.mark.golden("mos_retrieval*")
-def test_retrieval(golden, tmp_path: Path) -> None:
-    strategy = make(tmp_path, golden)
-    fill_bank(strategy, golden, strategy.bank)
+def test_retrieval(golden, make: Make) -> None:
     size, tasks = int(golden["classes_per_task"]), int(golden["n_tasks"])
+    strategy = make(golden, len(golden["head_bias"]), golden)
+    fill_bank(strategy, golden, strategy.bank)
     strategy.seen = size * tasks
     strategy.task_of = torch.arange(tasks).repeat_interleave(size)
     strategy.prototypes = torch.from_numpy(golden["prototype_weight"])
@@ -175,13 +207,14 @@ def test_retrieval(golden, tmp_path: Path) -> None:
 
 
 @pytest.mark.golden("mos_released_drift*")
-def test_the_released_code_drifts(golden, tmp_path: Path) -> None:
+def test_the_released_code_drifts(golden, make: Make) -> None:
     source = golden.sibling("mos_retrieval")
-    strategy = make(tmp_path, source, merge="released", merge_rate=float(golden["alpha"]))
+    total, rate = len(source["head_bias"]), float(golden["alpha"])
+    strategy = make(source, total, source, merge="released", merge_rate=rate)
     fill_bank(strategy, source, strategy.bank)
     fill_bank(strategy, source, strategy.unmoved)
     x, tasks = torch.from_numpy(golden["x"]), len(strategy.bank)
-    calls = 1 + max(int(k[4 : k.index("_")]) for k in golden if k.startswith("call"))
+    calls = golden.count("call")
     for call in range(calls):
         with torch.no_grad():
             found = strategy.all_features(x)
@@ -234,14 +267,13 @@ def moved(found: Tensor, wanted: np.ndarray, initial: np.ndarray) -> None:
 
 
 @pytest.mark.golden("mos_train_*")
-def test_training(golden, tmp_path: Path) -> None:
+def test_training(golden, make: Make) -> None:
     inputs = golden.sibling("mos_train_per_step")
     strategy = make(
-        tmp_path,
-        inputs,
+        golden,
         len(golden["initial.head.bias"]),
+        inputs,
         merge=golden.name.removeprefix("mos_train_"),
-        rank=len(golden["initial.block0.down_proj.bias"]),
         merge_rate=float(golden["alpha"]),
         repulsion=float(golden["reg"]),
         lr=float(golden["init_lr"]),
@@ -255,9 +287,8 @@ def test_training(golden, tmp_path: Path) -> None:
     strategy.head.load_state_dict({k: torch.from_numpy(v) for k, v in before.items()})
     initial = adapter_state(golden, "initial")
     size = int(golden["classes_per_task"])
-    tasks = sum(key.startswith("losses_task") for key in golden)
-    for task in range(tasks):
-        count = sum(key.startswith(f"task{task}_x_") for key in inputs)
+    for task in range(golden.count("losses_task")):
+        count = inputs.count(f"task{task}_x_")
         names = [f"task{task}_{{}}_{i}".format for i in range(count)]
         given = [
             Batch(torch.from_numpy(inputs[name("x")]), torch.from_numpy(inputs[name("y")]))
@@ -281,3 +312,13 @@ def test_training(golden, tmp_path: Path) -> None:
             moved(getattr(strategy.head, kind), wanted, start)
         for column in experience.classes:
             close(strategy.means[column], golden[f"class_mean_{column}"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_of_other_sizes(seed: int, oracles: Any, written: Any, make: Make) -> None:
+    rng = np.random.default_rng(seed)
+    test_merge(written("mos_merge", **oracles.mos_merge(rng)), make)
+    test_loss(written("mos_loss", **oracles.mos_loss(rng)), make)
+    test_statistics(written("mos_stats", **oracles.mos_stats(rng)), make)
+    test_retrieval(written("mos_retrieval", **oracles.mos_retrieval(rng)), make)
+    test_alignment(written("mos_align", **oracles.mos_align(rng)), make)

@@ -12,11 +12,11 @@ from clgym.strategy import Strategy, StreamInfo
 FAMILY = ("nmc_",)
 
 
-def make() -> Any:
+def make(width: int) -> Any:
     cls = load_class(find("strategies", "nmc"), Strategy)
     strategy = cls(cls.Config())
     device = torch.device("cpu")
-    strategy.setup(StreamInfo((1, 1, 16), "class-incremental", device, 0, (0.0,), (1.0,)))
+    strategy.setup(StreamInfo((1, 1, width), "class-incremental", device, 0, (0.0,), (1.0,)))
     return strategy
 
 
@@ -26,7 +26,7 @@ def predicted(strategy: Any, features: np.ndarray) -> np.ndarray:
 
 @pytest.mark.golden("nmc_classinc*")
 def test_class_incremental(golden) -> None:
-    strategy, size = make(), int(golden["classes_per_task"])
+    strategy, size = make(golden["x_train"].shape[1]), int(golden["classes_per_task"])
     x, y = torch.from_numpy(golden["x_train"]), torch.from_numpy(golden["y_train"])
     accuracies = golden["accuracy_per_task"]
     for task, accuracy in enumerate(accuracies):
@@ -41,15 +41,22 @@ def test_class_incremental(golden) -> None:
 
 @pytest.mark.golden("nmc_online*")
 def test_sessions_of_unequal_size(golden) -> None:
-    strategy = make()
-    sessions = sum(key.startswith("x_train_") for key in golden)
+    strategy = make(golden["x_test"].shape[1])
+    sessions = golden.count("x_train_")
     columns = len(golden["class_means_final"])
     for session in range(sessions):
         x, y = (torch.from_numpy(golden[f"{k}_train_{session}"]) for k in "xy")
-        for part in torch.arange(len(y)).split(20):  # however the batches are cut
+        for part in torch.arange(len(y)).tensor_split(session + 2):  # however batches are cut
             strategy.update(x[part], y[part], columns)
         found = predicted(strategy, golden["x_test"])
         np.testing.assert_array_equal(found, golden[f"pred_after_session_{session}"])
     np.testing.assert_array_equal(strategy.classes.counts.numpy(), golden["class_counts_final"])
     means = strategy.classes.means.numpy()
     np.testing.assert_allclose(means, golden["class_means_final"], atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_of_other_sizes(seed: int, oracles: Any, written: Any) -> None:
+    rng = np.random.default_rng(seed)
+    test_class_incremental(written("nmc_classinc", **oracles.nmc_class_incremental(rng)))
+    test_sessions_of_unequal_size(written("nmc_online", **oracles.nmc_sessions(rng)))

@@ -29,7 +29,8 @@ class Tiny(nn.Module):  # its layers are those of the file
         for name in dict.fromkeys(key.partition(".")[0] for key in weights):
             shape = weights[f"{name}.weight"].shape
             if len(shape) == 4:
-                layer: nn.Module = nn.Conv2d(shape[1], shape[0], 3, padding=1, bias=False)
+                out, into, side, _ = shape
+                layer: nn.Module = nn.Conv2d(into, out, side, padding=side // 2, bias=False)
             elif len(shape) == 1:
                 layer = nn.BatchNorm2d(shape[0])
             else:
@@ -37,7 +38,7 @@ class Tiny(nn.Module):  # its layers are those of the file
             self.add_module(name, layer)
         self.double()
         self.load_state_dict({k: torch.from_numpy(v) for k, v in {**weights, **stats}.items()})
-        self.columns = 3
+        self.columns: int = [m for m in self.modules() if isinstance(m, nn.Linear)][-1].out_features
 
     def forward(self, x: Tensor) -> Tensor:
         layer: Any = self._modules
@@ -46,7 +47,7 @@ class Tiny(nn.Module):  # its layers are those of the file
         return layer["fc2"](torch.relu(layer["fc1"](x)))
 
     def grow(self, columns: int) -> None:
-        assert columns == 3
+        assert columns == self.columns
 
 
 def named(module: nn.Module) -> dict[str, Tensor]:
@@ -107,22 +108,24 @@ class Exact(Experience):
 def pairing(golden: Any, net: Tiny) -> Strategy:
     """Refresh over derpp on the vectors' network, with their buffer in memory."""
     lr, decay = float(golden["lr"]), float(golden["weight_decay"])
+    stored, new = len(golden["buf_x_end"]), len(golden["step0.x"])
     base = derpp.DerppConfig(
         lr=lr,
         weight_decay=decay,
         alpha=float(golden["alpha"]),
         beta=float(golden["beta"]),
-        memory_size=1000,
-        replay_batch=1000,
-        batch_size=1000,
+        memory_size=stored,
+        replay_batch=stored,  # a draw is the whole memory
+        batch_size=new,
     )
     Based = type("Based", (derpp.Derpp,), {"make_network": lambda self, columns: net})
     config = refresh.RefreshConfig(base=Wrapped("derpp", Based, base), fisher_samples=0)
     strategy = refresh.Refresh(config)
-    memory = Memory(1000)
-    device = torch.device("cpu")
+    memory, device = Memory(stored), torch.device("cpu")
+    shape = (1, 1, golden["buf_x"][0].size)
+    classes = net.columns
     strategy.setup(
-        StreamInfo((1, 1, 6), "class-incremental", device, 0, (0.0,), (1.0,), 3, memory=memory)
+        StreamInfo(shape, "class-incremental", device, 0, (0.0,), (1.0,), classes, memory=memory)
     )
     x, y, logits = (torch.from_numpy(golden[f"buf_{key}"]) for key in ("x", "y", "logits"))
     memory.add(torch.Generator(), pixels=x, labels=y, logits=logits)
@@ -152,8 +155,8 @@ def test_full_steps_over_derpp(golden, monkeypatch: pytest.MonkeyPatch) -> None:
             step,
             x,
             y,
-            classes=(0, 1, 2),
-            columns=3,
+            classes=tuple(range(net.columns)),
+            columns=net.columns,
             seed=0,
             scale=1.0,
             report=lambda event, losses=losses: losses.append(event["loss"]),
@@ -179,3 +182,14 @@ def check_memory(memory: Memory, golden: Any) -> None:
         assert found[1][place[0]] == y
         np.testing.assert_allclose(found[2][place[0]], logits, **TOLERANCE)
     assert len(memory) == len(wanted[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_of_other_sizes(
+    seed: int, oracles: Any, written: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    test_unlearn(written("refresh_unlearn", **oracles.refresh_unlearn(rng)))
+    test_fisher(written("refresh_fisher", **oracles.refresh_fisher(rng)))
+    steps = written("refresh_derpp_mlp", **oracles.refresh_derpp(rng))
+    test_full_steps_over_derpp(steps, monkeypatch)

@@ -13,6 +13,7 @@ from clgym.data.vectors import Table
 from clgym.errors import BadAnswer
 from clgym.gym.request import Request
 from clgym.gym.run import run
+from clgym.messages import RowGroup
 from clgym.models import features
 from clgym.models.backbones import Frozen, load
 from clgym.models.features import FrozenFeatures, Rows
@@ -20,7 +21,7 @@ from clgym.models.features import FrozenFeatures, Rows
 SHAPE = "img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2"
 NAME = f"vit_tiny_patch16_224[{SHAPE}]@random"
 FROZEN = Frozen(NAME, 8, "stretch")
-GROUP = [{"source": 0, "split": "train", "transform": None}]
+GROUP = (RowGroup(source=0, split="train", transform=None),)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_second_pass_does_not_load_the_network(
     torch.testing.assert_close(again.flip(0), first, rtol=0, atol=0)
     with pytest.raises(TypeError):  # another transform is another table
         frozen(rows, Frozen(NAME, 16, "stretch")).of(GROUP, chosen, where)
-    turned = [{**GROUP[0], "transform": ["rotate", 90.0]}]
+    turned = (RowGroup(source=0, split="train", transform=("rotate", 90.0)),)
     with pytest.raises(TypeError):
         frozen(rows).of(turned, chosen, where)
 

@@ -34,8 +34,9 @@ NOT_DOMAIN_INCREMENTAL = {
     "BiC": "its bias layer knows a class by the experience that brought it",
     "ICaRL": "it gives each experience's classes an exemplar set once",
 }
+TASK_INCREMENTAL_ONLY = {"PackNet"}
 NOWHERE = set(REFUSED)
-RESUMED_BIT_FOR_BIT = EVERYWHERE | set(NOT_DOMAIN_INCREMENTAL)
+RESUMED_BIT_FOR_BIT = EVERYWHERE | set(NOT_DOMAIN_INCREMENTAL) | TASK_INCREMENTAL_ONLY
 """Resumed at an experience's boundary; inside one, the experience is trained again."""
 
 
@@ -65,8 +66,9 @@ def train(strategy, experience):
 
 def test_the_tables_are_complete():
     entry = registry.entries("strategies")["avalanche"]
-    assert set(entry.variants) == EVERYWHERE | set(NOT_DOMAIN_INCREMENTAL) | NOWHERE
-    assert set(RECIPES) == EVERYWHERE | set(NOT_DOMAIN_INCREMENTAL)
+    runnable = EVERYWHERE | set(NOT_DOMAIN_INCREMENTAL) | TASK_INCREMENTAL_ONLY
+    assert set(entry.variants) == runnable | NOWHERE
+    assert set(RECIPES) == runnable
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -75,7 +77,9 @@ def test_it_runs(experiences, learner, name, setting):
     cls = strategy_class(name)
     strategy = learner(cls, setting, **options_for(name))
     assert (setting in strategy.needs.settings) == (
-        name in EVERYWHERE or setting != "domain-incremental"
+        name in EVERYWHERE
+        or (name in NOT_DOMAIN_INCREMENTAL and setting != "domain-incremental")
+        or setting == "task-incremental"
     )
     if setting not in strategy.needs.settings:
         return
@@ -95,24 +99,29 @@ def test_it_runs(experiences, learner, name, setting):
         assert not torch.equal(answers[0], answers[-1][:, : answers[0].shape[1]])
 
 
+@pytest.mark.parametrize("setting", SETTINGS[:2])
 @pytest.mark.parametrize("name", sorted(RESUMED_BIT_FOR_BIT))
-def test_it_goes_on_with_the_same_bits(experiences, learner, name, tmp_path):
+def test_it_goes_on_with_the_same_bits(experiences, learner, name, setting, tmp_path):
     """Through the file format of states, before every experience but the first."""
     cls, options = strategy_class(name), options_for(name)
-    whole, cut = learner(cls, **options), learner(cls, **options)
+    if name in TASK_INCREMENTAL_ONLY and setting != "task-incremental":
+        return
+    whole, cut = learner(cls, setting, **options), learner(cls, setting, **options)
     images = torch.rand(20, 1, 6, 6)
-    for experience in experiences():
+    for experience in experiences(setting):
         train(whole, experience)
-    for experience in experiences():
+    for experience in experiences(setting):
         train(cut, experience)
         state = {"s": cut.state_dict(), "m": cut.info.memory.state_dict()}
         write_state(tmp_path / "state", state)
         state = read_state(tmp_path / "state")
-        cut = learner(cls, **options)
+        cut = learner(cls, setting, **options)
         cut.info.memory.load_state_dict(state["m"], torch.device("cpu"))
         cut.load_state_dict(state["s"])
-    with torch.no_grad():
-        assert torch.equal(whole.predict(Batch(images)), cut.predict(Batch(images)))
+    for task in range(3) if setting == "task-incremental" else (None,):
+        batch = Batch(images, task=task)
+        with torch.no_grad():
+            assert torch.equal(whole.predict(batch), cut.predict(batch))
 
 
 @pytest.mark.parametrize("name", sorted(NOWHERE))

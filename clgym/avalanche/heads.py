@@ -1,0 +1,205 @@
+"""Networks that know tasks: a head for each, or one head that answers for one task at a time.
+
+Answers always have a column for every class seen. Columns of other tasks hold `MASK`, so that a
+softmax over all columns is one over the task's own, and labels need not be renumbered.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from avalanche.models import MultiTaskModule
+from avalanche.models.base_model import BaseModel
+from torch import Tensor, nn
+
+from clgym.models.networks import Classifier
+from clgym.strategy import Experience
+
+__all__ = [
+    "CURRENT",
+    "MASK",
+    "Heads",
+    "TaskNetwork",
+    "task_classes",
+    "tasks_by_column",
+    "with_heads",
+]
+
+Heads = Literal["per-task", "shared-masked", "shared"]
+
+MASK = -1000.0
+"""Logit of another task's class, as in Avalanche: nothing after a softmax, and squares are finite.
+"""
+
+CURRENT: Any = object()
+"""In the place of task ids: the task that was added last."""
+
+
+class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
+    """A network that is asked for one task at a time; made by `with_heads`.
+
+    It is one of Avalanche's multi-task modules: its strategies and plugins call it with task ids.
+
+    Attributes:
+        own: Columns of each task, in the order of the units that answer for them.
+        task: The one that is answered for where no task ids are given: the last that was added.
+        width: Length of a feature vector.
+    """
+
+    own: dict[int, tuple[int, ...]]
+    task: int
+    width: int
+    _auto_adapt = True
+
+    @property
+    def columns(self) -> int:
+        """Classes of all tasks so far."""
+        return 1 + max((max(own) for own in self.own.values()), default=0)
+
+    def grow(self, columns: int) -> None:
+        """Nothing: columns come with their task."""
+
+    def add(self, task: int, classes: Sequence[int]) -> None:
+        """Make ``task`` the present one; if it is new, or brings classes, it gets units.
+
+        Args:
+            task: Its id.
+            classes: Its columns.
+        """
+        old = self.own.get(task, ())
+        new = tuple(c for c in sorted(classes) if c not in old)
+        self.own[task], self.task = (*old, *new), task
+        self.known_train_tasks_labels.add(task)
+        if new:
+            self._add_units(task)
+
+    def adaptation(self, experience: Any) -> None:
+        """Called by Avalanche before it trains."""
+        (task,) = experience.task_labels
+        if task not in self.own:
+            self.add(task, experience.classes_in_this_experience)
+
+    def get_features(self, x: Tensor) -> Tensor:
+        """Features, by Avalanche's name for them."""
+        return self.features(x)
+
+    def forward(self, images: Tensor, task_labels: Any = CURRENT) -> Any:
+        """Logits [n, columns] of images in [0, 1], each for its task.
+
+        Args:
+            images: [n, C, H, W].
+            task_labels: One for all, or int64 [n]; None for the answers for all tasks, by task id,
+                as Avalanche asks for them; nothing for the present task.
+        """
+        features = self.features(images)
+        if task_labels is None:
+            return {task: self.answers(features, task) for task in self.own}
+        if task_labels is CURRENT:
+            task_labels = self.task
+        if isinstance(task_labels, int):
+            return self.answers(features, task_labels)
+        tasks = task_labels.unique().tolist()
+        if len(tasks) == 1:
+            return self.answers(features, tasks[0])
+        logits = features.new_full((len(features), self.columns), MASK)
+        for task in tasks:
+            rows = task_labels == task
+            logits[rows] = self.answers(features[rows], task)
+        return logits
+
+    def logits(self, features: Tensor) -> Tensor:
+        """For the present task, [n, columns]."""
+        return self.answers(features, self.task)
+
+    def answers(self, features: Tensor, task: int) -> Tensor:
+        """Logits [n, columns] of features for one task."""
+        own, found = self.own[task], self._units(features, task)
+        first, count = own[0], len(own)
+        if own == tuple(range(first, first + count)):
+            return F.pad(found, (first, self.columns - first - count), value=MASK)
+        places = torch.full((self.columns,), count, device=found.device)
+        places[list(own)] = torch.arange(count, device=found.device)
+        return F.pad(found, (0, 1), value=MASK)[:, places]
+
+    def _units(self, features: Tensor, task: int) -> Tensor:
+        """What the task's units say, [n, len(own)]."""
+        raise NotImplementedError
+
+    def _add_units(self, task: int) -> None:
+        """Make units for the classes of ``task`` that have none."""
+        raise NotImplementedError
+
+    def _widened(self, old: nn.Linear | None, units: int) -> nn.Linear:
+        """A linear layer of so many units, the first of which are those of ``old``."""
+        made = nn.Linear(self.width, units).to(self.mean)
+        if old is not None:
+            with torch.no_grad():
+                made.weight[: len(old.weight)] = old.weight
+                made.bias[: len(old.bias)] = old.bias
+        return made
+
+
+class PerTask(TaskNetwork):
+    """A linear head for every task.
+
+    Attributes:
+        heads: By task id.
+    """
+
+    heads: nn.ModuleDict
+
+    @property
+    def head(self) -> Any:
+        """The present task's."""
+        return self.heads[str(self.task)]
+
+    def _add_units(self, task: int) -> None:
+        old: Any = dict(self.heads.items()).get(str(task))
+        self.heads[str(task)] = self._widened(old, len(self.own[task]))
+
+    def _units(self, features: Tensor, task: int) -> Tensor:
+        return self.heads[str(task)](features)
+
+
+class SharedMasked(TaskNetwork):
+    """One linear head, of which a task uses its own columns only."""
+
+    def _add_units(self, task: int) -> None:
+        if self.columns > self.head.out_features:
+            self.head = self._widened(self.head, self.columns)
+
+    def _units(self, features: Tensor, task: int) -> Tensor:
+        return self.head(features)[:, list(self.own[task])]
+
+
+def with_heads(network: Classifier, heads: Heads) -> Classifier:
+    """The same network, which knows no task yet; with ``shared`` heads, as it is."""
+    made: Any = network
+    if heads == "shared":
+        return made
+    width = network.head.in_features
+    if heads == "per-task":
+        del made.head
+        made.heads = nn.ModuleDict()
+    made.__class__ = PerTask if heads == "per-task" else SharedMasked
+    made.own, made.task, made.width = {}, -1, width
+    made.known_train_tasks_labels, made.max_class_label = set(), 0
+    return made
+
+
+def task_classes(experience: Experience) -> dict[int, tuple[int, ...]]:
+    """Columns of every task so far, the present one last; empty where there are no task ids."""
+    if experience.task is None:
+        return {}
+    found = dict(enumerate(experience.task_columns))
+    own = found.pop(experience.task, experience.classes)
+    return {**found, experience.task: own}
+
+
+def tasks_by_column(experience: Experience) -> Tensor:
+    """The task of each class, int64 [columns]: the last that brought it, 0 without task ids."""
+    tasks = torch.full((experience.columns,), experience.task or 0)
+    for task, columns in task_classes(experience).items():
+        tasks[list(columns)] = task
+    return tasks.to(experience.labels.device)
