@@ -31,7 +31,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
     return Rows(Images(split.path, None, torch.device("cpu")), ("digits", "train"), 1 / 16)
 
 
-def frozen(rows: Rows, backbone: Frozen = FROZEN, report: Any = lambda event: None) -> Any:
+def frozen(rows: Rows, backbone: Frozen = FROZEN, report: Any = lambda done, total: None) -> Any:
     return FrozenFeatures(backbone, torch.device("cpu"), {(0, "train"): rows}, report)
 
 
@@ -59,7 +59,9 @@ def test_a_second_pass_does_not_load_the_network(
 ) -> None:
     events: list[dict[str, Any]] = []
     chosen, where = np.arange(70), np.zeros(70, int)
-    first = frozen(rows, report=events.append).of(GROUP, chosen, where)
+    first = frozen(
+        rows, report=lambda done, total: events.append({"images": done, "total": total})
+    ).of(GROUP, chosen, where)
     assert [e["images"] for e in events] == [64, 70]
     monkeypatch.setattr(features, "load", None)
     again = frozen(rows).of(GROUP, chosen[::-1].copy(), where)

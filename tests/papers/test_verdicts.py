@@ -145,6 +145,7 @@ def _answered(folder: Path, wrong: dict[str, slice], forgetting: float = 0.1) ->
     )
     if "shift/" in wrong:
         facts["result"]["scenario"]["setting"] = "learn-then-shift"
+        facts["result"]["kind"] = "two-phases"
         facts["result"]["adaptation"] = _shift(int((predicted != label).sum()) / 200)
     return Measured(((folder, Record.model_validate(facts)),))
 

@@ -1,6 +1,7 @@
 """Plans: every row where it belongs, once; columns by arrival; sizes that fit or are refused."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def test_validation_rows_leave_training(n_classes: int, per_class: int, share: f
     train, valid = split_validation(rows, labels, share)
     assert sorted([*train, *valid]) == rows.tolist()
     counts = np.bincount(labels[np.searchsorted(rows, valid)], minlength=n_classes)
-    assert (counts == int(share * per_class)).all()
+    assert (counts == int(Fraction(str(share)) * per_class)).all()  # as written, no binary floats
 
 
 def test_every_preset_on_embedded_data_is_cut() -> None:
