@@ -6,10 +6,11 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from torch import Tensor
 
 from clgym.errors import BadAnswer
-from clgym.messages import TrainProgress, parse_reply
+from clgym.messages import TrainProgress
 
 __all__ = ["checked_costs", "checked_count", "checked_logits", "checked_progress"]
 
@@ -89,7 +90,16 @@ def checked_progress(reported: dict[str, Any]) -> TrainProgress:
         BadAnswer: a value of another type.
     """
     known = {field.name for field in fields(TrainProgress)} - {"kind"}
-    return parse_reply(TrainProgress, {k: v for k, v in reported.items() if k in known})
+    try:
+        return TrainProgress(**{name: v for name, v in reported.items() if name in known})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise BadAnswer(
+            expected="plain numbers from experience.report(...)",
+            found=f"{_kind(first['input'])} for {name}",
+            fix="Give plain numbers, such as float(tensor)",
+        ) from None
 
 
 def _kind(value: Any) -> str:

@@ -164,7 +164,7 @@ def test_a_classifier_that_changed_meanwhile_is_refused(tmp_path, weights):
     go("source", tmp_path / "run", model=weights)
     record = tmp_path / "run" / "record.json"
     record.unlink()
-    note = {"classifier": {"name": "resnet8", "sha256": "0" * 64}}
+    note = {"classifier": {"name": "resnet8", "sha256": "0" * 64}, "pieces": [0]}
     (tmp_path / "run" / "progress.json").write_text(json.dumps(note))
     with pytest.raises(BadOutput, match="begun with"):
         go("source", tmp_path / "run", model=weights)

@@ -85,9 +85,9 @@ def test_a_count_that_is_none_is_named(count: object) -> None:
             "a Tensor under 'flops'",
         ),
         (
-            "    def train(self, experience):\n        experience.report(loss=torch.ones(()))",
+            "    def train(self, experience):\n        experience.report(loss=torch.ones(2))",
             BadAnswer,
-            "a Tensor at event.loss",
+            "a Tensor for loss",
         ),
         (
             "    def train(self, experience):\n        sys.exit(3)",
