@@ -5,7 +5,6 @@ result is of one of three kinds, by what was measured. Records of schema 1 are r
 `clgym.results.schema1`.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -333,6 +332,12 @@ class Record(_Block):
     cost: Cost
     environment: Environment
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_schema_1(cls, facts: Any) -> Any:
+        """Whoever reads a record reads those of schema 1 too."""
+        return schema1.upgraded(facts) if schema1.is_record(facts) else facts
+
 
 def result_hash(record: Record) -> str:
     """SHA-256 of the deterministic part of a record.
@@ -354,17 +359,12 @@ def read_record(path: Path) -> Record:
     """
     file = path / "record.json" if path.is_dir() else path
     try:
-        facts = json.loads(file.read_bytes())
-        if isinstance(facts, dict) and facts.get("schema_version", 1) == 1:
-            facts = schema1.upgraded(facts)
-        return Record.model_validate(facts)
+        return Record.model_validate_json(file.read_bytes())
     except OSError as error:
         reason = str(error.strerror)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         reason = f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     raise BadRecord(
         expected=f"a record at {file}", found=reason, fix="Name the output folder of a finished run"
     )

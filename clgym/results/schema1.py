@@ -7,7 +7,7 @@ beside the block that says what was measured.
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["as_one_experience", "upgraded"]
+__all__ = ["as_one_experience", "is_record", "upgraded"]
 
 
 def as_one_experience(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,26 +28,40 @@ def as_one_experience(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_record(facts: Any) -> bool:
+    """Whether data are a record of schema 1; its version was not always written."""
+    if not isinstance(facts, Mapping) or facts.get("schema_version", 1) != 1:
+        return False
+    result = facts.get("result", {})
+    return isinstance(result, Mapping) and "kind" not in result
+
+
 def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record of schema 1 in the form of schema 2; what it says is validated there.
 
     Raises:
-        ValueError: fields of an adaptation stream contradict one another.
-        LookupError, TypeError, AttributeError: it is no record of schema 1.
+        ValueError: fields of an adaptation stream contradict one another, or are missing.
     """
-    upgraded_record = {**record, "schema_version": 2}
-    if not isinstance(record.get("result"), dict):
-        return upgraded_record  # validation says what is missing
+    newer = {**record, "schema_version": 2}
+    if "result" not in record:
+        return newer  # validation says what is missing
     result = dict(record["result"])
-    if "kind" in result:
-        raise ValueError("a result of schema 1 has no kind")
+    scenario = result.get("scenario")
     if result.get("adaptation") is None:
         result = {k: v for k, v in result.items() if k != "adaptation"} | {"kind": "learning"}
-    elif result.get("scenario", {}).get("setting") == "adaptation":
-        for name, value in as_one_experience(result).items():
-            if result.pop(name) != value:
-                raise ValueError(f"result.{name} does not follow from the mean error")
+    elif isinstance(scenario, Mapping) and scenario.get("setting") == "adaptation":
+        _drop_one_experience(result)
         result["kind"] = "adaptation"
     else:
         result["kind"] = "two-phases"
-    return {**upgraded_record, "result": result}
+    return {**newer, "result": result}
+
+
+def _drop_one_experience(result: dict[str, Any]) -> None:
+    try:
+        said = as_one_experience(result)
+    except (TypeError, LookupError, ZeroDivisionError) as error:
+        raise ValueError(f"its adaptation block cannot be followed ({error})") from None
+    for name, value in said.items():
+        if name not in result or result.pop(name) != value:
+            raise ValueError(f"result.{name} does not follow from the mean error")

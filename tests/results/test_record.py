@@ -73,7 +73,7 @@ def test_an_adaptation_record_carries_no_matrix() -> None:
     [
         ("v1-source", {"last_accuracy": 0.9}, "last_accuracy does not follow"),
         ("v1-source", {"accuracy_matrix": [[0.9]]}, "accuracy_matrix does not follow"),
-        ("v1-nmc", {"kind": "learning"}, "no kind"),
+        ("v1-nmc", {"kind": "learning"}, "should be 2"),
         ("v1-nmc", {"accuracy_matrix": [[0.9]]}, "another length"),
         ("v1-nmc", {"invented": 1}, "Extra inputs"),
     ],
