@@ -156,7 +156,8 @@ def test_adaptation_is_compared_segment_by_segment(runs: Path, kind: str, prefix
                 int((y & ~x).sum()),
             )
             assert segment.counts.n == 48
-            assert segment.a == pytest.approx(1 - x.mean()) and segment.b == pytest.approx(1 - y.mean())
+            assert segment.a == pytest.approx(1 - x.mean())
+            assert segment.b == pytest.approx(1 - y.mean())
             assert segment.samples.mean == pytest.approx(y.mean() - x.mean())
             n = int((x ^ y).sum())
             p = stats.binomtest(int((x & ~y).sum()), n, 0.5).pvalue if n else 1.0
