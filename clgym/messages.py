@@ -52,7 +52,7 @@ __all__ = [
     "StreamFacts",
     "Train",
     "TrainProgress",
-    "Trained",
+    "ExperienceTrained",
     "parse_event",
     "parse_reply",
     "parse_request",
@@ -359,7 +359,7 @@ class Started:
 
 
 @_message
-class Trained:
+class ExperienceTrained:
     """Reply to `Train`."""
 
     seconds: float
@@ -451,7 +451,7 @@ class RunPlanned:
 
     kind: Literal["plan"] = "plan"
     plan: dict[str, Any]  # what `--dry-run` prints
-    """As `clgym.gym.plan.Plan.describe` gives it."""
+    """Content of `clgym.gym.plan.ResolvedRun.describe`."""
 
 
 @_message

@@ -16,7 +16,7 @@ from clgym.check.tiny import workspace
 
 if TYPE_CHECKING:
     from clgym.data.imageset import ImageSet
-    from clgym.registry import Entry, Kind
+    from clgym.registry import Kind, PluginEntry
     from clgym.scenario import Scenario
     from clgym.strategy import Strategy
 
@@ -96,7 +96,7 @@ def check_strategy(cls: "type[Strategy]") -> list[Finding]:
 
 
 def scenario_findings(
-    cls: "type[Scenario]", *, entry: "Entry | None" = None, only: Sequence[str] = ()
+    cls: "type[Scenario]", *, entry: "PluginEntry | None" = None, only: Sequence[str] = ()
 ) -> Iterator[Finding]:
     """Check a scenario and tell each finding as it comes.
 
@@ -129,7 +129,7 @@ def checks_of(kind: "Kind") -> list[Check]:
 
 
 def findings_of(
-    kind: "Kind", entry: "Entry", plugins: Sequence[Path] = (), only: Sequence[str] = ()
+    kind: "Kind", entry: "PluginEntry", plugins: Sequence[Path] = (), only: Sequence[str] = ()
 ) -> Iterator[Finding]:
     """Check what the registry found.
 

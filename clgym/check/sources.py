@@ -13,7 +13,7 @@ from clgym.data.cards import CARDS
 from clgym.data.imageset import ImageSet
 from clgym.data.sources import Source, load_source
 from clgym.errors import ClgymError
-from clgym.registry import Entry
+from clgym.registry import PluginEntry
 
 __all__ = ["source_checks", "source_findings"]
 
@@ -21,7 +21,7 @@ __all__ = ["source_checks", "source_findings"]
 class _Subject:
     """A source under check."""
 
-    def __init__(self, entry: Entry, plugins: Sequence[Path]) -> None:
+    def __init__(self, entry: PluginEntry, plugins: Sequence[Path]) -> None:
         self.entry, self.plugins = entry, plugins
         self.cls: type[ImageSet] = registry.load_class(entry, ImageSet)
 
@@ -31,7 +31,7 @@ class _Subject:
 
 
 def source_findings(
-    entry: Entry, plugins: Sequence[Path] = (), only: Sequence[str] = ()
+    entry: PluginEntry, plugins: Sequence[Path] = (), only: Sequence[str] = ()
 ) -> Iterator[Finding]:
     """Check a source and tell each finding as it comes.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from clgym import check, registry
 from clgym.cli._parser import BadUsage, Parser, add_plugin_option
 from clgym.errors import UnknownName, near
-from clgym.registry import Entry, Kind
+from clgym.registry import Kind, PluginEntry
 
 __all__ = ["main"]
 
@@ -46,7 +46,7 @@ def main(words: Sequence[str]) -> int:
     return _as_data(found) if values.json else _as_lines(entry, found)
 
 
-def _asked(name: str, plugins: list[Path]) -> tuple[Kind, Entry, list[Path]]:
+def _asked(name: str, plugins: list[Path]) -> tuple[Kind, PluginEntry, list[Path]]:
     """What a name or a file stands for, and the files that are needed to find it."""
     file = name.partition(":")[0].endswith(".py")
     known = [*plugins, Path(name)] if file else plugins
@@ -86,7 +86,7 @@ def _as_data(found: Iterator[check.Finding]) -> int:
     return int(any(item["status"] == "failed" for item in items))
 
 
-def _as_lines(entry: Entry, found: Iterator[check.Finding]) -> int:
+def _as_lines(entry: PluginEntry, found: Iterator[check.Finding]) -> int:
     marks = {"passed": "ok  ", "failed": "FAIL", "known failure": "known ", "skipped": "-   "}
     counts: Counter[str] = Counter()
     print(f"{entry.name} ({entry.origin})")

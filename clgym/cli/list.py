@@ -52,7 +52,7 @@ def _listed(kind: Kind, plugins: list[Path]) -> list[dict[str, Any]]:
     return [*_sources(), *found] if kind == "sources" else found
 
 
-def _fault(kind: Kind, entry: registry.Entry) -> str | None:
+def _fault(kind: Kind, entry: registry.PluginEntry) -> str | None:
     """Why a plugin of somebody else cannot be used, if so."""
     if kind == "strategies":
         from clgym.strategy import Strategy as Base

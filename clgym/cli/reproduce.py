@@ -17,7 +17,7 @@ from clgym.errors import UnknownName, near
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from clgym.papers import Paper, PaperStatus, Row
+    from clgym.papers import ClaimRow, Paper, PaperStatus
     from clgym.papers.reproduce import Reproduction
 
 __all__ = ["main"]
@@ -73,7 +73,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _rows(paper: "Paper", values: argparse.Namespace) -> list["Row"]:
+def _rows(paper: "Paper", values: argparse.Namespace) -> list["ClaimRow"]:
     if values.row is None or values.all:
         return [row for row in paper.rows if row.scale == values.scale]
     if values.row not in paper.by_row:
@@ -85,7 +85,7 @@ def _rows(paper: "Paper", values: argparse.Namespace) -> list["Row"]:
     return [paper.by_row[values.row]]
 
 
-def _carry_out(chosen: Sequence[tuple["Paper", "Row"]], values: argparse.Namespace) -> int:
+def _carry_out(chosen: Sequence[tuple["Paper", "ClaimRow"]], values: argparse.Namespace) -> int:
     from rich.console import Console
 
     from clgym.cli._trials import watch_trials
@@ -116,7 +116,7 @@ def _carry_out(chosen: Sequence[tuple["Paper", "Row"]], values: argparse.Namespa
 
 
 def _needs(
-    console: "Console", work: "Reproduction", chosen: Sequence[tuple["Paper", "Row"]]
+    console: "Console", work: "Reproduction", chosen: Sequence[tuple["Paper", "ClaimRow"]]
 ) -> int:
     """For each row hours, device, runs, and what each of them misses."""
     missing = work.missing()

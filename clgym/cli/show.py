@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from clgym.config import Field
-    from clgym.registry import Entry, Kind
+    from clgym.registry import Kind, PluginEntry
 
 __all__ = ["main"]
 
@@ -132,14 +132,14 @@ def _scenario(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
     _facts(console, entry)
 
 
-def _entry(kind: "Kind", name: str, plugins: Sequence[Path]) -> "Entry":
+def _entry(kind: "Kind", name: str, plugins: Sequence[Path]) -> "PluginEntry":
     """As `registry.find`, but a file with variants may be shown without naming one."""
     known = registry.entries(kind, plugins)
     bare = known.get(name.replace("_", "-"))
     return bare if bare is not None and bare.variants else registry.find(kind, name, plugins)
 
 
-def _facts(console: "Console", entry: "Entry") -> None:
+def _facts(console: "Console", entry: "PluginEntry") -> None:
     also = f", also called {', '.join(entry.aliases)}" if entry.aliases else ""
     console.print(f"file: {entry.path.name}, {entry.origin}{also}", markup=False)
     console.print(f"sha256 {entry.source_hash}", soft_wrap=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from clgym.data.labelled import Labelled, damaged
 from clgym.data.pixels import Files, survey
-from clgym.data.trees import Part, parts_of
+from clgym.data.trees import TreePart, parts_of
 from clgym.errors import BadSource
 
 __all__ = ["read_cub", "read_folder", "read_tiny"]
@@ -59,7 +59,7 @@ def _common_size(
 
 
 def _labelled(
-    part: Part, size: tuple[int, int], decoding: str, notes: tuple[str, ...] = ()
+    part: TreePart, size: tuple[int, int], decoding: str, notes: tuple[str, ...] = ()
 ) -> Labelled:
     counts = [len(paths) for paths in part.classes.values()]
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.int64)

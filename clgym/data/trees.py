@@ -9,7 +9,7 @@ from pathlib import Path
 from clgym.data.words import counted
 from clgym.errors import BadSource
 
-__all__ = ["ENDINGS", "Part", "find_images", "find_listed", "find_tree", "parts_of"]
+__all__ = ["ENDINGS", "TreePart", "find_images", "find_listed", "find_tree", "parts_of"]
 
 ENDINGS = {
     ".bmp",
@@ -110,7 +110,7 @@ def find_listed(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Part:
+class TreePart:
     """A folder a class: images for training or testing."""
 
     classes: dict[str, list[Path]]
@@ -124,7 +124,7 @@ class Part:
         return [path for paths in self.classes.values() for path in paths]
 
 
-def parts_of(folder: Path) -> tuple[Part, Part | None]:
+def parts_of(folder: Path) -> tuple[TreePart, TreePart | None]:
     """The images for training and, where the tree has such a part, for testing.
 
     Raises:
@@ -207,7 +207,7 @@ def _check_no_split(folder: Path, folders: Sequence[Path], split: Sequence[Path]
 # --- classes -------------------------------------------------------------------------------------
 
 
-def _part(folder: Path, notes: tuple[str, ...] = ()) -> Part:
+def _part(folder: Path, notes: tuple[str, ...] = ()) -> TreePart:
     """The classes of one folder."""
     inner, more = _unwrapped(folder)
     files = {p.name: list(_walk(p, inner)) for p in _folders(inner)}
@@ -222,7 +222,7 @@ def _part(folder: Path, notes: tuple[str, ...] = ()) -> Part:
     _check_depth(inner, classes)
     unread = [p for paths in files.values() for p in paths if not _is_image(p)]
     stray = [p for p in _files(inner) if _is_image(p)]
-    return Part(classes, (*notes, *more, *_left_out(unread, stray)))
+    return TreePart(classes, (*notes, *more, *_left_out(unread, stray)))
 
 
 def _endings_in(name: str, files: Sequence[Path]) -> str:

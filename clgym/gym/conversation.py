@@ -10,6 +10,7 @@ from clgym.messages import (
     DescribeNeeds,
     DescribeOptions,
     Event,
+    ExperienceTrained,
     Load,
     Loaded,
     NeedsDescribed,
@@ -22,7 +23,6 @@ from clgym.messages import (
     Start,
     Started,
     Train,
-    Trained,
     parse_event,
     parse_reply,
     to_tree,
@@ -57,9 +57,9 @@ class Conversation:
         """Build the strategy for one stream."""
         return self._ask(message, Started)
 
-    def train(self, message: Train) -> Trained:
+    def train(self, message: Train) -> ExperienceTrained:
         """Train on one experience."""
-        return self._ask(message, Trained)
+        return self._ask(message, ExperienceTrained)
 
     def predict(self, message: Predict) -> Predicted:
         """Answer test rows."""

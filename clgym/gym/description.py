@@ -81,7 +81,7 @@ def without_weight_paths(
 
 
 def ask_options(
-    entry: registry.Entry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
+    entry: registry.PluginEntry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
 ) -> Description:
     """As `describe_strategy`, of a worker that is there already."""
     files = tuple(registry.with_registered(plugins))

@@ -134,7 +134,10 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
 
 
 def _source_hash(
-    entry: registry.Entry, fields: list[Field], values: dict[str, Any], plugins: Sequence[Path]
+    entry: registry.PluginEntry,
+    fields: list[Field],
+    values: dict[str, Any],
+    plugins: Sequence[Path],
 ) -> str:
     """Of the plugin's file; of a strategy that wraps others, of all their files."""
     names = [values[f.name] for f in fields if f.kind == configs.WRAPS and values[f.name]]

@@ -36,6 +36,7 @@ from clgym.messages import (
     DescribeNeeds,
     DescribeOptions,
     Event,
+    ExperienceTrained,
     FeaturesComputed,
     Load,
     Loaded,
@@ -51,12 +52,11 @@ from clgym.messages import (
     Started,
     StreamFacts,
     Train,
-    Trained,
     parse_request,
     to_tree,
 )
 from clgym.models.backbones import identify
-from clgym.models.features import FrozenFeatures, Rows
+from clgym.models.features import FrozenFeatures, SplitRows
 from clgym.strategy import Batch, Experience, Memory, StreamInfo
 
 __all__ = ["Learner", "info_from"]
@@ -187,7 +187,7 @@ class Learner:
             return None
         assert needs.backbone is not None
         splits = {
-            (number, split): Rows(
+            (number, split): SplitRows(
                 images,
                 (request.sources[number].fingerprint, split, request.resize),
                 self._scale,
@@ -216,7 +216,7 @@ class Learner:
         """Key the global generators by (seed, experience): a resumed run draws the same numbers."""
         seed_generators(self._info.seed, experience + 1)
 
-    def _train(self, request: Train) -> Trained:
+    def _train(self, request: Train) -> ExperienceTrained:
         """Train on one experience, from its beginning or from a state saved inside it."""
         started = time.perf_counter()
         self._seed(request.index)
@@ -234,7 +234,7 @@ class Learner:
             self._strategy.train(experience)
         finally:
             experience.close()
-        return Trained(seconds=time.perf_counter() - started, images=experience.images)
+        return ExperienceTrained(seconds=time.perf_counter() - started, images=experience.images)
 
     def _experience(self, request: Train, save_here: Callable[[], None]) -> Experience:
         pixels = self._gather(request)

@@ -18,7 +18,7 @@ from clgym.data.vectors import Table
 from clgym.messages import RowGroup
 from clgym.models.backbones import Backbone, Frozen, identify, load
 
-__all__ = ["BATCH", "FrozenFeatures", "Rows"]
+__all__ = ["BATCH", "FrozenFeatures", "SplitRows"]
 
 BATCH = 64
 """Images that go through the network at once. Always as many, so that the same kernels run
@@ -28,7 +28,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class SplitRows:
     """One split as the learner has it."""
 
     images: Images
@@ -45,7 +45,7 @@ class FrozenFeatures:
         self,
         frozen: Frozen,
         device: torch.device,
-        splits: Mapping[tuple[int, str], Rows],
+        splits: Mapping[tuple[int, str], SplitRows],
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Find out who the backbone is.
@@ -83,7 +83,9 @@ class FrozenFeatures:
             found[places] = self._of(split, group.transform, rows[places])
         return torch.from_numpy(found).to(self._device)
 
-    def _of(self, split: Rows, transform: tuple[str, float] | None, rows: np.ndarray) -> np.ndarray:
+    def _of(
+        self, split: SplitRows, transform: tuple[str, float] | None, rows: np.ndarray
+    ) -> np.ndarray:
         table = self._table(split, transform)
         missing = table.missing(rows)
         for start in range(0, len(missing), BATCH):
@@ -93,7 +95,7 @@ class FrozenFeatures:
             self._report(done, len(missing))
         return table.get(rows)
 
-    def _table(self, split: Rows, transform: tuple[str, float] | None) -> Table:
+    def _table(self, split: SplitRows, transform: tuple[str, float] | None) -> Table:
         frozen = {k: v for k, v in asdict(self._frozen).items() if k != "name"}
         facts = {
             "version": _VERSION,

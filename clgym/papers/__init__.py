@@ -4,7 +4,15 @@
 `clgym.papers.verdicts` compares; `clgym.papers.status` keeps what came out, for the board.
 """
 
-from clgym.papers.claims import Claim, Paper, Row, Run, Study, load_paper, paper_names
+from clgym.papers.claims import (
+    Claim,
+    ClaimRow,
+    ClaimRun,
+    ClaimStudy,
+    Paper,
+    load_paper,
+    paper_names,
+)
 from clgym.papers.status import ClaimStatus, PaperStatus, RowStatus, read_status
 
 __all__ = [
@@ -12,10 +20,10 @@ __all__ = [
     "ClaimStatus",
     "Paper",
     "PaperStatus",
-    "Row",
+    "ClaimRow",
     "RowStatus",
-    "Run",
-    "Study",
+    "ClaimRun",
+    "ClaimStudy",
     "load_paper",
     "paper_names",
     "read_status",

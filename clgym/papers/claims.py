@@ -46,7 +46,17 @@ from clgym._checkout import PACKAGE, ROOT
 from clgym.errors import BadRecord, UnknownName, near
 from clgym.papers.measures import MEASURES
 
-__all__ = ["Claim", "Known", "Paper", "Row", "Run", "Scale", "Study", "load_paper", "paper_names"]
+__all__ = [
+    "Claim",
+    "Known",
+    "Paper",
+    "ClaimRow",
+    "ClaimRun",
+    "Scale",
+    "ClaimStudy",
+    "load_paper",
+    "paper_names",
+]
 
 LINK = r"^https?://[^\s<>\"'`]+$"
 """One address that can stand in a page as it is."""
@@ -61,7 +71,7 @@ class _Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Run(_Block):
+class ClaimRun(_Block):
     """One strategy on one stream, over seeds."""
 
     strategy: str
@@ -79,7 +89,7 @@ class Run(_Block):
     """A run that must be finished first: they share cached features."""
 
 
-class Study(_Block):
+class ClaimStudy(_Block):
     """One strategy tuned on a pair's one side and evaluated on the other."""
 
     strategy: str
@@ -134,7 +144,7 @@ class Claim(_Block):
         return tuple(n for n in (self.of, self.better, self.worse, *self.ranks) if n is not None)
 
 
-class Row(_Block):
+class ClaimRow(_Block):
     """Some claims that are decided together."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -168,9 +178,9 @@ class Paper(_Block):
     link: str = Field(pattern=LINK)
     strategies: tuple[str, ...]
     """Of this repository, that the paper is about."""
-    runs: dict[str, Run] = {}
-    studies: dict[str, Study] = {}
-    rows: tuple[Row, ...]
+    runs: dict[str, ClaimRun] = {}
+    studies: dict[str, ClaimStudy] = {}
+    rows: tuple[ClaimRow, ...]
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Paper":
@@ -196,7 +206,7 @@ class Paper(_Block):
         return self
 
     @cached_property
-    def by_row(self) -> dict[str, Row]:
+    def by_row(self) -> dict[str, ClaimRow]:
         """Rows by name."""
         return {row.name: row for row in self.rows}
 

@@ -20,7 +20,7 @@ from clgym.gym.description import open_learner
 from clgym.gym.folder import ANOTHER, PREDICTIONS, RECORD
 from clgym.gym.plan import resolve
 from clgym.gym.request import Request
-from clgym.papers.claims import Paper, Row, Run, Study
+from clgym.papers.claims import ClaimRow, ClaimRun, ClaimStudy, Paper
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
 from clgym.papers.verdicts import Measured, judge, not_run
 from clgym.protocol.evaluation import EVALUATION, Evaluation, evaluate
@@ -46,7 +46,7 @@ class Task:
     """A run or a study that some rows want."""
 
     key: str
-    what: Run | Study
+    what: ClaimRun | ClaimStudy
     device: str
 
 
@@ -54,7 +54,7 @@ class Task:
 class Reproduction:
     """Rows of papers, and where their runs, records and verdicts go."""
 
-    rows: Sequence[tuple[Paper, Row]]
+    rows: Sequence[tuple[Paper, ClaimRow]]
     runs: Path
     """Folders of runs and studies; kept, so that the same command goes on."""
     board: Path
@@ -64,11 +64,11 @@ class Reproduction:
     pool: PoolSpec = field(default_factory=lambda: PoolSpec(workers=2))
     emit: Callable[[Event], None] = lambda event: None
 
-    def task(self, paper: Paper, row: Row, name: str) -> Task:
+    def task(self, paper: Paper, row: ClaimRow, name: str) -> Task:
         """What a row calls by a name."""
         what = paper.runs.get(name) or paper.studies[name]
         digest = sha256(canonical_json([what.model_dump(mode="json"), row.device]))[:8]
-        place = what.scenario if isinstance(what, Run) else what.pair
+        place = what.scenario if isinstance(what, ClaimRun) else what.pair
         return Task(f"{what.strategy}-{place}-{digest}".replace(":", "-"), what, row.device)
 
     def tasks(self) -> dict[str, Task]:
@@ -100,7 +100,7 @@ class Reproduction:
             ClgymError: the study's pair cannot be made, or its evaluation source is not here.
         """
         study = task.what
-        if isinstance(study, Run):
+        if isinstance(study, ClaimRun):
             return self._requests(task)[0]
         pair = find_pair(study.pair, config=self._filled(study.stream))
         locate(pair.evaluation.source, self.root, None)
@@ -128,9 +128,9 @@ class Reproduction:
         # A finished one stays as it is, also where the code has changed since: its record says
         # which it was, and the board flags it.
         able = [t for key, t in tasks.items() if key not in lost and not self._finished(t)]
-        lost |= self._run_all([task for task in able if isinstance(task.what, Run)])
+        lost |= self._run_all([task for task in able if isinstance(task.what, ClaimRun)])
         for task in able:
-            if isinstance(task.what, Study):
+            if isinstance(task.what, ClaimStudy):
                 lost |= self._study(task)
         return self._statuses(lost)
 
@@ -155,7 +155,7 @@ class Reproduction:
 
     def _requests(self, task: Task) -> list[Request]:
         run = task.what
-        assert isinstance(run, Run)
+        assert isinstance(run, ClaimRun)
         return [
             Request(
                 run.strategy,
@@ -176,7 +176,7 @@ class Reproduction:
     def _folders(self, task: Task) -> list[Path]:
         """Where the records lie, in the order of the seeds; of a study once it is evaluated."""
         out = self.runs / task.key
-        if isinstance(task.what, Run):
+        if isinstance(task.what, ClaimRun):
             return [out / f"seed-{seed}" for seed in task.what.seeds]
         file = out / FIRST / EVALUATION
         if not file.is_file():
@@ -236,7 +236,7 @@ class Reproduction:
     def _study(self, task: Task) -> dict[str, str]:
         """Tune, and evaluate once; what failed, and why."""
         study = task.what
-        assert isinstance(study, Study)
+        assert isinstance(study, ClaimStudy)
         asked = Asked(
             strategy=study.strategy,
             pair=find_pair(study.pair, config=self._filled(study.stream)),
@@ -278,7 +278,7 @@ class Reproduction:
                 keep(self.runs / key, self.board / "records" / key)
         return found
 
-    def judged(self, paper: Paper, row: Row, lost: Mapping[str, str]) -> RowStatus:
+    def judged(self, paper: Paper, row: ClaimRow, lost: Mapping[str, str]) -> RowStatus:
         """A row's claims beside what its finished runs left.
 
         Args:
@@ -309,7 +309,7 @@ class Reproduction:
 
     def _measured(self, task: Task) -> Measured:
         records = tuple((folder, read_record(folder)) for folder in self._folders(task))
-        if isinstance(task.what, Run):
+        if isinstance(task.what, ClaimRun):
             return Measured(records)
         data = (self.runs / task.key / FIRST / EVALUATION).read_bytes()
         return Measured(records, Evaluation.model_validate_json(data).tuning_score)

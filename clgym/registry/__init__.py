@@ -8,7 +8,7 @@ plugin's name is then the class's (``MyMethod``: ``my-method``).
 Sources that are built in are data (`clgym.data.cards`), not plugins; `entries` gives the others.
 """
 
-from clgym.registry.entry import Entry, Kind
+from clgym.registry.entry import Kind, PluginEntry
 from clgym.registry.finding import (
     entries,
     find,
@@ -20,7 +20,7 @@ from clgym.registry.finding import (
 from clgym.registry.loading import fault, load_class, load_module
 
 __all__ = [
-    "Entry",
+    "PluginEntry",
     "Kind",
     "entries",
     "fault",

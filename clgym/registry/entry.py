@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Entry", "Kind"]
+__all__ = ["PluginEntry", "Kind"]
 
 Kind = Literal["strategies", "scenarios", "sources"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class PluginEntry:
     """A plugin as its file describes it, without running it."""
 
     name: str

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from clgym.errors import BadPlugin, DuplicateName, UnknownName, near
-from clgym.registry.entry import Entry, Kind
+from clgym.registry.entry import Kind, PluginEntry
 from clgym.registry.reading import kebab, kinds_in, read_entry
 
 __all__ = ["entries", "find", "lent", "register", "reserve", "with_registered"]
 
 
-def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Entry]:
+def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, PluginEntry]:
     """Every plugin of a kind by name, sorted.
 
     Args:
@@ -27,7 +27,7 @@ def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Entry]:
     Raises:
         DuplicateName: two plugins claim one name.
     """
-    owners: dict[str, Entry] = {e.name: e for e in _lent if e.kind == kind}
+    owners: dict[str, PluginEntry] = {e.name: e for e in _lent if e.kind == kind}
     for entry in [*_built_in(kind), *_installed(kind), *_named(kind, plugins)]:
         for name in (entry.name, *entry.presets, *entry.aliases):
             other = owners.setdefault(name, entry)
@@ -38,7 +38,7 @@ def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Entry]:
     return {e.name: e for e in sorted(owners.values(), key=lambda e: e.name)}
 
 
-def _taken(kind: Kind, name: str, first: Entry, second: Entry) -> DuplicateName:
+def _taken(kind: Kind, name: str, first: PluginEntry, second: PluginEntry) -> DuplicateName:
     return DuplicateName(
         expected=f"one plugin called {name!r} among the {kind}",
         found=f"two: {first.origin} ({first.path.name}) and {second.origin} ({second.path.name})",
@@ -46,7 +46,7 @@ def _taken(kind: Kind, name: str, first: Entry, second: Entry) -> DuplicateName:
     )
 
 
-def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> Entry:
+def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> PluginEntry:
     """The plugin that goes by ``name``: its own, an alias, a preset, or ``file:variant``.
 
     Raises:
@@ -72,7 +72,7 @@ def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> Entry:
     return entry
 
 
-def _unknown(kind: Kind, name: str, known: Iterable[Entry]) -> UnknownName:
+def _unknown(kind: Kind, name: str, known: Iterable[PluginEntry]) -> UnknownName:
     names = {n for e in known for n in (e.name, *e.presets, *e.aliases)}
     names |= {f"{e.name}:{v}" for e in known for v in e.variants}
     return UnknownName(
@@ -82,7 +82,7 @@ def _unknown(kind: Kind, name: str, known: Iterable[Entry]) -> UnknownName:
     )
 
 
-def _variant(entry: Entry, argument: str) -> Entry:
+def _variant(entry: PluginEntry, argument: str) -> PluginEntry:
     if argument not in entry.variants:
         raise UnknownName(
             expected=f"{entry.name}:NAME with a NAME that is known",
@@ -111,19 +111,19 @@ def register(kind: Kind, cls: type) -> None:
 def reserve(kind: Kind, names: Iterable[str], path: Path, module: str) -> None:
     """Keep names from plugins: they stand for something built in that is no plugin."""
     for name in names:
-        _reserved[kind, name] = Entry(name, kind, "built-in", path, module)
+        _reserved[kind, name] = PluginEntry(name, kind, "built-in", path, module)
 
 
 _registered: dict[tuple[Kind, Path], type] = {}
-_reserved: dict[tuple[Kind, str], Entry] = {}
-_lent: list[Entry] = []
+_reserved: dict[tuple[Kind, str], PluginEntry] = {}
+_lent: list[PluginEntry] = []
 
 
 @contextlib.contextmanager
 def lent(kind: Kind, name: str, cls: type) -> Iterator[None]:
     """Make a class known for a while, to this process only; it may have no file of its own."""
     path = Path(getattr(sys.modules.get(cls.__module__), "__file__", None) or __file__)
-    entry = Entry(name, kind, "this process", path, cls.__module__, cls=cls)
+    entry = PluginEntry(name, kind, "this process", path, cls.__module__, cls=cls)
     _lent.append(entry)
     try:
         yield
@@ -136,7 +136,7 @@ def with_registered(plugins: Iterable[Path]) -> list[str]:
     return [str(p.resolve()) for p in dict.fromkeys([*plugins, *(path for _, path in _registered)])]
 
 
-def _built_in(kind: Kind) -> Iterable[Entry]:
+def _built_in(kind: Kind) -> Iterable[PluginEntry]:
     if kind == "sources":
         return
     package = importlib.import_module(f"clgym.{kind}")
@@ -146,7 +146,7 @@ def _built_in(kind: Kind) -> Iterable[Entry]:
                 yield read_entry(kind, path, f"clgym.{kind}.{path.stem}", "built-in")
 
 
-def _installed(kind: Kind) -> Iterable[Entry]:
+def _installed(kind: Kind) -> Iterable[PluginEntry]:
     for point in importlib.metadata.entry_points(group=f"clgym.{kind}"):
         origin = point.dist.name if point.dist else point.value
         try:
@@ -157,13 +157,13 @@ def _installed(kind: Kind) -> Iterable[Entry]:
             reason = f"no module {point.module}"
         if spec is None or spec.origin is None:
             path = Path(point.module)
-            yield Entry(point.name, kind, origin, path, point.module, error=reason)
+            yield PluginEntry(point.name, kind, origin, path, point.module, error=reason)
         else:
             entry = read_entry(kind, Path(spec.origin), point.module, origin)
             yield replace(entry, name=point.name.replace("_", "-"), attribute=point.attr or None)
 
 
-def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[Entry]:
+def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[PluginEntry]:
     mine = {path: cls for (of, path), cls in _registered.items() if of == kind}
     for given in dict.fromkeys([*plugins, *mine]):
         text, colon, attribute = str(given).rpartition(":")

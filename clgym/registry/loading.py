@@ -6,12 +6,12 @@ import sys
 from types import ModuleType
 
 from clgym.errors import BadPlugin
-from clgym.registry.entry import Entry
+from clgym.registry.entry import PluginEntry
 
 __all__ = ["fault", "load_class", "load_module"]
 
 
-def load_module(entry: Entry) -> ModuleType:
+def load_module(entry: PluginEntry) -> ModuleType:
     """Import the plugin's module.
 
     Raises:
@@ -38,7 +38,7 @@ def load_module(entry: Entry) -> ModuleType:
         ) from error
 
 
-def fault(entry: Entry, base: type) -> str | None:
+def fault(entry: PluginEntry, base: type) -> str | None:
     """Why a plugin cannot be used, in a line; None if it can. Imports it."""
     if entry.error:
         return entry.error
@@ -49,7 +49,7 @@ def fault(entry: Entry, base: type) -> str | None:
     return None
 
 
-def load_class(entry: Entry, base: type) -> type:
+def load_class(entry: PluginEntry, base: type) -> type:
     """Import the plugin and return its class.
 
     Args:

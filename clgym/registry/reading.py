@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from clgym.registry.entry import Entry, Kind
+from clgym.registry.entry import Kind, PluginEntry
 
 __all__ = ["kebab", "kinds_in", "read_entry"]
 
@@ -62,14 +62,16 @@ def _home(module: str) -> Kind | None:
     return _HOMES.get(module)
 
 
-def read_entry(kind: Kind, path: Path, module: str, origin: str) -> Entry:
+def read_entry(kind: Kind, path: Path, module: str, origin: str) -> PluginEntry:
     """Describe a file by its text: docstring, and the literals that declare facts."""
     name = path.stem.replace("_", "-")
     try:
         doc, facts = _facts(path.read_text())
     except (SyntaxError, UnicodeDecodeError) as error:
-        return Entry(name, kind, origin, path, module, error=f"{type(error).__name__}: {error}")
-    return Entry(
+        return PluginEntry(
+            name, kind, origin, path, module, error=f"{type(error).__name__}: {error}"
+        )
+    return PluginEntry(
         name,
         kind,
         origin,

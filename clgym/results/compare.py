@@ -32,7 +32,7 @@ __all__ = [
     "Adaptation",
     "Comparison",
     "Difference",
-    "Pair",
+    "RunPair",
     "SamplePair",
     "SegmentPair",
     "ShiftPair",
@@ -73,7 +73,7 @@ class SamplePair:
 
 
 @dataclass(frozen=True)
-class Pair:
+class RunPair:
     """Two runs of one stream and seed."""
 
     seed: int
@@ -130,7 +130,7 @@ class Comparison:
     """Name of the strategy, with the options that differ where both sides have one strategy."""
     b: str
     scenario: str
-    pairs: list[Pair]
+    pairs: list[RunPair]
     """What was learned; empty on adaptation streams."""
     last: Difference | None
     """Of the last accuracies, over seeds; None on adaptation streams."""
@@ -329,9 +329,9 @@ def _check_stream(a: Result, b: Result) -> None:
         )
 
 
-def _pair(a: Result, b: Result, left: Answers, right: Answers) -> Pair:
+def _pair(a: Result, b: Result, left: Answers, right: Answers) -> RunPair:
     counts = _count(learned_answers(a, left), learned_answers(b, right))
-    return Pair(a.seed, a.last_accuracy, b.last_accuracy, counts, over_samples(counts))
+    return RunPair(a.seed, a.last_accuracy, b.last_accuracy, counts, over_samples(counts))
 
 
 def _shift_pair(a: Result, b: Result, left: Answers, right: Answers) -> ShiftPair:

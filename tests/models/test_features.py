@@ -16,7 +16,7 @@ from clgym.gym.run import run
 from clgym.messages import RowGroup
 from clgym.models import features
 from clgym.models.backbones import Frozen, load
-from clgym.models.features import FrozenFeatures, Rows
+from clgym.models.features import FrozenFeatures, SplitRows
 
 SHAPE = "img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2"
 NAME = f"vit_tiny_patch16_224[{SHAPE}]@random"
@@ -25,17 +25,19 @@ GROUP = (RowGroup(source=0, split="train", transform=None),)
 
 
 @pytest.fixture
-def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SplitRows:
     split = load_source("digits").train
     monkeypatch.setenv("CLGYM_CACHE", str(tmp_path))
-    return Rows(Images(split.path, None, torch.device("cpu")), ("digits", "train"), 1 / 16)
+    return SplitRows(Images(split.path, None, torch.device("cpu")), ("digits", "train"), 1 / 16)
 
 
-def frozen(rows: Rows, backbone: Frozen = FROZEN, report: Any = lambda done, total: None) -> Any:
+def frozen(
+    rows: SplitRows, backbone: Frozen = FROZEN, report: Any = lambda done, total: None
+) -> Any:
     return FrozenFeatures(backbone, torch.device("cpu"), {(0, "train"): rows}, report)
 
 
-def test_the_features_are_the_networks(rows: Rows) -> None:
+def test_the_features_are_the_networks(rows: SplitRows) -> None:
     chosen = np.array([5, 900, 5, 17])
     found = frozen(rows).of(GROUP, chosen, np.zeros(4, int))
     pixels = torch.from_numpy(load_source("digits").train.images[chosen]).permute(0, 3, 1, 2)
@@ -43,7 +45,7 @@ def test_the_features_are_the_networks(rows: Rows) -> None:
 
 
 def test_bits_do_not_depend_on_which_rows_are_asked_for_together(
-    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rows: SplitRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen, where = np.arange(100), np.zeros(100, int)
     together = frozen(rows).of(GROUP, chosen, where)
@@ -55,7 +57,7 @@ def test_bits_do_not_depend_on_which_rows_are_asked_for_together(
 
 
 def test_a_second_pass_does_not_load_the_network(
-    rows: Rows, monkeypatch: pytest.MonkeyPatch
+    rows: SplitRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[dict[str, Any]] = []
     chosen, where = np.arange(70), np.zeros(70, int)
@@ -100,7 +102,7 @@ def test_a_run_with_cached_features_has_the_same_result(
     assert results[0].average_incremental_accuracy > 0.5
 
 
-def test_a_table_refuses_vectors_of_another_width(rows: Rows) -> None:
+def test_a_table_refuses_vectors_of_another_width(rows: SplitRows) -> None:
     table = Table({"of": "a test"}, 4, 16)
     for vectors in (np.zeros((2, 24)), np.zeros((2, 8)), np.zeros((1, 32))):
         with pytest.raises(BadAnswer, match="2 vectors of 16 numbers"):
@@ -108,7 +110,7 @@ def test_a_table_refuses_vectors_of_another_width(rows: Rows) -> None:
     assert len(table.missing(np.arange(4))) == 4
 
 
-def test_features_of_a_network_that_states_another_width(rows: Rows) -> None:
+def test_features_of_a_network_that_states_another_width(rows: SplitRows) -> None:
     name = Frozen("mobilenetv4_conv_small_035@random", 32, "stretch")
     found = frozen(rows, name).of(GROUP, np.arange(3), np.zeros(3, int))
     pixels = torch.from_numpy(load_source("digits").train.images[:3]).permute(0, 3, 1, 2)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from clgym.board.figures import drawing
 from clgym.board.figures.profiles import Standing, profile_of
-from clgym.board.page.tables import Row, Table
+from clgym.board.page.tables import BoardRow, BoardTable
 from clgym.board.reading.entries import options_text
 from clgym.board.stats import ranks
 
@@ -31,7 +31,7 @@ def _chart(title: str, figure: "Figure", where: str = "") -> Chart:
     return Chart(title, drawing.svg(figure, f"{title}{where}"))
 
 
-def table_charts(table: Table) -> list[Chart]:
+def table_charts(table: BoardTable) -> list[Chart]:
     """Figures of one table: of its first rows that have a mean; none for a single row."""
     rows = [row for row in table.rows if row.mean is not None][:MOST]
     if len(rows) < 2:
@@ -41,7 +41,7 @@ def table_charts(table: Table) -> list[Chart]:
     return [_chart(f"{title}{more}", figure, where) for title, figure in _drawn(table, rows)]
 
 
-def _drawn(table: Table, rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
+def _drawn(table: BoardTable, rows: Sequence[BoardRow]) -> Iterator[tuple[str, "Figure"]]:
     tuned = [row for row in rows if row.entry.tuning and row.entry.tuning.score is not None]
     if len(tuned) > 1:
         yield "Tuning rank against evaluation rank", _rank_shift(tuned)
@@ -57,7 +57,7 @@ def _drawn(table: Table, rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
         yield "Expected best tuning score against number of trials", drawing.expected_best(searched)
 
 
-def _rank_shift(rows: Sequence[Row]) -> "Figure":
+def _rank_shift(rows: Sequence[BoardRow]) -> "Figure":
     tuning = [row.entry.tuning.score or 0.0 for row in rows if row.entry.tuning]
     placed = ranks([{s.key: s.primary for s in r.entry.scores} for r in rows])
     means = [row.mean or 0.0 for row in rows]
@@ -75,7 +75,7 @@ def _rank_shift(rows: Sequence[Row]) -> "Figure":
     )
 
 
-def _over_experiences(rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
+def _over_experiences(rows: Sequence[BoardRow]) -> Iterator[tuple[str, "Figure"]]:
     curves = {
         row.short_name: [score.record.result.accuracy_after for score in row.entry.scores]
         for row in rows
@@ -92,7 +92,7 @@ def _over_experiences(rows: Sequence[Row]) -> Iterator[tuple[str, "Figure"]]:
         yield "Forgetting", drawing.forgetting(known)
 
 
-def _against_cost(rows: Sequence[Row]) -> "Figure":
+def _against_cost(rows: Sequence[BoardRow]) -> "Figure":
     return drawing.accuracy_against_cost(
         [
             {
@@ -110,7 +110,7 @@ def _against_cost(rows: Sequence[Row]) -> "Figure":
     )
 
 
-def across_charts(tables: Sequence[Table]) -> list[Chart]:
+def across_charts(tables: Sequence[BoardTable]) -> list[Chart]:
     """A performance profile for each mode and kind of stream whose tables share enough methods."""
     found = []
     for mode in sorted({table.mode for table in tables}):
@@ -128,7 +128,7 @@ def across_charts(tables: Sequence[Table]) -> list[Chart]:
     return found
 
 
-def _standings(tables: Sequence[Table]) -> Iterator[Standing]:
+def _standings(tables: Sequence[BoardTable]) -> Iterator[Standing]:
     """All rows that have a mean."""
     for table in tables:
         for row in table.rows:

@@ -13,7 +13,7 @@ from clgym.papers.reproduce import Reproduction
 __all__ = [
     "CLAIM_COLUMNS",
     "TESTED_COLUMNS",
-    "Paper",
+    "PaperClaims",
     "read_claims",
     "tested_lines",
     "tested_table",
@@ -36,7 +36,7 @@ class Tested:
 
 
 @dataclass(frozen=True)
-class Paper:
+class PaperClaims:
     """One paper and its claims, as text."""
 
     name: str
@@ -48,7 +48,7 @@ class Paper:
     """Of those that are shown."""
 
 
-def read_claims(board: Board, root: Path) -> list[Paper]:
+def read_claims(board: Board, root: Path) -> list[PaperClaims]:
     """All papers that have a status; what does not validate or follow is left out, and why.
 
     A verdict is judged again from the records on the board; where they are not, it says so.
@@ -68,12 +68,12 @@ def read_claims(board: Board, root: Path) -> list[Paper]:
                 claims.append(cells)
                 if claim.verdict != "not run":
                     tested.append(Tested(row.scale, claim.kind, claim.known, claim.held))
-        found = Paper(status.paper, status.title, status.link, tuple(claims), tuple(tested))
+        found = PaperClaims(status.paper, status.title, status.link, tuple(claims), tuple(tested))
         papers.append(found)
     return papers
 
 
-def tested_table(papers: Sequence[Paper]) -> list[tuple[str, ...]]:
+def tested_table(papers: Sequence[PaperClaims]) -> list[tuple[str, ...]]:
     """How many claims were tested and reproduced: by scale, by kind, by how each is known."""
     claims = [claim for paper in papers for claim in paper.tested]
     groups = Counter((claim.scale, claim.kind, claim.known) for claim in claims)
@@ -83,7 +83,7 @@ def tested_table(papers: Sequence[Paper]) -> list[tuple[str, ...]]:
     return [(*group, str(groups[group]), str(held[group])) for group in order]
 
 
-def tested_lines(papers: Sequence[Paper]) -> list[str]:
+def tested_lines(papers: Sequence[PaperClaims]) -> list[str]:
     """A phrase for each scale, each kind of claim by itself."""
     claims = [claim for paper in papers for claim in paper.tested]
     lines = []

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from clgym.board.page.tables import Row, Table, duration, short
+from clgym.board.page.tables import BoardRow, BoardTable, duration, short
 from clgym.board.reading.entries import Score
 
 __all__ = ["details_of"]
@@ -13,7 +13,7 @@ _DIGITS = 4
 Facts = list[list[str]]
 
 
-def details_of(table: Table, row: Row) -> dict[str, Any]:
+def details_of(table: BoardTable, row: BoardRow) -> dict[str, Any]:
     """Everything about one row: lists of facts, runs, matrix, curves."""
     entry, first = row.entry, row.entry.scores[0].record
     tuning = entry.tuning
@@ -37,7 +37,7 @@ def details_of(table: Table, row: Row) -> dict[str, Any]:
     }
 
 
-def _trust_line(row: Row) -> str:
+def _trust_line(row: BoardRow) -> str:
     if row.entry.verified:
         return "verified: recomputed from predictions"
     return "self-reported: predictions of some runs are not here"
@@ -48,7 +48,7 @@ def _pairs(values: dict[str, Any]) -> Facts:
     return [[name.replace("_", " "), short(value, 400)] for name, value in known.items()]
 
 
-def _stream(table: Table, result: Any) -> Facts:
+def _stream(table: BoardTable, result: Any) -> Facts:
     sources = [[source.name, source.fingerprint] for source in result.sources]
     sizes = f"{len(result.test_counts)} experiences, {sum(result.test_counts):,} test images"
     return [
@@ -66,7 +66,7 @@ def _backbone(result: Any) -> dict[str, Any]:
     return {**facts, "overlap": facts["overlap"] or "none known"}
 
 
-def _cost(row: Row) -> Facts:
+def _cost(row: BoardRow) -> Facts:
     entry = row.entry
     costs = [score.record.cost for score in entry.scores]
     facts = [["a run", duration(entry.seconds / len(costs))]]
@@ -84,7 +84,7 @@ def _cost(row: Row) -> Facts:
     return facts + _pairs(costs[0].own)
 
 
-def _runs(row: Row, adaptation: bool) -> dict[str, Any]:
+def _runs(row: BoardRow, adaptation: bool) -> dict[str, Any]:
     """A small table: every run by itself, those that are missing too."""
     if adaptation:
         head = ["seed", "mean error, %", "pooled error, %", "time", "folder"]

@@ -15,12 +15,12 @@ from clgym.board.page.charts import across_charts, table_charts
 from clgym.board.page.claims import (
     CLAIM_COLUMNS,
     TESTED_COLUMNS,
-    Paper,
+    PaperClaims,
     tested_lines,
     tested_table,
 )
 from clgym.board.page.details import details_of
-from clgym.board.page.tables import BY_HAND, Row, Table
+from clgym.board.page.tables import BY_HAND, BoardRow, BoardTable
 from clgym.board.reading.entries import Board
 from clgym.board.stats import MOST_LETTERED, RESAMPLES
 
@@ -105,7 +105,7 @@ LEGEND = (
 )
 
 
-def as_html(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> str:
+def as_html(board: Board, tables: Sequence[BoardTable], papers: Sequence[PaperClaims]) -> str:
     """The page. Equal boards give equal bytes."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -140,7 +140,7 @@ def _asset(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
-def _embedded(tables: Sequence[Table]) -> str:
+def _embedded(tables: Sequence[BoardTable]) -> str:
     """Details by entry. No ``<`` is left that could end the script element."""
     details = {row.entry.id: details_of(table, row) for table in tables for row in table.rows}
     text = json.dumps(details, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -157,7 +157,7 @@ def _counts(board: Board) -> dict[str, int]:
     }
 
 
-def _with_extras(table: Table) -> dict[str, Any]:
+def _with_extras(table: BoardTable) -> dict[str, Any]:
     """A table with what only the page shows: figures, and where intervals lie."""
     ends = [v for row in table.rows for v in _extent(row)]
     rows = [
@@ -166,16 +166,16 @@ def _with_extras(table: Table) -> dict[str, Any]:
     return {**vars(table), "rows": rows, "charts": table_charts(table)}
 
 
-def _extent(row: Row) -> list[float]:
+def _extent(row: BoardRow) -> list[float]:
     return [*(row.interval or ()), *([] if row.mean is None else [row.mean])]
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: BoardRow) -> dict[str, Any]:
     figure, bracket, rest = row.cells["score"].text.partition(" [")
     return {**vars(row), "figure": figure, "span": (bracket + rest).strip(), "whisker": None}
 
 
-def _row_extras(table: Table, row: Row, low: float, high: float) -> dict[str, Any]:
+def _row_extras(table: BoardTable, row: BoardRow, low: float, high: float) -> dict[str, Any]:
     plain = _plain(row)
     if row.mean is None or high <= low:
         return plain
@@ -189,7 +189,7 @@ def _row_extras(table: Table, row: Row, low: float, high: float) -> dict[str, An
     return {**plain, "whisker": whisker}
 
 
-def as_markdown(board: Board, tables: Sequence[Table], papers: Sequence[Paper]) -> str:
+def as_markdown(board: Board, tables: Sequence[BoardTable], papers: Sequence[PaperClaims]) -> str:
     """The same tables, claims and reasons as the page."""
     parts = [
         HEAD,

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clgym.board.reading.entries import Board, Entry, identity
+from clgym.board.reading.entries import Board, BoardEntry, identity
 from clgym.board.stats import Rank, interval, ranks
 from clgym.gym.request import FROM_PRESET
 
-__all__ = ["BY_HAND", "Cell", "Column", "Row", "Table", "tables_of"]
+__all__ = ["BY_HAND", "Cell", "Column", "BoardRow", "BoardTable", "tables_of"]
 
 BY_HAND = "settings by hand, no certificate"
 
@@ -63,10 +63,10 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """One entry in its table."""
 
-    entry: Entry
+    entry: BoardEntry
     label: str
     """What tells it from others of its strategy in the table."""
     brief: str
@@ -88,7 +88,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class BoardTable:
     """Rows that may be compared: one pair and mode, or one stream."""
 
     id: str
@@ -100,12 +100,12 @@ class Table:
     """Sources and options of the stream."""
     adaptation: bool
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[BoardRow, ...]
 
 
-def tables_of(board: Board) -> list[Table]:
+def tables_of(board: Board) -> list[BoardTable]:
     """All tables: evaluations first, by pair and mode, then runs by stream."""
-    groups: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[BoardEntry]] = defaultdict(list)
     for entry in board.entries:
         mode = entry.tuning.mode if entry.tuning else BY_HAND
         groups[mode, str(entry.stream["name"]), identity(entry.stream)].append(entry)
@@ -113,7 +113,7 @@ def tables_of(board: Board) -> list[Table]:
     return _parted([_table(mode, key, groups[mode, name, key]) for mode, name, key in order])
 
 
-def _parted(tables: list[Table]) -> list[Table]:
+def _parted(tables: list[BoardTable]) -> list[BoardTable]:
     """With the parts of ``about`` in which tables of one title and mode differ."""
     alike: dict[tuple[str, str], list[set[str]]] = defaultdict(list)
     for table in tables:
@@ -126,7 +126,7 @@ def _parted(tables: list[Table]) -> list[Table]:
     return found
 
 
-def _table(mode: str, key: str, entries: list[Entry]) -> Table:
+def _table(mode: str, key: str, entries: list[BoardEntry]) -> BoardTable:
     stream, adaptation = entries[0].stream, entries[0].adaptation
     shifts = not adaptation and entries[0].scores[0].record.result.adaptation is not None
     middle = _ADAPTATION if adaptation else (*_LEARNING, _SHIFT) if shifts else _LEARNING
@@ -134,7 +134,7 @@ def _table(mode: str, key: str, entries: list[Entry]) -> Table:
     tuned = any(entry.tuning and entry.tuning.score is not None for entry in entries)
     rows = tuple(_rows(entries))
     lettered = sum(bool(row.rank and row.rank.letters) for row in rows) > 1
-    return Table(
+    return BoardTable(
         id=identity([mode, key]),
         title=str(stream["name"]),
         part="",
@@ -155,7 +155,7 @@ _ACTS_ONLY = {"delta": ("order", "dirichlet")}
 """Options of a stream that do nothing unless another one has a value."""
 
 
-def _about(stream: dict[str, Any], entries: Sequence[Entry]) -> str:
+def _about(stream: dict[str, Any], entries: Sequence[BoardEntry]) -> str:
     """The stream in a line: what acts on at least one of the rows, and nothing else."""
     names, options = list(dict.fromkeys(name for name, _ in stream["sources"])), stream["options"]
     parts = [str(stream["setting"]), ", ".join(names)]
@@ -175,7 +175,7 @@ def _about(stream: dict[str, Any], entries: Sequence[Entry]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _acting(entries: Sequence[Entry]) -> list[str]:
+def _acting(entries: Sequence[BoardEntry]) -> list[str]:
     """Backbones, networks and sizes of memories that rows have; several are all named."""
     found: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
@@ -191,7 +191,7 @@ def _acting(entries: Sequence[Entry]) -> list[str]:
     return [f"{name} {', '.join(sorted(found[name]))}" for name in names if found[name]]
 
 
-def _option(entry: Entry, name: str) -> Any:
+def _option(entry: BoardEntry, name: str) -> Any:
     """A strategy's option, or that of one that it wraps; None without one."""
     values = [v for key, v in entry.config.items() if key.rpartition(".")[2] == name]
     return values[0] if values else None
@@ -212,7 +212,7 @@ def short(value: Any, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _rows(entries: list[Entry]) -> list[Row]:
+def _rows(entries: list[BoardEntry]) -> list[BoardRow]:
     """Rows by their mean, the best first. One that lacks a promised run has no mean, no rank."""
     placed = ranks([{s.key: s.primary for s in e.scores} if e.complete else {} for e in entries])
     labels = zip(_labels(entries), _labels(entries, named=False), strict=True)
@@ -227,7 +227,7 @@ def _rows(entries: list[Entry]) -> list[Row]:
     return found
 
 
-def _labels(entries: list[Entry], named: bool = True) -> list[str]:
+def _labels(entries: list[BoardEntry], named: bool = True) -> list[str]:
     """Options in which entries of one strategy differ; what is left alike gets its hash."""
     differing: dict[str, list[str]] = {}
     for name in {entry.strategy for entry in entries}:
@@ -248,7 +248,7 @@ def _labels(entries: list[Entry], named: bool = True) -> list[str]:
     ]
 
 
-def _strata(entry: Entry, values: Sequence[float]) -> list[list[float]]:
+def _strata(entry: BoardEntry, values: Sequence[float]) -> list[list[float]]:
     """Class orders, where each has several runs; else all runs are one stratum."""
     by_order: dict[int | None, list[float]] = defaultdict(list)
     for score, value in zip(entry.scores, values, strict=True):
@@ -258,7 +258,7 @@ def _strata(entry: Entry, values: Sequence[float]) -> list[list[float]]:
     return [list(values)]
 
 
-def _row(entry: Entry, label: str, brief: str, rank: Rank | None) -> Row:
+def _row(entry: BoardEntry, label: str, brief: str, rank: Rank | None) -> BoardRow:
     values = [score.primary for score in entry.scores]
     mean = sum(values) / len(values) if entry.complete else None
     ends = interval(_strata(entry, values)) if entry.complete and not entry.alike else None
@@ -272,10 +272,10 @@ def _row(entry: Entry, label: str, brief: str, rank: Rank | None) -> Row:
         "trust": Cell(*[_trust(entry)] * 2),
         "flags": Cell("; ".join(entry.flags), -len(entry.flags)),
     }
-    return Row(entry, label, brief, rank, mean, ends, cells)
+    return BoardRow(entry, label, brief, rank, mean, ends, cells)
 
 
-def _trust(entry: Entry) -> str:
+def _trust(entry: BoardEntry) -> str:
     return "verified" if entry.verified else "self-reported"
 
 
@@ -300,7 +300,7 @@ def _mean_cell(values: Sequence[float | None], complete: bool = True) -> Cell:
 
 
 def _learned_cells(
-    entry: Entry, mean: float | None, ends: tuple[float, float] | None
+    entry: BoardEntry, mean: float | None, ends: tuple[float, float] | None
 ) -> dict[str, Cell]:
     results = [score.record.result for score in entry.scores]
     averages = [result.average_incremental_accuracy for result in results]
@@ -316,7 +316,7 @@ def _learned_cells(
 
 
 def _adapted_cells(
-    entry: Entry, mean: float | None, ends: tuple[float, float] | None
+    entry: BoardEntry, mean: float | None, ends: tuple[float, float] | None
 ) -> dict[str, Cell]:
     """Errors; a mean error's interval is that of the accuracy, turned round."""
     error = None if mean is None else 1 - mean
@@ -333,7 +333,7 @@ def _adapted_cells(
     }
 
 
-def _tuning_cell(entry: Entry, scores: Sequence[float]) -> Cell:
+def _tuning_cell(entry: BoardEntry, scores: Sequence[float]) -> Cell:
     score = entry.tuning.score if entry.tuning else None
     if score is None:
         return Cell("–", None)
@@ -341,14 +341,14 @@ def _tuning_cell(entry: Entry, scores: Sequence[float]) -> Cell:
     return Cell(f"{100 * score:.2f} ({rank})", score)
 
 
-def _seeds_cell(entry: Entry) -> Cell:
+def _seeds_cell(entry: BoardEntry) -> Cell:
     there, wanted = len(entry.scores), len(entry.scores) + len(entry.missing)
     if entry.missing:
         return Cell(f"{there} of {wanted}", there)
     return Cell(str(there), there)
 
 
-def _time_cell(entry: Entry) -> Cell:
+def _time_cell(entry: BoardEntry) -> Cell:
     """For evaluations all there was to do, tuning included; else of one run."""
     if entry.tuning:
         seconds = entry.tuning.seconds + entry.seconds

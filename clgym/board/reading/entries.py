@@ -19,7 +19,7 @@ from clgym.results.record import Record, Result
 
 __all__ = [
     "Board",
-    "Entry",
+    "BoardEntry",
     "LeftOut",
     "Score",
     "file_of",
@@ -78,7 +78,7 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BoardEntry:
     """One row of a table."""
 
     id: str
@@ -127,7 +127,7 @@ class LeftOut:
 class Board:
     """All that a leaderboards folder holds."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[BoardEntry] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     sent: dict[str, list[Path]] = field(default_factory=dict)
     """Python files by the folder below ``records/`` that they came in."""

@@ -23,11 +23,11 @@ from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.answers import Answers, answers_of
 from clgym.results.record import Record, Result, read_record
 
-__all__ = ["Method", "Run", "Study", "answers", "look", "read_study"]
+__all__ = ["Method", "LoadedRun", "LoadedStudy", "answers", "look", "read_study"]
 
 
 @dataclass(frozen=True)
-class Run:
+class LoadedRun:
     """A record and where it lies."""
 
     file: Path
@@ -40,7 +40,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Study:
+class LoadedStudy:
     """A study's folder, as far as it has come."""
 
     folder: Path
@@ -70,8 +70,8 @@ class Method:
     """What is one line in a figure: runs that differ in seeds only, or a study's evaluation."""
 
     name: str
-    runs: list[Run] = field(default_factory=list)
-    study: Study | None = None
+    runs: list[LoadedRun] = field(default_factory=list)
+    study: LoadedStudy | None = None
 
     @property
     def results(self) -> list[Result]:
@@ -104,14 +104,14 @@ def look(paths: Sequence[Path]) -> list[Method]:
     return methods
 
 
-def _runs(path: Path) -> Iterator[Run]:
+def _runs(path: Path) -> Iterator[LoadedRun]:
     inside = sorted(path.glob(f"*/{RECORD}")) if path.is_dir() else []
     alone = not inside or (path / RECORD).is_file()
     for file in [path / RECORD if path.is_dir() else path] if alone else inside:
-        yield Run(file, read_record(file))
+        yield LoadedRun(file, read_record(file))
 
 
-def _add(method: Method, run: Run) -> None:
+def _add(method: Method, run: LoadedRun) -> None:
     for other in method.runs:
         if (other.result.seed, other.result.order_seed) == (run.result.seed, run.result.order_seed):
             raise BadRecord(
@@ -142,7 +142,7 @@ def _tell_apart(methods: list[Method]) -> None:
 # --- studies -------------------------------------------------------------------------------------
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path) -> LoadedStudy:
     """A study's files, validated; whether they can be trusted is `clgym verify`'s business.
 
     Raises:
@@ -152,7 +152,7 @@ def read_study(folder: Path) -> Study:
     body = entries[0].body.get("plan") if entries else None
     certificate = read_certificate(folder) if (folder / CERTIFICATE).is_file() else None
     numbered = sorted(folder.glob(f"evaluations/*/{EVALUATION}"), key=lambda f: f.parent.name)
-    return Study(
+    return LoadedStudy(
         folder,
         _validated(Plan, json.dumps(body).encode(), folder / LEDGER),
         entries,
@@ -173,21 +173,21 @@ def _validated(model: Any, data: bytes, file: Path) -> Any:
         ) from None
 
 
-def _evaluated(study: Study) -> Method:
+def _evaluated(study: LoadedStudy) -> Method:
     """The study's last evaluation."""
     method = Method(study.plan.strategy, study=study)
     if study.evaluations:
         last = study.evaluations[-1]
         place = study.folder / f"evaluations/{last.evaluation_number}"
         files = [place / str(s.record) / RECORD for s in last.seeds if s.status == "done"]
-        method.runs = [Run(file, read_record(file)) for file in files]
+        method.runs = [LoadedRun(file, read_record(file)) for file in files]
     return method
 
 
 # --- predictions ---------------------------------------------------------------------------------
 
 
-def answers(run: Run) -> Answers:
+def answers(run: LoadedRun) -> Answers:
     """What the learner of a run answered, by name.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 from clgym.board.reading.entries import (
     Board,
-    Entry,
+    BoardEntry,
     Missing,
     Score,
     file_of,
@@ -123,7 +123,7 @@ def _add_runs(board: Board, runs: list[tuple[Score, bool]]) -> None:
         board.entries.append(entry)
 
 
-def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> Entry:
+def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> BoardEntry:
     kept: dict[tuple[int, int], tuple[Score, bool]] = {}
     for score, verified in members:
         first = kept.setdefault(score.key, (score, verified))[0]
@@ -135,7 +135,7 @@ def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> Entry:
     result = scores[0].record.result
     missing = list(_gaps(sorted({score.seed for score in scores})))
     flags = board.flags_of(scores)
-    return Entry(
+    return BoardEntry(
         id=name,
         strategy=result.strategy.name,
         config=result.strategy.config,

@@ -54,7 +54,7 @@ def unknown_code(facts: StrategyFacts, sent: Sequence[Path]) -> str | None:
 
 
 @functools.cache
-def built_in(name: str) -> registry.Entry | None:
+def built_in(name: str) -> registry.PluginEntry | None:
     """The strategy of a name that is known here; a board asks for the same few again and again."""
     try:
         return registry.find("strategies", name)

@@ -12,7 +12,7 @@ import pydantic
 
 from clgym.board.reading.entries import (
     Board,
-    Entry,
+    BoardEntry,
     Missing,
     Score,
     Tuning,
@@ -117,7 +117,7 @@ def _entry(
     scores: list[Score],
     verified: bool,
     run_flags: list[str],
-) -> Entry:
+) -> BoardEntry:
     plan, first = certificate.body.plan, scores[0].record.result
     flags = {*evaluation.flags, *run_flags}
     if evaluation.study_number > 1:
@@ -127,7 +127,7 @@ def _entry(
     if evaluation.evaluation_number > 1:
         flags.add(f"evaluation {evaluation.evaluation_number} of this certificate")
     failed = [seed for seed in evaluation.seeds if seed.status == "failed"]
-    return Entry(
+    return BoardEntry(
         id=identity([evaluation.hash]),
         strategy=plan.strategy,
         config=first.strategy.config,

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Facts", "Note", "Picture", "Section", "Table", "percent", "points", "said"]
+__all__ = ["ReportFacts", "Note", "Picture", "Section", "ReportTable", "percent", "points", "said"]
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportFacts:
     """Names and values."""
 
     rows: Mapping[str, Any]
@@ -16,7 +16,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Cells under heads; the first column names the row."""
 
     caption: str

@@ -6,8 +6,17 @@ import numpy as np
 
 from clgym.board.figures import drawing
 from clgym.board.figures.plots import CannotDraw, draw, mean_matrix
-from clgym.board.reading.found import Method, Run, answers
-from clgym.board.report.parts import Facts, Note, Picture, Section, Table, percent, points, said
+from clgym.board.reading.found import LoadedRun, Method, answers
+from clgym.board.report.parts import (
+    Note,
+    Picture,
+    ReportFacts,
+    ReportTable,
+    Section,
+    percent,
+    points,
+    said,
+)
 from clgym.errors import BadRecord
 from clgym.results.record import Record
 
@@ -52,7 +61,7 @@ def pictures(method: Method) -> list[Picture]:
     return made
 
 
-def _numbers(method: Method) -> Table:
+def _numbers(method: Method) -> ReportTable:
     """A row for each seed, then mean and standard deviation."""
     heads = ["seed", "last accuracy, %", "average incremental, %"]
     heads += ["forgetting", "backward transfer", "forward transfer"]
@@ -66,10 +75,10 @@ def _numbers(method: Method) -> Table:
     title = "Accuracies; differences in points"
     if method.results[0].scenario.setting == "domain-incremental":
         title += "; forward transfer is above chance, though earlier domains had the same classes"
-    return Table(title, heads, [*rows, *_spread(columns, 3)])
+    return ReportTable(title, heads, [*rows, *_spread(columns, 3)])
 
 
-def _errors(method: Method) -> Table:
+def _errors(method: Method) -> ReportTable:
     heads = ["seed", "mean error, %", "error over all images, %", "calibration error, %"]
     facts = [result.adaptation for result in method.results]
     columns = [
@@ -78,10 +87,10 @@ def _errors(method: Method) -> Table:
         [float(np.mean([s.calibration_error for s in f.segments])) if f else None for f in facts],
     ]
     rows = [[_seed(run), *(percent(c[i]) for c in columns)] for i, run in enumerate(method.runs)]
-    return Table("Online errors", heads, [*rows, *_spread(columns, len(columns))])
+    return ReportTable("Online errors", heads, [*rows, *_spread(columns, len(columns))])
 
 
-def _seed(run: Run) -> str:
+def _seed(run: LoadedRun) -> str:
     order = run.result.order_seed
     same = order is None or order == run.result.seed
     return str(run.result.seed) if same else f"{run.result.seed} (order {order})"
@@ -101,7 +110,7 @@ def _spread(columns: Sequence[Sequence[float | None]], plain: int) -> list[list[
     return [mean, std]
 
 
-def _segments(method: Method) -> Table:
+def _segments(method: Method) -> ReportTable:
     facts = method.results[0].adaptation
     heads = ["segment", "images", "error, %", "calibration error, %", "largest class, points"]
     rows = [
@@ -114,41 +123,41 @@ def _segments(method: Method) -> Table:
         ]
         for segment in (facts.segments if facts else [])
     ]
-    return Table(f"Segments in order, seed {method.results[0].seed}", heads, rows)
+    return ReportTable(f"Segments in order, seed {method.results[0].seed}", heads, rows)
 
 
-def _matrix(method: Method) -> list[Table]:
+def _matrix(method: Method) -> list[ReportTable]:
     """The numbers of the heat map, for who cannot see it."""
     if len(method.results[0].accuracy_matrix) < 2:
         return []
     matrix = mean_matrix(method)
     heads = ["after", *(str(j + 1) for j in range(len(matrix)))]
     rows = [[str(i + 1), *(percent(v, 1) for v in row)] for i, row in enumerate(matrix)]
-    return [Table("Accuracy matrix as a table, %", heads, rows, folded=True)]
+    return [ReportTable("Accuracy matrix as a table, %", heads, rows, folded=True)]
 
 
 # --- classes -------------------------------------------------------------------------------------
 
 
-def _classes(method: Method) -> list[Table | Note]:
+def _classes(method: Method) -> list[ReportTable | Note]:
     adapted = method.results[0].adaptation is not None
-    found: list[Table | Note] = [_adapted_classes(method)] if adapted else []
+    found: list[ReportTable | Note] = [_adapted_classes(method)] if adapted else []
     try:
         return [_learned_classes(method.runs), *found] if _learned(method) else found
     except BadRecord as error:
         return [Note(f"Accuracy by class needs the predictions: {error.found}."), *found]
 
 
-def _adapted_classes(method: Method) -> Table:
+def _adapted_classes(method: Method) -> ReportTable:
     tables = [r.adaptation.per_class for r in method.results if r.adaptation]
     rows = []
     for name in tables[0]:
         values = [value for table in tables if (value := table.get(name)) is not None]
         rows.append([name, percent(float(np.mean(values)) if values else None)])
-    return Table("Error by class, over the whole stream", ["class", "error, %"], rows)
+    return ReportTable("Error by class, over the whole stream", ["class", "error, %"], rows)
 
 
-def _learned_classes(runs: Sequence[Run]) -> Table:
+def _learned_classes(runs: Sequence[LoadedRun]) -> ReportTable:
     """By class after the last experience, all runs together, the worst first."""
     hits: dict[str, list[bool]] = {}
     taken: dict[str, dict[str, int]] = {}
@@ -176,7 +185,7 @@ def _learned_classes(runs: Sequence[Run]) -> Table:
     ]
     heads = ["class", "experience", "test images", "accuracy, %", "most often taken for"]
     caption = "After the last experience, the worst first"
-    return Table(caption, heads, rows, text=frozenset({0, 4}), folded=len(rows) > 20)
+    return ReportTable(caption, heads, rows, text=frozenset({0, 4}), folded=len(rows) > 20)
 
 
 def _experiences(steps: Sequence[int]) -> str:
@@ -216,15 +225,15 @@ def _settings(method: Method) -> Section:
         "Settings",
         [
             Note(f"Of {result.strategy.name}:"),
-            Facts({name: said(v) for name, v in result.strategy.config.items()}),
+            ReportFacts({name: said(v) for name, v in result.strategy.config.items()}),
             Note(f"Of {result.scenario.name}:"),
-            Facts({name: said(v) for name, v in result.scenario.config.items()}),
-            Facts(about),
+            ReportFacts({name: said(v) for name, v in result.scenario.config.items()}),
+            ReportFacts(about),
         ],
     )
 
 
-def _cost(method: Method) -> Table:
+def _cost(method: Method) -> ReportTable:
     heads = ["seed", "time, s", "training, s", "testing, s", "images per s", "memory, MiB"]
     heads += ["parameters", "stored samples", "state, MiB", "resumed"]
     rows = []
@@ -244,9 +253,9 @@ def _cost(method: Method) -> Table:
                 str(cost.resumed),
             ]
         )
-    return Table("Of each run", heads, rows)
+    return ReportTable("Of each run", heads, rows)
 
 
-def _environment(record: Record) -> Facts:
+def _environment(record: Record) -> ReportFacts:
     facts = record.environment.model_dump(mode="json")
-    return Facts({name.replace("_", " "): said(value) for name, value in facts.items()})
+    return ReportFacts({name.replace("_", " "): said(value) for name, value in facts.items()})

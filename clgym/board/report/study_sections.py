@@ -3,8 +3,8 @@
 import datetime
 from typing import Any
 
-from clgym.board.reading.found import Study
-from clgym.board.report.parts import Facts, Note, Section, Table, percent, said
+from clgym.board.reading.found import LoadedStudy
+from clgym.board.report.parts import Note, ReportFacts, ReportTable, Section, percent, said
 from clgym.protocol.ledger import Entry
 from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Trial
@@ -12,7 +12,7 @@ from clgym.protocol.plan import Trial
 __all__ = ["sections"]
 
 
-def sections(study: Study) -> list[Section]:
+def sections(study: LoadedStudy) -> list[Section]:
     """All that the study's own files tell."""
     found = [Section("Plan", [_plan(study)])]
     if study.certificate is None:
@@ -27,9 +27,9 @@ def sections(study: Study) -> list[Section]:
     return found
 
 
-def _plan(study: Study) -> Facts:
+def _plan(study: LoadedStudy) -> ReportFacts:
     plan = study.plan
-    return Facts(
+    return ReportFacts(
         {
             "pair": f"{plan.pair.name}, under {plan.pair.scenario}",
             "tuned on": ", ".join([plan.pair.tuning.words, *plan.tuning.flags]),
@@ -57,7 +57,7 @@ def _dimension(dimension: dict[str, Any]) -> str:
     return f"{name}: {said(rest if values is None else values)}{tail}"
 
 
-def _choice(study: Study) -> list[Any]:
+def _choice(study: LoadedStudy) -> list[Any]:
     assert study.certificate is not None
     body, envelope = study.certificate.body, study.certificate.envelope
     rows = [
@@ -78,10 +78,13 @@ def _choice(study: Study) -> list[Any]:
         f"{envelope.evaluations_before} evaluations before it",
     }
     heads = ["seed", "settings", "trial", "tuning score, %"]
-    return [Table("Chosen settings", heads, rows, text=frozenset({0, 1, 2})), Facts(facts)]
+    return [
+        ReportTable("Chosen settings", heads, rows, text=frozenset({0, 1, 2})),
+        ReportFacts(facts),
+    ]
 
 
-def _trials(trials: tuple[Trial, ...]) -> Table:
+def _trials(trials: tuple[Trial, ...]) -> ReportTable:
     heads = ["trial", "settings", "outcome", "score, %", "last accuracy of its runs, %"]
     rows = [
         [
@@ -95,7 +98,7 @@ def _trials(trials: tuple[Trial, ...]) -> Table:
         ]
         for trial in trials
     ]
-    return Table("All trials, in order", heads, rows, frozenset({0, 1, 2}), len(rows) > 20)
+    return ReportTable("All trials, in order", heads, rows, frozenset({0, 1, 2}), len(rows) > 20)
 
 
 def _number(trial: Trial) -> str:
@@ -122,16 +125,16 @@ def _evaluation(evaluation: Evaluation, adapts: bool) -> list[Any]:
         "hash": evaluation.hash,
         "code": evaluation.code.commit or evaluation.code.tree,
     }
-    return [Table("Every seed", heads, rows, frozenset({0, 1})), Facts(facts)]
+    return [ReportTable("Every seed", heads, rows, frozenset({0, 1})), ReportFacts(facts)]
 
 
-def _ledger(entries: list[Entry]) -> Table:
+def _ledger(entries: list[Entry]) -> ReportTable:
     heads = ["line", "time (UTC)", "what", "about", "hash"]
     rows = [
         [str(entry.seq + 1), _when(entry.time), entry.kind, _about(entry), entry.hash[:12]]
         for entry in entries
     ]
-    return Table("Every event", heads, rows, frozenset(range(5)), folded=len(rows) > 12)
+    return ReportTable("Every event", heads, rows, frozenset(range(5)), folded=len(rows) > 12)
 
 
 def _when(seconds: float) -> str:
