@@ -35,7 +35,7 @@ class Tracker:
         self._clock = clock
         self._rows: list[int] = []
         self._began: tuple[float, float] | None = None
-        self._first: tuple[float, int] | None = None
+        self._first: tuple[float, int, int] | None = None  # time, experience, images
         self.done = 0.0
         """Share of all training rows that are behind, in [0, 1]."""
         self.status = "starting"
@@ -63,7 +63,9 @@ class Tracker:
         now, images = self._clock(), event.images or 0
         self.done = self._share(event.experience, _inside(event))
         self._began = self._began or (now, self.done)
-        self._first = self._first or (now, images)
+        # A resumed run, or another experience, counts its images anew.
+        if self._first is None or self._first[1] != event.experience or images < self._first[2]:
+            self._first = (now, event.experience, images)
         parts = [f"experience {event.experience + 1}/{len(self._rows)}"]
         if event.epoch is not None:
             # The last report of an epoch still carries its number; it counts from 0.
@@ -71,7 +73,7 @@ class Tracker:
         if event.loss is not None:
             parts.append(f"loss {event.loss:.3f}")
         if now > self._first[0]:
-            parts.append(f"{(images - self._first[1]) / (now - self._first[0]):,.0f} images/s")
+            parts.append(f"{(images - self._first[2]) / (now - self._first[0]):,.0f} images/s")
         self.status = " · ".join(parts)
 
     def _share(self, experience: int, inside: float) -> float:

@@ -51,7 +51,7 @@ def test_tensors_survive_bit_for_bit_and_bytes_repeat(tmp_path: Path) -> None:
 
 
 def test_what_is_not_data_is_refused_by_place(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"state\.a\[1\] is a object"):
+    with pytest.raises(TypeError, match=r"a object at state\.a\[1\]"):
         write_state(tmp_path / "s", {"a": [1, object()]})
     assert not (tmp_path / "s").exists()
 
