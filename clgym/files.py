@@ -102,7 +102,7 @@ def clear_parts(folder: Path, alone: bool = False) -> None:
 
     Args:
         folder: Where; subfolders are not looked at.
-        alone: Whether nobody else can be writing there (the folder is locked): then every part goes.
+        alone: Whether nobody else can be writing there, as in a locked folder: every part goes.
     """
     with contextlib.suppress(OSError):
         for part in folder.glob(".*.part"):

@@ -16,10 +16,13 @@ def printable(text: str, longest: int = LONGEST) -> str:
 
     Args:
         text: Of any origin.
-        longest: Characters of it that are kept, counted before escapes are written out.
+        longest: Characters of what is returned. Shown again, it stays as it is.
     """
-    cut = f"... ({len(text):,} characters)" if len(text) > longest else ""
-    return "".join(_shown(character) for character in text[:longest]) + cut
+    shown = "".join(_shown(character) for character in text[:longest])
+    if max(len(shown), len(text)) <= longest:
+        return shown
+    count = f"... ({len(text):,} characters)"
+    return shown[: longest - len(count)] + count
 
 
 def _shown(character: str) -> str:

@@ -20,6 +20,7 @@ from clgym.messages import (
     Scored,
     TrainProgress,
 )
+from clgym.text import printable
 
 __all__ = ["Watcher", "watch"]
 
@@ -119,7 +120,11 @@ def watch(console: Console) -> Watcher:
 
 
 def _lasting(event: Event) -> list[str]:
-    """Lines that stay on the screen."""
+    """Lines that stay on the screen; names in them are of any origin."""
+    return [printable(line) for line in _lines(event)]
+
+
+def _lines(event: Event) -> list[str]:
     match event:
         case RunPlanned():
             return _plan_lines(event.plan)
@@ -219,7 +224,7 @@ class _Bar:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._bar.update(
             self._task,
-            description=escape(self._tracker.status),
+            description=escape(printable(self._tracker.status)),
             completed=self._tracker.done,
             left=self._tracker.left,
         )
