@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
+from clgym.text import first_unprintable
 
 __all__ = [
     "AdaptationResult",
@@ -332,6 +333,14 @@ class Record(_Block):
     result: Annotated[Result, Field(discriminator="kind")]
     cost: Cost
     environment: Environment
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_text(cls, facts: Any) -> Any:
+        """Records come from others, and their names go to terminals and logs."""
+        if (odd := first_unprintable(facts)) is not None:
+            raise ValueError(f"text that is too long or holds control characters: {odd}")
+        return facts
 
 
 def result_hash(record: Record) -> str:
