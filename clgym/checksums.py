@@ -7,11 +7,13 @@ leave alone, so that the files stay what every tool can open.
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Damaged", "check_safetensors", "is_whole", "with_checksum"]
+__all__ = ["Damaged", "check_safetensors", "is_undamaged", "with_checksum"]
 
+_log = logging.getLogger(__name__)
 _METADATA, _KEY = "__metadata__", "sha256"
 
 
@@ -25,7 +27,7 @@ def with_checksum(data: bytes) -> bytes:
     if not header.get(_METADATA, True):
         del header[_METADATA]
     metadata = {**header.get(_METADATA, {}), _KEY: _digest(header, payload)}
-    return _joined({**header, _METADATA: metadata}, payload)
+    return b"".join([_prefix({**header, _METADATA: metadata}), payload])
 
 
 def check_safetensors(data: bytes, required: bool = False) -> dict[str, str]:
@@ -48,23 +50,31 @@ def check_safetensors(data: bytes, required: bool = False) -> dict[str, str]:
     bare = {name: entry for name, entry in header.items() if name != _METADATA}
     if metadata:
         bare = {_METADATA: metadata, **bare}
-    whole = _joined({**bare, _METADATA: {**metadata, _KEY: expected}}, payload)
-    if _digest(bare, payload) != expected or whole != data:
+    prefix = _prefix({**bare, _METADATA: {**metadata, _KEY: expected}})
+    if _digest(bare, payload) != expected or data[: len(data) - len(payload)] != prefix:
         raise Damaged("its checksum does not hold")
     return metadata
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file that `with_checksum` made is there, every byte as it was."""
+def is_undamaged(path: Path, required: bool = False) -> bool:
+    """Whether a file is there and its checksum holds; where it does not, the log says so.
+
+    Args:
+        path: A file that can be made again.
+        required: As for `check_safetensors`.
+    """
     try:
-        check_safetensors(path.read_bytes(), required=True)
-    except (OSError, Damaged):
+        check_safetensors(path.read_bytes(), required)
+    except OSError:
+        return False
+    except Damaged as error:
+        _log.warning("%s is damaged and made again: %s", path, error)
         return False
     return True
 
 
-def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and tensors of a file."""
+def _parts(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Header and tensors of a file, which may be large: they are not copied."""
     end = 8 + int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8:end])
@@ -74,17 +84,17 @@ def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
         raise Damaged("its header is cut off")
     if not isinstance(header.get(_METADATA, {}), dict):
         raise Damaged("its metadata cannot be read")
-    return header, data[end:]
+    return header, memoryview(data)[end:]
 
 
-def _digest(header: dict[str, Any], payload: bytes) -> str:
+def _digest(header: dict[str, Any], payload: memoryview) -> str:
     state = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     state.update(payload)
     return state.hexdigest()
 
 
-def _joined(header: dict[str, Any], payload: bytes) -> bytes:
-    """A file; the header is filled up with spaces, so that the tensors begin at a multiple of 8."""
+def _prefix(header: dict[str, Any]) -> bytes:
+    """What stands before the tensors: spaces fill the header up to a multiple of 8."""
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + payload
+    return len(text).to_bytes(8, "little") + text

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from safetensors.numpy import load_file
 
-from clgym.checksums import is_whole
+from clgym.checksums import is_undamaged
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import PREDICTIONS, STATE
 from clgym.gym.plan import ResolvedRun
@@ -206,7 +206,7 @@ class LearningPhase:
                 checkpoint=inside,
                 checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
                 # A damaged one is left out: the experience is trained again from its beginning.
-                resume=inside if is_whole(inside) else None,
+                resume=inside if is_undamaged(inside, required=True) else None,
             )
         )
         self._train_seconds.append(reply.seconds)

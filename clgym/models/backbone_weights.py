@@ -4,8 +4,8 @@
 """
 
 import ast
+import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from clgym.data.store import cache_dir
 from clgym.errors import BadConfig, BadSource, MissingData, UnknownName, near
+from clgym.files import load_checked
 from clgym.models.loaders import loader_of
 
 __all__ = ["Name", "check_known", "digest", "fetch", "native", "notes", "parse", "weights_file"]
@@ -154,7 +155,9 @@ def weights_file(name: Name) -> Path:
         return Path(found)
     if weights.startswith("sha256:"):
         note = notes() / "files" / f"{weights.removeprefix('sha256:')}.json"
-        path = Path(json.loads(note.read_text())["file"]) if note.is_file() else None
+        path = None
+        with contextlib.suppress(OSError, ValueError):
+            path = Path(load_checked(note.read_bytes())["file"])
     elif loader is not None:
         return loader.weights_file(Path(weights).expanduser())
     else:

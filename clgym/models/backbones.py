@@ -10,7 +10,6 @@ A name says which network and where its weights come from::
     deit_tiny_patch16_224@sha256:HEX        weights that an earlier run read: how records name them
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clgym.errors import Incompatible
-from clgym.files import canonical_json, sha256, write_atomic
+from clgym.files import canonical_json, dump_checked, load_checked, sha256, write_atomic
 from clgym.models.backbone_weights import (
     Name,
     check_known,
@@ -176,11 +175,12 @@ def identify(frozen: Frozen) -> Identity:
         stat = path.stat()
         facts += [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
     note = notes() / "keys" / f"{sha256(canonical_json(facts))}.json"
-    if not note.is_file():
+    try:
+        known = load_checked(note.read_bytes())
+        identity = Identity(**{**known, "pretraining": tuple(known["pretraining"])})
+    except (OSError, ValueError):  # never looked at, or a note that is damaged
         identity = _identity(name, path)
         _write(note, asdict(identity))
-    known = json.loads(note.read_text())
-    identity = Identity(**{**known, "pretraining": tuple(known["pretraining"])})
     if path is not None:
         _write(notes() / "files" / f"{identity.weights}.json", {"file": str(path.resolve())})
     return identity
@@ -188,7 +188,7 @@ def identify(frozen: Frozen) -> Identity:
 
 def _write(path: Path, facts: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, canonical_json(facts))
+    write_atomic(path, dump_checked(facts))
 
 
 def _identity(name: Name, path: Path | None) -> Identity:

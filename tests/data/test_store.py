@@ -276,7 +276,7 @@ def test_concurrent_writers_agree(tmp_path, make_npz, cache):
             cwd=Path(__file__).parents[2],
             env={**os.environ, "CLGYM_CACHE": str(cache)},
         )
-        for _ in range(4)
+        for _ in range(8)
     ]
     answers = [worker.communicate() for worker in workers]
     assert all(worker.returncode == 0 for worker in workers), answers
