@@ -11,7 +11,6 @@ from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, writing
 from clgym.gym.plan import ResolvedRun
 from clgym.results.record import Record, Result, read_record
-from clgym.text import printable_tree
 
 __all__ = [
     "ANOTHER",
@@ -171,11 +170,8 @@ def _release(plan: ResolvedRun) -> None:
 
 
 def provenance(plan: ResolvedRun) -> dict[str, Any]:
-    """What ran on what: the part of a result that is known beforehand.
-
-    Names from data sets and plugins are written as a record may hold them.
-    """
-    facts = {
+    """What ran on what: the part of a result that is known beforehand."""
+    return {
         "strategy": {
             "name": plan.strategy.name,
             "source_hash": plan.strategy.source_hash,
@@ -195,7 +191,6 @@ def provenance(plan: ResolvedRun) -> dict[str, Any]:
         "seed": plan.request.seed,
         "order_seed": plan.request.order_seed,
     }
-    return printable_tree(facts)
 
 
 _SOURCE = re.compile(r"\b(npz|folder|list):([^,\[]+)")

@@ -33,6 +33,7 @@ from clgym.messages import (
     to_tree,
 )
 from clgym.results.record import Cost, Environment, Record, make_result
+from clgym.text import printable_tree
 
 __all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session"]
 
@@ -319,7 +320,8 @@ class Session:
             run.request.device, progress.device_name, run.threads, run.request.engine
         )
         return Record(
-            result=make_result(facts),
+            # Names come from data sets and plugins; a record holds only what can be shown.
+            result=make_result(printable_tree(facts)),
             cost=self._cost(),
             environment=Environment(**where, order_key=self._order_key),
         )

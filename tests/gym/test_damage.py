@@ -9,12 +9,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clgym.errors import BadOutput, ClgymError, StrategyFailed
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.results.record import Result
+from clgym.results.record import Result, read_record
 
 DIES = '''"""Naive that fails at the end of the third experience while a file is there."""
 from pathlib import Path
@@ -198,3 +199,21 @@ def test_of_two_processes_on_one_fresh_folder_one_runs(tmp_path: Path) -> None:
         go_on(winner)
         assert heard(winner) == word
     assert [process.wait(60) for process in both] == [0, 0]
+
+
+def test_names_that_a_terminal_would_obey_are_escapes_in_the_record(tmp_path: Path) -> None:
+    names = ["a\x1b[31mred\x07", "\u202eevil", "y" * 300_000, "d"]
+    images = np.random.default_rng(0).integers(0, 256, (80, 4, 4, 3), dtype=np.uint8)
+    np.savez(tmp_path / "n.npz", images=images, labels=np.arange(80) % 4, classes=names)
+    request = Request(
+        "nmc",
+        "split-digits",
+        scenario_config={"source": f"npz:{tmp_path / 'n.npz'}"},
+        engine="inline",
+        out=tmp_path / "run",
+    )
+    record = run(request)
+    assert read_record(tmp_path / "run").result == record.result
+    assert (tmp_path / "run" / "record.json").stat().st_size < 30_000
+    names = record.result.class_order
+    assert "a\\u001b[31mred\\u0007" in names and "\\u202eevil" in names and "d" in names
