@@ -7,14 +7,19 @@ leaves with exit code 2.
 import difflib
 from collections.abc import Iterable
 
+from clgym.text import printable
+
 
 class ClgymError(Exception):
     """What a user can mend. The message says what was expected, what was found, what to do."""
 
     def __init__(self, *, expected: str, found: str, fix: str) -> None:
-        """Keep the three parts; each is a phrase without a final full stop."""
-        self.expected, self.found, self.fix = expected, found, fix
-        super().__init__(f"expected {expected}; found {found}. {fix}.")
+        """Keep the three parts; each is a phrase without a final full stop.
+
+        They may quote names of any origin: what a terminal would obey is shown as an escape.
+        """
+        self.expected, self.found, self.fix = map(printable, (expected, found, fix))
+        super().__init__(f"expected {self.expected}; found {self.found}. {self.fix}.")
 
     def __reduce__(self) -> tuple:
         """Pickle by parts, so that the error crosses a process border unchanged."""

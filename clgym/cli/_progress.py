@@ -20,6 +20,7 @@ from clgym.messages import (
     Scored,
     TrainProgress,
 )
+from clgym.text import printable
 
 __all__ = ["Watcher", "watch"]
 
@@ -35,7 +36,7 @@ class Tracker:
         self._clock = clock
         self._rows: list[int] = []
         self._began: tuple[float, float] | None = None
-        self._first: tuple[float, int] | None = None
+        self._first: tuple[float, int, int] | None = None  # time, experience, images
         self.done = 0.0
         """Share of all training rows that are behind, in [0, 1]."""
         self.status = "starting"
@@ -63,7 +64,9 @@ class Tracker:
         now, images = self._clock(), event.images or 0
         self.done = self._share(event.experience, _inside(event))
         self._began = self._began or (now, self.done)
-        self._first = self._first or (now, images)
+        # A resumed run, or another experience, counts its images anew.
+        if self._first is None or self._first[1] != event.experience or images < self._first[2]:
+            self._first = (now, event.experience, images)
         parts = [f"experience {event.experience + 1}/{len(self._rows)}"]
         if event.epoch is not None:
             # The last report of an epoch still carries its number; it counts from 0.
@@ -71,7 +74,7 @@ class Tracker:
         if event.loss is not None:
             parts.append(f"loss {event.loss:.3f}")
         if now > self._first[0]:
-            parts.append(f"{(images - self._first[1]) / (now - self._first[0]):,.0f} images/s")
+            parts.append(f"{(images - self._first[2]) / (now - self._first[0]):,.0f} images/s")
         self.status = " · ".join(parts)
 
     def _share(self, experience: int, inside: float) -> float:
@@ -117,7 +120,11 @@ def watch(console: Console) -> Watcher:
 
 
 def _lasting(event: Event) -> list[str]:
-    """Lines that stay on the screen."""
+    """Lines that stay on the screen; names in them are of any origin."""
+    return [printable(line) for line in _lines(event)]
+
+
+def _lines(event: Event) -> list[str]:
     match event:
         case RunPlanned():
             return _plan_lines(event.plan)
@@ -217,7 +224,7 @@ class _Bar:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._bar.update(
             self._task,
-            description=escape(self._tracker.status),
+            description=escape(printable(self._tracker.status)),
             completed=self._tracker.done,
             left=self._tracker.left,
         )

@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _show(found: "Comparison") -> None:
-    from rich.console import Console
+    from clgym.cli._console import Console
 
     console = Console(highlight=False)
     console.print(f"A: {found.a}   B: {found.b}   on {found.scenario}\n", markup=False)

@@ -24,8 +24,7 @@ def main(words: Sequence[str]) -> int:
     add_pool_flags(parser)
     values = parser.parse(words)
 
-    from rich.console import Console
-
+    from clgym.cli._console import Console
     from clgym.cli._trials import show_evaluation, watch_trials
     from clgym.protocol.evaluation import EVALUATION, evaluate
     from clgym.protocol.study import read_certificate

@@ -86,8 +86,7 @@ def _rows(paper: "Paper", values: argparse.Namespace) -> list["ClaimRow"]:
 
 
 def _carry_out(chosen: Sequence[tuple["Paper", "ClaimRow"]], values: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from clgym.cli._console import Console
     from clgym.cli._trials import watch_trials
     from clgym.engines.pool import PoolSpec
     from clgym.papers.reproduce import Reproduction

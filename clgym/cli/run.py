@@ -300,8 +300,7 @@ def _show_plans(requests: Sequence["Request"], as_json: bool, several: bool) -> 
     if as_json:
         print(json.dumps(plans if several else plans[0], indent=1))
         return 0
-    from rich.console import Console
-
+    from clgym.cli._console import Console
     from clgym.cli._tables import show_plan
 
     for plan in plans:
@@ -312,8 +311,7 @@ def _show_plans(requests: Sequence["Request"], as_json: bool, several: bool) -> 
 def _run_all(
     requests: Sequence["Request"], as_json: bool, several: bool, logs: Sequence[str]
 ) -> int:
-    from rich.console import Console
-
+    from clgym.cli._console import Console
     from clgym.cli._progress import watch
     from clgym.cli._tables import show_record, show_seeds
     from clgym.gym.loggers import Logger

@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> int:
     values = parser.parse(words)
     name, plugins = values.name, tuple(values.plugin)
     kinds = _kinds(name, plugins)
-    from rich.console import Console
+    from clgym.cli._console import Console
 
     console = Console(highlight=False)
     for kind in kinds:

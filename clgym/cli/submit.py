@@ -67,12 +67,12 @@ def _commands(submission: "Submission") -> list[str]:
 
 def _show(submission: "Submission", commands: Sequence[str]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from clgym.board.figures.canvas import plain
     from clgym.board.submission import places
+    from clgym.cli._console import Console
 
     console = Console(highlight=False)
     for place, findings in places(submission):

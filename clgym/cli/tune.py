@@ -184,8 +184,7 @@ def _pair(name: str, values: argparse.Namespace) -> "Pair":
 
 
 def _tune(asked: "Asked", values: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from clgym.cli._console import Console
     from clgym.cli._trials import show_certificate, watch_trials
     from clgym.protocol.runs import Where
     from clgym.protocol.study import tune

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clgym.data.labelled import Labelled, damaged
+from clgym.data.npy import check_header
 from clgym.errors import BadSource
 
 __all__ = ["COLOURS", "find_npz", "read_npz"]
@@ -67,6 +68,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     key = ""
     arrays = {}
     try:
+        _check_members(path)
         with np.load(path, allow_pickle=False) as content:
             for key in content.files:
                 arrays[key] = content[key] if key in _KEYS else np.empty(0)
@@ -79,6 +81,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         zipfile.BadZipFile,
         zlib.error,
         NotImplementedError,
+        RuntimeError,
+        MemoryError,
     ) as error:
         # NumPy has no error of its own for arrays that are pickled.
         if "Object arrays" in str(error):
@@ -86,6 +90,19 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             raise _mended(path, f"{key} as numbers or strings", "Python objects", line) from error
         raise damaged(path, "the arrays images, labels and classes", error) from error
     return arrays
+
+
+def _check_members(path: Path) -> None:
+    """Compare each array's header with its size, before NumPy makes room for what it promises.
+
+    Raises:
+        ValueError: they differ.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.removesuffix(".npy") in _KEYS:
+                with archive.open(member) as file:
+                    check_header(file, member.file_size)  # type: ignore[arg-type]
 
 
 def _mended(path: Path, expected: str, found: str, line: str) -> BadSource:

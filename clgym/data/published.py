@@ -5,7 +5,7 @@ the rows from (s - 1) n to s n, and ``labels.npy``, int [5 n]; or a tree ``NAME/
 From https://zenodo.org/records/2535967 (CIFAR-10-C), 3555552 (CIFAR-100-C), 2235448 (ImageNet-C).
 """
 
-import hashlib
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from clgym.data.npy import mapped
 from clgym.data.pixels import decoded
 from clgym.data.store import cache_dir
 from clgym.data.trees import find_images
 from clgym.errors import BadSource, MissingData
-from clgym.files import sha256, write_atomic
+from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 
 __all__ = ["Decoding", "published_digest", "published_images", "published_labels"]
 
@@ -40,8 +41,8 @@ def _file(data_root: Path | None, folder: str, name: str) -> Path:
 
 def _load(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return mapped(path)
+    except ValueError as error:
         raise BadSource(
             expected=f"an array in {path.name}", found=str(error), fix="Get the file again"
         ) from error
@@ -161,9 +162,9 @@ def published_digest(data_root: Path | None, folder: str, name: str, severity: i
     stat = path.stat()
     key = sha256(json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns]).encode())
     note = cache_dir() / "published" / key
-    if not note.is_file():
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(note, digest.encode())
-    return note.read_text()
+    with contextlib.suppress(OSError, ValueError):
+        return load_checked(note.read_bytes())
+    digest = file_sha256(path)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(note, dump_checked(digest))
+    return digest

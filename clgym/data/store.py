@@ -8,14 +8,18 @@
     sources/answers/FINGERPRINT/     test.npy
 
 Writers need no lock: whoever writes a file writes the same bytes under a name of its own first.
+
+Nothing is believed because it is there. On its first use in a process a split is compared with
+what its names promise: labels and hashes with the fingerprint, every image with its hash. What does
+not agree is decoded anew, and the log says so.
 """
 
 import contextlib
 import hashlib
 import json
+import logging
 import os
-import secrets
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +27,9 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from clgym.data.npy import mapped
 from clgym.errors import BadOutput
+from clgym.files import clear_parts, dump_checked, load_checked, part_name, write_whole
 
 __all__ = [
     "Half",
@@ -43,6 +49,10 @@ __all__ = [
 VERSION = 1
 """Part of every key: raise it when decoding or the layout of the cache changes."""
 _CHUNK = 64 * 2**20
+_READABLE = 0o444
+_log = logging.getLogger(__name__)
+_verified: set[tuple[Any, ...]] = set()
+"""Splits that were found whole in this process, with the identity of their files at that time."""
 
 
 class ImageRows(Protocol):
@@ -104,17 +114,43 @@ class Kept:
     shapes: dict[str, list[int]]
     facts: dict[str, Any]
     """What decoding found out; the caller's business."""
+    decoding: str
+    """How image files became arrays; part of the digests."""
 
     def split(self, name: str) -> Split:
-        """Map ``train`` or ``test``."""
-        path = _place("images", self.fingerprint, name)
-        labels = np.load(_place(_LABELS[name], self.fingerprint, name), allow_pickle=False)
-        hashes = np.load(_place("hashes", self.fingerprint, name), allow_pickle=False)
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-        if list(images.shape) != self.shapes[name] or not len(images) == len(labels) == len(hashes):
-            raise ValueError(f"{path} does not hold what the cache wrote")
+        """Map ``train`` or ``test``; on first use in a process, compare it with its fingerprint.
+
+        Raises:
+            ValueError: it is not what the cache wrote.
+            OSError: it cannot be read.
+        """
+        paths = [_place(k, self.fingerprint, name) for k in ("images", _LABELS[name], "hashes")]
+        images = mapped(paths[0])
+        labels, hashes = (np.array(mapped(path)) for path in paths[1:])
+        files = (name, self.digests[name], *((str(p), *_identity(p)) for p in paths))
+        if files not in _verified:
+            self._verify(name, images, labels, hashes)
+            _verified.add(files)
         labels.flags.writeable = hashes.flags.writeable = False
-        return Split(images, labels, hashes, path)
+        return Split(images, labels, hashes, paths[0])
+
+    def _verify(
+        self, name: str, images: np.ndarray, labels: np.ndarray, hashes: np.ndarray
+    ) -> None:
+        types = [(a.dtype, a.ndim) for a in (images, labels, hashes)]
+        if types != [(np.uint8, 4), (np.int64, 1), (np.uint8, 2)]:
+            raise ValueError(f"{name} has arrays of other types than the cache writes")
+        if list(images.shape) != self.shapes[name] or not len(images) == len(labels) == len(hashes):
+            raise ValueError(f"{name} has other shapes than the cache wrote")
+        if digest(self.classes, hashes, labels, self.decoding) != self.digests[name]:
+            raise ValueError(f"labels or hashes of {name} are not those of its fingerprint")
+        if not np.array_equal(image_hashes(images), hashes):
+            raise ValueError(f"images of {name} do not have their hashes")
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 _LABELS = {"train": "labels", "test": "answers"}
@@ -138,13 +174,17 @@ def image_hashes(images: ImageRows) -> np.ndarray:
     """SHA-256 of every image's shape, dtype and bytes: uint8 [N, 32]."""
     shape = images.shape[1:]
     start = hashlib.sha256(f"{'x'.join(map(str, shape))} uint8\n".encode())
-    out = bytearray()
-    for chunk in _chunks(images):
+
+    def hashed(chunk: np.ndarray) -> bytes:
+        out = bytearray()
         for row in np.ascontiguousarray(chunk).reshape(len(chunk), -1):
             state = start.copy()
             state.update(row.data)
             out += state.digest()
-    return np.frombuffer(bytes(out), dtype=np.uint8).reshape(-1, 32)
+        return bytes(out)
+
+    found = b"".join(hashed(chunk) for chunk in _chunks(images))
+    return np.frombuffer(found, dtype=np.uint8).reshape(-1, 32)
 
 
 def _chunks(images: ImageRows) -> Iterator[np.ndarray]:
@@ -184,13 +224,20 @@ def find_content(card: str, prefix: str) -> Kept | None:
 
 
 def _read(path: Path) -> Kept | None:
-    """A cache that is damaged counts as empty: it is written anew."""
+    """A cache that is damaged counts as empty: it is written anew, and the log says so."""
     try:
-        fields = json.loads(path.read_bytes())
+        data = path.read_bytes()
+    except OSError:
+        return None
+    if data.startswith(b'{"card"'):  # clgym 0.1 wrote no checksums
+        return None
+    try:
+        fields = load_checked(data)
         kept = Kept(**{**fields, "classes": tuple(fields["classes"])})
         for name in _LABELS:
             kept.split(name)
-    except (OSError, ValueError, TypeError, KeyError, EOFError):
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        _log.warning("decoded images are damaged and are decoded anew: %s (%s)", error, path)
         return None
     return kept
 
@@ -212,13 +259,13 @@ def keep(
     digests = {n: digest(classes, h.hashes, h.labels, decoding) for n, h in halves.items()}
     shapes = {n: [len(h.rows), *h.images.shape[1:]] for n, h in halves.items()}
     whole = hashlib.sha256(f"clgym source 1 {digests['train']} {digests['test']}".encode())
-    kept = Kept(card, whole.hexdigest(), tuple(classes), digests, shapes, facts)
+    kept = Kept(card, whole.hexdigest(), tuple(classes), digests, shapes, facts, decoding)
     for name, half in halves.items():
         _keep_rows(_place(_LABELS[name], kept.fingerprint, name), half.labels)
         _keep_rows(_place("hashes", kept.fingerprint, name), half.hashes)
         _keep_rows(_place("images", kept.fingerprint, name), half.images, half.rows)
     # Last, so that whoever finds them finds the arrays.
-    text = json.dumps(asdict(kept), sort_keys=True).encode()
+    text = dump_checked(asdict(kept))
     for name in (f"meta/{kept.fingerprint}.{card}.json", f"keys/{key}.json"):
         _write(_root() / name, lambda file: file.write(text))
     return kept
@@ -228,10 +275,9 @@ def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) ->
     """Write ``array[rows]`` unless it is there already: the folder is named by its content."""
     rows = np.arange(len(array)) if rows is None else rows
     shape = (len(rows), *array.shape[1:])
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        if np.load(path, mmap_mode="r", allow_pickle=False).shape == shape:
-            return
     step = _rows_a_chunk(shape)
+    if _holds(path, array, rows, step):
+        return
 
     def fill(file: BinaryIO) -> None:
         _header(file, shape, array.dtype)
@@ -239,6 +285,22 @@ def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) ->
             file.write(np.ascontiguousarray(array[rows[start : start + step]]).data)
 
     _write(path, fill)
+
+
+def _holds(path: Path, array: np.ndarray, rows: np.ndarray, step: int) -> bool:
+    """Whether a file holds ``array[rows]``."""
+    try:
+        there = mapped(path)
+    except (OSError, ValueError):
+        return False
+    return (
+        there.dtype == array.dtype
+        and there.shape == (len(rows), *array.shape[1:])
+        and all(
+            np.array_equal(there[start : start + step], array[rows[start : start + step]])
+            for start in range(0, len(rows), step)
+        )
+    )
 
 
 def _header(file: BinaryIO, shape: Sequence[int], dtype: np.dtype) -> None:
@@ -252,17 +314,12 @@ def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
 
     Plain writes, not a writable map: on a full disk a map ends in SIGBUS, a write in an error.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     with _refusals(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                fill(file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_parts(path.parent)
+        with write_whole(path) as file:
+            fill(file)
+            os.fchmod(file.fileno(), _READABLE)
 
 
 @contextlib.contextmanager
@@ -285,8 +342,10 @@ def spool(images: ImageRows) -> Iterator[np.ndarray]:
         return
     with _refusals(_root()):
         _root().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".spool-", dir=_root()) as folder:
-        path = Path(folder) / "images.npy"
+    clear_parts(_root())
+    folder = _root() / part_name("spool")
+    path = folder / "images.npy"
+    try:
 
         def fill(file: BinaryIO) -> None:
             _header(file, images.shape, np.dtype(np.uint8))
@@ -294,4 +353,6 @@ def spool(images: ImageRows) -> Iterator[np.ndarray]:
                 file.write(np.ascontiguousarray(chunk).data)
 
         _write(path, fill)
-        yield np.load(path, mmap_mode="r", allow_pickle=False)
+        yield mapped(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -2,13 +2,17 @@
 
     features/KEY/facts.json   what the vectors are; KEY is the hash of these facts
     features/KEY/values.npy   float32 [N, d], a sparse file at first
-    features/KEY/filled.npy   uint8 [N], 1 where the row of values has been written
+    features/KEY/marks.npy    uint64 [N], of each row that has been written its checksum; else 0
 
-Writers need no lock: whoever fills a row writes the same vector, and says so afterwards.
+Writers need no lock: whoever fills a row writes the same vector, and marks it afterwards. On its
+first use in a process a vector is compared with its mark; one that does not agree counts as missing
+and is computed anew, and the log says so.
 """
 
 import contextlib
+import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -19,14 +23,17 @@ from typing import Any
 
 import numpy as np
 
+from clgym.data.npy import mapped
 from clgym.data.store import cache_dir
 from clgym.errors import BadAnswer, BadConfig, BadOutput
-from clgym.files import canonical_json, sha256, write_atomic
+from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, write_whole
 
 __all__ = ["Entry", "Table", "clean", "entries"]
 
 LIMIT_GB = 20.0
 """Size of all tables together, unless ``CLGYM_CACHE_GB`` says otherwise."""
+_VALUES, _MARKS, _FACTS = "values.npy", "marks.npy", "facts.json"
+_log = logging.getLogger(__name__)
 
 
 def _root() -> Path:
@@ -45,23 +52,42 @@ class Table:
         facts = {**facts, "rows": rows, "width": width}
         self.folder = _root() / sha256(canonical_json(facts))
         with _refusals(self.folder):
-            if not (self.folder / "facts.json").is_file():
-                make_room(rows * width * 4)
-                self.folder.mkdir(parents=True, exist_ok=True)
-                _empty(self.folder / "values.npy", (rows, width), np.dtype("<f4"))
-                _empty(self.folder / "filled.npy", (rows,), np.dtype("u1"))
-                write_atomic(self.folder / "facts.json", canonical_json(facts))
-            os.utime(self.folder / "facts.json")  # the time of the last use
-            self._values = np.load(self.folder / "values.npy", mmap_mode="r", allow_pickle=False)
-            self._filled = np.load(self.folder / "filled.npy", mmap_mode="r", allow_pickle=False)
+            if not _is_table(self.folder, facts):
+                _make_table(self.folder, facts)
+            os.utime(self.folder / _FACTS)  # the time of the last use
+            self._values, self._marks = (mapped(self.folder / name) for name in (_VALUES, _MARKS))
+        self._verified = np.zeros(rows, dtype=bool)
 
     def missing(self, rows: np.ndarray) -> np.ndarray:
-        """Those of ``rows`` that nobody has filled yet, each once, ascending."""
-        return np.unique(rows[self._filled[rows] == 0])
+        """Those of ``rows`` that nobody has filled, or that are damaged; each once, ascending."""
+        rows = np.unique(rows)
+        damaged = self._verify(rows)
+        if len(damaged):
+            _log.warning(
+                "%d cached features are damaged, computed anew: %s", len(damaged), self.folder
+            )
+        return np.union1d(rows[self._marks[rows] == 0], damaged)
 
     def get(self, rows: np.ndarray) -> np.ndarray:
-        """Their vectors, float32 [n, d]."""
+        """Their vectors, float32 [n, d].
+
+        Raises:
+            BadOutput: one of them is not what was put there.
+        """
+        if len(self._verify(np.unique(rows))):
+            raise BadOutput(
+                expected=f"cached features in {self.folder} as they were written",
+                found="others",
+                fix="Give the command again; `clgym cache clean` deletes them",
+            )
         return self._values[rows]
+
+    def _verify(self, rows: np.ndarray) -> np.ndarray:
+        """Compare marked rows with their marks, once in a process; those that do not agree."""
+        due = rows[(self._marks[rows] != 0) & ~self._verified[rows]]
+        good = _marks(due, self._values) == self._marks[due]
+        self._verified[due[good]] = True
+        return due[~good]
 
     def put(self, rows: np.ndarray, vectors: np.ndarray) -> None:
         """Fill rows: the vectors reach the disk before the marks do.
@@ -80,22 +106,65 @@ class Table:
                 fix="Report this: a network has stated another width than its features have",
             )
         with _refusals(self.folder):
-            _write_rows(self.folder / "values.npy", self._values, rows, vectors)
-            _write_rows(
-                self.folder / "filled.npy", self._filled, rows, np.ones(len(rows), np.uint8)
-            )
+            _write_rows(self.folder / _VALUES, self._values, rows, vectors)
+            marks = _marks(rows, vectors, own=True)
+            _write_rows(self.folder / _MARKS, self._marks, rows, marks)
+
+
+def _marks(rows: np.ndarray, vectors: np.ndarray, own: bool = False) -> np.ndarray:
+    """The checksum of each row, uint64 [n], never 0.
+
+    Args:
+        rows: int64 [n].
+        vectors: float32: the vector of every row, or (``own``) of these rows only.
+        own: See there.
+    """
+    found = np.empty(len(rows), dtype="<u8")
+    for place, row in enumerate(rows.tolist()):
+        state = hashlib.sha256(row.to_bytes(8, "little"))
+        state.update(vectors[place if own else row].data)
+        found[place] = int.from_bytes(state.digest()[:8], "little") | 1
+    return found
+
+
+def _is_table(folder: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the table of these facts, and files of its size."""
+    rows, width = facts["rows"], facts["width"]
+    try:
+        values, marks = (mapped(folder / name) for name in (_VALUES, _MARKS))
+        note = (folder / _FACTS).read_bytes()
+    except (OSError, ValueError):
+        return False
+    types = (values.dtype, values.shape), (marks.dtype, marks.shape)
+    return note == canonical_json(facts) and types == (
+        (np.dtype("<f4"), (rows, width)),
+        (np.dtype("<u8"), (rows,)),
+    )
+
+
+def _make_table(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Make an empty table; of several processes one does, for the others' maps to stay."""
+    rows, width = facts["rows"], facts["width"]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / ".lock", wait=True):
+        if _is_table(folder, facts):
+            return
+        if (folder / _FACTS).exists():
+            _log.warning("cached features are damaged, computed anew: %s", folder)
+        make_room(rows * width * 4)
+        folder.mkdir(exist_ok=True)
+        clear_parts(folder)
+        _empty(folder / _VALUES, (rows, width), np.dtype("<f4"))
+        _empty(folder / _MARKS, (rows,), np.dtype("<u8"))
+        write_atomic(folder / _FACTS, canonical_json(facts))
 
 
 def _empty(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """A file of zeros that takes no space yet; kept as it is if somebody was faster."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    """A file of zeros that takes no space yet."""
+    with write_whole(path) as file:
         fields = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, fields)
         file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
-    with contextlib.suppress(FileExistsError):
-        os.link(part, path)
-    part.unlink()
 
 
 def _write_rows(path: Path, mapped: Any, rows: np.ndarray, values: np.ndarray) -> None:
@@ -144,17 +213,27 @@ def entries() -> list[Entry]:
     for note in _root().glob("*/facts.json"):
         with contextlib.suppress(OSError, ValueError):  # somebody may be deleting it
             files = [p.stat() for p in note.parent.iterdir()]
-            filled = np.load(note.parent / "filled.npy", mmap_mode="r", allow_pickle=False)
+            text = note.read_bytes()
+            if sha256(text) != note.parent.name:  # the folder is named by the hash of its facts
+                continue
             found.append(
                 Entry(
                     note.parent,
-                    json.loads(note.read_text()),
-                    int(filled.sum()),
+                    json.loads(text),
+                    _filled(note.parent),
                     sum(512 * f.st_blocks for f in files),
                     note.stat().st_mtime,
                 )
             )
     return sorted(found, key=lambda entry: entry.used)
+
+
+def _filled(folder: Path) -> int:
+    """Rows that are marked; 0 where the marks are damaged, or of clgym 0.1."""
+    try:
+        return int(np.count_nonzero(mapped(folder / _MARKS)))
+    except (OSError, ValueError):
+        return 0
 
 
 def clean(older_than_days: float = 0.0) -> list[Entry]:

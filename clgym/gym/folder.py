@@ -1,7 +1,6 @@
 """Layout, ownership and locking of a run's output folder."""
 
 import contextlib
-import fcntl
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from clgym.errors import BadOutput, BadRecord
-from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, writing
 from clgym.gym.plan import ResolvedRun
 from clgym.results.record import Record, Result, read_record
 
@@ -29,7 +28,7 @@ __all__ = [
 ]
 
 RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
-_RUN, PROGRESS = "run.json", "progress.json"
+_RUN, PROGRESS, _LOCK = "run.json", "progress.json", ".lock"
 _SHAPING = {"network": None, "model": None, "hidden": [100]}
 """Options that shape the network, and what a record means that lacks one."""
 ANOTHER = "the files of a run with other options, code or data"
@@ -83,17 +82,15 @@ def _missing(folder: Path, result: Result) -> str | None:
 
 
 def acquire(plan: ResolvedRun) -> Record | None:
-    """Make the output folder this plan's; return the record if it was finished before.
+    """Make the folder, which is locked, this plan's; its record if another process finished it.
 
     Raises:
         BadOutput: the folder belongs to another run, or cannot be written.
     """
-    out, note = plan.out, plan.out / _RUN
     record = check_available(plan)
-    if not note.is_file():
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-        write_atomic(note, canonical_json({"key": plan.key}))
+    clear_parts(plan.out, alone=True)
+    if not (plan.out / _RUN).is_file():
+        write_atomic(plan.out / _RUN, canonical_json({"key": plan.key}))
     return record
 
 
@@ -101,19 +98,21 @@ def check_available(plan: ResolvedRun) -> Record | None:
     """Look whether a plan may have its output folder; its record if it was finished before.
 
     Raises:
-        BadOutput: the folder belongs to another run, or cannot be read.
+        BadOutput: the folder belongs to another run, cannot be read, or holds a record that was
+            changed since the run wrote it.
     """
     out, note = plan.out, plan.out / _RUN
     with writing(out):
         inside = {p.name for p in out.iterdir()} if out.is_dir() else set()
     if _RUN in inside:
-        if note.read_bytes() != canonical_json({"key": plan.key}):
+        claim = _claim(note)
+        if claim.get("key") != plan.key:
             raise BadOutput(
                 expected=f"{out} to be empty or to belong to this run",
                 found=ANOTHER,
                 fix="Give another --out, or delete that folder",
             )
-        return read_record(out) if (out / RECORD).is_file() else None
+        return _finished(out, claim) if (out / RECORD).is_file() else None
     foreign = sorted(inside & {RECORD, STATE, PREDICTIONS, PROGRESS})
     if foreign or (out.exists() and not out.is_dir()):
         raise BadOutput(
@@ -124,23 +123,38 @@ def check_available(plan: ResolvedRun) -> Record | None:
     return None
 
 
+def _claim(note: Path) -> dict[str, str]:
+    """Whose folder it is; empty if the note is damaged."""
+    try:
+        claim = json.loads(note.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return claim if isinstance(claim, dict) and claim.keys() <= {"key", "record"} else {}
+
+
+def _finished(out: Path, claim: Mapping[str, str]) -> Record:
+    """The record of a finished run, as the run wrote it."""
+    written = claim.get("record")  # absent where an earlier version wrote the folder
+    if written is not None and sha256((out / RECORD).read_bytes()) != written:
+        raise BadOutput(
+            expected=f"{RECORD} in {out} as the run wrote it",
+            found="other content",
+            fix="Put the file back, or delete that folder and run again",
+        )
+    return read_record(out)
+
+
 @contextlib.contextmanager
 def lock(plan: ResolvedRun) -> Iterator[None]:
     """Hold the folder for one process; leave none behind with nothing but the claim in it.
 
+    The lock is a file of its own: the other files are renamed into place, and a lock on a file that
+    was replaced keeps nobody out.
+
     Raises:
         BadOutput: another process is at work there.
     """
-    note = plan.out / _RUN
-    with note.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadOutput(
-                expected=f"{plan.out} to be this process's alone",
-                found="another process that carries out the same run",
-                fix="Wait for it, or give another --out",
-            ) from None
+    with locked(plan.out / _LOCK):
         try:
             yield
         finally:
@@ -148,10 +162,14 @@ def lock(plan: ResolvedRun) -> Iterator[None]:
 
 
 def _release(plan: ResolvedRun) -> None:
+    """Take the lock file away while it is held: whoever waits for it makes another."""
     with contextlib.suppress(OSError):
-        if [p.name for p in plan.out.iterdir()] == [_RUN]:
-            (plan.out / _RUN).unlink()
+        if {p.name for p in plan.out.iterdir()} <= {_RUN, _LOCK}:
+            (plan.out / _RUN).unlink(missing_ok=True)
+            (plan.out / _LOCK).unlink()
             plan.out.rmdir()
+        else:
+            (plan.out / _LOCK).unlink()
 
 
 def provenance(plan: ResolvedRun) -> dict[str, Any]:
@@ -194,7 +212,8 @@ def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     return shortened
 
 
-def write_record(out: Path, record: Record) -> None:
-    """Write a finished run's record."""
-    text = json.dumps(record.model_dump(mode="json"), indent=1)
-    write_atomic(out / RECORD, (text + "\n").encode())
+def write_record(out: Path, record: Record, key: str) -> None:
+    """Write a finished run's record, and its hash beside the key of the folder's claim."""
+    data = (json.dumps(record.model_dump(mode="json"), indent=1) + "\n").encode()
+    write_atomic(out / RECORD, data)
+    write_atomic(out / _RUN, canonical_json({"key": key, "record": sha256(data)}))

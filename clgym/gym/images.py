@@ -5,9 +5,8 @@ depends on the source, the corruption and the row alone, so neither the workers 
 before changes anything.
 """
 
-import hashlib
 import io
-import json
+import logging
 import os
 import queue
 from collections.abc import Callable, Sequence
@@ -19,11 +18,21 @@ from typing import Any
 import numpy as np
 
 from clgym.data import corruptions
+from clgym.data.npy import mapped
 from clgym.data.published import Decoding, published_images
 from clgym.data.sources import Source
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
-from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.files import (
+    canonical_json,
+    clear_parts,
+    dump_checked,
+    file_sha256,
+    load_checked,
+    sha256,
+    write_atomic,
+    writing,
+)
 from clgym.gym.conversation import OnEvent
 from clgym.messages import DomainPrepared
 from clgym.streams.adaptation import AdaptationStream, Domain
@@ -35,6 +44,7 @@ VERSION = 1
 _CHUNK = 200
 """Images that a worker corrupts at a time."""
 
+_log = logging.getLogger(__name__)
 Message = dict[str, Any]  # between two processes of the gym's own
 
 
@@ -169,19 +179,25 @@ def _corrupted(
         np.save(file, made)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+        clear_parts(path.parent)
         write_atomic(path, file.getvalue())
-        write_atomic(note, canonical_json({**facts, "sha256": sha256(file.getvalue())}))
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+        write_atomic(note, dump_checked({**facts, "sha256": sha256(file.getvalue())}))
+    return mapped(path)
 
 
 def _whole(path: Path, note: Path) -> bool:
-    """Say whether the file is there and is what was written."""
+    """Say whether the file is there and is what was written; log what is not."""
     try:
-        expected = json.loads(note.read_text())["sha256"]
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == expected
-    except (OSError, ValueError, KeyError):
+        data = note.read_bytes()
+    except OSError:
         return False
+    try:
+        whole = file_sha256(path) == load_checked(data)["sha256"]
+    except (OSError, ValueError):
+        whole = False
+    if not whole and data.startswith(b'{"body"'):  # clgym 0.1 wrote no checksums
+        _log.warning("cached corrupted images are damaged and are made anew: %s", path)
+    return whole
 
 
 def make(

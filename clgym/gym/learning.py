@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from safetensors.numpy import load_file
 
+from clgym.checksums import is_undamaged
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import PREDICTIONS, STATE
 from clgym.gym.plan import ResolvedRun
@@ -204,7 +205,8 @@ class LearningPhase:
                 task_columns=tuple(s.classes for s in stream.steps[: index + 1]) if given else (),
                 checkpoint=inside,
                 checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
-                resume=inside if inside.is_file() else None,
+                # A damaged one is left out: the experience is trained again from its beginning.
+                resume=inside if is_undamaged(inside, required=True) else None,
             )
         )
         self._train_seconds.append(reply.seconds)

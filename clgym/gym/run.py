@@ -5,7 +5,7 @@ Everything here is on the gym's side. It never imports a strategy and never impo
 
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.description import open_learner
-from clgym.gym.folder import acquire, check_earlier, lock
+from clgym.gym.folder import acquire, check_available, check_earlier, lock
 from clgym.gym.learning import LearningPhase
 from clgym.gym.plan import ResolvedRun, resolve
 from clgym.gym.request import Request
@@ -37,14 +37,17 @@ def run(request: Request, on_event: OnEvent | None = None) -> Record:
         resolved = resolve(request, channel)
         check_earlier(resolved)
         emit(RunPlanned(plan=resolved.describe()))
-        finished = acquire(resolved)
-        before = finished is not None
-        if finished is None:
+        record = check_available(resolved)
+        before = record is not None
+        if record is None:
             with lock(resolved):
-                key = request.order_key or order_key(resolved.key)
-                finished = make_session(resolved, Conversation(channel, emit), emit, key).run()
+                record = acquire(resolved)
+                before = record is not None
+                if record is None:
+                    key = request.order_key or order_key(resolved.key)
+                    record = make_session(resolved, Conversation(channel, emit), emit, key).run()
         emit(RunFinished(out=str(resolved.out), finished_before=before))
-        return finished
+        return record
     finally:
         channel.close()
 

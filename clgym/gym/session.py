@@ -14,10 +14,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from clgym.errors import BadOutput
-from clgym.files import canonical_json, sha256, write_atomic
+from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 from clgym.gym import environment
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import PREDICTIONS, PROGRESS, STATE, provenance, write_record
@@ -33,6 +33,7 @@ from clgym.messages import (
     to_tree,
 )
 from clgym.results.record import Cost, Environment, Record, make_result
+from clgym.text import printable_tree
 
 __all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session"]
 
@@ -117,9 +118,10 @@ class Progress(BaseModel):
     phase: int = 0
     done: int = 0
     """Steps of that phase that are over."""
-    pieces: list[int]
-    """Pieces of each phase."""
+    pieces: list[list[str]]
+    """SHA-256 of each piece of each phase."""
     state: str | None = None
+    state_sha256: str | None = None
     classifier: dict[str, str] | None = None
     """Name and hash of the classifier that an adaptation phase began with."""
     device_name: str = ""
@@ -152,7 +154,7 @@ class Session:
         self._resolved, self.phases = run, phases
         self._out = run.out.resolve()  # a worker may stand in another folder
         self._conversation, self._emit = conversation, on_event
-        self._progress = Progress(pieces=[0] * len(phases))
+        self._progress = Progress(pieces=[[] for _ in phases])
 
     def run(self) -> Record:
         """Carry out all steps that are left, save, and write the record."""
@@ -174,16 +176,41 @@ class Session:
         if not note.is_file():
             return
         try:
-            self._progress = Progress.model_validate_json(note.read_bytes())
+            self._progress = Progress.model_validate(load_checked(note.read_bytes()))
             for number, phase in enumerate(self.phases):
-                for piece in range(self._progress.pieces[number]):
-                    phase.restore(load_file(self._piece(number, piece)))
+                for piece, expected in enumerate(self._progress.pieces[number]):
+                    phase.restore(load(self._checked_piece(number, piece, expected)))
         except (ValidationError, SafetensorError, OSError, LookupError, ValueError) as error:
             raise BadOutput(
                 expected=f"the files of an interrupted run at {self._out.name}",
                 found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
                 fix="Delete the output folder and run again",
             ) from error
+
+    def _checked_piece(self, number: int, piece: int, expected: str) -> bytes:
+        path = self._piece(number, piece)
+        data = path.read_bytes()
+        if sha256(data) != expected:
+            raise ValueError(f"{path.name} is not what was saved")
+        return data
+
+    def _checked_state(self) -> Path | None:
+        """The state that the progress names, as it was saved; None before the first save.
+
+        Raises:
+            BadOutput: it is lost or damaged.
+        """
+        progress = self._progress
+        if progress.state is None:
+            return None
+        path = self._out / progress.state
+        if not path.is_file() or file_sha256(path) != progress.state_sha256:
+            raise BadOutput(
+                expected=f"{path.name} in {self._out.name} as it was saved",
+                found="other content" if path.is_file() else "no such file",
+                fix="Delete the output folder and run again",
+            )
+        return path
 
     def _run_phase(self, number: int) -> None:
         phase = self.phases[number]
@@ -207,11 +234,9 @@ class Session:
             BadOutput: the classifier is not the one that the run began with.
         """
         phase, progress = self.phases[number], self._progress
+        state = self._checked_state() or phase.initial_state
         reply = self._conversation.start(phase.start_message())
         progress.device_name = reply.device_name
-        state = phase.initial_state
-        if progress.state is not None:
-            state = self._out / progress.state
         self._note_classifier(number, reply, state)
         if state is not None:
             self._conversation.load(Load(path=state))
@@ -242,14 +267,16 @@ class Session:
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
         name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
         saved = self._conversation.save(Save(path=self._out / name))
-        write_atomic(self._piece(number, progress.pieces[number]), save(phase.take_piece()))
-        progress.pieces[number] += 1
+        piece, pieces = save(phase.take_piece()), progress.pieces[number]
+        write_atomic(self._piece(number, len(pieces)), piece)
+        pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
+        progress.state_sha256 = file_sha256(self._out / name)
         progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
         progress.peak_memory_bytes = max(progress.peak_memory_bytes, saved.peak_memory_bytes)
         progress.wall_seconds += seconds
-        write_atomic(self._out / PROGRESS, canonical_json(progress.model_dump()))
+        write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)
         if before and before != name:
             (self._out / before).unlink(missing_ok=True)
@@ -265,9 +292,9 @@ class Session:
         data = save(joined)
         write_atomic(self._out / PREDICTIONS, data)
         record = self._record(sha256(data))
-        write_record(self._out, record)
-        for number, count in enumerate(self._progress.pieces):
-            for piece in range(count):
+        write_record(self._out, record, self._resolved.key)
+        for number, pieces in enumerate(self._progress.pieces):
+            for piece in range(len(pieces)):
                 self._piece(number, piece).unlink(missing_ok=True)
         (self._out / PROGRESS).unlink(missing_ok=True)
         return record
@@ -293,7 +320,8 @@ class Session:
             run.request.device, progress.device_name, run.threads, run.request.engine
         )
         return Record(
-            result=make_result(facts),
+            # Names come from data sets and plugins; a record holds only what can be shown.
+            result=make_result(printable_tree(facts)),
             cost=self._cost(),
             environment=Environment(**where, order_key=self._order_key),
         )

@@ -1,4 +1,7 @@
-"""Learner states on disk: safetensors with the nesting as JSON beside the tensors. No pickle."""
+"""Learner states on disk: safetensors with the nesting as JSON beside the tensors. No pickle.
+
+Each carries a checksum (`clgym.checksums`): a state that changed on disk is refused, never loaded.
+"""
 
 import json
 from pathlib import Path
@@ -8,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from clgym.checksums import Damaged, check_safetensors, with_checksum
 from clgym.codec import pack, unpack
 from clgym.errors import BadOutput
 from clgym.files import write_atomic
@@ -26,7 +30,7 @@ def write_state(path: Path, state: dict[str, Any]) -> bytes:
     tree = pack(state, torch.Tensor, leaves, "state")
     # Clones: safetensors refuses tensors that share memory.
     tensors = {str(i): t.detach().cpu().clone().contiguous() for i, t in enumerate(leaves)}
-    data = save(tensors, metadata={"tree": json.dumps(tree)})
+    data = with_checksum(save(tensors, metadata={"tree": json.dumps(tree)}))
     write_atomic(path, data)
     return data
 
@@ -34,16 +38,19 @@ def write_state(path: Path, state: dict[str, Any]) -> bytes:
 def read_state(path: Path) -> dict[str, Any]:
     """Read what `write_state` wrote; tensors on the CPU.
 
+    States of clgym 0.1 without a checksum are read, too.
+
     Raises:
-        BadOutput: the file is not a state.
+        BadOutput: the file is not a state, or not byte for byte the one that was written.
     """
     try:
         data = path.read_bytes()
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        tree = json.loads(header["__metadata__"]["tree"])
+        metadata = check_safetensors(data)
+        if metadata.keys() != {"tree"}:
+            raise Damaged("its metadata are not those of a state")
         tensors = load(data)
-        return unpack(tree, [tensors[str(i)] for i in range(len(tensors))])
-    except (OSError, ValueError, TypeError, LookupError, SafetensorError) as error:
+        return unpack(json.loads(metadata["tree"]), [tensors[str(i)] for i in range(len(tensors))])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError, SafetensorError) as error:
         raise BadOutput(
             expected=f"a state file at {path.name}",
             found=f"{type(error).__name__}: {error}",

@@ -3,7 +3,7 @@
 `clgym.models.backbones` says what names look like.
 """
 
-import json
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 
 from clgym.data.store import cache_dir
 from clgym.errors import MissingData
+from clgym.files import load_checked
 from clgym.models import timm_networks, weight_files
 from clgym.models.loaders import loader_of
 from clgym.models.names import AVERAGED, Name
@@ -101,7 +102,9 @@ def _in_hub(name: Name) -> Path:
 def _noted(weights: str) -> Path | None:
     """The file that an earlier run read these weights from."""
     note = notes() / "files" / f"{weights.removeprefix('sha256:')}.json"
-    return Path(json.loads(note.read_text())["file"]) if note.is_file() else None
+    with contextlib.suppress(OSError, ValueError):
+        return Path(load_checked(note.read_bytes())["file"])
+    return None
 
 
 def native(name: Name, data_root: Path | None = None) -> tuple[Any, Name]:

@@ -16,7 +16,6 @@ where it is another than the architecture's. A safetensors file, or the ``config
 may say ``mean`` and ``std`` too.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clgym.errors import Incompatible
-from clgym.files import canonical_json, sha256, write_atomic
+from clgym.files import canonical_json, dump_checked, load_checked, sha256, write_atomic
 from clgym.models.backbone_weights import digest, fetch, native, notes, weights_file
 from clgym.models.loaders import HeadlessNetwork, loader_of
 from clgym.models.names import Name, parse
@@ -216,11 +215,12 @@ def identify(frozen: Frozen, data_root: Path | None = None) -> Identity:
         facts += [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
         facts += [beside.stat().st_mtime_ns if beside.is_file() else None, name.is_recorded]
     note = notes() / "keys" / f"{sha256(canonical_json(facts))}.json"
-    if not note.is_file():
+    try:
+        known = load_checked(note.read_bytes())
+        identity = Identity(**{**known, "pretraining": tuple(known["pretraining"])})
+    except (OSError, ValueError):  # never looked at, or a note that is damaged
         identity = _identity(name, path, data_root)
         _write(note, asdict(identity))
-    known = json.loads(note.read_text())
-    identity = Identity(**{**known, "pretraining": tuple(known["pretraining"])})
     if path is not None:
         _write(notes() / "files" / f"{identity.weights}.json", {"file": str(path.resolve())})
     return identity
@@ -228,7 +228,7 @@ def identify(frozen: Frozen, data_root: Path | None = None) -> Identity:
 
 def _write(path: Path, facts: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, canonical_json(facts))
+    write_atomic(path, dump_checked(facts))
 
 
 def _identity(name: Name, path: Path | None, data_root: Path | None) -> Identity:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clgym.checksums import is_undamaged, with_checksum
 from clgym.data.source_data import SourceData
 from clgym.data.store import cache_dir
 from clgym.errors import MissingData
@@ -48,14 +49,15 @@ def trained(
         classifier = Classifier(
             backbone, CifarResNet.width, len(wanted.classes), wanted.mean, wanted.std
         ).to(device)
-        if path.is_file():
+        if is_undamaged(path):
             weight_files.load(classifier, weight_files.read(path))
             return classifier
         _fit(classifier, source, report)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in classifier.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(state, {"recipe": json.dumps(_AUTO)}))
+    data = safetensors.torch.save(state, {"recipe": json.dumps(_AUTO)})
+    write_atomic(path, with_checksum(data))
     return classifier
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from clgym import registry
 from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
-from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message
-from clgym.protocol.ledger import NAME, Ledger, locked
+from clgym.protocol.ledger import NAME, Ledger
 from clgym.protocol.outcome import (
     EVALUATION,
     Evaluation,

@@ -11,12 +11,11 @@ from typing import Any
 from clgym.data import withheld
 from clgym.data.sources import load_source
 from clgym.errors import BadPlan
-from clgym.files import canonical_json, sha256
+from clgym.files import canonical_json, locked, sha256
 from clgym.gym.folder import RECORD, STATE
 from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run
 from clgym.messages import to_tree
-from clgym.protocol.ledger import locked
 from clgym.protocol.overlap import check, check_looks, compare, footprint, looks
 from clgym.protocol.pairs import Pair
 from clgym.results.record import Record, result_hash

@@ -4,20 +4,17 @@ A line is ``{"body", "hash", "kind", "prev", "seq", "time"}``; ``hash`` is the S
 canonical JSON of the others. It is flushed to the disk before anything that relies on it happens.
 """
 
-import contextlib
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clgym.errors import BadOutput, Tampered
+from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256, writing
 
-__all__ = ["Entry", "Ledger", "locked", "read_ledger"]
+__all__ = ["Entry", "Ledger", "read_ledger"]
 
 NAME = "ledger.jsonl"
 START = "0" * 64
@@ -84,7 +81,7 @@ def _broken(number: int, what: str) -> Tampered:
 
 
 class Ledger:
-    """A ledger that is written to; one process at a time, see `locked`."""
+    """A ledger that is written to; one process at a time, see `clgym.files.locked`."""
 
     def __init__(self, folder: Path) -> None:
         """Open the ledger of a study's folder, or begin one."""
@@ -119,25 +116,3 @@ class Ledger:
     def of(self, kind: str) -> list[Entry]:
         """Entries of a kind, in order."""
         return [entry for entry in self.entries if entry.kind == kind]
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file; the system frees it when the process ends, however it ends.
-
-    Raises:
-        BadOutput: another process holds it, and ``wait`` is false.
-    """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise BadOutput(
-                expected=f"{path.parent} to be at rest",
-                found="another process at work there",
-                fix="Wait for it, or give another --out",
-            ) from None
-        yield

@@ -11,11 +11,11 @@ from clgym import registry
 from clgym.config import resolve
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.errors import BadPlan, Tampered
-from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import Description, describe_strategy, without_weight_paths
 from clgym.gym.request import FROM_PRESET
 from clgym.protocol.jobs import TARGET
-from clgym.protocol.ledger import Ledger, locked
+from clgym.protocol.ledger import Ledger
 from clgym.protocol.modes import MODES, check_start, choose
 from clgym.protocol.pairs import Pair
 from clgym.protocol.plan import (

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
+from clgym.text import first_unprintable
 
 __all__ = [
     "AdaptationResult",
@@ -334,8 +335,10 @@ class Record(_Block):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_schema_1(cls, facts: Any) -> Any:
-        """Whoever reads a record reads those of schema 1 too."""
+    def _from_others(cls, facts: Any) -> Any:
+        """Read schema 1 too, and refuse names that a terminal or a log would obey."""
+        if (odd := first_unprintable(facts)) is not None:
+            raise ValueError(f"text that is too long or holds control characters: {odd}")
         return schema1.upgraded(facts) if schema1.is_record(facts) else facts
 
 

@@ -69,6 +69,30 @@ def test_a_resumed_run_is_not_timed_by_what_was_done_before():
     assert tracker.left == "8.0 s left"
 
 
+def test_the_rate_is_never_negative_where_images_are_counted_anew():
+    clock = Clock()
+    tracker = Tracker(clock)
+    tracker.update(PLAN)
+    # Continued inside an experience, whose images so far are counted; the next begins at 0.
+    for now, experience, images in ((0, 0, 5000), (1, 0, 5100), (2, 1, 10), (4, 1, 110), (5, 1, 0)):
+        clock.now = float(now)
+        tracker.update(train(experience, 0, 0, images))
+        assert "-" not in tracker.status
+        if now == 4:
+            assert tracker.status.endswith("50 images/s")
+
+
+def test_what_names_hold_is_not_obeyed():
+    plan = {**PLAN.plan, "strategy": {"name": "a\x1b[2Jb", "config": {"x": "\u202e" * 100_000}}}
+    file = io.StringIO()
+    with watch(Console(file=file, width=40)) as show:
+        show(RunPlanned(plan=plan))
+        show(Scored(experience=0, experiences=2, row=[], accuracy=0.5, name="fog\x07"))
+    text = file.getvalue()
+    assert "a\\u001b[2Jb" in text and "fog\\u0007" in text
+    assert len(text) < 10_000 and text.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.2, "42 s"), (59.7, "1:00 min"), (185, "3:05 min"),

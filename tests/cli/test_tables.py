@@ -4,7 +4,9 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
+from clgym.cli._console import Console as SafeConsole
 from clgym.cli._tables import show_record
 from clgym.results.record import Record, make_result
 
@@ -100,3 +102,17 @@ def test_forward_transfer_says_what_it_counts_where_domains_share_their_classes(
     line = next(line for line in file.getvalue().splitlines() if "forward transfer" in line)
     assert "+34.67 points (chance: " in line
     assert ("one that recurs was learned before" in line) is (setting == "domain-incremental")
+
+
+def test_the_console_shows_what_a_terminal_would_obey() -> None:
+    file = io.StringIO()
+    console = SafeConsole(file=file, force_terminal=True, width=60, color_system="standard")
+    table = Table("a name")
+    table.add_row("\x1b]0;title\x07 \u202ecod.exe")
+    console.print(table)
+    console.print("[bold]own markup[/bold] \x1b[2J", highlight=False)
+    text = file.getvalue()
+    assert "\\u001b]0;title" in text and "\\u001b[2J" in text
+    assert "\x1b[1mown markup\x1b[0m" in text  # Rich's own still work
+    for obeyed in ("\x1b]0", "\x1b[2J", "\x07", "\u202e"):
+        assert obeyed not in text

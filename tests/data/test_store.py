@@ -15,6 +15,7 @@ from clgym.data import sources, store
 from clgym.data.content import held_by_hash
 from clgym.data.sources import load_source
 from clgym.errors import BadOutput
+from clgym.files import part_name
 
 
 def random_split(seed, n, distinct=256):
@@ -142,17 +143,112 @@ def test_test_labels_lie_apart_from_images(tmp_path, make_npz, cache):
     np.testing.assert_array_equal(np.load(source.test.path), source.test.images)
 
 
-@pytest.mark.parametrize("kind", ["images", "labels", "hashes", "answers", "keys"])
-def test_damaged_cache_is_written_anew(tmp_path, make_npz, cache, kind):
-    make_npz(tmp_path / "a.npz")
+def damaged_at(path, change):
+    """Replace a file of the cache, which may only be read, by a changed one."""
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    path.write_bytes(change(data))
+
+
+def flipped(place, bit=1):
+    def change(data):
+        data[place] ^= bit
+        return data
+
+    return change
+
+
+KINDS = ["images", "labels", "hashes", "answers", "keys"]
+CHANGES = {
+    "cut": lambda data: data[:-3],
+    "longer": lambda data: data + b"xyz",
+    "last byte": flipped(-1),
+    "middle": flipped(-40, 4),
+    "first byte": flipped(0),
+    "empty": lambda data: b"",
+    "another type": lambda data: data.replace(b"|u1", b"|i1").replace(b"<i8", b"<u8"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_damaged_cache_is_written_anew(tmp_path, make_npz, cache, kind, change, caplog):
+    made = make_npz(tmp_path / "a.npz")
     first = load_source(f"npz:{tmp_path / 'a.npz'}")
     expected = np.array(first.test.images), np.array(first.test.labels)
-    for path in (cache / "sources" / kind).rglob("*.*"):
-        path.write_bytes(path.read_bytes()[:-3])
+    before = {path: path.read_bytes() for path in (cache / "sources" / kind).rglob("*.*")}
+    for path in before:
+        damaged_at(path, CHANGES[change])
+    if any(path.read_bytes() != data for path, data in before.items()):
+        again = load_source(f"npz:{tmp_path / 'a.npz'}")
+        assert "damaged" in caplog.text
+        caplog.clear()
     again = load_source(f"npz:{tmp_path / 'a.npz'}")
+    assert not caplog.text
     np.testing.assert_array_equal(again.test.images, expected[0])
     np.testing.assert_array_equal(again.test.labels, expected[1])
-    assert again.fingerprint == first.fingerprint
+    assert (again.fingerprint, again.flags) == (first.fingerprint, first.flags)
+    assert {path: path.read_bytes() for path in before} == before
+    # The oracle: the file itself, whatever its order.
+    both = np.concatenate([again.train.images, again.test.images])
+    assert sorted(map(bytes, both)) == sorted(map(bytes, made["images"]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_no_changed_byte_of_the_cache_is_believed(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("cache")
+    generator = np.random.default_rng(0)
+    images, labels = generator.integers(0, 9, (9, 4, 4, 1), dtype=np.uint8), np.arange(9) % 3
+    halves = {
+        name: store.Half(images, rows, labels[rows], store.image_hashes(images)[rows])
+        for name, rows in (("train", np.arange(6)), ("test", np.arange(6, 9)))
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLGYM_CACHE", str(folder))
+        store.keep("key", "card", "abc", halves, "", {"by_hash": True})
+        assert store.find("key") is not None
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and "meta" not in p.parts)
+        file = data.draw(st.sampled_from(files))
+        place = data.draw(st.integers(0, file.stat().st_size - 1))
+        damaged_at(file, flipped(place, 1 << data.draw(st.integers(0, 7))))
+        found = store.find("key")
+        if found is not None:  # a header may say the same in another way: the arrays are equal
+            assert file.suffix == ".npy"
+            order = halves["train"].canonical().rows
+            np.testing.assert_array_equal(found.split("train").images, images[order])
+            np.testing.assert_array_equal(found.split("train").labels, labels[order])
+
+
+def test_a_split_is_hashed_once_in_a_process(tmp_path, make_npz, monkeypatch):
+    make_npz(tmp_path / "a.npz")
+    load_source(f"npz:{tmp_path / 'a.npz'}")
+    load_source(f"npz:{tmp_path / 'a.npz'}")
+    monkeypatch.setattr(store, "image_hashes", None)
+    load_source(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_files_of_the_cache_may_only_be_read(tmp_path, make_npz, cache):
+    make_npz(tmp_path / "a.npz")
+    load_source(f"npz:{tmp_path / 'a.npz'}")
+    modes = {oct(path.stat().st_mode & 0o777) for path in cache.rglob("*.npy")}
+    assert modes == {"0o444"}
+
+
+def test_parts_of_writers_that_are_gone_are_cleared(tmp_path, make_npz, cache):
+    make_npz(tmp_path / "a.npz")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder = cache / "sources" / "keys"
+    folder.mkdir(parents=True)
+    here = part_name("a")
+    left = folder / here.replace(f"-{os.getpid()}-", f"-{gone.pid}-")
+    at_work, elsewhere, old = folder / here, folder / ".a.other-1-0a1b2c3d.part", folder / ".b.part"
+    for path in (left, at_work, elsewhere, old):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    load_source(f"npz:{tmp_path / 'a.npz'}")
+    assert {p.name for p in folder.glob(".*")} == {at_work.name, elsewhere.name}
 
 
 def test_arrays_cannot_be_changed(tmp_path, make_npz):
@@ -180,7 +276,7 @@ def test_concurrent_writers_agree(tmp_path, make_npz, cache):
             cwd=Path(__file__).parents[2],
             env={**os.environ, "CLGYM_CACHE": str(cache)},
         )
-        for _ in range(4)
+        for _ in range(8)
     ]
     answers = [worker.communicate() for worker in workers]
     assert all(worker.returncode == 0 for worker in workers), answers

@@ -11,7 +11,7 @@ import pytest
 
 from clgym.data import vectors
 from clgym.data.vectors import Table
-from clgym.errors import BadConfig
+from clgym.errors import BadConfig, BadOutput
 
 
 @pytest.fixture(autouse=True)
@@ -77,4 +77,73 @@ def test_clean_spares_what_was_used_lately() -> None:
     assert new.folder.is_dir()
     assert not old.folder.exists()
     assert len(vectors.clean()) == 1
+    assert vectors.entries() == []
+
+
+def filled(rows: int = 12) -> tuple[Table, np.ndarray]:
+    table, values = Table({"a": 1}, rows, 4), np.random.rand(rows, 4).astype(np.float32)
+    table.put(np.arange(rows), values)
+    return table, values
+
+
+@pytest.mark.parametrize("name", ["values.npy", "marks.npy"])
+def test_a_damaged_vector_is_computed_anew(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    table, values = filled()
+    path = table.folder / name
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 64
+    path.write_bytes(data)
+    again = Table({"a": 1}, 12, 4)
+    assert again.missing(np.arange(12)).tolist() == [11]
+    assert "damaged" in caplog.text
+    again.put(np.array([11]), values[[11]])
+    np.testing.assert_array_equal(again.get(np.arange(12)), values)
+    assert len(Table({"a": 1}, 12, 4).missing(np.arange(12))) == 0
+
+
+def test_a_damaged_vector_is_never_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, _ = filled()
+    data = bytearray((table.folder / "values.npy").read_bytes())
+    data[-1] ^= 64
+    (table.folder / "values.npy").write_bytes(data)
+    with pytest.raises(BadOutput, match="as they were written"):
+        Table({"a": 1}, 12, 4).get(np.array([11]))
+
+
+def test_a_row_that_stands_in_anothers_place_is_missing() -> None:
+    table, _ = filled()
+    for name, size in (("values.npy", 16), ("marks.npy", 8)):
+        path = table.folder / name
+        data = path.read_bytes()
+        path.write_bytes(data[: -2 * size] + data[-size:] + data[-2 * size : -size])
+    assert Table({"a": 1}, 12, 4).missing(np.arange(12)).tolist() == [10, 11]
+
+
+@pytest.mark.parametrize("name", ["values.npy", "marks.npy", "facts.json"])
+@pytest.mark.parametrize("length", [0, 1, 20, -4])
+def test_a_table_that_was_cut_is_made_anew(
+    name: str, length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    table, values = filled()
+    path = table.folder / name
+    path.write_bytes(path.read_bytes()[:length])
+    again = Table({"a": 1}, 12, 4)
+    assert len(again.missing(np.arange(12))) == 12
+    assert "damaged" in caplog.text
+    again.put(np.arange(12), values)
+    np.testing.assert_array_equal(again.get(np.arange(12)), values)
+    assert [entry.filled for entry in vectors.entries()] == [12]
+
+
+def test_a_table_of_an_earlier_version_is_made_anew() -> None:
+    table, values = filled()
+    (table.folder / "marks.npy").rename(table.folder / "filled.npy")
+    assert [entry.filled for entry in vectors.entries()] == [0]
+    again = Table({"a": 1}, 12, 4)
+    assert len(again.missing(np.arange(12))) == 12
+
+
+def test_a_table_whose_facts_were_changed_is_not_listed() -> None:
+    table, _ = filled()
+    (table.folder / "facts.json").write_text('{"a": 2}')
     assert vectors.entries() == []

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from clgym.data.sources import load_source
 from clgym.errors import BadOutput, BadSource, Incompatible, MissingData, UnknownName
+from clgym.files import dump_checked
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.models.cifar_resnet import CifarResNet
@@ -164,8 +165,8 @@ def test_a_classifier_that_changed_meanwhile_is_refused(tmp_path, weights):
     go("source", tmp_path / "run", model=weights)
     record = tmp_path / "run" / "record.json"
     record.unlink()
-    note = {"classifier": {"name": "resnet8", "sha256": "0" * 64}, "pieces": [0]}
-    (tmp_path / "run" / "progress.json").write_text(json.dumps(note))
+    note = {"pieces": [[]], "classifier": {"name": "resnet8", "sha256": "0" * 64}}
+    (tmp_path / "run" / "progress.json").write_bytes(dump_checked(note))
     with pytest.raises(BadOutput, match="begun with"):
         go("source", tmp_path / "run", model=weights)
 

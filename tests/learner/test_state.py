@@ -1,5 +1,6 @@
 """States on disk and messages on the wire: what goes in comes out."""
 
+import json
 import socket
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from clgym.engines.wire import receive, send
 from clgym.errors import BadOutput
@@ -61,6 +63,30 @@ def test_a_broken_state_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "s").write_bytes(data)
     with pytest.raises(BadOutput, match="a state file"):
         read_state(tmp_path / "s")
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_no_changed_state_is_loaded(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("state") / "s.safetensors"
+    whole = write_state(path, {"weights": torch.arange(20.0), "step": 3, "name": "x"})
+    place, cut = (data.draw(st.integers(0, len(whole) - 1)) for _ in range(2))
+    flipped = bytes([whole[place] ^ data.draw(st.integers(1, 255))])
+    changed = [whole[:place] + flipped + whole[place + 1 :], whole[:cut], whole + b"x"]
+    for content in changed:
+        path.write_bytes(content)
+        with pytest.raises(BadOutput, match="a state file"):
+            read_state(path)
+
+
+def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    tree = {"$dict": [["w", {"$tensor": "0"}], ["n", 3]]}
+    save_file({"0": torch.arange(4)}, path, {"tree": json.dumps(tree)})
+    back = read_state(path)
+    assert torch.equal(back["w"], torch.arange(4)) and back["n"] == 3
 
 
 def test_messages_cross_the_wire() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clgym.errors import BadOutput, Tampered
-from clgym.protocol.ledger import Ledger, locked, read_ledger
+from clgym.files import locked
+from clgym.protocol.ledger import Ledger, read_ledger
 
 
 def filled(folder: Path) -> Path:

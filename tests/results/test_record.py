@@ -19,6 +19,7 @@ from clgym.results.record import (
     read_record,
     result_hash,
 )
+from clgym.text import first_unprintable, printable_tree
 
 SAMPLES = Path(__file__).with_name("samples")
 KINDS = {
@@ -93,3 +94,23 @@ def test_what_is_no_record_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(BadRecord, match="a record at"):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\x00", "\u202etxt.exe", "a" * 300_000])
+@pytest.mark.parametrize("sample", sorted(KINDS))
+def test_a_record_whose_names_a_terminal_would_obey_is_refused(
+    sample: str, name: str, tmp_path: Path
+) -> None:
+    facts = raw(sample)
+    facts["result"]["strategy"]["name"] = name
+    (tmp_path / "record.json").write_text(json.dumps(facts))
+    with pytest.raises(BadRecord, match="control characters") as caught:
+        read_record(tmp_path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 4000
+
+
+def test_what_a_run_was_called_is_written_as_a_record_may_hold_it() -> None:
+    tree = {"\x1bname": ["\u202ex", 1, None, {"deep": "b" * 300_000}], "plain": "ok\n"}
+    shown = printable_tree(tree)
+    assert first_unprintable(tree) is not None and first_unprintable(shown) is None
+    assert shown["\\u001bname"][:3] == ["\\u202ex", 1, None] and shown["plain"] == "ok\n"
