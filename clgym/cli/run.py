@@ -23,7 +23,7 @@ from clgym.errors import BadConfig, UnknownName, near
 
 if TYPE_CHECKING:
     from clgym.config import Field
-    from clgym.gym.request import Request
+    from clgym.gym.request import Request, Sandbox
     from clgym.messages import Event
     from clgym.results.record import Record
 
@@ -74,10 +74,12 @@ class _Asked:
             )
         self.names = names
         self.file = _read_config(early.config)
-        self.strategy_fields, self.scenario_fields = self._fields(words)
+        self.strategy_fields, self.scenario_fields = self._fields(words, early.sandbox)
         self.values = self.parser.parse(words)
 
-    def _fields(self, words: list[str]) -> tuple[list["Field"], list["Field"]]:
+    def _fields(
+        self, words: list[str], sandbox: "Sandbox"
+    ) -> tuple[list["Field"], list["Field"]]:
         """Ask for the options of both, and make them flags."""
         if not self.names:
             return [], []
@@ -86,7 +88,7 @@ class _Asked:
 
         own = {action.dest for action in self.parser._actions}
         known = self.file["strategy"] | _loosely(words)
-        strategy = describe_strategy(self.names[0], self.plugins, known).fields
+        strategy = describe_strategy(self.names[0], self.plugins, known, sandbox).fields
         scenario = []
         if len(self.names) > 1:
             scenario = [
@@ -124,6 +126,8 @@ class _Asked:
                 device=values.device,
                 threads=values.threads,
                 engine=values.engine,
+                sandbox=values.sandbox,
+                timeout_minutes=values.timeout,
                 out=values.out / f"seed-{seed}" if values.out and several else values.out,
                 data_root=values.data_root,
                 plugins=self.plugins,
@@ -186,6 +190,20 @@ def _parser(names: Sequence[str]) -> Parser:
         default="process",
         help="inline: gym and learner in one process, for a debugger; labels are then in reach. "
         "(default process)",
+    )
+    run.add_argument(
+        "--sandbox",
+        choices=("auto", "landlock", "none"),
+        default="auto",
+        help="What the strategy's process may open: Python, its code, its weights and the images "
+        "that are due (Linux Landlock; auto: where the system has it), or anything. (default auto)",
+    )
+    run.add_argument(
+        "--timeout",
+        type=_minutes,
+        metavar="X",
+        help="Minutes that the strategy may take for an experience, or for a batch of an adaptation "
+        "stream, before the run ends with an error. (default: any time)",
     )
     run.add_argument(
         "--checkpoint-minutes",
@@ -253,6 +271,17 @@ def _seeds(text: str) -> list[int]:
             "each at least 0 and once"
         )
     return seeds
+
+
+def _minutes(text: str) -> float:
+    """A time above 0."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+    return minutes
 
 
 def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ __all__ = [
     "ANOTHER",
     "PREDICTIONS",
     "PROGRESS",
+    "LEARNER",
     "RECORD",
     "STATE",
     "lock",
@@ -30,6 +31,8 @@ __all__ = [
 
 RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
 _RUN, PROGRESS = "run.json", "progress.json"
+LEARNER = "learner"
+"""Folder of the states that the learner writes; the rest of an output folder is the gym's."""
 ANOTHER = "the files of a run with other options, code or data"
 
 
@@ -146,6 +149,8 @@ def lock(plan: ResolvedRun) -> Iterator[None]:
 
 def _release(plan: ResolvedRun) -> None:
     with contextlib.suppress(OSError):
+        if not any((plan.out / LEARNER).iterdir()):
+            (plan.out / LEARNER).rmdir()
         if [p.name for p in plan.out.iterdir()] == [_RUN]:
             (plan.out / _RUN).unlink()
             plan.out.rmdir()

@@ -7,6 +7,7 @@ predictions only: a label, or a number that was computed from one, is on disk no
 record.
 """
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,7 +21,7 @@ from clgym.errors import BadOutput
 from clgym.files import canonical_json, sha256, write_atomic
 from clgym.gym import environment
 from clgym.gym.conversation import Conversation, OnEvent
-from clgym.gym.folder import PREDICTIONS, PROGRESS, STATE, provenance, write_record
+from clgym.gym.folder import LEARNER, PREDICTIONS, PROGRESS, STATE, provenance, write_record
 from clgym.gym.plan import ResolvedRun
 from clgym.messages import (
     CheckpointSaved,
@@ -207,11 +208,12 @@ class Session:
             BadOutput: the classifier is not the one that the run began with.
         """
         phase, progress = self.phases[number], self._progress
+        (self._out / LEARNER).mkdir(parents=True, exist_ok=True)
         reply = self._conversation.start(phase.start_message())
         progress.device_name = reply.device_name
         state = phase.initial_state
         if progress.state is not None:
-            state = self._out / progress.state
+            state = self._out / LEARNER / progress.state
         self._note_classifier(number, reply, state)
         if state is not None:
             self._conversation.load(Load(path=state))
@@ -241,7 +243,7 @@ class Session:
         phase, progress = self.phases[number], self._progress
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
         name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
-        saved = self._conversation.save(Save(path=self._out / name))
+        saved = self._conversation.save(Save(path=self._out / LEARNER / name))
         write_atomic(self._piece(number, progress.pieces[number]), save(phase.take_piece()))
         progress.pieces[number] += 1
         progress.phase, progress.done, progress.state = number, step + 1, name
@@ -252,7 +254,7 @@ class Session:
         write_atomic(self._out / PROGRESS, canonical_json(progress.model_dump()))
         phase.saved(step)
         if before and before != name:
-            (self._out / before).unlink(missing_ok=True)
+            (self._out / LEARNER / before).unlink(missing_ok=True)
 
     def _piece(self, phase: int, number: int) -> Path:
         return self._out / f"answers-{phase}-{number}.safetensors"
@@ -264,12 +266,15 @@ class Session:
             joined |= phase.predictions()
         data = save(joined)
         write_atomic(self._out / PREDICTIONS, data)
+        if (written := self._out / LEARNER / STATE).is_file():
+            written.replace(self._out / STATE)
         record = self._record(sha256(data))
         write_record(self._out, record)
         for number, count in enumerate(self._progress.pieces):
             for piece in range(count):
                 self._piece(number, piece).unlink(missing_ok=True)
         (self._out / PROGRESS).unlink(missing_ok=True)
+        shutil.rmtree(self._out / LEARNER, ignore_errors=True)
         return record
 
     def _record(self, predictions: str) -> Record:
@@ -295,7 +300,9 @@ class Session:
         return Record(
             result=make_result(facts),
             cost=self._cost(),
-            environment=Environment(**where, order_key=self._order_key),
+            environment=Environment(
+                **where, order_key=self._order_key, sandbox=self._conversation.enforced
+            ),
         )
 
     def _cost(self) -> Cost:
