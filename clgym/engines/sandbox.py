@@ -6,7 +6,7 @@ import resource
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from clgym.engines import landlock
 from clgym.engines.system import gain_no_privileges
 from clgym.errors import BadConfig
 
-__all__ = ["Confinement", "beside", "confine"]
+__all__ = ["Confinement", "confine"]
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/sbin", "/etc", "/proc", "/sys", "/opt/rocm")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "kfd")
@@ -74,9 +74,10 @@ def confine(confinement: Confinement) -> str:
             )
         return "none"
     gain_no_privileges()
-    closed = (*map(_real, confinement.closed), *_known_data())
+    cut = _Cut([*map(_real, confinement.closed), *_known_data()])
+    code = (path for file in confinement.code for path in cut.beside(file))
     rules = landlock.Rules(
-        read=(*_python(closed), *_code(confinement.code, closed), *confinement.read),
+        read=(*cut.python(), *code, *confinement.read),
         names=tuple(_listed(confinement.code)),
         write=(*confinement.write, Path("/dev/shm")),
         everything=(confinement.scratch,),
@@ -98,47 +99,62 @@ def _limit() -> None:
         resource.setrlimit(what, (most, most))
 
 
-def beside(file: Path, closed: Sequence[Path] = ()) -> Iterator[Path]:
-    """A Python file's package; of a file outside packages: it and the Python code beside it."""
-    file = _real(file)
-    folder = file.parent
-    if (folder / "__init__.py").is_file():
+class _Cut:
+    """Files and folders without what is closed inside them."""
+
+    def __init__(self, closed: Iterable[Path]) -> None:
+        self._closed = {str(path) for path in closed}
+        self._above = {str(folder) for path in closed for folder in path.parents}
+
+    def whole(self, root: Path) -> Iterator[Path]:
+        """A file or folder: itself, or what it holds one by one where something there is closed."""
+        if not self._closed.isdisjoint(map(str, root.parents)):
+            return
+        yield from map(Path, self._open(str(root)))
+
+    def _open(self, root: str) -> Iterator[str]:
+        if root in self._closed:
+            return
+        if root not in self._above:
+            yield root
+            return
+        for child in _inside(root):
+            if not child.is_symlink():
+                yield from self._open(child.path)
+
+    def modules(self, folder: Path) -> Iterator[Path]:
+        """What can be imported from a folder, without the rest of it."""
+        for child in _inside(str(folder)):
+            package = os.path.isfile(f"{child.path}/__init__.py")
+            if package or child.name.endswith((".py", ".so")) or child.name == "__pycache__":
+                yield from self.whole(_real(Path(child.path)))
+
+    def beside(self, file: Path) -> Iterator[Path]:
+        """A Python file's package; of a file outside packages: it and the Python code beside it."""
+        folder = _real(file).parent
+        if not (folder / "__init__.py").is_file():
+            yield from (_real(file), *self.modules(folder))
+            return
         while (folder.parent / "__init__.py").is_file():
             folder = folder.parent
-        yield from _cut(folder, closed)
-        return
-    yield file
-    yield from _modules(folder, closed)
+        yield from self.whole(folder)
 
-
-def _modules(folder: Path, closed: Sequence[Path]) -> Iterator[Path]:
-    """What can be imported from a folder, without the rest of it."""
-    for child in _inside(folder):
-        package = (child / "__init__.py").is_file()
-        if package or child.suffix in (".py", ".so", ".pyd") or child.name == "__pycache__":
-            yield from _cut(child, closed)
-
-
-def _python(closed: Sequence[Path]) -> Iterator[Path]:
-    """The system, Python, its packages and what else it imports from."""
-    roots = {*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix}
-    roots |= {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    whole = list(dict.fromkeys(_real(Path(root)) for root in sorted(roots)))
-    for root in whole:
-        if not any(other in root.parents for other in whole):
-            yield from _cut(root, closed)
-    for folder in map(_real, _imported_from()):
-        if not any(root == folder or root in folder.parents for root in whole):
-            yield from _modules(folder, closed)
-    for name in ("clgym", "clgym.strategies", "clgym.scenarios"):
-        spec = importlib.util.find_spec(name)
-        for place in (spec and spec.submodule_search_locations) or ():
-            yield from _cut(_real(Path(place)), closed)
-
-
-def _code(files: Iterable[Path], closed: Sequence[Path]) -> Iterator[Path]:
-    for file in files:
-        yield from beside(file, closed)
+    def python(self) -> Iterator[Path]:
+        """The system, Python, its packages and what else it imports from."""
+        roots = {*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix}
+        names = ("stdlib", "platstdlib", "purelib", "platlib")
+        roots |= {sysconfig.get_path(name) for name in names}
+        whole = {_real(Path(root)) for root in roots}
+        outer = [root for root in whole if whole.isdisjoint(root.parents)]
+        for root in outer:
+            yield from self.whole(root)
+        for folder in map(_real, _imported_from()):
+            if whole.isdisjoint((folder, *folder.parents)):
+                yield from self.modules(folder)
+        for name in ("clgym", "clgym.strategies", "clgym.scenarios"):
+            spec = importlib.util.find_spec(name)
+            for place in (spec and spec.submodule_search_locations) or ():
+                yield from self.whole(_real(Path(place)))
 
 
 def _listed(code: Iterable[Path]) -> Iterator[Path]:
@@ -164,21 +180,10 @@ def _devices() -> Iterator[Path]:
     yield from Path("/dev").glob("nvidia*")
 
 
-def _cut(root: Path, closed: Sequence[Path]) -> Iterator[Path]:
-    """A file or folder without what is closed: itself, or what it holds, one by one."""
-    if any(root == shut or shut in root.parents for shut in closed):
-        return
-    if not any(root in shut.parents for shut in closed):
-        yield root
-        return
-    for child in _inside(root):
-        if not child.is_symlink():
-            yield from _cut(child, closed)
-
-
-def _inside(folder: Path) -> list[Path]:
+def _inside(folder: str) -> list["os.DirEntry[str]"]:
     try:
-        return list(folder.iterdir())
+        with os.scandir(folder) as found:
+            return list(found)
     except OSError:
         return []
 
