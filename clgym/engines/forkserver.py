@@ -1,7 +1,7 @@
 """Main module of a fork server: ``python -m clgym.engines.forkserver FD MODULE:CLASS``.
 
-It imports the target's module and forks a worker whenever the gym sends it two sockets: one that the
-worker talks through, one on which the server tells how the worker ended. It reads nothing of what a
+It imports the target's module and forks a worker whenever the gym sends it two sockets and a place for
+output: the worker talks through one, on the other the server tells how the worker ended. It reads nothing of what a
 run consists of, so that a worker starts fast and knows of no run but its own. When a worker ends, all
 that it started ends with it; when the gym is gone, so is everything here.
 """
@@ -71,17 +71,19 @@ class _Server:
                     status.send(str(os.waitstatus_to_exitcode(code)).encode())
 
     def _fork(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(self._control, 1, 2)
+        data, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
         if not data:
             return False
         pid = os.fork()
         if pid == 0:
             self._become_worker(*descriptors)
-        os.close(descriptors[0])
-        self._living[pid] = socket.socket(fileno=descriptors[1])
+        talk, status, output = descriptors
+        os.close(talk)
+        os.close(output)
+        self._living[pid] = socket.socket(fileno=status)
         return True
 
-    def _become_worker(self, talk: int, status: int) -> None:
+    def _become_worker(self, talk: int, status: int, output: int) -> None:
         """Never returns."""
         code = 1
         try:
@@ -89,6 +91,9 @@ class _Server:
             die_with_parent()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            os.close(output)
             os.close(status)
             for inherited in (self._control, self._woken, self._wake, *self._living.values()):
                 inherited.close()

@@ -30,6 +30,7 @@ __all__ = ["ProcessChannel", "Worker"]
 
 _PATIENCE = 2.0
 """Seconds that a process may take to end by itself."""
+_STDERR = 2
 _READ_WHEN_LOADING = (
     *("PATH", "PYTHON", "VIRTUAL_ENV", "LD_", "DYLD_", "MALLOC_", "TORCH", "CUDA", "CUBLAS"),
     *("NVIDIA", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_"),
@@ -59,7 +60,7 @@ class _ForkServer:
         ours, theirs = socket.socketpair()
         status, told = socket.socketpair()
         with theirs, told, contextlib.suppress(OSError):  # it is dead: the worker's status says so
-            socket.send_fds(self._control, [b"w"], [theirs.fileno(), told.fileno()])
+            socket.send_fds(self._control, [b"w"], [theirs.fileno(), told.fileno(), _STDERR])
         self.workers += 1
         return Connection(ours.detach()), status
 
@@ -136,7 +137,7 @@ class Worker:
             OSError: the process is gone.
         """
         self._asked += 1
-        send(self.connection, {**message, "number": self._asked})
+        send(self.connection, {**message, "question": self._asked})
 
     def receive(self, deadline: float | None = None) -> dict[str, Any]:
         """The next event, or the reply to the last message.
@@ -152,7 +153,7 @@ class Worker:
         message = receive(self.connection, lambda: self.wait(deadline))
         if "event" in message:
             return message
-        if message.pop("number", None) != self._asked:
+        if message.pop("question", None) != self._asked:
             raise BadAnswer(
                 expected="one reply to every message of the gym",
                 found="a reply to another message",

@@ -17,7 +17,12 @@ from clgym.errors import BadConfig
 
 __all__ = ["Confinement", "confine"]
 
-_SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/sbin", "/etc", "/proc", "/sys", "/opt/rocm")
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/sbin", "/etc", "/sys", "/opt/rocm")
+_PROCESSES = (
+    *("self", "cpuinfo", "meminfo", "stat", "version", "filesystems", "loadavg", "uptime"),
+    *("devices", "driver", "modules", "sys"),
+)
+"""What may be read of /proc: this process, and what concerns none."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "kfd")
 _KNOWN_DATA = ("sklearn/datasets/data", "skimage/data")
 """Folders of installed packages that hold data sets."""
@@ -77,7 +82,7 @@ def confine(confinement: Confinement) -> str:
     cut = _Cut([*map(_real, confinement.closed), *_known_data()])
     code = (path for file in confinement.code for path in cut.beside(file))
     rules = landlock.Rules(
-        read=(*cut.python(), *code, *confinement.read),
+        read=(*cut.python(), *code, *confinement.read, *(Path("/proc") / n for n in _PROCESSES)),
         names=tuple(_listed(confinement.code)),
         write=(*confinement.write, Path("/dev/shm")),
         everything=(confinement.scratch,),

@@ -61,10 +61,10 @@ def _serve(connection: Connection, target: str) -> None:
     handler = make_target(target, lambda event: send(connection, {"event": event}))
     while True:
         message = receive(connection)
-        number = message.pop("number")
+        number = message.pop("question")
         reply = answer(handler, message)
         sys.stdout.flush()
         try:
-            send(connection, {**reply, "number": number})
+            send(connection, {**reply, "question": number})
         except BadAnswer as error:
-            send(connection, {**as_data(error), "number": number})
+            send(connection, {**as_data(error), "question": number})
