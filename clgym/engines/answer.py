@@ -72,6 +72,6 @@ def error_in(reply: dict[str, Any]) -> ClgymError | None:
             fix="A plugin must not write to the learner's socket",
         )
     cls = getattr(errors, found["type"], None)
-    known = isinstance(cls, type) and issubclass(cls, ClgymError)
-    kind = cls if known else StrategyFailed
-    return kind(expected=found["expected"], found=found["found"], fix=found["fix"])
+    if not (isinstance(cls, type) and issubclass(cls, ClgymError)):
+        cls = StrategyFailed
+    return cls(expected=found["expected"], found=found["found"], fix=found["fix"])

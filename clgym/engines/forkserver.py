@@ -1,9 +1,10 @@
 """Main module of a fork server: ``python -m clgym.engines.forkserver FD MODULE:CLASS``.
 
-It imports the target's module and forks a worker whenever the gym sends it two sockets and a place for
-output: the worker talks through one, on the other the server tells how the worker ended. It reads nothing of what a
-run consists of, so that a worker starts fast and knows of no run but its own. When a worker ends, all
-that it started ends with it; when the gym is gone, so is everything here.
+It imports the target's module and forks a worker whenever the gym sends it two sockets and a place
+for output: the worker talks through one, on the other the server tells how the worker ended. It
+reads nothing of what a run consists of, so that a worker starts fast and knows of no run but its
+own. When a worker ends, all that it started ends with it; when the gym is gone, so is everything
+here.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 from clgym.engines.answer import load_target
@@ -101,7 +103,7 @@ class _Server:
             work(talk, self._target)
             code = 0
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exc()
         finally:
             os._exit(code)
 

@@ -1,9 +1,9 @@
 """The learner in a process of its own, which serves one run and ends.
 
 A fork server is started by command line, not forked and not by multiprocessing: it inherits neither
-the gym's memory, where the labels are, nor the caller's main module. It imports torch once and stays;
-every worker is a fork of it, so that it starts fast and knows nothing of the run before. Standard
-output of both is the gym's standard error, so that a plugin that prints does not spoil ``--json``.
+the gym's memory, where the labels are, nor the caller's main module. It imports torch once and
+stays; every worker is a fork of it, so that it starts fast and knows nothing of the run before.
+Standard output of both is the gym's standard error, so that a plugin that prints does not spoil ``--json``.
 """
 
 import atexit
@@ -82,7 +82,7 @@ def _server_of(target: str) -> _ForkServer:
     # cuBLAS reads this when CUDA starts: without it, deterministic mode refuses to work.
     environment = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ}
     loading = {k: v for k, v in environment.items() if k.startswith(_READ_WHEN_LOADING)}
-    key = (target, os.getpid(), os.getcwd(), *sorted(loading.items()))
+    key = (target, os.getpid(), str(Path.cwd()), *sorted(loading.items()))
     for other, server in list(_servers.items()):
         ended = server.process.poll() is not None if other[1] == os.getpid() else False
         if ended or (other[:2] == key[:2] and other != key and not server.workers):
@@ -114,7 +114,7 @@ class Worker:
             confinement = confinement.with_scratch(self._scratch)
         setup = {
             "environment": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ},
-            "folder": os.getcwd(),
+            "folder": str(Path.cwd()),
             "confinement": None if confinement is None else confinement.to_tree(),
         }
         self.enforced = "none"

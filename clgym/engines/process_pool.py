@@ -1,6 +1,6 @@
 """Supervised worker processes on this machine, one job at a time each.
 
-They stay warm from job to job: jobs are the gym's own code, and each run opens a learner of its own.
+They stay warm from job to job: jobs are the gym's own code, and each run opens its own learner.
 """
 
 import contextlib

@@ -130,7 +130,7 @@ class _Cut:
     def modules(self, folder: Path) -> Iterator[Path]:
         """What can be imported from a folder, without the rest of it."""
         for child in _inside(str(folder)):
-            package = os.path.isfile(f"{child.path}/__init__.py")
+            package = Path(child.path, "__init__.py").is_file()
             if package or child.name.endswith((".py", ".so")) or child.name == "__pycache__":
                 yield from self.whole(_real(Path(child.path)))
 

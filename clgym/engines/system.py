@@ -1,4 +1,4 @@
-"""Calls of the operating system that Python has no names for. Where they are missing, nothing is done."""
+"""Calls of the operating system that Python has no names for; nothing is done where they lack."""
 
 import ctypes
 import os

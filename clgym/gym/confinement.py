@@ -1,4 +1,4 @@
-"""What a run's learner may open: the code and weights that it is made of, and the images that are due.
+"""What a learner may open: the code and weights that it is made of, and the images that are due.
 
 Labels, the data root, other runs, this run's record and this installation's secret are on no list.
 """
@@ -58,7 +58,7 @@ def _data_root(request: Request) -> Path | None:
 
 
 def _weights(request: Request, config: Mapping[str, Any]) -> Iterator[Path]:
-    """Where pretrained weights lie: the caches of their hubs, the data root's, what options name."""
+    """Pretrained weights: in the caches of their hubs, in the data root, where options say."""
     hub = _folder("HF_HOME", ".cache/huggingface") / "hub"
     yield from Path(os.environ.get("HF_HUB_CACHE", hub)).glob("models--*")
     yield _folder("TORCH_HOME", ".cache/torch") / "hub" / "checkpoints"

@@ -11,7 +11,7 @@ from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
 from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation
-from clgym.gym.request import Request, Sandbox
+from clgym.gym.request import Request
 from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed
 
 __all__ = [
@@ -47,18 +47,13 @@ def open_learner(request: Request) -> Channel:
     return open_channel(request.engine, LEARNER, shut)
 
 
-def _bare(
-    name: str, plugins: Sequence[Path], given: Mapping[str, Any], sandbox: Sandbox = "auto"
-) -> Request:
+def _bare(name: str, plugins: Sequence[Path], given: Mapping[str, Any]) -> Request:
     """A request that names a strategy and no stream."""
-    return Request(name, "", None, given, plugins=tuple(plugins), sandbox=sandbox)
+    return Request(name, "", None, given, plugins=tuple(plugins))
 
 
 def describe_strategy(
-    name: str,
-    plugins: Sequence[Path] = (),
-    given: Mapping[str, Any] | None = None,
-    sandbox: Sandbox = "auto",
+    name: str, plugins: Sequence[Path] = (), given: Mapping[str, Any] | None = None
 ) -> Description:
     """A strategy's options, asked of a worker: the plugin is not imported here.
 
@@ -66,14 +61,13 @@ def describe_strategy(
         name: A name of ``clgym list strategies``.
         plugins: Files that the user named.
         given: Options known so far; where a strategy wraps another they say which.
-        sandbox: See `clgym.gym.request.Request`.
 
     Raises:
         UnknownName: nobody goes by ``name``.
         BadPlugin: its file cannot be imported.
     """
     entry = registry.find("strategies", name, plugins)
-    channel = open_learner(_bare(name, plugins, given or {}, sandbox))
+    channel = open_learner(_bare(name, plugins, given or {}))
     try:
         return ask_options(entry, plugins, channel, given or {})
     finally:

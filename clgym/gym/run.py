@@ -6,10 +6,10 @@ Everything here is on the gym's side. It never imports a strategy and never impo
 import contextlib
 from pathlib import Path
 
-from clgym.gym.conversation import Conversation, OnEvent
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
 from clgym.gym.confinement import confinement
+from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.description import LEARNER
 from clgym.gym.folder import LEARNER as STATES
 from clgym.gym.folder import STATE, acquire, check_earlier, lock
@@ -25,12 +25,15 @@ from clgym.scenario import Stream
 __all__ = ["make_session", "run"]
 
 
-def run(request: Request, on_event: OnEvent | None = None) -> Record:
+def run(
+    request: Request, on_event: OnEvent | None = None, describer: Channel | None = None
+) -> Record:
     """Carry out a request, or continue it where its output folder stands.
 
     Args:
         request: What to run.
         on_event: Called with progress as it happens.
+        describer: Whom to ask what the strategy needs; None opens one for the question.
 
     Returns:
         The record, which is also in the output folder.
@@ -39,7 +42,7 @@ def run(request: Request, on_event: OnEvent | None = None) -> Record:
         ClgymError: what is wrong with the request, or how the strategy failed.
     """
     emit = on_event or (lambda event: None)
-    resolved = resolve(request)
+    resolved = resolve(request, describer)
     check_earlier(resolved)
     emit(RunPlanned(plan=resolved.describe()))
     finished = acquire(resolved)

@@ -127,7 +127,7 @@ def test_a_limit_of_time_that_nothing_keeps_is_refused(tmp_path: Path) -> None:
         run(Request("nmc", "split-digits", out=tmp_path / "r", engine="inline", sandbox="landlock"))
 
 
-KEEPER = '''"""Keeps what it saw in a module that outlives its object, and tells what it finds there."""
+KEEPER = '''"""Keeps what it saw in a module, and tells what it finds there."""
 import os
 import sys
 from clgym.strategies.nmc import NMC
