@@ -11,6 +11,12 @@ from clgym.errors import BadAnswer, ClgymError, StrategyFailed
 __all__ = ["answer", "as_data", "error_in", "load_target", "make_target", "raise_error"]
 
 
+_FIXES = {
+    PermissionError: "The sandbox may have refused it: put files that the strategy reads into its "
+    "package, or give --sandbox none; its traceback is above"
+}
+
+
 def load_target(target: str) -> Callable[..., Any]:
     """The class that ``module:Class`` names; importing its module is what takes time."""
     module, _, name = target.partition(":")
@@ -36,7 +42,7 @@ def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
                 "type": "StrategyFailed",
                 "expected": f"the strategy to handle {message['do']!r}",
                 "found": f"{type(error).__name__}: {error} ({where})",
-                "fix": "Mend the strategy; its traceback is above",
+                "fix": _FIXES.get(type(error), "Mend the strategy; its traceback is above"),
                 "traceback": traceback.format_exc(),
             }
         }

@@ -3,7 +3,7 @@
 A fork server is started by command line, not forked and not by multiprocessing: it inherits neither
 the gym's memory, where the labels are, nor the caller's main module. It imports torch once and
 stays; every worker is a fork of it, so that it starts fast and knows nothing of the run before.
-Standard output of both is the gym's standard error, so that a plugin that prints does not spoil ``--json``.
+Standard output of both is the gym's standard error: a plugin that prints does not spoil ``--json``.
 """
 
 import atexit

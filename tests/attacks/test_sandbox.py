@@ -46,7 +46,7 @@ def outcome(attack):
 
 
 '''
-READ_CACHE = "return open(glob.glob('{cache}/sources/answers/*/test.npy')[0], 'rb').read(6)"
+READ_CACHE = "return open('{cache}/answers/{fingerprint}/test.npy', 'rb').read(6)"
 MEMORY = """
 with open('/proc/{gym}/mem', 'rb') as memory:
     memory.seek({address})
@@ -67,6 +67,7 @@ ATTACKS = {
     "labels in the data root": "return open('{data}/labels.npy').read()",
     "labels in the decoded store": READ_CACHE,
     "hashes in the decoded store": READ_CACHE.replace("answers", "hashes"),
+    "names in the decoded store": "return os.listdir('{cache}/answers')",
     "predictions of another run": "return open('{other}/predictions.safetensors', 'rb').read(4)",
     "this run's own folder": "return open('{out}/run.json').read()",
     "a record of its own": "return Path('{out}/record.json').write_text('{{}}')",
@@ -107,7 +108,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, other: Path) -> dict[str,
     data, state = place / "data", place / "state"
     data.mkdir()
     (data / "labels.npy").write_text("labels")
-    load_source("digits")
+    fingerprint = load_source("digits").fingerprint
     tcp, abstract = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
     abstract.bind(f"\0clgym-{os.getpid()}")
     abstract.listen()
@@ -118,7 +119,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, other: Path) -> dict[str,
         order_key("a run")  # makes the secret
         for mode in ("auto", "none"):
             facts: dict[str, object] = {
-                "cache": cache_dir(),
+                "cache": cache_dir() / "sources",
+                "fingerprint": fingerprint,
                 "data": data,
                 "other": other,
                 "out": place / mode,
