@@ -39,8 +39,8 @@ def run(
         config: The strategy's options.
         scenario_config: The scenario's options.
         **options: The other fields of `clgym.gym.request.Request`: ``source, seed, order_seed,
-            device, threads, engine, out, data_root, plugins, checkpoint_minutes``; paths may be
-            text.
+            device, threads, engine, sandbox, timeout_minutes, out, data_root, plugins,
+            checkpoint_minutes``; paths may be text.
 
     Raises:
         ClgymError: what is wrong with the request, or how the strategy failed.

@@ -10,7 +10,9 @@ import functools
 import importlib
 import importlib.abc
 import importlib.util
+import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -43,6 +45,20 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+@contextlib.contextmanager
+def _another_home() -> Iterator[None]:
+    """Avalanche reads or makes a file in the home folder, which a shut-in worker cannot open."""
+    before = os.environ.get("HOME")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HOME"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("HOME")
+            if before is not None:
+                os.environ["HOME"] = before
+
+
 class _Loader(importlib.abc.Loader):
     def __init__(self, real: Any) -> None:
         self._real = real
@@ -54,7 +70,7 @@ class _Loader(importlib.abc.Loader):
         return self._real.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        with _without_the_slow():
+        with _without_the_slow(), _another_home():
             self._real.exec_module(module)
 
 

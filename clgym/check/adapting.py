@@ -29,6 +29,7 @@ class AdaptBench:
         labels: What batches carry as labels: the number of each image's label, or None.
     """
 
+    enforced = "none"
     labels: int | None = None
 
     def __init__(self, request: Request, on_event: OnEvent) -> None:

@@ -83,6 +83,7 @@ class Bench:
         batch_size: Rows a batch at prediction; None leaves the gym's.
     """
 
+    enforced = "none"
     order: Callable[[int], np.ndarray] | None = None
     batch_size: int | None = None
 

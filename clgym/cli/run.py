@@ -23,6 +23,7 @@ from clgym.errors import BadConfig, UnknownName, near
 
 if TYPE_CHECKING:
     from clgym.config import Field
+    from clgym.engines import Channel
     from clgym.gym.request import Request
     from clgym.messages import Event
     from clgym.results.record import Record
@@ -33,7 +34,12 @@ __all__ = ["main", "run_options"]
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym run``."""
     names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))[:2]
-    asked = _Asked(names, list(words[len(names) :]))
+    with contextlib.closing(_Asked(names, list(words[len(names) :]))) as asked:
+        return _carry_out(asked)
+
+
+def _carry_out(asked: "_Asked") -> int:
+    names = asked.names
     if asked.values.help:
         asked.parser.print_help()
         return 0
@@ -45,9 +51,9 @@ def main(words: Sequence[str]) -> int:
         )
     several = values.seeds is not None
     if values.dry_run:
-        return _show_plans(requests, values.json, several)
+        return _show_plans(asked, values.json, several)
     try:
-        return _run_all(requests, values.json, several, values.log)
+        return _run_all(asked, values.json, several, values.log)
     except KeyboardInterrupt:
         print(
             "interrupted; the same command continues from the last save",
@@ -57,7 +63,14 @@ def main(words: Sequence[str]) -> int:
 
 
 class _Asked:
-    """A command line, read in two passes: the second knows the options of the pairing."""
+    """A command line, read in two passes: the second knows the options of the pairing.
+
+    Attributes:
+        describer: A process that tells what the strategy takes and needs, for all runs of the
+            command; None where no strategy is named.
+    """
+
+    describer: "Channel | None" = None
 
     def __init__(self, names: list[str], words: list[str]) -> None:
         self.parser = _parser(names)
@@ -74,19 +87,36 @@ class _Asked:
             )
         self.names = names
         self.file = _read_config(early.config)
-        self.strategy_fields, self.scenario_fields = self._fields(words)
+        self.strategy_fields, self.scenario_fields = self._fields(words, early)
         self.values = self.parser.parse(words)
 
-    def _fields(self, words: list[str]) -> tuple[list["Field"], list["Field"]]:
+    def close(self) -> None:
+        """End the process that describes."""
+        if self.describer is not None:
+            self.describer.close()
+
+    def _fields(
+        self, words: list[str], early: argparse.Namespace
+    ) -> tuple[list["Field"], list["Field"]]:
         """Ask for the options of both, and make them flags."""
         if not self.names:
             return [], []
-        from clgym.gym.description import describe_strategy
-        from clgym.gym.request import scenario_fields
+        from clgym.gym.description import ask_options, open_learner
+        from clgym.gym.request import Request, scenario_fields
 
         own = {action.dest for action in self.parser._actions}
         known = self.file["strategy"] | _loosely(words)
-        strategy = describe_strategy(self.names[0], self.plugins, known).fields
+        request = Request(
+            self.names[0],
+            "",
+            strategy_config=known,
+            plugins=self.plugins,
+            sandbox=early.sandbox,
+            data_root=early.data_root,
+        )
+        self.describer = open_learner(request)
+        entry = registry.find("strategies", self.names[0], self.plugins)
+        strategy = ask_options(entry, self.plugins, self.describer, known).fields
         scenario = []
         if len(self.names) > 1:
             scenario = [
@@ -124,6 +154,8 @@ class _Asked:
                 device=values.device,
                 threads=values.threads,
                 engine=values.engine,
+                sandbox=values.sandbox,
+                timeout_minutes=values.timeout,
                 out=values.out / f"seed-{seed}" if values.out and several else values.out,
                 data_root=values.data_root,
                 plugins=self.plugins,
@@ -186,6 +218,20 @@ def _parser(names: Sequence[str]) -> Parser:
         default="process",
         help="inline: gym and learner in one process, for a debugger; labels are then in reach. "
         "(default process)",
+    )
+    run.add_argument(
+        "--sandbox",
+        choices=("auto", "landlock", "none"),
+        default="auto",
+        help="What the strategy's process may open: Python, its code, its weights and the images "
+        "that are due (Linux Landlock; auto: where the system has it), or anything. (default auto)",
+    )
+    run.add_argument(
+        "--timeout",
+        type=_minutes,
+        metavar="X",
+        help="Minutes that the strategy may take for an experience, or for a batch of an "
+        "adaptation stream, before the run ends with an error. (default: any time)",
     )
     run.add_argument(
         "--checkpoint-minutes",
@@ -255,6 +301,17 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
+def _minutes(text: str) -> float:
+    """A time above 0."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+    return minutes
+
+
 def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
     """The tables ``strategy`` and ``scenario`` of a file; empty where there is none."""
     tables: dict[str, dict[str, Any]] = {"strategy": {}, "scenario": {}}
@@ -289,11 +346,11 @@ def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def _show_plans(requests: Sequence["Request"], as_json: bool, several: bool) -> int:
+def _show_plans(asked: _Asked, as_json: bool, several: bool) -> int:
     from clgym.gym.folder import check_available
     from clgym.gym.plan import resolve
 
-    prepared = [resolve(request) for request in requests]
+    prepared = [resolve(request, asked.describer) for request in asked.requests()]
     for plan in prepared:
         check_available(plan)
     plans = [plan.describe() for plan in prepared]
@@ -308,9 +365,7 @@ def _show_plans(requests: Sequence["Request"], as_json: bool, several: bool) -> 
     return 0
 
 
-def _run_all(
-    requests: Sequence["Request"], as_json: bool, several: bool, logs: Sequence[str]
-) -> int:
+def _run_all(asked: _Asked, as_json: bool, several: bool, logs: Sequence[str]) -> int:
     from clgym.cli._console import Console
     from clgym.cli._progress import watch
     from clgym.cli._tables import show_record, show_seeds
@@ -321,11 +376,12 @@ def _run_all(
     outs: list[str] = []
     console = Console(stderr=True)
     loggers = [Logger(kind) for kind in dict.fromkeys(logs)]
-    for request in requests:
+    for request in asked.requests():
         with watch(console) as show, contextlib.ExitStack() as open_logs:
             for logger in loggers:
                 open_logs.callback(logger.close)
-            records.append(run(request, partial(_listen, [show, *loggers], outs)))
+            listen = partial(_listen, [show, *loggers], outs)
+            records.append(run(request, listen, asked.describer))
     if as_json:
         data = [record.model_dump(mode="json") for record in records]
         print(json.dumps(data if several else data[0], indent=1))

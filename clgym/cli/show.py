@@ -100,10 +100,10 @@ def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
 
 def _needs(name: str, plugins: tuple[Path, ...]) -> str:
     """What the gym must provide with default options, asked of a worker."""
-    from clgym.engines import open_channel
-    from clgym.gym.description import LEARNER, ask_needs
+    from clgym.gym.description import ask_needs, open_learner
+    from clgym.gym.request import Request
 
-    channel = open_channel("process", LEARNER)
+    channel = open_learner(Request(name, "", plugins=plugins))
     try:
         needs = ask_needs(name, plugins, channel, {}, "cpu").needs
     finally:

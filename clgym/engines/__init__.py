@@ -9,16 +9,29 @@ import os
 from clgym.engines.channel import INSIDE, Channel, Engine, OnEvent
 from clgym.engines.inline import InlineChannel
 from clgym.engines.process import ProcessChannel
-from clgym.errors import BadPlugin
+from clgym.engines.sandbox import Confinement
+from clgym.errors import BadConfig, BadPlugin
 
-__all__ = ["Channel", "Engine", "OnEvent", "open_channel"]
+__all__ = ["Channel", "Confinement", "Engine", "OnEvent", "open_channel"]
 
 
-def open_channel(engine: Engine, target: str) -> Channel:
-    """Start, or reuse, a place where ``target`` runs.
+def open_channel(
+    engine: Engine,
+    target: str,
+    confinement: Confinement | None = None,
+    seconds: float | None = None,
+) -> Channel:
+    """Start a place where ``target`` runs, for one conversation.
+
+    Args:
+        engine: In a process of its own, or in this one.
+        target: ``module:Class`` that answers.
+        confinement: What the process may open; None leaves it as free as this one.
+        seconds: Time for each answer; None is any time.
 
     Raises:
         BadPlugin: inside a worker: a plugin's file that starts runs when it is imported.
+        BadConfig: what is demanded cannot be enforced, or a limit of time in this process.
     """
     if os.environ.get(INSIDE) == target:
         raise BadPlugin(
@@ -26,6 +39,12 @@ def open_channel(engine: Engine, target: str) -> Channel:
             found="one that starts a run",
             fix='Put the run below `if __name__ == "__main__":`',
         )
-    if engine == "inline":
-        return InlineChannel(target)
-    return ProcessChannel(target)
+    if engine == "process":
+        return ProcessChannel(target, confinement, seconds)
+    if seconds is not None or (confinement is not None and confinement.required):
+        raise BadConfig(
+            expected="--engine process for a limit of time or a sandbox",
+            found=f"--engine {engine}",
+            fix="Drop --timeout and --sandbox, or --engine",
+        )
+    return InlineChannel(target)

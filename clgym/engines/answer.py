@@ -6,15 +6,26 @@ from collections.abc import Callable
 from typing import Any
 
 from clgym import errors
-from clgym.errors import ClgymError, StrategyFailed
+from clgym.errors import BadAnswer, ClgymError, StrategyFailed
 
-__all__ = ["answer", "as_data", "error_in", "make_target", "raise_error"]
+__all__ = ["answer", "as_data", "error_in", "load_target", "make_target", "raise_error"]
+
+
+_FIXES: dict[type[BaseException], str] = {
+    PermissionError: "The sandbox may have refused it: put files that the strategy reads into its "
+    "package, or give --sandbox none; its traceback is above"
+}
+
+
+def load_target(target: str) -> Callable[..., Any]:
+    """The class that ``module:Class`` names; importing its module is what takes time."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def make_target(target: str, emit: Callable[[dict[str, Any]], None]) -> Any:
     """An instance of the ``module:Class`` that answers messages."""
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)(emit)
+    return load_target(target)(emit)
 
 
 def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +42,7 @@ def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
                 "type": "StrategyFailed",
                 "expected": f"the strategy to handle {message['do']!r}",
                 "found": f"{type(error).__name__}: {error} ({where})",
-                "fix": "Mend the strategy; its traceback is above",
+                "fix": _FIXES.get(type(error), "Mend the strategy; its traceback is above"),
                 "traceback": traceback.format_exc(),
             }
         }
@@ -48,15 +59,25 @@ def raise_error(reply: dict[str, Any], show: Callable[[str], object]) -> None:
     error = error_in(reply)
     if error is None:
         return
-    if "traceback" in reply["error"]:
-        show(reply["error"]["traceback"])
+    trace = reply["error"].get("traceback") if isinstance(reply["error"], dict) else None
+    if isinstance(trace, str):
+        show(trace)
     raise error
 
 
 def error_in(reply: dict[str, Any]) -> ClgymError | None:
-    """The error that a reply carries, if any."""
+    """The error that a reply carries, if any; `BadAnswer` if that is none."""
     found = reply.get("error")
     if found is None:
         return None
-    cls = getattr(errors, found["type"], StrategyFailed)
+    parts = ("type", "expected", "found", "fix")
+    if not isinstance(found, dict) or not all(isinstance(found.get(p), str) for p in parts):
+        return BadAnswer(
+            expected="an error of the learner's side with its type and three parts",
+            found=f"{str(found)[:200]!r}",
+            fix="A plugin must not write to the learner's socket",
+        )
+    cls = getattr(errors, found["type"], None)
+    if not (isinstance(cls, type) and issubclass(cls, ClgymError)):
+        cls = StrategyFailed
     return cls(expected=found["expected"], found=found["found"], fix=found["fix"])

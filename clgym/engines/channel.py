@@ -16,15 +16,20 @@ OnEvent = Callable[[Message], None]
 class Channel(Protocol):
     """A conversation with one learner."""
 
+    @property
+    def enforced(self) -> str:
+        """What the learner's sandbox enforces, in words; ``none`` without one."""
+        ...
+
     def ask(self, message: Message, on_event: OnEvent) -> Message:
         """Send a message, pass events on as they come, return the reply.
 
         Raises:
             ClgymError: what the other side raised.
-            StrategyFailed: its own code raised, or the process died.
+            StrategyFailed: its own code raised, the process died, or time is up.
         """
         ...
 
     def close(self) -> None:
-        """End the conversation; the worker may serve another."""
+        """End the conversation, and the process that led it."""
         ...

@@ -14,6 +14,8 @@ __all__ = ["InlineChannel", "InlinePool"]
 class InlineChannel:
     """Calls the target directly."""
 
+    enforced = "none"
+
     def __init__(self, target: str) -> None:
         """Build the target here."""
         self._on_event: OnEvent = lambda event: None

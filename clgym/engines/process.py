@@ -1,109 +1,265 @@
-"""The learner in a process of its own, which stays warm and serves one run after another.
+"""The learner in a process of its own, which serves one run and ends.
 
-It is started by command line, not forked and not by multiprocessing: it inherits neither the gym's
-memory, where the labels are, nor the caller's main module. Its standard output is the gym's
-standard error, so that a plugin that prints does not spoil ``--json``.
+A fork server is started by command line, not forked and not by multiprocessing: it inherits neither
+the gym's memory, where the labels are, nor the caller's main module. It imports torch once and
+stays; every worker is a fork of it, so that it starts fast and knows nothing of the run before.
+Standard output of both is the gym's standard error: a plugin that prints does not spoil ``--json``.
 """
 
 import atexit
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from multiprocessing.connection import Connection
+import tempfile
+import time
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from clgym.engines.answer import raise_error
 from clgym.engines.channel import OnEvent
+from clgym.engines.sandbox import Confinement
 from clgym.engines.wire import receive, send
-from clgym.errors import StrategyFailed, WorkerDied
+from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
 
 __all__ = ["ProcessChannel", "Worker"]
 
-_idle: dict[str, list["Worker"]] = {}
+_PATIENCE = 2.0
+"""Seconds that a process may take to end by itself."""
+_STDERR = 2
+_READ_WHEN_LOADING = (
+    *("PATH", "PYTHON", "VIRTUAL_ENV", "LD_", "DYLD_", "MALLOC_", "TORCH", "CUDA", "CUBLAS"),
+    *("NVIDIA", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_"),
+)
+"""Beginnings of the variables that Python and libraries read when they are loaded."""
 
 
-class Worker:
-    """A child process and our end of the socket to it."""
+class _ForkServer:
+    """A process that forks workers of one target."""
 
-    def __init__(self, target: str) -> None:
-        """Start a process in which ``target`` answers."""
+    def __init__(self, target: str, environment: dict[str, str]) -> None:
         ours, theirs = socket.socketpair()
-        # cuBLAS reads this when CUDA starts: without it, deterministic mode refuses to work.
-        environment = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "clgym.engines.worker", str(theirs.fileno()), target],
+            [sys.executable, "-m", "clgym.engines.forkserver", str(theirs.fileno()), target],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=2,
             env=environment,
         )
         theirs.close()
-        self.connection = Connection(ours.detach())
+        self._control = ours
+        self.workers = 0
+        """Number of workers that live."""
+
+    def fork(self) -> tuple[Connection, socket.socket]:
+        """Start a worker; the socket to talk to it, and one that tells how it ended."""
+        ours, theirs = socket.socketpair()
+        status, told = socket.socketpair()
+        with theirs, told, contextlib.suppress(OSError):  # it is dead: the worker's status says so
+            socket.send_fds(self._control, [b"w"], [theirs.fileno(), told.fileno(), _STDERR])
+        self.workers += 1
+        return Connection(ours.detach()), status
 
     def stop(self) -> None:
-        """Hang up, wait a little for the process to end, else kill it."""
-        with contextlib.suppress(OSError):
-            self.connection.close()
+        """Hang up and wait; whatever still works there is killed."""
+        self._control.close()
         try:
-            self.process.wait(timeout=2)
+            self.process.wait(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
+
+_servers: dict[tuple[Any, ...], _ForkServer] = {}
+
+
+def _server_of(target: str) -> _ForkServer:
+    """The fork server of a target under the present environment, started if there is none."""
+    # cuBLAS reads this when CUDA starts: without it, deterministic mode refuses to work.
+    environment = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ}
+    loading = {k: v for k, v in environment.items() if k.startswith(_READ_WHEN_LOADING)}
+    key = (target, os.getpid(), str(Path.cwd()), *sorted(loading.items()))
+    for other, server in list(_servers.items()):
+        ended = server.process.poll() is not None if other[1] == os.getpid() else False
+        if ended or (other[:2] == key[:2] and other != key and not server.workers):
+            _servers.pop(other).stop()
+    if key not in _servers:
+        _servers[key] = _ForkServer(target, environment)
+    return _servers[key]
+
+
+class Worker:
+    """A process in which a target answers, and our ends of the sockets to it and its server."""
+
+    def __init__(self, target: str, confinement: Confinement | None = None) -> None:
+        """Start it.
+
+        Args:
+            target: ``module:Class`` that answers.
+            confinement: What it may open; None leaves it as free as the gym.
+
+        Raises:
+            BadConfig: the system cannot enforce what the confinement demands.
+            WorkerDied: it ended before it could begin.
+        """
+        self._server, self._asked = _server_of(target), 0
+        self.connection, self.status = self._server.fork()
+        self._scratch = None
+        if confinement is not None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="clgym-")).resolve()
+            confinement = confinement.with_scratch(self._scratch)
+        setup = {
+            "environment": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ},
+            "folder": str(Path.cwd()),
+            "confinement": None if confinement is None else confinement.to_tree(),
+        }
+        self.enforced = "none"
+        """What the sandbox of this worker enforces."""
+        with contextlib.suppress(OSError):  # it died just now: whoever waits finds out
+            send(self.connection, setup)
+        try:
+            settled = receive(self.connection, self.wait)
+        except (EOFError, OSError) as error:
+            raise self.death() from error
+        if "error" in settled:
+            self.stop()
+            raise_error(settled, sys.stderr.write)
+        self.enforced = settled["enforced"]
+
+    def ask(self, message: dict[str, Any]) -> None:
+        """Send a message.
+
+        Raises:
+            OSError: the process is gone.
+        """
+        self._asked += 1
+        send(self.connection, {**message, "question": self._asked})
+
+    def receive(self, deadline: float | None = None) -> dict[str, Any]:
+        """The next event, or the reply to the last message.
+
+        Args:
+            deadline: Time of the monotonic clock at which it must have come; None: any time.
+
+        Raises:
+            EOFError, OSError: the process is gone.
+            TimeoutError: nothing came in time.
+            BadAnswer: it is neither an event nor the reply to the last message.
+        """
+        message = receive(self.connection, lambda: self.wait(deadline))
+        if "event" in message:
+            return message
+        if message.pop("question", None) != self._asked:
+            raise BadAnswer(
+                expected="one reply to every message of the gym",
+                found="a reply to another message",
+                fix="A plugin must not write to the learner's socket",
+            )
+        return message
+
+    def wait(self, deadline: float | None = None) -> None:
+        """Wait until something can be read.
+
+        Raises:
+            EOFError: the process ended; a child of it may still hold its socket.
+            TimeoutError: the deadline passed.
+        """
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = wait([self.connection, self.status], left)
+        if not ready:
+            raise TimeoutError
+        if self.connection not in ready:
+            raise EOFError
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self.status.fileno() < 0 or bool(wait([self.status], 0))
+
+    def kill(self) -> None:
+        """End it, whatever it does, and all that it started."""
+        with contextlib.suppress(OSError):
+            self.status.shutdown(socket.SHUT_WR)
+
+    def stop(self) -> int | None:
+        """Hang up, wait a little for the process to end, else kill it; its exit code if known."""
+        if self.status.fileno() < 0:
+            return None
+        with contextlib.suppress(OSError):
+            self.connection.close()
+        if not wait([self.status], _PATIENCE):
+            self.kill()
+        code = None
+        if wait([self.status], _PATIENCE):
+            with contextlib.suppress(OSError, ValueError):
+                code = int(self.status.recv(16))
+        self.status.close()
+        self._server.workers -= 1
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        return code
+
     def death(self) -> WorkerDied:
         """Put a dead process away and say how it ended."""
-        self.stop()
-        code = self.process.returncode
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        code = self.stop()
+        how = "no word of its end"
+        if code is not None:
+            how = f"it ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
         return WorkerDied(
             expected="the learner's process to live until the run is over",
-            found=f"it ended with {how}",
+            found=how,
             fix="Give the same command again: it continues from the last checkpoint",
         )
 
 
 class ProcessChannel:
-    """A conversation with a worker; a fresh one is started when none is idle."""
+    """A conversation with a worker of its own."""
 
-    def __init__(self, target: str) -> None:
-        """Take an idle worker of this target, or start one."""
-        self._target = target
-        idle = [w for w in _idle.pop(target, []) if w.process.poll() is None]
-        self._worker = idle.pop() if idle else Worker(target)
+    def __init__(
+        self, target: str, confinement: Confinement | None = None, seconds: float | None = None
+    ) -> None:
+        """Start a worker of this target; see `clgym.engines.open_channel`."""
+        self._worker, self._seconds = Worker(target, confinement), seconds
         self._spoiled = False
-        if idle:
-            _idle[target] = idle
+
+    @property
+    def enforced(self) -> str:
+        """See `Channel.enforced`."""
+        return self._worker.enforced
 
     def ask(self, message: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
         """See `Channel.ask`."""
         self._spoiled = True  # until the answer is here: whoever is interrupted leaves it busy
+        deadline = None if self._seconds is None else time.monotonic() + self._seconds
         try:
-            send(self._worker.connection, message)
-            while "event" in (reply := receive(self._worker.connection)):
+            self._worker.ask(message)
+            while "event" in (reply := self._worker.receive(deadline)):
                 on_event(reply["event"])
+        except TimeoutError:
+            raise StrategyFailed(
+                expected=f"an answer to {message['do']!r} within {self._seconds:g} s",
+                found="none",
+                fix="Give --timeout more minutes, or look where the strategy waits",
+            ) from None
         except (EOFError, OSError) as error:
             raise self._worker.death() from error
-        self._spoiled = (reply.get("error") or {}).get("type") == StrategyFailed.__name__
+        self._spoiled = False
         raise_error(reply, sys.stderr.write)
         return reply
 
     def close(self) -> None:
-        """Keep the worker for the next channel, unless it is busy or a strategy failed there.
-
-        What that left behind, memory of a GPU for one, is nobody else's business.
-        """
+        """End the worker and all that it started."""
         if self._spoiled:
-            self._worker.process.kill()
-            self._worker.stop()
-        elif self._worker.process.poll() is None:
-            _idle.setdefault(self._target, []).append(self._worker)
+            self._worker.kill()
+        self._worker.stop()
 
 
 @atexit.register
 def _stop_all() -> None:
-    for workers in _idle.values():
-        for worker in workers:
-            worker.stop()
+    for key, server in _servers.items():
+        if key[1] == os.getpid():
+            server.stop()

@@ -1,4 +1,7 @@
-"""Warm supervised worker processes on this machine, one job at a time each."""
+"""Supervised worker processes on this machine, one job at a time each.
+
+They stay warm from job to job: jobs are the gym's own code, and each run opens its own learner.
+"""
 
 import contextlib
 from multiprocessing.connection import wait
@@ -6,7 +9,6 @@ from multiprocessing.connection import wait
 from clgym.engines.answer import error_in
 from clgym.engines.process import Worker
 from clgym.engines.spec import Done, Message, OnEvent, PoolSpec
-from clgym.engines.wire import receive, send
 from clgym.errors import WorkerDied
 
 __all__ = ["ProcessPool"]
@@ -37,23 +39,27 @@ class ProcessPool:
     def submit(self, key: str, message: Message) -> None:
         """See `Pool.submit`."""
         slot = next(slot for slot in self._slots if slot.job is None)
-        if slot.worker is None or slot.worker.process.poll() is not None:
+        if slot.worker is not None and slot.worker.ended:
+            slot.worker.stop()
+            slot.worker = None
+        if slot.worker is None:
             slot.worker = Worker(self._target)
         slot.job = key
         with contextlib.suppress(OSError):  # it died just now: `wait` finds out and says so
-            send(slot.worker.connection, {**message, "device": slot.device})
+            slot.worker.ask({**message, "device": slot.device})
 
     def wait(self, seconds: float) -> list[Done]:
         """See `Pool.wait`."""
-        busy = {s.worker.connection: s for s in self._slots if s.job is not None and s.worker}
-        ready = wait(list(busy), seconds)
-        ended = [self._receive(slot) for connection, slot in busy.items() if connection in ready]
+        busy = [(s, s.worker) for s in self._slots if s.job is not None and s.worker is not None]
+        ready = wait([end for _, w in busy for end in (w.connection, w.status)], seconds)
+        told = [s for s, w in busy if w.connection in ready or w.status in ready]
+        ended = [self._receive(slot) for slot in told]
         return [done for done in ended if done is not None]
 
     def _receive(self, slot: _Slot) -> Done | None:
         assert slot.worker is not None and slot.job is not None
         try:
-            reply = receive(slot.worker.connection)
+            reply = slot.worker.receive()
         except (EOFError, OSError):
             return self._ended(slot, Done(slot.job, None, self._death(slot)))
         if "event" in reply:
@@ -79,6 +85,6 @@ class ProcessPool:
             if slot.worker is None:
                 continue
             if slot.job is not None:
-                slot.worker.process.kill()
+                slot.worker.kill()
             slot.worker.stop()
             slot.worker = slot.job = None

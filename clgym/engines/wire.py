@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import struct
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -11,6 +14,12 @@ from clgym.codec import Unpackable, pack, unpack
 from clgym.errors import BadAnswer
 
 __all__ = ["receive", "send"]
+
+_MOST_TEXT = 64 * 2**20
+"""Bytes of a message without its arrays; larger ones are refused before memory is asked for."""
+_MOST_ARRAY = 2**30
+"""Bytes of an array."""
+_CHUNK = 2**20
 
 
 def send(connection: Connection, message: dict[str, Any]) -> None:
@@ -37,34 +46,62 @@ def send(connection: Connection, message: dict[str, Any]) -> None:
         connection.send_bytes(np.ascontiguousarray(array).tobytes())
 
 
-def receive(connection: Connection) -> dict[str, Any]:
+def receive(connection: Connection, wait: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Read one message.
+
+    Args:
+        connection: To read from.
+        wait: Called before every read; what it raises ends the reading.
 
     Raises:
         EOFError: the other side is gone.
         BadAnswer: what arrived is no message.
     """
     try:
-        header = json.loads(connection.recv_bytes())
-        arrays = [_array(connection, facts["dtype"], facts["shape"]) for facts in header["arrays"]]
+        header = json.loads(_frame(connection, _MOST_TEXT, wait))
+        arrays = [_array(connection, a["dtype"], a["shape"], wait) for a in header["arrays"]]
         message = unpack(header["tree"], arrays)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError, OverflowError) as error:
         raise _no_message(f"{type(error).__name__}: {error}") from None
     if not isinstance(message, dict):
         raise _no_message(f"a {type(message).__name__}")
     return message
 
 
-def _array(connection: Connection, dtype: str, shape: list[int]) -> np.ndarray:
+def _array(
+    connection: Connection, dtype: str, shape: list[int], wait: Callable[[], object]
+) -> np.ndarray:
     """One array; no more is read than its header announces."""
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    if kind.hasobject or any(side < 0 for side in shape):
+    if kind.hasobject or any(side < 0 for side in shape) or size > _MOST_ARRAY:
         raise ValueError(f"an array of {dtype} {shape}")
-    if size == 0:
-        connection.recv_bytes()
-        return np.empty(shape, kind)
-    return np.frombuffer(connection.recv_bytes(size), dtype=kind).reshape(shape).copy()
+    data = _frame(connection, size, wait)
+    return np.empty(shape, kind) if size == 0 else np.frombuffer(data, kind).reshape(shape)
+
+
+def _frame(connection: Connection, most: int, wait: Callable[[], object]) -> bytearray:
+    """The bytes of one `Connection.send_bytes`, read as they come.
+
+    Memory is taken for what has arrived, not for what was announced.
+    """
+    (size,) = struct.unpack("!i", _exactly(connection, 4, wait))
+    if size == -1:
+        (size,) = struct.unpack("!Q", _exactly(connection, 8, wait))
+    if not 0 <= size <= most:
+        raise ValueError(f"{size} bytes where at most {most} are due")
+    return _exactly(connection, size, wait)
+
+
+def _exactly(connection: Connection, count: int, wait: Callable[[], object]) -> bytearray:
+    data = bytearray()
+    while len(data) < count:
+        wait()
+        part = os.read(connection.fileno(), min(_CHUNK, count - len(data)))
+        if not part:
+            raise EOFError
+        data += part
+    return data
 
 
 def _no_message(found: str) -> BadAnswer:

@@ -1,49 +1,70 @@
-"""Main module of a worker process: ``python -m clgym.engines.worker FD MODULE:CLASS``."""
+"""The life of a worker: it settles where the gym says, then answers one message after the other."""
 
 import os
 import signal
 import sys
-import threading
-import time
+import tempfile
 from multiprocessing.connection import Connection
+from typing import Any
 
 from clgym.engines.answer import answer, as_data, make_target
 from clgym.engines.channel import INSIDE
+from clgym.engines.sandbox import Confinement, confine
 from clgym.engines.wire import receive, send
-from clgym.errors import BadAnswer
+from clgym.errors import BadAnswer, ClgymError
 
-__all__: list[str] = []
-
-
-def _die_with_parent() -> None:
-    """End when the gym is gone, also in the middle of a strategy that never reports."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+__all__ = ["work"]
 
 
-def main(descriptor: int, target: str) -> None:
-    """Answer messages until the gym hangs up."""
-    _die_with_parent()
-    os.environ[INSIDE] = target
+def work(descriptor: int, target: str) -> None:
+    """Answer messages until the gym hangs up.
+
+    Args:
+        descriptor: Of the socket to the gym.
+        target: ``module:Class`` that answers.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the worker
     connection = Connection(descriptor)
-    handler = make_target(target, lambda event: send(connection, {"event": event}))
     try:
-        while True:
-            reply = answer(handler, receive(connection))
-            try:
-                send(connection, reply)
-            except BadAnswer as error:
-                send(connection, as_data(error))
+        if _settle(connection, target):
+            _serve(connection, target)
     except (EOFError, OSError):
-        os._exit(0)
+        pass
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+def _settle(connection: Connection, target: str) -> bool:
+    """Take over the gym's environment and shut this process in, before a plugin is imported."""
+    setup = receive(connection)
+    os.environ.clear()
+    os.environ.update(setup["environment"])
+    os.environ[INSIDE] = target
+    os.chdir(setup["folder"])
+    try:
+        enforced = _confine(setup["confinement"])
+    except ClgymError as error:
+        send(connection, as_data(error))
+        return False
+    send(connection, {"enforced": enforced})
+    return True
+
+
+def _confine(asked: dict[str, Any] | None) -> str:
+    if asked is None:
+        return "none"
+    confinement = Confinement.from_tree(asked)
+    os.environ["TMPDIR"] = str(confinement.scratch)
+    tempfile.tempdir = None
+    return confine(confinement)
+
+
+def _serve(connection: Connection, target: str) -> None:
+    handler = make_target(target, lambda event: send(connection, {"event": event}))
+    while True:
+        message = receive(connection)
+        number = message.pop("question")
+        reply = answer(handler, message)
+        sys.stdout.flush()
+        try:
+            send(connection, {**reply, "question": number})
+        except BadAnswer as error:
+            send(connection, {**as_data(error), "question": number})

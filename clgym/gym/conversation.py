@@ -45,6 +45,11 @@ class Conversation:
         """Talk through ``channel``; ``on_event`` is called with progress as it comes."""
         self._channel, self._on_event = channel, on_event
 
+    @property
+    def enforced(self) -> str:
+        """What the learner's sandbox enforces, in words; ``none`` without one."""
+        return self._channel.enforced
+
     def describe_options(self, question: DescribeOptions) -> OptionsDescribed:
         """A strategy's options."""
         return self._ask(question, OptionsDescribed)

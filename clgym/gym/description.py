@@ -7,7 +7,9 @@ from typing import Any
 
 from clgym import registry
 from clgym.config import Field
+from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
+from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation
 from clgym.gym.request import Request
 from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed
@@ -39,8 +41,15 @@ class Description:
 
 
 def open_learner(request: Request) -> Channel:
-    """A channel to the learner's side, on the request's engine."""
-    return open_channel(request.engine, LEARNER)
+    """A channel that tells a strategy's options and needs; its process may open no image."""
+    places = [cache_dir() / "backbones"]
+    shut = confinement(request, request.strategy_config, write=places)
+    return open_channel(request.engine, LEARNER, shut)
+
+
+def _bare(name: str, plugins: Sequence[Path], given: Mapping[str, Any]) -> Request:
+    """A request that names a strategy and no stream."""
+    return Request(name, "", None, given, plugins=tuple(plugins))
 
 
 def describe_strategy(
@@ -58,7 +67,7 @@ def describe_strategy(
         BadPlugin: its file cannot be imported.
     """
     entry = registry.find("strategies", name, plugins)
-    channel = open_channel("process", LEARNER)
+    channel = open_learner(_bare(name, plugins, given or {}))
     try:
         return ask_options(entry, plugins, channel, given or {})
     finally:
@@ -73,7 +82,7 @@ def without_weight_paths(
     Raises:
         ClgymError: the weights are not to be had.
     """
-    channel = open_channel("process", LEARNER)
+    channel = open_learner(_bare(name, plugins, values))
     try:
         return {**values, **ask_needs(name, plugins, channel, values, "cpu", data_root).renamed}
     finally:

@@ -16,6 +16,7 @@ __all__ = [
     "ANOTHER",
     "PREDICTIONS",
     "PROGRESS",
+    "LEARNER",
     "RECORD",
     "STATE",
     "lock",
@@ -29,6 +30,8 @@ __all__ = [
 
 RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
 _RUN, PROGRESS, _LOCK = "run.json", "progress.json", ".lock"
+LEARNER = "learner"
+"""Folder of the states that the learner writes; the rest of an output folder is the gym's."""
 _SHAPING = {"network": None, "model": None, "hidden": [100]}
 """Options that shape the network, and what a record means that lacks one."""
 ANOTHER = "the files of a run with other options, code or data"
@@ -164,6 +167,9 @@ def lock(plan: ResolvedRun) -> Iterator[None]:
 def _release(plan: ResolvedRun) -> None:
     """Take the lock file away while it is held: whoever waits for it makes another."""
     with contextlib.suppress(OSError):
+        states = plan.out / LEARNER
+        if states.is_dir() and not any(states.iterdir()):
+            states.rmdir()
         if {p.name for p in plan.out.iterdir()} <= {_RUN, _LOCK}:
             (plan.out / _RUN).unlink(missing_ok=True)
             (plan.out / _LOCK).unlink()

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from clgym.checksums import is_undamaged
 from clgym.gym.conversation import Conversation, OnEvent
-from clgym.gym.folder import PREDICTIONS, STATE
+from clgym.gym.folder import LEARNER, PREDICTIONS, STATE
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import (
     Predictions,
@@ -215,7 +215,7 @@ class LearningPhase:
 
     def _inside(self, index: int) -> Path:
         """Where the learner saves in the middle of an experience."""
-        return self._run.out.resolve() / f"inside-{index}.safetensors"
+        return self._run.out.resolve() / LEARNER / f"inside-{index}.safetensors"
 
     def _parts(self, index: int, pool: TestPool) -> list[tuple[int | None, np.ndarray]]:
         """Places in the pool as they go out: task by task where task ids are given, else all.

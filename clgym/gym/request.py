@@ -16,6 +16,7 @@ from clgym.scenario import Scenario, Stream
 __all__ = [
     "FROM_PRESET",
     "Request",
+    "Sandbox",
     "cut",
     "load_sources",
     "make_scenario",
@@ -25,6 +26,9 @@ __all__ = [
 
 FROM_PRESET = ("network", "memory_size", "model")
 """Options of a strategy, or of one that it wraps, whose defaults a scenario sets."""
+
+
+Sandbox = Literal["auto", "landlock", "none"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ class Request:
     threads: int | None = None
     """Of torch; None means all cores. Another number may change the last bits of a result."""
     engine: Engine = "process"
+    sandbox: Sandbox = "auto"
+    """What shuts the learner in: Landlock where the system has it (auto), Landlock or an error,
+    nothing. The record says what was enforced."""
+    timeout_minutes: float | None = None
+    """Limit of the time that the strategy takes for an experience, to learn it and to predict
+    after it, each; on adaptation streams for a batch. None is any time."""
     out: Path | None = None
     """None means a folder of its own under ``runs/``."""
     data_root: Path | None = None

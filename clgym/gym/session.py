@@ -7,6 +7,7 @@ predictions only: a label, or a number that was computed from one, is on disk no
 record.
 """
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,7 +21,7 @@ from clgym.errors import BadOutput
 from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 from clgym.gym import environment
 from clgym.gym.conversation import Conversation, OnEvent
-from clgym.gym.folder import PREDICTIONS, PROGRESS, STATE, provenance, write_record
+from clgym.gym.folder import LEARNER, PREDICTIONS, PROGRESS, STATE, provenance, write_record
 from clgym.gym.plan import ResolvedRun
 from clgym.messages import (
     CheckpointSaved,
@@ -203,7 +204,7 @@ class Session:
         progress = self._progress
         if progress.state is None:
             return None
-        path = self._out / progress.state
+        path = self._out / LEARNER / progress.state
         if not path.is_file() or file_sha256(path) != progress.state_sha256:
             raise BadOutput(
                 expected=f"{path.name} in {self._out.name} as it was saved",
@@ -234,6 +235,7 @@ class Session:
             BadOutput: the classifier is not the one that the run began with.
         """
         phase, progress = self.phases[number], self._progress
+        (self._out / LEARNER).mkdir(parents=True, exist_ok=True)
         state = self._checked_state() or phase.initial_state
         reply = self._conversation.start(phase.start_message())
         progress.device_name = reply.device_name
@@ -266,12 +268,12 @@ class Session:
         phase, progress = self.phases[number], self._progress
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
         name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
-        saved = self._conversation.save(Save(path=self._out / name))
+        saved = self._conversation.save(Save(path=self._out / LEARNER / name))
         piece, pieces = save(phase.take_piece()), progress.pieces[number]
         write_atomic(self._piece(number, len(pieces)), piece)
         pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
-        progress.state_sha256 = file_sha256(self._out / name)
+        progress.state_sha256 = file_sha256(self._out / LEARNER / name)
         progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
         progress.peak_memory_bytes = max(progress.peak_memory_bytes, saved.peak_memory_bytes)
@@ -279,7 +281,7 @@ class Session:
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)
         if before and before != name:
-            (self._out / before).unlink(missing_ok=True)
+            (self._out / LEARNER / before).unlink(missing_ok=True)
 
     def _piece(self, phase: int, number: int) -> Path:
         return self._out / f"answers-{phase}-{number}.safetensors"
@@ -291,12 +293,15 @@ class Session:
             joined |= phase.predictions()
         data = save(joined)
         write_atomic(self._out / PREDICTIONS, data)
+        if (written := self._out / LEARNER / STATE).is_file():
+            written.replace(self._out / STATE)
         record = self._record(sha256(data))
         write_record(self._out, record, self._resolved.key)
         for number, pieces in enumerate(self._progress.pieces):
             for piece in range(len(pieces)):
                 self._piece(number, piece).unlink(missing_ok=True)
         (self._out / PROGRESS).unlink(missing_ok=True)
+        shutil.rmtree(self._out / LEARNER, ignore_errors=True)
         return record
 
     def _record(self, predictions: str) -> Record:
@@ -323,7 +328,9 @@ class Session:
             # Names come from data sets and plugins; a record holds only what can be shown.
             result=make_result(printable_tree(facts)),
             cost=self._cost(),
-            environment=Environment(**where, order_key=self._order_key),
+            environment=Environment(
+                **where, order_key=self._order_key, sandbox=self._conversation.enforced
+            ),
         )
 
     def _cost(self) -> Cost:

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -21,26 +22,35 @@ def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarr
     Raises:
         BadAnswer: they are not that, or leave no class to name.
     """
-    if not isinstance(answer, Tensor) or tuple(answer.shape) != (count, columns):
+    tensor = _plain(answer)
+    if tensor is None or tuple(tensor.shape) != (count, columns):
         raise BadAnswer(
             expected=f"logits of shape ({count}, {columns}) from {hook}",
-            found=str(tuple(answer.shape)) if isinstance(answer, Tensor) else _kind(answer),
+            found=_kind(answer) if tensor is None else str(tuple(tensor.shape)),
             fix="Answer with one column for every class seen so far",
         )
-    if answer.is_complex():
+    if tensor.is_complex():
         raise BadAnswer(
             expected=f"logits that can be ordered from {hook}",
-            found=str(answer.dtype),
+            found=str(tensor.dtype),
             fix="Answer with real numbers",
         )
-    logits = answer.detach().float()
-    if not logits.amax(1).isfinite().all():  # NaN anywhere in a row is its largest value
+    logits = tensor.float().cpu().numpy()
+    if not np.isfinite(logits.max(1)).all():  # NaN anywhere in a row is its largest value
         raise BadAnswer(
             expected=f"logits that can be ordered from {hook}",
-            found="NaN" if logits.isnan().any() else "rows whose largest is infinite",
+            found="NaN" if np.isnan(logits).any() else "rows whose largest is infinite",
             fix="Look at the training loss: it may have diverged; try a lower learning rate",
         )
-    return logits.cpu().numpy()
+    return logits
+
+
+def _plain(answer: Any) -> Tensor | None:
+    """The numbers of a tensor, whatever its class says of them; None for another thing."""
+    if not issubclass(type(answer), Tensor):
+        return None
+    with torch._C.DisableTorchFunctionSubclass():
+        return Tensor.detach(Tensor.as_subclass(answer, Tensor))
 
 
 def checked_costs(found: Any) -> dict[str, float]:

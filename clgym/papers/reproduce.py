@@ -4,7 +4,6 @@ A run's folder is named by what the run is, so papers that want the same run sha
 pool of workers; studies follow, each with the same pool's number of workers.
 """
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,6 @@ from clgym.data.locate import locate
 from clgym.engines.pool import Done, PoolSpec, open_pool
 from clgym.errors import ClgymError, MissingData, WorkerDied
 from clgym.files import canonical_json, sha256
-from clgym.gym.description import open_learner
 from clgym.gym.folder import ANOTHER, PREDICTIONS, RECORD
 from clgym.gym.plan import resolve
 from clgym.gym.request import Request
@@ -79,18 +77,13 @@ class Reproduction:
     def missing(self) -> dict[str, str]:
         """By key of what cannot be run here, why not."""
         found: dict[str, str] = {}
-        with contextlib.ExitStack() as stack:
-            channel = None
-            for key, task in self.tasks().items():
-                if self._finished(task):
-                    continue
-                try:
-                    request = self._first(task)
-                    if channel is None:
-                        channel = stack.enter_context(contextlib.closing(open_learner(request)))
-                    resolve(request, channel)
-                except ClgymError as error:
-                    found[key] = self._reason(error)
+        for key, task in self.tasks().items():
+            if self._finished(task):
+                continue
+            try:
+                resolve(self._first(task))
+            except ClgymError as error:
+                found[key] = self._reason(error)
         return found
 
     def _first(self, task: Task) -> Request:

@@ -321,6 +321,9 @@ class Environment(_Block):
     threads: int
     engine: Literal["process", "inline"]
     """``inline``: gym and learner shared a process, so labels were not out of reach."""
+    sandbox: str | None = None
+    """What the learner's sandbox enforced, such as ``landlock 7: files, TCP, signals``; ``none``
+    without one, None for records that do not say."""
     order_key: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """Key of the order in which test rows went out; None for records of clgym 0.1."""
 

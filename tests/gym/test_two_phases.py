@@ -43,6 +43,7 @@ def go(out: Path, plugins: tuple[Path, ...] = (), **config: Any) -> Record:
         out=out,
         plugins=plugins,
         threads=1,
+        sandbox="none" if plugins else "auto",  # the plugin writes its report outside
     )
     return run(request)
 

@@ -1,0 +1,139 @@
+"""Main module of a fork server: ``python -m clgym.engines.forkserver FD MODULE:CLASS``.
+
+It imports the target's module and forks a worker whenever the gym sends it two sockets and a place
+for output: the worker talks through one, on the other the server tells how the worker ended. It
+reads nothing of what a run consists of, so that a worker starts fast and knows of no run but its
+own. When a worker ends, all that it started ends with it; when the gym is gone, so is everything
+here.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from clgym.engines.answer import load_target
+from clgym.engines.system import adopt_orphans, die_with_parent
+from clgym.engines.worker import work
+
+__all__: list[str] = []
+
+_TICK = 1.0
+"""Seconds after which a server looks whether the gym still lives."""
+
+
+class _Server:
+    def __init__(self, control: socket.socket, target: str) -> None:
+        self._control, self._target, self._parent = control, target, os.getppid()
+        self._living: dict[int, socket.socket] = {}
+        self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+
+    def serve(self) -> None:
+        """Fork workers until the gym hangs up or is gone."""
+        try:
+            while self._turn():
+                pass
+        finally:
+            for pid in self._living:
+                _kill(pid)
+            _end_orphans(())
+
+    def _turn(self) -> bool:
+        sockets = [self._control, self._woken, *self._living.values()]
+        ready = select.select(sockets, [], [], _TICK)[0]
+        if self._woken in ready:
+            self._woken.recv(4096)
+        for pid, status in self._living.items():
+            if status in ready:  # nobody writes to it: the gym has hung up
+                _kill(pid)
+        self._reap()
+        if not self._living:
+            _end_orphans(())
+        if os.getppid() != self._parent:
+            return False
+        return self._fork() if self._control in ready else True
+
+    def _reap(self) -> None:
+        """Collect workers that ended, end what they left, then tell how they ended."""
+        for pid in list(self._living):
+            found, code = os.waitpid(pid, os.WNOHANG)
+            if found:
+                status = self._living.pop(pid)
+                _kill(pid)
+                _end_orphans(self._living)
+                with status, contextlib.suppress(OSError):
+                    status.send(str(os.waitstatus_to_exitcode(code)).encode())
+
+    def _fork(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
+        if not data:
+            return False
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(*descriptors)
+        talk, status, output = descriptors
+        os.close(talk)
+        os.close(output)
+        self._living[pid] = socket.socket(fileno=status)
+        return True
+
+    def _become_worker(self, talk: int, status: int, output: int) -> None:
+        """Never returns."""
+        code = 1
+        try:
+            os.setsid()
+            die_with_parent()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            os.close(output)
+            os.close(status)
+            for inherited in (self._control, self._woken, self._wake, *self._living.values()):
+                inherited.close()
+            self._living = {}
+            work(talk, self._target)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+
+def _kill(pid: int) -> None:
+    """End a worker and its process group."""
+    for end in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            end(pid, signal.SIGKILL)
+
+
+def _end_orphans(living: "dict[int, socket.socket] | tuple[()]") -> None:
+    """End what workers started and left, where the system hands orphans to this process."""
+    while strangers := [pid for pid in _children() if pid not in living]:
+        for pid in strangers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _children() -> list[int]:
+    try:
+        return [int(n) for n in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the workers
+    adopt_orphans()
+    load_target(sys.argv[2])
+    _Server(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).serve()

@@ -1,0 +1,197 @@
+"""What a worker may open, and how it shuts itself in before it imports a plugin."""
+
+import importlib.util
+import os
+import resource
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from clgym.engines import landlock
+from clgym.engines.system import gain_no_privileges
+from clgym.errors import BadConfig
+
+__all__ = ["Confinement", "confine"]
+
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/sbin", "/etc", "/sys", "/opt/rocm")
+_PROCESSES = (
+    *("self", "cpuinfo", "meminfo", "stat", "version", "filesystems", "loadavg", "uptime"),
+    *("devices", "driver", "modules", "sys"),
+)
+"""What may be read of /proc: this process, and what concerns none."""
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "kfd")
+_KNOWN_DATA = ("sklearn/datasets/data", "skimage/data")
+"""Folders of installed packages that hold data sets."""
+_MOST_FILES, _MOST_PROCESSES = 4096, 32768
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What a worker may open besides Python, its packages and devices; everything else is shut."""
+
+    required: bool
+    """Whether to refuse to work where the system cannot enforce it."""
+    code: tuple[Path, ...] = ()
+    """Python files; they and those beside them may be read."""
+    read: tuple[Path, ...] = ()
+    """Files and folders that may be read; those that are missing are passed over."""
+    write: tuple[Path, ...] = ()
+    """Folders in which files may be read, made and changed."""
+    closed: tuple[Path, ...] = ()
+    """Files and folders that stay shut where they lie among Python's packages or beside code."""
+    scratch: Path = Path()
+    """Folder for temporary files; the worker's own, and gone when it ends."""
+
+    def with_scratch(self, folder: Path) -> "Confinement":
+        """The same with a folder for temporary files."""
+        return replace(self, scratch=folder)
+
+    def to_tree(self) -> dict[str, Any]:
+        """As plain data."""
+        lists = {k: [str(p) for p in v] for k, v in vars(self).items() if isinstance(v, tuple)}
+        return {**lists, "required": self.required, "scratch": str(self.scratch)}
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> "Confinement":
+        """From plain data."""
+        lists = {k: tuple(map(Path, v)) for k, v in tree.items() if isinstance(v, list)}
+        return cls(required=tree["required"], scratch=Path(tree["scratch"]), **lists)
+
+
+def confine(confinement: Confinement) -> str:
+    """Shut this process in, for good; what is enforced from here on, in words.
+
+    Raises:
+        BadConfig: a sandbox is required, and this system has none.
+    """
+    _limit()
+    version = landlock.abi()
+    if version < 1:
+        if confinement.required:
+            raise BadConfig(
+                expected="Linux 5.13 or later with Landlock, for --sandbox landlock",
+                found="a system without it",
+                fix="Give --sandbox auto or none",
+            )
+        return "none"
+    gain_no_privileges()
+    cut = _Cut([*map(_real, confinement.closed), *_known_data()])
+    code = (path for file in confinement.code for path in cut.beside(file))
+    rules = landlock.Rules(
+        read=(*cut.python(), *code, *confinement.read, *(Path("/proc") / n for n in _PROCESSES)),
+        names=tuple(_listed(confinement.code)),
+        write=(*confinement.write, Path("/dev/shm")),
+        everything=(confinement.scratch,),
+        devices=tuple(_devices()),
+        change=(Path("/proc/self"),),
+    )
+    return f"landlock {version}: {', '.join(landlock.enforce(rules))}"
+
+
+def _limit() -> None:
+    """Limits on open files and processes; no core file, which would hold the images."""
+    for what, most in (
+        (resource.RLIMIT_NOFILE, _MOST_FILES),
+        (resource.RLIMIT_NPROC, _MOST_PROCESSES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(what)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (most, most))
+
+
+class _Cut:
+    """Files and folders without what is closed inside them."""
+
+    def __init__(self, closed: Iterable[Path]) -> None:
+        self._closed = {str(path) for path in closed}
+        self._above = {str(folder) for path in closed for folder in path.parents}
+
+    def whole(self, root: Path) -> Iterator[Path]:
+        """A file or folder: itself, or what it holds one by one where something there is closed."""
+        if not self._closed.isdisjoint(map(str, root.parents)):
+            return
+        yield from map(Path, self._open(str(root)))
+
+    def _open(self, root: str) -> Iterator[str]:
+        if root in self._closed:
+            return
+        if root not in self._above:
+            yield root
+            return
+        for child in _inside(root):
+            if not child.is_symlink():
+                yield from self._open(child.path)
+
+    def modules(self, folder: Path) -> Iterator[Path]:
+        """What can be imported from a folder, without the rest of it."""
+        for child in _inside(str(folder)):
+            package = Path(child.path, "__init__.py").is_file()
+            if package or child.name.endswith((".py", ".so")) or child.name == "__pycache__":
+                yield from self.whole(_real(Path(child.path)))
+
+    def beside(self, file: Path) -> Iterator[Path]:
+        """A Python file's package; of a file outside packages: it and the Python code beside it."""
+        folder = _real(file).parent
+        if not (folder / "__init__.py").is_file():
+            yield from (_real(file), *self.modules(folder))
+            return
+        while (folder.parent / "__init__.py").is_file():
+            folder = folder.parent
+        yield from self.whole(folder)
+
+    def python(self) -> Iterator[Path]:
+        """The system, Python, its packages and what else it imports from."""
+        roots = {*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix}
+        names = ("stdlib", "platstdlib", "purelib", "platlib")
+        roots |= {sysconfig.get_path(name) for name in names}
+        whole = {_real(Path(root)) for root in roots}
+        outer = [root for root in whole if whole.isdisjoint(root.parents)]
+        for root in outer:
+            yield from self.whole(root)
+        for folder in map(_real, _imported_from()):
+            if whole.isdisjoint((folder, *folder.parents)):
+                yield from self.modules(folder)
+        for name in ("clgym", "clgym.strategies", "clgym.scenarios"):
+            spec = importlib.util.find_spec(name)
+            for place in (spec and spec.submodule_search_locations) or ():
+                yield from self.whole(_real(Path(place)))
+
+
+def _listed(code: Iterable[Path]) -> Iterator[Path]:
+    """Folders that Python looks through when it imports."""
+    yield from map(_real, _imported_from())
+    yield from (_real(file).parent for file in code)
+
+
+def _imported_from() -> list[Path]:
+    return [Path(entry or ".") for entry in sys.path if Path(entry or ".").is_dir()]
+
+
+def _known_data() -> Iterator[Path]:
+    places = {*site.getsitepackages(), sysconfig.get_path("purelib"), *sys.path}
+    for place in places:
+        for name in _KNOWN_DATA:
+            if (folder := Path(place) / name).is_dir():
+                yield _real(folder)
+
+
+def _devices() -> Iterator[Path]:
+    yield from (Path("/dev") / name for name in _DEVICES if name != "shm")
+    yield from Path("/dev").glob("nvidia*")
+
+
+def _inside(folder: str) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:
+        return []
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

@@ -1,0 +1,79 @@
+"""What a learner may open: the code and weights that it is made of, and the images that are due.
+
+Labels, the data root, other runs, this run's record and this installation's secret are on no list.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clgym import registry
+from clgym.data.store import cache_dir
+from clgym.engines import Confinement
+from clgym.gym.request import Request
+from clgym.gym.withheld_order import state_folder
+
+__all__ = ["confinement"]
+
+_TRAINED = ("record.json", "state.safetensors")
+"""Files of a finished run that its network is read from; its predictions hold labels."""
+
+
+def confinement(
+    request: Request,
+    config: Mapping[str, Any],
+    read: Iterable[Path] = (),
+    write: Iterable[Path] = (),
+) -> Confinement | None:
+    """What the learner of a request may open; None where it is not to be shut in.
+
+    Args:
+        request: What is asked for.
+        config: The strategy's options, some of which name weights.
+        read: Files to read besides code and weights.
+        write: Folders to write to; made if they are missing.
+    """
+    if request.sandbox == "none":
+        return None
+    for folder in write:
+        with contextlib.suppress(OSError):  # who writes there will say so
+            folder.mkdir(parents=True, exist_ok=True)
+    known = registry.entries("strategies", request.plugins).values()
+    closed = [cache_dir(), state_folder(), Path("runs")]
+    closed += [folder for folder in (_data_root(request), request.out) if folder is not None]
+    return Confinement(
+        required=request.sandbox == "landlock",
+        code=tuple(dict.fromkeys(e.path.resolve() for e in known if e.origin != "built-in")),
+        read=tuple(path.resolve() for path in (*read, *_weights(request, config))),
+        write=tuple(path.resolve() for path in write),
+        closed=tuple(path.resolve() for path in closed),
+    )
+
+
+def _data_root(request: Request) -> Path | None:
+    given = request.data_root or os.environ.get("CLGYM_DATA")
+    return Path(given).expanduser() if given else None
+
+
+def _weights(request: Request, config: Mapping[str, Any]) -> Iterator[Path]:
+    """Pretrained weights: in the caches of their hubs, in the data root, where options say."""
+    hub = _folder("HF_HOME", ".cache/huggingface") / "hub"
+    yield from Path(os.environ.get("HF_HUB_CACHE", hub)).glob("models--*")
+    yield _folder("TORCH_HOME", ".cache/torch") / "hub" / "checkpoints"
+    for root in filter(None, [_data_root(request)]):
+        yield root / "weights"
+        yield root / "models"
+    for value in config.values():
+        if isinstance(value, str):
+            named = Path(value.rpartition("@")[2]).expanduser()
+            if named.is_file():
+                yield named
+            elif all((named / name).is_file() for name in _TRAINED):
+                yield from (named / name for name in _TRAINED)
+
+
+def _folder(variable: str, default: str) -> Path:
+    given = os.environ.get(variable)
+    return Path(given).expanduser() if given else Path.home() / default
