@@ -8,7 +8,7 @@ from typing import Any
 from clgym import errors
 from clgym.errors import BadAnswer, ClgymError, StrategyFailed
 
-__all__ = ["answer", "as_data", "error_in", "load_target", "make_target", "raise_error"]
+__all__ = ["answer", "as_data", "error_in", "load_target", "make_target", "prepare", "raise_error"]
 
 
 _FIXES = {
@@ -21,6 +21,11 @@ def load_target(target: str) -> Callable[..., Any]:
     """The class that ``module:Class`` names; importing its module is what takes time."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def prepare(target: str) -> None:
+    """Load what every worker of a target needs, so that forks of this process have it."""
+    getattr(load_target(target), "prepare", lambda: None)()
 
 
 def make_target(target: str, emit: Callable[[dict[str, Any]], None]) -> Any:
