@@ -11,10 +11,11 @@ from clgym.errors import BadAnswer, ClgymError, StrategyFailed
 __all__ = ["answer", "as_data", "error_in", "load_target", "make_target", "prepare", "raise_error"]
 
 
-_FIXES = {
-    PermissionError: "The sandbox may have refused it: put files that the strategy reads into its "
-    "package, or give --sandbox none; its traceback is above"
-}
+_RAISED = "Mend the strategy; its traceback is above"
+_REFUSED = (
+    "The sandbox may have refused it: put files that the strategy reads into its package, or give "
+    "--sandbox none; its traceback is above"
+)
 
 
 def load_target(target: str) -> Callable[..., Any]:
@@ -47,7 +48,7 @@ def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
                 "type": "StrategyFailed",
                 "expected": f"the strategy to handle {message['do']!r}",
                 "found": f"{type(error).__name__}: {error} ({where})",
-                "fix": _FIXES.get(type(error), "Mend the strategy; its traceback is above"),
+                "fix": _REFUSED if isinstance(error, PermissionError) else _RAISED,
                 "traceback": traceback.format_exc(),
             }
         }
