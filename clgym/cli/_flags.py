@@ -6,7 +6,7 @@ from typing import Any
 
 from clgym.config import WRAPS, Field, Range
 
-__all__ = ["add_flags", "as_failures", "as_text", "given", "limits"]
+__all__ = ["add_flags", "as_failures", "as_text", "given", "limits", "minutes"]
 
 _ABSENT = object()
 _METAVARS = {"int": "N", "float": "X", "str": "TEXT", "ints": "N", "floats": "X", WRAPS: "STRATEGY"}
@@ -95,3 +95,14 @@ def as_text(value: Any) -> str:
 def as_failures(failures: dict[str, str]) -> str:
     """Checks that a strategy declares to fail, each with the reason."""
     return "; ".join(f"{check} ({reason})" for check, reason in failures.items())
+
+
+def minutes(text: str) -> float:
+    """A time above 0."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+    return found

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clgym import registry
-from clgym.cli._flags import add_flags, as_text, given
+from clgym.cli._flags import add_flags, as_text, given, minutes
 from clgym.cli._parser import BadUsage, Parser, add_plugin_option
 from clgym.errors import BadConfig, UnknownName, near
 
@@ -228,7 +228,7 @@ def _parser(names: Sequence[str]) -> Parser:
     )
     run.add_argument(
         "--timeout",
-        type=_minutes,
+        type=minutes,
         metavar="X",
         help="Minutes that the strategy may take for an experience, or for a batch of an "
         "adaptation stream, before the run ends with an error. (default: any time)",
@@ -299,17 +299,6 @@ def _seeds(text: str) -> list[int]:
             "each at least 0 and once"
         )
     return seeds
-
-
-def _minutes(text: str) -> float:
-    """A time above 0."""
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
-    return minutes
 
 
 def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Where learners execute. An engine opens a `Channel`; the gym asks, the learner's side answers.
 
 Engines know nothing of learners: they carry messages to whatever *target* they are given, a
-``module:Class`` whose instances have ``handle(message) -> reply``.
+``module:Class`` whose instances have ``handle(message) -> reply``. A class method ``prepare()``, if
+there is one, loads what all of them need before a worker is forked.
 """
 
 import os

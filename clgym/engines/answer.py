@@ -8,19 +8,25 @@ from typing import Any
 from clgym import errors
 from clgym.errors import BadAnswer, ClgymError, StrategyFailed
 
-__all__ = ["answer", "as_data", "error_in", "load_target", "make_target", "raise_error"]
+__all__ = ["answer", "as_data", "error_in", "load_target", "make_target", "prepare", "raise_error"]
 
 
-_FIXES: dict[type[BaseException], str] = {
-    PermissionError: "The sandbox may have refused it: put files that the strategy reads into its "
-    "package, or give --sandbox none; its traceback is above"
-}
+_RAISED = "Mend the strategy; its traceback is above"
+_REFUSED = (
+    "The sandbox may have refused it: put files that the strategy reads into its package, or give "
+    "--sandbox none; its traceback is above"
+)
 
 
 def load_target(target: str) -> Callable[..., Any]:
     """The class that ``module:Class`` names; importing its module is what takes time."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def prepare(target: str) -> None:
+    """Load what every worker of a target needs, so that forks of this process have it."""
+    getattr(load_target(target), "prepare", lambda: None)()
 
 
 def make_target(target: str, emit: Callable[[dict[str, Any]], None]) -> Any:
@@ -42,7 +48,7 @@ def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
                 "type": "StrategyFailed",
                 "expected": f"the strategy to handle {message['do']!r}",
                 "found": f"{type(error).__name__}: {error} ({where})",
-                "fix": _FIXES.get(type(error), "Mend the strategy; its traceback is above"),
+                "fix": _REFUSED if isinstance(error, PermissionError) else _RAISED,
                 "traceback": traceback.format_exc(),
             }
         }

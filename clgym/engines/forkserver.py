@@ -16,7 +16,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from clgym.engines.answer import load_target
+from clgym.engines.answer import prepare
 from clgym.engines.system import adopt_orphans, die_with_parent
 from clgym.engines.worker import work
 
@@ -135,5 +135,6 @@ def _children() -> list[int]:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the workers
     adopt_orphans()
-    load_target(sys.argv[2])
+    prepare(sys.argv[2])
     _Server(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).serve()
+    os._exit(0)  # taking torch down in order takes as long as a small run

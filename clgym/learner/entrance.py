@@ -86,6 +86,11 @@ class Learner:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send = emit
 
+    @staticmethod
+    def prepare() -> None:
+        """Set what holds for every run; the first call loads more of torch than its import."""
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
     def handle(self, message: dict[str, Any]) -> dict[str, Any]:
         """Check a message, do what it asks for, and reply; both as plain data and arrays.
 
@@ -147,7 +152,7 @@ class Learner:
         """Build the strategy for one stream."""
         device = _device(request.info.device)
         torch.set_num_threads(request.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        self.prepare()
         torch.backends.cudnn.benchmark = False
         forget_peak()
         if device.type == "cuda":
