@@ -13,6 +13,9 @@ from clgym import registry
 from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, sha256, write_atomic, writing
+from clgym.gym.description import describe_strategy
+from clgym.gym.folder import RECORD
+from clgym.gym.plan import method_hash
 from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME, Ledger, locked
@@ -188,7 +191,8 @@ class _Evaluating:
         result = self._result()
         text = json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
         write_atomic(self._where.out / EVALUATION, text.encode())
-        ledger.append("complete", evaluation=self._number, file=sha256(text.encode()))
+        ends = {"file": sha256(text.encode()), "hash": result.hash}
+        ledger.append("complete", evaluation=self._number, **ends)
         return result
 
     def _begin(self) -> None:
@@ -202,8 +206,13 @@ class _Evaluating:
             self._where.out.mkdir(parents=True, exist_ok=True)
 
     def _check_code(self) -> None:
-        entry = registry.find("strategies", self._plan.strategy, self._where.plugins)
-        if entry.source_hash != self._plan.source_hash:
+        plan, plugins = self._plan, self._where.plugins
+        entry = registry.find("strategies", plan.strategy, plugins)
+        now, wraps = entry.source_hash, plan.method_hash != plan.source_hash
+        if wraps:  # the files of what it wraps count as well
+            fields = describe_strategy(plan.strategy, plugins, plan.base).fields
+            now = method_hash(entry, fields, plan.base, plugins)
+        if now != plan.method_hash:
             raise Tampered(
                 expected=f"the file of {self._plan.strategy} as it was tuned",
                 found="another content",
@@ -278,8 +287,17 @@ class _Evaluating:
                 reason=None if error is None else error.found,
                 record=reply.get("record"),
                 result=reply.get("result"),
+                **self._parts(seed, error),
             )
         self._emit({"kind": "end", "key": str(seed), "seed": seed, **reply})
+
+    def _parts(self, seed: int, error: ClgymError | None) -> dict[str, Any]:
+        """Hashes of the records of a seed's runs, where it has one for each experience."""
+        requests = requests_of(self._plan, choice_of(self._certificate, seed), seed, self._where)
+        if error is not None or len(requests) == 1:
+            return {}
+        folders = [request.out for request in requests if request.out is not None]
+        return {"parts": [sha256((folder / RECORD).read_bytes()) for folder in folders]}
 
     def _result(self) -> Evaluation:
         plan = self._plan

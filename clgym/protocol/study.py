@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from clgym import registry
-from clgym.config import resolve
+from clgym.config import WRAPS, resolve
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.errors import BadPlan, Tampered
 from clgym.files import canonical_json, sha256, write_atomic, writing
 from clgym.gym.description import Description, describe_strategy, without_weight_paths
+from clgym.gym.plan import method_hash
 from clgym.gym.request import FROM_PRESET
 from clgym.protocol.jobs import TARGET
 from clgym.protocol.ledger import Ledger, locked
@@ -247,8 +248,22 @@ def make_plan(
             "threads": asked.threads,
             "device": where.pool.device(0).partition(":")[0],
             "code": code_identity(),
+            **_method(asked, where, description, values, tuned),
         }
     )
+
+
+def _method(
+    asked: Asked, where: Where, description: Description, values: dict[str, Any], tuned: set[str]
+) -> dict[str, Any]:
+    """What every record of the study states; nothing where trials wrap different strategies."""
+    if any(f.kind == WRAPS and f.name in tuned for f in description.fields):
+        return {}
+    entry = registry.find("strategies", asked.strategy, where.plugins)
+    return {
+        "record_hash": method_hash(entry, description.fields, values, where.plugins),
+        "known_failures": description.known_failures,
+    }
 
 
 def _scored_on(asked: Asked, adapting: bool, transfer: bool) -> str:
