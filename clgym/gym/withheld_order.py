@@ -17,7 +17,7 @@ import platformdirs
 
 from clgym.files import writing
 
-__all__ = ["order_key", "permutation"]
+__all__ = ["order_key", "permutation", "state_folder"]
 
 _BYTES = 32
 
@@ -42,7 +42,7 @@ def permutation(key: str, count: int, *place: int | None) -> np.ndarray:
 
 def _secret() -> bytes:
     """The installation's secret, made at first use; readable by its owner only."""
-    file = _state_folder() / "secret"
+    file = state_folder() / "secret"
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not file.is_file():
@@ -59,7 +59,7 @@ def _secret() -> bytes:
         return file.read_bytes()
 
 
-def _state_folder() -> Path:
+def state_folder() -> Path:
     """Where this installation keeps what no run may read."""
     given = os.environ.get("CLGYM_STATE")
     return Path(given).expanduser() if given else Path(platformdirs.user_state_dir("clgym"))

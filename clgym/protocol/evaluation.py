@@ -28,7 +28,7 @@ from clgym.protocol.outcome import (
 )
 from clgym.protocol.plan import Certificate, Choice, Plan, code_identity
 from clgym.protocol.plugin_files import plugins_of
-from clgym.protocol.relatives import relatives
+from clgym.protocol.relatives import register_opening, register_study, relatives
 from clgym.protocol.runs import FAILURES, Where, start_workers
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.record import read_record
@@ -201,6 +201,8 @@ class _Evaluating:
         if len(ledger.of("opened")) < self._number:
             seeds = list(plan.evaluation_seeds)
             ledger.append("opened", evaluation=self._number, seeds=seeds)
+        register_study(ledger, plan)  # of a study that was tuned elsewhere
+        register_opening(ledger, ledger.of("opened")[self._number - 1])
         self._emit({"kind": "evaluation", "number": self._number, "plan": plan})
         with writing(self._where.out):
             self._where.out.mkdir(parents=True, exist_ok=True)
@@ -311,7 +313,7 @@ class _Evaluating:
             assert out is not None
             records.append(read_record(out))
             seeds.append(seed_result(seed, records[-1], out))
-        number, before = relatives(self._where.out.parent.parent, plan)
+        others = relatives(self._where.out.parent.parent, plan)
         code = code_identity()
         facts: dict[str, Any] = {
             "schema_version": 1,
@@ -320,8 +322,8 @@ class _Evaluating:
             "tuning_seconds": self._tuning_seconds(),
             "seeds": [seed.model_dump(mode="json") for seed in seeds],
             "evaluation_number": self._number,
-            "study_number": number,
-            "evaluations_before": before,
+            "study_number": others.number,
+            "evaluations_before": others.evaluations,
             "ledger_head": self._ledger.head,
         }
         return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})

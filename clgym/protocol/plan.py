@@ -232,9 +232,11 @@ class Envelope(_Block):
     ledger_head: str = Digest
     """Before the seal."""
     study_number: int
-    """Among the studies of this strategy and pair in the folders beside this one."""
+    """Place among the known studies of this method and evaluation."""
     evaluations_before: int
-    """Of those studies."""
+    """Evaluations of those studies."""
+    registry: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """Head of the registry of studies that they were counted in; None in earlier certificates."""
 
 
 class Certificate(_Block):

@@ -26,6 +26,7 @@ from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message, rules_of
 from clgym.protocol.ledger import Entry, Ledger
 from clgym.protocol.plan import Plan, RunScore
+from clgym.protocol.relatives import register_study
 from clgym.protocol.samplers import ADAPTIVE
 
 __all__ = [
@@ -92,6 +93,7 @@ class Runs:
         self.device_names: set[str] = set()
         self._pool: Pool | None = None
         self._deaths: dict[str, int] = {}
+        self._registered = False
         for entry in ledger.entries:
             self._know(entry)
         self._started = {entry.body["key"] for entry in ledger.of("trial")}
@@ -217,6 +219,9 @@ class Runs:
             self.device_names.add(reply["device_name"])
             self.replies[key] = {**body, "status": "done", **reply}
         self.ledger.append("run", **self.replies[key])
+        if not self._registered:
+            register_study(self.ledger, self.plan)
+            self._registered = True
         self._emit({"kind": "end", **self.replies[key]})
         return True
 

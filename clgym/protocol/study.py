@@ -30,7 +30,7 @@ from clgym.protocol.plan import (
     evaluation_seeds,
 )
 from clgym.protocol.plugin_files import recorded_plugins
-from clgym.protocol.relatives import relatives
+from clgym.protocol.relatives import register_study, relatives
 from clgym.protocol.runs import RETRY_FAILED, Runs, Where, check_retry
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS, available
 from clgym.protocol.space import Space, find_space, literal_in, parse
@@ -358,7 +358,8 @@ def _seal(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> 
     """Write the certificate, then its hash to the ledger: from then on nothing can be added."""
     ledger, where = runs.ledger, runs.where
     body = body_of(plan, trials, chosen, runs)
-    number, evaluations = relatives(where.out, plan)
+    register_study(ledger, plan)
+    others = relatives(where.out, plan)
     began, sessions = ledger.of("plan")[0].time, ledger.of("session")
     envelope = Envelope(
         sealed_at=ledger.entries[-1].time,
@@ -368,8 +369,9 @@ def _seal(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> 
         engine=where.pool.engine,
         workers=where.pool.workers,
         ledger_head=ledger.head,
-        study_number=number,
-        evaluations_before=evaluations,
+        study_number=others.number,
+        evaluations_before=others.evaluations,
+        registry=others.registry,
     )
     certificate = Certificate(hash=body.digest, body=body, envelope=envelope)
     text = json.dumps(certificate.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"

@@ -212,20 +212,6 @@ def test_evaluation_takes_no_options_of_the_strategy() -> None:
     assert main(["evaluate", ".", "--seeds", "0..1"]) == 2
 
 
-def test_studies_beside_each_other_are_numbered(copy: Callable, finished: Path) -> None:
-    import shutil
-
-    folder = copy()
-    shutil.copytree(finished, folder.parent / "other")
-    from clgym.protocol.relatives import relatives
-
-    plan = read_certificate(folder).body.plan
-    assert relatives(folder, plan) == (2, 1)
-    ledger = folder.parent / "other/ledger.jsonl"
-    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:2]))
-    assert relatives(folder, plan) == (1, 0)  # refused before a run of it had ended
-
-
 def test_a_side_is_said_in_words() -> None:
     from clgym.protocol.pairs import find_pair
 
