@@ -137,6 +137,7 @@ def _survey(message: Message) -> Message:
     facts = [
         {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)} for s in sources
     ]
+    facts[0]["flags"] += overlap.flags
     return {
         "pair": pair.model_dump(mode="json"),
         "tuning": facts[0],

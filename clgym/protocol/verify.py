@@ -208,6 +208,10 @@ class _Study:
         for name in _SURVEYED:
             if body["survey"][name] != stored[name]:
                 yield f"{name} is not what the look at both sides found"
+        alike = body["survey"]["overlap"].get("near_images", 0)
+        said = any(flag.startswith(f"{alike} of its images") for flag in plan.tuning.flags)
+        if alike and not said:
+            yield "tuning.flags do not say how many images look like one of the evaluation"
         derived = plan.mode in ("transfer", "default")
         seeds = evaluation_seeds(plan.pair, len(plan.seeds)) if derived else plan.seeds
         if plan.evaluation_seeds != seeds:
