@@ -61,6 +61,7 @@ class ResolvedRun:
             self.request.after and sha256((self.request.after / "record.json").read_bytes()),
         ]
         identity += [self.backbone.weights] if self.backbone else []
+        identity += [self.strategy.read_files] if self.strategy.read_files else []
         identity += ["inline"] if self.request.engine == "inline" else []
         return sha256(canonical_json(identity))
 

@@ -29,7 +29,7 @@ from clgym.protocol.outcome import (
 from clgym.protocol.plan import Certificate, Choice, Plan, code_identity
 from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.relatives import register_opening, register_study, relatives
-from clgym.protocol.runs import FAILURES, Where, start_workers
+from clgym.protocol.runs import FAILURES, Where, check_files, start_workers
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.record import read_record
 
@@ -208,16 +208,23 @@ class _Evaluating:
             self._where.out.mkdir(parents=True, exist_ok=True)
 
     def _check_code(self) -> None:
+        """The strategy's file, those of what it wraps and its helpers must be as they were."""
         plan, plugins = self._plan, self._where.plugins
         entry = registry.find("strategies", plan.strategy, plugins)
-        now, wraps = entry.source_hash, plan.method_hash != plan.source_hash
-        if wraps:  # the files of what it wraps count as well
-            fields = describe_strategy(plan.strategy, plugins, plan.base).fields
-            now = method_hash(entry, fields, plan.base, plugins)
-        if now != plan.method_hash:
+        changed = [] if entry.source_hash == plan.source_hash else [entry.path.name]
+        if not changed:  # else there is no need to import it
+            described = describe_strategy(plan.strategy, plugins, plan.base)
+            now, read = (
+                method_hash(entry, described.fields, plan.base, plugins),
+                described.read_files,
+            )
+            changed += [n for n, digest in (plan.helpers or {}).items() if read.get(n) != digest]
+            if plan.record_hash not in (None, now):
+                changed.append("what it wraps")
+        if changed:
             raise Tampered(
-                expected=f"the file of {self._plan.strategy} as it was tuned",
-                found="another content",
+                expected=f"the file of {plan.strategy} as it was tuned, and those that it imports",
+                found=f"another content ({', '.join(changed)})",
                 fix="Restore it, or tune again",
             )
 
@@ -265,9 +272,16 @@ class _Evaluating:
                     continue
                 if done.error is not None and not isinstance(done.error, FAILURES):
                     raise done.error
+                self._check_files(waiting[seed][0], done.reply or {})
                 waiting[seed] = waiting[seed][1:] if done.error is None else []
                 if not waiting[seed]:
                     self._ended(seed, done.error, done.reply or {})
+
+    def _check_files(self, request: Request, reply: dict[str, Any]) -> None:
+        """The files that the strategy read must be those of the tuning."""
+        assert request.out is not None
+        known = self._certificate.body.read_files or {}
+        check_files(known, reply.get("read_files", {}), request.out)
 
     def _pass_on(self, key: str, event: Event) -> None:
         self._emit({"kind": "run", "key": key, "event": event})

@@ -96,6 +96,7 @@ def told(record: Record, out: Path) -> Message:
         "record": sha256((out / RECORD).read_bytes()),
         "fingerprints": [source.fingerprint for source in result.sources],
         "device_name": record.environment.device_name,
+        **({"read_files": files} if (files := record.environment.read_files) else {}),
     }
 
 

@@ -208,6 +208,10 @@ def _flags(
     ran = [code_of(record.environment) for record in records]
     if any(own != code_of(code, packages) for own, packages in zip(ran, names, strict=True)):
         flags.add("seeds were evaluated with other versions than the evaluation ended with")
+    tuned, runs = certificate.body.read_files or {}, certificate.body.budget["runs"]
+    read = [record.environment.read_files for record in records]
+    if new := sorted({name for files in read for name in files.keys() - tuned.keys()}):
+        flags |= {f"read {name}, which tuning did not" for name in new if runs}
     if failed := [seed for seed in seeds if seed.status == "failed"]:
         flags.add(f"{len(failed)} of {len(plan.evaluation_seeds)} seeds failed")
     if len({canonical_json(trial.config) for trial in trials}) == 1:

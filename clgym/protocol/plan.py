@@ -45,7 +45,7 @@ Mode = Literal[
 ]
 Criterion = Literal["mean", "acc", "avg_acc", "harmonic"]
 Digest = Field(pattern="^[0-9a-f]{64}$")
-_LATER = ("record_hash", "known_failures")
+_LATER = ("record_hash", "known_failures", "helpers")
 """Fields of a plan that clgym 0.1 did not write."""
 
 
@@ -124,6 +124,9 @@ class Plan(_Block):
     others, of all their files. None where trials wrap different ones, and in earlier plans."""
     known_failures: dict[str, str] | None = None
     """Checks that the strategy declares to fail, with the reason; None in earlier plans."""
+    helpers: dict[str, str] | None = None
+    """SHA-256 of the files that the strategy's import reads, by name; None if there are none, and
+    in earlier plans."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, Any]:
@@ -218,6 +221,15 @@ class Body(_Block):
     budget: dict[str, int]
     """Trials started, finished, failed, pruned; runs; training images."""
     device_class: str
+    read_files: dict[str, str] | None = None
+    """SHA-256 of the files that the strategy's code read in the tuning runs, by name; None if
+    there were none, and in earlier certificates."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: Any) -> dict[str, Any]:
+        """Bodies of earlier versions hash as ever."""
+        values = handler(self)
+        return {k: v for k, v in values.items() if k != "read_files" or v is not None}
 
 
 class Envelope(_Block):

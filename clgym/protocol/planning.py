@@ -136,6 +136,7 @@ def _method(
     return {
         "record_hash": method_hash(entry, description.fields, values, where.plugins),
         "known_failures": description.known_failures,
+        "helpers": description.read_files or None,
     }
 
 

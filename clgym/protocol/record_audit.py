@@ -184,6 +184,8 @@ def against_plan(record: Record, plan: Plan, wanted: Wanted, evaluating: bool) -
         facts["result.strategy.known_failures"] = (stated, plan.known_failures)
     if not evaluating:  # a later evaluation may run on other code: it is flagged
         facts["environment"] = (code_of(where), code_of(plan.code, tuple(where.packages)))
+    for name, digest in (plan.helpers or {}).items():
+        facts[f"environment.read_files[{name}]"] = (where.read_files.get(name), digest)
     for name, (found, planned) in facts.items():
         if found != planned:
             yield f"{name} is not the plan's"

@@ -155,6 +155,7 @@ def body_of(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -
             **({"retried": retried} if retried else {}),
         },
         device_class=", ".join(sorted(runs.device_names - {""})) or plan.device,
+        read_files=runs.read_files or None,
     )
 
 

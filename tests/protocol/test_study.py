@@ -102,11 +102,10 @@ def test_a_finished_study_is_not_run_again(copy: Callable, plugin: Path, asked: 
 
 @pytest.mark.slow
 def test_a_killed_learner_is_tried_once_more(
-    finished: Path, tmp_path: Path, plugin: Path, asked: Ask, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path, plugin: Path, asked: Ask
 ) -> None:
-    flag = tmp_path / "flag"
+    flag = plugin.with_name("kill")
     flag.touch()
-    monkeypatch.setenv("CLGYM_TEST_KILL", str(flag))
     certificate = tune(asked(), where(tmp_path / "study", plugin, 2))
     assert certificate.hash == read_certificate(finished).hash
     assert certificate.envelope.retries == 1 and not flag.exists()
