@@ -105,6 +105,8 @@ def _note(path: Any, flags: int) -> None:
     if flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL):
         _made.add(name)
         return
+    if flags & os.O_ACCMODE == os.O_WRONLY:  # a log that grows is not read
+        return
     name = _source(name)
     if name in _made or _is_installed(name):
         return
@@ -216,16 +218,17 @@ def _in_worker() -> bool:
 
 
 def _named(reads: list[_Read], folder: Path) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
+    found: dict[str, list[str]] = {}
     for read in reads:
         path = Path(read.path)
         inside = path.is_relative_to(folder)
         name = path.relative_to(folder).as_posix() if inside else path.name
-        found.setdefault(name, set()).add(read.sha256)
+        if read.sha256 not in (digests := found.setdefault(name, [])):
+            digests.append(read.sha256)  # in the order of reading: what was named keeps its name
     return {
         name if not number else f"{name} ({number + 1})": digest
         for name in sorted(found)
-        for number, digest in enumerate(sorted(found[name]))
+        for number, digest in enumerate(found[name])
     }
 
 

@@ -96,6 +96,24 @@ def test_a_strategy_that_reads_nothing_names_nothing(tmp_path: Path) -> None:
     assert record.environment.read_files == {}
 
 
+def test_a_log_of_its_own_is_nothing_that_a_strategy_read(leaning: Path, tmp_path: Path) -> None:
+    """Appended to from experience to experience, and a note that it writes and reads back."""
+    text = leaning.read_text().replace(
+        "        scores = super()",
+        """        with Path(__file__).with_name("log").open("a") as log:
+            log.write("predicted")
+        note = Path(__file__).with_name("note")
+        note.write_text(str(len(Path(log.name).name)))
+        note.read_text()
+        scores = super()""",
+    )
+    leaning.write_text(text)
+    wanted = hashed(leaning.with_name("leaning_helper.py"), leaning.with_name("table.txt"))
+    for out in ("one", "two"):
+        assert played(leaning, tmp_path / out).environment.read_files == wanted
+    assert leaning.with_name("log").read_text().count("predicted") > 1
+
+
 def test_a_variable_of_the_environment_does_not_reach_a_strategy(
     leaning: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
