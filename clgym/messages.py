@@ -338,6 +338,8 @@ class OptionsDescribed:
 
     fields: list[dict[str, Any]]  # `clgym.config.Field` as data: defaults are of any type
     known_failures: dict[str, str]
+    read_files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the files that the plugin's import read, by name; see `Saved`."""
 
 
 @_message
@@ -393,6 +395,9 @@ class Saved:
     stored_samples: int
     peak_memory_bytes: int
     own_costs: dict[str, float]
+    read_files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the files that the strategy's code imported or opened so far, installed packages
+    and the plugin itself left out, by name relative to the plugin's folder."""
 
 
 @_message

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 SHAPE = (1, 6, 6)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The installation's secret and registry of studies are those of this test session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLGYM_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 def _experiences(
     setting: str = "class-incremental", rows: int = 48, steps: int = 3, **options: Any
 ) -> Iterator["Experience"]:

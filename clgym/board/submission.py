@@ -18,11 +18,12 @@ from clgym.board.reading.source_files import built_in, file_that_ran, python_fil
 from clgym.errors import BadRecord, ClgymError
 from clgym.gym.folder import RECORD
 from clgym.protocol.against_source import compare_with_sources
+from clgym.protocol.audit import Audit
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.outcome import EVALUATION
 from clgym.protocol.record_audit import record_problems
 from clgym.protocol.study import CERTIFICATE
-from clgym.protocol.verify import Audit, verify
+from clgym.protocol.verify import verify
 from clgym.results.record import Record, StrategyFacts, read_record
 
 __all__ = ["Finding", "Submission", "Verdict", "check"]

@@ -27,6 +27,7 @@ def main(words: Sequence[str]) -> int:
     from clgym.cli._console import Console
     from clgym.cli._trials import show_evaluation, watch_trials
     from clgym.protocol.evaluation import EVALUATION, evaluate
+    from clgym.protocol.ledger import Ledger
     from clgym.protocol.study import read_certificate
 
     with watch_trials(Console(stderr=True)) as show:
@@ -44,5 +45,8 @@ def main(words: Sequence[str]) -> int:
     folder = values.study.parent if values.study.is_file() else values.study
     place = folder / f"evaluations/{evaluation.evaluation_number}/{EVALUATION}"
     plan = read_certificate(folder).body.plan
-    show_evaluation(Console(), evaluation, place, plan.adapts)
+    console = Console()
+    show_evaluation(console, evaluation, place, plan.adapts)
+    head = Ledger(folder).head
+    console.print(f"publish this head, which covers the results: {head}", soft_wrap=True)
     return 0

@@ -1,5 +1,6 @@
 """A strategy's options and needs, asked of a worker: no plugin is imported on this side."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class Description:
     fields: list[Field]
     known_failures: dict[str, str]
     """Checks that it declares to fail, with the reason."""
+    read_files: dict[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of the files that its import read, by name: helper modules, for one."""
 
 
 def open_learner(request: Request) -> Channel:
@@ -98,7 +101,13 @@ def ask_options(
     reply = Conversation(channel).describe_options(question)
     fields = [Field(**{**f, "choices": tuple(f["choices"])}) for f in reply.fields]
     return Description(
-        entry.name, entry.summary, entry.doc, entry.source_hash, fields, reply.known_failures
+        entry.name,
+        entry.summary,
+        entry.doc,
+        entry.source_hash,
+        fields,
+        reply.known_failures,
+        reply.read_files,
     )
 
 

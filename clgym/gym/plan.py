@@ -4,7 +4,7 @@ Nothing is written here.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from clgym.models.pretraining import overlap
 from clgym.results.record import BackboneFacts
 from clgym.scenario import Scenario, Stream, with_stream_flags
 
-__all__ = ["ResolvedRun", "resolve"]
+__all__ = ["ResolvedRun", "method_hash", "resolve"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,7 @@ class ResolvedRun:
             self.request.after and sha256((self.request.after / "record.json").read_bytes()),
         ]
         identity += [self.backbone.weights] if self.backbone else []
+        identity += [self.strategy.read_files] if self.strategy.read_files else []
         identity += ["inline"] if self.request.engine == "inline" else []
         return sha256(canonical_json(identity))
 
@@ -118,7 +119,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     values.update(reply.renamed)
     _check_needs(entry.name, reply.needs, stream)
     _check_measured(stream)
-    digest = _source_hash(entry, description.fields, values, request.plugins)
+    digest = method_hash(entry, description.fields, values, request.plugins)
     return ResolvedRun(
         request=request,
         strategy=replace(description, source_hash=digest),
@@ -133,13 +134,13 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     )
 
 
-def _source_hash(
+def method_hash(
     entry: registry.PluginEntry,
-    fields: list[Field],
-    values: dict[str, Any],
+    fields: Sequence[Field],
+    values: Mapping[str, Any],
     plugins: Sequence[Path],
 ) -> str:
-    """Of the plugin's file; of a strategy that wraps others, of all their files."""
+    """SHA-256 of the plugin's file; of a strategy that wraps others, of all their files."""
     names = [values[f.name] for f in fields if f.kind == configs.WRAPS and values[f.name]]
     if not names:
         return entry.source_hash

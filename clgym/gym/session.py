@@ -130,6 +130,7 @@ class Progress(BaseModel):
     parameters: int = 0
     stored_samples: int = 0
     own_costs: dict[str, float] = {}
+    read_files: dict[str, str] = {}
     peak_memory_bytes: int = 0
     wall_seconds: float = 0.0
     sessions: int = 0
@@ -275,6 +276,7 @@ class Session:
         progress.phase, progress.done, progress.state = number, step + 1, name
         progress.state_sha256 = file_sha256(self._out / LEARNER / name)
         progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
+        self._note_files(saved.read_files)
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
         progress.peak_memory_bytes = max(progress.peak_memory_bytes, saved.peak_memory_bytes)
         progress.wall_seconds += seconds
@@ -282,6 +284,22 @@ class Session:
         phase.saved(step)
         if before and before != name:
             (self._out / LEARNER / before).unlink(missing_ok=True)
+
+    def _note_files(self, read: dict[str, str]) -> None:
+        """Keep what the strategy read; over all sessions it must be the same.
+
+        Raises:
+            BadOutput: a file changed since an earlier session of the run read it.
+        """
+        known = self._progress.read_files
+        changed = sorted(name for name in known.keys() & read.keys() if known[name] != read[name])
+        if changed:
+            raise BadOutput(
+                expected="the files that the strategy read when this run was begun",
+                found=f"another {', '.join(changed)}",
+                fix="Restore them, or give another --out: with other files it is another run",
+            )
+        self._progress.read_files = {**known, **read}
 
     def _piece(self, phase: int, number: int) -> Path:
         return self._out / f"answers-{phase}-{number}.safetensors"
@@ -329,7 +347,10 @@ class Session:
             result=make_result(printable_tree(facts)),
             cost=self._cost(),
             environment=Environment(
-                **where, order_key=self._order_key, sandbox=self._conversation.enforced
+                **where,
+                order_key=self._order_key,
+                sandbox=self._conversation.enforced,
+                read_files=progress.read_files,
             ),
         )
 

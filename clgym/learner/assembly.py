@@ -13,13 +13,17 @@ from clgym import registry
 from clgym.config import WRAPS, Field, Wrapped, fields_of, resolve
 from clgym.strategy import Strategy
 
-__all__ = ["config_fields", "known_failures", "make_strategy", "strategy_class"]
+__all__ = ["config_fields", "known_failures", "make_strategy", "plugin_entry", "strategy_class"]
 
 
 def strategy_class(name: str, plugins: Sequence[str] = ()) -> type[Strategy]:
     """Import the class that goes by ``name``."""
-    entry = registry.find("strategies", name, [Path(p) for p in plugins])
-    return registry.load_class(entry, Strategy)
+    return registry.load_class(plugin_entry(name, plugins), Strategy)
+
+
+def plugin_entry(name: str, plugins: Sequence[str] = ()) -> registry.PluginEntry:
+    """The strategy that goes by ``name``, without importing it."""
+    return registry.find("strategies", name, [Path(p) for p in plugins])
 
 
 def config_fields(

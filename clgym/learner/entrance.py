@@ -17,7 +17,13 @@ from torch import Tensor
 from clgym.data.images import Images
 from clgym.errors import BadConfig
 from clgym.learner.adaptation import build_resources, to_float
-from clgym.learner.assembly import config_fields, known_failures, make_strategy, strategy_class
+from clgym.learner.assembly import (
+    config_fields,
+    known_failures,
+    make_strategy,
+    plugin_entry,
+    strategy_class,
+)
 from clgym.learner.generators import (
     generator_states,
     seed_generators,
@@ -25,6 +31,7 @@ from clgym.learner.generators import (
     untouched_generators,
 )
 from clgym.learner.peak_memory import forget_peak, peak_bytes
+from clgym.learner.provenance import clean_surroundings, files_of, files_read, watch_files
 from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
 from clgym.learner.state import read_state, write_state
 from clgym.messages import (
@@ -85,6 +92,8 @@ class Learner:
     def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send = emit
+        clean_surroundings()
+        watch_files()
 
     @staticmethod
     def prepare() -> None:
@@ -129,7 +138,11 @@ class Learner:
         cls = strategy_class(request.strategy, request.plugins)
         options = config_fields(cls, request.given, request.plugins)
         failures = known_failures(cls, request.given, request.plugins)
-        return OptionsDescribed(fields=[vars(field) for field in options], known_failures=failures)
+        return OptionsDescribed(
+            fields=[vars(field) for field in options],
+            known_failures=failures,
+            read_files=files_of(plugin_entry(request.strategy, request.plugins), importing=True),
+        )
 
     @staticmethod
     def _describe_needs(request: DescribeNeeds) -> NeedsDescribed:
@@ -157,6 +170,7 @@ class Learner:
         forget_peak()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+        self._plugin = plugin_entry(request.strategy, request.plugins)
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         self._facts = request.info
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
@@ -362,6 +376,7 @@ class Learner:
             stored_samples=len(self._info.memory),
             peak_memory_bytes=peak,
             own_costs=checked_costs(strategy.costs()),
+            read_files=files_read(self._plugin),
         )
 
     def _write(self, path: Path) -> int:

@@ -13,6 +13,9 @@ from clgym import registry
 from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
+from clgym.gym.description import describe_strategy
+from clgym.gym.folder import RECORD
+from clgym.gym.plan import method_hash
 from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME, Ledger
@@ -25,8 +28,8 @@ from clgym.protocol.outcome import (
 )
 from clgym.protocol.plan import Certificate, Choice, Plan, code_identity
 from clgym.protocol.plugin_files import plugins_of
-from clgym.protocol.relatives import relatives
-from clgym.protocol.runs import FAILURES, Where, start_workers
+from clgym.protocol.relatives import register_opening, register_study, relatives
+from clgym.protocol.runs import FAILURES, Where, check_files, start_workers
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.record import read_record
 
@@ -188,7 +191,8 @@ class _Evaluating:
         result = self._result()
         text = json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
         write_atomic(self._where.out / EVALUATION, text.encode())
-        ledger.append("complete", evaluation=self._number, file=sha256(text.encode()))
+        ends = {"file": sha256(text.encode()), "hash": result.hash}
+        ledger.append("complete", evaluation=self._number, **ends)
         return result
 
     def _begin(self) -> None:
@@ -197,16 +201,30 @@ class _Evaluating:
         if len(ledger.of("opened")) < self._number:
             seeds = list(plan.evaluation_seeds)
             ledger.append("opened", evaluation=self._number, seeds=seeds)
+        register_study(ledger, plan)  # of a study that was tuned elsewhere
+        register_opening(ledger, ledger.of("opened")[self._number - 1])
         self._emit({"kind": "evaluation", "number": self._number, "plan": plan})
         with writing(self._where.out):
             self._where.out.mkdir(parents=True, exist_ok=True)
 
     def _check_code(self) -> None:
-        entry = registry.find("strategies", self._plan.strategy, self._where.plugins)
-        if entry.source_hash != self._plan.source_hash:
+        """The strategy's file, those of what it wraps and its helpers must be as they were."""
+        plan, plugins = self._plan, self._where.plugins
+        entry = registry.find("strategies", plan.strategy, plugins)
+        changed = [] if entry.source_hash == plan.source_hash else [entry.path.name]
+        if not changed:  # else there is no need to import it
+            described = describe_strategy(plan.strategy, plugins, plan.base)
+            now, read = (
+                method_hash(entry, described.fields, plan.base, plugins),
+                described.read_files,
+            )
+            changed += [n for n, digest in (plan.helpers or {}).items() if read.get(n) != digest]
+            if plan.record_hash not in (None, now):
+                changed.append("what it wraps")
+        if changed:
             raise Tampered(
-                expected=f"the file of {self._plan.strategy} as it was tuned",
-                found="another content",
+                expected=f"the file of {plan.strategy} as it was tuned, and those that it imports",
+                found=f"another content ({', '.join(changed)})",
                 fix="Restore it, or tune again",
             )
 
@@ -254,9 +272,16 @@ class _Evaluating:
                     continue
                 if done.error is not None and not isinstance(done.error, FAILURES):
                     raise done.error
+                self._check_files(waiting[seed][0], done.reply or {})
                 waiting[seed] = waiting[seed][1:] if done.error is None else []
                 if not waiting[seed]:
                     self._ended(seed, done.error, done.reply or {})
+
+    def _check_files(self, request: Request, reply: dict[str, Any]) -> None:
+        """The files that the strategy read must be those of the tuning."""
+        assert request.out is not None
+        known = self._certificate.body.read_files or {}
+        check_files(known, reply.get("read_files", {}), request.out)
 
     def _pass_on(self, key: str, event: Event) -> None:
         self._emit({"kind": "run", "key": key, "event": event})
@@ -278,8 +303,17 @@ class _Evaluating:
                 reason=None if error is None else error.found,
                 record=reply.get("record"),
                 result=reply.get("result"),
+                **self._parts(seed, error),
             )
         self._emit({"kind": "end", "key": str(seed), "seed": seed, **reply})
+
+    def _parts(self, seed: int, error: ClgymError | None) -> dict[str, Any]:
+        """Hashes of the records of a seed's runs, where it has one for each experience."""
+        requests = requests_of(self._plan, choice_of(self._certificate, seed), seed, self._where)
+        if error is not None or len(requests) == 1:
+            return {}
+        folders = [request.out for request in requests if request.out is not None]
+        return {"parts": [sha256((folder / RECORD).read_bytes()) for folder in folders]}
 
     def _result(self) -> Evaluation:
         plan = self._plan
@@ -293,7 +327,7 @@ class _Evaluating:
             assert out is not None
             records.append(read_record(out))
             seeds.append(seed_result(seed, records[-1], out))
-        number, before = relatives(self._where.out.parent.parent, plan)
+        others = relatives(self._where.out.parent.parent, plan)
         code = code_identity()
         facts: dict[str, Any] = {
             "schema_version": 1,
@@ -302,8 +336,8 @@ class _Evaluating:
             "tuning_seconds": self._tuning_seconds(),
             "seeds": [seed.model_dump(mode="json") for seed in seeds],
             "evaluation_number": self._number,
-            "study_number": number,
-            "evaluations_before": before,
+            "study_number": others.number,
+            "evaluations_before": others.evaluations,
             "ledger_head": self._ledger.head,
         }
         return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})

@@ -95,6 +95,7 @@ def told(record: Record, out: Path) -> Message:
         "record": sha256((out / RECORD).read_bytes()),
         "fingerprints": [source.fingerprint for source in result.sources],
         "device_name": record.environment.device_name,
+        **({"read_files": files} if (files := record.environment.read_files) else {}),
     }
 
 
@@ -136,6 +137,7 @@ def _survey(message: Message) -> Message:
     facts = [
         {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)} for s in sources
     ]
+    facts[0]["flags"] += overlap.flags
     return {
         "pair": pair.model_dump(mode="json"),
         "tuning": facts[0],

@@ -83,9 +83,9 @@ def _broken(number: int, what: str) -> Tampered:
 class Ledger:
     """A ledger that is written to; one process at a time, see `clgym.files.locked`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the ledger of a study's folder, or begin one."""
-        self.path = folder / NAME
+    def __init__(self, folder: Path, name: str = NAME) -> None:
+        """Open the ledger of a study's folder, or another of that name, or begin one."""
+        self.path = folder / name
         there = self.path.exists()
         self.entries = read_ledger(self.path) if there else []
         self._cut_off = there and not self.path.read_bytes().endswith(b"\n")

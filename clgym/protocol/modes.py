@@ -1,5 +1,6 @@
 """How settings are chosen: which rows of which stream may be looked at, and by which rule."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from clgym.protocol.runs import Runs, Spec, criterion_of
 from clgym.protocol.samplers import proposals
 from clgym.protocol.space import Space
 
-__all__ = ["MODES", "check_start", "choose"]
+__all__ = ["MODES", "check_start", "choose", "part_of"]
 
 MODES = {
     "transfer": "the whole stream of the tuning source (the paper's protocol)",
@@ -64,6 +65,18 @@ def choose(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choi
         trials += own
         chosen.append(_best(own, seed))
     return trials, chosen
+
+
+def part_of(plan: Plan, key: str) -> tuple[int, int] | None:
+    """The experiences that a tuning run goes over; None for the whole stream.
+
+    Args:
+        plan: Of the study.
+        key: Of the run (`clgym.protocol.runs.Spec.key`).
+    """
+    if found := re.match(r"runs/experience-(\d+)/", key):
+        return (0, int(found[1]) + 1)
+    return (0, plan.k) if plan.mode in ("first_task", "first_k") else None
 
 
 def _search(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import RECORD
 from clgym.protocol.jobs import order_hash
-from clgym.protocol.plan import Certificate, Choice, Code
+from clgym.protocol.plan import Certificate, Choice, Code, code_of
 from clgym.results.record import Environment, Record, result_hash
 
 __all__ = [
@@ -204,6 +204,14 @@ def _flags(
     changed = [n for n in Code.model_fields if getattr(code, n) != getattr(plan.code, n)]
     # A commit says less than the tree: it changes with a comment in the documentation.
     flags |= {f"{name} changed since tuning" for name in changed if name != "commit"}
+    names = [tuple(record.environment.packages) for record in records]
+    ran = [code_of(record.environment) for record in records]
+    if any(own != code_of(code, packages) for own, packages in zip(ran, names, strict=True)):
+        flags.add("seeds were evaluated with other versions than the evaluation ended with")
+    tuned, runs = certificate.body.read_files or {}, certificate.body.budget["runs"]
+    read = [record.environment.read_files for record in records]
+    if new := sorted({name for files in read for name in files.keys() - tuned.keys()}):
+        flags |= {f"read {name}, which tuning did not" for name in new if runs}
     if failed := [seed for seed in seeds if seed.status == "failed"]:
         flags.add(f"{len(failed)} of {len(plan.evaluation_seeds)} seeds failed")
     if len({canonical_json(trial.config) for trial in trials}) == 1:

@@ -15,7 +15,8 @@ from clgym.streams.adaptation import AdaptationStream
 __all__ = ["Footprint", "Overlap", "check", "check_looks", "compare", "footprint", "looks"]
 
 ALLOWED_SHARE = 0.005
-"""Of the smaller side: exact duplicates across the halves of one source that are dropped."""
+"""Of the smaller side: exact duplicates across the halves of one source that are dropped, and
+images that look like one of the other side that are flagged; more of either are refused."""
 _BITS, _DISTANCE = 4, 0.02
 """Near-duplicates: Hamming distance of the codes, and mean absolute difference of 8 x 8 pixels."""
 _BLOCK = 512
@@ -48,6 +49,14 @@ class Overlap:
     near_examples: tuple[tuple[str, str], ...]
     """Hashes of the first of them."""
     images: tuple[int, int]
+    near_images: int = 0
+    """Images of one side that look like one of the other: the lesser number of both sides."""
+
+    @property
+    def flags(self) -> list[str]:
+        """What a result must say of the tuning side."""
+        count, verb = self.near_images, "looks" if self.near_images == 1 else "look"
+        return [f"{count} of its images {verb} like one of the evaluation"] if count else []
 
     def describe(self) -> dict:
         """As JSON."""
@@ -55,6 +64,7 @@ class Overlap:
             "shared_images": list(self.shared_images),
             "shared_classes": [list(names) for names in self.shared_classes],
             "near_duplicates": self.near_duplicates,
+            "near_images": self.near_images,
             "near_examples": [list(hashes) for hashes in self.near_examples],
             "images": list(self.images),
         }
@@ -122,6 +132,7 @@ def compare(one: Footprint, other: Footprint) -> Overlap:
         len(pairs),
         tuple((first[i], second[j]) for i, j in pairs[:_LISTED]),
         (len(first), len(second)),
+        min(len({i for i, _ in pairs}), len({j for _, j in pairs})),
     )
 
 
@@ -158,7 +169,8 @@ def check(pair: Pair, overlap: Overlap, disjoint_classes: bool) -> list[str]:
     """Refuse a pair, or say which images its tuning side must do without.
 
     Raises:
-        BadPlan: a shared class, a shared image of two sources, or too many of them in halves.
+        BadPlan: a shared class, a shared image of two sources, too many of them in halves, or too
+            many that look alike.
     """
     if disjoint_classes and overlap.shared_classes:
         names = [a if a == b else f"{a} = {b}" for a, b in overlap.shared_classes]
@@ -175,6 +187,15 @@ def check(pair: Pair, overlap: Overlap, disjoint_classes: bool) -> list[str]:
             expected=f"two sides of {pair.name} with at most {allowed} images in common",
             found=f"{count} shared, the first with hash {overlap.shared_images[0][:16]}",
             fix="Choose other sources, or take the shared images out of one",
+        )
+    alike, allowed = overlap.near_images, int(ALLOWED_SHARE * min(overlap.images))
+    if alike > allowed:
+        raise BadPlan(
+            expected=f"at most {allowed} images on one side of {pair.name} that look like one of "
+            "the other",
+            found=f"{alike}, such as {overlap.near_examples[0][0][:16]} and "
+            f"{overlap.near_examples[0][1][:16]} (SHA-256)",
+            fix="Choose other sources: changed copies of the evaluation's images tune on it",
         )
     return list(overlap.shared_images)
 

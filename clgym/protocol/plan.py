@@ -6,16 +6,18 @@ import importlib.metadata
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from clgym._checkout import PACKAGE
 from clgym._version import __version__
 from clgym.files import canonical_json, sha256
 from clgym.gym.environment import describe
 from clgym.protocol.pairs import Pair
+from clgym.results.record import Environment
 
 __all__ = [
     "Body",
@@ -27,6 +29,7 @@ __all__ = [
     "Plan",
     "Trial",
     "code_identity",
+    "code_of",
     "evaluation_seeds",
 ]
 
@@ -42,6 +45,8 @@ Mode = Literal[
 ]
 Criterion = Literal["mean", "acc", "avg_acc", "harmonic"]
 Digest = Field(pattern="^[0-9a-f]{64}$")
+_LATER = ("record_hash", "known_failures", "helpers")
+"""Fields of a plan that clgym 0.1 did not write."""
 
 
 class _Block(BaseModel):
@@ -114,6 +119,31 @@ class Plan(_Block):
     device: str
     """Kind only: cpu or cuda."""
     code: Code
+    record_hash: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """Code hash that its records state: that of the strategy's file, or of a strategy that wraps
+    others, of all their files. None where trials wrap different ones, and in earlier plans."""
+    known_failures: dict[str, str] | None = None
+    """Checks that the strategy declares to fail, with the reason; None in earlier plans."""
+    helpers: dict[str, str] | None = None
+    """SHA-256 of the files that the strategy's import reads, by name; None if there are none, and
+    in earlier plans."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: Any) -> dict[str, Any]:
+        """Plans of earlier versions hash as ever."""
+        values = handler(self)
+        return {k: v for k, v in values.items() if k not in _LATER or v is not None}
+
+    @property
+    def method_hash(self) -> str:
+        """The code hash that a record of this study must state, where the plan fixes it."""
+        return self.record_hash or self.source_hash
+
+    @property
+    def fixes_method(self) -> bool:
+        """Whether every record states one code hash; earlier plans do not say what was wrapped."""
+        wraps = any("." in option for option in (*self.base, *(p["name"] for p in self.space)))
+        return self.record_hash is not None or not wraps
 
     @property
     def tunes_on_evaluation(self) -> bool:
@@ -191,6 +221,15 @@ class Body(_Block):
     budget: dict[str, int]
     """Trials started, finished, failed, pruned; runs; training images."""
     device_class: str
+    read_files: dict[str, str] | None = None
+    """SHA-256 of the files that the strategy's code read in the tuning runs, by name; None if
+    there were none, and in earlier certificates."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: Any) -> dict[str, Any]:
+        """Bodies of earlier versions hash as ever."""
+        values = handler(self)
+        return {k: v for k, v in values.items() if k != "read_files" or v is not None}
 
 
 class Envelope(_Block):
@@ -205,9 +244,11 @@ class Envelope(_Block):
     ledger_head: str = Digest
     """Before the seal."""
     study_number: int
-    """Among the studies of this strategy and pair in the folders beside this one."""
+    """Place among the known studies of this method and evaluation."""
     evaluations_before: int
-    """Of those studies."""
+    """Evaluations of those studies."""
+    registry: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """Head of the registry of studies that they were counted in; None in earlier certificates."""
 
 
 class Certificate(_Block):
@@ -237,6 +278,18 @@ def code_identity() -> Code:
         python=platform.python_version(),
         packages={**packages, **_optional("optuna")},
     )
+
+
+def code_of(where: Code | Environment, packages: Sequence[str] | None = None) -> dict[str, Any]:
+    """Versions that a plan and a record both state.
+
+    Args:
+        where: The plan's code, or a record's environment.
+        packages: The packages to name; None: all that are named there.
+    """
+    named = where.packages if packages is None else dict.fromkeys(packages)
+    versions = {name: where.packages.get(name) for name in named}
+    return {"clgym": where.clgym, "python": where.python, "packages": versions}
 
 
 def _folder(name: str) -> Path:

@@ -1,6 +1,7 @@
 """What in a record does not follow from its predictions, its matrix, its seeds or its plan."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ from safetensors.numpy import load
 from clgym.data.sources import CARDS
 from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256
-from clgym.gym.folder import RECORD, without_paths
-from clgym.protocol.plan import Plan
+from clgym.gym.folder import without_paths
+from clgym.protocol.plan import Plan, code_of
 from clgym.protocol.verify_adaptation import adaptation_problems
 from clgym.results.metrics import average_incremental_accuracy, backward_transfer, forgetting
-from clgym.results.record import Record, Result
+from clgym.results.record import Record, Result, read_record
 from clgym.scenario import class_permutation
 
 __all__ = [
     "POOLED",
+    "Wanted",
     "against_plan",
     "differences",
     "hidden_experiences",
@@ -58,8 +60,8 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
 
 
 def record_problems(folder: Path) -> Iterator[str]:
-    """What in a record does not follow from its predictions, its matrix and its seeds."""
-    record = parsed(Record, (folder / RECORD).read_bytes())
+    """What in a record, of whatever schema, does not follow from its predictions and seeds."""
+    record = read_record(folder)
     result = record.result
     after = result.accuracy_after
     derived = {
@@ -147,28 +149,51 @@ def _order_problems(record: Record) -> Iterator[str]:
         yield "result.class_order is not the order of its seed, or of its list"
 
 
-def against_plan(
-    record: Record, plan: Plan, config: dict[str, Any], seed: int, evaluating: bool
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class Wanted:
+    """What a plan says of one run: its options, seed and experiences."""
+
+    strategy: dict[str, Any]
+    scenario: dict[str, Any]
+    seed: int
+    part: tuple[int, int] | None
+
+
+def against_plan(record: Record, plan: Plan, wanted: Wanted, evaluating: bool) -> Iterator[str]:
     """A record against what the plan says its run must have been."""
-    result = record.result
+    result, where = record.result, record.environment
     side = plan.evaluation if evaluating or plan.tunes_on_evaluation else plan.tuning
     facts = {
-        "seed": (result.seed, seed),
-        "order_seed": (result.order_seed, seed),
-        "strategy.name": (result.strategy.name, plan.strategy),
-        "sources": ([s.fingerprint for s in result.sources], [side.fingerprint]),
-        "scored_on": (result.scored_on, "test" if evaluating else plan.score_on),
+        "result.seed": (result.seed, wanted.seed),
+        "result.order_seed": (result.order_seed, wanted.seed),
+        "result.part": (result.part, wanted.part),
+        "result.strategy.name": (result.strategy.name, plan.strategy),
+        "result.scenario.name": (result.scenario.name, plan.pair.scenario),
+        "result.sources": (
+            [(source.name, source.fingerprint) for source in result.sources],
+            [(side.name, side.fingerprint)],
+        ),
+        "result.scored_on": (result.scored_on, "test" if evaluating else plan.score_on),
+        "environment.threads": (where.threads, plan.threads),
+        "environment.device": (where.device.partition(":")[0], plan.device),
     }
-    for name, (found, wanted) in facts.items():
-        if found != wanted:
-            yield f"result.{name} is not the plan's"
-    options = plan.options(evaluating)
-    for kind, found, wanted in (
-        ("strategy", result.strategy.config, without_paths(config)),
-        ("scenario", result.scenario.config, without_paths(options)),
+    if plan.fixes_method:
+        facts["result.strategy.source_hash"] = (result.strategy.source_hash, plan.method_hash)
+    if plan.known_failures is not None:
+        stated = result.strategy.known_failures
+        facts["result.strategy.known_failures"] = (stated, plan.known_failures)
+    if not evaluating:  # a later evaluation may run on other code: it is flagged
+        facts["environment"] = (code_of(where), code_of(plan.code, tuple(where.packages)))
+    for name, digest in (plan.helpers or {}).items():
+        facts[f"environment.read_files[{name}]"] = (where.read_files.get(name), digest)
+    for name, (found, planned) in facts.items():
+        if found != planned:
+            yield f"{name} is not the plan's"
+    for kind, found, options in (
+        ("strategy", result.strategy.config, without_paths(wanted.strategy)),
+        ("scenario", result.scenario.config, without_paths(wanted.scenario)),
     ):
-        for name, value in wanted.items():
+        for name, value in options.items():
             if name not in found or not _same(found[name], value):
                 yield f"result.{kind}.config.{name} is not the plan's"
 

@@ -1,37 +1,164 @@
-"""Studies of one strategy and pair in folders beside each other: each result counts them."""
+"""How many studies of one method on one evaluation were made: each result counts them.
 
+Studies are known from the registry in this installation's state folder, wherever their folders
+were and whether they still exist, and from the folders beside the study. A study is its first
+line: a copy of its folder is the same study. The order is that of the registry's chain. A study
+beside this one that the registry does not know has no place in that order: it is counted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from clgym.errors import Tampered
-from clgym.protocol.ledger import NAME, Entry, read_ledger
+from clgym.files import canonical_json, locked, sha256
+from clgym.gym.withheld_order import state_folder
+from clgym.protocol.ledger import NAME, Entry, Ledger, read_ledger
 from clgym.protocol.plan import Plan
 
-__all__ = ["relatives"]
+__all__ = ["Relatives", "evaluates", "register_opening", "register_study", "relatives"]
+
+REGISTRY = "studies.jsonl"
+"""A ledger of its own, in the state folder: a line a study, and a line an evaluation."""
 
 
-def relatives(out: Path, plan: Plan) -> tuple[int, int]:
-    """Other studies of this strategy and pair beside this folder that got as far as a result.
+@dataclass(frozen=True)
+class Relatives:
+    """Other studies of a method on an evaluation."""
 
-    Returns:
-        The number of this one in the order of their plans, and how many evaluations they made.
+    number: int
+    """Place of this study among them, from 1."""
+    evaluations: int
+    """Evaluations that the others, and copies of this study, were opened for."""
+    registry: str
+    """Head of the registry's chain."""
+
+
+@dataclass
+class _Known:
+    """A study as registry or folder tell of it."""
+
+    names: set[str]
+    """Strategy by name and by code hash: either tells the method."""
+    evaluates: str
+    openings: set[str] = field(default_factory=set)
+    """Hashes of the ledger's lines that opened an evaluation."""
+
+
+def evaluates(plan: Plan) -> str:
+    """What a plan is evaluated on, without the options that can be changed and mean the same.
+
+    Two plans agree in the images, classes and rows of the evaluation and in the number of
+    experiences. The tuning side, memory sizes, networks, seeds and the like set no two apart.
     """
-    own = read_ledger(out / NAME)[0].time
-    number, evaluations = 1, 0
-    for path in sorted(out.resolve().parent.glob(f"*/{NAME}")):
-        if path.parent == out.resolve():
+    side = plan.pair.evaluation
+    facts = [plan.evaluation.fingerprint, side.classes, side.extra, plan.experiences]
+    return sha256(canonical_json([plan.pair.scenario, *facts]))
+
+
+def relatives(out: Path, plan: Plan) -> Relatives:
+    """Count the studies of this method and evaluation that got as far as a result.
+
+    Args:
+        out: The study's folder.
+        plan: The study's plan.
+    """
+    entries = read_ledger(out / NAME)
+    own, registry = entries[0].hash, _registry()
+    ordered = _registered(registry.entries)
+    before = dict(ordered)
+    if own in ordered:
+        before = dict(list(ordered.items())[: list(ordered).index(own)])
+    for study, known in _beside(out.resolve()):
+        if study in ordered:
+            ordered[study].openings |= known.openings
+        elif study in before:
+            before[study].openings |= known.openings
+        else:
+            before[study] = known
+    copies = ordered[own].openings if own in ordered else set()
+    copies |= before.pop(own).openings if own in before else set()
+    mine, names = evaluates(plan), _names(plan)
+    others = [k for k in before.values() if k.evaluates == mine and k.names & names]
+    openings = set().union(copies, *(known.openings for known in others))
+    openings -= {entry.hash for entry in entries if entry.kind == "opened"}
+    return Relatives(len(others) + 1, len(openings), registry.head)
+
+
+def _names(plan: Plan) -> set[str]:
+    return {plan.strategy, plan.method_hash}
+
+
+def _registered(entries: list[Entry]) -> dict[str, _Known]:
+    """Studies of the registry in the order of its chain."""
+    found: dict[str, _Known] = {}
+    for entry in entries:
+        body = entry.body
+        if entry.kind == "study":
+            found[body["study"]] = _Known({body["strategy"], body["code"]}, body["evaluates"])
+        elif body["study"] in found:
+            found[body["study"]].openings.add(body["opening"])
+    return found
+
+
+def _beside(out: Path) -> Iterator[tuple[str, _Known]]:
+    """Studies in the folders beside one, this one left out.
+
+    Of a study that was refused before its first run ended nobody learned anything.
+    """
+    for path in sorted(out.parent.glob(f"*/{NAME}")):
+        if path.parent == out:
             continue
         try:
             entries = read_ledger(path)
-        except Tampered:
+            plan = Plan.model_validate(entries[0].body["plan"])
+        except (Tampered, ValidationError, LookupError):
             continue  # `clgym verify` of that folder says so
-        # Of a study that was refused before its first run ended nobody learned anything.
-        told = any(entry.kind in ("run", "sealed") for entry in entries)
-        if told and _is_of(entries[0], plan) and entries[0].time <= own:
-            number += 1
-            evaluations += sum(entry.kind == "opened" for entry in entries)
-    return number, evaluations
+        if any(entry.kind in ("run", "sealed") for entry in entries):
+            openings = {entry.hash for entry in entries if entry.kind == "opened"}
+            yield entries[0].hash, _Known(_names(plan), evaluates(plan), openings)
 
 
-def _is_of(entry: Entry, plan: Plan) -> bool:
-    other = entry.body.get("plan", {})
-    return (other.get("strategy"), other.get("pair_hash")) == (plan.strategy, plan.pair_hash)
+def register_study(ledger: Ledger, plan: Plan) -> None:
+    """Write a study to the registry, once: when its first run has ended, or at its seal.
+
+    Raises:
+        BadOutput: the state folder cannot be written.
+        Tampered: the registry's chain does not hold.
+    """
+    study = ledger.entries[0].hash
+    facts = {"strategy": plan.strategy, "code": plan.method_hash, "evaluates": evaluates(plan)}
+    _register("study", study, {**facts, "plan_hash": plan.digest})
+
+
+def register_opening(ledger: Ledger, opening: Entry) -> None:
+    """Write to the registry that an evaluation of a study was opened.
+
+    Raises:
+        BadOutput: the state folder cannot be written.
+        Tampered: the registry's chain does not hold.
+    """
+    _register("opening", ledger.entries[0].hash, {"opening": opening.hash})
+
+
+def _register(kind: str, study: str, facts: dict[str, Any]) -> None:
+    body = {"study": study, **facts}
+    with locked(state_folder() / ".studies.lock", wait=True):
+        registry = _registry()
+        if not any(entry.body == body for entry in registry.of(kind)):
+            registry.append(kind, **body)
+
+
+def _registry() -> Ledger:
+    """The registry as it is now."""
+    try:
+        return Ledger(state_folder(), REGISTRY)
+    except Tampered as error:
+        raise Tampered(
+            expected=f"the registry of studies in {state_folder()} as it was written",
+            found=error.found,
+            fix=f"Move {REGISTRY} away: counting begins anew, and certificates name its new head",
+        ) from error

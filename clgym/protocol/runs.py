@@ -26,6 +26,7 @@ from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message, rules_of
 from clgym.protocol.ledger import Entry, Ledger
 from clgym.protocol.plan import Plan, RunScore
+from clgym.protocol.relatives import register_study
 from clgym.protocol.samplers import ADAPTIVE
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Runs",
     "Spec",
     "Where",
+    "check_files",
     "check_retry",
     "criterion_of",
     "start_workers",
@@ -90,8 +92,10 @@ class Runs:
         self.plan, self.where, self.ledger, self._emit = plan, where, ledger, emit
         self.replies: dict[str, dict[str, Any]] = {}
         self.device_names: set[str] = set()
+        self.read_files: dict[str, str] = {}
         self._pool: Pool | None = None
         self._deaths: dict[str, int] = {}
+        self._registered = False
         for entry in ledger.entries:
             self._know(entry)
         self._started = {entry.body["key"] for entry in ledger.of("trial")}
@@ -106,6 +110,7 @@ class Runs:
             del self.replies[key]
         elif entry.kind == "run":
             self.replies[key] = entry.body
+            self.read_files |= entry.body.get("read_files", {})
             self.device_names.add(entry.body.get("device_name", ""))
 
     def retry_failed(self) -> None:
@@ -214,9 +219,14 @@ class Runs:
         else:
             reply = done.reply or {}
             self._check_source(reply)
+            check_files(self.read_files, reply.get("read_files", {}), self.where.out / key)
+            self.read_files |= reply.get("read_files", {})
             self.device_names.add(reply["device_name"])
             self.replies[key] = {**body, "status": "done", **reply}
         self.ledger.append("run", **self.replies[key])
+        if not self._registered:
+            register_study(self.ledger, self.plan)
+            self._registered = True
         self._emit({"kind": "end", **self.replies[key]})
         return True
 
@@ -228,6 +238,26 @@ class Runs:
                 found="other content",
                 fix="Restore the data, or start a new study",
             )
+
+
+def check_files(known: Mapping[str, str], read: Mapping[str, str], run: Path) -> None:
+    """Refuse a run whose strategy read other helper files than the runs before it.
+
+    Args:
+        known: SHA-256 by name of what the runs before it read.
+        read: The same of this run.
+        run: Its folder.
+
+    Raises:
+        Tampered: with the files that changed.
+    """
+    changed = sorted(name for name in known.keys() & read.keys() if known[name] != read[name])
+    if changed:
+        raise Tampered(
+            expected="the files that the strategy read in the study's earlier runs",
+            found=f"another {', '.join(changed)}",
+            fix=f"Restore them and delete {run}, or tune into another --out",
+        )
 
 
 def check_retry(plan: Plan, ledger: Ledger) -> None:

@@ -5,94 +5,75 @@ be computed again. Nothing is trusted because it validates.
 """
 
 import json
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
-from clgym.errors import BadPlan, BadRecord, ClgymError, Tampered
+from clgym.engines.pool import Pool, PoolSpec
+from clgym.errors import BadPlan, BadRecord, Tampered
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import RECORD
-from clgym.protocol.evaluation import choice_of, requests_of
-from clgym.protocol.jobs import TARGET, as_message, told
+from clgym.protocol.audit import Audit
+from clgym.protocol.jobs import told
 from clgym.protocol.ledger import NAME, Entry, Ledger, read_ledger
-from clgym.protocol.modes import choose
-from clgym.protocol.outcome import EVALUATION, Evaluation, following, seed_result
+from clgym.protocol.modes import choose, part_of
+from clgym.protocol.outcome import EVALUATION
 from clgym.protocol.plan import Body, Certificate, Plan, evaluation_seeds
-from clgym.protocol.plugin_files import plugins_of
-from clgym.protocol.record_audit import against_plan, differences, parsed, record_problems
+from clgym.protocol.record_audit import (
+    Wanted,
+    against_plan,
+    differences,
+    parsed,
+    record_problems,
+)
+from clgym.protocol.repeat import repeat
 from clgym.protocol.runs import RETRY_FAILED, Runs, Where
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
+from clgym.protocol.verify_evaluation import EvaluationAudit, complete_evaluations
 from clgym.results.record import read_record
 
-__all__ = ["ODD", "Audit", "record_problems", "verify"]
+__all__ = ["verify"]
 
 _TUNING = ("session", "trial", "run", "retry", RETRY_FAILED, "sealed")
 _EVALUATING = ("opened", "evaluated", "complete")
-_FIRST = f"evaluations/1/{EVALUATION}"
-TOLERANCE_GPU = 0.01
-"""Of an accuracy, between two runs on a GPU."""
-
-
-ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError)
-"""What values raise that validate and lead nowhere: whoever changed them is found out."""
-
-
-@dataclass
-class Audit:
-    """What was looked at and what was wrong."""
-
-    checks: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    records: list[str] = field(default_factory=list)
-    """Folders of the records that are results: not those of tuning runs."""
-
-    def check(self, name: str, problems: Callable[[], Iterator[str]]) -> None:
-        """Carry out one check; an error is a problem too."""
-        self.checks.append(name)
-        try:
-            self.problems += [f"{name}: {problem}" for problem in problems()]
-        except ClgymError as error:
-            self.problems.append(f"{name}: expected {error.expected}; found {error.found}")
-        except ODD as error:
-            self.problems.append(f"{name}: it cannot be followed ({type(error).__name__}: {error})")
+_SURVEYED = ("pair", "tuning", "evaluation", "withheld_images", "experiences")
+"""Fields of a plan that the look at both sides gave."""
 
 
 def verify(
-    path: Path, rerun: int = 0, data_root: Path | None = None, plugins: tuple[Path, ...] = ()
+    path: Path,
+    rerun: int | Literal["all"] = 0,
+    data_root: Path | None = None,
+    plugins: tuple[Path, ...] = (),
+    head: str | None = None,
 ) -> Audit:
     """Audit whatever lies at ``path``: a study's folder, a certificate, an evaluation, a record.
 
     Args:
         path: A file or a folder.
-        rerun: Evaluation runs to repeat and compare.
+        rerun: Number of evaluation runs to repeat and compare, or all.
         data_root: Where data lie, for those.
         plugins: Files that hold the strategy, for those.
+        head: The ledger's head as it was published; it must be a link of the chain.
 
     Raises:
         BadRecord: nothing of the kind lies there.
-        BadPlan: runs are to be repeated where no evaluation is complete.
+        BadPlan: runs are to be repeated, or a head compared, where there is no such study.
     """
     audit = Audit()
     folder = path.parent if path.is_file() else path
     study = next((f for f in (folder, *folder.resolve().parents[:3]) if (f / NAME).is_file()), None)
-    if rerun and (study is None or not (study / _FIRST).is_file()):
-        raise BadPlan(
-            expected=f"an evaluated study at {path}, whose runs can be repeated",
-            found="no complete evaluation",
-            fix="`clgym evaluate` makes one; of a run by itself give `clgym run` again with "
-            "another --out, and `clgym compare` both",
-        )
     if study is not None:
-        _Study(study, audit).audit(rerun, Where(study, PoolSpec(), data_root, plugins))
-    elif (folder / CERTIFICATE).is_file():
+        where = Where(study, PoolSpec(), data_root, plugins)
+        _Study(study, audit, head).audit(rerun, where)
+        return audit
+    if rerun or head:
+        raise _no_study(path)
+    if (folder / CERTIFICATE).is_file():
         audit.check(CERTIFICATE, lambda: _certificate_alone(folder / CERTIFICATE))
         audit.notes.append("no ledger beside the certificate: its envelope and trials stand alone")
     elif (folder / RECORD).is_file():
@@ -113,6 +94,15 @@ def verify(
             fix="Name a folder that `clgym tune`, `evaluate` or `run` wrote",
         )
     return audit
+
+
+def _no_study(path: Path) -> BadPlan:
+    return BadPlan(
+        expected=f"an evaluated study at {path}, whose runs can be repeated",
+        found="no complete evaluation",
+        fix="`clgym evaluate` makes one; of a run by itself give `clgym run` again with "
+        "another --out, and `clgym compare` both",
+    )
 
 
 def _certificate_alone(path: Path) -> Iterator[str]:
@@ -141,14 +131,17 @@ class _Replay(Runs):
 class _Study:
     """A study's folder under audit."""
 
-    def __init__(self, folder: Path, audit: Audit) -> None:
-        self._folder, self._audit = folder, audit
+    def __init__(self, folder: Path, audit: Audit, head: str | None) -> None:
+        self._folder, self._audit, self._head = folder, audit, head
         self._entries: list[Entry] = []
         self._plan: Plan | None = None
 
-    def audit(self, rerun: int, where: Where) -> None:
+    def audit(self, rerun: int | Literal["all"], where: Where) -> None:
         check = self._audit.check
         check(NAME, self._chain)
+        complete = complete_evaluations(self._folder, self._entries)
+        if rerun and not complete:
+            raise _no_study(self._folder)
         if not self._entries:
             return
         check("plan", self._plan_problems)
@@ -165,9 +158,12 @@ class _Study:
                 place = self._folder / str(entry.body["key"])
                 check(str(entry.body["key"]), lambda e=entry, p=place: self._trial(e, p))
         for number in range(1, self._evaluations() + 1):
-            check(f"evaluation {number}", lambda n=number: self._evaluation(n))
+            own = EvaluationAudit(self._folder, number, self._entries, self._audit)
+            check(f"evaluation {number}", own.problems)
         if rerun:
-            check(f"{rerun} runs repeated", lambda: self._rerun(rerun, where))
+            head = self._head or self._entries[-1].hash
+            again = partial(repeat, self._folder, complete, rerun, head, where, self._audit.notes)
+            check(f"{rerun} runs repeated", again)
 
     def _of(self, kind: str) -> list[Entry]:
         return [entry for entry in self._entries if entry.kind == kind]
@@ -177,6 +173,22 @@ class _Study:
         self._entries = read_ledger(self._folder / NAME)
         if not self._entries or not data.endswith(b"\n"):
             yield "the last line is cut off"
+        if self._entries:
+            self._audit.head = self._entries[-1].hash
+        if self._head is not None:
+            yield from self._published(self._head)
+
+    def _published(self, head: str) -> Iterator[str]:
+        """The head that was published must be a link of the chain; what comes later is new."""
+        links = [entry.hash for entry in self._entries]
+        if head not in links:
+            yield "the published head is no link of this chain: the ledger was written anew"
+            return
+        later = [e.kind for e in self._entries[links.index(head) + 1 :]]
+        if results := sum(kind in _EVALUATING for kind in later):
+            self._audit.notes.append(
+                f"the published head does not cover {results} later lines of evaluations"
+            )
 
     def _plan_problems(self) -> Iterator[str]:
         body = self._entries[0].body
@@ -192,6 +204,14 @@ class _Study:
             yield "space does not hash to space_hash"
         if sha256(canonical_json(body["survey"]["overlap"])) != plan.overlap_hash:
             yield "the overlap report does not hash to overlap_hash"
+        stored = _json(plan)
+        for name in _SURVEYED:
+            if body["survey"][name] != stored[name]:
+                yield f"{name} is not what the look at both sides found"
+        alike = body["survey"]["overlap"].get("near_images", 0)
+        said = any(flag.startswith(f"{alike} of its images") for flag in plan.tuning.flags)
+        if alike and not said:
+            yield "tuning.flags do not say how many images look like one of the evaluation"
         derived = plan.mode in ("transfer", "default")
         seeds = evaluation_seeds(plan.pair, len(plan.seeds)) if derived else plan.seeds
         if plan.evaluation_seeds != seeds:
@@ -226,6 +246,9 @@ class _Study:
             opening = ("opened", entry.body.get("evaluation"), None)
             if entry.kind in _EVALUATING[1:] and opening not in seen:
                 yield f"line {number} is of an evaluation that was not opened"
+            ending = ("complete", entry.body.get("evaluation"), None)
+            if entry.kind == "evaluated" and ending in seen:
+                yield f"line {number} adds a run to an evaluation that was complete"
 
     def _certificate_problems(self) -> Iterator[str]:
         data = (self._folder / CERTIFICATE).read_bytes() if self._has(CERTIFICATE) else b""
@@ -240,6 +263,8 @@ class _Study:
             f"body.{place} does not follow from the ledger"
             for place in differences(_json(expected), _json(certificate.body))
         )
+        if seals and certificate.hash != seals[-1].body["hash"]:
+            yield "`hash` is not the one in the ledger's seal"
         if seals and certificate.envelope.ledger_head != seals[-1].prev:
             yield "envelope.ledger_head is not the link before the seal"
 
@@ -266,108 +291,14 @@ class _Study:
                 yield f"{name} is not what the ledger says"
         started = {e.body["key"]: e.body["config"] for e in self._of("trial")}
         trial = str(entry.body["key"]).rpartition("/")[0]
-        wanted = {**self._plan.base, **started.get(trial, {})}
-        yield from against_plan(
-            record, self._plan, wanted, int(entry.body["seed"]), evaluating=False
+        wanted = Wanted(
+            strategy={**self._plan.base, **started.get(trial, {})},
+            scenario=self._plan.options(evaluating=False),
+            seed=int(entry.body["seed"]),
+            part=part_of(self._plan, str(entry.body["key"])),
         )
+        yield from against_plan(record, self._plan, wanted, evaluating=False)
 
     def _evaluations(self) -> int:
         folders = list(self._folder.glob(f"evaluations/*/{EVALUATION}"))
         return max(len(self._of("opened")), len(folders))
-
-    def _evaluation(self, number: int) -> Iterator[str]:
-        folder = self._folder / f"evaluations/{number}"
-        ends = [e for e in self._of("complete") if e.body["evaluation"] == number]
-        if not ends and not (folder / EVALUATION).exists():
-            self._audit.notes.append(f"evaluation {number} was opened and is not complete")
-            return
-        data = (folder / EVALUATION).read_bytes() if (folder / EVALUATION).is_file() else b""
-        if not ends or sha256(data) != ends[0].body["file"]:
-            yield f"{EVALUATION} is not the file in the ledger"
-        found: Evaluation = parsed(Evaluation, data)
-        facts = _json(found)
-        if sha256(canonical_json({k: v for k, v in facts.items() if k != "hash"})) != found.hash:
-            yield "the rest does not hash to `hash`"
-        certificate: Certificate = parsed(
-            Certificate,
-            (self._folder / CERTIFICATE).read_bytes() if self._has(CERTIFICATE) else b"",
-        )
-        plan = certificate.body.plan
-        yield from self._links(found, certificate, number, folder)
-        if ends and found.ledger_head != ends[0].prev:
-            yield "ledger_head is not the link before its end"
-        if [seed.seed for seed in found.seeds] != list(plan.evaluation_seeds):
-            yield "seeds are not the plan's: one is missing, added or out of order"
-        for seed in found.seeds:
-            if seed.status == "done":
-                yield from self._seed(certificate, folder, seed)
-
-    def _links(
-        self, found: Evaluation, certificate: Certificate, number: int, folder: Path
-    ) -> Iterator[str]:
-        """What the file says beside its seeds, against certificate, ledger and records."""
-        done = [folder / str(s.record) for s in found.seeds if s.status == "done"]
-        records = [read_record(own) for own in done if (own / RECORD).is_file()]
-        facts = _json(found)
-        wanted = following(certificate, found.code, list(found.seeds), records)
-        wanted |= {
-            "evaluation_number": number,
-            "tuning_seconds": float(sum(e.body.get("seconds", 0.0) for e in self._of("run"))),
-        }
-        for name, value in wanted.items():
-            if facts[name] != value:
-                yield f"{name} does not follow from certificate, ledger and records"
-        if found.study_number < 1 or found.evaluations_before < 0:
-            yield "study_number or evaluations_before is no count"
-
-    def _seed(self, certificate: Certificate, folder: Path, seed: Any) -> Iterator[str]:
-        own, name = folder / str(seed.record), f"seed {seed.seed}"
-        if not (own / RECORD).is_file():
-            yield f"{name}: its record is missing"
-            return
-        yield from (f"{name}: {problem}" for problem in record_problems(own))
-        record = read_record(own)
-        self._audit.records.append(str(own))
-        again = _json(seed_result(seed.seed, record, own))
-        for place in differences(again, _json(seed)):
-            yield f"{name}: {place} is not the record's"
-        plan = certificate.body.plan
-        try:
-            config = choice_of(certificate, seed.seed).configs[-1]
-        except Tampered as error:
-            yield f"{name}: {error}"
-            return
-        wanted = {**plan.base, **config}
-        for problem in against_plan(record, plan, wanted, seed.seed, evaluating=True):
-            yield f"{name}: {problem}"
-
-    def _rerun(self, count: int, given: Where) -> Iterator[str]:
-        """Repeat evaluation runs: exact on a CPU, within a tolerance on a GPU."""
-        certificate = parsed(Certificate, (self._folder / CERTIFICATE).read_bytes())
-        evaluation: Evaluation = parsed(Evaluation, (self._folder / _FIRST).read_bytes())
-        plan = certificate.body.plan
-        for seed in [s for s in evaluation.seeds if s.status == "done"][:count]:
-            record = read_record((self._folder / _FIRST).parent / str(seed.record))
-            key = record.environment.order_key
-            with tempfile.TemporaryDirectory() as folder:
-                pool = PoolSpec(devices=(plan.device,))
-                plugins = given.plugins or plugins_of(self._folder, Ledger(self._folder))
-                where = Where(Path(folder), pool, given.data_root, plugins)
-                requests = requests_of(plan, choice_of(certificate, seed.seed), seed.seed, where)
-                workers = open_pool(where.pool, TARGET)
-                try:
-                    for request in (replace(r, order_key=key) for r in requests):
-                        reply = gather(workers, [("again", as_message(request, [], True))])["again"]
-                finally:
-                    workers.close()
-            yield from _compared(plan, seed, reply)
-
-
-def _compared(plan: Plan, seed: Any, reply: dict[str, Any]) -> Iterator[str]:
-    if plan.device == "cpu":
-        if reply["result"] != seed.result:
-            yield f"seed {seed.seed}: another result"
-        return
-    shift = abs(reply["last_accuracy"] - (seed.last_accuracy or 0.0))
-    if shift > TOLERANCE_GPU:
-        yield f"seed {seed.seed}: last accuracy differs by {shift:.4f}"

@@ -326,6 +326,9 @@ class Environment(_Block):
     without one, None for records that do not say."""
     order_key: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """Key of the order in which test rows went out; None for records of clgym 0.1."""
+    read_files: dict[str, str] = {}
+    """SHA-256 of the files that the strategy's code imported or opened, by name relative to the
+    plugin's folder: helper modules, tables. Installed packages and the plugin itself left out."""
 
 
 class Record(_Block):

@@ -55,7 +55,7 @@ class Power(Strategy):
     def train(self, experience):
         if self.config.power == self.config.fails:
             raise ValueError("this setting fails")
-        flag = Path(os.environ.get("CLGYM_TEST_KILL", "/nowhere"))
+        flag = Path(__file__).with_name("kill")
         if experience.index == 1 and flag.exists():
             flag.unlink()
             os.kill(os.getpid(), signal.SIGKILL)

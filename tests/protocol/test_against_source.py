@@ -12,7 +12,8 @@ from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.protocol.against_source import compare_with_sources
-from clgym.protocol.verify import Audit, verify
+from clgym.protocol.audit import Audit
+from clgym.protocol.verify import verify
 
 Answers = dict[str, np.ndarray]
 

@@ -1,16 +1,21 @@
 """What two sides of a pair may not share."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clgym.data.sources import load_source
+from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan
+from clgym.protocol.evaluation import evaluate
 from clgym.protocol.overlap import Footprint, check, compare, footprint
 from clgym.protocol.pairs import Pair, Side, find_pair
-from clgym.protocol.study import survey
+from clgym.protocol.runs import Where
+from clgym.protocol.study import Asked, survey, tune
+from clgym.protocol.verify import verify
 
 
 def pair(tuning: str, evaluation: str) -> Pair:
@@ -114,6 +119,54 @@ def test_near_duplicates_are_found(tmp_path: Path) -> None:
     sides = [load_source(name) for name in names]
     overlap = compare(*(footprint(source, None) for source in sides))
     assert overlap.shared_images == () and overlap.near_duplicates == 1
+
+
+def one_pixel(images: np.ndarray) -> np.ndarray:
+    """Copies with one pixel changed: another SHA-256 each, and another source."""
+    changed = images.copy()
+    changed[:, 3, 4] ^= 255
+    return changed
+
+
+def test_copies_with_one_pixel_changed_are_refused(tmp_path: Path) -> None:
+    evaluation = noise(1, 400)
+    one = arrays(tmp_path / "a", one_pixel(evaluation), ["cat", "dog"])
+    other = arrays(tmp_path / "b", evaluation, ["car", "bus"])
+    with pytest.raises(BadPlan, match="at most 2 images .* found 400, such as"):
+        survey(pair(one, other), None)
+
+
+def test_few_copies_are_flagged_up_to_half_a_percent(
+    tmp_path: Path, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the certificate, in the evaluation, and so on the board; no flag can be taken away."""
+    evaluation, tuning = noise(1, 400), noise(0, 400)
+    tuning[[3, 9]] = one_pixel(evaluation[[5, 6]])
+    one = arrays(tmp_path / "a", tuning, ["cat", "dog"])
+    other = arrays(tmp_path / "b", evaluation, ["car", "bus"])
+    study, here = tmp_path / "study", PoolSpec("inline")
+    asked = Asked("power", pair(one, other), trials=1, seeds=(0,))
+    certificate = tune(asked, Where(study, here, plugins=(plugin,)))
+    flag = "2 of its images look like one of the evaluation"
+    assert flag in certificate.body.plan.tuning.flags
+    monkeypatch.setenv("CLGYM_WITHHELD", "[]")
+    result = evaluate(study, here, plugins=(plugin,))
+    assert f"tuning source: {flag}" in result.flags
+    assert verify(study).problems == []
+    tuning[12] = one_pixel(evaluation[7:8])[0]
+    with pytest.raises(BadPlan, match="found 3, such as"):
+        survey(pair(arrays(tmp_path / "c", tuning, ["cat", "dog"]), other), None)
+
+
+def test_many_images_that_look_like_one_count_as_one() -> None:
+    """The lesser number of both sides: lookalikes of one digit are no copies of a source."""
+    rng = np.random.default_rng(3)
+    base = noise(0, 1)[0].astype(int)
+    alike = np.stack([np.clip(base + rng.integers(-1, 2, base.shape), 0, 255) for _ in range(9)])
+    one, other = seen(base[None].astype(np.uint8)), seen(alike.astype(np.uint8))
+    codes = np.full(9, one.codes[0], dtype=np.uint64)
+    overlap = compare(one, replace(other, codes=codes))
+    assert (overlap.near_duplicates, overlap.near_images) == (9, 1)
 
 
 def test_thumbs_are_block_means() -> None:

@@ -21,7 +21,7 @@ Ask = Callable[..., Asked]
 
 FAILING = """
     def train(self, experience):
-        if Path(os.environ["CLGYM_TEST_BROKEN"]).exists() and self.config.power in (POWERS):
+        if Path("FLAG").exists() and self.config.power in (POWERS):
             raise ValueError("the disk is full")
         self.train_well(experience)
 
@@ -30,15 +30,15 @@ FAILING = """
 
 
 @pytest.fixture
-def broken(tmp_path: Path, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def broken(tmp_path: Path, plugin: Path) -> Callable[..., Path]:
     """A plugin that raises at some powers while a file exists, which is there at first."""
     flag = tmp_path / "broken"
     flag.touch()
-    monkeypatch.setenv("CLGYM_TEST_BROKEN", str(flag))
 
     def make(*powers: float) -> Path:
         text = plugin.read_text().replace("    def train(self, experience):\n", FAILING)
         file = tmp_path / "power.py"
+        text = text.replace("FLAG", str(flag))
         file.write_text(text.replace("POWERS", "".join(f"{power}, " for power in powers)))
         return file
 

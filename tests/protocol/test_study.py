@@ -102,11 +102,10 @@ def test_a_finished_study_is_not_run_again(copy: Callable, plugin: Path, asked: 
 
 @pytest.mark.slow
 def test_a_killed_learner_is_tried_once_more(
-    finished: Path, tmp_path: Path, plugin: Path, asked: Ask, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path, plugin: Path, asked: Ask
 ) -> None:
-    flag = tmp_path / "flag"
+    flag = plugin.with_name("kill")
     flag.touch()
-    monkeypatch.setenv("CLGYM_TEST_KILL", str(flag))
     certificate = tune(asked(), where(tmp_path / "study", plugin, 2))
     assert certificate.hash == read_certificate(finished).hash
     assert certificate.envelope.retries == 1 and not flag.exists()
@@ -210,20 +209,6 @@ def test_evaluation_takes_no_options_of_the_strategy() -> None:
     assert names == {"folder", "pool", "data_root", "plugins", "again", "on_event"}
     assert main(["evaluate", ".", "--lr", "0.1"]) == 2
     assert main(["evaluate", ".", "--seeds", "0..1"]) == 2
-
-
-def test_studies_beside_each_other_are_numbered(copy: Callable, finished: Path) -> None:
-    import shutil
-
-    folder = copy()
-    shutil.copytree(finished, folder.parent / "other")
-    from clgym.protocol.relatives import relatives
-
-    plan = read_certificate(folder).body.plan
-    assert relatives(folder, plan) == (2, 1)
-    ledger = folder.parent / "other/ledger.jsonl"
-    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:2]))
-    assert relatives(folder, plan) == (1, 0)  # refused before a run of it had ended
 
 
 def test_a_side_is_said_in_words() -> None:

@@ -312,3 +312,13 @@ def test_runs_are_repeated_and_compared(copy: Callable, plugin: Path) -> None:
     Path(other).write_text(plugin.read_text().replace("self.config.power", "1.5"))
     problems = verify(folder, rerun=1, plugins=(Path(other),)).problems
     assert any("another result" in problem for problem in problems)
+
+
+RECORDS = Path(__file__).parents[2] / "leaderboards/records"
+
+
+@pytest.mark.parametrize("study", sorted(p.parent.name for p in RECORDS.glob("*/ledger.jsonl")))
+def test_studies_of_earlier_versions_verify(study: str) -> None:
+    """Their records are of schema 1, their ledgers and certificates without the later fields."""
+    audit = verify(RECORDS / study)
+    assert audit.problems == [] and len(audit.checks) >= 5

@@ -1,0 +1,246 @@
+"""Which files a strategy read besides its own: helper modules, tables, weights of its own.
+
+A plugin's hash is that of one file. What its code imports from outside of the installed packages,
+and what it opens, is noted by an audit hook when it happens, with its SHA-256, and goes into the
+record. What clgym itself opens for it (images, states, pretrained weights) is not noted: records
+name that by other hashes. Files that are opened below Python, by a library in C, are not seen.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import site
+import stat
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clgym import registry
+from clgym._checkout import PACKAGE, ROOT
+from clgym.engines import INSIDE
+from clgym.registry import PluginEntry
+
+__all__ = ["clean_surroundings", "files_of", "files_read", "watch_files"]
+
+_PLUGINS = ("strategies", "scenarios")
+_SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/")
+_ALLOWED = {
+    *("CLGYM_CACHE", "CLGYM_CACHE_GB", "CLGYM_DATA", "CLGYM_WITHHELD", INSIDE),
+    *("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME"),
+    *("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHASHSEED", "SYSTEMROOT"),
+}
+_ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "CUBLAS_", "OMP_", "MKL_", "OPENBLAS_", "XDG_")
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One file that was read."""
+
+    path: str
+    sha256: str
+    readers: frozenset[str]
+    """Files whose code was at work: the plugin's, and helpers between it and the reading."""
+    importing: bool
+    """Whether a plugin was being imported."""
+
+
+_reads: list[_Read] = []
+_seen: dict[str, tuple[Any, frozenset[str]]] = {}
+_made: set[str] = set()
+_own = threading.local()
+
+
+def clean_surroundings() -> None:
+    """Take environment variables and the working folder away from a worker's plugins.
+
+    Both would change a strategy without a trace. Of a process that is shared with the gym
+    (`--engine inline`) nothing is taken.
+    """
+    if not _in_worker():
+        return
+    for name in list(os.environ):
+        if name not in _ALLOWED and not name.startswith(_ALLOWED_PREFIXES):
+            del os.environ[name]
+    kept = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    here = str(Path.cwd())
+    sys.path[:] = [p for p in sys.path if p and (p != here or p in kept)]
+
+
+@functools.cache
+def watch_files() -> None:
+    """Note from now on what plugins read; a hook cannot be taken away again."""
+    sys.addaudithook(_heard)
+
+
+def _heard(event: str, arguments: tuple[Any, ...]) -> None:
+    if event not in ("open", "import") or getattr(_own, "at_work", False):
+        return
+    _own.at_work = True  # what is opened below is our own doing
+    try:
+        if event == "import":
+            _note(arguments[1], os.O_RDONLY)  # of an extension module; None for others
+        else:
+            _note(arguments[0], arguments[2])
+    except (OSError, ValueError, TypeError):
+        pass  # the opening fails in the same way, and says so itself
+    finally:
+        _own.at_work = False
+
+
+def _note(path: Any, flags: int) -> None:
+    """Keep a file's hash if a plugin's code opens it."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        return
+    name = _absolute(os.fsdecode(path))
+    readers, importing = _readers()
+    if name.startswith(_SYSTEM) or not readers:
+        return
+    if flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL):
+        _made.add(name)
+        return
+    if flags & os.O_ACCMODE == os.O_WRONLY:  # a log that grows is not read
+        return
+    name = _source(name)
+    if name in _made or _is_installed(name):
+        return
+    found = Path(name).stat()
+    if not stat.S_ISREG(found.st_mode):
+        return
+    version = (found.st_mtime_ns, found.st_size, found.st_ino)
+    if _seen.get(name) != (version, readers):
+        _seen[name] = (version, readers)
+        _reads.append(_Read(name, _sha256(name), readers, importing))
+
+
+def _readers() -> tuple[frozenset[str], bool]:
+    """Files of the plugin's code that is at work, and whether a plugin is being imported.
+
+    There are none where clgym opens a file itself.
+    """
+    files, frame, importing = [], sys._getframe(3), False
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith("<frozen") and not _is_library(code.co_filename):
+            files.append(code.co_filename)
+            importing = importing or code is registry.load_module.__code__
+        frame = frame.f_back
+    if not files or _is_ours(files[0]):
+        return frozenset(), importing
+    return frozenset(_absolute(name) for name in files if not _is_ours(name)), importing
+
+
+def _absolute(name: str | Path) -> str:
+    """A path without ``..``, links kept."""
+    return os.path.normpath(Path(name).absolute())
+
+
+def _source(name: str) -> str:
+    """The module that a compiled file stands for; other names are themselves."""
+    if not name.endswith(".pyc"):
+        return name
+    try:
+        source = importlib.util.source_from_cache(name)
+    except ValueError:
+        return name
+    return source if Path(source).is_file() else name
+
+
+@functools.cache
+def _library_roots() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    roots = {sysconfig.get_path(name) for name in names}
+    roots |= {*site.getsitepackages(), site.getusersitepackages()}
+    return tuple(str(Path(root).absolute()) + os.sep for root in roots)
+
+
+@functools.cache
+def _code_roots() -> tuple[str, ...]:
+    """Folders whose modules a study's plan hashes as one tree (`code.tree`)."""
+    beside = [ROOT] if (ROOT / "pyproject.toml").is_file() else []
+    folders = [PACKAGE, *(root / name for root in beside for name in _PLUGINS)]
+    return tuple(f"{folder}{os.sep}" for folder in folders)
+
+
+@functools.cache
+def _is_library(name: str) -> bool:
+    """Whether code is Python's or of an installed package other than clgym."""
+    return name.startswith(_library_roots()) and not name.startswith(f"{PACKAGE}{os.sep}")
+
+
+@functools.cache
+def _is_ours(name: str) -> bool:
+    """Whether code is clgym's, its strategies and scenarios apart."""
+    inside = name.startswith(f"{PACKAGE}{os.sep}")
+    return inside and Path(name).relative_to(PACKAGE).parts[0] not in _PLUGINS
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a file is known by a package's version or by the hash of clgym's code."""
+    return _is_library(name) or (name.endswith(".py") and name.startswith(_code_roots()))
+
+
+def _sha256(name: str) -> str:
+    with Path(name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(entry: PluginEntry, importing: bool = False) -> dict[str, str]:
+    """What code of a plugin has read in this process, and the distribution that offers it.
+
+    Args:
+        entry: Of a strategy whose class was loaded.
+        importing: Only what was read while it was imported.
+
+    Returns:
+        SHA-256 by name; names are relative to the plugin's folder and hold no path above it.
+    """
+    path = _absolute(entry.path)
+    own = [r for r in _reads if path in r.readers and (r.importing or not importing)]
+    return _named(own, Path(path).parent) | dict(_distributed(entry))
+
+
+def files_read(entry: PluginEntry) -> dict[str, str]:
+    """As `files_of`; in a worker, which serves one run, of all code: also of threads of its own."""
+    if not _in_worker():
+        return files_of(entry)
+    return _named(_reads, Path(_absolute(entry.path)).parent) | dict(_distributed(entry))
+
+
+def _in_worker() -> bool:
+    return os.environ.get(INSIDE, "").startswith("clgym.learner.")
+
+
+def _named(reads: list[_Read], folder: Path) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for read in reads:
+        path = Path(read.path)
+        inside = path.is_relative_to(folder)
+        name = path.relative_to(folder).as_posix() if inside else path.name
+        if read.sha256 not in (digests := found.setdefault(name, [])):
+            digests.append(read.sha256)  # in the order of reading: what was named keeps its name
+    return {
+        name if not number else f"{name} ({number + 1})": digest
+        for name in sorted(found)
+        for number, digest in enumerate(found[name])
+    }
+
+
+def _distributed(entry: PluginEntry) -> Iterator[tuple[str, str]]:
+    """All modules of the distribution that offers a plugin, where one does."""
+    if not _is_library(str(entry.path)):
+        return
+    try:
+        files = importlib.metadata.distribution(entry.origin).files or []
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return
+    for file in files:
+        path = Path(str(file.locate()))
+        if path.suffix in (".py", ".so") and path.is_file():
+            yield f"{entry.origin}: {file.as_posix()}", _sha256(str(path))

@@ -1,0 +1,34 @@
+"""What an audit collects: the checks it made and what they found."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from clgym.errors import ClgymError
+
+__all__ = ["ODD", "Audit"]
+
+ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError)
+"""Exceptions raised when a schema-valid file is inconsistent; reported as audit problems."""
+
+
+@dataclass
+class Audit:
+    """What was looked at and what was wrong."""
+
+    checks: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    records: list[str] = field(default_factory=list)
+    """Folders of the records that are results: not those of tuning runs."""
+    head: str | None = None
+    """Hash of the ledger's last line, which covers the whole study; None without a ledger."""
+
+    def check(self, name: str, problems: Callable[[], Iterator[str]]) -> None:
+        """Carry out one check; an error is a problem too."""
+        self.checks.append(name)
+        try:
+            self.problems += [f"{name}: {problem}" for problem in problems()]
+        except ClgymError as error:
+            self.problems.append(f"{name}: expected {error.expected}; found {error.found}")
+        except ODD as error:
+            self.problems.append(f"{name}: it cannot be followed ({type(error).__name__}: {error})")

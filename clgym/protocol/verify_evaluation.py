@@ -1,0 +1,161 @@
+"""The audit of an evaluation: its file, its records and the ledger's lines against one another."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clgym.errors import Tampered
+from clgym.files import canonical_json, sha256
+from clgym.gym.folder import RECORD
+from clgym.gym.request import Request
+from clgym.protocol.audit import Audit
+from clgym.protocol.evaluation import choice_of, requests_of
+from clgym.protocol.ledger import Entry
+from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult, following, seed_result
+from clgym.protocol.plan import Certificate, Plan
+from clgym.protocol.record_audit import (
+    Wanted,
+    against_plan,
+    differences,
+    parsed,
+    record_problems,
+)
+from clgym.protocol.runs import Where
+from clgym.protocol.study import CERTIFICATE
+from clgym.results.record import read_record
+
+__all__ = ["EvaluationAudit", "complete_evaluations"]
+
+
+def complete_evaluations(study: Path, entries: list[Entry]) -> list[int]:
+    """Numbers of the evaluations that the ledger calls complete and whose file is there."""
+    numbers = [int(entry.body["evaluation"]) for entry in entries if entry.kind == "complete"]
+    return [n for n in numbers if (study / f"evaluations/{n}" / EVALUATION).is_file()]
+
+
+class EvaluationAudit:
+    """One evaluation of a study under audit."""
+
+    def __init__(self, study: Path, number: int, entries: list[Entry], audit: Audit) -> None:
+        """``entries`` are those of the study's ledger."""
+        self._study, self._number, self._audit = study, number, audit
+        self._folder = study / f"evaluations/{number}"
+        self._entries = entries
+
+    def problems(self) -> Iterator[str]:
+        """What does not hold."""
+        ends, file = self._lines("complete"), self._folder / EVALUATION
+        if not ends and not file.exists():
+            self._audit.notes.append(f"evaluation {self._number} was opened and is not complete")
+            return
+        data = file.read_bytes() if file.is_file() else b""
+        if not ends or sha256(data) != ends[0].body["file"]:
+            yield f"{EVALUATION} is not the file in the ledger"
+        found: Evaluation = parsed(Evaluation, data)
+        # As it was written: a field that a later version added is not part of what was hashed.
+        written = {key: value for key, value in json.loads(data).items() if key != "hash"}
+        if sha256(canonical_json(written)) != found.hash:
+            yield "the rest does not hash to `hash`"
+        if ends and ends[0].body.get("hash", found.hash) != found.hash:
+            yield "`hash` is not the one in the ledger"
+        if ends and found.ledger_head != ends[0].prev:
+            yield "ledger_head is not the link before its end"
+        certificate: Certificate = parsed(Certificate, self._bytes(self._study / CERTIFICATE))
+        yield from self._links(found, certificate)
+        yield from self._seeds_of(found, certificate.body.plan)
+        for seed in found.seeds:
+            if seed.status == "done":
+                for problem in self._seed(certificate, seed):
+                    yield f"seed {seed.seed}: {problem}"
+
+    @staticmethod
+    def _bytes(path: Path) -> bytes:
+        return path.read_bytes() if path.is_file() else b""
+
+    def _lines(self, kind: str) -> list[Entry]:
+        """The ledger's lines of a kind that speak of this evaluation."""
+        own = [e for e in self._entries if e.kind == kind]
+        return [e for e in own if e.body["evaluation"] == self._number]
+
+    def _links(self, found: Evaluation, certificate: Certificate) -> Iterator[str]:
+        """What the file says beside its seeds, against certificate, ledger and records."""
+        done = [self._folder / str(s.record) for s in found.seeds if s.status == "done"]
+        records = [read_record(own) for own in done if (own / RECORD).is_file()]
+        facts = found.model_dump(mode="json")
+        runs = [e for e in self._entries if e.kind == "run"]
+        wanted = following(certificate, found.code, list(found.seeds), records)
+        wanted |= {
+            "evaluation_number": self._number,
+            "tuning_seconds": float(sum(e.body.get("seconds", 0.0) for e in runs)),
+        }
+        for name, value in wanted.items():
+            if facts[name] != value:
+                yield f"{name} does not follow from certificate, ledger and records"
+        if found.study_number < 1 or found.evaluations_before < 0:
+            yield "study_number or evaluations_before is no count"
+
+    def _seeds_of(self, found: Evaluation, plan: Plan) -> Iterator[str]:
+        """The seeds of file, plan and ledger; the ledger names each one's record and result."""
+        if [seed.seed for seed in found.seeds] != list(plan.evaluation_seeds):
+            yield "seeds are not the plan's: one is missing, added or out of order"
+        for entry in self._lines("opened"):
+            if entry.body["seeds"] != list(plan.evaluation_seeds):
+                yield "seeds of the ledger's opening are not the plan's"
+        lines = {entry.body["seed"]: entry.body for entry in self._lines("evaluated")}
+        for seed in found.seeds:
+            line = lines.pop(seed.seed, None)
+            if line is None:
+                yield f"seed {seed.seed}: the ledger has no line of its run"
+                continue
+            facts = {"error": seed.error, "record": seed.record_sha256, "result": seed.result}
+            for name, value in facts.items():
+                if line.get(name) != value:
+                    yield f"seed {seed.seed}: {name} is not what the ledger says"
+        if lines:
+            yield f"the ledger has lines of seeds {sorted(lines)}, which are not in {EVALUATION}"
+
+    def _seed(self, certificate: Certificate, seed: SeedResult) -> Iterator[str]:
+        """The records of one seed; several where settings differ between experiences."""
+        own = self._folder / str(seed.record)
+        if not (own / RECORD).is_file():
+            yield "its record is missing"
+            return
+        self._audit.records.append(str(own))
+        again = seed_result(seed.seed, read_record(own), own).model_dump(mode="json")
+        for place in differences(again, seed.model_dump(mode="json")):
+            yield f"{place} is not the record's"
+        try:
+            choice = choice_of(certificate, seed.seed)
+        except Tampered as error:
+            yield str(error)
+            return
+        plan = certificate.body.plan
+        requests = requests_of(plan, choice, seed.seed, Where(self._folder))
+        if requests[-1].out != own:
+            yield f"record is not the folder {requests[-1].out and requests[-1].out.name}"
+        lines = {e.body["seed"]: e.body for e in self._lines("evaluated")}
+        yield from _part_problems(requests, lines.get(seed.seed, {}), plan)
+
+
+def _part_problems(requests: list[Request], line: Mapping[str, Any], plan: Plan) -> Iterator[str]:
+    """Each run's record against its predictions, the plan and the ledger's line of its seed."""
+    hashes = line.get("parts", [])
+    for number, request in enumerate(requests):
+        assert request.out is not None
+        name = "" if len(requests) == 1 else f"experience {number}: "
+        if not (request.out / RECORD).is_file():
+            yield f"{name}its record is missing"
+            continue
+        if hashes and hashes[number] != sha256((request.out / RECORD).read_bytes()):
+            yield f"{name}its record is not the one in the ledger"
+        yield from (f"{name}{problem}" for problem in record_problems(request.out))
+        wanted = Wanted(
+            dict(request.strategy_config),
+            dict(request.scenario_config),
+            request.seed,
+            request.part,
+        )
+        record = read_record(request.out)
+        for problem in against_plan(record, plan, wanted, evaluating=True):
+            yield f"{name}{problem}"
