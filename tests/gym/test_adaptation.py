@@ -1,6 +1,5 @@
 """Whole runs on adaptation streams: scoring, withholding, interruption, models, bad input."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from safetensors.torch import save_file
 
 from clgym.data.sources import load_source
 from clgym.errors import BadOutput, BadSource, Incompatible, MissingData, UnknownName
-from clgym.files import dump_checked
+from clgym.files import dump_checked, load_checked
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.models.cifar_resnet import CifarResNet
@@ -145,7 +144,7 @@ def test_a_killed_stream_goes_on_to_the_same_answers(tmp_path, weights):
         reached = -1
         while process.poll() is None:
             note = part / "progress.json"
-            now = json.loads(note.read_text())["next"] if note.is_file() else -1
+            now = load_checked(note.read_bytes())["done"] if note.is_file() else -1
             if reached < 0 <= now:
                 reached = now
             if now >= reached + 3 and reached >= 0:

@@ -55,6 +55,12 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Path
     return request, folder / "cut", whole
 
 
+def files_of(folder: Path) -> list[str]:
+    """All files of a run, the learner's states too, by their paths inside the folder."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
 def mutated(data: bytes, chance: random.Random) -> bytes:
     """Flip some bits, cut the end off, or append bytes: at random places."""
     kind = chance.choice(["flip", "cut", "append"]) if data else "append"
@@ -86,7 +92,7 @@ def test_an_interruption_leaves_all_kinds_of_files(
     interrupted: tuple[Request, Path, Result], tmp_path: Path
 ) -> None:
     request, cut, whole = interrupted
-    names = sorted(path.name for path in cut.iterdir())
+    names = sorted(name.rpartition("/")[2] for name in files_of(cut))
     assert [name.split("-")[0].split(".")[0] for name in names] == [
         "answers", "answers", "inside", "progress", "run", "state",
     ]  # fmt: skip
@@ -99,9 +105,9 @@ def test_damaged_files_end_in_a_named_error_or_in_the_same_result(
 ) -> None:
     chance = random.Random(0)
     outcomes: Counter[str] = Counter()
-    for number, path in enumerate(sorted(interrupted[1].iterdir()) * 8):
+    for number, name in enumerate(files_of(interrupted[1]) * 8):
         out = tmp_path / str(number)
-        outcomes[resumed_after_damage(interrupted, out, path.name, chance)] += 1
+        outcomes[resumed_after_damage(interrupted, out, name, chance)] += 1
     assert outcomes.keys() <= {"recovered", "BadOutput"}
     assert outcomes["BadOutput"] >= 35 and outcomes["recovered"] >= 8, outcomes
 
@@ -111,7 +117,7 @@ def test_a_damaged_state_inside_an_experience_is_done_without(
 ) -> None:
     request, cut, whole = interrupted
     shutil.copytree(cut, tmp_path / "run")
-    inside = next((tmp_path / "run").glob("inside*"))
+    inside = next((tmp_path / "run").rglob("inside*"))
     data = bytearray(inside.read_bytes())
     for place in range(len(data) // 2, len(data), 41):  # all bytes of weights and generators
         data[place] ^= 64
