@@ -4,6 +4,7 @@ Whatever brings a strategy to life comes by here, so this is where finished runs
 networks to build on.
 """
 
+from clgym import avalanche as avalanche  # before a plugin imports Avalanche: lean, without a home
 from clgym.learner.run_networks import RUN, RunNetworks
 from clgym.models import loaders
 

@@ -1,6 +1,6 @@
 """One small member of every family of timm and torchvision, with random weights.
 
-What clgym makes of it is compared with what the library's own functions make, bit for bit.
+What clgym makes of it is compared with what the library's own functions make, to the last bits.
 """
 
 from pathlib import Path
@@ -21,6 +21,9 @@ from clgym.models.timm_networks import BeforeHead
 from clgym.models.weight_files import WeightFile
 
 pytestmark = pytest.mark.slow
+
+LAST_BITS: Any = {"rtol": 0, "atol": 1e-5}
+"""Twins and DaViT differ in last bits from call to call."""
 
 VIT = "[depth=1,embed_dim=64,num_heads=2]"
 TIMM = {
@@ -185,8 +188,8 @@ def test_features_are_timms(family):
     network = peer(name, 0)
     wanted = network.forward_head(network.forward_features(images), pre_logits=True)
     features = backbone(images)
-    assert torch.equal(features, network(images))
-    assert torch.equal(features, wanted)
+    torch.testing.assert_close(features, network(images), **LAST_BITS)
+    torch.testing.assert_close(features, wanted, **LAST_BITS)
     assert backbone.width == features.shape[1]
     assert features.shape[0] == 2
     assert features.isfinite().all()
@@ -205,7 +208,7 @@ def test_a_file_with_a_head_makes_timms_logits(family):
     before = BeforeHead(held.eval())
     weight, bias = before.linear()
     logits = network(images)
-    assert torch.equal(held(images), logits)
+    torch.testing.assert_close(held(images), logits, **LAST_BITS)
     features = before(images)
     if family in NOT_LINEAR:
         assert features.shape[1] != weight.shape[1]
