@@ -13,7 +13,21 @@ from clgym.engines.process import ProcessChannel
 from clgym.engines.sandbox import Confinement
 from clgym.errors import BadConfig, BadPlugin
 
-__all__ = ["Channel", "Confinement", "Engine", "OnEvent", "open_channel"]
+__all__ = ["Channel", "Confinement", "Engine", "OnEvent", "open_channel", "refuse_inside"]
+
+
+def refuse_inside(target: str) -> None:
+    """Refuse to start what this process is itself a worker of.
+
+    Raises:
+        BadPlugin: a plugin's file starts a run when it is imported.
+    """
+    if os.environ.get(INSIDE) == target:
+        raise BadPlugin(
+            expected="a plugin's file that only defines things when it is imported",
+            found="one that starts a run",
+            fix='Put the run below `if __name__ == "__main__":`',
+        )
 
 
 def open_channel(
@@ -34,12 +48,7 @@ def open_channel(
         BadPlugin: inside a worker: a plugin's file that starts runs when it is imported.
         BadConfig: what is demanded cannot be enforced, or a limit of time in this process.
     """
-    if os.environ.get(INSIDE) == target:
-        raise BadPlugin(
-            expected="a plugin's file that only defines things when it is imported",
-            found="one that starts a run",
-            fix='Put the run below `if __name__ == "__main__":`',
-        )
+    refuse_inside(target)
     if engine == "process":
         return ProcessChannel(target, confinement, seconds)
     if seconds is not None or (confinement is not None and confinement.required):

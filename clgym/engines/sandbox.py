@@ -135,10 +135,16 @@ class _Cut:
                 yield from self.whole(_real(Path(child.path)))
 
     def beside(self, file: Path) -> Iterator[Path]:
-        """A Python file's package; of a file outside packages: it and the Python code beside it."""
+        """A Python file's package; of a file outside packages: it, and code and files beside it.
+
+        What a strategy reads of these files stands in the record by hash.
+        """
         folder = _real(file).parent
         if not (folder / "__init__.py").is_file():
             yield from (_real(file), *self.modules(folder))
+            for child in _inside(str(folder)):
+                if child.is_file(follow_symlinks=False):
+                    yield from self.whole(_real(Path(child.path)))
             return
         while (folder.parent / "__init__.py").is_file():
             folder = folder.parent

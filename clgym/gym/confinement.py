@@ -12,11 +12,14 @@ from typing import Any
 from clgym import registry
 from clgym.data.store import cache_dir
 from clgym.engines import Confinement
+from clgym.files import load_checked
 from clgym.gym.request import Request
 from clgym.gym.withheld_order import state_folder
 
 __all__ = ["confinement"]
 
+_BESIDE = ("config.json", "record.json")
+"""What may say more of a file of weights."""
 _TRAINED = ("record.json", "state.safetensors")
 """Files of a finished run that its network is read from; its predictions hold labels."""
 
@@ -67,11 +70,21 @@ def _weights(request: Request, config: Mapping[str, Any]) -> Iterator[Path]:
         yield root / "models"
     for value in config.values():
         if isinstance(value, str):
-            named = Path(value.rpartition("@")[2]).expanduser()
+            name = value.rpartition("@")[2]
+            named = _noted(name.removeprefix("sha256:")) or Path(name).expanduser()
             if named.is_file():
                 yield named
+                yield from (named.with_name(name) for name in _BESIDE)
             elif all((named / name).is_file() for name in _TRAINED):
                 yield from (named / name for name in _TRAINED)
+
+
+def _noted(digest: str) -> Path | None:
+    """The file that weights were read from which an option names by their hash."""
+    note = cache_dir() / "backbones" / "files" / f"{digest}.json"
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        return Path(load_checked(note.read_bytes())["file"])
+    return None
 
 
 def _folder(variable: str, default: str) -> Path:

@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 
 from clgym.data.store import cache_dir
-from clgym.engines import Channel, open_channel
+from clgym.engines import Channel, open_channel, refuse_inside
 from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.description import LEARNER
@@ -41,6 +41,7 @@ def run(
     Raises:
         ClgymError: what is wrong with the request, or how the strategy failed.
     """
+    refuse_inside(LEARNER)
     emit = on_event or (lambda event: None)
     resolved = resolve(request, describer)
     check_earlier(resolved)
