@@ -13,6 +13,7 @@ from clgym.protocol.runs import Where
 from clgym.protocol.study import Asked, tune
 
 TUNED = '''"""Class means of pixels to a power: one option that matters, one that makes it fail."""
+import hashlib
 import os
 import signal
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Power(Strategy):
     def train(self, experience):
         if self.config.power == self.config.fails:
             raise ValueError("this setting fails")
-        flag = Path(__file__).with_name("kill")
+        flag = Path("/dev/shm", hashlib.sha256(__file__.encode()).hexdigest())
         if experience.index == 1 and flag.exists():
             flag.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
