@@ -141,13 +141,14 @@ class Needs:
     """Labelled data of the source domain at test time, in `StreamInfo.source_data`."""
 
 
-@_message
+@dataclass(frozen=True)
 class BackboneIdentity:
     """Identity of a pretrained backbone, as a record keeps it."""
 
     name: str
+    """Name without a path; the weights are found by it as long as their file stays in place."""
     weights: str
-    """SHA-256 of the network's state, its head taken off."""
+    """SHA-256 of the network's state, its head taken off, at its native input size."""
     pretraining: tuple[str, ...]
     """Image sets that the weights have seen; empty if unknown or none."""
     licence: str

@@ -6,7 +6,7 @@ experience at a time, and answers with logits. A label of a test row never enter
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ from clgym.learner.state import read_state, write_state
 from clgym.messages import (
     Adapt,
     Adapted,
-    BackboneIdentity,
     CheckpointSaved,
     ClassifierIdentity,
     DescribeNeeds,
@@ -155,7 +154,7 @@ class Learner:
         needs = make_strategy(request.strategy, request.config, request.plugins).needs
         if needs.backbone is None:
             return NeedsDescribed(needs=needs, backbone=None, renamed={})
-        identity = BackboneIdentity(**asdict(identify(needs.backbone, request.data_root)))
+        identity = identify(needs.backbone, request.data_root)
         # The record names weights by their hash, where the user may have given a path.
         given = request.config.items()
         renamed = {key: identity.name for key, value in given if value == needs.backbone.name}

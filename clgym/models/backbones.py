@@ -17,9 +17,9 @@ may say ``mean`` and ``std`` too.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from clgym.errors import Incompatible
 from clgym.files import canonical_json, dump_checked, load_checked, sha256, write_atomic
+from clgym.messages import BackboneIdentity
 from clgym.models.backbone_weights import digest, fetch, native, notes, weights_file
 from clgym.models.loaders import HeadlessNetwork, loader_of
 from clgym.models.names import Name, parse
@@ -34,25 +35,7 @@ from clgym.models.pretraining import KNOWN, seen_in
 from clgym.models.timm_networks import check_known
 from clgym.strategy import Fit, Frozen
 
-__all__ = ["Backbone", "Fit", "Frozen", "Identity", "digest", "fetch", "identify", "load"]
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a record keeps of a backbone."""
-
-    name: str
-    """Without a path: `load` finds the weights by it as long as their file stays in place."""
-    weights: str
-    """`digest` of the network, its head taken off, at its native input size."""
-    pretraining: tuple[str, ...]
-    """Image sets that the weights have seen; empty if unknown or none."""
-    licence: str
-    check: Literal["known", "differs", "unverified", "random"]
-    """Whether `clgym.models.pretraining.KNOWN` has these weights, or others under this tag."""
-    width: int
-    """Length of a feature vector."""
-    parameters: int
+__all__ = ["Backbone", "Fit", "Frozen", "digest", "fetch", "identify", "load"]
 
 
 class Backbone(nn.Module):
@@ -194,7 +177,7 @@ def load(
     return Backbone(model, frozen).to(device)
 
 
-def identify(frozen: Frozen, data_root: Path | None = None) -> Identity:
+def identify(frozen: Frozen, data_root: Path | None = None) -> BackboneIdentity:
     """Who a backbone is; its weights are read and hashed once for each file, size and time.
 
     Args:
@@ -217,7 +200,7 @@ def identify(frozen: Frozen, data_root: Path | None = None) -> Identity:
     note = notes() / "keys" / f"{sha256(canonical_json(facts))}.json"
     try:
         known = load_checked(note.read_bytes())
-        identity = Identity(**{**known, "pretraining": tuple(known["pretraining"])})
+        identity = BackboneIdentity(**{**known, "pretraining": tuple(known["pretraining"])})
     except (OSError, ValueError):  # never looked at, or a note that is damaged
         identity = _identity(name, path, data_root)
         _write(note, asdict(identity))
@@ -231,7 +214,7 @@ def _write(path: Path, facts: dict[str, Any]) -> None:
     write_atomic(path, dump_checked(facts))
 
 
-def _identity(name: Name, path: Path | None, data_root: Path | None) -> Identity:
+def _identity(name: Name, path: Path | None, data_root: Path | None) -> BackboneIdentity:
     model, name = native(name, data_root)
     weights = digest(model)
     known = KNOWN.get(weights)
@@ -250,4 +233,12 @@ def _identity(name: Name, path: Path | None, data_root: Path | None) -> Identity
             pretraining = tuple(model.sources)
     parameters = sum(p.numel() for p in model.parameters())
     width = measured_width(model, _channels(model), _side(model), name.bare)
-    return Identity(portable, weights, pretraining, licence, check, width, parameters)
+    return BackboneIdentity(
+        name=portable,
+        weights=weights,
+        pretraining=pretraining,
+        licence=licence,
+        check=check,
+        width=width,
+        parameters=parameters,
+    )
