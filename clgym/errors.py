@@ -4,7 +4,6 @@ A user's mistake never ends in a traceback: the command line prints the one line
 leaves with exit code 2.
 """
 
-import difflib
 from collections.abc import Iterable
 
 from clgym.text import printable
@@ -112,5 +111,7 @@ class WrongPhase(ClgymError):
 
 def near(name: str, known: Iterable[str]) -> str:
     """Say which known names are close to ``name``: the tail of an error's fix."""
+    import difflib  # here, since only a mistake needs it and every command imports this module
+
     close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     return f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""

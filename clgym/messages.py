@@ -60,7 +60,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+_LATE = ConfigDict(defer_build=True)
+"""A side of a run makes the checks of those messages only that it meets: all take 40 ms."""
+_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid", **_LATE)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -515,8 +517,12 @@ Event = (
 
 # --- to plain data and back -----------------------------------------------------------------------
 
-_REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
-_EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+_REQUESTS: TypeAdapter[Request] = TypeAdapter(
+    Annotated[Request, Field(discriminator="do")], config=_LATE
+)
+_EVENTS: TypeAdapter[Event] = TypeAdapter(
+    Annotated[Event, Field(discriminator="kind")], config=_LATE
+)
 
 
 def to_tree(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 Engines know nothing of learners: they carry messages to whatever *target* they are given, a
 ``module:Class`` whose instances have ``handle(message) -> reply``. A class method ``prepare()``, if
-there is one, loads what all of them need before a worker is forked.
+there is one, loads more than its module does: it is called once where many workers are started.
 """
 
 import os

@@ -25,7 +25,7 @@ def load_target(target: str) -> Callable[..., Any]:
 
 
 def prepare(target: str) -> None:
-    """Load what every worker of a target needs, so that forks of this process have it."""
+    """Load what many workers of a target may need, so that forks of this process have it."""
     getattr(load_target(target), "prepare", lambda: None)()
 
 

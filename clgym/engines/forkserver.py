@@ -16,7 +16,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from clgym.engines.answer import prepare
+from clgym.engines.answer import load_target, prepare
 from clgym.engines.system import adopt_orphans, die_with_parent
 from clgym.engines.worker import work
 
@@ -24,12 +24,16 @@ __all__: list[str] = []
 
 _TICK = 1.0
 """Seconds after which a server looks whether the gym still lives."""
+_FEW = 2
+"""Workers of a single run: one describes the strategy, one learns. For more than these, the server
+loads what only some strategies need."""
 
 
 class _Server:
     def __init__(self, control: socket.socket, target: str) -> None:
         self._control, self._target, self._parent = control, target, os.getppid()
         self._living: dict[int, socket.socket] = {}
+        self._forked = 0
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
@@ -76,6 +80,9 @@ class _Server:
         data, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
         if not data:
             return False
+        if self._forked == _FEW:
+            prepare(self._target)
+        self._forked += 1
         pid = os.fork()
         if pid == 0:
             self._become_worker(*descriptors)
@@ -135,6 +142,6 @@ def _children() -> list[int]:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the workers
     adopt_orphans()
-    prepare(sys.argv[2])
+    load_target(sys.argv[2])
     _Server(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).serve()
     os._exit(0)  # taking torch down in order takes as long as a small run

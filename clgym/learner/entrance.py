@@ -4,6 +4,9 @@ It lives in a worker process. It maps the images, is told rows and training labe
 experience at a time, and answers with logits. A label of a test row never enters this process.
 """
 
+import importlib
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -85,6 +88,19 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
     )
 
 
+def _be_deterministic() -> None:
+    """Make torch choose deterministic algorithms.
+
+    `torch.use_deterministic_algorithms` imports the compiler in order to tell it: a second of CPU
+    before every run. Where nothing has imported it yet, it is told by the variable that it reads.
+    """
+    if "torch._inductor.config" in sys.modules:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    else:
+        os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
+        torch._C._set_deterministic_algorithms(True, warn_only=True)
+
+
 class Learner:
     """Answers the gym's messages; ``handle`` is its one entrance."""
 
@@ -96,8 +112,8 @@ class Learner:
 
     @staticmethod
     def prepare() -> None:
-        """Set what holds for every run; the first call loads more of torch than its import."""
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        """Load what the first optimizer of a process imports, in a second of CPU."""
+        importlib.import_module("torch._dynamo")
 
     def handle(self, message: dict[str, Any]) -> dict[str, Any]:
         """Check a message, do what it asks for, and reply; both as plain data and arrays.
@@ -164,7 +180,7 @@ class Learner:
         """Build the strategy for one stream."""
         device = _device(request.info.device)
         torch.set_num_threads(request.threads)
-        self.prepare()
+        _be_deterministic()
         torch.backends.cudnn.benchmark = False
         forget_peak()
         if device.type == "cuda":

@@ -1,6 +1,5 @@
 """A plugin as its file describes it, without running it."""
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,4 +38,6 @@ class PluginEntry:
     @property
     def source_hash(self) -> str:
         """SHA-256 of the plugin's file, hex."""
+        import hashlib  # here, since it loads OpenSSL, which `clgym list` has no use for
+
         return hashlib.sha256(self.path.read_bytes()).hexdigest()

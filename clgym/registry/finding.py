@@ -1,7 +1,7 @@
 """Find plugins: built in, installed, named by the user, or registered in this process."""
 
 import contextlib
-import hashlib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -147,7 +147,7 @@ def _built_in(kind: Kind) -> Iterable[PluginEntry]:
 
 
 def _installed(kind: Kind) -> Iterable[PluginEntry]:
-    for point in importlib.metadata.entry_points(group=f"clgym.{kind}"):
+    for point in _entry_points(kind):
         origin = point.dist.name if point.dist else point.value
         try:
             spec = importlib.util.find_spec(point.module)
@@ -163,6 +163,12 @@ def _installed(kind: Kind) -> Iterable[PluginEntry]:
             yield replace(entry, name=point.name.replace("_", "-"), attribute=point.attr or None)
 
 
+@functools.cache
+def _entry_points(kind: Kind) -> importlib.metadata.EntryPoints:
+    """What installed distributions offer; kept, since every look-up of a name asks for all."""
+    return importlib.metadata.entry_points(group=f"clgym.{kind}")
+
+
 def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[PluginEntry]:
     mine = {path: cls for (of, path), cls in _registered.items() if of == kind}
     for given in dict.fromkeys([*plugins, *mine]):
@@ -176,10 +182,16 @@ def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[PluginEntry]:
                 fix="Check the path",
             )
         path = path.resolve()
-        digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
-        entry = read_entry(kind, path, f"clgym_plugin_{digest}_{path.stem}", path.name)
+        entry = read_entry(kind, path, _module_name(path), path.name)
         entry = replace(entry, given=str(given), cls=mine.get(given))
         if named:
             entry = replace(entry, name=kebab(attribute), attribute=attribute)
         if entry.error or given in mine or kind in kinds_in(path, attribute if named else None):
             yield entry
+
+
+def _module_name(path: Path) -> str:
+    """An import name for a file that the user named: two of one name in two folders are two."""
+    import hashlib  # here, since it loads OpenSSL, which `clgym list` has no use for
+
+    return f"clgym_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"

@@ -17,6 +17,7 @@ from clgym import api
 from clgym.data.corruptions import corrupt_rows
 from clgym.data.sources import load_source
 from clgym.errors import BadStream, ClgymError, Incompatible
+from clgym.files import load_checked
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.protocol.verify import verify
@@ -223,7 +224,7 @@ def test_a_run_killed_in_each_phase_ends_in_the_same_result(tmp_path):
         )
         while process.poll() is None:
             note = part / "progress.json"
-            if note.is_file() and json.loads(note.read_text())["pieces"][phase]:
+            if note.is_file() and load_checked(note.read_bytes())["pieces"][phase]:
                 process.send_signal(signal.SIGKILL)
             time.sleep(0.02)
         process.wait()
