@@ -20,7 +20,7 @@ MOVED = {
 }
 
 
-class _Finder:
+class _MovedFinder:
     """Gives the module of today under its old name: one module, two names.
 
     Finder and loader in one, without their base classes, which take a tenth of `clgym --help`.
@@ -43,6 +43,6 @@ class _Finder:
 
 def install() -> None:
     """Let the old names be imported; asked last, so that nothing else becomes slower."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        finder: Any = _Finder()
+    if not any(isinstance(finder, _MovedFinder) for finder in sys.meta_path):
+        finder: Any = _MovedFinder()
         sys.meta_path.append(finder)

@@ -26,11 +26,11 @@ _LATE = ("wandb", "torchmetrics", "torchmetrics.functional")
 
 def install() -> None:
     """See to it that the first import of Avalanche is a lean one; does nothing after it."""
-    if "avalanche" not in sys.modules and not any(isinstance(f, _Finder) for f in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    if "avalanche" not in sys.modules and not any(isinstance(f, _LazyFinder) for f in sys.meta_path):
+        sys.meta_path.insert(0, _LazyFinder())
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _LazyFinder(importlib.abc.MetaPathFinder):
     """Answers for the package ``avalanche`` alone, once."""
 
     def find_spec(

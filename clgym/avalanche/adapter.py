@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from clgym.avalanche import bodies, cures, reach, snapshot
 from clgym.avalanche.catalogue import RECIPES, REFUSED, Recipe
-from clgym.avalanche.feed import Feed, Position
+from clgym.avalanche.feed import TrainLoader, Position
 from clgym.avalanche.heads import Heads
 from clgym.avalanche.loop import fast, hooks_of
 from clgym.avalanche.options import config_class, names_of
@@ -146,7 +146,7 @@ class AvalancheStrategy(SGDStrategy):
         augment = AUGMENT[config.augment]
         self._add_tasks(template.model)
         with self.normalisable(experience), _quiet():
-            template.feed = Feed(
+            template.feed = TrainLoader(
                 experience, config.batch_size, config.epochs, Position(), augment, safe=False
             )
             if self.recipe.sgd:

@@ -10,7 +10,7 @@ from torch import Tensor
 from clgym.avalanche.heads import tasks_by_column
 from clgym.strategy import Augment, Batch, Experience
 
-__all__ = ["Feed", "Position"]
+__all__ = ["TrainLoader", "Position"]
 
 _PAUSE = 0.2
 """Seconds between two reports: reading the loss waits for the device."""
@@ -24,7 +24,7 @@ class Position:
         self.experience, self.epoch, self.step = experience, epoch, step
 
 
-class Feed:
+class TrainLoader:
     """The loader of a template: one pass an epoch over the experience's tensors.
 
     The code after ``yield`` runs once the step with that batch is complete, all hooks included:

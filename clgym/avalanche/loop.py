@@ -9,7 +9,7 @@ from avalanche.training.templates import SupervisedTemplate
 from avalanche.training.templates.base_sgd import BaseSGDTemplate, PeriodicEval
 from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 
-from clgym.avalanche.feed import Feed
+from clgym.avalanche.feed import TrainLoader
 
 __all__ = ["EVENTS", "FastLoop", "fast", "hooks_of"]
 
@@ -56,7 +56,7 @@ class FastLoop:
             memory follow them.
     """
 
-    feed: Feed | None = None
+    feed: TrainLoader | None = None
     mbatch: Any
     experience: Any
     dataloader: Any

@@ -13,7 +13,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from clgym.avalanche.feed import Feed, Position
+from clgym.avalanche.feed import TrainLoader, Position
 from clgym.avalanche.heads import Heads, TaskNetwork, task_classes, with_heads
 from clgym.avalanche.loop import fast
 from clgym.avalanche.view import ExperienceView
@@ -226,7 +226,7 @@ class SGDStrategy(Strategy):
         augment = AUGMENT[self.config.augment]
         size, epochs = self.config.batch_size, self.config.epochs
         with self.normalisable(experience):
-            self.template.feed = Feed(experience, size, epochs, self.position, augment)
+            self.template.feed = TrainLoader(experience, size, epochs, self.position, augment)
             self.template.feed.rate = self.rate
             self.template.train(ExperienceView(experience), [])
         self.template.feed = self.experience = None

@@ -26,7 +26,7 @@ from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import verify
 from clgym.results.record import Record, StrategyFacts, read_record
 
-__all__ = ["Finding", "Submission", "Verdict", "check"]
+__all__ = ["SubmissionFinding", "Submission", "Verdict", "check"]
 
 Verdict = Literal["ok", "flag", "wrong"]
 _WANTED = (LEDGER, CERTIFICATE, EVALUATION, RECORD)
@@ -35,7 +35,7 @@ _KNOWN_FILES = re.compile(r"(record|run)\.json|predictions\.safetensors|.*\.(py|
 
 
 @dataclass(frozen=True)
-class Finding:
+class SubmissionFinding:
     """One thing that was looked at."""
 
     place: str
@@ -46,7 +46,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Found:
+class SubmittedRecords:
     """A record or a study of the submission, as the maintainer would run it again."""
 
     folder: Path
@@ -60,17 +60,17 @@ class Found:
 class Submission:
     """Everything that was looked at."""
 
-    findings: list[Finding] = field(default_factory=list)
-    found: list[Found] = field(default_factory=list)
+    findings: list[SubmissionFinding] = field(default_factory=list)
+    found: list[SubmittedRecords] = field(default_factory=list)
 
     @property
-    def wrong(self) -> list[Finding]:
+    def wrong(self) -> list[SubmissionFinding]:
         """What keeps it off the board."""
         return [finding for finding in self.findings if finding.verdict == "wrong"]
 
     def add(self, place: str, name: str, verdict: Verdict, words: str) -> None:
         """Note a finding."""
-        self.findings.append(Finding(place, name, verdict, words))
+        self.findings.append(SubmissionFinding(place, name, verdict, words))
 
 
 def check(folders: Sequence[Path]) -> Submission:
@@ -113,7 +113,7 @@ def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> 
     needed = _strategy(submission, place, result.strategy, plugins)
     if follow:
         _images(submission, folder)
-        submission.found.append(Found(folder, record, needed))
+        submission.found.append(SubmittedRecords(folder, record, needed))
     _version(submission, place, record.environment.clgym)
     for flag in run_flags([record]):
         submission.add(place, "shown on the board", "flag", flag)
@@ -237,7 +237,7 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
         count = len(study.evaluations)
         words = f"{count} complete, of {len(plan.evaluation_seeds)} seeds"
         submission.add(place, "evaluations", "flag" if count > 1 else "ok", words)
-        submission.found.append(Found(folder, None, needed))
+        submission.found.append(SubmittedRecords(folder, None, needed))
     else:
         words = "none is complete: `clgym evaluate` makes one"
         submission.add(place, "evaluations", "wrong", words)
@@ -262,7 +262,7 @@ def _audit(submission: Submission, folder: Path) -> None:
         submission.add(str(folder), "audit", "flag", note)
 
 
-def places(submission: Submission) -> Iterator[tuple[str, list[Finding]]]:
+def places(submission: Submission) -> Iterator[tuple[str, list[SubmissionFinding]]]:
     """Findings by the folder that they are of, in order."""
     for place, group in itertools.groupby(submission.findings, lambda finding: finding.place):
         yield place, list(group)

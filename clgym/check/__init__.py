@@ -81,7 +81,7 @@ def strategy_findings(
     from clgym.check.bench import NAME, Subject, quiet_torch
 
     summary = _summary(cls) if summary is None else summary
-    with quiet_torch(), workspace() as folder, registry.lent("strategies", NAME, cls):
+    with quiet_torch(), workspace() as folder, registry.temporarily_registered("strategies", NAME, cls):
         subject = Subject(cls, name or cls.__name__, summary, plugins, folder)
         yield from findings(strategy_checks(), subject, cls.KNOWN_FAILURES, only)
 
@@ -175,7 +175,7 @@ def check_source(cls: "type[ImageSet]") -> list[Finding]:
     from clgym.check.sources import source_findings
 
     name = cls.__module__.rpartition(".")[2].replace("_", "-")
-    with registry.lent("sources", name, cls):
+    with registry.temporarily_registered("sources", name, cls):
         entry = registry.find("sources", name)
         return passed(cls.__name__, source_findings(replace(entry, summary=_summary(cls))))
 

@@ -116,7 +116,7 @@ class Watcher(AbstractContextManager["Watcher"], Protocol):
 
 def watch(console: Console) -> Watcher:
     """Whatever suits the console."""
-    return _Bar(console) if console.is_terminal else _Lines(console)
+    return _Bar(console) if console.is_terminal else _RunLines(console)
 
 
 def _lasting(event: Event) -> list[str]:
@@ -170,14 +170,14 @@ def _backbone_lines(facts: PlanFacts | None) -> list[str]:
     return [line]
 
 
-class _Lines:
+class _RunLines:
     """Plain lines for a log: one for what lasts, and one now and then in between."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._tracker = console, Tracker()
         self._next = time.monotonic() + _LINE_SECONDS
 
-    def __enter__(self) -> "_Lines":
+    def __enter__(self) -> "_RunLines":
         return self
 
     def __exit__(self, *error: object) -> None:

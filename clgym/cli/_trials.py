@@ -15,7 +15,7 @@ from clgym.cli._flags import as_text
 from clgym.cli._progress import Tracker, duration
 from clgym.messages import parse_event
 from clgym.protocol.outcome import Evaluation, measured
-from clgym.protocol.plan import Certificate, Plan
+from clgym.protocol.plan import Certificate, StudyPlan
 
 __all__ = ["show_certificate", "show_evaluation", "watch_trials"]
 
@@ -23,7 +23,7 @@ Event = dict[str, Any]
 _SHOWN = 12
 
 
-class Watcher(AbstractContextManager["Watcher"], Protocol):
+class TrialWatcher(AbstractContextManager["TrialWatcher"], Protocol):
     """Something that shows events while it is open."""
 
     def __call__(self, event: Event) -> None:
@@ -31,12 +31,12 @@ class Watcher(AbstractContextManager["Watcher"], Protocol):
         ...
 
 
-def watch_trials(console: Console) -> Watcher:
+def watch_trials(console: Console) -> TrialWatcher:
     """A live table on a terminal, lines elsewhere."""
-    return _Live(console) if console.is_terminal else _Lines(console)
+    return _Live(console) if console.is_terminal else _TrialLines(console)
 
 
-class Progress:
+class TrialProgress:
     """Where a study or an evaluation stands, from its events alone."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Progress:
             return [self._ended(event)]
         return []
 
-    def _planned(self, plan: Plan, event: Event) -> list[str]:
+    def _planned(self, plan: StudyPlan, event: Event) -> list[str]:
         tuning = event["kind"] == "plan"
         self.before = event.get("done", 0)
         self.wanted = plan.trials * len(plan.seeds) if tuning else len(plan.evaluation_seeds)
@@ -115,13 +115,13 @@ class Progress:
         return ", ".join(parts)
 
 
-class _Lines:
+class _TrialLines:
     """A line for each run that ends."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._progress = console, Progress()
+        self._console, self._progress = console, TrialProgress()
 
-    def __enter__(self) -> "_Lines":
+    def __enter__(self) -> "_TrialLines":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -136,7 +136,7 @@ class _Live:
     """A table of what runs, below the last runs that ended."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress()
+        self._progress = TrialProgress()
         self._live = Live(console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "_Live":

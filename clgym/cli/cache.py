@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _facts(entry: vectors.Entry) -> dict[str, Any]:
+def _facts(entry: vectors.VectorSlot) -> dict[str, Any]:
     return {
         **entry.facts,
         "filled": entry.filled,

@@ -41,9 +41,9 @@ def main(words: Sequence[str]) -> int:
     values = parser.parse(words)
 
     from clgym.board.figures.plots import draw, write
-    from clgym.board.reading.found import look
+    from clgym.board.reading.found import load_runs
 
-    plots = draw(look(values.records), values.kind)
+    plots = draw(load_runs(values.records), values.kind)
     for path, plot in write(plots, values.out, values.format):
         print(f"{path}: {plot.words}")
     return 0

@@ -34,11 +34,11 @@ __all__ = ["main", "run_options"]
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym run``."""
     names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))[:2]
-    with contextlib.closing(_Asked(names, list(words[len(names) :]))) as asked:
+    with contextlib.closing(_RunCommand(names, list(words[len(names) :]))) as asked:
         return _carry_out(asked)
 
 
-def _carry_out(asked: "_Asked") -> int:
+def _carry_out(asked: "_RunCommand") -> int:
     names = asked.names
     if asked.values.help:
         asked.parser.print_help()
@@ -62,7 +62,7 @@ def _carry_out(asked: "_Asked") -> int:
         return 130
 
 
-class _Asked:
+class _RunCommand:
     """A command line, read in two passes: the second knows the options of the pairing.
 
     Attributes:
@@ -335,7 +335,7 @@ def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def _show_plans(asked: _Asked, as_json: bool, several: bool) -> int:
+def _show_plans(asked: _RunCommand, as_json: bool, several: bool) -> int:
     from clgym.gym.folder import check_available
     from clgym.gym.plan import resolve
 
@@ -354,7 +354,7 @@ def _show_plans(asked: _Asked, as_json: bool, several: bool) -> int:
     return 0
 
 
-def _run_all(asked: _Asked, as_json: bool, several: bool, logs: Sequence[str]) -> int:
+def _run_all(asked: _RunCommand, as_json: bool, several: bool, logs: Sequence[str]) -> int:
     from clgym.cli._console import Console
     from clgym.cli._progress import watch
     from clgym.cli._tables import show_record, show_seeds

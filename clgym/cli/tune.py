@@ -18,9 +18,9 @@ from clgym.cli._pools import add_pool_flags, pool_of
 from clgym.cli.run import _loosely, _seeds
 
 if TYPE_CHECKING:
-    from clgym.protocol.pairs import Pair
+    from clgym.protocol.pairs import ScenarioPair
     from clgym.protocol.plan import Certificate
-    from clgym.protocol.study import Asked
+    from clgym.protocol.study import StudySpec
 
 __all__ = ["main"]
 
@@ -152,12 +152,12 @@ def _add_pair_flags(parser: Parser) -> None:
     )
 
 
-def _asked(names: Sequence[str], values: argparse.Namespace, config: dict[str, Any]) -> "Asked":
-    from clgym.protocol.study import Asked
+def _asked(names: Sequence[str], values: argparse.Namespace, config: dict[str, Any]) -> "StudySpec":
+    from clgym.protocol.study import StudySpec
 
     chosen = ("trials", "mode", "k", "criterion", "score_on", "space", "sampler", "sampler_seed")
     chosen += ("generation", "cap_images", "threads")
-    return Asked(
+    return StudySpec(
         strategy=names[0],
         pair=_pair(names[1], values),
         config=config,
@@ -166,7 +166,7 @@ def _asked(names: Sequence[str], values: argparse.Namespace, config: dict[str, A
     )
 
 
-def _pair(name: str, values: argparse.Namespace) -> "Pair":
+def _pair(name: str, values: argparse.Namespace) -> "ScenarioPair":
     from clgym.protocol.pairs import find_pair
 
     options: dict[str, Any] = {}
@@ -183,14 +183,14 @@ def _pair(name: str, values: argparse.Namespace) -> "Pair":
     return find_pair(name, values.tuning, values.evaluation, values.scenario, options)
 
 
-def _tune(asked: "Asked", values: argparse.Namespace) -> int:
+def _tune(asked: "StudySpec", values: argparse.Namespace) -> int:
     from clgym.cli._console import Console
     from clgym.cli._trials import show_certificate, watch_trials
-    from clgym.protocol.runs import Where
+    from clgym.protocol.runs import ExecutionOptions
     from clgym.protocol.study import tune
 
     name = f"{asked.strategy}-{asked.pair.name}-{asked.mode}".replace(":", "-")
-    where = Where(
+    where = ExecutionOptions(
         values.out or Path("studies") / name,
         pool_of(values),
         values.data_root,

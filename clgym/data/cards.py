@@ -9,11 +9,11 @@ from pathlib import Path
 
 from clgym import registry
 
-__all__ = ["CARDS", "Card"]
+__all__ = ["CARDS", "DatasetInfo"]
 
 
 @dataclass(frozen=True)
-class Card:
+class DatasetInfo:
     """Facts about one source."""
 
     name: str
@@ -80,9 +80,9 @@ _IMAGENET_TERMS = "ImageNet terms of access: non-commercial research and educati
 
 def _idx(
     name: str, title: str, folder: str, url: str, md5s: tuple[str, ...], **facts: object
-) -> Card:
+) -> DatasetInfo:
     """A set in the MNIST family: four gzipped idx files, 60,000 + 10,000 images of 28 x 28."""
-    return Card(
+    return DatasetInfo(
         name,
         title,
         "idx",
@@ -96,26 +96,26 @@ def _idx(
     )
 
 
-def _aper(name: str, title: str, classes: int, train: int, test: int, licence: str) -> Card:
+def _aper(name: str, title: str, classes: int, train: int, test: int, licence: str) -> DatasetInfo:
     """A fixed split of ADAM/APER and MOS: train/ and test/; they cut 224 out of 256 pixels."""
     origin = (
         "https://github.com/zhoudw-zdw/RevisitingCIL (links to folders; no checksums published)"
     )
     title, place = f"{title}, the split of ADAM/APER and MOS", (f"{name}-aper",)
-    return Card(place[0], title, "folder", place, classes, train, test, licence, origin, side=256)
+    return DatasetInfo(place[0], title, "folder", place, classes, train, test, licence, origin, side=256)
 
 
-def _core50(session: int) -> Card:
+def _core50(session: int) -> DatasetInfo:
     """One training session of CORe50; test/ holds the images of the sessions 3, 7 and 10."""
     name, title = f"core50-s{session}", f"CORe50, session {session}, tested on sessions 3, 7 and 10"
     origin = "https://vlomonaco.github.io/core50 (core50_128x128.zip; no checksum published)"
     facts = ("folder", (f"core50/s{session}",), 50, None, None, "CC BY 4.0", origin)
-    return Card(name, title, *facts, prefix="core50", side=256)
+    return DatasetInfo(name, title, *facts, prefix="core50", side=256)
 
 
-def _pacs(domain: str, total: int) -> Card:
+def _pacs(domain: str, total: int) -> DatasetInfo:
     """One domain of PACS: a folder a class, no official test split for continual learning."""
-    return Card(
+    return DatasetInfo(
         f"pacs-{domain.replace('_', '-')}",
         f"PACS, domain {domain}",
         "folder",
@@ -131,17 +131,17 @@ def _pacs(domain: str, total: int) -> Card:
     )
 
 
-def _domainnet(domain: str, total: int) -> Card:
+def _domainnet(domain: str, total: int) -> DatasetInfo:
     """One domain of DomainNet-126: the 126 of its 345 classes that the lists of SSDA_MME name."""
     origin = "http://ai.bu.edu/M3SDA, lists: https://github.com/VisionLearningGroup/SSDA_MME"
     name, terms = f"domainnet126-{domain}", "fair use notice of its authors; research"
     facts = ("folder", (f"domainnet-126/{domain}",), 126, total, 0, terms, origin)
     title, prefix = f"DomainNet-126, domain {domain}", "domainnet"
-    return Card(name, title, *facts, prefix=prefix, side=224, by_hash=True)
+    return DatasetInfo(name, title, *facts, prefix=prefix, side=224, by_hash=True)
 
 
 _ALL = (
-    Card(
+    DatasetInfo(
         "digits",
         "Optical recognition of handwritten digits (the copy in scikit-learn), 8 x 8",
         "digits",
@@ -215,7 +215,7 @@ _ALL = (
         mean=(0.1918,),
         std=(0.3483,),
     ),
-    Card(
+    DatasetInfo(
         "svhn",
         "Street View House Numbers, cropped digits, 32 x 32",
         "svhn",
@@ -243,7 +243,7 @@ _ALL = (
             ),
         ),
     ),
-    Card(
+    DatasetInfo(
         "cifar10",
         "CIFAR-10, 32 x 32",
         "cifar",
@@ -275,7 +275,7 @@ _ALL = (
         ),
         archived=True,
     ),
-    Card(
+    DatasetInfo(
         "cifar100",
         "CIFAR-100, fine labels, 32 x 32",
         "cifar",
@@ -304,7 +304,7 @@ _ALL = (
         ),
         archived=True,
     ),
-    Card(
+    DatasetInfo(
         "tiny-imagenet",
         "Tiny ImageNet, 200 classes, 64 x 64; the labelled validation images are the test split",
         "tiny-imagenet",
@@ -326,7 +326,7 @@ _ALL = (
         ),
         archived=True,
     ),
-    Card(
+    DatasetInfo(
         "imagenet-r",
         "ImageNet-R (renditions), 200 classes, in the 24,000 + 6,000 split of continual learning",
         "folder",
@@ -341,7 +341,7 @@ _ALL = (
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
     ),
-    Card(
+    DatasetInfo(
         "imagenet-a",
         "ImageNet-A (natural adversarial), 200 classes, in the 5,981 + 1,519 split of continual "
         "learning",
@@ -357,7 +357,7 @@ _ALL = (
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
     ),
-    Card(
+    DatasetInfo(
         "cub200",
         "Caltech-UCSD Birds 200-2011, official split",
         "cub200",
@@ -379,7 +379,7 @@ _ALL = (
         ),
         archived=True,
     ),
-    Card(
+    DatasetInfo(
         "imagenet100",
         "100 classes of ImageNet-1k, a folder a WordNet id",
         "folder",
@@ -409,5 +409,5 @@ _ALL = (
     *(_core50(session) for session in (1, 2, 4, 5, 6, 8, 9, 11)),
 )
 
-CARDS: dict[str, Card] = {card.name: card for card in _ALL}
+CARDS: dict[str, DatasetInfo] = {card.name: card for card in _ALL}
 registry.reserve("sources", CARDS, Path(__file__), __name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 from urllib.error import URLError
 
-from clgym.data.cards import Card
+from clgym.data.cards import DatasetInfo
 from clgym.data.locate import data_root_of, differing, find_card
 from clgym.errors import BadSource, MissingData
 from clgym.files import writing
@@ -51,7 +51,7 @@ def fetch(
             return _fetch(card, root, Path(part), progress)
 
 
-def _fetch(card: Card, root: Path, part: Path, progress: Callable[[str], None]) -> list[Path]:
+def _fetch(card: DatasetInfo, root: Path, part: Path, progress: Callable[[str], None]) -> list[Path]:
     arrived = []
     for url, md5 in card.downloads:
         file = url.rsplit("/", 1)[-1]
@@ -72,7 +72,7 @@ def _fetch(card: Card, root: Path, part: Path, progress: Callable[[str], None]) 
     return arrived
 
 
-def _check_present(card: Card, target: Path) -> None:
+def _check_present(card: DatasetInfo, target: Path) -> None:
     files = [target] if target.is_file() else [p for p in target.iterdir() if p.is_file()]
     if (path := differing(card, files)) is not None:
         raise BadSource(
@@ -82,7 +82,7 @@ def _check_present(card: Card, target: Path) -> None:
         )
 
 
-def _download(card: Card, root: Path, url: str, folder: Path, file: str, md5: str) -> None:
+def _download(card: DatasetInfo, root: Path, url: str, folder: Path, file: str, md5: str) -> None:
     from torchvision.datasets.utils import download_url
 
     try:
@@ -98,7 +98,7 @@ def _download(card: Card, root: Path, url: str, folder: Path, file: str, md5: st
         ) from error
 
 
-def _by_hand(card: Card, root: Path, found: str) -> MissingData:
+def _by_hand(card: DatasetInfo, root: Path, found: str) -> MissingData:
     place = root / card.folders[0]
     below = (
         "" if card.downloads else "/CLASS/*.jpg" if card.by_hash else "/{train,test}/CLASS/*.jpg"

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from clgym import registry
-from clgym.data.cards import Card
+from clgym.data.cards import DatasetInfo
 from clgym.data.labelled import Labelled
-from clgym.data.locate import Found, data_root_of
+from clgym.data.locate import LocatedFiles, data_root_of
 from clgym.errors import MissingData
 
 __all__ = ["ImageSet", "Labelled", "find_image_set"]
@@ -43,7 +43,7 @@ class ImageSet:
         raise NotImplementedError
 
 
-def find_image_set(name: str, plugins: Sequence[Path], data_root: Path | None) -> Found | None:
+def find_image_set(name: str, plugins: Sequence[Path], data_root: Path | None) -> LocatedFiles | None:
     """Where the files of a plugin's source lie and who reads them; None if no plugin has the name.
 
     Raises:
@@ -56,7 +56,7 @@ def find_image_set(name: str, plugins: Sequence[Path], data_root: Path | None) -
         return None
     entry = registry.find("sources", entry.name, plugins)
     made: ImageSet = registry.load_class(entry, ImageSet)()
-    card = Card(
+    card = DatasetInfo(
         name=entry.name,
         title=made.title or entry.summary,
         layout="image-set",
@@ -72,7 +72,7 @@ def find_image_set(name: str, plugins: Sequence[Path], data_root: Path | None) -
         std=made.std,
     )
     if not made.folder:
-        return Found(card, card.layout, Path(), (entry.path,), None, made.read)
+        return LocatedFiles(card, card.layout, Path(), (entry.path,), None, made.read)
     folder = data_root_of(card, data_root) / made.folder
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
@@ -81,4 +81,4 @@ def find_image_set(name: str, plugins: Sequence[Path], data_root: Path | None) -
             found="none",
             fix=f"Get them from {made.origin or 'their origin'}",
         )
-    return Found(card, card.layout, folder, (entry.path, *files), None, made.read)
+    return LocatedFiles(card, card.layout, folder, (entry.path, *files), None, made.read)

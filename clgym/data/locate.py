@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clgym.data.cards import CARDS, Card
+from clgym.data.cards import CARDS, DatasetInfo
 from clgym.data.labelled import Labelled
 from clgym.data.readers import IMAGE_FILES, READERS
 from clgym.data.trees import ENDINGS
 from clgym.errors import BadConfig, MissingData, UnknownName, near
 
-__all__ = ["Found", "card_of", "data_root_of", "differing", "find_card", "locate"]
+__all__ = ["LocatedFiles", "card_of", "data_root_of", "differing", "find_card", "locate"]
 
 
 @dataclass(frozen=True)
-class Found:
+class LocatedFiles:
     """Where the files of a source lie, and how to read them."""
 
-    card: Card
+    card: DatasetInfo
     layout: str
     path: Path
     files: tuple[Path, ...]
@@ -31,7 +31,7 @@ class Found:
     """A plugin's own way to read them."""
 
 
-def find_card(name: str) -> Card:
+def find_card(name: str) -> DatasetInfo:
     """The card of a named source.
 
     Raises:
@@ -47,12 +47,12 @@ def find_card(name: str) -> Card:
     return card
 
 
-def card_of(kind: str) -> Card:
+def card_of(kind: str) -> DatasetInfo:
     """The empty card of ``folder`` and ``npz``."""
-    return Card(kind, f"{kind}:PATH", kind, (), 0, None, None, "not stated", "")
+    return DatasetInfo(kind, f"{kind}:PATH", kind, (), 0, None, None, "not stated", "")
 
 
-def locate(name: str, data_root: Path | None, image_size: int | None) -> Found:
+def locate(name: str, data_root: Path | None, image_size: int | None) -> LocatedFiles:
     """Find the files of a source; see `clgym.data.sources.load_source`."""
     kind, colon, place = name.partition(":")
     if colon and kind in _PATHS:
@@ -100,7 +100,7 @@ _PATHS = {
 }
 
 
-def data_root_of(card: Card, data_root: Path | None) -> Path:
+def data_root_of(card: DatasetInfo, data_root: Path | None) -> Path:
     """The folder where named sources lie: the one given, else ``CLGYM_DATA``.
 
     Raises:
@@ -116,9 +116,9 @@ def data_root_of(card: Card, data_root: Path | None) -> Path:
     return Path(given).expanduser()
 
 
-def _named(card: Card, data_root: Path | None) -> Found:
+def _named(card: DatasetInfo, data_root: Path | None) -> LocatedFiles:
     if card.layout == "digits":
-        return Found(card, "digits", Path(), (), None)
+        return LocatedFiles(card, "digits", Path(), (), None)
     root = data_root_of(card, data_root)
     places = [(card.layout, root / folder) for folder in card.folders]
     places.append(("npz", root / card.name))
@@ -133,13 +133,13 @@ def _named(card: Card, data_root: Path | None) -> Found:
     )
 
 
-def _at(card: Card, layout: str, path: Path) -> Found | None:
+def _at(card: DatasetInfo, layout: str, path: Path) -> LocatedFiles | None:
     files = READERS[layout].find(path)
     side = None if layout == "npz" else card.side
-    return Found(card, layout, path, tuple(files), side) if files else None
+    return LocatedFiles(card, layout, path, tuple(files), side) if files else None
 
 
-def differing(card: Card, files: Sequence[Path]) -> Path | None:
+def differing(card: DatasetInfo, files: Sequence[Path]) -> Path | None:
     """The first file that is not as published, where a checksum of its name is known."""
     for path in files:
         if path.name in card.checksums:

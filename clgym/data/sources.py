@@ -18,19 +18,19 @@ import numpy as np
 
 from clgym.data import store, withheld
 from clgym.data.arrays import COLOURS
-from clgym.data.cards import CARDS, Card
+from clgym.data.cards import CARDS, DatasetInfo
 from clgym.data.content import content_notes, held_by_hash
 from clgym.data.imageset import find_image_set
 from clgym.data.labelled import Labelled
-from clgym.data.locate import Found, card_of, differing, find_card, locate
+from clgym.data.locate import LocatedFiles, card_of, differing, find_card, locate
 from clgym.data.readers import READERS
-from clgym.data.store import Kept, Split
+from clgym.data.store import CachedDataset, Split
 from clgym.data.words import names_in_words
 from clgym.errors import BadSource, MissingData
 
 __all__ = [
     "CARDS",
-    "Card",
+    "DatasetInfo",
     "Source",
     "Split",
     "find_card",
@@ -125,12 +125,12 @@ def _again(name: str, base: str, digits: str, data_root: Path | None) -> Source:
 # --- decoding ------------------------------------------------------------------------------------
 
 
-def _kept(found: Found) -> Kept:
+def _kept(found: LocatedFiles) -> CachedDataset:
     key = _key(found)
     return store.find(key) or _decode(found, key)
 
 
-def _key(found: Found) -> str:
+def _key(found: LocatedFiles) -> str:
     """What the cache is asked for: who reads which files, of what size and time."""
     if found.layout == "digits":
         stats: list[Any] = [importlib.metadata.version("scikit-learn")]
@@ -152,7 +152,7 @@ def _stat(path: Path) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _decode(found: Found, key: str) -> Kept:
+def _decode(found: LocatedFiles, key: str) -> CachedDataset:
     if found.read is not None:
         train, test = found.read(found.path)
     else:
@@ -175,13 +175,13 @@ def _decode(found: Found, key: str) -> Kept:
             return store.keep(key, name, classes, halves, decoding, facts)
 
 
-def _bad(found: Found, expected: str, was: str) -> BadSource:
+def _bad(found: LocatedFiles, expected: str, was: str) -> BadSource:
     return BadSource(
         expected=f"{expected} in {found.path}", found=was, fix="Mend or replace the files"
     )
 
 
-def _half(found: Found, read: Labelled, images: np.ndarray, numbers: np.ndarray) -> store.Half:
+def _half(found: LocatedFiles, read: Labelled, images: np.ndarray, numbers: np.ndarray) -> store.Half:
     labels = read.labels
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in COLOURS:
         raise _bad(
@@ -202,14 +202,14 @@ def _half(found: Found, read: Labelled, images: np.ndarray, numbers: np.ndarray)
     return store.Half(images, np.arange(len(labels)), numbers[labels], store.image_hashes(images))
 
 
-def _dark(which: str, found: Found, images: np.ndarray) -> list[str]:
+def _dark(which: str, found: LocatedFiles, images: np.ndarray) -> list[str]:
     """A note where pixels use less than half of their range: 0..1 or 0..16 kept in bytes."""
     top = int(images.max())
     dark = found.card.name in ("folder", "npz") and top < found.card.max_value / 2
     return [f"no pixel of the {which} is brighter than {top} of {found.card.max_value}"] * dark
 
 
-def _cut(found: Found, whole: store.Half, classes: Sequence[str]) -> dict[str, store.Half]:
+def _cut(found: LocatedFiles, whole: store.Half, classes: Sequence[str]) -> dict[str, store.Half]:
     """Train and test of a source that has no test split."""
     held = held_by_hash(whole.hashes, whole.labels)
     if not held.any():
@@ -226,7 +226,7 @@ def _cut(found: Found, whole: store.Half, classes: Sequence[str]) -> dict[str, s
     }
 
 
-def _md5(found: Found) -> str:
+def _md5(found: LocatedFiles) -> str:
     """``match``, ``differ``, or ``unknown`` where no checksum is published for these files."""
     if found.layout == "npz" or not all(f.name in found.card.checksums for f in found.files):
         return "unknown"
@@ -237,7 +237,7 @@ def _md5(found: Found) -> str:
 
 
 def _classes(
-    found: Found, train: Labelled, test: Labelled | None
+    found: LocatedFiles, train: Labelled, test: Labelled | None
 ) -> tuple[tuple[str, ...], list[np.ndarray]]:
     """Canonical ids, and for both splits the number of each of its own classes among them."""
     card = found.card
@@ -258,7 +258,7 @@ def _classes(
     return ids, maps
 
 
-def _ids(card: Card, own: Sequence[str]) -> tuple[str, ...]:
+def _ids(card: DatasetInfo, own: Sequence[str]) -> tuple[str, ...]:
     """Canonical ids of names that are not on the card."""
     if card.name in ("folder", "npz"):
         wordnet = all(re.fullmatch(r"n\d{8}", name) for name in own)
@@ -275,7 +275,7 @@ def _plain(name: str) -> str:
 # --- comparing with the card ---------------------------------------------------------------------
 
 
-def _source(card: Card, kept: Kept) -> Source:
+def _source(card: DatasetInfo, kept: CachedDataset) -> Source:
     withheld.check_content(card.name, kept.fingerprint)
     whole = kept.split("train"), kept.split("test")
     differs, notes = _compare(card, kept)
@@ -300,7 +300,7 @@ def _source(card: Card, kept: Kept) -> Source:
     )
 
 
-def _compare(card: Card, kept: Kept) -> tuple[list[str], list[str]]:
+def _compare(card: DatasetInfo, kept: CachedDataset) -> tuple[list[str], list[str]]:
     """How the content differs from the card, and what could not be verified."""
     if card.name in ("folder", "npz"):
         return ["no card: nothing is known about it but its content"], []

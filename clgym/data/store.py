@@ -34,7 +34,7 @@ from clgym.files import clear_parts, dump_checked, load_checked, part_name, writ
 __all__ = [
     "Half",
     "ImageRows",
-    "Kept",
+    "CachedDataset",
     "Split",
     "cache_dir",
     "canonical_order",
@@ -102,7 +102,7 @@ class Half:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedDataset:
     """What the cache knows about a source besides its arrays."""
 
     card: str
@@ -212,18 +212,18 @@ def digest(classes: Sequence[str], hashes: np.ndarray, labels: np.ndarray, decod
     return state.hexdigest()
 
 
-def find(key: str) -> Kept | None:
+def find(key: str) -> CachedDataset | None:
     """What was kept under ``key``; None if nothing whole is there."""
     return _read(_root() / "keys" / f"{key}.json")
 
 
-def find_content(card: str, prefix: str) -> Kept | None:
+def find_content(card: str, prefix: str) -> CachedDataset | None:
     """What was kept under a card with a fingerprint that begins with ``prefix`` (hex)."""
     paths = sorted((_root() / "meta").glob(f"{prefix}*.{card}.json"))
     return _read(paths[0]) if len(paths) == 1 else None
 
 
-def _read(path: Path) -> Kept | None:
+def _read(path: Path) -> CachedDataset | None:
     """A cache that is damaged counts as empty: it is written anew, and the log says so."""
     try:
         data = path.read_bytes()
@@ -233,7 +233,7 @@ def _read(path: Path) -> Kept | None:
         return None
     try:
         fields = load_checked(data)
-        kept = Kept(**{**fields, "classes": tuple(fields["classes"])})
+        kept = CachedDataset(**{**fields, "classes": tuple(fields["classes"])})
         for name in _LABELS:
             kept.split(name)
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -249,7 +249,7 @@ def keep(
     halves: dict[str, Half],
     decoding: str,
     facts: dict[str, Any],
-) -> Kept:
+) -> CachedDataset:
     """Write ``train`` and ``test`` and answer what is kept.
 
     Raises:
@@ -259,7 +259,7 @@ def keep(
     digests = {n: digest(classes, h.hashes, h.labels, decoding) for n, h in halves.items()}
     shapes = {n: [len(h.rows), *h.images.shape[1:]] for n, h in halves.items()}
     whole = hashlib.sha256(f"clgym source 1 {digests['train']} {digests['test']}".encode())
-    kept = Kept(card, whole.hexdigest(), tuple(classes), digests, shapes, facts, decoding)
+    kept = CachedDataset(card, whole.hexdigest(), tuple(classes), digests, shapes, facts, decoding)
     for name, half in halves.items():
         _keep_rows(_place(_LABELS[name], kept.fingerprint, name), half.labels)
         _keep_rows(_place("hashes", kept.fingerprint, name), half.hashes)

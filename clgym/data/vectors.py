@@ -28,7 +28,7 @@ from clgym.data.store import cache_dir
 from clgym.errors import BadAnswer, BadConfig, BadOutput
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, write_whole
 
-__all__ = ["Entry", "Table", "clean", "entries"]
+__all__ = ["VectorSlot", "Table", "clean", "entries"]
 
 LIMIT_GB = 20.0
 """Size of all tables together, unless ``CLGYM_CACHE_GB`` says otherwise."""
@@ -194,7 +194,7 @@ def _refusals(path: Path) -> Any:
 
 
 @dataclass(frozen=True)
-class Entry:
+class VectorSlot:
     """One table, as `clgym cache` shows it."""
 
     folder: Path
@@ -207,7 +207,7 @@ class Entry:
     """Seconds since the epoch at its last use."""
 
 
-def entries() -> list[Entry]:
+def entries() -> list[VectorSlot]:
     """All tables, the least recently used first."""
     found = []
     for note in _root().glob("*/facts.json"):
@@ -217,7 +217,7 @@ def entries() -> list[Entry]:
             if sha256(text) != note.parent.name:  # the folder is named by the hash of its facts
                 continue
             found.append(
-                Entry(
+                VectorSlot(
                     note.parent,
                     json.loads(text),
                     _filled(note.parent),
@@ -236,7 +236,7 @@ def _filled(folder: Path) -> int:
         return 0
 
 
-def clean(older_than_days: float = 0.0) -> list[Entry]:
+def clean(older_than_days: float = 0.0) -> list[VectorSlot]:
     """Delete the tables that nobody used for so many days; answer which they were.
 
     A process that has one open keeps what it has mapped.

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from clgym.engines.inline import InlinePool
 from clgym.engines.process_pool import ProcessPool
-from clgym.engines.spec import Done, Message, OnEvent, Pool, PoolSpec
+from clgym.engines.spec import Done, Message, OnEvent, WorkerPool, PoolSpec
 from clgym.errors import MissingExtra, WorkerDied
 
-__all__ = ["Done", "Pool", "PoolSpec", "gather", "open_pool"]
+__all__ = ["Done", "WorkerPool", "PoolSpec", "gather", "open_pool"]
 
 
 def _ignore(key: str, event: Message) -> None:
     """Nobody listens."""
 
 
-def open_pool(spec: PoolSpec, target: str, on_event: OnEvent = _ignore) -> Pool:
+def open_pool(spec: PoolSpec, target: str, on_event: OnEvent = _ignore) -> WorkerPool:
     """Start workers for ``module:Class``; each message gets its worker's ``device``.
 
     Raises:
@@ -43,7 +43,7 @@ def open_pool(spec: PoolSpec, target: str, on_event: OnEvent = _ignore) -> Pool:
         ) from error
 
 
-def gather(pool: Pool, jobs: Sequence[tuple[str, Message]]) -> dict[str, Message]:
+def gather(pool: WorkerPool, jobs: Sequence[tuple[str, Message]]) -> dict[str, Message]:
     """Carry out jobs that must all succeed; replies by key. A killed one is tried once more.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from clgym.errors import BadConfig, ClgymError
 
-__all__ = ["Done", "Message", "OnEvent", "Pool", "PoolSpec"]
+__all__ = ["Done", "Message", "OnEvent", "WorkerPool", "PoolSpec"]
 
 Name = Literal["process", "inline", "ray", "slurm"]
 Message = dict[str, Any]
@@ -23,7 +23,7 @@ class Done:
     """A `clgym.errors.WorkerDied` if the process was killed; nothing is known of the job then."""
 
 
-class Pool(Protocol):
+class WorkerPool(Protocol):
     """Workers that take one job at a time each."""
 
     @property

@@ -16,7 +16,7 @@ from clgym.data.augment import resize
 from clgym.data.source_data import SourceData
 from clgym.errors import Incompatible
 from clgym.messages import AdaptationStart, ClassifierIdentity, Needs, Start
-from clgym.models.source_models import Wanted, identity, resolve
+from clgym.models.source_models import ClassifierSpec, identity, resolve
 from clgym.strategy import Classifier
 
 __all__ = ["PassCounter", "Resources", "build_resources", "to_float"]
@@ -78,7 +78,7 @@ def build_resources(
     if needs.classifier is None:
         return Resources(stream.batch_size, offered_source, None, None, None)
     info = request.info
-    wanted = Wanted(
+    wanted = ClassifierSpec(
         info.image_shape,
         stream.classes,
         info.mean,

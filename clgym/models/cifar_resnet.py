@@ -11,7 +11,7 @@ from torch import Tensor, nn
 __all__ = ["CifarResNet"]
 
 
-class _Block(nn.Module):
+class _BasicBlock(nn.Module):
     """Two 3x3 convolutions; a shortcut that changes shape is strided and padded with zeros."""
 
     def __init__(self, wide_in: int, wide_out: int, stride: int) -> None:
@@ -48,8 +48,8 @@ class CifarResNet(nn.Module):
 
     @staticmethod
     def _stage(wide_in: int, wide_out: int, blocks: int, stride: int) -> nn.Sequential:
-        later = [_Block(wide_out, wide_out, 1) for _ in range(blocks - 1)]
-        return nn.Sequential(_Block(wide_in, wide_out, stride), *later)
+        later = [_BasicBlock(wide_out, wide_out, 1) for _ in range(blocks - 1)]
+        return nn.Sequential(_BasicBlock(wide_in, wide_out, stride), *later)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features after global pooling."""

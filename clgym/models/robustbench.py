@@ -19,7 +19,7 @@ NAMES: dict[str, float | None] = {"Standard": None, "Hendrycks2020AugMix_WRN": 0
 """Known models; the mean and deviation that they normalise by, if they do."""
 
 
-class _Block(nn.Module):
+class _WideBlock(nn.Module):
     """Two 3 x 3 convolutions, each after normalisation and ReLU."""
 
     def __init__(self, inside: int, out: int, stride: int) -> None:
@@ -43,7 +43,7 @@ class _Stage(nn.Module):
     def __init__(self, blocks: int, inside: int, out: int, stride: int) -> None:
         super().__init__()
         self.layer = nn.Sequential(
-            *(_Block(out if i else inside, out, 1 if i else stride) for i in range(blocks))
+            *(_WideBlock(out if i else inside, out, 1 if i else stride) for i in range(blocks))
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from clgym.models.loaders import NetworkLoader, loader_of_folder
 from clgym.models.names import Name, parse
 from clgym.models.robustbench import NAMES, find_weights, wide_resnet
 from clgym.models.trained_classifier import trained
-from clgym.models.wanted import Wanted, joined
+from clgym.models.wanted import ClassifierSpec, joined
 from clgym.models.weight_files import (
     WeightFile,
     digest_of,
@@ -37,7 +37,7 @@ from clgym.models.weight_files import (
 )
 from clgym.strategy import Classifier
 
-__all__ = ["Wanted", "identity", "resolve"]
+__all__ = ["ClassifierSpec", "identity", "resolve"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CIFAR_RESNETS = {
@@ -51,7 +51,7 @@ _SUFFIXES = (".safetensors", ".th", ".pth", ".pt")
 
 def resolve(
     name: str,
-    wanted: Wanted,
+    wanted: ClassifierSpec,
     source: SourceData | None,
     device: torch.device,
     report: Callable[[dict[str, Any]], None] = lambda event: None,
@@ -100,7 +100,7 @@ def _unknown(name: str) -> UnknownName:
     )
 
 
-def _published(name: str, wanted: Wanted) -> WeightFile:
+def _published(name: str, wanted: ClassifierSpec) -> WeightFile:
     """The file with the published weights of that name, known by their hash.
 
     Raises:
@@ -141,7 +141,7 @@ def _weights(file: str, data_root: Path | None) -> WeightFile:
 # --- networks with weights -----------------------------------------------------------------------
 
 
-def _with_weights(network: str, file: WeightFile, wanted: Wanted) -> tuple[Classifier, str]:
+def _with_weights(network: str, file: WeightFile, wanted: ClassifierSpec) -> tuple[Classifier, str]:
     """The classifier, and its name: what it was, what was added, and the file's name."""
     kind, _, rest = network.rpartition(":")
     shown, state = f"{network}@{file.path.name}", file.state
@@ -166,7 +166,7 @@ def _with_weights(network: str, file: WeightFile, wanted: Wanted) -> tuple[Class
     return made, f"{shown} ({', '.join(notes)})" if notes else shown
 
 
-def _cifar_resnet(name: str, file: WeightFile, wanted: Wanted) -> Classifier:
+def _cifar_resnet(name: str, file: WeightFile, wanted: ClassifierSpec) -> Classifier:
     state = dict(file.state)
     published = digest_of(state) in _CIFAR_RESNETS.values()
     depth = int(name.rpartition("resnet")[2])
@@ -179,7 +179,7 @@ def _cifar_resnet(name: str, file: WeightFile, wanted: Wanted) -> Classifier:
     return joined(backbone, weight, bias, *scale, wanted, name)
 
 
-def _bottleneck(name: str, file: WeightFile, wanted: Wanted) -> Classifier:
+def _bottleneck(name: str, file: WeightFile, wanted: ClassifierSpec) -> Classifier:
     """DomainNet-126's network from a published file; its head stays weight-normalised.
 
     Length and direction of the head's rows are then no parameters called weight, so that methods
@@ -199,7 +199,7 @@ def _bottleneck(name: str, file: WeightFile, wanted: Wanted) -> Classifier:
     return classifier
 
 
-def _robustbench(name: str, wanted: Wanted) -> Classifier:
+def _robustbench(name: str, wanted: ClassifierSpec) -> Classifier:
     """A wide residual network; the stream's classes say which data set's (``cifar10/cat``)."""
     short = name.partition(":")[2]
     dataset = wanted.classes[0].partition("/")[0]
@@ -210,7 +210,7 @@ def _robustbench(name: str, wanted: Wanted) -> Classifier:
     return joined(backbone, weight, bias, *scale, wanted, name)
 
 
-def _timm(name: Name, file: WeightFile, wanted: Wanted) -> tuple[Classifier, Name, bool]:
+def _timm(name: Name, file: WeightFile, wanted: ClassifierSpec) -> tuple[Classifier, Name, bool]:
     """The classifier, its full name, and whether its normalisation is the architecture's guess."""
     import timm
 
@@ -225,7 +225,7 @@ def _timm(name: Name, file: WeightFile, wanted: Wanted) -> tuple[Classifier, Nam
 
 
 def _check_head(
-    before: timm_networks.BeforeHead, weight: Tensor, bias: Tensor, wanted: Wanted, name: str
+    before: timm_networks.BeforeHead, weight: Tensor, bias: Tensor, wanted: ClassifierSpec, name: str
 ) -> None:
     """Refuse a network whose logits are more than a linear function of its features.
 
@@ -246,7 +246,7 @@ def _check_head(
         )
 
 
-def _of_folder(loader: NetworkLoader, folder: Path, wanted: Wanted) -> Classifier:
+def _of_folder(loader: NetworkLoader, folder: Path, wanted: ClassifierSpec) -> Classifier:
     """The network of a finished learning run, its columns put in the stream's order."""
     network, classes = loader.classifier(folder)
     names = [c.rsplit("/", 1)[-1] for c in classes]
@@ -267,7 +267,7 @@ def _of_folder(loader: NetworkLoader, folder: Path, wanted: Wanted) -> Classifie
     return classifier
 
 
-def _try(classifier: Classifier, name: str, wanted: Wanted, device: torch.device) -> None:
+def _try(classifier: Classifier, name: str, wanted: ClassifierSpec, device: torch.device) -> None:
     """Refuse a network that does not take the stream's images."""
     with torch.no_grad(), _taking(name, wanted):
         width = classifier(torch.zeros(2, *wanted.image_shape, device=device)).shape[1]
@@ -280,7 +280,7 @@ def _try(classifier: Classifier, name: str, wanted: Wanted, device: torch.device
 
 
 @contextlib.contextmanager
-def _taking(name: str, wanted: Wanted) -> Iterator[None]:
+def _taking(name: str, wanted: ClassifierSpec) -> Iterator[None]:
     """Turn a network's complaint of its images into ours."""
     try:
         yield

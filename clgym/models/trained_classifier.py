@@ -16,7 +16,7 @@ from clgym.errors import MissingData
 from clgym.files import canonical_json, sha256, write_atomic, writing
 from clgym.models import weight_files
 from clgym.models.cifar_resnet import CifarResNet
-from clgym.models.wanted import Wanted
+from clgym.models.wanted import ClassifierSpec
 from clgym.strategy import Classifier
 
 __all__ = ["trained"]
@@ -25,7 +25,7 @@ _AUTO = {"recipe": 1, "blocks": 1, "epochs": 8, "batch": 64, "lr": 0.01, "seed":
 
 
 def trained(
-    wanted: Wanted,
+    wanted: ClassifierSpec,
     source: SourceData | None,
     device: torch.device,
     report: Callable[[dict[str, Any]], None],

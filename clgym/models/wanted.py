@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from clgym.errors import Incompatible
 from clgym.strategy import Classifier
 
-__all__ = ["Wanted", "joined"]
+__all__ = ["ClassifierSpec", "joined"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ClassifierSpec:
     """What the classifier must fit."""
 
     image_shape: tuple[int, int, int]
@@ -33,7 +33,7 @@ def joined(
     bias: Tensor,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    wanted: Wanted,
+    wanted: ClassifierSpec,
     name: str,
 ) -> Classifier:
     """A classifier whose head has the stream's columns: those of its classes, in their order.
@@ -49,7 +49,7 @@ def joined(
     return classifier
 
 
-def _columns(outputs: int, wanted: Wanted, name: str) -> list[int]:
+def _columns(outputs: int, wanted: ClassifierSpec, name: str) -> list[int]:
     """Which outputs the stream's classes are.
 
     A network with 1000 outputs on classes named by WordNet ids is one of ImageNet-1k: the outputs

@@ -67,11 +67,11 @@ abstract; from memory and not looked up again; concluded from other facts. ``own
 it, clgym expects it of a correct implementation."""
 
 
-class _Block(BaseModel):
+class _ClaimBlock(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ClaimRun(_Block):
+class ClaimRun(_ClaimBlock):
     """One strategy on one stream, over seeds."""
 
     strategy: str
@@ -89,7 +89,7 @@ class ClaimRun(_Block):
     """A run that must be finished first: they share cached features."""
 
 
-class ClaimStudy(_Block):
+class ClaimStudy(_ClaimBlock):
     """One strategy tuned on a pair's one side and evaluated on the other."""
 
     strategy: str
@@ -106,7 +106,7 @@ class ClaimStudy(_Block):
     seeds: tuple[int, ...] | None = None
 
 
-class Claim(_Block):
+class Claim(_ClaimBlock):
     """A number, an order of two, or an agreement of ranks over studies."""
 
     measure: str
@@ -144,7 +144,7 @@ class Claim(_Block):
         return tuple(n for n in (self.of, self.better, self.worse, *self.ranks) if n is not None)
 
 
-class ClaimRow(_Block):
+class ClaimRow(_ClaimBlock):
     """Some claims that are decided together."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -167,7 +167,7 @@ class ClaimRow(_Block):
         return tuple(dict.fromkeys([*names, *self.also]))
 
 
-class Paper(_Block):
+class Paper(_ClaimBlock):
     """One file."""
 
     name: str

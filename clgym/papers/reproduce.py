@@ -26,8 +26,8 @@ from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
-from clgym.protocol.runs import Where
-from clgym.protocol.study import CERTIFICATE, Asked, tune
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import CERTIFICATE, StudySpec, tune
 from clgym.results.record import read_record
 
 __all__ = ["Reproduction", "Task"]
@@ -230,7 +230,7 @@ class Reproduction:
         """Tune, and evaluate once; what failed, and why."""
         study = task.what
         assert isinstance(study, ClaimStudy)
-        asked = Asked(
+        asked = StudySpec(
             strategy=study.strategy,
             pair=find_pair(study.pair, config=self._filled(study.stream)),
             config=self._filled(study.config),
@@ -242,7 +242,7 @@ class Reproduction:
             sampler=study.sampler,
         )
         out = self.runs / task.key
-        where = Where(out, replace(self.pool, devices=(task.device,)), self.root)
+        where = ExecutionOptions(out, replace(self.pool, devices=(task.device,)), self.root)
         try:
             if not _complete(out / LEDGER):
                 tune(asked, where, self.emit)

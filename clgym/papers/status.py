@@ -23,11 +23,11 @@ Verdict = Literal[
 ]
 
 
-class _Block(BaseModel):
+class _StatusBlock(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ClaimStatus(_Block):
+class ClaimStatus(_StatusBlock):
     """One claim beside what was measured."""
 
     claim: str
@@ -54,7 +54,7 @@ class ClaimStatus(_Block):
         return self.verdict in ("reproduced", "order reproduced")
 
 
-class RowStatus(_Block):
+class RowStatus(_StatusBlock):
     """One row."""
 
     row: str
@@ -77,7 +77,7 @@ class RowStatus(_Block):
         return bool(self.claims) or self.measured
 
 
-class PaperStatus(_Block):
+class PaperStatus(_StatusBlock):
     """One paper."""
 
     schema_version: Literal[1] = 1

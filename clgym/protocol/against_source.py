@@ -19,7 +19,7 @@ from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
 from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
-from clgym.protocol.audit import ODD, Audit
+from clgym.protocol.audit import MALFORMED, Audit
 from clgym.results.record import Result, read_record
 from clgym.scenario import Scenario, with_stream_flags
 from clgym.streams.adaptation import AdaptationStream, segment_labels
@@ -95,7 +95,7 @@ def _scenario(request: Request) -> Scenario | None:
     """The scenario; None where it refuses the record's options, which the check then says."""
     try:
         return make_scenario(request)
-    except (ClgymError, *ODD):
+    except (ClgymError, *MALFORMED):
         return None
 
 

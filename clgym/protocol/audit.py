@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from clgym.errors import ClgymError
 
-__all__ = ["ODD", "Audit"]
+__all__ = ["MALFORMED", "Audit"]
 
-ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError)
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError)
 """Exceptions raised when a schema-valid file is inconsistent; reported as audit problems."""
 
 
@@ -30,5 +30,5 @@ class Audit:
             self.problems += [f"{name}: {problem}" for problem in problems()]
         except ClgymError as error:
             self.problems.append(f"{name}: expected {error.expected}; found {error.found}")
-        except ODD as error:
+        except MALFORMED as error:
             self.problems.append(f"{name}: it cannot be followed ({type(error).__name__}: {error})")

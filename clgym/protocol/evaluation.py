@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clgym import registry
-from clgym.engines.pool import Pool, PoolSpec, gather, open_pool
+from clgym.engines.pool import WorkerPool, PoolSpec, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import describe_strategy
@@ -26,10 +26,10 @@ from clgym.protocol.outcome import (
     following,
     seed_result,
 )
-from clgym.protocol.plan import Certificate, Choice, Plan, code_identity
+from clgym.protocol.plan import Certificate, Choice, StudyPlan, code_identity
 from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.relatives import register_opening, register_study, relatives
-from clgym.protocol.runs import FAILURES, Where, check_files, start_workers
+from clgym.protocol.runs import FAILURES, ExecutionOptions, check_files, start_workers
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.record import read_record
 
@@ -95,7 +95,7 @@ def evaluate(
         certificate = open_certificate(folder, ledger)
         number = _number(ledger, again)
         plugins = plugins or plugins_of(folder, ledger)
-        where = Where(folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins)
+        where = ExecutionOptions(folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins)
         return _Evaluating(certificate, where, ledger, number, on_event).carry_out()
 
 
@@ -117,7 +117,7 @@ def _number(ledger: Ledger, again: bool) -> int:
     return opened + 1
 
 
-def requests_of(plan: Plan, choice: Choice, seed: int, where: Where) -> list[Request]:
+def requests_of(plan: StudyPlan, choice: Choice, seed: int, where: ExecutionOptions) -> list[Request]:
     """The runs of one seed: one, or one for each experience where settings differ between them."""
     whole = (plan.k, plan.experiences) if plan.mode == "first_k" else None
     single = len(choice.configs) == 1
@@ -165,7 +165,7 @@ class _Evaluating:
     def __init__(
         self,
         certificate: Certificate,
-        where: Where,
+        where: ExecutionOptions,
         ledger: Ledger,
         number: int,
         emit: Callable[[Event], None],
@@ -248,7 +248,7 @@ class _Evaluating:
                 fix="Restore the data, or tune again",
             )
 
-    def _run(self, pool: Pool) -> None:
+    def _run(self, pool: WorkerPool) -> None:
         """All runs; those of one seed one after another."""
         plan = self._plan
         waiting = {

@@ -17,12 +17,12 @@ from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run
 from clgym.messages import to_tree
 from clgym.protocol.overlap import check, check_looks, compare, footprint, looks
-from clgym.protocol.pairs import Pair
+from clgym.protocol.pairs import ScenarioPair
 from clgym.results.record import Record, result_hash
 from clgym.scenario import Stream
 from clgym.streams.adaptation import AdaptationStream
 
-__all__ = ["TARGET", "Jobs", "as_message", "order_hash", "told"]
+__all__ = ["TARGET", "Jobs", "as_message", "order_hash", "run_summary"]
 
 TARGET = "clgym.protocol.jobs:Jobs"
 Message = dict[str, Any]
@@ -50,7 +50,7 @@ class Jobs:
             record = run(request, lambda event: self._emit(to_tree(event)))
             if not message["keep_state"]:
                 (request.out / STATE).unlink(missing_ok=True)
-        return told(record, request.out)
+        return run_summary(record, request.out)
 
 
 def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool) -> Message:
@@ -82,7 +82,7 @@ def order_hash(record: Record) -> str:
     return sha256(canonical_json(record.result.class_order))
 
 
-def told(record: Record, out: Path) -> Message:
+def run_summary(record: Record, out: Path) -> Message:
     """What a coordinator is told of a finished run, and an audit compares with its record."""
     result = record.result
     return {
@@ -102,7 +102,7 @@ def told(record: Record, out: Path) -> Message:
 def _survey(message: Message) -> Message:
     """Look at both sides of a pair: fingerprints, what they share, how long their streams are."""
     pair, root = (
-        Pair.model_validate(message["pair"]),
+        ScenarioPair.model_validate(message["pair"]),
         message["data_root"] and Path(message["data_root"]),
     )
     sources = [load_source(side.source, root) for side in (pair.tuning, pair.evaluation)]
@@ -149,7 +149,7 @@ def _survey(message: Message) -> Message:
     }
 
 
-def _experiences(pair: Pair, streams: Sequence[Stream]) -> int:
+def _experiences(pair: ScenarioPair, streams: Sequence[Stream]) -> int:
     """How many both streams have.
 
     Raises:
@@ -171,7 +171,7 @@ def _fingerprint(message: Message) -> Message:
     return {"fingerprint": load_source(message["source"], root).fingerprint}
 
 
-def rules_of(pair: Pair, evaluation: str, images: tuple[str, ...]) -> list[withheld.Rule]:
+def rules_of(pair: ScenarioPair, evaluation: str, images: tuple[str, ...]) -> list[withheld.Rule]:
     """What tuning on this pair may not look at.
 
     Args:

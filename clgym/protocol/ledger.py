@@ -14,7 +14,7 @@ from typing import Any
 from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256, writing
 
-__all__ = ["Entry", "Ledger", "read_ledger"]
+__all__ = ["LedgerEntry", "Ledger", "read_ledger"]
 
 NAME = "ledger.jsonl"
 START = "0" * 64
@@ -22,7 +22,7 @@ START = "0" * 64
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One line."""
 
     seq: int
@@ -33,13 +33,13 @@ class Entry:
     hash: str
 
     @staticmethod
-    def of(seq: int, prev: str, kind: str, when: float, body: dict[str, Any]) -> "Entry":
+    def of(seq: int, prev: str, kind: str, when: float, body: dict[str, Any]) -> "LedgerEntry":
         """An entry with its hash."""
         facts = {"seq": seq, "prev": prev, "kind": kind, "time": when, "body": body}
-        return Entry(seq, prev, kind, when, body, sha256(canonical_json(facts)))
+        return LedgerEntry(seq, prev, kind, when, body, sha256(canonical_json(facts)))
 
 
-def read_ledger(path: Path) -> list[Entry]:
+def read_ledger(path: Path) -> list[LedgerEntry]:
     """Read and check the chain; a last line that a crash cut off is left out.
 
     Raises:
@@ -51,11 +51,11 @@ def read_ledger(path: Path) -> list[Entry]:
         raise Tampered(
             expected=f"a ledger at {path}", found=str(error.strerror), fix="Name a study's folder"
         ) from error
-    entries: list[Entry] = []
+    entries: list[LedgerEntry] = []
     for number, line in enumerate(data.split(b"\n")[:-1]):
         entry = _parsed(line, number)
         prev = entries[-1].hash if entries else START
-        again = Entry.of(number, prev, entry.kind, entry.time, entry.body)
+        again = LedgerEntry.of(number, prev, entry.kind, entry.time, entry.body)
         wrong = [
             name for name in ("seq", "prev", "hash") if getattr(again, name) != getattr(entry, name)
         ]
@@ -65,9 +65,9 @@ def read_ledger(path: Path) -> list[Entry]:
     return entries
 
 
-def _parsed(line: bytes, number: int) -> Entry:
+def _parsed(line: bytes, number: int) -> LedgerEntry:
     try:
-        return Entry(**json.loads(line))
+        return LedgerEntry(**json.loads(line))
     except (ValueError, TypeError) as error:
         raise _broken(number, f"it is no entry ({type(error).__name__})") from None
 
@@ -95,14 +95,14 @@ class Ledger:
         """Hash of the last entry."""
         return self.entries[-1].hash if self.entries else START
 
-    def append(self, kind: str, **body: Any) -> Entry:
+    def append(self, kind: str, **body: Any) -> LedgerEntry:
         """Write an entry and flush it to the disk.
 
         Raises:
             BadOutput: the operating system refused.
         """
         body = json.loads(canonical_json(body))
-        entry = Entry.of(len(self.entries), self.head, kind, round(time.time(), 3), body)
+        entry = LedgerEntry.of(len(self.entries), self.head, kind, round(time.time(), 3), body)
         if self._cut_off:  # a line that a crash left would spoil this one
             os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
             self._cut_off = False
@@ -113,6 +113,6 @@ class Ledger:
         self.entries.append(entry)
         return entry
 
-    def of(self, kind: str) -> list[Entry]:
+    def of(self, kind: str) -> list[LedgerEntry]:
         """Entries of a kind, in order."""
         return [entry for entry in self.entries if entry.kind == kind]

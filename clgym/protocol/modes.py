@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clgym.errors import BadPlan
-from clgym.protocol.plan import Choice, Plan, RunScore, Trial
-from clgym.protocol.runs import Runs, Spec, criterion_of
+from clgym.protocol.plan import Choice, StudyPlan, RunScore, Trial
+from clgym.protocol.runs import Runs, TrialRun, criterion_of
 from clgym.protocol.samplers import proposals
 from clgym.protocol.space import Space
 
@@ -30,7 +30,7 @@ DROP, DECAY, ATTEMPTS = 0.2, 0.5, 10
 """De Lange et al.: accuracy that stability may cost, factor of a step, steps at most."""
 
 
-def check_start(plan: Plan, space: Space) -> None:
+def check_start(plan: StudyPlan, space: Space) -> None:
     """Refuse a plan whose first trial could not be begun, before anything is written.
 
     Raises:
@@ -43,7 +43,7 @@ def check_start(plan: Plan, space: Space) -> None:
         settings(plan, space, [])
 
 
-def choose(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
+def choose(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
     """Carry out the trials that the mode wants and choose.
 
     Raises:
@@ -67,7 +67,7 @@ def choose(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choi
     return trials, chosen
 
 
-def part_of(plan: Plan, key: str) -> tuple[int, int] | None:
+def part_of(plan: StudyPlan, key: str) -> tuple[int, int] | None:
     """The experiences that a tuning run goes over; None for the whole stream.
 
     Args:
@@ -80,7 +80,7 @@ def part_of(plan: Plan, key: str) -> tuple[int, int] | None:
 
 
 def _search(
-    plan: Plan,
+    plan: StudyPlan,
     space: Space,
     runs: Runs,
     seeds: Sequence[int],
@@ -93,7 +93,7 @@ def _search(
     while len(trials) < plan.trials:
         configs = settings(plan, space, [trial.score for trial in trials])
         batch = range(len(trials), len(configs))
-        specs = [Spec(i, s, configs[i], part, label=label) for i in batch for s in seeds]
+        specs = [TrialRun(i, s, configs[i], part, label=label) for i in batch for s in seeds]
         earlier = sum(run.images for trial in trials for run in trial.runs)
         done = runs.carry_out(specs, _cap(plan, runs, specs, earlier))
         for place, i in enumerate(batch):
@@ -102,16 +102,16 @@ def _search(
     return trials
 
 
-def settings(plan: Plan, space: Space, scores: Sequence[float | None]) -> list[dict[str, Any]]:
+def settings(plan: StudyPlan, space: Space, scores: Sequence[float | None]) -> list[dict[str, Any]]:
     """All settings that are determined so far."""
     name, seed = plan.strategy, plan.sampler_seed
     return proposals(plan.sampler, space, name, seed, plan.trials, plan.generation, scores)
 
 
-def _cap(plan: Plan, runs: Runs, specs: Sequence[Spec], earlier: int) -> Callable[[Spec], bool]:
+def _cap(plan: StudyPlan, runs: Runs, specs: Sequence[TrialRun], earlier: int) -> Callable[[TrialRun], bool]:
     """Whether a run comes too late: those before it have used up the cap."""
 
-    def enough(spec: Spec) -> bool:
+    def enough(spec: TrialRun) -> bool:
         if plan.cap_images is None:
             return False
         before = [runs.replies.get(s.key, {}) for s in specs if s.trial < spec.trial]
@@ -121,7 +121,7 @@ def _cap(plan: Plan, runs: Runs, specs: Sequence[Spec], earlier: int) -> Callabl
 
 
 def _judged(
-    plan: Plan,
+    plan: StudyPlan,
     number: int,
     config: Mapping[str, Any],
     own: Sequence[RunScore | None],
@@ -155,7 +155,7 @@ def _best(trials: Sequence[Trial], seed: int | None) -> Choice:
     return Choice(seed=seed, configs=(best.config,), trials=(best.trial,), score=best.score)
 
 
-def _single(runs: Runs, spec: Spec, run: RunScore | None) -> Trial:
+def _single(runs: Runs, spec: TrialRun, run: RunScore | None) -> Trial:
     """A trial of one experience of one stream: judged by the accuracy on that experience."""
     assert run is not None and spec.experience is not None
     score = None
@@ -172,15 +172,15 @@ def _single(runs: Runs, spec: Spec, run: RunScore | None) -> Trial:
     )
 
 
-def _greedy(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
+def _greedy(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
     """The same settings tried in every experience, each time from where the best one stood."""
     configs = settings(plan, space, [])
-    last: dict[int, Spec | None] = dict.fromkeys(plan.seeds)
+    last: dict[int, TrialRun | None] = dict.fromkeys(plan.seeds)
     chosen: dict[int, list[Trial]] = {seed: [] for seed in plan.seeds}
     trials: list[Trial] = []
     for t in range(plan.experiences):
         specs = [
-            Spec(i, seed, config, (0, t + 1), last[seed], t)
+            TrialRun(i, seed, config, (0, t + 1), last[seed], t)
             for seed in plan.seeds
             for i, config in enumerate(configs)
         ]
@@ -205,22 +205,22 @@ def _chain(seed: int, parts: Sequence[Trial]) -> Choice:
     )
 
 
-def _decay(plan: Plan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
+def _decay(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
     """De Lange et al.: the best plain learning rate, then as much stability as it bears."""
     rates = _rates(plan, space)
     trials, chosen = [], []
     for seed in plan.seeds:
         parts: list[Trial] = []
-        last: Spec | None = None
+        last: TrialRun | None = None
         for t in range(plan.experiences):
-            tried, last = _one_experience(plan, rates, runs, Spec(0, seed, {}, (0, t + 1), last, t))
+            tried, last = _one_experience(plan, rates, runs, TrialRun(0, seed, {}, (0, t + 1), last, t))
             trials += tried
             parts.append(tried[-1] if last is None else tried[last.trial])
         chosen.append(_chain(seed, parts))
     return trials, chosen
 
 
-def _rates(plan: Plan, space: Space) -> Sequence[Any]:
+def _rates(plan: StudyPlan, space: Space) -> Sequence[Any]:
     rates = next((p.values for p in space.parameters if p.name == "lr"), None)
     if not plan.stability or not rates:
         raise BadPlan(
@@ -232,16 +232,16 @@ def _rates(plan: Plan, space: Space) -> Sequence[Any]:
 
 
 def _one_experience(
-    plan: Plan, rates: Sequence[Any], runs: Runs, start: Spec
-) -> tuple[list[Trial], Spec]:
+    plan: StudyPlan, rates: Sequence[Any], runs: Runs, start: TrialRun
+) -> tuple[list[Trial], TrialRun]:
     """All attempts at one experience, in order, and the one that is taken."""
 
-    def attempt(specs: list[Spec]) -> list[Trial]:
+    def attempt(specs: list[TrialRun]) -> list[Trial]:
         done = runs.carry_out(specs)
         return [_single(runs, spec, run) for spec, run in zip(specs, done, strict=True)]
 
-    def spec(number: int, config: Mapping[str, Any]) -> Spec:
-        return Spec(number, start.seed, config, start.part, start.after, start.experience)
+    def spec(number: int, config: Mapping[str, Any]) -> TrialRun:
+        return TrialRun(number, start.seed, config, start.part, start.after, start.experience)
 
     plain = dict.fromkeys(plan.stability, 0.0)
     tried = attempt([spec(i, {**plain, "lr": rate}) for i, rate in enumerate(rates)])

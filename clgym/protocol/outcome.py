@@ -28,11 +28,11 @@ MEASURES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
 Digest = Field(pattern="^[0-9a-f]{64}$")
 
 
-class _Block(BaseModel):
+class _OutcomeBlock(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SeedResult(_Block):
+class SeedResult(_OutcomeBlock):
     """One evaluation run. Its numbers are those of its record, which stays beside it."""
 
     seed: int
@@ -56,7 +56,7 @@ class SeedResult(_Block):
     stored_samples: int | None = None
 
 
-class Spread(_Block):
+class Spread(_OutcomeBlock):
     """Over all seeds; None if a seed failed, since none may be left out."""
 
     mean: float | None
@@ -64,7 +64,7 @@ class Spread(_Block):
     """With n - 1; None for one seed."""
 
 
-class Evaluation(_Block):
+class Evaluation(_OutcomeBlock):
     """``evaluation.json``: the result. A row of a table names its mode."""
 
     schema_version: Literal[1] = 1

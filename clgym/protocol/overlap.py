@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clgym.data.halves import Half, in_half
+from clgym.data.halves import RawSplit, in_half
 from clgym.data.sources import Source
 from clgym.errors import BadPlan
-from clgym.protocol.pairs import Pair
+from clgym.protocol.pairs import ScenarioPair
 from clgym.streams.adaptation import AdaptationStream
 
 __all__ = ["Footprint", "Overlap", "check", "check_looks", "compare", "footprint", "looks"]
@@ -70,7 +70,7 @@ class Overlap:
         }
 
 
-def footprint(source: Source, classes: Sequence[int] | None, half: Half | None = None) -> Footprint:
+def footprint(source: Source, classes: Sequence[int] | None, half: RawSplit | None = None) -> Footprint:
     """Look at the rows of one side of a pair.
 
     Args:
@@ -165,7 +165,7 @@ def _word(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.rpartition("/")[2].lower()).strip("-")
 
 
-def check(pair: Pair, overlap: Overlap, disjoint_classes: bool) -> list[str]:
+def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[str]:
     """Refuse a pair, or say which images its tuning side must do without.
 
     Raises:
@@ -212,7 +212,7 @@ def looks(stream: AdaptationStream) -> set[tuple[str, str]]:
     }
 
 
-def check_looks(pair: Pair, one: set[tuple[str, str]], other: set[tuple[str, str]]) -> None:
+def check_looks(pair: ScenarioPair, one: set[tuple[str, str]], other: set[tuple[str, str]]) -> None:
     """Refuse sides that show one source under the same corruption, at whatever severity.
 
     Raises:

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_serializer
 
-from clgym.data.halves import HALVES, Half
+from clgym.data.halves import HALVES, RawSplit
 from clgym.errors import BadPlan, UnknownName, near
 from clgym.files import canonical_json, sha256
 
-__all__ = ["PAIRS", "Pair", "Side", "find_pair", "numbers"]
+__all__ = ["PAIRS", "ScenarioPair", "Side", "find_pair", "numbers"]
 
 
 class Side(BaseModel):
@@ -47,7 +47,7 @@ class Side(BaseModel):
         return ", ".join(parts)
 
     @property
-    def half(self) -> Half | None:
+    def half(self) -> RawSplit | None:
         """Which half of the test images it shows; None: all."""
         rows = self.extra.get("rows", "all")
         return None if rows == "all" else rows
@@ -57,7 +57,7 @@ def _listed(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-class Pair(BaseModel):
+class ScenarioPair(BaseModel):
     """Both sides and the scenario that cuts them alike."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -237,9 +237,9 @@ _SHIFTED: dict[str, _Row] = {
 }
 
 
-def _presets(scenario: str, rows: Mapping[str, _Row]) -> dict[str, Pair]:
+def _presets(scenario: str, rows: Mapping[str, _Row]) -> dict[str, ScenarioPair]:
     return {
-        name: Pair(
+        name: ScenarioPair(
             name=name,
             scenario=scenario,
             config=config,
@@ -261,7 +261,7 @@ def find_pair(
     evaluation: str | None = None,
     scenario: str | None = None,
     config: Mapping[str, Any] | None = None,
-) -> Pair:
+) -> ScenarioPair:
     """A preset, a preset with other sides or options, or a pair of the user's.
 
     Args:
@@ -287,7 +287,7 @@ def find_pair(
     changed |= {"evaluation": side(evaluation)} if evaluation else {}
     changed |= {"scenario": scenario} if scenario else {}
     base = preset.model_dump() if preset else {"name": name}
-    pair = Pair.model_validate({**base, **changed})
+    pair = ScenarioPair.model_validate({**base, **changed})
     if preset is not None and pair.digest != preset.digest:
         pair = pair.model_copy(update={"name": f"{preset.name}~{pair.digest[:8]}"})
     if not pair.evaluation.source or _overlapping(pair):
@@ -299,7 +299,7 @@ def find_pair(
     return pair
 
 
-def _overlapping(pair: Pair) -> bool:
+def _overlapping(pair: ScenarioPair) -> bool:
     """Whether the sides are the same source and share class numbers, or halves of its images."""
     halves = {pair.tuning.half, pair.evaluation.half}
     if halves == set(HALVES):

@@ -16,7 +16,7 @@ from clgym._checkout import PACKAGE
 from clgym._version import __version__
 from clgym.files import canonical_json, sha256
 from clgym.gym.environment import describe
-from clgym.protocol.pairs import Pair
+from clgym.protocol.pairs import ScenarioPair
 from clgym.results.record import Environment
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "Code",
     "Criterion",
     "Mode",
-    "Plan",
+    "StudyPlan",
     "Trial",
     "code_identity",
     "code_of",
@@ -49,7 +49,7 @@ _LATER = ("record_hash", "known_failures", "helpers")
 """Fields of a plan that clgym 0.1 did not write."""
 
 
-class _Block(BaseModel):
+class _PlanBlock(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
@@ -58,7 +58,7 @@ class _Block(BaseModel):
         return sha256(canonical_json(self.model_dump(mode="json")))
 
 
-class Code(_Block):
+class Code(_PlanBlock):
     """Which code ran."""
 
     clgym: str
@@ -71,7 +71,7 @@ class Code(_Block):
     packages: dict[str, str]
 
 
-class Facts(_Block):
+class Facts(_PlanBlock):
     """One side of the pair, as it was found."""
 
     name: str
@@ -79,11 +79,11 @@ class Facts(_Block):
     flags: tuple[str, ...]
 
 
-class Plan(_Block):
+class StudyPlan(_PlanBlock):
     """Everything that decides a study's outcome. Its hash is in the first line of the ledger."""
 
     protocol: Literal["clgym-protocol-1"] = PROTOCOL
-    pair: Pair
+    pair: ScenarioPair
     pair_hash: str = Digest
     tuning: Facts
     evaluation: Facts
@@ -171,7 +171,7 @@ class Plan(_Block):
         return {**options, "validation": held}
 
 
-class RunScore(_Block):
+class RunScore(_PlanBlock):
     """One run of a trial."""
 
     seed: int
@@ -185,7 +185,7 @@ class RunScore(_Block):
     """Name of the error of a failed run."""
 
 
-class Trial(_Block):
+class Trial(_PlanBlock):
     """One setting and how it did."""
 
     trial: int
@@ -200,7 +200,7 @@ class Trial(_Block):
     """In modes that choose experience by experience: which one."""
 
 
-class Choice(_Block):
+class Choice(_PlanBlock):
     """The chosen settings."""
 
     seed: int | None
@@ -211,10 +211,10 @@ class Choice(_Block):
     score: float | None
 
 
-class Body(_Block):
+class Body(_PlanBlock):
     """The study's outcome: deterministic, whatever the workers did."""
 
-    plan: Plan
+    plan: StudyPlan
     plan_hash: str = Digest
     trials: tuple[Trial, ...]
     chosen: tuple[Choice, ...]
@@ -232,7 +232,7 @@ class Body(_Block):
         return {k: v for k, v in values.items() if k != "read_files" or v is not None}
 
 
-class Envelope(_Block):
+class Envelope(_PlanBlock):
     """What may differ between two studies with one outcome; the ledger's seal protects it."""
 
     sealed_at: float
@@ -251,7 +251,7 @@ class Envelope(_Block):
     """Head of the registry of studies that they were counted in; None in earlier certificates."""
 
 
-class Certificate(_Block):
+class Certificate(_PlanBlock):
     """``certificate.json``."""
 
     schema_version: Literal[1] = 1
@@ -314,7 +314,7 @@ def _commit(root: Path) -> str | None:
     return answer.stdout.strip() or None
 
 
-def evaluation_seeds(pair: Pair, count: int) -> tuple[int, ...]:
+def evaluation_seeds(pair: ScenarioPair, count: int) -> tuple[int, ...]:
     """Seeds that nobody chose: from the protocol, the pair and their number."""
     digests = (sha256(f"{PROTOCOL}\n{pair.digest}\nevaluation\n{i}".encode()) for i in range(count))
     return tuple(int(digest[:8], 16) % 2**31 for digest in digests)

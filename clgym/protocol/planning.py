@@ -16,21 +16,21 @@ from clgym.gym.plan import method_hash
 from clgym.gym.request import FROM_PRESET
 from clgym.protocol.jobs import TARGET
 from clgym.protocol.modes import MODES
-from clgym.protocol.pairs import Pair
-from clgym.protocol.plan import Plan, code_identity, evaluation_seeds
-from clgym.protocol.runs import Where
+from clgym.protocol.pairs import ScenarioPair
+from clgym.protocol.plan import StudyPlan, code_identity, evaluation_seeds
+from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS, available
 from clgym.protocol.space import Space, literal_in
 
-__all__ = ["Asked", "make_plan", "survey"]
+__all__ = ["StudySpec", "make_plan", "survey"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class StudySpec:
     """A study as it is asked for."""
 
     strategy: str
-    pair: Pair
+    pair: ScenarioPair
     config: Mapping[str, Any] = field(default_factory=dict)
     """Options of the strategy that are not tuned, where they differ from its defaults."""
     space: str | None = None
@@ -49,7 +49,7 @@ class Asked:
     threads: int = 1
 
 
-def survey(pair: Pair, data_root: Path | None) -> dict[str, Any]:
+def survey(pair: ScenarioPair, data_root: Path | None) -> dict[str, Any]:
     """Have a short process of its own look at both sides; the only look before the evaluation.
 
     Raises:
@@ -69,8 +69,8 @@ def _without_device(reply: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_plan(
-    asked: Asked, where: Where, description: Description, space: Space, looked: dict[str, Any]
-) -> Plan:
+    asked: StudySpec, where: ExecutionOptions, description: Description, space: Space, looked: dict[str, Any]
+) -> StudyPlan:
     """Everything that decides the outcome, as one value.
 
     Raises:
@@ -78,7 +78,7 @@ def make_plan(
     """
     adapting = looked.get("setting") == "adaptation"
     _check(asked, looked["experiences"], adapting)
-    pair = Pair.model_validate(looked["pair"])
+    pair = ScenarioPair.model_validate(looked["pair"])
     seeds = asked.seeds or tuple(range(pair.seeds))
     tuned = {p.name for p in space.parameters}
     values = _base_values(asked, description, pair)
@@ -88,7 +88,7 @@ def make_plan(
     own = {*pair.tuning.extra, *pair.evaluation.extra}  # of a side: its model, for one
     transfer = asked.mode in ("transfer", "default")
     described = space.describe()
-    return Plan.model_validate(
+    return StudyPlan.model_validate(
         {
             "pair": pair,
             "pair_hash": pair.digest,
@@ -127,7 +127,7 @@ def make_plan(
 
 
 def _method(
-    asked: Asked, where: Where, description: Description, values: dict[str, Any], tuned: set[str]
+    asked: StudySpec, where: ExecutionOptions, description: Description, values: dict[str, Any], tuned: set[str]
 ) -> dict[str, Any]:
     """What every record of the study states; nothing where trials wrap different strategies."""
     if any(f.kind == WRAPS and f.name in tuned for f in description.fields):
@@ -140,14 +140,14 @@ def _method(
     }
 
 
-def _scored_on(asked: Asked, adapting: bool, transfer: bool) -> str:
+def _scored_on(asked: StudySpec, adapting: bool, transfer: bool) -> str:
     """Answers on an adaptation stream are scored as they are given: nothing is held out."""
     if adapting:
         return "test"
     return asked.score_on if transfer else "valid"
 
 
-def _check(asked: Asked, experiences: int, adapting: bool) -> None:
+def _check(asked: StudySpec, experiences: int, adapting: bool) -> None:
     """Refuse what no plan can hold.
 
     Raises:
@@ -189,7 +189,7 @@ def _check(asked: Asked, experiences: int, adapting: bool) -> None:
             raise BadPlan(expected=expected, found=repr(found), fix="See `clgym tune --help`")
 
 
-def _base_values(asked: Asked, description: Description, pair: Pair) -> dict[str, Any]:
+def _base_values(asked: StudySpec, description: Description, pair: ScenarioPair) -> dict[str, Any]:
     """Defaults, then what the pair says under the same name, then what was asked."""
     said = {k: v for k, v in pair.config.items() if k in FROM_PRESET}
     shared = {
@@ -199,7 +199,7 @@ def _base_values(asked: Asked, description: Description, pair: Pair) -> dict[str
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def _stability(asked: Asked, where: Where) -> dict[str, float]:
+def _stability(asked: StudySpec, where: ExecutionOptions) -> dict[str, float]:
     """The literal ``STABILITY`` of the strategy's file: strongest values, by option."""
     entry = registry.find("strategies", asked.strategy, where.plugins)
     return literal_in(entry.path, "STABILITY")

@@ -14,7 +14,7 @@ from clgym.data.sources import CARDS
 from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import without_paths
-from clgym.protocol.plan import Plan, code_of
+from clgym.protocol.plan import StudyPlan, code_of
 from clgym.protocol.verify_adaptation import adaptation_problems
 from clgym.results.metrics import average_incremental_accuracy, backward_transfer, forgetting
 from clgym.results.record import Record, Result, read_record
@@ -22,7 +22,7 @@ from clgym.scenario import class_permutation
 
 __all__ = [
     "POOLED",
-    "Wanted",
+    "ExpectedRecord",
     "against_plan",
     "differences",
     "hidden_experiences",
@@ -150,7 +150,7 @@ def _order_problems(record: Record) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedRecord:
     """What a plan says of one run: its options, seed and experiences."""
 
     strategy: dict[str, Any]
@@ -159,7 +159,7 @@ class Wanted:
     part: tuple[int, int] | None
 
 
-def against_plan(record: Record, plan: Plan, wanted: Wanted, evaluating: bool) -> Iterator[str]:
+def against_plan(record: Record, plan: StudyPlan, wanted: ExpectedRecord, evaluating: bool) -> Iterator[str]:
     """A record against what the plan says its run must have been."""
     result, where = record.result, record.environment
     side = plan.evaluation if evaluating or plan.tunes_on_evaluation else plan.tuning

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from clgym.errors import Tampered
 from clgym.files import canonical_json, locked, sha256
 from clgym.gym.withheld_order import state_folder
-from clgym.protocol.ledger import NAME, Entry, Ledger, read_ledger
-from clgym.protocol.plan import Plan
+from clgym.protocol.ledger import NAME, LedgerEntry, Ledger, read_ledger
+from clgym.protocol.plan import StudyPlan
 
 __all__ = ["Relatives", "evaluates", "register_opening", "register_study", "relatives"]
 
@@ -48,7 +48,7 @@ class _Known:
     """Hashes of the ledger's lines that opened an evaluation."""
 
 
-def evaluates(plan: Plan) -> str:
+def evaluates(plan: StudyPlan) -> str:
     """What a plan is evaluated on, without the options that can be changed and mean the same.
 
     Two plans agree in the images, classes and rows of the evaluation and in the number of
@@ -59,7 +59,7 @@ def evaluates(plan: Plan) -> str:
     return sha256(canonical_json([plan.pair.scenario, *facts]))
 
 
-def relatives(out: Path, plan: Plan) -> Relatives:
+def relatives(out: Path, plan: StudyPlan) -> Relatives:
     """Count the studies of this method and evaluation that got as far as a result.
 
     Args:
@@ -88,11 +88,11 @@ def relatives(out: Path, plan: Plan) -> Relatives:
     return Relatives(len(others) + 1, len(openings), registry.head)
 
 
-def _names(plan: Plan) -> set[str]:
+def _names(plan: StudyPlan) -> set[str]:
     return {plan.strategy, plan.method_hash}
 
 
-def _registered(entries: list[Entry]) -> dict[str, _Known]:
+def _registered(entries: list[LedgerEntry]) -> dict[str, _Known]:
     """Studies of the registry in the order of its chain."""
     found: dict[str, _Known] = {}
     for entry in entries:
@@ -114,7 +114,7 @@ def _beside(out: Path) -> Iterator[tuple[str, _Known]]:
             continue
         try:
             entries = read_ledger(path)
-            plan = Plan.model_validate(entries[0].body["plan"])
+            plan = StudyPlan.model_validate(entries[0].body["plan"])
         except (Tampered, ValidationError, LookupError):
             continue  # `clgym verify` of that folder says so
         if any(entry.kind in ("run", "sealed") for entry in entries):
@@ -122,7 +122,7 @@ def _beside(out: Path) -> Iterator[tuple[str, _Known]]:
             yield entries[0].hash, _Known(_names(plan), evaluates(plan), openings)
 
 
-def register_study(ledger: Ledger, plan: Plan) -> None:
+def register_study(ledger: Ledger, plan: StudyPlan) -> None:
     """Write a study to the registry, once: when its first run has ended, or at its seal.
 
     Raises:
@@ -134,7 +134,7 @@ def register_study(ledger: Ledger, plan: Plan) -> None:
     _register("study", study, {**facts, "plan_hash": plan.digest})
 
 
-def register_opening(ledger: Ledger, opening: Entry) -> None:
+def register_opening(ledger: Ledger, opening: LedgerEntry) -> None:
     """Write to the registry that an evaluation of a study was opened.
 
     Raises:

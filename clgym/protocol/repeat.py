@@ -13,10 +13,10 @@ from clgym.protocol.evaluation import choice_of, requests_of
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult
-from clgym.protocol.plan import Certificate, Plan
+from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.record_audit import parsed
-from clgym.protocol.runs import Where
+from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
 from clgym.results.record import read_record
 
@@ -45,7 +45,7 @@ def repeat(
     numbers: Sequence[int],
     count: int | Literal["all"],
     head: str,
-    given: Where,
+    given: ExecutionOptions,
     notes: list[str],
 ) -> Iterator[str]:
     """What differs in runs that are carried out once more.
@@ -71,14 +71,14 @@ def repeat(
     for number, seed in chosen:
         with tempfile.TemporaryDirectory() as folder:
             pool = PoolSpec(devices=(certificate.body.plan.device,))
-            where = Where(Path(folder), pool, given.data_root, plugins)
+            where = ExecutionOptions(Path(folder), pool, given.data_root, plugins)
             requests = _in_the_same_order(study, number, certificate, seed, where)
             reply = _carried_out(requests, where)
         yield from _compared(certificate.body.plan, results[number, seed], reply)
 
 
 def _in_the_same_order(
-    study: Path, number: int, certificate: Certificate, seed: int, where: Where
+    study: Path, number: int, certificate: Certificate, seed: int, where: ExecutionOptions
 ) -> list[Request]:
     """The runs of a seed; test rows go out in the order that their records name the key of."""
     requests = requests_of(certificate.body.plan, choice_of(certificate, seed), seed, where)
@@ -90,7 +90,7 @@ def _in_the_same_order(
     return [replace(r, order_key=key) for r, key in zip(requests, keys, strict=True)]
 
 
-def _carried_out(requests: Sequence[Request], where: Where) -> dict[str, Any]:
+def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> dict[str, Any]:
     """The reply to the last run."""
     workers, reply = open_pool(where.pool, TARGET), {}
     try:
@@ -101,7 +101,7 @@ def _carried_out(requests: Sequence[Request], where: Where) -> dict[str, Any]:
     return reply
 
 
-def _compared(plan: Plan, seed: SeedResult, reply: dict[str, Any]) -> Iterator[str]:
+def _compared(plan: StudyPlan, seed: SeedResult, reply: dict[str, Any]) -> Iterator[str]:
     if plan.device == "cpu":
         if reply["result"] != seed.result:
             yield f"seed {seed.seed}: another result"

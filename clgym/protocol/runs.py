@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clgym.engines.pool import Done, Pool, PoolSpec, open_pool
+from clgym.engines.pool import Done, WorkerPool, PoolSpec, open_pool
 from clgym.errors import (
     BadAnswer,
     BadConfig,
@@ -24,8 +24,8 @@ from clgym.errors import (
 )
 from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message, rules_of
-from clgym.protocol.ledger import Entry, Ledger
-from clgym.protocol.plan import Plan, RunScore
+from clgym.protocol.ledger import LedgerEntry, Ledger
+from clgym.protocol.plan import StudyPlan, RunScore
 from clgym.protocol.relatives import register_study
 from clgym.protocol.samplers import ADAPTIVE
 
@@ -33,8 +33,8 @@ __all__ = [
     "FAILURES",
     "RETRY_FAILED",
     "Runs",
-    "Spec",
-    "Where",
+    "TrialRun",
+    "ExecutionOptions",
     "check_files",
     "check_retry",
     "criterion_of",
@@ -52,7 +52,7 @@ CLUSTERS = ("ray", "slurm")
 
 
 @dataclass(frozen=True)
-class Spec:
+class TrialRun:
     """One run that a study wants."""
 
     trial: int
@@ -73,7 +73,7 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Where:
+class ExecutionOptions:
     """How a study is carried out; nothing of it decides a result."""
 
     out: Path
@@ -86,21 +86,21 @@ class Runs:
     """Carries out the runs of a study on a pool, and keeps the ledger."""
 
     def __init__(
-        self, plan: Plan, where: Where, ledger: Ledger, emit: Callable[[Event], None]
+        self, plan: StudyPlan, where: ExecutionOptions, ledger: Ledger, emit: Callable[[Event], None]
     ) -> None:
         """Know what the ledger says is done."""
         self.plan, self.where, self.ledger, self._emit = plan, where, ledger, emit
         self.replies: dict[str, dict[str, Any]] = {}
         self.device_names: set[str] = set()
         self.read_files: dict[str, str] = {}
-        self._pool: Pool | None = None
+        self._pool: WorkerPool | None = None
         self._deaths: dict[str, int] = {}
         self._registered = False
         for entry in ledger.entries:
             self._know(entry)
         self._started = {entry.body["key"] for entry in ledger.of("trial")}
 
-    def _know(self, entry: Entry) -> None:
+    def _know(self, entry: LedgerEntry) -> None:
         """Take in one line; what was tried again by choice counts as not done yet."""
         key = entry.body.get("key", "")
         if entry.kind == "retry":
@@ -133,7 +133,7 @@ class Runs:
             self._pool = None
 
     def carry_out(
-        self, specs: Sequence[Spec], enough: Callable[[Spec], bool] = lambda spec: False
+        self, specs: Sequence[TrialRun], enough: Callable[[TrialRun], bool] = lambda spec: False
     ) -> list[RunScore | None]:
         """Carry out what is not done yet; scores in the order of ``specs``.
 
@@ -142,7 +142,7 @@ class Runs:
             enough: Asked before each start: whether it is not wanted any more (None in the answer).
         """
         waiting = deque(spec for spec in specs if spec.key not in self.replies)
-        running: dict[str, Spec] = {}
+        running: dict[str, TrialRun] = {}
         while waiting or running:
             pool = self._open()
             while waiting and pool.free:
@@ -156,7 +156,7 @@ class Runs:
                     waiting.appendleft(spec)
         return [_score(self.replies.get(spec.key), spec) for spec in specs]
 
-    def _open(self) -> Pool:
+    def _open(self) -> WorkerPool:
         if self._pool is None:
             self._pool = start_workers(self.where.pool, self._pass_on)
         return self._pool
@@ -164,7 +164,7 @@ class Runs:
     def _pass_on(self, key: str, event: Event) -> None:
         self._emit({"kind": "run", "key": key, "event": event})
 
-    def _start(self, pool: Pool, spec: Spec) -> None:
+    def _start(self, pool: WorkerPool, spec: TrialRun) -> None:
         trial = spec.key.rpartition("/")[0]
         if trial not in self._started:
             self._started.add(trial)
@@ -177,7 +177,7 @@ class Runs:
         self._emit({"kind": "start", "key": spec.key, "trial": spec.trial, "seed": spec.seed})
         pool.submit(spec.key, message)
 
-    def _request(self, spec: Spec) -> Request:
+    def _request(self, spec: TrialRun) -> Request:
         plan, out = self.plan, self.where.out
         return Request(
             strategy=plan.strategy,
@@ -196,7 +196,7 @@ class Runs:
             after=spec.after and out / spec.after.key,
         )
 
-    def _ended(self, spec: Spec, done: Done) -> bool:
+    def _ended(self, spec: TrialRun, done: Done) -> bool:
         """Write a run's end to the ledger; False if it is to be tried again.
 
         Raises:
@@ -260,7 +260,7 @@ def check_files(known: Mapping[str, str], read: Mapping[str, str], run: Path) ->
         )
 
 
-def check_retry(plan: Plan, ledger: Ledger) -> None:
+def check_retry(plan: StudyPlan, ledger: Ledger) -> None:
     """Refuse to try failed runs again where that would change what came after them.
 
     Raises:
@@ -283,7 +283,7 @@ def check_retry(plan: Plan, ledger: Ledger) -> None:
         )
 
 
-def start_workers(spec: PoolSpec, on_event: Callable[[str, Event], None]) -> Pool:
+def start_workers(spec: PoolSpec, on_event: Callable[[str, Event], None]) -> WorkerPool:
     """Open a pool for the protocol's jobs.
 
     Raises:
@@ -303,7 +303,7 @@ def start_workers(spec: PoolSpec, on_event: Callable[[str, Event], None]) -> Poo
         ) from error
 
 
-def _score(reply: Mapping[str, Any] | None, spec: Spec) -> RunScore | None:
+def _score(reply: Mapping[str, Any] | None, spec: TrialRun) -> RunScore | None:
     if reply is None:
         return None
     names = RunScore.model_fields.keys() - {"seed"}

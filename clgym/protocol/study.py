@@ -11,16 +11,16 @@ from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import Description, describe_strategy
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.modes import check_start, choose
-from clgym.protocol.plan import Body, Certificate, Choice, Envelope, Plan, Trial
-from clgym.protocol.planning import Asked, make_plan, survey
+from clgym.protocol.plan import Body, Certificate, Choice, Envelope, StudyPlan, Trial
+from clgym.protocol.planning import StudySpec, make_plan, survey
 from clgym.protocol.plugin_files import recorded_plugins
 from clgym.protocol.relatives import register_study, relatives
-from clgym.protocol.runs import RETRY_FAILED, Runs, Where, check_retry
+from clgym.protocol.runs import RETRY_FAILED, Runs, ExecutionOptions, check_retry
 from clgym.protocol.space import Space, find_space, parse
 
 __all__ = [
     "CERTIFICATE",
-    "Asked",
+    "StudySpec",
     "body_of",
     "make_plan",
     "read_certificate",
@@ -38,7 +38,7 @@ def _ignore(event: Event) -> None:
 
 
 def tune(
-    asked: Asked, where: Where, on_event: OnEvent = _ignore, retry_failed: bool = False
+    asked: StudySpec, where: ExecutionOptions, on_event: OnEvent = _ignore, retry_failed: bool = False
 ) -> Certificate:
     """Carry out a study, or go on with the one in the folder; its certificate.
 
@@ -92,8 +92,8 @@ def _nothing_left_of_a_refusal(out: Path) -> Iterator[None]:
 
 
 def _planned(
-    asked: Asked, where: Where, ledger: Ledger
-) -> tuple[Plan, Space, dict[str, Any] | None]:
+    asked: StudySpec, where: ExecutionOptions, ledger: Ledger
+) -> tuple[StudyPlan, Space, dict[str, Any] | None]:
     """The plan, its space, and the ledger's first line where that is not written yet."""
     description = describe_strategy(asked.strategy, where.plugins, asked.config)
     space = _space(asked, where, description)
@@ -123,7 +123,7 @@ def _another(out: Path, old: dict[str, Any], new: dict[str, Any]) -> BadPlan:
     )
 
 
-def _space(asked: Asked, where: Where, description: Description) -> Space:
+def _space(asked: StudySpec, where: ExecutionOptions, description: Description) -> Space:
     """What is tried: the strategy's space, less what was given a value."""
     if asked.mode == "default":
         return parse({}, description.fields, asked.strategy)
@@ -135,7 +135,7 @@ def _space(asked: Asked, where: Where, description: Description) -> Space:
     )
 
 
-def body_of(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Body:
+def body_of(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Body:
     """The certificate's body: it follows from the plan and the runs."""
     statuses = [trial.status for trial in trials]
     done = [run for trial in trials for run in trial.runs]
@@ -159,7 +159,7 @@ def body_of(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -
     )
 
 
-def _seal(plan: Plan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Certificate:
+def _seal(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Certificate:
     """Write the certificate, then its hash to the ledger: from then on nothing can be added."""
     ledger, where = runs.ledger, runs.where
     body = body_of(plan, trials, chosen, runs)

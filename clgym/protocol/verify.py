@@ -12,25 +12,25 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from clgym.engines.pool import Pool, PoolSpec
+from clgym.engines.pool import WorkerPool, PoolSpec
 from clgym.errors import BadPlan, BadRecord, Tampered
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import RECORD
 from clgym.protocol.audit import Audit
-from clgym.protocol.jobs import told
-from clgym.protocol.ledger import NAME, Entry, Ledger, read_ledger
+from clgym.protocol.jobs import run_summary
+from clgym.protocol.ledger import NAME, LedgerEntry, Ledger, read_ledger
 from clgym.protocol.modes import choose, part_of
 from clgym.protocol.outcome import EVALUATION
-from clgym.protocol.plan import Body, Certificate, Plan, evaluation_seeds
+from clgym.protocol.plan import Body, Certificate, StudyPlan, evaluation_seeds
 from clgym.protocol.record_audit import (
-    Wanted,
+    ExpectedRecord,
     against_plan,
     differences,
     parsed,
     record_problems,
 )
 from clgym.protocol.repeat import repeat
-from clgym.protocol.runs import RETRY_FAILED, Runs, Where
+from clgym.protocol.runs import RETRY_FAILED, Runs, ExecutionOptions
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
 from clgym.protocol.verify_evaluation import EvaluationAudit, complete_evaluations
@@ -68,7 +68,7 @@ def verify(
     folder = path.parent if path.is_file() else path
     study = next((f for f in (folder, *folder.resolve().parents[:3]) if (f / NAME).is_file()), None)
     if study is not None:
-        where = Where(study, PoolSpec(), data_root, plugins)
+        where = ExecutionOptions(study, PoolSpec(), data_root, plugins)
         _Study(study, audit, head).audit(rerun, where)
         return audit
     if rerun or head:
@@ -120,7 +120,7 @@ def _json(model: BaseModel) -> Any:
 class _Replay(Runs):
     """Runs that are all in the ledger: nothing is carried out."""
 
-    def _open(self) -> Pool:
+    def _open(self) -> WorkerPool:
         raise Tampered(
             expected="every run of the study in the ledger",
             found="one that is missing",
@@ -133,10 +133,10 @@ class _Study:
 
     def __init__(self, folder: Path, audit: Audit, head: str | None) -> None:
         self._folder, self._audit, self._head = folder, audit, head
-        self._entries: list[Entry] = []
-        self._plan: Plan | None = None
+        self._entries: list[LedgerEntry] = []
+        self._plan: StudyPlan | None = None
 
-    def audit(self, rerun: int | Literal["all"], where: Where) -> None:
+    def audit(self, rerun: int | Literal["all"], where: ExecutionOptions) -> None:
         check = self._audit.check
         check(NAME, self._chain)
         complete = complete_evaluations(self._folder, self._entries)
@@ -165,7 +165,7 @@ class _Study:
             again = partial(repeat, self._folder, complete, rerun, head, where, self._audit.notes)
             check(f"{rerun} runs repeated", again)
 
-    def _of(self, kind: str) -> list[Entry]:
+    def _of(self, kind: str) -> list[LedgerEntry]:
         return [entry for entry in self._entries if entry.kind == kind]
 
     def _chain(self) -> Iterator[str]:
@@ -195,7 +195,7 @@ class _Study:
         if self._entries[0].kind != "plan" or len(self._of("plan")) != 1:
             yield "the ledger does not begin with its one plan"
             return
-        plan = parsed(Plan, json.dumps(body["plan"]).encode())
+        plan = parsed(StudyPlan, json.dumps(body["plan"]).encode())
         if plan.digest != body["plan_hash"]:
             yield "it does not hash to plan_hash"
         if plan.pair.digest != plan.pair_hash:
@@ -274,11 +274,11 @@ class _Study:
     def _expected(self) -> Body:
         """The body that plan and runs in the ledger lead to: settings drawn and chosen again."""
         assert self._plan is not None
-        runs = _Replay(self._plan, Where(self._folder), Ledger(self._folder), lambda event: None)
+        runs = _Replay(self._plan, ExecutionOptions(self._folder), Ledger(self._folder), lambda event: None)
         trials, chosen = choose(self._plan, Space.of(self._plan.space), runs)
         return body_of(self._plan, trials, chosen, runs)
 
-    def _trial(self, entry: Entry, folder: Path) -> Iterator[str]:
+    def _trial(self, entry: LedgerEntry, folder: Path) -> Iterator[str]:
         """A trial's record against the ledger and against the plan."""
         assert self._plan is not None
         if not (folder / RECORD).is_file():
@@ -286,12 +286,12 @@ class _Study:
             return
         yield from record_problems(folder)
         record = read_record(folder)
-        for name, value in told(record, folder).items():
+        for name, value in run_summary(record, folder).items():
             if json.loads(canonical_json(value)) != entry.body.get(name):
                 yield f"{name} is not what the ledger says"
         started = {e.body["key"]: e.body["config"] for e in self._of("trial")}
         trial = str(entry.body["key"]).rpartition("/")[0]
-        wanted = Wanted(
+        wanted = ExpectedRecord(
             strategy={**self._plan.base, **started.get(trial, {})},
             scenario=self._plan.options(evaluating=False),
             seed=int(entry.body["seed"]),

@@ -11,24 +11,24 @@ from clgym.gym.folder import RECORD
 from clgym.gym.request import Request
 from clgym.protocol.audit import Audit
 from clgym.protocol.evaluation import choice_of, requests_of
-from clgym.protocol.ledger import Entry
+from clgym.protocol.ledger import LedgerEntry
 from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult, following, seed_result
-from clgym.protocol.plan import Certificate, Plan
+from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.record_audit import (
-    Wanted,
+    ExpectedRecord,
     against_plan,
     differences,
     parsed,
     record_problems,
 )
-from clgym.protocol.runs import Where
+from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
 from clgym.results.record import read_record
 
 __all__ = ["EvaluationAudit", "complete_evaluations"]
 
 
-def complete_evaluations(study: Path, entries: list[Entry]) -> list[int]:
+def complete_evaluations(study: Path, entries: list[LedgerEntry]) -> list[int]:
     """Numbers of the evaluations that the ledger calls complete and whose file is there."""
     numbers = [int(entry.body["evaluation"]) for entry in entries if entry.kind == "complete"]
     return [n for n in numbers if (study / f"evaluations/{n}" / EVALUATION).is_file()]
@@ -37,7 +37,7 @@ def complete_evaluations(study: Path, entries: list[Entry]) -> list[int]:
 class EvaluationAudit:
     """One evaluation of a study under audit."""
 
-    def __init__(self, study: Path, number: int, entries: list[Entry], audit: Audit) -> None:
+    def __init__(self, study: Path, number: int, entries: list[LedgerEntry], audit: Audit) -> None:
         """``entries`` are those of the study's ledger."""
         self._study, self._number, self._audit = study, number, audit
         self._folder = study / f"evaluations/{number}"
@@ -73,7 +73,7 @@ class EvaluationAudit:
     def _bytes(path: Path) -> bytes:
         return path.read_bytes() if path.is_file() else b""
 
-    def _lines(self, kind: str) -> list[Entry]:
+    def _lines(self, kind: str) -> list[LedgerEntry]:
         """The ledger's lines of a kind that speak of this evaluation."""
         own = [e for e in self._entries if e.kind == kind]
         return [e for e in own if e.body["evaluation"] == self._number]
@@ -95,7 +95,7 @@ class EvaluationAudit:
         if found.study_number < 1 or found.evaluations_before < 0:
             yield "study_number or evaluations_before is no count"
 
-    def _seeds_of(self, found: Evaluation, plan: Plan) -> Iterator[str]:
+    def _seeds_of(self, found: Evaluation, plan: StudyPlan) -> Iterator[str]:
         """The seeds of file, plan and ledger; the ledger names each one's record and result."""
         if [seed.seed for seed in found.seeds] != list(plan.evaluation_seeds):
             yield "seeds are not the plan's: one is missing, added or out of order"
@@ -131,14 +131,14 @@ class EvaluationAudit:
             yield str(error)
             return
         plan = certificate.body.plan
-        requests = requests_of(plan, choice, seed.seed, Where(self._folder))
+        requests = requests_of(plan, choice, seed.seed, ExecutionOptions(self._folder))
         if requests[-1].out != own:
             yield f"record is not the folder {requests[-1].out and requests[-1].out.name}"
         lines = {e.body["seed"]: e.body for e in self._lines("evaluated")}
         yield from _part_problems(requests, lines.get(seed.seed, {}), plan)
 
 
-def _part_problems(requests: list[Request], line: Mapping[str, Any], plan: Plan) -> Iterator[str]:
+def _part_problems(requests: list[Request], line: Mapping[str, Any], plan: StudyPlan) -> Iterator[str]:
     """Each run's record against its predictions, the plan and the ledger's line of its seed."""
     hashes = line.get("parts", [])
     for number, request in enumerate(requests):
@@ -150,7 +150,7 @@ def _part_problems(requests: list[Request], line: Mapping[str, Any], plan: Plan)
         if hashes and hashes[number] != sha256((request.out / RECORD).read_bytes()):
             yield f"{name}its record is not the one in the ledger"
         yield from (f"{name}{problem}" for problem in record_problems(request.out))
-        wanted = Wanted(
+        wanted = ExpectedRecord(
             dict(request.strategy_config),
             dict(request.scenario_config),
             request.seed,

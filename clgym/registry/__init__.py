@@ -12,7 +12,7 @@ from clgym.registry.entry import Kind, PluginEntry
 from clgym.registry.finding import (
     entries,
     find,
-    lent,
+    temporarily_registered,
     register,
     reserve,
     with_registered,
@@ -25,7 +25,7 @@ __all__ = [
     "entries",
     "fault",
     "find",
-    "lent",
+    "temporarily_registered",
     "load_class",
     "load_module",
     "register",

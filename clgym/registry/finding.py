@@ -14,7 +14,7 @@ from clgym.errors import BadPlugin, DuplicateName, UnknownName, near
 from clgym.registry.entry import Kind, PluginEntry
 from clgym.registry.reading import kebab, kinds_in, read_entry
 
-__all__ = ["entries", "find", "lent", "register", "reserve", "with_registered"]
+__all__ = ["entries", "find", "temporarily_registered", "register", "reserve", "with_registered"]
 
 
 def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, PluginEntry]:
@@ -120,7 +120,7 @@ _lent: list[PluginEntry] = []
 
 
 @contextlib.contextmanager
-def lent(kind: Kind, name: str, cls: type) -> Iterator[None]:
+def temporarily_registered(kind: Kind, name: str, cls: type) -> Iterator[None]:
     """Make a class known for a while, to this process only; it may have no file of its own."""
     path = Path(getattr(sys.modules.get(cls.__module__), "__file__", None) or __file__)
     entry = PluginEntry(name, kind, "this process", path, cls.__module__, cls=cls)

@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 
-class _Block(BaseModel):
+class _RecordBlock(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StrategyFacts(_Block):
+class StrategyFacts(_RecordBlock):
     """Which strategy ran, with every option."""
 
     name: str
@@ -46,7 +46,7 @@ class StrategyFacts(_Block):
     """Checks that it declares to fail, with the reason."""
 
 
-class ScenarioFacts(_Block):
+class ScenarioFacts(_RecordBlock):
     """Which stream it ran on."""
 
     name: str
@@ -56,7 +56,7 @@ class ScenarioFacts(_Block):
     """SHA-256 of the whole plan."""
 
 
-class SourceFacts(_Block):
+class SourceFacts(_RecordBlock):
     """Which images the stream is cut from."""
 
     name: str
@@ -64,14 +64,14 @@ class SourceFacts(_Block):
     flags: list[str]
 
 
-class FileFacts(_Block):
+class FileFacts(_RecordBlock):
     """A file beside the record."""
 
     file: str = Field(pattern=r"^[\w.-]+$")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class BackboneFacts(_Block):
+class BackboneFacts(_RecordBlock):
     """Which pretrained network the strategy builds on."""
 
     name: str
@@ -88,7 +88,7 @@ class BackboneFacts(_Block):
     """Classes of the stream that the pretraining sets name too."""
 
 
-class ModelFacts(_Block):
+class ModelFacts(_RecordBlock):
     """The classifier that a test-time method started from."""
 
     name: str
@@ -96,7 +96,7 @@ class ModelFacts(_Block):
     """Of all its weights and statistics."""
 
 
-class SegmentFacts(_Block):
+class SegmentFacts(_RecordBlock):
     """One stretch of an adaptation stream, each answer scored as it was given."""
 
     name: str
@@ -115,7 +115,7 @@ class SegmentFacts(_Block):
         return self.largest_class > 0.5
 
 
-class AdaptationFacts(_Block):
+class AdaptationFacts(_RecordBlock):
     """What an adaptation stream measured: online errors, fractions."""
 
     model: ModelFacts
@@ -138,7 +138,7 @@ class AdaptationFacts(_Block):
     backward_per_image: float | None
 
 
-class _RunFacts(_Block):
+class _RunFacts(_RecordBlock):
     """What ran on what, and what it left; common to all kinds of result."""
 
     strategy: StrategyFacts
@@ -285,7 +285,7 @@ def make_result(facts: dict[str, Any]) -> Result:
     return _RESULTS.validate_python(facts)
 
 
-class Cost(_Block):
+class Cost(_RecordBlock):
     """What the run took; never compared for equality."""
 
     wall_seconds: float
@@ -307,7 +307,7 @@ class Cost(_Block):
     """How often the run was continued after an interruption."""
 
 
-class Environment(_Block):
+class Environment(_RecordBlock):
     """Where it ran: no host name, user or path."""
 
     clgym: str
@@ -331,7 +331,7 @@ class Environment(_Block):
     plugin's folder: helper modules, tables. Installed packages and the plugin itself left out."""
 
 
-class Record(_Block):
+class Record(_RecordBlock):
     """One run: strategy x stream x seed."""
 
     schema_version: Literal[2] = 2

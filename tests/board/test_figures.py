@@ -9,7 +9,7 @@ import pytest
 from matplotlib.lines import Line2D
 
 from clgym.board.figures import drawing
-from clgym.board.figures.canvas import look
+from clgym.board.figures.canvas import series_style
 from clgym.errors import BadConfig, BadOutput
 
 NAMES = ["naive", "replay", "a $x$ <script>alert(1)</script>", "two\nlines\x07"]
@@ -121,7 +121,7 @@ def test_names_are_drawn_as_they_are(drawn):
 
 
 def test_methods_differ_in_more_than_colour():
-    looks = [look(n) for n in range(40)]
+    looks = [series_style(n) for n in range(40)]
     assert len({(style["marker"], style["linestyle"]) for style in looks}) == 40
     line = drawing.anytime({f"m{n}": [[0.1, 0.2]] for n in range(4)}).axes[0].lines[3]
     assert line.get_marker() == looks[3]["marker"]

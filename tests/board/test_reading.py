@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save
 
 from clgym.board.page.tables import tables_of
-from clgym.board.reading.found import look
+from clgym.board.reading.found import load_runs
 from clgym.board.reading.records import read_board
 from clgym.errors import BadRecord
 from clgym.files import sha256
@@ -300,7 +300,7 @@ def test_seeds_of_different_classifiers_are_never_averaged(board_folder, write_r
         run = _adapted(board_folder / f"records/net/seed-{seed}", write_run)
         _from_classifier(edit, run, digest, seed)
     assert [len(entry.scores) for entry in read_board(board_folder).entries] == [1, 1]
-    methods = look([board_folder / "records/net"])
+    methods = load_runs([board_folder / "records/net"])
     assert [len(method.runs) for method in methods] == [1, 1]
 
 

@@ -11,8 +11,8 @@ from clgym.board.reading.records import read_board
 from clgym.engines.pool import PoolSpec
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.pairs import find_pair
-from clgym.protocol.runs import Where
-from clgym.protocol.study import Asked, tune
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import StudySpec, tune
 
 NAIVE = {"epochs": 1, "batch_size": 64}
 
@@ -23,8 +23,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("board") / "study"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLGYM_WITHHELD", "[]")
-        asked = Asked("naive", find_pair("digits-t2"), config=NAIVE, trials=2, seeds=(0, 1))
-        tune(asked, Where(out, PoolSpec(engine="inline")))
+        asked = StudySpec("naive", find_pair("digits-t2"), config=NAIVE, trials=2, seeds=(0, 1))
+        tune(asked, ExecutionOptions(out, PoolSpec(engine="inline")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLGYM_WITHHELD", "[]")
         evaluate(out, PoolSpec(engine="inline"))

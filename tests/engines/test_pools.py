@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clgym.engines.pool import Done, Pool, PoolSpec, gather, open_pool
+from clgym.engines.pool import Done, WorkerPool, PoolSpec, gather, open_pool
 from clgym.errors import BadConfig, StrategyFailed, WorkerDied
 
 TARGET = "targets:Echo"
@@ -19,7 +19,7 @@ def _found_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(here)
 
 
-def carry_out(pool: Pool, jobs: list[dict]) -> list[Done]:
+def carry_out(pool: WorkerPool, jobs: list[dict]) -> list[Done]:
     waiting, ended = [(str(i), job) for i, job in enumerate(jobs)], []
     while len(ended) < len(jobs):
         while waiting and pool.free:

@@ -235,11 +235,11 @@ def test_timms_weights_of_a_name_that_both_have_are_timms(tmp_path):
     import safetensors.torch
     import timm
 
-    from clgym.models.source_models import Wanted, resolve
+    from clgym.models.source_models import ClassifierSpec, resolve
 
     torch.manual_seed(0)
     zeros, cpu = (0.0,) * 3, torch.device("cpu")
-    wanted = Wanted((3, 32, 32), ("a", "b"), zeros, (1.0,) * 3, "", None)
+    wanted = ClassifierSpec((3, 32, 32), ("a", "b"), zeros, (1.0,) * 3, "", None)
     images = torch.rand(2, 3, 32, 32)
     ours = networks.build("resnet18", (3, 32, 32), 2, zeros, (1.0,) * 3).eval()
     theirs = timm.create_model("resnet18", num_classes=2).eval()

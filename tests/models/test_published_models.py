@@ -21,15 +21,15 @@ from clgym.errors import BadConfig, BadSource, Incompatible, MissingData, Unknow
 from clgym.gym.images import StreamImages
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.robustbench import WideResNet
-from clgym.models.source_models import Wanted, identity, resolve
+from clgym.models.source_models import ClassifierSpec, identity, resolve
 from clgym.streams.adaptation import AdaptationStream, labels_of
 
 NAMES = ("airplane", "automobile", "bird")
 CLASSES = tuple(f"cifar10/{name}" for name in NAMES)
 
 
-def wanted(root: Path) -> Wanted:
-    return Wanted((3, 32, 32), CLASSES, (), (), "0" * 64, root)
+def wanted(root: Path) -> ClassifierSpec:
+    return ClassifierSpec((3, 32, 32), CLASSES, (), (), "0" * 64, root)
 
 
 def stored(root: Path, name: str) -> dict[str, torch.Tensor]:
@@ -161,8 +161,8 @@ def test_sets_that_are_not_here_are_named(preset, tmp_path):
 TEN = tuple(f"cifar10/{i}" for i in range(10))
 
 
-def of_cifar(root: Path) -> Wanted:
-    return Wanted((3, 32, 32), TEN, (0.1,) * 3, (0.2,) * 3, "0" * 64, root)
+def of_cifar(root: Path) -> ClassifierSpec:
+    return ClassifierSpec((3, 32, 32), TEN, (0.1,) * 3, (0.2,) * 3, "0" * 64, root)
 
 
 def own_resnet20(path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_guessed_normalisation_is_flagged(stated, tmp_path):
 
 def test_tensorflows_mobilenetv2_is_padded_and_scaled_as_there(mobilenet, tmp_path):
     classes = tuple(ImageNetInfo().label_names())
-    fits = Wanted((3, 64, 64), classes, (), (), "0" * 64, mobilenet.parent.parent)
+    fits = ClassifierSpec((3, 64, 64), classes, (), (), "0" * 64, mobilenet.parent.parent)
     model, shown = resolve(f"mobilenetv2_100@{mobilenet.name}", fits, None, torch.device("cpu"))
     assert "pad_type=same" in shown
     peer = timm.create_model("mobilenetv2_100", pad_type="same").eval()
@@ -275,7 +275,7 @@ def test_the_network_of_domainnet_keeps_its_normalised_head(tmp_path):
     state |= {f"module.fc.{key}": value for key, value in head.items()}
     torch.save({"state_dict": state}, tmp_path / "best.pth")
     name = f"resnet50-bottleneck@{tmp_path / 'best.pth'}"
-    fits = Wanted((3, 64, 64), CLASSES, (), (), "0" * 64, tmp_path)
+    fits = ClassifierSpec((3, 64, 64), CLASSES, (), (), "0" * 64, tmp_path)
     model, _ = resolve(name, fits, None, torch.device("cpu"))
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
     images = torch.rand(2, 3, 64, 64)

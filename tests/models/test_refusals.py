@@ -33,8 +33,8 @@ def test_a_network_says_which_image_size_it_refuses():
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 8)), 8, 2)
     device = torch.device("cpu")
 
-    def wanted(side: int) -> source_models.Wanted:
-        return source_models.Wanted((1, side, side), ("a", "b"), (), (), "0" * 64, None)
+    def wanted(side: int) -> source_models.ClassifierSpec:
+        return source_models.ClassifierSpec((1, side, side), ("a", "b"), (), (), "0" * 64, None)
 
     source_models._try(classifier, "net", wanted(8), device)
     with pytest.raises(Incompatible, match=r"images that net takes; found \(1, 16, 16\)"):

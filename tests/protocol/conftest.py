@@ -9,8 +9,8 @@ import pytest
 from clgym.engines.pool import PoolSpec
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.pairs import find_pair
-from clgym.protocol.runs import Where
-from clgym.protocol.study import Asked, tune
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import StudySpec, tune
 
 TUNED = '''"""Class means of pixels to a power: one option that matters, one that makes it fail."""
 import hashlib
@@ -85,12 +85,12 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _asked(**changed) -> Asked:
-    return Asked("power", find_pair("digits-t2"), **{"trials": 3, "seeds": (0, 1), **changed})
+def _asked(**changed) -> StudySpec:
+    return StudySpec("power", find_pair("digits-t2"), **{"trials": 3, "seeds": (0, 1), **changed})
 
 
 @pytest.fixture(scope="session")
-def asked() -> Callable[..., Asked]:
+def asked() -> Callable[..., StudySpec]:
     """A study of 3 trials and 2 seeds; keywords change it."""
     return _asked
 
@@ -105,7 +105,7 @@ def _nothing_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory, plugin: Path) -> Path:
     """A study of 3 trials and 2 seeds, sealed and evaluated; not to be changed."""
     out = tmp_path_factory.mktemp("finished") / "study"
-    tune(_asked(), Where(out, PoolSpec(), plugins=(plugin,)))
+    tune(_asked(), ExecutionOptions(out, PoolSpec(), plugins=(plugin,)))
     evaluate(out, PoolSpec(), plugins=(plugin,))
     return out
 

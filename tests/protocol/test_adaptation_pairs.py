@@ -18,9 +18,9 @@ from clgym.gym.request import Request, make_stream
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.networks import Classifier
 from clgym.protocol.evaluation import evaluate
-from clgym.protocol.pairs import Pair, Side, find_pair, side
-from clgym.protocol.runs import Where
-from clgym.protocol.study import Asked, survey, tune
+from clgym.protocol.pairs import ScenarioPair, Side, find_pair, side
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import StudySpec, survey, tune
 from clgym.protocol.verify import verify
 from clgym.results.record import read_record
 
@@ -92,7 +92,7 @@ def test_sides_without_options_hash_as_ever() -> None:
 
 def test_a_pair_survives_json() -> None:
     pair = find_pair("digits-c-v1")
-    assert Pair.model_validate_json(pair.model_dump_json()) == pair
+    assert ScenarioPair.model_validate_json(pair.model_dump_json()) == pair
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"images": 40, "batch_size": 20},
     )
     model = f"resnet8@{folder / 'net.safetensors'}"
-    asked = Asked("tent", pair, {"model": model, "optimizer": "adam"}, trials=2, seeds=(0,))
+    asked = StudySpec("tent", pair, {"model": model, "optimizer": "adam"}, trials=2, seeds=(0,))
     pool = PoolSpec(engine="inline")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLGYM_WITHHELD", "[]")  # what tuning closes for good ends with this block
-        tune(asked, Where(folder / "study", pool))
+        tune(asked, ExecutionOptions(folder / "study", pool))
     evaluate(folder / "study", pool)
     return folder / "study"
 
@@ -187,5 +187,5 @@ def test_an_untouched_study_holds_and_a_changed_error_is_found(
 
 def test_modes_that_look_at_held_out_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadPlan, match="no held-out rows"):
-        tune(Asked("tent", find_pair("digits-c-v1"), mode="oracle"), Where(tmp_path / "study"))
+        tune(StudySpec("tent", find_pair("digits-c-v1"), mode="oracle"), ExecutionOptions(tmp_path / "study"))
     assert not list(tmp_path.glob("study/*.jsonl"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clgym.engines.pool import PoolSpec
-from clgym.protocol.runs import Where
+from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import read_certificate, tune
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ def test_ray_on_two_nodes_one_of_which_is_lost(
                 cluster.remove_node(other)
 
         pool = PoolSpec("ray", 2, options={"address": cluster.address})
-        certificate = tune(asked(), Where(tmp_path / "study", pool, plugins=(plugin,)), lose)
+        certificate = tune(asked(), ExecutionOptions(tmp_path / "study", pool, plugins=(plugin,)), lose)
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -43,7 +43,7 @@ def test_ray_on_two_nodes_one_of_which_is_lost(
 
 def test_ray_on_this_machine(finished: Path, tmp_path: Path, plugin: Path, asked: Callable) -> None:
     pytest.importorskip("ray")
-    where = Where(tmp_path / "study", PoolSpec("ray", 2), plugins=(plugin,))
+    where = ExecutionOptions(tmp_path / "study", PoolSpec("ray", 2), plugins=(plugin,))
     assert tune(asked(), where).hash == read_certificate(finished).hash
 
 
@@ -52,5 +52,5 @@ def test_submitit_on_this_machine(
 ) -> None:
     pytest.importorskip("submitit")
     options = {"cluster": "local", "folder": str(tmp_path / "logs")}
-    where = Where(tmp_path / "study", PoolSpec("slurm", 2, options=options), plugins=(plugin,))
+    where = ExecutionOptions(tmp_path / "study", PoolSpec("slurm", 2, options=options), plugins=(plugin,))
     assert tune(asked(), where).hash == read_certificate(finished).hash

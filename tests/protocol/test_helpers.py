@@ -15,8 +15,8 @@ from clgym.gym.run import run
 from clgym.learner import provenance
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.pairs import find_pair
-from clgym.protocol.runs import Where
-from clgym.protocol.study import Asked, read_certificate, tune
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import StudySpec, read_certificate, tune
 from clgym.protocol.verify import verify
 from clgym.registry import PluginEntry
 from clgym.results.record import Record
@@ -65,8 +65,8 @@ def tuned(plugin: Path, out: Path, mode: str = "default") -> None:
     space = out.parent / "space.json"
     space.write_text('{"batch_size": [64, 128]}')
     pair = find_pair("digits-t2")
-    asked = Asked("leaning", pair, trials=2, seeds=(0,), mode=mode, space=str(space))
-    tune(asked, Where(out, plugins=(plugin,)))
+    asked = StudySpec("leaning", pair, trials=2, seeds=(0,), mode=mode, space=str(space))
+    tune(asked, ExecutionOptions(out, plugins=(plugin,)))
 
 
 def hashed(*files: Path) -> dict[str, str]:

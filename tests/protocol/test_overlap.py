@@ -12,13 +12,13 @@ from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.overlap import Footprint, check, compare, footprint
-from clgym.protocol.pairs import Pair, Side, find_pair
-from clgym.protocol.runs import Where
-from clgym.protocol.study import Asked, survey, tune
+from clgym.protocol.pairs import ScenarioPair, Side, find_pair
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import StudySpec, survey, tune
 from clgym.protocol.verify import verify
 
 
-def pair(tuning: str, evaluation: str) -> Pair:
+def pair(tuning: str, evaluation: str) -> ScenarioPair:
     return find_pair("mine", tuning, evaluation, "class-incremental", {"increments": [1]})
 
 
@@ -97,7 +97,7 @@ def test_numbers_are_no_identity() -> None:
 def test_duplicates_across_halves_are_dropped_up_to_half_a_percent() -> None:
     one, other = noise(0, 400), noise(1, 400)
     other[[3, 9]] = one[[5, 6]]
-    halves = Pair(
+    halves = ScenarioPair(
         name="h",
         scenario="class-incremental",
         config={},
@@ -145,8 +145,8 @@ def test_few_copies_are_flagged_up_to_half_a_percent(
     one = arrays(tmp_path / "a", tuning, ["cat", "dog"])
     other = arrays(tmp_path / "b", evaluation, ["car", "bus"])
     study, here = tmp_path / "study", PoolSpec("inline")
-    asked = Asked("power", pair(one, other), trials=1, seeds=(0,))
-    certificate = tune(asked, Where(study, here, plugins=(plugin,)))
+    asked = StudySpec("power", pair(one, other), trials=1, seeds=(0,))
+    certificate = tune(asked, ExecutionOptions(study, here, plugins=(plugin,)))
     flag = "2 of its images look like one of the evaluation"
     assert flag in certificate.body.plan.tuning.flags
     monkeypatch.setenv("CLGYM_WITHHELD", "[]")

@@ -17,7 +17,7 @@ from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.plan import Certificate
 from clgym.protocol.relatives import REGISTRY, relatives
-from clgym.protocol.runs import Where
+from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import read_certificate, tune
 
 HERE = PoolSpec("inline")
@@ -39,7 +39,7 @@ def make(
 
     def tuned(folder: str, file: Path = plugin, **changed: Any) -> Certificate:
         wanted = replace(asked(trials=1, seeds=(0,)), **changed)
-        certificate = tune(wanted, Where(tmp_path / folder, HERE, plugins=(file,)))
+        certificate = tune(wanted, ExecutionOptions(tmp_path / folder, HERE, plugins=(file,)))
         monkeypatch.setenv("CLGYM_WITHHELD", "[]")  # as in a process that did not tune
         return certificate
 

@@ -13,11 +13,11 @@ from clgym.errors import BadPlan, MissingExtra, Tampered, WrongPhase
 from clgym.files import sha256
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.ledger import Ledger, read_ledger
-from clgym.protocol.runs import Where
-from clgym.protocol.study import Asked, read_certificate, tune
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import StudySpec, read_certificate, tune
 from clgym.protocol.verify import verify
 
-Ask = Callable[..., Asked]
+Ask = Callable[..., StudySpec]
 
 FAILING = """
     def train(self, experience):
@@ -45,12 +45,12 @@ def broken(tmp_path: Path, plugin: Path) -> Callable[..., Path]:
     return make
 
 
-def here(out: Path, file: Path) -> Where:
+def here(out: Path, file: Path) -> ExecutionOptions:
     """Not inline: this process would keep the plugin, and sources closed."""
-    return Where(out, PoolSpec(), plugins=(file,))
+    return ExecutionOptions(out, PoolSpec(), plugins=(file,))
 
 
-def _all_fail(out: Path, file: Path, asked: Asked) -> None:
+def _all_fail(out: Path, file: Path, asked: StudySpec) -> None:
     with pytest.raises(BadPlan, match="trials that failed"):
         tune(asked, here(out, file))
 
@@ -133,7 +133,7 @@ def test_slurm_off_a_cluster_leaves_no_ledger(
     _submitit(monkeypatch)
     slurm = PoolSpec("slurm")
     with pytest.raises(BadPlan, match="detect .srun.*a machine of the cluster"):
-        tune(asked(), Where(tmp_path / "study", slurm, plugins=(plugin,)))
+        tune(asked(), ExecutionOptions(tmp_path / "study", slurm, plugins=(plugin,)))
     assert not (tmp_path / "study").exists()
     folder = copy()
     before = (folder / "ledger.jsonl").read_bytes()
@@ -149,7 +149,7 @@ def test_an_engine_that_is_not_installed_leaves_no_ledger(
     monkeypatch.setitem(sys.modules, "submitit", None)
     monkeypatch.delitem(sys.modules, "clgym.engines.slurm_pool", raising=False)
     with pytest.raises(MissingExtra, match="slurm"):
-        tune(asked(), Where(tmp_path / "study", PoolSpec("slurm"), plugins=(plugin,)))
+        tune(asked(), ExecutionOptions(tmp_path / "study", PoolSpec("slurm"), plugins=(plugin,)))
     assert not (tmp_path / "study").exists()
 
 

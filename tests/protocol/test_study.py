@@ -22,19 +22,19 @@ from clgym.protocol.evaluation import evaluate
 from clgym.protocol.ledger import Ledger, read_ledger
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.plan import Certificate
-from clgym.protocol.runs import Where
-from clgym.protocol.study import Asked, read_certificate, tune
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import StudySpec, read_certificate, tune
 from clgym.protocol.verify import verify
 from clgym.results.record import read_record
 
-Ask = Callable[..., Asked]
+Ask = Callable[..., StudySpec]
 
 
-def where(out: Path, plugin: Path, workers: int = 1, engine: str = "process") -> Where:
-    return Where(out, PoolSpec(engine, workers), plugins=(plugin,))  # type: ignore[arg-type]
+def where(out: Path, plugin: Path, workers: int = 1, engine: str = "process") -> ExecutionOptions:
+    return ExecutionOptions(out, PoolSpec(engine, workers), plugins=(plugin,))  # type: ignore[arg-type]
 
 
-def here(out: Path, plugin: Path) -> Where:
+def here(out: Path, plugin: Path) -> ExecutionOptions:
     """In this process: quicker where workers do not matter."""
     return where(out, plugin, engine="inline")
 
@@ -366,15 +366,15 @@ def test_hashes_are_what_their_descriptions_say(finished: Path) -> None:
 
 def test_a_refused_study_leaves_nothing(tmp_path: Path, plugin: Path, asked: Ask) -> None:
     with pytest.raises(BadPlan):
-        tune(asked(mode="luck"), Where(tmp_path / "study", plugins=(plugin,)))
+        tune(asked(mode="luck"), ExecutionOptions(tmp_path / "study", plugins=(plugin,)))
     assert not (tmp_path / "study").exists()
 
 
 def test_learning_and_then_shifting_is_no_pair(tmp_path: Path, plugin: Path) -> None:
     pair = find_pair("both", "digits[0-3]", "digits[4-7]", "learn-then-shift")
-    study = Asked("power", pair, mode="default")
+    study = StudySpec("power", pair, mode="default")
     with pytest.raises(BadPlan, match="no criterion weighs its two parts"):
-        tune(study, Where(tmp_path / "study", plugins=(plugin,)))
+        tune(study, ExecutionOptions(tmp_path / "study", plugins=(plugin,)))
 
 
 @pytest.mark.slow
@@ -386,9 +386,9 @@ def test_weights_from_a_file_go_by_their_hash(tmp_path: Path) -> None:
     torch.manual_seed(0)
     save_file(timm.create_model("test_resnet").state_dict(), file)
     config = {"backbone": f"test_resnet@{file}", "image_size": 32}
-    study = Asked("nmc", find_pair("digits-t2"), config, mode="default", seeds=(0,))
+    study = StudySpec("nmc", find_pair("digits-t2"), config, mode="default", seeds=(0,))
     folder = tmp_path / "study"
-    certificate = tune(study, Where(folder))
+    certificate = tune(study, ExecutionOptions(folder))
     assert str(certificate.body.plan.base["backbone"]).startswith("test_resnet@sha256:")
     evaluate(folder)
     assert verify(folder).problems == []

@@ -12,9 +12,9 @@ from clgym.cli import main
 from clgym.engines.pool import PoolSpec
 from clgym.files import canonical_json, sha256
 from clgym.protocol import evaluation, jobs, repeat
-from clgym.protocol.ledger import START, Entry
+from clgym.protocol.ledger import START, LedgerEntry
 from clgym.protocol.outcome import seed_result, summarised
-from clgym.protocol.runs import Where
+from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
 from clgym.results.metrics import average_incremental_accuracy, backward_transfer, forgetting
@@ -66,7 +66,7 @@ def chain(study: Path, lines: Lines) -> None:
     """Write a ledger whose links hold."""
     prev, text = START, b""
     for number, line in enumerate(lines):
-        entry = Entry.of(number, prev, line["kind"], line["time"], line["body"])
+        entry = LedgerEntry.of(number, prev, line["kind"], line["time"], line["body"])
         prev, text = entry.hash, text + canonical_json(vars(entry)) + b"\n"
     (study / "ledger.jsonl").write_bytes(text)
 
@@ -105,7 +105,7 @@ def everything_again(study: Path) -> None:
     for line in lines:
         if line["kind"] == "evaluated":
             own = study / f"evaluations/1/seed-{line['body']['seed']}"
-            reply = jobs.told(read_record(own), own)
+            reply = jobs.run_summary(read_record(own), own)
             line["body"] |= {"record": reply["record"], "result": reply["result"]}
     chain(study, lines)
     told_again(study)
@@ -280,7 +280,7 @@ def test_records_of_another_method_do_not_pass_as_trials(
     lines = lines_of(study)
     for line in lines:
         if line["body"].get("key") == "runs/trial-000/seed-0":
-            line["body"] |= json.loads(canonical_json(jobs.told(read_record(own), own)))
+            line["body"] |= json.loads(canonical_json(jobs.run_summary(read_record(own), own)))
     chain(study, lines)
     problems = verify(study).problems
     assert any(f"seed-0: {name} is not the plan's" in problem for problem in problems), problems
@@ -324,7 +324,7 @@ def test_settings_of_every_experience_are_compared(
 ) -> None:
     """Where settings differ between experiences each has a record: all of them are results."""
     study = tmp_path / "study"
-    where = Where(study, PoolSpec("inline"), plugins=(plugin,))
+    where = ExecutionOptions(study, PoolSpec("inline"), plugins=(plugin,))
     tune(asked(mode="current_task", trials=2, seeds=(0,)), where)
     monkeypatch.setenv("CLGYM_WITHHELD", "[]")
     evaluation.evaluate(study, PoolSpec("inline"), plugins=(plugin,))

@@ -15,7 +15,7 @@ from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.protocol import evaluation, jobs
 from clgym.protocol.ledger import read_ledger
-from clgym.protocol.runs import Where
+from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
 
@@ -158,7 +158,7 @@ def test_a_space_of_one_setting_is_flagged(
     space = tmp_path / "space.json"
     space.write_text('{"power": [2.0]}')
     out = tmp_path / "study"
-    tune(asked(space=str(space), trials=2), Where(out, HERE, plugins=(plugin,)))
+    tune(asked(space=str(space), trials=2), ExecutionOptions(out, HERE, plugins=(plugin,)))
     monkeypatch.setenv("CLGYM_WITHHELD", "[]")  # as in a process that did not tune
     flag = "one setting was tried: nothing was tuned"
     assert flag in evaluation.evaluate(out, HERE, plugins=(plugin,)).flags

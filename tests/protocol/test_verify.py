@@ -13,7 +13,7 @@ from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.protocol.ledger import START, Entry
+from clgym.protocol.ledger import START, LedgerEntry
 from clgym.protocol.verify import verify
 
 FILES = [
@@ -136,7 +136,7 @@ def rechained(entries: list[dict[str, Any]]) -> bytes:
     """A ledger whose chain holds again after a change: what a patient cheat would write."""
     prev, lines = START, []
     for number, entry in enumerate(entries):
-        made = Entry.of(number, prev, entry["kind"], entry["time"], entry["body"])
+        made = LedgerEntry.of(number, prev, entry["kind"], entry["time"], entry["body"])
         prev = made.hash
         lines.append(canonical_json(vars(made)) + b"\n")
     return b"".join(lines)

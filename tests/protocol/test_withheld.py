@@ -16,8 +16,8 @@ from clgym.engines.pool import PoolSpec
 from clgym.errors import Withheld
 from clgym.gym.request import Request, make_stream
 from clgym.protocol.pairs import find_pair
-from clgym.protocol.runs import Where
-from clgym.protocol.study import Asked, tune
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import StudySpec, tune
 
 THIEF = '''"""Tries to build the evaluation source while it is tuned."""
 import os
@@ -112,9 +112,9 @@ def test_a_strategy_that_reaches_for_it_ends_the_study(tmp_path: Path, step: str
     plugin = tmp_path / "thief.py"
     plugin.write_text(THIEF.replace("CODE", step))
     pair = find_pair("digits-t2")
-    asked = Asked("thief", pair, trials=1, seeds=(0,))
+    asked = StudySpec("thief", pair, trials=1, seeds=(0,))
     rules = [withheld.Rule("mnist", "0" * 64)]
     os.environ["CLGYM_WITHHELD"] = json.dumps([vars(rule) for rule in rules])
     with pytest.raises(Withheld, match="belongs to the evaluation"):
-        tune(asked, Where(tmp_path / "study", PoolSpec(), plugins=(plugin,)))
+        tune(asked, ExecutionOptions(tmp_path / "study", PoolSpec(), plugins=(plugin,)))
     assert not (tmp_path / "study" / "certificate.json").exists()

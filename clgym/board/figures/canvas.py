@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "INK", "look", "new", "plain", "save", "styled", "svg"]
+__all__ = ["FORMATS", "INK", "series_style", "new", "plain", "save", "styled", "svg"]
 
 INK = "#1a1b1c"
 """Text, axes and everything else without a meaning of its own; `svg` makes it currentColor."""
@@ -93,7 +93,7 @@ def new(height: float = 3.4) -> tuple["Figure", "Axes"]:
     return figure, figure.add_subplot()
 
 
-def look(number: int) -> dict[str, Any]:
+def series_style(number: int) -> dict[str, Any]:
     """Colour, marker and dash of the n-th name: each tells it apart without the others."""
     return {
         "color": _COLOURS[number % len(_COLOURS)],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clgym.board.figures import curves
-from clgym.board.figures.canvas import INK, look, new, plain, save, styled, svg
+from clgym.board.figures.canvas import INK, series_style, new, plain, save, styled, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def rank_shift(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     figure, axes = new(1.2 + 0.26 * max(2, len(rows)))
     reach = 0.22 / max(1, len(rows))
     for number, row in enumerate(rows):
-        style = look(number)
+        style = series_style(number)
         axes.plot([0, 1], [row["tuning"], row["evaluation"]], **style, clip_on=False)
         if row.get("low") is not None and row.get("high") is not None:
             place = 1.03 + reach * number
@@ -90,7 +90,7 @@ def anytime(methods: Mapping[str, Sequence[Sequence[float]]]) -> "Figure":
     """
     figure, axes = new()
     for number, (name, seeds) in enumerate(methods.items()):
-        style, table = look(number), 100 * np.array(seeds, dtype=float)
+        style, table = series_style(number), 100 * np.array(seeds, dtype=float)
         steps = np.arange(1, table.shape[1] + 1)
         if len(table) > 1:
             axes.scatter(np.tile(steps, len(table)), table.ravel(), **_dots(style))
@@ -161,7 +161,7 @@ def forgetting(methods: Mapping[str, Sequence[float]]) -> "Figure":
     """
     figure, axes = new(1.0 + 0.32 * max(2, len(methods)))
     for number, seeds in enumerate(methods.values()):
-        style, values = look(number), 100 * np.array(seeds, dtype=float)
+        style, values = series_style(number), 100 * np.array(seeds, dtype=float)
         axes.axhline(number, color=INK, linewidth=0.4, alpha=0.25, zorder=0)
         axes.scatter(values, np.full(len(values), number), **_dots(style))
         axes.plot(values.mean(), number, color=style["color"], marker=style["marker"], markersize=7)
@@ -196,7 +196,7 @@ def accuracy_against_cost(rows: Sequence[Mapping[str, Any]]) -> "Figure":
         label="no method is better and cheaper",
     )
     for number, (row, (cost, accuracy)) in enumerate(zip(rows, points, strict=True)):
-        style = look(number)
+        style = series_style(number)
         if row.get("low") is not None and row.get("high") is not None:
             ends = [100 * row["low"], 100 * row["high"]]
             axes.plot([cost, cost], ends, color=style["color"], linewidth=1)
@@ -223,7 +223,7 @@ def expected_best(methods: Mapping[str, Sequence[float | None]]) -> "Figure":
     """
     figure, axes = new()
     for number, (name, scores) in enumerate(methods.items()):
-        style = look(number)
+        style = series_style(number)
         budget = np.arange(1, len(scores) + 1)
         known = [(n, 100 * s) for n, s in zip(budget, scores, strict=True) if s is not None]
         axes.scatter([n for n, _ in known], [s for _, s in known], **_dots(style))
@@ -258,7 +258,7 @@ def performance_profile(
     for number, (name, row) in enumerate(ratios.items()):
         at = np.array([1.0, *sorted({r for r in row if 1 < r < most}), most])
         share = 100 * curves.profile(row, at)
-        axes.plot(at, share, **look(number), drawstyle="steps-post", label=plain(name))
+        axes.plot(at, share, **series_style(number), drawstyle="steps-post", label=plain(name))
     axes.set(
         xscale="log" if most > 8 else "linear",
         xlabel="(1 - accuracy) / (1 - best accuracy), at most",
@@ -288,7 +288,7 @@ def error_over_time(
         places = np.concatenate([s + middle for s, (middle, _) in enumerate(found)])
         errors = 100 * np.concatenate([mean for _, mean in found])
         every = max(1, len(errors) // 12)
-        style = {**look(number), "linewidth": 1.1, "markersize": 4}
+        style = {**series_style(number), "linewidth": 1.1, "markersize": 4}
         axes.plot(places, errors, **style, markevery=(number % every, every), label=plain(name))
     for border in range(1, len(segments)):
         axes.axvline(border, color=INK, linewidth=0.5, alpha=0.25, zorder=0)

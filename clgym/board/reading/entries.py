@@ -20,7 +20,7 @@ from clgym.results.record import Record, Result
 __all__ = [
     "Board",
     "BoardEntry",
-    "LeftOut",
+    "Exclusion",
     "Score",
     "file_of",
     "identity",
@@ -116,7 +116,7 @@ class BoardEntry:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Exclusion:
     """Something below ``records/`` that no table shows."""
 
     place: str
@@ -128,13 +128,13 @@ class Board:
     """All that a leaderboards folder holds."""
 
     entries: list[BoardEntry] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[Exclusion] = field(default_factory=list)
     sent: dict[str, list[Path]] = field(default_factory=dict)
     """Python files by the folder below ``records/`` that they came in."""
 
     def refuse(self, place: str, reason: str) -> None:
         """Leave something out, and say so."""
-        self.left_out.append(LeftOut(place, reason))
+        self.left_out.append(Exclusion(place, reason))
 
     def flags_of(self, scores: Sequence[Score]) -> list[str]:
         """What a reader should know of the runs of an entry, and of the code that ran."""

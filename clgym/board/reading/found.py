@@ -16,14 +16,14 @@ from clgym.board.reading.records import method_of
 from clgym.errors import BadRecord, Tampered
 from clgym.gym.folder import RECORD
 from clgym.protocol.ledger import NAME as LEDGER
-from clgym.protocol.ledger import Entry, read_ledger
+from clgym.protocol.ledger import LedgerEntry, read_ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation
-from clgym.protocol.plan import Certificate, Plan
+from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.answers import Answers, answers_of
 from clgym.results.record import Record, Result, read_record
 
-__all__ = ["Method", "LoadedRun", "LoadedStudy", "answers", "look", "read_study"]
+__all__ = ["Method", "LoadedRun", "LoadedStudy", "answers", "load_runs", "read_study"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class LoadedStudy:
     """A study's folder, as far as it has come."""
 
     folder: Path
-    plan: Plan
-    entries: list[Entry]
+    plan: StudyPlan
+    entries: list[LedgerEntry]
     certificate: Certificate | None
     evaluations: list[Evaluation]
     """Complete ones, in order."""
@@ -79,7 +79,7 @@ class Method:
         return [run.result for run in self.runs]
 
 
-def look(paths: Sequence[Path]) -> list[Method]:
+def load_runs(paths: Sequence[Path]) -> list[Method]:
     """Everything at these places: runs, folders of runs, studies.
 
     Raises:
@@ -154,7 +154,7 @@ def read_study(folder: Path) -> LoadedStudy:
     numbered = sorted(folder.glob(f"evaluations/*/{EVALUATION}"), key=lambda f: f.parent.name)
     return LoadedStudy(
         folder,
-        _validated(Plan, json.dumps(body).encode(), folder / LEDGER),
+        _validated(StudyPlan, json.dumps(body).encode(), folder / LEDGER),
         entries,
         certificate,
         [_validated(Evaluation, file.read_bytes(), file) for file in numbered],

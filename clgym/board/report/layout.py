@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from clgym._version import __version__
-from clgym.board.reading.found import Method, look
+from clgym.board.reading.found import Method, load_runs
 from clgym.board.reading.recompute import recompute
 from clgym.board.report import run_sections, study_sections
 from clgym.board.report.parts import Note, Section
@@ -27,7 +27,7 @@ def report(path: Path) -> str:
         BadRecord: nothing is there, or several methods are.
         Tampered: a study's files cannot be read.
     """
-    methods = look([path])
+    methods = load_runs([path])
     if len(methods) > 1:
         raise BadRecord(
             expected=f"one method in {path}",

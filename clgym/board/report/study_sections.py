@@ -5,7 +5,7 @@ from typing import Any
 
 from clgym.board.reading.found import LoadedStudy
 from clgym.board.report.parts import Note, ReportFacts, ReportTable, Section, percent, said
-from clgym.protocol.ledger import Entry
+from clgym.protocol.ledger import LedgerEntry
 from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Trial
 
@@ -128,7 +128,7 @@ def _evaluation(evaluation: Evaluation, adapts: bool) -> list[Any]:
     return [ReportTable("Every seed", heads, rows, frozenset({0, 1})), ReportFacts(facts)]
 
 
-def _ledger(entries: list[Entry]) -> ReportTable:
+def _ledger(entries: list[LedgerEntry]) -> ReportTable:
     heads = ["line", "time (UTC)", "what", "about", "hash"]
     rows = [
         [str(entry.seq + 1), _when(entry.time), entry.kind, _about(entry), entry.hash[:12]]
@@ -145,7 +145,7 @@ def _when(seconds: float) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _about(entry: Entry) -> str:
+def _about(entry: LedgerEntry) -> str:
     """The few values of a line that a reader looks for."""
     shown = (
         "key",

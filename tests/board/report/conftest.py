@@ -18,8 +18,8 @@ from clgym.gym.run import run
 from clgym.gym.scores import scores
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.pairs import find_pair
-from clgym.protocol.runs import Where
-from clgym.protocol.study import Asked, tune
+from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.study import StudySpec, tune
 
 MEANS = '''"""Class means of pixels to a power."""
 from dataclasses import dataclass
@@ -87,10 +87,10 @@ def _made(tmp_path_factory: pytest.TempPathFactory, plugin: Path) -> Path:
 @pytest.fixture(scope="session")
 def _study(tmp_path_factory: pytest.TempPathFactory, plugin: Path) -> Path:
     out = tmp_path_factory.mktemp("studies") / "study"
-    asked = Asked("means", find_pair("digits-t2"), trials=2, seeds=(0,))
+    asked = StudySpec("means", find_pair("digits-t2"), trials=2, seeds=(0,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLGYM_WITHHELD", "[]")
-        tune(asked, Where(out, PoolSpec("inline"), plugins=(plugin,)))
+        tune(asked, ExecutionOptions(out, PoolSpec("inline"), plugins=(plugin,)))
         patch.setenv("CLGYM_WITHHELD", "[]")  # tuning has closed the other side
         evaluate(out, PoolSpec("inline"), plugins=(plugin,))
     return out

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clgym.board.figures.plots import KINDS, draw, mean_matrix, wrong
-from clgym.board.reading.found import look
+from clgym.board.reading.found import load_runs
 from clgym.errors import BadRecord
 
 
@@ -65,7 +65,7 @@ def test_every_kind_is_told_in_the_help(capsys):
 
 
 def test_a_matrix_is_the_mean_over_the_seeds(runs):
-    (method,) = look([runs / "nmc"])
+    (method,) = load_runs([runs / "nmc"])
     tables = [np.array(r.accuracy_matrix, dtype=float) for r in method.results]
     found = np.array(mean_matrix(method), dtype=float)
     assert np.allclose(found, (tables[0] + tables[1]) / 2, equal_nan=True)
@@ -75,13 +75,13 @@ def test_a_matrix_is_the_mean_over_the_seeds(runs):
 def test_one_strategy_with_other_options_is_another_method(runs, edit):
     shutil.copytree(runs / "means", runs / "other")
     edit(runs / "other", lambda r: r["result"]["strategy"]["config"].update(power=3.0))
-    methods = look([runs / "means", runs / "other", runs / "nmc"])
+    methods = load_runs([runs / "means", runs / "other", runs / "nmc"])
     assert [m.name for m in methods] == ["means (power 2.0)", "means (power 3.0)", "nmc"]
 
 
 def test_other_images_are_another_figure(runs, edit):
     edit(runs / "means", lambda r: r["result"]["sources"][0].update(fingerprint="0" * 64))
-    plots = draw(look([runs / "means", runs / "nmc"]), ["anytime"])
+    plots = draw(load_runs([runs / "means", runs / "nmc"]), ["anytime"])
     assert len(plots) == 2  # the same name of the stream, and yet not the same question
     assert plots[0].about != plots[1].about
 
@@ -91,13 +91,13 @@ def test_a_profile_needs_two_streams(runs, edit):
         shutil.copytree(runs / name, runs / f"second-{name[0]}")
         edit(runs / f"second-{name[0]}", lambda r: r["result"]["scenario"].update(name="other"))
     places = [runs / name for name in ("means", "nmc", "second-m", "second-n")]
-    (plot,) = draw(look(places), ["performance-profile"])
+    (plot,) = draw(load_runs(places), ["performance-profile"])
     assert plot.words == "performance profile over 2 streams"
     assert len(plot.draw().axes[0].lines) == 2
 
 
 def test_errors_of_an_adaptation_stream(adapting, by_class):
-    methods = look([adapting])
+    methods = load_runs([adapting])
     flags = [answer for segment in wrong(methods[0]) for answer in segment]
     pooled = methods[0].results[0].adaptation
     assert pooled is not None
@@ -113,15 +113,15 @@ def test_answers_that_were_changed_are_not_drawn(adapting):
     file = adapting / "predictions.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     with pytest.raises(BadRecord, match="other content"):
-        draw(look([adapting]), ["error-over-time"])[0].draw()
+        draw(load_runs([adapting]), ["error-over-time"])[0].draw()
 
 
 @pytest.mark.slow
 def test_what_studies_allow(study, runs, tmp_path):
     other = shutil.copytree(study, tmp_path / "again")
-    plots = {plot.kind: plot for plot in draw(look([study, other]))}
+    plots = {plot.kind: plot for plot in draw(load_runs([study, other]))}
     assert {"rank-shift", "expected-best", "accuracy-against-cost"} <= set(plots)
-    (method,) = look([study])
+    (method,) = load_runs([study])
     assert method.study is not None
     axes = plots["expected-best"].draw().axes[0]
     worse, better = sorted(score for score in method.study.trials if score is not None)
