@@ -62,7 +62,7 @@ __all__ = [
 T = TypeVar("T")
 _LATE = ConfigDict(defer_build=True)
 """A side of a run makes the checks of those messages only that it meets: all take 40 ms."""
-_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid", **_LATE)
+_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid", defer_build=True)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

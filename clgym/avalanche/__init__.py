@@ -1,11 +1,11 @@
-"""The one seam to Avalanche: templates with our loader, an adapter for its strategies, cures.
+"""The one seam to Avalanche: templates with our loader, an adapter for its strategies, patches.
 
 Nothing here imports Avalanche (or torch) until it is used.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from clgym.avalanche import _lean
+from clgym.avalanche import _lazy_imports
 
 if TYPE_CHECKING:
     from avalanche.training.plugins import SupervisedPlugin
@@ -23,7 +23,7 @@ __all__ = [
     "benchmark",
 ]
 
-_lean.install()
+_lazy_imports.install()
 
 
 def __getattr__(name: str) -> Any:

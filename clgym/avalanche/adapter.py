@@ -20,14 +20,14 @@ import torch
 from avalanche.training.plugins.clock import Clock
 from torch import Tensor, nn
 
-from clgym.avalanche import bodies, cures, reach, snapshot
+from clgym.avalanche import model_adapters, patches, retention, snapshot
 from clgym.avalanche.catalogue import RECIPES, REFUSED, Recipe
-from clgym.avalanche.feed import TrainLoader, Position
+from clgym.avalanche.experience_view import ExperienceView
+from clgym.avalanche.feed import Position, TrainLoader
 from clgym.avalanche.heads import Heads
 from clgym.avalanche.loop import fast, hooks_of
 from clgym.avalanche.options import config_class, names_of
 from clgym.avalanche.sgd import AUGMENT, SGDStrategy
-from clgym.avalanche.view import ExperienceView
 from clgym.errors import Incompatible
 from clgym.models import networks
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
@@ -53,7 +53,7 @@ def adapt(name: str) -> type["AvalancheStrategy"]:
         )
     import avalanche.training
 
-    cures.apply()
+    patches.apply()
     recipe, source = RECIPES[name], getattr(avalanche.training, name)
     config = config_class(name, source, recipe)
     config.__module__ = __name__
@@ -102,11 +102,11 @@ class AvalancheStrategy(SGDStrategy):
     def make_network(self, columns: int) -> networks.Classifier:
         """A network whose head grows when Avalanche adapts its model."""
         network = super().make_network(columns)
-        return network if self.heads != "shared" else bodies.adaptive(network)
+        return network if self.heads != "shared" else model_adapters.adaptive(network)
 
     @property
     def heads(self) -> Heads:
-        """As the config says; packed bodies always have a head for every task."""
+        """As the config says; packed networks always have a head for every task."""
         return "per-task" if self.recipe.body == "packed" else super().heads
 
     def _make_template(self) -> Any:
@@ -115,7 +115,7 @@ class AvalancheStrategy(SGDStrategy):
         own |= self.recipe.given(self)
         if self.recipe.sgd:
             own["optimizer"] = self.make_optimizer()
-        own |= bodies.arguments(self.recipe.body, self.network)
+        own |= model_adapters.arguments(self.recipe.body, self.network)
         if "criterion" in inspect.signature(self.template_class).parameters:
             own["criterion"] = nn.CrossEntropyLoss()  # fresh: some defaults are shared by all
         with _quiet():
@@ -157,7 +157,7 @@ class AvalancheStrategy(SGDStrategy):
             self.recipe.after(template, self.needs.memory)
         template.feed = None
         kept = self.recipe.kept(template)
-        reach.end(vars(template), view.rows, kept, self.info.memory, experience)
+        retention.end(vars(template), view.rows, kept, self.info.memory, experience)
 
     def _check_classes(self, experience: Experience) -> None:
         if self.recipe.new_classes_only and min(experience.classes) < self.seen:

@@ -13,10 +13,10 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from clgym.avalanche.feed import TrainLoader, Position
+from clgym.avalanche.experience_view import ExperienceView
+from clgym.avalanche.feed import Position, TrainLoader
 from clgym.avalanche.heads import Heads, TaskNetwork, task_classes, with_heads
 from clgym.avalanche.loop import fast
-from clgym.avalanche.view import ExperienceView
 from clgym.config import Range
 from clgym.data.augment import crop_flip
 from clgym.errors import Incompatible

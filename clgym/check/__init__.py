@@ -81,7 +81,11 @@ def strategy_findings(
     from clgym.check.bench import NAME, Subject, quiet_torch
 
     summary = _summary(cls) if summary is None else summary
-    with quiet_torch(), workspace() as folder, registry.temporarily_registered("strategies", NAME, cls):
+    with (
+        quiet_torch(),
+        workspace() as folder,
+        registry.temporarily_registered("strategies", NAME, cls),
+    ):
         subject = Subject(cls, name or cls.__name__, summary, plugins, folder)
         yield from findings(strategy_checks(), subject, cls.KNOWN_FAILURES, only)
 

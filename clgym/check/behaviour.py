@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from clgym.check.bench import Bench, Subject
-from clgym.check.reach import held_by
 from clgym.check.report import Failed, Skipped
+from clgym.check.retention import held_by
 from clgym.check.tiny import MAX_VALUE
 from clgym.errors import BadAnswer, ClgymError
 from clgym.messages import CheckpointSaved, Event

@@ -8,8 +8,8 @@ import torch
 
 from clgym.check.bench import Subject
 from clgym.check.bounds import check_bounds, check_words
-from clgym.check.reach import buffers_in, numbers_in
 from clgym.check.report import Failed
+from clgym.check.retention import buffers_in, numbers_in
 from clgym.errors import BadAnswer
 
 __all__ = ["config_bounds", "described", "parameter_count", "pickling"]

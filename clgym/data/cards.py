@@ -102,7 +102,9 @@ def _aper(name: str, title: str, classes: int, train: int, test: int, licence: s
         "https://github.com/zhoudw-zdw/RevisitingCIL (links to folders; no checksums published)"
     )
     title, place = f"{title}, the split of ADAM/APER and MOS", (f"{name}-aper",)
-    return DatasetInfo(place[0], title, "folder", place, classes, train, test, licence, origin, side=256)
+    return DatasetInfo(
+        place[0], title, "folder", place, classes, train, test, licence, origin, side=256
+    )
 
 
 def _core50(session: int) -> DatasetInfo:

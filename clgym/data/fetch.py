@@ -51,7 +51,9 @@ def fetch(
             return _fetch(card, root, Path(part), progress)
 
 
-def _fetch(card: DatasetInfo, root: Path, part: Path, progress: Callable[[str], None]) -> list[Path]:
+def _fetch(
+    card: DatasetInfo, root: Path, part: Path, progress: Callable[[str], None]
+) -> list[Path]:
     arrived = []
     for url, md5 in card.downloads:
         file = url.rsplit("/", 1)[-1]

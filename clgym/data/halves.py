@@ -7,13 +7,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-__all__ = ["HALVES", "RawSplit", "in_half"]
+__all__ = ["HALVES", "Half", "in_half"]
 
-RawSplit = Literal["tuning", "evaluation"]
-HALVES: tuple[RawSplit, ...] = get_args(RawSplit)
+Half = Literal["tuning", "evaluation"]
+HALVES: tuple[Half, ...] = get_args(Half)
 
 
-def in_half(hashes: np.ndarray, half: RawSplit) -> np.ndarray:
+def in_half(hashes: np.ndarray, half: Half) -> np.ndarray:
     """Which images belong to a half, bool [n].
 
     Args:

@@ -43,7 +43,9 @@ class ImageSet:
         raise NotImplementedError
 
 
-def find_image_set(name: str, plugins: Sequence[Path], data_root: Path | None) -> LocatedFiles | None:
+def find_image_set(
+    name: str, plugins: Sequence[Path], data_root: Path | None
+) -> LocatedFiles | None:
     """Where the files of a plugin's source lie and who reads them; None if no plugin has the name.
 
     Raises:

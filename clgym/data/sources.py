@@ -24,7 +24,7 @@ from clgym.data.imageset import find_image_set
 from clgym.data.labelled import Labelled
 from clgym.data.locate import LocatedFiles, card_of, differing, find_card, locate
 from clgym.data.readers import READERS
-from clgym.data.store import CachedDataset, Split
+from clgym.data.store import CachedDataset, RawSplit, Split
 from clgym.data.words import names_in_words
 from clgym.errors import BadSource, MissingData
 
@@ -181,7 +181,7 @@ def _bad(found: LocatedFiles, expected: str, was: str) -> BadSource:
     )
 
 
-def _half(found: LocatedFiles, read: Labelled, images: np.ndarray, numbers: np.ndarray) -> store.Half:
+def _half(found: LocatedFiles, read: Labelled, images: np.ndarray, numbers: np.ndarray) -> RawSplit:
     labels = read.labels
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in COLOURS:
         raise _bad(
@@ -199,7 +199,7 @@ def _half(found: LocatedFiles, read: Labelled, images: np.ndarray, numbers: np.n
         raise _bad(
             found, f"labels from 0 to {len(numbers) - 1}", f"{labels.min()} to {labels.max()}"
         )
-    return store.Half(images, np.arange(len(labels)), numbers[labels], store.image_hashes(images))
+    return RawSplit(images, np.arange(len(labels)), numbers[labels], store.image_hashes(images))
 
 
 def _dark(which: str, found: LocatedFiles, images: np.ndarray) -> list[str]:
@@ -209,7 +209,7 @@ def _dark(which: str, found: LocatedFiles, images: np.ndarray) -> list[str]:
     return [f"no pixel of the {which} is brighter than {top} of {found.card.max_value}"] * dark
 
 
-def _cut(found: LocatedFiles, whole: store.Half, classes: Sequence[str]) -> dict[str, store.Half]:
+def _cut(found: LocatedFiles, whole: RawSplit, classes: Sequence[str]) -> dict[str, RawSplit]:
     """Train and test of a source that has no test split."""
     held = held_by_hash(whole.hashes, whole.labels)
     if not held.any():
@@ -219,9 +219,7 @@ def _cut(found: LocatedFiles, whole: store.Half, classes: Sequence[str]) -> dict
         expected = "a class of 5 images or more, not all alike, to cut a test split from"
         raise _bad(found, expected, was)
     return {
-        name: store.Half(
-            whole.images, whole.rows[chosen], whole.labels[chosen], whole.hashes[chosen]
-        )
+        name: RawSplit(whole.images, whole.rows[chosen], whole.labels[chosen], whole.hashes[chosen])
         for name, chosen in (("train", ~held), ("test", held))
     }
 

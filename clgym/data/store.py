@@ -32,7 +32,7 @@ from clgym.errors import BadOutput
 from clgym.files import clear_parts, dump_checked, load_checked, part_name, write_whole
 
 __all__ = [
-    "Half",
+    "RawSplit",
     "ImageRows",
     "CachedDataset",
     "Split",
@@ -83,7 +83,7 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
-class Half:
+class RawSplit:
     """A split before it is kept: some rows of decoded images, in any order."""
 
     images: np.ndarray
@@ -95,10 +95,10 @@ class Half:
     hashes: np.ndarray
     """uint8 [N, 32]."""
 
-    def canonical(self) -> "Half":
+    def canonical(self) -> "RawSplit":
         """The same rows in canonical order."""
         order = canonical_order(self.hashes, self.labels)
-        return Half(self.images, self.rows[order], self.labels[order], self.hashes[order])
+        return RawSplit(self.images, self.rows[order], self.labels[order], self.hashes[order])
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def keep(
     key: str,
     card: str,
     classes: Sequence[str],
-    halves: dict[str, Half],
+    halves: dict[str, RawSplit],
     decoding: str,
     facts: dict[str, Any],
 ) -> CachedDataset:

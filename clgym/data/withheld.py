@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clgym.data.halves import RawSplit, in_half
+from clgym.data.halves import Half, in_half
 from clgym.errors import Withheld
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Rule:
     """Numbers of the classes that are closed; None closes the source, or the half below."""
     images: tuple[str, ...] = ()
     """SHA-256 of single images that are closed: those that both sides of a pair hold."""
-    half: RawSplit | None = None
+    half: Half | None = None
     """Of the test images, closed; the training images stay open, as what a classifier learns."""
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from clgym.engines.inline import InlinePool
 from clgym.engines.process_pool import ProcessPool
-from clgym.engines.spec import Done, Message, OnEvent, WorkerPool, PoolSpec
+from clgym.engines.spec import Done, Message, OnEvent, PoolSpec, WorkerPool
 from clgym.errors import MissingExtra, WorkerDied
 
 __all__ = ["Done", "WorkerPool", "PoolSpec", "gather", "open_pool"]

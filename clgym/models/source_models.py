@@ -225,7 +225,11 @@ def _timm(name: Name, file: WeightFile, wanted: ClassifierSpec) -> tuple[Classif
 
 
 def _check_head(
-    before: timm_networks.BeforeHead, weight: Tensor, bias: Tensor, wanted: ClassifierSpec, name: str
+    before: timm_networks.BeforeHead,
+    weight: Tensor,
+    bias: Tensor,
+    wanted: ClassifierSpec,
+    name: str,
 ) -> None:
     """Refuse a network whose logits are more than a linear function of its features.
 

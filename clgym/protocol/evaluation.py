@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clgym import registry
-from clgym.engines.pool import WorkerPool, PoolSpec, gather, open_pool
+from clgym.engines.pool import PoolSpec, WorkerPool, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import describe_strategy
@@ -95,7 +95,9 @@ def evaluate(
         certificate = open_certificate(folder, ledger)
         number = _number(ledger, again)
         plugins = plugins or plugins_of(folder, ledger)
-        where = ExecutionOptions(folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins)
+        where = ExecutionOptions(
+            folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins
+        )
         return _Evaluating(certificate, where, ledger, number, on_event).carry_out()
 
 
@@ -117,7 +119,9 @@ def _number(ledger: Ledger, again: bool) -> int:
     return opened + 1
 
 
-def requests_of(plan: StudyPlan, choice: Choice, seed: int, where: ExecutionOptions) -> list[Request]:
+def requests_of(
+    plan: StudyPlan, choice: Choice, seed: int, where: ExecutionOptions
+) -> list[Request]:
     """The runs of one seed: one, or one for each experience where settings differ between them."""
     whole = (plan.k, plan.experiences) if plan.mode == "first_k" else None
     single = len(choice.configs) == 1

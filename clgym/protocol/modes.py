@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clgym.errors import BadPlan
-from clgym.protocol.plan import Choice, StudyPlan, RunScore, Trial
+from clgym.protocol.plan import Choice, RunScore, StudyPlan, Trial
 from clgym.protocol.runs import Runs, TrialRun, criterion_of
 from clgym.protocol.samplers import proposals
 from clgym.protocol.space import Space
@@ -108,7 +108,9 @@ def settings(plan: StudyPlan, space: Space, scores: Sequence[float | None]) -> l
     return proposals(plan.sampler, space, name, seed, plan.trials, plan.generation, scores)
 
 
-def _cap(plan: StudyPlan, runs: Runs, specs: Sequence[TrialRun], earlier: int) -> Callable[[TrialRun], bool]:
+def _cap(
+    plan: StudyPlan, runs: Runs, specs: Sequence[TrialRun], earlier: int
+) -> Callable[[TrialRun], bool]:
     """Whether a run comes too late: those before it have used up the cap."""
 
     def enough(spec: TrialRun) -> bool:
@@ -213,7 +215,9 @@ def _decay(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list
         parts: list[Trial] = []
         last: TrialRun | None = None
         for t in range(plan.experiences):
-            tried, last = _one_experience(plan, rates, runs, TrialRun(0, seed, {}, (0, t + 1), last, t))
+            tried, last = _one_experience(
+                plan, rates, runs, TrialRun(0, seed, {}, (0, t + 1), last, t)
+            )
             trials += tried
             parts.append(tried[-1] if last is None else tried[last.trial])
         chosen.append(_chain(seed, parts))

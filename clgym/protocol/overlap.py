@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clgym.data.halves import RawSplit, in_half
+from clgym.data.halves import Half, in_half
 from clgym.data.sources import Source
 from clgym.errors import BadPlan
 from clgym.protocol.pairs import ScenarioPair
@@ -70,7 +70,7 @@ class Overlap:
         }
 
 
-def footprint(source: Source, classes: Sequence[int] | None, half: RawSplit | None = None) -> Footprint:
+def footprint(source: Source, classes: Sequence[int] | None, half: Half | None = None) -> Footprint:
     """Look at the rows of one side of a pair.
 
     Args:

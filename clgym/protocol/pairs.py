@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_serializer
 
-from clgym.data.halves import HALVES, RawSplit
+from clgym.data.halves import HALVES, Half
 from clgym.errors import BadPlan, UnknownName, near
 from clgym.files import canonical_json, sha256
 
@@ -47,7 +47,7 @@ class Side(BaseModel):
         return ", ".join(parts)
 
     @property
-    def half(self) -> RawSplit | None:
+    def half(self) -> Half | None:
         """Which half of the test images it shows; None: all."""
         rows = self.extra.get("rows", "all")
         return None if rows == "all" else rows

@@ -69,7 +69,11 @@ def _without_device(reply: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_plan(
-    asked: StudySpec, where: ExecutionOptions, description: Description, space: Space, looked: dict[str, Any]
+    asked: StudySpec,
+    where: ExecutionOptions,
+    description: Description,
+    space: Space,
+    looked: dict[str, Any],
 ) -> StudyPlan:
     """Everything that decides the outcome, as one value.
 
@@ -127,7 +131,11 @@ def make_plan(
 
 
 def _method(
-    asked: StudySpec, where: ExecutionOptions, description: Description, values: dict[str, Any], tuned: set[str]
+    asked: StudySpec,
+    where: ExecutionOptions,
+    description: Description,
+    values: dict[str, Any],
+    tuned: set[str],
 ) -> dict[str, Any]:
     """What every record of the study states; nothing where trials wrap different strategies."""
     if any(f.kind == WRAPS and f.name in tuned for f in description.fields):

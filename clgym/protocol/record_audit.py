@@ -159,7 +159,9 @@ class ExpectedRecord:
     part: tuple[int, int] | None
 
 
-def against_plan(record: Record, plan: StudyPlan, wanted: ExpectedRecord, evaluating: bool) -> Iterator[str]:
+def against_plan(
+    record: Record, plan: StudyPlan, wanted: ExpectedRecord, evaluating: bool
+) -> Iterator[str]:
     """A record against what the plan says its run must have been."""
     result, where = record.result, record.environment
     side = plan.evaluation if evaluating or plan.tunes_on_evaluation else plan.tuning

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from clgym.errors import Tampered
 from clgym.files import canonical_json, locked, sha256
 from clgym.gym.withheld_order import state_folder
-from clgym.protocol.ledger import NAME, LedgerEntry, Ledger, read_ledger
+from clgym.protocol.ledger import NAME, Ledger, LedgerEntry, read_ledger
 from clgym.protocol.plan import StudyPlan
 
 __all__ = ["Relatives", "evaluates", "register_opening", "register_study", "relatives"]

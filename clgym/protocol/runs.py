@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clgym.engines.pool import Done, WorkerPool, PoolSpec, open_pool
+from clgym.engines.pool import Done, PoolSpec, WorkerPool, open_pool
 from clgym.errors import (
     BadAnswer,
     BadConfig,
@@ -24,8 +24,8 @@ from clgym.errors import (
 )
 from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message, rules_of
-from clgym.protocol.ledger import LedgerEntry, Ledger
-from clgym.protocol.plan import StudyPlan, RunScore
+from clgym.protocol.ledger import Ledger, LedgerEntry
+from clgym.protocol.plan import RunScore, StudyPlan
 from clgym.protocol.relatives import register_study
 from clgym.protocol.samplers import ADAPTIVE
 
@@ -59,7 +59,7 @@ class TrialRun:
     seed: int
     config: Mapping[str, Any]
     part: tuple[int, int] | None = None
-    after: "Spec | None" = None
+    after: "TrialRun | None" = None
     """The run whose learner goes on here; modes that choose experience by experience have it."""
     experience: int | None = None
     label: str = ""
@@ -86,7 +86,11 @@ class Runs:
     """Carries out the runs of a study on a pool, and keeps the ledger."""
 
     def __init__(
-        self, plan: StudyPlan, where: ExecutionOptions, ledger: Ledger, emit: Callable[[Event], None]
+        self,
+        plan: StudyPlan,
+        where: ExecutionOptions,
+        ledger: Ledger,
+        emit: Callable[[Event], None],
     ) -> None:
         """Know what the ledger says is done."""
         self.plan, self.where, self.ledger, self._emit = plan, where, ledger, emit

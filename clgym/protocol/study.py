@@ -15,7 +15,7 @@ from clgym.protocol.plan import Body, Certificate, Choice, Envelope, StudyPlan, 
 from clgym.protocol.planning import StudySpec, make_plan, survey
 from clgym.protocol.plugin_files import recorded_plugins
 from clgym.protocol.relatives import register_study, relatives
-from clgym.protocol.runs import RETRY_FAILED, Runs, ExecutionOptions, check_retry
+from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs, check_retry
 from clgym.protocol.space import Space, find_space, parse
 
 __all__ = [
@@ -38,7 +38,10 @@ def _ignore(event: Event) -> None:
 
 
 def tune(
-    asked: StudySpec, where: ExecutionOptions, on_event: OnEvent = _ignore, retry_failed: bool = False
+    asked: StudySpec,
+    where: ExecutionOptions,
+    on_event: OnEvent = _ignore,
+    retry_failed: bool = False,
 ) -> Certificate:
     """Carry out a study, or go on with the one in the folder; its certificate.
 

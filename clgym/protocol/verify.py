@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from clgym.engines.pool import WorkerPool, PoolSpec
+from clgym.engines.pool import PoolSpec, WorkerPool
 from clgym.errors import BadPlan, BadRecord, Tampered
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import RECORD
 from clgym.protocol.audit import Audit
 from clgym.protocol.jobs import run_summary
-from clgym.protocol.ledger import NAME, LedgerEntry, Ledger, read_ledger
+from clgym.protocol.ledger import NAME, Ledger, LedgerEntry, read_ledger
 from clgym.protocol.modes import choose, part_of
 from clgym.protocol.outcome import EVALUATION
 from clgym.protocol.plan import Body, Certificate, StudyPlan, evaluation_seeds
@@ -30,7 +30,7 @@ from clgym.protocol.record_audit import (
     record_problems,
 )
 from clgym.protocol.repeat import repeat
-from clgym.protocol.runs import RETRY_FAILED, Runs, ExecutionOptions
+from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
 from clgym.protocol.verify_evaluation import EvaluationAudit, complete_evaluations
@@ -274,7 +274,9 @@ class _Study:
     def _expected(self) -> Body:
         """The body that plan and runs in the ledger lead to: settings drawn and chosen again."""
         assert self._plan is not None
-        runs = _Replay(self._plan, ExecutionOptions(self._folder), Ledger(self._folder), lambda event: None)
+        runs = _Replay(
+            self._plan, ExecutionOptions(self._folder), Ledger(self._folder), lambda event: None
+        )
         trials, chosen = choose(self._plan, Space.of(self._plan.space), runs)
         return body_of(self._plan, trials, chosen, runs)
 

@@ -138,7 +138,9 @@ class EvaluationAudit:
         yield from _part_problems(requests, lines.get(seed.seed, {}), plan)
 
 
-def _part_problems(requests: list[Request], line: Mapping[str, Any], plan: StudyPlan) -> Iterator[str]:
+def _part_problems(
+    requests: list[Request], line: Mapping[str, Any], plan: StudyPlan
+) -> Iterator[str]:
     """Each run's record against its predictions, the plan and the ledger's line of its seed."""
     hashes = line.get("parts", [])
     for number, request in enumerate(requests):

@@ -12,9 +12,9 @@ from clgym.registry.entry import Kind, PluginEntry
 from clgym.registry.finding import (
     entries,
     find,
-    temporarily_registered,
     register,
     reserve,
+    temporarily_registered,
     with_registered,
 )
 from clgym.registry.loading import fault, load_class, load_module

@@ -16,10 +16,10 @@ from avalanche.training.utils import ParamData, cycle
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR
 
-from clgym.avalanche import cures
+from clgym.avalanche import patches
 from clgym.avalanche.adapter import adapt
+from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.loop import fast
-from clgym.avalanche.view import ExperienceView
 
 
 def test_the_timeline_is_a_set(experiences):
@@ -61,7 +61,7 @@ def test_bic_calls_a_schedule_that_torch_has_changed():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
     with pytest.raises(TypeError):
         MultiStepLR(optimizer, [1], verbose=False)  # type: ignore[call-arg]
-    cures.apply()
+    patches.apply()
     schedule = bic.MultiStepLR(optimizer, milestones=[1], gamma=0.5, verbose=False)  # type: ignore[call-arg]
     optimizer.step()
     schedule.step()
@@ -87,7 +87,7 @@ def test_the_buffer_of_er_aml_can_wait_for_ever():
 
 def test_gss_finds_no_samples_where_a_batch_is_larger_than_its_memory():
     """Avalanche's own method gives no gradients there, of which the greatest is asked for."""
-    cures.apply()
+    patches.apply()
     gss = GSS_greedyPlugin(mem_size=8, mem_strength=5, input_size=[36])
     gss.ext_mem_list_current_index = 8
     model = nn.Linear(36, 2)
@@ -99,7 +99,7 @@ def test_gss_finds_no_samples_where_a_batch_is_larger_than_its_memory():
 
 
 def test_mas_takes_a_loss_of_zero_for_none():
-    cures.apply()
+    patches.apply()
     theirs: Any = MASPlugin.before_backward
     mas: Any = MASPlugin(lambda_reg=1.0, alpha=0.5)
     model = nn.Linear(1, 1)
@@ -115,7 +115,7 @@ def test_mas_takes_a_loss_of_zero_for_none():
 
 
 def test_rows_of_another_task_cannot_follow_a_part_of_one():
-    cures.apply()
+    patches.apply()
     part: Any = FlatData([ConstantSequence(0, 3)], indices=[0, 2])
     other: Any = ConstantSequence(1, 1)
     theirs: Any = FlatData.concat

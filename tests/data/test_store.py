@@ -201,7 +201,7 @@ def test_no_changed_byte_of_the_cache_is_believed(tmp_path_factory, data):
     generator = np.random.default_rng(0)
     images, labels = generator.integers(0, 9, (9, 4, 4, 1), dtype=np.uint8), np.arange(9) % 3
     halves = {
-        name: store.Half(images, rows, labels[rows], store.image_hashes(images)[rows])
+        name: store.RawSplit(images, rows, labels[rows], store.image_hashes(images)[rows])
         for name, rows in (("train", np.arange(6)), ("test", np.arange(6, 9)))
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clgym.engines.pool import Done, WorkerPool, PoolSpec, gather, open_pool
+from clgym.engines.pool import Done, PoolSpec, WorkerPool, gather, open_pool
 from clgym.errors import BadConfig, StrategyFailed, WorkerDied
 
 TARGET = "targets:Echo"

@@ -187,5 +187,8 @@ def test_an_untouched_study_holds_and_a_changed_error_is_found(
 
 def test_modes_that_look_at_held_out_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadPlan, match="no held-out rows"):
-        tune(StudySpec("tent", find_pair("digits-c-v1"), mode="oracle"), ExecutionOptions(tmp_path / "study"))
+        tune(
+            StudySpec("tent", find_pair("digits-c-v1"), mode="oracle"),
+            ExecutionOptions(tmp_path / "study"),
+        )
     assert not list(tmp_path.glob("study/*.jsonl"))

@@ -34,7 +34,9 @@ def test_ray_on_two_nodes_one_of_which_is_lost(
                 cluster.remove_node(other)
 
         pool = PoolSpec("ray", 2, options={"address": cluster.address})
-        certificate = tune(asked(), ExecutionOptions(tmp_path / "study", pool, plugins=(plugin,)), lose)
+        certificate = tune(
+            asked(), ExecutionOptions(tmp_path / "study", pool, plugins=(plugin,)), lose
+        )
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -52,5 +54,7 @@ def test_submitit_on_this_machine(
 ) -> None:
     pytest.importorskip("submitit")
     options = {"cluster": "local", "folder": str(tmp_path / "logs")}
-    where = ExecutionOptions(tmp_path / "study", PoolSpec("slurm", 2, options=options), plugins=(plugin,))
+    where = ExecutionOptions(
+        tmp_path / "study", PoolSpec("slurm", 2, options=options), plugins=(plugin,)
+    )
     assert tune(asked(), where).hash == read_certificate(finished).hash

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clgym.board.figures import curves
-from clgym.board.figures.canvas import INK, series_style, new, plain, save, styled, svg
+from clgym.board.figures.canvas import INK, new, plain, save, series_style, styled, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,7 +26,9 @@ _LATE = ("wandb", "torchmetrics", "torchmetrics.functional")
 
 def install() -> None:
     """See to it that the first import of Avalanche is a lean one; does nothing after it."""
-    if "avalanche" not in sys.modules and not any(isinstance(f, _LazyFinder) for f in sys.meta_path):
+    if "avalanche" not in sys.modules and not any(
+        isinstance(f, _LazyFinder) for f in sys.meta_path
+    ):
         sys.meta_path.insert(0, _LazyFinder())
 
 

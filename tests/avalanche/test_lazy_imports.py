@@ -46,7 +46,7 @@ print(float(metric.result()[0]))
     ],
 )
 def test_traps_that_lean_importing_covers(file, line):
-    """The day Avalanche no longer imports these, `_lean` can go."""
+    """The day Avalanche no longer imports these, `_lazy_imports` can go."""
     spec = importlib.util.find_spec("avalanche")
     assert spec is not None and spec.origin is not None
     assert line in (Path(spec.origin).parent / file).read_text().splitlines()

@@ -6,10 +6,10 @@ import pytest
 import torch
 from avalanche.training.storage_policy import ClassBalancedBuffer
 
-from clgym.avalanche import reach
+from clgym.avalanche import retention
 from clgym.avalanche.adapter import adapt
+from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.rows import Rows
-from clgym.avalanche.view import ExperienceView
 from clgym.data.memory import Memory
 from clgym.errors import OutOfReach
 
@@ -27,7 +27,7 @@ def test_rows_that_a_buffer_names_are_copied_and_counted(experiences):
     view, buffer = buffer_over(experience, 10)
     before = [buffer.buffer[i][0].clone() for i in range(10)]
     memory = Memory(10)
-    reach.end({"b": buffer}, view.rows, [], memory, experience)
+    retention.end({"b": buffer}, view.rows, [], memory, experience)
     experience.close()
     assert len(memory) == 10
     after = [buffer.buffer[i] for i in range(10)]
@@ -41,7 +41,7 @@ def test_all_other_rows_are_out_of_reach(experiences):
     (experience,) = experiences(steps=1)
     view, buffer = buffer_over(experience, 10)
     dataset = view.dataset
-    reach.end({"b": buffer}, view.rows, [], Memory(10), experience)
+    retention.end({"b": buffer}, view.rows, [], Memory(10), experience)
     experience.close()
     readable = 0
     for row in range(len(dataset)):
@@ -57,13 +57,13 @@ def test_more_than_declared_is_refused(experiences):
     (experience,) = experiences(steps=1)
     view, buffer = buffer_over(experience, 11)
     with pytest.raises(OutOfReach, match="11 in the strategy's buffers"):
-        reach.end({"b": buffer}, view.rows, [], Memory(10), experience)
+        retention.end({"b": buffer}, view.rows, [], Memory(10), experience)
 
 
 def test_a_dataset_that_is_kept_whole_counts_whole(experiences):
     (experience,) = experiences(steps=1)
     view = ExperienceView(experience)
-    held = reach.rows_held({"deep": [{"er": (view.dataset.subset([3, 5, 3]),)}]})
+    held = retention.rows_held({"deep": [{"er": (view.dataset.subset([3, 5, 3]),)}]})
     assert [rows for _, rows in held.values()] == [{3, 5}]
 
 
