@@ -1,4 +1,10 @@
-"""The samples of past experiences that a strategy may keep: counted, bounded, reservoir-sampled."""
+"""The samples of past experiences that a strategy may keep: counted and bounded at every call.
+
+What is kept, and where, is the strategy's choice: a reservoir (`Memory.add`), whole contents chosen
+anew after each experience (`Memory.replace`: herding, rainbow), slots that are given away one by
+one (`Memory.append`, `Memory.put`: class-balanced memories, GDumb, GSS, banks of test-time
+methods), a selection of what is there (`Memory.keep`).
+"""
 
 from typing import Any
 
@@ -13,8 +19,13 @@ __all__ = ["Memory"]
 class Memory:
     """At most ``capacity`` samples, each a row of every column stored with it.
 
-    `add` is Vitter's algorithm R (1985): after n samples each has been kept with probability
-    capacity / n. Columns are given by name at the first `add` (pixels, labels, logits, ...).
+    Columns are named by the first call that stores something (pixels, labels, logits, features,
+    ages, ...), and every later one must give the same. Labels or logits may grow wider as classes
+    come: rows that were stored before are filled with zeros.
+
+    Attributes:
+        capacity: Samples that may be held.
+        seen: Samples offered to `add` so far.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -28,61 +39,110 @@ class Memory:
         """Count the samples held."""
         return self._filled
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a column of this name."""
+        return name in self._columns
+
     def __getitem__(self, name: str) -> Tensor:
         """One column of all samples held, [len(self), ...]."""
         return self._columns[name][: self._filled]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the samples held, all columns together."""
+        return sum(self[name].numel() * self[name].element_size() for name in self._columns)
+
+    def rows_by(self, name: str = "labels") -> dict[int, Tensor]:
+        """Row numbers of the samples held, int64 and ascending, by the value of a column."""
+        if not self._filled:
+            return {}
+        values = self[name].cpu()
+        return {int(value): (values == value).nonzero()[:, 0] for value in values.unique()}
+
     def add(self, generator: torch.Generator, **columns: Tensor) -> None:
         """Offer a batch to the reservoir: each argument is [n, ...], all of one length.
+
+        Vitter's algorithm R (1985): while there is room each is kept, and after n samples each has
+        been kept with probability capacity / n.
 
         Raises:
             OutOfReach: the strategy declared no memory.
         """
-        if self.capacity == 0:
-            raise OutOfReach(
-                expected="a strategy that stores samples to declare Needs(memory=M)",
-                found="no declared memory",
-                fix="Declare it in the strategy's needs",
-            )
-        count = len(next(iter(columns.values())))
-        for name, values in columns.items():
-            self._hold(name, values)
+        count = self._checked(columns, limit=None)
         slots = self._slots(count, generator)
         kept = slots >= 0
-        for name, values in columns.items():
-            store = self._columns[name]
-            store[slots[kept].to(store.device)] = values[kept.to(values.device)].to(store)
-        self._filled = min(self.capacity, max(self._filled, self.seen))
+        self._write(slots[kept], {name: v[kept.to(v.device)] for name, v in columns.items()})
+        self._filled = min(self.capacity, self._filled + count)
 
-    def _slots(self, count: int, generator: torch.Generator) -> Tensor:
-        """Where each new sample goes; -1 for those not kept, or overwritten by a later one."""
-        order = torch.arange(self.seen, self.seen + count)
-        uniform = torch.rand(count, generator=generator, dtype=torch.float64)
-        drawn = (uniform * (order + 1)).long()
-        slots = torch.where(order < self.capacity, order, drawn)
-        slots[slots >= self.capacity] = -1
-        self.seen += count
-        # Two samples of one batch may draw the same slot: the later one stays.
-        last = {slot: i for i, slot in enumerate(slots.tolist()) if slot >= 0}
-        result = torch.full_like(slots, -1)
-        for slot, i in last.items():
-            result[i] = slot
-        return result
+    def append(self, **columns: Tensor) -> None:
+        """Store samples behind those that are held.
 
-    def _hold(self, name: str, like: Tensor) -> None:
-        """Make room for a column, or widen it: new classes add columns to stored logits."""
-        shape = (self.capacity, *like.shape[1:])
-        old = self._columns.get(name)
-        if old is None:
-            self._columns[name] = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        elif old.shape[1:] != like.shape[1:]:
-            wider = torch.zeros(shape, dtype=old.dtype, device=old.device)
-            wider[tuple(slice(0, n) for n in old.shape)] = old
-            self._columns[name] = wider
+        Raises:
+            OutOfReach: there is no room for them; drop some first (`keep`), or `put` them.
+        """
+        count = self._checked(columns, limit=self.capacity - self._filled)
+        self._write(torch.arange(self._filled, self._filled + count), columns)
+        self._filled += count
 
-    def draw(self, size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """At most ``size`` samples, uniform without replacement: every column's rows."""
-        rows = torch.randperm(self._filled, generator=generator)[:size]
+    def put(self, rows: Tensor, **columns: Tensor) -> None:
+        """Store samples in place of others.
+
+        Args:
+            rows: int64 [n], row numbers of samples that are held, each at most once.
+            **columns: [n, ...] each.
+
+        Raises:
+            OutOfReach: a row holds no sample.
+        """
+        count = self._checked(columns, limit=None)
+        self._check_rows(rows)
+        if len(rows) != count or len(rows.unique()) != count:
+            raise ValueError(f"{count} samples go to {count} different rows, found {len(rows)}")
+        self._write(rows, columns)
+
+    def replace(self, **columns: Tensor) -> None:
+        """Hold these samples and no others.
+
+        Raises:
+            OutOfReach: they are more than the capacity.
+        """
+        self._checked(columns, limit=self.capacity, anew=True)
+        self._columns, self._filled = {}, 0
+        self.append(**columns)
+
+    def keep(self, rows: Tensor) -> None:
+        """Hold these samples only, in this order.
+
+        Args:
+            rows: int64 [n], row numbers of samples that are held, each at most once.
+
+        Raises:
+            OutOfReach: a row holds no sample.
+        """
+        self._check_rows(rows)
+        if len(rows.unique()) != len(rows):
+            raise ValueError("a sample is kept once")
+        for name, store in self._columns.items():
+            kept = store[rows.to(store.device)]  # a copy: rows may move either way
+            store[: len(rows)] = kept
+            store[len(rows) :] = 0
+        self._filled = len(rows)
+
+    def draw(
+        self, size: int, generator: torch.Generator, among: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """At most ``size`` samples, uniform without replacement: every column's rows.
+
+        Args:
+            size: Samples wanted.
+            generator: Decides which.
+            among: int64 [m], row numbers to draw from; None: all that are held.
+        """
+        if among is not None:
+            self._check_rows(among)
+        count = self._filled if among is None else len(among)
+        rows = torch.randperm(count, generator=generator)[:size]
+        rows = rows if among is None else among.cpu()[rows]
         return {name: store[rows.to(store.device)] for name, store in self._columns.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -94,10 +154,90 @@ class Memory:
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore `state_dict` on ``device``."""
-        self.seen = int(state["seen"])
         self._columns, self._filled = {}, 0
-        for name, values in state["columns"].items():
-            values = values.to(device)
-            self._hold(name, values)
-            self._columns[name][: len(values)] = values
-            self._filled = len(values)
+        columns = {name: values.to(device) for name, values in state["columns"].items()}
+        if columns:
+            self.append(**columns)
+        self.seen = int(state["seen"])
+
+    def _checked(self, columns: dict[str, Tensor], limit: int | None, anew: bool = False) -> int:
+        """How many samples a call brings, if it may.
+
+        Args:
+            columns: What is to be stored.
+            limit: Samples that there is room for; None: any number.
+            anew: Whether what is held goes, so that the columns may be others.
+        """
+        if self.capacity == 0:
+            raise OutOfReach(
+                expected="a strategy that stores samples to declare Needs(memory=M)",
+                found="no declared memory",
+                fix="Declare it in the strategy's needs",
+            )
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"columns of one length are stored, found {lengths or 'none'}")
+        if self._columns and not anew and columns.keys() != self._columns.keys():
+            known, given = sorted(self._columns), sorted(columns)
+            raise ValueError(f"every sample has the columns {known}, found {given}")
+        count = next(iter(lengths.values()))
+        if limit is not None and count > limit:
+            raise OutOfReach(
+                expected=f"at most {limit} more samples in a memory of {self.capacity}",
+                found=str(count),
+                fix="Drop some that are held, or declare a larger memory in the strategy's needs",
+            )
+        return count
+
+    def _check_rows(self, rows: Tensor) -> None:
+        if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < self._filled):
+            raise OutOfReach(
+                expected=f"row numbers of the {self._filled} samples held",
+                found=f"{int(rows.min())} to {int(rows.max())}",
+                fix="Use `append` for new ones",
+            )
+
+    def _write(self, rows: Tensor, columns: dict[str, Tensor]) -> None:
+        for name, values in columns.items():
+            self._hold(name, values)  # all of them, before one is changed
+        for name, values in columns.items():
+            store = self._columns[name]
+            store[rows.to(store.device)] = values.to(store)
+
+    def _slots(self, count: int, generator: torch.Generator) -> Tensor:
+        """Where each new sample goes; -1 for those not kept, or overwritten by a later one."""
+        offered = torch.arange(count)
+        uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+        drawn = (uniform * (self.seen + offered + 1)).long()
+        behind = self._filled + offered
+        slots = torch.where(behind < self.capacity, behind, drawn)
+        self.seen += count
+        # Two samples of one batch may draw the same slot: the later one stays.
+        room = torch.full((self.capacity,), -1)
+        inside = slots < self.capacity
+        room.scatter_reduce_(0, slots[inside], offered[inside], "amax")
+        stays = inside.clone()
+        stays[inside] = room[slots[inside]] == offered[inside]
+        return torch.where(stays, slots, -1)
+
+    def _hold(self, name: str, like: Tensor) -> None:
+        """Make room for a column, or widen it: new classes add columns to stored logits."""
+        shape = (self.capacity, *like.shape[1:])
+        old = self._columns.get(name)
+        if old is None:
+            self._columns[name] = torch.zeros(shape, dtype=like.dtype, device=like.device)
+            return
+        narrower = any(n < m for n, m in zip(shape, old.shape, strict=False))
+        if (
+            old.ndim != len(shape)
+            or narrower
+            or old.is_floating_point() != like.is_floating_point()
+        ):
+            now, given = tuple(old.shape[1:]), tuple(like.shape[1:])
+            raise ValueError(
+                f"the column {name!r} holds {old.dtype} {now} a sample, found {like.dtype} {given}"
+            )
+        if old.shape != shape:
+            wider = torch.zeros(shape, dtype=old.dtype, device=old.device)
+            wider[tuple(slice(0, n) for n in old.shape)] = old
+            self._columns[name] = wider
