@@ -122,7 +122,7 @@ class Memory:
         self._check_rows(rows)
         if len(rows.unique()) != len(rows):
             raise ValueError("a sample is kept once")
-        for name, store in self._columns.items():
+        for store in self._columns.values():
             kept = store[rows.to(store.device)]  # a copy: rows may move either way
             store[: len(rows)] = kept
             store[len(rows) :] = 0
@@ -190,7 +190,7 @@ class Memory:
         return count
 
     def _check_rows(self, rows: Tensor) -> None:
-        if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < self._filled):
+        if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= self._filled):
             raise OutOfReach(
                 expected=f"row numbers of the {self._filled} samples held",
                 found=f"{int(rows.min())} to {int(rows.max())}",
