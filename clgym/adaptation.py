@@ -3,11 +3,12 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from clgym.attributes import modules_in
 from clgym.config import Range
 from clgym.errors import BadBatch, Incompatible
 from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
@@ -42,11 +43,12 @@ class AdaptConfig(Config):
 class AdaptStrategy(Strategy):
     """A classifier that answers and changes batch by batch.
 
-    A method overrides `prepare` and `step`; `answer` too where its answer is not the plain forward
-    pass, and `parts` where more than the classifier changes.
+    A method overrides `prepare` and `step`, and `answer` too where its answer is not the plain
+    forward pass. Its attributes are its state: saved, restored and reset together.
     """
 
     Config = AdaptConfig
+    transient = ("_start",)
     batch_matters: ClassVar[bool] = True
     """An image's answer depends on the others of its batch."""
 
@@ -145,30 +147,14 @@ class AdaptStrategy(Strategy):
         """The answer without an update."""
         return self.answer(self._checked(batch.images))
 
-    def parts(self) -> dict[str, Any]:
-        """All that changes and has a ``state_dict``: saved, restored and reset together."""
-        return {"model": self.model}
-
     def reset(self) -> None:
         """Go back to the state after `setup`."""
         self.load_state_dict(copy.deepcopy(self._start))
 
-    def state_dict(self) -> dict[str, Any]:
-        """The parts, and the images that a single one is answered with."""
-        parts = {name: part.state_dict() for name, part in self.parts().items()}
-        return {"parts": parts, "recent": self._recent, "singles": self._singles}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
-        for name, part in self.parts().items():
-            part.load_state_dict(state["parts"][name])
-        self._recent = state["recent"].to(self.info.device)
-        self._singles = state["singles"]
-
     def parameter_count(self) -> int:
         """Parameters of all networks held."""
-        held = [part for part in self.parts().values() if isinstance(part, nn.Module)]
-        return sum(p.numel() for module in held for p in module.parameters())
+        held = modules_in(self, skip=("info", "config"))
+        return sum(p.numel() for module in held.values() for p in module.parameters())
 
 
 def make_optimizer(

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from clgym import attributes
 from clgym.data.experience import Augment, Batch, Experience, keyed_generator
 from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
@@ -110,6 +111,12 @@ class Classifier(nn.Module):
                 new.bias[: old.out_features] = old.bias
         self.head = new.train(old.training)
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Grow to the head of the state first; torch asks a module before it asks its parts."""
+        if isinstance(weight := state_dict.get(f"{prefix}head.weight"), Tensor):
+            self.grow(len(weight))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
 
 @dataclass(frozen=True, eq=False)
 class StreamInfo:
@@ -153,6 +160,8 @@ class Strategy:
     """For `clgym check`: options that make it small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
     """For `clgym check`: channels, height, width of the images it is checked with."""
+    transient: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are no state: caches, and what `setup` makes and nothing changes."""
     KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
     """Checks that it is known to fail, with the reason; records and the board show them."""
 
@@ -199,13 +208,22 @@ class Strategy:
     def state_dict(self) -> dict[str, Any]:
         """All that `train` and `predict` depend on: nested dicts of tensors and plain values.
 
-        ``info.memory`` is saved by the gym.
+        By default every attribute except `transient` ones, `config` and `info`
+        (`clgym.attributes`). ``info.memory`` is saved by the gym.
+
+        Raises:
+            BadPlugin: an attribute that cannot be saved; the message names it.
         """
-        raise NotImplementedError
+        return attributes.state_of(self, self._stateless())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`; called after `setup`, in a fresh process."""
-        raise NotImplementedError
+        attributes.restore(self, state, self.info.device, self._stateless())
+
+    def _stateless(self) -> set[str]:
+        """Names of the attributes that are no state, those of all base classes too."""
+        named = (vars(cls).get("transient", ()) for cls in type(self).__mro__)
+        return {"config", "info", *(name for names in named for name in names)}
 
     def parameter_count(self) -> int:
         """Numbers that the learner holds to predict, for the record."""

@@ -178,7 +178,7 @@ class Aper(PretrainedStrategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`."""
         self.module.load_state_dict(state["module"])
-        self.classes.load_state_dict(state["classes"], self.info.device)
+        self.classes.load_state_dict(state["classes"])
         self._saved = state.get("training")
         if "head" in state:
             columns, width = state["head"]["weight"].shape

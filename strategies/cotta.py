@@ -10,10 +10,10 @@ small probability.
 
 import copy
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from clgym.adaptation import (
@@ -61,6 +61,7 @@ class Cotta(AdaptStrategy):
 
     Config = CottaConfig
     CHECK_CONFIG = {"views": 2}
+    transient = ("anchor",)
 
     def prepare(self) -> None:
         """Student, teacher and anchor, all with batch statistics."""
@@ -110,12 +111,3 @@ class Cotta(AdaptStrategy):
         for name, value in self._weights.items():
             back = self.uniform(name, value) < self.config.restore
             value.copy_(torch.where(back, source[name], value))
-
-    def parts(self) -> dict[str, Any]:
-        """The teacher and the moments too; the anchor does not change."""
-        return {**super().parts(), "teacher": self.teacher, "optimizer": self.optimizer}
-
-    def parameter_count(self) -> int:
-        """Student, teacher and anchor."""
-        held: list[nn.Module] = [self.model, self.teacher, self.anchor]
-        return sum(p.numel() for module in held for p in module.parameters())

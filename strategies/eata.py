@@ -11,7 +11,7 @@ F: squared gradients of the cross-entropy against the classifier's own labels on
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -113,18 +113,3 @@ class EATA(AdaptStrategy):
         parts = zip(self._fisher, self._weights, self._source, strict=True)
         total = torch.stack([(f * (w - s) ** 2).sum() for f, w, s in parts]).sum()
         return self.config.fisher * total
-
-    def parts(self) -> dict[str, Any]:
-        """The moments too."""
-        return {**super().parts(), "optimizer": self.optimizer}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The running mean and F too."""
-        return {**super().state_dict(), "mean": self.mean, "fisher": self._fisher}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
-        super().load_state_dict(state)
-        device = self.info.device
-        self.mean = None if state["mean"] is None else state["mean"].to(device)
-        self._fisher = [value.to(device) for value in state["fisher"]]

@@ -10,7 +10,7 @@ are stretched to 224 pixels and not normalised. Without a backbone the pixels ar
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -75,14 +75,6 @@ class NMC(PretrainedStrategy):
         """Negative Euclidean distances of raw features to the means, float64 [n, columns]."""
         distances = torch.cdist(F.normalize(features.double()), self.classes.means)
         return (-distances).nan_to_num(nan=-torch.inf)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Sums and counts."""
-        return self.classes.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore sums and counts."""
-        self.classes.load_state_dict(state, self.info.device)
 
     def frozen_parameters(self) -> int:
         """None without a backbone."""

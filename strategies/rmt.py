@@ -16,7 +16,7 @@ source-free variant: it needs source data only once, for prototypes and warm-up;
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import safetensors.torch
 import torch
@@ -195,26 +195,6 @@ class RMT(AdaptStrategy):
     def answer(self, images: Tensor) -> Tensor:
         """Student plus teacher."""
         return self.model(images) + self.teacher(images)
-
-    def parts(self) -> dict[str, Any]:
-        """Student, teacher, projector and moments."""
-        return {
-            **super().parts(),
-            "teacher": self.teacher,
-            "projector": self.projector,
-            "optimizer": self.optimizer,
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        """The prototypes, and how much of the source was drawn, too."""
-        state = super().state_dict()
-        return {**state, "prototypes": self.prototypes, "drawn": self._drawn}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
-        super().load_state_dict(state)
-        self.prototypes = state["prototypes"].to(self.info.device)
-        self._drawn = state["drawn"]
 
 
 def nearest_prototype(features: Tensor, prototypes: Tensor) -> Tensor:

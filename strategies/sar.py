@@ -9,7 +9,7 @@ layers adapt; the authors leave out those of the last stage of ImageNet networks
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -99,19 +99,6 @@ class SAR(AdaptStrategy):
         self.average = loss if self.average is None else 0.9 * self.average + 0.1 * loss
         if self.average < self.config.collapse:
             self.reset()
-
-    def parts(self) -> dict[str, Any]:
-        """The moments too."""
-        return {**super().parts(), "optimizer": self.optimizer}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The moving average too."""
-        return {**super().state_dict(), "average": self.average}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
-        super().load_state_dict(state)
-        self.average = state["average"]
 
 
 def _entropy(logits: Tensor) -> Tensor:

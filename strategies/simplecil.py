@@ -6,7 +6,7 @@ Features of a frozen backbone are averaged as they are, not normalised (`nmc` no
 compared by cosine.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,11 +46,3 @@ class SimpleCIL(PretrainedStrategy):
         features = self.features(batch)
         weight = self.classes.means.to(features.dtype)
         return cosine_logits(features, weight).nan_to_num(nan=-torch.inf)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Sums and counts."""
-        return self.classes.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore sums and counts."""
-        self.classes.load_state_dict(state, self.info.device)

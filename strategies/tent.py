@@ -6,7 +6,7 @@ entropy of the softmax; the answer is that of the forward pass which the loss is
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -55,10 +55,6 @@ class Tent(AdaptStrategy):
         loss.backward()
         self.optimizer.step()
         return logits
-
-    def parts(self) -> dict[str, Any]:
-        """The moments too."""
-        return {**super().parts(), "optimizer": self.optimizer}
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -41,9 +41,10 @@ class ClassMeans:
         """Sums and counts."""
         return {"sums": self.sums, "counts": self.counts}
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restore `state_dict` on ``device``."""
-        self.sums = None if state["sums"] is None else state["sums"].to(device)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`, on the device that the means were made for."""
+        device, sums = self.counts.device, state["sums"]
+        self.sums = None if sums is None else sums.to(device)
         self.counts = state["counts"].to(device)
 
 

@@ -39,6 +39,7 @@ class PretrainedStrategy(Strategy):
     """
 
     Config: ClassVar[type] = PretrainedConfig
+    transient = ("backbone",)
 
     @property
     def frozen(self) -> Frozen:

@@ -1,0 +1,241 @@
+"""What an object holds, found by a walk over its attributes: its state, and how to restore it.
+
+A strategy is its attributes, so nobody has to list them a second time. What can stand there:
+
+* plain values (None, bool, int, float, str), tensors, NumPy arrays, torch generators, and dicts,
+  lists, tuples, sets and deques of them;
+* modules, optimizers and whatever else has ``state_dict`` and ``load_state_dict``. These are made
+  again by `setup` and restored in place;
+* a tensor of such a module, or a module inside another one, once more under another name: it is
+  kept as a reference, so that it is the same object afterwards, too;
+* functions, classes, devices and dtypes, which do not change and are no state.
+
+Anything else is refused by name: a state that lacks something continues with other numbers.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clgym.errors import BadOutput, BadPlugin
+
+__all__ = ["modules_in", "restore", "state_of"]
+
+_PLAIN = (bool, int, float, str, type(None))
+_CONSTANT = (
+    *(FunctionType, MethodType, BuiltinFunctionType, ModuleType, type),
+    *(torch.device, torch.dtype, torch.Size),
+)
+
+
+@runtime_checkable
+class _Stateful(Protocol):
+    def state_dict(self) -> Any: ...
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+def state_of(owner: object, skip: Iterable[str] = ()) -> dict[str, Any]:
+    """The state of an object: nested dicts of tensors and plain values, by attribute.
+
+    Args:
+        owner: Any object.
+        skip: Attributes that are no state.
+
+    Raises:
+        BadPlugin: an attribute that the walk cannot restore; the message names it.
+    """
+    attributes = _attributes(owner, skip)
+    places = _places(attributes)
+    packed = {name: _packed(value, name, places) for name, value in attributes.items()}
+    return {name: value for name, value in packed.items() if value is not None}
+
+
+def restore(
+    owner: object, state: Mapping[str, Any], device: torch.device, skip: Iterable[str] = ()
+) -> None:
+    """Give an object the attributes of a state that `state_of` returned.
+
+    Args:
+        owner: An object of the same class, set up alike.
+        state: Tensors may be on any device.
+        device: Where they are put.
+        skip: Attributes that are no state, as they were for `state_of`.
+
+    Raises:
+        BadPlugin: the state holds a module or an optimizer that the object does not have.
+        BadOutput: the state was saved by a version of clgym that had another form of it.
+    """
+    owned = _attributes(owner, skip)
+    for late in (False, True):  # references last: what they point to must be there
+        for name, packed in state.items():
+            if _has_reference(packed) is late:
+                vars(owner)[name] = _restored(packed, owned.get(name), name, owned, device)
+                owned[name] = vars(owner)[name]
+
+
+def modules_in(owner: object, skip: Iterable[str] = ()) -> dict[str, nn.Module]:
+    """The outermost modules among an object's attributes, each once, by where they stand."""
+    found = [(p, v) for p, v in _walk(_attributes(owner, skip)) if isinstance(v, nn.Module)]
+    inner = {id(part) for _, module in found for part in list(module.modules())[1:]}
+    outermost = {id(m): (place, m) for place, m in reversed(found) if id(m) not in inner}
+    return dict(reversed(outermost.values()))
+
+
+def _attributes(owner: object, skip: Iterable[str]) -> dict[str, Any]:
+    left_out = set(skip)
+    return {name: value for name, value in vars(owner).items() if name not in left_out}
+
+
+def _walk(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value in the attributes with its place, containers opened."""
+    waiting = list(reversed(attributes.items()))
+    while waiting:
+        place, value = waiting.pop()
+        yield place, value
+        if isinstance(value, Mapping):
+            waiting += [(f"{place}[{key!r}]", item) for key, item in value.items()]
+        elif isinstance(value, (list, tuple, deque)):
+            waiting += [(f"{place}[{i}]", item) for i, item in enumerate(value)]
+
+
+def _places(attributes: Mapping[str, Any]) -> dict[int, list[Any]]:
+    """Where modules and tensors stand that belong to a module among the attributes, by id.
+
+    Only modules that are attributes themselves own others: their names last.
+    """
+    places: dict[int, list[Any]] = {}
+    for name, owner in attributes.items():
+        if isinstance(owner, nn.Module):
+            for inner, part in owner.named_modules():
+                places.setdefault(id(part), [name, inner])
+            for inner, tensor in [*owner.named_parameters(), *owner.named_buffers()]:
+                places.setdefault(id(tensor), [name, inner])
+    return places
+
+
+def _packed(value: Any, place: str, places: Mapping[int, list[Any]]) -> Any:
+    """One value as ``{kind: content}``; None for what is no state."""
+    known = places.get(id(value), [place, ""])
+    if known != [place, ""]:
+        return {"reference": known}
+    if isinstance(value, _CONSTANT):
+        return None
+    if isinstance(value, (*_PLAIN, Tensor)):
+        return {"value": value}
+    if isinstance(value, np.generic):
+        return {"value": value.item()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return {"array": torch.from_numpy(value.copy())}
+    if isinstance(value, torch.Generator):
+        return {"generator": value.get_state()}
+    if isinstance(value, _Stateful):
+        return {"part": value.state_dict()}
+    if isinstance(value, Mapping):
+        items = [[k, _packed(v, f"{place}[{k!r}]", places)] for k, v in value.items()]
+        if all(isinstance(key, _PLAIN) for key, _ in items):
+            return {"dict": [pair for pair in items if pair[1] is not None]}
+    for kind in (list, tuple, deque):
+        if type(value) is kind:
+            items = [_packed(v, f"{place}[{i}]", places) for i, v in enumerate(value)]
+            return {kind.__name__: items}
+    if isinstance(value, (set, frozenset)) and all(isinstance(v, _PLAIN) for v in value):
+        return {type(value).__name__: sorted(value, key=lambda v: (type(v).__name__, v))}
+    raise BadPlugin(
+        expected=f"an attribute {place!r} that can be saved: tensors, plain values, modules, "
+        "optimizers or objects with state_dict and load_state_dict",
+        found=f"a {type(value).__name__}",
+        fix="Give it these two methods, or name it in the class's `transient` if it is no state",
+    )
+
+
+def _has_reference(packed: Any) -> bool:
+    if not isinstance(packed, dict):
+        return isinstance(packed, list) and any(map(_has_reference, packed))
+    return "reference" in packed or any(
+        _has_reference(packed[kind])
+        for kind in ("dict", "list", "tuple", "deque")
+        if kind in packed
+    )
+
+
+def _restored(
+    packed: Any, old: Any, place: str, owned: Mapping[str, Any], device: torch.device
+) -> Any:
+    """Undo `_packed`; ``old`` is what stands there now."""
+    if packed is None:
+        return old
+    if not isinstance(packed, dict) or len(packed) != 1:
+        raise BadOutput(
+            expected=f"a state with an entry for {place!r} as this version of clgym saves it",
+            found=f"a {type(packed).__name__} of another form",
+            fix="Run it again with this version",
+        )
+    ((kind, content),) = packed.items()
+    if kind == "reference":
+        return _referenced(owned, *content)
+    if kind == "part":
+        if not isinstance(old, _Stateful):
+            raise BadPlugin(
+                expected=f"setup() to make {place!r}, which the saved state fills",
+                found=f"a {type(old).__name__}",
+                fix="Make it in setup(), or name it in the class's `transient`",
+            )
+        old.load_state_dict(_moved(content, device))
+        return old
+    if kind == "generator":
+        generator = old if isinstance(old, torch.Generator) else torch.Generator(device)
+        return generator.set_state(content.cpu())
+    if kind == "array":
+        return content.cpu().numpy()
+    if kind == "value":
+        return _tensor(content, old, device) if isinstance(content, Tensor) else content
+    if kind == "dict":
+        before = old if isinstance(old, Mapping) else {}
+        return {
+            key: _restored(item, before.get(key), f"{place}[{key!r}]", owned, device)
+            for key, item in content
+        }
+    if kind in ("set", "frozenset"):
+        return {"set": set, "frozenset": frozenset}[kind](content)
+    before = list(old) if isinstance(old, (list, tuple, deque)) else []
+    before += [None] * (len(content) - len(before))
+    items = [
+        _restored(item, before[i], f"{place}[{i}]", owned, device) for i, item in enumerate(content)
+    ]
+    if kind == "deque":
+        return deque(items, old.maxlen if isinstance(old, deque) else None)
+    return {"list": list, "tuple": tuple}[kind](items)
+
+
+def _tensor(content: Tensor, old: Any, device: torch.device) -> Tensor:
+    """A tensor; one that is learned is filled in place, since an optimizer may hold it."""
+    if not (isinstance(old, Tensor) and old.is_leaf and old.requires_grad):
+        return content.to(device)
+    if old.shape == content.shape:
+        with torch.no_grad():
+            return old.copy_(content)
+    return content.to(old).requires_grad_()
+
+
+def _referenced(owned: Mapping[str, Any], name: str, inner: str) -> Any:
+    module = owned[name]
+    if not inner:
+        return module
+    tensors = dict([*module.named_parameters(), *module.named_buffers()])
+    return tensors[inner] if inner in tensors else module.get_submodule(inner)
+
+
+def _moved(state: Any, device: torch.device) -> Any:
+    """Nested values with their tensors on a device."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, Mapping):
+        return {key: _moved(value, device) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_moved(value, device) for value in state)
+    return state
