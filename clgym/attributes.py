@@ -80,10 +80,12 @@ def restore(
 
 def modules_in(owner: object, skip: Iterable[str] = ()) -> dict[str, nn.Module]:
     """The outermost modules among an object's attributes, each once, by where they stand."""
-    found = [(p, v) for p, v in _walk(_attributes(owner, skip)) if isinstance(v, nn.Module)]
+    attributes = _attributes(owner, skip).items()
+    everything = [found for name, value in attributes for found in _walk(name, value)]
+    found = [(place, value) for place, value in everything if isinstance(value, nn.Module)]
     inner = {id(part) for _, module in found for part in list(module.modules())[1:]}
     outermost = {id(m): (place, m) for place, m in reversed(found) if id(m) not in inner}
-    return dict(reversed(outermost.values()))
+    return dict(outermost.values())
 
 
 def _attributes(owner: object, skip: Iterable[str]) -> dict[str, Any]:
@@ -91,16 +93,16 @@ def _attributes(owner: object, skip: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in vars(owner).items() if name not in left_out}
 
 
-def _walk(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every value in the attributes with its place, containers opened."""
-    waiting = list(reversed(attributes.items()))
-    while waiting:
-        place, value = waiting.pop()
-        yield place, value
-        if isinstance(value, Mapping):
-            waiting += [(f"{place}[{key!r}]", item) for key, item in value.items()]
-        elif isinstance(value, (list, tuple, deque)):
-            waiting += [(f"{place}[{i}]", item) for i, item in enumerate(value)]
+def _walk(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value and, where it is a container, all that is in it, each with its place."""
+    yield place, value
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, (list, tuple, deque)):
+        inner = enumerate(value)
+    for key, item in inner:
+        yield from _walk(f"{place}[{key!r}]", item)
 
 
 def _places(attributes: Mapping[str, Any]) -> dict[int, list[Any]]:
