@@ -1,0 +1,113 @@
+"""Training images that a strategy still holds: looked for after each experience, wherever they lie.
+
+Every training image leaves a signature: the sums of its pixels, of their squares and of their
+cubes. Rows of numbers in a strategy's reach that have the signature of an image, as it is stored,
+scaled to [0, 1] or [-1, 1] or normalised, are that image, whatever the order of its pixels. What
+was compressed, averaged or encoded otherwise is not found.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["KeptImages", "Signatures"]
+
+_MOST = 2000
+"""Images of an experience that leave a signature, evenly spaced, so that large ones cost no more."""
+_PIXEL = 1e-3
+"""Rounding error of a pixel in [0, 1]: what half precision leaves of it."""
+_FLAT = 0.02
+"""Deviation of the pixels below which an image is no different from a run of equal numbers."""
+
+
+@dataclass(frozen=True)
+class KeptImages:
+    """Images in one place."""
+
+    place: str
+    """Where, as an author would write it: ``self.exemplars[3]``."""
+    images: int
+    """How many; scaled up where an experience left fewer signatures than it had images."""
+
+
+class Signatures:
+    """Signatures of all training images that a learner was given."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        max_value: float,
+        mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (),
+    ) -> None:
+        """Begin without images.
+
+        Args:
+            shape: Channels, height and width of an image.
+            max_value: The largest value of a stored pixel.
+            mean: Per channel, of pixels in [0, 1], as strategies are told; empty if unknown.
+            std: Per channel.
+        """
+        self._size, self._max_value = int(np.prod(shape)), max_value
+        self._forms = [(1.0, 0.0), (0.5, 0.5)]
+        plane = shape[1] * shape[2]
+        if len(mean) == len(std) == shape[0] and all(std):
+            self._forms.append((np.repeat(std, plane), np.repeat(mean, plane)))
+        self._tables: list[tuple[np.ndarray, float]] = []
+
+    def note(self, images: np.ndarray) -> None:
+        """Take the signatures of an experience's images, [n, C, H, W] as they are stored."""
+        places = np.unique(np.linspace(0, len(images) - 1, min(len(images), _MOST)).astype(int))
+        values = images[places].reshape(len(places), -1) / self._max_value
+        table = _moments(values[values.std(axis=1) > _FLAT])
+        self._tables.append((table[np.argsort(table[:, 0])], len(images) / len(places)))
+
+    def find(self, arrays: Iterable[tuple[str, np.ndarray]]) -> list[KeptImages]:
+        """The places that hold training images.
+
+        Args:
+            arrays: Numbers of any shape, with their places.
+        """
+        found = []
+        for place, array in arrays:
+            count = array.size // self._size
+            if count:
+                rows = array.reshape(-1)[: count * self._size].reshape(count, self._size)
+                if images := self._count(rows):
+                    found.append(KeptImages(place, images))
+        return found
+
+    def _count(self, rows: np.ndarray) -> int:
+        """How many rows are training images, in the form in which most of them are."""
+        forms = self._forms
+        if rows.dtype.kind in "iu":
+            forms = [(1 / self._max_value, 0.0)]
+        elif rows.max() > 1 + _PIXEL:
+            forms = [(1 / self._max_value, 0.0), *forms]
+        counts = [0.0]
+        for factor, added in forms:
+            values = rows * factor + added
+            inside = (values.min(1) > -_PIXEL) & (values.max(1) < 1 + _PIXEL)
+            if inside.any():
+                moments = _moments(values[inside])
+                counts.append(sum(w * self._alike(moments, table) for table, w in self._tables))
+        return round(max(counts))
+
+    def _alike(self, moments: np.ndarray, table: np.ndarray) -> int:
+        """How many rows of signatures stand in a table, up to rounding errors."""
+        # Errors of single pixels add up as a random walk does; a power's grow by the exponent.
+        slack = _PIXEL * np.sqrt(self._size) * np.array([1, 2, 3])
+        first = np.searchsorted(table[:, 0], moments[:, 0] - slack[0])
+        last = np.searchsorted(table[:, 0], moments[:, 0] + slack[0], side="right")
+        return sum(
+            bool((np.abs(table[first[i] : last[i]] - moments[i]) < slack).all(axis=1).any())
+            for i in np.flatnonzero(last > first)
+        )
+
+
+def _moments(values: np.ndarray) -> np.ndarray:
+    """Sums of the values, squares and cubes of each row, float64 [n, 3]."""
+    values = values.astype(np.float64, copy=False)
+    squares = np.square(values)
+    return np.stack([values.sum(1), squares.sum(1), (squares * values).sum(1)], axis=1)

@@ -1,0 +1,97 @@
+"""Images that a strategy keeps are found in every form and place, and nothing else is."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from clgym.learner.kept_images import Signatures
+from clgym.learner.reachable import arrays_in
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+def smooth(count: int, seed: int, shape: tuple[int, int, int] = (3, 16, 16)) -> np.ndarray:
+    """uint8 images that are no noise: coarse grids, enlarged."""
+    coarse = np.random.default_rng(seed).random((count, shape[0], 4, 4))
+    return (np.kron(coarse, np.ones((1, 1, shape[1] // 4, shape[2] // 4))) * 255).astype(np.uint8)
+
+
+TRAIN, OTHERS = smooth(300, seed=0), smooth(300, seed=1)
+
+
+def signatures() -> Signatures:
+    found = Signatures((3, 16, 16), 255, MEAN, STD)
+    found.note(TRAIN[:150])
+    found.note(TRAIN[150:])
+    return found
+
+
+def normalised(images: np.ndarray) -> np.ndarray:
+    channel = (1, 3, 1, 1)
+    return (images / 255 - np.reshape(MEAN, channel)) / np.reshape(STD, channel)
+
+
+FORMS = {
+    "stored": lambda x: torch.from_numpy(x),
+    "in [0, 1]": lambda x: torch.from_numpy(x).float() / 255,
+    "in [-1, 1]": lambda x: torch.from_numpy(x).float() / 127.5 - 1,
+    "normalised": lambda x: torch.from_numpy(normalised(x)).float(),
+    "half precision": lambda x: (torch.from_numpy(x).float() / 255).half(),
+    "as floats of pixels": lambda x: torch.from_numpy(x).float(),
+    "flipped": lambda x: torch.from_numpy(x).flip(3),
+    "permuted": lambda x: torch.from_numpy(x.reshape(len(x), -1)[:, ::-1].copy()),
+    "numpy": lambda x: x,
+    "all in one row": lambda x: torch.from_numpy(x).reshape(1, -1),
+    "bytes": lambda x: x.tobytes(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_are_found_in_every_form(form: str) -> None:
+    held = SimpleNamespace(deep={"list": [None, FORMS[form](TRAIN[20:180])]})
+    (found,) = signatures().find(arrays_in({"self": held}))
+    assert found.place == "self.deep['list'][1]"
+    assert 155 <= found.images <= 160 if form == "half precision" else found.images == 160
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_images_are_not(form: str) -> None:
+    held = SimpleNamespace(other=FORMS[form](OTHERS))
+    assert signatures().find(arrays_in({"self": held})) == []
+
+
+def test_weights_moments_and_flat_images_are_not_images() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(768, 500), torch.nn.BatchNorm1d(500))
+    held: dict[str, Any] = {
+        "network": network,
+        "moments": torch.zeros(500, 768),
+        "probabilities": torch.rand(500, 768),
+        "indices": torch.randint(0, 255, (500, 768)),
+    }
+    known = signatures()
+    known.note(np.zeros((5, 3, 16, 16), np.uint8))
+    assert known.find(arrays_in(held)) == []
+
+
+def test_small_images_are_told_from_numbers() -> None:
+    digits = load_digits().images.astype(np.uint8)[:, None]
+    known = Signatures((1, 8, 8), 16)
+    known.note(digits[:900])
+    torch.manual_seed(0)
+    held: dict[str, Any] = {"rand": torch.rand(2000, 64), "normal": torch.randn(2000, 64)}
+    assert sum(found.images for found in known.find(arrays_in(held))) <= 2
+    (found,) = known.find(arrays_in({"kept": torch.from_numpy(digits[:100]).float() / 16}))
+    assert found.images == 100
+
+
+def test_large_experiences_are_sampled_and_counts_scaled_up() -> None:
+    many = smooth(5000, seed=2)
+    known = Signatures((3, 16, 16), 255)
+    known.note(many)
+    (found,) = known.find(arrays_in({"kept": torch.from_numpy(many[1000:2000])}))
+    assert 900 <= found.images <= 1100
