@@ -129,7 +129,7 @@ def test_less_is_better_where_the_measure_says_so():
 def _answered(folder: Path, wrong: dict[str, slice], forgetting: float = 0.1) -> Measured:
     """One run; by phase (a prefix of names) which of its 200 answers are wrong."""
     label = np.zeros(200, np.int32)
-    answers, accuracy = {}, 0.0
+    answers, accuracy, predicted = {}, 0.0, label
     for prefix, where in wrong.items():
         predicted = label.copy()
         predicted[where] = 1
