@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from clgym.gym.scores import scores
+from clgym.results.online_errors import scores
 from clgym.results.record import Result
 
 __all__ = ["adaptation_problems"]

@@ -12,7 +12,7 @@ from clgym.board.reading.found import load_runs
 from clgym.board.reading.records import read_board
 from clgym.errors import BadRecord
 from clgym.files import sha256
-from clgym.gym.scores import scores
+from clgym.results.online_errors import scores
 
 
 def _refusals(folder):

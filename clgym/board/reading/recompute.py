@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from clgym.gym.scoring import summary
 from clgym.protocol.record_audit import POOLED, hidden_experiences, prediction_problems
+from clgym.results.metrics import matrix_summary
 from clgym.results.record import Record, Result
 
 __all__ = ["Recomputed", "recompute"]
@@ -109,7 +109,7 @@ def _same(one: float | None, other: float | None) -> bool:
 
 def _matrix_problems(result: Result) -> Iterator[str]:
     """The record's own numbers against its matrix."""
-    again = summary(result.accuracy_matrix, result.accuracy_after, result.chance)
+    again = matrix_summary(result.accuracy_matrix, result.accuracy_after, result.chance)
     for name, value in again.items():
         if not _same(getattr(result, name), value):
             yield f"{name} does not follow from the matrix"

@@ -1,4 +1,7 @@
-"""Online errors of an adaptation stream, from answers and labels. NumPy only, on the gym's side."""
+"""Online errors of an adaptation stream, from predictions and labels; NumPy only.
+
+The gym scores with it, and the audit of a stored run computes every error again with it.
+"""
 
 from collections.abc import Sequence
 from typing import Any
