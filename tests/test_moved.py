@@ -11,29 +11,7 @@ from clgym import registry
 from clgym._moved import MOVED
 from clgym.gym.request import Request
 from clgym.gym.run import run
-
-OLD_STRATEGY = '''"""Answers as the classifier does."""
-from clgym.adaptation.strategy import AdaptConfig, AdaptStrategy
-from clgym.config import Range
-from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo
-
-
-class Old(AdaptStrategy):
-    Config = AdaptConfig
-
-    def step(self, images):
-        return self.answer(images)
-'''
-
-OLD_SCENARIO = '''"""A stream of its own."""
-from clgym.adaptation import orders
-from clgym.adaptation.stream import AdaptationConfig, AdaptationScenario
-from clgym.scenario import Scenario
-
-
-class OldStream(AdaptationScenario):
-    Config = AdaptationConfig
-'''
+from factories import copy_plugin
 
 
 @pytest.mark.parametrize(("old", "new"), sorted(MOVED.items()))
@@ -54,8 +32,7 @@ def test_importing_the_package_imports_none_of_them() -> None:
 
 
 def test_an_old_strategy_runs(tmp_path: Path) -> None:
-    file = tmp_path / "old.py"
-    file.write_text(OLD_STRATEGY)
+    file = copy_plugin("old", tmp_path)
     options = {"corruptions": "contrast", "images": 32}
     request = Request(
         "old", "digits-c", scenario_config=options, plugins=(file,), out=tmp_path / "run"
@@ -65,7 +42,6 @@ def test_an_old_strategy_runs(tmp_path: Path) -> None:
 
 
 def test_an_old_scenario_is_known_for_what_it_is(tmp_path: Path) -> None:
-    file = tmp_path / "old_stream.py"
-    file.write_text(OLD_SCENARIO)
+    file = copy_plugin("old_stream", tmp_path)
     assert "old-stream" in registry.entries("scenarios", [file])
     assert "old-stream" not in registry.entries("strategies", [file])

@@ -1,0 +1,15 @@
+"""Registers its own class and runs it."""
+
+from clgym.strategies.nmc import NMC
+
+import clgym
+
+
+@clgym.register_strategy
+class MyMean(NMC):
+    pass
+
+
+if __name__ == "__main__":
+    record = clgym.run("my-mean", "split-digits", out="out")
+    print("accuracy", record.result.last_accuracy)
