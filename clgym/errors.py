@@ -33,6 +33,14 @@ class UnknownName(ClgymError):
     """A strategy, scenario, source or option that nobody registered."""
 
 
+class Renamed(ClgymError, ImportError):
+    """A module, class or function imported by the name that an earlier version gave it.
+
+    An `ImportError`, because an `AttributeError` in ``from module import name`` would be replaced
+    by one without the new name.
+    """
+
+
 class DuplicateName(ClgymError):
     """Two plugins under one name."""
 

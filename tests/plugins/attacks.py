@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import sklearn.datasets
+
 from clgym.strategies.nmc import NMC
 
 # Where things lie in the gym's process and around it.

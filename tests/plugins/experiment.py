@@ -1,8 +1,7 @@
 """Registers its own class and runs it."""
 
-from clgym.strategies.nmc import NMC
-
 import clgym
+from clgym.strategies.nmc import NMC
 
 
 @clgym.register_strategy

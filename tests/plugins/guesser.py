@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from clgym.strategies.nmc import NMC
 
 TESTS = [0]

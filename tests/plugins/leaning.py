@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import leaning_helper
+
 from clgym.strategies.nmc import NMC
 
 

@@ -3,6 +3,7 @@
 import sys
 
 import torch
+
 from clgym.strategies.nmc import NMC
 
 HOOK = "costs"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from clgym.strategies.nmc import NMC
 
 REPORT = "report"

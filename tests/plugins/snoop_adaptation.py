@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from clgym.strategies.source import Source
 
 REPORT = "report"

@@ -1,9 +1,8 @@
 """Tries to build the evaluation source while it is tuned."""
 
-from clgym.strategies.nmc import NMC
-
 from clgym.data.sources import load_source
 from clgym.gym.request import Request, make_stream
+from clgym.strategies.nmc import NMC
 
 SPACE = {"batch_size": [128, 256]}
 SOURCE = "mnist"

@@ -1,7 +1,6 @@
 """Needs task ids."""
 
 from clgym.strategies.nmc import NMC
-
 from clgym.strategy import Needs
 
 
