@@ -14,7 +14,7 @@ import numpy as np
 __all__ = ["KeptImages", "Signatures"]
 
 _MOST = 2000
-"""Images of an experience that leave a signature, evenly spaced, so that large ones cost no more."""
+"""Images of an experience that leave a signature, evenly spaced: large ones cost no more."""
 _PIXEL = 1e-3
 """Rounding error of a pixel in [0, 1]: what half precision leaves of it."""
 _FLAT = 0.02
