@@ -20,7 +20,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from clgym.data.experience import Augment, Batch, Experience, keyed_generator
+from clgym.data.experience import Augment, Batch, Experience
+from clgym.data.generators import torch_generator
 from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
 from clgym.errors import BadConfig
@@ -39,8 +40,18 @@ __all__ = [
     "SourceData",
     "Strategy",
     "StreamInfo",
-    "keyed_generator",
+    "torch_generator",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Say what stands in the place of a name that plugins for clgym 0.1 import."""
+    if name == "keyed_generator":
+        raise ImportError(
+            "clgym 0.2 has no keyed_generator(...): draws have names now. Write "
+            "torch_generator(seed, 'what is drawn', step=...), or experience.generator('replay')"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,6 @@ FIRST_TASK = "first-task"
 Variant = Literal["clr", "full", "mixed"]
 _ON_1X1 = {"clr": 0, "full": 3, "mixed": 1}
 """Side of the kernel behind a 1x1 convolution; 0: none. Behind all others it is 3."""
-_HOLD_OUT = 2**32
-"""Key of the draw of held-out rows: that of no epoch."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +322,7 @@ class BestEpoch(SupervisedPlugin):
 
 def held_out(experience: Experience, share: float) -> Tensor:
     """Which rows to select on, bool [n]: drawn by the run's seed, as even as the classes allow."""
-    labels, generator = experience.labels, experience.generator(_HOLD_OUT)
+    labels, generator = experience.labels, experience.generator("held-out rows")
     order = torch.randperm(len(labels), generator=generator).to(labels.device)
     held = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
     for column in experience.classes:

@@ -55,11 +55,11 @@ class _Matching(SupervisedPlugin):
         owner, experience = self._owner, self._owner.experience
         if experience is None or not len(owner.info.memory):
             return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(0))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), 1)
+        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
+        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
         strategy.loss += owner.config.alpha * mse_loss(strategy.model(images), drawn["logits"])
 
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         owner, batch = self._owner, strategy.feed.batch
         logits = strategy.mb_output[: strategy.n_new].detach()
-        owner.info.memory.add(owner.generator(2), pixels=batch.pixels, logits=logits)
+        owner.info.memory.add(owner.generator("reservoir"), pixels=batch.pixels, logits=logits)

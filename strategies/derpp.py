@@ -69,24 +69,26 @@ class _DarkReplay(SupervisedPlugin):
         super().__init__()
         self._owner = owner
 
-    def _draw(self, key: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def _draw(self, matched: str) -> tuple[Tensor, dict[str, Tensor]]:
         owner, experience = self._owner, self._owner.experience
         assert experience is not None
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(key))
-        return owner.augmented(experience.to_float(drawn["pixels"]), key + 1), drawn
+        drawn = owner.info.memory.draw(
+            owner.config.replay_batch, owner.generator("replay", matched)
+        )
+        return owner.augmented(experience.to_float(drawn["pixels"]), "replay", matched), drawn
 
     def before_backward(self, strategy: Any, **_: Any) -> None:
         config = self._owner.config
         if not len(self._owner.info.memory):
             return
-        images, drawn = self._draw(0)
+        images, drawn = self._draw("logits")
         strategy.loss += config.alpha * mse_loss(strategy.model(images), drawn["logits"])
-        images, drawn = self._draw(2)
+        images, drawn = self._draw("labels")
         strategy.loss += config.beta * cross_entropy(strategy.model(images), drawn["labels"])
 
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         owner, batch = self._owner, strategy.feed.batch
         logits = strategy.mb_output[: strategy.n_new].detach()
         owner.info.memory.add(
-            owner.generator(4), pixels=batch.pixels, labels=batch.labels, logits=logits
+            owner.generator("reservoir"), pixels=batch.pixels, labels=batch.labels, logits=logits
         )

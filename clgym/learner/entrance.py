@@ -17,6 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clgym.data.generators import (
+    generator_states,
+    seed_generators,
+    set_generators,
+    untouched_generators,
+)
 from clgym.data.images import Images
 from clgym.errors import BadConfig
 from clgym.learner.adaptation import build_resources, to_float
@@ -26,12 +32,6 @@ from clgym.learner.assembly import (
     make_strategy,
     plugin_entry,
     strategy_class,
-)
-from clgym.learner.generators import (
-    generator_states,
-    seed_generators,
-    set_generators,
-    untouched_generators,
 )
 from clgym.learner.peak_memory import forget_peak, peak_bytes
 from clgym.learner.provenance import clean_surroundings, files_of, files_read, watch_files
@@ -196,7 +196,7 @@ class Learner:
         self._features = self._frozen_features(request, device)
         self._resize, self._passes = request.resize, None
         classifier = None if request.adaptation is None else self._take_resources(request, device)
-        self._seed(-1)
+        seed_generators(self._info.seed, "setup")
         self._strategy.setup(self._info)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         return Started(device_name=name, classifier=classifier)
@@ -246,14 +246,10 @@ class Learner:
         )
         return resources.identity
 
-    def _seed(self, experience: int) -> None:
-        """Key the global generators by (seed, experience): a resumed run draws the same numbers."""
-        seed_generators(self._info.seed, experience + 1)
-
     def _train(self, request: Train) -> ExperienceTrained:
         """Train on one experience, from its beginning or from a state saved inside it."""
         started = time.perf_counter()
-        self._seed(request.index)
+        seed_generators(self._info.seed, "train", experience=request.index)
         if request.resume is not None:
             self._restore(read_state(request.resume))
         clock = _Clock(request.checkpoint_seconds)
@@ -332,7 +328,7 @@ class Learner:
         Draws are keyed by the batch's number, so that a resumed run goes on alike.
         """
         started = time.perf_counter()
-        self._seed(request.number)
+        seed_generators(self._info.seed, "adapt", step=request.number)
         if request.reset:
             self._strategy.reset()
         before = self._counted()

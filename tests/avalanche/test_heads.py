@@ -15,7 +15,7 @@ from clgym.avalanche import SGDStrategy
 from clgym.avalanche.heads import MASK, with_heads
 from clgym.errors import Incompatible
 from clgym.models import networks
-from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo, torch_generator
 
 TASKS = "task-incremental"
 
@@ -30,7 +30,8 @@ def bare_multi_head(network, width, stream, epochs, size, lr, decay):
         parameters = [*network.backbone.parameters(), *(p for h in heads for p in h.parameters())]
         optimizer = torch.optim.SGD(parameters, lr, weight_decay=decay)
         for epoch in range(epochs):
-            order = torch.randperm(len(experience), generator=experience.generator(epoch))
+            draws = torch_generator(0, "order", experience=experience.index, epoch=epoch)
+            order = torch.randperm(len(experience), generator=draws)
             for rows in order.split(size):
                 images = experience.to_float(experience.pixels[rows])
                 labels = experience.labels[rows] - min(experience.classes)
