@@ -15,6 +15,7 @@ from clgym.board.reading.entries import run_flags, subfolders
 from clgym.board.reading.recompute import recompute
 from clgym.board.reading.records import method_of
 from clgym.board.reading.source_files import built_in, file_that_ran, python_files
+from clgym.draws import other_draws
 from clgym.errors import BadRecord, ClgymError
 from clgym.gym.folder import RECORD
 from clgym.protocol.against_source import compare_with_sources
@@ -157,7 +158,10 @@ def _problems(folder: Path) -> list[str]:
 
 
 def _version(submission: Submission, place: str, version: str) -> None:
-    if version != __version__:
+    if (draws := other_draws(version)) is not None:
+        words = f"{draws}: run again, it gives another result wherever something was drawn"
+        submission.add(place, "version", "flag", words)
+    elif version != __version__:
         words = f"made with clgym {version}, this is {__version__}: run it again, if it differs"
         submission.add(place, "version", "flag", words)
 

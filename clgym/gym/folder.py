@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from clgym.draws import other_draws
 from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, writing
 from clgym.gym.plan import ResolvedRun
@@ -49,13 +50,16 @@ def check_earlier(plan: ResolvedRun) -> None:
     folder = plan.request.after
     if folder is None:
         return
-    result = read_record(folder).result
-    different = _difference(plan, result) or _missing(folder, result)
+    record = read_record(folder)
+    result = record.result
+    # What goes on from it would be neither release's run.
+    draws = other_draws(record.environment.clgym)
+    different = _difference(plan, result) or draws or _missing(folder, result)
     if different is not None:
         raise BadRecord(
             expected="a kept run of the first experiences: same stream, strategy and seed",
             found=f"one {different} in {folder}",
-            fix="Name the run that is to be continued",
+            fix="Name the run that is to be continued, or run the first experiences again",
         )
 
 
