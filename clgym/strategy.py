@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from clgym._moved import report_renamed
 from clgym.data.experience import Augment, Batch, Experience
 from clgym.data.generators import torch_generator
 from clgym.data.memory import Memory
@@ -44,19 +45,24 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Say what stands in the place of a name that plugins for clgym 0.1 import."""
-    if name == "keyed_generator":
-        raise ImportError(
-            "clgym 0.2 has no keyed_generator(...): draws have names now. Write "
-            "torch_generator(seed, 'what is drawn', step=...), or experience.generator('replay')"
-        )
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+report_renamed(__name__)
 
 
 @dataclass(frozen=True)
 class Config:
     """Base of a strategy's options; subclass it as a frozen dataclass, defaults for all."""
+
+    @classmethod
+    def dependent_defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Defaults that differ from the fields' own where other options are as in ``given``.
+
+        Args:
+            given: The options that the user gave, not checked yet.
+
+        Returns:
+            Option to default; the record names them like any other.
+        """
+        return {}
 
 
 class Classifier(nn.Module):
@@ -160,12 +166,16 @@ class Strategy:
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether the seed changes nothing."""
-    CHECK_CONFIG: ClassVar[Mapping[str, Any]] = {}
+    # Any: options are of any type. A dict, as plugins annotate it: a Mapping admits no narrower type.
+    CHECK_CONFIG: ClassVar[dict[str, Any]] = {}
     """For `clgym check`: options that make it small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
     """For `clgym check`: channels, height, width of the images it is checked with."""
     KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
     """Checks that it is known to fail, with the reason; records and the board show them."""
+    confidence_scale: float = 1.0
+    """Adaptation streams: factor of its logits in the softmax that gives the confidence of an
+    answer; 1/2 where it answers with the sum of two networks' logits."""
 
     def __init__(self, config: Any) -> None:
         """Store ``config``; no work here."""

@@ -154,8 +154,3 @@ def test_other_draws_are_named(version: str) -> None:
 @pytest.mark.parametrize("version", [__version__, "0.2.0", "0.3.1", "1.0"])
 def test_later_versions_draw_as_this_one(version: str) -> None:
     assert other_draws(version) is None
-
-
-def test_the_old_name_says_what_stands_in_its_place() -> None:
-    with pytest.raises(ImportError, match="torch_generator"):
-        exec("from clgym.strategy import keyed_generator")
