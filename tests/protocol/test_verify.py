@@ -326,9 +326,7 @@ def _rewritten(folder: Path, change: Callable[[dict], object]) -> None:
 
 
 @pytest.fixture
-def repeated(
-    copy: Callable, plugin: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Audit]:
+def repeated(copy: Callable, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Audit]:
     """The audit of a study made with a release, where a repetition leaves changed records."""
 
     def audit(version: str, change: Callable[[dict], object]) -> Audit:
