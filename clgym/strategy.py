@@ -161,7 +161,8 @@ class Strategy:
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether the seed changes nothing."""
-    CHECK_CONFIG: ClassVar[Mapping[str, Any]] = {}
+    # Any: options are of any type. A dict, as plugins annotate it: a Mapping admits no narrower type.
+    CHECK_CONFIG: ClassVar[dict[str, Any]] = {}
     """For `clgym check`: options that make it small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
     """For `clgym check`: channels, height, width of the images it is checked with."""

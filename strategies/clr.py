@@ -46,25 +46,27 @@ class CLRConfig(SGDConfig):
     """Options of CLR."""
 
     backbone: str = "resnet18.tv_in1k"
-    """Anchor: timm's full tag (after `clgym fetch TAG`), NAME@FILE, run@FOLDER or first-task."""
+    """Frozen anchor network: timm's full tag (after `clgym fetch TAG`), NAME@FILE, run@FOLDER or
+    first-task."""
     image_size: Annotated[int, Range(1)] | None = None
-    """Side in pixels to which images are stretched for that anchor; none means its own."""
+    """Side in pixels to which images are stretched for the anchor; none: the anchor's own."""
     variant: Literal["clr", "full", "mixed"] = "clr"
-    """Kernels behind 1x1 convolutions: none, as behind all others, or one number a channel."""
+    """Kernels after 1x1 convolutions: none, as after all others, or one number per channel."""
     kernel: Annotated[int, Range(1)] = 3
     """Side of the kernels, an odd number."""
     penalty: Annotated[float, Range(0)] = 1e-5
-    """Weight of the sum of norms."""
+    """Weight of the penalty, the sum of the norms of all trained parameters."""
     lr: Annotated[float, Range(0, exclusive=True)] = 1e-3
-    """Learning rate of Adam at first."""
+    """Initial learning rate of Adam."""
     epochs: Annotated[int, Range(1)] = 60
-    """Passes over the rows of each experience."""
+    """Number of epochs per experience."""
     lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (1 / 3, 2 / 3)
-    """Shares of the epochs after which the learning rate falls tenfold."""
+    """Fractions of the epochs after which the learning rate is divided by ten."""
     select_on: Literal["last", "valid"] = "last"
-    """Whose weights are kept: the last epoch's, or the best one's on held-out training rows."""
+    """Weights that a task keeps: those of the last epoch, or those of the epoch with the best
+    accuracy on held-out training rows (valid)."""
     select_share: Annotated[float, Range(0, 0.5, exclusive=True)] = 0.1
-    """Share of every class that ``valid`` holds out: one row at least, never its only one."""
+    """Fraction of each class that ``valid`` holds out: at least one row, never the only one."""
 
 
 class CLR(SGDStrategy):

@@ -92,11 +92,17 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         if task not in self.own:
             self.add(task, experience.classes_in_this_experience)
 
-    def get_features(self, x: Tensor) -> Tensor:
+    # Avalanche's own lacks the annotation: its body, a docstring, is taken for None.
+    def get_features(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor
+    ) -> Tensor:
         """Features, by Avalanche's name for them."""
         return self.features(x)
 
-    def forward(self, images: Tensor, task_labels: Any = CURRENT) -> Any:
+    # Avalanche passes both by position; its own classes do not agree on the names.
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, images: Tensor, task_labels: Any = CURRENT
+    ) -> Any:
         """Logits [n, columns] of images in [0, 1], each for its task.
 
         Args:
