@@ -107,6 +107,9 @@ class Stream:
     compete: Literal["own", "seen"] = "own"
     """Classes that compete in a prediction where the task is given: those of the task, or all
     seen."""
+    anytime: int = 0
+    """Number of moments, equally spaced by training images, at which all classes that have come are
+    tested; no part of the digest, since nothing that is learned depends on it."""
 
     def __len__(self) -> int:
         """Count the experiences."""

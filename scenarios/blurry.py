@@ -109,6 +109,9 @@ class BlurryConfig(ClassIncrementalConfig):
     brings a row of it."""
     single_pass: bool = False
     """Whether every training row may be seen once only (online learning)."""
+    anytime: Annotated[int, Range(0)] = 20
+    """Number of moments, equally spaced by training images, at which all classes that have come are
+    tested, for the accuracy at any time; 0: none. Single-pass streams only."""
 
 
 class Blurry(ClassIncremental):
@@ -134,7 +137,8 @@ class Blurry(ClassIncremental):
         dealt = renumber(replace(plan, steps=tuple(steps)), source)
         if config.measured == "home":
             dealt = _measured_at_home(dealt, plan, groups)
-        return replace(dealt, single_pass=config.single_pass)
+        anytime = config.anytime if config.single_pass else 0
+        return replace(dealt, single_pass=config.single_pass, anytime=anytime)
 
     def _blurry_of(self, groups: Sequence[Sequence[int]]) -> set[int]:
         """Classes of fixed groups that are blurry."""
