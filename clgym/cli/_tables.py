@@ -105,6 +105,8 @@ def _learning_measures(record: Record) -> list[tuple[str, str]]:
         ("backward transfer", _points(result.backward_transfer, single)),
         ("forward transfer", forward + (f" ({against})" if told else "")),
     ]
+    if result.anytime is not None:
+        lines.insert(2, ("accuracy at any time", f"{_percent(result.anytime.area)} % (area)"))
     if result.scenario.setting == "class-incremental":
         aware = result.task_aware_accuracy_after[-1]
         lines.insert(1, ("  if the task were known", f"{_percent(aware)} %"))
