@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from clgym.checksums import is_undamaged
 from clgym.gym.anytime import anytime_facts, exposed_pool, moments
 from clgym.gym.conversation import Conversation, OnEvent
-from clgym.gym.folder import LEARNER, PREDICTIONS, STATE
+from clgym.gym.folder import LEARNER
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import (
     Predictions,
@@ -39,8 +38,9 @@ from clgym.messages import (
     Train,
 )
 from clgym.registry import with_registered
+from clgym.results.layout import STATE
 from clgym.results.metrics import matrix_summary
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 from clgym.scenario import Step, Stream
 
 __all__ = ["LearningPhase"]
@@ -97,13 +97,20 @@ class LearningPhase:
 
     def _take_over(self, folder: Path) -> None:
         """Begin with what a finished run of the first experiences measured; `run` looked at it."""
-        earlier = read_record(folder).result
+        run = open_run(folder)
+        earlier, predictions = run.result, run.predictions()
         count = len(earlier.accuracy_matrix)
-        answers = load_file(folder / PREDICTIONS)
         rest: list[float | None] = [None] * (len(self._stream) - count)
         for i in range(count):
-            kept = {k.partition("/")[2]: v for k, v in answers.items() if k.startswith(f"{i}/")}
-            self._saved_arrays.append(kept)
+            rows = predictions.after(i)
+            self._saved_arrays.append(
+                {
+                    "experience": rows.group,
+                    "row": rows.row,
+                    "label": rows.label,
+                    "predicted": rows.predicted,
+                }
+            )
             row = [*earlier.accuracy_matrix[i], *rest]
             aware = earlier.task_aware_accuracy_after[i]
             self._scores.append(Scores(row, earlier.accuracy_after[i], aware))

@@ -281,7 +281,7 @@ class Learner:
         """A second strategy in the state of the first, which may answer while that one learns."""
         start, memory = self._request, Memory(self._info.memory.capacity)
         with untouched_generators(self._info.device):
-            self._seed(-1)
+            seed_generators(self._info.seed, "setup")
             made = make_strategy(start.strategy, start.config, start.plugins)
             made.setup(replace(self._info, memory=memory))
             memory.load_state_dict(cloned(self._info.memory.state_dict()), self._info.device)
