@@ -10,7 +10,7 @@ from clgym.cli._parser import BadUsage
 if TYPE_CHECKING:
     from clgym.engines.pool import PoolSpec
 
-__all__ = ["add_pool_flags", "pool_of"]
+__all__ = ["add_pool_flags", "add_sandbox_flag", "pool_of"]
 
 
 def add_pool_flags(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +35,21 @@ def add_pool_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="address=HOST:PORT of a ray cluster; submitit's parameters for slurm.",
     )
+    add_sandbox_flag(group)
     group.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
     group.add_argument("--data-root", type=Path, metavar="DIR", help="(default: CLGYM_DATA)")
     group.add_argument("--json", action="store_true", help="Print the outcome as JSON alone.")
+
+
+def add_sandbox_flag(group: argparse._ActionsContainer) -> None:
+    """Add what shuts the strategy's process in."""
+    group.add_argument(
+        "--sandbox",
+        choices=("auto", "landlock", "none"),
+        default="auto",
+        help="What the strategy's process may open: Python, its code, its weights and the images "
+        "that are due (Linux Landlock; auto: where the system has it), or anything. (default auto)",
+    )
 
 
 def pool_of(values: argparse.Namespace) -> "PoolSpec":

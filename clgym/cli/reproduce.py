@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym.cli._parser import BadUsage, Parser
+from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import UnknownName, near
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _parser() -> Parser:
         metavar="DIR",
         help="Gets records/ and status/. (default leaderboards)",
     )
+    add_sandbox_flag(parser)
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="(default: CLGYM_DATA)")
     parser.add_argument("--json", action="store_true", help="Print the outcome as JSON alone.")
     return parser
@@ -92,7 +94,12 @@ def _carry_out(chosen: Sequence[tuple["Paper", "ClaimRow"]], values: argparse.Na
     from clgym.papers.reproduce import Reproduction
 
     work = Reproduction(
-        chosen, values.runs, values.board, values.data_root, PoolSpec(workers=values.workers)
+        chosen,
+        values.runs,
+        values.board,
+        values.data_root,
+        PoolSpec(workers=values.workers),
+        sandbox=values.sandbox,
     )
     stderr = Console(stderr=True)
     if values.dry_run:

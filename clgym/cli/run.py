@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from clgym import registry
 from clgym.cli._flags import add_flags, as_text, given, minutes
 from clgym.cli._parser import BadUsage, Parser, add_plugin_option
+from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import BadConfig, UnknownName, near
 
 if TYPE_CHECKING:
@@ -219,13 +220,7 @@ def _parser(names: Sequence[str]) -> Parser:
         help="inline: gym and learner in one process, for a debugger; labels are then in reach. "
         "(default process)",
     )
-    run.add_argument(
-        "--sandbox",
-        choices=("auto", "landlock", "none"),
-        default="auto",
-        help="What the strategy's process may open: Python, its code, its weights and the images "
-        "that are due (Linux Landlock; auto: where the system has it), or anything. (default auto)",
-    )
+    add_sandbox_flag(run)
     run.add_argument(
         "--timeout",
         type=minutes,
