@@ -1,6 +1,5 @@
 """What a strategy tries while it is tuned, to see the evaluation side."""
 
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -11,53 +10,15 @@ from clgym.data.sources import load_source
 from clgym.engines import landlock
 from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan
+from clgym.gym.request import Sandbox
 from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, tune
 from clgym.results.record import read_record
+from factories import copy_plugin
 
 shut_in = pytest.mark.skipif(landlock.abi() < 1, reason="this kernel has no Landlock")
-
-THIEF = '''"""Class means; looks for the evaluation side first, and says how that went."""
-import json
-import os
-from pathlib import Path
-import numpy as np
-from clgym.strategies.nmc import NMC
-
-SPACE = {"batch_size": [128]}
-
-
-def attack():
-BODY
-
-
-class Thief(NMC):
-    def train(self, experience):
-        try:
-            found = attack()
-        except BaseException as error:
-            raise RuntimeError(f"REFUSED {type(error).__name__}: {error}") from None
-        raise RuntimeError(f"GOT {found}")
-'''
-HONEST = THIEF.partition("def attack")[0] + "class Honest(NMC):\n    pass\n"
-LOADED = """
-os.environ.pop("CLGYM_WITHHELD", None)
-from clgym.data.sources import load_source
-return len(load_source("digits").test.labels)
-"""
-REASSURED = """
-from clgym.data import withheld
-withheld.rules = lambda: []
-from clgym.data.sources import load_source
-return len(load_source("digits").test.labels)
-"""
-MAPPED = """
-names = {line.split()[-1] for line in open("/proc/self/maps") if line.endswith(".npy\\n")}
-seen = [np.load(name).reshape(-1, 64).any(axis=1).sum() for name in sorted(names)]
-return "images that are no zeros:", int(sum(seen))
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -66,32 +27,28 @@ def _nothing_withheld(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLGYM_STATE", str(tmp_path / "state"))
 
 
-def reason(tmp_path: Path, body: str, sandbox: str = "auto") -> str:
+def reason(folder: Path, look: str, sandbox: Sandbox = "auto") -> str:
     """What a study's ledger says of its one run, whose plugin attacks."""
-    plugin = tmp_path / "plugin" / "thief.py"
-    plugin.parent.mkdir()
-    plugin.write_text(THIEF.replace("BODY", textwrap.indent(body.strip(), "    ")))
-    out = tmp_path / "study"
-    where = ExecutionOptions(out, PoolSpec(), None, (plugin,), sandbox)  # type: ignore[arg-type]
-    asked = StudySpec("thief", find_pair("digits-t2"), trials=1, seeds=(0,))
+    plugin = copy_plugin("burglar", folder / "plugin", LOOK=look)
+    out = folder / "study"
+    asked = StudySpec("burglar", find_pair("digits-t2"), trials=1, seeds=(0,))
     with pytest.raises(BadPlan, match="a trial that succeeds"):
-        tune(asked, where)
+        tune(asked, ExecutionOptions(out, PoolSpec(), None, (plugin,), sandbox))
     runs = [e.body for e in read_ledger(out / "ledger.jsonl") if e.kind == "run"]
     return runs[0]["reason"].removeprefix("RuntimeError: ")
 
 
 @shut_in
-@pytest.mark.parametrize("body", [LOADED, REASSURED], ids=["variable", "rules"])
-def test_a_strategy_that_takes_back_the_rules_loads_nothing(tmp_path: Path, body: str) -> None:
-    found = reason(tmp_path, body)
+@pytest.mark.parametrize("look", ["variable", "rules"])
+def test_a_strategy_that_takes_back_the_rules_loads_nothing(tmp_path: Path, look: str) -> None:
+    found = reason(tmp_path, look)
     assert found.startswith(("REFUSED PermissionError", "REFUSED BadSource", "REFUSED BadOutput"))
 
 
 def test_images_of_the_closed_half_are_not_in_a_file_that_is_due(tmp_path: Path) -> None:
     digits = load_source("digits")
     opened = sum(int((split.labels < 5).sum()) for split in (digits.train, digits.test))
-    found = reason(tmp_path, MAPPED, "none")
-    assert found.startswith(f"GOT ('images that are no zeros:', {opened})")
+    assert reason(tmp_path, "mapped", "none").startswith(f"GOT {opened} ")
 
 
 def test_closed_images_are_zeros_and_the_others_stay_in_their_rows() -> None:
@@ -124,11 +81,11 @@ def test_a_damaged_file_of_open_images_is_made_anew(monkeypatch: pytest.MonkeyPa
 
 @shut_in
 def test_records_of_a_study_say_what_was_enforced(tmp_path: Path) -> None:
-    plugin = tmp_path / "honest.py"
-    plugin.write_text(HONEST)
-    asked = StudySpec("honest", find_pair("digits-t2"), trials=1, seeds=(0,))
-    for sandbox, words in (("landlock", f"landlock {landlock.abi()}: files"), ("none", "none")):
+    plugin = copy_plugin("power", tmp_path)
+    asked = StudySpec("power", find_pair("digits-t2"), trials=1, seeds=(0,))
+    enforced: dict[Sandbox, str] = {"landlock": f"landlock {landlock.abi()}: files", "none": "none"}
+    for sandbox, words in enforced.items():
         out = tmp_path / sandbox
-        tune(asked, ExecutionOptions(out, PoolSpec(), None, (plugin,), sandbox))  # type: ignore[arg-type]
+        tune(asked, ExecutionOptions(out, PoolSpec(), None, (plugin,), sandbox))
         record = read_record(next(out.glob("runs/*/seed-0")))
         assert str(record.environment.sandbox).startswith(words)
