@@ -1,4 +1,4 @@
-"""A record against itself: what must follow from its matrix, and from the predictions beside it.
+"""Check a record against itself: its matrix, and the predictions beside it.
 
 Nothing on the board is copied from a record's summary. A number that does not follow, or that
 cannot be, is a problem; a record with one is refused.
@@ -19,22 +19,22 @@ from clgym.results.record import Record, Result
 __all__ = ["Recomputed", "recompute"]
 
 _CLOSE = 1e-9
-"""Between the same mean by two versions of NumPy."""
+"""Tolerance for the same mean computed by two versions of NumPy."""
 _LONGEST = 10 * 365 * 86_400
-"""Seconds that no run takes."""
+"""Maximum plausible duration of a run, in seconds."""
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What became of one record."""
+    """Outcome of recomputing one record."""
 
     problems: tuple[str, ...]
     verified: bool
-    """Whether its predictions are there and everything follows from them."""
+    """Whether the predictions exist and all numbers agree with them."""
 
 
 def recompute(folder: Path, record: Record) -> Recomputed:
-    """Compute a record's numbers again.
+    """Recompute a record's numbers.
 
     Args:
         folder: Where it lies, its predictions beside it, or not.
@@ -112,12 +112,12 @@ def _matrix_problems(result: Result) -> Iterator[str]:
     again = summary(result.accuracy_matrix, result.accuracy_after, result.chance)
     for name, value in again.items():
         if not _same(getattr(result, name), value):
-            yield f"{name} does not follow from the matrix"
+            yield f"{name} does not agree with the accuracy matrix"
     for i, row in enumerate(result.accuracy_matrix):
         pairs = zip(row[: i + 1], result.test_counts, strict=False)
         seen = [(v, n) for v, n in pairs if v is not None]
         if seen and not _same(result.accuracy_after[i], _pooled(seen, result)):
-            yield f"accuracy_after[{i}] does not follow from the matrix"
+            yield f"accuracy_after[{i}] does not agree with the accuracy matrix"
 
 
 def _pooled(seen: list[tuple[float, int]], result: Result) -> float:
@@ -133,13 +133,13 @@ def _count_problems(result: Result) -> Iterator[str]:
     for i, row in enumerate(result.accuracy_matrix):
         for j, (value, n) in enumerate(zip(row, result.test_counts, strict=True)):
             if value is not None and abs(value * n - round(value * n)) > 1e-6:
-                yield f"accuracy_matrix[{i}][{j}] is no share of {n} test images"
+                yield f"accuracy_matrix[{i}][{j}] is not a fraction of {n} test images"
 
 
 def _segment_problems(result: Result) -> Iterator[str]:
     found = result.adaptation
     if found is None:
-        yield "it measured no adaptation"
+        yield "the adaptation block is missing"
         return
     errors = [segment.error for segment in found.segments]
     counts = [segment.images for segment in found.segments]
@@ -148,8 +148,8 @@ def _segment_problems(result: Result) -> Iterator[str]:
         return
     mean = np.mean(list(found.domains.values()) if len(errors) == 1 else errors)
     if not _same(found.mean_error, float(mean)):
-        yield "mean_error does not follow from the segments"
+        yield "mean_error does not agree with the segments"
     if not _same(found.pooled_error, float(np.average(errors, weights=counts))):
-        yield "pooled_error does not follow from the segments"
+        yield "pooled_error does not agree with the segments"
     if not _same(result.last_accuracy, 1 - found.mean_error):
         yield "last_accuracy is not 1 - mean_error"

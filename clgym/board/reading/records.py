@@ -1,4 +1,4 @@
-"""A leaderboards folder read: studies, then all other records."""
+"""Read a leaderboards folder: studies, then all other records."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ RECORDS = "records"
 
 
 def read_board(root: Path) -> Board:
-    """Everything below ``records/`` of a leaderboards folder.
+    """Read everything below ``records/`` of a leaderboards folder.
 
     Raises:
         BadRecord: there is no such folder.
@@ -41,13 +41,13 @@ def read_board(root: Path) -> Board:
         raise BadRecord(
             expected=f"a leaderboards folder at {root}",
             found="a file" if root.exists() else "nothing",
-            fix="Name the folder that holds records/",
+            fix="Give the folder that contains records/",
         )
     if not any((root / name).is_dir() for name in (RECORDS, "status")):
         raise BadRecord(
             expected=f"a leaderboards folder at {root}",
             found="a folder without records/ and status/",
-            fix="Name the folder that holds records/, or make an empty records/ in it",
+            fix="Give the folder that contains records/, or create an empty records/ in it",
         )
     board, runs = Board(), []
     folder = root / RECORDS
@@ -84,7 +84,7 @@ def _read_run(board: Board, root: Path, folder: Path) -> Iterator[tuple[Score, b
 
 
 def stream_of(result: Result) -> dict[str, Any]:
-    """What rows of one table share. Not the digest: it differs with the class order.
+    """Facts that the rows of one table share. The digest differs by class order, so it is left out.
 
     A classifier that was given goes by its hash: files of one name may hold different ones.
     """
@@ -102,7 +102,7 @@ def stream_of(result: Result) -> dict[str, Any]:
 
 
 def method_of(result: Result) -> str:
-    """What runs share that differ in seeds only: strategy, settings, weights and stream."""
+    """Facts shared by runs that differ only in their seeds: strategy, options, weights, stream."""
     facts: dict[str, Any] = {
         "strategy": result.strategy.model_dump(mode="json"),
         "stream": stream_of(result),

@@ -42,7 +42,11 @@ def test_only_what_is_asked_for_and_the_same_bytes_again(cli, runs, tmp_path):
 @pytest.mark.parametrize(
     ("words", "problem", "parts"),
     [
-        (("nmc", "--kind", "expected-best"), "cannot draw the figure", ["a sealed study", "1 method, 2 runs"]),
+        (
+            ("nmc", "--kind", "expected-best"),
+            "cannot draw the figure",
+            ["a sealed study", "1 method, 2 runs"],
+        ),
         (("nmc", "--kind", "error-over-time"), "cannot draw the figure", ["an adaptation stream"]),
         (("nmc", "--kind", "anytmie"), "unknown name", ["Did you mean 'anytime'?"]),
         (("nmc", "nmc/seed-1"), "cannot use the record", ["two of nmc with seed 1"]),

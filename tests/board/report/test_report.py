@@ -179,7 +179,7 @@ def test_a_study(study):
     assert len(page.table("Every event")) == len(ledger)
     assert len(page.table("All trials")) == 2
     scores = [float(row[3]) for row in page.table("All trials")]
-    chosen = page.table("Chosen settings")[0]
+    chosen = page.table("Chosen hyper-parameters")[0]
     assert float(chosen[3]) == max(scores)
     assert chosen[2] == str(scores.index(max(scores)))
     assert "checks of the study hold" in "".join(page.words)
