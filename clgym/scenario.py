@@ -9,13 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from clgym.config import Range, values_of
 from clgym.data.content import among
+from clgym.data.shares import rows_of_share
 from clgym.data.words import names_in_words
 from clgym.errors import BadStream
 
@@ -330,11 +330,9 @@ def split_validation(
         return rows, rows[:0]
     generator = np.random.RandomState(seed)
     held = np.zeros(len(rows), dtype=bool)
-    # The share as it was written: in binary 0.29 of 100 is a little less than 29.
-    exact = Fraction(str(float(share)))
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
-        held[generator.permutation(places)[: int(exact * len(places))]] = True
+        held[generator.permutation(places)[: rows_of_share(share, len(places))]] = True
     return rows[~held], rows[held]
 
 

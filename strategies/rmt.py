@@ -7,7 +7,8 @@ means of the source's features and j the nearest of them by cosine::
     L = lambda_trg mean[ 1/2 SCE(o1, t) + 1/2 SCE(o2, t) ] + lambda_con contrast(P[j], f1, f2)
         + lambda_src CE(source batch),     f1, o1 of x,   f2, o2 of A(x),   t the teacher's of x
 
-The answer is o1 + t, logits of before the update. All networks normalise by the batch. Numbers and
+The answer is o1 + t, logits of before the update; its confidence is that of their mean, since the
+sum of two networks' logits is on twice the scale. All networks normalise by the batch. Numbers and
 order follow the authors' code, where it differs from the paper. ``--lambda-src 0`` is the
 source-free variant: it needs source data only once, for prototypes and warm-up; with
 ``--warmup-images 0`` and ``--prototypes FILE`` not at all.
@@ -80,6 +81,7 @@ class RMT(AdaptStrategy):
     """Robust mean teacher."""
 
     Config = RMTConfig
+    confidence_scale = 0.5
     CHECK_CONFIG = {"warmup_images": 64}
 
     @property

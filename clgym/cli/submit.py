@@ -60,10 +60,10 @@ def _commands(submission: "Submission") -> list[str]:
 
     lines = []
     for found in submission.found:
-        if found.record is None:
+        if found.run is None:
             lines.append(verify_again(found.folder, found.plugins))
         else:
-            lines.append(rerun(found.record, found.plugins))
+            lines.append(rerun(found.run.record, found.plugins))
     return lines
 
 

@@ -58,8 +58,8 @@ LEGEND = (
     ),
     (
         "transfer, default",
-        "Two modes. transfer: hyper-parameters were tuned on other data, the tuning side of a pair. "
-        "default: the strategy's default hyper-parameters, without tuning.",
+        "Two modes. transfer: hyper-parameters were tuned on other data, the tuning side of a "
+        "pair. default: the strategy's default hyper-parameters, without tuning.",
     ),
     (
         "Claims of papers",
