@@ -1,4 +1,4 @@
-"""Names of the files of a finished run, and where runs lie below a folder.
+"""File names of a finished run, and where runs lie below a folder.
 
 No schema is imported here: whoever only asks whether a folder holds a run does not wait for it.
 """
