@@ -19,9 +19,9 @@ from clgym.gym.withheld_order import state_folder
 __all__ = ["confinement"]
 
 _BESIDE = ("config.json", "record.json")
-"""What may say more of a file of weights."""
+"""Names of files that may describe a weight file."""
 _TRAINED = ("record.json", "state.safetensors")
-"""Files of a finished run that its network is read from; its predictions hold labels."""
+"""Files of a finished run from which its network is read; its predictions contain labels."""
 
 
 def confinement(
@@ -30,7 +30,7 @@ def confinement(
     read: Iterable[Path] = (),
     write: Iterable[Path] = (),
 ) -> Confinement | None:
-    """What the learner of a request may open; None where it is not to be shut in.
+    """What the learner of a request may open; None without a sandbox.
 
     Args:
         request: What is asked for.

@@ -1,4 +1,4 @@
-"""The phase of a run that learns: experience by experience, scored after each.
+"""The learning phase of a run: train on each experience, then score.
 
 It owns the labels of the test rows. The learner is told the rows of one experience at a time, and
 the test rows in an order that it cannot know.
@@ -316,7 +316,7 @@ class LearningPhase:
         }
 
     def cost(self) -> PhaseCost:
-        """Seconds of each experience; of those that another run learned nothing is known."""
+        """Seconds of each experience; unknown for those that another run learned."""
         return PhaseCost(
             train_seconds=self._train_seconds,
             predict_seconds=self._predict_seconds,

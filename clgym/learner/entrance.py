@@ -1,4 +1,4 @@
-"""The learner's side of a run: it trains, predicts and saves when the gym asks.
+"""The learner's side of a run: it trains, predicts and saves on request of the gym.
 
 It lives in a worker process. It maps the images, is told rows and training labels of one
 experience at a time, and answers with logits. A label of a test row never enters this process.
@@ -102,7 +102,7 @@ def _be_deterministic() -> None:
 
 
 class Learner:
-    """Answers the gym's messages; ``handle`` is its one entrance."""
+    """Handles the gym's messages; ``handle`` is its one entry point."""
 
     def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
