@@ -249,7 +249,7 @@ class Strategy:
             raise BadConfig(
                 expected="epochs to be 1 on a single-pass stream",
                 found=str(epochs),
-                fix="Drop --epochs, or take a stream that is not online",
+                fix="Remove --epochs, or use a stream that is not online",
             )
 
 

@@ -13,7 +13,7 @@ from clgym.strategy import Augment, Batch, Experience
 __all__ = ["TrainLoader", "Position"]
 
 _PAUSE = 0.2
-"""Seconds between two reports: reading the loss waits for the device."""
+"""Seconds between two progress reports, since reading the loss waits for the device."""
 
 
 class Position:

@@ -187,7 +187,7 @@ class SGDStrategy(Strategy):
             raise Incompatible(
                 expected="a run with heads for tasks, as its options say",
                 found="one with a single head, from before there was a choice",
-                fix="Run it again; --heads shared trains what it was",
+                fix="Run it again, with --heads shared for the same training",
             )
         self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
 

@@ -17,7 +17,7 @@ from clgym.errors import BadSource
 __all__ = ["COLOURS", "find_npz", "read_npz"]
 
 COLOURS = (1, 3)
-"""Channels that images may have: grey, or red, green and blue."""
+"""Valid numbers of channels: 1 (grey) or 3 (red, green and blue)."""
 _HALVES = ("train.npz", "test.npz")
 _KEYS = ("images", "labels", "classes")
 

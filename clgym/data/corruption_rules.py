@@ -15,7 +15,7 @@ from scipy import ndimage
 __all__ = ["RULES", "SMALL", "clipped_zoom", "disk", "plasma"]
 
 SMALL = 64
-"""Up to this side images count as small."""
+"""Maximum side in pixels of images that count as small."""
 Image8 = np.ndarray
 """uint8 [S, S, 3]."""
 Constants = list[float]
@@ -314,4 +314,5 @@ RULES: dict[str, Callable[[Image8, Constants, RandomState, Frost], Image8]] = {
     "spatter": _spatter,
     "saturate": _saturate,
 }
-"""By name: (image, constants of a severity, generator, frost textures) to the changed image."""
+"""Corruptions by name, as functions from (image, constants of a severity, generator, frost
+textures) to the corrupted image."""

@@ -79,7 +79,7 @@ def _check_present(card: DatasetInfo, target: Path) -> None:
     if (path := differing(card, files)) is not None:
         raise BadSource(
             expected=f"{path} as published",
-            found="another checksum",
+            found="a different checksum",
             fix=f"Remove {target} and fetch again",
         )
 

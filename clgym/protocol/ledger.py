@@ -18,12 +18,12 @@ __all__ = ["LedgerEntry", "Ledger", "read_ledger"]
 
 NAME = "ledger.jsonl"
 START = "0" * 64
-"""What the first line is chained to."""
+"""Value to which the first line is chained."""
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One line."""
+    """One line of the ledger."""
 
     seq: int
     prev: str

@@ -24,7 +24,7 @@ MODES = {
     "halved until it learns (De Lange et al. 2021)",
     "default": "nothing: the defaults of the strategy",
 }
-"""What each looks at."""
+"""Description of the data that each mode uses."""
 
 DROP, DECAY, ATTEMPTS = 0.2, 0.5, 10
 """De Lange et al.: accuracy that stability may cost, factor of a step, steps at most."""

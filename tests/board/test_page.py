@@ -166,7 +166,7 @@ def test_a_status_whose_link_is_no_address_is_left_out(filled, tmp_path, link):
 
 def test_nobodys_readme_is_written_over(board_folder, tmp_path):
     (board_folder / "README.md").write_text("# My thesis\n")
-    with pytest.raises(BadOutput, match="another text"):
+    with pytest.raises(BadOutput, match="a different text"):
         render(board_folder, tmp_path / "site")
     assert (board_folder / "README.md").read_text() == "# My thesis\n"
     assert not (tmp_path / "site").exists()

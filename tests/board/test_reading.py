@@ -177,7 +177,7 @@ def test_flags_say_what_a_reader_should_know(board_folder, write_run):
         "gym and learner shared a process",
         "modified source cifar10~1a2b",
         "the pretraining data contain 1 class of the stream",
-        "weights not checked against known ones",
+        "weights could not be compared with known ones",
     )
 
 

@@ -23,7 +23,9 @@ __all__ = ["KINDS", "CannotDraw", "Plot", "draw", "mean_matrix", "wrong", "write
 
 
 class CannotDraw(ClgymError):
-    """A figure that the records at hand have nothing for."""
+    """A figure that cannot be drawn from the records at hand."""
+
+    problem = "cannot draw the figure"
 
 
 @dataclass(frozen=True)

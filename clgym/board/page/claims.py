@@ -109,7 +109,7 @@ def _claims(
         if ours is not None and (ours.measured, ours.verdict) != (claim.measured, claim.verdict):
             board.refuse(
                 f"{place} {row.row}",
-                f"{claim.claim}: differs from what the records on this board give",
+                f"{claim.claim}: differs from the records on this board",
             )
             continue
         verdict = f"{claim.verdict}: {claim.why}" if claim.why else claim.verdict
