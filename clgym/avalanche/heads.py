@@ -153,7 +153,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         raise NotImplementedError
 
     def _widened(self, old: nn.Linear | None, units: int) -> nn.Linear:
-        """A linear layer of so many units, the first of which are those of ``old``."""
+        """A linear layer of ``units`` units, the first of which are those of ``old``."""
         made = nn.Linear(self.width, units).to(self.mean)
         if old is not None:
             with torch.no_grad():

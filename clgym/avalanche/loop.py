@@ -51,7 +51,7 @@ class FastLoop:
     """Mixed in before an Avalanche strategy: our loader, and only the hooks that do something.
 
     Attributes:
-        feed: The batches of the present experience; whoever calls `train` sets it.
+        feed: Batches of the present experience, set by the caller of `train`.
         n_new: How many samples of the present batch are new ones. They come first; samples from a
             memory follow them.
     """

@@ -87,7 +87,7 @@ class SGDStrategy(Strategy):
         merged: Last batches of one image that have joined the batch before, which batch
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
-            `setup`, and saved by whoever set them.
+            `setup`, and saved by the code that set them.
     """
 
     Config: ClassVar[type] = HeadsConfig

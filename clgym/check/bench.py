@@ -79,7 +79,7 @@ class Bench:
 
     Attributes:
         probe: The learner's side.
-        order: Gives the order in which so many rows are predicted; None leaves the gym's.
+        order: Function from a number of rows to their order; None leaves the gym's.
         batch_size: Rows a batch at prediction; None leaves the gym's.
     """
 

@@ -97,7 +97,7 @@ def _judge(check: Check, subject: Any, reason: str | None) -> Finding:
     except Failed as failed:
         status, found, fix = "failed", failed.found, failed.fix
     except Exception as error:
-        status, found, fix = "failed", _where(error), "Mend what raised it"
+        status, found, fix = "failed", _where(error), "Correct the code that raised it"
     if reason is not None and status == "failed":
         status, found, fix = "known failure", f"{reason} ({found})", ""
     elif reason is not None and status == "passed":

@@ -1,6 +1,6 @@
 """Reader of npz files: images, labels, class names.
 
-What is refused is told with the line of code that mends it.
+An error message contains the line of code that corrects the arrays.
 """
 
 import zipfile
@@ -106,7 +106,7 @@ def _check_members(path: Path) -> None:
 
 
 def _mended(path: Path, expected: str, found: str, line: str) -> BadSource:
-    """The error that names the array and the line of code that mends it."""
+    """The error that names the array and the line of code that corrects it."""
     return BadSource(
         expected=f"{path} to hold {expected}",
         found=found,

@@ -48,7 +48,7 @@ class Files:
         """Those images, uint8 [n, H, W, 3].
 
         Raises:
-            BadSource: one that is no image, or whose pixels cannot be told.
+            BadSource: a file that is no image, or whose pixel values are ambiguous.
         """
         # Pillow decodes and resizes without the interpreter lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -7,7 +7,7 @@
     sources/labels/FINGERPRINT/      train.npy
     sources/answers/FINGERPRINT/     test.npy
 
-Writers need no lock: whoever writes a file writes the same bytes under a name of its own first.
+Writers need no lock: all writers of a file write the same bytes, each under its own name first.
 
 Nothing is believed because it is there. On its first use in a process a split is compared with
 what its names promise: labels and hashes with the fingerprint, every image with its hash. What does

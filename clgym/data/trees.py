@@ -128,7 +128,7 @@ def parts_of(folder: Path) -> tuple[TreePart, TreePart | None]:
     """The images for training and, where the tree has such a part, for testing.
 
     Raises:
-        BadSource: it cannot be told where the classes are, or one has no image.
+        BadSource: the classes cannot be determined, or one has no image.
     """
     inner, notes = _unwrapped(folder)
     folders = _folders(inner)

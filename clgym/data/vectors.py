@@ -4,7 +4,7 @@
     features/KEY/values.npy   float32 [N, d], a sparse file at first
     features/KEY/marks.npy    uint64 [N], of each row that has been written its checksum; else 0
 
-Writers need no lock: whoever fills a row writes the same vector, and marks it afterwards. On its
+Writers need no lock: all writers of a row write the same vector, and mark it afterwards. On its
 first use in a process a vector is compared with its mark; one that does not agree counts as missing
 and is computed anew, and the log says so.
 """
@@ -237,7 +237,7 @@ def _filled(folder: Path) -> int:
 
 
 def clean(older_than_days: float = 0.0) -> list[VectorSlot]:
-    """Delete the tables that nobody used for so many days; answer which they were.
+    """Delete the tables that were not used for a number of days; return them.
 
     A process that has one open keeps what it has mapped.
     """

@@ -1,6 +1,6 @@
 """Data that the present phase must not read.
 
-A tuning process is told before it loads anything which source, or which classes of a source, belong
+A tuning process learns before it loads anything which source, or which classes of a source, belong
 to the evaluation. The rules stand in the environment, so that every process it starts inherits
 them, and cannot be taken back: there is no way from tuning to evaluation inside one process.
 """

@@ -165,7 +165,7 @@ def lock(plan: ResolvedRun) -> Iterator[None]:
 
 
 def _release(plan: ResolvedRun) -> None:
-    """Take the lock file away while it is held: whoever waits for it makes another."""
+    """Delete the lock file while it is held; a waiting process creates another one."""
     with contextlib.suppress(OSError):
         states = plan.out / LEARNER
         if states.is_dir() and not any(states.iterdir()):

@@ -1,6 +1,6 @@
 """Order in which test rows are sent, keyed by a secret that the learner cannot compute.
 
-If the order followed from the seed that a strategy is told, counting images in `predict` would give
+If the order followed from the seed that a strategy knows, counting images in `predict` would give
 each image's experience. The key is an HMAC of the run under a secret of this installation: the same
 command gives the same order here, with any number of workers and after an interruption. The record
 names the key when the run is over, so that a run can be repeated elsewhere in the same order.

@@ -347,5 +347,5 @@ class _Evaluating:
         return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})
 
     def _tuning_seconds(self) -> float:
-        """Summed over the runs of all trials, whoever carried them out."""
+        """Total over the runs of all trials, in all sessions."""
         return float(sum(e.body.get("seconds", 0.0) for e in self._ledger.of("run")))

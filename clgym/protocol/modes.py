@@ -130,7 +130,7 @@ def _judged(
     stream: int | None,
     before: Sequence[Trial],
 ) -> Trial:
-    """A trial from its runs; the cap is applied in trial order, whoever finished first."""
+    """A trial from its runs; the cap is applied in trial order, not in order of completion."""
     used = sum(run.images for trial in before for run in trial.runs)
     facts = {"trial": number, "config": dict(config), "seed": stream}
     over = plan.cap_images is not None and used >= plan.cap_images
@@ -151,7 +151,7 @@ def _best(trials: Sequence[Trial], seed: int | None) -> Choice:
         raise BadPlan(
             expected="a trial that succeeds",
             found=f"{len(trials)} trials that failed (reasons in the ledger)",
-            fix="Mend the strategy or its search space and begin a new study",
+            fix="Correct the strategy or its search space and begin a new study",
         )
     best = max(done, key=lambda trial: (trial.score or 0.0, -trial.trial))
     return Choice(seed=seed, configs=(best.config,), trials=(best.trial,), score=best.score)

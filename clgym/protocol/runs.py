@@ -205,7 +205,7 @@ class Runs:
         """Write a run's end to the ledger; False if it is to be tried again.
 
         Raises:
-            ClgymError: what no other setting would mend.
+            ClgymError: an error that occurs for all hyper-parameters.
         """
         key, error = spec.key, done.error
         if isinstance(error, WorkerDied):

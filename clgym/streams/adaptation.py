@@ -254,7 +254,7 @@ def rows_of(
         count: Rows that the domain has.
 
     Raises:
-        BadStream: half of published files, whose images are not told apart by hash.
+        BadStream: half of published files, whose images cannot be split by hash.
     """
     if config.rows == "all":
         return orders.shuffled(count, seed, config.images)
