@@ -39,6 +39,14 @@ class UnknownName(ClgymError):
     problem = "unknown name"
 
 
+class Renamed(ClgymError, ImportError):
+    """A module, class or function imported by the name that an earlier version gave it.
+
+    An `ImportError`, because an `AttributeError` in ``from module import name`` would be replaced
+    by one without the new name.
+    """
+
+
 class DuplicateName(ClgymError):
     """Two plugins of the same name."""
 

@@ -163,7 +163,7 @@ class Strategy:
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether results are the same for every seed."""
-    # Any: options are of any type. A dict, as plugins annotate it: a Mapping admits no narrower type.
+    # Any: options are of any type. A dict, as plugins annotate it: no narrower Mapping would do.
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {}
     """Options for `clgym check` that make the strategy small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from clgym._moved import report_renamed
 from clgym._version import __version__
 from clgym.board.reading.entries import run_flags, subfolders
 from clgym.board.reading.source_files import built_in, file_that_ran, python_files
@@ -27,6 +28,8 @@ from clgym.results.record import StrategyFacts
 from clgym.results.stored import StoredRun, open_run
 
 __all__ = ["SubmissionFinding", "Submission", "Verdict", "check"]
+
+report_renamed(__name__)
 
 Verdict = Literal["ok", "flag", "wrong"]
 _WANTED = (LEDGER, CERTIFICATE, EVALUATION, RECORD)

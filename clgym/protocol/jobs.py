@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clgym._moved import report_renamed
 from clgym.data import withheld
 from clgym.data.sources import load_source
 from clgym.errors import BadPlan
@@ -24,6 +25,8 @@ from clgym.scenario import Stream
 from clgym.streams.adaptation import AdaptationStream
 
 __all__ = ["TARGET", "Jobs", "as_message", "order_hash", "run_summary"]
+
+report_renamed(__name__)
 
 TARGET = "clgym.protocol.jobs:Jobs"
 Message = dict[str, Any]

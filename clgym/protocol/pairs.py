@@ -6,11 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_serializer
 
+from clgym._moved import report_renamed
 from clgym.data.halves import HALVES, Half
 from clgym.errors import BadPlan, UnknownName, near
 from clgym.files import canonical_json, sha256
 
 __all__ = ["PAIRS", "ScenarioPair", "Side", "find_pair", "numbers"]
+
+report_renamed(__name__)
 
 
 class Side(BaseModel):

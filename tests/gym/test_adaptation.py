@@ -114,7 +114,7 @@ def test_the_embedded_default_learns_and_adapts(tmp_path):
 
 def test_labels_rows_and_source_data_are_out_of_reach(tmp_path, weights, snoop):
     request = Request(
-        "snoop",
+        "snoop-adaptation",
         "digits-c",
         strategy_config={"model": weights},
         scenario_config=TWO,
