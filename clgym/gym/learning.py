@@ -1,6 +1,6 @@
-"""The phase of a run that learns: experience by experience, scored after each.
+"""The learning phase of a run: train on each experience, then score.
 
-It owns the labels of the test rows. The learner is told the rows of one experience at a time, and
+It owns the labels of the test rows. The learner receives the rows of one experience at a time, and
 the test rows in an order that it cannot know.
 """
 
@@ -169,7 +169,7 @@ class LearningPhase:
         )
 
     def evaluate(self, step: int, images: int) -> None:
-        """Predict all rows seen and score them, after training that read so many images."""
+        """Predict and score all rows seen, after training that read ``images`` images."""
         pool = pool_after(self._stream, self._run.sources, step)
         answers = predictions_of(self._stream, pool, self.predict(step, pool))
         sent = self._sent_order(step, pool)
@@ -310,7 +310,7 @@ class LearningPhase:
     def _groups(self, steps: np.ndarray) -> tuple[tuple[RowGroup, ...], np.ndarray]:
         """The distinct (source, split, transform) triples, and which of them each row needs.
 
-        Rows that need the same are told apart by nothing: in a class-incremental stream of one
+        Rows with the same triple are indistinguishable: in a class-incremental stream of one
         source the learner's process gets no hint of a row's experience.
         """
         keys: dict[tuple[Any, ...], RowGroup] = {}
@@ -368,7 +368,7 @@ class LearningPhase:
         }
 
     def cost(self) -> PhaseCost:
-        """Seconds of each experience; of those that another run learned nothing is known."""
+        """Seconds of each experience; unknown for those that another run learned."""
         return PhaseCost(
             train_seconds=self._train_seconds,
             predict_seconds=self._predict_seconds,

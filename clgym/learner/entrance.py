@@ -1,7 +1,7 @@
-"""The learner's side of a run: it trains, predicts and saves when the gym asks.
+"""The learner's side of a run: it trains, predicts and saves on request of the gym.
 
-It lives in a worker process. It maps the images, is told rows and training labels of one
-experience at a time, and answers with logits. A label of a test row never enters this process.
+It lives in a worker process. It maps the images, receives rows and training labels of one
+experience at a time, and replies with logits. A label of a test row never enters this process.
 """
 
 import importlib
@@ -92,8 +92,8 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
 def _be_deterministic() -> None:
     """Make torch choose deterministic algorithms.
 
-    `torch.use_deterministic_algorithms` imports the compiler in order to tell it: a second of CPU
-    before every run. Where nothing has imported it yet, it is told by the variable that it reads.
+    `torch.use_deterministic_algorithms` imports the compiler to configure it: a second of CPU
+    before every run. If nothing has imported it yet, the variable that it reads is set instead.
     """
     if "torch._inductor.config" in sys.modules:
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -103,7 +103,7 @@ def _be_deterministic() -> None:
 
 
 class Learner:
-    """Answers the gym's messages; ``handle`` is its one entrance."""
+    """Handles the gym's messages; ``handle`` is its one entry point."""
 
     def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
@@ -436,7 +436,7 @@ class Learner:
 
 
 class _Clock:
-    """Says when so many seconds have passed since it last said so."""
+    """Returns True at most once per period of some seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._last = seconds, time.monotonic()

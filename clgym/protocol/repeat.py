@@ -26,7 +26,7 @@ __all__ = ["drawn", "repeat"]
 TOLERANCE_GPU = 0.01
 """Largest difference of an accuracy between two runs on a GPU."""
 Run = tuple[int, int]
-"""Number of an evaluation, and a seed."""
+"""Number of an evaluation, and seed."""
 
 
 def drawn(head: str, runs: Sequence[Run], count: int | Literal["all"]) -> list[Run]:

@@ -45,7 +45,7 @@ def test_what_holds_is_said_to_hold(sent, cli):
     }
     code, out, err = cli("submit", "--check", sent)
     assert (code, err) == (0, "")
-    assert "all follow from the predictions" in out
+    assert "all agree with the predictions" in out
     assert out.count("clgym run nmc split-digits ") == 2
 
 
