@@ -10,7 +10,6 @@ import numpy as np
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.images import StreamImages
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.scores import confidence, scores
 from clgym.gym.session import Arrays, Kind, PhaseCost
 from clgym.messages import (
     Adapt,
@@ -22,6 +21,7 @@ from clgym.messages import (
     TrainProgress,
 )
 from clgym.registry import with_registered
+from clgym.results.online_errors import confidence, scores
 from clgym.streams.adaptation import AdaptationStream, segment_labels
 
 __all__ = ["AdaptationPhase"]

@@ -103,7 +103,7 @@ class LyingClass:
     shape = (4, 2)
 
     @property
-    def __class__(self):
+    def __class__(self):  # pyright: ignore[reportIncompatibleMethodOverride]
         return torch.Tensor
 
 

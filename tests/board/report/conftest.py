@@ -15,11 +15,11 @@ from clgym.engines.pool import PoolSpec
 from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.gym.scores import scores
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, tune
+from clgym.results.online_errors import scores
 from factories import copy_plugin
 
 
