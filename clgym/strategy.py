@@ -161,7 +161,7 @@ class Strategy:
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether the seed changes nothing."""
-    # Any: options are of any type. A dict, as plugins annotate it: a Mapping admits no narrower type.
+    # Any: options are of any type. A dict, as plugins annotate it: no narrower Mapping would do.
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {}
     """For `clgym check`: options that make it small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
