@@ -116,8 +116,8 @@ class _Copies(SupervisedPlugin):
 
     def before_backward(self, strategy: Any, **_: Any) -> None:
         if self._drawn is not None:
-            images, _, tasks = self._drawn
-            wanted = self.better(*self._drawn)
+            images, labels, tasks = self._drawn
+            wanted = self.better(images, labels, tasks)
             logits = logits_of_tasks(strategy.model, images, tasks)
             distance = match_loss(strategy.model, logits, wanted)
             strategy.loss += self._owner.config.strength * distance

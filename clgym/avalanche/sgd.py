@@ -87,7 +87,7 @@ class SGDStrategy(Strategy):
         merged: Last batches of one image that have joined the batch before, which batch
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
-            `setup`, and saved by whoever set them.
+            `setup`, and saved by the code that set them.
     """
 
     Config: ClassVar[type] = HeadsConfig
@@ -187,7 +187,7 @@ class SGDStrategy(Strategy):
             raise Incompatible(
                 expected="a run with heads for tasks, as its options say",
                 found="one with a single head, from before there was a choice",
-                fix="Run it again; --heads shared trains what it was",
+                fix="Run it again, with --heads shared for the same training",
             )
         self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
 

@@ -69,7 +69,7 @@ def _check(strategy: Strategy, setting: str) -> None:
             expected=f"one of {', '.join(needs.settings)}"
             + (" with task ids" if needs.task_ids else ""),
             found=setting,
-            fix="Take another strategy or another benchmark",
+            fix="Use another strategy or another benchmark",
         )
 
 

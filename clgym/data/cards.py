@@ -17,39 +17,41 @@ report_renamed(__name__)
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Facts about one source."""
+    """Facts about one dataset."""
 
     name: str
     title: str
     layout: str
-    """Which of `clgym.data.readers.READERS` reads it."""
+    """Name of its reader in `clgym.data.readers.READERS`."""
     folders: tuple[str, ...]
-    """Where it may lie under the data root, first found first taken."""
+    """Possible folders below the data root; the first existing one is used."""
     class_count: int
     train: int | None
-    """Training images; None if no list is agreed on."""
+    """Number of training images; None if no list is agreed on."""
     test: int | None
     licence: str
     origin: str
     classes: tuple[str, ...] = ()
-    """Canonical ids in the order of the labels; () if the folders' names, sorted, give them."""
+    """Canonical class ids in the order of the labels; () if they are the sorted folder names."""
     prefix: str = ""
-    """Put before a folder's name to make a canonical id: ``imagenet`` for WordNet ids."""
+    """Prefix that turns a folder's name into a canonical id, such as ``imagenet`` for WordNet
+    ids."""
     side: int | None = None
-    """Side to which images of differing sizes are brought at decoding; None: stored at one size."""
+    """Side in pixels to which images of different sizes are decoded; None if all have one size."""
     by_hash: bool = False
-    """No official test split: `clgym.data.sources` cuts one, and only the sum is compared."""
+    """Whether there is no official test split, so that `clgym.data.sources` cuts one by image hash
+    and only the total is checked."""
     max_value: int = 255
     mean: tuple[float, ...] = ()
-    """Per channel over the training images, in [0, 1]; () if unknown."""
+    """Mean of each channel over the training images, in [0, 1]; () if unknown."""
     std: tuple[float, ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
-    """`clgym.data.store.digest` of ``train`` and ``test``, where somebody could compute it."""
+    """`clgym.data.store.digest` of ``train`` and ``test``, where known."""
     checksums: dict[str, str] = field(default_factory=dict)
-    """MD5 of the files as published, by file name."""
+    """MD5 of the published files, by file name."""
     downloads: tuple[tuple[str, str], ...] = ()
-    """URL and ``sha256:HEX`` of what `clgym fetch` gets, or ``md5:HEX`` where no other hash is
-    published; () if it has to be got by hand. What is read is compared with `fingerprints`, too."""
+    """Downloads of `clgym fetch` as URL and ``sha256:HEX``, or ``md5:HEX`` where no other hash is
+    published; () if manual. What is read is compared with `fingerprints`, too."""
     archived: bool = False
     """Whether the download is an archive of ``folders[0]``."""
 

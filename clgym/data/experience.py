@@ -19,19 +19,19 @@ __all__ = ["Augment", "Batch", "Experience"]
 
 @dataclass(eq=False)
 class Batch:
-    """Some images and what is allowed to be known of them."""
+    """Images of a batch, with what may be known about them."""
 
     images: Tensor
-    """float32 [n, C, H, W] in [0, 1], augmented where the strategy asked for it."""
+    """float32 [n, C, H, W] in [0, 1], augmented if the strategy requests it."""
     labels: Tensor | None = None
-    """int64 [n], columns of the logits; None outside training."""
+    """int64 [n], class indices; None outside training."""
     task: int | None = None
-    """The task id, in task-incremental streams only."""
+    """Task id; given in task-incremental streams only."""
     pixels: Tensor | None = None
-    """uint8 [n, C, H, W], the same images as they are stored, not augmented; training only."""
+    """uint8 [n, C, H, W], the same images as stored, not augmented; in training only."""
     features: Tensor | None = None
-    """float32 [n, d], what the declared backbone makes of the images, not augmented; None where
-    `Needs.features` does not ask for them, or where no gym provides them."""
+    """float32 [n, d], features of the declared backbone, without augmentation; None unless
+    `Needs.features` requests them and a gym provides them."""
 
     def __len__(self) -> int:
         """Count the images."""
@@ -42,7 +42,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Experience:
-    """One step of a learning stream: labelled rows that are in reach until the step is over.
+    """One experience of a learning stream: labelled rows that can be read until it ends.
 
     Attributes:
         index: Position in the stream, from 0.
@@ -117,13 +117,13 @@ class Experience:
         return data
 
     def close(self) -> None:
-        """Put the data out of reach; the gym calls it when `Strategy.train` has returned."""
+        """Put the data out of reach; called by the gym when `Strategy.train` returns."""
         self._pixels = self._labels = self._features = None
         for part in self._parts:
             part.close()
 
     def part(self, rows: Tensor) -> "Experience":
-        """Some of the rows as an experience, for a split of a strategy's own; closed with this one.
+        """Some of the rows as an experience of its own, for example to hold out rows.
 
         Args:
             rows: Their places, int64 [n], on the device.
@@ -181,7 +181,7 @@ class Experience:
         augment: Augment | None = None,
         start: int = 0,
     ) -> Iterator[Batch]:
-        """The rows once, in batches; the last may be short, or longer by what `min_batch` says.
+        """The rows once, in batches; the last may be smaller, or larger due to `min_batch`.
 
         Order and augmentation depend on (seed, experience, epoch, step) alone, so a run that was
         killed goes on from step ``start`` with the same bits.
@@ -200,7 +200,7 @@ class Experience:
             raise OutOfReach(
                 expected="one pass over the rows of a single-pass stream",
                 found=f"epoch {epoch + 1}",
-                fix="Set --epochs 1, or take a stream that is not online",
+                fix="Set --epochs 1, or use a stream that is not online",
             )
         order = self._order(epoch).to(self.pixels.device) if shuffle else None
         steps = self.steps(size)
@@ -219,11 +219,11 @@ class Experience:
         return torch.randperm(len(self), generator=self._stream("order", epoch=epoch))
 
     def report(self, **event: Any) -> None:
-        """Tell the gym how training goes: ``epoch, epochs, step, steps, loss, images`` as known."""
+        """Report progress to the gym: ``epoch, epochs, step, steps, loss, images`` as known."""
         self._report({"experience": self.index, **event})
 
     def safe_point(self) -> None:
-        """Offer the gym a moment at which `Strategy.state_dict` suffices to continue `train`.
+        """Offer the gym a point at which `Strategy.state_dict` suffices to continue `train`.
 
         The gym saves here now and then. After a kill it loads that state and calls `train` with
         the same experience again, which must then go on where the state says.

@@ -20,19 +20,19 @@ __all__ = ["fetch", "unpack"]
 def fetch(
     name: str, data_root: Path | None = None, progress: Callable[[str], None] = lambda line: None
 ) -> list[Path]:
-    """Get a named source and answer what was put into the data root.
+    """Download a named source, and return what was added to the data root.
 
     Files arrive in a temporary folder, are compared with the published checksum and only then
     renamed: a broken download leaves nothing behind.
 
     Args:
-        name: Of a card.
+        name: Name of a card.
         data_root: None means ``CLGYM_DATA``.
-        progress: Told in words what is done.
+        progress: Receives progress in words.
 
     Raises:
         UnknownName: no such card.
-        MissingData: it cannot be got from here; the message says how to get it.
+        MissingData: it cannot be downloaded; the message says how to get it.
         BadSource: what arrived, or lies there already, is not what was published.
         BadOutput: the data root cannot be written.
     """
@@ -77,7 +77,7 @@ def _check_present(card: DatasetInfo, target: Path) -> None:
     if (path := differing(card, files)) is not None:
         raise BadSource(
             expected=f"{path} as published",
-            found="another checksum",
+            found="a different checksum",
             fix=f"Remove {target} and fetch again",
         )
 

@@ -1,4 +1,4 @@
-"""The most memory that this process held resident, from a moment of one's choice on."""
+"""Peak resident memory of this process, from a chosen moment on."""
 
 import contextlib
 import sys

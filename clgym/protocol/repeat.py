@@ -29,7 +29,7 @@ TOLERANCE_GPU = 0.01
 _STATED = {"strategy", "scenario", "sources", "backbone"}
 """Fields of a result that say what ran on what; the others were measured."""
 Run = tuple[int, int]
-"""Number of an evaluation, and a seed."""
+"""Number of an evaluation, and seed."""
 
 
 def drawn(head: str, runs: Sequence[Run], count: int | Literal["all"]) -> list[Run]:

@@ -61,7 +61,7 @@ def test_per_task_heads_equal_a_bare_multi_head_network(experiences, learner):
 
 
 @pytest.mark.parametrize("heads", ["per-task", "shared-masked", "shared"])
-def test_what_is_in_the_loss(experiences, learner, heads):
+def test_the_loss_covers_the_task_s_classes_or_all_by_the_option_heads(experiences, learner, heads):
     """The second task's first loss, in NumPy: over its own two classes, or over all four."""
     strategy = learner(SGDStrategy, TASKS, heads=heads, batch_size=48)
     first, second = experiences(TASKS, steps=2)

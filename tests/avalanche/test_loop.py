@@ -173,7 +173,7 @@ def test_predicting_changes_nothing(experiences, learner):
     assert strategy.network.training
 
 
-def test_progress_is_told(experiences, learner, monkeypatch):
+def test_training_progress_is_reported(experiences, learner, monkeypatch):
     told = []
     monkeypatch.setattr("clgym.avalanche.feed._PAUSE", 0.0)
     (experience,) = experiences(steps=1, rows=10, report=told.append)

@@ -136,7 +136,9 @@ def test_every_published_hash_names_its_algorithm():
 
 
 @pytest.mark.parametrize("listening", [True, False])
-def test_no_answer_says_how_to_get_it(tmp_path, publish, monkeypatch, listening):
+def test_an_unreachable_server_is_an_error_with_instructions(
+    tmp_path, publish, monkeypatch, listening
+):
     file = tmp_path / "gone.tar.gz"
     file.write_bytes(b"")
     root = publish("cifar100", [file])
