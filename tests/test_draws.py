@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,8 @@ def test_a_stream_is_its_sha256() -> None:
     """An independent recipe: whoever repeats it in another language finds the same streams."""
     key = json.dumps([3, 1, None, 7, ["strategy", "replay"]])
     entropy = list(np.frombuffer(hashlib.sha256(key.encode()).digest(), "<u4"))
-    draws = sequence(3, "strategy", "replay", experience=np.int64(1), step=7)
+    index: Any = np.int64(1)  # a number out of an array is one like any other
+    draws = sequence(3, "strategy", "replay", experience=index, step=7)
     assert words(draws) == words(np.random.SeedSequence(entropy))
 
 
@@ -72,7 +74,7 @@ def test_torch_draws_as_numpys_mersenne_twister() -> None:
     draws = sequence(4, "order", epoch=1)
     key = np.random.PCG64(draws).random_raw(312).astype("<u8").view("<u4")
     oracle = np.random.RandomState()
-    oracle.set_state(("MT19937", key, 624))
+    oracle.set_state(("MT19937", key, 624, 0, 0.0))
     drawn = torch.randint(2**16, (1000,), generator=torch_generator(4, "order", epoch=1))
     np.testing.assert_array_equal(drawn.numpy(), oracle.randint(0, 2**32, 1000, np.uint64) % 2**16)
 
@@ -120,7 +122,7 @@ def test_global_generators_are_three_streams() -> None:
 def test_global_generators_go_on_from_where_they_stood() -> None:
     cpu = torch.device("cpu")
     seed_generators(7, "train", experience=1)
-    torch.rand(5), torch.randn(3), np.random.rand(3), random.random()
+    _ = torch.rand(5), torch.randn(3), np.random.rand(3), random.random()
     states = generator_states(cpu)
     first = torch.randn(3).tolist(), np.random.randn(), random.gauss(0, 1)
     seed_generators(0, "setup")
