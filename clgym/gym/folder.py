@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from clgym.draws import other_draws
 from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, writing
 from clgym.gym.plan import ResolvedRun
@@ -29,14 +30,14 @@ __all__ = [
 
 _RUN, PROGRESS, _LOCK = "run.json", "progress.json", ".lock"
 LEARNER = "learner"
-"""Folder of the states that the learner writes; the rest of an output folder is the gym's."""
+"""Folder of the learner's states; the rest of an output folder belongs to the gym."""
 _SHAPING = {"network": None, "model": None, "hidden": [100]}
-"""Options that shape the network, and what a record means that lacks one."""
+"""Options that determine the network's shape, with their values in records that lack them."""
 ANOTHER = "the files of a run with other options, code or data"
 
 
 def check_earlier(plan: ResolvedRun) -> None:
-    """Look at the finished run of the first experiences that a plan goes on from, if it names one.
+    """Check the finished run of the first experiences that a plan continues, if any.
 
     Of the strategy's options only those that shape it must agree: the others may differ from
     experience to experience, which is what some modes of tuning are about.
@@ -48,12 +49,14 @@ def check_earlier(plan: ResolvedRun) -> None:
     if folder is None:
         return
     earlier = open_run(folder)
-    different = _difference(plan, earlier.result) or _missing(earlier)
+    # What goes on from it would be neither release's run.
+    draws = other_draws(earlier.record.environment.clgym)
+    different = _difference(plan, earlier.result) or draws or _missing(earlier)
     if different is not None:
         raise BadRecord(
             expected="a kept run of the first experiences: same stream, strategy and seed",
             found=f"one {different} in {folder}",
-            fix="Name the run that is to be continued",
+            fix="Give the run that is to be continued, or run the first experiences again",
         )
 
 
@@ -97,7 +100,7 @@ def acquire(plan: ResolvedRun) -> Record | None:
 
 
 def check_available(plan: ResolvedRun) -> Record | None:
-    """Look whether a plan may have its output folder; its record if it was finished before.
+    """Check that a plan may use its output folder; return its record if it is finished.
 
     Raises:
         BadOutput: the folder belongs to another run, cannot be read, or holds a record that was
@@ -169,7 +172,7 @@ def lock(plan: ResolvedRun) -> Iterator[None]:
 
 
 def _release(plan: ResolvedRun) -> None:
-    """Take the lock file away while it is held: whoever waits for it makes another."""
+    """Delete the lock file while it is held; a waiting process creates another one."""
     with contextlib.suppress(OSError):
         states = plan.out / LEARNER
         if states.is_dir() and not any(states.iterdir()):
@@ -183,7 +186,7 @@ def _release(plan: ResolvedRun) -> None:
 
 
 def provenance(plan: ResolvedRun) -> dict[str, Any]:
-    """What ran on what: the part of a result that is known beforehand."""
+    """The part of a result that is known in advance: what runs on what."""
     return {
         "strategy": {
             "name": plan.strategy.name,
@@ -210,7 +213,7 @@ _SOURCE = re.compile(r"\b(npz|folder|list):([^,\[]+)")
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that name files keep the file's name only: a record holds no path."""
+    """Options that name files, reduced to the file names: a record holds no path."""
     shortened = dict(config)
     for key, value in config.items():
         option = key.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""A request that can be carried out: everything that can be checked before work starts is checked.
+"""A request that has been checked completely before any work starts.
 
 Nothing is written here.
 """
@@ -30,18 +30,18 @@ __all__ = ["ResolvedRun", "method_hash", "resolve"]
 
 @dataclass(frozen=True, eq=False)
 class ResolvedRun:
-    """A request that can be carried out."""
+    """A checked request that can be carried out."""
 
     request: Request
     strategy: Description
     strategy_config: dict[str, Any]
     needs: Needs
     scenario: dict[str, Any]
-    """Name and options."""
+    """Name and options of the scenario."""
     stream: Stream
     sources: list[Source]
     total_columns: int
-    """Classes of the stream, those beyond the end of a part included."""
+    """Number of classes of the stream, including those after the end of a partial run."""
     threads: int
     backbone: BackboneFacts | None = None
     """Identity of the pretrained backbone and the stream's classes contained in its pretraining
@@ -49,7 +49,7 @@ class ResolvedRun:
 
     @property
     def key(self) -> str:
-        """SHA-256 of all that decides the result: an output folder belongs to one key."""
+        """SHA-256 of everything that determines the result; an output folder belongs to one key."""
         identity = [
             __version__,
             self.strategy.name,
@@ -68,7 +68,7 @@ class ResolvedRun:
 
     @property
     def out(self) -> Path:
-        """Where the run's files go."""
+        """Output folder of the run."""
         if self.request.out is not None:
             return self.request.out
         name = f"{self.strategy.name}-{self.stream.name}-s{self.request.seed}-{self.key[:8]}"
@@ -92,7 +92,7 @@ class ResolvedRun:
 
 
 def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
-    """Check everything that can be checked before work starts; write nothing.
+    """Check everything that can be checked before work starts; writes nothing.
 
     Args:
         request: What was asked for.
@@ -194,7 +194,7 @@ def _check_measured(stream: Stream) -> None:
         raise BadStream(
             expected="test images of the classes of the first experience",
             found="none",
-            fix="Give a source whose test part has images of every class, or another --order-seed",
+            fix="Give a source whose test split has images of every class, or another --order-seed",
         )
 
 

@@ -1,4 +1,4 @@
-"""The network of a finished run, for others to build on.
+"""Networks of finished runs, as backbones or classifiers.
 
 ``run@FOLDER`` names it wherever a backbone is named, and the folder alone wherever a classifier is.
 It normalises its input as the run did.
@@ -18,7 +18,7 @@ from clgym.strategy import Batch, Classifier
 __all__ = ["RUN", "RunNetwork", "RunNetworks"]
 
 RUN = "run"
-"""What stands before the @ of a run's folder."""
+"""Prefix of a run's folder in a network's name, before the @."""
 
 
 class RunNetwork(HeadlessNetwork):

@@ -24,7 +24,7 @@ __all__ = ["Trained"]
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The learner of a finished run.
+    """The learner of a finished run, as a classifier.
 
     Attributes:
         strategy: It, in the state it ended in.
@@ -79,6 +79,6 @@ class Trained:
             return self.strategy.predict(Batch(tensor, task=task))
 
     def classify(self, images: np.ndarray | Tensor, task: int | None = None) -> list[str]:
-        """The names of the classes that the images most likely show."""
+        """Names of the predicted classes of the images."""
         best: list[Any] = self.logits(images, task).argmax(1).tolist()
         return [self.classes[c] for c in best]

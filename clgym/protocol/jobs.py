@@ -1,6 +1,6 @@
 """What workers do for a study: look at a pair, or carry out one run. Pure functions of a message.
 
-A worker that was told to withhold something stays so for good; looking at a pair, tuning and
+A worker that has withheld something never opens it again; looking at a pair, tuning and
 evaluating therefore happen in different processes.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clgym._moved import report_renamed
 from clgym.data import withheld
 from clgym.data.sources import load_source
 from clgym.errors import BadPlan
@@ -24,6 +25,8 @@ from clgym.scenario import Stream
 from clgym.streams.adaptation import AdaptationStream
 
 __all__ = ["TARGET", "Jobs", "as_message", "order_hash", "run_summary"]
+
+report_renamed(__name__)
 
 TARGET = "clgym.protocol.jobs:Jobs"
 Message = dict[str, Any]
@@ -84,7 +87,7 @@ def order_hash(record: Record) -> str:
 
 
 def run_summary(run: StoredRun) -> Message:
-    """What a coordinator is told of a finished run, and an audit compares with its record."""
+    """Summary of a finished run for the coordinator; an audit compares it with the record."""
     record, result = run.record, run.result
     return {
         "last_accuracy": result.last_accuracy,

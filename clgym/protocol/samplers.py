@@ -18,11 +18,12 @@ __all__ = ["ADAPTIVE", "SAMPLERS", "available", "proposals", "uniform"]
 Config = dict[str, Any]
 SAMPLERS = ("counter", "gtep-paper", "grid", "tpe", "cmaes")
 ADAPTIVE = ("tpe", "cmaes")
-"""Those that look at scores: they propose a generation at a time."""
+"""Samplers that use scores; they propose one generation at a time."""
 _POPULATION = 4
-"""The smallest that CMA-ES can learn from."""
+"""Smallest population that CMA-ES can learn from."""
 _ATTEMPTS = 1000
-"""Draws after which a setting may come again: a range of floats can be too narrow for more."""
+"""Number of draws after which hyper-parameters may repeat, since a range of floats can be too
+narrow."""
 
 
 def available(sampler: str, space: Space, trials: int) -> int:
@@ -82,10 +83,12 @@ def _counted(space: Space, seed: int, trials: int) -> list[Config]:
     drawn: list[Config] = []
     seen: set[str] = set()
     for trial in range(available("counter", space, trials)):
-        for attempt in itertools.count():
-            config = _draw(space, seed, trial, attempt)
-            if repr(config) not in seen or (attempt >= _ATTEMPTS and not space.finite):
-                break
+        attempts = ((n, _draw(space, seed, trial, n)) for n in itertools.count())
+        config = next(
+            config
+            for n, config in attempts
+            if repr(config) not in seen or (n >= _ATTEMPTS and not space.finite)
+        )
         drawn.append(config)
         seen.add(repr(config))
     return drawn

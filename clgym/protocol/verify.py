@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from clgym._moved import report_renamed
 from clgym.engines.pool import PoolSpec, WorkerPool
 from clgym.errors import BadPlan, BadRecord, Tampered
 from clgym.files import canonical_json, sha256
@@ -38,10 +39,12 @@ from clgym.results.stored import open_run
 
 __all__ = ["verify"]
 
+report_renamed(__name__)
+
 _TUNING = ("session", "trial", "run", "retry", RETRY_FAILED, "sealed")
 _EVALUATING = ("opened", "evaluated", "complete")
 _SURVEYED = ("pair", "tuning", "evaluation", "withheld_images", "experiences")
-"""Fields of a plan that the look at both sides gave."""
+"""Fields of a plan that come from the survey of both sides."""
 
 
 def verify(

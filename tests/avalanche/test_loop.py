@@ -9,7 +9,7 @@ from torch import nn
 from clgym.avalanche import SGDStrategy
 from clgym.avalanche.loop import EVENTS, fast, hooks_of
 from clgym.models import networks
-from clgym.strategy import Batch
+from clgym.strategy import Batch, torch_generator
 
 
 class Recorder(SupervisedPlugin):
@@ -52,7 +52,8 @@ def bare_loop(network, experience, epochs, size, lr, momentum):
     optimizer = torch.optim.SGD(network.parameters(), lr, momentum)
     network.train()
     for epoch in range(epochs):
-        order = torch.randperm(len(experience), generator=experience.generator(epoch))
+        draws = torch_generator(0, "order", experience=experience.index, epoch=epoch)
+        order = torch.randperm(len(experience), generator=draws)
         for start in range(0, len(experience), size):
             rows = order[start : start + size]
             images = experience.pixels[rows].float() * (1 / 255)
@@ -118,7 +119,8 @@ def test_only_overridden_hooks_are_called(learner, experiences, monkeypatch):
     strategy.train(experience)
     assert called == []
     ewc = strategy.template.plugins[1]
-    heard = {event: [h.__self__ for h in hooks_of(strategy.template, event)] for event in EVENTS}
+    hooks: dict[str, tuple[Any, ...]] = {e: hooks_of(strategy.template, e) for e in EVENTS}
+    heard = {event: [hook.__self__ for hook in own] for event, own in hooks.items()}
     assert heard["before_backward"] == [ewc]
     assert heard["after_training_iteration"] == [strategy.template.clock]
     assert not any(
@@ -171,7 +173,7 @@ def test_predicting_changes_nothing(experiences, learner):
     assert strategy.network.training
 
 
-def test_progress_is_told(experiences, learner, monkeypatch):
+def test_training_progress_is_reported(experiences, learner, monkeypatch):
     told = []
     monkeypatch.setattr("clgym.avalanche.feed._PAUSE", 0.0)
     (experience,) = experiences(steps=1, rows=10, report=told.append)

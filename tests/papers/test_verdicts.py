@@ -134,7 +134,7 @@ def test_less_is_better_where_the_measure_says_so():
 def _answered(folder: Path, wrong: dict[str, slice], forgetting: float = 0.1) -> Measured:
     """One run; by phase (a prefix of names) which of its 200 answers are wrong."""
     label = np.zeros(200, np.int32)
-    answers, accuracy = {}, 0.0
+    answers, accuracy, predicted = {}, 0.0, label
     for prefix, where in wrong.items():
         predicted = label.copy()
         predicted[where] = 1
@@ -236,7 +236,7 @@ def test_equal_scores_have_no_ranks_to_correlate():
     assert judge(claim, found).verdict == "not run"
 
 
-def test_what_did_not_run_says_why():
+def test_a_row_that_did_not_run_gives_the_reason():
     status = not_run(order(), "no weights")
     assert (status.verdict, status.why, status.measured) == ("not run", "no weights", "-")
 
