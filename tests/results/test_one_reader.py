@@ -14,7 +14,7 @@ NUMPY_READERS = {"results/predictions.py", "gym/session.py"}
 """The second reads what it wrote of a run that is not finished."""
 
 
-def texts(tree: ast.Module) -> Iterator[ast.Constant]:
+def texts(tree: ast.Module) -> Iterator[str]:
     """Text constants that are no docstring."""
     prose = {
         id(node.value)
@@ -23,7 +23,7 @@ def texts(tree: ast.Module) -> Iterator[ast.Constant]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
-            yield node
+            yield node.value
 
 
 def reads(node: ast.AST) -> bool:
@@ -41,8 +41,8 @@ def breaches(source: str, place: str) -> set[str]:
     """What in a module's source is the one reader's business."""
     tree, found = ast.parse(source), set()
     for text in texts(tree):
-        if any(text.value == n or text.value.endswith(f"/{n}") for n in NAMES):
-            found.add(f"names {text.value}")
+        if any(text == name or text.endswith(f"/{name}") for name in NAMES):
+            found.add(f"names {text}")
     for node in ast.walk(tree):
         if reads(node):
             found.add(f"reads {ast.unparse(node)}")
