@@ -102,14 +102,10 @@ class LearningPhase:
         count = len(earlier.accuracy_matrix)
         rest: list[float | None] = [None] * (len(self._stream) - count)
         for i in range(count):
-            rows = predictions.after(i)
+            names = [name for name in predictions.arrays if name.startswith(f"{i}/")]
+            # All of them: single-pass streams save more than the rows at the end.
             self._saved_arrays.append(
-                {
-                    "experience": rows.group,
-                    "row": rows.row,
-                    "label": rows.label,
-                    "predicted": rows.predicted,
-                }
+                {name.partition("/")[2]: predictions.arrays[name] for name in names}
             )
             row = [*earlier.accuracy_matrix[i], *rest]
             aware = earlier.task_aware_accuracy_after[i]
