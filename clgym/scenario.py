@@ -1,8 +1,8 @@
-"""What a stream is, and what it withholds.
+"""Streams, and what they withhold.
 
-A `Scenario` is a rule; with a source it gives a `Stream`: a plan of row numbers, what arrives
-when, and what may be known. A stream is a value: hashable, cheap, no images in it. Nothing here
-imports torch.
+A `Scenario` is a rule that turns a source into a `Stream`: a plan of row numbers that states what
+arrives when, and what may be known. A stream is a value: hashable, small, without images. This
+module does not import torch.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Transform:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one experience consists of: row numbers into one of the stream's sources."""
+    """One experience: row numbers of one of the stream's sources."""
 
     train: np.ndarray
     """int64 row numbers in the source's training split."""
@@ -70,7 +70,7 @@ class Step:
 
 
 def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
-    """Whether a stream has a part.
+    """Check that a stream has a given part.
 
     Raises:
         BadStream: it is empty, or reaches beyond an end.
@@ -79,15 +79,15 @@ def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
         raise BadStream(
             expected=f"a part of the {len(stream)} {steps} of {stream.name}",
             found=f"{start} to {stop}",
-            fix="Name the first, and an end behind it",
+            fix="Give the first one, and an end after it",
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A plan: rows per step, the column of each class, and what may be known.
+    """A plan: rows per experience, the index of each class, and what may be known.
 
-    Two streams are equal when their plans are.
+    Two streams are equal if their plans are.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Stream:
         return state.hexdigest()
 
     def outline(self) -> list[dict[str, Any]]:
-        """What each experience brings, for ``--dry-run`` and progress."""
+        """Content of each experience, for ``--dry-run`` and progress."""
         return [
             {"classes": len(s.classes), "train": len(s.train), "test": len(s.test)}
             for s in self.steps
@@ -152,7 +152,7 @@ class Stream:
         return self.setting == "task-incremental"
 
     def columns_after(self, index: int) -> int:
-        """How many classes have been seen once experience ``index`` is over."""
+        """Number of classes seen after experience ``index``."""
         return 1 + max(c for step in self.steps[: index + 1] for c in step.classes)
 
     def measured_after(self, index: int) -> list[int]:
@@ -169,7 +169,7 @@ class Stream:
         return [j for j in known if len(self.steps[j].test)]
 
     def on_validation(self) -> "Stream":
-        """The same stream measured on its held-out training rows; test rows are out of it.
+        """The same stream, measured on its held-out training rows instead of its test rows.
 
         Raises:
             BadStream: nothing is held out.
@@ -239,7 +239,7 @@ class ScenarioConfig:
 
 
 class Scenario:
-    """The rule that turns sources into a stream. Subclass it in ``scenarios/<kind>.py``.
+    """A rule that turns sources into a stream. Subclass it in ``scenarios/<kind>.py``.
 
     The module may hold ``PRESETS``, a literal dict: versioned public names and the options that
     make them.
@@ -278,7 +278,7 @@ class Scenario:
 
 
 def with_stream_flags(stream: Any, sources: Sequence["Source"]) -> list["Source"]:
-    """The sources of a stream, with flags of what the stream makes of them.
+    """Add warnings about the stream to its sources.
 
     They name classes that are learned and not measured, since too few rows were held out or the
     options leave none, and count test images that are training images of another source. What holds

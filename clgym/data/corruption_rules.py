@@ -15,7 +15,7 @@ from scipy import ndimage
 __all__ = ["RULES", "SCALED", "SMALL", "clipped_zoom", "disk", "plasma"]
 
 SMALL = 64
-"""Up to this side images count as small."""
+"""Maximum side in pixels of images that count as small."""
 Image8 = np.ndarray
 """uint8 [S, S, 3]."""
 Constants = list[float]
@@ -361,7 +361,8 @@ RULES: dict[str, Callable[[Image8, Constants, RandomState, Frost], Image8]] = {
     "spatter": _spatter,
     "saturate": _saturate,
 }
-"""By name: (image, constants of a severity, generator, frost textures) to the changed image."""
+"""Corruptions by name, as functions from (image, constants of a severity, generator, frost
+textures) to the corrupted image."""
 
 SCALED = {"brightness": _brightness_scaled, "saturate": _saturate_scaled}
-"""In the place of those rules for streams made before they went through HSV: one grey level off."""
+"""Those rules for streams that were made before they went through HSV: one grey level off."""

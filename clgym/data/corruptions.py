@@ -43,9 +43,9 @@ STANDARD = (
     "pixelate",
     "jpeg_compression",
 )
-"""In the order that everybody's tables use."""
+"""Names of the 15 standard corruptions, in the order of the published tables."""
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""Meant for validation."""
+"""Names of the four extra corruptions, which are meant for validation."""
 
 
 @cache
@@ -84,7 +84,7 @@ def corrupt(
         raise BadStream(
             expected="square images to corrupt",
             found=f"{image.shape[0]} x {image.shape[1]} pixels",
-            fix="Take a source of square images",
+            fix="Use a source of square images",
         )
     if name == "frost" and not frost:
         textures(None)
@@ -168,7 +168,7 @@ _LENGTHS = {
     "gaussian_blur": (0,),
     "elastic_transform": (0, 1, 2),
 }
-"""Which constants of a corruption are lengths."""
+"""Constants of each corruption that are lengths in pixels."""
 
 
 def _constant(name: str, severity: int, side: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""The images of an adaptation stream, on the gym's side: made once, cached, gathered when due.
+"""Images of an adaptation stream on the gym's side: generated once, cached, read when due.
 
 Corruptions are made by worker processes, one a core, and kept in the cache as uint8. A pixel
 depends on the source, the corruption and the row alone, so neither the workers nor what was cached
@@ -39,9 +39,9 @@ from clgym.streams.adaptation import AdaptationStream, Domain
 __all__ = ["Corruptor", "StreamImages", "make", "stored"]
 
 VERSION = 1
-"""Part of every key: raise it when a corruption changes."""
+"""Version that is part of every cache key; increase it when a corruption changes."""
 _CHUNK = 200
-"""Images that a worker corrupts at a time."""
+"""Number of images that a worker corrupts at once."""
 
 _log = logging.getLogger(__name__)
 Message = dict[str, Any]  # between two processes of the gym's own
@@ -69,7 +69,7 @@ class Corruptor:
 
 
 class StreamImages:
-    """What a stream shows: uint8 images on the scale 0 to 255, by domain and row."""
+    """Images of a stream by domain and row, as uint8 from 0 to 255."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""The phase of a run that learns: experience by experience, scored after each.
+"""The learning phase of a run: train on each experience, then score.
 
-It owns the labels of the test rows. The learner is told the rows of one experience at a time, and
+It owns the labels of the test rows. The learner receives the rows of one experience at a time, and
 the test rows in an order that it cannot know.
 """
 
@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from clgym.checksums import is_undamaged
 from clgym.gym.anytime import anytime_facts, exposed_pool, moments
 from clgym.gym.conversation import Conversation, OnEvent
-from clgym.gym.folder import LEARNER, PREDICTIONS, STATE
+from clgym.gym.folder import LEARNER
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import (
     Predictions,
@@ -39,8 +38,9 @@ from clgym.messages import (
     Train,
 )
 from clgym.registry import with_registered
+from clgym.results.layout import STATE
 from clgym.results.metrics import matrix_summary
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 from clgym.scenario import Step, Stream
 
 __all__ = ["LearningPhase"]
@@ -97,13 +97,20 @@ class LearningPhase:
 
     def _take_over(self, folder: Path) -> None:
         """Begin with what a finished run of the first experiences measured; `run` looked at it."""
-        earlier = read_record(folder).result
+        run = open_run(folder)
+        earlier, predictions = run.result, run.predictions()
         count = len(earlier.accuracy_matrix)
-        answers = load_file(folder / PREDICTIONS)
         rest: list[float | None] = [None] * (len(self._stream) - count)
         for i in range(count):
-            kept = {k.partition("/")[2]: v for k, v in answers.items() if k.startswith(f"{i}/")}
-            self._saved_arrays.append(kept)
+            rows = predictions.after(i)
+            self._saved_arrays.append(
+                {
+                    "experience": rows.group,
+                    "row": rows.row,
+                    "label": rows.label,
+                    "predicted": rows.predicted,
+                }
+            )
             row = [*earlier.accuracy_matrix[i], *rest]
             aware = earlier.task_aware_accuracy_after[i]
             self._scores.append(Scores(row, earlier.accuracy_after[i], aware))
@@ -162,7 +169,7 @@ class LearningPhase:
         )
 
     def evaluate(self, step: int, images: int) -> None:
-        """Predict all rows seen and score them, after training that read so many images."""
+        """Predict and score all rows seen, after training that read ``images`` images."""
         pool = pool_after(self._stream, self._run.sources, step)
         answers = predictions_of(self._stream, pool, self.predict(step, pool))
         sent = self._sent_order(step, pool)
@@ -303,7 +310,7 @@ class LearningPhase:
     def _groups(self, steps: np.ndarray) -> tuple[tuple[RowGroup, ...], np.ndarray]:
         """The distinct (source, split, transform) triples, and which of them each row needs.
 
-        Rows that need the same are told apart by nothing: in a class-incremental stream of one
+        Rows with the same triple are indistinguishable: in a class-incremental stream of one
         source the learner's process gets no hint of a row's experience.
         """
         keys: dict[tuple[Any, ...], RowGroup] = {}
@@ -361,7 +368,7 @@ class LearningPhase:
         }
 
     def cost(self) -> PhaseCost:
-        """Seconds of each experience; of those that another run learned nothing is known."""
+        """Seconds of each experience; unknown for those that another run learned."""
         return PhaseCost(
             train_seconds=self._train_seconds,
             predict_seconds=self._predict_seconds,

@@ -1,7 +1,7 @@
-"""The learner's side of a run: it trains, predicts and saves when the gym asks.
+"""The learner's side of a run: it trains, predicts and saves on request of the gym.
 
-It lives in a worker process. It maps the images, is told rows and training labels of one
-experience at a time, and answers with logits. A label of a test row never enters this process.
+It lives in a worker process. It maps the images, receives rows and training labels of one
+experience at a time, and replies with logits. A label of a test row never enters this process.
 """
 
 import importlib
@@ -17,6 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clgym.data.generators import (
+    generator_states,
+    seed_generators,
+    set_generators,
+    untouched_generators,
+)
 from clgym.data.images import Images
 from clgym.errors import BadConfig
 from clgym.learner.adaptation import build_resources, to_float
@@ -26,12 +32,6 @@ from clgym.learner.assembly import (
     make_strategy,
     plugin_entry,
     strategy_class,
-)
-from clgym.learner.generators import (
-    generator_states,
-    seed_generators,
-    set_generators,
-    untouched_generators,
 )
 from clgym.learner.peak_memory import forget_peak, peak_bytes
 from clgym.learner.probing import Prober, cloned
@@ -92,8 +92,8 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
 def _be_deterministic() -> None:
     """Make torch choose deterministic algorithms.
 
-    `torch.use_deterministic_algorithms` imports the compiler in order to tell it: a second of CPU
-    before every run. Where nothing has imported it yet, it is told by the variable that it reads.
+    `torch.use_deterministic_algorithms` imports the compiler to configure it: a second of CPU
+    before every run. If nothing has imported it yet, the variable that it reads is set instead.
     """
     if "torch._inductor.config" in sys.modules:
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -103,7 +103,7 @@ def _be_deterministic() -> None:
 
 
 class Learner:
-    """Answers the gym's messages; ``handle`` is its one entrance."""
+    """Handles the gym's messages; ``handle`` is its one entry point."""
 
     def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
@@ -198,7 +198,7 @@ class Learner:
         self._features = self._frozen_features(request, device)
         self._resize, self._passes = request.resize, None
         classifier = None if request.adaptation is None else self._take_resources(request, device)
-        self._seed(-1)
+        seed_generators(self._info.seed, "setup")
         self._strategy.setup(self._info)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         return Started(device_name=name, classifier=classifier)
@@ -248,14 +248,10 @@ class Learner:
         )
         return resources.identity
 
-    def _seed(self, experience: int) -> None:
-        """Key the global generators by (seed, experience): a resumed run draws the same numbers."""
-        seed_generators(self._info.seed, experience + 1)
-
     def _train(self, request: Train) -> ExperienceTrained:
         """Train on one experience, from its beginning or from a state saved inside it."""
         started = time.perf_counter()
-        self._seed(request.index)
+        seed_generators(self._info.seed, "train", experience=request.index)
         prober = Prober(request.probe, self._answers, self._copied)
         if request.resume is not None:
             state = read_state(request.resume)
@@ -285,7 +281,7 @@ class Learner:
         """A second strategy in the state of the first, which may answer while that one learns."""
         start, memory = self._request, Memory(self._info.memory.capacity)
         with untouched_generators(self._info.device):
-            self._seed(-1)
+            seed_generators(self._info.seed, "setup")
             made = make_strategy(start.strategy, start.config, start.plugins)
             made.setup(replace(self._info, memory=memory))
             memory.load_state_dict(cloned(self._info.memory.state_dict()), self._info.device)
@@ -360,7 +356,7 @@ class Learner:
         Draws are keyed by the batch's number, so that a resumed run goes on alike.
         """
         started = time.perf_counter()
-        self._seed(request.number)
+        seed_generators(self._info.seed, "adapt", step=request.number)
         if request.reset:
             self._strategy.reset()
         before = self._counted()
@@ -440,7 +436,7 @@ class Learner:
 
 
 class _Clock:
-    """Says when so many seconds have passed since it last said so."""
+    """Returns True at most once per period of some seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._last = seconds, time.monotonic()

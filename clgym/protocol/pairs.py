@@ -21,11 +21,11 @@ class Side(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     source: str
-    """As `clgym.data.sources.load_source` takes it."""
+    """Name of the source, as `clgym.data.sources.load_source` accepts it."""
     classes: tuple[int, ...] | None = None
     """Class numbers; None means all."""
     extra: dict[str, Any] = {}
-    """Further options of the scenario, on this side only: which corruptions, which rows."""
+    """Further options of the scenario for this side only, such as its corruptions or rows."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, Any]:
@@ -67,11 +67,11 @@ class ScenarioPair(BaseModel):
     name: str
     scenario: str
     config: dict[str, Any]
-    """Options of the scenario, those of the sides left out."""
+    """Options of the scenario, without those of the sides."""
     tuning: Side
     evaluation: Side
     seeds: int = 3
-    """How many a study uses where nothing else is said."""
+    """Default number of seeds of a study."""
     trials: int = 8
 
     @property

@@ -1,4 +1,4 @@
-"""Accuracy matrix to numbers. Row i is measured after experience i, column j on experience j."""
+"""Metrics of the accuracy matrix: row i is after experience i, column j on experience j."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -18,7 +18,7 @@ Matrix = Sequence[Sequence[float | None]]
 
 
 class MatrixSummary(TypedDict):
-    """The numbers of a record that follow from its accuracy matrix, by field."""
+    """Metrics of a record that are computed from its accuracy matrix."""
 
     last_accuracy: float
     average_incremental_accuracy: float
@@ -95,7 +95,7 @@ def forward_transfer(matrix: Matrix, chance: Sequence[float]) -> float | None:
 def matrix_summary(
     matrix: Matrix, after: Sequence[float], chance: Sequence[float]
 ) -> MatrixSummary:
-    """Compute every number of a record that follows from its accuracy matrix.
+    """Compute all metrics of a record that depend on its accuracy matrix alone.
 
     Args:
         matrix: Accuracies in [0, 1], [T, T].

@@ -1,4 +1,4 @@
-"""The predictions file beside a record: what was predicted in each phase, and the truth."""
+"""The predictions file beside a record: predictions and labels of each phase."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from clgym.results.record import AdaptationResult, Result
 __all__ = ["NO_FILE", "PredictedRows", "StoredPredictions", "read_predictions"]
 
 NO_FILE = "no such file"
-"""What is found where predictions are missing."""
+"""Text for a missing predictions file."""
 _FIX = "Keep the files of a run together, or run it again"
 
 
@@ -22,7 +22,7 @@ class PredictedRows:
     """Predictions for the rows of one evaluation, or of one segment of an adaptation stream."""
 
     group: np.ndarray
-    """int [n], the experience that each row measures; in a segment, the domain of each row."""
+    """int [n], experience that each row measures; in a segment, domain of each row."""
     row: np.ndarray
     """int [n], row number in the split of its dataset."""
     label: np.ndarray

@@ -1,8 +1,8 @@
-"""What an adaptation stream is: unlabelled batches whose look or label mix changes as they come.
+"""Adaptation streams: unlabelled batches whose appearance or label distribution changes.
 
-Like a learning stream it is a plan of row numbers, a value without images. A *domain* is a way that
-images look (a corruption of a source, or another source); a *segment* is a stretch of the stream,
-and nobody is told where one ends. Nothing here imports torch.
+Like a learning stream it is a plan of row numbers, a value without images. A *domain* is an
+appearance of images (a corruption of a source, or another source); a *segment* is a section of the
+stream, whose boundaries a strategy does not know. This module does not import torch.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ _BY_HSV = ("brightness", "saturate")
 
 @dataclass(frozen=True)
 class Domain:
-    """One look: the images of a source as they are, or corrupted."""
+    """A domain: the images of a source, unchanged or corrupted."""
 
     name: str
     source: int
@@ -73,7 +73,7 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A stretch of the stream, row by row in the order of arrival."""
+    """A section of the stream, with its rows in order of arrival."""
 
     name: str
     domain: np.ndarray
@@ -84,7 +84,7 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class AdaptationStream:
-    """A plan of unlabelled batches. Two streams are equal when their plans are."""
+    """A plan of unlabelled batches. Two streams are equal if their plans are."""
 
     name: str
     sources: tuple[str, ...]
@@ -153,7 +153,7 @@ class AdaptationStream:
         ]
 
     def outline(self) -> list[dict[str, Any]]:
-        """What each segment brings, for ``--dry-run`` and progress; nothing in it is labelled."""
+        """Content of each segment, for ``--dry-run`` and progress, without labels."""
         classes = len(self.class_order)
         return [
             {"name": s.name, "classes": classes, "train": len(s.row), "test": len(s.row)}
@@ -165,7 +165,7 @@ class AdaptationStream:
         return len(self.class_order)
 
     def on_validation(self) -> "AdaptationStream":
-        """Nothing is held out of a stream that is scored as it comes.
+        """Raise: an adaptation stream has no held-out rows.
 
         Raises:
             BadStream: always; tuning takes a stream of its own.
@@ -177,7 +177,7 @@ class AdaptationStream:
         )
 
     def part(self, first: int, end: int) -> "AdaptationStream":
-        """Some of the segments.
+        """Return some of the segments as a stream.
 
         Raises:
             BadStream: no such segments.
@@ -188,7 +188,7 @@ class AdaptationStream:
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """Options that every adaptation stream has."""
+    """Options that all adaptation streams have."""
 
     source: str
     """Source of the images: a name of `clgym list sources`, folder:PATH or npz:PATH."""
@@ -213,7 +213,7 @@ class AdaptationConfig:
 
 
 class AdaptationScenario(Scenario):
-    """A rule that gives an `AdaptationStream`."""
+    """Base of scenarios that create an `AdaptationStream`."""
 
     Config = AdaptationConfig
 
@@ -266,7 +266,7 @@ def rows_of(
         count: Rows that the domain has.
 
     Raises:
-        BadStream: half of published files, whose images are not told apart by hash.
+        BadStream: half of published files, whose images cannot be split by hash.
     """
     if config.rows == "all":
         return orders.shuffled(count, seed, config.images)

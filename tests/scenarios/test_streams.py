@@ -97,7 +97,7 @@ def test_seed_1993_gives_the_published_order_of_cifar100() -> None:
         ({"increments": [2], "classes": [0, 3, 5, 9]}, [2, 2]),
     ],
 )
-def test_group_sizes(options: dict, sizes: list[int]) -> None:
+def test_group_sizes_follow_from_increments(options: dict, sizes: list[int]) -> None:
     stream = _stream("class-incremental", _source(), **options)
     assert [len(s.classes) for s in stream.steps] == sizes
 

@@ -274,7 +274,7 @@ def test_motion_blur_smears_one_way_and_keeps_the_mean():
         ("frost", 1, (32, 32, 3), MissingData, "texture photographs"),
     ],
 )
-def test_what_cannot_be_corrupted_is_named(name, severity, shape, error, says):
+def test_images_that_cannot_be_corrupted_are_refused(name, severity, shape, error, says):
     with pytest.raises(error, match=says):
         corrupt(np.zeros(shape, np.uint8), name, severity, RandomState(0))
 
