@@ -292,6 +292,11 @@ class AdaptationResult(_RunFacts):
         return None
 
     @property
+    def anytime(self) -> None:
+        """Every answer is scored as it is given."""
+        return None
+
+    @property
     def forward_transfer(self) -> None:
         """None: there is one experience."""
         return None

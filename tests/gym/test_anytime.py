@@ -1,5 +1,7 @@
 """Accuracy at any time: single-pass streams are tested inside their experiences, too."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from clgym.results.metrics import area_under_curve
 from clgym.results.predictions import StoredPredictions
 from clgym.scenario import Stream
 
-CLASSES = {"classes": (0, 1, 2, 3)}
+CLASSES: dict[str, Any] = {"classes": (0, 1, 2, 3)}
 
 
 def go(out, name="replay", scenario="online-digits", options=None, **more):
