@@ -8,7 +8,7 @@
     sources/answers/FINGERPRINT/     test.npy
     sources/cut/DIGEST.npy           images without those that are closed while tuning
 
-Writers need no lock: whoever writes a file writes the same bytes under a name of its own first.
+Writers need no lock: all writers of a file write the same bytes, each under its own name first.
 
 Nothing is believed because it is there. On its first use in a process a split is compared with
 what its names promise: labels and hashes with the fingerprint, every image with its hash. What does
@@ -52,12 +52,12 @@ __all__ = [
 report_renamed(__name__)
 
 VERSION = 1
-"""Part of every key: raise it when decoding or the layout of the cache changes."""
+"""Version that is part of every key; increase it when decoding or the cache layout changes."""
 _CHUNK = 64 * 2**20
 _READABLE = 0o444
 _log = logging.getLogger(__name__)
 _verified: set[tuple[Any, ...]] = set()
-"""Splits that were found whole in this process, with the identity of their files at that time."""
+"""Splits that were verified in this process, with the identity of their files at that time."""
 
 
 class ImageRows(Protocol):
@@ -80,11 +80,11 @@ class Split:
     images: np.ndarray
     """uint8 [N, H, W, C], mapped from ``path``."""
     labels: np.ndarray
-    """int64 [N], into the source's classes."""
+    """int64 [N], indices into the source's classes."""
     hashes: np.ndarray
-    """uint8 [N, 32]: SHA-256 of each image's shape, dtype and bytes."""
+    """uint8 [N, 32], SHA-256 of each image's shape, dtype and bytes."""
     path: Path
-    """The ``.npy`` file that holds exactly ``images``."""
+    """Path of the ``.npy`` file that holds exactly ``images``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class RawSplit:
     images: np.ndarray
     """uint8 [M, H, W, C]."""
     rows: np.ndarray
-    """int64 [N], into ``images``."""
+    """int64 [N], indices into ``images``."""
     labels: np.ndarray
     """int64 [N]."""
     hashes: np.ndarray
@@ -111,14 +111,14 @@ class CachedDataset:
     """What the cache knows about a source besides its arrays."""
 
     card: str
-    """The name that it was loaded under."""
+    """Name under which the dataset was loaded."""
     fingerprint: str
     classes: tuple[str, ...]
     digests: dict[str, str]
-    """Of each split: `digest`."""
+    """Digest of each split; see `digest`."""
     shapes: dict[str, list[int]]
     facts: dict[str, Any]
-    """What decoding found out; the caller's business."""
+    """Facts that decoding produced, interpreted by the caller."""
     decoding: str
     """How image files became arrays; part of the digests."""
 

@@ -1,4 +1,4 @@
-"""A strategy's options and needs, asked of a worker: no plugin is imported on this side."""
+"""Options and needs of a strategy, as a worker reports them; no plugin is imported here."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 LEARNER = "clgym.learner.entrance:Learner"
-"""Where the learner's side is; only its name is known here."""
+"""Import path of the learner's side; only its name is known here."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Description:
     source_hash: str
     fields: list[Field]
     known_failures: dict[str, str]
-    """Checks that it declares to fail, with the reason."""
+    """Checks that the strategy declares to fail, with the reason."""
     read_files: dict[str, str] = dataclasses.field(default_factory=dict)
-    """SHA-256 of the files that its import read, by name: helper modules, for one."""
+    """SHA-256 of the files that the strategy's import read, such as helper modules, by name."""
 
 
 def open_learner(request: Request) -> Channel:
-    """A channel that tells a strategy's options and needs; its process may open no image."""
+    """Open a channel that reports a strategy's options and needs; it may open no image."""
     places = [cache_dir() / "backbones"]
     shut = confinement(request, request.strategy_config, write=places)
     return open_channel(request.engine, LEARNER, shut)
@@ -63,7 +63,7 @@ def describe_strategy(
     given: Mapping[str, Any] | None = None,
     sandbox: Sandbox = "auto",
 ) -> Description:
-    """A strategy's options, asked of a worker: the plugin is not imported here.
+    """Options of a strategy, reported by a worker: the plugin is not imported here.
 
     Args:
         name: A name of ``clgym list strategies``.

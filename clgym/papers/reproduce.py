@@ -35,9 +35,9 @@ __all__ = ["Reproduction", "Task"]
 
 Event = dict[str, Any]
 KEPT = (RECORD, PREDICTIONS, EVALUATION, CERTIFICATE, LEDGER)
-"""Of a finished folder, what goes onto the board."""
+"""Files of a finished folder that are copied to the board."""
 FIRST = "evaluations/1"
-"""Of a study: claims are judged by its first evaluation."""
+"""Folder of a study's first evaluation, by which claims are judged."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Reproduction:
 
     rows: Sequence[tuple[Paper, ClaimRow]]
     runs: Path
-    """Folders of runs and studies; kept, so that the same command goes on."""
+    """Folder of runs and studies, kept so that the same command continues."""
     board: Path
-    """Gets ``records/`` and ``status/``."""
+    """Folder that gets ``records/`` and ``status/``."""
     root: Path | None = None
     """Data root; None means ``CLGYM_DATA``."""
     pool: PoolSpec = field(default_factory=lambda: PoolSpec(workers=2))

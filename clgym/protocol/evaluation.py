@@ -55,7 +55,7 @@ def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
     if sha256((folder / CERTIFICATE).read_bytes()) != seals[-1].body["certificate"]:
         raise Tampered(
             expected=f"{CERTIFICATE} as the ledger's seal has it",
-            found="another file",
+            found="a different file",
             fix="Restore the file, or tune again",
         )
     return certificate
@@ -89,7 +89,7 @@ def evaluate(
     folder = folder.parent if folder.is_file() else folder
     if not (folder / NAME).is_file():
         raise WrongPhase(
-            expected=f"a study in {folder}", found="no ledger", fix="Name the folder of a study"
+            expected=f"a study in {folder}", found="no ledger", fix="Give the folder of a study"
         )
     with locked(folder / ".lock"):
         ledger = Ledger(folder)
@@ -160,7 +160,7 @@ def choice_of(certificate: Certificate, seed: int) -> Choice:
     raise Tampered(
         expected=f"a choice for seed {seed} in the certificate",
         found=f"choices for {[choice.seed for choice in certificate.body.chosen]}",
-        fix="Get the certificate from who made it",
+        fix="Get the certificate from its author",
     )
 
 
@@ -349,5 +349,5 @@ class _Evaluating:
         return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})
 
     def _tuning_seconds(self) -> float:
-        """Summed over the runs of all trials, whoever carried them out."""
+        """Total over the runs of all trials, in all sessions."""
         return float(sum(e.body.get("seconds", 0.0) for e in self._ledger.of("run")))

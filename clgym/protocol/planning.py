@@ -27,12 +27,12 @@ __all__ = ["StudySpec", "make_plan", "survey"]
 
 @dataclass(frozen=True)
 class StudySpec:
-    """A study as it is asked for."""
+    """A study as requested."""
 
     strategy: str
     pair: ScenarioPair
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the strategy that are not tuned, where they differ from its defaults."""
+    """Options of the strategy that are not tuned, if they differ from its defaults."""
     space: str | None = None
     """See `clgym.protocol.space.find_space`."""
     trials: int | None = None
