@@ -108,7 +108,8 @@ def main() -> int:
     tests = list(dict.fromkeys(a.test for a in chosen if a.test is not None))
     paths = [str(ROOT / test) for test in tests]
     outcomes = Outcomes()
-    pytest.main(["-q", "--no-header", f"--rootdir={ROOT}", *paths], plugins=[outcomes])
+    # `-m ''`: the slow ones, too.
+    pytest.main(["-q", "--no-header", "-m", "", f"--rootdir={ROOT}", *paths], plugins=[outcomes])
     ended = {attack: "documented" for attack in chosen if attack.test is None}
     ended |= {attack: outcomes.of(attack) for attack in chosen if attack.test is not None}
     for attack, how in ended.items():
