@@ -160,7 +160,7 @@ class StrategyTemplate(SupervisedTemplate):
         self.strategy.setup(info)
 
     def _seed_all(self, experience: int) -> None:
-        """As the gym's learner does before each hook."""
+        """Seed all generators like the gym's learner does before each hook."""
         sequence = np.random.SeedSequence([self._seed, experience + 1])
         torch_seed, numpy_seed, python_seed = (int(s) for s in sequence.generate_state(3))
         torch.manual_seed(torch_seed)

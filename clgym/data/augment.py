@@ -54,7 +54,7 @@ def random_resized_crop_flip(
 
     Args:
         images: float [n, C, H, W].
-        side: Of the result, in pixels.
+        side: Side of the result in pixels.
         generator: On the CPU, so that a run is the same on every device.
         area: Least and greatest share of the image.
         ratio: Least and greatest width over height.

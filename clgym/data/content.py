@@ -69,7 +69,7 @@ def content_notes(
     """Warnings about the images of a source, such as shared or dark images, in words.
 
     Args:
-        train: With all of its labels.
+        train: Training split with all of its labels.
         test: Likewise.
         classes: Names by label.
         by_hash: Whether the test part was cut by `held_by_hash`.

@@ -27,10 +27,10 @@ class Images:
         """Map the file.
 
         Args:
-            path: Of the file.
+            path: Path of the file.
             resize: Side that `gather` gives; None means the stored one.
             device: Where `gather` puts the images.
-            channels: That `gather` gives: grey images are repeated; None means the stored ones.
+            channels: Channels that `gather` returns (grey is repeated); None means the stored ones.
             gain: What stored values are multiplied by, where sources of a stream differ in range.
         """
         self._array = np.load(path, mmap_mode="r")

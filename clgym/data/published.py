@@ -56,7 +56,7 @@ def published_labels(
     Args:
         data_root: Where the folder lies.
         folder: Its name.
-        name: Of the corruption; a tree has its labels there.
+        name: Name of the corruption; a tree has its labels there.
         severity: 1 to 5, likewise.
         classes: Ids by label; those of a tree's images that are none of them are left out.
 
@@ -92,9 +92,9 @@ def published_images(
     Args:
         data_root: Where the folder lies.
         folder: Its name.
-        name: Of the corruption.
+        name: Name of the corruption.
         severity: 1 to 5.
-        classes: As for `published_labels`.
+        classes: See `published_labels`.
         side: To which a tree's images are brought.
 
     Raises:

@@ -38,7 +38,7 @@ class SourceData:
             scale: What turns a stored value into [0, 1].
             resize: Side in pixels; None keeps the stored size.
             device: Where batches go.
-            seed: Of the orders.
+            seed: Seed of the orders.
         """
         self._parts = [Images(path, resize, device) for path in paths]
         lengths = [len(np.load(path, mmap_mode="r")) for path in paths]

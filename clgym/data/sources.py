@@ -69,8 +69,8 @@ def load_source(
     """Find, decode (once) and check a source.
 
     Args:
-        name: Of a card, ``folder:PATH``, ``folder:PATH@SIDE``, ``npz:PATH``, or ``NAME~HASH8`` as
-            an earlier load gave.
+        name: Name of a card, ``folder:PATH``, ``folder:PATH@SIDE``, ``npz:PATH``, or ``NAME~HASH8``
+            from an earlier load.
         data_root: Where named sources lie; None means ``CLGYM_DATA``.
         image_size: Side of the square that image files are brought to; None means the card's, or,
             for ``folder:PATH``, that of ``folder:PATH@SIDE``, or by the sizes of the images.

@@ -127,7 +127,7 @@ def check_available(plan: ResolvedRun) -> Record | None:
 
 
 def _claim(note: Path) -> dict[str, str]:
-    """Whose folder it is; empty if the note is damaged."""
+    """Owner of the folder; empty if the note is damaged."""
     try:
         claim = json.loads(note.read_bytes())
     except (OSError, ValueError, RecursionError):

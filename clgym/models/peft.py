@@ -158,7 +158,7 @@ class AdapterBank:
         return {name: value[:count].mean(0) for name, value in self.tensors.items()}
 
     def change(self, which: Tensor, block: int, tokens: Tensor) -> Tensor:
-        """As `Adapters.change`, image i of the batch through adapter ``which[i]``."""
+        """Like `Adapters.change`, with image i of the batch through adapter ``which[i]``."""
         t = {key: self.tensors[f"{key[0]}.{block}.{key[1]}"][which] for key in _TENSORS}
         inner = torch.baddbmm(
             t["down", "bias"][:, None], tokens, t["down", "weight"].transpose(1, 2)

@@ -229,7 +229,7 @@ def load_paper(name: str, place: Path | None = None) -> Paper:
     """Read a paper's file.
 
     Args:
-        name: Of the file, without its ending.
+        name: Name of the file, without its ending.
         place: Another folder than clgym's own.
 
     Raises:

@@ -276,7 +276,7 @@ class Reproduction:
         """A row's claims beside what its finished runs left.
 
         Args:
-            paper: Whose row it is.
+            paper: Paper of the row.
             row: To judge.
             lost: By key of what did not run, why not.
         """

@@ -25,7 +25,7 @@ class Measured:
     """Tuning score of a study, as a fraction."""
 
     def values(self, measure: Measure) -> list[float]:
-        """Of every seed that has the measure."""
+        """Values of every seed that has the measure."""
         found = [measure.of(run.record) for run in self.runs]
         return [value for value in found if value is not None]
 
@@ -34,7 +34,7 @@ def judge(claim: Claim, measured: Mapping[str, Measured]) -> ClaimStatus:
     """Compare one claim with what its runs left.
 
     Args:
-        claim: Whose runs are all finished.
+        claim: Claim whose runs are all finished.
         measured: By name of the run or study.
     """
     if claim.of is not None:

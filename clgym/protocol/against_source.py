@@ -39,7 +39,7 @@ def compare_with_sources(
     """Add to an audit how its records fit their images; a note where these are not here.
 
     Args:
-        audit: Whose records are compared; it found nothing wrong.
+        audit: Audit without problems, of the records to compare.
         data_root: Where data lie.
         plugins: Files that hold the scenario or the source.
     """
@@ -145,8 +145,8 @@ def _flags(source: Source, flagged: Source, stated: Sequence[str]) -> list[str]:
     """Flags of a source in its stream, without those that an earlier version did not state.
 
     Args:
-        source: As it was loaded.
-        flagged: With what the stream makes of it.
+        source: The source as loaded.
+        flagged: The same with the warnings of its stream.
         stated: Flags of the record.
     """
     newer = set(content_notes(source.train, source.test, source.classes, by_hash=True))

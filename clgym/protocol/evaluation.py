@@ -72,7 +72,7 @@ def evaluate(
     """Run the sealed settings on the evaluation source, or go on with that.
 
     Args:
-        folder: Of the study, or its certificate.
+        folder: Folder of the study, or its certificate.
         pool: Where to run.
         data_root: Where data lie.
         plugins: Files that hold the strategy, where it is not built in; if none is given, those
@@ -101,7 +101,7 @@ def evaluate(
 
 
 def _number(ledger: Ledger, again: bool) -> int:
-    """Of the evaluation that is to be begun, or continued.
+    """Number of the evaluation to begin or continue.
 
     Raises:
         WrongPhase: all begun ones are complete, and no further one was asked for.

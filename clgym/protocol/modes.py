@@ -71,8 +71,8 @@ def part_of(plan: StudyPlan, key: str) -> tuple[int, int] | None:
     """The experiences that a tuning run goes over; None for the whole stream.
 
     Args:
-        plan: Of the study.
-        key: Of the run (`clgym.protocol.runs.Spec.key`).
+        plan: Plan of the study.
+        key: Key of the run (`clgym.protocol.runs.Spec.key`).
     """
     if found := re.match(r"runs/experience-(\d+)/", key):
         return (0, int(found[1]) + 1)

@@ -142,7 +142,7 @@ def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list
     """An evaluation as a table: heads, and fractions for each seed, then mean and deviation.
 
     Args:
-        evaluation: With its seeds.
+        evaluation: Evaluation with its seeds.
         adapts: Whether answers were scored as they were given (`Plan.adapts`): then there is one
             measure, the mean error, in the place of those of learning.
     """
@@ -164,9 +164,9 @@ def following(
 
     Args:
         certificate: Which opened it.
-        code: Of the evaluation.
+        code: Code of the evaluation.
         seeds: In the order of the plan.
-        records: Of the seeds that did not fail.
+        records: Records of the seeds that did not fail.
     """
     body = certificate.body
     plan = body.plan

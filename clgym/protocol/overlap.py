@@ -76,7 +76,7 @@ class Overlap:
         return [f"{count} of its images {verb} like one of the evaluation"] if count else []
 
     def describe(self) -> dict:
-        """As JSON."""
+        """Return the report as JSON-ready data."""
         return {
             "shared_images": list(self.shared_images),
             "shared_classes": [list(names) for names in self.shared_classes],
@@ -93,8 +93,8 @@ def footprint(source: Source, classes: Sequence[int] | None, half: Half | None =
 
     Args:
         source: Where they are.
-        classes: Whose rows; None means all.
-        half: Of the test images, if the sides share what their classifier learned from.
+        classes: Classes whose rows are read; None means all.
+        half: Half of the test images, if the sides share what their classifier learned from.
     """
     chosen = range(len(source.classes)) if classes is None else classes
     splits = (source.train, source.test) if half is None else (source.test,)
@@ -118,7 +118,7 @@ def footprint_of(
     """Look at images.
 
     Args:
-        name: Of their source.
+        name: Name of their source.
         classes: Canonical ids.
         splits: Images [n, H, W, C], their SHA-256 uint8 [n, 32], and the rows to look at.
         max_value: Greatest value of a pixel.

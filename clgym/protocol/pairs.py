@@ -34,7 +34,7 @@ class Side(BaseModel):
         return values if self.extra else {k: v for k, v in values.items() if k != "extra"}
 
     def options(self) -> dict[str, Any]:
-        """Of the scenario."""
+        """Options of the scenario on this side."""
         chosen = {} if self.classes is None else {"classes": list(self.classes)}
         return {"source": self.source, **chosen, **self.extra}
 
@@ -268,8 +268,8 @@ def find_pair(
     """A preset, a preset with other sides or options, or a pair of the user's.
 
     Args:
-        name: Of a preset, or any other name with both sides and a scenario.
-        tuning: As `side` takes it, instead of the preset's.
+        name: Name of a preset, or any other name with both sides and a scenario.
+        tuning: Side in the form that `side` accepts, instead of the preset's.
         evaluation: The same for the other side.
         scenario: Instead of the preset's.
         config: Options over the preset's.

@@ -164,7 +164,7 @@ class StudyPlan(_PlanBlock):
         return self.tunes_on_evaluation
 
     def options(self, evaluating: bool) -> dict[str, Any]:
-        """Of the scenario, for a run of this study."""
+        """Options of the scenario for a run of this study."""
         on_evaluation = evaluating or self.tunes_on_evaluation
         side = self.pair.evaluation if on_evaluation else self.pair.tuning
         options = {**self.pair.config, **side.options()}

@@ -51,11 +51,11 @@ def proposals(
         sampler: One of `SAMPLERS`.
         space: What to draw from.
         strategy: Its name; ``gtep-paper`` needs it.
-        seed: Of the sampler.
-        trials: How many in all.
+        seed: Seed of the sampler.
+        trials: Number of all trials.
         generation: Trials that an adaptive sampler proposes at once.
-        scores: Of the first trials, in order, no gap; None for a failed one. Whole generations
-            only are looked at.
+        scores: Scores of the first trials, in order, without a gap; None for a failed one. Only
+            whole generations are used.
     """
     if sampler == "counter":
         return _counted(space, seed, trials)

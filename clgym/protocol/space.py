@@ -72,7 +72,7 @@ class Parameter:
         return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
 
     def describe(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the parameter as JSON-ready data."""
         body: dict[str, Any] = {"name": self.name, "kind": self.kind}
         if self.values is not None:
             body["values"] = list(self.values)
@@ -125,7 +125,7 @@ class Space:
         return Space(tuple(left))
 
     def describe(self) -> list[dict[str, Any]]:
-        """As JSON: a list, since order matters."""
+        """Return the space as a JSON-ready list, since order matters."""
         return [p.describe() for p in self.parameters]
 
     @staticmethod
@@ -194,7 +194,7 @@ def find_space(
     Args:
         strategy: Its name.
         file: A TOML or JSON file with a space; ``paper`` for the paper's; None for the strategy's.
-        fields: Of its config.
+        fields: Fields of its config.
         plugins: Files that the user named.
 
     Raises:

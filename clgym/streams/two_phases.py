@@ -52,7 +52,7 @@ class TwoPhases:
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """Of each source."""
+        """Fingerprint of each source."""
         return self.learning.fingerprints
 
     @property
