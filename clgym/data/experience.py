@@ -110,7 +110,7 @@ class Experience:
         if data is None:
             raise OutOfReach(
                 expected=f"data of the present experience (experience {self.index} is over)",
-                found="a read through a kept reference",
+                found="a read through a stored reference",
                 fix="Keep samples in info.memory and declare Needs(memory=...)",
             )
         return data

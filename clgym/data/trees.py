@@ -263,6 +263,6 @@ def _check_depth(folder: Path, classes: dict[str, list[Path]]) -> None:
                 expected=f"the folders in {folder} to be classes",
                 found=f"{', '.join(list(classes)[:4])}, in which sub-folders repeat: "
                 f"{', '.join(sorted(repeated)[:4])}",
-                fix="Name the folder whose folders are the classes; rename the parts of a split "
+                fix="Give the folder whose folders are the classes; rename the parts of a split "
                 "to train and test",
             )

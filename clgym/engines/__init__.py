@@ -24,8 +24,8 @@ def refuse_inside(target: str) -> None:
     """
     if os.environ.get(INSIDE) == target:
         raise BadPlugin(
-            expected="a plugin's file that only defines things when it is imported",
-            found="one that starts a run",
+            expected="a plugin file that only contains definitions",
+            found="a file that starts a run when it is imported",
             fix='Put the run below `if __name__ == "__main__":`',
         )
 
@@ -53,8 +53,8 @@ def open_channel(
         return ProcessChannel(target, confinement, seconds)
     if seconds is not None or (confinement is not None and confinement.required):
         raise BadConfig(
-            expected="--engine process for a limit of time or a sandbox",
+            expected="--engine process, which --timeout and --sandbox need",
             found=f"--engine {engine}",
-            fix="Drop --timeout and --sandbox, or --engine",
+            fix="Remove --timeout and --sandbox, or --engine",
         )
     return InlineChannel(target)

@@ -210,7 +210,7 @@ class Worker:
         if code is not None:
             how = f"it ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
         return WorkerDied(
-            expected="the learner's process to live until the run is over",
+            expected="the learner's process to run until the end",
             found=how,
             fix="Give the same command again: it continues from the last checkpoint",
         )
@@ -243,7 +243,7 @@ class ProcessChannel:
             raise StrategyFailed(
                 expected=f"an answer to {message['do']!r} within {self._seconds:g} s",
                 found="none",
-                fix="Give --timeout more minutes, or look where the strategy waits",
+                fix="Give --timeout more minutes, or find out where the strategy waits",
             ) from None
         except (EOFError, OSError) as error:
             raise self._worker.death() from error

@@ -74,7 +74,7 @@ def confine(confinement: Confinement) -> str:
         if confinement.required:
             raise BadConfig(
                 expected="Linux 5.13 or later with Landlock, for --sandbox landlock",
-                found="a system without it",
+                found="a system without Landlock",
                 fix="Give --sandbox auto or none",
             )
         return "none"

@@ -53,7 +53,7 @@ def check_earlier(plan: ResolvedRun) -> None:
     different = _difference(plan, result) or _missing(folder, result)
     if different is not None:
         raise BadRecord(
-            expected="a kept run of the first experiences: same stream, strategy and seed",
+            expected="a finished run of the first experiences: same stream, strategy, seed",
             found=f"one {different} in {folder}",
             fix="Give the run that is to be continued",
         )
@@ -141,7 +141,7 @@ def _finished(out: Path, claim: Mapping[str, str]) -> Record:
     if written is not None and sha256((out / RECORD).read_bytes()) != written:
         raise BadOutput(
             expected=f"{RECORD} in {out} as the run wrote it",
-            found="other content",
+            found="different content",
             fix="Put the file back, or delete that folder and run again",
         )
     return read_record(out)

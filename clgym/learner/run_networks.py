@@ -55,7 +55,7 @@ class RunNetworks:
             raise MissingData(
                 expected="a finished run: a folder with record.json and state.safetensors",
                 found=f"none at {folder}",
-                fix="Give --backbone run@FOLDER with the folder that --out named",
+                fix="Give --backbone run@FOLDER with the output folder of a run",
             )
         return path
 
@@ -71,7 +71,7 @@ class RunNetworks:
         network: Any = getattr(trained.strategy, "network", None)
         if not isinstance(network, Classifier) or not _answers_alone(network, trained.strategy):
             raise Incompatible(
-                expected="a run of a strategy that answers by one network, such as naive or replay",
+                expected="a run of a strategy with one network, such as naive or replay",
                 found=f"one of {trained.record.result.strategy.name}",
                 fix="Give --backbone run@FOLDER with the folder of such a run",
             )
@@ -95,8 +95,8 @@ class RunNetworks:
             )
         if _knows_tasks(network):
             raise Incompatible(
-                expected="a run whose network tells all classes apart",
-                found="one that was trained task by task, and answers for one task at a time",
+                expected="a run whose network distinguishes all classes",
+                found="a run that was trained task by task, and predicts one task at a time",
                 fix="Give --model a class-incremental run, or train with --heads shared",
             )
         return network, trained.classes

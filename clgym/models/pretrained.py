@@ -63,7 +63,7 @@ class PretrainedStrategy(Strategy):
             raise Incompatible(
                 expected="images of 1 or 3 channels, for a pretrained network",
                 found=f"{info.image_shape[0]} channels",
-                fix="Take another scenario",
+                fix="Use another scenario",
             )
 
     @cached_property

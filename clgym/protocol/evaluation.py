@@ -111,9 +111,9 @@ def _number(ledger: Ledger, again: bool) -> int:
         return opened
     if opened and not again:
         raise WrongPhase(
-            expected="a certificate that was not evaluated yet",
+            expected="a certificate without an evaluation",
             found=f"{opened} complete evaluation{'s' if opened > 1 else ''} of it",
-            fix="Give --again to make and count another; each seed would give the same result",
+            fix="Give --again to evaluate and count again; each seed gives the same result",
         )
     return opened + 1
 
@@ -226,8 +226,8 @@ class _Evaluating:
                 changed.append("what it wraps")
         if changed:
             raise Tampered(
-                expected=f"the file of {plan.strategy} as it was tuned, and those that it imports",
-                found=f"another content ({', '.join(changed)})",
+                expected=f"the file of {plan.strategy} as it was tuned, and the files that it imports",
+                found=f"different content ({', '.join(changed)})",
                 fix="Restore it, or tune again",
             )
 
@@ -247,7 +247,7 @@ class _Evaluating:
         if found != self._plan.evaluation.fingerprint:
             raise Tampered(
                 expected=f"{self._plan.evaluation.name} with the fingerprint in the plan",
-                found="other content",
+                found="different content",
                 fix="Restore the data, or tune again",
             )
 

@@ -128,8 +128,8 @@ def _survey(message: Message) -> Message:
     if setting == "learn-then-shift":
         raise BadPlan(
             expected=f"a learning stream or an adaptation stream for {pair.name}",
-            found="one that is learned and then shifts: no criterion weighs its two parts",
-            fix="Tune the learner and the test-time method each on a pair of its own",
+            found="a stream of two phases, whose parts no criterion weighs",
+            fix="Tune the learner and the test-time method separately, each on its own pair",
         )
     images = check(pair, overlap, setting not in ("domain-incremental", "adaptation"))
     shifting = [stream for stream in streams if isinstance(stream, AdaptationStream)]
@@ -164,7 +164,7 @@ def _experiences(pair: ScenarioPair, streams: Sequence[Stream]) -> int:
         raise BadPlan(
             expected=f"streams of one shape on both sides of {pair.name}",
             found=f"classes per experience {shapes[0]} and {shapes[1]}",
-            fix="Choose sides with equally many classes",
+            fix="Choose sides with the same number of classes",
         )
     return len(shapes[0])
 

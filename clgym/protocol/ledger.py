@@ -52,7 +52,7 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
         data = path.read_bytes()
     except OSError as error:
         raise Tampered(
-            expected=f"a ledger at {path}", found=str(error.strerror), fix="Name a study's folder"
+            expected=f"a ledger at {path}", found=str(error.strerror), fix="Give a study's folder"
         ) from error
     entries: list[LedgerEntry] = []
     for number, line in enumerate(data.split(b"\n")[:-1]):
@@ -79,7 +79,7 @@ def _broken(number: int, what: str) -> Tampered:
     return Tampered(
         expected=f"line {number + 1} of the ledger as it was written",
         found=what,
-        fix="The study cannot be trusted any more; run it again",
+        fix="The study can no longer be trusted; run it again",
     )
 
 

@@ -230,7 +230,7 @@ def _rates(plan: StudyPlan, space: Space) -> Sequence[Any]:
         raise BadPlan(
             expected=f"STABILITY and a list for lr beside the config of {plan.strategy}",
             found="none",
-            fix="Write STABILITY = {OPTION: strongest value} into its file, or take another mode",
+            fix="Write STABILITY = {OPTION: strongest value} into its file, or use another mode",
         )
     return rates
 

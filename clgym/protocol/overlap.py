@@ -224,7 +224,7 @@ def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[
         raise BadPlan(
             expected=f"two sides of {pair.name} with at most {allowed} images in common",
             found=f"{count} shared, the first with hash {overlap.shared_images[0][:16]}",
-            fix="Choose other sources, or take the shared images out of one",
+            fix="Choose other sources, or remove the shared images from one",
         )
     copies, allowed = overlap.near_images, int(ALLOWED_SHARE * min(overlap.images))
     if copies > allowed:

@@ -68,6 +68,6 @@ def _found(folder: Path, facts: dict[str, str]) -> Path:
             return Path(f"{file}:{facts['class']}") if facts["class"] else file
     raise Tampered(
         expected=f"{name} as the study was tuned with it (SHA-256 {facts['sha256'][:16]})",
-        found="another content" if files else f"no such file at {places[0]}",
+        found="different content" if files else f"no such file at {places[0]}",
         fix="Restore it, or name the right file with --plugin",
     )

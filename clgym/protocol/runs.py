@@ -243,7 +243,7 @@ class Runs:
         if reply["fingerprints"] != [side.fingerprint]:
             raise Tampered(
                 expected=f"{side.name} with the fingerprint in the plan",
-                found="other content",
+                found="different content",
                 fix="Restore the data, or start a new study",
             )
 
@@ -263,7 +263,7 @@ def check_files(known: Mapping[str, str], read: Mapping[str, str], run: Path) ->
     if changed:
         raise Tampered(
             expected="the files that the strategy read in the study's earlier runs",
-            found=f"another {', '.join(changed)}",
+            found=f"a different {', '.join(changed)}",
             fix=f"Restore them and delete {run}, or tune into another --out",
         )
 
@@ -279,9 +279,9 @@ def check_retry(plan: StudyPlan, ledger: Ledger) -> None:
     failed = [key for key, status in last.items() if status == "failed"]
     if failed and ledger.of("sealed"):
         raise WrongPhase(
-            expected="a study that is still tuning, whose failed runs can be tried again",
-            found=f"a sealed one with {len(failed)} failed runs",
-            fix="Tune into another --out: what was chosen is sealed",
+            expected="an unfinished study, whose failed runs can be repeated",
+            found=f"a sealed study with {len(failed)} failed runs",
+            fix="Give another --out, since this study is sealed",
         )
     if failed and (plan.sampler in ADAPTIVE or plan.mode in ("current_task", "stability_decay")):
         raise BadPlan(

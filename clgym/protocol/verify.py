@@ -85,7 +85,7 @@ def verify(
         raise BadRecord(
             expected=f"a study, certificate or record at {path}",
             found="none",
-            fix="Name a folder that `clgym tune`, `evaluate` or `run` wrote",
+            fix="Give a folder that `clgym tune`, `evaluate` or `run` wrote",
         )
     return audit
 
@@ -132,7 +132,7 @@ class _Replay(Runs):
         raise Tampered(
             expected="every run of the study in the ledger",
             found="one that is missing",
-            fix="The study cannot be trusted any more",
+            fix="The study can no longer be trusted",
         )
 
 

@@ -175,7 +175,7 @@ def test_an_evaluation_finds_the_plugin_by_path_and_hash(
 
     file = moved / "methods/power.py"
     file.write_text(file.read_text() + "# changed\n")
-    with pytest.raises(Tampered, match="another content.*--plugin"):
+    with pytest.raises(Tampered, match="different content.*--plugin"):
         evaluate(out, again=True)
     file.unlink()
     with pytest.raises(Tampered, match="no such file"):
