@@ -38,6 +38,8 @@ __all__ = [
     "Predict",
     "Predicted",
     "PredictionProgress",
+    "Probe",
+    "Probed",
     "Request",
     "RowGroup",
     "RunFinished",
@@ -90,6 +92,8 @@ Integers = Annotated[np.ndarray, _array("int64", 1)]
 """int64 [n]."""
 Images = Annotated[np.ndarray, _array("uint8", 4)]
 """uint8 [n, H, W, C]."""
+Classes = Annotated[np.ndarray, _array("int32", 2)]
+"""int32 [moments, n]."""
 Logits = Annotated[np.ndarray, _array("float32", 2)]
 """float32 [n, classes]."""
 
@@ -268,6 +272,30 @@ class RowGroup:
 
 
 @_message
+class Predict:
+    """Predict test rows: logits in the given order. A batch may mix groups."""
+
+    do: Literal["predict"] = "predict"
+    rows: Integers
+    where: Integers
+    """Index of each row's group."""
+    groups: tuple[RowGroup, ...]
+    task: int | None
+    num_seen_classes: int
+    batch_size: int
+
+
+@_message
+class Probe:
+    """Test rows to answer inside an experience, for the accuracy at any time."""
+
+    at: Annotated[tuple[int, ...], Field(min_length=1)]
+    """Numbers of training images after which to answer, ascending; the last is the experience's
+    end."""
+    question: Predict
+
+
+@_message
 class Train:
     """Train on one experience, from its beginning or from a state saved inside it."""
 
@@ -289,20 +317,7 @@ class Train:
     checkpoint_seconds: float
     resume: Path | None
     """Path of a state saved inside this experience, to continue from."""
-
-
-@_message
-class Predict:
-    """Predict test rows: logits in the given order. A batch may mix groups."""
-
-    do: Literal["predict"] = "predict"
-    rows: Integers
-    where: Integers
-    """Index of each row's group."""
-    groups: tuple[RowGroup, ...]
-    task: int | None
-    num_seen_classes: int
-    batch_size: int
+    probe: Probe | None = None
 
 
 @_message
@@ -367,11 +382,22 @@ class Started:
 
 
 @_message
+class Probed:
+    """Answers to a `Probe`."""
+
+    images: Integers
+    """Numbers of training images after which the answers were given, ascending."""
+    predicted: Classes
+    """Class indices, one row for each of these moments."""
+
+
+@_message
 class ExperienceTrained:
     """Reply to `Train`."""
 
     seconds: float
     images: int
+    probed: Probed | None = None
 
 
 @_message

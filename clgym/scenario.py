@@ -64,6 +64,9 @@ class Step:
     transform: Transform | None = None
     measured_on: Literal["test", "train"] = "test"
     """Split that ``test`` numbers: test, or train where held-out training rows are scored."""
+    home: tuple[int, ...] | None = None
+    """Class indices that mainly belong to this experience, ascending: those of its test rows where
+    other classes bring training rows too; None: all of ``classes``."""
 
 
 def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
@@ -104,6 +107,9 @@ class Stream:
     compete: Literal["own", "seen"] = "own"
     """Classes that compete in a prediction where the task is given: those of the task, or all
     seen."""
+    anytime: int = 0
+    """Number of moments, equally spaced by training images, at which all classes that have come are
+    tested; no part of the digest, since nothing that is learned depends on it."""
 
     def __len__(self) -> int:
         """Count the experiences."""
@@ -127,6 +133,7 @@ class Stream:
         for step in self.steps:
             facts = [step.source, step.classes, step.transform and vars(step.transform)]
             facts += ["train"] if step.measured_on == "train" else []
+            facts += [step.home] if step.home is not None else []
             state.update(json.dumps(facts).encode())
             for rows in (step.train, step.valid, step.test):
                 state.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
@@ -188,7 +195,12 @@ class Stream:
         kept = sorted({c for step in self.steps[start:stop] for c in step.classes})
         new = {old: number for number, old in enumerate(kept)}
         steps = (
-            replace(s, classes=tuple(new[c] for c in s.classes)) for s in self.steps[start:stop]
+            replace(
+                s,
+                classes=tuple(new[c] for c in s.classes),
+                home=s.home and tuple(sorted(new[c] for c in s.home)),
+            )
+            for s in self.steps[start:stop]
         )
         return replace(
             self,

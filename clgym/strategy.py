@@ -20,7 +20,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from clgym.data.experience import Augment, Batch, Experience, keyed_generator
+from clgym._moved import report_renamed
+from clgym.data.experience import Augment, Batch, Experience
+from clgym.data.generators import torch_generator
 from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
 from clgym.errors import BadConfig
@@ -39,8 +41,11 @@ __all__ = [
     "SourceData",
     "Strategy",
     "StreamInfo",
-    "keyed_generator",
+    "torch_generator",
 ]
+
+
+report_renamed(__name__)
 
 
 @dataclass(frozen=True)

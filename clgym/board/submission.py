@@ -14,6 +14,7 @@ from clgym._moved import report_renamed
 from clgym._version import __version__
 from clgym.board.reading.entries import run_flags, subfolders
 from clgym.board.reading.source_files import built_in, file_that_ran, python_files
+from clgym.draws import other_draws
 from clgym.errors import BadRecord, ClgymError
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.audit import Audit
@@ -159,7 +160,10 @@ def _order_problems(run: StoredRun) -> list[str]:
 
 
 def _version(submission: Submission, place: str, version: str) -> None:
-    if version != __version__:
+    if (draws := other_draws(version)) is not None:
+        words = f"{draws}: repeated, it gives another result wherever something was drawn"
+        submission.add(place, "version", "flag", words)
+    elif version != __version__:
         words = f"made with clgym {version}, this is {__version__}; repeat it if it differs"
         submission.add(place, "version", "flag", words)
 

@@ -78,7 +78,7 @@ def same_seed(subject: Subject) -> str:
     _same(
         subject.baseline,
         subject.bench().whole(),
-        "Draw from experience.generator(...), or from torch, numpy and random, which the gym seeds",
+        "Draw from experience.generator(NAME), or from torch, numpy or random, seeded by the gym",
     )
     return "equal to the bit"
 

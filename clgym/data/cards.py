@@ -50,7 +50,8 @@ class DatasetInfo:
     checksums: dict[str, str] = field(default_factory=dict)
     """MD5 of the published files, by file name."""
     downloads: tuple[tuple[str, str], ...] = ()
-    """Downloads of `clgym fetch` as (URL, MD5); () if manual."""
+    """Downloads of `clgym fetch` as URL and ``sha256:HEX``, or ``md5:HEX`` where no other hash is
+    published; () if manual. What is read is compared with `fingerprints`, too."""
     archived: bool = False
     """Whether the download is an archive of ``folders[0]``."""
 
@@ -96,7 +97,7 @@ def _idx(
         60000,
         10000,
         checksums=dict(zip(_IDX, md5s, strict=True)),
-        downloads=tuple((url + file, md5) for file, md5 in zip(_IDX, md5s, strict=True)),
+        downloads=tuple((url + file, f"md5:{md5}") for file, md5 in zip(_IDX, md5s, strict=True)),
         **facts,  # type: ignore[arg-type]
     )
 
@@ -242,11 +243,11 @@ _ALL = (
         downloads=(
             (
                 "http://ufldl.stanford.edu/housenumbers/train_32x32.mat",
-                "e26dedcc434d2e4c54c9b2d4a06d8373",
+                "md5:e26dedcc434d2e4c54c9b2d4a06d8373",
             ),
             (
                 "http://ufldl.stanford.edu/housenumbers/test_32x32.mat",
-                "eb5a983be6a315427106f1b164d9cef3",
+                "md5:eb5a983be6a315427106f1b164d9cef3",
             ),
         ),
     ),
@@ -277,7 +278,7 @@ _ALL = (
         downloads=(
             (
                 "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-                "c58f30108f718f92721af3b95e74349a",
+                "md5:c58f30108f718f92721af3b95e74349a",
             ),
         ),
         archived=True,
@@ -306,7 +307,7 @@ _ALL = (
         downloads=(
             (
                 "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-                "eb9058c3a382ffc7106e4002c42a8d85",
+                "md5:eb9058c3a382ffc7106e4002c42a8d85",
             ),
         ),
         archived=True,
@@ -328,7 +329,7 @@ _ALL = (
         downloads=(
             (
                 "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-                "90528d7ca1a48142e341f4ef8d21d0de",
+                "md5:90528d7ca1a48142e341f4ef8d21d0de",
             ),
         ),
         archived=True,
@@ -381,7 +382,7 @@ _ALL = (
         downloads=(
             (
                 "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-                "97eceeb196236b17998738112f37df78",
+                "md5:97eceeb196236b17998738112f37df78",
             ),
         ),
         archived=True,

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clgym.data.generators import torch_generator
 from clgym.errors import OutOfReach
 
-__all__ = ["Augment", "Batch", "Experience", "keyed_generator"]
+__all__ = ["Augment", "Batch", "Experience"]
 
 
 @dataclass(eq=False)
@@ -149,9 +150,27 @@ class Experience:
         """Whether the last batch of ``size`` joins the one before: it has too few rows."""
         return len(self) > size and 0 < len(self) % size < self.min_batch
 
-    def generator(self, *key: int) -> torch.Generator:
-        """A CPU generator that depends on the run's seed, this experience and ``key`` alone."""
-        return keyed_generator(self._seed, self.index, *key)
+    def generator(
+        self, *name: str, epoch: int | None = None, step: int | None = None
+    ) -> torch.Generator:
+        """A CPU generator for a strategy's own draws: a stream that no other name shares.
+
+        What it draws depends on the run's seed, this experience and the arguments alone.
+
+        Args:
+            name: What is drawn, in words: ``experience.generator("replay", epoch=0, step=7)``.
+            epoch: Which pass over the rows; None for what is drawn once an experience.
+            step: Which batch of the epoch.
+
+        Raises:
+            BadPlugin: numbers in the place of a name, as in clgym 0.1.
+        """
+        return self._stream("strategy", *name, epoch=epoch, step=step)
+
+    def _stream(
+        self, *name: str, epoch: int | None = None, step: int | None = None
+    ) -> torch.Generator:
+        return torch_generator(self._seed, *name, experience=self.index, epoch=epoch, step=step)
 
     def batches(
         self,
@@ -183,8 +202,7 @@ class Experience:
                 found=f"epoch {epoch + 1}",
                 fix="Set --epochs 1, or use a stream that is not online",
             )
-        order = torch.randperm(len(self), generator=self.generator(epoch)) if shuffle else None
-        order = None if order is None else order.to(self.pixels.device)
+        order = self._order(epoch).to(self.pixels.device) if shuffle else None
         steps = self.steps(size)
         for step in range(start, steps):
             part = slice(step * size, None if step == steps - 1 else (step + 1) * size)
@@ -192,10 +210,13 @@ class Experience:
             pixels, labels = self.pixels[rows], self.labels[rows]
             images = self.to_float(pixels)
             if augment is not None:
-                images = augment(images, self.generator(epoch, step))
+                images = augment(images, self._stream("augmentation", epoch=epoch, step=step))
             self.images += len(labels)
             features = None if self._features is None else self._features[rows]
             yield Batch(images, labels, self.task, pixels, features)
+
+    def _order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self), generator=self._stream("order", epoch=epoch))
 
     def report(self, **event: Any) -> None:
         """Report progress to the gym: ``epoch, epochs, step, steps, loss, images`` as known."""
@@ -208,12 +229,3 @@ class Experience:
         the same experience again, which must then go on where the state says.
         """
         self._safe_point()
-
-
-def keyed_generator(*key: int) -> torch.Generator:
-    """A CPU generator seeded by a tuple of whole numbers, alike on every machine."""
-    mixed = 0xCBF29CE484222325
-    for part in key:
-        mixed = ((mixed ^ (part & 0xFFFFFFFFFFFFFFFF)) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 29
-    return torch.Generator().manual_seed(mixed & 0x7FFFFFFFFFFFFFFF)

@@ -6,10 +6,8 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from http.client import HTTPException
 from pathlib import Path
 from typing import IO
-from urllib.error import URLError
 
 from clgym.data.cards import DatasetInfo
 from clgym.data.locate import data_root_of, differing, find_card
@@ -55,7 +53,7 @@ def _fetch(
     card: DatasetInfo, root: Path, part: Path, progress: Callable[[str], None]
 ) -> list[Path]:
     arrived = []
-    for url, md5 in card.downloads:
+    for url, known_hash in card.downloads:
         file = url.rsplit("/", 1)[-1]
         target = root / card.folders[0] / ("" if card.archived else file)
         if target.exists():
@@ -63,7 +61,7 @@ def _fetch(
             progress(f"{target} is there already")
             continue
         progress(f"getting {url}")
-        _download(card, root, url, part, file, md5)
+        _download(card, root, url, part / file, known_hash)
         if card.archived:
             progress(f"unpacking {file}")
             unpack(part / file, part / "tree")
@@ -84,17 +82,19 @@ def _check_present(card: DatasetInfo, target: Path) -> None:
         )
 
 
-def _download(card: DatasetInfo, root: Path, url: str, folder: Path, file: str, md5: str) -> None:
-    from torchvision.datasets.utils import download_url
+def _download(card: DatasetInfo, root: Path, url: str, file: Path, known_hash: str) -> None:
+    import pooch
+    import requests
 
+    pooch.get_logger().setLevel("WARNING")  # what it is about to get, `progress` has said
+    bar = pooch.HTTPDownloader(progressbar=True)
     try:
-        download_url(url, str(folder), file, md5)
-    except (URLError, ConnectionError, TimeoutError, HTTPException) as error:
+        pooch.retrieve(url, known_hash, file.name, file.parent, downloader=bar)
+    except requests.RequestException as error:
         raise _by_hand(card, root, f"no answer from {url} ({error})") from error
-    # What torchvision says of a checksum that differs.
-    except RuntimeError as error:
+    except ValueError as error:  # another hash than the known one
         raise BadSource(
-            expected=f"{file} with MD5 {md5}",
+            expected=f"{file.name} with {known_hash}",
             found=f"something else at {url}, or a part of it",
             fix="Fetch again",
         ) from error

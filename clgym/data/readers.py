@@ -140,9 +140,7 @@ def _cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"images of {data.dtype}")
         return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
     except FileNotFoundError as error:
-        raise BadSource(
-            expected=f"the file {path}", found="none", fix="Download it again"
-        ) from error
+        raise BadSource(expected=f"the file {path}", found="none", fix="Fetch it again") from error
     # A pickle that was cut or forged can fail in any of these ways.
     except (
         pickle.UnpicklingError,

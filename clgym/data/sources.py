@@ -282,7 +282,7 @@ def _source(card: DatasetInfo, kept: CachedDataset) -> Source:
     notes += kept.facts.get("notes", [])
     notes += content_notes(*whole, kept.classes, kept.facts["by_hash"])
     train, test = (
-        replace(split, labels=withheld.mask(kept.fingerprint, split, tested))
+        _open_rows(split, withheld.mask(kept.fingerprint, split, tested))
         for split, tested in zip(whole, (False, True), strict=True)
     )
     name = f"{card.name}~{kept.fingerprint[:8]}" if differs else card.name
@@ -298,6 +298,12 @@ def _source(card: DatasetInfo, kept: CachedDataset) -> Source:
         (*differs, *notes),
         card.licence,
     )
+
+
+def _open_rows(split: Split, labels: np.ndarray) -> Split:
+    """A split with these labels; images of rows that are closed, whose label is -1, are zeros."""
+    closed = labels < 0
+    return replace(store.without_images(split, closed) if closed.any() else split, labels=labels)
 
 
 def _compare(card: DatasetInfo, kept: CachedDataset) -> tuple[list[str], list[str]]:

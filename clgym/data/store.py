@@ -6,6 +6,7 @@
     sources/hashes/FINGERPRINT/      train.npy test.npy
     sources/labels/FINGERPRINT/      train.npy
     sources/answers/FINGERPRINT/     test.npy
+    sources/cut/DIGEST.npy           images without those that are closed while tuning
 
 Writers need no lock: all writers of a file write the same bytes, each under its own name first.
 
@@ -21,7 +22,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -37,6 +38,7 @@ __all__ = [
     "ImageRows",
     "CachedDataset",
     "Split",
+    "without_images",
     "cache_dir",
     "canonical_order",
     "digest",
@@ -149,6 +151,55 @@ class CachedDataset:
             raise ValueError(f"labels or hashes of {name} are not those of its fingerprint")
         if not np.array_equal(image_hashes(images), hashes):
             raise ValueError(f"images of {name} do not have their hashes")
+
+
+def without_images(split: Split, closed: np.ndarray) -> Split:
+    """The same rows, some of whose images are zeros: in memory, and in a file of its own.
+
+    Args:
+        split: Whole.
+        closed: Which images to take out, bool [N].
+
+    Raises:
+        BadOutput: the cache cannot be written.
+    """
+    facts = hashlib.sha256(split.hashes.tobytes() + closed.tobytes())
+    path = _root() / "cut" / f"{facts.hexdigest()}.npy"
+
+    def pieces() -> Iterator[np.ndarray]:
+        step = _rows_a_chunk(split.images.shape)
+        for start in range(0, len(closed), step):
+            piece = np.array(split.images[start : start + step])
+            piece[closed[start : start + step]] = 0
+            yield piece
+
+    def fill(file: BinaryIO) -> None:
+        _header(file, split.images.shape, split.images.dtype)
+        for piece in pieces():
+            file.write(piece.data)
+
+    if not _same(path, split.images, pieces()):
+        _write(path, fill)
+    return replace(split, images=mapped(path), path=path)
+
+
+def _same(path: Path, like: np.ndarray, pieces: Iterator[np.ndarray]) -> bool:
+    """Whether a file holds an array of that shape and type, given in pieces; once in a process."""
+    try:
+        there, files = mapped(path), ("cut", str(path), *_identity(path))
+    except (OSError, ValueError):
+        return False
+    if files in _verified:
+        return True
+    start = 0
+    if (there.shape, there.dtype) != (like.shape, like.dtype):
+        return False
+    for piece in pieces:
+        if not np.array_equal(there[start : start + len(piece)], piece):
+            return False
+        start += len(piece)
+    _verified.add(files)
+    return True
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import resource
 import site
 import sys
 import sysconfig
@@ -94,6 +93,8 @@ def confine(confinement: Confinement) -> str:
 
 def _limit() -> None:
     """Limits on open files and processes; no core file, which would hold the images."""
+    import resource  # POSIX only, as workers are; the gym imports this module everywhere
+
     for what, most in (
         (resource.RLIMIT_NOFILE, _MOST_FILES),
         (resource.RLIMIT_NPROC, _MOST_PROCESSES),

@@ -15,12 +15,13 @@ from clgym.engines import Confinement
 from clgym.files import load_checked
 from clgym.gym.request import Request
 from clgym.gym.withheld_order import state_folder
+from clgym.results.layout import RECORD, STATE
 
 __all__ = ["confinement"]
 
-_BESIDE = ("config.json", "record.json")
+_BESIDE = ("config.json", RECORD)
 """Names of files that may describe a weight file."""
-_TRAINED = ("record.json", "state.safetensors")
+_TRAINED = (RECORD, STATE)
 """Files of a finished run from which its network is read; its predictions contain labels."""
 
 

@@ -12,7 +12,7 @@ from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
 from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed
 
 __all__ = [
@@ -50,13 +50,18 @@ def open_learner(request: Request) -> Channel:
     return open_channel(request.engine, LEARNER, shut)
 
 
-def _bare(name: str, plugins: Sequence[Path], given: Mapping[str, Any]) -> Request:
+def _bare(
+    name: str, plugins: Sequence[Path], given: Mapping[str, Any], sandbox: Sandbox
+) -> Request:
     """A request that names a strategy and no stream."""
-    return Request(name, "", None, given, plugins=tuple(plugins))
+    return Request(name, "", None, given, plugins=tuple(plugins), sandbox=sandbox)
 
 
 def describe_strategy(
-    name: str, plugins: Sequence[Path] = (), given: Mapping[str, Any] | None = None
+    name: str,
+    plugins: Sequence[Path] = (),
+    given: Mapping[str, Any] | None = None,
+    sandbox: Sandbox = "auto",
 ) -> Description:
     """Options of a strategy, reported by a worker: the plugin is not imported here.
 
@@ -64,13 +69,14 @@ def describe_strategy(
         name: A name of ``clgym list strategies``.
         plugins: Files that the user named.
         given: Options known so far; where a strategy wraps another they say which.
+        sandbox: What shuts the worker in.
 
     Raises:
         UnknownName: nobody goes by ``name``.
         BadPlugin: its file cannot be imported.
     """
     entry = registry.find("strategies", name, plugins)
-    channel = open_learner(_bare(name, plugins, given or {}))
+    channel = open_learner(_bare(name, plugins, given or {}, sandbox))
     try:
         return ask_options(entry, plugins, channel, given or {})
     finally:
@@ -78,14 +84,18 @@ def describe_strategy(
 
 
 def without_weight_paths(
-    name: str, plugins: Sequence[Path], values: Mapping[str, Any], data_root: Path | None = None
+    name: str,
+    plugins: Sequence[Path],
+    values: Mapping[str, Any],
+    data_root: Path | None = None,
+    sandbox: Sandbox = "auto",
 ) -> dict[str, Any]:
     """All options of a strategy, weights named by their hash where a file was given.
 
     Raises:
         ClgymError: the weights are not to be had.
     """
-    channel = open_learner(_bare(name, plugins, values))
+    channel = open_learner(_bare(name, plugins, values, sandbox))
     try:
         return {**values, **ask_needs(name, plugins, channel, values, "cpu", data_root).renamed}
     finally:

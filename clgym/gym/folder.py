@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from clgym.draws import other_draws
 from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, writing
 from clgym.gym.plan import ResolvedRun
-from clgym.results.record import Record, Result, read_record
+from clgym.results.layout import PREDICTIONS, RECORD, STATE, is_run
+from clgym.results.record import Record, Result
+from clgym.results.stored import StoredRun, open_run
 
 __all__ = [
     "ANOTHER",
-    "PREDICTIONS",
     "PROGRESS",
     "LEARNER",
-    "RECORD",
-    "STATE",
     "lock",
     "check_earlier",
     "acquire",
@@ -28,7 +28,6 @@ __all__ = [
     "without_paths",
 ]
 
-RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
 _RUN, PROGRESS, _LOCK = "run.json", "progress.json", ".lock"
 LEARNER = "learner"
 """Folder of the learner's states; the rest of an output folder belongs to the gym."""
@@ -49,13 +48,15 @@ def check_earlier(plan: ResolvedRun) -> None:
     folder = plan.request.after
     if folder is None:
         return
-    result = read_record(folder).result
-    different = _difference(plan, result) or _missing(folder, result)
+    earlier = open_run(folder)
+    # What goes on from it would be neither release's run.
+    draws = other_draws(earlier.record.environment.clgym)
+    different = _difference(plan, earlier.result) or draws or _missing(earlier)
     if different is not None:
         raise BadRecord(
             expected="a finished run of the first experiences: same stream, strategy, seed",
             found=f"one {different} in {folder}",
-            fix="Give the run that is to be continued",
+            fix="Give the run that is to be continued, or run the first experiences again",
         )
 
 
@@ -76,12 +77,13 @@ def _difference(plan: ResolvedRun, result: Result) -> str | None:
     return next((words for words, equal in same.items() if not equal), None)
 
 
-def _missing(folder: Path, result: Result) -> str | None:
+def _missing(run: StoredRun) -> str | None:
     """What of a run was lost or changed since."""
-    answers = folder / PREDICTIONS
-    if not answers.is_file() or sha256(answers.read_bytes()) != result.predictions.sha256:
+    try:
+        run.predictions()
+    except BadRecord:
         return f"without its {PREDICTIONS}"
-    return None if (folder / STATE).is_file() else f"without its {STATE}"
+    return None if (run.folder / STATE).is_file() else f"without its {STATE}"
 
 
 def acquire(plan: ResolvedRun) -> Record | None:
@@ -115,7 +117,7 @@ def check_available(plan: ResolvedRun) -> Record | None:
                 found=ANOTHER,
                 fix="Give another --out, or delete that folder",
             )
-        return _finished(out, claim) if (out / RECORD).is_file() else None
+        return _finished(out, claim) if is_run(out) else None
     foreign = sorted(inside & {RECORD, STATE, PREDICTIONS, PROGRESS})
     if foreign or (out.exists() and not out.is_dir()):
         raise BadOutput(
@@ -137,14 +139,19 @@ def _claim(note: Path) -> dict[str, str]:
 
 def _finished(out: Path, claim: Mapping[str, str]) -> Record:
     """The record of a finished run, as the run wrote it."""
-    written = claim.get("record")  # absent where an earlier version wrote the folder
-    if written is not None and sha256((out / RECORD).read_bytes()) != written:
-        raise BadOutput(
-            expected=f"{RECORD} in {out} as the run wrote it",
-            found="different content",
-            fix="Put the file back, or delete that folder and run again",
-        )
-    return read_record(out)
+    found = "other content"
+    try:
+        run = open_run(out)
+        # The claim names no hash where an earlier version wrote the folder.
+        if claim.get("record") in (None, run.sha256):
+            return run.record
+    except BadRecord as error:
+        found = error.found
+    raise BadOutput(
+        expected=f"{RECORD} in {out} as the run wrote it",
+        found=found,
+        fix="Put the file back, or delete that folder and run again",
+    )
 
 
 @contextlib.contextmanager

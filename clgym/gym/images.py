@@ -11,7 +11,6 @@ import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,7 @@ class Corruptor:
             message["severity"],
             message["seed"],
             corruptions.textures(Path(message["frost"])) if frost else (),
+            message["hsv"],
         )
         return {"images": made}
 
@@ -169,7 +169,7 @@ def _corrupted(
     source: Source, domain: Domain, rows: np.ndarray, frost: Path | None, workers: int
 ) -> np.ndarray:
     """The corrupted images of some rows, mapped from the cache, where they are put if need be."""
-    facts = {**asdict(domain), "name": None, "source": source.fingerprint, "version": VERSION}
+    facts = {**domain.facts(), "name": None, "source": source.fingerprint, "version": VERSION}
     key = sha256(canonical_json(facts) + rows.astype("<i8").tobytes())
     path = cache_dir() / "corrupted" / f"{key}.npy"
     note = path.with_suffix(".json")
@@ -231,6 +231,7 @@ def make(
                 "severity": domain.severity,
                 "seed": domain.seed,
                 "frost": str(frost),
+                "hsv": domain.hsv,
             }
             return channel.ask(message, lambda event: None)["images"]
         finally:

@@ -22,6 +22,7 @@ from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scen
 from clgym.messages import BackboneIdentity, Needs, to_tree
 from clgym.models.pretraining import overlap
 from clgym.results.record import BackboneFacts
+from clgym.results.stored import open_run
 from clgym.scenario import Scenario, Stream, with_stream_flags
 
 __all__ = ["ResolvedRun", "method_hash", "resolve"]
@@ -58,7 +59,7 @@ class ResolvedRun:
             self.request.seed,
             self.request.device.partition(":")[0],  # which of several equal ones does not matter
             self.threads,
-            self.request.after and sha256((self.request.after / "record.json").read_bytes()),
+            self.request.after and open_run(self.request.after).sha256,
         ]
         identity += [self.backbone.weights] if self.backbone else []
         identity += [self.strategy.read_files] if self.strategy.read_files else []

@@ -114,7 +114,7 @@ def own_columns(stream: Stream, j: int) -> np.ndarray:
     step = stream.steps[j]
     if stream.setting == "domain-incremental":
         return np.arange(stream.columns_after(len(stream) - 1))
-    return np.array(step.classes)
+    return np.array(step.classes if step.home is None else step.home)
 
 
 def chance_levels(stream: Stream) -> list[float]:

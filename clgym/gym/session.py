@@ -21,7 +21,7 @@ from clgym.errors import BadOutput
 from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 from clgym.gym import environment
 from clgym.gym.conversation import Conversation, OnEvent
-from clgym.gym.folder import LEARNER, PREDICTIONS, PROGRESS, STATE, provenance, write_record
+from clgym.gym.folder import LEARNER, PROGRESS, provenance, write_record
 from clgym.gym.plan import ResolvedRun
 from clgym.messages import (
     CheckpointSaved,
@@ -33,6 +33,7 @@ from clgym.messages import (
     Started,
     to_tree,
 )
+from clgym.results.layout import PREDICTIONS, STATE
 from clgym.results.record import Cost, Environment, Record, make_result
 from clgym.text import printable_tree
 

@@ -14,7 +14,9 @@ from clgym.learner.assembly import make_strategy
 from clgym.learner.entrance import info_from
 from clgym.learner.state import read_state
 from clgym.messages import StreamFacts
-from clgym.results.record import Record, read_record
+from clgym.results.layout import STATE
+from clgym.results.record import Record
+from clgym.results.stored import open_run
 from clgym.strategy import Batch, Strategy
 
 __all__ = ["Trained"]
@@ -44,8 +46,8 @@ class Trained:
             BadRecord: no valid record there.
             BadOutput: no valid state there.
         """
-        record = read_record(folder)
-        state = read_state(folder / "state.safetensors")
+        record = open_run(folder).record
+        state = read_state(folder / STATE)
         facts = dict(state["facts"])
         scale = facts.pop("scale")
         chosen = record.result.strategy

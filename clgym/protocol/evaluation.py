@@ -15,7 +15,7 @@ from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import describe_strategy
 from clgym.gym.plan import method_hash
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME, Ledger
 from clgym.protocol.outcome import (
@@ -68,6 +68,7 @@ def evaluate(
     plugins: tuple[Path, ...] = (),
     again: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
+    sandbox: Sandbox = "auto",
 ) -> Evaluation:
     """Run the sealed settings on the evaluation source, or go on with that.
 
@@ -79,6 +80,7 @@ def evaluate(
             of the study's last tuning session.
         again: Begin another evaluation though one is complete; it is counted.
         on_event: Called with progress.
+        sandbox: What shuts the learners in, as a run has it.
 
     Raises:
         WrongPhase: not sealed, or evaluated before and ``again`` is not set.
@@ -94,9 +96,8 @@ def evaluate(
         certificate = open_certificate(folder, ledger)
         number = _number(ledger, again)
         plugins = plugins or plugins_of(folder, ledger)
-        where = ExecutionOptions(
-            folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins
-        )
+        out = folder / f"evaluations/{number}"
+        where = ExecutionOptions(out, pool or PoolSpec(), data_root, plugins, sandbox)
         return _Evaluating(certificate, where, ledger, number, on_event).carry_out()
 
 
@@ -139,6 +140,7 @@ def requests_of(
                 out=where.out / (f"seed-{seed}" if single else f"seed-{seed}-experience-{t}"),
                 data_root=where.data_root,
                 plugins=where.plugins,
+                sandbox=where.sandbox,
                 part=whole if single else (0, t + 1),
                 after=requests[-1].out if requests else None,
             )
@@ -216,7 +218,7 @@ class _Evaluating:
         entry = registry.find("strategies", plan.strategy, plugins)
         changed = [] if entry.source_hash == plan.source_hash else [entry.path.name]
         if not changed:  # else there is no need to import it
-            described = describe_strategy(plan.strategy, plugins, plan.base)
+            described = describe_strategy(plan.strategy, plugins, plan.base, self._where.sandbox)
             now, read = (
                 method_hash(entry, described.fields, plan.base, plugins),
                 described.read_files,
@@ -226,7 +228,7 @@ class _Evaluating:
                 changed.append("what it wraps")
         if changed:
             raise Tampered(
-                expected=f"the file of {plan.strategy} as it was tuned, and the files that it imports",
+                expected=f"the file of {plan.strategy} as it was tuned, with all that it imports",
                 found=f"different content ({', '.join(changed)})",
                 fix="Restore it, or tune again",
             )

@@ -212,6 +212,8 @@ def _flags(
     read = [record.environment.read_files for record in records]
     if new := sorted({name for files in read for name in files.keys() - tuned.keys()}):
         flags |= {f"read {name}, which tuning did not" for name in new if runs}
+    if plan.one_of:
+        flags.add(f"study {plan.one_of[0]} of {plan.one_of[1]}: their median is the result")
     if failed := [seed for seed in seeds if seed.status == "failed"]:
         flags.add(f"{len(failed)} of {len(plan.evaluation_seeds)} seeds failed")
     if len({canonical_json(trial.config) for trial in trials}) == 1:

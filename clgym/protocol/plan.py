@@ -48,7 +48,7 @@ Mode = Literal[
 ]
 Criterion = Literal["mean", "acc", "avg_acc", "harmonic"]
 Digest = Field(pattern="^[0-9a-f]{64}$")
-_LATER = ("record_hash", "known_failures", "helpers")
+_LATER = ("record_hash", "known_failures", "helpers", "one_of")
 """Fields of a plan that clgym 0.1 did not write."""
 
 
@@ -130,6 +130,9 @@ class StudyPlan(_PlanBlock):
     helpers: dict[str, str] | None = None
     """SHA-256 of the files that the strategy's import reads, by name; None if there are none, and
     in earlier plans."""
+    one_of: tuple[int, int] | None = None
+    """Number of this study, from 1, and of how many that are reported by their median; None for a
+    study by itself."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from clgym.errors import (
     WorkerDied,
     WrongPhase,
 )
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.protocol.jobs import TARGET, as_message, rules_of
 from clgym.protocol.ledger import Ledger, LedgerEntry
 from clgym.protocol.plan import RunScore, StudyPlan
@@ -84,6 +84,8 @@ class ExecutionOptions:
     pool: PoolSpec = field(default_factory=PoolSpec)
     data_root: Path | None = None
     plugins: tuple[Path, ...] = ()
+    sandbox: Sandbox = "auto"
+    """What shuts the learners in, as a run has it; their records say what was enforced."""
 
 
 class Runs:
@@ -199,6 +201,7 @@ class Runs:
             out=out / spec.key,
             data_root=self.where.data_root,
             plugins=self.where.plugins,
+            sandbox=self.where.sandbox,
             score_on=plan.score_on,
             part=spec.part,
             after=spec.after and out / spec.after.key,

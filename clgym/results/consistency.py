@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clgym.results.metrics import matrix_summary
+from clgym.results.metrics import area_under_curve, matrix_summary
 from clgym.results.online_errors import scores
 from clgym.results.predictions import PredictedRows, StoredPredictions
 from clgym.results.record import (
@@ -117,6 +117,9 @@ def _matrix_problems(result: LearningResult | TwoPhaseResult) -> Iterator[str]:
     for name, value in again.items():
         if not alike(getattr(result, name), value):
             yield f"result.{name} does not follow from the matrix"
+    curve = result.anytime
+    if curve and not alike(curve.area, area_under_curve(curve.images, curve.accuracy)):
+        yield "result.anytime.area does not follow from its measurements"
     for i, row in enumerate(matrix):
         for j in range(i + 1):
             if row[j] is None and counts[j]:
@@ -170,6 +173,8 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
         for experience in range(len(result.accuracy_matrix)):
             rows = predictions.after(experience)
             yield from _evaluation_problems(result, experience, rows)
+        if result.anytime is not None and not alike(result.anytime.accuracy, predictions.anytime()):
+            yield "result.anytime.accuracy does not follow from the predictions"
     if result.adaptation is not None:
         segments = predictions.segments()
         yield from _adaptation_problems(result.adaptation, segments, result.class_order)

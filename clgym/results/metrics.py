@@ -6,6 +6,7 @@ from typing import TypedDict
 import numpy as np
 
 __all__ = [
+    "area_under_curve",
     "average_incremental_accuracy",
     "backward_transfer",
     "forgetting",
@@ -39,6 +40,19 @@ def _mean(values: np.ndarray) -> float | None:
 def average_incremental_accuracy(after: Sequence[float]) -> float:
     """Mean over experiences of the accuracy after each (Rebuffi et al. 2017), in [0, 1]."""
     return float(np.mean(after))
+
+
+def area_under_curve(images: Sequence[int], accuracy: Sequence[float]) -> float:
+    """Area under the accuracy over training images, divided by all images (Koh et al. 2022).
+
+    Every accuracy counts for the images since the measurement before it: with equal distances
+    their mean.
+
+    Args:
+        images: Training images seen at each measurement, ascending.
+        accuracy: In [0, 1], at each.
+    """
+    return float(np.dot(accuracy, np.diff(images, prepend=0)) / images[-1])
 
 
 def forgetting(matrix: Matrix) -> float | None:

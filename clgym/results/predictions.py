@@ -61,6 +61,21 @@ class StoredPredictions:
         group = self._integers(f"{experience}/experience", experiences)
         return self._rows(str(experience), group)
 
+    def anytime(self) -> list[float]:
+        """Return the accuracies inside the experiences of a single-pass stream, in order.
+
+        Raises:
+            BadRecord: the file has no such arrays, or they do not fit one another.
+        """
+        classes, found = len(self._result.class_order), list[float]()
+        for i in range(len(self._result.accuracy_matrix)):
+            label = self._integers(f"{i}/anytime_label", classes)
+            predicted = self._integers(f"{i}/anytime_predicted", classes)
+            if len(predicted) != len(label) * len(self._integers(f"{i}/anytime_images")):
+                raise self._misfit(f"arrays of different lengths in {i}/anytime")
+            found += (predicted.reshape(-1, len(label)) == label).mean(1).tolist()
+        return found
+
     def segments(self) -> list[PredictedRows]:
         """Return the predictions of each segment of an adaptation stream, in order.
 

@@ -163,6 +163,27 @@ class _RunFacts(_RecordBlock):
     backbone: BackboneFacts | None = None
 
 
+class AnytimeFacts(_RecordBlock):
+    """Accuracy on a single-pass stream by the number of training images seen."""
+
+    images: list[int]
+    """Training images seen at each measurement, ascending."""
+    accuracy: list[float]
+    """Fraction of right predictions for the test images of all classes that have come by the end of
+    the experience at hand."""
+    area: float
+    """Area under the accuracy over training images, divided by all images (A_AUC)."""
+
+    @model_validator(mode="after")
+    def _is_a_curve(self) -> "AnytimeFacts":
+        pairs = zip([0, *self.images], self.images, strict=False)
+        if not self.images or len(self.images) != len(self.accuracy):
+            raise ValueError("anytime has no measurement, or one without images")
+        if any(b <= a for a, b in pairs) or not all(0 <= v <= 1 for v in self.accuracy):
+            raise ValueError("anytime is no curve over a growing number of images")
+        return self
+
+
 class _LearningMeasures(_RunFacts):
     """Accuracies as fractions; rows and columns of the matrix count experiences."""
 
@@ -184,6 +205,8 @@ class _LearningMeasures(_RunFacts):
     forward_transfer: float | None
     chance: list[float]
     """Accuracy of guessing on each experience, the reference of forward transfer."""
+    anytime: AnytimeFacts | None = None
+    """Accuracy inside the experiences of a single-pass stream; None on others."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "_LearningMeasures":
@@ -363,6 +386,8 @@ def result_hash(record: Record) -> str:
     facts = record.result.model_dump(mode="json", exclude={"kind"})
     if isinstance(record.result, AdaptationResult):
         facts |= schema1.as_one_experience(facts)
+    if facts.get("anytime") is None:  # earlier records have no such field
+        facts.pop("anytime", None)
     return sha256(canonical_json(facts))
 
 

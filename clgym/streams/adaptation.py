@@ -40,6 +40,9 @@ __all__ = [
 
 Order = Literal["iid", "sorted", "dirichlet"]
 
+_BY_HSV = ("brightness", "saturate")
+"""Corruptions that change hue, saturation or value."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -57,6 +60,15 @@ class Domain:
     """Seed of the corruption's random numbers."""
     published: str | None = None
     """Folder in the data root whose published files are read instead, such as ``CIFAR-10-C``."""
+    hsv: Literal["exact", "scaled"] = "exact"
+    """See `clgym.data.corruptions.Hsv`."""
+
+    def facts(self) -> dict[str, Any]:
+        """What its images depend on; ``hsv`` only where they do, and where it is not as it was."""
+        held = asdict(self)
+        if self.hsv == "scaled" or self.corruption not in _BY_HSV or self.published is not None:
+            del held["hsv"]
+        return held
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +129,7 @@ class AdaptationStream:
             self.fingerprints,
             self.image_shape,
             self.class_order,
-            [asdict(domain) for domain in self.domains],
+            [domain.facts() for domain in self.domains],
             self.batch_size,
             self.home,
             self.home_part,
@@ -323,6 +335,8 @@ def stream_of(
                 found=f"{source.name} with {len(own)} classes and images {shape}",
                 fix="Give --resize, or sources with the same classes",
             )
+    if shapes[0][0] == 1:  # grey images come out the same, and their streams keep their digests
+        domains = [replace(domain, hsv="scaled") for domain in domains]
     return AdaptationStream(
         name=scenario.name,
         sources=tuple(s.name for s in sources),

@@ -64,7 +64,7 @@ def test_failed_runs_are_tried_again_by_choice_alone(
     assert verify(out).problems == []
 
 
-def test_a_retry_that_nobody_made_is_found(tmp_path: Path, broken: Callable, asked: Ask) -> None:
+def test_a_forged_retry_is_found(tmp_path: Path, broken: Callable, asked: Ask) -> None:
     file, out = broken(0.5, 1.0, 2.0, 4.0), tmp_path / "study"
     _all_fail(out, file, asked(trials=1, seeds=(0,)))
     ledger = Ledger(out)
@@ -83,7 +83,7 @@ def test_a_sealed_study_takes_no_retry(tmp_path: Path, broken: Callable, asked: 
     file = broken(first)
     tune(asked(), here(out, file))
     before = (out / "ledger.jsonl").read_bytes()
-    with pytest.raises(WrongPhase, match="a sealed one with"):
+    with pytest.raises(WrongPhase, match="a sealed study with"):
         tune(asked(), here(out, file), retry_failed=True)
     assert (out / "ledger.jsonl").read_bytes() == before
 

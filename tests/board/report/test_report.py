@@ -130,13 +130,13 @@ def test_names_from_records_are_text(runs, edit):
         assert f"{start}{attack}" in words, start
 
 
-def test_what_does_not_follow_is_said(runs, edit):
+def test_the_report_names_numbers_that_contradict_the_predictions(runs, edit):
     edit(runs / "means", lambda r: r["result"].update(last_accuracy=0.999))
     words = "".join(Page(report(runs / "means")).words)
     assert "does not hold seed 0: result.last_accuracy does not follow from the matrix" in words
 
 
-def test_without_predictions_the_rest_is_told(runs):
+def test_the_report_of_a_run_without_predictions_shows_the_rest(runs):
     (runs / "means/predictions.safetensors").unlink()
     page = Page(report(runs / "means"))
     words = "".join(page.words)
@@ -145,7 +145,7 @@ def test_without_predictions_the_rest_is_told(runs):
     assert page.table("Accuracies")
 
 
-def test_an_adaptation_stream(adapting):
+def test_the_report_of_an_adaptation_run_has_its_errors_by_segment(adapting):
     page = Page(report(adapting))
     segments = page.table("Segments in order")
     assert [row[:2] for row in segments] == [["fog-5", "40"], ["snow-5", "30"]]
@@ -154,7 +154,7 @@ def test_an_adaptation_stream(adapting):
     assert names == ["error along tiny-c, first seed"]
 
 
-def test_several_methods_are_no_single_report(runs, cli):
+def test_a_report_of_several_methods_is_refused(runs, cli):
     for folder in runs.glob("nmc/*"):
         folder.rename(runs / folder.name)
     (runs / "nmc").rmdir()
@@ -165,7 +165,7 @@ def test_several_methods_are_no_single_report(runs, cli):
     assert not (runs / "report.html").exists()
 
 
-def test_where_the_page_goes(made, cli, tmp_path):
+def test_the_report_is_written_into_the_run_or_to_out(made, cli, tmp_path):
     assert cli("report", made)[:2] == (0, f"report: {made}/report.html\n")
     out = tmp_path / "pages/one.html"
     assert cli("report", made, "--out", out)[0] == 0
@@ -173,7 +173,7 @@ def test_where_the_page_goes(made, cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study(study):
+def test_the_report_of_a_study_has_its_trials_and_its_choice(study):
     page = Page(report(study))
     ledger = (study / "ledger.jsonl").read_text().splitlines()
     assert len(page.table("Every event")) == len(ledger)
@@ -188,7 +188,7 @@ def test_a_study(study):
 
 
 @pytest.mark.slow
-def test_a_study_without_an_evaluation(study):
+def test_the_report_of_a_study_without_evaluation_has_no_result(study):
     for file in study.rglob("evaluation.json"):
         file.unlink()
     words = "".join(Page(report(study)).words)
