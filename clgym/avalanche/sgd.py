@@ -266,7 +266,7 @@ class SGDStrategy(Strategy):
 
         Args:
             images: float [n, C, H, W] in [0, 1].
-            name: Of the draw, as for `generator`; that of the images themselves may be given again.
+            name: Name of the draw, see `generator`; that of the images themselves may be reused.
         """
         augment = AUGMENT[self.config.augment]
         return images if augment is None else augment(images, self.generator(*name, "augmentation"))

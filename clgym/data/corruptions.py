@@ -132,7 +132,7 @@ def corrupt_rows(
         severity: See `corrupt`.
         seed: Seed of the whole set.
         frost: See `corrupt`.
-        hsv: As for `corrupt`.
+        hsv: See `corrupt`.
     """
     number = list(RULES).index(name)
     made = np.empty_like(images)
