@@ -1,4 +1,4 @@
-"""What hashes and labels say of a source: cutting a test part; what is in both, and missing."""
+"""Content of a source by hashes and labels: the test split, shared images, and missing classes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -46,7 +46,7 @@ def _held_of_class(hashes: np.ndarray) -> int:
 
 
 def among(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which images are among others.
+    """Images that also occur among other images.
 
     Args:
         hashes: uint8 [n, 32], SHA-256 of each image.

@@ -1,4 +1,4 @@
-"""Readers of trees of image files: a folder a class, with or without lists of what is where."""
+"""Readers of trees of image files: one folder per class, with or without lists of files."""
 
 import re
 from collections.abc import Sequence

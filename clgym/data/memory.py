@@ -1,4 +1,4 @@
-"""The samples of past experiences that a strategy may keep: counted, bounded, reservoir-sampled."""
+"""Samples of past experiences that a strategy may keep: counted, bounded, reservoir-sampled."""
 
 from typing import Any
 
@@ -86,7 +86,7 @@ class Memory:
         return {name: store[rows.to(store.device)] for name, store in self._columns.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything held, as tensors and numbers."""
+        """All samples, as tensors and numbers."""
         return {
             "seen": self.seen,
             "columns": {name: self[name].clone() for name in self._columns},

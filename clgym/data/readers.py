@@ -1,4 +1,4 @@
-"""Files to arrays, one reader a layout. Files are data: nothing that they name is ever executed."""
+"""Readers of files, one per layout. Files are data: nothing that they name is executed."""
 
 import gzip
 import math
@@ -22,7 +22,7 @@ __all__ = ["IMAGE_FILES", "READERS", "Reader"]
 
 @dataclass(frozen=True)
 class Reader:
-    """One layout on disk."""
+    """Reader of one layout on disk."""
 
     find: Callable[[Path], list[Path]]
     """Function that finds the layout's files in a folder; [] if there are none."""

@@ -1,4 +1,4 @@
-"""Sources by name: found on disk, decoded once, compared with their card, in canonical order.
+"""Sources by name: located on disk, decoded once, compared with their card, in canonical order.
 
 ``digits``, ``cifar100``, ... are named (`clgym.data.cards`); ``folder:PATH`` is a tree with a
 folder a class, ``npz:PATH`` arrays. Whatever differs from its card gets a name of its own, such as
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A labelled image set. Both splits are in canonical order."""
+    """A labelled image dataset. Both splits are in canonical order."""
 
     name: str
     """Name of the source: the card's if the content matches the card, else ``NAME~`` and 8 hex

@@ -64,7 +64,7 @@ def withhold(added: Sequence[Rule]) -> None:
 
 
 def rules() -> list[Rule]:
-    """The rules that stand."""
+    """Rules in force."""
     read = json.loads(os.environ.get(_VARIABLE, "[]"))
     return [
         Rule(
@@ -98,7 +98,7 @@ def check_name(name: str) -> None:
 
 
 def check_content(name: str, fingerprint: str) -> None:
-    """Refuse the content of a closed source under another name.
+    """Refuse the content of a closed source under a different name.
 
     Raises:
         Withheld: it is closed.
@@ -142,7 +142,7 @@ def check_half(names: Sequence[str], rows: str) -> None:
 
 
 def mask(fingerprint: str, split: "Split", tested: bool) -> np.ndarray:
-    """The labels of a split of an open source, -1 for every row that is closed: int64 [N].
+    """Labels of a split of an open source, -1 for every closed row: int64 [N].
 
     Args:
         fingerprint: Fingerprint of the source.

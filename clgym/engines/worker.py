@@ -1,4 +1,4 @@
-"""The life of a worker: it settles where the gym says, then answers one message after the other."""
+"""Life of a worker: it sets up its folder, then handles one message after another."""
 
 import os
 import signal

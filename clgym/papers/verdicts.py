@@ -1,4 +1,4 @@
-"""Claimed beside measured, and what follows."""
+"""Comparison of claimed and measured values, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ __all__ = ["Measured", "judge", "not_run"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run or a study left."""
+    """Result of a run or a study."""
 
     runs: tuple[StoredRun, ...]
     """The runs in the order of the seeds."""
@@ -31,7 +31,7 @@ class Measured:
 
 
 def judge(claim: Claim, measured: Mapping[str, Measured]) -> ClaimStatus:
-    """Compare one claim with what its runs left.
+    """Compare one claim with the results of its runs.
 
     Args:
         claim: Claim whose runs are all finished.

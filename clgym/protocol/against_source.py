@@ -1,4 +1,4 @@
-"""Records against the images they name: the stream is cut again, its rows and labels compared.
+"""Compare records with the images they name: the stream is rebuilt, its rows and labels compared.
 
 Everything else in a record is audited without the data (`clgym.protocol.record_audit`). Labels that
 were made up fit predictions perfectly; only the images' own labels, or another run, tell.
@@ -36,7 +36,7 @@ _COLUMNS = ("experience", "domain", "row", "label")
 def compare_with_sources(
     audit: Audit, data_root: Path | None = None, plugins: tuple[Path, ...] = ()
 ) -> None:
-    """Add to an audit how its records fit their images; a note where these are not here.
+    """Add to an audit whether its records match their images, with a note if these are missing.
 
     Args:
         audit: Audit without problems, of the records to compare.

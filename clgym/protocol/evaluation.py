@@ -1,4 +1,4 @@
-"""The evaluation phase: a certificate opens it, and nothing about the method can be said any more.
+"""The evaluation phase: a certificate opens it, and the method can no longer be changed.
 
 The processes that build the evaluation source are started for it; this one builds none. Every
 evaluation is counted in the study's ledger before its first run.
@@ -38,7 +38,7 @@ Event = dict[str, Any]
 
 
 def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
-    """The certificate of a study, if nothing says that it must not be used.
+    """Return the certificate of a study, unless something forbids its use.
 
     Raises:
         WrongPhase: the study is not sealed.
@@ -70,7 +70,7 @@ def evaluate(
     on_event: Callable[[Event], None] = lambda event: None,
     sandbox: Sandbox = "auto",
 ) -> Evaluation:
-    """Run the sealed settings on the evaluation source, or go on with that.
+    """Run the sealed hyper-parameters on the evaluation source, or continue doing so.
 
     Args:
         folder: Folder of the study, or its certificate.
@@ -122,7 +122,7 @@ def _number(ledger: Ledger, again: bool) -> int:
 def requests_of(
     plan: StudyPlan, choice: Choice, seed: int, where: ExecutionOptions
 ) -> list[Request]:
-    """The runs of one seed: one, or one for each experience where settings differ between them."""
+    """The runs of one seed: one, or one per experience if hyper-parameters differ between them."""
     whole = (plan.k, plan.experiences) if plan.mode == "first_k" else None
     single = len(choice.configs) == 1
     requests: list[Request] = []
@@ -149,7 +149,7 @@ def requests_of(
 
 
 def choice_of(certificate: Certificate, seed: int) -> Choice:
-    """What was chosen for a stream.
+    """Hyper-parameters chosen for a stream.
 
     Raises:
         Tampered: nothing was: a study chooses for all its seeds.

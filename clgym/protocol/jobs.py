@@ -1,4 +1,4 @@
-"""What workers do for a study: look at a pair, or carry out one run. Pure functions of a message.
+"""Jobs of a study's workers: survey a pair, or carry out one run. Pure functions of a message.
 
 A worker that has withheld something never opens it again; looking at a pair, tuning and
 evaluating therefore happen in different processes.
@@ -33,14 +33,14 @@ Message = dict[str, Any]
 
 
 class Jobs:
-    """Answers a pool's messages."""
+    """Handles a pool's messages."""
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` passes progress on."""
         self._emit = emit
 
     def handle(self, message: Message) -> Message:
-        """Do what ``message["do"]`` says and reply."""
+        """Carry out the job that ``message["do"]`` names, and reply."""
         actions = {"survey": _survey, "fingerprint": _fingerprint, "run": self._run}
         return actions[message["do"]](message)
 
@@ -176,7 +176,7 @@ def _fingerprint(message: Message) -> Message:
 
 
 def rules_of(pair: ScenarioPair, evaluation: str, images: tuple[str, ...]) -> list[withheld.Rule]:
-    """What tuning on this pair may not look at.
+    """Rules for what tuning on this pair must not read.
 
     Args:
         pair: Both sides.

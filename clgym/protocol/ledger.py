@@ -43,7 +43,7 @@ class LedgerEntry:
 
 
 def read_ledger(path: Path) -> list[LedgerEntry]:
-    """Read and check the chain; a last line that a crash cut off is left out.
+    """Read and check the chain; an incomplete last line, left by a crash, is ignored.
 
     Raises:
         Tampered: a line that is no entry, or a link that does not hold.
@@ -84,7 +84,7 @@ def _broken(number: int, what: str) -> Tampered:
 
 
 class Ledger:
-    """A ledger that is written to; one process at a time, see `clgym.files.locked`."""
+    """A writable ledger; one process at a time, see `clgym.files.locked`."""
 
     def __init__(self, folder: Path, name: str = NAME) -> None:
         """Open the ledger of a study's folder, or another of that name, or begin one."""

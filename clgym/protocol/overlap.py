@@ -42,7 +42,7 @@ _LISTED = 100
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """What is looked at of one side. No label, no image at full size."""
+    """What is read of one side: neither labels nor full-size images."""
 
     name: str
     classes: tuple[str, ...]
@@ -60,7 +60,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Overlap:
-    """The report."""
+    """Report of what both sides share."""
 
     shared_images: tuple[str, ...]
     """SHA-256 of the images that both sides hold, ascending."""
@@ -92,7 +92,7 @@ class Overlap:
 
 
 def footprint(source: Source, classes: Sequence[int] | None, half: Half | None = None) -> Footprint:
-    """Look at the rows of one side of a pair.
+    """Read the rows of one side of a pair.
 
     Args:
         source: Where they are.
@@ -159,7 +159,7 @@ def _codes(thumbs: np.ndarray) -> np.ndarray:
 
 
 def compare(one: Footprint, other: Footprint) -> Overlap:
-    """Report what two sides share."""
+    """Report what both sides share."""
     first, second = ([bytes(h).hex() for h in side.hashes] for side in (one, other))
     pairs = alike(one, other)
     return Overlap(
@@ -207,7 +207,7 @@ def _word(name: str) -> str:
 
 
 def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[str]:
-    """Refuse a pair, or say which images its tuning side must do without.
+    """Refuse a pair, or return the images that its tuning side must not use.
 
     Raises:
         BadPlan: a shared class, a shared image of two sources, too many of them in halves, or too
@@ -243,7 +243,7 @@ def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[
 
 
 def looks(stream: AdaptationStream) -> set[tuple[str, str]]:
-    """What images an adaptation stream shows how: (fingerprint, corruption).
+    """Images and appearances of an adaptation stream, as (fingerprint, corruption).
 
     Clean images are left out: how they look is no secret, and which they are is compared by hash.
     """

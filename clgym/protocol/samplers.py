@@ -1,4 +1,4 @@
-"""Which settings are tried. A pure function of the plan and of the scores known so far.
+"""Samplers of hyper-parameters: pure functions of the plan and of the scores known so far.
 
 Nothing is kept between calls: a coordinator that was killed asks again and gets the same settings.
 """
@@ -27,7 +27,7 @@ narrow."""
 
 
 def available(sampler: str, space: Space, trials: int) -> int:
-    """Number of trials that have a setting of their own, at most ``trials``.
+    """Number of trials with distinct hyper-parameters, at most ``trials``.
 
     The default sampler ends when a finite space is used up; the others do as they say.
     """
@@ -45,7 +45,7 @@ def proposals(
     generation: int,
     scores: Sequence[float | None],
 ) -> list[Config]:
-    """All settings that are determined so far, in trial order.
+    """All hyper-parameters that are determined so far, in trial order.
 
     Args:
         sampler: One of `SAMPLERS`.

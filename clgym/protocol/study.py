@@ -1,4 +1,4 @@
-"""The tuning phase: commit to a plan, carry out its trials, seal the outcome."""
+"""The tuning phase: fix a plan, carry out its trials, seal the outcome."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ def tune(
     on_event: OnEvent = _ignore,
     retry_failed: bool = False,
 ) -> Certificate:
-    """Carry out a study, or go on with the one in the folder; its certificate.
+    """Carry out a study, or continue the one in the folder; return its certificate.
 
     Args:
         asked: The study.
@@ -142,7 +142,7 @@ def _space(asked: StudySpec, where: ExecutionOptions, description: Description) 
 
 
 def body_of(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Body:
-    """The certificate's body: it follows from the plan and the runs."""
+    """The certificate's body, which the plan and the runs determine."""
     statuses = [trial.status for trial in trials]
     done = [run for trial in trials for run in trial.runs]
     retried = len(runs.ledger.of(RETRY_FAILED))
