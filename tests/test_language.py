@@ -57,8 +57,7 @@ def keyword_texts(tree: ast.Module, names: tuple[str, ...]) -> Iterator[tuple[in
             for keyword in call.keywords:
                 # A fix may be "one text" or a choice of two: every literal inside counts.
                 for node in ast.walk(keyword.value) if keyword.arg in names else ():
-                    text = text_of(node) if isinstance(node, ast.expr) else None
-                    if text is not None:
+                    if isinstance(node, ast.expr) and (text := text_of(node)) is not None:
                         yield node.lineno, " ".join(text.split())
 
 
