@@ -179,7 +179,7 @@ class AvalancheStrategy(SGDStrategy):
         return view
 
     def predict(self, batch: Batch) -> Tensor:
-        """What the template would answer in Avalanche's own evaluation, for the classes seen."""
+        """Logits of the template in Avalanche's own evaluation, for the classes seen."""
         template: Any = self.template
         n = len(batch)
         zeros = torch.zeros(n, dtype=torch.long, device=batch.images.device)

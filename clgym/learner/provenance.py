@@ -192,7 +192,7 @@ def _sha256(name: str) -> str:
 
 
 def files_of(entry: PluginEntry, importing: bool = False) -> dict[str, str]:
-    """What code of a plugin has read in this process, and the distribution that offers it.
+    """Files that a plugin's code has read in this process, with the distribution that offers it.
 
     Args:
         entry: Entry of a strategy whose class was loaded.

@@ -39,14 +39,14 @@ class RunNetwork(HeadlessNetwork):
 
 
 class RunNetworks:
-    """What `clgym.models.loaders` asks of finished runs."""
+    """Interface to finished runs for `clgym.models.loaders`."""
 
     def owns(self, folder: Path) -> bool:
         """Whether a run was recorded there."""
         return is_run(folder)
 
     def weights_file(self, folder: Path) -> Path:
-        """Where a finished run keeps its weights.
+        """File with the weights of a finished run.
 
         Raises:
             MissingData: it is no finished run.

@@ -158,7 +158,7 @@ _FITS: dict[str, Callable[[Tensor, int], Tensor]] = {"stretch": _stretch, "crop"
 def load(
     frozen: Frozen, device: torch.device | str = "cpu", data_root: Path | None = None
 ) -> Backbone:
-    """Build the network for ``frozen.size`` and put its weights in.
+    """Build the network for ``frozen.size`` and load its weights.
 
     Raises:
         BadConfig, UnknownName: the name says nothing that timm has.

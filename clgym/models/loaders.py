@@ -27,7 +27,7 @@ class HeadlessNetwork(nn.Module):
 
 
 class NetworkLoader(Protocol):
-    """What a room that offers networks can do with a folder."""
+    """Interface of a room that offers the networks of a folder."""
 
     def owns(self, folder: Path) -> bool:
         """Whether a network of this kind lies there."""

@@ -96,7 +96,7 @@ def grow_scored(mask: Tensor, score: Tensor, count: int) -> Tensor:
 
 
 def grow_random(mask: Tensor, count: int, uniform: Tensor) -> Tensor:
-    """The mask with each entry that is off put on with probability count / off.
+    """The mask with each zero entry set with probability count / number of zeros.
 
     Args:
         mask: What to extend.

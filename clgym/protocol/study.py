@@ -50,7 +50,7 @@ def tune(
 
     Args:
         asked: The study.
-        where: Its folder, and what carries it out.
+        where: Folder of the study, and how it is executed.
         on_event: Called with progress.
         retry_failed: Run again what failed in an earlier session; the ledger says so.
 
