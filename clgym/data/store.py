@@ -1,4 +1,4 @@
-"""Decoded images kept on disk: content-addressed ``.npy`` files, written whole, mapped when read.
+"""Cache of decoded images: content-addressed ``.npy`` files, written atomically and mapped.
 
     sources/keys/KEY.json            what was decoded from files of this path, size and time
     sources/meta/FINGERPRINT.CARD.json    the same by content
@@ -61,7 +61,7 @@ _verified: set[tuple[Any, ...]] = set()
 
 
 class ImageRows(Protocol):
-    """What can be cut into chunks of images: an array, or files decoded when they are due."""
+    """Images that can be read in chunks: an array, or files decoded on demand."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ class ImageRows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One half of a source, rows in canonical order: by image hash, then by label."""
+    """One split of a source, with rows in canonical order: by image hash, then by label."""
 
     images: np.ndarray
     """uint8 [N, H, W, C], mapped from ``path``."""
@@ -89,7 +89,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class RawSplit:
-    """A split before it is kept: some rows of decoded images, in any order."""
+    """A split before it is cached: rows of decoded images, in any order."""
 
     images: np.ndarray
     """uint8 [M, H, W, C]."""
@@ -108,7 +108,7 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """What the cache knows about a source besides its arrays."""
+    """Facts of the cache about a source, besides its arrays."""
 
     card: str
     """Name under which the dataset was loaded."""
@@ -194,7 +194,7 @@ _LABELS = {"train": "labels", "test": "answers"}
 
 
 def cache_dir() -> Path:
-    """Where decoded arrays lie: ``CLGYM_CACHE``, else ``~/.cache/clgym``."""
+    """Folder of the cache: ``CLGYM_CACHE``, else ``~/.cache/clgym``."""
     given = os.environ.get("CLGYM_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "clgym"
 
@@ -235,7 +235,7 @@ def _rows_a_chunk(shape: Sequence[int]) -> int:
 
 
 def canonical_order(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The row order that no file order can change: by hash, then by label."""
+    """Canonical row order, independent of the order of files: by hash, then by label."""
     words = np.ascontiguousarray(hashes).view(">u8").astype(np.uint64)
     return np.lexsort((labels, *words.T[::-1]))
 
@@ -250,12 +250,12 @@ def digest(classes: Sequence[str], hashes: np.ndarray, labels: np.ndarray, decod
 
 
 def find(key: str) -> CachedDataset | None:
-    """What was kept under ``key``; None if nothing whole is there."""
+    """Return what is cached under ``key``; None if there is nothing complete."""
     return _read(_root() / "keys" / f"{key}.json")
 
 
 def find_content(card: str, prefix: str) -> CachedDataset | None:
-    """What was kept under a card with a fingerprint that begins with ``prefix`` (hex)."""
+    """Return what is cached under a card with a fingerprint that begins with ``prefix`` (hex)."""
     paths = sorted((_root() / "meta").glob(f"{prefix}*.{card}.json"))
     return _read(paths[0]) if len(paths) == 1 else None
 
@@ -287,7 +287,7 @@ def keep(
     decoding: str,
     facts: dict[str, Any],
 ) -> CachedDataset:
-    """Write ``train`` and ``test`` and answer what is kept.
+    """Write ``train`` and ``test`` to the cache, and return the cached dataset.
 
     Raises:
         BadOutput: the cache cannot be written.

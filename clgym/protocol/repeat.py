@@ -37,7 +37,7 @@ Run = tuple[int, int]
 
 
 def drawn(head: str, runs: Sequence[Run], count: int | Literal["all"]) -> list[Run]:
-    """Draw runs by the ledger's head, which nobody knows before the results stand in it.
+    """Draw runs by the ledger's head, which is unknown until the results are in the ledger.
 
     Args:
         head: Hash of a line of the ledger.
@@ -56,7 +56,7 @@ def repeat(
     given: ExecutionOptions,
     notes: list[str],
 ) -> Iterator[str]:
-    """What differs in runs that are carried out once more.
+    """Repeat runs, and return the differences.
 
     Args:
         study: Folder of the study.
