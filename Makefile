@@ -25,6 +25,7 @@ lint:
 	$(VENV)/bin/python -m pip install -e '.[test,dev]'
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/codespell
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 	PYTHON=$(VENV)/bin/python .ci/contracts
 

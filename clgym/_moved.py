@@ -58,7 +58,7 @@ RENAMED_MODULES = {
     "clgym.check.reach": "clgym.check.retention",
     "clgym.compare": "clgym.results.compare",
     "clgym.environment": "clgym.gym.environment",
-    "clgym.generators": "clgym.learner.generators",
+    "clgym.generators": "clgym.data.generators",
     "clgym.learning_run": "clgym.gym.learning",
     "clgym.loggers": "clgym.gym.loggers",
     "clgym.metrics": "clgym.results.metrics",
@@ -124,6 +124,7 @@ RENAMED_NAMES = {
         "Entry": "clgym.registry.PluginEntry",
         "lent": "clgym.registry.temporarily_registered",
     },
+    "clgym.strategy": {"keyed_generator": "clgym.strategy.torch_generator"},
 }
 
 

@@ -176,8 +176,8 @@ def test_flags_say_what_a_reader_should_know(board_folder, write_run):
         "declared failures of checks",
         "gym and learner shared a process",
         "modified source cifar10~1a2b",
-        "pretraining names 1 class of the stream",
-        "weights not checked against known ones",
+        "the pretraining data contain 1 class of the stream",
+        "weights could not be compared with known ones",
     )
 
 
@@ -186,7 +186,7 @@ def test_a_strategy_whose_file_is_not_here_is_flagged(board_folder, write_run):
     assert not read_board(board_folder).entries[0].flags
     (run / "toy.py").write_text("# another one\n")
     (entry,) = read_board(board_folder).entries
-    assert entry.flags == ("the strategy's file is not here: nobody can run it again",)
+    assert entry.flags == ("the strategy's file is missing: the run cannot be repeated",)
     run = write_run(board_folder / "records/a", strategy="nmc", source_hash="a" * 64)
     (entry,) = read_board(board_folder).entries
     assert entry.flags == ("run by another version of the strategy's file",)
@@ -202,7 +202,7 @@ def test_only_small_regular_files_of_a_submission_are_read(board_folder, write_r
     (run / "large.py").write_bytes(b"#" * 2**21)
     (board_folder / "records/outside").symlink_to(tmp_path)
     (entry,) = read_board(board_folder).entries
-    assert entry.flags == ("the strategy's file is not here: nobody can run it again",)
+    assert entry.flags == ("the strategy's file is missing: the run cannot be repeated",)
     kept.rename(run / "folder.py/toy.py")
     assert not read_board(board_folder).entries[0].flags
 

@@ -129,7 +129,7 @@ def test_a_certificate_without_its_ledger_is_refused(board_folder, study):
     (study / "ledger.jsonl").unlink()
     board = read_board(board_folder)
     assert not board.entries
-    assert board.left_out[0].reason == "a certificate without the ledger that seals it"
+    assert board.left_out[0].reason == "a certificate without its ledger"
 
 
 def test_an_evaluation_by_itself_is_refused(board_folder, study):

@@ -18,6 +18,8 @@ EXACT = {
     "zoom_blur",
     "glass_blur",
     "gaussian_blur",
+    "brightness",
+    "saturate",
 }
 NEEDS_PHOTOGRAPHS = {"frost"}
 

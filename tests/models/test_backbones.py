@@ -1,5 +1,6 @@
 """Backbones: names, weights, identity, and what a network is fed."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,25 @@ def test_unknown_backbone_names_are_refused(
     with pytest.raises(error) as caught:
         identify(Frozen(name))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_weights_off_the_hub_are_compared_with_their_sha256(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """As the hub's cache has it: a link to a file that is named by its hash."""
+    tag, content = "vit_tiny_patch16_224.augreg_in21k", b"weights"
+    blob = tmp_path / "blobs" / hashlib.sha256(content).hexdigest()
+    blob.parent.mkdir()
+    blob.write_bytes(content if whole else content[:-1])
+    file = tmp_path / "model.safetensors"
+    file.symlink_to(blob)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: str(file))
+    if whole:
+        assert backbones.fetch(tag) == file
+    else:
+        with pytest.raises(BadSource, match=rf"{tag} with SHA-256 {blob.name}.*fetch again"):
+            backbones.fetch(tag)
 
 
 def test_invalid_weight_files_are_refused(tmp_path: Path) -> None:

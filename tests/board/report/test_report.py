@@ -70,7 +70,7 @@ def test_the_numbers_of_every_seed(made):
     for a, b, m, s in zip(first, second, mean, spread, strict=True):
         assert m == pytest.approx((a + b) / 2, abs=0.0051)
         assert s == pytest.approx(abs(a - b) / 2**0.5, abs=0.0151)
-    assert "every number follows from the predictions" in "".join(page.words)
+    assert "all numbers agree with the predictions" in "".join(page.words)
 
 
 def test_accuracy_by_class_is_counted_from_the_predictions(runs, by_class):
@@ -91,7 +91,7 @@ def test_settings_cost_and_environment_are_there(runs):
     assert page.facts["source"] == "digits"
     assert page.facts["engine"] == "process"
     assert re.fullmatch("[0-9a-f]{64}", page.facts["strategy's file, SHA-256"])
-    assert len(page.table("Of each run")) == 1
+    assert len(page.table("Cost of each run")) == 1
     matrix = page.table("Accuracy matrix as a table")
     assert [row.count("-") for row in matrix] == [4, 3, 2, 1, 0]
 
@@ -140,7 +140,7 @@ def test_the_report_of_a_run_without_predictions_shows_the_rest(runs):
     (runs / "means/predictions.safetensors").unlink()
     page = Page(report(runs / "means"))
     words = "".join(page.words)
-    assert "does not hold seed 0: without its predictions" in words
+    assert "does not hold seed 0: its predictions are missing" in words
     assert "Accuracy by class needs the predictions" in words
     assert page.table("Accuracies")
 
@@ -179,7 +179,7 @@ def test_the_report_of_a_study_has_its_trials_and_its_choice(study):
     assert len(page.table("Every event")) == len(ledger)
     assert len(page.table("All trials")) == 2
     scores = [float(row[3]) for row in page.table("All trials")]
-    chosen = page.table("Chosen settings")[0]
+    chosen = page.table("Chosen hyper-parameters")[0]
     assert float(chosen[3]) == max(scores)
     assert chosen[2] == str(scores.index(max(scores)))
     assert "checks of the study hold" in "".join(page.words)

@@ -45,7 +45,7 @@ def test_a_valid_submission_passes_every_check(sent, cli):
     }
     code, out, err = cli("submit", "--check", sent)
     assert (code, err) == (0, "")
-    assert "all follow from the predictions" in out
+    assert "all agree with the predictions" in out
     assert out.count("clgym run nmc split-digits ") == 2
 
 
@@ -126,6 +126,7 @@ def test_submission_warnings_are_listed(sent, edit):
     }
     assert "weights.bin" in words_of(sent, "files")
     assert "labels" not in words_of(sent, "strategy")
+    assert "made with the random draws of clgym 0.0.1" in words_of(sent, "version")
 
 
 def test_a_plugin_comes_with_its_file_and_is_never_imported(runs, plugin):
@@ -180,6 +181,15 @@ def test_values_of_options_are_quoted_for_the_shell(sent, edit, cli):
     (line,) = json.loads(out)["again"]
     words = shlex.split(line)
     assert words[words.index("--backbone") + 1] == value
+
+
+def test_a_command_says_that_an_earlier_release_drew_otherwise(sent, edit, cli):
+    edit(sent / "seed-0", lambda r: r["environment"].update(clgym="0.1.0"))
+    _, out, _ = cli("submit", "--check", sent / "seed-0", "--json")
+    (line,) = json.loads(out)["again"]
+    command, _, reason = line.partition("  # ")
+    assert shlex.split(line, comments=True) == shlex.split(command)
+    assert reason.startswith("made with the random draws of clgym 0.1.0, which clgym ")
 
 
 @pytest.mark.slow
