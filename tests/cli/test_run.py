@@ -140,9 +140,9 @@ def test_help_of_a_pairing_lists_both_with_ranges_and_defaults(cli, plugin):
     text = " ".join(out.split())
     assert code == 0
     assert "--share X Fewer than 100 % of the rows. (at least 0 and at most 1, or none;" in text
-    assert "--kind {plain,odd} A choice. (default plain)" in text
-    assert "--widths N [N ...] A list. (at least 1; default 8 4)" in text
-    assert "--strategy.seed N A name that the run has too. (default 3)" in text
+    assert "--kind {plain,odd} A choice. (default: plain)" in text
+    assert "--widths N [N ...] A list. (at least 1; default: 8 4)" in text
+    assert "--strategy.seed N A name that the run has too. (default: 3)" in text
     assert "--increments" in text
     assert "usage: clgym run guess split-digits [options]" in text
     assert max(len(line) for line in out.splitlines()) <= 80
@@ -154,7 +154,7 @@ def test_help_of_a_preset_shows_its_values(cli):
         "--increments N [N ...] Classes per experience: one number for all, or a list that" in out
     )
     assert "default: resnet18, from the scenario)" in out
-    assert "default 10)" in out
+    assert "default: 10)" in out
 
 
 def test_interruption_says_how_to_go_on(cli, monkeypatch):

@@ -13,7 +13,8 @@ from clgym.errors import BadBatch, BadConfig, BadSource, Incompatible, MissingDa
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.networks import Classifier
 from clgym.registry import find, load_class, load_module
-from clgym.strategy import Batch, Strategy, StreamInfo
+from clgym.strategy import Batch, Strategy
+from factories import stream_info
 
 METHODS = ["source", "bn-1", "adabn", "tent", "cotta", "eata", "sar", "lame", "rmt"]
 SMALL: dict[str, dict[str, Any]] = {
@@ -53,11 +54,9 @@ def start(name, classifier=None, batch_size=16, **options):
     strategy = kind(build(kind.Config, {**SMALL.get(name, {}), **options}, name))
     torch.manual_seed(1)
     strategy.setup(
-        StreamInfo(
-            image_shape=(3, 12, 12),
-            setting="adaptation",
-            device=torch.device("cpu"),
-            seed=0,
+        stream_info(
+            (3, 12, 12),
+            "adaptation",
             mean=(),
             std=(),
             batch_size=batch_size,
