@@ -1,8 +1,8 @@
-"""Import names of clgym 0.1: those that still work, and those that are answered by the new name.
+"""Import names of clgym 0.1: some still work, the others raise an error with the new name.
 
-A name that authors of plugins were told to import goes on working (`MOVED`). Any other one raises
-`Renamed`, which says what it is called today. Whoever renames a public module, class or function
-adds a line to one of the three tables.
+A name that the documentation of plugins used still works (`MOVED`). Any other one raises
+`Renamed`, which states the present name. If you rename a public module, class or function,
+add a line to one of the three tables.
 """
 
 import importlib
@@ -32,7 +32,7 @@ MOVED = {
 RENAMED_MODULES = {
     "clgym.adaptation.images": "clgym.gym.images",
     "clgym.adaptation.run": "clgym.gym.adaptation",
-    "clgym.adaptation.scores": "clgym.gym.scores",
+    "clgym.adaptation.scores": "clgym.results.online_errors",
     "clgym.adaptation.two_phase_run": "clgym.gym.session",
     "clgym.assemble": "clgym.learner.assembly",
     "clgym.avalanche._lean": "clgym.avalanche._lazy_imports",
@@ -48,7 +48,6 @@ RENAMED_MODULES = {
     "clgym.board.entries": "clgym.board.reading.entries",
     "clgym.board.found": "clgym.board.reading.found",
     "clgym.board.plots": "clgym.board.figures.plots",
-    "clgym.board.recompute": "clgym.board.reading.recompute",
     "clgym.board.render": "clgym.board.page.render",
     "clgym.board.report_parts": "clgym.board.report.parts",
     "clgym.board.report_runs": "clgym.board.report.run_sections",
@@ -59,7 +58,7 @@ RENAMED_MODULES = {
     "clgym.check.reach": "clgym.check.retention",
     "clgym.compare": "clgym.results.compare",
     "clgym.environment": "clgym.gym.environment",
-    "clgym.generators": "clgym.learner.generators",
+    "clgym.generators": "clgym.data.generators",
     "clgym.learning_run": "clgym.gym.learning",
     "clgym.loggers": "clgym.gym.loggers",
     "clgym.metrics": "clgym.results.metrics",
@@ -125,6 +124,7 @@ RENAMED_NAMES = {
         "Entry": "clgym.registry.PluginEntry",
         "lent": "clgym.registry.temporarily_registered",
     },
+    "clgym.strategy": {"keyed_generator": "clgym.strategy.torch_generator"},
 }
 
 

@@ -1,4 +1,4 @@
-"""What test-time methods have in common: a classifier, parts that change, a start to go back to."""
+"""Common base of test-time methods: a classifier, parts that adapt, and a state to return to."""
 
 import copy
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ class AdaptConfig(Config):
 
 
 class AdaptStrategy(Strategy):
-    """A classifier that answers and changes batch by batch.
+    """A classifier that predicts and adapts batch by batch.
 
-    A method overrides `prepare` and `step`, and `answer` too where its answer is not the plain
+    A method overrides `prepare` and `step`, and `answer` too if its prediction is not the plain
     forward pass. Its attributes are its state: saved, restored and reset together.
     """
 
@@ -67,7 +67,7 @@ class AdaptStrategy(Strategy):
             raise Incompatible(
                 expected="a stream that gives a classifier to adapt",
                 found=f"a {info.setting} stream",
-                fix="Take an adaptation scenario (`clgym list scenarios`)",
+                fix="Use an adaptation scenario (`clgym list scenarios`)",
             )
         self.model = info.classifier.eval().requires_grad_(False)
         self._recent = torch.zeros(0, *info.image_shape, device=info.device)
@@ -76,22 +76,22 @@ class AdaptStrategy(Strategy):
         self._start = copy.deepcopy(self.state_dict())
 
     def prepare(self) -> None:
-        """Bring ``self.model`` into the mode that it adapts in; it comes frozen, in eval mode."""
+        """Set ``self.model``, which comes frozen and in eval mode, to the mode it adapts in."""
 
     def step(self, images: Tensor) -> Tensor:
-        """Answer a batch and learn from it: images [n, C, H, W] to logits [n, columns]."""
+        """Predict a batch and learn from it: images [n, C, H, W] to logits [n, columns]."""
         with torch.no_grad():
             return self.answer(images)
 
     def answer(self, images: Tensor) -> Tensor:
-        """Answer a batch, changing nothing."""
+        """Predict a batch without changing any state."""
         return self.model(images)
 
     def adapt(self, batch: Batch) -> Tensor:
         """See `Strategy.adapt`.
 
-        A single image on a stream that brings them singly is answered together with the last ones;
-        the update follows each time all of these are new. A short tail is taken as it is.
+        On a stream with batch size 1, each image is predicted together with the most recent ones;
+        an update follows whenever all of these are new. A short tail is used as it is.
 
         Raises:
             BadBatch: images of another shape, not finite, or too few to normalise by.
@@ -105,8 +105,8 @@ class AdaptStrategy(Strategy):
             if "more than 1 value per channel" not in str(error):
                 raise
             raise BadBatch(
-                expected="a batch that this network can be normalised by",
-                found=f"{len(images)} image, and a layer with one value a channel",
+                expected="a batch from which this network can compute batch statistics",
+                found=f"{len(images)} image, and a layer with one value per channel",
                 fix="Give a --batch-size or --images that leave no batch of one image",
             ) from error
 
@@ -143,11 +143,11 @@ class AdaptStrategy(Strategy):
         return images
 
     def predict(self, batch: Batch) -> Tensor:
-        """The answer without an update."""
+        """Return predictions without an update."""
         return self.answer(self._checked(batch.images))
 
     def reset(self) -> None:
-        """Go back to the state after `setup`."""
+        """Return to the state after `setup`."""
         self.load_state_dict(copy.deepcopy(self._start))
 
     def parameter_count(self) -> int:

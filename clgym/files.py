@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, locks, checksums, and the form that hashes are of.
+"""Atomic file writes, locks, checksums, and the canonical form for hashes.
 
 A file is written under the name ``.NAME.HOST-PID-RANDOM.part`` first. What a killed process leaves
 under such a name is cleared by the next one that works in the folder (`clear_parts`).
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _STALE_SECONDS = 7 * 86400
-"""Age at which a part counts as left behind, whichever host wrote it."""
+"""Age in seconds from which a temporary file counts as abandoned, whichever host wrote it."""
 _PART = re.compile(r"\..+\.(?P<host>[^.]+)-(?P<pid>\d+)-[0-9a-f]{8}\.part")
 
 
@@ -114,7 +114,8 @@ def clear_parts(folder: Path, alone: bool = False) -> None:
 def _is_left(part: Path) -> bool:
     """Whether a part's writer is gone: it ran here and does not any more, or the part is old."""
     found = _PART.fullmatch(part.name)
-    if found and found["host"] == _host():
+    # Signal 0 asks whether a process lives on POSIX systems only; on Windows it is Ctrl-C.
+    if os.name == "posix" and found and found["host"] == _host():
         try:
             os.kill(int(found["pid"]), 0)
         except ProcessLookupError:
@@ -144,8 +145,8 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
             lock.acquire(blocking=wait)
         except filelock.Timeout:
             raise BadOutput(
-                expected=f"{path.parent} to be at rest",
-                found="another process at work there",
+                expected=f"{path.parent} to be free",
+                found="another process that works there",
                 fix="Wait for it, or give another --out",
             ) from None
     try:

@@ -35,7 +35,7 @@ from clgym.strategy import Batch, Experience, Needs, StreamInfo
 __all__ = ["AvalancheStrategy", "adapt"]
 
 _EVAL = ("after_eval_forward", "after_eval_iteration")
-"""What plugins do with an answer before it is used (BiC, CoPE)."""
+"""Transformations of predictions by plugins before they are used (BiC, CoPE)."""
 
 
 @functools.cache
@@ -83,7 +83,7 @@ class AvalancheStrategy(SGDStrategy):
 
     @property
     def needs(self) -> Needs:
-        """As the recipe says."""
+        """Needs that the recipe states."""
         return Needs(
             task_ids=self.recipe.settings == ("task-incremental",),
             total_classes=self.recipe.head == "total",
@@ -106,7 +106,7 @@ class AvalancheStrategy(SGDStrategy):
 
     @property
     def heads(self) -> Heads:
-        """As the config says; packed networks always have a head for every task."""
+        """Heads that the config sets; packed networks always have a head for every task."""
         return "per-task" if self.recipe.body == "packed" else super().heads
 
     def _make_template(self) -> Any:
@@ -165,7 +165,7 @@ class AvalancheStrategy(SGDStrategy):
                 expected=f"a stream on which every experience brings new classes only, "
                 f"for {type(self).__name__}",
                 found=f"column {min(experience.classes)} again in experience {experience.index}",
-                fix="Take a stream without repetition, or another strategy",
+                fix="Use a stream without repetition, or another strategy",
             )
 
     def _view(self, experience: Experience) -> ExperienceView:
@@ -179,7 +179,7 @@ class AvalancheStrategy(SGDStrategy):
         return view
 
     def predict(self, batch: Batch) -> Tensor:
-        """What the template would answer in Avalanche's own evaluation, for the classes seen."""
+        """Logits of the template in Avalanche's own evaluation, for the classes seen."""
         template: Any = self.template
         n = len(batch)
         zeros = torch.zeros(n, dtype=torch.long, device=batch.images.device)

@@ -16,7 +16,7 @@ __all__ = ["TrainLoader", "Position"]
 report_renamed(__name__)
 
 _PAUSE = 0.2
-"""Seconds between two reports: reading the loss waits for the device."""
+"""Seconds between two progress reports, since reading the loss waits for the device."""
 
 
 class Position:
@@ -31,11 +31,11 @@ class TrainLoader:
     """The loader of a template: one pass an epoch over the experience's tensors.
 
     The code after ``yield`` runs once the step with that batch is complete, all hooks included:
-    there the position moves, progress is told and the gym may save.
+    there the position moves, progress is reported and the gym may save.
 
     Attributes:
         batch: The present one, as the experience gave it; None while a plugin's loader is used.
-        loss: Of the last step; set by the loop.
+        loss: Loss of the last step; set by the loop.
         source: Another loader to read from, where a plugin has put one in our place.
         n_new: How many samples of the present batch are new ones; they come first.
         rate: The learning rate by epoch; None leaves the optimizer's.
@@ -59,7 +59,7 @@ class TrainLoader:
             size: Rows a batch.
             epochs: Passes in all.
             position: Where to go on; moved as training proceeds.
-            augment: As for `Experience.batches`.
+            augment: See `Experience.batches`.
             safe: Whether the gym may save between two steps.
         """
         self.experience, self.size, self.epochs = experience, size, epochs

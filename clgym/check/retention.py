@@ -1,4 +1,4 @@
-"""What a strategy still holds of training images: everything that can be reached from it."""
+"""What a strategy keeps of training images: everything reachable from it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from clgym.strategy import Memory, Strategy
 __all__ = ["Held", "buffers_in", "held_by", "numbers_in"]
 
 _ALIKE = 1e-4
-"""Greatest difference of two pixels that counts as the same image."""
+"""Maximum difference of two pixels that count as the same image."""
 
 
 class Held:
@@ -63,14 +63,14 @@ def _among(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def held_by(strategy: Strategy, pixels: np.ndarray, scales: Sequence[tuple[float, float]]) -> Held:
-    """Walk everything in reach of ``strategy``, its module's own globals included."""
+    """Visit everything reachable from ``strategy``, its module's globals included."""
     memory = strategy.info.memory
     kept = [column.detach().cpu().numpy() for column in memory._columns.values()]
     return Held(_outside(roots_of(strategy), memory), kept, pixels, scales)
 
 
 def numbers_in(strategy: Strategy) -> int:
-    """How many numbers a strategy leads to, its memory left out."""
+    """Number of values reachable from a strategy, without its memory."""
     return sum(array.size for array in _outside({"self": strategy}, strategy.info.memory))
 
 

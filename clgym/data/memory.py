@@ -1,4 +1,4 @@
-"""The samples of past experiences that a strategy may keep: counted and bounded at every call.
+"""Samples of past experiences that a strategy may keep: counted and bounded at every call.
 
 What is kept, and where, is the strategy's choice: a reservoir (`Memory.add`), whole contents chosen
 anew after each experience (`Memory.replace`: herding, rainbow), slots that are given away one by
@@ -17,7 +17,7 @@ __all__ = ["Memory"]
 
 
 class Memory:
-    """At most ``capacity`` samples, each a row of every column stored with it.
+    """Storage of at most ``capacity`` samples, each one row of every column stored with it.
 
     Columns are named by the first call that stores something (pixels, labels, logits, features,
     ages, ...), and every later one must give the same. Labels or logits may grow wider as classes
@@ -146,7 +146,7 @@ class Memory:
         return {name: store[rows.to(store.device)] for name, store in self._columns.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything held, as tensors and numbers."""
+        """All samples, as tensors and numbers."""
         return {
             "seen": self.seen,
             "columns": {name: self[name].clone() for name in self._columns},

@@ -1,4 +1,4 @@
-"""Image files to pixels: one rule for every mode, and what no rule covers is refused.
+"""Pixels of image files: one rule for every mode; files without a rule are refused.
 
 No colour profile and no EXIF orientation is applied, as torchvision's ImageFolder and the published
 evaluations have it (Pillow turns TIFF files by their own tag). `docs/data.md` states the
@@ -23,21 +23,21 @@ from clgym.errors import BadSource
 __all__ = ["Files", "Survey", "decoded", "fit", "survey"]
 
 _PLAIN = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
-"""Modes of eight bits a channel without alpha, which Pillow converts to RGB."""
+"""Image modes of eight bits per channel without alpha, which Pillow converts to RGB."""
 _ALPHA = {"LA", "PA", "La", "RGBA", "RGBa"}
 _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
-"""Grey images of more than eight bits a pixel."""
+"""Image modes of grey images with more than eight bits per pixel."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 _ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Image files, decoded when a slice of them is asked for."""
+    """Image files that are decoded when a slice of them is read."""
 
     paths: Sequence[Path]
     size: tuple[int, int]
-    """Height and width. Files of another size are brought to a square one by `fit`."""
+    """Height and width; files of another size are brought to a square one by `fit`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ class Files:
         """Those images, uint8 [n, H, W, 3].
 
         Raises:
-            BadSource: one that is no image, or whose pixels cannot be told.
+            BadSource: a file that is no image, or whose pixel values are ambiguous.
         """
         # Pillow decodes and resizes without the interpreter lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -186,7 +186,7 @@ def _unscaled(path: Path, image: Any, values: np.ndarray, span: str, fix: str) -
 
 @dataclass(frozen=True)
 class Survey:
-    """What the heads of image files say, before a pixel is decoded."""
+    """Information in the headers of image files, before pixels are decoded."""
 
     sizes: tuple[tuple[int, int], ...]
     """Height and width of each file, in order."""
@@ -197,7 +197,7 @@ class Survey:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of a record should know, in words."""
+        """Warnings about the files, in words."""
         notes = []
         if self.several_frames:
             notes.append(
@@ -211,7 +211,7 @@ class Survey:
 
 
 def survey(paths: Sequence[Path]) -> Survey:
-    """Read the heads of some image files.
+    """Read the headers of some image files.
 
     Raises:
         BadSource: one that is no image.

@@ -1,4 +1,4 @@
-"""Files to arrays, one reader a layout. Files are data: nothing that they name is ever executed."""
+"""Readers of files, one per layout. Files are data: nothing that they name is executed."""
 
 import gzip
 import math
@@ -22,14 +22,15 @@ __all__ = ["IMAGE_FILES", "READERS", "Reader"]
 
 @dataclass(frozen=True)
 class Reader:
-    """One layout on disk."""
+    """Reader of one layout on disk."""
 
     find: Callable[[Path], list[Path]]
-    """The files of the layout in a folder; [] if it is not there."""
+    """Function that finds the layout's files in a folder; [] if there are none."""
     read: Callable[[Path, int | None], tuple[Labelled, Labelled | None]]
-    """Train and test from the folder and the side of decoded images; test None: cut your own."""
+    """Function from the folder and the side of decoded images to train and test data; test is None
+    if there is no test split."""
     rules: int = 1
-    """Part of the cache's key: raise it when files of this layout are read in another way."""
+    """Version of the reading rules, part of the cache key; increase it when they change."""
 
 
 # --- idx: the MNIST family -----------------------------------------------------------------------
@@ -139,7 +140,7 @@ def _cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"images of {data.dtype}")
         return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
     except FileNotFoundError as error:
-        raise BadSource(expected=f"the file {path}", found="none", fix="Get it again") from error
+        raise BadSource(expected=f"the file {path}", found="none", fix="Fetch it again") from error
     # A pickle that was cut or forged can fail in any of these ways.
     except (
         pickle.UnpicklingError,
@@ -211,4 +212,4 @@ READERS: dict[str, Reader] = {
 }
 
 IMAGE_FILES = ("folder", "tiny-imagenet", "cub200")
-"""Layouts whose images are decoded from files, and brought to a side."""
+"""Layouts of image files, which are decoded to a common size."""

@@ -1,4 +1,4 @@
-"""Decoded images kept on disk: content-addressed ``.npy`` files, written whole, mapped when read.
+"""Cache of decoded images: content-addressed ``.npy`` files, written atomically and mapped.
 
     sources/keys/KEY.json            what was decoded from files of this path, size and time
     sources/meta/FINGERPRINT.CARD.json    the same by content
@@ -6,8 +6,9 @@
     sources/hashes/FINGERPRINT/      train.npy test.npy
     sources/labels/FINGERPRINT/      train.npy
     sources/answers/FINGERPRINT/     test.npy
+    sources/cut/DIGEST.npy           images without those that are closed while tuning
 
-Writers need no lock: whoever writes a file writes the same bytes under a name of its own first.
+Writers need no lock: all writers of a file write the same bytes, each under its own name first.
 
 Nothing is believed because it is there. On its first use in a process a split is compared with
 what its names promise: labels and hashes with the fingerprint, every image with its hash. What does
@@ -21,7 +22,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -37,6 +38,7 @@ __all__ = [
     "ImageRows",
     "CachedDataset",
     "Split",
+    "without_images",
     "cache_dir",
     "canonical_order",
     "digest",
@@ -50,16 +52,16 @@ __all__ = [
 report_renamed(__name__)
 
 VERSION = 1
-"""Part of every key: raise it when decoding or the layout of the cache changes."""
+"""Version that is part of every key; increase it when decoding or the cache layout changes."""
 _CHUNK = 64 * 2**20
 _READABLE = 0o444
 _log = logging.getLogger(__name__)
 _verified: set[tuple[Any, ...]] = set()
-"""Splits that were found whole in this process, with the identity of their files at that time."""
+"""Splits that were verified in this process, with the identity of their files at that time."""
 
 
 class ImageRows(Protocol):
-    """What can be cut into chunks of images: an array, or files decoded when they are due."""
+    """Images that can be read in chunks: an array, or files decoded on demand."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,26 +75,26 @@ class ImageRows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One half of a source, rows in canonical order: by image hash, then by label."""
+    """One split of a source, with rows in canonical order: by image hash, then by label."""
 
     images: np.ndarray
     """uint8 [N, H, W, C], mapped from ``path``."""
     labels: np.ndarray
-    """int64 [N], into the source's classes."""
+    """int64 [N], indices into the source's classes."""
     hashes: np.ndarray
-    """uint8 [N, 32]: SHA-256 of each image's shape, dtype and bytes."""
+    """uint8 [N, 32], SHA-256 of each image's shape, dtype and bytes."""
     path: Path
-    """The ``.npy`` file that holds exactly ``images``."""
+    """Path of the ``.npy`` file that holds exactly ``images``."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawSplit:
-    """A split before it is kept: some rows of decoded images, in any order."""
+    """A split before it is cached: rows of decoded images, in any order."""
 
     images: np.ndarray
     """uint8 [M, H, W, C]."""
     rows: np.ndarray
-    """int64 [N], into ``images``."""
+    """int64 [N], indices into ``images``."""
     labels: np.ndarray
     """int64 [N]."""
     hashes: np.ndarray
@@ -106,17 +108,17 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """What the cache knows about a source besides its arrays."""
+    """Facts of the cache about a source, besides its arrays."""
 
     card: str
-    """The name that it was loaded under."""
+    """Name under which the dataset was loaded."""
     fingerprint: str
     classes: tuple[str, ...]
     digests: dict[str, str]
-    """Of each split: `digest`."""
+    """Digest of each split; see `digest`."""
     shapes: dict[str, list[int]]
     facts: dict[str, Any]
-    """What decoding found out; the caller's business."""
+    """Facts that decoding produced, interpreted by the caller."""
     decoding: str
     """How image files became arrays; part of the digests."""
 
@@ -151,6 +153,38 @@ class CachedDataset:
             raise ValueError(f"images of {name} do not have their hashes")
 
 
+class _Blanked:
+    """Images of which some are zeros."""
+
+    def __init__(self, images: np.ndarray, closed: np.ndarray) -> None:
+        self._images, self._closed = images, closed
+        self.shape, self.dtype = images.shape, images.dtype
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        found = np.array(self._images[rows])
+        found[self._closed[rows]] = 0
+        return found
+
+
+def without_images(split: Split, closed: np.ndarray) -> Split:
+    """The same rows, some of whose images are zeros: in memory, and in a file of its own.
+
+    Args:
+        split: Whole.
+        closed: Which images to take out, bool [N].
+
+    Raises:
+        BadOutput: the cache cannot be written.
+    """
+    facts = hashlib.sha256(split.hashes.tobytes() + closed.tobytes())
+    path = _root() / "cut" / f"{facts.hexdigest()}.npy"
+    _keep_rows(path, _Blanked(split.images, closed))
+    return replace(split, images=mapped(path), path=path)
+
+
 def _identity(path: Path) -> tuple[int, int, int]:
     stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
@@ -160,7 +194,7 @@ _LABELS = {"train": "labels", "test": "answers"}
 
 
 def cache_dir() -> Path:
-    """Where decoded arrays lie: ``CLGYM_CACHE``, else ``~/.cache/clgym``."""
+    """Folder of the cache: ``CLGYM_CACHE``, else ``~/.cache/clgym``."""
     given = os.environ.get("CLGYM_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "clgym"
 
@@ -201,7 +235,7 @@ def _rows_a_chunk(shape: Sequence[int]) -> int:
 
 
 def canonical_order(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The row order that no file order can change: by hash, then by label."""
+    """Canonical row order, independent of the order of files: by hash, then by label."""
     words = np.ascontiguousarray(hashes).view(">u8").astype(np.uint64)
     return np.lexsort((labels, *words.T[::-1]))
 
@@ -216,12 +250,12 @@ def digest(classes: Sequence[str], hashes: np.ndarray, labels: np.ndarray, decod
 
 
 def find(key: str) -> CachedDataset | None:
-    """What was kept under ``key``; None if nothing whole is there."""
+    """Return what is cached under ``key``; None if there is nothing complete."""
     return _read(_root() / "keys" / f"{key}.json")
 
 
 def find_content(card: str, prefix: str) -> CachedDataset | None:
-    """What was kept under a card with a fingerprint that begins with ``prefix`` (hex)."""
+    """Return what is cached under a card with a fingerprint that begins with ``prefix`` (hex)."""
     paths = sorted((_root() / "meta").glob(f"{prefix}*.{card}.json"))
     return _read(paths[0]) if len(paths) == 1 else None
 
@@ -253,7 +287,7 @@ def keep(
     decoding: str,
     facts: dict[str, Any],
 ) -> CachedDataset:
-    """Write ``train`` and ``test`` and answer what is kept.
+    """Write ``train`` and ``test`` to the cache, and return the cached dataset.
 
     Raises:
         BadOutput: the cache cannot be written.
@@ -274,7 +308,7 @@ def keep(
     return kept
 
 
-def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) -> None:
+def _keep_rows(path: Path, array: np.ndarray | _Blanked, rows: np.ndarray | None = None) -> None:
     """Write ``array[rows]`` unless it is there already: the folder is named by its content."""
     rows = np.arange(len(array)) if rows is None else rows
     shape = (len(rows), *array.shape[1:])
@@ -290,7 +324,7 @@ def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) ->
     _write(path, fill)
 
 
-def _holds(path: Path, array: np.ndarray, rows: np.ndarray, step: int) -> bool:
+def _holds(path: Path, array: np.ndarray | _Blanked, rows: np.ndarray, step: int) -> bool:
     """Whether a file holds ``array[rows]``."""
     try:
         there = mapped(path)

@@ -1,4 +1,4 @@
-"""Where learners execute. An engine opens a `Channel`; the gym asks, the learner's side answers.
+"""Execution of learners. An engine opens a `Channel`; the gym asks, the learner replies.
 
 Engines know nothing of learners: they carry messages to whatever *target* they are given, a
 ``module:Class`` whose instances have ``handle(message) -> reply``. A class method ``prepare()``, if
@@ -6,6 +6,8 @@ there is one, loads more than its module does: it is called once where many work
 """
 
 import os
+import socket
+import sys
 
 from clgym.engines.channel import INSIDE, Channel, Engine, OnEvent
 from clgym.engines.inline import InlineChannel
@@ -17,15 +19,15 @@ __all__ = ["Channel", "Confinement", "Engine", "OnEvent", "open_channel", "refus
 
 
 def refuse_inside(target: str) -> None:
-    """Refuse to start what this process is itself a worker of.
+    """Refuse to start a worker inside a worker.
 
     Raises:
         BadPlugin: a plugin's file starts a run when it is imported.
     """
     if os.environ.get(INSIDE) == target:
         raise BadPlugin(
-            expected="a plugin's file that only defines things when it is imported",
-            found="one that starts a run",
+            expected="a plugin file that only contains definitions",
+            found="a file that starts a run when it is imported",
             fix='Put the run below `if __name__ == "__main__":`',
         )
 
@@ -36,7 +38,7 @@ def open_channel(
     confinement: Confinement | None = None,
     seconds: float | None = None,
 ) -> Channel:
-    """Start a place where ``target`` runs, for one conversation.
+    """Start a worker with ``target``, for one conversation.
 
     Args:
         engine: In a process of its own, or in this one.
@@ -46,15 +48,27 @@ def open_channel(
 
     Raises:
         BadPlugin: inside a worker: a plugin's file that starts runs when it is imported.
-        BadConfig: what is demanded cannot be enforced, or a limit of time in this process.
+        BadConfig: what is demanded cannot be enforced, or a limit of time in this process; or this
+            system cannot fork.
     """
     refuse_inside(target)
     if engine == "process":
+        _check_fork()
         return ProcessChannel(target, confinement, seconds)
     if seconds is not None or (confinement is not None and confinement.required):
         raise BadConfig(
-            expected="--engine process for a limit of time or a sandbox",
+            expected="--engine process, which --timeout and --sandbox need",
             found=f"--engine {engine}",
-            fix="Drop --timeout and --sandbox, or --engine",
+            fix="Remove --timeout and --sandbox, or --engine",
         )
     return InlineChannel(target)
+
+
+def _check_fork() -> None:
+    """Refuse workers where the system has none of what they are made of."""
+    if not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
+        raise BadConfig(
+            expected="a POSIX system (Linux, macOS) for a learner in a process of its own",
+            found=sys.platform,
+            fix="Give --engine inline, which does not keep labels out of reach, or use WSL",
+        )

@@ -17,7 +17,7 @@ from clgym.errors import WorkerDied
 __all__ = ["RayPool"]
 
 _STORE_BYTES = 100 * 2**20
-"""Of the object store: only messages pass through it."""
+"""Size of the object store in bytes; only messages pass through it."""
 
 
 def _carry_out(target: str, message: Message) -> Message:
@@ -69,7 +69,7 @@ class RayPool:
             reply: Any = ray.get(job)
         except ray.exceptions.RayError as error:
             death = WorkerDied(
-                expected="ray's worker to live until the job is over",
+                expected="ray's worker to run until the end of the job",
                 found=type(error).__name__,
                 fix="See ray's logs on the node",
             )

@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax
 __all__ = ["fisher_sum", "fitted"]
 
 _CHUNK_NUMBERS = 2**27
-"""Gradients held at once, counted in numbers."""
+"""Maximum number of gradient values held at once."""
 
 
 def fisher_sum(model: nn.Module, images: Tensor, labels: Tensor, bn_mode: str) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def fisher_sum(model: nn.Module, images: Tensor, labels: Tensor, bn_mode: str) -
 
 
 def fitted(values: Tensor, like: Tensor) -> Tensor:
-    """What was kept of a parameter that may have grown since; zeros where it is new."""
+    """Stored values of a parameter that may have grown since; zeros for new entries."""
     if values.shape == like.shape:
         return values
     wider = torch.zeros_like(like, requires_grad=False)

@@ -1,4 +1,4 @@
-"""What is known of pretrained weights: which they are, what they have seen, on which terms.
+"""Facts about pretrained weights: their identity, pretraining data and licences.
 
 No torch here: the gym's side reads it too.
 """
@@ -19,14 +19,14 @@ class Known:
     """Weights whose hash somebody computed and whose origin is clear."""
 
     tag: str
-    """As timm calls them."""
+    """Tag of the weights in timm."""
     pretraining: tuple[str, ...]
     licence: str
     origin: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Of timm's constructor, without which the network computes something else."""
+    """Arguments of timm's constructor that the weights require."""
     scale: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """``mean`` and ``std`` that images were normalised by."""
+    """``mean`` and ``std`` of the images' normalisation."""
 
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -49,7 +49,7 @@ KNOWN: dict[str, Known] = {
         scale=_HALF,
     ),
 }
-"""By `clgym.models.backbones.digest` of the network without its head."""
+"""Known weights by `clgym.models.backbones.digest` of the network without its head."""
 
 _SETS = {
     "in1k": "imagenet-1k",
@@ -75,7 +75,7 @@ def seen_in(tag: str) -> tuple[str, ...]:
 
 
 def overlap(pretraining: Sequence[str], classes: Sequence[str]) -> list[str]:
-    """Which of ``classes`` (canonical ids) the pretraining sets hold too.
+    """Classes (canonical ids) that the pretraining data contain, too.
 
     ImageNet's ids are compared as they are, other names with the words of every synset: a class
     whose name is spelled otherwise is missed.

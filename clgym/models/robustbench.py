@@ -16,7 +16,7 @@ from clgym.errors import BadSource, MissingData, UnknownName, near
 __all__ = ["NAMES", "WideResNet", "find_weights", "wide_resnet"]
 
 NAMES: dict[str, float | None] = {"Standard": None, "Hendrycks2020AugMix_WRN": 0.5}
-"""Known models; the mean and deviation that they normalise by, if they do."""
+"""Known models, with the mean and deviation of their normalisation, if any."""
 
 
 class _WideBlock(nn.Module):
@@ -118,5 +118,5 @@ def wide_resnet(state: dict[str, Tensor], name: str) -> tuple[WideResNet, Tensor
         raise BadSource(
             expected=f"the weights of {name}, a wide residual network",
             found=" ".join(str(error).split())[:200],
-            fix="Get the file again",
+            fix="Download the file again",
         ) from error

@@ -47,8 +47,8 @@ _CIFAR_RESNETS = {
     "cifar10-resnet20": "de6272aa23b73b6a398e854340a878d9f3af343dae25f62e30afe5eeb71325ba",
     "cifar10-resnet32": "dd72147fc0c6f2a7551d95ada070e7c73b582bcb0b9c7acdf74e488450e406ea",
 }
-"""Published weights (akamaster/pytorch_resnet_cifar10) by `digest_of` their tensors. They were
-trained on CIFAR-10, normalised by the statistics of ImageNet."""
+"""Published weights (akamaster/pytorch_resnet_cifar10) by `digest_of` their tensors; trained on
+CIFAR-10, normalised by the statistics of ImageNet."""
 _SUFFIXES = (".safetensors", ".th", ".pth", ".pt")
 
 
@@ -136,7 +136,7 @@ def _weights(file: str, data_root: Path | None) -> WeightFile:
         raise MissingData(
             expected=f"the weight file {file}",
             found="neither a path nor a file in the data root's weights/ folder",
-            fix="Give --model NETWORK@FILE with a file that is there",
+            fix="Give --model NETWORK@FILE with an existing file",
         )
     return read(path)
 
@@ -247,7 +247,7 @@ def _check_head(
     )
     if not linear:
         raise Incompatible(
-            expected="a network whose answer is a linear function of one feature vector",
+            expected="a network whose logits are a linear function of one feature vector",
             found=f"{name}, which does more after its head",
             fix="Give --model another network",
         )

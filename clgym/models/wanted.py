@@ -1,4 +1,4 @@
-"""What a classifier must fit, and how its outputs become the stream's columns."""
+"""Requirements of a classifier, and the mapping of its outputs to class indices."""
 
 import re
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ __all__ = ["ClassifierSpec", "joined"]
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """What the classifier must fit."""
+    """Requirements of a classifier."""
 
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    """Names by column."""
+    """Class names by class index."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
-    """Of the source."""
+    """Fingerprint of the source."""
     data_root: Path | None
 
 
@@ -36,7 +36,7 @@ def joined(
     wanted: ClassifierSpec,
     name: str,
 ) -> Classifier:
-    """A classifier whose head has the stream's columns: those of its classes, in their order.
+    """A classifier whose head has the stream's class indices, in their order.
 
     Raises:
         Incompatible: the outputs are not the stream's classes.

@@ -1,4 +1,4 @@
-"""Weight files: where they lie, and the tensors in them without what wraps them.
+"""Weight files: their locations, and their tensors without wrappers.
 
 A file is safetensors, or one that ``torch.load(weights_only=True)`` reads: nothing but tensors and
 plain values is ever unpickled. Training scripts wrap a network's state: in a dictionary beside the
@@ -29,31 +29,32 @@ _RAW = ("state_dict", "model_state_dict", "model", "network", "net", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _AVERAGED_PREFIXES = ("model_ema.", "ema_model.", "ema.")
 _ASIDE = ("criterion.", "loss.", "loss_fn.", "n_averaged")
-"""What training modules keep beside the network: class weights of a loss, a counter of averages."""
+"""Tensors that training modules keep beside the network: class weights of a loss, counters of
+averages."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a weight file holds."""
+    """Content of a weight file."""
 
     path: Path
     state: dict[str, Tensor]
     """Tensors by the network's own names."""
     averaged: str = ""
-    """Name of the averaged weights that were taken where raw ones lie beside them; else empty."""
+    """Name of the averaged weights that were used where raw ones exist too; else empty."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the file says of itself: ``mean`` and ``std`` per channel, ``architecture``."""
+    """Facts stated in the file: ``mean`` and ``std`` per channel, ``architecture``."""
 
 
 def weight_folder(data_root: Path | None = None) -> Path:
-    """The data root's folder of weights."""
+    """Folder of weights in the data root."""
     given = data_root or os.environ.get("CLGYM_DATA") or "."
     return Path(given).expanduser() / "weights"
 
 
 def find_file(file: str, data_root: Path | None = None) -> Path | None:
-    """The file of that path, else of that name in the data root's ``weights/`` folder."""
+    """Find the file by its path, else by its name in the data root's ``weights/`` folder."""
     places = (Path(file).expanduser(), weight_folder(data_root) / file)
     return next((path for path in places if path.is_file()), None)
 
@@ -69,7 +70,7 @@ def digest_of(state: Mapping[str, Tensor]) -> str:
 
 
 def unfit(path: Path, found: str, fix: str = "Give the file that belongs to the network") -> Any:
-    """The error for a weight file that holds something else than was wanted."""
+    """Error for a weight file with unexpected content."""
     return BadSource(
         expected=f"weights in {path.name} that fit the network",
         found=found.splitlines()[0][:200] if found else "nothing",
@@ -78,7 +79,7 @@ def unfit(path: Path, found: str, fix: str = "Give the file that belongs to the 
 
 
 def load(module: nn.Module, file: WeightFile, state: dict[str, Tensor] | None = None) -> None:
-    """Put the file's tensors, or these of them, into a network.
+    """Load the file's tensors, or the given ones, into a network.
 
     Raises:
         BadSource: some are missing, left over or of another shape.

@@ -1,4 +1,4 @@
-"""What claims are about: numbers of a record, by name."""
+"""Measures of claims: numbers of a record, by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Measure:
     """A number of a record."""
 
     of: Callable[[Record], float | None]
-    """In percent, or in its own unit; None where the record does not have it."""
+    """Function from a record to the value, in percent or its own unit; None if not measured."""
     higher_is_better: bool = True
     unit: str = "%"
 
@@ -39,7 +39,7 @@ def _task_aware(record: Record) -> float:
 
 
 def growth(record: Record) -> float | None:
-    """Parameters that a task adds, in percent of the network, as the strategy measured it."""
+    """Parameters that a task adds, in percent of the network, as measured by the strategy."""
     return record.cost.own.get("growth_percent")
 
 
@@ -53,4 +53,5 @@ MEASURES: dict[str, Measure] = {
     "growth_percent": Measure(growth, higher_is_better=False),
     "rank_correlation": Measure(lambda record: None, unit=""),
 }
-"""`rank_correlation` belongs to studies together: Spearman's, tuning score against evaluation."""
+"""Measures by name; `rank_correlation`, of several studies together, is Spearman's correlation of
+tuning score and evaluation."""

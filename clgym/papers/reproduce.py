@@ -1,4 +1,4 @@
-"""Run a paper's rows: what is missing is said first, finished runs are not done again.
+"""Run a paper's rows: missing requirements are reported first, finished runs are not repeated.
 
 A run's folder is named by what the run is, so papers that want the same run share it. Runs go to a
 pool of workers; studies follow, each with the same pool's number of workers.
@@ -17,7 +17,7 @@ from clgym.errors import ClgymError, MissingData, WorkerDied
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import ANOTHER
 from clgym.gym.plan import resolve
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.papers.claims import ClaimRow, ClaimRun, ClaimStudy, Paper
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
 from clgym.papers.verdicts import Measured, judge, not_run
@@ -35,14 +35,14 @@ __all__ = ["Reproduction", "Task"]
 
 Event = dict[str, Any]
 KEPT = (RECORD, PREDICTIONS, EVALUATION, CERTIFICATE, LEDGER)
-"""Of a finished folder, what goes onto the board."""
+"""Files of a finished folder that are copied to the board."""
 FIRST = "evaluations/1"
-"""Of a study: claims are judged by its first evaluation."""
+"""Folder of a study's first evaluation, by which claims are judged."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run or a study that some rows want."""
+    """A run or a study that some rows need."""
 
     key: str
     what: ClaimRun | ClaimStudy
@@ -51,32 +51,34 @@ class Task:
 
 @dataclass
 class Reproduction:
-    """Rows of papers, and where their runs, records and verdicts go."""
+    """Rows of papers, and the folders of their runs, records and verdicts."""
 
     rows: Sequence[tuple[Paper, ClaimRow]]
     runs: Path
-    """Folders of runs and studies; kept, so that the same command goes on."""
+    """Folder of runs and studies, kept so that the same command continues."""
     board: Path
-    """Gets ``records/`` and ``status/``."""
+    """Folder that gets ``records/`` and ``status/``."""
     root: Path | None = None
     """Data root; None means ``CLGYM_DATA``."""
     pool: PoolSpec = field(default_factory=lambda: PoolSpec(workers=2))
     emit: Callable[[Event], None] = lambda event: None
+    sandbox: Sandbox = "auto"
+    """What shuts the learners in, as a run has it."""
 
     def task(self, paper: Paper, row: ClaimRow, name: str) -> Task:
-        """What a row calls by a name."""
+        """Run or study that a row refers to by name."""
         what = paper.runs.get(name) or paper.studies[name]
         digest = sha256(canonical_json([what.model_dump(mode="json"), row.device]))[:8]
         place = what.scenario if isinstance(what, ClaimRun) else what.pair
         return Task(f"{what.strategy}-{place}-{digest}".replace(":", "-"), what, row.device)
 
     def tasks(self) -> dict[str, Task]:
-        """All runs and studies that the rows want, by key."""
+        """All runs and studies that the rows need, by key."""
         wanted = (self.task(p, r, name) for p, r in self.rows for name in r.wanted)
         return {task.key: task for task in wanted}
 
     def missing(self) -> dict[str, str]:
-        """By key of what cannot be run here, why not."""
+        """Reason for each run that cannot be executed here, by key."""
         found: dict[str, str] = {}
         for key, task in self.tasks().items():
             if self._finished(task):
@@ -105,6 +107,7 @@ class Reproduction:
             scenario_config={**pair.config, **pair.tuning.options()},
             device=task.device,
             data_root=self.root,
+            sandbox=self.sandbox,
         )
 
     def _reason(self, error: ClgymError) -> str:
@@ -115,7 +118,7 @@ class Reproduction:
         return text.replace(str(Path(root).resolve()), "{data}") if root else text
 
     def carry_out(self) -> list[PaperStatus]:
-        """Run what can be run; statuses in the order of the papers."""
+        """Run what can be run; returns statuses in the order of the papers."""
         lost, tasks = self.missing(), self.tasks()
         for key, why in lost.items():
             self.emit({"kind": "missing", "row": key, "reason": why})
@@ -163,6 +166,7 @@ class Reproduction:
                 threads=run.threads,
                 out=self.runs / task.key / f"seed-{seed}",
                 data_root=self.root,
+                sandbox=self.sandbox,
             )
             for seed in run.seeds
         ]
@@ -243,11 +247,12 @@ class Reproduction:
             sampler=study.sampler,
         )
         out = self.runs / task.key
-        where = ExecutionOptions(out, replace(self.pool, devices=(task.device,)), self.root)
+        pool = replace(self.pool, devices=(task.device,))
+        where = ExecutionOptions(out, pool, self.root, sandbox=self.sandbox)
         try:
             if not _complete(out / LEDGER):
                 tune(asked, where, self.emit)
-                evaluate(out, where.pool, self.root, on_event=self.emit)
+                evaluate(out, pool, self.root, on_event=self.emit, sandbox=self.sandbox)
         except ClgymError as error:
             return {task.key: f"failed: {self._reason(error)}"}
         # A claim is judged on all seeds or not at all.
@@ -273,10 +278,10 @@ class Reproduction:
         return found
 
     def judged(self, paper: Paper, row: ClaimRow, lost: Mapping[str, str]) -> RowStatus:
-        """A row's claims beside what its finished runs left.
+        """A row's claims beside the results of its finished runs.
 
         Args:
-            paper: Whose row it is.
+            paper: Paper of the row.
             row: To judge.
             lost: By key of what did not run, why not.
         """
@@ -322,7 +327,7 @@ def _ended(done: Done) -> Event:
 
 
 def keep(finished: Path, target: Path) -> None:
-    """Copy what belongs onto the board: all that an audit reads, and no weights."""
+    """Copy to the board everything that an audit reads, without weights."""
     for file in sorted(finished.rglob("*")):
         if file.name in KEPT:
             place = target / file.relative_to(finished)

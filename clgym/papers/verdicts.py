@@ -1,4 +1,4 @@
-"""Claimed beside measured, and what follows."""
+"""Comparison of claimed and measured values, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ __all__ = ["Measured", "judge", "not_run"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run or a study left."""
+    """Result of a run or a study."""
 
     runs: tuple[StoredRun, ...]
     """The runs in the order of the seeds."""
     tuning_score: float | None = None
-    """Of a study, a fraction."""
+    """Tuning score of a study, as a fraction."""
 
     def values(self, measure: Measure) -> list[float]:
-        """Of every seed that has the measure."""
+        """Values of every seed that has the measure."""
         found = [measure.of(run.record) for run in self.runs]
         return [value for value in found if value is not None]
 
 
 def judge(claim: Claim, measured: Mapping[str, Measured]) -> ClaimStatus:
-    """Compare one claim with what its runs left.
+    """Compare one claim with the results of its runs.
 
     Args:
-        claim: Whose runs are all finished.
+        claim: Claim whose runs are all finished.
         measured: By name of the run or study.
     """
     if claim.of is not None:
@@ -124,7 +124,8 @@ _VERDICTS: dict[tuple[bool, bool], Verdict] = {
     (False, False): "order not as claimed, within noise",
     (False, True): "order not reproduced",
 }
-"""By whether the means are in the claimed order, and whether the interval excludes zero."""
+"""Verdicts by whether the means are in the claimed order, and whether the interval excludes
+zero."""
 
 
 def _interval(found: Difference, sign: int) -> str:

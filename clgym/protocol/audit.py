@@ -1,4 +1,4 @@
-"""What an audit collects: the checks it made and what they found."""
+"""The audit: the checks that were made, and the problems that they found."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSErro
 
 @dataclass
 class Audit:
-    """What was looked at and what was wrong."""
+    """Checks made and problems found."""
 
     checks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     records: list[str] = field(default_factory=list)
-    """Folders of the records that are results: not those of tuning runs."""
+    """Folders of the records that are results, without those of tuning runs."""
     head: str | None = None
     """Hash of the ledger's last line, which covers the whole study; None without a ledger."""
 
     def check(self, name: str, problems: Callable[[], Iterator[str]]) -> None:
-        """Carry out one check; an error is a problem too."""
+        """Carry out one check; an exception counts as a problem."""
         self.checks.append(name)
         try:
             self.problems += [f"{name}: {problem}" for problem in problems()]

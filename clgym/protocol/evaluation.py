@@ -1,4 +1,4 @@
-"""The evaluation phase: a certificate opens it, and nothing about the method can be said any more.
+"""The evaluation phase: a certificate opens it, and the method can no longer be changed.
 
 The processes that build the evaluation source are started for it; this one builds none. Every
 evaluation is counted in the study's ledger before its first run.
@@ -15,7 +15,7 @@ from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import describe_strategy
 from clgym.gym.plan import method_hash
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME, Ledger
 from clgym.protocol.outcome import (
@@ -38,7 +38,7 @@ Event = dict[str, Any]
 
 
 def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
-    """The certificate of a study, if nothing says that it must not be used.
+    """Return the certificate of a study, unless something forbids its use.
 
     Raises:
         WrongPhase: the study is not sealed.
@@ -55,7 +55,7 @@ def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
     if sha256((folder / CERTIFICATE).read_bytes()) != seals[-1].body["certificate"]:
         raise Tampered(
             expected=f"{CERTIFICATE} as the ledger's seal has it",
-            found="another file",
+            found="a different file",
             fix="Restore the file, or tune again",
         )
     return certificate
@@ -68,17 +68,19 @@ def evaluate(
     plugins: tuple[Path, ...] = (),
     again: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
+    sandbox: Sandbox = "auto",
 ) -> Evaluation:
-    """Run the sealed settings on the evaluation source, or go on with that.
+    """Run the sealed hyper-parameters on the evaluation source, or continue doing so.
 
     Args:
-        folder: Of the study, or its certificate.
+        folder: Folder of the study, or its certificate.
         pool: Where to run.
         data_root: Where data lie.
         plugins: Files that hold the strategy, where it is not built in; if none is given, those
             of the study's last tuning session.
         again: Begin another evaluation though one is complete; it is counted.
         on_event: Called with progress.
+        sandbox: What shuts the learners in, as a run has it.
 
     Raises:
         WrongPhase: not sealed, or evaluated before and ``again`` is not set.
@@ -87,21 +89,20 @@ def evaluate(
     folder = folder.parent if folder.is_file() else folder
     if not (folder / NAME).is_file():
         raise WrongPhase(
-            expected=f"a study in {folder}", found="no ledger", fix="Name the folder of a study"
+            expected=f"a study in {folder}", found="no ledger", fix="Give the folder of a study"
         )
     with locked(folder / ".lock"):
         ledger = Ledger(folder)
         certificate = open_certificate(folder, ledger)
         number = _number(ledger, again)
         plugins = plugins or plugins_of(folder, ledger)
-        where = ExecutionOptions(
-            folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins
-        )
+        out = folder / f"evaluations/{number}"
+        where = ExecutionOptions(out, pool or PoolSpec(), data_root, plugins, sandbox)
         return _Evaluating(certificate, where, ledger, number, on_event).carry_out()
 
 
 def _number(ledger: Ledger, again: bool) -> int:
-    """Of the evaluation that is to be begun, or continued.
+    """Number of the evaluation to begin or continue.
 
     Raises:
         WrongPhase: all begun ones are complete, and no further one was asked for.
@@ -111,9 +112,9 @@ def _number(ledger: Ledger, again: bool) -> int:
         return opened
     if opened and not again:
         raise WrongPhase(
-            expected="a certificate that was not evaluated yet",
+            expected="a certificate without an evaluation",
             found=f"{opened} complete evaluation{'s' if opened > 1 else ''} of it",
-            fix="Give --again to make and count another; each seed would give the same result",
+            fix="Give --again to evaluate and count again; each seed gives the same result",
         )
     return opened + 1
 
@@ -121,7 +122,7 @@ def _number(ledger: Ledger, again: bool) -> int:
 def requests_of(
     plan: StudyPlan, choice: Choice, seed: int, where: ExecutionOptions
 ) -> list[Request]:
-    """The runs of one seed: one, or one for each experience where settings differ between them."""
+    """The runs of one seed: one, or one per experience if hyper-parameters differ between them."""
     whole = (plan.k, plan.experiences) if plan.mode == "first_k" else None
     single = len(choice.configs) == 1
     requests: list[Request] = []
@@ -139,6 +140,7 @@ def requests_of(
                 out=where.out / (f"seed-{seed}" if single else f"seed-{seed}-experience-{t}"),
                 data_root=where.data_root,
                 plugins=where.plugins,
+                sandbox=where.sandbox,
                 part=whole if single else (0, t + 1),
                 after=requests[-1].out if requests else None,
             )
@@ -147,7 +149,7 @@ def requests_of(
 
 
 def choice_of(certificate: Certificate, seed: int) -> Choice:
-    """What was chosen for a stream.
+    """Hyper-parameters chosen for a stream.
 
     Raises:
         Tampered: nothing was: a study chooses for all its seeds.
@@ -158,7 +160,7 @@ def choice_of(certificate: Certificate, seed: int) -> Choice:
     raise Tampered(
         expected=f"a choice for seed {seed} in the certificate",
         found=f"choices for {[choice.seed for choice in certificate.body.chosen]}",
-        fix="Get the certificate from who made it",
+        fix="Get the certificate from its author",
     )
 
 
@@ -216,7 +218,7 @@ class _Evaluating:
         entry = registry.find("strategies", plan.strategy, plugins)
         changed = [] if entry.source_hash == plan.source_hash else [entry.path.name]
         if not changed:  # else there is no need to import it
-            described = describe_strategy(plan.strategy, plugins, plan.base)
+            described = describe_strategy(plan.strategy, plugins, plan.base, self._where.sandbox)
             now, read = (
                 method_hash(entry, described.fields, plan.base, plugins),
                 described.read_files,
@@ -226,8 +228,8 @@ class _Evaluating:
                 changed.append("what it wraps")
         if changed:
             raise Tampered(
-                expected=f"the file of {plan.strategy} as it was tuned, and those that it imports",
-                found=f"another content ({', '.join(changed)})",
+                expected=f"the file of {plan.strategy} as it was tuned, with all that it imports",
+                found=f"different content ({', '.join(changed)})",
                 fix="Restore it, or tune again",
             )
 
@@ -247,7 +249,7 @@ class _Evaluating:
         if found != self._plan.evaluation.fingerprint:
             raise Tampered(
                 expected=f"{self._plan.evaluation.name} with the fingerprint in the plan",
-                found="other content",
+                found="different content",
                 fix="Restore the data, or tune again",
             )
 
@@ -347,5 +349,5 @@ class _Evaluating:
         return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})
 
     def _tuning_seconds(self) -> float:
-        """Summed over the runs of all trials, whoever carried them out."""
+        """Total over the runs of all trials, in all sessions."""
         return float(sum(e.body.get("seconds", 0.0) for e in self._ledger.of("run")))

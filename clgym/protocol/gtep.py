@@ -1,4 +1,4 @@
-"""Facts of the paper: its search spaces, its draws, its rule of milestones. Data, and two rules.
+"""Facts of the GTEP paper: its search spaces, its draws, and its rule of milestones.
 
 Cha & Cho, "Hyperparameters in Continual Learning: A Reality Check", TMLR 2025 (arXiv 2403.09066).
 Spaces are in the order of the authors' draws; the names are those that configs of strategies use.
@@ -67,10 +67,10 @@ SCRATCH: dict[str, Literal] = {
         logit_alignment=[1.1, 1.4, 1.7, 2.0, 2.3],
     ),
 }
-"""By method; the authors' names."""
+"""Search spaces by method, with the authors' names."""
 
 _NO_DUMMY = ("replay",)
-"""Methods whose draws begin at once; the others spend one on a list of one element."""
+"""Methods whose draws begin at once; the others first draw once from a list of one element."""
 
 
 def _pretrained(epochs: list[int], lr: list[float], decay: list[float], **own: Any) -> Literal:
@@ -121,11 +121,11 @@ PRETRAINED: dict[str, Literal] = {
     "ranpac": _adapters(projection=[5000, 10000, 15000, 20000]),
     "ease": _adapters(alpha=[0.01, 0.05, 0.1, 0.15, 0.2]),
 }
-"""The authors' draws for these were not seeded and cannot be repeated."""
+"""Search spaces for which the authors' draws were not seeded and cannot be repeated."""
 
 
 def draw(space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = True) -> Literal:
-    """The authors' draws of one trial, conditions not applied.
+    """Draw one trial like the authors, without applying conditions.
 
     Args:
         space: Names and values in the order of the draws.
@@ -145,7 +145,7 @@ def draw(space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = Tru
 
 
 def leads_with_dummy(strategy: str) -> bool:
-    """Whether the authors' script for this method spends a draw first."""
+    """Whether the authors' script for this method discards a first draw."""
     return strategy not in _NO_DUMMY
 
 

@@ -1,4 +1,4 @@
-"""How settings are chosen: which rows of which stream may be looked at, and by which rule."""
+"""How hyper-parameters are chosen: the data that may be used, and the rule."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -24,14 +24,14 @@ MODES = {
     "halved until it learns (De Lange et al. 2021)",
     "default": "nothing: the defaults of the strategy",
 }
-"""What each looks at."""
+"""Description of the data that each mode uses."""
 
 DROP, DECAY, ATTEMPTS = 0.2, 0.5, 10
 """De Lange et al.: accuracy that stability may cost, factor of a step, steps at most."""
 
 
 def check_start(plan: StudyPlan, space: Space) -> None:
-    """Refuse a plan whose first trial could not be begun, before anything is written.
+    """Refuse a plan whose first trial could not start, before anything is written.
 
     Raises:
         BadPlan: the mode or the sampler cannot work on this space.
@@ -44,7 +44,7 @@ def check_start(plan: StudyPlan, space: Space) -> None:
 
 
 def choose(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
-    """Carry out the trials that the mode wants and choose.
+    """Carry out the trials of the mode, and choose.
 
     Raises:
         BadPlan: no trial succeeded.
@@ -68,11 +68,11 @@ def choose(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list
 
 
 def part_of(plan: StudyPlan, key: str) -> tuple[int, int] | None:
-    """The experiences that a tuning run goes over; None for the whole stream.
+    """Experiences of a tuning run; None for the whole stream.
 
     Args:
-        plan: Of the study.
-        key: Of the run (`clgym.protocol.runs.Spec.key`).
+        plan: Plan of the study.
+        key: Key of the run (`clgym.protocol.runs.Spec.key`).
     """
     if found := re.match(r"runs/experience-(\d+)/", key):
         return (0, int(found[1]) + 1)
@@ -103,7 +103,7 @@ def _search(
 
 
 def settings(plan: StudyPlan, space: Space, scores: Sequence[float | None]) -> list[dict[str, Any]]:
-    """All settings that are determined so far."""
+    """All hyper-parameters that are determined so far."""
     name, seed = plan.strategy, plan.sampler_seed
     return proposals(plan.sampler, space, name, seed, plan.trials, plan.generation, scores)
 
@@ -130,7 +130,7 @@ def _judged(
     stream: int | None,
     before: Sequence[Trial],
 ) -> Trial:
-    """A trial from its runs; the cap is applied in trial order, whoever finished first."""
+    """A trial from its runs; the cap is applied in trial order, not in order of completion."""
     used = sum(run.images for trial in before for run in trial.runs)
     facts = {"trial": number, "config": dict(config), "seed": stream}
     over = plan.cap_images is not None and used >= plan.cap_images
@@ -151,7 +151,7 @@ def _best(trials: Sequence[Trial], seed: int | None) -> Choice:
         raise BadPlan(
             expected="a trial that succeeds",
             found=f"{len(trials)} trials that failed (reasons in the ledger)",
-            fix="Mend the strategy or its search space and begin a new study",
+            fix="Correct the strategy or its search space and begin a new study",
         )
     best = max(done, key=lambda trial: (trial.score or 0.0, -trial.trial))
     return Choice(seed=seed, configs=(best.config,), trials=(best.trial,), score=best.score)
@@ -230,7 +230,7 @@ def _rates(plan: StudyPlan, space: Space) -> Sequence[Any]:
         raise BadPlan(
             expected=f"STABILITY and a list for lr beside the config of {plan.strategy}",
             found="none",
-            fix="Write STABILITY = {OPTION: strongest value} into its file, or take another mode",
+            fix="Write STABILITY = {OPTION: strongest value} into its file, or use another mode",
         )
     return rates
 

@@ -1,4 +1,4 @@
-"""``evaluation.json``: what an evaluation leaves, and what in it follows from its records."""
+"""``evaluation.json``: the result of an evaluation, and what its records determine."""
 
 from typing import Any, Literal
 
@@ -32,13 +32,13 @@ class _OutcomeBlock(BaseModel):
 
 
 class SeedResult(_OutcomeBlock):
-    """One evaluation run. Its numbers are those of its record, which stays beside it."""
+    """One evaluation run, with the numbers of its record, which stays beside it."""
 
     seed: int
     status: Literal["done", "failed"]
     error: str | None = None
     record: str | None = None
-    """Folder of the record, relative to the evaluation's."""
+    """Folder of the record, relative to the evaluation's folder."""
     record_sha256: str | None = None
     result: str | None = None
     """SHA-256 of the record's `result` block."""
@@ -56,19 +56,19 @@ class SeedResult(_OutcomeBlock):
 
 
 class Spread(_OutcomeBlock):
-    """Over all seeds; None if a seed failed, since none may be left out."""
+    """Mean and deviation over all seeds; None if a seed failed, since no seed may be left out."""
 
     mean: float | None
     std: float | None
-    """With n - 1; None for one seed."""
+    """Standard deviation with n - 1; None for one seed."""
 
 
 class Evaluation(_OutcomeBlock):
-    """``evaluation.json``: the result. A row of a table names its mode."""
+    """``evaluation.json``: the result of an evaluation. A table row states its mode."""
 
     schema_version: Literal[1] = 1
     hash: str = Digest
-    """SHA-256 of the canonical JSON of the rest."""
+    """SHA-256 of the canonical JSON of all other fields."""
     protocol: str
     pair: str
     pair_hash: str = Digest
@@ -81,9 +81,9 @@ class Evaluation(_OutcomeBlock):
     strategy: str
     source_hash: str = Digest
     code: Code
-    """Of the evaluation; that of the tuning is in the certificate."""
+    """Code of the evaluation; the code of the tuning is in the certificate."""
     certificate: str = Digest
-    """The certificate's `hash`."""
+    """Hash of the certificate."""
     plan_hash: str = Digest
     space_hash: str = Digest
     chosen: list[Choice]
@@ -98,12 +98,12 @@ class Evaluation(_OutcomeBlock):
     evaluations_before: int
     environment: Environment | None
     ledger_head: str = Digest
-    """Before this evaluation's end was written."""
+    """Head of the ledger before the end of this evaluation was written."""
     flags: list[str]
 
 
 def seed_result(seed: int, run: StoredRun) -> SeedResult:
-    """A seed's line from its run."""
+    """Result of one seed from its run."""
     record = run.record
     result, cost = record.result, record.cost
     return SeedResult(
@@ -139,10 +139,10 @@ def summarised(seeds: list[SeedResult]) -> dict[str, Any]:
 
 
 def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list[float | None]]]:
-    """An evaluation as a table: heads, and fractions for each seed, then mean and deviation.
+    """An evaluation as a table: headings, and fractions for each seed, then mean and deviation.
 
     Args:
-        evaluation: With its seeds.
+        evaluation: Evaluation with its seeds.
         adapts: Whether answers were scored as they were given (`Plan.adapts`): then there is one
             measure, the mean error, in the place of those of learning.
     """
@@ -160,13 +160,13 @@ def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list
 def following(
     certificate: Certificate, code: Code, seeds: list[SeedResult], records: list[Record]
 ) -> dict[str, Any]:
-    """All of an evaluation that follows from other things: so it is written, so it is audited.
+    """All values of an evaluation that other files determine, for writing and for the audit.
 
     Args:
         certificate: Which opened it.
-        code: Of the evaluation.
+        code: Code of the evaluation.
         seeds: In the order of the plan.
-        records: Of the seeds that did not fail.
+        records: Records of the seeds that did not fail.
     """
     body = certificate.body
     plan = body.plan
@@ -212,6 +212,8 @@ def _flags(
     read = [record.environment.read_files for record in records]
     if new := sorted({name for files in read for name in files.keys() - tuned.keys()}):
         flags |= {f"read {name}, which tuning did not" for name in new if runs}
+    if plan.one_of:
+        flags.add(f"study {plan.one_of[0]} of {plan.one_of[1]}: their median is the result")
     if failed := [seed for seed in seeds if seed.status == "failed"]:
         flags.add(f"{len(failed)} of {len(plan.evaluation_seeds)} seeds failed")
     if len({canonical_json(trial.config) for trial in trials}) == 1:

@@ -27,47 +27,50 @@ __all__ = [
 ]
 
 ALLOWED_SHARE = 0.005
-"""Of the smaller side: exact duplicates across the halves of one source that are dropped, and
-images that look like one of the other side that are flagged; more of either are refused."""
+"""Fraction of the smaller side up to which shared images are allowed: exact duplicates are dropped,
+near-duplicates are reported; more of either are refused."""
 DETECTOR = "lookalikes-2"
 """Name of the way in which images that look alike are found; another number finds others. Reports
 of clgym 0.1 name none: they counted by difference hash alone."""
 _BITS, _DISTANCE = 4, 0.02
 """Near-duplicates: Hamming distance of the codes, and mean absolute difference of 8 x 8 pixels."""
+_FEWEST = 16
+"""Pixels a side from which on images are compared in disguise."""
 _BLOCK = 512
 _LISTED = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """What is looked at of one side. No label, no image at full size."""
+    """What is read of one side: neither labels nor full-size images."""
 
     name: str
     classes: tuple[str, ...]
     """Canonical ids of the classes in use."""
     hashes: np.ndarray
-    """uint8 [N, 32], of both splits."""
+    """uint8 [N, 32], hashes of the images of both splits."""
     codes: np.ndarray
     """uint64 [N], difference hashes."""
     thumbs: np.ndarray
-    """float32 [N, 64] in [0, 1]: grey, 8 x 8."""
+    """float32 [N, 64] in [0, 1], grey thumbnails of 8 x 8 pixels."""
     grey: np.ndarray
-    """uint8 [N, 32, 32]."""
+    """uint8 [N, 32, 32]; none of images smaller than 16 x 16, whose few pixels prove nothing once
+    they may be flipped, turned and shifted."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """The report."""
+    """Report of what both sides share."""
 
     shared_images: tuple[str, ...]
-    """SHA-256 of the images that both hold, ascending."""
+    """SHA-256 of the images that both sides hold, ascending."""
     shared_classes: tuple[tuple[str, str], ...]
     near_duplicates: int
     near_examples: tuple[tuple[str, str], ...]
-    """Hashes of the first of them."""
+    """Hashes of the first near-duplicates."""
     images: tuple[int, int]
     near_images: int = 0
-    """Images of one side that look like one of the other: the lesser number of both sides."""
+    """Number of images of one side that look like one of the other: the smaller of both counts."""
 
     @property
     def flags(self) -> list[str]:
@@ -76,7 +79,7 @@ class Overlap:
         return [f"{count} of its images {verb} like one of the evaluation"] if count else []
 
     def describe(self) -> dict:
-        """As JSON."""
+        """Return the report as JSON-ready data."""
         return {
             "shared_images": list(self.shared_images),
             "shared_classes": [list(names) for names in self.shared_classes],
@@ -89,12 +92,12 @@ class Overlap:
 
 
 def footprint(source: Source, classes: Sequence[int] | None, half: Half | None = None) -> Footprint:
-    """Look at the rows of one side of a pair.
+    """Read the rows of one side of a pair.
 
     Args:
         source: Where they are.
-        classes: Whose rows; None means all.
-        half: Of the test images, if the sides share what their classifier learned from.
+        classes: Classes whose rows are read; None means all.
+        half: Half of the test images, if the sides share what their classifier learned from.
     """
     chosen = range(len(source.classes)) if classes is None else classes
     splits = (source.train, source.test) if half is None else (source.test,)
@@ -118,7 +121,7 @@ def footprint_of(
     """Look at images.
 
     Args:
-        name: Of their source.
+        name: Name of their source.
         classes: Canonical ids.
         splits: Images [n, H, W, C], their SHA-256 uint8 [n, 32], and the rows to look at.
         max_value: Greatest value of a pixel.
@@ -131,7 +134,7 @@ def footprint_of(
         np.concatenate([hashes[rows] for _, hashes, rows in splits]),
         _codes(thumbs),
         thumbs[:, :, :8].reshape(len(thumbs), 64),
-        grey,
+        grey if min(splits[0][0].shape[1:3]) >= _FEWEST else grey[:0],
     )
 
 
@@ -156,7 +159,7 @@ def _codes(thumbs: np.ndarray) -> np.ndarray:
 
 
 def compare(one: Footprint, other: Footprint) -> Overlap:
-    """Report what two sides share."""
+    """Report what both sides share."""
     first, second = ([bytes(h).hex() for h in side.hashes] for side in (one, other))
     pairs = alike(one, other)
     return Overlap(
@@ -204,7 +207,7 @@ def _word(name: str) -> str:
 
 
 def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[str]:
-    """Refuse a pair, or say which images its tuning side must do without.
+    """Refuse a pair, or return the images that its tuning side must not use.
 
     Raises:
         BadPlan: a shared class, a shared image of two sources, too many of them in halves, or too
@@ -224,10 +227,11 @@ def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[
         raise BadPlan(
             expected=f"two sides of {pair.name} with at most {allowed} images in common",
             found=f"{count} shared, the first with hash {overlap.shared_images[0][:16]}",
-            fix="Choose other sources, or take the shared images out of one",
+            fix="Choose other sources, or remove the shared images from one",
         )
     copies, allowed = overlap.near_images, int(ALLOWED_SHARE * min(overlap.images))
-    if copies > allowed:
+    # Images of one class look alike, and both halves are the evaluation's own: that is flagged.
+    if copies > allowed and not (pair.halves and pair.evaluation.half):
         raise BadPlan(
             expected=f"at most {allowed} images on one side of {pair.name} that look like one of "
             "the other",
@@ -239,7 +243,7 @@ def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[
 
 
 def looks(stream: AdaptationStream) -> set[tuple[str, str]]:
-    """What images an adaptation stream shows how: (fingerprint, corruption).
+    """Images and appearances of an adaptation stream, as (fingerprint, corruption).
 
     Clean images are left out: how they look is no secret, and which they are is compared by hash.
     """

@@ -1,4 +1,4 @@
-"""How many studies of one method on one evaluation were made: each result counts them.
+"""Number of studies of one method on one evaluation, which every result states.
 
 Studies are known from the registry in this installation's state folder, wherever their folders
 were and whether they still exist, and from the folders beside the study. A study is its first
@@ -22,7 +22,7 @@ from clgym.protocol.plan import StudyPlan
 __all__ = ["Relatives", "evaluates", "register_opening", "register_study", "relatives"]
 
 REGISTRY = "studies.jsonl"
-"""A ledger of its own, in the state folder: a line a study, and a line an evaluation."""
+"""Ledger in the state folder with one line per study and one per evaluation."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Relatives:
     """Other studies of a method on an evaluation."""
 
     number: int
-    """Place of this study among them, from 1."""
+    """Position of this study among them, from 1."""
     evaluations: int
-    """Evaluations that the others, and copies of this study, were opened for."""
+    """Number of evaluations of the other studies, and of copies of this study."""
     registry: str
     """Head of the registry's chain."""
 
@@ -42,14 +42,14 @@ class _Known:
     """A study as registry or folder tell of it."""
 
     names: set[str]
-    """Strategy by name and by code hash: either tells the method."""
+    """Names and code hashes of the strategy, either of which identifies the method."""
     evaluates: str
     openings: set[str] = field(default_factory=set)
     """Hashes of the ledger's lines that opened an evaluation."""
 
 
 def evaluates(plan: StudyPlan) -> str:
-    """What a plan is evaluated on, without the options that can be changed and mean the same.
+    """Identity of a plan's evaluation, without options that have no effect on it.
 
     Two plans agree in the images, classes and rows of the evaluation and in the number of
     experiences. The tuning side, memory sizes, networks, seeds and the like set no two apart.
@@ -60,7 +60,7 @@ def evaluates(plan: StudyPlan) -> str:
 
 
 def relatives(out: Path, plan: StudyPlan) -> Relatives:
-    """Count the studies of this method and evaluation that got as far as a result.
+    """Count the studies of this method and evaluation that have a result.
 
     Args:
         out: The study's folder.

@@ -1,4 +1,4 @@
-"""Which settings are tried. A pure function of the plan and of the scores known so far.
+"""Samplers of hyper-parameters: pure functions of the plan and of the scores known so far.
 
 Nothing is kept between calls: a coordinator that was killed asks again and gets the same settings.
 """
@@ -18,15 +18,16 @@ __all__ = ["ADAPTIVE", "SAMPLERS", "available", "proposals", "uniform"]
 Config = dict[str, Any]
 SAMPLERS = ("counter", "gtep-paper", "grid", "tpe", "cmaes")
 ADAPTIVE = ("tpe", "cmaes")
-"""Those that look at scores: they propose a generation at a time."""
+"""Samplers that use scores; they propose one generation at a time."""
 _POPULATION = 4
-"""The smallest that CMA-ES can learn from."""
+"""Smallest population that CMA-ES can learn from."""
 _ATTEMPTS = 1000
-"""Draws after which a setting may come again: a range of floats can be too narrow for more."""
+"""Number of draws after which hyper-parameters may repeat, since a range of floats can be too
+narrow."""
 
 
 def available(sampler: str, space: Space, trials: int) -> int:
-    """Number of trials that have a setting of their own, at most ``trials``.
+    """Number of trials with distinct hyper-parameters, at most ``trials``.
 
     The default sampler ends when a finite space is used up; the others do as they say.
     """
@@ -44,17 +45,17 @@ def proposals(
     generation: int,
     scores: Sequence[float | None],
 ) -> list[Config]:
-    """All settings that are determined so far, in trial order.
+    """All hyper-parameters that are determined so far, in trial order.
 
     Args:
         sampler: One of `SAMPLERS`.
         space: What to draw from.
         strategy: Its name; ``gtep-paper`` needs it.
-        seed: Of the sampler.
-        trials: How many in all.
+        seed: Seed of the sampler.
+        trials: Number of all trials.
         generation: Trials that an adaptive sampler proposes at once.
-        scores: Of the first trials, in order, no gap; None for a failed one. Whole generations
-            only are looked at.
+        scores: Scores of the first trials, in order, without a gap; None for a failed one. Only
+            whole generations are used.
     """
     if sampler == "counter":
         return _counted(space, seed, trials)

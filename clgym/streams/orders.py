@@ -1,4 +1,4 @@
-"""The orders in which an unlabelled stream shows its images.
+"""Orders in which an unlabelled stream shows its images.
 
 Draws follow the published code: Python's ``random`` for plain shuffles, NumPy's legacy generator
 for the Dirichlet and Zipf rules, both seeded anew for every segment, so that all corruptions show
@@ -15,9 +15,9 @@ from clgym.errors import BadStream
 __all__ = ["dirichlet", "grouped", "shuffled", "sorted_by_label", "zipf_counts", "zipf_rows"]
 
 _ATTEMPTS = 1000
-"""Draws after which a rule gives up: small sets may never satisfy it."""
+"""Maximum number of draws of a rule, which small sets may never satisfy."""
 _LEAST = 10
-"""Images that each chunk of a Dirichlet order must hold."""
+"""Minimum number of images in each chunk of a Dirichlet order."""
 
 
 def shuffled(count: int, seed: int, kept: int | None = None) -> np.ndarray:
@@ -54,7 +54,7 @@ def dirichlet(order: np.ndarray, labels: np.ndarray, delta: float, seed: int) ->
         order: int64 [n], rows.
         labels: int64, by row.
         delta: Above 0; the smaller, the fewer classes a chunk holds.
-        seed: Of NumPy's legacy generator.
+        seed: Seed of NumPy's legacy generator.
 
     Raises:
         BadStream: the rule is not satisfied after many draws: too few images, or too small a delta.
@@ -70,7 +70,7 @@ def dirichlet(order: np.ndarray, labels: np.ndarray, delta: float, seed: int) ->
         raise BadStream(
             expected=f"{_LEAST} images in each of {len(classes)} chunks of a Dirichlet order",
             found=f"none such in {_ATTEMPTS} draws of {len(order)} images with delta {delta:g}",
-            fix="Take more images or a larger --delta",
+            fix="Use more images or a larger --delta",
         )
     arranged = []
     for chunk in chunks:
@@ -121,12 +121,12 @@ def zipf_counts(
     raise BadStream(
         expected=f"a Zipf prior in which {head} of {classes} classes hold less than {limit:.0%}",
         found=f"none in {_ATTEMPTS} draws",
-        fix="Take a source with more classes",
+        fix="Use a source with more classes",
     )
 
 
 def zipf_rows(order: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """As many rows as ``order`` has, drawn with replacement under a Zipf prior, shuffled."""
+    """Draw as many rows as ``order`` has, with replacement under a Zipf prior, shuffled."""
     generator = RandomState(seed)
     own = labels[order]
     classes = np.unique(own)

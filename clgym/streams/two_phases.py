@@ -1,4 +1,4 @@
-"""A stream of two phases: classes are learned one group after another, then their look shifts.
+"""A stream of two phases: classes are learned in groups, then their images are corrupted.
 
 First a learning stream, scored as every learning stream is; then unlabelled batches over the test
 images of what was learned, each answer scored as it is given.
@@ -17,12 +17,12 @@ __all__ = ["TwoPhases"]
 
 @dataclass(frozen=True, eq=False)
 class TwoPhases:
-    """A plan of both phases. Two are equal when their plans are; lists are the learning phase's."""
+    """A plan of both phases; two are equal if their plans are."""
 
     name: str
     learning: Stream
     shift: AdaptationStream
-    """Its columns are those of the learning phase."""
+    """Adaptation stream of the second phase, with the class indices of the learning phase."""
 
     setting = "learn-then-shift"
     gives_task_ids = False
@@ -52,7 +52,7 @@ class TwoPhases:
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """Of each source."""
+        """Fingerprint of each source."""
         return self.learning.fingerprints
 
     @property
@@ -100,7 +100,7 @@ class TwoPhases:
         """
         raise BadStream(
             expected="a stream with held-out rows in every part",
-            found=f"{self.name}, whose second phase is scored as it comes",
+            found=f"{self.name}, whose second phase is scored while it is adapted to",
             fix="Tune the learner on a class-incremental stream, the method on corruptions",
         )
 
@@ -115,5 +115,5 @@ class TwoPhases:
         raise BadStream(
             expected=f"the whole of {self.name}",
             found=f"a part of it, {first} to {end}",
-            fix="Take a class-incremental stream for that",
+            fix="Use a class-incremental stream for that",
         )

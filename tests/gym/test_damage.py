@@ -15,7 +15,8 @@ import pytest
 from clgym.errors import BadOutput, ClgymError, StrategyFailed
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.results.record import Result, read_record
+from clgym.results.record import Result
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 
@@ -125,7 +126,7 @@ def test_a_record_that_was_changed_is_not_taken_for_the_runs(
         run(request)
 
 
-def test_parts_that_a_kill_left_are_cleared(
+def test_temporary_files_of_a_killed_process_are_deleted(
     interrupted: tuple[Request, Path, Result], tmp_path: Path
 ) -> None:
     request, cut, _ = interrupted
@@ -169,7 +170,7 @@ except BadOutput as error:
 """
 
 
-def test_of_two_processes_on_one_fresh_folder_one_runs(tmp_path: Path) -> None:
+def test_of_two_processes_on_one_output_folder_one_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TWO, str(tmp_path / "run")]
     pipe = subprocess.PIPE
     both = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
@@ -207,7 +208,7 @@ def test_names_that_a_terminal_would_obey_are_escapes_in_the_record(tmp_path: Pa
         out=tmp_path / "run",
     )
     record = run(request)
-    assert read_record(tmp_path / "run").result == record.result
+    assert open_run(tmp_path / "run").result == record.result
     assert (tmp_path / "run" / "record.json").stat().st_size < 30_000
     names = record.result.class_order
     assert "a\\u001b[31mred\\u0007" in names and "\\u202eevil" in names and "d" in names

@@ -1,5 +1,7 @@
 """Who may go on from whose run."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from clgym.errors import BadRecord
 from clgym.gym.folder import without_paths
 from clgym.gym.request import Request
 from clgym.gym.run import run
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 WHOLE = Request("naive", "split-digits", strategy_config={"network": "mlp"}, threads=1)
@@ -30,6 +33,19 @@ def test_a_continued_run_equals_one_that_never_stopped(first: Path, tmp_path: Pa
     whole = run(replace(request, out=tmp_path / "whole")).result
     continued = run(replace(request, after=first, out=tmp_path / "continued")).result
     assert continued == whole
+
+
+def test_a_continued_single_pass_run_keeps_what_was_predicted_inside_experiences(
+    tmp_path: Path,
+) -> None:
+    request = Request("naive", "online-digits", strategy_config={"network": "mlp"}, threads=1)
+    run(replace(request, part=(0, 1), out=tmp_path / "first"))
+    run(replace(request, part=(0, 2), after=tmp_path / "first", out=tmp_path / "second"))
+    kept = load_file(tmp_path / "first/predictions.safetensors")
+    again = load_file(tmp_path / "second/predictions.safetensors")
+    assert any("anytime" in name for name in kept)
+    assert all(np.array_equal(values, again[name]) for name, values in kept.items())
+    assert list(open_run(tmp_path / "second").problems()) == []
 
 
 def test_settings_may_differ_from_experience_to_experience(first: Path, tmp_path: Path) -> None:
@@ -62,6 +78,19 @@ def test_another_run_is_not_continued(
     request = replace(WHOLE, **{"part": (0, 3), **change}, after=first, out=tmp_path / "run")
     with pytest.raises(BadRecord, match=words):
         run(request)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_the_draws_of_an_earlier_release_is_not_continued(
+    first: Path, tmp_path: Path
+) -> None:
+    """Its first experiences would be one release's and the rest another's."""
+    before = shutil.copytree(first, tmp_path / "before")
+    facts = json.loads((before / "record.json").read_bytes())
+    facts["environment"]["clgym"] = "0.1.0"
+    (before / "record.json").write_text(json.dumps(facts))
+    with pytest.raises(BadRecord, match=r"made with the random draws of clgym 0\.1\.0"):
+        run(replace(WHOLE, part=(0, 3), after=before, out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

@@ -15,7 +15,7 @@ from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.messages import Event, RunFinished, RunResumed, Scored, TrainProgress
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 
@@ -52,7 +52,7 @@ def test_nmc_on_split_digits_equals_numpy(tmp_path: Path) -> None:
 def test_record_is_valid_and_its_predictions_give_its_matrix(tmp_path: Path) -> None:
     out = tmp_path / "run"
     record = run(Request("nmc", "split-digits", out=out, order_seed=1993))
-    assert read_record(out) == record
+    assert open_run(out).record == record
     file = out / record.result.predictions.file
     assert sha256(file.read_bytes()) == record.result.predictions.sha256
     answers = load_file(file)
@@ -209,7 +209,9 @@ def test_a_task_incremental_strategy_is_refused_elsewhere(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["avalanche:EWC", "avalanche:GDumb", "joint", "oewc", "refresh"])
-def test_who_reads_rows_again_is_refused_on_a_single_pass_stream(tmp_path: Path, name: str) -> None:
+def test_strategies_that_reread_rows_are_refused_on_single_pass_streams(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(Incompatible, match="single-pass"):
         run(Request(name, "online-digits", out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import pytest
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.gym.withheld_order import order_key, permutation
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 
@@ -37,7 +37,7 @@ def test_another_installation_has_another_order(state: Path) -> None:
     assert order_key("a run") != first
 
 
-def test_counting_images_tells_nothing(tmp_path: Path) -> None:
+def test_counting_images_does_not_reveal_the_experience(tmp_path: Path) -> None:
     """The six-line plugin that lifted nmc by 26 points on another order."""
     whole = run(Request("nmc", "split-digits", out=tmp_path / "nmc", threads=1)).result
     tests = whole.test_counts
@@ -65,7 +65,7 @@ def test_a_record_names_its_order_which_another_run_can_take(tmp_path: Path, sta
     there = run(replace(request, out=tmp_path / "there", order_key=key))
     assert there.environment.order_key == key
     assert there.result == here.result
-    assert read_record(tmp_path / "there").result == here.result
+    assert open_run(tmp_path / "there").result == here.result
 
 
 def test_pieces_of_a_run_hold_no_label_and_no_score(

@@ -25,7 +25,7 @@ from clgym.protocol.plan import Certificate
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, read_certificate, tune
 from clgym.protocol.verify import verify
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 Ask = Callable[..., StudySpec]
 
@@ -44,7 +44,7 @@ def test_scores_and_choice_are_those_of_the_records(finished: Path) -> None:
     means = []
     for trial in body.trials:
         runs = [
-            read_record(finished / f"runs/trial-{trial.trial:03}/seed-{seed}").result
+            open_run(finished / f"runs/trial-{trial.trial:03}/seed-{seed}").result
             for seed in body.plan.seeds
         ]
         pairs = [(r.last_accuracy + r.average_incremental_accuracy) / 2 for r in runs]
@@ -65,7 +65,7 @@ def test_the_evaluation_applies_what_was_chosen_on_the_other_side(finished: Path
     assert not set(plan.evaluation_seeds) & set(plan.seeds)
     finals = []
     for seed in plan.evaluation_seeds:
-        result = read_record(finished / f"evaluations/1/seed-{seed}").result
+        result = open_run(finished / f"evaluations/1/seed-{seed}").result
         assert sorted(result.class_order) == [f"digits/{n}" for n in range(5, 10)]
         wanted = np.random.RandomState(seed).permutation(5) + 5
         assert result.class_order == [f"digits/{n}" for n in wanted]
@@ -133,7 +133,9 @@ def test_a_failed_trial_uses_budget_and_is_never_chosen(
     assert verify(out).problems == []
 
 
-def test_a_study_in_which_all_fails_says_so(tmp_path: Path, plugin: Path, asked: Ask) -> None:
+def test_a_study_whose_trials_all_failed_is_refused(
+    tmp_path: Path, plugin: Path, asked: Ask
+) -> None:
     space = tmp_path / "space.json"
     space.write_text('{"power": [2.0], "batch_size": [64, 128]}')
     with pytest.raises(BadPlan, match="2 trials that failed"):
@@ -215,7 +217,7 @@ def test_evaluation_takes_no_options_of_the_strategy() -> None:
     assert main(["evaluate", ".", "--seeds", "0..1"]) == 2
 
 
-def test_a_side_is_said_in_words() -> None:
+def test_a_side_of_a_pair_is_described_in_words() -> None:
     from clgym.protocol.pairs import find_pair
 
     pair = find_pair("digits-t2")
@@ -227,7 +229,9 @@ def test_a_side_is_said_in_words() -> None:
 
 
 @pytest.mark.parametrize("mode", ["oracle", "first_task", "first_k", "current_task", "default"])
-def test_modes(tmp_path: Path, plugin: Path, asked: Ask, mode: str) -> None:
+def test_selection_modes_tune_on_their_side_of_the_pair(
+    tmp_path: Path, plugin: Path, asked: Ask, mode: str
+) -> None:
     out, seeds, trials = tmp_path / "study", (0, 1), 2
     certificate = tune(asked(mode=mode, k=1, trials=trials), here(out, plugin))
     body = certificate.body
@@ -242,7 +246,7 @@ def test_modes(tmp_path: Path, plugin: Path, asked: Ask, mode: str) -> None:
         assert [s.status for s in evaluation.seeds] == ["done", "done"]
         return
     assert [choice.seed for choice in body.chosen] == [0, 1] and body.plan.evaluation_seeds == seeds
-    records = [read_record(path.parent).result for path in (out / "runs").rglob("record.json")]
+    records = [open_run(path.parent).result for path in (out / "runs").rglob("record.json")]
     assert all(record.scored_on == "valid" for record in records)
     shown = {len(record.accuracy_matrix) for record in records}
     assert shown == {"oracle": {2}, "first_task": {1}, "first_k": {1}, "current_task": {1, 2}}[mode]
@@ -259,8 +263,8 @@ def test_first_k_never_evaluates_on_its_experiences(
     tune(asked(mode="first_k", k=1, trials=1), here(out, plugin))
     evaluation = evaluate(out, PoolSpec("inline"), plugins=(plugin,))
     for seed in evaluation.seeds:
-        looked_at = read_record(out / f"runs/stream-{seed.seed}/trial-000/seed-{seed.seed}").result
-        scored = read_record(out / f"evaluations/1/{seed.record}").result
+        looked_at = open_run(out / f"runs/stream-{seed.seed}/trial-000/seed-{seed.seed}").result
+        scored = open_run(out / f"evaluations/1/{seed.record}").result
         assert len(looked_at.class_order) == 3 and len(scored.class_order) == 2
         assert not set(looked_at.class_order) & set(scored.class_order)
 
@@ -335,7 +339,7 @@ def test_kills_change_nothing(tmp_path: Path, plugin: Path, seed: int) -> None:
 # --- what lies in the files ----------------------------------------------------------------------
 
 
-def test_files_name_neither_paths_nor_hosts(finished: Path, plugin: Path) -> None:
+def test_files_of_a_study_contain_no_paths_or_host_names(finished: Path, plugin: Path) -> None:
     import getpass
     import socket
 
@@ -370,10 +374,10 @@ def test_a_refused_study_leaves_nothing(tmp_path: Path, plugin: Path, asked: Ask
     assert not (tmp_path / "study").exists()
 
 
-def test_learning_and_then_shifting_is_no_pair(tmp_path: Path, plugin: Path) -> None:
+def test_two_phase_streams_cannot_form_a_pair(tmp_path: Path, plugin: Path) -> None:
     pair = find_pair("both", "digits[0-3]", "digits[4-7]", "learn-then-shift")
     study = StudySpec("power", pair, mode="default")
-    with pytest.raises(BadPlan, match="no criterion weighs its two parts"):
+    with pytest.raises(BadPlan, match="whose parts no criterion weighs"):
         tune(study, ExecutionOptions(tmp_path / "study", plugins=(plugin,)))
 
 

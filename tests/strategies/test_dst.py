@@ -15,16 +15,16 @@ from clgym.errors import BadConfig
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.models import sparse
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Batch, Experience
+from factories import stream_info
 
 
 def set_up(network: str = "slim-resnet18", **options: Any) -> Any:
     torch.manual_seed(0)
     given = {"epochs": 1, "batch_size": 8, "update_every": 2, "network": network, **options}
     strategy = make_strategy("dst", **given)
-    cpu = torch.device("cpu")
-    info = StreamInfo((3, 8, 8), "task-incremental", cpu, 0, (0.5,) * 3, (0.2,) * 3, 6)
-    strategy.setup(info)
+    scale = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
+    strategy.setup(stream_info((3, 8, 8), "task-incremental", total_columns=6, **scale))
     return strategy
 
 
@@ -96,7 +96,7 @@ def test_owned_weights_and_old_answers_never_change(options: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("init", ["uniform", "erk"])
-def test_realised_densities(init: str) -> None:
+def test_realised_densities_match_the_requested_ones(init: str) -> None:
     strategy = set_up(init=init, density=0.2)
     strategy.begin(task(0))
     weights = strategy.weights()
