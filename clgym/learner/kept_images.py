@@ -6,10 +6,12 @@ scaled to [0, 1] or [-1, 1] or normalised, are that image, whatever the order of
 was compressed, averaged or encoded otherwise is not found.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
 __all__ = ["KeptImages", "Signatures"]
 
@@ -17,6 +19,8 @@ _MOST = 2000
 """Images of an experience that leave a signature, evenly spaced: large ones cost no more."""
 _PIXEL = 1e-3
 """Rounding error of a pixel in [0, 1]: what half precision leaves of it."""
+_CHUNK = 512
+"""Rows that are looked at together."""
 _FLAT = 0.02
 """Deviation of the pixels below which an image is no different from a run of equal numbers."""
 
@@ -56,12 +60,17 @@ class Signatures:
             self._forms.append((np.repeat(std, plane), np.repeat(mean, plane)))
         self._tables: list[tuple[np.ndarray, float]] = []
 
-    def note(self, images: np.ndarray) -> None:
-        """Take the signatures of an experience's images, [n, C, H, W] as they are stored."""
-        places = np.unique(np.linspace(0, len(images) - 1, min(len(images), _MOST)).astype(int))
-        values = images[places].reshape(len(places), -1) / self._max_value
+    def note(self, count: int, take: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Take the signatures of an experience's images.
+
+        Args:
+            count: Number of images.
+            take: Gives the images at some places, int64 [m] to [m, C, H, W] as they are stored.
+        """
+        places = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(np.int64))
+        values = take(places).reshape(len(places), -1) / self._max_value
         table = _moments(values[values.std(axis=1) > _FLAT])
-        self._tables.append((table[np.argsort(table[:, 0])], len(images) / len(places)))
+        self._tables.append((table[np.argsort(table[:, 0])], count / len(places)))
 
     def find(self, arrays: Iterable[tuple[str, np.ndarray]]) -> list[KeptImages]:
         """The places that hold training images.
@@ -78,21 +87,39 @@ class Signatures:
                     found.append(KeptImages(place, images))
         return found
 
+    def state_dict(self) -> dict[str, Any]:
+        """The signatures, for a run that goes on in another process."""
+        return {"tables": [[torch.from_numpy(table), weight] for table, weight in self._tables]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self._tables = [(table.cpu().numpy(), weight) for table, weight in state["tables"]]
+
     def _count(self, rows: np.ndarray) -> int:
         """How many rows are training images, in the form in which most of them are."""
-        forms = self._forms
-        if rows.dtype.kind in "iu":
-            forms = [(1 / self._max_value, 0.0)]
-        elif rows.max() > 1 + _PIXEL:
+        whole = rows.dtype.kind in "iu"
+        forms = [(1 / self._max_value, 0.0)] if whole else self._forms
+        if not whole and rows.max() > 1 + _PIXEL:
             forms = [(1 / self._max_value, 0.0), *forms]
-        counts = [0.0]
-        for factor, added in forms:
-            values = rows * factor + added
+        spread = _deviations(rows)  # a quick look: rows of weights vary less than images
+        return round(max(self._in_form(rows, spread, *form) for form in forms))
+
+    def _in_form(
+        self,
+        rows: np.ndarray,
+        spread: np.ndarray,
+        factor: float | np.ndarray,
+        added: float | np.ndarray,
+    ) -> float:
+        """How many rows are training images once they are scaled to [0, 1]."""
+        near, total = np.flatnonzero(spread * np.max(factor) > _FLAT / 2), 0.0
+        for start in range(0, len(near), _CHUNK):
+            values = rows[near[start : start + _CHUNK]] * factor + added
             inside = (values.min(1) > -_PIXEL) & (values.max(1) < 1 + _PIXEL)
             if inside.any():
                 moments = _moments(values[inside])
-                counts.append(sum(w * self._alike(moments, table) for table, w in self._tables))
-        return round(max(counts))
+                total += sum(w * self._alike(moments, table) for table, w in self._tables)
+        return total
 
     def _alike(self, moments: np.ndarray, table: np.ndarray) -> int:
         """How many rows of signatures stand in a table, up to rounding errors."""
@@ -111,3 +138,9 @@ def _moments(values: np.ndarray) -> np.ndarray:
     values = values.astype(np.float64, copy=False)
     squares = np.square(values)
     return np.stack([values.sum(1), squares.sum(1), (squares * values).sum(1)], axis=1)
+
+
+def _deviations(rows: np.ndarray) -> np.ndarray:
+    """Standard deviation of each row, without a copy of all of them."""
+    parts = (rows[i : i + _CHUNK].astype(np.float32) for i in range(0, len(rows), _CHUNK))
+    return np.concatenate([np.nan_to_num(part.std(axis=1)) for part in parts])

@@ -23,10 +23,14 @@ def smooth(count: int, seed: int, shape: tuple[int, int, int] = (3, 16, 16)) -> 
 TRAIN, OTHERS = smooth(300, seed=0), smooth(300, seed=1)
 
 
+def note(known: Signatures, images: np.ndarray) -> None:
+    known.note(len(images), lambda places: images[places])
+
+
 def signatures() -> Signatures:
     found = Signatures((3, 16, 16), 255, MEAN, STD)
-    found.note(TRAIN[:150])
-    found.note(TRAIN[150:])
+    note(found, TRAIN[:150])
+    note(found, TRAIN[150:])
     return found
 
 
@@ -74,14 +78,14 @@ def test_weights_moments_and_flat_images_are_not_images() -> None:
         "indices": torch.randint(0, 255, (500, 768)),
     }
     known = signatures()
-    known.note(np.zeros((5, 3, 16, 16), np.uint8))
+    note(known, np.zeros((5, 3, 16, 16), np.uint8))
     assert known.find(arrays_in(held)) == []
 
 
 def test_small_images_are_told_from_numbers() -> None:
     digits = load_digits().images.astype(np.uint8)[:, None]
     known = Signatures((1, 8, 8), 16)
-    known.note(digits[:900])
+    note(known, digits[:900])
     torch.manual_seed(0)
     held: dict[str, Any] = {"rand": torch.rand(2000, 64), "normal": torch.randn(2000, 64)}
     assert sum(found.images for found in known.find(arrays_in(held))) <= 2
@@ -92,6 +96,13 @@ def test_small_images_are_told_from_numbers() -> None:
 def test_large_experiences_are_sampled_and_counts_scaled_up() -> None:
     many = smooth(5000, seed=2)
     known = Signatures((3, 16, 16), 255)
-    known.note(many)
+    note(known, many)
     (found,) = known.find(arrays_in({"kept": torch.from_numpy(many[1000:2000])}))
     assert 900 <= found.images <= 1100
+
+
+def test_signatures_go_on_in_another_process() -> None:
+    known = Signatures((3, 16, 16), 255, MEAN, STD)
+    known.load_state_dict(signatures().state_dict())
+    (found,) = known.find(arrays_in({"kept": torch.from_numpy(TRAIN)}))
+    assert found.images == len(TRAIN)
