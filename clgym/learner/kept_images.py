@@ -15,8 +15,10 @@ import torch
 
 __all__ = ["KeptImages", "Signatures"]
 
-_MOST = 2000
-"""Images of an experience that leave a signature, evenly spaced: large ones cost no more."""
+_MOST = 500
+"""Images of an experience that leave a signature, evenly spaced: fewer of large ones, so that they
+have at most `_NUMBERS` pixels together."""
+_NUMBERS = 10_000_000
 _PIXEL = 1e-3
 """Rounding error of a pixel in [0, 1]: what half precision leaves of it."""
 _CHUNK = 512
@@ -67,7 +69,8 @@ class Signatures:
             count: Number of images.
             take: Gives the images at some places, int64 [m] to [m, C, H, W] as they are stored.
         """
-        places = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(np.int64))
+        most = min(count, _MOST, max(_NUMBERS // self._size, 1))
+        places = np.unique(np.linspace(0, count - 1, most).astype(np.int64))
         values = take(places).reshape(len(places), -1) / self._max_value
         table = _moments(values[values.std(axis=1) > _FLAT])
         self._tables.append((table[np.argsort(table[:, 0])], count / len(places)))

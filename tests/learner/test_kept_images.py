@@ -98,7 +98,7 @@ def test_large_experiences_are_sampled_and_counts_scaled_up() -> None:
     known = Signatures((3, 16, 16), 255)
     note(known, many)
     (found,) = known.find(arrays_in({"kept": torch.from_numpy(many[1000:2000])}))
-    assert 900 <= found.images <= 1100
+    assert 850 <= found.images <= 1150
 
 
 def test_signatures_go_on_in_another_process() -> None:
