@@ -153,6 +153,22 @@ class CachedDataset:
             raise ValueError(f"images of {name} do not have their hashes")
 
 
+class _Blanked:
+    """Images of which some are zeros."""
+
+    def __init__(self, images: np.ndarray, closed: np.ndarray) -> None:
+        self._images, self._closed = images, closed
+        self.shape, self.dtype = images.shape, images.dtype
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        found = np.array(self._images[rows])
+        found[self._closed[rows]] = 0
+        return found
+
+
 def without_images(split: Split, closed: np.ndarray) -> Split:
     """The same rows, some of whose images are zeros: in memory, and in a file of its own.
 
@@ -165,41 +181,8 @@ def without_images(split: Split, closed: np.ndarray) -> Split:
     """
     facts = hashlib.sha256(split.hashes.tobytes() + closed.tobytes())
     path = _root() / "cut" / f"{facts.hexdigest()}.npy"
-
-    def pieces() -> Iterator[np.ndarray]:
-        step = _rows_a_chunk(split.images.shape)
-        for start in range(0, len(closed), step):
-            piece = np.array(split.images[start : start + step])
-            piece[closed[start : start + step]] = 0
-            yield piece
-
-    def fill(file: BinaryIO) -> None:
-        _header(file, split.images.shape, split.images.dtype)
-        for piece in pieces():
-            file.write(piece.data)
-
-    if not _same(path, split.images, pieces()):
-        _write(path, fill)
+    _keep_rows(path, _Blanked(split.images, closed))
     return replace(split, images=mapped(path), path=path)
-
-
-def _same(path: Path, like: np.ndarray, pieces: Iterator[np.ndarray]) -> bool:
-    """Whether a file holds an array of that shape and type, given in pieces; once in a process."""
-    try:
-        there, files = mapped(path), ("cut", str(path), *_identity(path))
-    except (OSError, ValueError):
-        return False
-    if files in _verified:
-        return True
-    start = 0
-    if (there.shape, there.dtype) != (like.shape, like.dtype):
-        return False
-    for piece in pieces:
-        if not np.array_equal(there[start : start + len(piece)], piece):
-            return False
-        start += len(piece)
-    _verified.add(files)
-    return True
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
@@ -325,7 +308,7 @@ def keep(
     return kept
 
 
-def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) -> None:
+def _keep_rows(path: Path, array: np.ndarray | _Blanked, rows: np.ndarray | None = None) -> None:
     """Write ``array[rows]`` unless it is there already: the folder is named by its content."""
     rows = np.arange(len(array)) if rows is None else rows
     shape = (len(rows), *array.shape[1:])
@@ -341,7 +324,7 @@ def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) ->
     _write(path, fill)
 
 
-def _holds(path: Path, array: np.ndarray, rows: np.ndarray, step: int) -> bool:
+def _holds(path: Path, array: np.ndarray | _Blanked, rows: np.ndarray, step: int) -> bool:
     """Whether a file holds ``array[rows]``."""
     try:
         there = mapped(path)

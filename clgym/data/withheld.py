@@ -2,7 +2,10 @@
 
 A tuning process learns before it loads anything which source, or which classes of a source, belong
 to the evaluation. The rules stand in the environment, so that every process it starts inherits
-them, and cannot be taken back: there is no way from tuning to evaluation inside one process.
+them, and no function takes them back: there is no way from tuning to evaluation inside one process.
+
+They keep clgym itself from looking. Code that changes the environment of its process meets the
+sandbox, which shuts data root and cache, and files that hold zeros in the place of closed images.
 """
 
 import json

@@ -29,7 +29,7 @@ from clgym.protocol.record_audit import (
     parsed,
     record_problems,
 )
-from clgym.protocol.repeat import repeat
+from clgym.protocol.repeat import look_again, repeat
 from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
@@ -172,6 +172,9 @@ class _Study:
             head = self._head or self._entries[-1].hash
             again = partial(repeat, self._folder, complete, rerun, head, where, self._audit.notes)
             check(f"{rerun} runs repeated", again)
+            said = self._entries[0].body["survey"]
+            look = partial(look_again, self._plan, said, where.data_root, self._audit.notes)
+            check("both sides looked at again", look)
 
     def _of(self, kind: str) -> list[LedgerEntry]:
         return [entry for entry in self._entries if entry.kind == kind]

@@ -185,10 +185,8 @@ def test_an_evaluation_finds_the_plugin_by_path_and_hash(
 
 
 @pytest.mark.slow
-def test_a_class_of_a_file_is_found_again(tmp_path: Path, plugin: Path, asked: Ask) -> None:
-    file = tmp_path / "several.py"
-    other = "\n\nclass Other(Power):\n    pass\n"
-    file.write_text(plugin.read_text() + other)
+def test_a_class_of_a_file_is_found_again(tmp_path: Path, asked: Ask) -> None:
+    file = copy_plugin("several", tmp_path)
     out = tmp_path / "study"
     tune(asked(trials=1, seeds=(0,)), here(out, Path(f"{file}:Power")))
     assert evaluate(out).strategy == "power"
