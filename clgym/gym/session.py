@@ -297,7 +297,7 @@ class Session:
         if changed:
             raise BadOutput(
                 expected="the files that the strategy read when this run was started",
-                found=f"a different {', '.join(changed)}",
+                found=f"different {', '.join(changed)}",
                 fix="Restore them, or give another --out: with other files it is a different run",
             )
         self._progress.read_files = {**known, **read}

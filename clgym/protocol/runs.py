@@ -266,7 +266,7 @@ def check_files(known: Mapping[str, str], read: Mapping[str, str], run: Path) ->
     if changed:
         raise Tampered(
             expected="the files that the strategy read in the study's earlier runs",
-            found=f"a different {', '.join(changed)}",
+            found=f"different {', '.join(changed)}",
             fix=f"Restore them and delete {run}, or tune into another --out",
         )
 

@@ -123,7 +123,7 @@ def _another(out: Path, old: dict[str, Any], new: dict[str, Any]) -> BadPlan:
     differing = [name for name in new if old.get(name) != new[name]]
     return BadPlan(
         expected=f"the plan of the study in {out}",
-        found=f"a different {', '.join(differing)}",
+        found=f"different {', '.join(differing)}",
         fix="Give another --out: a changed plan is a new study"
         + (", or go back to the code it began with" if differing == ["code"] else ""),
     )

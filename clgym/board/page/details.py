@@ -18,10 +18,10 @@ def details_of(table: BoardTable, row: BoardRow) -> dict[str, Any]:
     entry, first = row.entry, row.entry.scores[0].record
     tuning = entry.tuning
     facts = {
-        "Flags": [["", flag] for flag in (_trust_line(row), *entry.flags)],
+        "Warnings": [["", flag] for flag in (_trust_line(row), *entry.flags)],
         "Declared failures of checks": _pairs(first.result.strategy.known_failures),
         "Certificate": _pairs(tuning.certificate) if tuning else [],
-        "Settings": _pairs(entry.config),
+        "Options": _pairs(entry.config),
         "Stream": _stream(table, first.result),
         "Backbone": _pairs(_backbone(first.result)),
         "Cost": _cost(row),
