@@ -114,7 +114,8 @@ def clear_parts(folder: Path, alone: bool = False) -> None:
 def _is_left(part: Path) -> bool:
     """Whether a part's writer is gone: it ran here and does not any more, or the part is old."""
     found = _PART.fullmatch(part.name)
-    if found and found["host"] == _host():
+    # Signal 0 asks whether a process lives on POSIX systems only; on Windows it is Ctrl-C.
+    if os.name == "posix" and found and found["host"] == _host():
         try:
             os.kill(int(found["pid"]), 0)
         except ProcessLookupError:

@@ -38,8 +38,8 @@ __all__ = [
     "Predict",
     "Predicted",
     "PredictionProgress",
-    "Probe",
-    "Probed",
+    "AnytimeTest",
+    "AnytimeAnswers",
     "Request",
     "RowGroup",
     "RunFinished",
@@ -286,7 +286,7 @@ class Predict:
 
 
 @_message
-class Probe:
+class AnytimeTest:
     """Test rows to answer inside an experience, for the accuracy at any time."""
 
     at: Annotated[tuple[int, ...], Field(min_length=1)]
@@ -317,7 +317,7 @@ class Train:
     checkpoint_seconds: float
     resume: Path | None
     """Path of a state saved inside this experience, to continue from."""
-    probe: Probe | None = None
+    probe: AnytimeTest | None = None
 
 
 @_message
@@ -382,8 +382,8 @@ class Started:
 
 
 @_message
-class Probed:
-    """Answers to a `Probe`."""
+class AnytimeAnswers:
+    """Answers to an `AnytimeTest`."""
 
     images: Integers
     """Numbers of training images after which the answers were given, ascending."""
@@ -397,7 +397,7 @@ class ExperienceTrained:
 
     seconds: float
     images: int
-    probed: Probed | None = None
+    probed: AnytimeAnswers | None = None
 
 
 @_message

@@ -225,7 +225,8 @@ class Experience:
     def safe_point(self) -> None:
         """Offer the gym a point at which `Strategy.state_dict` suffices to continue `train`.
 
-        The gym saves here now and then. After a kill it loads that state and calls `train` with
+        The gym saves here now and then, and on single-pass streams it lets a copy with that state
+        predict. After a kill it loads that state and calls `train` with
         the same experience again, which must then go on where the state says.
         """
         self._safe_point()

@@ -5,7 +5,7 @@ were made up fit predictions perfectly; only the images' own labels, or another 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from clgym import registry
 from clgym.data.content import content_notes
 from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
+from clgym.gym.anytime import exposed_pool
 from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
 from clgym.protocol.audit import MALFORMED, Audit
-from clgym.results.record import Result
+from clgym.results.record import AdaptationResult, Result
 from clgym.results.stored import StoredRun, open_run
-from clgym.scenario import Scenario, with_stream_flags
+from clgym.scenario import Scenario, Stream, with_stream_flags
 from clgym.streams.adaptation import AdaptationStream, segment_labels
 from clgym.streams.two_phases import TwoPhases
 
@@ -139,6 +140,26 @@ def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterat
     for name in sorted(known & truth.keys()):
         if not np.array_equal(answers[name], truth[name]):
             yield f"{name} of the predictions is not that of its images"
+    if not isinstance(result, AdaptationResult) and result.anytime is not None:
+        learning = stream.learning if isinstance(stream, TwoPhases) else stream
+        yield from _anytime_problems(learning, sources, answers)
+
+
+def _anytime_problems(
+    stream: Stream, sources: Sequence[Source], answers: Mapping[str, np.ndarray]
+) -> Iterator[str]:
+    """Yield the rows and labels tested inside experiences that are not those of the images.
+
+    They lie in the order in which they went out, which is keyed: they are compared sorted.
+    """
+    for i in range(len(stream)):
+        pool = exposed_pool(stream, sources, i)
+        row, label = (answers[f"{i}/anytime_{name}"] for name in ("row", "label"))
+        truth, stored = np.lexsort((pool.label, pool.row)), np.lexsort((label, row))
+        for name, values, own in (("row", row, pool.row), ("label", label, pool.label)):
+            if not np.array_equal(values[stored], own[truth]):
+                yield f"{i}/anytime_{name} of the predictions is not that of its images"
+                break
 
 
 def _flags(source: Source, flagged: Source, stated: Sequence[str]) -> list[str]:

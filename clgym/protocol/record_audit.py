@@ -71,9 +71,12 @@ def class_order_problems(result: Result) -> Iterator[str]:
     names = [card.classes[c] for c in order]
     start = stop = None
     if result.part is not None:
-        sizes = [config["first"] or config["increments"][0]]
+        steps = config["increments"]
+        sizes = [config["first"] or steps[0]]
+        if min(steps) < 1:  # such a stream would never end
+            yield "result.scenario.config.increments is not above 0"
+            return
         while sum(sizes) < len(names):
-            steps = config["increments"]
             sizes.append(steps[min(len(sizes) - 1, len(steps) - 1)])
         start, stop = (sum(sizes[:end]) for end in result.part)
     if result.class_order != names[start:stop]:

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from clgym.draws import other_draws
 from clgym.engines.pool import PoolSpec, gather, open_pool
@@ -14,17 +14,20 @@ from clgym.protocol.evaluation import choice_of, requests_of
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult
-from clgym.protocol.plan import Certificate, StudyPlan
+from clgym.protocol.plan import Certificate
 from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.record_audit import parsed
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
+from clgym.results.record import Record
 from clgym.results.stored import open_run
 
 __all__ = ["drawn", "repeat"]
 
 TOLERANCE_GPU = 0.01
 """Largest difference of an accuracy between two runs on a GPU."""
+_STATED = {"strategy", "scenario", "sources", "backbone"}
+"""Fields of a result that say what ran on what; the others were measured."""
 Run = tuple[int, int]
 """Number of an evaluation, and seed."""
 
@@ -57,7 +60,8 @@ def repeat(
         count: Number of runs to repeat.
         head: Which runs are drawn follows from it.
         given: Data root and plugins to use.
-        notes: Gets a line that says which runs were repeated.
+        notes: Gets a line that says which runs were repeated, and one for each that gave equal
+            predictions and numbers under other facts, such as flags of its sources.
     """
     certificate: Certificate = parsed(Certificate, (study / CERTIFICATE).read_bytes())
     results: dict[Run, SeedResult] = {}
@@ -73,47 +77,64 @@ def repeat(
         with tempfile.TemporaryDirectory() as folder:
             pool = PoolSpec(devices=(certificate.body.plan.device,))
             where = ExecutionOptions(Path(folder), pool, given.data_root, plugins)
-            requests, version = _in_the_same_order(study, number, certificate, seed, where)
-            reply = _carried_out(requests, where)
-        for problem in _compared(certificate.body.plan, results[number, seed], reply):
-            # Many runs draw nothing that matters, so all are repeated; equal ones need no reason.
-            reason = other_draws(version)
-            yield f"{problem}, but it was {reason}" if reason else problem
+            requests, stored = _in_the_same_order(study, number, certificate, seed, where)
+            again = _carried_out(requests, where)
+        yield from _compared(certificate.body.plan.device, stored, again, notes)
 
 
 def _in_the_same_order(
     study: Path, number: int, certificate: Certificate, seed: int, where: ExecutionOptions
-) -> tuple[list[Request], str]:
-    """The runs of a seed, and the release that made the last of them.
+) -> tuple[list[Request], Record]:
+    """The runs of a seed, and the record that the last of them left.
 
     Test rows go out in the order that the runs' records name the key of.
     """
     requests = requests_of(certificate.body.plan, choice_of(certificate, seed), seed, where)
-    keys, version = [], ""
-    for request in requests:
-        assert request.out is not None
-        earlier = open_run(study / f"evaluations/{number}" / request.out.name)
-        keys.append(earlier.record.environment.order_key)
-        version = earlier.record.environment.clgym
-    return [replace(r, order_key=key) for r, key in zip(requests, keys, strict=True)], version
+    stored = [open_run(study / f"evaluations/{number}" / _folder(r).name) for r in requests]
+    keys = [run.record.environment.order_key for run in stored]
+    ordered = [replace(r, order_key=key) for r, key in zip(requests, keys, strict=True)]
+    return ordered, stored[-1].record
 
 
-def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> dict[str, Any]:
-    """The reply to the last run."""
-    workers, reply = open_pool(where.pool, TARGET), {}
+def _folder(request: Request) -> Path:
+    assert request.out is not None
+    return request.out
+
+
+def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> Record:
+    """The record of the last run."""
+    workers = open_pool(where.pool, TARGET)
     try:
         for request in requests:
-            reply = gather(workers, [("again", as_message(request, [], True))])["again"]
+            gather(workers, [("again", as_message(request, [], True))])
     finally:
         workers.close()
-    return reply
+    return open_run(_folder(requests[-1])).record
 
 
-def _compared(plan: StudyPlan, seed: SeedResult, reply: dict[str, Any]) -> Iterator[str]:
-    if plan.device == "cpu":
-        if reply["result"] != seed.result:
-            yield f"seed {seed.seed}: another result"
+def _compared(device: str, stored: Record, again: Record, notes: list[str]) -> Iterator[str]:
+    """What was measured otherwise; facts that differ beside equal numbers go to the notes."""
+    seed = stored.result.seed
+    if device != "cpu":
+        shift = abs(again.result.last_accuracy - stored.result.last_accuracy)
+        if shift > TOLERANCE_GPU:
+            yield f"seed {seed}: last accuracy differs by {shift:.4f}{_reason(stored, again)}"
         return
-    shift = abs(reply["last_accuracy"] - (seed.last_accuracy or 0.0))
-    if shift > TOLERANCE_GPU:
-        yield f"seed {seed.seed}: last accuracy differs by {shift:.4f}"
+    old, new = (record.result.model_dump(mode="json") for record in (stored, again))
+    different = {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    if different - _STATED:
+        yield f"seed {seed}: another result{_reason(stored, again)}"
+    elif different:
+        stated = ", ".join(sorted(different))
+        notes.append(
+            f"seed {seed}: equal predictions and numbers; what is stated of {stated} differs"
+        )
+
+
+def _reason(stored: Record, again: Record) -> str:
+    """Why a result may differ although nobody touched it, as the end of a sentence."""
+    draws = other_draws(stored.environment.clgym)
+    if draws is None:
+        return ""
+    old, new = stored.result.strategy.source_hash, again.result.strategy.source_hash
+    return f", but it was {draws}{', by another file of the strategy' if old != new else ''}"

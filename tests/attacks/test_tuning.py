@@ -15,7 +15,7 @@ from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, tune
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 shut_in = pytest.mark.skipif(landlock.abi() < 1, reason="this kernel has no Landlock")
@@ -87,5 +87,5 @@ def test_records_of_a_study_say_what_was_enforced(tmp_path: Path) -> None:
     for sandbox, words in enforced.items():
         out = tmp_path / sandbox
         tune(asked, ExecutionOptions(out, PoolSpec(), None, (plugin,), sandbox))
-        record = read_record(next(out.glob("runs/*/seed-0")))
+        record = open_run(next(out.glob("runs/*/seed-0"))).record
         assert str(record.environment.sandbox).startswith(words)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from clgym.gym.description import describe_strategy
-from clgym.results.record import Record, read_record
+from clgym.results.record import Record
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 NMC = ("run", "nmc", "split-digits")
@@ -15,12 +16,12 @@ NMC = ("run", "nmc", "split-digits")
 def test_json_is_the_record_alone(cli, here):
     code, out, _ = cli(*NMC, "--json", "--out", here / "run")
     assert code == 0
-    assert Record.model_validate_json(out) == read_record(here / "run")
+    assert Record.model_validate_json(out) == open_run(here / "run").record
 
 
 def test_tables_say_what_the_record_says(cli, here):
     code, out, err = cli(*NMC, "--out", here / "run")
-    result = read_record(here / "run").result
+    result = open_run(here / "run").result
     assert code == 0
     assert f"last accuracy                 {100 * result.last_accuracy:.2f} %" in out
     assert f"{100 * result.average_incremental_accuracy:.2f} %" in out

@@ -236,6 +236,31 @@ def test_sar_s_collapse_scales_with_the_classes(classes):
         assert strategy.resets == returns
 
 
+def test_sar_rests_where_no_sample_counts_at_the_sharpest_point(monkeypatch):
+    """The momentum of earlier batches does not move the weights then."""
+    sure = network()
+    with torch.no_grad():
+        sure.head.weight.mul_(50)
+    strategy = start("sar", sure, entropy=0.9, lr=0.05)
+    first, second = stream(2)
+    before = [w.detach().clone() for w in strategy._weights]
+    strategy.adapt(Batch(first))
+    moved = [w.detach().clone() for w in strategy._weights]
+    assert any(not torch.equal(a, b) for a, b in zip(before, moved, strict=True))
+    climb = type(strategy)._climb
+
+    def to_a_uniform_guess(self):
+        kept = climb(self)
+        with torch.no_grad():
+            for weight in self._weights:
+                weight.zero_()
+        return kept
+
+    monkeypatch.setattr(type(strategy), "_climb", to_a_uniform_guess)
+    strategy.adapt(Batch(second))
+    assert all(torch.equal(a, w) for a, w in zip(moved, strategy._weights, strict=True))
+
+
 def load_default(name, option):
     kind = load_class(find("strategies", name), Strategy)
     return getattr(build(kind.Config, {}, name), option)
