@@ -186,9 +186,10 @@ class Learner:
         forget_peak()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        self._request = request
         self._plugin = plugin_entry(request.strategy, request.plugins)
-        self._strategy = make_strategy(request.strategy, request.config, request.plugins)
+        # Not the request itself: it may carry labels, which nothing here may keep.
+        self._made_from = (request.strategy, request.config, request.plugins)
+        self._strategy = make_strategy(*self._made_from)
         self._facts = request.info
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
         # One range for all sources: a memory mixes their pixels.
@@ -279,10 +280,10 @@ class Learner:
 
     def _copied(self) -> Strategy:
         """A second strategy in the state of the first, which may answer while that one learns."""
-        start, memory = self._request, Memory(self._info.memory.capacity)
+        memory = Memory(self._info.memory.capacity)
         with untouched_generators(self._info.device):
             seed_generators(self._info.seed, "setup")
-            made = make_strategy(start.strategy, start.config, start.plugins)
+            made = make_strategy(*self._made_from)
             made.setup(replace(self._info, memory=memory))
             memory.load_state_dict(cloned(self._info.memory.state_dict()), self._info.device)
             made.load_state_dict(cloned(self._strategy.state_dict()))
