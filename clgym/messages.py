@@ -287,11 +287,11 @@ class Predict:
 
 @_message
 class AnytimeTest:
-    """Test rows to answer inside an experience, for the accuracy at any time."""
+    """Test rows to predict inside an experience, for the accuracy at any time."""
 
     at: Annotated[tuple[int, ...], Field(min_length=1)]
-    """Numbers of training images after which to answer, ascending; the last is the experience's
-    end."""
+    """Numbers of training images after which to predict, ascending; the last is the end of the
+    experience."""
     question: Predict
 
 
@@ -386,9 +386,9 @@ class AnytimeAnswers:
     """Answers to an `AnytimeTest`."""
 
     images: Integers
-    """Numbers of training images after which the answers were given, ascending."""
+    """Numbers of training images after which the predictions were made, ascending."""
     predicted: Classes
-    """Class indices, one row for each of these moments."""
+    """Class indices, one row per prediction time."""
 
 
 @_message

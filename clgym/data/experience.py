@@ -1,4 +1,4 @@
-"""What the gym hands a learner: batches of images, and the labelled rows of one experience.
+"""What the gym gives a learner: batches of images, and the labelled rows of one experience.
 
 `clgym.strategy` offers all of it to authors.
 """
@@ -111,7 +111,7 @@ class Experience:
         if data is None:
             raise OutOfReach(
                 expected=f"data of the present experience (experience {self.index} is over)",
-                found="a read through a kept reference",
+                found="a read through a stored reference",
                 fix="Keep samples in info.memory and declare Needs(memory=...)",
             )
         return data
@@ -123,7 +123,7 @@ class Experience:
             part.close()
 
     def part(self, rows: Tensor) -> "Experience":
-        """Some of the rows as an experience of its own, for example to hold out rows.
+        """Some of the rows as an experience of its own; closed together with this one.
 
         Args:
             rows: Their places, int64 [n], on the device.

@@ -1,7 +1,7 @@
 """Accuracy at any time: single-pass streams are tested inside their experiences, too.
 
-Koh et al. (ICLR 2022) test at equal distances of training images, on all classes that have come,
-and report the area under that curve (A_AUC; `clgym.results.metrics.area_under_curve`).
+Koh et al. (ICLR 2022) test at regular numbers of training images on all classes seen so far, and
+report the area under that curve (A_AUC; `clgym.results.metrics.area_under_curve`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -66,7 +66,7 @@ class LearningPhase:
         Args:
             run: What is carried out.
             stream: The learning stream, or that part of the run's.
-            conversation: With the learner.
+            conversation: Conversation with the learner.
             on_event: Called with scores.
             order_key: See `clgym.gym.withheld_order`.
         """

@@ -1,4 +1,4 @@
-"""Records against the images they name: the stream is cut again, its rows and labels compared.
+"""Compare records with the images they name: the stream is rebuilt, its rows and labels compared.
 
 Everything else in a record is audited without the data (`clgym.protocol.record_audit`). Labels that
 were made up fit predictions perfectly; only the images' own labels, or another run, tell.
@@ -37,10 +37,10 @@ _COLUMNS = ("experience", "domain", "row", "label")
 def compare_with_sources(
     audit: Audit, data_root: Path | None = None, plugins: tuple[Path, ...] = ()
 ) -> None:
-    """Add to an audit how its records fit their images; a note where these are not here.
+    """Add to an audit whether its records match their images, with a note if these are missing.
 
     Args:
-        audit: Whose records are compared; it found nothing wrong.
+        audit: Audit without problems, of the records to compare.
         data_root: Where data lie.
         plugins: Files that hold the scenario or the source.
     """
@@ -166,8 +166,8 @@ def _flags(source: Source, flagged: Source, stated: Sequence[str]) -> list[str]:
     """Flags of a source in its stream, without those that an earlier version did not state.
 
     Args:
-        source: As it was loaded.
-        flagged: With what the stream makes of it.
+        source: The source as loaded.
+        flagged: The same with the warnings of its stream.
         stated: Flags of the record.
     """
     newer = set(content_notes(source.train, source.test, source.classes, by_hash=True))

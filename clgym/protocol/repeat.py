@@ -1,20 +1,22 @@
 """Repeat evaluation runs of a study and compare: exactly on a CPU, within a tolerance on a GPU."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from clgym.draws import other_draws
 from clgym.engines.pool import PoolSpec, gather, open_pool
+from clgym.errors import BadPlan, ClgymError
 from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.protocol.evaluation import choice_of, requests_of
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult
-from clgym.protocol.plan import Certificate
+from clgym.protocol.plan import Certificate, StudyPlan
+from clgym.protocol.planning import survey
 from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.record_audit import parsed
 from clgym.protocol.runs import ExecutionOptions
@@ -22,18 +24,20 @@ from clgym.protocol.study import CERTIFICATE
 from clgym.results.record import Record
 from clgym.results.stored import open_run
 
-__all__ = ["drawn", "repeat"]
+__all__ = ["drawn", "look_again", "repeat"]
 
 TOLERANCE_GPU = 0.01
 """Largest difference of an accuracy between two runs on a GPU."""
 _STATED = {"strategy", "scenario", "sources", "backbone"}
 """Fields of a result that say what ran on what; the others were measured."""
+_BORDERLINE = 1
+"""Images that may look alike on one machine alone: last bits of a correlation."""
 Run = tuple[int, int]
 """Number of an evaluation, and seed."""
 
 
 def drawn(head: str, runs: Sequence[Run], count: int | Literal["all"]) -> list[Run]:
-    """Draw runs by the ledger's head, which nobody knows before the results stand in it.
+    """Draw runs by the ledger's head, which is unknown until the results are in the ledger.
 
     Args:
         head: Hash of a line of the ledger.
@@ -52,7 +56,7 @@ def repeat(
     given: ExecutionOptions,
     notes: list[str],
 ) -> Iterator[str]:
-    """What differs in runs that are carried out once more.
+    """Repeat runs, and return the differences.
 
     Args:
         study: Folder of the study.
@@ -80,6 +84,35 @@ def repeat(
             requests, stored = _in_the_same_order(study, number, certificate, seed, where)
             again = _carried_out(requests, where)
         yield from _compared(certificate.body.plan.device, stored, again, notes)
+
+
+def look_again(
+    plan: StudyPlan, said: Mapping[str, Any], data_root: Path | None, notes: list[str]
+) -> Iterator[str]:
+    """What a new look at both sides of the pair finds otherwise than the study's report.
+
+    Args:
+        plan: Of the study.
+        said: The report of the look before the study, as it stands in the ledger.
+        data_root: Where data lie.
+        notes: Gets a line where the sides cannot be compared with the report.
+    """
+    try:
+        found = survey(plan.pair, data_root)
+    except BadPlan as error:
+        yield f"the pair would be refused today: {error.found}"
+        return
+    except ClgymError as error:
+        notes.append(f"both sides were not looked at again: {error.found}")
+        return
+    old, new = said["overlap"], found["overlap"]
+    for name in ("shared_images", "shared_classes", "images"):
+        if old[name] != new[name]:
+            yield f"overlap.{name} is not what a look at both sides finds"
+    if old.get("detector") != new["detector"]:
+        notes.append(f"images that look alike were counted by {old.get('detector', 'clgym 0.1')}")
+    elif abs(old["near_images"] - new["near_images"]) > _BORDERLINE:
+        yield f"overlap.near_images is {old['near_images']}, a look finds {new['near_images']}"
 
 
 def _in_the_same_order(

@@ -138,7 +138,7 @@ def _accuracy_over(seen: Sequence[tuple[float, int]], result: Result) -> float:
 
     Args:
         seen: Accuracy and number of test images of each experience.
-        result: Whose setting decides.
+        result: Result whose scenario type decides.
     """
     images = sum(count for _, count in seen)
     if result.scenario.setting in _POOLED and images:

@@ -309,5 +309,5 @@ def test_a_finished_run_is_a_backbone_and_no_classifier_of_all_classes(tmp_path)
     network = RunNetworks().network(tmp_path / "run" / "state.safetensors")
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 100)
     assert not any("heads" in name for name in network.state_dict())
-    with pytest.raises(Incompatible, match="tells all classes apart"):
+    with pytest.raises(Incompatible, match="distinguishes all classes"):
         RunNetworks().classifier(tmp_path / "run")

@@ -153,7 +153,7 @@ def test_help_of_a_preset_shows_its_values(cli):
     assert (
         "--increments N [N ...] Classes per experience: one number for all, or a list that" in out
     )
-    assert "default resnet18, of the scenario)" in out
+    assert "default: resnet18, from the scenario)" in out
     assert "default: 10)" in out
 
 

@@ -181,7 +181,7 @@ def test_a_classifier_that_changed_meanwhile_is_refused(tmp_path, weights):
     record.unlink()
     note = {"pieces": [[]], "classifier": {"name": "resnet8", "sha256": "0" * 64}}
     (tmp_path / "run" / "progress.json").write_bytes(dump_checked(note))
-    with pytest.raises(BadOutput, match="begun with"):
+    with pytest.raises(BadOutput, match="with which this run was started"):
         go("source", tmp_path / "run", model=weights)
 
 

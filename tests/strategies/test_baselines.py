@@ -119,13 +119,9 @@ def test_der_matches_stored_logits() -> None:
 
 
 def test_cls_er_matches_the_surer_copy_and_moves_both() -> None:
-    options: dict[str, Any] = {
-        "stable_rate": 1.0,
-        "plastic_rate": 1.0,
-        "stable_decay": 0.9,
-        "plastic_decay": 0.4,
-    }
-    strategy = set_up("cls-er", strength=0.7, replay_batch=5, **options)
+    rates: dict[str, Any] = {"stable_rate": 1.0, "plastic_rate": 1.0}
+    rates |= {"stable_decay": 0.9, "plastic_decay": 0.4}
+    strategy = set_up("cls-er", strength=0.7, replay_batch=5, **rates)
     strategy.train(experience(0))
     memory, data = strategy.info.memory, experience(1)
     with torch.no_grad():  # copies that disagree
