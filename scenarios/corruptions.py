@@ -2,12 +2,12 @@
 
 The streams of test-time adaptation on CIFAR-C and ImageNet-C (Hendrycks & Dietterich 2019; CoTTA,
 Wang et al. 2022; RMT, Doebler et al. 2023), on any source: corruptions are generated here, or read
-from the published files. All segments show the images in the same order, as the published
-comparisons do.
+from the published files. In published comparisons all segments show the images in one order; the
+presets of sources that are compared so do the same (``arrival``), the others withhold the order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from clgym.streams.adaptation import (
     Segment,
     arranged,
     labels_of,
+    rows_by_segment,
     rows_of,
     stream_of,
 )
@@ -34,33 +35,53 @@ PRESETS = {
     "digits-c-mixed": {"source": "digits", "batch_size": 64, "setting": "mixed"},
     "digits-c-reset": {"source": "digits", "batch_size": 64, "setting": "reset"},
     "mnist-c": {"source": "mnist"},
-    "cifar10-c": {"source": "cifar10", "model": "cifar10-resnet20"},
+    # Papers compare on these, with the published order.
+    "cifar10-c": {"source": "cifar10", "model": "cifar10-resnet20", "arrival": "published"},
     "cifar10-c-gradual": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
+        "arrival": "published",
         "setting": "gradual",
     },
-    "cifar10-c-mixed": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "mixed"},
-    "cifar10-c-reset": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "reset"},
-    "cifar10-c-sorted": {"source": "cifar10", "model": "cifar10-resnet20", "order": "sorted"},
+    "cifar10-c-mixed": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "arrival": "published",
+        "setting": "mixed",
+    },
+    "cifar10-c-reset": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "arrival": "published",
+        "setting": "reset",
+    },
+    "cifar10-c-sorted": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "arrival": "published",
+        "order": "sorted",
+    },
     "cifar10-c-published": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
+        "arrival": "published",
         "corruptions": "standard",
         "published": "CIFAR-10-C",
     },
-    "cifar100-c": {"source": "cifar100"},
+    "cifar100-c": {"source": "cifar100", "arrival": "published"},
     "cifar100-c-published": {
         "source": "cifar100",
+        "arrival": "published",
         "corruptions": "standard",
         "published": "CIFAR-100-C",
     },
-    "tiny-imagenet-c": {"source": "tiny-imagenet", "batch_size": 64},
-    "imagenet100-c": {"source": "imagenet100", "batch_size": 64},
+    "tiny-imagenet-c": {"source": "tiny-imagenet", "batch_size": 64, "arrival": "published"},
+    "imagenet100-c": {"source": "imagenet100", "batch_size": 64, "arrival": "published"},
     # The images of ImageNet-C whose classes are among the hundred.
     "imagenet100-c-published": {
         "source": "imagenet100",
         "batch_size": 64,
+        "arrival": "published",
         "corruptions": "standard",
         "published": "ImageNet-C",
     },
@@ -104,14 +125,17 @@ class Corruptions(AdaptationScenario):
         if config.setting == "mixed":
             segments = [self._mixed(domains, rows, sources, seed)]
         else:
-            own = arranged(rows, labels_of(domains[0], sources, self.data_root), config, seed)
+            labels = labels_of(domains[0], sources, self.data_root)
+            own = rows_by_segment(rows, labels, config, seed, len(domains))
             segments = [
-                Segment(domain.name, np.full(len(own), number), own)
+                Segment(domain.name, np.full(len(own[number]), number), own[number])
                 for number, domain in enumerate(domains)
             ]
         if config.probe:
-            clean = Segment("clean", np.full(len(rows), len(domains)), rows)
-            segments = [part for segment in segments for part in (segment, clean)]
+            plain = replace(config, order="iid")
+            probes = rows_by_segment(rows, rows, plain, seed + 1, len(segments))
+            clean = [Segment("clean", np.full(len(rows), len(domains)), own) for own in probes]
+            segments = [part for pair in zip(segments, clean, strict=True) for part in pair]
             domains.append(Domain("clean", 0))
         reset = config.setting == "reset"
         return stream_of(self, sources, domains, segments, home=0, reset_each_segment=reset)

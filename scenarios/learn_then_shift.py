@@ -16,10 +16,11 @@ from clgym.data.sources import Source
 from clgym.streams import orders
 from clgym.streams.adaptation import (
     AdaptationStream,
+    Arrival,
     Domain,
     Order,
     Segment,
-    arranged,
+    rows_by_segment,
     stream_of,
 )
 from clgym.streams.two_phases import TwoPhases
@@ -72,6 +73,10 @@ class LearnThenShiftConfig(ClassIncrementalConfig):
     """Parameter of the Dirichlet order; the smaller, the fewer classes follow each other."""
     shift_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
     """Seed of the order of images in the shift."""
+    arrival: Arrival = "withheld"
+    """withheld: a fresh order of images in every segment of the shift, keyed by what the learner
+    cannot compute, and batches that run over the ends of segments; published: one order for all
+    segments, which follows from the seed, and a short last batch in each."""
     corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Seed of the corruptions' own draws."""
 
@@ -93,15 +98,15 @@ class LearnThenShift(ClassIncremental):
         """The rows that measured the learning phase, under one corruption after another."""
         config = self.config
         rows = tested[orders.shuffled(len(tested), config.shift_seed, config.images)]
-        rows = arranged(rows, sources[0].test.labels, config, config.shift_seed)
         severities = GRADUAL if config.shift == "gradual" else (config.severity,)
         domains = [
             Domain(f"{name}-{severity}", 0, "test", name, severity, config.corruption_seed)
             for name in corruption_names(config.corruptions)
             for severity in severities
         ]
+        own = rows_by_segment(rows, sources[0].test.labels, config, config.shift_seed, len(domains))
         segments = [
-            Segment(domain.name, np.full(len(rows), number), rows)
+            Segment(domain.name, np.full(len(rows), number), own[number])
             for number, domain in enumerate(domains)
         ]
         return stream_of(self, sources, domains, segments, home=None)

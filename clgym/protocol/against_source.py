@@ -17,10 +17,11 @@ from clgym import registry
 from clgym.data.content import content_notes
 from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
+from clgym.gym.arrival import in_order_of_arrival
 from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
 from clgym.protocol.audit import MALFORMED, Audit
-from clgym.results.record import Result, read_record
+from clgym.results.record import Record, Result, read_record
 from clgym.scenario import Scenario, with_stream_flags
 from clgym.streams.adaptation import AdaptationStream, segment_labels
 from clgym.streams.two_phases import TwoPhases
@@ -45,7 +46,8 @@ def compare_with_sources(
     """
     for place in audit.records:
         name = f"images of {Path(place).name}"
-        result = read_record(Path(place)).result
+        record = read_record(Path(place))
+        result = record.result
         request = _request(result, data_root, plugins)
         try:
             _check_public(request)
@@ -57,20 +59,27 @@ def compare_with_sources(
         if other := _other_images(result, sources):
             audit.notes.append(f"{name} not compared: {other}")
             continue
-        audit.check(name, partial(_problems, Path(place), result, request, sources))
+        audit.check(name, partial(_problems, Path(place), record, request, sources))
 
 
 def _request(result: Result, data_root: Path | None, plugins: tuple[Path, ...]) -> Request:
     return Request(
         result.strategy.name,
         result.scenario.name,
-        scenario_config=result.scenario.config,
+        scenario_config=_options(result),
         order_seed=result.order_seed,
         score_on=result.scored_on,
         part=result.part,
         data_root=data_root,
         plugins=plugins,
     )
+
+
+def _options(result: Result) -> dict[str, Any]:
+    """The scenario's options; records from before images could arrive otherwise name no arrival."""
+    config = result.scenario.config
+    adapts = result.adaptation is not None and "order" in config
+    return {"arrival": "published", **config} if adapts else config
 
 
 def _check_public(request: Request) -> None:
@@ -112,9 +121,10 @@ def _other_images(result: Result, sources: Sequence[Source]) -> str | None:
 
 
 def _problems(
-    folder: Path, result: Result, request: Request, sources: list[Source]
+    folder: Path, record: Record, request: Request, sources: list[Source]
 ) -> Iterator[str]:
     """What in a record and its predictions is not as its stream has it."""
+    result = record.result
     stream, _ = cut(make_scenario(request), sources, request)
     stated = {s.name: s.flags for s in result.sources}
     own = [
@@ -131,7 +141,8 @@ def _problems(
     yield from (f"result.{name} is not that of its stream" for name in wrong)
     if wrong:
         return
-    truth = dict(_truth(stream, sources, request.data_root))
+    key = record.environment.order_key
+    truth = dict(_truth(stream, sources, request.data_root, key))
     answers = load_file(folder / result.predictions.file)
     known = {name for name in answers if name.rpartition("/")[2] in _COLUMNS}
     for name in sorted(known ^ truth.keys()):
@@ -155,15 +166,24 @@ def _flags(source: Source, flagged: Source, stated: Sequence[str]) -> list[str]:
 
 
 def _truth(
-    stream: Any, sources: Sequence[Source], data_root: Path | None
+    stream: Any, sources: Sequence[Source], data_root: Path | None, key: str | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """What a predictions file holds besides answers, by name."""
+    """What a predictions file holds besides answers, by name.
+
+    Args:
+        stream: The plan.
+        sources: Of the stream.
+        data_root: Where data lie.
+        key: Of the order in which images arrived, from the record.
+    """
     if isinstance(stream, TwoPhases):
         columns = np.array(stream.columns[0])
-        yield from _truth(stream.learning, sources, data_root)
-        for name, values in _truth(stream.shift, sources, data_root):
+        yield from _truth(stream.learning, sources, data_root, key)
+        for name, values in _truth(stream.shift, sources, data_root, key):
             yield f"shift/{name}", columns[values] if name.endswith("label") else values
     elif isinstance(stream, AdaptationStream):
+        planned = segment_labels(stream, sources, data_root)
+        stream = in_order_of_arrival(stream, planned, key or "")
         labels = segment_labels(stream, sources, data_root)
         for i, segment in enumerate(stream.segments):
             yield from _named(i, label=labels[i], domain=segment.domain, row=segment.row)

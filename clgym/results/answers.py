@@ -63,11 +63,14 @@ def adapted_answers(result: Result, answers: Answers) -> list[Answers]:
         answers: From `answers_of`.
 
     Returns:
-        By segment ``domain``, ``row``, ``label`` and ``predicted``, each [n].
+        By segment ``domain``, ``row``, ``label`` and ``predicted``, each [n], ordered by domain,
+        then row: each run may have had an order of arrival of its own.
     """
     assert result.adaptation is not None
     prefix = "" if result.scenario.setting == "adaptation" else "shift/"
-    return [
-        {key: answers[f"{prefix}{i}/{key}"] for key in ("domain", "row", "label", "predicted")}
-        for i in range(len(result.adaptation.segments))
-    ]
+    names, segments = ("domain", "row", "label", "predicted"), []
+    for i in range(len(result.adaptation.segments)):
+        segment = {name: answers[f"{prefix}{i}/{name}"] for name in names}
+        order = np.lexsort((segment["row"], segment["domain"]))
+        segments.append({name: values[order] for name, values in segment.items()})
+    return segments

@@ -6,6 +6,7 @@ and nobody is told where one ends. Nothing here imports torch.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,17 +29,23 @@ __all__ = [
     "AdaptationConfig",
     "AdaptationScenario",
     "AdaptationStream",
+    "Arrival",
+    "Batch",
     "Domain",
     "Order",
     "Segment",
     "arranged",
     "labels_of",
+    "rows_by_segment",
     "rows_of",
     "segment_labels",
     "stream_of",
 ]
 
 Order = Literal["iid", "sorted", "dirichlet"]
+Arrival = Literal["withheld", "published"]
+Batch = tuple[tuple[int, slice], ...]
+"""Segments and the places in them that arrive together."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,18 @@ class AdaptationStream:
     domains: tuple[Domain, ...]
     segments: tuple[Segment, ...]
     batch_size: int
-    """Images that arrive together; the last batch of a segment may be short."""
+    """Images that arrive together. The stream's last batch may be short; where segments are told
+    apart (`continuous`), the last batch of each."""
     home: int | None
     """Which source the classifier was made for; None if its data are not here."""
     home_part: Literal["train", "all"] = "train"
     """The rows of it that count as source data."""
     reset_each_segment: bool = False
     """Whether the strategy starts afresh with every segment, which tells it where they begin."""
+    exchanged: Literal["all", "class", "domain"] | None = None
+    """Images of a segment that the gym exchanges before they arrive, by a key that the learner
+    cannot compute: all, or those of one class or domain among themselves, so that the order of
+    classes or domains stays the plan's. None: the images arrive in the order of the plan."""
 
     setting = "adaptation"
     single_pass = True
@@ -122,6 +134,7 @@ class AdaptationStream:
             self.home_part,
             self.reset_each_segment,
         ]
+        facts += [] if self.exchanged is None else [self.exchanged]
         state = hashlib.sha256(json.dumps(facts).encode())
         for segment in self.segments:
             state.update(segment.name.encode() + len(segment.row).to_bytes(8, "little"))
@@ -130,13 +143,31 @@ class AdaptationStream:
             )
         return state.hexdigest()
 
-    def batches(self) -> list[tuple[int, slice]]:
-        """Segment and places of every batch, in order of arrival."""
-        size = self.batch_size
+    @property
+    def continuous(self) -> bool:
+        """Whether batches run over the ends of segments, so that no short batch marks them."""
+        return self.exchanged is not None and not self.reset_each_segment
+
+    def batches(self) -> list[Batch]:
+        """Segments and places of every batch, in order of arrival."""
+        lengths = [len(segment.row) for segment in self.segments]
+        if not self.continuous:
+            return [
+                ((number, slice(start, min(start + self.batch_size, length))),)
+                for number, length in enumerate(lengths)
+                for start in range(0, length, self.batch_size)
+            ]
+        bounds = np.cumsum([0, *lengths]).tolist()
         return [
-            (number, slice(start, min(start + size, len(segment.row))))
-            for number, segment in enumerate(self.segments)
-            for start in range(0, len(segment.row), size)
+            tuple(
+                (
+                    number,
+                    slice(max(start, first) - first, min(start + self.batch_size, end) - first),
+                )
+                for number, (first, end) in enumerate(itertools.pairwise(bounds))
+                if first < start + self.batch_size and start < end
+            )
+            for start in range(0, bounds[-1], self.batch_size)
         ]
 
     def outline(self) -> list[dict[str, Any]]:
@@ -194,7 +225,11 @@ class AdaptationConfig:
     delta: Annotated[float, Range(0, exclusive=True)] = 0.1
     """Parameter of the Dirichlet order; the smaller, the fewer classes follow each other."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
-    """Seed of the orders; the same in every segment."""
+    """Seed of the orders."""
+    arrival: Arrival = "withheld"
+    """withheld: a fresh order in every segment, keyed by what the learner cannot compute, and
+    batches that run over the ends of segments; published: one order for all segments, which follows
+    from the order seed, and a short last batch in each, as published comparisons have it."""
     resize: Annotated[int, Range(1)] | None = None
     """Side in pixels to which images are resized (bilinear) on their way to the learner."""
 
@@ -288,6 +323,24 @@ def arranged(
     return rows
 
 
+def rows_by_segment(
+    rows: np.ndarray, labels: np.ndarray, config: Any, seed: int, count: int
+) -> list[np.ndarray]:
+    """The same rows for every segment, each in its order: one for all, or a fresh one each.
+
+    Args:
+        rows: int64 [n], shuffled; they index ``labels``.
+        labels: int64.
+        config: ``arrival``, ``order`` and ``delta``.
+        seed: Of the orders.
+        count: Number of segments.
+    """
+    if config.arrival == "published":
+        return [arranged(rows, labels, config, seed)] * count
+    seeds = [orders.segment_seed(seed, number) for number in range(count)]
+    return [arranged(rows[orders.shuffled(len(rows), own)], labels, config, own) for own in seeds]
+
+
 def _published(scenario: Scenario, domains: Sequence[Domain]) -> list[str]:
     """Digests of the published files that are read."""
     return [
@@ -295,6 +348,10 @@ def _published(scenario: Scenario, domains: Sequence[Domain]) -> list[str]:
         for domain in domains
         if domain.published is not None and domain.corruption is not None
     ]
+
+
+_EXCHANGED: dict[str, Literal["all", "domain"]] = {"iid": "all", "by-domain": "domain"}
+"""By the order of a segment; others are orders of classes."""
 
 
 def stream_of(
@@ -309,7 +366,8 @@ def stream_of(
     Raises:
         BadStream: they are not.
     """
-    resize, home = scenario.config.resize, sources[0]
+    resize, home, order = scenario.config.resize, sources[0], scenario.config.order
+    withheld = getattr(scenario.config, "arrival", "published") == "withheld"
     names = [[c.rsplit("/", 1)[-1] for c in source.classes] for source in sources]
     shapes = []
     for source in sources:
@@ -331,5 +389,6 @@ def stream_of(
         domains=tuple(domains),
         segments=tuple(segments),
         batch_size=scenario.config.batch_size,
+        exchanged=_EXCHANGED.get(order, "class") if withheld else None,
         **facts,
     )

@@ -172,7 +172,7 @@ def test_a_classifier_that_changed_meanwhile_is_refused(tmp_path, weights):
 
 
 def test_resetting_streams_start_afresh_at_each_corruption(tmp_path, weights):
-    options = {**TWO, "corruptions": "contrast,contrast"}
+    options = {**TWO, "corruptions": "contrast,contrast", "arrival": "published"}
     config = {"model": weights, "lr": 0.05}
     for name, same in (("digits-c-reset", True), ("digits-c", False)):
         go("tent", tmp_path / name, name, options, **config)
