@@ -369,6 +369,8 @@ class ExperienceTrained:
 
     seconds: float
     images: int
+    state: str
+    """SHA-256 of what the strategy and its memory hold."""
 
 
 @_message
@@ -394,8 +396,12 @@ class Saved:
     """Reply to `Save`."""
 
     bytes: int
+    state: str
+    """As in `ExperienceTrained`."""
     parameters: int
     stored_samples: int
+    memory_bytes: int
+    """Size of the stored samples."""
     peak_memory_bytes: int
     own_costs: dict[str, float]
     read_files: dict[str, str] = Field(default_factory=dict)

@@ -18,6 +18,7 @@ from clgym.messages import (
     Adapt,
     AdaptationStart,
     ClassifierIdentity,
+    Saved,
     Scored,
     Start,
     StreamFacts,
@@ -204,7 +205,7 @@ class AdaptationPhase:
     def saved(self, step: int) -> None:
         """Nothing is kept for the steps since the last save alone."""
 
-    def take_piece(self) -> Arrays:
+    def take_piece(self, saved: Saved) -> Arrays:
         """The answers to the batches since the last piece, and what they cost."""
         batches = self._batches[self._in_pieces : self._answered]
         parts = [part for batch in batches for part in batch]
@@ -274,6 +275,10 @@ class AdaptationPhase:
                 "backward_per_image": None if counted is None else float(counted[1]),
             }
         }
+
+    def conduct(self) -> dict[str, object]:
+        """Nothing is compared: answers depend on what came before, as they may."""
+        return {}
 
     def cost(self) -> PhaseCost:
         """Seconds of each segment."""

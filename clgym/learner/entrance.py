@@ -36,7 +36,7 @@ from clgym.learner.generators import (
 from clgym.learner.peak_memory import forget_peak, peak_bytes
 from clgym.learner.provenance import clean_surroundings, files_of, files_read, watch_files
 from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
-from clgym.learner.state import read_state, write_state
+from clgym.learner.state import read_state, state_digest, write_state
 from clgym.messages import (
     Adapt,
     Adapted,
@@ -268,7 +268,14 @@ class Learner:
             self._strategy.train(experience)
         finally:
             experience.close()
-        return ExperienceTrained(seconds=time.perf_counter() - started, images=experience.images)
+        seconds = time.perf_counter() - started
+        return ExperienceTrained(seconds=seconds, images=experience.images, state=self._digest())
+
+    def _digest(self) -> str:
+        """Of what the learner has learned and keeps, to tell whether testing changes it."""
+        memory = self._info.memory
+        kept = {"seen": memory.seen, "columns": memory.columns()}
+        return state_digest({"strategy": self._strategy.state_dict(), "memory": kept})
 
     def _experience(self, request: Train, save_here: Callable[[], None]) -> Experience:
         pixels = self._gather(request)
@@ -387,8 +394,10 @@ class Learner:
         peak = torch.cuda.max_memory_allocated(device) if on_gpu else peak_bytes()
         return Saved(
             bytes=written,
+            state=self._digest(),
             parameters=checked_count(strategy.parameter_count()),
             stored_samples=len(self._info.memory),
+            memory_bytes=self._info.memory.size,
             peak_memory_bytes=peak,
             own_costs=checked_costs(strategy.costs()),
             read_files=files_read(self._plugin),

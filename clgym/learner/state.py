@@ -3,6 +3,7 @@
 Each carries a checksum (`clgym.checksums`): a state that changed on disk is refused, never loaded.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,22 @@ from clgym.codec import pack, unpack
 from clgym.errors import BadOutput
 from clgym.files import write_atomic
 
-__all__ = ["read_state", "write_state"]
+__all__ = ["read_state", "state_digest", "write_state"]
+
+
+def state_digest(state: dict[str, Any]) -> str:
+    """SHA-256 of nested dicts, lists and tuples of tensors and plain values, hex.
+
+    Raises:
+        Unpackable: a value of another kind; the message names its place.
+    """
+    leaves: list[torch.Tensor] = []
+    tree = pack(state, torch.Tensor, leaves, "state")
+    shapes = [(str(leaf.dtype), tuple(leaf.shape)) for leaf in leaves]
+    found = hashlib.sha256(json.dumps([tree, shapes]).encode())
+    for leaf in leaves:
+        found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def write_state(path: Path, state: dict[str, Any]) -> bytes:

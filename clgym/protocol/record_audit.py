@@ -73,6 +73,8 @@ def record_problems(folder: Path) -> Iterator[str]:
     for name, value in derived.items():
         if getattr(result, name) != value:
             yield f"result.{name} does not follow from the matrix"
+    if record.conduct is not None and result.stored_samples > record.conduct.memory_capacity:
+        yield "result.stored_samples is above conduct.memory_capacity"
     yield from hidden_experiences(result)
     yield from prediction_problems(folder, result)
     yield from _order_problems(record)
