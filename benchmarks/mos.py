@@ -26,7 +26,7 @@ def _decide(strategy: Any, features: torch.Tensor) -> torch.Tensor:
     """Predictions from the features [n, 10, d] of all adapters: the rule, image by image."""
     found = []
     for own in features:
-        guess = cosine_logits(own[:1], strategy.prototypes)[0]
+        logits = guess = cosine_logits(own[:1], strategy.prototypes)[0]
         task = int(strategy.task_of[guess.argmax()])
         for _ in range(4):
             logits = strategy.head(own[task])

@@ -29,14 +29,13 @@ class AdaptConfig(Config):
     """Options of every test-time method."""
 
     model: str = "auto"
-    """The classifier: NETWORK@FILE, a finished run's folder, or auto: a small one that clgym trains
-    on the source."""
+    """Classifier to adapt: NETWORK@FILE, the folder of a finished run, or auto: a small classifier
+    that clgym trains on the source."""
     predict: Literal["before", "after"] = "before"
-    """The answer that counts: of the forward pass that the update is computed from, or of another
-    one after the update."""
+    """Predictions that are scored: those before the update on the batch, or those of another
+    forward pass after it."""
     window: Annotated[int, Range(2)] = 64
-    """Last images that a single one is answered together with, on streams that bring them singly.
-    """
+    """For streams with batch size 1: number of most recent images that form the batch."""
 
 
 class AdaptStrategy(Strategy):
@@ -48,7 +47,7 @@ class AdaptStrategy(Strategy):
 
     Config = AdaptConfig
     batch_matters: ClassVar[bool] = True
-    """An image's answer depends on the others of its batch."""
+    """Whether an image's prediction depends on the other images of its batch."""
 
     @property
     def needs(self) -> Needs:
@@ -137,7 +136,7 @@ class AdaptStrategy(Strategy):
             raise BadBatch(
                 expected="finite pixels in [0, 1]",
                 found="NaN or infinity",
-                fix="Mend the images: one such pixel would spoil the whole batch's statistics",
+                fix="Repair the images: one such pixel would spoil the whole batch's statistics",
             )
         return images
 

@@ -9,13 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from clgym.config import Range, values_of
 from clgym.data.content import among
+from clgym.data.shares import rows_of_share
 from clgym.data.words import names_in_words
 from clgym.errors import BadStream
 
@@ -43,7 +43,7 @@ class Transform:
 
     kind: Literal["permute", "rotate"]
     amount: float
-    """Seed of the permutation, or degrees counter-clockwise."""
+    """Seed of the permutation, or angle in degrees counter-clockwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +51,19 @@ class Step:
     """What one experience consists of: row numbers into one of the stream's sources."""
 
     train: np.ndarray
-    """int64 rows of the source's training split."""
+    """int64 row numbers in the source's training split."""
     test: np.ndarray
-    """int64 rows that measure this step, of the split `measured_on`; a row is in one step only."""
+    """int64 row numbers of the test rows of this experience, in the split `measured_on`; a row
+    belongs to one experience only."""
     classes: tuple[int, ...]
-    """Columns present in the training rows, ascending."""
+    """Class indices present in the training rows, ascending."""
     valid: np.ndarray
-    """int64 rows of the training split held out for tuning; may be empty."""
+    """int64 row numbers of the training split that are held out for tuning; may be empty."""
     source: int = 0
-    """Which of the stream's sources the rows belong to."""
+    """Index of the source in the stream's list of sources."""
     transform: Transform | None = None
     measured_on: Literal["test", "train"] = "test"
-    """The source's split that ``test`` numbers; train where held-out rows measure."""
+    """Split that ``test`` numbers: test, or train where held-out training rows are scored."""
 
 
 def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
@@ -89,19 +90,20 @@ class Stream:
     name: str
     setting: Setting
     sources: tuple[str, ...]
-    """Source names, as `load_source` takes them."""
+    """Source names, as `load_source` accepts them."""
     fingerprints: tuple[str, ...]
-    """Of each source, in order."""
+    """Fingerprint of each source, in order."""
     image_shape: tuple[int, int, int]
-    """Channels, height, width of what reaches the learner."""
+    """Channels, height and width of the images that the learner receives."""
     columns: tuple[tuple[int, ...], ...]
-    """For each source the column of each of its classes, by class number; -1 where unused."""
+    """Class index of each class of each source, by class number; -1 where unused."""
     steps: tuple[Step, ...]
     class_order: tuple[str, ...]
-    """Class names by column."""
+    """Class names by class index."""
     single_pass: bool = False
     compete: Literal["own", "seen"] = "own"
-    """Columns that compete in an answer where the task is given: the task's own, or all seen."""
+    """Classes that compete in a prediction where the task is given: those of the task, or all
+    seen."""
 
     def __len__(self) -> int:
         """Count the experiences."""
@@ -211,15 +213,17 @@ class ScenarioConfig:
     """Options that every scenario has."""
 
     source: str
-    """Where the images come from: a named source, folder:PATH, folder:PATH@SIDE or npz:PATH."""
+    """Source of the images: a name of `clgym list sources`, folder:PATH, folder:PATH@SIDE or
+    npz:PATH."""
     validation: Annotated[float, Range(0, 0.5)] = 0.0
-    """Share of every class's training rows held out for tuning."""
+    """Fraction of each class's training rows that is held out for tuning."""
     network: str = "mlp"
-    """For strategies that train their own: mlp, slim-resnet18, resnet18, resnet32, resnet50."""
+    """Network that strategies train from scratch: mlp, slim-resnet18, resnet18, resnet32,
+    resnet50."""
     memory_size: Annotated[int, Range(1)] = 200
-    """Samples that a replay strategy may keep on this stream."""
+    """Number of samples that a replay strategy may keep on this stream."""
     resize: Annotated[int, Range(1)] | None = None
-    """Side in pixels to which images are resized (bilinear) on their way to the learner."""
+    """Side in pixels to which images are resized (bilinear) before the learner receives them."""
 
 
 class Scenario:
@@ -231,14 +235,14 @@ class Scenario:
 
     Config: ClassVar[type] = ScenarioConfig
     data_root: "Path | None" = None
-    """Where the data lie; None means ``CLGYM_DATA``. The gym sets it."""
+    """Folder of the data; None means ``CLGYM_DATA``. The gym sets it."""
 
     DETERMINISTIC: ClassVar[bool] = False
-    """Whether the order seed changes nothing."""
+    """Whether the stream is the same for every order seed."""
     CHECK_CONFIG: ClassVar[Mapping[str, Any]] = {}
-    """For `clgym check`: options that fit six classes of twenty images."""
+    """Options for `clgym check` that suit six classes of twenty images."""
     KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
-    """Checks that it is known to fail, with the reason."""
+    """Checks that this scenario is known to fail, with the reason."""
 
     def __init__(self, config: Any, name: str) -> None:
         """Store the options and the public name."""
@@ -326,11 +330,9 @@ def split_validation(
         return rows, rows[:0]
     generator = np.random.RandomState(seed)
     held = np.zeros(len(rows), dtype=bool)
-    # The share as it was written: in binary 0.29 of 100 is a little less than 29.
-    exact = Fraction(str(float(share)))
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
-        held[generator.permutation(places)[: int(exact * len(places))]] = True
+        held[generator.permutation(places)[: rows_of_share(share, len(places))]] = True
     return rows[~held], rows[held]
 
 

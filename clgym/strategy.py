@@ -47,6 +47,18 @@ __all__ = [
 class Config:
     """Base of a strategy's options; subclass it as a frozen dataclass, defaults for all."""
 
+    @classmethod
+    def dependent_defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Defaults that differ from the fields' own where other options are as in ``given``.
+
+        Args:
+            given: The options that the user gave, not checked yet.
+
+        Returns:
+            Option to default; the record names them like any other.
+        """
+        return {}
+
 
 class Classifier(nn.Module):
     """A backbone and a linear head; images come in [0, 1] and are normalised inside."""
@@ -149,12 +161,16 @@ class Strategy:
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether the seed changes nothing."""
-    CHECK_CONFIG: ClassVar[Mapping[str, Any]] = {}
+    # Any: options are of any type. A dict, as plugins annotate it: no narrower Mapping would do.
+    CHECK_CONFIG: ClassVar[dict[str, Any]] = {}
     """For `clgym check`: options that make it small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
     """For `clgym check`: channels, height, width of the images it is checked with."""
     KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
     """Checks that it is known to fail, with the reason; records and the board show them."""
+    confidence_scale: float = 1.0
+    """Adaptation streams: factor of its logits in the softmax that gives the confidence of an
+    answer; 1/2 where it answers with the sum of two networks' logits."""
 
     def __init__(self, config: Any) -> None:
         """Store ``config``; no work here."""

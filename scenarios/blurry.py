@@ -34,9 +34,9 @@ class BlurryConfig(ClassIncrementalConfig):
     """Options of `Blurry`."""
 
     blur: Annotated[float, Range(0, 0.9)] = 0.1
-    """Share of each class's training rows that arrives outside its own experience."""
+    """Fraction of each class's training rows that arrives outside its own experience."""
     blur_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Which rows leave, and where they go."""
+    """Seed of the draw of the rows that arrive elsewhere, and where."""
 
 
 class Blurry(ClassIncremental):

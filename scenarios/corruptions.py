@@ -94,20 +94,20 @@ class CorruptionsConfig(AdaptationConfig):
     """Options of `Corruptions`."""
 
     corruptions: str = "no-frost"
-    """standard (15), no-frost (the 14 that need no texture photographs), extra (4), or names with
-    commas between them, in the order of arrival."""
+    """Corruptions in order of arrival: standard (15), no-frost (the 14 that need no texture
+    photographs), extra (4), or names separated by commas."""
     severity: Annotated[int, Range(1, 5)] = 5
-    """How strong, from 1 to 5; gradual streams go up to 5 and down again."""
+    """Severity of the corruptions, from 1 to 5; gradual streams rise to 5 and fall again."""
     setting: Literal["continual", "gradual", "mixed", "reset"] = "continual"
-    """One corruption after another; severities 1 to 5 to 1 of each; all shuffled together; or
-    continual with a fresh start at each."""
+    """Protocol: one corruption after another (continual); severities 1 to 5 to 1 of each (gradual);
+    all shuffled together (mixed); or continual with a reset of the strategy at each (reset)."""
     probe: bool = False
-    """The clean images as a further segment after every corruption: what was forgotten."""
+    """Add the clean images as a further segment after every corruption, to measure forgetting."""
     corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Seed of the corruptions' own draws."""
+    """Seed of the random numbers of the corruptions."""
     published: str | None = None
-    """Folder of published files in the data root (CIFAR-10-C); none means that they are made here.
-    """
+    """Folder with published corrupted images in the data root, such as CIFAR-10-C; none: clgym
+    generates them."""
 
 
 class Corruptions(AdaptationScenario):
@@ -171,7 +171,7 @@ class Corruptions(AdaptationScenario):
 
 
 def corruption_names(asked: str) -> list[str]:
-    """A set's corruptions, or those of a list, checked.
+    """The corruptions of a set, or those of a list, checked.
 
     Raises:
         UnknownName: a name that is none of them.

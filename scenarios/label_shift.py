@@ -50,17 +50,17 @@ class LabelShiftConfig(AdaptationConfig):
     """Options of `LabelShift`."""
 
     order: Literal["iid", "grouped", "sorted", "dirichlet", "by-domain"] = "iid"  # type: ignore[assignment]
-    """Shuffled; class by class as they first appear, or by number; Dirichlet chunks; or corruption
-    by corruption as they first appear."""
+    """Order of the images: shuffled; class by class by first appearance or by number; Dirichlet
+    chunks; or corruption by corruption by first appearance."""
     prior: Literal["uniform", "zipf"] = "uniform"
-    """The classes as the source has them, or drawn with replacement under a Zipf prior."""
+    """Class distribution: that of the source, or a Zipf prior drawn with replacement."""
     corruptions: str = "none"
-    """none, or a set or list as in the corruption streams: each image shows one of them, at random.
-    """
+    """Corruptions, of which each image shows one at random: none, or a set or list as in the
+    corruption streams."""
     severities: Annotated[tuple[int, ...], Range(1, 5)] = (1, 2, 3, 4, 5)
-    """How strong; each image shows one of them, at random."""
+    """Severities from 1 to 5, of which each image shows one at random."""
     corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Seed of the corruptions' own draws."""
+    """Seed of the random numbers of the corruptions."""
 
 
 class LabelShift(AdaptationScenario):

@@ -56,29 +56,29 @@ class LearnThenShiftConfig(ClassIncrementalConfig):
     """Options of `LearnThenShift`: those of the learning phase, then those of the shift."""
 
     corruptions: str = "no-frost"
-    """standard (15), no-frost (the 14 that need no texture photographs), extra (4), or names with
-    commas between them, in the order of arrival."""
+    """Corruptions in order of arrival: standard (15), no-frost (the 14 that need no texture
+    photographs), extra (4), or names separated by commas."""
     severity: Annotated[int, Range(1, 5)] = 5
-    """How strong, from 1 to 5; gradual shifts go up to 5 and down again."""
+    """Severity of the corruptions, from 1 to 5; gradual shifts rise to 5 and fall again."""
     shift: Literal["continual", "gradual"] = "continual"
-    """One corruption after another, or severities 1 to 5 to 1 of each."""
+    """Protocol of the shift: one corruption after another, or severities 1 to 5 to 1 of each."""
     batch_size: Annotated[int, Range(1)] = 200
-    """Images that arrive together in the shift."""
+    """Batch size of the shift."""
     images: Annotated[int, Range(1)] | None = None
-    """Images of each corruption, a random sample; none means all test images of what was learned.
-    """
+    """Number of images per corruption, drawn at random; none: all test images of the learned
+    classes."""
     order: Order = "iid"
-    """Inside a corruption: shuffled, sorted by class, or Dirichlet chunks."""
+    """Order of the images within a corruption: shuffled, sorted by class, or Dirichlet chunks."""
     delta: Annotated[float, Range(0, exclusive=True)] = 0.1
-    """Parameter of the Dirichlet order; the smaller, the fewer classes follow each other."""
+    """Concentration of the Dirichlet order; smaller values give longer runs of few classes."""
     shift_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
-    """Seed of the order of images in the shift."""
+    """Seed of the image order in the shift."""
     arrival: Arrival = "withheld"
-    """withheld: a fresh order of images in every segment of the shift, keyed by what the learner
-    cannot compute, and batches that run over the ends of segments; published: one order for all
-    segments, which follows from the seed, and a short last batch in each."""
+    """Order of the images over the segments of the shift. withheld: a fresh one in every segment,
+    which the learner cannot compute, and batches that cross the ends of segments; published: the
+    same in every segment, computed from the seed, and a smaller last batch in each."""
     corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Seed of the corruptions' own draws."""
+    """Seed of the random numbers of the corruptions."""
 
 
 class LearnThenShift(ClassIncremental):

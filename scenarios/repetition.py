@@ -33,9 +33,9 @@ class RepetitionConfig(ClassIncrementalConfig):
     """Options of `Repetition`."""
 
     repeat: Annotated[float, Range(0, 1)] = 0.3
-    """Chance that a class seen before comes back in an experience."""
+    """Probability that a class seen before returns in an experience."""
     repeat_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Which classes come back when, and with which rows."""
+    """Seed of the draw of returning classes and their rows."""
 
 
 class Repetition(ClassIncremental):
@@ -92,7 +92,7 @@ def renumber(plan: Stream, source: Source) -> Stream:
 def _measured(
     step: Step, fresh: list[int], old: np.ndarray, new: np.ndarray, source: Source
 ) -> Step:
-    """The step with its columns renumbered and the test rows of the classes it brings first."""
+    """The step with renumbered class indices and the test rows of the classes it brings first."""
     present = np.unique(new[source.train.labels[step.train]])
     test = np.flatnonzero(np.isin(old[source.test.labels], fresh))
     return replace(step, classes=tuple(present.tolist()), test=test)

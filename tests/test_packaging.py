@@ -81,6 +81,7 @@ def test_the_wheel_holds_plugins_inside_the_package_and_nothing_else(wheel):
     assert "clgym/papers_data/nmc.toml" in papers
     assert papers == {n for n in names if n.startswith("clgym/papers_data/")}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert "clgym/py.typed" in names
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -93,7 +93,7 @@ def _without_the_slow() -> Iterator[None]:
 class _Late(ModuleType):
     """Stands in for a module; what is taken from it imports the real one when it is called."""
 
-    __path__: list[str] = []  # what makes a module a package
+    __path__: MutableSequence[str] = []  # what makes a module a package
 
     def __getattr__(self, name: str) -> Any:
         if name == "__version__":

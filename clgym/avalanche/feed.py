@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clgym._moved import report_renamed
 from clgym.avalanche.heads import tasks_by_column
 from clgym.strategy import Augment, Batch, Experience
 
 __all__ = ["TrainLoader", "Position"]
+
+report_renamed(__name__)
 
 _PAUSE = 0.2
 """Seconds between two reports: reading the loss waits for the device."""

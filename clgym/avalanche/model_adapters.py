@@ -25,7 +25,10 @@ class _Adaptive(Classifier, DynamicModule, BaseModel):
         if isinstance(self.head, nn.Linear):
             self.grow(len(experience.classes_seen_so_far))
 
-    def get_features(self, x: Tensor) -> Tensor:
+    # Avalanche's own lacks the annotation: its body, a docstring, is taken for None.
+    def get_features(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor
+    ) -> Tensor:
         return self.features(x)
 
 

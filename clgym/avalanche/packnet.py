@@ -42,7 +42,10 @@ class Packed(PackNetModel):
                 fix="Give --network mlp",
             ) from error
 
-    def forward(self, images: Tensor, task_labels: Any = CURRENT) -> Any:
+    # Avalanche passes both by position; its own classes do not agree on the names.
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, images: Tensor, task_labels: Any = CURRENT
+    ) -> Any:
         """Logits [n, columns] for one task, by the weights that it may use.
 
         Args:

@@ -36,23 +36,24 @@ class SGDConfig(Config):
     lr: Annotated[float, Range(0, exclusive=True)] = 0.03
     """Learning rate."""
     momentum: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the last step that the next one keeps; starts afresh with every experience."""
+    """Momentum of SGD; its state starts afresh with every experience."""
     weight_decay: Annotated[float, Range(0)] = 0.0
-    """Pull of the weights towards zero."""
+    """Weight decay (L2 penalty)."""
     epochs: Annotated[int, Range(1)] = 1
-    """Passes over the rows of each experience."""
+    """Number of epochs per experience."""
     lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = ()
-    """Shares of the epochs after which the learning rate falls tenfold."""
+    """Fractions of the epochs after which the learning rate is divided by ten."""
     batch_size: Annotated[int, Range(1)] = 32
-    """New samples a step. A last batch of one image, which batch normalisation cannot take, joins
-    the batch before."""
+    """New samples per step. A last batch of one image, which batch normalisation cannot process,
+    joins the batch before it."""
     network: str = "mlp"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
     resnet32, resnet50, resnet50-bottleneck, slim-resnet18, vgg11, vgg16."""
     hidden: Annotated[tuple[int, ...], Range(1)] = networks.HIDDEN
-    """Units in each hidden layer of the network mlp; two layers of 100 are the field's."""
+    """Units of each hidden layer of the network mlp; two layers of 100 are common in the
+    literature."""
     augment: Literal["none", "crop-flip"] = "none"
-    """Change of the images of each training batch: random crop (pad 4) and horizontal flip."""
+    """Augmentation of training batches: random crop (padding 4) and horizontal flip."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,8 @@ class SGDStrategy(Strategy):
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch."""
         config = self.config
-        drops = sum(epoch >= share * config.epochs for share in config.lr_drops)
+        # Rounded: in binary 0.55 of 100 epochs is a little more than 55.
+        drops = sum(epoch >= round(share * config.epochs, 9) for share in config.lr_drops)
         return config.lr * 0.1**drops
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

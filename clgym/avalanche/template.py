@@ -99,14 +99,14 @@ class StrategyTemplate(SupervisedTemplate):
         self._past: list[tuple[Tensor, Tensor]] = []
         self._trained = 0
 
-    def make_optimizer(self, **kwargs: Any) -> None:
+    def make_optimizer(self, *args: Any, **kwargs: Any) -> None:
         """None: the strategy has its own."""
 
     def model_adaptation(self, model: nn.Module | None = None) -> nn.Module:
         """Nothing: the strategy's network is not Avalanche's to change."""
         return self.model if model is None else model
 
-    def make_train_dataloader(self, **kwargs: Any) -> None:
+    def make_train_dataloader(self, *args: Any, **kwargs: Any) -> None:
         """None: the strategy gets tensors."""
         self.dataloader = []
 

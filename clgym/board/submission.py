@@ -10,23 +10,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from clgym._moved import report_renamed
 from clgym._version import __version__
 from clgym.board.reading.entries import run_flags, subfolders
-from clgym.board.reading.recompute import recompute
-from clgym.board.reading.records import method_of
 from clgym.board.reading.source_files import built_in, file_that_ran, python_files
 from clgym.errors import BadRecord, ClgymError
-from clgym.gym.folder import RECORD
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.audit import Audit
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.outcome import EVALUATION
-from clgym.protocol.record_audit import record_problems
+from clgym.protocol.record_audit import class_order_problems
 from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import verify
-from clgym.results.record import Record, StrategyFacts, read_record
+from clgym.results.grouping import by_seed, method_of
+from clgym.results.layout import RECORD
+from clgym.results.record import StrategyFacts
+from clgym.results.stored import StoredRun, open_run
 
 __all__ = ["SubmissionFinding", "Submission", "Verdict", "check"]
+
+report_renamed(__name__)
 
 Verdict = Literal["ok", "flag", "wrong"]
 _WANTED = (LEDGER, CERTIFICATE, EVALUATION, RECORD)
@@ -50,7 +53,7 @@ class SubmittedRecords:
     """A record or a study of the submission, as the maintainer would run it again."""
 
     folder: Path
-    record: Record | None
+    run: StoredRun | None
     """None for a study."""
     plugins: tuple[Path, ...]
     """Files that the run needs."""
@@ -102,18 +105,18 @@ def check(folders: Sequence[Path]) -> Submission:
 def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> None:
     place = str(folder)
     try:
-        record = read_record(folder)
+        run = open_run(folder)
     except BadRecord as error:
         submission.add(place, "record", "wrong", f"{error.found}; send {RECORD} as it was written")
         return
-    result = record.result
+    result, record = run.result, run.record
     name = f"{result.strategy.name} on {result.scenario.name}, seed {result.seed}"
     submission.add(place, "record", "ok", name)
-    follow = _numbers_follow(submission, folder, record)
+    follow = _numbers_follow(submission, run)
     needed = _strategy(submission, place, result.strategy, plugins)
     if follow:
         _images(submission, folder)
-        submission.found.append(SubmittedRecords(folder, record, needed))
+        submission.found.append(SubmittedRecords(folder, run, needed))
     _version(submission, place, record.environment.clgym)
     for flag in run_flags([record]):
         submission.add(place, "shown on the board", "flag", flag)
@@ -122,19 +125,18 @@ def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> 
         submission.add(place, "files", "flag", f"leave out {', '.join(extra[:5])}: not needed")
 
 
-def _numbers_follow(submission: Submission, folder: Path, record: Record) -> bool:
-    facts = record.result.predictions
-    if not (folder / facts.file).is_file():
-        words = f"{facts.file} is missing; send it beside {RECORD}"
-        submission.add(str(folder), "predictions", "wrong", words)
+def _numbers_follow(submission: Submission, run: StoredRun) -> bool:
+    place = str(run.folder)
+    if not run.has_predictions:
+        words = f"{run.result.predictions.file} is missing; send it beside {RECORD}"
+        submission.add(place, "predictions", "wrong", words)
         return False
-    problems = [*recompute(folder, record).problems] or _problems(folder)
-    if problems:
+    if problems := list(run.problems()) or _order_problems(run):
         more = f"; {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         words = f"{'; '.join(problems[:_SHOWN])}{more}. Send both files as they were written"
-        submission.add(str(folder), "numbers", "wrong", words)
+        submission.add(place, "numbers", "wrong", words)
         return False
-    submission.add(str(folder), "numbers", "ok", "all follow from the predictions, by their hash")
+    submission.add(place, "numbers", "ok", "all follow from the predictions, by their hash")
     return True
 
 
@@ -150,9 +152,9 @@ def _images(submission: Submission, folder: Path) -> None:
         submission.add(str(folder), "images", "ok", "rows and labels are those of the images")
 
 
-def _problems(folder: Path) -> list[str]:
+def _order_problems(run: StoredRun) -> list[str]:
     audit = Audit()
-    audit.check(RECORD, lambda: record_problems(folder))
+    audit.check(RECORD, lambda: class_order_problems(run.result))
     return audit.problems
 
 
@@ -189,15 +191,16 @@ def _strategy(
 
 def _seeds(submission: Submission, folder: Path) -> None:
     """Runs that differ in seeds only: one seed is no method, and none may be left out."""
-    groups: dict[str, list[Record]] = {}
+    methods: dict[str, list[StoredRun]] = {}
     for found in submission.found:
-        if found.record is not None and found.folder.is_relative_to(folder):
-            groups.setdefault(method_of(found.record.result), []).append(found.record)
-    for records in groups.values():
-        result = records[0].result
-        seeds = sorted(record.result.seed for record in records)
+        if found.run is not None and found.folder.is_relative_to(folder):
+            methods.setdefault(method_of(found.run.result), []).append(found.run)
+    for runs in methods.values():
+        result = runs[0].result
+        groups = by_seed(runs, lambda run: run.result)
+        seeds = sorted(run.result.seed for run in runs)
         about = f"{result.strategy.name} on {result.scenario.name}"
-        if len(set(seeds)) < len(seeds):
+        if any(len(group) > 1 for group in groups.values()):
             words = f"{about}: two runs of one seed among {seeds}; send one of them"
             submission.add(str(folder), "seeds", "wrong", words)
         elif len(seeds) == 1:

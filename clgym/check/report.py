@@ -16,6 +16,8 @@ Status = Literal["passed", "failed", "known failure", "skipped"]
 class CheckFailed(ClgymError):
     """A plugin that fails checks that it does not declare as known failures."""
 
+    problem = "failed checks"
+
 
 class Failed(Exception):
     """A check failed: what was found, what to do."""

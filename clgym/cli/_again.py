@@ -15,8 +15,8 @@ __all__ = ["rerun", "verify_again"]
 def rerun(record: Record, plugins: Sequence[Path] = ()) -> str:
     """The ``clgym run`` line with every option of a record, ready for a shell.
 
-    Files that options name (a model's weights) are in no record, only their names: they have to be
-    where the command is given.
+    A record holds only the names of files that options refer to (a model's weights): the files must
+    be where the command is given.
 
     Returns:
         The command, or why there is none.

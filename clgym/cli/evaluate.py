@@ -1,7 +1,7 @@
-"""Run sealed settings on the evaluation side of their pair.
+"""Run tuned and sealed hyper-parameters on the evaluation side of their pair.
 
-Name the folder that `clgym tune` wrote. No option of the strategy can be given: all are in the
-certificate. Each evaluation is counted, and no seed can be left out.
+Name the folder that `clgym tune` wrote. The options of the strategy are those of the certificate
+and cannot be changed. Each evaluation is counted, and no seed can be left out.
 """
 
 import json
@@ -19,7 +19,7 @@ def main(words: Sequence[str]) -> int:
     parser = Parser("clgym evaluate", __doc__)
     parser.add_argument("study", type=Path, help="Folder of a sealed study, or its certificate.")
     parser.add_argument(
-        "--again", action="store_true", help="Evaluate once more; the result says which it is."
+        "--again", action="store_true", help="Evaluate again; the result states its number."
     )
     add_pool_flags(parser)
     values = parser.parse(words)

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clgym import registry
+from clgym._moved import report_renamed
 
 __all__ = ["CARDS", "DatasetInfo"]
+
+report_renamed(__name__)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from clgym._moved import report_renamed
 from clgym.data.npy import mapped
 from clgym.errors import BadOutput
 from clgym.files import clear_parts, dump_checked, load_checked, part_name, write_whole
@@ -45,6 +46,8 @@ __all__ = [
     "keep",
     "spool",
 ]
+
+report_renamed(__name__)
 
 VERSION = 1
 """Part of every key: raise it when decoding or the layout of the cache changes."""

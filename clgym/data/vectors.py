@@ -23,12 +23,15 @@ from typing import Any
 
 import numpy as np
 
+from clgym._moved import report_renamed
 from clgym.data.npy import mapped
 from clgym.data.store import cache_dir
 from clgym.errors import BadAnswer, BadConfig, BadOutput
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, write_whole
 
 __all__ = ["VectorSlot", "Table", "clean", "entries"]
+
+report_renamed(__name__)
 
 LIMIT_GB = 20.0
 """Size of all tables together, unless ``CLGYM_CACHE_GB`` says otherwise."""

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from clgym._moved import report_renamed
 from clgym.errors import BadConfig, ClgymError
 
 __all__ = ["Done", "Message", "OnEvent", "WorkerPool", "PoolSpec"]
+
+report_renamed(__name__)
 
 Name = Literal["process", "inline", "ray", "slurm"]
 Message = dict[str, Any]

@@ -12,7 +12,6 @@ from clgym.gym.arrival import in_order_of_arrival
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.images import StreamImages
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.scores import confidence, scores
 from clgym.gym.session import Arrays, Kind, PhaseCost
 from clgym.messages import (
     Adapt,
@@ -25,6 +24,7 @@ from clgym.messages import (
     TrainProgress,
 )
 from clgym.registry import with_registered
+from clgym.results.online_errors import confidence, scores
 from clgym.streams.adaptation import AdaptationStream, Batch, segment_labels
 
 __all__ = ["AdaptationPhase"]

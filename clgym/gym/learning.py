@@ -23,7 +23,6 @@ from clgym.gym.scoring import (
     pool_after,
     predictions_of,
     score,
-    summary,
 )
 from clgym.gym.session import Arrays, Kind, PhaseCost
 from clgym.gym.withheld_order import permutation
@@ -41,6 +40,7 @@ from clgym.messages import (
 )
 from clgym.registry import with_registered
 from clgym.results.conduct import Cause
+from clgym.results.metrics import matrix_summary
 from clgym.results.record import read_record
 from clgym.scenario import Step, Stream
 
@@ -352,7 +352,7 @@ class LearningPhase:
             "test_counts": [len(s.test) for s in self._stream.steps],
             "accuracy_after": after,
             "task_aware_accuracy_after": [s.task_aware for s in self._scores],
-            **summary(matrix, after, chance),
+            **matrix_summary(matrix, after, chance),
             "chance": chance,
         }
 

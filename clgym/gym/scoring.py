@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from clgym.data.sources import Source
-from clgym.results import metrics
 from clgym.scenario import Stream
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "pool_after",
     "predictions_of",
     "score",
-    "summary",
 ]
 
 
@@ -132,14 +130,3 @@ def chance_levels(stream: Stream) -> list[float]:
 
 def _share(hits: np.ndarray) -> float | None:
     return float(hits.mean()) if len(hits) else None
-
-
-def summary(matrix: list[list[float | None]], after: list[float], chance: list[float]) -> dict:
-    """The record's numbers that follow from the matrix."""
-    return {
-        "last_accuracy": after[-1],
-        "average_incremental_accuracy": metrics.average_incremental_accuracy(after),
-        "forgetting": metrics.forgetting(matrix),
-        "backward_transfer": metrics.backward_transfer(matrix),
-        "forward_transfer": metrics.forward_transfer(matrix, chance),
-    }

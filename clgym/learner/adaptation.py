@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clgym._moved import report_renamed
 from clgym.data.augment import resize
 from clgym.data.source_data import SourceData
 from clgym.errors import Incompatible
@@ -20,6 +21,8 @@ from clgym.models.source_models import ClassifierSpec, identity, resolve
 from clgym.strategy import Classifier
 
 __all__ = ["PassCounter", "Resources", "build_resources", "to_float"]
+
+report_renamed(__name__)
 
 
 class PassCounter:

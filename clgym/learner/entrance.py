@@ -348,7 +348,7 @@ class Learner:
         logits = checked_logits(answer, "adapt", len(images), request.num_seen_classes)
         after = self._counted()
         return Adapted(
-            logits=logits,
+            logits=logits * np.float32(self._strategy.confidence_scale),
             seconds=time.perf_counter() - started,
             forward=after[0] - before[0],
             backward=after[1] - before[1],

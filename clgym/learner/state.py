@@ -31,7 +31,7 @@ def state_digest(state: dict[str, Any]) -> str:
     shapes = [(str(leaf.dtype), tuple(leaf.shape)) for leaf in leaves]
     found = hashlib.sha256(json.dumps([tree, shapes]).encode())
     for leaf in leaves:
-        found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clgym._moved import report_renamed
 from clgym.data.source_data import SourceData
 from clgym.errors import BadSource, Incompatible, MissingData, UnknownName
 from clgym.models import networks, timm_networks, torchvision_networks
@@ -38,6 +39,8 @@ from clgym.models.weight_files import (
 from clgym.strategy import Classifier
 
 __all__ = ["ClassifierSpec", "identity", "resolve"]
+
+report_renamed(__name__)
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CIFAR_RESNETS = {

@@ -43,6 +43,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clgym._checkout import PACKAGE, ROOT
+from clgym._moved import report_renamed
 from clgym.errors import BadRecord, UnknownName, near
 from clgym.papers.measures import MEASURES
 
@@ -57,6 +58,8 @@ __all__ = [
     "load_paper",
     "paper_names",
 ]
+
+report_renamed(__name__)
 
 LINK = r"^https?://[^\s<>\"'`]+$"
 """One address that can stand in a page as it is."""

@@ -14,7 +14,6 @@ from clgym.engines.pool import PoolSpec, WorkerPool, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import describe_strategy
-from clgym.gym.folder import RECORD
 from clgym.gym.plan import method_hash
 from clgym.gym.request import Request
 from clgym.protocol.jobs import TARGET, as_message
@@ -31,7 +30,7 @@ from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.relatives import register_opening, register_study, relatives
 from clgym.protocol.runs import FAILURES, ExecutionOptions, check_files, start_workers
 from clgym.protocol.study import CERTIFICATE, read_certificate
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 __all__ = ["EVALUATION", "Evaluation", "SeedResult", "evaluate", "open_certificate", "requests_of"]
 
@@ -317,7 +316,7 @@ class _Evaluating:
         if error is not None or len(requests) == 1:
             return {}
         folders = [request.out for request in requests if request.out is not None]
-        return {"parts": [sha256((folder / RECORD).read_bytes()) for folder in folders]}
+        return {"parts": [open_run(folder).sha256 for folder in folders]}
 
     def _result(self) -> Evaluation:
         plan = self._plan
@@ -329,8 +328,9 @@ class _Evaluating:
             requests = requests_of(plan, choice_of(self._certificate, seed), seed, self._where)
             out = requests[-1].out
             assert out is not None
-            records.append(read_record(out))
-            seeds.append(seed_result(seed, records[-1], out))
+            run = open_run(out)
+            records.append(run.record)
+            seeds.append(seed_result(seed, run))
         others = relatives(self._where.out.parent.parent, plan)
         code = code_identity()
         facts: dict[str, Any] = {

@@ -8,21 +8,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clgym._moved import report_renamed
 from clgym.data import withheld
 from clgym.data.sources import load_source
 from clgym.errors import BadPlan
 from clgym.files import canonical_json, locked, sha256
-from clgym.gym.folder import RECORD, STATE
 from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run
 from clgym.messages import to_tree
 from clgym.protocol.overlap import check, check_looks, compare, footprint, looks
 from clgym.protocol.pairs import ScenarioPair
+from clgym.results.layout import STATE
 from clgym.results.record import Record, result_hash
+from clgym.results.stored import StoredRun, open_run
 from clgym.scenario import Stream
 from clgym.streams.adaptation import AdaptationStream
 
 __all__ = ["TARGET", "Jobs", "as_message", "order_hash", "run_summary"]
+
+report_renamed(__name__)
 
 TARGET = "clgym.protocol.jobs:Jobs"
 Message = dict[str, Any]
@@ -47,10 +51,10 @@ class Jobs:
         assert request.out is not None
         # A worker of a coordinator that was killed may still be at it for a moment.
         with locked(request.out.parent / f".{request.out.name}.lock", wait=True):
-            record = run(request, lambda event: self._emit(to_tree(event)))
+            run(request, lambda event: self._emit(to_tree(event)))
             if not message["keep_state"]:
                 (request.out / STATE).unlink(missing_ok=True)
-        return run_summary(record, request.out)
+        return run_summary(open_run(request.out))
 
 
 def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool) -> Message:
@@ -82,9 +86,9 @@ def order_hash(record: Record) -> str:
     return sha256(canonical_json(record.result.class_order))
 
 
-def run_summary(record: Record, out: Path) -> Message:
+def run_summary(run: StoredRun) -> Message:
     """What a coordinator is told of a finished run, and an audit compares with its record."""
-    result = record.result
+    record, result = run.record, run.result
     return {
         "last_accuracy": result.last_accuracy,
         "average_incremental_accuracy": result.average_incremental_accuracy,
@@ -92,7 +96,7 @@ def run_summary(record: Record, out: Path) -> Message:
         "images": record.cost.train_images,
         "seconds": record.cost.wall_seconds,
         "result": result_hash(record),
-        "record": sha256((out / RECORD).read_bytes()),
+        "record": run.sha256,
         "fingerprints": [source.fingerprint for source in result.sources],
         "device_name": record.environment.device_name,
         **({"read_files": files} if (files := record.environment.read_files) else {}),

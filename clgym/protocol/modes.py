@@ -251,11 +251,13 @@ def _one_experience(
     tried = attempt([spec(i, {**plain, "lr": rate}) for i, rate in enumerate(rates)])
     best = _best(tried, start.seed)
     rate, wanted = best.configs[0]["lr"], (1 - DROP) * (best.score or 0.0)
+    taken: TrialRun | None = None
     for values in _weaker(plan.stability):
         taken = spec(len(tried), {**values, "lr": rate})
         tried += attempt([taken])
         if (tried[-1].score or 0.0) >= wanted:
             break
+    assert taken is not None, "there is at least one attempt"
     return tried, taken
 
 

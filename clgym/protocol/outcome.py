@@ -1,16 +1,15 @@
 """``evaluation.json``: what an evaluation leaves, and what in it follows from its records."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from clgym.files import canonical_json, sha256
-from clgym.gym.folder import RECORD
 from clgym.protocol.jobs import order_hash
 from clgym.protocol.plan import Certificate, Choice, Code, code_of
 from clgym.results.record import Environment, Record, result_hash
+from clgym.results.stored import StoredRun
 
 __all__ = [
     "EVALUATION",
@@ -103,14 +102,15 @@ class Evaluation(_OutcomeBlock):
     flags: list[str]
 
 
-def seed_result(seed: int, record: Record, out: Path) -> SeedResult:
-    """A seed's line from its record."""
+def seed_result(seed: int, run: StoredRun) -> SeedResult:
+    """A seed's line from its run."""
+    record = run.record
     result, cost = record.result, record.cost
     return SeedResult(
         seed=seed,
         status="done",
-        record=out.name,
-        record_sha256=sha256((out / RECORD).read_bytes()),
+        record=run.folder.name,
+        record_sha256=run.sha256,
         result=result_hash(record),
         class_order=order_hash(record),
         accuracy_matrix=result.accuracy_matrix,

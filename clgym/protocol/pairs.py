@@ -6,11 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_serializer
 
+from clgym._moved import report_renamed
 from clgym.data.halves import HALVES, Half
 from clgym.errors import BadPlan, UnknownName, near
 from clgym.files import canonical_json, sha256
 
 __all__ = ["PAIRS", "ScenarioPair", "Side", "find_pair", "numbers"]
+
+report_renamed(__name__)
 
 
 class Side(BaseModel):
@@ -240,8 +243,8 @@ _CORRUPTED: dict[str, _Row] = {
 def _arriving(version: str, arrival: str) -> dict[str, _Row]:
     """The pairs of corruptions with one order of arrival; another order is another version."""
     return {
-        f"{name}-{version}": (*sides, {**config, "arrival": arrival}, seeds, trials)
-        for name, (*sides, config, seeds, trials) in _CORRUPTED.items()
+        f"{name}-{version}": (tuning, evaluation, {**config, "arrival": arrival}, seeds, trials)
+        for name, (tuning, evaluation, config, seeds, trials) in _CORRUPTED.items()
     }
 
 

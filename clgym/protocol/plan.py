@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from clgym._checkout import PACKAGE
+from clgym._moved import report_renamed
 from clgym._version import __version__
 from clgym.files import canonical_json, sha256
 from clgym.gym.environment import describe
@@ -32,6 +33,8 @@ __all__ = [
     "code_of",
     "evaluation_seeds",
 ]
+
+report_renamed(__name__)
 
 PROTOCOL = "clgym-protocol-1"
 Mode = Literal[

@@ -18,7 +18,7 @@ from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.record_audit import parsed
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 __all__ = ["drawn", "repeat"]
 
@@ -85,8 +85,8 @@ def _in_the_same_order(
     keys = []
     for request in requests:
         assert request.out is not None
-        record = read_record(study / f"evaluations/{number}" / request.out.name)
-        keys.append(record.environment.order_key)
+        earlier = open_run(study / f"evaluations/{number}" / request.out.name)
+        keys.append(earlier.record.environment.order_key)
     return [replace(r, order_key=key) for r, key in zip(requests, keys, strict=True)]
 
 

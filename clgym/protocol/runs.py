@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clgym._moved import report_renamed
 from clgym.engines.pool import Done, PoolSpec, WorkerPool, open_pool
 from clgym.errors import (
     BadAnswer,
@@ -40,6 +41,8 @@ __all__ = [
     "criterion_of",
     "start_workers",
 ]
+
+report_renamed(__name__)
 
 Event = dict[str, Any]
 FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)

@@ -82,10 +82,12 @@ def _counted(space: Space, seed: int, trials: int) -> list[Config]:
     drawn: list[Config] = []
     seen: set[str] = set()
     for trial in range(available("counter", space, trials)):
-        for attempt in itertools.count():
-            config = _draw(space, seed, trial, attempt)
-            if repr(config) not in seen or (attempt >= _ATTEMPTS and not space.finite):
-                break
+        attempts = ((n, _draw(space, seed, trial, n)) for n in itertools.count())
+        config = next(
+            config
+            for n, config in attempts
+            if repr(config) not in seen or (n >= _ATTEMPTS and not space.finite)
+        )
         drawn.append(config)
         seen.add(repr(config))
     return drawn

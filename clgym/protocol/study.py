@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from clgym._moved import report_renamed
 from clgym.errors import BadPlan, Tampered
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import Description, describe_strategy
@@ -27,6 +28,8 @@ __all__ = [
     "survey",
     "tune",
 ]
+
+report_renamed(__name__)
 
 CERTIFICATE = "certificate.json"
 Event = dict[str, Any]

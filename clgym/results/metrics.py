@@ -1,6 +1,7 @@
 """Accuracy matrix to numbers. Row i is measured after experience i, column j on experience j."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -9,9 +10,20 @@ __all__ = [
     "backward_transfer",
     "forgetting",
     "forward_transfer",
+    "matrix_summary",
 ]
 
 Matrix = Sequence[Sequence[float | None]]
+
+
+class MatrixSummary(TypedDict):
+    """The numbers of a record that follow from its accuracy matrix, by field."""
+
+    last_accuracy: float
+    average_incremental_accuracy: float
+    forgetting: float | None
+    backward_transfer: float | None
+    forward_transfer: float | None
 
 
 def _array(matrix: Matrix) -> np.ndarray:
@@ -64,3 +76,22 @@ def forward_transfer(matrix: Matrix, chance: Sequence[float]) -> float | None:
     table = _array(matrix)
     gains = [table[j - 1, j] - chance[j] for j in range(1, len(table))]
     return _mean(np.array(gains, dtype=float))
+
+
+def matrix_summary(
+    matrix: Matrix, after: Sequence[float], chance: Sequence[float]
+) -> MatrixSummary:
+    """Compute every number of a record that follows from its accuracy matrix.
+
+    Args:
+        matrix: Accuracies in [0, 1], [T, T].
+        after: Accuracy after each experience over what was seen, [T].
+        chance: Accuracy of guessing on each experience, [T].
+    """
+    return {
+        "last_accuracy": after[-1],
+        "average_incremental_accuracy": average_incremental_accuracy(after),
+        "forgetting": forgetting(matrix),
+        "backward_transfer": backward_transfer(matrix),
+        "forward_transfer": forward_transfer(matrix, chance),
+    }

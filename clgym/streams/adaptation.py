@@ -54,15 +54,16 @@ class Domain:
 
     name: str
     source: int
-    """Which of the stream's sources."""
+    """Index of the source in the stream's list of sources."""
     part: Literal["test", "all"] = "test"
-    """Its rows: those of the test split, or the training rows with the test rows behind them."""
+    """Rows of the source that are used: the test split, or the training rows followed by the test
+    rows."""
     corruption: str | None = None
     severity: int = 0
     seed: int = 0
-    """Of the corruption's draws."""
+    """Seed of the corruption's random numbers."""
     published: str | None = None
-    """Folder in the data root whose files are read instead: ``CIFAR-10-C``."""
+    """Folder in the data root whose published files are read instead, such as ``CIFAR-10-C``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +72,9 @@ class Segment:
 
     name: str
     domain: np.ndarray
-    """int64 [n], into the stream's domains."""
+    """int64 [n], index into the stream's domains."""
     row: np.ndarray
-    """int64 [n], row of that domain."""
+    """int64 [n], row number in that domain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,22 +84,22 @@ class AdaptationStream:
     name: str
     sources: tuple[str, ...]
     fingerprints: tuple[str, ...]
-    """Of each source, in order; then digests of published files."""
+    """Fingerprint of each source, in order, followed by digests of published files."""
     image_shape: tuple[int, int, int]
-    """Channels, height, width of what reaches the learner."""
+    """Channels, height and width of the images that the learner receives."""
     class_order: tuple[str, ...]
-    """Class names by column of the logits."""
+    """Class names by class index."""
     domains: tuple[Domain, ...]
     segments: tuple[Segment, ...]
     batch_size: int
-    """Images that arrive together. The stream's last batch may be short; where segments are told
-    apart (`continuous`), the last batch of each."""
+    """Images per batch. The last batch of the stream may be smaller; unless the stream is
+    `continuous`, the last batch of every segment."""
     home: int | None
-    """Which source the classifier was made for; None if its data are not here."""
+    """Index of the source domain of the classifier; None if its data are not available."""
     home_part: Literal["train", "all"] = "train"
-    """The rows of it that count as source data."""
+    """Rows of the source domain that serve as source data."""
     reset_each_segment: bool = False
-    """Whether the strategy starts afresh with every segment, which tells it where they begin."""
+    """Whether the strategy is reset at the start of every segment, which reveals the boundaries."""
     exchanged: Literal["all", "class", "domain"] | None = None
     """Images of a segment that the gym exchanges before they arrive, by a key that the learner
     cannot compute: all, or those of one class or domain among themselves, so that the order of
@@ -209,29 +210,29 @@ class AdaptationConfig:
     """Options that every adaptation stream has."""
 
     source: str
-    """Where the images come from: a named source, folder:PATH or npz:PATH."""
+    """Source of the images: a name of `clgym list sources`, folder:PATH or npz:PATH."""
     model: str = "auto"
-    """Classifier to adapt: NETWORK@FILE, a finished run's folder, or auto: a small one that clgym
-    trains on the source's training rows."""
+    """Classifier to adapt: NETWORK@FILE, the folder of a finished run, or auto: a small classifier
+    that clgym trains on the source's training rows."""
     batch_size: Annotated[int, Range(1)] = 200
-    """Images that arrive together."""
+    """Images per batch."""
     images: Annotated[int, Range(1)] | None = None
-    """Images of each segment, a random sample; none means all."""
+    """Number of images per segment, drawn at random; none: all."""
     rows: Literal["all", "tuning", "evaluation"] = "all"
-    """Which images arrive: all, or one of two halves that have none in common, cut by image hash.
-    """
+    """Images that arrive: all, or one of two disjoint halves (tuning, evaluation), split by image
+    hash."""
     order: Order = "iid"
-    """Inside a segment: shuffled, sorted by class, or Dirichlet chunks."""
+    """Order of the images within a segment: shuffled, sorted by class, or Dirichlet chunks."""
     delta: Annotated[float, Range(0, exclusive=True)] = 0.1
-    """Parameter of the Dirichlet order; the smaller, the fewer classes follow each other."""
+    """Concentration of the Dirichlet order; smaller values give longer runs of few classes."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
-    """Seed of the orders."""
+    """Seed of the image order."""
     arrival: Arrival = "withheld"
-    """withheld: a fresh order in every segment, keyed by what the learner cannot compute, and
-    batches that run over the ends of segments; published: one order for all segments, which follows
-    from the order seed, and a short last batch in each, as published comparisons have it."""
+    """Order of the images over the segments. withheld: a fresh one in every segment, which the
+    learner cannot compute, and batches that cross the ends of segments; published: the same in
+    every segment, computed from the order seed, and a smaller last batch in each."""
     resize: Annotated[int, Range(1)] | None = None
-    """Side in pixels to which images are resized (bilinear) on their way to the learner."""
+    """Side in pixels to which images are resized (bilinear) before the learner receives them."""
 
 
 class AdaptationScenario(Scenario):

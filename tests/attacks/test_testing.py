@@ -9,8 +9,8 @@ import pytest
 from clgym.errors import ClgymError, OutOfReach
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.protocol.record_audit import record_problems
 from clgym.results.record import Record
+from clgym.results.stored import open_run
 
 PLUGINS = Path(__file__).parent / "plugins"
 Attack = Callable[..., Record]
@@ -102,12 +102,12 @@ def test_a_record_that_stores_more_than_was_declared_is_not_verified(
     (out,) = tmp_path.glob("replay-*")
     assert record.conduct is not None and record.conduct.memory_capacity == 100
     assert record.result.stored_samples == 100
-    assert list(record_problems(out)) == []
+    assert list(open_run(out).problems()) == []
     text = (out / "record.json").read_text()
     (out / "record.json").write_text(
         text.replace('"memory_capacity": 100', '"memory_capacity": 99')
     )
-    assert any("memory_capacity" in problem for problem in record_problems(out))
+    assert any("memory_capacity" in problem for problem in open_run(out).problems())
 
 
 def test_samples_larger_than_images_are_flagged(attack: Attack) -> None:

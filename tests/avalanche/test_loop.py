@@ -118,7 +118,8 @@ def test_only_overridden_hooks_are_called(learner, experiences, monkeypatch):
     strategy.train(experience)
     assert called == []
     ewc = strategy.template.plugins[1]
-    heard = {event: [h.__self__ for h in hooks_of(strategy.template, event)] for event in EVENTS}
+    hooks: dict[str, tuple[Any, ...]] = {e: hooks_of(strategy.template, e) for e in EVENTS}
+    heard = {event: [hook.__self__ for hook in own] for event, own in hooks.items()}
     assert heard["before_backward"] == [ewc]
     assert heard["after_training_iteration"] == [strategy.template.clock]
     assert not any(

@@ -188,7 +188,7 @@ def test_an_empty_board_says_so(board_folder, tmp_path, capsys):
 
 def test_a_folder_that_is_none_is_a_named_error(tmp_path, capsys):
     assert main(["board", str(tmp_path / "nowhere"), "--out", str(tmp_path / "site")]) == 2
-    assert capsys.readouterr().err.startswith("error: BadRecord: ")
+    assert capsys.readouterr().err.startswith("error: cannot use the record: ")
     assert not (tmp_path / "site").exists()
 
 

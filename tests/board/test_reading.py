@@ -12,7 +12,7 @@ from clgym.board.reading.found import load_runs
 from clgym.board.reading.records import read_board
 from clgym.errors import BadRecord
 from clgym.files import sha256
-from clgym.gym.scores import scores
+from clgym.results.online_errors import scores
 
 
 def _refusals(folder):
@@ -91,7 +91,11 @@ def test_other_predictions_than_the_record_names_are_refused(board_folder, write
     left, entries = _refusals(board_folder)
     assert not entries
     assert left == [
-        ("records/a", "predictions.safetensors does not hash to result.predictions.sha256")
+        (
+            "records/a",
+            "predictions.safetensors: other content, which does not hash to "
+            "result.predictions.sha256",
+        )
     ]
 
 
@@ -234,6 +238,7 @@ def _adapted(folder, write_run):
     sure = [generator.random(30).astype(np.float32) for _ in range(2)]
     domains = [np.full(30, 5, np.int32), np.full(30, 2, np.int32)]
     parts = {"label": labels, "predicted": answers, "confidence": sure, "domain": domains}
+    parts["row"] = [np.arange(30), np.arange(30)]
     data = save({f"{i}/{key}": values[i] for key, values in parts.items() for i in range(2)})
     run = write_run(folder, hits=[[30]], counts=[60])
     (run / "predictions.safetensors").write_bytes(data)

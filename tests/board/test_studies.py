@@ -99,7 +99,7 @@ def _other_predictions(study, edit):
         (_dropped_seed, "evaluation 1: "),
         (_edited_record, "record"),
         (_cut_ledger, "ledger.jsonl: "),
-        (_other_predictions, "predictions.safetensors does not hash"),
+        (_other_predictions, "does not hash to result.predictions.sha256"),
     ],
 )
 def test_a_study_that_was_touched_is_refused(board_folder, study, edit, change, reason):

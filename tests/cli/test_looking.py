@@ -102,5 +102,5 @@ def test_compare_refuses_what_cannot_be_paired(cli, here):
     for other, part in (("b", "the same stream"), ("c", "the same seeds")):
         code, out, err = cli("compare", "a", other)
         assert (code, out) == (2, "")
-        assert err.startswith("error: BadRecord: ")
+        assert err.startswith("error: cannot use the record: ")
         assert part in err

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from clgym import files
+from clgym.cli._parser import BadUsage
+from clgym.errors import ClgymError
 
+PROBLEMS = {cls.__name__: cls.problem for cls in (*ClgymError.__subclasses__(), BadUsage)}
 NMC = ("run", "nmc", "split-digits")
 NAIVE = ("run", "naive", "split-digits")
 
@@ -16,7 +19,7 @@ NAIVE = ("run", "naive", "split-digits")
 def one_line(err: str, name: str, *parts: str) -> None:
     """Assert that ``err`` is one error line in three parts that says ``parts``."""
     assert err.count("\n") == 1, err
-    assert err.startswith(f"error: {name}: expected "), err
+    assert err.startswith(f"error: {PROBLEMS[name]}: expected "), err
     assert "; found " in err
     for part in parts:
         assert part in err, err

@@ -16,30 +16,17 @@ from clgym.errors import BadOutput, ClgymError, StrategyFailed
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.results.record import Result, read_record
-
-DIES = '''"""Naive that fails at the end of the third experience while a file is there."""
-from pathlib import Path
-from clgym.strategies.naive import Naive
-
-
-class Dies(Naive):
-    """Naive, with an end."""
-
-    def train(self, experience):
-        super().train(experience)
-        if experience.index == 2 and Path("FLAG").exists():
-            raise RuntimeError("the end")
-'''
+from factories import copy_plugin
 
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Path, Result]:
     """A request, what an interruption inside its third experience left, and its whole result."""
     folder = tmp_path_factory.mktemp("interrupted")
-    flag, plugin = folder / "flag", folder / "dies.py"
-    plugin.write_text(DIES.replace("FLAG", str(flag)))
+    flag = folder / "flag"
+    plugin = copy_plugin("fails", folder, FLAG=flag)
     request = Request(
-        "dies",
+        "fails",
         "split-digits",
         strategy_config={"network": "mlp"},
         plugins=(plugin,),

@@ -12,19 +12,9 @@ from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.learner.replies import checked_costs, checked_count, checked_logits
+from factories import copy_plugin
 
 INF = float("inf")
-PLUGIN = '''"""Nearest class mean that hands back something else."""
-import sys
-
-import torch
-
-from clgym.strategies.nmc import NMC
-
-
-class Odd(NMC):
-{body}
-'''
 
 
 @pytest.mark.parametrize(
@@ -77,30 +67,17 @@ def test_a_count_that_is_none_is_named(count: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "error", "words"),
+    ("hook", "error", "words"),
     [
-        (
-            "    def costs(self):\n        return {'flops': torch.ones(())}",
-            BadAnswer,
-            "a Tensor under 'flops'",
-        ),
-        (
-            "    def train(self, experience):\n        experience.report(loss=torch.ones(2))",
-            BadAnswer,
-            "a Tensor for loss",
-        ),
-        (
-            "    def train(self, experience):\n        sys.exit(3)",
-            StrategyFailed,
-            "SystemExit: 3",
-        ),
+        ("costs", BadAnswer, "a Tensor under 'flops'"),
+        ("report", BadAnswer, "a Tensor for loss"),
+        ("exit", StrategyFailed, "SystemExit: 3"),
     ],
 )
 def test_a_run_ends_with_the_reason(
-    tmp_path: Path, body: str, error: type[Exception], words: str
+    tmp_path: Path, hook: str, error: type[Exception], words: str
 ) -> None:
-    plugin = tmp_path / "odd.py"
-    plugin.write_text(PLUGIN.format(body=body))
+    plugin = copy_plugin("odd", tmp_path, HOOK=hook)
     with pytest.raises(error, match=words) as caught:
         run(Request("odd", "split-digits", out=tmp_path / "run", plugins=(plugin,)))
     assert not isinstance(caught.value, WorkerDied)

@@ -14,6 +14,7 @@ from clgym.gym.run import run
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.audit import Audit
 from clgym.protocol.verify import verify
+from factories import copy_plugin
 
 Answers = dict[str, np.ndarray]
 
@@ -212,26 +213,8 @@ def test_a_listed_class_order_holds(tmp_path: Path) -> None:
     assert verify(tmp_path).problems == [] and audited(tmp_path).problems == []
 
 
-COPIED = '''"""Grey squares; a test image is a training image."""
-from pathlib import Path
-import numpy as np
-from clgym.data.imageset import ImageSet, Labelled
-
-
-class Copied(ImageSet):
-    classes = ("dark", "light")
-
-    def read(self, folder: Path):
-        labels = np.arange(20) % 2
-        images = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1).repeat(4, 1).repeat(4, 2)
-        images[20] = images[0]
-        return Labelled(images[:20], labels, ()), Labelled(images[20:], labels, ())
-'''
-
-
 def test_flags_of_the_content_may_be_missing_from_earlier_records(tmp_path: Path) -> None:
-    plugin = tmp_path / "copied.py"
-    plugin.write_text(COPIED)
+    plugin = copy_plugin("copied", tmp_path)
     out = tmp_path / "out"
     source = {"source": "copied", "plugins": (plugin,)}
     run(Request("nmc", "class-incremental", **source, out=out, engine="inline"))

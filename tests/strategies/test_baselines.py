@@ -16,13 +16,15 @@ from clgym.strategy import Batch, Experience, Memory, StreamInfo
 LR, ROWS = 0.1, 8
 
 
-def set_up(name: str, **options: Any) -> Any:
+def set_up(name: str, side: int = 4, **options: Any) -> Any:
     torch.manual_seed(0)
     strategy = make_strategy(name, lr=LR, batch_size=ROWS, **options)
     total = 4 if strategy.needs.total_classes else None
     cpu, memory = torch.device("cpu"), Memory(strategy.needs.memory)
     strategy.setup(
-        StreamInfo((1, 4, 4), "class-incremental", cpu, 0, (0.0,), (1.0,), total, memory=memory)
+        StreamInfo(
+            (1, side, side), "class-incremental", cpu, 0, (0.0,), (1.0,), total, memory=memory
+        )
     )
     return strategy
 
@@ -34,11 +36,11 @@ class InOrder(Experience):
         return super().batches(size, **{**options, "shuffle": False})
 
 
-def experience(index: int) -> Experience:
+def experience(index: int, side: int = 4) -> Experience:
     generator = torch.Generator().manual_seed(index)
     return InOrder(
         index,
-        torch.randint(0, 256, (ROWS, 1, 4, 4), dtype=torch.uint8, generator=generator),
+        torch.randint(0, 256, (ROWS, 1, side, side), dtype=torch.uint8, generator=generator),
         torch.arange(ROWS) % 2 + 2 * index,
         classes=(2 * index, 2 * index + 1),
         columns=2 * index + 2,
@@ -84,6 +86,27 @@ def test_oewc_pulls_by_the_fisher_of_single_samples() -> None:
         pull = pull + (f * (p[old] - q.detach()) ** 2).sum()
     loss = cross_entropy(before(data.to_float(data.pixels)), data.labels) + 5.0 * pull
     check_step(before, loss, strategy.network)
+
+
+def test_oewc_estimates_with_each_sample_s_own_statistics() -> None:
+    """`bn_mode=train`: the Fisher information of a network whose normalisation sees one sample."""
+    strategy = set_up("oewc", side=16, network="slim-resnet18", bn_mode="train")
+    strategy.train(experience(0, side=16))
+    net, (plugin,), data = strategy.network, strategy._plugins, experience(0, side=16)
+    x, names = data.to_float(data.pixels), [n for n, _ in net.named_parameters()]
+    for mode in ("train", "eval"):
+        wanted = [torch.zeros_like(p) for p in net.parameters()]
+        for i in range(ROWS):
+            copied = copy.deepcopy(net).train(mode == "train")
+            value = log_softmax(copied(x[i : i + 1]), 1)[0, data.labels[i]]
+            gradients = torch.autograd.grad(value, list(copied.parameters()))
+            for f, g in zip(wanted, gradients, strict=True):
+                f += value.exp().detach() * g**2 / ROWS
+        alike = [
+            torch.allclose(plugin.fisher[name], value, rtol=1e-2, atol=1e-7)
+            for name, value in zip(names, wanted, strict=True)
+        ]
+        assert all(alike) == (mode == "train")
 
 
 def test_der_matches_stored_logits() -> None:

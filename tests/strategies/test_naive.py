@@ -27,4 +27,4 @@ def test_nothing_of_the_past_is_kept(experiences, learner):
         strategy.train(experience)
         state = strategy.state_dict()
         assert set(state) == {"columns", "seen", "network", "position", "plugins"}
-    assert torch.is_tensor(state["network"]["head.weight"])
+        assert torch.is_tensor(state["network"]["head.weight"])

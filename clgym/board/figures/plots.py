@@ -10,11 +10,11 @@ import numpy as np
 from clgym.board.figures import drawing
 from clgym.board.figures.profiles import Standing, profile_of
 from clgym.board.reading.entries import options_text
-from clgym.board.reading.found import Method, answers
-from clgym.board.reading.records import stream_of
+from clgym.board.reading.found import Method
 from clgym.board.stats import interval, ranks
 from clgym.errors import ClgymError, UnknownName, near
 from clgym.files import canonical_json, sha256, writing
+from clgym.results.grouping import stream_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,9 @@ __all__ = ["KINDS", "CannotDraw", "Plot", "draw", "mean_matrix", "wrong", "write
 
 
 class CannotDraw(ClgymError):
-    """A figure that the records at hand have nothing for."""
+    """A figure that cannot be drawn from the records at hand."""
+
+    problem = "cannot draw the figure"
 
 
 @dataclass(frozen=True)
@@ -263,11 +265,7 @@ def _profile(methods: Sequence[Method]) -> Iterator[Plot]:
 
 def wrong(method: Method) -> list[list[bool]]:
     """By segment whether each answer of its first run was wrong, in order."""
-    kept, result = answers(method.runs[0]), method.results[0]
-    # Behind a learning phase, segments go by names of their own.
-    prefix = "" if result.scenario.setting == "adaptation" else "shift/"
-    places = range(len(result.adaptation.segments) if result.adaptation else 0)
-    return [(kept[f"{prefix}{i}/predicted"] != kept[f"{prefix}{i}/label"]).tolist() for i in places]
+    return [(~rows.hits).tolist() for rows in method.runs[0].predictions().segments()]
 
 
 def _errors(methods: Sequence[Method]) -> Iterator[Plot]:

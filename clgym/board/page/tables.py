@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clgym.board.reading.entries import Board, BoardEntry, identity
+from clgym.board.reading.entries import Board, BoardEntry
 from clgym.board.stats import Rank, interval, ranks
 from clgym.gym.request import FROM_PRESET
+from clgym.results.grouping import identity
 
 __all__ = ["BY_HAND", "Cell", "Column", "BoardRow", "BoardTable", "tables_of"]
 

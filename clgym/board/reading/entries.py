@@ -13,9 +13,11 @@ from typing import Any
 
 from clgym.board.reading.source_files import unknown_code
 from clgym.errors import BadRecord
-from clgym.files import canonical_json, sha256
+from clgym.files import canonical_json
 from clgym.gym.request import FROM_PRESET
+from clgym.results.grouping import Seeds, seeds_of
 from clgym.results.record import Record, Result
+from clgym.results.stored import StoredRun
 
 __all__ = [
     "Board",
@@ -23,7 +25,6 @@ __all__ = [
     "Exclusion",
     "Score",
     "file_of",
-    "identity",
     "options_text",
     "place_of",
     "run_flags",
@@ -37,16 +38,29 @@ Matrix = list[list[float | None]]
 class Score:
     """One run of an entry; its numbers are recomputed before it comes here."""
 
-    seed: int
-    order_seed: int | None
+    run: StoredRun
     place: str
     """Its folder below the leaderboards, with slashes."""
-    record: Record
 
     @property
-    def key(self) -> tuple[int, int]:
-        """Which run it is among those of one entry; -1 stands for the preset's order."""
-        return self.seed, -1 if self.order_seed is None else self.order_seed
+    def record(self) -> Record:
+        """The run's record."""
+        return self.run.record
+
+    @property
+    def seed(self) -> int:
+        """The learner's seed."""
+        return self.run.result.seed
+
+    @property
+    def order_seed(self) -> int | None:
+        """The class order's seed; None for the preset's order."""
+        return self.run.result.order_seed
+
+    @property
+    def key(self) -> Seeds:
+        """Which run it is among those of one entry."""
+        return seeds_of(self.run.result)
 
     @property
     def primary(self) -> float:
@@ -169,11 +183,6 @@ def subfolders(folder: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, set[
     for item in items:
         if item.is_dir(follow_symlinks=False):
             yield from subfolders(folder / item.name, wanted)
-
-
-def identity(value: Any) -> str:
-    """A short name for a value, stable."""
-    return sha256(canonical_json(value))[:12]
 
 
 def options_text(config: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 from clgym._version import __version__
 from clgym.board.reading.found import Method, load_runs
-from clgym.board.reading.recompute import recompute
 from clgym.board.report import run_sections, study_sections
 from clgym.board.report.parts import Note, Section
 from clgym.errors import BadRecord
@@ -71,9 +70,9 @@ def _status(method: Method, path: Path) -> tuple[bool, list[str]]:
         return not audit.problems, [*(audit.problems or held), *audit.notes]
     problems = []
     for run in method.runs:
-        again = recompute(run.file.parent, run.record)
-        problems += [f"seed {run.result.seed}: {problem}" for problem in again.problems]
-        if not again.problems and not again.verified:
+        wrong = list(run.problems(predictions_needed=False))
+        problems += [f"seed {run.result.seed}: {problem}" for problem in wrong]
+        if not (wrong or run.has_predictions):
             problems.append(f"seed {run.result.seed}: without its predictions")
     inline = [r.record.environment.engine == "inline" for r in method.runs]
     notes = (

@@ -6,7 +6,7 @@ import numpy as np
 
 from clgym.board.figures import drawing
 from clgym.board.figures.plots import CannotDraw, draw, mean_matrix
-from clgym.board.reading.found import LoadedRun, Method, answers
+from clgym.board.reading.found import Method
 from clgym.board.report.parts import (
     Note,
     Picture,
@@ -19,6 +19,7 @@ from clgym.board.report.parts import (
 )
 from clgym.errors import BadRecord
 from clgym.results.record import Record
+from clgym.results.stored import StoredRun
 
 __all__ = ["pictures", "sections"]
 
@@ -90,7 +91,7 @@ def _errors(method: Method) -> ReportTable:
     return ReportTable("Online errors", heads, [*rows, *_spread(columns, len(columns))])
 
 
-def _seed(run: LoadedRun) -> str:
+def _seed(run: StoredRun) -> str:
     order = run.result.order_seed
     same = order is None or order == run.result.seed
     return str(run.result.seed) if same else f"{run.result.seed} (order {order})"
@@ -157,15 +158,15 @@ def _adapted_classes(method: Method) -> ReportTable:
     return ReportTable("Error by class, over the whole stream", ["class", "error, %"], rows)
 
 
-def _learned_classes(runs: Sequence[LoadedRun]) -> ReportTable:
+def _learned_classes(runs: Sequence[StoredRun]) -> ReportTable:
     """By class after the last experience, all runs together, the worst first."""
     hits: dict[str, list[bool]] = {}
     taken: dict[str, dict[str, int]] = {}
     step: dict[str, list[int]] = {}
     for run in runs:
         names, last = run.result.class_order, len(run.result.accuracy_matrix) - 1
-        kept = answers(run)
-        columns = [kept[f"{last}/{key}"] for key in ("label", "predicted", "experience")]
+        kept = run.predictions().after(last)
+        columns = (kept.label, kept.predicted, kept.group)
         for label, predicted, experience in zip(*(c.tolist() for c in columns), strict=True):
             name = names[label]
             hits.setdefault(name, []).append(label == predicted)

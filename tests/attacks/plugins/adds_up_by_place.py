@@ -4,6 +4,7 @@ It knows how many images a segment has, which is public.
 """
 
 import torch
+
 from clgym.strategies.source import Source
 
 IMAGES = 360

@@ -40,20 +40,24 @@ def test_only_what_is_asked_for_and_the_same_bytes_again(cli, runs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "name", "parts"),
+    ("words", "problem", "parts"),
     [
-        (("nmc", "--kind", "expected-best"), "CannotDraw", ["a sealed study", "1 method, 2 runs"]),
-        (("nmc", "--kind", "error-over-time"), "CannotDraw", ["an adaptation stream"]),
-        (("nmc", "--kind", "anytmie"), "UnknownName", ["Did you mean 'anytime'?"]),
-        (("nmc", "nmc/seed-1"), "BadRecord", ["two of nmc with seed 1"]),
-        (("nothing",), "BadRecord", ["nothing"]),
+        (
+            ("nmc", "--kind", "expected-best"),
+            "cannot draw the figure",
+            ["a sealed study", "1 method, 2 runs"],
+        ),
+        (("nmc", "--kind", "error-over-time"), "cannot draw the figure", ["an adaptation stream"]),
+        (("nmc", "--kind", "anytmie"), "unknown name", ["Did you mean 'anytime'?"]),
+        (("nmc", "nmc/seed-1"), "cannot use the record", ["two of nmc with seed 1"]),
+        (("nothing",), "cannot use the record", ["nothing"]),
     ],
 )
-def test_refusals(cli, runs, tmp_path, monkeypatch, words, name, parts):
+def test_refusals(cli, runs, tmp_path, monkeypatch, words, problem, parts):
     monkeypatch.chdir(runs)
     code, out, err = cli("plot", *words, "--out", tmp_path / "figures")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(f"error: {name}: expected ")
+    assert err.startswith(f"error: {problem}: expected ")
     assert all(part in err for part in parts), err
     assert not (tmp_path / "figures").exists()
 

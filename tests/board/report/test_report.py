@@ -133,7 +133,7 @@ def test_names_from_records_are_text(runs, edit):
 def test_what_does_not_follow_is_said(runs, edit):
     edit(runs / "means", lambda r: r["result"].update(last_accuracy=0.999))
     words = "".join(Page(report(runs / "means")).words)
-    assert "does not hold seed 0: last_accuracy does not follow from the matrix" in words
+    assert "does not hold seed 0: result.last_accuracy does not follow from the matrix" in words
 
 
 def test_without_predictions_the_rest_is_told(runs):

@@ -82,7 +82,7 @@ def test_an_edited_number_is_refused(sent, edit, cli, change):
     edit(sent / "seed-1", change)
     code, _, err = cli("submit", "--check", sent)
     assert code == 2
-    assert err.startswith("error: NotAccepted: expected ")
+    assert err.startswith("error: the submission is not accepted: expected ")
     assert err.count("\n") == 1
     assert "seed-1" in err
     assert verdicts(sent / "seed-0")["numbers"] == "ok"

@@ -37,7 +37,7 @@ def nmc_sessions(rng: Generator) -> Arrays:
     centres = rng.normal(size=(classes, width))
     x_test = clusters(rng, centres, labels_of(rng, classes, 3))
     made: Arrays = {"x_test": x_test}
-    xs, ys = [], []
+    xs, ys, means = [], [], np.empty(0)
     for session in range(sessions):
         ys.append(labels_of(rng, classes, int(rng.integers(1, 5))))
         xs.append(clusters(rng, centres, ys[-1]))

@@ -1,6 +1,9 @@
-"""Online errors of an adaptation stream, from answers and labels. NumPy only, on the gym's side."""
+"""Online errors of an adaptation stream, from predictions and labels; NumPy only.
 
-from collections.abc import Sequence
+The gym scores with it, and the audit of a stored run computes every error again with it.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +47,7 @@ def recovery(hits: np.ndarray) -> float:
 def scores(
     names: Sequence[str],
     domains: Sequence[np.ndarray],
-    domain_names: Sequence[str],
+    domain_names: Mapping[int, str] | Sequence[str],
     labels: Sequence[np.ndarray],
     predicted: Sequence[np.ndarray],
     confidences: Sequence[np.ndarray],
@@ -78,7 +81,7 @@ def scores(
         )
     ]
     by_domain = {
-        domain_names[d]: float(1 - all_hits[all_domains == d].mean())
+        domain_names[int(d)]: float(1 - all_hits[all_domains == d].mean())
         for d in np.unique(all_domains)
     }
     mixed = len(segments) == 1
