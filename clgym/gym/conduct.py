@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clgym.errors import OutOfReach
+from clgym.errors import BadAnswer, OutOfReach, StrategyFailed, WorkerDied
 from clgym.gym.withheld_order import permutation
 from clgym.results.conduct import Cause
 
@@ -68,13 +68,22 @@ def compared(first: np.ndarray, ask: Callable[[], np.ndarray], device: str) -> R
         first: Logits of the images asked for, float32 [n, classes].
         ask: Asks for the same images again, always in the same order and batches.
         device: Where the learner computes.
+
+    Raises:
+        WorkerDied: the learner did not live to answer.
     """
-    second = ask()
-    differing = _differing(first, second, device)
-    if not differing:
-        return Repetition(len(first), 0, None)
-    same = not _differing(second, ask(), device)
-    return Repetition(len(first), differing, "the batch" if same else "earlier predictions")
+    count = len(first)
+    try:
+        second = ask()
+        differing = _differing(first, second, device)
+        if not differing:
+            return Repetition(count, 0, None)
+        same = not _differing(second, ask(), device)
+    except WorkerDied:
+        raise
+    except (StrategyFailed, BadAnswer):  # it could answer these images before
+        return Repetition(count, count, "earlier predictions")
+    return Repetition(count, differing, "the batch" if same else "earlier predictions")
 
 
 def _differing(one: np.ndarray, other: np.ndarray, device: str) -> int:
