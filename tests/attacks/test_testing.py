@@ -84,8 +84,8 @@ def test_honest_strategies_are_not_flagged(attack: Attack, name: str, scenario: 
 def test_a_second_reading_of_an_online_stream_is_refused(attack: Attack) -> None:
     with pytest.raises(OutOfReach, match="another reading of 10 of them"):
         attack("reads-twice", "online-digits")
-    assert attack("reads-twice", "online-digits", passes=1).result.last_accuracy < 0.9
-    assert attack("reads-twice", "split-digits").result.last_accuracy > 0.1
+    once = attack("reads-twice", "online-digits", passes=1).result.last_accuracy
+    assert attack("reads-twice", "split-digits").result.last_accuracy > once + 0.2  # as it was
 
 
 @pytest.mark.parametrize("name", ["raises-capacity", "forces-capacity"])

@@ -27,7 +27,7 @@ class ReadsTwice(Strategy):
 
     def train(self, experience):
         self.seen = experience.columns
-        optimizer = torch.optim.SGD(self.net.parameters(), 0.5)
+        optimizer = torch.optim.SGD(self.net.parameters(), 0.01)
         for _ in range(self.config.passes):
             for batch in experience.batches(10):
                 logits = self.net(batch.images.flatten(1))[:, list(experience.classes)]
