@@ -32,7 +32,7 @@ MOVED = {
 RENAMED_MODULES = {
     "clgym.adaptation.images": "clgym.gym.images",
     "clgym.adaptation.run": "clgym.gym.adaptation",
-    "clgym.adaptation.scores": "clgym.gym.scores",
+    "clgym.adaptation.scores": "clgym.results.online_errors",
     "clgym.adaptation.two_phase_run": "clgym.gym.session",
     "clgym.assemble": "clgym.learner.assembly",
     "clgym.avalanche._lean": "clgym.avalanche._lazy_imports",
@@ -48,7 +48,6 @@ RENAMED_MODULES = {
     "clgym.board.entries": "clgym.board.reading.entries",
     "clgym.board.found": "clgym.board.reading.found",
     "clgym.board.plots": "clgym.board.figures.plots",
-    "clgym.board.recompute": "clgym.board.reading.recompute",
     "clgym.board.render": "clgym.board.page.render",
     "clgym.board.report_parts": "clgym.board.report.parts",
     "clgym.board.report_runs": "clgym.board.report.run_sections",
@@ -59,7 +58,7 @@ RENAMED_MODULES = {
     "clgym.check.reach": "clgym.check.retention",
     "clgym.compare": "clgym.results.compare",
     "clgym.environment": "clgym.gym.environment",
-    "clgym.generators": "clgym.learner.generators",
+    "clgym.generators": "clgym.data.generators",
     "clgym.learning_run": "clgym.gym.learning",
     "clgym.loggers": "clgym.gym.loggers",
     "clgym.metrics": "clgym.results.metrics",
@@ -125,6 +124,7 @@ RENAMED_NAMES = {
         "Entry": "clgym.registry.PluginEntry",
         "lent": "clgym.registry.temporarily_registered",
     },
+    "clgym.strategy": {"keyed_generator": "clgym.strategy.torch_generator"},
 }
 
 

@@ -1,4 +1,4 @@
-"""What test-time methods have in common: a classifier, parts that change, a start to go back to."""
+"""Common base of test-time methods: a classifier, parts that adapt, and a state to return to."""
 
 import copy
 from collections.abc import Sequence
@@ -39,10 +39,10 @@ class AdaptConfig(Config):
 
 
 class AdaptStrategy(Strategy):
-    """A classifier that answers and changes batch by batch.
+    """A classifier that predicts and adapts batch by batch.
 
-    A method overrides `prepare` and `step`; `answer` too where its answer is not the plain forward
-    pass, and `parts` where more than the classifier changes.
+    A method overrides `prepare` and `step`; `answer` too if its prediction is not the plain forward
+    pass, and `parts` if more than the classifier changes.
     """
 
     Config = AdaptConfig
@@ -74,22 +74,22 @@ class AdaptStrategy(Strategy):
         self._start = copy.deepcopy(self.state_dict())
 
     def prepare(self) -> None:
-        """Bring ``self.model`` into the mode that it adapts in; it comes frozen, in eval mode."""
+        """Set ``self.model``, which comes frozen and in eval mode, to the mode it adapts in."""
 
     def step(self, images: Tensor) -> Tensor:
-        """Answer a batch and learn from it: images [n, C, H, W] to logits [n, columns]."""
+        """Predict a batch and learn from it: images [n, C, H, W] to logits [n, columns]."""
         with torch.no_grad():
             return self.answer(images)
 
     def answer(self, images: Tensor) -> Tensor:
-        """Answer a batch, changing nothing."""
+        """Predict a batch without changing any state."""
         return self.model(images)
 
     def adapt(self, batch: Batch) -> Tensor:
         """See `Strategy.adapt`.
 
-        A single image on a stream that brings them singly is answered together with the last ones;
-        the update follows each time all of these are new. A short tail is taken as it is.
+        On a stream with batch size 1, each image is predicted together with the most recent ones;
+        an update follows whenever all of these are new. A short tail is used as it is.
 
         Raises:
             BadBatch: images of another shape, not finite, or too few to normalise by.
@@ -141,15 +141,15 @@ class AdaptStrategy(Strategy):
         return images
 
     def predict(self, batch: Batch) -> Tensor:
-        """The answer without an update."""
+        """Return predictions without an update."""
         return self.answer(self._checked(batch.images))
 
     def parts(self) -> dict[str, Any]:
-        """All that changes and has a ``state_dict``: saved, restored and reset together."""
+        """Parts with a ``state_dict`` that change: saved, restored and reset together."""
         return {"model": self.model}
 
     def reset(self) -> None:
-        """Go back to the state after `setup`."""
+        """Return to the state after `setup`."""
         self.load_state_dict(copy.deepcopy(self._start))
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from clgym.text import printable
 class ClgymError(Exception):
     """Base of the errors that a user can fix: what was expected, what was found, and a fix."""
 
-    problem: ClassVar[str] = "error"
+    problem: ClassVar[str] = "the command failed"
     """What is wrong, in plain words; the command line puts it before the message."""
 
     def __init__(self, *, expected: str, found: str, fix: str) -> None:

@@ -1,8 +1,8 @@
-"""What a stream is, and what it withholds.
+"""Streams, and what they withhold.
 
-A `Scenario` is a rule; with a source it gives a `Stream`: a plan of row numbers, what arrives
-when, and what may be known. A stream is a value: hashable, cheap, no images in it. Nothing here
-imports torch.
+A `Scenario` is a rule that turns a source into a `Stream`: a plan of row numbers that states what
+arrives when, and what may be known. A stream is a value: hashable, small, without images. This
+module does not import torch.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Transform:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one experience consists of: row numbers into one of the stream's sources."""
+    """One experience: row numbers of one of the stream's sources."""
 
     train: np.ndarray
     """int64 row numbers in the source's training split."""
@@ -64,10 +64,13 @@ class Step:
     transform: Transform | None = None
     measured_on: Literal["test", "train"] = "test"
     """Split that ``test`` numbers: test, or train where held-out training rows are scored."""
+    home: tuple[int, ...] | None = None
+    """Class indices that mainly belong to this experience, ascending: those of its test rows where
+    other classes bring training rows too; None: all of ``classes``."""
 
 
 def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
-    """Whether a stream has a part.
+    """Check that a stream has a given part.
 
     Raises:
         BadStream: it is empty, or reaches beyond an end.
@@ -76,15 +79,15 @@ def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
         raise BadStream(
             expected=f"a part of the {len(stream)} {steps} of {stream.name}",
             found=f"{start} to {stop}",
-            fix="Name the first, and an end behind it",
+            fix="Give the first one, and an end after it",
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A plan: rows per step, the column of each class, and what may be known.
+    """A plan: rows per experience, the index of each class, and what may be known.
 
-    Two streams are equal when their plans are.
+    Two streams are equal if their plans are.
     """
 
     name: str
@@ -104,6 +107,9 @@ class Stream:
     compete: Literal["own", "seen"] = "own"
     """Classes that compete in a prediction where the task is given: those of the task, or all
     seen."""
+    anytime: int = 0
+    """Number of moments, equally spaced by training images, at which all classes that have come are
+    tested; no part of the digest, since nothing that is learned depends on it."""
 
     def __len__(self) -> int:
         """Count the experiences."""
@@ -127,13 +133,14 @@ class Stream:
         for step in self.steps:
             facts = [step.source, step.classes, step.transform and vars(step.transform)]
             facts += ["train"] if step.measured_on == "train" else []
+            facts += [step.home] if step.home is not None else []
             state.update(json.dumps(facts).encode())
             for rows in (step.train, step.valid, step.test):
                 state.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
         return state.hexdigest()
 
     def outline(self) -> list[dict[str, Any]]:
-        """What each experience brings, for ``--dry-run`` and progress."""
+        """Content of each experience, for ``--dry-run`` and progress."""
         return [
             {"classes": len(s.classes), "train": len(s.train), "test": len(s.test)}
             for s in self.steps
@@ -145,7 +152,7 @@ class Stream:
         return self.setting == "task-incremental"
 
     def columns_after(self, index: int) -> int:
-        """How many classes have been seen once experience ``index`` is over."""
+        """Number of classes seen after experience ``index``."""
         return 1 + max(c for step in self.steps[: index + 1] for c in step.classes)
 
     def measured_after(self, index: int) -> list[int]:
@@ -162,7 +169,7 @@ class Stream:
         return [j for j in known if len(self.steps[j].test)]
 
     def on_validation(self) -> "Stream":
-        """The same stream measured on its held-out training rows; test rows are out of it.
+        """The same stream, measured on its held-out training rows instead of its test rows.
 
         Raises:
             BadStream: nothing is held out.
@@ -188,7 +195,12 @@ class Stream:
         kept = sorted({c for step in self.steps[start:stop] for c in step.classes})
         new = {old: number for number, old in enumerate(kept)}
         steps = (
-            replace(s, classes=tuple(new[c] for c in s.classes)) for s in self.steps[start:stop]
+            replace(
+                s,
+                classes=tuple(new[c] for c in s.classes),
+                home=s.home and tuple(sorted(new[c] for c in s.home)),
+            )
+            for s in self.steps[start:stop]
         )
         return replace(
             self,
@@ -227,7 +239,7 @@ class ScenarioConfig:
 
 
 class Scenario:
-    """The rule that turns sources into a stream. Subclass it in ``scenarios/<kind>.py``.
+    """A rule that turns sources into a stream. Subclass it in ``scenarios/<kind>.py``.
 
     The module may hold ``PRESETS``, a literal dict: versioned public names and the options that
     make them.
@@ -266,7 +278,7 @@ class Scenario:
 
 
 def with_stream_flags(stream: Any, sources: Sequence["Source"]) -> list["Source"]:
-    """The sources of a stream, with flags of what the stream makes of them.
+    """Add warnings about the stream to its sources.
 
     They name classes that are learned and not measured, since too few rows were held out or the
     options leave none, and count test images that are training images of another source. What holds

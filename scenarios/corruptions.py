@@ -35,55 +35,86 @@ PRESETS = {
     "digits-c-mixed": {"source": "digits", "batch_size": 64, "setting": "mixed"},
     "digits-c-reset": {"source": "digits", "batch_size": 64, "setting": "reset"},
     "mnist-c": {"source": "mnist"},
-    # Papers compare on these, with the published order.
-    "cifar10-c": {"source": "cifar10", "model": "cifar10-resnet20", "arrival": "published"},
-    "cifar10-c-gradual": {
+    "cifar10-c-v2": {"source": "cifar10", "model": "cifar10-resnet20"},
+    "cifar10-c-gradual-v2": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
-        "arrival": "published",
         "setting": "gradual",
     },
-    "cifar10-c-mixed": {
-        "source": "cifar10",
-        "model": "cifar10-resnet20",
-        "arrival": "published",
-        "setting": "mixed",
-    },
-    "cifar10-c-reset": {
-        "source": "cifar10",
-        "model": "cifar10-resnet20",
-        "arrival": "published",
-        "setting": "reset",
-    },
-    "cifar10-c-sorted": {
-        "source": "cifar10",
-        "model": "cifar10-resnet20",
-        "arrival": "published",
-        "order": "sorted",
-    },
+    "cifar10-c-mixed-v2": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "mixed"},
+    "cifar10-c-reset-v2": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "reset"},
+    "cifar10-c-sorted-v2": {"source": "cifar10", "model": "cifar10-resnet20", "order": "sorted"},
     "cifar10-c-published": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
-        "arrival": "published",
         "corruptions": "standard",
         "published": "CIFAR-10-C",
+        "arrival": "published",
     },
-    "cifar100-c": {"source": "cifar100", "arrival": "published"},
+    "cifar100-c-v2": {"source": "cifar100"},
     "cifar100-c-published": {
         "source": "cifar100",
-        "arrival": "published",
         "corruptions": "standard",
         "published": "CIFAR-100-C",
+        "arrival": "published",
     },
-    "tiny-imagenet-c": {"source": "tiny-imagenet", "batch_size": 64, "arrival": "published"},
-    "imagenet100-c": {"source": "imagenet100", "batch_size": 64, "arrival": "published"},
+    "tiny-imagenet-c-v2": {"source": "tiny-imagenet", "batch_size": 64},
+    "imagenet100-c-v2": {"source": "imagenet100", "batch_size": 64},
     # The images of ImageNet-C whose classes are among the hundred.
     "imagenet100-c-published": {
         "source": "imagenet100",
         "batch_size": 64,
-        "arrival": "published",
         "corruptions": "standard",
         "published": "ImageNet-C",
+        "arrival": "published",
+    },
+    # These keep the images that they had before there was a v2, and their published order.
+    "cifar10-c": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "hsv": "scaled",
+        "arrival": "published",
+    },
+    "cifar10-c-gradual": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "setting": "gradual",
+        "hsv": "scaled",
+        "arrival": "published",
+    },
+    "cifar10-c-mixed": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "setting": "mixed",
+        "hsv": "scaled",
+        "arrival": "published",
+    },
+    "cifar10-c-reset": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "setting": "reset",
+        "hsv": "scaled",
+        "arrival": "published",
+    },
+    "cifar10-c-sorted": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "order": "sorted",
+        "hsv": "scaled",
+        "arrival": "published",
+    },
+    "cifar100-c": {"source": "cifar100", "hsv": "scaled", "arrival": "published"},
+    "tiny-imagenet-c": {
+        "source": "tiny-imagenet",
+        "batch_size": 64,
+        "hsv": "scaled",
+        "arrival": "published",
+    },
+    "imagenet100-c": {
+        "source": "imagenet100",
+        "batch_size": 64,
+        "hsv": "scaled",
+        "arrival": "published",
     },
 }
 GRADUAL = (1, 2, 3, 4, 5, 4, 3, 2, 1)
@@ -108,6 +139,10 @@ class CorruptionsConfig(AdaptationConfig):
     published: str | None = None
     """Folder with published corrupted images in the data root, such as CIFAR-10-C; none: clgym
     generates them."""
+    hsv: Literal["exact", "scaled"] = "exact"
+    """How brightness and saturate change colours: through HSV and back as in the published code, or
+    by scaling channels, which is one grey level off in 0.2 to 3 % of the values. On grey images
+    both are the same."""
 
 
 class Corruptions(AdaptationScenario):
@@ -152,6 +187,7 @@ class Corruptions(AdaptationScenario):
                 severity,
                 config.corruption_seed,
                 config.published,
+                config.hsv,
             )
             for name in names
             for severity in severities

@@ -61,6 +61,10 @@ class LabelShiftConfig(AdaptationConfig):
     """Severities from 1 to 5, of which each image shows one at random."""
     corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Seed of the random numbers of the corruptions."""
+    hsv: Literal["exact", "scaled"] = "exact"
+    """How brightness and saturate change colours: through HSV and back as in the published code, or
+    by scaling channels, which is one grey level off in 0.2 to 3 % of the values. On grey images
+    both are the same."""
 
 
 class LabelShift(AdaptationScenario):
@@ -95,7 +99,15 @@ class LabelShift(AdaptationScenario):
         if config.corruptions == "none":
             return [Domain("clean", 0)]
         return [
-            Domain(f"{name}-{severity}", 0, "test", name, severity, config.corruption_seed)
+            Domain(
+                f"{name}-{severity}",
+                0,
+                "test",
+                name,
+                severity,
+                config.corruption_seed,
+                hsv=config.hsv,
+            )
             for name in corruption_names(config.corruptions)
             for severity in config.severities
         ]

@@ -37,8 +37,6 @@ from clgym.strategy import Batch, Experience, Needs, StreamInfo
 
 FIRST_TASK = "first-task"
 Variant = Literal["clr", "full", "mixed"]
-_HOLD_OUT = 2**32
-"""Key of the draw of held-out rows: that of no epoch."""
 
 
 @dataclass(frozen=True)
@@ -334,7 +332,7 @@ class BestEpoch(SupervisedPlugin):
 
 def held_out(experience: Experience, share: float) -> Tensor:
     """Which rows to select on, bool [n]: drawn by the run's seed, as even as the classes allow."""
-    labels, generator = experience.labels, experience.generator(_HOLD_OUT)
+    labels, generator = experience.labels, experience.generator("held-out rows")
     order = torch.randperm(len(labels), generator=generator).to(labels.device)
     held = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
     for column in experience.classes:

@@ -107,8 +107,8 @@ class _Copies(SupervisedPlugin):
         owner, experience = self._owner, self._owner.experience
         if experience is None or not len(owner.info.memory):
             return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(0))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), 1)
+        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
+        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
         self._drawn = (images, drawn["labels"], drawn["tasks"])
         strategy.mbatch = [
             torch.cat(pair) for pair in zip(strategy.mbatch, self._drawn, strict=True)
@@ -116,8 +116,8 @@ class _Copies(SupervisedPlugin):
 
     def before_backward(self, strategy: Any, **_: Any) -> None:
         if self._drawn is not None:
-            images, _, tasks = self._drawn
-            wanted = self.better(*self._drawn)
+            images, labels, tasks = self._drawn
+            wanted = self.better(images, labels, tasks)
             logits = logits_of_tasks(strategy.model, images, tasks)
             distance = match_loss(strategy.model, logits, wanted)
             strategy.loss += self._owner.config.strength * distance
@@ -132,14 +132,14 @@ class _Copies(SupervisedPlugin):
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         owner, batch, config = self._owner, strategy.feed.batch, self._owner.config
         owner.info.memory.add(
-            owner.generator(2),
+            owner.generator("reservoir"),
             pixels=batch.pixels,
             labels=batch.labels,
             tasks=strategy.mb_task_id[: strategy.n_new],
         )
         self._drawn = None
         self.step += 1
-        plastic, stable = torch.rand(2, generator=owner.generator(3)).tolist()
+        plastic, stable = torch.rand(2, generator=owner.generator("moves of the copies")).tolist()
         if plastic < config.plastic_rate:
             self.move(self.plastic, strategy.model, config.plastic_decay)
         if stable < config.stable_rate:

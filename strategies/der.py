@@ -55,8 +55,8 @@ class _Matching(SupervisedPlugin):
         owner, experience = self._owner, self._owner.experience
         if experience is None or not len(owner.info.memory):
             return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(0))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), 1)
+        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
+        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
         logits = logits_of_tasks(strategy.model, images, drawn.get("tasks"))
         strategy.loss += owner.config.alpha * match_loss(strategy.model, logits, drawn["logits"])
 
@@ -64,7 +64,7 @@ class _Matching(SupervisedPlugin):
         owner, batch = self._owner, strategy.feed.batch
         new = slice(strategy.n_new)
         owner.info.memory.add(
-            owner.generator(2),
+            owner.generator("reservoir"),
             pixels=batch.pixels,
             tasks=strategy.mb_task_id[new],
             logits=strategy.mb_output[new].detach(),

@@ -71,28 +71,29 @@ class _DarkReplay(SupervisedPlugin):
         super().__init__()
         self._owner = owner
 
-    def _draw(self, strategy: Any, key: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def _draw(self, strategy: Any, matched: str) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits of a draw from the memory, and what is stored of it."""
         owner, experience = self._owner, self._owner.experience
         assert experience is not None
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(key))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), key + 1)
+        draws = owner.generator("replay", matched)
+        drawn = owner.info.memory.draw(owner.config.replay_batch, draws)
+        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay", matched)
         return logits_of_tasks(strategy.model, images, drawn.get("tasks")), drawn
 
     def before_backward(self, strategy: Any, **_: Any) -> None:
         config = self._owner.config
         if not len(self._owner.info.memory):
             return
-        logits, drawn = self._draw(strategy, 0)
+        logits, drawn = self._draw(strategy, "logits")
         strategy.loss += config.alpha * match_loss(strategy.model, logits, drawn["logits"])
-        logits, drawn = self._draw(strategy, 2)
+        logits, drawn = self._draw(strategy, "labels")
         strategy.loss += config.beta * cross_entropy(logits, drawn["labels"])
 
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         owner, batch = self._owner, strategy.feed.batch
         new = slice(strategy.n_new)
         owner.info.memory.add(
-            owner.generator(4),
+            owner.generator("reservoir"),
             pixels=batch.pixels,
             labels=batch.labels,
             tasks=strategy.mb_task_id[new],

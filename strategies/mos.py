@@ -316,7 +316,7 @@ class Mos(PretrainedStrategy):
         self, experience: Experience, epoch: int, count: int, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Fresh vectors of every class seen [seen, count, d], and an order of them all."""
-        generator = experience.generator(-1, epoch)
+        generator = experience.generator("vectors of the classes", epoch=epoch)
         shape = (self.seen, count, self.means.shape[1])
         noise = torch.randn(shape, generator=generator).to(self.means)
         full = self.config.statistics == "covariance"

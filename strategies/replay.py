@@ -77,8 +77,8 @@ class _Rehearsal(SupervisedPlugin):
         owner, experience = self._owner, self._owner.experience
         if experience is None or not len(owner.info.memory):
             return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(0))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), 1)
+        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
+        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
         old = (images, drawn["labels"], drawn["tasks"])
         strategy.mbatch = [torch.cat(pair) for pair in zip(strategy.mbatch, old, strict=True)]
 
@@ -87,5 +87,5 @@ class _Rehearsal(SupervisedPlugin):
         if owner.position.epoch == 0:
             tasks = strategy.mb_task_id[: strategy.n_new]
             owner.info.memory.add(
-                owner.generator(2), pixels=batch.pixels, labels=batch.labels, tasks=tasks
+                owner.generator("reservoir"), pixels=batch.pixels, labels=batch.labels, tasks=tasks
             )

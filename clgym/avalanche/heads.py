@@ -32,11 +32,11 @@ __all__ = [
 Heads = Literal["per-task", "shared-masked", "shared"]
 
 MASK = -1000.0
-"""Logit of another task's class, as in Avalanche: nothing after a softmax, and squares are finite.
-"""
+"""Logit of a class of another task, as in Avalanche: 0 after a softmax, and its square is
+finite."""
 
 CURRENT: Any = object()
-"""In the place of task ids: the task that was added last."""
+"""Value instead of task ids for the task that was added last."""
 
 
 class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
@@ -153,7 +153,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         raise NotImplementedError
 
     def _widened(self, old: nn.Linear | None, units: int) -> nn.Linear:
-        """A linear layer of so many units, the first of which are those of ``old``."""
+        """A linear layer of ``units`` units, the first of which are those of ``old``."""
         made = nn.Linear(self.width, units).to(self.mean)
         if old is not None:
             with torch.no_grad():

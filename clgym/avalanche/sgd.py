@@ -87,7 +87,7 @@ class SGDStrategy(Strategy):
         merged: Last batches of one image that have joined the batch before, which batch
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
-            `setup`, and saved by whoever set them.
+            `setup`, and saved by the code that set them.
     """
 
     Config: ClassVar[type] = HeadsConfig
@@ -187,7 +187,7 @@ class SGDStrategy(Strategy):
             raise Incompatible(
                 expected="a run with heads for tasks, as its options say",
                 found="one with a single head, from before there was a choice",
-                fix="Run it again; --heads shared trains what it was",
+                fix="Run it again, with --heads shared for the same training",
             )
         self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
 
@@ -261,20 +261,25 @@ class SGDStrategy(Strategy):
         """Make the network ready for a new experience; not called when one is continued."""
         self.network.grow(self._columns(experience.columns))
 
-    def augmented(self, images: Tensor, key: int) -> Tensor:
+    def augmented(self, images: Tensor, *name: str) -> Tensor:
         """Images of a memory, augmented as new ones are.
 
         Args:
             images: float [n, C, H, W] in [0, 1].
-            key: Sets one draw of a step apart from another.
+            name: Of the draw, as for `generator`; that of the images themselves may be given again.
         """
         augment = AUGMENT[self.config.augment]
-        return images if augment is None else augment(images, self.generator(key))
+        return images if augment is None else augment(images, self.generator(*name, "augmentation"))
 
-    def generator(self, key: int) -> torch.Generator:
-        """A generator that depends on the seed, the present step and ``key`` alone."""
+    def generator(self, *name: str) -> torch.Generator:
+        """A CPU generator that depends on the run's seed, the present step and ``name`` alone.
+
+        Raises:
+            BadPlugin: numbers in the place of a name, as in clgym 0.1.
+        """
         assert self.experience is not None
-        return self.experience.generator(self.position.epoch, self.position.step, key)
+        here = self.position
+        return self.experience.generator(*name, epoch=here.epoch, step=here.step)
 
     def predict(self, batch: Batch) -> Tensor:
         """Logits of the network in evaluation mode, for the classes seen."""

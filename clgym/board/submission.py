@@ -1,4 +1,4 @@
-"""What a contributor would send, looked at before anybody runs it.
+"""Check a contributor's submission before anybody runs it.
 
 No code of the contributor is imported: a plugin's file is hashed and parsed, never executed.
 """
@@ -14,6 +14,7 @@ from clgym._moved import report_renamed
 from clgym._version import __version__
 from clgym.board.reading.entries import run_flags, subfolders
 from clgym.board.reading.source_files import built_in, file_that_ran, python_files
+from clgym.draws import other_draws
 from clgym.errors import BadRecord, ClgymError
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.audit import Audit
@@ -39,7 +40,7 @@ _KNOWN_FILES = re.compile(r"(record|run)\.json|predictions\.safetensors|.*\.(py|
 
 @dataclass(frozen=True)
 class SubmissionFinding:
-    """One thing that was looked at."""
+    """The outcome of one check."""
 
     place: str
     check: str
@@ -50,34 +51,34 @@ class SubmissionFinding:
 
 @dataclass(frozen=True)
 class SubmittedRecords:
-    """A record or a study of the submission, as the maintainer would run it again."""
+    """A record or a study of the submission, as a maintainer would run it again."""
 
     folder: Path
     run: StoredRun | None
     """None for a study."""
     plugins: tuple[Path, ...]
-    """Files that the run needs."""
+    """Plugin files that the run needs."""
 
 
 @dataclass
 class Submission:
-    """Everything that was looked at."""
+    """All findings of a submission."""
 
     findings: list[SubmissionFinding] = field(default_factory=list)
     found: list[SubmittedRecords] = field(default_factory=list)
 
     @property
     def wrong(self) -> list[SubmissionFinding]:
-        """What keeps it off the board."""
+        """Findings that keep the submission off the board."""
         return [finding for finding in self.findings if finding.verdict == "wrong"]
 
     def add(self, place: str, name: str, verdict: Verdict, words: str) -> None:
-        """Note a finding."""
+        """Add a finding."""
         self.findings.append(SubmissionFinding(place, name, verdict, words))
 
 
 def check(folders: Sequence[Path]) -> Submission:
-    """Look at everything in these folders.
+    """Check everything in these folders.
 
     Raises:
         BadRecord: there is neither a record nor a study in one of them.
@@ -89,7 +90,7 @@ def check(folders: Sequence[Path]) -> Submission:
             raise BadRecord(
                 expected=f"records or a study's files in {folder}",
                 found="none" if folder.is_dir() else "no such folder",
-                fix="Name the folder with what `clgym run`, or `tune` and `evaluate`, wrote",
+                fix="Give a folder that `clgym run`, or `tune` and `evaluate`, wrote",
             )
         plugins = tuple(python_files(folder))
         for one, names in inside:
@@ -122,7 +123,7 @@ def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> 
         submission.add(place, "shown on the board", "flag", flag)
     extra = sorted(f.name for f in folder.iterdir() if not _KNOWN_FILES.fullmatch(f.name))
     if extra:
-        submission.add(place, "files", "flag", f"leave out {', '.join(extra[:5])}: not needed")
+        submission.add(place, "files", "flag", f"remove {', '.join(extra[:5])}: not needed")
 
 
 def _numbers_follow(submission: Submission, run: StoredRun) -> bool:
@@ -136,7 +137,7 @@ def _numbers_follow(submission: Submission, run: StoredRun) -> bool:
         words = f"{'; '.join(problems[:_SHOWN])}{more}. Send both files as they were written"
         submission.add(place, "numbers", "wrong", words)
         return False
-    submission.add(place, "numbers", "ok", "all follow from the predictions, by their hash")
+    submission.add(place, "numbers", "ok", "all agree with the predictions (hash verified)")
     return True
 
 
@@ -149,7 +150,7 @@ def _images(submission: Submission, folder: Path) -> None:
     for note in audit.notes:
         submission.add(str(folder), "images", "flag", note)
     if audit.checks and not audit.problems:
-        submission.add(str(folder), "images", "ok", "rows and labels are those of the images")
+        submission.add(str(folder), "images", "ok", "rows and labels agree with the images")
 
 
 def _order_problems(run: StoredRun) -> list[str]:
@@ -159,8 +160,11 @@ def _order_problems(run: StoredRun) -> list[str]:
 
 
 def _version(submission: Submission, place: str, version: str) -> None:
-    if version != __version__:
-        words = f"made with clgym {version}, this is {__version__}: run it again, if it differs"
+    if (draws := other_draws(version)) is not None:
+        words = f"{draws}: repeated, it gives another result wherever something was drawn"
+        submission.add(place, "version", "flag", words)
+    elif version != __version__:
+        words = f"made with clgym {version}, this is {__version__}; repeat it if it differs"
         submission.add(place, "version", "flag", words)
 
 
@@ -173,18 +177,18 @@ def _strategy(
     if ran is not None and own is not None and ran == own.path:
         submission.add(place, "strategy", "ok", f"{name} as it is in this repository")
     elif ran is not None:
-        words = f"{ran.name} is the file that ran; read it before it is run"
+        words = f"{ran.name} is the file that ran; read it before you run it"
         submission.add(place, "strategy", "ok", words)
         return (ran,)
     elif own is not None:
-        words = f"not this repository's {name}: send the file that ran, or run it again"
+        words = f"differs from this repository's {name}; send the file that ran, or repeat the run"
         submission.add(place, "strategy", "flag", words)
     elif plugins:
         sent = ", ".join(file.name for file in plugins[:_SHOWN])
         words = f"none of {sent} is the file that ran; send that one"
         submission.add(place, "strategy", "wrong", words)
     else:
-        words = f"{name} is not built in: send its file, or nobody can run it again"
+        words = f"{name} is not built in; send its file so that the run can be repeated"
         submission.add(place, "strategy", "flag", words)
     return ()
 
@@ -204,10 +208,10 @@ def _seeds(submission: Submission, folder: Path) -> None:
             words = f"{about}: two runs of one seed among {seeds}; send one of them"
             submission.add(str(folder), "seeds", "wrong", words)
         elif len(seeds) == 1:
-            words = f"{about}: one seed, so no interval and no rank; send at least three"
+            words = f"{about}: a single seed has no interval and no rank; send at least three"
             submission.add(str(folder), "seeds", "flag", words)
         elif gaps := sorted({*range(seeds[0], seeds[-1])} - {*seeds})[:5]:
-            words = f"{about}: {gaps} missing between {seeds[0]} and {seeds[-1]}; say why, or send"
+            words = f"{about}: {gaps} missing between {seeds[0]} and {seeds[-1]}; send or explain"
             submission.add(str(folder), "seeds", "flag", words)
         else:
             submission.add(str(folder), "seeds", "ok", f"{about}: {seeds}")
@@ -242,7 +246,7 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
         submission.add(place, "evaluations", "flag" if count > 1 else "ok", words)
         submission.found.append(SubmittedRecords(folder, None, needed))
     else:
-        words = "none is complete: `clgym evaluate` makes one"
+        words = "no evaluation is complete; run `clgym evaluate`"
         submission.add(place, "evaluations", "wrong", words)
     _version(submission, place, plan.code.clgym)
     flags = sorted({flag for e in study.evaluations for flag in e.flags})
@@ -266,6 +270,6 @@ def _audit(submission: Submission, folder: Path) -> None:
 
 
 def places(submission: Submission) -> Iterator[tuple[str, list[SubmissionFinding]]]:
-    """Findings by the folder that they are of, in order."""
+    """Findings grouped by folder, in order."""
     for place, group in itertools.groupby(submission.findings, lambda finding: finding.place):
         yield place, list(group)

@@ -10,7 +10,7 @@ from clgym.cli._parser import BadUsage, add_plugin_option
 if TYPE_CHECKING:
     from clgym.engines.pool import PoolSpec
 
-__all__ = ["add_pool_flags", "pool_of"]
+__all__ = ["add_pool_flags", "add_sandbox_flag", "pool_of"]
 
 
 def add_pool_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +39,7 @@ def add_pool_flags(parser: argparse.ArgumentParser) -> None:
         help="Option of the engine: address=HOST:PORT of a ray cluster, or a parameter of submitit "
         "for slurm; may be repeated.",
     )
+    add_sandbox_flag(group)
     add_plugin_option(group)
     group.add_argument(
         "--data-root",
@@ -47,6 +48,17 @@ def add_pool_flags(parser: argparse.ArgumentParser) -> None:
         help="Folder of the data sets. (default: $CLGYM_DATA)",
     )
     group.add_argument("--json", action="store_true", help="Print only the outcome, as JSON.")
+
+
+def add_sandbox_flag(group: argparse._ActionsContainer) -> None:
+    """Add what shuts the strategy's process in."""
+    group.add_argument(
+        "--sandbox",
+        choices=("auto", "landlock", "none"),
+        default="auto",
+        help="Sandbox of the strategy's process: landlock lets it open only Python, its code, its "
+        "weights and the current images; auto: where Linux supports it. (default: auto)",
+    )
 
 
 def pool_of(values: argparse.Namespace) -> "PoolSpec":

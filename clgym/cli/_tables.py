@@ -15,6 +15,7 @@ from clgym.cli._adaptation_tables import (
 )
 from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
+from clgym.results.layout import RECORD
 from clgym.results.record import Record
 
 __all__ = ["show_plan", "show_record", "show_seeds"]
@@ -33,7 +34,7 @@ def show_record(console: Console, record: Record, out: str) -> None:
     for name, value in [*_measures(record), *_costs(record)]:
         table.add_row(name, value)
     console.print(table)
-    console.print(f"\nrecord: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"\nrecord: {out}/{RECORD}", highlight=False, soft_wrap=True, markup=False)
     _show_failures(console, record)
     if record.environment.engine == "inline":
         console.print("gym and learner shared a process: the strategy could have read the labels")
@@ -105,6 +106,8 @@ def _learning_measures(record: Record) -> list[tuple[str, str]]:
         ("backward transfer", _points(result.backward_transfer, single)),
         ("forward transfer", forward + (f" ({against})" if told else "")),
     ]
+    if result.anytime is not None:
+        lines.insert(2, ("accuracy at any time", f"{_percent(result.anytime.area)} % (area)"))
     if result.scenario.setting == "class-incremental":
         aware = result.task_aware_accuracy_after[-1]
         lines.insert(1, ("  if the task were known", f"{_percent(aware)} %"))
@@ -175,7 +178,7 @@ def show_seeds(console: Console, records: Sequence[Record], outs: Sequence[str])
     if first.adaptation is not None:
         show_shifted_seeds(console, records)
     for out in outs:
-        console.print(f"record: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"record: {out}/{RECORD}", highlight=False, soft_wrap=True, markup=False)
     _show_failures(console, records[0])
 
 

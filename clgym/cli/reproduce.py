@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym.cli._parser import BadUsage, Parser
+from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import UnknownName, near
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _parser() -> Parser:
         metavar="DIR",
         help="Folder that gets records/ and status/. (default: leaderboards)",
     )
+    add_sandbox_flag(parser)
     parser.add_argument(
         "--data-root",
         type=Path,
@@ -101,7 +103,12 @@ def _carry_out(chosen: Sequence[tuple["Paper", "ClaimRow"]], values: argparse.Na
     from clgym.papers.reproduce import Reproduction
 
     work = Reproduction(
-        chosen, values.runs, values.board, values.data_root, PoolSpec(workers=values.workers)
+        chosen,
+        values.runs,
+        values.board,
+        values.data_root,
+        PoolSpec(workers=values.workers),
+        sandbox=values.sandbox,
     )
     stderr = Console(stderr=True)
     if values.dry_run:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from clgym import registry
 from clgym.cli._flags import add_flags, as_text, given, minutes
 from clgym.cli._parser import BadUsage, Parser, add_plugin_option
+from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import BadConfig, UnknownName, near
 
 if TYPE_CHECKING:
@@ -222,13 +223,7 @@ def _parser(names: Sequence[str]) -> Parser:
         help="process: gym and learner in two processes; inline: both in one, for a debugger; "
         "the learner could then reach the labels. (default: process)",
     )
-    run.add_argument(
-        "--sandbox",
-        choices=("auto", "landlock", "none"),
-        default="auto",
-        help="Sandbox of the strategy's process: landlock lets it open only Python, its code, its "
-        "weights and the current images; auto: where Linux supports it. (default: auto)",
-    )
+    add_sandbox_flag(run)
     run.add_argument(
         "--timeout",
         type=minutes,

@@ -18,8 +18,10 @@ from clgym.cli._pools import add_pool_flags, pool_of
 from clgym.cli.run import _loosely, _seeds
 
 if TYPE_CHECKING:
+    from clgym.gym.request import Sandbox
     from clgym.protocol.pairs import ScenarioPair
     from clgym.protocol.plan import Certificate
+    from clgym.protocol.runs import ExecutionOptions
     from clgym.protocol.study import StudySpec
 
 __all__ = ["main"]
@@ -37,7 +39,7 @@ def main(words: Sequence[str]) -> int:
             found=f"clgym tune {' '.join(words)}".rstrip(),
             fix="`clgym tune --help` lists the pairs",
         )
-    fields = _strategy_flags(parser, names, tuple(early.plugin), rest)
+    fields = _strategy_flags(parser, names, tuple(early.plugin), early.sandbox, rest)
     if early.help:
         parser.print_help()
         return 0
@@ -47,7 +49,11 @@ def main(words: Sequence[str]) -> int:
 
 
 def _strategy_flags(
-    parser: Parser, names: Sequence[str], plugins: tuple[Path, ...], words: Sequence[str]
+    parser: Parser,
+    names: Sequence[str],
+    plugins: tuple[Path, ...],
+    sandbox: "Sandbox",
+    words: Sequence[str],
 ) -> list:
     """Add the strategy's options to the parser; an unknown option is refused first."""
     if not names:
@@ -56,7 +62,7 @@ def _strategy_flags(
     from clgym.gym.description import describe_strategy
 
     registry.find("strategies", names[0], plugins)
-    fields = describe_strategy(names[0], plugins, _loosely(list(words))).fields
+    fields = describe_strategy(names[0], plugins, _loosely(list(words)), sandbox).fields
     own = {action.dest for action in parser._actions}
     add_flags(parser, f"options of {names[0]}, fixed if given", fields, "strategy", own)
     return fields
@@ -122,6 +128,14 @@ def _add_study_flags(parser: Parser) -> None:
         metavar="FILE",
         help="Search space: a TOML or JSON file, or `paper` for that of the paper. "
         "(default: SPACE in the strategy's file)",
+    )
+    study.add_argument(
+        "--studies",
+        type=int,
+        default=1,
+        metavar="K",
+        help="Number of studies with sampler seeds of their own, in folders study-1, study-2, ... "
+        "of --out; `clgym evaluate` shows their median. (default: 1)",
     )
     study.add_argument(
         "--sampler",
@@ -218,8 +232,11 @@ def _tune(asked: "StudySpec", values: argparse.Namespace) -> int:
         pool_of(values),
         values.data_root,
         tuple(values.plugin),
+        values.sandbox,
     )
     stderr = Console(stderr=True)
+    if values.studies != 1:
+        return _tune_several(asked, where, values)
     with watch_trials(stderr) as show:
         certificate: Certificate = tune(asked, where, show, values.retry_failed)
     plan, wanted = certificate.body.plan, asked.trials or asked.pair.trials
@@ -229,4 +246,24 @@ def _tune(asked: "StudySpec", values: argparse.Namespace) -> int:
         print(json.dumps(certificate.model_dump(mode="json"), indent=1))
     else:
         show_certificate(Console(), certificate, where.out, values.plugin)
+    return 0
+
+
+def _tune_several(asked: "StudySpec", where: "ExecutionOptions", values: argparse.Namespace) -> int:
+    """Studies that differ in their draws; what each chose."""
+    from clgym.cli._console import Console
+    from clgym.cli._trials import show_certificate, watch_trials
+    from clgym.protocol.studies import tune_studies
+
+    with watch_trials(Console(stderr=True)) as show:
+        made = tune_studies(asked, values.studies, where, show, values.retry_failed)
+    if values.json:
+        print(json.dumps([certificate.model_dump(mode="json") for certificate in made], indent=1))
+        return 0
+    for number, certificate in enumerate(made, 1):
+        show_certificate(Console(), certificate, where.out / f"study-{number}", values.plugin)
+    words = " ".join(
+        ["all: clgym evaluate", str(where.out), *(f"--plugin {p}" for p in values.plugin)]
+    )
+    Console().print(words, highlight=False, soft_wrap=True, markup=False)
     return 0

@@ -28,10 +28,10 @@ class LocatedFiles:
     path: Path
     files: tuple[Path, ...]
     side: int | None
-    """Of the square to which image files are brought; None for other layouts, and for the rule of a
-    folder without a card."""
+    """Side in pixels of the square to which image files are decoded; None for other layouts, and
+    for the default of a folder without a card."""
     read: Callable[[Path], tuple[Labelled, Labelled | None]] | None = None
-    """A plugin's own way to read them."""
+    """A plugin's own function to read the files."""
 
 
 def find_card(name: str) -> DatasetInfo:

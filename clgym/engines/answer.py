@@ -11,7 +11,7 @@ from clgym.errors import BadAnswer, ClgymError, StrategyFailed
 __all__ = ["answer", "as_data", "error_in", "load_target", "make_target", "prepare", "raise_error"]
 
 
-_RAISED = "Mend the strategy; its traceback is above"
+_RAISED = "Correct the strategy; its traceback is above"
 _REFUSED = (
     "The sandbox may have refused it: put files that the strategy reads into its package, or give "
     "--sandbox none; its traceback is above"

@@ -1,4 +1,4 @@
-"""What a conversation with a worker is, whatever carries it."""
+"""The conversation with a worker, whatever carries it."""
 
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
@@ -8,7 +8,8 @@ __all__ = ["INSIDE", "Channel", "Engine", "Message", "OnEvent"]
 Engine = Literal["process", "inline"]
 
 INSIDE = "CLGYM_INSIDE_WORKER"
-"""In the environment of a worker: its target. A worker of a study has learners of its own."""
+"""Environment variable of a worker, which holds its target. A worker of a study has learners of its
+own."""
 Message = dict[str, Any]
 OnEvent = Callable[[Message], None]
 

@@ -1,4 +1,4 @@
-"""The phase of a run that adapts: unlabelled batches go out, answers are scored as they come back.
+"""The adaptation phase of a run: unlabelled batches are sent, predictions scored on arrival.
 
 The learner's process gets the images of one batch at a time and nothing else.
 """
@@ -31,7 +31,7 @@ __all__ = ["AdaptationPhase"]
 
 
 class AdaptationPhase:
-    """Sends every batch of an adaptation stream, in order."""
+    """Sends all batches of an adaptation stream in order."""
 
     kind: Kind = "adaptation"
 
@@ -76,7 +76,7 @@ class AdaptationPhase:
         return self._after + self._batches[step][0][0]
 
     def prepare(self) -> None:
-        """Make or map the images of every domain."""
+        """Generate or map the images of every domain."""
         run = self._run
         self._images = StreamImages(
             self._arriving, run.sources, run.request.data_root, run.threads, self._emit
@@ -91,7 +91,7 @@ class AdaptationPhase:
 
     @cached_property
     def labels(self) -> list[np.ndarray]:
-        """Class index of every image, segment by segment; they stay here."""
+        """Class index of every image, by segment; the labels stay on this side."""
         run = self._run
         found = segment_labels(self._arriving, run.sources, run.request.data_root)
         if self._after:  # class indices follow the order in which the classes were learned
@@ -199,7 +199,7 @@ class AdaptationPhase:
         )
 
     def is_boundary(self, step: int) -> bool:
-        """The end of the stream."""
+        """Whether a step is the last one of the stream."""
         return step + 1 == len(self)
 
     def saved(self, step: int) -> None:

@@ -35,7 +35,7 @@ def in_order_of_arrival(
             "class": labels[number],
             "domain": segment.domain,
         }[stream.exchanged]
-        order = _exchange(groups, permutation(key, len(groups), number, -1))
+        order = _exchange(groups, permutation(key, len(groups), number, -3))
         arriving.append(Segment(segment.name, segment.domain[order], segment.row[order]))
     return replace(stream, segments=tuple(arriving))
 

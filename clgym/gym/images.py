@@ -1,4 +1,4 @@
-"""The images of an adaptation stream, on the gym's side: made once, cached, gathered when due.
+"""Images of an adaptation stream on the gym's side: generated once, cached, read when due.
 
 Corruptions are made by worker processes, one a core, and kept in the cache as uint8. A pixel
 depends on the source, the corruption and the row alone, so neither the workers nor what was cached
@@ -11,7 +11,6 @@ import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,9 @@ from clgym.streams.adaptation import AdaptationStream, Domain
 __all__ = ["Corruptor", "StreamImages", "make", "stored"]
 
 VERSION = 1
-"""Part of every key: raise it when a corruption changes."""
+"""Version that is part of every cache key; increase it when a corruption changes."""
 _CHUNK = 200
-"""Images that a worker corrupts at a time."""
+"""Number of images that a worker corrupts at once."""
 
 _log = logging.getLogger(__name__)
 Message = dict[str, Any]  # between two processes of the gym's own
@@ -64,12 +63,13 @@ class Corruptor:
             message["severity"],
             message["seed"],
             corruptions.textures(Path(message["frost"])) if frost else (),
+            message["hsv"],
         )
         return {"images": made}
 
 
 class StreamImages:
-    """What a stream shows: uint8 images on the scale 0 to 255, by domain and row."""
+    """Images of a stream by domain and row, as uint8 from 0 to 255."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ def _corrupted(
     source: Source, domain: Domain, rows: np.ndarray, frost: Path | None, workers: int
 ) -> np.ndarray:
     """The corrupted images of some rows, mapped from the cache, where they are put if need be."""
-    facts = {**asdict(domain), "name": None, "source": source.fingerprint, "version": VERSION}
+    facts = {**domain.facts(), "name": None, "source": source.fingerprint, "version": VERSION}
     key = sha256(canonical_json(facts) + rows.astype("<i8").tobytes())
     path = cache_dir() / "corrupted" / f"{key}.npy"
     note = path.with_suffix(".json")
@@ -231,6 +231,7 @@ def make(
                 "severity": domain.severity,
                 "seed": domain.seed,
                 "frost": str(frost),
+                "hsv": domain.hsv,
             }
             return channel.ask(message, lambda event: None)["images"]
         finally:

@@ -47,8 +47,8 @@ _CIFAR_RESNETS = {
     "cifar10-resnet20": "de6272aa23b73b6a398e854340a878d9f3af343dae25f62e30afe5eeb71325ba",
     "cifar10-resnet32": "dd72147fc0c6f2a7551d95ada070e7c73b582bcb0b9c7acdf74e488450e406ea",
 }
-"""Published weights (akamaster/pytorch_resnet_cifar10) by `digest_of` their tensors. They were
-trained on CIFAR-10, normalised by the statistics of ImageNet."""
+"""Published weights (akamaster/pytorch_resnet_cifar10) by `digest_of` their tensors; trained on
+CIFAR-10, normalised by the statistics of ImageNet."""
 _SUFFIXES = (".safetensors", ".th", ".pth", ".pt")
 
 

@@ -17,7 +17,7 @@ from clgym.errors import ClgymError, MissingData, WorkerDied
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import ANOTHER
 from clgym.gym.plan import resolve
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.papers.claims import ClaimRow, ClaimRun, ClaimStudy, Paper
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
 from clgym.papers.verdicts import Measured, judge, not_run
@@ -35,9 +35,9 @@ __all__ = ["Reproduction", "Task"]
 
 Event = dict[str, Any]
 KEPT = (RECORD, PREDICTIONS, EVALUATION, CERTIFICATE, LEDGER)
-"""Of a finished folder, what goes onto the board."""
+"""Files of a finished folder that are copied to the board."""
 FIRST = "evaluations/1"
-"""Of a study: claims are judged by its first evaluation."""
+"""Folder of a study's first evaluation, by which claims are judged."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,15 @@ class Reproduction:
 
     rows: Sequence[tuple[Paper, ClaimRow]]
     runs: Path
-    """Folders of runs and studies; kept, so that the same command goes on."""
+    """Folder of runs and studies, kept so that the same command continues."""
     board: Path
-    """Gets ``records/`` and ``status/``."""
+    """Folder that gets ``records/`` and ``status/``."""
     root: Path | None = None
     """Data root; None means ``CLGYM_DATA``."""
     pool: PoolSpec = field(default_factory=lambda: PoolSpec(workers=2))
     emit: Callable[[Event], None] = lambda event: None
+    sandbox: Sandbox = "auto"
+    """What shuts the learners in, as a run has it."""
 
     def task(self, paper: Paper, row: ClaimRow, name: str) -> Task:
         """What a row calls by a name."""
@@ -105,6 +107,7 @@ class Reproduction:
             scenario_config={**pair.config, **pair.tuning.options()},
             device=task.device,
             data_root=self.root,
+            sandbox=self.sandbox,
         )
 
     def _reason(self, error: ClgymError) -> str:
@@ -163,6 +166,7 @@ class Reproduction:
                 threads=run.threads,
                 out=self.runs / task.key / f"seed-{seed}",
                 data_root=self.root,
+                sandbox=self.sandbox,
             )
             for seed in run.seeds
         ]
@@ -243,11 +247,12 @@ class Reproduction:
             sampler=study.sampler,
         )
         out = self.runs / task.key
-        where = ExecutionOptions(out, replace(self.pool, devices=(task.device,)), self.root)
+        pool = replace(self.pool, devices=(task.device,))
+        where = ExecutionOptions(out, pool, self.root, sandbox=self.sandbox)
         try:
             if not _complete(out / LEDGER):
                 tune(asked, where, self.emit)
-                evaluate(out, where.pool, self.root, on_event=self.emit)
+                evaluate(out, pool, self.root, on_event=self.emit, sandbox=self.sandbox)
         except ClgymError as error:
             return {task.key: f"failed: {self._reason(error)}"}
         # A claim is judged on all seeds or not at all.

@@ -22,7 +22,7 @@ class Measured:
     runs: tuple[StoredRun, ...]
     """The runs in the order of the seeds."""
     tuning_score: float | None = None
-    """Of a study, a fraction."""
+    """Tuning score of a study, as a fraction."""
 
     def values(self, measure: Measure) -> list[float]:
         """Of every seed that has the measure."""
@@ -124,7 +124,8 @@ _VERDICTS: dict[tuple[bool, bool], Verdict] = {
     (False, False): "order not as claimed, within noise",
     (False, True): "order not reproduced",
 }
-"""By whether the means are in the claimed order, and whether the interval excludes zero."""
+"""Verdicts by whether the means are in the claimed order, and whether the interval excludes
+zero."""
 
 
 def _interval(found: Difference, sign: int) -> str:

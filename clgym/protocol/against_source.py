@@ -30,7 +30,7 @@ __all__ = ["compare_with_sources"]
 
 
 _ELSEWHERE = re.compile(r"\b(folder|npz|list):|^~|^\.\.$|[/\\]")
-"""What names a place on its maker's machine. Nothing there is opened: a record is anybody's."""
+"""Prefixes of names that denote a path on the maker's machine, which is never opened."""
 _COLUMNS = ("experience", "domain", "row", "label")
 
 

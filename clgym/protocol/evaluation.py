@@ -15,7 +15,7 @@ from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import describe_strategy
 from clgym.gym.plan import method_hash
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME, Ledger
 from clgym.protocol.outcome import (
@@ -55,7 +55,7 @@ def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
     if sha256((folder / CERTIFICATE).read_bytes()) != seals[-1].body["certificate"]:
         raise Tampered(
             expected=f"{CERTIFICATE} as the ledger's seal has it",
-            found="another file",
+            found="a different file",
             fix="Restore the file, or tune again",
         )
     return certificate
@@ -68,6 +68,7 @@ def evaluate(
     plugins: tuple[Path, ...] = (),
     again: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
+    sandbox: Sandbox = "auto",
 ) -> Evaluation:
     """Run the sealed settings on the evaluation source, or go on with that.
 
@@ -79,6 +80,7 @@ def evaluate(
             of the study's last tuning session.
         again: Begin another evaluation though one is complete; it is counted.
         on_event: Called with progress.
+        sandbox: What shuts the learners in, as a run has it.
 
     Raises:
         WrongPhase: not sealed, or evaluated before and ``again`` is not set.
@@ -87,16 +89,15 @@ def evaluate(
     folder = folder.parent if folder.is_file() else folder
     if not (folder / NAME).is_file():
         raise WrongPhase(
-            expected=f"a study in {folder}", found="no ledger", fix="Name the folder of a study"
+            expected=f"a study in {folder}", found="no ledger", fix="Give the folder of a study"
         )
     with locked(folder / ".lock"):
         ledger = Ledger(folder)
         certificate = open_certificate(folder, ledger)
         number = _number(ledger, again)
         plugins = plugins or plugins_of(folder, ledger)
-        where = ExecutionOptions(
-            folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins
-        )
+        out = folder / f"evaluations/{number}"
+        where = ExecutionOptions(out, pool or PoolSpec(), data_root, plugins, sandbox)
         return _Evaluating(certificate, where, ledger, number, on_event).carry_out()
 
 
@@ -139,6 +140,7 @@ def requests_of(
                 out=where.out / (f"seed-{seed}" if single else f"seed-{seed}-experience-{t}"),
                 data_root=where.data_root,
                 plugins=where.plugins,
+                sandbox=where.sandbox,
                 part=whole if single else (0, t + 1),
                 after=requests[-1].out if requests else None,
             )
@@ -158,7 +160,7 @@ def choice_of(certificate: Certificate, seed: int) -> Choice:
     raise Tampered(
         expected=f"a choice for seed {seed} in the certificate",
         found=f"choices for {[choice.seed for choice in certificate.body.chosen]}",
-        fix="Get the certificate from who made it",
+        fix="Get the certificate from its author",
     )
 
 
@@ -216,7 +218,7 @@ class _Evaluating:
         entry = registry.find("strategies", plan.strategy, plugins)
         changed = [] if entry.source_hash == plan.source_hash else [entry.path.name]
         if not changed:  # else there is no need to import it
-            described = describe_strategy(plan.strategy, plugins, plan.base)
+            described = describe_strategy(plan.strategy, plugins, plan.base, self._where.sandbox)
             now, read = (
                 method_hash(entry, described.fields, plan.base, plugins),
                 described.read_files,
@@ -347,5 +349,5 @@ class _Evaluating:
         return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})
 
     def _tuning_seconds(self) -> float:
-        """Summed over the runs of all trials, whoever carried them out."""
+        """Total over the runs of all trials, in all sessions."""
         return float(sum(e.body.get("seconds", 0.0) for e in self._ledger.of("run")))

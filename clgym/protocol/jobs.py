@@ -1,6 +1,6 @@
 """What workers do for a study: look at a pair, or carry out one run. Pure functions of a message.
 
-A worker that was told to withhold something stays so for good; looking at a pair, tuning and
+A worker that has withheld something never opens it again; looking at a pair, tuning and
 evaluating therefore happen in different processes.
 """
 
@@ -87,7 +87,7 @@ def order_hash(record: Record) -> str:
 
 
 def run_summary(run: StoredRun) -> Message:
-    """What a coordinator is told of a finished run, and an audit compares with its record."""
+    """Summary of a finished run for the coordinator; an audit compares it with the record."""
     record, result = run.record, run.result
     return {
         "last_accuracy": result.last_accuracy,

@@ -21,12 +21,12 @@ report_renamed(__name__)
 
 NAME = "ledger.jsonl"
 START = "0" * 64
-"""What the first line is chained to."""
+"""Value to which the first line is chained."""
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One line."""
+    """One line of the ledger."""
 
     seq: int
     prev: str

@@ -21,11 +21,11 @@ class Side(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     source: str
-    """As `clgym.data.sources.load_source` takes it."""
+    """Name of the source, as `clgym.data.sources.load_source` accepts it."""
     classes: tuple[int, ...] | None = None
     """Class numbers; None means all."""
     extra: dict[str, Any] = {}
-    """Further options of the scenario, on this side only: which corruptions, which rows."""
+    """Further options of the scenario for this side only, such as its corruptions or rows."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, Any]:
@@ -67,11 +67,11 @@ class ScenarioPair(BaseModel):
     name: str
     scenario: str
     config: dict[str, Any]
-    """Options of the scenario, those of the sides left out."""
+    """Options of the scenario, without those of the sides."""
     tuning: Side
     evaluation: Side
     seeds: int = 3
-    """How many a study uses where nothing else is said."""
+    """Default number of seeds of a study."""
     trials: int = 8
 
     @property
@@ -218,11 +218,29 @@ _ROWS: dict[str, _Row] = {
 # images, evaluated on the others and the other half.
 _TUNED, _HELD_OUT = "corruptions=extra;rows=tuning", "corruptions=no-frost;rows=evaluation"
 _RESNET20 = {"model": "cifar10-resnet20"}
-_CORRUPTED: dict[str, _Row] = {
-    "digits-c": (f"digits[{_TUNED}]", f"digits[{_HELD_OUT}]", {"batch_size": 64}, 3, 8),
-    "cifar10-c": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", _RESNET20, 5, 20),
-    "cifar100-c": (f"cifar100[{_TUNED}]", f"cifar100[{_HELD_OUT}]", {}, 5, 20),
-    "imagenet100-c": (
+# The images that these pairs had before there was a v2, and their order: one for all corruptions.
+_V1 = {"hsv": "scaled", "arrival": "published"}
+_SHIFTED: dict[str, _Row] = {
+    "digits-c-v1": (
+        f"digits[{_TUNED}]",
+        f"digits[{_HELD_OUT}]",
+        {"batch_size": 64, "arrival": "published"},
+        3,
+        8,
+    ),
+    "digits-c-v2": (f"digits[{_TUNED}]", f"digits[{_HELD_OUT}]", {"batch_size": 64}, 3, 8),
+    "cifar10-c-v1": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", {**_RESNET20, **_V1}, 5, 20),
+    "cifar10-c-v2": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", _RESNET20, 5, 20),
+    "cifar100-c-v1": (f"cifar100[{_TUNED}]", f"cifar100[{_HELD_OUT}]", _V1, 5, 20),
+    "cifar100-c-v2": (f"cifar100[{_TUNED}]", f"cifar100[{_HELD_OUT}]", {}, 5, 20),
+    "imagenet100-c-v1": (
+        f"imagenet100[{_TUNED}]",
+        f"imagenet100[{_HELD_OUT}]",
+        {"batch_size": 64, **_V1},
+        5,
+        20,
+    ),
+    "imagenet100-c-v2": (
         f"imagenet100[{_TUNED}]",
         f"imagenet100[{_HELD_OUT}]",
         {"batch_size": 64},
@@ -230,7 +248,14 @@ _CORRUPTED: dict[str, _Row] = {
         20,
     ),
     # Another source: all images of the evaluation side, whose numbers compare with other tables.
-    "cifar100-cifar10-c": (
+    "cifar100-cifar10-c-v1": (
+        "cifar100[corruptions=extra]",
+        "cifar10[corruptions=no-frost;model=cifar10-resnet20]",
+        _V1,
+        5,
+        20,
+    ),
+    "cifar100-cifar10-c-v2": (
         "cifar100[corruptions=extra]",
         "cifar10[corruptions=no-frost;model=cifar10-resnet20]",
         {},
@@ -238,18 +263,6 @@ _CORRUPTED: dict[str, _Row] = {
         20,
     ),
 }
-
-
-def _arriving(version: str, arrival: str) -> dict[str, _Row]:
-    """The pairs of corruptions with one order of arrival; another order is another version."""
-    return {
-        f"{name}-{version}": (tuning, evaluation, {**config, "arrival": arrival}, seeds, trials)
-        for name, (tuning, evaluation, config, seeds, trials) in _CORRUPTED.items()
-    }
-
-
-# What v1 showed was the published order: one for all corruptions, known to who reads the code.
-_SHIFTED = _arriving("v1", "published") | _arriving("v2", "withheld")
 
 
 def _presets(scenario: str, rows: Mapping[str, _Row]) -> dict[str, ScenarioPair]:

@@ -23,7 +23,7 @@ from clgym.errors import (
     WorkerDied,
     WrongPhase,
 )
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.protocol.jobs import TARGET, as_message, rules_of
 from clgym.protocol.ledger import Ledger, LedgerEntry
 from clgym.protocol.plan import RunScore, StudyPlan
@@ -46,9 +46,10 @@ report_renamed(__name__)
 
 Event = dict[str, Any]
 FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
-"""What makes a run a failed one. Anything else, a full disk for one, stops who carries it out."""
+"""Errors recorded as a failed run. Any other exception (a full disk, for example) aborts the
+study."""
 RETRY_FAILED = "retry-failed"
-"""Kind of the ledger's line for a failed run that the user chose to run again."""
+"""Kind of the ledger line for a failed run that the user chose to run again."""
 _DEATHS = 2
 _POLL_SECONDS = 1.0
 CLUSTERS = ("ray", "slurm")
@@ -63,10 +64,10 @@ class TrialRun:
     config: Mapping[str, Any]
     part: tuple[int, int] | None = None
     after: "TrialRun | None" = None
-    """The run whose learner goes on here; modes that choose experience by experience have it."""
+    """Run whose learner continues here, in modes that choose separately for each experience."""
     experience: int | None = None
     label: str = ""
-    """Sets apart runs that otherwise have one key."""
+    """Label that distinguishes runs which would otherwise have the same key."""
 
     @property
     def key(self) -> str:
@@ -83,6 +84,8 @@ class ExecutionOptions:
     pool: PoolSpec = field(default_factory=PoolSpec)
     data_root: Path | None = None
     plugins: tuple[Path, ...] = ()
+    sandbox: Sandbox = "auto"
+    """What shuts the learners in, as a run has it; their records say what was enforced."""
 
 
 class Runs:
@@ -198,6 +201,7 @@ class Runs:
             out=out / spec.key,
             data_root=self.where.data_root,
             plugins=self.where.plugins,
+            sandbox=self.where.sandbox,
             score_on=plan.score_on,
             part=spec.part,
             after=spec.after and out / spec.after.key,
@@ -207,7 +211,7 @@ class Runs:
         """Write a run's end to the ledger; False if it is to be tried again.
 
         Raises:
-            ClgymError: what no other setting would mend.
+            ClgymError: an error that occurs for all hyper-parameters.
         """
         key, error = spec.key, done.error
         if isinstance(error, WorkerDied):

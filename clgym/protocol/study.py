@@ -101,7 +101,7 @@ def _planned(
     asked: StudySpec, where: ExecutionOptions, ledger: Ledger
 ) -> tuple[StudyPlan, Space, dict[str, Any] | None]:
     """The plan, its space, and the ledger's first line where that is not written yet."""
-    description = describe_strategy(asked.strategy, where.plugins, asked.config)
+    description = describe_strategy(asked.strategy, where.plugins, asked.config, where.sandbox)
     space = _space(asked, where, description)
     question = sha256(canonical_json(asked.pair.model_dump(mode="json")))
     entries = ledger.of("plan")

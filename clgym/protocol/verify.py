@@ -44,7 +44,7 @@ report_renamed(__name__)
 _TUNING = ("session", "trial", "run", "retry", RETRY_FAILED, "sealed")
 _EVALUATING = ("opened", "evaluated", "complete")
 _SURVEYED = ("pair", "tuning", "evaluation", "withheld_images", "experiences")
-"""Fields of a plan that the look at both sides gave."""
+"""Fields of a plan that come from the survey of both sides."""
 
 
 def verify(

@@ -1,4 +1,4 @@
-"""Two runs, or two sets of runs over seeds: is the difference more than chance?
+"""Compare two runs, or two sets of runs over seeds, by paired tests.
 
 Compared is what the records measured: accuracies after the last experience of what was learned,
 errors of what was answered while adapting, of streams with two phases both.
@@ -46,32 +46,32 @@ __all__ = [
 ]
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more A has than B, as a fraction."""
+    """Difference A - B, as a fraction, with its interval and test."""
 
     mean: float
     low: float | None
-    """Lower end of the 95 % interval; None where it cannot be told."""
+    """Lower end of the 95 % interval; None if it cannot be computed."""
     high: float | None
     p: float | None
-    """Two-sided; None where it cannot be told."""
+    """Two-sided p value; None if it cannot be computed."""
     n: int
-    """Pairs."""
+    """Number of pairs."""
 
 
 @dataclass(frozen=True)
 class SamplePair:
-    """Answers of two learners to the same rows."""
+    """Predictions of two learners for the same rows."""
 
     only_a: int
-    """Rows that A alone has right."""
+    """Number of rows that only A predicts correctly."""
     only_b: int
     n: int
-    """All rows."""
+    """Number of rows."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class RunPair:
 
     seed: int
     a: float
-    """Last accuracy, as the record has it."""
+    """Last accuracy of A, as in its record."""
     b: float
     counts: SamplePair
     samples: Difference
@@ -96,7 +96,7 @@ class SegmentPair:
     b: float
     counts: SamplePair
     samples: Difference
-    """How much larger the error of A is."""
+    """Error of A minus error of B."""
 
 
 @dataclass(frozen=True)
@@ -105,47 +105,47 @@ class ShiftPair:
 
     seed: int
     a: float
-    """Mean error of A, as the record has it."""
+    """Mean error of A, as in its record."""
     b: float
     counts: SamplePair
     samples: Difference
-    """How much larger the error of A is, over all images."""
+    """Error of A minus error of B, over all images."""
     segments: list[SegmentPair]
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What was answered while adapting."""
+    """Comparison of two adaptation phases."""
 
     pairs: list[ShiftPair]
     mean_error: Difference
-    """Of the mean errors, over seeds."""
+    """Difference of the mean errors, over seeds."""
     pooled_error: Difference
-    """Of the errors over all images, over seeds."""
+    """Difference of the errors over all images, over seeds."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that `compare` finds."""
+    """Outcome of `compare`."""
 
     a: str
-    """Name of the strategy, with the options that differ where both sides have one strategy."""
+    """Name of the strategy, with the options that differ if both sides have the same strategy."""
     b: str
     scenario: str
     pairs: list[RunPair]
-    """What was learned; empty on adaptation streams."""
+    """Pairs of runs on learning streams; empty on adaptation streams."""
     last: Difference | None
-    """Of the last accuracies, over seeds; None on adaptation streams."""
+    """Difference of the last accuracies, over seeds; None on adaptation streams."""
     average: Difference | None
-    """Of the average incremental accuracies, over seeds; None on adaptation streams."""
+    """Difference of the average incremental accuracies, over seeds; None on adaptation streams."""
     adaptation: Adaptation | None
-    """None on learning streams."""
+    """Comparison of the adaptation phases; None on learning streams."""
     notes: list[str]
-    """What a reader should know of the two sides."""
+    """Remarks about the two sides that a reader should know."""
 
 
 def mcnemar(counts: SamplePair) -> float:
-    """Two-sided exact p: given the rows where one alone is right, A has each with chance 1/2."""
+    """Two-sided p value of the exact McNemar test."""
     discordant = counts.only_a + counts.only_b
     tail = special.bdtr(min(counts.only_a, counts.only_b), discordant, 0.5) if discordant else 1.0
     return min(1.0, 2.0 * float(tail))
@@ -166,7 +166,7 @@ def over_samples(counts: SamplePair) -> Difference:
 
 
 def over_seeds(a: Sequence[float], b: Sequence[float]) -> Difference:
-    """Paired t over runs: needs two pairs, and differences that are not all the same."""
+    """Paired t test over runs; it needs two pairs and differences that are not all equal."""
     differences = np.subtract(a, b)
     n, mean = len(differences), float(np.mean(differences))
     spread = float(np.std(differences, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
@@ -308,7 +308,7 @@ def _check_stream(a: Result, b: Result) -> None:
             expected="two runs of the same stream",
             found=f"{a.scenario.name} {a.scenario.digest[:8]} and "
             f"{b.scenario.name} {b.scenario.digest[:8]} at seed {a.seed}",
-            fix="Run both on one scenario, with the same options and data",
+            fix="Run both on the same scenario, options and data",
         )
 
 

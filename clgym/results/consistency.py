@@ -1,4 +1,4 @@
-"""The one audit of a run: what in a record does not follow from itself, or from its predictions.
+"""The audit of a run: contradictions within its record, and with its predictions.
 
 Nothing is copied from a record's summary: every number that can be computed again is, and one that
 no run can have is a problem too.
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clgym.results.metrics import matrix_summary
+from clgym.results.metrics import area_under_curve, matrix_summary
 from clgym.results.online_errors import scores
 from clgym.results.predictions import PredictedRows, StoredPredictions
 from clgym.results.record import (
@@ -31,11 +31,11 @@ The same mean differs in its last bits (about 1e-16) between versions of NumPy a
 processors; one image among a hundred million changes an accuracy by 1e-8.
 """
 _POOLED = ("class-incremental", "learn-then-shift")
-"""Settings whose accuracy is over all test images at once; in others it is a mean of means."""
+"""Scenario types whose accuracy is pooled over all test images; in others it is a mean of means."""
 _KINDS = {"adaptation": "adaptation", "learn-then-shift": "two-phases"}
-"""Kinds of result by setting; all other settings are of streams that are learned."""
+"""Kind of result by scenario type; all other types are of learning streams."""
 _LONGEST = 10 * 365 * 86_400
-"""Seconds that no run takes."""
+"""Maximum plausible duration of a run, in seconds."""
 
 
 def alike(stored: Any, again: Any) -> bool:
@@ -53,7 +53,7 @@ def alike(stored: Any, again: Any) -> bool:
 
 
 def own_problems(record: Record) -> Iterator[str]:
-    """Yield what in a record contradicts the rest of it."""
+    """Yield contradictions within a record."""
     result = record.result
     if record.conduct is not None and result.stored_samples > record.conduct.memory_capacity:
         yield "result.stored_samples is above conduct.memory_capacity"
@@ -67,7 +67,7 @@ def own_problems(record: Record) -> Iterator[str]:
 
 
 def impossible_numbers(record: Record) -> Iterator[str]:
-    """Yield the numbers of a record that no run can have."""
+    """Yield the values of a record that no run can have."""
     for place, value in _numbers(record.model_dump(mode="json", exclude={"schema_version"})):
         if not math.isfinite(value):
             yield f"{place} is not a finite number"
@@ -119,6 +119,9 @@ def _matrix_problems(result: LearningResult | TwoPhaseResult) -> Iterator[str]:
     for name, value in again.items():
         if not alike(getattr(result, name), value):
             yield f"result.{name} does not follow from the matrix"
+    curve = result.anytime
+    if curve and not alike(curve.area, area_under_curve(curve.images, curve.accuracy)):
+        yield "result.anytime.area does not follow from its measurements"
     for i, row in enumerate(matrix):
         for j in range(i + 1):
             if row[j] is None and counts[j]:
@@ -163,7 +166,7 @@ def _segment_problems(adaptation: AdaptationFacts) -> Iterator[str]:
 
 
 def prediction_problems(result: Result, predictions: StoredPredictions) -> Iterator[str]:
-    """Yield what in a result does not follow from its predictions.
+    """Yield contradictions between a result and its predictions.
 
     Raises:
         BadRecord: arrays are missing, or do not fit the record.
@@ -172,6 +175,8 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
         for experience in range(len(result.accuracy_matrix)):
             rows = predictions.after(experience)
             yield from _evaluation_problems(result, experience, rows)
+        if result.anytime is not None and not alike(result.anytime.accuracy, predictions.anytime()):
+            yield "result.anytime.accuracy does not follow from the predictions"
     if result.adaptation is not None:
         segments = predictions.segments()
         yield from _adaptation_problems(result.adaptation, segments, result.class_order)

@@ -1,4 +1,4 @@
-"""Which runs belong together: those of one stream, of one method, of one seed."""
+"""Grouping of runs by stream, by method and by seed."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -9,12 +9,12 @@ from clgym.results.record import AdaptationResult, Result
 __all__ = ["Seeds", "by_seed", "classifier_of", "identity", "method_of", "seeds_of", "stream_of"]
 
 Seeds = tuple[int, int]
-"""The learner's seed and the class order's; -1 stands for the preset's order."""
+"""Seed of the learner and seed of the class order; -1 stands for the preset's order."""
 _Run = TypeVar("_Run")
 
 
 def seeds_of(result: Result) -> Seeds:
-    """Return what tells a run from the others of its method."""
+    """Return the seeds that identify a run among those of its method."""
     return result.seed, -1 if result.order_seed is None else result.order_seed
 
 
@@ -36,7 +36,7 @@ def by_seed(runs: Iterable[_Run], result: Callable[[_Run], Result]) -> dict[Seed
 
 
 def identity(value: Any) -> str:
-    """Return a short name for a JSON value: equal for equal values, on every machine."""
+    """Return a short, stable name for a JSON value."""
     return sha256(canonical_json(value))[:12]
 
 
@@ -46,7 +46,7 @@ def classifier_of(result: Result) -> str | None:
 
 
 def stream_of(result: Result) -> dict[str, Any]:
-    """Return what runs on one stream share. Not the digest: it differs with the class order.
+    """Return the facts that runs on one stream share; the digest depends on the order.
 
     A classifier that was given goes by its hash: files of one name may hold different ones.
     """
@@ -64,7 +64,7 @@ def stream_of(result: Result) -> dict[str, Any]:
 
 
 def method_of(result: Result) -> str:
-    """Name what runs share that differ in seeds only: strategy, options, weights and stream."""
+    """Return the facts that runs share if they differ only in their seeds."""
     facts: dict[str, Any] = {
         "strategy": result.strategy.model_dump(mode="json"),
         "stream": stream_of(result),

@@ -1,6 +1,6 @@
-"""Names of the files of a finished run, and where runs lie below a folder.
+"""File names of a finished run, and where runs lie below a folder.
 
-No schema is imported here: whoever only asks whether a folder holds a run does not wait for it.
+No schema is imported here, so that asking whether a folder holds a run is fast.
 """
 
 from pathlib import Path

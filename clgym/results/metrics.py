@@ -1,4 +1,4 @@
-"""Accuracy matrix to numbers. Row i is measured after experience i, column j on experience j."""
+"""Metrics of the accuracy matrix: row i is after experience i, column j on experience j."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -6,6 +6,7 @@ from typing import TypedDict
 import numpy as np
 
 __all__ = [
+    "area_under_curve",
     "average_incremental_accuracy",
     "backward_transfer",
     "forgetting",
@@ -17,7 +18,7 @@ Matrix = Sequence[Sequence[float | None]]
 
 
 class MatrixSummary(TypedDict):
-    """The numbers of a record that follow from its accuracy matrix, by field."""
+    """Metrics of a record that are computed from its accuracy matrix."""
 
     last_accuracy: float
     average_incremental_accuracy: float
@@ -39,6 +40,19 @@ def _mean(values: np.ndarray) -> float | None:
 def average_incremental_accuracy(after: Sequence[float]) -> float:
     """Mean over experiences of the accuracy after each (Rebuffi et al. 2017), in [0, 1]."""
     return float(np.mean(after))
+
+
+def area_under_curve(images: Sequence[int], accuracy: Sequence[float]) -> float:
+    """Area under the accuracy over training images, divided by all images (Koh et al. 2022).
+
+    Every accuracy counts for the images since the measurement before it: with equal distances
+    their mean.
+
+    Args:
+        images: Training images seen at each measurement, ascending.
+        accuracy: In [0, 1], at each.
+    """
+    return float(np.dot(accuracy, np.diff(images, prepend=0)) / images[-1])
 
 
 def forgetting(matrix: Matrix) -> float | None:
@@ -81,7 +95,7 @@ def forward_transfer(matrix: Matrix, chance: Sequence[float]) -> float | None:
 def matrix_summary(
     matrix: Matrix, after: Sequence[float], chance: Sequence[float]
 ) -> MatrixSummary:
-    """Compute every number of a record that follows from its accuracy matrix.
+    """Compute all metrics of a record that depend on its accuracy matrix alone.
 
     Args:
         matrix: Accuracies in [0, 1], [T, T].

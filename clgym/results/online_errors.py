@@ -20,7 +20,7 @@ def confidence(logits: np.ndarray) -> np.ndarray:
 
 
 def calibration_error(confidences: np.ndarray, hits: np.ndarray) -> float:
-    """Expected calibration error: |accuracy - confidence| of 15 equal bins, weighted by size.
+    """Expected calibration error over 15 equal bins of confidence, in [0, 1].
 
     Naeini et al. 2015, Guo et al. 2017 (arXiv 1706.04599), in [0, 1].
     """
@@ -30,13 +30,13 @@ def calibration_error(confidences: np.ndarray, hits: np.ndarray) -> float:
 
 
 def largest_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    """How much larger the largest class is among the answers than among the labels, in [-1, 1]."""
+    """Excess of the largest class among the predictions over that among the labels, in [-1, 1]."""
     shares = [np.bincount(v, minlength=classes).max() / len(v) for v in (predicted, labels)]
     return float(shares[0] - shares[1])
 
 
 def recovery(hits: np.ndarray) -> float:
-    """Error over the first fifth less error over the second half, in [-1, 1].
+    """Error over the first fifth minus error over the second half, in [-1, 1].
 
     What a change costs before the method has found its way; about 0 without a change.
     """

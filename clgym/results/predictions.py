@@ -1,4 +1,4 @@
-"""The predictions file beside a record: what was predicted in each phase, and the truth."""
+"""The predictions file beside a record: predictions and labels of each phase."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from clgym.results.record import AdaptationResult, Result
 __all__ = ["NO_FILE", "PredictedRows", "StoredPredictions", "read_predictions"]
 
 NO_FILE = "no such file"
-"""What is found where predictions are missing."""
+"""Text for a missing predictions file."""
 _FIX = "Keep the files of a run together, or run it again"
 
 
@@ -22,7 +22,7 @@ class PredictedRows:
     """Predictions for the rows of one evaluation, or of one segment of an adaptation stream."""
 
     group: np.ndarray
-    """int [n], the experience that each row measures; in a segment, the domain of each row."""
+    """int [n], experience that each row measures; in a segment, domain of each row."""
     row: np.ndarray
     """int [n], row number in the split of its dataset."""
     label: np.ndarray
@@ -68,6 +68,21 @@ class StoredPredictions:
         experiences = len(self._result.accuracy_matrix)
         group = self._integers(f"{experience}/experience", experiences)
         return self._rows(str(experience), group)
+
+    def anytime(self) -> list[float]:
+        """Return the accuracies inside the experiences of a single-pass stream, in order.
+
+        Raises:
+            BadRecord: the file has no such arrays, or they do not fit one another.
+        """
+        classes, found = len(self._result.class_order), list[float]()
+        for i in range(len(self._result.accuracy_matrix)):
+            label = self._integers(f"{i}/anytime_label", classes)
+            predicted = self._integers(f"{i}/anytime_predicted", classes)
+            if len(predicted) != len(label) * len(self._integers(f"{i}/anytime_images")):
+                raise self._misfit(f"arrays of different lengths in {i}/anytime")
+            found += (predicted.reshape(-1, len(label)) == label).mean(1).tolist()
+        return found
 
     def segments(self) -> list[PredictedRows]:
         """Return the predictions of each segment of an adaptation stream, in order.

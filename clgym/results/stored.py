@@ -1,4 +1,4 @@
-"""The one reader of finished runs: the record, the predictions beside it, and their audit.
+"""The reader of finished runs: the record, the predictions beside it, and their audit.
 
 Whatever compares, ranks, draws, verifies or reproduces runs opens them here. What needs the
 scenario or the images of a run (class orders, labels) is checked in `clgym.protocol`.
@@ -22,7 +22,7 @@ __all__ = ["StoredRun", "open_run"]
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A finished run on disk; predictions are read when they are asked for, and not kept."""
+    """A finished run on disk; predictions are read on request and not kept."""
 
     folder: Path
     record: Record
@@ -31,12 +31,12 @@ class StoredRun:
 
     @property
     def result(self) -> Result:
-        """What the run measured."""
+        """Result block of the record."""
         return self.record.result
 
     @property
     def has_predictions(self) -> bool:
-        """Whether a predictions file lies beside the record; its content is not looked at."""
+        """Whether a predictions file exists beside the record; its content is not checked."""
         return (self.folder / self.result.predictions.file).is_file()
 
     def predictions(self) -> StoredPredictions:
@@ -49,7 +49,7 @@ class StoredRun:
         return read_predictions(self.folder, self.result)
 
     def problems(self, predictions_needed: bool = True) -> Iterator[str]:
-        """Yield what does not follow from the record and its predictions.
+        """Yield each contradiction within the record, and between it and its predictions.
 
         Args:
             predictions_needed: Whether missing predictions are a problem: without them nothing
@@ -87,5 +87,5 @@ def open_run(path: Path) -> StoredRun:
         first = error.errors()[0]
         reason = f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"
     raise BadRecord(
-        expected=f"a record at {file}", found=reason, fix="Name the output folder of a finished run"
+        expected=f"a record at {file}", found=reason, fix="Give the output folder of a finished run"
     )

@@ -1,8 +1,8 @@
-"""What an adaptation stream is: unlabelled batches whose look or label mix changes as they come.
+"""Adaptation streams: unlabelled batches whose appearance or label distribution changes.
 
-Like a learning stream it is a plan of row numbers, a value without images. A *domain* is a way that
-images look (a corruption of a source, or another source); a *segment* is a stretch of the stream,
-and nobody is told where one ends. Nothing here imports torch.
+Like a learning stream it is a plan of row numbers, a value without images. A *domain* is an
+appearance of images (a corruption of a source, or another source); a *segment* is a section of the
+stream, whose boundaries a strategy does not know. This module does not import torch.
 """
 
 import hashlib
@@ -47,10 +47,13 @@ Arrival = Literal["withheld", "published"]
 Batch = tuple[tuple[int, slice], ...]
 """Segments and the places in them that arrive together."""
 
+_BY_HSV = ("brightness", "saturate")
+"""Corruptions that change hue, saturation or value."""
+
 
 @dataclass(frozen=True)
 class Domain:
-    """One look: the images of a source as they are, or corrupted."""
+    """A domain: the images of a source, unchanged or corrupted."""
 
     name: str
     source: int
@@ -64,11 +67,20 @@ class Domain:
     """Seed of the corruption's random numbers."""
     published: str | None = None
     """Folder in the data root whose published files are read instead, such as ``CIFAR-10-C``."""
+    hsv: Literal["exact", "scaled"] = "exact"
+    """See `clgym.data.corruptions.Hsv`."""
+
+    def facts(self) -> dict[str, Any]:
+        """What its images depend on; ``hsv`` only where they do, and where it is not as it was."""
+        held = asdict(self)
+        if self.hsv == "scaled" or self.corruption not in _BY_HSV or self.published is not None:
+            del held["hsv"]
+        return held
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A stretch of the stream, row by row in the order of arrival."""
+    """A section of the stream, with its rows in order of arrival."""
 
     name: str
     domain: np.ndarray
@@ -79,7 +91,7 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class AdaptationStream:
-    """A plan of unlabelled batches. Two streams are equal when their plans are."""
+    """A plan of unlabelled batches. Two streams are equal if their plans are."""
 
     name: str
     sources: tuple[str, ...]
@@ -129,7 +141,7 @@ class AdaptationStream:
             self.fingerprints,
             self.image_shape,
             self.class_order,
-            [asdict(domain) for domain in self.domains],
+            [domain.facts() for domain in self.domains],
             self.batch_size,
             self.home,
             self.home_part,
@@ -172,7 +184,7 @@ class AdaptationStream:
         ]
 
     def outline(self) -> list[dict[str, Any]]:
-        """What each segment brings, for ``--dry-run`` and progress; nothing in it is labelled."""
+        """Content of each segment, for ``--dry-run`` and progress, without labels."""
         classes = len(self.class_order)
         return [
             {"name": s.name, "classes": classes, "train": len(s.row), "test": len(s.row)}
@@ -184,7 +196,7 @@ class AdaptationStream:
         return len(self.class_order)
 
     def on_validation(self) -> "AdaptationStream":
-        """Nothing is held out of a stream that is scored as it comes.
+        """Raise: an adaptation stream has no held-out rows.
 
         Raises:
             BadStream: always; tuning takes a stream of its own.
@@ -196,7 +208,7 @@ class AdaptationStream:
         )
 
     def part(self, first: int, end: int) -> "AdaptationStream":
-        """Some of the segments.
+        """Return some of the segments as a stream.
 
         Raises:
             BadStream: no such segments.
@@ -207,7 +219,7 @@ class AdaptationStream:
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """Options that every adaptation stream has."""
+    """Options that all adaptation streams have."""
 
     source: str
     """Source of the images: a name of `clgym list sources`, folder:PATH or npz:PATH."""
@@ -236,7 +248,7 @@ class AdaptationConfig:
 
 
 class AdaptationScenario(Scenario):
-    """A rule that gives an `AdaptationStream`."""
+    """Base of scenarios that create an `AdaptationStream`."""
 
     Config = AdaptationConfig
 
@@ -289,7 +301,7 @@ def rows_of(
         count: Rows that the domain has.
 
     Raises:
-        BadStream: half of published files, whose images are not told apart by hash.
+        BadStream: half of published files, whose images cannot be split by hash.
     """
     if config.rows == "all":
         return orders.shuffled(count, seed, config.images)
@@ -381,6 +393,8 @@ def stream_of(
                 found=f"{source.name} with {len(own)} classes and images {shape}",
                 fix="Give --resize, or sources with the same classes",
             )
+    if shapes[0][0] == 1:  # grey images come out the same, and their streams keep their digests
+        domains = [replace(domain, hsv="scaled") for domain in domains]
     return AdaptationStream(
         name=scenario.name,
         sources=tuple(s.name for s in sources),

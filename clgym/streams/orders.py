@@ -1,4 +1,4 @@
-"""The orders in which an unlabelled stream shows its images.
+"""Orders in which an unlabelled stream shows its images.
 
 Draws follow the published code: Python's ``random`` for plain shuffles, NumPy's legacy generator
 for the Dirichlet and Zipf rules, both seeded anew for every segment.
@@ -23,9 +23,9 @@ __all__ = [
 ]
 
 _ATTEMPTS = 1000
-"""Draws after which a rule gives up: small sets may never satisfy it."""
+"""Maximum number of draws of a rule, which small sets may never satisfy."""
 _LEAST = 10
-"""Images that each chunk of a Dirichlet order must hold."""
+"""Minimum number of images in each chunk of a Dirichlet order."""
 
 
 def segment_seed(seed: int, number: int) -> int:
@@ -84,7 +84,7 @@ def dirichlet(order: np.ndarray, labels: np.ndarray, delta: float, seed: int) ->
         raise BadStream(
             expected=f"{_LEAST} images in each of {len(classes)} chunks of a Dirichlet order",
             found=f"none such in {_ATTEMPTS} draws of {len(order)} images with delta {delta:g}",
-            fix="Take more images or a larger --delta",
+            fix="Use more images or a larger --delta",
         )
     arranged = []
     for chunk in chunks:
@@ -135,7 +135,7 @@ def zipf_counts(
     raise BadStream(
         expected=f"a Zipf prior in which {head} of {classes} classes hold less than {limit:.0%}",
         found=f"none in {_ATTEMPTS} draws",
-        fix="Take a source with more classes",
+        fix="Use a source with more classes",
     )
 
 

@@ -48,7 +48,7 @@ def test_a_death_is_noticed_though_a_child_lives(tmp_path: Path, detached: bool)
         run(misbehaving(tmp_path, "die", detached))
 
 
-def test_an_exit_code_is_told(tmp_path: Path) -> None:
+def test_the_exit_code_of_a_worker_is_reported(tmp_path: Path) -> None:
     with pytest.raises(WorkerDied, match="exit code 7"):
         run(misbehaving(tmp_path, "leave", detached=True))
 
@@ -85,7 +85,7 @@ def test_a_strategy_that_hangs_ends_the_run(tmp_path: Path) -> None:
         run(misbehaving(tmp_path, "hang", timeout_minutes=1 / 600))
 
 
-def test_a_limit_of_time_that_nothing_keeps_is_refused(tmp_path: Path) -> None:
+def test_a_timeout_is_refused_on_the_inline_engine(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="--engine process"):
         run(Request("nmc", "split-digits", out=tmp_path / "r", engine="inline", timeout_minutes=1))
     with pytest.raises(BadConfig, match="--engine process"):

@@ -119,6 +119,6 @@ def test_a_tensor_that_lies_is_taken_for_what_it_holds(kind: type[torch.Tensor])
     assert type(honest) is np.ndarray
 
 
-def test_a_thing_that_calls_itself_a_tensor_is_none() -> None:
+def test_an_object_that_imitates_a_tensor_is_refused() -> None:
     with pytest.raises(BadAnswer, match="a LyingClass"):
         checked_logits(LyingClass(), "predict", 4, 2)

@@ -16,7 +16,7 @@ from clgym.avalanche import SGDStrategy
 from clgym.avalanche.heads import MASK, with_heads
 from clgym.errors import Incompatible
 from clgym.models import networks
-from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo, torch_generator
 
 TASKS = "task-incremental"
 
@@ -31,7 +31,8 @@ def bare_multi_head(network, width, stream, epochs, size, lr, decay):
         parameters = [*network.backbone.parameters(), *(p for h in heads for p in h.parameters())]
         optimizer = torch.optim.SGD(parameters, lr, weight_decay=decay)
         for epoch in range(epochs):
-            order = torch.randperm(len(experience), generator=experience.generator(epoch))
+            draws = torch_generator(0, "order", experience=experience.index, epoch=epoch)
+            order = torch.randperm(len(experience), generator=draws)
             for rows in order.split(size):
                 images = experience.to_float(experience.pixels[rows])
                 labels = experience.labels[rows] - min(experience.classes)
@@ -60,7 +61,7 @@ def test_per_task_heads_equal_a_bare_multi_head_network(experiences, learner):
 
 
 @pytest.mark.parametrize("heads", ["per-task", "shared-masked", "shared"])
-def test_what_is_in_the_loss(experiences, learner, heads):
+def test_the_loss_covers_the_task_s_classes_or_all_by_the_option_heads(experiences, learner, heads):
     """The second task's first loss, in NumPy: over its own two classes, or over all four."""
     strategy = learner(SGDStrategy, TASKS, heads=heads, batch_size=48)
     first, second = experiences(TASKS, steps=2)
@@ -185,13 +186,13 @@ def test_dark_replay_runs_over_the_classes_of_each_sample_s_task(experiences, le
     def entropy(logits, inside):
         return (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(inside)), inside]).mean()
 
-    def draw(key):
-        drawn = memory.draw(9, second.generator(0, 0, key))
+    def draw(*name):
+        drawn = memory.draw(9, second.generator(*name, epoch=0, step=0))
         labels = drawn.get("labels", torch.zeros(9)).long().tolist()
         return second.to_float(drawn["pixels"]), labels, drawn
 
     net, x, y = seen["net"], second.to_float(second.pixels), second.labels.tolist()
-    images, labels, drawn = draw(0)
+    images, labels, drawn = draw("replay", *(["logits"] if name == "derpp" else []))
     answers, inside = own(images, labels, net)
     if name == "cls-er":
         z = [own(images, labels, slow)[0] for slow in seen["copies"]]
@@ -203,7 +204,7 @@ def test_dark_replay_runs_over_the_classes_of_each_sample_s_task(experiences, le
         loss = entropy(*own(x, y, net))
     loss += 0.3 * np.square(answers - wanted).mean()
     if name == "derpp":
-        images, labels, _ = draw(2)
+        images, labels, _ = draw("replay", "labels")
         loss += 0.7 * entropy(*own(images, labels, net))
     assert seen["loss"] == pytest.approx(loss, rel=1e-4)
     for task in range(2):

@@ -144,7 +144,7 @@ def test_absurd_values_are_refused(board_folder, write_run, edit, block, name, v
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b"null"])
-def test_a_file_that_is_no_record_is_left_out_and_the_others_stay(board_folder, write_run, data):
+def test_an_invalid_record_is_excluded_and_the_others_stay(board_folder, write_run, data):
     write_run(board_folder / "records/good")
     (board_folder / "records/bad").mkdir()
     (board_folder / "records/bad/record.json").write_bytes(data)
@@ -176,8 +176,8 @@ def test_flags_say_what_a_reader_should_know(board_folder, write_run):
         "declared failures of checks",
         "gym and learner shared a process",
         "modified source cifar10~1a2b",
-        "pretraining names 1 class of the stream",
-        "weights not checked against known ones",
+        "the pretraining data contain 1 class of the stream",
+        "weights could not be compared with known ones",
     )
 
 
@@ -186,13 +186,13 @@ def test_a_strategy_whose_file_is_not_here_is_flagged(board_folder, write_run):
     assert not read_board(board_folder).entries[0].flags
     (run / "toy.py").write_text("# another one\n")
     (entry,) = read_board(board_folder).entries
-    assert entry.flags == ("the strategy's file is not here: nobody can run it again",)
+    assert entry.flags == ("the strategy's file is missing: the run cannot be repeated",)
     run = write_run(board_folder / "records/a", strategy="nmc", source_hash="a" * 64)
     (entry,) = read_board(board_folder).entries
     assert entry.flags == ("run by another version of the strategy's file",)
 
 
-def test_of_files_sent_along_only_small_ordinary_ones_are_read(board_folder, write_run, tmp_path):
+def test_only_small_regular_files_of_a_submission_are_read(board_folder, write_run, tmp_path):
     run = write_run(board_folder / "records/a")
     kept = (run / "toy.py").rename(tmp_path / "toy.py")
     (run / "folder.py").mkdir()
@@ -202,7 +202,7 @@ def test_of_files_sent_along_only_small_ordinary_ones_are_read(board_folder, wri
     (run / "large.py").write_bytes(b"#" * 2**21)
     (board_folder / "records/outside").symlink_to(tmp_path)
     (entry,) = read_board(board_folder).entries
-    assert entry.flags == ("the strategy's file is not here: nobody can run it again",)
+    assert entry.flags == ("the strategy's file is missing: the run cannot be repeated",)
     kept.rename(run / "folder.py/toy.py")
     assert not read_board(board_folder).entries[0].flags
 
@@ -225,7 +225,7 @@ def test_links_are_not_followed(board_folder, write_run):
     assert not read_board(board_folder).entries
 
 
-def test_a_folder_that_is_none_is_named(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(BadRecord, match="leaderboards folder"):
         read_board(tmp_path / "nowhere")
 

@@ -74,7 +74,7 @@ def test_dry_run_refuses_a_folder_that_the_run_would_refuse(cli, here):
     assert not list((here / "free").iterdir())
 
 
-def test_an_option_of_the_scenario_that_the_strategy_has_no_use_for_is_told(cli, here):
+def test_a_scenario_option_that_the_strategy_ignores_is_reported(cli, here):
     _, _, err = cli(*NMC, "--dry-run", "--network", "resnet18")
     assert "note: nmc has no option network; that of split-digits changes nothing" in err
     for words in (NMC, ("run", "naive", "split-digits", "--network", "resnet18")):

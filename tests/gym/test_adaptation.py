@@ -211,8 +211,13 @@ def test_a_finished_run_is_a_classifier_with_its_columns_in_place(tmp_path):
     assert facts(record).model.name == "run:learned"
     kept = load_file(tmp_path / "run" / "predictions.safetensors")
     source = load_source("digits")
-    names = load(learned).classify(np.asarray(source.test.images[kept["0/row"]]))
-    assert [source.classes[c] for c in kept["0/predicted"]] == names
+    images, network = np.asarray(source.test.images[kept["0/row"]]), load(learned)
+    # The stream's images are bytes: digits' 17 levels are rounded, which moves a logit a little.
+    second, first = network.logits(images).sort(1).values[:, -2:].T
+    clear = (first - second > 1e-3).numpy()
+    assert clear.sum() > 60
+    names = np.array(network.classify(images))
+    assert (np.array(source.classes)[kept["0/predicted"]] == names)[clear].all()
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_a_record_that_was_changed_is_not_taken_for_the_runs(
         run(request)
 
 
-def test_parts_that_a_kill_left_are_cleared(
+def test_temporary_files_of_a_killed_process_are_deleted(
     interrupted: tuple[Request, Path, Result], tmp_path: Path
 ) -> None:
     request, cut, _ = interrupted
@@ -169,7 +169,7 @@ except BadOutput as error:
 """
 
 
-def test_of_two_processes_on_one_fresh_folder_one_runs(tmp_path: Path) -> None:
+def test_of_two_processes_on_one_output_folder_one_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TWO, str(tmp_path / "run")]
     pipe = subprocess.PIPE
     both = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]

@@ -1,5 +1,7 @@
 """Who may go on from whose run."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,19 @@ def test_another_run_is_not_continued(
     request = replace(WHOLE, **{"part": (0, 3), **change}, after=first, out=tmp_path / "run")
     with pytest.raises(BadRecord, match=words):
         run(request)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_the_draws_of_an_earlier_release_is_not_continued(
+    first: Path, tmp_path: Path
+) -> None:
+    """Its first experiences would be one release's and the rest another's."""
+    before = shutil.copytree(first, tmp_path / "before")
+    facts = json.loads((before / "record.json").read_bytes())
+    facts["environment"]["clgym"] = "0.1.0"
+    (before / "record.json").write_text(json.dumps(facts))
+    with pytest.raises(BadRecord, match=r"made with the random draws of clgym 0\.1\.0"):
+        run(replace(WHOLE, part=(0, 3), after=before, out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

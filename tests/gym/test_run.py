@@ -209,7 +209,9 @@ def test_a_task_incremental_strategy_is_refused_elsewhere(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["avalanche:EWC", "avalanche:GDumb", "joint", "oewc", "refresh"])
-def test_who_reads_rows_again_is_refused_on_a_single_pass_stream(tmp_path: Path, name: str) -> None:
+def test_strategies_that_reread_rows_are_refused_on_single_pass_streams(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(Incompatible, match="single-pass"):
         run(Request(name, "online-digits", out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()

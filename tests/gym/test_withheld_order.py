@@ -37,7 +37,7 @@ def test_another_installation_has_another_order(state: Path) -> None:
     assert order_key("a run") != first
 
 
-def test_counting_images_tells_nothing(tmp_path: Path) -> None:
+def test_counting_images_does_not_reveal_the_experience(tmp_path: Path) -> None:
     """The six-line plugin that lifted nmc by 26 points on another order."""
     whole = run(Request("nmc", "split-digits", out=tmp_path / "nmc", threads=1)).result
     tests = whole.test_counts

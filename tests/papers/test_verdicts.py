@@ -236,7 +236,7 @@ def test_equal_scores_have_no_ranks_to_correlate():
     assert judge(claim, found).verdict == "not run"
 
 
-def test_what_did_not_run_says_why():
+def test_a_row_that_did_not_run_gives_the_reason():
     status = not_run(order(), "no weights")
     assert (status.verdict, status.why, status.measured) == ("not run", "no weights", "-")
 

@@ -91,7 +91,7 @@ def test_wordnet_ids_tell_shared_classes(shared: int) -> None:
     assert check(r_and_a, overlap, disjoint_classes=False) == []
 
 
-def test_numbers_are_no_identity() -> None:
+def test_numeric_class_names_do_not_identify_a_class() -> None:
     overlap = compare(seen(noise(0), ("0", "1")), seen(noise(1), ("0", "1")))
     assert overlap.shared_classes == ()
 

@@ -64,7 +64,7 @@ def test_failed_runs_are_tried_again_by_choice_alone(
     assert verify(out).problems == []
 
 
-def test_a_retry_that_nobody_made_is_found(tmp_path: Path, broken: Callable, asked: Ask) -> None:
+def test_a_forged_retry_is_found(tmp_path: Path, broken: Callable, asked: Ask) -> None:
     file, out = broken(0.5, 1.0, 2.0, 4.0), tmp_path / "study"
     _all_fail(out, file, asked(trials=1, seeds=(0,)))
     ledger = Ledger(out)

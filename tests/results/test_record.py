@@ -88,7 +88,7 @@ def test_a_contradiction_in_schema_1_is_named(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", '{"result": []}', "{" * 9999])
-def test_what_is_no_record_is_named(tmp_path: Path, text: str) -> None:
+def test_an_invalid_record_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(BadRecord, match="a record at"):
         read_record(tmp_path)

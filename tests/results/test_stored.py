@@ -133,7 +133,7 @@ def test_runs_lie_at_a_place_or_directly_inside_it(write_stored: Callable, tmp_p
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"result": []}', "{" * 9999])
-def test_what_is_no_record_is_named(tmp_path: Path, text: str) -> None:
+def test_a_folder_without_a_valid_record_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(BadRecord, match="a record at .*No such file"):
         open_run(tmp_path)
     (tmp_path / "record.json").write_text(text)

@@ -114,7 +114,7 @@ def test_der_matches_stored_logits() -> None:
     strategy.train(experience(0))
     memory, before, data = strategy.info.memory, copy.deepcopy(strategy.network), experience(1)
     assert len(memory) == ROWS
-    drawn = memory.draw(5, data.generator(0, 0, 0))
+    drawn = memory.draw(5, data.generator("replay", epoch=0, step=0))
     strategy.train(data)
     new = cross_entropy(before(data.to_float(data.pixels)), data.labels)
     old = mse_loss(before(data.to_float(drawn["pixels"])), drawn["logits"])
@@ -130,7 +130,7 @@ def test_cls_er_matches_the_surer_copy_and_moves_both() -> None:
         for p in strategy.copies.stable.parameters():
             p += 0.1 * torch.randn_like(p)
     before, copies = copy.deepcopy(strategy.network), copy.deepcopy(strategy.copies)
-    drawn = memory.draw(5, data.generator(0, 0, 0))
+    drawn = memory.draw(5, data.generator("replay", epoch=0, step=0))
     strategy.train(data)
     x, y = data.to_float(data.pixels), data.labels
     b, labels = data.to_float(drawn["pixels"]), drawn["labels"]

@@ -97,7 +97,7 @@ def test_aper_trains_in_the_first_experience_only(variant: str) -> None:
     assert strategy.classes.means.shape == (6, 2 * width)
 
 
-def test_both_ask_for_images_again() -> None:
+def test_aper_and_mos_declare_that_they_reread_images() -> None:
     for name in ("aper", "mos"):
         assert make(name, **TRAINED).needs.rereads
 

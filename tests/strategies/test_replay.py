@@ -65,7 +65,7 @@ def test_the_memory_holds_what_was_seen_once(experiences, learner):
         assert [seen[k] for k in kept] == memory["labels"].tolist()
 
 
-def test_pixels_are_stored_as_they_are(experiences, learner):
+def test_the_memory_stores_unaugmented_pixels(experiences, learner):
     strategy = learner(replay(), augment="crop-flip", memory_size=60)
     (experience,) = experiences(steps=1)
     rows = {tuple(p.flatten().tolist()) for p in experience.pixels}

@@ -1,4 +1,4 @@
-"""What lies at the places that a user names: runs, seeds of one method, studies.
+"""Load runs, folders of seeds, and studies from the paths that a user gives.
 
 For figures and reports, which show what is there. What may stand on the board is decided by
 `clgym.board.reading.records`, which recomputes every number first.
@@ -28,18 +28,18 @@ __all__ = ["LoadedStudy", "Method", "load_runs", "read_study"]
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study's folder, as far as it has come."""
+    """A study's folder, finished or not."""
 
     folder: Path
     plan: StudyPlan
     entries: list[LedgerEntry]
     certificate: Certificate | None
     evaluations: list[Evaluation]
-    """Complete ones, in order."""
+    """Complete evaluations, in order."""
 
     @property
     def trials(self) -> list[float | None]:
-        """Scores of the trials, in order, where they all answer one question; else none."""
+        """Scores of the trials, in order, if all were scored on the same data; else empty."""
         if self.certificate is None:
             return []
         body = self.certificate.body
@@ -48,13 +48,13 @@ class LoadedStudy:
 
     @property
     def tuning_seconds(self) -> float:
-        """Of all its runs."""
+        """Total time of all its runs, in seconds."""
         return float(sum(e.body.get("seconds", 0.0) for e in self.entries if e.kind == "run"))
 
 
 @dataclass
 class Method:
-    """What is one line in a figure: runs that differ in seeds only, or a study's evaluation."""
+    """One line of a figure: runs that differ only in their seeds, or the evaluation of a study."""
 
     name: str
     runs: list[StoredRun] = field(default_factory=list)
@@ -62,12 +62,12 @@ class Method:
 
     @property
     def results(self) -> list[Result]:
-        """Of its runs, by seed."""
+        """Results of its runs, by seed."""
         return [run.result for run in self.runs]
 
 
 def load_runs(paths: Sequence[Path]) -> list[Method]:
-    """Everything at these places: runs, folders of runs, studies.
+    """Load everything at these paths: runs, folders of runs, studies.
 
     Raises:
         BadRecord: nothing is there, it does not validate, or two runs claim one seed.
@@ -104,7 +104,7 @@ def _one_of_each_seed(method: Method) -> list[StoredRun]:
                 expected="one run for each seed of a method",
                 found=f"two of {method.name} with seed {seeds[0]}: "
                 f"{runs[0].folder}, {runs[1].folder}",
-                fix="Name only one of them",
+                fix="Give only one of them",
             )
     return [runs[0] for runs in groups.values()]
 
@@ -130,7 +130,7 @@ def _tell_apart(methods: list[Method]) -> None:
 
 
 def read_study(folder: Path) -> LoadedStudy:
-    """A study's files, validated; whether they can be trusted is `clgym verify`'s business.
+    """Read and validate a study's files; `clgym verify` checks whether they can be trusted.
 
     Raises:
         Tampered: one does not validate.
@@ -156,7 +156,7 @@ def _validated(model: Any, data: bytes, file: Path) -> Any:
         raise Tampered(
             expected=f"{file} to validate",
             found=f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}",
-            fix="Restore it; `clgym verify` tells more",
+            fix="Restore the file; `clgym verify` reports details",
         ) from None
 
 

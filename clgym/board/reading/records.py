@@ -1,4 +1,4 @@
-"""A leaderboards folder read: studies, then all other records."""
+"""Read a leaderboards folder: studies, then all other records."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ RECORDS = "records"
 
 
 def read_board(root: Path) -> Board:
-    """Everything below ``records/`` of a leaderboards folder.
+    """Read everything below ``records/`` of a leaderboards folder.
 
     Raises:
         BadRecord: there is no such folder.
@@ -38,13 +38,13 @@ def read_board(root: Path) -> Board:
         raise BadRecord(
             expected=f"a leaderboards folder at {root}",
             found="a file" if root.exists() else "nothing",
-            fix="Name the folder that holds records/",
+            fix="Give the folder that contains records/",
         )
     if not any((root / name).is_dir() for name in (RECORDS, "status")):
         raise BadRecord(
             expected=f"a leaderboards folder at {root}",
             found="a folder without records/ and status/",
-            fix="Name the folder that holds records/, or make an empty records/ in it",
+            fix="Give the folder that contains records/, or create an empty records/ in it",
         )
     board, runs = Board(), []
     folder = root / RECORDS

@@ -1,4 +1,4 @@
-"""A study's folder to the entries of its evaluations, after an audit of all of it.
+"""Entries of a study's evaluations, after an audit of the whole study.
 
 The audit is that of `clgym verify`, without repeating runs. Where it finds anything wrong, no
 evaluation of the study is shown. Files that are only absent (a board need not keep the predictions
@@ -34,16 +34,16 @@ from clgym.results.stored import open_run
 __all__ = ["add_study"]
 
 _SHOWN = 3
-"""Problems that a reason names."""
+"""Maximum number of problems that a reason lists."""
 _NO_PREDICTIONS = re.compile(rf"(seed -?\d+: )?(experience \d+: )?{PREDICTIONS}: {NO_FILE}")
 """The whole of a problem: texts from a study's files must not pass for one."""
 
 
 def add_study(board: Board, root: Path, folder: Path) -> None:
-    """Add the evaluations of a study, or say why not."""
+    """Add the evaluations of a study, or the reason why they are left out."""
     place = place_of(folder, root)
     if not (folder / LEDGER).is_file():
-        board.refuse(place, "a certificate without the ledger that seals it")
+        board.refuse(place, "a certificate without its ledger")
         return
     audit = verify(folder)
     wrong = [problem for problem in audit.problems if not _absent(folder, problem)]
@@ -55,7 +55,7 @@ def add_study(board: Board, root: Path, folder: Path) -> None:
         board.refuse(place, note)
     evaluations = sorted(folder.glob(f"evaluations/*/{EVALUATION}"), key=_number)
     if not (evaluations or audit.notes):
-        board.refuse(place, "sealed, and not evaluated yet")
+        board.refuse(place, "sealed but not evaluated yet")
     for file in evaluations:
         _add(board, root, file, verified=not audit.problems)
 
@@ -84,7 +84,7 @@ def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
             _score(file.parent, place, seed) for seed in evaluation.seeds if seed.status == "done"
         ]
     except (pydantic.ValidationError, OSError) as error:
-        board.refuse(place, f"it cannot be read ({type(error).__name__})")
+        board.refuse(place, f"the study cannot be read ({type(error).__name__})")
         return
     except BadRecord as error:
         board.refuse(place, file_of(error))
@@ -95,7 +95,7 @@ def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
             board.refuse(score.place, "; ".join(problems[:_SHOWN]))
             return
     if len({classifier_of(score.record.result) for score in scores}) > 1:
-        board.refuse(place, "its seeds started from different classifiers: they have no mean")
+        board.refuse(place, "its seeds started from different classifiers, so no mean exists")
     elif scores:
         flags = board.flags_of(scores)
         board.entries.append(_entry(evaluation, certificate, scores, verified, flags))
@@ -180,7 +180,7 @@ def _facts(evaluation: Evaluation, body: Body) -> dict[str, Any]:
         "scored on while tuning": plan.score_on,
         "sampler": plan.sampler,
         "budget": budget,
-        "tuning score of the chosen settings": evaluation.tuning_score,
+        "tuning score of the chosen hyper-parameters": evaluation.tuning_score,
         "tuning seeds": list(plan.seeds),
         "evaluation seeds": list(plan.evaluation_seeds),
         "study": f"{evaluation.study_number} of this strategy and pair there",

@@ -1,4 +1,4 @@
-"""The sections of a report that tell of runs: numbers, figures, classes, settings, cost."""
+"""Sections of a report about runs: numbers, figures, classes, options, cost."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ __all__ = ["pictures", "sections"]
 
 
 def sections(method: Method) -> list[Section]:
-    """All that runs of one method tell."""
+    """All sections about the runs of one method."""
     results = method.results
     first = results[0]
     found = [Section("Result")]
@@ -48,7 +48,7 @@ def _learned(method: Method) -> bool:
 
 
 def pictures(method: Method) -> list[Picture]:
-    """Every figure that its records allow."""
+    """All figures that the method's records allow."""
     try:
         plots = draw([method])
     except CannotDraw:
@@ -184,7 +184,7 @@ def _learned_classes(runs: Sequence[StoredRun]) -> ReportTable:
         ]
         for name, found in sorted(hits.items(), key=lambda item: (np.mean(item[1]), item[0]))
     ]
-    heads = ["class", "experience", "test images", "accuracy, %", "most often taken for"]
+    heads = ["class", "experience", "test images", "accuracy, %", "most often confused with"]
     caption = "After the last experience, the worst first"
     return ReportTable(caption, heads, rows, text=frozenset({0, 4}), folded=len(rows) > 20)
 
@@ -217,7 +217,7 @@ def _settings(method: Method) -> Section:
     if result.part is not None:
         about["part of the stream"] = f"experiences {result.part[0] + 1} to {result.part[1]}"
     if result.strategy.known_failures:
-        about["checks it declares to fail"] = said(result.strategy.known_failures)
+        about["checks declared to fail"] = said(result.strategy.known_failures)
     if result.backbone is not None:
         about["backbone"] = said(result.backbone.model_dump(mode="json"))
     if result.adaptation is not None:
@@ -254,7 +254,7 @@ def _cost(method: Method) -> ReportTable:
                 str(cost.resumed),
             ]
         )
-    return ReportTable("Of each run", heads, rows)
+    return ReportTable("Cost of each run", heads, rows)
 
 
 def _environment(record: Record) -> ReportFacts:
