@@ -398,7 +398,7 @@ class ExperienceTrained:
     seconds: float
     images: int
     state: str
-    """SHA-256 of what the strategy and its memory hold."""
+    """Fingerprint of what the strategy and its memory hold."""
     probed: Probed | None = None
 
 
