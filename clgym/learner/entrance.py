@@ -186,7 +186,7 @@ class Learner:
         forget_peak()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        self._request = request
+        self._request = replace(request, adaptation=None)  # that holds labels of the source domain
         self._plugin = plugin_entry(request.strategy, request.plugins)
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         self._facts = request.info
