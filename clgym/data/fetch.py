@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from clgym.data.cards import DatasetInfo
 from clgym.data.locate import data_root_of, differing, find_card
@@ -87,7 +87,7 @@ def _download(card: DatasetInfo, root: Path, url: str, file: Path, known_hash: s
     import requests
 
     pooch.get_logger().setLevel("WARNING")  # what it is about to get, `progress` has said
-    bar = pooch.HTTPDownloader(progressbar=True)
+    bar: Any = pooch.HTTPDownloader(progressbar=True)  # Any: pooch's protocol has other names
     try:
         pooch.retrieve(url, known_hash, file.name, file.parent, downloader=bar)
     except requests.RequestException as error:

@@ -1,4 +1,4 @@
-"""The small classifier that clgym trains by itself, on the source's training rows, once."""
+"""The small classifier that clgym trains once on the source's training rows."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def trained(
     device: torch.device,
     report: Callable[[dict[str, Any]], None],
 ) -> Classifier:
-    """ResNet-8 on the source's training rows, from the cache if it was trained before.
+    """ResNet-8 trained on the source's training rows, from the cache if available.
 
     Raises:
         MissingData: the stream has no source rows.

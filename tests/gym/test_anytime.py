@@ -1,5 +1,7 @@
 """Accuracy at any time: single-pass streams are tested inside their experiences, too."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from clgym.results.metrics import area_under_curve
 from clgym.results.predictions import StoredPredictions
 from clgym.scenario import Stream
 
-CLASSES = {"classes": (0, 1, 2, 3)}
+CLASSES: dict[str, Any] = {"classes": (0, 1, 2, 3)}
 
 
 def go(out, name="replay", scenario="online-digits", options=None, **more):
@@ -157,6 +159,8 @@ def test_the_audit_computes_the_curve_again(tmp_path):
     assert not problems(curve)
     (found,) = problems(curve.model_copy(update={"area": curve.area + 0.01}))
     assert "anytime.area" in found
+    later = curve.model_copy(update={"images": [n + 1 for n in curve.images]})
+    assert any("anytime.images does not follow from the predictions" in p for p in problems(later))
     better = [1.0] * len(curve.accuracy)
     assert any(
         "anytime.accuracy" in p for p in problems(curve.model_copy(update={"accuracy": better}))
