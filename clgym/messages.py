@@ -426,7 +426,7 @@ class Saved:
 
     bytes: int
     state: str
-    """As in `ExperienceTrained`."""
+    """Fingerprint of what the strategy and its memory hold when they are saved."""
     parameters: int
     stored_samples: int
     memory_bytes: int

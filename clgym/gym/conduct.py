@@ -18,7 +18,7 @@ __all__ = ["REPEAT_BATCH", "Repetition", "check_memory", "compared", "repeated_p
 REPEAT_BATCH = 100
 """Images a batch at the second reading: other ones share it than at the first."""
 _SHARE, _LEAST, _MOST = 8, 8, 256
-"""One image of so many is answered again, but no fewer and no more than these."""
+"""Images per image that is answered again, and the limits of how many are."""
 _TOLERANCE = {"cpu": 1e-3}
 """Difference of logits, relative to the largest, that rounding explains: batches of another size
 take other kernels. On other devices 0.01."""
@@ -53,7 +53,7 @@ def repeated_places(key: str, count: int, index: int) -> np.ndarray:
     """Which of ``count`` images are answered again, int64: a sample that the learner cannot know.
 
     Args:
-        key: Of the run's orders.
+        key: Key of the run's orders.
         count: Images of the evaluation.
         index: The experience.
     """

@@ -21,7 +21,7 @@ __all__ = ["read_state", "state_fingerprint", "write_state"]
 
 
 _COLUMNS = 512
-"""Sums that a tensor is told by; see `state_fingerprint`."""
+"""Number of sums that stand for a tensor; see `state_fingerprint`."""
 
 
 def state_fingerprint(state: dict[str, Any]) -> str:

@@ -191,9 +191,9 @@ def _truth(
 
     Args:
         stream: The plan.
-        sources: Of the stream.
+        sources: The stream's sources.
         data_root: Where data lie.
-        key: Of the order in which images arrived, from the record.
+        key: Key of the order in which images arrived, from the record.
     """
     if isinstance(stream, TwoPhases):
         columns = np.array(stream.columns[0])

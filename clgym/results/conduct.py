@@ -30,7 +30,7 @@ class Conduct(BaseModel):
     """Test images of the last experience that were answered again, in another order and other
     batches; 0 on adaptation streams, whose answers depend on what came before."""
     answered_differently: int = 0
-    """Of these, images whose second answer was another one."""
+    """Test images whose second answer was another one."""
     depends_on: Cause | None = None
     """What such answers depend on; None where they are alike."""
 

@@ -345,7 +345,7 @@ def rows_by_segment(
         rows: int64 [n], shuffled; they index ``labels``.
         labels: int64.
         config: ``arrival``, ``order`` and ``delta``.
-        seed: Of the orders.
+        seed: Seed of the orders.
         count: Number of segments.
     """
     if config.arrival == "published":
