@@ -1,8 +1,8 @@
 """The order in which the images of an adaptation stream arrive, which the learner cannot compute.
 
 A plan follows from public seeds, and all segments show the same images: a plugin that knew the
-places of an image in all of them could add up its answers. So images are exchanged under the run's key before
-they go out. The key stands in the record, from which the order follows again.
+places of an image in all of them could add up its answers. So images are exchanged under the run's
+key before they go out. The key stands in the record, from which the order follows again.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def in_order_of_arrival(
 
 
 def _exchange(groups: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
-    """Return the item of each place, int64 [n]: a place keeps its group, filled in shuffled order."""
+    """Return the item of each place, int64 [n]; a place keeps its group."""
     order = np.empty_like(shuffled)
     order[np.argsort(groups, kind="stable")] = shuffled[np.argsort(groups[shuffled], kind="stable")]
     return order
