@@ -397,6 +397,8 @@ class ExperienceTrained:
 
     seconds: float
     images: int
+    state: str
+    """Fingerprint of what the strategy and its memory hold."""
     probed: AnytimeAnswers | None = None
 
 
@@ -423,8 +425,12 @@ class Saved:
     """Reply to `Save`."""
 
     bytes: int
+    state: str
+    """Fingerprint of what the strategy and its memory hold when they are saved."""
     parameters: int
     stored_samples: int
+    memory_bytes: int
+    """Size of the stored samples."""
     peak_memory_bytes: int
     own_costs: dict[str, float]
     read_files: dict[str, str] = Field(default_factory=dict)

@@ -156,8 +156,13 @@ class AvalancheStrategy(SGDStrategy):
             template._train_cleanup()  # joint training does not do it
             self.recipe.after(template, self.needs.memory)
         template.feed = None
+        self._to_evaluation()  # here, so that predicting changes nothing in the state
         kept = self.recipe.kept(template)
         retention.end(vars(template), view.rows, kept, self.info.memory, experience)
+
+    def _to_evaluation(self) -> None:
+        self.template.is_training = False
+        self.template.model.eval()
 
     def _check_classes(self, experience: Experience) -> None:
         if self.recipe.new_classes_only and min(experience.classes) < self.seen:
@@ -183,8 +188,7 @@ class AvalancheStrategy(SGDStrategy):
         template: Any = self.template
         n = len(batch)
         zeros = torch.zeros(n, dtype=torch.long, device=batch.images.device)
-        template.is_training = False
-        template.model.eval()
+        self._to_evaluation()
         template.experience = SimpleNamespace(task_labels=[batch.task or 0])
         template.mbatch = [batch.images, zeros, zeros + (batch.task or 0)]
         template.mb_output = template.forward()

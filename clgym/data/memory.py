@@ -19,10 +19,32 @@ class Memory:
 
     def __init__(self, capacity: int) -> None:
         """Allow ``capacity`` samples; 0 allows none."""
-        self.capacity = capacity
+        self._capacity = capacity
         self.seen = 0
         self._columns: dict[str, Tensor] = {}
         self._filled = 0
+
+    @property
+    def capacity(self) -> int:
+        """The most samples that may be held.
+
+        Raises:
+            OutOfReach: a strategy sets it: what it may keep is what it declared.
+        """
+        return self._capacity
+
+    @capacity.setter
+    def capacity(self, value: int) -> None:
+        raise OutOfReach(
+            expected=f"a memory of {self._capacity} samples, as the strategy declared",
+            found=f"another capacity, {value}",
+            fix="Declare it in the strategy's needs: Needs(memory=...)",
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all samples held."""
+        return sum(self[name].numel() * self[name].element_size() for name in self._columns)
 
     def __len__(self) -> int:
         """Count the samples held."""
@@ -84,6 +106,10 @@ class Memory:
         """Draw at most ``size`` samples uniformly without replacement: rows of every column."""
         rows = torch.randperm(self._filled, generator=generator)[:size]
         return {name: store[rows.to(store.device)] for name, store in self._columns.items()}
+
+    def columns(self) -> dict[str, Tensor]:
+        """All columns of the samples held, not copied."""
+        return {name: self[name] for name in self._columns}
 
     def state_dict(self) -> dict[str, Any]:
         """All samples, as tensors and numbers."""

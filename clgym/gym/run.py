@@ -110,9 +110,9 @@ def make_session(
         if isinstance(stream, TwoPhases):
             first = LearningPhase(resolved, stream.learning, conversation, emit, key)
             shift, learned = stream.shift, len(stream.learning)
-            second = AdaptationPhase(resolved, shift, conversation, emit, after=learned)
+            second = AdaptationPhase(resolved, shift, conversation, emit, key, after=learned)
             phases = [first, second]
         else:
             assert isinstance(stream, AdaptationStream)
-            phases = [AdaptationPhase(resolved, stream, conversation, emit)]
+            phases = [AdaptationPhase(resolved, stream, conversation, emit, key)]
     return Session(resolved, phases, conversation, emit, key)

@@ -7,6 +7,7 @@ predictions only: a label, or a number that was computed from one, is on disk no
 record.
 """
 
+import math
 import shutil
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from safetensors.numpy import load, save
 from clgym.errors import BadOutput
 from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 from clgym.gym import environment
+from clgym.gym.conduct import check_memory
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import LEARNER, PROGRESS, provenance, write_record
 from clgym.gym.plan import ResolvedRun
@@ -29,10 +31,12 @@ from clgym.messages import (
     Load,
     RunResumed,
     Save,
+    Saved,
     Start,
     Started,
     to_tree,
 )
+from clgym.results.conduct import Conduct
 from clgym.results.layout import PREDICTIONS, STATE
 from clgym.results.record import Cost, Environment, Record, make_result
 from clgym.text import printable_tree
@@ -91,8 +95,8 @@ class Phase(Protocol):
         """Called when the state after a step is on disk."""
         ...
 
-    def take_piece(self) -> Arrays:
-        """Return the predictions since the last piece."""
+    def take_piece(self, saved: Saved) -> Arrays:
+        """Return what was predicted and seen since the last piece; ``saved`` is the save."""
         ...
 
     def restore(self, piece: Arrays) -> None:
@@ -105,6 +109,10 @@ class Phase(Protocol):
 
     def measures(self, classifier: ClassifierIdentity | None) -> dict[str, object]:
         """Fields of the record's result."""
+        ...
+
+    def conduct(self) -> dict[str, object]:
+        """Fields of the record's `Conduct` that were seen."""
         ...
 
     def cost(self) -> PhaseCost:
@@ -130,6 +138,7 @@ class Progress(BaseModel):
     state_bytes: int = 0
     parameters: int = 0
     stored_samples: int = 0
+    memory_bytes: int = 0
     own_costs: dict[str, float] = {}
     read_files: dict[str, str] = {}
     peak_memory_bytes: int = 0
@@ -271,7 +280,8 @@ class Session:
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
         name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
         saved = self._conversation.save(Save(path=self._out / LEARNER / name))
-        piece, pieces = save(phase.take_piece()), progress.pieces[number]
+        check_memory(self._resolved.needs.memory, saved.stored_samples)
+        piece, pieces = save(phase.take_piece(saved)), progress.pieces[number]
         write_atomic(self._piece(number, len(pieces)), piece)
         pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
@@ -279,6 +289,7 @@ class Session:
         progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
         self._note_files(saved.read_files)
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
+        progress.memory_bytes = saved.memory_bytes
         progress.peak_memory_bytes = max(progress.peak_memory_bytes, saved.peak_memory_bytes)
         progress.wall_seconds += seconds
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
@@ -353,6 +364,16 @@ class Session:
                 sandbox=self._conversation.enforced,
                 read_files=progress.read_files,
             ),
+            conduct=self._conduct(),
+        )
+
+    def _conduct(self) -> Conduct:
+        seen = [phase.conduct() for phase in self.phases]
+        return Conduct(
+            memory_capacity=self._resolved.needs.memory,
+            memory_bytes=self._progress.memory_bytes,
+            image_numbers=math.prod(self._resolved.stream.image_shape),
+            **seen[0],  # type: ignore[arg-type]  # pydantic checks each of them
         )
 
     def _cost(self) -> Cost:

@@ -37,7 +37,7 @@ from clgym.learner.peak_memory import forget_peak, peak_bytes
 from clgym.learner.probing import Prober, cloned
 from clgym.learner.provenance import clean_surroundings, files_of, files_read, watch_files
 from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
-from clgym.learner.state import read_state, write_state
+from clgym.learner.state import read_state, state_fingerprint, write_state
 from clgym.messages import (
     Adapt,
     Adapted,
@@ -275,8 +275,17 @@ class Learner:
             experience.close()
         seconds = time.perf_counter() - started - prober.seconds
         return ExperienceTrained(
-            seconds=seconds, images=experience.images, probed=prober.finish(self._strategy)
+            seconds=seconds,
+            images=experience.images,
+            probed=prober.finish(self._strategy),
+            state=self._fingerprint(),
         )
+
+    def _fingerprint(self) -> str:
+        """Return a fingerprint of what the learner keeps, to tell whether testing changes it."""
+        memory = self._info.memory
+        kept = {"seen": memory.seen, "columns": memory.columns()}
+        return state_fingerprint({"strategy": self._strategy.state_dict(), "memory": kept})
 
     def _copied(self) -> Strategy:
         """A second strategy in the state of the first, which may answer while that one learns."""
@@ -412,8 +421,10 @@ class Learner:
         peak = torch.cuda.max_memory_allocated(device) if on_gpu else peak_bytes()
         return Saved(
             bytes=written,
+            state=self._fingerprint(),
             parameters=checked_count(strategy.parameter_count()),
             stored_samples=len(self._info.memory),
+            memory_bytes=self._info.memory.size,
             peak_memory_bytes=peak,
             own_costs=checked_costs(strategy.costs()),
             read_files=files_read(self._plugin),

@@ -201,6 +201,7 @@ def _flags(
     plan, trials = certificate.body.plan, certificate.body.trials
     flags = {flag for record in records for s in record.result.sources for flag in s.flags}
     flags |= {f"tuning source: {flag}" for flag in plan.tuning.flags}
+    flags |= {flag for record in records for flag in record.flags}
     changed = [n for n in Code.model_fields if getattr(code, n) != getattr(plan.code, n)]
     # A commit says less than the tree: it changes with a comment in the documentation.
     flags |= {f"{name} changed since tuning" for name in changed if name != "commit"}

@@ -218,9 +218,17 @@ _ROWS: dict[str, _Row] = {
 # images, evaluated on the others and the other half.
 _TUNED, _HELD_OUT = "corruptions=extra;rows=tuning", "corruptions=no-frost;rows=evaluation"
 _RESNET20 = {"model": "cifar10-resnet20"}
-_V1 = {"hsv": "scaled"}  # the images that these pairs had before there was a v2
+# The images that these pairs had before there was a v2, and their order: one for all corruptions.
+_V1 = {"hsv": "scaled", "arrival": "published"}
 _SHIFTED: dict[str, _Row] = {
-    "digits-c-v1": (f"digits[{_TUNED}]", f"digits[{_HELD_OUT}]", {"batch_size": 64}, 3, 8),
+    "digits-c-v1": (
+        f"digits[{_TUNED}]",
+        f"digits[{_HELD_OUT}]",
+        {"batch_size": 64, "arrival": "published"},
+        3,
+        8,
+    ),
+    "digits-c-v2": (f"digits[{_TUNED}]", f"digits[{_HELD_OUT}]", {"batch_size": 64}, 3, 8),
     "cifar10-c-v1": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", {**_RESNET20, **_V1}, 5, 20),
     "cifar10-c-v2": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", _RESNET20, 5, 20),
     "cifar100-c-v1": (f"cifar100[{_TUNED}]", f"cifar100[{_HELD_OUT}]", _V1, 5, 20),

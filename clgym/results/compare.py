@@ -322,7 +322,7 @@ def _shift_pair(
     a: Result, b: Result, left: StoredPredictions, right: StoredPredictions
 ) -> ShiftPair:
     segments = [
-        _segment_pair(segment.name, one, other)
+        _segment_pair(segment.name, one.by_image(), other.by_image())
         for segment, one, other in zip(
             _adapted(a).segments, left.segments(), right.segments(), strict=True
         )

@@ -55,6 +55,8 @@ def alike(stored: Any, again: Any) -> bool:
 def own_problems(record: Record) -> Iterator[str]:
     """Yield contradictions within a record."""
     result = record.result
+    if record.conduct is not None and result.stored_samples > record.conduct.memory_capacity:
+        yield "result.stored_samples is above conduct.memory_capacity"
     kind = _KINDS.get(result.scenario.setting, "learning")
     if result.kind != kind:
         yield f"result.kind is {result.kind}, though its setting is {result.scenario.setting}"

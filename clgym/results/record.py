@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
+from clgym.results.conduct import Conduct
 from clgym.text import first_unprintable
 
 __all__ = [
@@ -368,6 +369,16 @@ class Record(_RecordBlock):
     result: Annotated[Result, Field(discriminator="kind")]
     cost: Cost
     environment: Environment
+    conduct: Conduct | None = None
+    """None for records of clgym 0.1."""
+
+    @property
+    def flags(self) -> list[str]:
+        """What a reader should know of the learner's conduct, in words."""
+        if self.conduct is None:
+            return []
+        failures = self.result.strategy.known_failures
+        return self.conduct.flags(self.result.stored_samples, failures)
 
     @model_validator(mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from clgym.engines.wire import receive, send
 from clgym.errors import BadOutput
 from clgym.files import canonical_json
-from clgym.learner.state import read_state, write_state
+from clgym.learner.state import read_state, state_fingerprint, write_state
 
 PLAIN = (
     st.none()
@@ -125,3 +125,19 @@ def test_canonical_json_does_not_depend_on_key_order(tree: object) -> None:
 def test_canonical_json_refuses_nan() -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"x": float("nan")})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.uint8])
+@pytest.mark.parametrize("size", [0, 1, 7, 511, 4097, 100_003])
+def test_a_fingerprint_tells_every_change_of_a_number(dtype: torch.dtype, size: int) -> None:
+    values = torch.arange(size + 3).remainder(100).to(dtype)
+    state = {"a": {"b": [values[3:], 1.5]}, "n": 3}  # a view that begins inside its storage
+    first = state_fingerprint(state)
+    again = {"a": {"b": [values[3:].clone(), 1.5]}, "n": 3}
+    assert state_fingerprint(again) == first
+    for place in {0, size // 2, size - 1} if size else set():
+        changed = values[3:].clone()
+        changed[place] += 1
+        assert state_fingerprint({"a": {"b": [changed, 1.5]}, "n": 3}) != first
+    assert state_fingerprint({"a": {"b": [values[3:], 1.5]}, "n": 4}) != first
+    assert state_fingerprint({"a": {"c": [values[3:], 1.5]}, "n": 3}) != first

@@ -211,12 +211,21 @@ def run_flags(records: list[Record]) -> list[str]:
     for backbone in (result.backbone for result in results):
         if backbone is not None:
             flags |= set(_backbone_flags(backbone.overlap, backbone.check))
+    flags |= {flag for record in records for flag in record.flags}
+    if any(_arrived_as_published(result) for result in results):
+        flags.add("images arrived in the published order, which a plugin could know")
     segments = [s for r in results if r.adaptation for s in r.adaptation.segments]
     if collapsed := sum(segment.collapsed for segment in segments):
         flags.add(f"predictions collapsed to one class in {collapsed} of {len(segments)} segments")
     if len({record.environment.device_name or record.environment.device for record in records}) > 1:
         flags.add("runs on different devices")
     return sorted(flags)
+
+
+def _arrived_as_published(result: Result) -> bool:
+    """Whether the order of images follows from public seeds; early records do not say."""
+    adapts = result.adaptation is not None
+    return adapts and result.scenario.config.get("arrival", "published") == "published"
 
 
 def _alike(results: Sequence[Result]) -> bool:
