@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clgym.config import Range
 from clgym.errors import BadBatch, Incompatible
-from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
+from clgym.strategy import Batch, Config, Needs, State, Strategy, StreamInfo
 
 __all__ = [
     "AdaptConfig",
@@ -153,12 +153,12 @@ class AdaptStrategy(Strategy):
         """Go back to the state after `setup`."""
         self.load_state_dict(copy.deepcopy(self._start))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The parts, and the images that a single one is answered with."""
         parts = {name: part.state_dict() for name, part in self.parts().items()}
         return {"parts": parts, "recent": self._recent, "singles": self._singles}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         for name, part in self.parts().items():
             part.load_state_dict(state["parts"][name])

@@ -37,10 +37,16 @@ __all__ = [
     "Memory",
     "Needs",
     "SourceData",
+    "State",
     "Strategy",
     "StreamInfo",
     "keyed_generator",
 ]
+
+
+State = dict[str, Any]
+"""What a strategy depends on: nested dicts of tensors and plain values. ``Any``: each strategy
+writes and reads keys of its own; the learner checks that all can be saved (`clgym.codec.pack`)."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ class Strategy:
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether the seed changes nothing."""
-    # Any: options are of any type. A dict, as plugins annotate it: a Mapping admits no narrower type.
+    # A dict, as plugins annotate it: a Mapping here would admit no narrower type there.
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {}
     """For `clgym check`: options that make it small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
@@ -197,14 +203,14 @@ class Strategy:
         """Adaptation streams: forget everything since `setup`; called where the stream says so."""
         raise NotImplementedError
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """All that `train` and `predict` depend on: nested dicts of tensors and plain values.
 
         ``info.memory`` is saved by the gym.
         """
         raise NotImplementedError
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`; called after `setup`, in a fresh process."""
         raise NotImplementedError
 

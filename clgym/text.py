@@ -1,9 +1,20 @@
 """Text from records, data sets and plugins, made fit to be shown."""
 
 import unicodedata
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
-__all__ = ["LONGEST", "LONGEST_IN_RECORDS", "first_unprintable", "printable", "printable_tree"]
+__all__ = [
+    "LONGEST",
+    "LONGEST_IN_RECORDS",
+    "Json",
+    "first_unprintable",
+    "printable",
+    "printable_tree",
+]
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+"""What a JSON file can hold. Tuples count as lists."""
 
 LONGEST = 1000
 """Characters that one piece of text may take in a message or on a terminal."""
@@ -46,7 +57,7 @@ def printable_tree(value: Any) -> Any:
     return value
 
 
-def first_unprintable(value: Any) -> str | None:
+def first_unprintable(value: object) -> str | None:
     """The first string of a tree that a record may not hold, fit to be shown; None if all may."""
     if isinstance(value, str):
         fits = len(value) <= LONGEST_IN_RECORDS and (

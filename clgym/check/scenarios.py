@@ -41,7 +41,7 @@ class ScenarioSubject:
         cls: type[Scenario],
         name: str,
         summary: str,
-        presets: Mapping[str, dict[str, Any]],
+        presets: Mapping[str, Mapping[str, object]],
         path: Path | None,
         folder: Path,
     ) -> None:

@@ -338,13 +338,15 @@ def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
 def _show_plans(asked: _RunCommand, as_json: bool, several: bool) -> int:
     from clgym.gym.folder import check_available
     from clgym.gym.plan import resolve
+    from clgym.messages import to_tree
 
     prepared = [resolve(request, asked.describer) for request in asked.requests()]
     for plan in prepared:
         check_available(plan)
     plans = [plan.describe() for plan in prepared]
     if as_json:
-        print(json.dumps(plans if several else plans[0], indent=1))
+        trees = [to_tree(plan) for plan in plans]
+        print(json.dumps(trees if several else trees[0], indent=1))
         return 0
     from clgym.cli._console import Console
     from clgym.cli._tables import show_plan

@@ -4,7 +4,7 @@
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,10 @@ from torch import Tensor
 
 from clgym.errors import OutOfReach
 
-__all__ = ["Augment", "Batch", "Experience", "keyed_generator"]
+__all__ = ["Augment", "Batch", "Experience", "Report", "keyed_generator"]
+
+Report = Callable[[Mapping[str, Any]], None]
+"""Takes in progress by name; see `Experience.report`."""
 
 
 @dataclass(eq=False)
@@ -68,7 +71,7 @@ class Experience:
         task: int | None = None,
         task_columns: tuple[tuple[int, ...], ...] = (),
         single_pass: bool = False,
-        report: Callable[[dict[str, Any]], None] = lambda event: None,
+        report: Report = lambda event: None,
         safe_point: Callable[[], None] = lambda: None,
         features: Tensor | None = None,
     ) -> None:

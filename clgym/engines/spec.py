@@ -1,15 +1,15 @@
 """What a pool of workers is: what it is asked for, what it takes, how it tells that a job ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from clgym.engines.channel import Message
 from clgym.errors import BadConfig, ClgymError
 
 __all__ = ["Done", "Message", "OnEvent", "WorkerPool", "PoolSpec"]
 
 Name = Literal["process", "inline", "ray", "slurm"]
-Message = dict[str, Any]
 OnEvent = Callable[[str, Message], None]
 
 
@@ -52,7 +52,7 @@ class PoolSpec:
     workers: int = 1
     devices: tuple[str, ...] = ("cpu",)
     """Given to the workers in turn: ``cuda:0, cuda:1`` with four workers is two on each."""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # ray's or submitit's own
     """Of the engine: ``address`` of a ray cluster, submitit's parameters for slurm."""
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ class Description:
     fields: list[Field]
     known_failures: dict[str, str]
     """Checks that it declares to fail, with the reason."""
-    read_files: dict[str, str] = dataclasses.field(default_factory=dict)
+    read_files: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     """SHA-256 of the files that its import read, by name: helper modules, for one."""
 
 
@@ -79,7 +79,7 @@ def describe_strategy(
 
 def without_weight_paths(
     name: str, plugins: Sequence[Path], values: Mapping[str, Any], data_root: Path | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """All options of a strategy, weights named by their hash where a file was given.
 
     Raises:
@@ -99,13 +99,12 @@ def ask_options(
     files = tuple(registry.with_registered(plugins))
     question = DescribeOptions(strategy=entry.name, plugins=files, given=dict(given))
     reply = Conversation(channel).describe_options(question)
-    fields = [Field(**{**f, "choices": tuple(f["choices"])}) for f in reply.fields]
     return Description(
         entry.name,
         entry.summary,
         entry.doc,
         entry.source_hash,
-        fields,
+        reply.fields,
         reply.known_failures,
         reply.read_files,
     )

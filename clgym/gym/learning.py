@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 from clgym.checksums import is_undamaged
 from clgym.gym.conversation import Conversation, OnEvent
@@ -95,7 +95,7 @@ class LearningPhase:
         """Begin with what a finished run of the first experiences measured; `run` looked at it."""
         earlier = read_record(folder).result
         count = len(earlier.accuracy_matrix)
-        answers = load_file(folder / PREDICTIONS)
+        answers = load((folder / PREDICTIONS).read_bytes())
         rest: list[float | None] = [None] * (len(self._stream) - count)
         for i in range(count):
             kept = {k.partition("/")[2]: v for k, v in answers.items() if k.startswith(f"{i}/")}
@@ -113,7 +113,7 @@ class LearningPhase:
             plugins=tuple(with_registered(run.request.plugins)),
             config=run.strategy_config,
             threads=run.threads,
-            resize=run.scenario["config"].get("resize"),
+            resize=run.resize,
             info=self._facts(),
             sources=tuple(
                 SourceFiles(

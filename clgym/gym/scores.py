@@ -1,13 +1,34 @@
 """Online errors of an adaptation stream, from answers and labels. NumPy only, on the gym's side."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 __all__ = ["calibration_error", "confidence", "largest_class", "recovery", "scores"]
 
 _BINS = 15
+
+
+class SegmentScores(TypedDict):
+    """See `clgym.results.record.SegmentFacts`."""
+
+    name: str
+    images: int
+    error: float
+    calibration_error: float
+    largest_class: float
+    recovery: float
+
+
+class OnlineScores(TypedDict):
+    """What `clgym.results.record.AdaptationFacts` says of the answers."""
+
+    segments: list[SegmentScores]
+    domains: dict[str, float]
+    mean_error: float
+    pooled_error: float
+    per_class: dict[str, float | None]
 
 
 def confidence(logits: np.ndarray) -> np.ndarray:
@@ -49,7 +70,7 @@ def scores(
     predicted: Sequence[np.ndarray],
     confidences: Sequence[np.ndarray],
     class_names: Sequence[str],
-) -> dict[str, Any]:
+) -> OnlineScores:
     """The numbers of a record's adaptation block.
 
     Args:
@@ -64,7 +85,7 @@ def scores(
     hits = [p == y for p, y in zip(predicted, labels, strict=True)]
     every = [np.concatenate(list(parts)) for parts in (hits, labels, domains)]
     all_hits, all_labels, all_domains = every
-    segments = [
+    segments: list[SegmentScores] = [
         {
             "name": name,
             "images": len(hit),
@@ -78,7 +99,7 @@ def scores(
         )
     ]
     by_domain = {
-        domain_names[d]: float(1 - all_hits[all_domains == d].mean())
+        domain_names[int(d)]: float(1 - all_hits[all_domains == d].mean())
         for d in np.unique(all_domains)
     }
     mixed = len(segments) == 1

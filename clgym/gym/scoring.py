@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -134,7 +135,17 @@ def _share(hits: np.ndarray) -> float | None:
     return float(hits.mean()) if len(hits) else None
 
 
-def summary(matrix: list[list[float | None]], after: list[float], chance: list[float]) -> dict:
+class Summary(TypedDict):
+    """Measures that follow from the matrix; see `clgym.results.record.LearningResult`."""
+
+    last_accuracy: float
+    average_incremental_accuracy: float
+    forgetting: float | None
+    backward_transfer: float | None
+    forward_transfer: float | None
+
+
+def summary(matrix: list[list[float | None]], after: list[float], chance: list[float]) -> Summary:
     """The record's numbers that follow from the matrix."""
     return {
         "last_accuracy": after[-1],

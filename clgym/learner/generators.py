@@ -1,33 +1,51 @@
 """The process's global random generators: torch, NumPy, Python and a GPU's, read and put back."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 
-__all__ = ["generator_states", "seed_generators", "set_generators", "untouched_generators"]
+__all__ = [
+    "GeneratorStates",
+    "generator_states",
+    "seed_generators",
+    "set_generators",
+    "untouched_generators",
+]
 
-States = dict[str, Any]
+
+class GeneratorStates(TypedDict):
+    """Where all generators stand."""
+
+    torch: Tensor
+    numpy: Tensor
+    """Keys of the Mersenne Twister, int64."""
+    numpy_rest: list[int | float]
+    """Position, whether a Gaussian is left over, and that."""
+    python: list[Any]
+    """What `random.getstate` gives: version, internal state, Gaussian."""
+    cuda: NotRequired[Tensor]
 
 
 def seed_generators(*key: int) -> None:
     """Key all of them by whole numbers: equal keys, equal draws from here on."""
     torch_seed, numpy_seed, python_seed = np.random.SeedSequence(list(key)).generate_state(3)
-    torch.manual_seed(int(torch_seed))
+    torch.manual_seed(int(torch_seed))  # pyright: ignore[reportUnknownMemberType]  # torch's gap
     np.random.seed(int(numpy_seed))
     random.seed(int(python_seed))
 
 
-def generator_states(device: torch.device) -> States:
+def generator_states(device: torch.device) -> GeneratorStates:
     """Where they stand, the device's own too, as tensors and plain values."""
     numpy_state: Any = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
-    states: States = {
+    states: GeneratorStates = {
         "torch": torch.get_rng_state(),
-        "numpy": torch.from_numpy(numpy_state[1].astype(np.int64)),
+        "numpy": torch.as_tensor(numpy_state[1].astype(np.int64)),
         "numpy_rest": [int(numpy_state[2]), int(numpy_state[3]), float(numpy_state[4])],
         "python": [version, list(internal), gauss],
     }
@@ -36,11 +54,12 @@ def generator_states(device: torch.device) -> States:
     return states
 
 
-def set_generators(states: States, device: torch.device) -> None:
+def set_generators(states: GeneratorStates, device: torch.device) -> None:
     """Put them where `generator_states` found them."""
     torch.set_rng_state(states["torch"])
     keys = states["numpy"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", keys, *states["numpy_rest"]))
+    position, has_gauss, gauss = states["numpy_rest"]
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), float(gauss)))
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     if "cuda" in states:
@@ -48,7 +67,7 @@ def set_generators(states: States, device: torch.device) -> None:
 
 
 @contextmanager
-def untouched_generators(device: torch.device) -> Iterator[None]:
+def untouched_generators(device: torch.device) -> Generator[None, None, None]:
     """Leave them as they were: evaluating must not change later training."""
     before = generator_states(device)
     try:

@@ -12,7 +12,7 @@ from clgym.data.memory import Memory
 from clgym.errors import BadAnswer
 from clgym.learner.assembly import make_strategy
 from clgym.learner.entrance import info_from
-from clgym.learner.state import read_state
+from clgym.learner.state import read_learner
 from clgym.messages import StreamFacts
 from clgym.results.record import Record, read_record
 from clgym.strategy import Batch, Strategy
@@ -45,13 +45,13 @@ class Trained:
             BadOutput: no valid state there.
         """
         record = read_record(folder)
-        state = read_state(folder / "state.safetensors")
-        facts = dict(state["facts"])
+        state = read_learner(folder / "state.safetensors")
+        facts: dict[str, Any] = {**state["facts"], "device": device}  # checked by `StreamFacts`
         scale = facts.pop("scale")
         chosen = record.result.strategy
         strategy = make_strategy(chosen.name, chosen.config, [str(p) for p in plugins])
         memory = Memory(strategy.needs.memory)
-        strategy.setup(info_from(StreamFacts(**{**facts, "device": device}), memory))
+        strategy.setup(info_from(StreamFacts(**facts), memory))
         memory.load_state_dict(state["memory"], torch.device(device))
         strategy.load_state_dict(state["strategy"])
         return cls(strategy, record, tuple(record.result.class_order), scale)
@@ -78,5 +78,4 @@ class Trained:
 
     def classify(self, images: np.ndarray | Tensor, task: int | None = None) -> list[str]:
         """The names of the classes that the images most likely show."""
-        best: list[Any] = self.logits(images, task).argmax(1).tolist()
-        return [self.classes[c] for c in best]
+        return [self.classes[int(c)] for c in self.logits(images, task).argmax(1)]

@@ -155,7 +155,7 @@ def _experiences(pair: ScenarioPair, streams: Sequence[Stream]) -> int:
     Raises:
         BadPlan: their classes do not arrive in the same steps.
     """
-    shapes = [[step["classes"] for step in stream.outline()] for stream in streams]
+    shapes = [[step.classes for step in stream.outline()] for stream in streams]
     if shapes[0] != shapes[1]:
         raise BadPlan(
             expected=f"streams of one shape on both sides of {pair.name}",

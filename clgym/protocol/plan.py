@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from clgym._checkout import PACKAGE
 from clgym._version import __version__
 from clgym.files import canonical_json, sha256
-from clgym.gym.environment import describe
+from clgym.gym.environment import package_versions
 from clgym.protocol.pairs import ScenarioPair
 from clgym.results.record import Environment
 
@@ -270,7 +270,7 @@ def code_identity() -> Code:
     files = {path.resolve() for folder in folders for path in folder.rglob("*.py")}
     for name, path in sorted((f"{p.parent.name}/{p.name}", p) for p in files):
         state.update(f"{name}\n{sha256(path.read_bytes())}\n".encode())
-    packages = describe("cpu", "", 1, "process")["packages"]
+    packages = package_versions()
     return Code(
         clgym=__version__,
         commit=_commit(root),

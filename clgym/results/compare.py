@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import special
+from scipy import special  # pyright: ignore[reportMissingTypeStubs]  # scipy ships none
 
 from clgym.errors import BadRecord
 from clgym.results.answers import Answers, adapted_answers, answers_of, learned_answers
@@ -305,7 +305,7 @@ def _records(path: Path) -> dict[Key, Found]:
     return found
 
 
-def _identity(record: Record) -> tuple:
+def _identity(record: Record) -> tuple[object, ...]:
     """What runs of one side share."""
     result = record.result
     facts = result.scenario

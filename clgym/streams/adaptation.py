@@ -23,6 +23,7 @@ from clgym.streams import orders
 
 if TYPE_CHECKING:
     from clgym.data.sources import Source
+    from clgym.messages import SegmentOutline
 
 __all__ = [
     "AdaptationConfig",
@@ -139,11 +140,13 @@ class AdaptationStream:
             for start in range(0, len(segment.row), size)
         ]
 
-    def outline(self) -> list[dict[str, Any]]:
+    def outline(self) -> "list[SegmentOutline]":
         """What each segment brings, for ``--dry-run`` and progress; nothing in it is labelled."""
+        from clgym.messages import SegmentOutline  # here: looking at a stream needs no pydantic
+
         classes = len(self.class_order)
         return [
-            {"name": s.name, "classes": classes, "train": len(s.row), "test": len(s.row)}
+            SegmentOutline(name=s.name, classes=classes, train=len(s.row), test=len(s.row))
             for s in self.segments
         ]
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,7 @@ def attack(out: Path, facts: dict[str, object], mode: str) -> dict[str, str]:
     plugin.write_text(ATTACKER + "\n".join(lines))
     request = Request("attacker", "split-digits", out=out, threads=1, plugins=(plugin,))
     run(replace(request, sandbox=mode), lambda event: None)  # type: ignore[arg-type]
-    state = read_state(out / "state.safetensors")
+    state: Any = read_state(out / "state.safetensors")
     return dict(zip(bodies, state["strategy"]["outcomes"], strict=True))
 
 
