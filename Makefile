@@ -1,8 +1,11 @@
-# The two commands of the README. VENV names the virtual environment, PYTHON what makes it.
+# `demo` and `test` are the two commands of the README; CONTRIBUTING.md describes the others.
+# VENV names the virtual environment, PYTHON what makes it.
 VENV ?= .venv
 PYTHON ?= python3
 
-.PHONY: demo test lint
+ROOM ?=
+
+.PHONY: demo test slow lint coverage constraints
 
 demo:
 	$(PYTHON) -m venv $(VENV)
@@ -14,10 +17,24 @@ test:
 	$(VENV)/bin/python -m pip install -e '.[test]'
 	$(VENV)/bin/python -m pytest -q -n 2
 
+slow:
+	$(VENV)/bin/python -m pytest -q -n 2 -m slow
+
 lint:
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -e '.[test,dev]'
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/codespell
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 	PYTHON=$(VENV)/bin/python .ci/contracts
+
+# Branch coverage by room: of one (make coverage ROOM=results), or of all by the fast tests.
+coverage:
+	$(VENV)/bin/python -m pytest -q --cov --cov-report= $(if $(ROOM),tests/$(ROOM))
+	$(VENV)/bin/python .ci/coverage_by_room.py $(ROOM)
+
+# The versions of a fresh environment with all that the index gives today.
+constraints:
+	.ci/constraints >constraints.new
+	mv constraints.new constraints.txt

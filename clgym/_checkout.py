@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-"""This package: in a wheel its folder holds strategies and scenarios too."""
+"""Folder of this package, which in a wheel contains strategies and scenarios too."""
 ROOT = PACKAGE.parent
-"""The folder around it: a checkout's root, or site-packages."""
+"""Parent folder of the package: the root of a checkout, or site-packages."""
 
 
 def bind(*names: str) -> None:

@@ -1,14 +1,23 @@
-"""Import names that plugins written for clgym 0.1 use, and the modules that they mean today."""
+"""Import names of clgym 0.1: those that still work, and those that are answered by the new name.
+
+A name that authors of plugins were told to import goes on working (`MOVED`). Any other one raises
+`Renamed`, which says what it is called today. Whoever renames a public module, class or function
+adds a line to one of the three tables.
+"""
 
 import importlib
 import importlib.machinery
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MOVED", "install"]
+if TYPE_CHECKING:
+    from clgym.errors import Renamed
 
+__all__ = ["MOVED", "RENAMED_MODULES", "RENAMED_NAMES", "install", "report_renamed"]
+
+# Modules that can be imported by either name.
 MOVED = {
     "clgym.adaptation.learner": "clgym.learner.adaptation",
     "clgym.adaptation.orders": "clgym.streams.orders",
@@ -19,9 +28,136 @@ MOVED = {
     "clgym.trained": "clgym.learner.trained",
 }
 
+# Modules whose old name raises `Renamed`.
+RENAMED_MODULES = {
+    "clgym.adaptation.images": "clgym.gym.images",
+    "clgym.adaptation.run": "clgym.gym.adaptation",
+    "clgym.adaptation.scores": "clgym.results.online_errors",
+    "clgym.adaptation.two_phase_run": "clgym.gym.session",
+    "clgym.assemble": "clgym.learner.assembly",
+    "clgym.avalanche._lean": "clgym.avalanche._lazy_imports",
+    "clgym.avalanche.bodies": "clgym.avalanche.model_adapters",
+    "clgym.avalanche.cures": "clgym.avalanche.patches",
+    "clgym.avalanche.reach": "clgym.avalanche.retention",
+    "clgym.avalanche.view": "clgym.avalanche.experience_view",
+    "clgym.board.canvas": "clgym.board.figures.canvas",
+    "clgym.board.charts": "clgym.board.page.charts",
+    "clgym.board.claims": "clgym.board.page.claims",
+    "clgym.board.curves": "clgym.board.figures.curves",
+    "clgym.board.details": "clgym.board.page.details",
+    "clgym.board.entries": "clgym.board.reading.entries",
+    "clgym.board.found": "clgym.board.reading.found",
+    "clgym.board.plots": "clgym.board.figures.plots",
+    "clgym.board.render": "clgym.board.page.render",
+    "clgym.board.report_parts": "clgym.board.report.parts",
+    "clgym.board.report_runs": "clgym.board.report.run_sections",
+    "clgym.board.report_study": "clgym.board.report.study_sections",
+    "clgym.board.source_files": "clgym.board.reading.source_files",
+    "clgym.board.studies": "clgym.board.reading.studies",
+    "clgym.board.tables": "clgym.board.page.tables",
+    "clgym.check.reach": "clgym.check.retention",
+    "clgym.compare": "clgym.results.compare",
+    "clgym.environment": "clgym.gym.environment",
+    "clgym.generators": "clgym.data.generators",
+    "clgym.learning_run": "clgym.gym.learning",
+    "clgym.loggers": "clgym.gym.loggers",
+    "clgym.metrics": "clgym.results.metrics",
+    "clgym.models.run_networks": "clgym.learner.run_networks",
+    "clgym.peak_memory": "clgym.learner.peak_memory",
+    "clgym.replies": "clgym.learner.replies",
+    "clgym.request": "clgym.gym.request",
+    "clgym.run_folder": "clgym.gym.folder",
+    "clgym.runner": "clgym.gym.run",
+    "clgym.scoring": "clgym.gym.scoring",
+    "clgym.state": "clgym.learner.state",
+}
+
+# Module that had the name: {old name: new name, with the module where it stands}. Each of these
+# modules calls `report_renamed(__name__)`.
+RENAMED_NAMES = {
+    "clgym.avalanche.feed": {"Feed": "clgym.avalanche.feed.TrainLoader"},
+    "clgym.board.submission": {
+        "Finding": "clgym.board.submission.SubmissionFinding",
+        "Found": "clgym.board.submission.SubmittedRecords",
+    },
+    "clgym.data.cards": {"Card": "clgym.data.cards.DatasetInfo"},
+    "clgym.data.locate": {"Found": "clgym.data.locate.LocatedFiles"},
+    "clgym.data.store": {
+        "Half": "clgym.data.store.RawSplit",
+        "Kept": "clgym.data.store.CachedDataset",
+    },
+    "clgym.data.vectors": {"Entry": "clgym.data.vectors.VectorSlot"},
+    "clgym.engines.spec": {"Pool": "clgym.engines.spec.WorkerPool"},
+    "clgym.learner.adaptation": {
+        "Passes": "clgym.learner.adaptation.PassCounter",
+        "offered": "clgym.learner.adaptation.build_resources",
+        "prepared": "clgym.learner.adaptation.to_float",
+    },
+    "clgym.models.backbones": {"Identity": "clgym.messages.BackboneIdentity"},
+    "clgym.models.source_models": {"Wanted": "clgym.models.source_models.ClassifierSpec"},
+    "clgym.papers.claims": {
+        "Row": "clgym.papers.claims.ClaimRow",
+        "Run": "clgym.papers.claims.ClaimRun",
+        "Study": "clgym.papers.claims.ClaimStudy",
+    },
+    "clgym.protocol.jobs": {
+        "told": "clgym.protocol.jobs.run_summary",
+    },
+    "clgym.protocol.ledger": {
+        "Entry": "clgym.protocol.ledger.LedgerEntry",
+        "locked": "clgym.files.locked",
+    },
+    "clgym.protocol.pairs": {"Pair": "clgym.protocol.pairs.ScenarioPair"},
+    "clgym.protocol.plan": {"Plan": "clgym.protocol.plan.StudyPlan"},
+    "clgym.protocol.runs": {
+        "Spec": "clgym.protocol.runs.TrialRun",
+        "Where": "clgym.protocol.runs.ExecutionOptions",
+    },
+    "clgym.protocol.study": {
+        "Asked": "clgym.protocol.study.StudySpec",
+    },
+    "clgym.protocol.verify": {
+        "ODD": "clgym.protocol.audit.MALFORMED",
+        "TOLERANCE_GPU": "clgym.protocol.repeat.TOLERANCE_GPU",
+    },
+    "clgym.registry": {
+        "Entry": "clgym.registry.PluginEntry",
+        "lent": "clgym.registry.temporarily_registered",
+    },
+    "clgym.strategy": {"keyed_generator": "clgym.strategy.torch_generator"},
+}
+
+
+def _renamed(old: str, new: str) -> "Renamed":
+    from clgym.errors import Renamed  # here, for a fast start: few processes ever need it
+
+    return Renamed(
+        expected="a name of clgym 0.2",
+        found=old,
+        fix=f"{old} is called {new} since 0.2: change the import",
+    )
+
+
+def report_renamed(module: str) -> None:
+    """Let a module answer its old names with `Renamed`.
+
+    A module's own ``def __getattr__`` would do, but type checkers then take every name for defined.
+
+    Args:
+        module: The caller's ``__name__``, a key of `RENAMED_NAMES`.
+    """
+    names = RENAMED_NAMES[module]
+
+    def __getattr__(name: str) -> Any:
+        if name in names:
+            raise _renamed(f"{module}.{name}", names[name])
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    vars(sys.modules[module])["__getattr__"] = __getattr__
+
 
 class _MovedFinder:
-    """Gives the module of today under its old name: one module, two names.
+    """Gives the module of today under its old name (one module, two names), or its new name.
 
     Finder and loader in one, without their base classes, which take a tenth of `clgym --help`.
     """
@@ -29,11 +165,13 @@ class _MovedFinder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        known = fullname in MOVED
+        known = fullname in MOVED or fullname in RENAMED_MODULES
         loader: Any = self
         return importlib.machinery.ModuleSpec(fullname, loader) if known else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        if spec.name in RENAMED_MODULES:
+            raise _renamed(spec.name, RENAMED_MODULES[spec.name])
         return None
 
     def exec_module(self, module: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""What test-time methods have in common: a classifier, parts that change, a start to go back to."""
+"""Common base of test-time methods: a classifier, parts that adapt, and a state to return to."""
 
 import copy
 from collections.abc import Sequence
@@ -29,26 +29,25 @@ class AdaptConfig(Config):
     """Options of every test-time method."""
 
     model: str = "auto"
-    """The classifier: NETWORK@FILE, a finished run's folder, or auto: a small one that clgym trains
-    on the source."""
+    """Classifier to adapt: NETWORK@FILE, the folder of a finished run, or auto: a small classifier
+    that clgym trains on the source."""
     predict: Literal["before", "after"] = "before"
-    """The answer that counts: of the forward pass that the update is computed from, or of another
-    one after the update."""
+    """Predictions that are scored: those before the update on the batch, or those of another
+    forward pass after it."""
     window: Annotated[int, Range(2)] = 64
-    """Last images that a single one is answered together with, on streams that bring them singly.
-    """
+    """For streams with batch size 1: number of most recent images that form the batch."""
 
 
 class AdaptStrategy(Strategy):
-    """A classifier that answers and changes batch by batch.
+    """A classifier that predicts and adapts batch by batch.
 
-    A method overrides `prepare` and `step`; `answer` too where its answer is not the plain forward
-    pass, and `parts` where more than the classifier changes.
+    A method overrides `prepare` and `step`; `answer` too if its prediction is not the plain forward
+    pass, and `parts` if more than the classifier changes.
     """
 
     Config = AdaptConfig
     batch_matters: ClassVar[bool] = True
-    """An image's answer depends on the others of its batch."""
+    """Whether an image's prediction depends on the other images of its batch."""
 
     @property
     def needs(self) -> Needs:
@@ -75,22 +74,22 @@ class AdaptStrategy(Strategy):
         self._start = copy.deepcopy(self.state_dict())
 
     def prepare(self) -> None:
-        """Bring ``self.model`` into the mode that it adapts in; it comes frozen, in eval mode."""
+        """Set ``self.model``, which comes frozen and in eval mode, to the mode it adapts in."""
 
     def step(self, images: Tensor) -> Tensor:
-        """Answer a batch and learn from it: images [n, C, H, W] to logits [n, columns]."""
+        """Predict a batch and learn from it: images [n, C, H, W] to logits [n, columns]."""
         with torch.no_grad():
             return self.answer(images)
 
     def answer(self, images: Tensor) -> Tensor:
-        """Answer a batch, changing nothing."""
+        """Predict a batch without changing any state."""
         return self.model(images)
 
     def adapt(self, batch: Batch) -> Tensor:
         """See `Strategy.adapt`.
 
-        A single image on a stream that brings them singly is answered together with the last ones;
-        the update follows each time all of these are new. A short tail is taken as it is.
+        On a stream with batch size 1, each image is predicted together with the most recent ones;
+        an update follows whenever all of these are new. A short tail is used as it is.
 
         Raises:
             BadBatch: images of another shape, not finite, or too few to normalise by.
@@ -137,20 +136,20 @@ class AdaptStrategy(Strategy):
             raise BadBatch(
                 expected="finite pixels in [0, 1]",
                 found="NaN or infinity",
-                fix="Mend the images: one such pixel would spoil the whole batch's statistics",
+                fix="Repair the images: one such pixel would spoil the whole batch's statistics",
             )
         return images
 
     def predict(self, batch: Batch) -> Tensor:
-        """The answer without an update."""
+        """Return predictions without an update."""
         return self.answer(self._checked(batch.images))
 
     def parts(self) -> dict[str, Any]:
-        """All that changes and has a ``state_dict``: saved, restored and reset together."""
+        """Parts with a ``state_dict`` that change: saved, restored and reset together."""
         return {"model": self.model}
 
     def reset(self) -> None:
-        """Go back to the state after `setup`."""
+        """Return to the state after `setup`."""
         self.load_state_dict(copy.deepcopy(self._start))
 
     def state_dict(self) -> State:

@@ -43,7 +43,7 @@ def run(
             checkpoint_minutes``; paths may be text.
 
     Raises:
-        ClgymError: what is wrong with the request, or how the strategy failed.
+        ClgymError: the request is invalid, or the strategy failed.
     """
     for name in options.keys() & {"out", "data_root"}:
         options[name] = options[name] and Path(options[name])
@@ -59,7 +59,7 @@ def run(
 
 
 def make_scenario(name: str, *, data_root: Path | None = None, **options: Any) -> Stream:
-    """Cut a stream: ``make_scenario("split-digits", increments=[5])``.
+    """Create a stream: ``make_scenario("split-digits", increments=[5])``.
 
     Args:
         name: A name of ``clgym list scenarios``.
@@ -74,7 +74,7 @@ def make_scenario(name: str, *, data_root: Path | None = None, **options: Any) -
 
 
 def make_strategy(name: str, **config: Any) -> Any:
-    """A `clgym.strategy.Strategy`, in this process: ``make_strategy("nmc")``.
+    """Create a `clgym.strategy.Strategy` in this process: ``make_strategy("nmc")``.
 
     Raises:
         ClgymError: an unknown name or a bad option.
@@ -85,7 +85,7 @@ def make_strategy(name: str, **config: Any) -> Any:
 
 
 def register_strategy(cls: type) -> type:
-    """Make a strategy of one's own known by its name (``MyMethod``: ``my-method``).
+    """Register a strategy class under its name (``MyMethod``: ``my-method``).
 
     Also a decorator. The class must stand at the top level of a file: workers import that file, so
     what starts a run there must be below ``if __name__ == "__main__":``.
@@ -99,11 +99,11 @@ def register_strategy(cls: type) -> type:
 
 
 def load(folder: str | Path, device: str = "cpu", plugins: Sequence[str | Path] = ()) -> Any:
-    """The trained classifier of a finished run, as a `clgym.learner.trained.Trained`.
+    """Load the trained classifier of a finished run, as a `clgym.learner.trained.Trained`.
 
     Args:
-        folder: Of the run.
-        device: Where it is to work.
+        folder: Output folder of the run.
+        device: Device of the classifier.
         plugins: The file of its strategy, if that is not installed.
 
     Raises:

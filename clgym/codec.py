@@ -25,7 +25,7 @@ _PLAIN = (bool, int, float, str)
 
 
 class Unpackable(TypeError):
-    """A value that the encoding has no form for; the message says what it is and where."""
+    """A value that cannot be encoded; the message names it and its place."""
 
 
 def pack(value: Any, kind: type, leaves: list[Any], place: str = "") -> Json:

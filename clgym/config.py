@@ -21,16 +21,16 @@ from clgym.errors import BadConfig, UnknownName, near
 __all__ = ["WRAPS", "Field", "Range", "Wrapped", "build", "fields_of", "values_of"]
 
 WRAPS = "strategy"
-"""Kind of a field that names a strategy; the options of that one follow under ``field.``."""
+"""Kind of a field that names a wrapped strategy, whose options follow as ``field.NAME``."""
 
 
 @dataclass(frozen=True)
 class Wrapped:
-    """Type of a config field that names another strategy to stand on."""
+    """Type of a config field that names a strategy to wrap."""
 
     name: str
     cls: type | None = None
-    """The strategy's class; filled in, as its config, in the learner's process."""
+    """Class of the wrapped strategy; set, with its config, in the learner's process."""
     config: Any = None
 
     def make(self) -> Any:
@@ -45,7 +45,7 @@ def _number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Range:
-    """Closed bounds of a number; ``None`` leaves a side open. ``exclusive`` opens the lower one."""
+    """Closed range of a number; ``None`` leaves a side open, ``exclusive`` excludes ``low``."""
 
     low: float | None = None
     high: float | None = None
@@ -68,7 +68,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Field:
-    """One config value as plain data: what the CLI, the record and the error messages read.
+    """One config option as plain data, for the command line, the record and error messages.
 
     ``kind`` is one of int, float, bool, str, choice, ints, floats, strategy; ``optional`` admits
     None.
@@ -152,7 +152,7 @@ def _as_bool(value: Any) -> bool:
 
 
 def fields_of(cls: type) -> list[Field]:
-    """Read a config dataclass: its types, bounds and the line of help under each field."""
+    """Read the options of a config dataclass: types, ranges and help."""
     hints = get_type_hints(cls, include_extras=True)
     helps: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
@@ -229,7 +229,7 @@ def _help_lines(cls: type) -> dict[str, str]:
 
 
 def resolve(fields: list[Field], given: Mapping[str, Any], owner: str) -> dict[str, object]:
-    """Defaults and given values, checked: the complete config as plain data.
+    """Return the complete config as plain data: defaults and given values, checked.
 
     Raises:
         UnknownName: a key that no field has.
@@ -255,12 +255,12 @@ def resolve(fields: list[Field], given: Mapping[str, Any], owner: str) -> dict[s
 
 
 def build(cls: type, given: Mapping[str, Any], owner: str) -> Any:
-    """An instance of the config dataclass ``cls`` from checked values."""
+    """Create a config of class ``cls`` from checked values."""
     return cls(**resolve(fields_of(cls), given, owner))
 
 
 def values_of(config: Any) -> dict[str, object]:
-    """A config as JSON-ready values, flat: tuples become lists."""
+    """Return a config as flat, JSON-ready values; tuples become lists."""
     values: dict[str, object] = {}
     for name in (f.name for f in dataclasses.fields(config)):
         value = getattr(config, name)

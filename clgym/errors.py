@@ -1,21 +1,25 @@
 """Named errors: one small class per cause, each message in three parts.
 
-A user's mistake never ends in a traceback: the command line prints the one line of the error and
-leaves with exit code 2.
+A user's mistake never ends in a traceback: the command line prints what is wrong in one line and
+exits with code 2.
 """
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from clgym.text import printable
 
 
 class ClgymError(Exception):
-    """What a user can mend. The message says what was expected, what was found, what to do."""
+    """Base of the errors that a user can fix: what was expected, what was found, and a fix."""
+
+    problem: ClassVar[str] = "the command failed"
+    """What is wrong, in plain words; the command line puts it before the message."""
 
     def __init__(self, *, expected: str, found: str, fix: str) -> None:
-        """Keep the three parts; each is a phrase without a final full stop.
+        """Store the three parts, each a phrase without a final full stop.
 
-        They may quote names of any origin: what a terminal would obey is shown as an escape.
+        They may quote names of any origin; control characters are shown as escapes.
         """
         self.expected, self.found, self.fix = map(printable, (expected, found, fix))
         super().__init__(f"expected {self.expected}; found {self.found}. {self.fix}.")
@@ -30,87 +34,135 @@ def _rebuild(cls: type[ClgymError], expected: str, found: str, fix: str) -> Clgy
 
 
 class UnknownName(ClgymError):
-    """A strategy, scenario, source or option that nobody registered."""
+    """The name of a strategy, scenario, source or option that is not registered."""
+
+    problem = "unknown name"
+
+
+class Renamed(ClgymError, ImportError):
+    """A module, class or function imported by the name that an earlier version gave it.
+
+    An `ImportError`, because an `AttributeError` in ``from module import name`` would be replaced
+    by one without the new name.
+    """
 
 
 class DuplicateName(ClgymError):
-    """Two plugins under one name."""
+    """Two plugins of the same name."""
+
+    problem = "duplicate name"
 
 
 class BadPlugin(ClgymError):
-    """A plugin file that cannot be imported or does not hold what it should."""
+    """A plugin file that cannot be imported, or does not contain what it should."""
+
+    problem = "cannot use the plugin"
 
 
 class BadConfig(ClgymError):
-    """A value outside its declared range, or of the wrong type."""
+    """An option of the wrong type, or outside its declared range."""
+
+    problem = "invalid option"
 
 
 class BadStream(ClgymError):
-    """A scenario that cannot be cut from its source as asked."""
+    """A scenario that cannot be built from its source with these options."""
+
+    problem = "cannot build the stream"
 
 
 class BadSource(ClgymError):
-    """Data that are there but corrupt, truncated or inconsistent."""
+    """Data that exist but are corrupt, truncated or inconsistent."""
+
+    problem = "cannot read the data"
 
 
 class MissingData(ClgymError):
     """Data or weights that are not on this machine."""
 
+    problem = "missing data"
+
 
 class MissingExtra(ClgymError):
     """An optional package that is not installed."""
 
+    problem = "missing package"
+
 
 class Incompatible(ClgymError):
-    """A strategy whose needs the scenario does not meet."""
+    """Parts that do not fit, such as a strategy whose needs the scenario does not meet."""
+
+    problem = "incompatible combination"
 
 
 class OutOfReach(ClgymError):
-    """A strategy reached for what its setting withholds."""
+    """A strategy tried to read what its scenario type withholds."""
+
+    problem = "access to withheld data"
 
 
 class BadOutput(ClgymError):
-    """An output folder that cannot be used as asked."""
+    """An output folder that cannot be used."""
+
+    problem = "cannot use the folder"
 
 
 class BadRecord(ClgymError):
-    """A record that does not validate."""
+    """A record that does not validate, or records that cannot be used together."""
+
+    problem = "cannot use the record"
 
 
 class BadBatch(ClgymError):
-    """Images that a strategy cannot work on."""
+    """Images that a strategy cannot process."""
+
+    problem = "cannot process the images"
 
 
 class BadAnswer(ClgymError):
-    """A strategy answered with something that cannot be scored."""
+    """A reply of the learner that is malformed or cannot be scored."""
+
+    problem = "invalid reply"
 
 
 class StrategyFailed(ClgymError):
-    """The strategy's own code raised, or its process died."""
+    """The strategy's own code raised an exception, or its process died."""
+
+    problem = "the strategy failed"
 
 
 class WorkerDied(StrategyFailed):
     """The process of a strategy was killed; another attempt may succeed."""
 
+    problem = "the process of the strategy was killed"
+
 
 class Withheld(ClgymError):
-    """Data that this phase may not look at: the evaluation source, while tuning."""
+    """Data that this phase must not read: the evaluation source during tuning."""
+
+    problem = "access to withheld data"
 
 
 class BadPlan(ClgymError):
-    """A pair, search space or study that cannot be carried out as asked."""
+    """A pair, search space or study that cannot be carried out."""
+
+    problem = "cannot carry out the study"
 
 
 class Tampered(ClgymError):
-    """A certificate, record or ledger that does not hash to what it says."""
+    """A certificate, record, ledger or file that does not match its hash."""
+
+    problem = "changed after it was written"
 
 
 class WrongPhase(ClgymError):
-    """A step of the protocol that its state does not allow: evaluating before sealing, and such."""
+    """A step of the protocol that is not allowed yet, such as evaluating before sealing."""
+
+    problem = "not possible in this phase"
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Say which known names are close to ``name``: the tail of an error's fix."""
+    """Suggest known names that are close to ``name``, for the beginning of an error's fix."""
     import difflib  # here, since only a mistake needs it and every command imports this module
 
     close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)

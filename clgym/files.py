@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, locks, checksums, and the form that hashes are of.
+"""Atomic file writes, locks, checksums, and the canonical form for hashes.
 
 A file is written under the name ``.NAME.HOST-PID-RANDOM.part`` first. What a killed process leaves
 under such a name is cleared by the next one that works in the folder (`clear_parts`).
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _STALE_SECONDS = 7 * 86400
-"""Age at which a part counts as left behind, whichever host wrote it."""
+"""Age in seconds from which a temporary file counts as abandoned, whichever host wrote it."""
 _PART = re.compile(r"\..+\.(?P<host>[^.]+)-(?P<pid>\d+)-[0-9a-f]{8}\.part")
 
 

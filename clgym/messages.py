@@ -1,7 +1,7 @@
-"""What the two sides of a run say to each other, as typed values. No torch.
+"""Typed messages between the two sides of a run. No torch.
 
-The gym sends a `Request`, the learner answers with the reply that belongs to it and reports
-`Event`s in between. A message is checked when it is made and again when it arrives.
+The gym sends a `Request`; the learner returns the matching reply and reports `Event`s in between.
+ A message is checked when it is made and again when it arrives.
 """
 
 import dataclasses
@@ -47,6 +47,8 @@ __all__ = [
     "Predicted",
     "PredictionProgress",
     "Reply",
+    "Probe",
+    "Probed",
     "Request",
     "RowGroup",
     "RunFinished",
@@ -72,7 +74,7 @@ __all__ = [
 
 T = TypeVar("T")
 _LATE = ConfigDict(defer_build=True)
-"""A side of a run makes the checks of those messages only that it meets: all take 40 ms."""
+"""Message classes whose checks are built only when met, since building all takes 40 ms."""
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid", defer_build=True)
 
 
@@ -101,6 +103,8 @@ Integers = Annotated[np.ndarray, _array("int64", 1)]
 """int64 [n]."""
 Images = Annotated[np.ndarray, _array("uint8", 4)]
 """uint8 [n, H, W, C]."""
+Classes = Annotated[np.ndarray, _array("int32", 2)]
+"""int32 [moments, n]."""
 Logits = Annotated[np.ndarray, _array("float32", 2)]
 """float32 [n, classes]."""
 
@@ -113,45 +117,47 @@ Fit = Literal["stretch", "crop"]
 
 @dataclass(frozen=True)
 class Frozen:
-    """A pretrained network and what its input looks like."""
+    """A pretrained network and the format of its input."""
 
     name: str
-    """Network and weights, as `clgym.models.backbones` says."""
+    """Network and weights, as in `clgym.models.backbones`."""
     size: int | None = 224
-    """Side of the input in pixels; position embeddings are interpolated to it. None: the side that
-    the weights were trained at."""
+    """Side of the input in pixels, to which position embeddings are interpolated; None: that of the
+    weights."""
     fit: Fit = "crop"
-    """stretch: bilinear to the side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
+    """Resizing of images: stretch (bilinear to the side), or crop (shorter side to 8/7 of it,
+    bicubic, then a centre crop)."""
     normalise: bool = False
-    """Subtract the mean and divide by the deviation that the weights were trained with."""
+    """Whether to normalise images by the mean and deviation of the weights' training."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What the gym must provide; the rest is out of reach, and what cannot work is refused."""
+    """What the gym must provide; anything else is out of the strategy's reach."""
 
     task_ids: bool = False
-    """The task id of every batch, in training and at test: task-incremental streams only."""
+    """Whether every batch needs its task id, in training and at test: task-incremental streams
+    only."""
     total_classes: bool = False
-    """The number of classes of the whole stream, before it begins."""
+    """Whether the number of classes of the whole stream is needed in advance."""
     past_data: bool = False
-    """All training rows of earlier experiences, with the new ones (joint training)."""
+    """Whether each experience includes all earlier training rows (joint training)."""
     rereads: bool = False
     """Reads each experience more than once even with `epochs=1`; incompatible with single-pass
     streams."""
     memory: int = 0
-    """Samples of past experiences that it may keep, in `StreamInfo.memory`."""
+    """Number of samples of past experiences to keep in `StreamInfo.memory`."""
     settings: tuple[str, ...] = ("class-incremental", "task-incremental", "domain-incremental")
-    """The settings that it can work in."""
+    """Scenario types that the strategy supports."""
     backbone: Frozen | None = None
-    """A pretrained network that it builds on: its weights are looked for before any work starts,
-    and the record says which they are."""
+    """Pretrained backbone; its weights are located before any work starts, and the record
+    identifies them."""
     features: bool = False
-    """That backbone's features of every image, in `Batch.features`, from the cache."""
+    """Whether `Batch.features` holds the backbone's features of every image, from the cache."""
     classifier: str | None = None
-    """A classifier to start from, in `StreamInfo.classifier`: its name, as `--model` takes it."""
+    """Classifier to start from, in `StreamInfo.classifier`: its name, as `--model` accepts it."""
     source_data: bool = False
-    """Labelled data of the source domain at test time, in `StreamInfo.source_data`."""
+    """Whether `StreamInfo.source_data` holds labelled data of the source domain at test time."""
 
 
 @dataclass(frozen=True)
@@ -159,11 +165,11 @@ class BackboneIdentity:
     """Identity of a pretrained backbone, as a record keeps it."""
 
     name: str
-    """Name without a path; the weights are found by it as long as their file stays in place."""
+    """Name without a path; the weights are found by it as long as their file is not moved."""
     weights: str
-    """SHA-256 of the network's state, its head taken off, at its native input size."""
+    """SHA-256 of the network's state without its head, at its native input size."""
     pretraining: tuple[str, ...]
-    """Image sets that the weights have seen; empty if unknown or none."""
+    """Image sets of the pretraining; empty if unknown or none."""
     licence: str
     check: Literal["known", "differs", "unverified", "random"]
     width: int
@@ -176,7 +182,7 @@ class ClassifierIdentity:
 
     name: str
     sha256: str
-    """SHA-256 of all its weights and statistics."""
+    """SHA-256 of all weights and statistics of the classifier."""
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -190,12 +196,12 @@ class DescribeOptions:
     strategy: str
     plugins: tuple[str, ...]
     given: Mapping[str, object]
-    """Options known so far; they say which strategy is wrapped."""
+    """Options known so far, which determine the wrapped strategy."""
 
 
 @_message
 class DescribeNeeds:
-    """Ask what a strategy needs, all its options known."""
+    """Ask for a strategy's needs, with all its options known."""
 
     do: Literal["describe-needs"] = "describe-needs"
     strategy: str
@@ -204,12 +210,12 @@ class DescribeNeeds:
     """All of the strategy's options."""
     device: str
     data_root: Path | None
-    """Folder of the data, whose `weights/` are looked into; None means `CLGYM_DATA`."""
+    """Data folder, whose `weights/` are searched; None means `CLGYM_DATA`."""
 
 
 @_message
 class StreamFacts:
-    """What a strategy may know before the stream begins."""
+    """Facts that a strategy may know before the stream begins."""
 
     image_shape: tuple[int, int, int]
     """Channels, height, width."""
@@ -219,13 +225,13 @@ class StreamFacts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     total_columns: int | None
-    """Number of classes of the whole stream; None where it is not to be known."""
+    """Number of classes of the whole stream; None if withheld."""
     single_pass: bool
 
 
 @_message
 class SourceFiles:
-    """Where the images of a source lie, and the range of their values."""
+    """Files of a source's images, and the range of their values."""
 
     train: Path
     test: Path
@@ -235,7 +241,7 @@ class SourceFiles:
 
 @_message
 class AdaptationStart:
-    """What an adaptation stream adds: the classifier's classes, and the source domain's data."""
+    """Additional facts of an adaptation stream: the classifier's classes and the source data."""
 
     batch_size: int
     classes: tuple[str, ...]
@@ -244,10 +250,10 @@ class AdaptationStart:
     """Fingerprint of the source domain."""
     data_root: Path | None
     home: tuple[Path, ...]
-    """Files of the source domain's labelled images; empty if they are not here."""
+    """Files of the source domain's labelled images; empty if not available."""
     home_labels: Integers
     home_max: int
-    """Greatest pixel value of those images."""
+    """Maximum pixel value of those images."""
 
 
 @_message
@@ -262,19 +268,44 @@ class Start:
     threads: int
     resize: int | None
     sources: tuple[SourceFiles, ...]
-    """Empty on adaptation streams, whose images are sent batch by batch."""
+    """Source files of the stream; empty on adaptation streams, whose images are sent batch by
+    batch."""
     info: StreamFacts
     adaptation: AdaptationStart | None = None
 
 
 @_message
 class RowGroup:
-    """Rows that need the same: source, split and change of the images."""
+    """Rows with the same source, split and transformation."""
 
     source: int
     split: Literal["train", "test"]
     transform: tuple[str, float] | None
-    """Kind and amount of a fixed change; see `clgym.scenario.Transform`."""
+    """Kind and amount of a fixed transformation; see `clgym.scenario.Transform`."""
+
+
+@_message
+class Predict:
+    """Predict test rows: logits in the given order. A batch may mix groups."""
+
+    do: Literal["predict"] = "predict"
+    rows: Integers
+    where: Integers
+    """Index of each row's group."""
+    groups: tuple[RowGroup, ...]
+    task: int | None
+    num_seen_classes: int
+    batch_size: int
+
+
+@_message
+class Probe:
+    """Test rows to answer inside an experience, for the accuracy at any time."""
+
+    at: Annotated[tuple[int, ...], Field(min_length=1)]
+    """Numbers of training images after which to answer, ascending; the last is the experience's
+    end."""
+    question: Predict
 
 
 @_message
@@ -288,36 +319,23 @@ class Train:
     """Class index of each row."""
     groups: tuple[RowGroup, ...]
     counts: tuple[int, ...]
-    """Rows of each group; they stand one group after the other."""
+    """Number of rows of each group; groups follow one another."""
     classes: tuple[int, ...]
     num_seen_classes: int
     task: int | None
     task_columns: tuple[tuple[int, ...], ...]
     """Class indices of each task seen; empty unless task-incremental."""
     checkpoint: Path
-    """Where to save inside the experience."""
+    """Path of the checkpoint inside the experience."""
     checkpoint_seconds: float
     resume: Path | None
-    """A state saved inside this experience."""
-
-
-@_message
-class Predict:
-    """Answer test rows: logits in the order given. A batch may mix groups."""
-
-    do: Literal["predict"] = "predict"
-    rows: Integers
-    where: Integers
-    """Group of each row."""
-    groups: tuple[RowGroup, ...]
-    task: int | None
-    num_seen_classes: int
-    batch_size: int
+    """Path of a state saved inside this experience, to continue from."""
+    probe: Probe | None = None
 
 
 @_message
 class Adapt:
-    """Answer one unlabelled batch, then learn from it."""
+    """Predict one unlabelled batch, then learn from it."""
 
     do: Literal["adapt"] = "adapt"
     images: Images
@@ -336,7 +354,7 @@ class Save:
 
 @_message
 class Load:
-    """Go on from a state."""
+    """Load a saved state and continue from it."""
 
     do: Literal["load"] = "load"
     path: Path
@@ -365,7 +383,7 @@ class NeedsDescribed:
     needs: Needs
     backbone: BackboneIdentity | None
     renamed: dict[str, str]
-    """Options that named the backbone's weights by a path, and the name to record instead."""
+    """Options that named the backbone's weights by a path, with the name to record instead."""
 
 
 @_message
@@ -377,11 +395,22 @@ class Started:
 
 
 @_message
+class Probed:
+    """Answers to a `Probe`."""
+
+    images: Integers
+    """Numbers of training images after which the answers were given, ascending."""
+    predicted: Classes
+    """Class indices, one row for each of these moments."""
+
+
+@_message
 class ExperienceTrained:
     """Reply to `Train`."""
 
     seconds: float
     images: int
+    probed: Probed | None = None
 
 
 @_message
@@ -394,7 +423,7 @@ class Predicted:
 
 @_message
 class Adapted:
-    """Reply to `Adapt`; images through the backbone are counted in both directions."""
+    """Reply to `Adapt`, with the number of forward and backward passes."""
 
     logits: Logits
     seconds: float
@@ -412,8 +441,8 @@ class Saved:
     peak_memory_bytes: int
     own_costs: dict[str, float]
     read_files: dict[str, str] = Field(default_factory=dict)
-    """SHA-256 of the files that the strategy's code imported or opened so far, installed packages
-    and the plugin itself left out, by name relative to the plugin's folder."""
+    """SHA-256 of the files that the strategy's code has imported or opened, by name relative to the
+    plugin's folder; installed packages and the plugin itself are left out."""
 
 
 @_message
@@ -517,12 +546,12 @@ class TrainProgress:
     steps: int | None = None
     loss: float | None = None
     images: int | None = None
-    """Images of this experience so far, over all epochs."""
+    """Images of this experience processed so far, over all epochs."""
 
 
 @_message
 class PredictionProgress:
-    """Test images answered so far."""
+    """Number of test images predicted so far."""
 
     kind: Literal["predict"] = "predict"
     images: int
@@ -532,7 +561,7 @@ class PredictionProgress:
 
 @_message
 class FeaturesComputed:
-    """Images whose frozen features were missing and are in the cache now."""
+    """Progress of computing frozen features that were not in the cache."""
 
     kind: Literal["features"] = "features"
     images: int
@@ -557,16 +586,16 @@ class RunPlanned:
 
 @_message
 class RunResumed:
-    """A run goes on where an earlier process saved."""
+    """A run continues where an earlier process saved."""
 
     kind: Literal["resumed"] = "resumed"
     experience: int
-    """The experience or segment that it goes on with."""
+    """Experience or segment at which the run continues."""
 
 
 @_message
 class DomainPrepared:
-    """The images of a domain are being made or mapped."""
+    """The images of a domain are being generated or mapped."""
 
     kind: Literal["domain"] = "domain"
     name: str
@@ -575,7 +604,7 @@ class DomainPrepared:
 
 @_message
 class Scored:
-    """An experience or a segment is over and scored."""
+    """An experience or a segment has ended and is scored."""
 
     kind: Literal["score"] = "score"
     experience: int
@@ -583,12 +612,12 @@ class Scored:
     row: list[float | None]
     accuracy: float
     name: str | None = None
-    """Name of the segment, on adaptation streams."""
+    """Name of the segment on adaptation streams."""
 
 
 @_message
 class RunFinished:
-    """A record is there."""
+    """The record is written."""
 
     kind: Literal["done"] = "done"
     out: str
@@ -637,7 +666,7 @@ def _plain(value: object) -> Tree:
 
 
 def parse_request(tree: Mapping[str, Tree]) -> Request:
-    """A request as it arrived, checked.
+    """Check and return a request as it arrived.
 
     Raises:
         BadAnswer: it is none.
@@ -646,7 +675,7 @@ def parse_request(tree: Mapping[str, Tree]) -> Request:
 
 
 def parse_event(tree: Mapping[str, Tree]) -> Event:
-    """An event as it arrived, checked.
+    """Check and return an event as it arrived.
 
     Raises:
         BadAnswer: it is none.
@@ -655,7 +684,7 @@ def parse_event(tree: Mapping[str, Tree]) -> Event:
 
 
 def parse_reply(kind: type[T], tree: Mapping[str, Tree]) -> T:
-    """A reply as it arrived, checked.
+    """Check and return a reply as it arrived.
 
     Raises:
         BadAnswer: it is not of this kind.

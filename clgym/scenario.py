@@ -1,21 +1,21 @@
-"""What a stream is, and what it withholds.
+"""Streams, and what they withhold.
 
-A `Scenario` is a rule; with a source it gives a `Stream`: a plan of row numbers, what arrives
-when, and what may be known. A stream is a value: hashable, cheap, no images in it. Nothing here
-imports torch.
+A `Scenario` is a rule that turns a source into a `Stream`: a plan of row numbers that states what
+arrives when, and what may be known. A stream is a value: hashable, small, without images. This
+module does not import torch.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from clgym.config import Range, values_of
 from clgym.data.content import among
+from clgym.data.shares import rows_of_share
 from clgym.data.words import names_in_words
 from clgym.errors import BadStream
 
@@ -45,30 +45,34 @@ class Transform:
 
     kind: Literal["permute", "rotate"]
     amount: float
-    """Seed of the permutation, or degrees counter-clockwise."""
+    """Seed of the permutation, or angle in degrees counter-clockwise."""
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one experience consists of: row numbers into one of the stream's sources."""
+    """One experience: row numbers of one of the stream's sources."""
 
     train: np.ndarray
-    """int64 rows of the source's training split."""
+    """int64 row numbers in the source's training split."""
     test: np.ndarray
-    """int64 rows that measure this step, of the split `measured_on`; a row is in one step only."""
+    """int64 row numbers of the test rows of this experience, in the split `measured_on`; a row
+    belongs to one experience only."""
     classes: tuple[int, ...]
-    """Columns present in the training rows, ascending."""
+    """Class indices present in the training rows, ascending."""
     valid: np.ndarray
-    """int64 rows of the training split held out for tuning; may be empty."""
+    """int64 row numbers of the training split that are held out for tuning; may be empty."""
     source: int = 0
-    """Which of the stream's sources the rows belong to."""
+    """Index of the source in the stream's list of sources."""
     transform: Transform | None = None
     measured_on: Literal["test", "train"] = "test"
-    """The source's split that ``test`` numbers; train where held-out rows measure."""
+    """Split that ``test`` numbers: test, or train where held-out training rows are scored."""
+    home: tuple[int, ...] | None = None
+    """Class indices that mainly belong to this experience, ascending: those of its test rows where
+    other classes bring training rows too; None: all of ``classes``."""
 
 
 def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
-    """Whether a stream has a part.
+    """Check that a stream has a given part.
 
     Raises:
         BadStream: it is empty, or reaches beyond an end.
@@ -77,33 +81,37 @@ def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
         raise BadStream(
             expected=f"a part of the {len(stream)} {steps} of {stream.name}",
             found=f"{start} to {stop}",
-            fix="Name the first, and an end behind it",
+            fix="Give the first one, and an end after it",
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A plan: rows per step, the column of each class, and what may be known.
+    """A plan: rows per experience, the index of each class, and what may be known.
 
-    Two streams are equal when their plans are.
+    Two streams are equal if their plans are.
     """
 
     name: str
     setting: Setting
     sources: tuple[str, ...]
-    """Source names, as `load_source` takes them."""
+    """Source names, as `load_source` accepts them."""
     fingerprints: tuple[str, ...]
-    """Of each source, in order."""
+    """Fingerprint of each source, in order."""
     image_shape: tuple[int, int, int]
-    """Channels, height, width of what reaches the learner."""
+    """Channels, height and width of the images that the learner receives."""
     columns: tuple[tuple[int, ...], ...]
-    """For each source the column of each of its classes, by class number; -1 where unused."""
+    """Class index of each class of each source, by class number; -1 where unused."""
     steps: tuple[Step, ...]
     class_order: tuple[str, ...]
-    """Class names by column."""
+    """Class names by class index."""
     single_pass: bool = False
     compete: Literal["own", "seen"] = "own"
-    """Columns that compete in an answer where the task is given: the task's own, or all seen."""
+    """Classes that compete in a prediction where the task is given: those of the task, or all
+    seen."""
+    anytime: int = 0
+    """Number of moments, equally spaced by training images, at which all classes that have come are
+    tested; no part of the digest, since nothing that is learned depends on it."""
 
     def __len__(self) -> int:
         """Count the experiences."""
@@ -127,13 +135,14 @@ class Stream:
         for step in self.steps:
             facts = [step.source, step.classes, step.transform and vars(step.transform)]
             facts += ["train"] if step.measured_on == "train" else []
+            facts += [step.home] if step.home is not None else []
             state.update(json.dumps(facts).encode())
             for rows in (step.train, step.valid, step.test):
                 state.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
         return state.hexdigest()
 
     def outline(self) -> "list[ExperienceOutline]":
-        """What each experience brings, for ``--dry-run`` and progress."""
+        """Content of each experience, for ``--dry-run`` and progress."""
         from clgym.messages import ExperienceOutline  # here: looking at a stream needs no pydantic
 
         return [
@@ -147,7 +156,7 @@ class Stream:
         return self.setting == "task-incremental"
 
     def columns_after(self, index: int) -> int:
-        """How many classes have been seen once experience ``index`` is over."""
+        """Number of classes seen after experience ``index``."""
         return 1 + max(c for step in self.steps[: index + 1] for c in step.classes)
 
     def measured_after(self, index: int) -> list[int]:
@@ -164,7 +173,7 @@ class Stream:
         return [j for j in known if len(self.steps[j].test)]
 
     def on_validation(self) -> "Stream":
-        """The same stream measured on its held-out training rows; test rows are out of it.
+        """The same stream, measured on its held-out training rows instead of its test rows.
 
         Raises:
             BadStream: nothing is held out.
@@ -190,7 +199,12 @@ class Stream:
         kept = sorted({c for step in self.steps[start:stop] for c in step.classes})
         new = {old: number for number, old in enumerate(kept)}
         steps = (
-            replace(s, classes=tuple(new[c] for c in s.classes)) for s in self.steps[start:stop]
+            replace(
+                s,
+                classes=tuple(new[c] for c in s.classes),
+                home=s.home and tuple(sorted(new[c] for c in s.home)),
+            )
+            for s in self.steps[start:stop]
         )
         return replace(
             self,
@@ -215,19 +229,21 @@ class ScenarioConfig:
     """Options that every scenario has."""
 
     source: str
-    """Where the images come from: a named source, folder:PATH, folder:PATH@SIDE or npz:PATH."""
+    """Source of the images: a name of `clgym list sources`, folder:PATH, folder:PATH@SIDE or
+    npz:PATH."""
     validation: Annotated[float, Range(0, 0.5)] = 0.0
-    """Share of every class's training rows held out for tuning."""
+    """Fraction of each class's training rows that is held out for tuning."""
     network: str = "mlp"
-    """For strategies that train their own: mlp, slim-resnet18, resnet18, resnet32, resnet50."""
+    """Network that strategies train from scratch: mlp, slim-resnet18, resnet18, resnet32,
+    resnet50."""
     memory_size: Annotated[int, Range(1)] = 200
-    """Samples that a replay strategy may keep on this stream."""
+    """Number of samples that a replay strategy may keep on this stream."""
     resize: Annotated[int, Range(1)] | None = None
-    """Side in pixels to which images are resized (bilinear) on their way to the learner."""
+    """Side in pixels to which images are resized (bilinear) before the learner receives them."""
 
 
 class Scenario:
-    """The rule that turns sources into a stream. Subclass it in ``scenarios/<kind>.py``.
+    """A rule that turns sources into a stream. Subclass it in ``scenarios/<kind>.py``.
 
     The module may hold ``PRESETS``, a literal dict: versioned public names and the options that
     make them.
@@ -235,14 +251,14 @@ class Scenario:
 
     Config: ClassVar[type] = ScenarioConfig
     data_root: "Path | None" = None
-    """Where the data lie; None means ``CLGYM_DATA``. The gym sets it."""
+    """Folder of the data; None means ``CLGYM_DATA``. The gym sets it."""
 
     DETERMINISTIC: ClassVar[bool] = False
-    """Whether the order seed changes nothing."""
+    """Whether the stream is the same for every order seed."""
     CHECK_CONFIG: ClassVar[Mapping[str, Any]] = {}
-    """For `clgym check`: options that fit six classes of twenty images."""
+    """Options for `clgym check` that suit six classes of twenty images."""
     KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
-    """Checks that it is known to fail, with the reason."""
+    """Checks that this scenario is known to fail, with the reason."""
 
     def __init__(self, config: Any, name: str) -> None:
         """Store the options and the public name."""
@@ -277,7 +293,7 @@ def kind_of(stream: Any) -> str:
 
 
 def with_stream_flags(stream: Any, sources: Sequence["Source"]) -> list["Source"]:
-    """The sources of a stream, with flags of what the stream makes of them.
+    """Add warnings about the stream to its sources.
 
     They name classes that are learned and not measured, since too few rows were held out or the
     options leave none, and count test images that are training images of another source. What holds
@@ -341,11 +357,9 @@ def split_validation(
         return rows, rows[:0]
     generator = np.random.RandomState(seed)
     held = np.zeros(len(rows), dtype=bool)
-    # The share as it was written: in binary 0.29 of 100 is a little less than 29.
-    exact = Fraction(str(float(share)))
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
-        held[generator.permutation(places)[: int(exact * len(places))]] = True
+        held[generator.permutation(places)[: rows_of_share(share, len(places))]] = True
     return rows[~held], rows[held]
 
 

@@ -1,4 +1,4 @@
-"""What a learner is: the life cycle of a strategy, hook by hook.
+"""The life cycle of a strategy, hook by hook.
 
 The learner's process calls, in this order::
 
@@ -8,7 +8,7 @@ The learner's process calls, in this order::
     strategy.predict(batch)           # many times, after each experience
     strategy.state_dict()             # after each experience, and when train() offers a safe point
 
-A strategy gets only what its `Needs` declare and its setting allows. Labels of test rows, the
+A strategy gets only what its `Needs` declare and its scenario type allows. Labels of test rows, the
 data of past and future experiences and, outside task-incremental streams, the task stay with the
 gym.
 """
@@ -20,7 +20,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from clgym.data.experience import Augment, Batch, Experience, keyed_generator
+from clgym._moved import report_renamed
+from clgym.data.experience import Augment, Batch, Experience
+from clgym.data.generators import torch_generator
 from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
 from clgym.errors import BadConfig
@@ -40,18 +42,31 @@ __all__ = [
     "State",
     "Strategy",
     "StreamInfo",
-    "keyed_generator",
+    "torch_generator",
 ]
 
 
 State = dict[str, Any]
 """What a strategy depends on: nested dicts of tensors and plain values. ``Any``: each strategy
 writes and reads keys of its own; the learner checks that all can be saved (`clgym.codec.pack`)."""
+report_renamed(__name__)
 
 
 @dataclass(frozen=True)
 class Config:
     """Base of a strategy's options; subclass it as a frozen dataclass, defaults for all."""
+
+    @classmethod
+    def dependent_defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Defaults that differ from the fields' own where other options are as in ``given``.
+
+        Args:
+            given: The options that the user gave, not checked yet.
+
+        Returns:
+            Option to default; the record names them like any other.
+        """
+        return {}
 
 
 class Classifier(nn.Module):
@@ -86,7 +101,7 @@ class Classifier(nn.Module):
 
     @property
     def columns(self) -> int:
-        """How many classes the head can tell apart."""
+        """Number of classes of the head."""
         return self.head.out_features
 
     def features(self, images: Tensor) -> Tensor:
@@ -119,33 +134,35 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class StreamInfo:
-    """What a learner may know before the stream begins."""
+    """Facts that a learner may know before the stream begins."""
 
     image_shape: tuple[int, int, int]
-    """Channels, height, width."""
+    """Channels, height and width of the images."""
     setting: Literal["class-incremental", "task-incremental", "domain-incremental", "adaptation"]
     device: torch.device
     seed: int
-    """The learner's own seed. torch, numpy and random are seeded from it before every hook."""
+    """Seed of the learner; torch, numpy and random are seeded from it before every hook."""
     mean: tuple[float, ...]
-    """Per-channel mean of the images in [0, 1], for the network's first layer; zeros if unknown."""
+    """Mean of each channel, for images in [0, 1]; zeros if unknown."""
     std: tuple[float, ...]
     total_columns: int | None = None
-    """Classes of the whole stream; None unless `Needs.total_classes` or the setting fixes it."""
+    """Number of classes of the whole stream; None unless `Needs.total_classes` or the scenario type
+    fixes it."""
     single_pass: bool = False
-    """Every training row may be seen once only."""
+    """Whether every training row may be read only once."""
     memory: Memory = field(default_factory=lambda: Memory(0))
-    """Where samples of past experiences may be kept: at most `Needs.memory` of them."""
+    """Storage for at most `Needs.memory` samples of past experiences."""
     batch_size: int | None = None
-    """Images that arrive together, on adaptation streams."""
+    """Images per batch on adaptation streams."""
     classifier: Classifier | None = None
-    """What `Needs.classifier` asked for, in evaluation mode; the strategy's own to change."""
+    """Classifier requested by `Needs.classifier`, in evaluation mode; the strategy may change
+    it."""
     source_data: SourceData | None = None
-    """What `Needs.source_data` asked for."""
+    """Source data requested by `Needs.source_data`."""
 
 
 class Strategy:
-    """A continual learner. Subclass it in ``strategies/<name>.py``; one class a file.
+    """Base of all continual learners. Subclass it in ``strategies/<name>.py``; one class per file.
 
     The first line of the file's docstring is what ``clgym list`` shows.
     """
@@ -154,14 +171,18 @@ class Strategy:
     """A frozen dataclass: every option typed, bounded and with one line of help under it."""
 
     DETERMINISTIC: ClassVar[bool] = False
-    """Whether the seed changes nothing."""
-    # A dict, as plugins annotate it: a Mapping here would admit no narrower type there.
+    """Whether results are the same for every seed."""
+    # Any: options are of any type. A dict, as plugins annotate it: no narrower Mapping would do.
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {}
-    """For `clgym check`: options that make it small and need no files."""
+    """Options for `clgym check` that make the strategy small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
-    """For `clgym check`: channels, height, width of the images it is checked with."""
+    """Channels, height and width of the images for `clgym check`."""
     KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
-    """Checks that it is known to fail, with the reason; records and the board show them."""
+    """Checks that the strategy is known to fail, with the reason, which records and the board
+    show."""
+    confidence_scale: float = 1.0
+    """Adaptation streams: factor of its logits in the softmax that gives the confidence of an
+    answer; 1/2 where it answers with the sum of two networks' logits."""
 
     def __init__(self, config: Any) -> None:
         """Store ``config``; no work here."""
@@ -169,7 +190,7 @@ class Strategy:
 
     @property
     def needs(self) -> Needs:
-        """What the gym must provide; may depend on the config (a memory's size)."""
+        """What the gym must provide; may depend on the config, such as the size of a memory."""
         return Needs()
 
     def setup(self, info: StreamInfo) -> None:
@@ -180,11 +201,11 @@ class Strategy:
         self.info = info
 
     def train(self, experience: Experience) -> None:
-        """Learn one experience. Its data are out of reach once this returns."""
+        """Learn one experience. Its data cannot be read after this method returns."""
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Tensor:
-        """Answer with logits, float [n, columns]: column c is class c in order of arrival.
+        """Return logits, float [n, columns]; column c is the class of index c, in order of arrival.
 
         Called under ``torch.no_grad``. Must not change state and must not depend on which
         images share the batch (test-time methods use `adapt`).
@@ -192,19 +213,19 @@ class Strategy:
         raise NotImplementedError
 
     def adapt(self, batch: Batch) -> Tensor:
-        """Adaptation streams: answer an unlabelled batch, then learn from it.
+        """Adaptation streams: predict an unlabelled batch, then learn from it.
 
-        Called once for every batch, with gradients enabled; the answer, logits [n, columns], counts
-        as it is given. Nothing tells where one domain ends and the next begins.
+        Called once for every batch, with gradients enabled; the returned logits [n, columns] are
+        scored. The strategy does not know where one domain ends and the next begins.
         """
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Adaptation streams: forget everything since `setup`; called where the stream says so."""
+        """Adaptation streams: return to the state after `setup`."""
         raise NotImplementedError
 
     def state_dict(self) -> State:
-        """All that `train` and `predict` depend on: nested dicts of tensors and plain values.
+        """State that `train` and `predict` depend on: nested dicts of tensors and values.
 
         ``info.memory`` is saved by the gym.
         """
@@ -215,12 +236,12 @@ class Strategy:
         raise NotImplementedError
 
     def parameter_count(self) -> int:
-        """Numbers that the learner holds to predict, for the record."""
+        """Number of values that the learner holds in order to predict, for the record."""
         tensors = _tensors_in(self.state_dict())
         return sum(t.numel() for t in tensors)
 
     def costs(self) -> dict[str, float]:
-        """What the strategy measured of its own work, by name, for the record's ``cost.own``.
+        """Costs that the strategy measured itself, by name, for the record's ``cost.own``.
 
         Names end in their unit (``fisher_seconds``); sums over the run so far, so a strategy that
         has any keeps them in its state.
@@ -237,7 +258,7 @@ class Strategy:
             raise BadConfig(
                 expected="epochs to be 1 on a single-pass stream",
                 found=str(epochs),
-                fix="Drop --epochs, or take a stream that is not online",
+                fix="Remove --epochs, or use a stream that is not online",
             )
 
 

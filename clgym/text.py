@@ -1,4 +1,4 @@
-"""Text from records, data sets and plugins, made fit to be shown."""
+"""Make text from records, data sets and plugins safe to display."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[st
 """What a JSON file can hold. Tuples count as lists."""
 
 LONGEST = 1000
-"""Characters that one piece of text may take in a message or on a terminal."""
+"""Maximum number of characters of a text in a message or on a terminal."""
 LONGEST_IN_RECORDS = 10_000
-"""Characters that one string of a record may have."""
+"""Maximum number of characters of a string in a record."""
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories that move the cursor, change the reading direction or show nothing."""
+"""Unicode categories that move the cursor, change the reading direction or are invisible."""
 _KEPT = "\n\t"
 
 
 def printable(text: str, longest: int = LONGEST) -> str:
-    r"""Show what a terminal would obey as an escape (``\u001b``), and cut what is too long.
+    r"""Show control characters as escapes (``\u001b``), and shorten long text.
 
     Args:
         text: Of any origin.
@@ -47,7 +47,7 @@ def _shown(character: str) -> str:
 
 
 def printable_tree(value: Any) -> Any:
-    """Nested dicts, lists and tuples with every string as a record may hold it."""
+    """Return nested dicts, lists and tuples with every string in printable form."""
     if isinstance(value, str):
         return printable(value, LONGEST_IN_RECORDS)
     if isinstance(value, dict):
@@ -58,7 +58,7 @@ def printable_tree(value: Any) -> Any:
 
 
 def first_unprintable(value: object) -> str | None:
-    """The first string of a tree that a record may not hold, fit to be shown; None if all may."""
+    """Return the first string of a tree that a record may not hold; None if all may."""
     if isinstance(value, str):
         fits = len(value) <= LONGEST_IN_RECORDS and (
             value.isprintable() or printable(value, LONGEST_IN_RECORDS) == value

@@ -108,18 +108,19 @@ class ClassIncrementalConfig(ScenarioConfig):
     """Options of `ClassIncremental`."""
 
     increments: Annotated[tuple[int, ...], Range(1)] = (2,)
-    """Classes per experience: one number for all, or a list that sums to the classes."""
+    """Classes per experience: one number for all, or a list that sums to the number of classes."""
     first: Annotated[int, Range(1)] | None = None
-    """Classes in the first experience; none means the same as the others."""
+    """Classes in the first experience; none: as in the others."""
     classes: Annotated[tuple[int, ...], Range(0)] | None = None
-    """Class numbers of the source to use, in their natural order; none means all."""
+    """Class numbers of the source that are used, in their natural order; none: all."""
     per_class: Annotated[tuple[int, ...], Range(1)] | None = None
-    """Two numbers, the training and the test rows of every class to use at most: the first in the
-    source's order of hashes; none means all."""
+    """Maximum numbers of training and test rows per class, such as 100 20; the first rows in the
+    source's order of hashes are used; none: all."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
-    """Seed of the class order (NumPy's legacy permutation); none means the natural order."""
+    """Seed of the class order (NumPy's legacy permutation); none: the natural order."""
     class_order: Annotated[tuple[int, ...], Range(0)] | None = None
-    """All class numbers in the order of their arrival, where no order seed is given."""
+    """Explicit class order, as all class numbers in order of arrival; used without an order
+    seed."""
 
 
 class ClassIncremental(Scenario):
@@ -204,7 +205,7 @@ def class_step(
 
 
 def _rows(labels: np.ndarray, classes: Sequence[int], most: int | None) -> np.ndarray:
-    """Rows of some classes, ascending; of each at most the first so many."""
+    """Rows of some classes, ascending; of each class the first ones up to a limit."""
     if most is None:
         return np.flatnonzero(np.isin(labels, classes))
     return np.sort(np.concatenate([np.flatnonzero(labels == c)[:most] for c in classes]))

@@ -34,29 +34,29 @@ PRESETS = {
     "digits-c-mixed": {"source": "digits", "batch_size": 64, "setting": "mixed"},
     "digits-c-reset": {"source": "digits", "batch_size": 64, "setting": "reset"},
     "mnist-c": {"source": "mnist"},
-    "cifar10-c": {"source": "cifar10", "model": "cifar10-resnet20"},
-    "cifar10-c-gradual": {
+    "cifar10-c-v2": {"source": "cifar10", "model": "cifar10-resnet20"},
+    "cifar10-c-gradual-v2": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
         "setting": "gradual",
     },
-    "cifar10-c-mixed": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "mixed"},
-    "cifar10-c-reset": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "reset"},
-    "cifar10-c-sorted": {"source": "cifar10", "model": "cifar10-resnet20", "order": "sorted"},
+    "cifar10-c-mixed-v2": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "mixed"},
+    "cifar10-c-reset-v2": {"source": "cifar10", "model": "cifar10-resnet20", "setting": "reset"},
+    "cifar10-c-sorted-v2": {"source": "cifar10", "model": "cifar10-resnet20", "order": "sorted"},
     "cifar10-c-published": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
         "corruptions": "standard",
         "published": "CIFAR-10-C",
     },
-    "cifar100-c": {"source": "cifar100"},
+    "cifar100-c-v2": {"source": "cifar100"},
     "cifar100-c-published": {
         "source": "cifar100",
         "corruptions": "standard",
         "published": "CIFAR-100-C",
     },
-    "tiny-imagenet-c": {"source": "tiny-imagenet", "batch_size": 64},
-    "imagenet100-c": {"source": "imagenet100", "batch_size": 64},
+    "tiny-imagenet-c-v2": {"source": "tiny-imagenet", "batch_size": 64},
+    "imagenet100-c-v2": {"source": "imagenet100", "batch_size": 64},
     # The images of ImageNet-C whose classes are among the hundred.
     "imagenet100-c-published": {
         "source": "imagenet100",
@@ -64,6 +64,35 @@ PRESETS = {
         "corruptions": "standard",
         "published": "ImageNet-C",
     },
+    # These keep the images that they had before there was a v2.
+    "cifar10-c": {"source": "cifar10", "model": "cifar10-resnet20", "hsv": "scaled"},
+    "cifar10-c-gradual": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "setting": "gradual",
+        "hsv": "scaled",
+    },
+    "cifar10-c-mixed": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "setting": "mixed",
+        "hsv": "scaled",
+    },
+    "cifar10-c-reset": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "setting": "reset",
+        "hsv": "scaled",
+    },
+    "cifar10-c-sorted": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "order": "sorted",
+        "hsv": "scaled",
+    },
+    "cifar100-c": {"source": "cifar100", "hsv": "scaled"},
+    "tiny-imagenet-c": {"source": "tiny-imagenet", "batch_size": 64, "hsv": "scaled"},
+    "imagenet100-c": {"source": "imagenet100", "batch_size": 64, "hsv": "scaled"},
 }
 GRADUAL = (1, 2, 3, 4, 5, 4, 3, 2, 1)
 
@@ -73,20 +102,24 @@ class CorruptionsConfig(AdaptationConfig):
     """Options of `Corruptions`."""
 
     corruptions: str = "no-frost"
-    """standard (15), no-frost (the 14 that need no texture photographs), extra (4), or names with
-    commas between them, in the order of arrival."""
+    """Corruptions in order of arrival: standard (15), no-frost (the 14 that need no texture
+    photographs), extra (4), or names separated by commas."""
     severity: Annotated[int, Range(1, 5)] = 5
-    """How strong, from 1 to 5; gradual streams go up to 5 and down again."""
+    """Severity of the corruptions, from 1 to 5; gradual streams rise to 5 and fall again."""
     setting: Literal["continual", "gradual", "mixed", "reset"] = "continual"
-    """One corruption after another; severities 1 to 5 to 1 of each; all shuffled together; or
-    continual with a fresh start at each."""
+    """Protocol: one corruption after another (continual); severities 1 to 5 to 1 of each (gradual);
+    all shuffled together (mixed); or continual with a reset of the strategy at each (reset)."""
     probe: bool = False
-    """The clean images as a further segment after every corruption: what was forgotten."""
+    """Add the clean images as a further segment after every corruption, to measure forgetting."""
     corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Seed of the corruptions' own draws."""
+    """Seed of the random numbers of the corruptions."""
     published: str | None = None
-    """Folder of published files in the data root (CIFAR-10-C); none means that they are made here.
-    """
+    """Folder with published corrupted images in the data root, such as CIFAR-10-C; none: clgym
+    generates them."""
+    hsv: Literal["exact", "scaled"] = "exact"
+    """How brightness and saturate change colours: through HSV and back as in the published code, or
+    by scaling channels, which is one grey level off in 0.2 to 3 % of the values. On grey images
+    both are the same."""
 
 
 class Corruptions(AdaptationScenario):
@@ -128,6 +161,7 @@ class Corruptions(AdaptationScenario):
                 severity,
                 config.corruption_seed,
                 config.published,
+                config.hsv,
             )
             for name in names
             for severity in severities
@@ -147,7 +181,7 @@ class Corruptions(AdaptationScenario):
 
 
 def corruption_names(asked: str) -> list[str]:
-    """A set's corruptions, or those of a list, checked.
+    """The corruptions of a set, or those of a list, checked.
 
     Raises:
         UnknownName: a name that is none of them.

@@ -40,13 +40,13 @@ class DomainIncrementalConfig(ScenarioConfig):
     """Options of `DomainIncremental`."""
 
     kind: Literal["permute", "rotate", "sources"] = "permute"
-    """A domain is a pixel permutation, a rotation, or one source of a comma-separated list."""
+    """Kind of domain: a pixel permutation, a rotation, or one source of a comma-separated list."""
     domains: Annotated[int, Range(1, 1000)] = 5
-    """How many domains permute or rotate make; the first is the images as they are."""
+    """Number of domains for permute and rotate; the first one shows the images unchanged."""
     degrees: Annotated[float, Range(0, 360)] = 180.0
-    """Rotations go from 0 up to this, in equal steps, the last excluded."""
+    """Upper end of the rotation angles in degrees, excluded; they rise from 0 in equal steps."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
-    """Permutations: where their seeds begin, 0 when none. Sources: seed of their order."""
+    """First seed of the permutations (none: 0), or seed of the order of the sources."""
 
 
 class DomainIncremental(Scenario):

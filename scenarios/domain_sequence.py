@@ -75,8 +75,8 @@ class DomainSequenceConfig(AdaptationConfig):
     """Options of `DomainSequence`."""
 
     source: str
-    """Sources with commas between them: the one that the classifier learned, then those that
-    arrive. Give none instead of the first where its data are not here."""
+    """Comma-separated sources: the source domain of the classifier, then those that arrive; write
+    none for the first if its data are not available."""
 
 
 class DomainSequence(AdaptationScenario):

@@ -44,17 +44,21 @@ class LabelShiftConfig(AdaptationConfig):
     """Options of `LabelShift`."""
 
     order: Literal["iid", "grouped", "sorted", "dirichlet", "by-domain"] = "iid"  # type: ignore[assignment]
-    """Shuffled; class by class as they first appear, or by number; Dirichlet chunks; or corruption
-    by corruption as they first appear."""
+    """Order of the images: shuffled; class by class by first appearance or by number; Dirichlet
+    chunks; or corruption by corruption by first appearance."""
     prior: Literal["uniform", "zipf"] = "uniform"
-    """The classes as the source has them, or drawn with replacement under a Zipf prior."""
+    """Class distribution: that of the source, or a Zipf prior drawn with replacement."""
     corruptions: str = "none"
-    """none, or a set or list as in the corruption streams: each image shows one of them, at random.
-    """
+    """Corruptions, of which each image shows one at random: none, or a set or list as in the
+    corruption streams."""
     severities: Annotated[tuple[int, ...], Range(1, 5)] = (1, 2, 3, 4, 5)
-    """How strong; each image shows one of them, at random."""
+    """Severities from 1 to 5, of which each image shows one at random."""
     corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Seed of the corruptions' own draws."""
+    """Seed of the random numbers of the corruptions."""
+    hsv: Literal["exact", "scaled"] = "exact"
+    """How brightness and saturate change colours: through HSV and back as in the published code, or
+    by scaling channels, which is one grey level off in 0.2 to 3 % of the values. On grey images
+    both are the same."""
 
 
 class LabelShift(AdaptationScenario):
@@ -89,7 +93,15 @@ class LabelShift(AdaptationScenario):
         if config.corruptions == "none":
             return [Domain("clean", 0)]
         return [
-            Domain(f"{name}-{severity}", 0, "test", name, severity, config.corruption_seed)
+            Domain(
+                f"{name}-{severity}",
+                0,
+                "test",
+                name,
+                severity,
+                config.corruption_seed,
+                hsv=config.hsv,
+            )
             for name in corruption_names(config.corruptions)
             for severity in config.severities
         ]

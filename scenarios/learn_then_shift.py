@@ -35,17 +35,32 @@ PRESETS = {
         "network": "slim-resnet18",
         "batch_size": 64,
     },
+    "learn-then-shift-cifar10-v2": {
+        "source": "cifar10",
+        "increments": [2],
+        "memory_size": 500,
+        "network": "resnet18",
+    },
+    "learn-then-shift-cifar100-v2": {
+        "source": "cifar100",
+        "increments": [10],
+        "memory_size": 2000,
+        "network": "resnet18",
+    },
+    # These keep the images that they had before there was a v2.
     "learn-then-shift-cifar10": {
         "source": "cifar10",
         "increments": [2],
         "memory_size": 500,
         "network": "resnet18",
+        "hsv": "scaled",
     },
     "learn-then-shift-cifar100": {
         "source": "cifar100",
         "increments": [10],
         "memory_size": 2000,
         "network": "resnet18",
+        "hsv": "scaled",
     },
 }
 
@@ -55,25 +70,29 @@ class LearnThenShiftConfig(ClassIncrementalConfig):
     """Options of `LearnThenShift`: those of the learning phase, then those of the shift."""
 
     corruptions: str = "no-frost"
-    """standard (15), no-frost (the 14 that need no texture photographs), extra (4), or names with
-    commas between them, in the order of arrival."""
+    """Corruptions in order of arrival: standard (15), no-frost (the 14 that need no texture
+    photographs), extra (4), or names separated by commas."""
     severity: Annotated[int, Range(1, 5)] = 5
-    """How strong, from 1 to 5; gradual shifts go up to 5 and down again."""
+    """Severity of the corruptions, from 1 to 5; gradual shifts rise to 5 and fall again."""
     shift: Literal["continual", "gradual"] = "continual"
-    """One corruption after another, or severities 1 to 5 to 1 of each."""
+    """Protocol of the shift: one corruption after another, or severities 1 to 5 to 1 of each."""
     batch_size: Annotated[int, Range(1)] = 200
-    """Images that arrive together in the shift."""
+    """Batch size of the shift."""
     images: Annotated[int, Range(1)] | None = None
-    """Images of each corruption, a random sample; none means all test images of what was learned.
-    """
+    """Number of images per corruption, drawn at random; none: all test images of the learned
+    classes."""
     order: Order = "iid"
-    """Inside a corruption: shuffled, sorted by class, or Dirichlet chunks."""
+    """Order of the images within a corruption: shuffled, sorted by class, or Dirichlet chunks."""
     delta: Annotated[float, Range(0, exclusive=True)] = 0.1
-    """Parameter of the Dirichlet order; the smaller, the fewer classes follow each other."""
+    """Concentration of the Dirichlet order; smaller values give longer runs of few classes."""
     shift_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
-    """Seed of the order of images in the shift."""
+    """Seed of the image order in the shift."""
     corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Seed of the corruptions' own draws."""
+    """Seed of the random numbers of the corruptions."""
+    hsv: Literal["exact", "scaled"] = "exact"
+    """How brightness and saturate change colours: through HSV and back as in the published code, or
+    by scaling channels, which is one grey level off in 0.2 to 3 % of the values. On grey images
+    both are the same."""
 
 
 class LearnThenShift(ClassIncremental):
@@ -96,7 +115,15 @@ class LearnThenShift(ClassIncremental):
         rows = arranged(rows, sources[0].test.labels, config, config.shift_seed)
         severities = GRADUAL if config.shift == "gradual" else (config.severity,)
         domains = [
-            Domain(f"{name}-{severity}", 0, "test", name, severity, config.corruption_seed)
+            Domain(
+                f"{name}-{severity}",
+                0,
+                "test",
+                name,
+                severity,
+                config.corruption_seed,
+                hsv=config.hsv,
+            )
             for name in corruption_names(config.corruptions)
             for severity in severities
         ]

@@ -60,9 +60,9 @@ PRESETS = {
 }
 
 _SIDE = 224
-"""To which the images of ``root:NAME`` are decoded where they are files."""
+"""Side in pixels to which image files of ``root:NAME`` are decoded."""
 _MANY = 60
-"""Classes from which on a task may have twice as many images."""
+"""Number of classes from which on a task may have twice as many images."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class MultiDatasetConfig(ScenarioConfig):
     """Options of `MultiDataset`."""
 
     images: Annotated[tuple[int, ...], Range(1)] | None = None
-    """Training and test images of a task at most, over all its classes; none means all."""
+    """Maximum number of training and of test images per task, over all its classes; none: all."""
     images_seed: Annotated[int, Range(0, 2**32 - 1)] = 27
-    """Which images are drawn, and which classes."""
+    """Seed of the draw of images and classes."""
     max_classes: Annotated[int, Range(1)] | None = None
-    """Classes of a task at most; none means all."""
+    """Maximum number of classes per task; none: all."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
-    """Seed of the order of the tasks; none means the list's."""
+    """Seed of the task order; none: the order of the list."""
 
 
 class MultiDataset(Scenario):
@@ -166,7 +166,7 @@ def _in_root(root: Path, names: Sequence[str]) -> list[str]:
     """The names, ``root:NAME`` put as ``folder:PATH`` or ``npz:PATH``.
 
     Raises:
-        MissingData: some lie nowhere; all of them are told.
+        MissingData: some lie nowhere; the message lists all.
     """
     found, missing = [], []
     for name in names:

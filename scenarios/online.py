@@ -1,12 +1,14 @@
 """Classes arrive in groups, and every training image may be seen once only (single pass)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
+from clgym.config import Range
 from clgym.data.sources import Source
 from clgym.scenario import Stream
 
-from .class_incremental import ClassIncremental
+from .class_incremental import ClassIncremental, ClassIncrementalConfig
 
 PRESETS = {
     "online-digits": {"source": "digits", "increments": [2], "memory_size": 100},
@@ -20,9 +22,21 @@ PRESETS = {
 }
 
 
+@dataclass(frozen=True)
+class OnlineConfig(ClassIncrementalConfig):
+    """Options of `Online`."""
+
+    anytime: Annotated[int, Range(0)] = 20
+    """Number of moments, equally spaced by training images, at which all classes that have come are
+    tested, for the accuracy at any time; 0: none."""
+
+
 class Online(ClassIncremental):
     """A class-incremental stream whose second epoch is refused."""
 
+    Config = OnlineConfig
+
     def stream(self, sources: Sequence[Source], order_seed: int | None) -> Stream:
         """The class-incremental plan, single-pass; see `Scenario.stream`."""
-        return replace(super().stream(sources, order_seed), single_pass=True)
+        plan = super().stream(sources, order_seed)
+        return replace(plan, single_pass=True, anytime=self.config.anytime)

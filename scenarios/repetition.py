@@ -33,9 +33,9 @@ class RepetitionConfig(ClassIncrementalConfig):
     """Options of `Repetition`."""
 
     repeat: Annotated[float, Range(0, 1)] = 0.3
-    """Chance that a class seen before comes back in an experience."""
+    """Probability that a class seen before returns in an experience."""
     repeat_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Which classes come back when, and with which rows."""
+    """Seed of the draw of returning classes and their rows."""
 
 
 class Repetition(ClassIncremental):
@@ -77,8 +77,11 @@ def renumber(plan: Stream, source: Source) -> Stream:
         rank.update({c: len(rank) + i for i, c in enumerate(fresh)})
         groups.append(fresh)
     new = np.array([rank.get(c, -1) for c in old.tolist()])
+    tested = np.sort(np.concatenate([step.test for step in plan.steps]))
+    brings = old[source.test.labels[tested]]
     steps = [
-        _measured(s, fresh, old, new, source) for s, fresh in zip(plan.steps, groups, strict=True)
+        _measured(s, tested[np.isin(brings, fresh)], new, source)
+        for s, fresh in zip(plan.steps, groups, strict=True)
     ]
     names = {rank[c]: plan.class_order[c] for c in rank}
     return replace(
@@ -89,10 +92,7 @@ def renumber(plan: Stream, source: Source) -> Stream:
     )
 
 
-def _measured(
-    step: Step, fresh: list[int], old: np.ndarray, new: np.ndarray, source: Source
-) -> Step:
-    """The step with its columns renumbered and the test rows of the classes it brings first."""
+def _measured(step: Step, test: np.ndarray, new: np.ndarray, source: Source) -> Step:
+    """The step with renumbered class indices and the test rows of the classes it brings first."""
     present = np.unique(new[source.train.labels[step.train]])
-    test = np.flatnonzero(np.isin(old[source.test.labels], fresh))
     return replace(step, classes=tuple(present.tolist()), test=test)

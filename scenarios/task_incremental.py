@@ -32,11 +32,12 @@ class TaskIncrementalConfig(ClassIncrementalConfig):
     """Options of `TaskIncremental`."""
 
     compete: Literal["own", "seen"] = "own"
-    """Columns that compete in an answer: the task's own, or all seen, as some papers' code does."""
+    """Classes that compete in a prediction: those of the task, or all seen so far, as in the code
+    of some papers."""
 
 
 class TaskIncremental(ClassIncremental):
-    """The groups of a class-incremental stream, with their ids told."""
+    """The groups of a class-incremental stream, with their task ids given."""
 
     Config = TaskIncrementalConfig
     setting = "task-incremental"

@@ -6,11 +6,11 @@ zhoudw-zdw/RevisitingCIL a2e6b71. In the first experience a small module (or a w
 trained with a cosine classifier, which is then thrown away. From then on nothing is trained: the
 row of a class is the mean of [phi(x); phi_adapted(x)], not normalised, and the cosine decides.
 
-The defaults are the authors' for adapter, ssf and vpt-shallow. Theirs for the others: finetune 5
-epochs, batch 128; vpt-deep 5 epochs, lr 0.05, batch 16.
+Every variant has the authors' epochs, learning rate and batch size as its defaults.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -34,13 +34,20 @@ SPACE = {
     "weight_decay": [0.0005, 0.005],
 }
 
+_AUTHORS: dict[str, dict[str, Any]] = {
+    "finetune": {"epochs": 5, "batch_size": 128},
+    "vpt-deep": {"epochs": 5, "lr": 0.05, "batch_size": 16},
+}
+"""Their defaults where these are not those of `AperConfig`, which hold for the other variants."""
+
 
 @dataclass(frozen=True)
 class AperConfig(PretrainedConfig):
     """Options of `Aper`."""
 
     variant: Literal["finetune", "vpt-shallow", "vpt-deep", "ssf", "adapter"] = "adapter"
-    """What is trained in the first experience."""
+    """What is trained in the first experience; it brings its defaults of epochs, lr and batch_size:
+    20, 0.01 and 48, with finetune 5, 0.01 and 128, with vpt-deep 5, 0.05 and 16."""
     rank: Annotated[int, Range(1)] = 64
     """Width of an adapter's bottleneck."""
     prompts: Annotated[int, Range(1)] = 5
@@ -57,6 +64,11 @@ class AperConfig(PretrainedConfig):
     """Images a batch."""
     dropout: Annotated[float, Range(0, 1)] = 0.1
     """Dropout inside adapters, in training."""
+
+    @classmethod
+    def dependent_defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The authors' for the variant; see `Config.dependent_defaults`."""
+        return _AUTHORS.get(str(given.get("variant")), {})
 
 
 class Aper(PretrainedStrategy):

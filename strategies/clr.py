@@ -4,7 +4,7 @@ Ge, Li, Ni, Zhao, Yang, Itti, "CLR: Channel-wise Lightweight Reprogramming for C
 ICCV 2023 (arXiv 2307.11386). Behind a frozen convolution, before its normalisation, stands a
 depthwise one that starts as the identity::
 
-    out = depthwise(conv(x); K),   K [C, 1, 3, 3], stride 1, padding 1, no bias
+    out = depthwise(conv(x); K),   K [C, 1, k, k], stride 1, padding k // 2, no bias, k = 3
 
 A task owns these kernels, all parameters and running statistics of batch normalisation, and a
 linear head. Nothing is shared but the anchor, so nothing is forgotten and the order of tasks is of
@@ -29,6 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from clgym.avalanche import SGDConfig, SGDStrategy
 from clgym.config import Range
+from clgym.data.shares import rows_of_share
 from clgym.errors import BadConfig
 from clgym.models.backbones import Frozen, load
 from clgym.models.networks import Classifier
@@ -36,10 +37,6 @@ from clgym.strategy import Batch, Experience, Needs, StreamInfo
 
 FIRST_TASK = "first-task"
 Variant = Literal["clr", "full", "mixed"]
-_ON_1X1 = {"clr": 0, "full": 3, "mixed": 1}
-"""Side of the kernel behind a 1x1 convolution; 0: none. Behind all others it is 3."""
-_HOLD_OUT = 2**32
-"""Key of the draw of held-out rows: that of no epoch."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +44,27 @@ class CLRConfig(SGDConfig):
     """Options of CLR."""
 
     backbone: str = "resnet18.tv_in1k"
-    """Anchor: timm's full tag (after `clgym fetch TAG`), NAME@FILE, run@FOLDER or first-task."""
+    """Frozen anchor network: timm's full tag (after `clgym fetch TAG`), NAME@FILE, run@FOLDER or
+    first-task."""
     image_size: Annotated[int, Range(1)] | None = None
-    """Side in pixels to which images are stretched for that anchor; none means its own."""
+    """Side in pixels to which images are stretched for the anchor; none: the anchor's own."""
     variant: Literal["clr", "full", "mixed"] = "clr"
-    """Kernels behind 1x1 convolutions: none, 3x3, or one number a channel."""
+    """Kernels after 1x1 convolutions: none, as after all others, or one number per channel."""
+    kernel: Annotated[int, Range(1)] = 3
+    """Side of the kernels, an odd number."""
     penalty: Annotated[float, Range(0)] = 1e-5
-    """Weight of the sum of norms."""
+    """Weight of the penalty, the sum of the norms of all trained parameters."""
     lr: Annotated[float, Range(0, exclusive=True)] = 1e-3
-    """Learning rate of Adam at first."""
+    """Initial learning rate of Adam."""
     epochs: Annotated[int, Range(1)] = 60
-    """Passes over the rows of each experience."""
+    """Number of epochs per experience."""
     lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (1 / 3, 2 / 3)
-    """Shares of the epochs after which the learning rate falls tenfold."""
+    """Fractions of the epochs after which the learning rate is divided by ten."""
     select_on: Literal["last", "valid"] = "last"
-    """Whose weights are kept: the last epoch's, or the best one's on held-out training rows."""
+    """Weights that a task keeps: those of the last epoch, or those of the epoch with the best
+    accuracy on held-out training rows (valid)."""
     select_share: Annotated[float, Range(0, 0.5, exclusive=True)] = 0.1
-    """Share of every class that ``valid`` holds out: one row at least, never its only one."""
+    """Fraction of each class that ``valid`` holds out: at least one row, never the only one."""
 
 
 class CLR(SGDStrategy):
@@ -95,8 +96,15 @@ class CLR(SGDStrategy):
         """Convert the anchor.
 
         Raises:
-            BadConfig: the network has no convolution to put a kernel behind.
+            BadConfig: the network has no convolution to put a kernel behind, or the kernel's side
+                is even, which would change the size of the maps.
         """
+        if self.config.kernel % 2 == 0:
+            raise BadConfig(
+                expected="an odd side of the kernels",
+                found=str(self.config.kernel),
+                fix="Give --kernel 1, 3 or 5",
+            )
         super().setup(info)
         if not any(isinstance(m, Reprogrammed) for m in self.network.modules()):
             raise BadConfig(
@@ -118,7 +126,7 @@ class CLR(SGDStrategy):
             backbone = load(frozen, self.info.device)
             backbone.prepare(torch.zeros(1, *self.info.image_shape, device=self.info.device))
             network = Classifier(backbone, backbone.width, columns).to(self.info.device)
-        convert(network.backbone, self.config.variant)
+        convert(network.backbone, self.config.variant, self.config.kernel)
         return network
 
     def make_head(self, columns: int) -> nn.Linear:
@@ -324,12 +332,12 @@ class BestEpoch(SupervisedPlugin):
 
 def held_out(experience: Experience, share: float) -> Tensor:
     """Which rows to select on, bool [n]: drawn by the run's seed, as even as the classes allow."""
-    labels, generator = experience.labels, experience.generator(_HOLD_OUT)
+    labels, generator = experience.labels, experience.generator("held-out rows")
     order = torch.randperm(len(labels), generator=generator).to(labels.device)
     held = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
     for column in experience.classes:
         rows = order[labels[order] == column]
-        held[rows[: min(max(1, int(share * len(rows))), len(rows) - 1)]] = True
+        held[rows[: min(max(1, rows_of_share(share, len(rows))), len(rows) - 1)]] = True
     return held
 
 
@@ -353,25 +361,27 @@ def _headless(part: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in part.items() if not name.startswith("head.")}
 
 
-def convert(model: nn.Module, variant: Variant = "clr") -> list[str]:
+def convert(model: nn.Module, variant: Variant = "clr", side: int = 3) -> list[str]:
     """Put a kernel behind the convolutions that the variant names, in place.
 
     Args:
         model: Any CNN made of modules, such as torchvision's and timm's.
         variant: As in `CLRConfig`.
+        side: Of the kernels; odd, so that the size of the maps stays.
 
     Returns:
         Names of the convolutions, in the order of the modules.
     """
+    on_1x1 = {"clr": 0, "full": side, "mixed": 1}[variant]
     found: Sequence[tuple[str, nn.Module]] = list(model.named_modules())
     names = []
     for name, conv in found:
         if not isinstance(conv, nn.Conv2d):
             continue
-        side = _ON_1X1[variant] if conv.kernel_size == (1, 1) else 3
+        own = on_1x1 if conv.kernel_size == (1, 1) else side
         conv.requires_grad_(False)
-        if side:
+        if own:
             parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, Reprogrammed(conv, side))
+            setattr(model.get_submodule(parent), last, Reprogrammed(conv, own))
             names.append(name)
     return names

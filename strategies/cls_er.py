@@ -18,16 +18,16 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
-from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche.heads import TaskNetwork, logits_of_tasks, match_loss
 from clgym.config import Range
 from clgym.models.networks import Classifier
 from clgym.strategy import Batch, Needs, StreamInfo
 
 
 @dataclass(frozen=True)
-class CLSERConfig(SGDConfig):
+class CLSERConfig(HeadsConfig):
     """Options of CLS-ER."""
 
     memory_size: Annotated[int, Range(1)] = 500
@@ -66,9 +66,15 @@ class CLSER(SGDStrategy):
         super().setup(info)
         self.copies.begin(self.network)
 
+    def _add_tasks(self, network: Classifier) -> None:
+        """Units for new tasks; the copies begin with the network's."""
+        super()._add_tasks(network)
+        self.copies.follow(network)
+
     def predict(self, batch: Batch) -> Tensor:
         """The stable copy's logits, for the classes seen."""
-        return self.copies.stable.eval()(batch.images)[:, : self.seen]
+        stable = self.copies.stable.eval()
+        return logits_of_tasks(stable, batch.images, batch.task)[:, : self.seen]
 
     def parameter_count(self) -> int:
         """Weights and buffers of the copy that answers."""
@@ -82,42 +88,58 @@ class _Copies(SupervisedPlugin):
     def __init__(self, owner: CLSER) -> None:
         super().__init__()
         self._owner = owner
-        self._drawn: tuple[Tensor, Tensor] | None = None
+        self._drawn: tuple[Tensor, Tensor, Tensor] | None = None
+        self._copies: tuple[Classifier, ...] = ()
         self.step = 0
 
     def begin(self, network: Classifier) -> None:
         self.stable, self.plastic = (copy.deepcopy(network).requires_grad_(False) for _ in "ab")
+        self._copies = (self.stable, self.plastic)
+
+    def follow(self, network: Classifier) -> None:
+        for slow in self._copies:
+            if isinstance(slow, TaskNetwork) and isinstance(network, TaskNetwork):
+                slow.follow(network)
+                slow.requires_grad_(False)
 
     def before_training_iteration(self, strategy: Any, **_: Any) -> None:
         """Draw once; the same samples join the batch and are matched."""
         owner, experience = self._owner, self._owner.experience
         if experience is None or not len(owner.info.memory):
             return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(0))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), 1)
-        self._drawn = (images, drawn["labels"])
-        old = (images, drawn["labels"], torch.zeros_like(drawn["labels"]))
-        strategy.mbatch = [torch.cat(pair) for pair in zip(strategy.mbatch, old, strict=True)]
+        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
+        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
+        self._drawn = (images, drawn["labels"], drawn["tasks"])
+        strategy.mbatch = [
+            torch.cat(pair) for pair in zip(strategy.mbatch, self._drawn, strict=True)
+        ]
 
     def before_backward(self, strategy: Any, **_: Any) -> None:
         if self._drawn is not None:
-            images, labels = self._drawn
-            wanted = self.better(images, labels)
-            strategy.loss += self._owner.config.strength * mse_loss(strategy.model(images), wanted)
+            images, labels, tasks = self._drawn
+            wanted = self.better(images, labels, tasks)
+            logits = logits_of_tasks(strategy.model, images, tasks)
+            distance = match_loss(strategy.model, logits, wanted)
+            strategy.loss += self._owner.config.strength * distance
 
     @torch.no_grad()
-    def better(self, images: Tensor, labels: Tensor) -> Tensor:
+    def better(self, images: Tensor, labels: Tensor, tasks: Tensor) -> Tensor:
         """Logits [n, columns] of the copy that is surer of each label."""
-        stable, plastic = self.stable.train()(images), self.plastic.train()(images)
+        stable, plastic = (logits_of_tasks(slow.train(), images, tasks) for slow in self._copies)
         chances = [z.softmax(1).gather(1, labels[:, None]) for z in (stable, plastic)]
         return torch.where(chances[0] > chances[1], stable, plastic)
 
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         owner, batch, config = self._owner, strategy.feed.batch, self._owner.config
-        owner.info.memory.add(owner.generator(2), pixels=batch.pixels, labels=batch.labels)
+        owner.info.memory.add(
+            owner.generator("reservoir"),
+            pixels=batch.pixels,
+            labels=batch.labels,
+            tasks=strategy.mb_task_id[: strategy.n_new],
+        )
         self._drawn = None
         self.step += 1
-        plastic, stable = torch.rand(2, generator=owner.generator(3)).tolist()
+        plastic, stable = torch.rand(2, generator=owner.generator("moves of the copies")).tolist()
         if plastic < config.plastic_rate:
             self.move(self.plastic, strategy.model, config.plastic_decay)
         if stable < config.stable_rate:

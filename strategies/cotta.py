@@ -40,20 +40,20 @@ class CottaConfig(AdaptConfig):
     """Options of `Cotta`."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam (CIFAR), or SGD with Nesterov momentum 0.9 (ImageNet, at lr 0.01)."""
+    """Optimizer: Adam (CIFAR), or SGD with Nesterov momentum 0.9 (ImageNet, at lr 0.01)."""
     lr: Annotated[float, Range(0)] = 1e-3
     """Learning rate."""
     momentum: Annotated[float, Range(0, 1)] = 0.999
-    """Of the teacher's moving average."""
+    """Decay of the teacher's exponential moving average."""
     threshold: Annotated[float, Range(0)] = 0.92
-    """Anchor confidence under which views are averaged: 0.92 CIFAR-10, 0.72 CIFAR-100, 0.1 others.
-    """
+    """Anchor confidence below which augmented views are averaged: 0.92 CIFAR-10, 0.72 CIFAR-100,
+    0.1 others."""
     views: Annotated[int, Range(1)] = 32
-    """Augmented copies that are averaged."""
+    """Number of augmented views that are averaged."""
     restore: Annotated[float, Range(0, 1)] = 0.01
     """Probability that a weight returns to its source value: 0.01 CIFAR, 0.001 others."""
     loss: Literal["ce", "symmetric"] = "ce"
-    """Cross-entropy against the target (CIFAR), or the symmetric form (others)."""
+    """Loss against the target: cross-entropy (CIFAR) or its symmetric form (others)."""
 
 
 class Cotta(AdaptStrategy):

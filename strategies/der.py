@@ -5,22 +5,22 @@ Buzzega et al., "Dark Experience for General Continual Learning: a Strong, Simpl
 
     CE(net(x), y) + alpha * MSE(net(b), logits of b)
 
-with b a draw from a reservoir; see derpp for what is kept of a sample, and when.
+with b a draw from a reservoir; see derpp for what is kept of a sample, and when, and for streams
+with tasks.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from torch.nn.functional import mse_loss
-
-from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche.heads import logits_of_tasks, match_loss
 from clgym.config import Range
 from clgym.strategy import Needs
 
 
 @dataclass(frozen=True)
-class DERConfig(SGDConfig):
+class DERConfig(HeadsConfig):
     """Options of DER."""
 
     memory_size: Annotated[int, Range(1)] = 500
@@ -55,11 +55,17 @@ class _Matching(SupervisedPlugin):
         owner, experience = self._owner, self._owner.experience
         if experience is None or not len(owner.info.memory):
             return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(0))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), 1)
-        strategy.loss += owner.config.alpha * mse_loss(strategy.model(images), drawn["logits"])
+        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
+        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
+        logits = logits_of_tasks(strategy.model, images, drawn.get("tasks"))
+        strategy.loss += owner.config.alpha * match_loss(strategy.model, logits, drawn["logits"])
 
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         owner, batch = self._owner, strategy.feed.batch
-        logits = strategy.mb_output[: strategy.n_new].detach()
-        owner.info.memory.add(owner.generator(2), pixels=batch.pixels, logits=logits)
+        new = slice(strategy.n_new)
+        owner.info.memory.add(
+            owner.generator("reservoir"),
+            pixels=batch.pixels,
+            tasks=strategy.mb_task_id[new],
+            logits=strategy.mb_output[new].detach(),
+        )

@@ -9,7 +9,8 @@ b1 and b2 are two draws from a reservoir; the terms are left out while it is emp
 then offered to the reservoir: pixels as they are stored, not augmented, and the logits of this
 step's forward pass. As in the authors' code the head has a column for every class of the stream
 from the start, cross-entropy and squared error run over all of them, and a sample is offered again
-in every epoch.
+in every epoch. With a head for every task, on task-incremental streams, all three terms run over
+the classes of a sample's own task.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy
 
-from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche.heads import logits_of_tasks, match_loss
 from clgym.config import Range
 from clgym.strategy import Needs
 
@@ -36,7 +38,7 @@ STABILITY = {"alpha": 1.0, "beta": 2.0}
 
 
 @dataclass(frozen=True)
-class DerppConfig(SGDConfig):
+class DerppConfig(HeadsConfig):
     """Options of DER++."""
 
     memory_size: Annotated[int, Range(1)] = 500
@@ -69,24 +71,31 @@ class _DarkReplay(SupervisedPlugin):
         super().__init__()
         self._owner = owner
 
-    def _draw(self, key: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def _draw(self, strategy: Any, matched: str) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits of a draw from the memory, and what is stored of it."""
         owner, experience = self._owner, self._owner.experience
         assert experience is not None
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(key))
-        return owner.augmented(experience.to_float(drawn["pixels"]), key + 1), drawn
+        draws = owner.generator("replay", matched)
+        drawn = owner.info.memory.draw(owner.config.replay_batch, draws)
+        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay", matched)
+        return logits_of_tasks(strategy.model, images, drawn.get("tasks")), drawn
 
     def before_backward(self, strategy: Any, **_: Any) -> None:
         config = self._owner.config
         if not len(self._owner.info.memory):
             return
-        images, drawn = self._draw(0)
-        strategy.loss += config.alpha * mse_loss(strategy.model(images), drawn["logits"])
-        images, drawn = self._draw(2)
-        strategy.loss += config.beta * cross_entropy(strategy.model(images), drawn["labels"])
+        logits, drawn = self._draw(strategy, "logits")
+        strategy.loss += config.alpha * match_loss(strategy.model, logits, drawn["logits"])
+        logits, drawn = self._draw(strategy, "labels")
+        strategy.loss += config.beta * cross_entropy(logits, drawn["labels"])
 
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         owner, batch = self._owner, strategy.feed.batch
-        logits = strategy.mb_output[: strategy.n_new].detach()
+        new = slice(strategy.n_new)
         owner.info.memory.add(
-            owner.generator(4), pixels=batch.pixels, labels=batch.labels, logits=logits
+            owner.generator("reservoir"),
+            pixels=batch.pixels,
+            labels=batch.labels,
+            tasks=strategy.mb_task_id[new],
+            logits=strategy.mb_output[new].detach(),
         )

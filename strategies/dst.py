@@ -153,7 +153,7 @@ class DST(SGDStrategy):
         densities = [density] * len(shapes)
         if self.config.init == "erk":
             densities = sparse.erk_densities(shapes, density)
-        generator = experience.generator(0)
+        generator = experience.generator("mask")
         masks = {
             name: self.uniform(w, generator) < d
             for (name, w), d in zip(weights.items(), densities, strict=True)
@@ -325,9 +325,9 @@ class Masking(SupervisedPlugin):
         """
         weights = self._owner.weights()
         pruned = {name: self._pruned(name, w, rate) for name, w in weights.items()}
-        for number, (name, weight) in enumerate(weights.items()):
+        for name, weight in weights.items():
             count = int(self.masks[name].sum()) - int(pruned[name].sum())
-            self.masks[name] = self._grown(name, weight, pruned[name], count, number, optimizer)
+            self.masks[name] = self._grown(name, weight, pruned[name], count, optimizer)
             self.fired[name] |= self.masks[name]
         self._hold()
 
@@ -343,7 +343,6 @@ class Masking(SupervisedPlugin):
         weight: nn.Parameter,
         mask: Tensor,
         count: int,
-        number: int,
         optimizer: torch.optim.Optimizer,
     ) -> Tensor:
         growth = self._owner.config.growth
@@ -352,7 +351,7 @@ class Masking(SupervisedPlugin):
             return sparse.grow_scored(mask, weight.grad.abs(), count)
         if growth == "momentum":
             return sparse.grow_scored(mask, momentum(optimizer.state[weight]), count)
-        generator = self._owner.generator(number)
+        generator = self._owner.generator("growth", name)
         uniform = self._owner.uniform(weight, generator)
         if growth == "random":
             return sparse.grow_random(mask, count, uniform)

@@ -30,14 +30,15 @@ class LameConfig(AdaptConfig):
     """Options of `Lame`."""
 
     affinity: Literal["knn", "rbf", "linear"] = "knn"
-    """Kernel: directed nearest neighbours, Gaussian, or cosine similarity."""
+    """Affinity between images: directed nearest neighbours (knn), Gaussian (rbf) or cosine
+    (linear)."""
     neighbours: Annotated[int, Range(1)] = 5
-    """k: neighbours of knn; rbf takes its width from the distance to the k-th entry, self included.
-    """
+    """Number of neighbours k: of each image in knn; in rbf the width is the mean distance to the
+    k-th one, the image itself included."""
     symmetric: bool = False
-    """Average W with its transpose."""
+    """Average the affinity matrix with its transpose."""
     iterations: Annotated[int, Range(1)] = 100
-    """At most so many."""
+    """Maximum number of fixed-point iterations."""
 
 
 class Lame(AdaptStrategy):
@@ -103,7 +104,7 @@ def solve(unary: Tensor, weights: Tensor, iterations: int) -> tuple[Tensor, list
     Args:
         unary: U = -log p, [n, K].
         weights: W, [n, n].
-        iterations: At most so many; with a directed W the energy may oscillate and use them all.
+        iterations: Maximum number; with a directed W the energy may oscillate and use them all.
 
     Returns:
         Z, [n, K], and the energy of each iteration.

@@ -145,6 +145,7 @@ class LearnThenAdapt(Strategy):
         self._passes = PassCounter(classifier.backbone)
         method: Strategy = self.config.method.make()
         method.setup(replace(self.info, setting="adaptation", classifier=classifier))
+        self.confidence_scale = method.confidence_scale
         return method
 
     def reset(self) -> None:
@@ -178,7 +179,8 @@ class LearnThenAdapt(Strategy):
         return own if self._method is None else own + self._method.parameter_count()
 
     def costs(self) -> dict[str, float]:
-        """The base's, and the images that went through the method's networks."""
+        """The base's and the method's, and the images that went through the method's networks."""
         forward, backward = self._sums()
         passes = {"adapt_forward_images": forward, "adapt_backward_images": backward}
-        return {**self.base.costs(), **(passes if forward else {})}
+        method = {} if self._method is None else self._method.costs()
+        return {**self.base.costs(), **method, **(passes if forward else {})}

@@ -12,8 +12,8 @@ experience t, on a frozen ViT:
 4. Prototypes of the new classes, through the first adapter.
 
 An image goes through the first adapter; the nearest prototype's task names the next one, whose
-logits name another, until the task stays or the fourth has been asked. Only adapters that an image
-visits are computed. Its last logits and the prototypes' decide together.
+logits name another, until the task stays or the last of ``--rounds`` has been asked. Only adapters
+that an image visits are computed. Its last logits and the prototypes' decide together.
 
 ``merge=per_step`` is the algorithm as it is named. ``released`` does what the released code does on
 top: the merge writes into the adapters inside every block of every forward pass, at test time too,
@@ -35,15 +35,6 @@ from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.models.training import CosineSGD, set_rates
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
 
-ROUNDS = 4
-"""Adapters that an image may ask for."""
-HEAD_RATE = 0.1
-"""Learning rate of the head over the adapter's."""
-TEMPERATURE = 0.8
-"""Of the similarities in the repulsion."""
-JITTER = 1e-4
-"""Added to the diagonal of a class's covariance."""
-
 SPACE = {
     "lr": [0.01, 0.03, 0.05],
     "epochs": [5, 10, 20],
@@ -61,7 +52,9 @@ class MosConfig(PretrainedConfig):
     epochs: Annotated[int, Range(1)] = 20
     """Passes over each experience."""
     lr: Annotated[float, Range(0, exclusive=True)] = 0.03
-    """Learning rate of the adapter, ten times the head's; falls to 0 along a cosine."""
+    """Learning rate of the adapter; falls to 0 along a cosine."""
+    head_rate: Annotated[float, Range(0, exclusive=True)] = 0.1
+    """Learning rate of the head as a share of the adapter's."""
     momentum: Annotated[float, Range(0, 1)] = 0.9
     """Share of the last step that the next one keeps."""
     weight_decay: Annotated[float, Range(0)] = 5e-4
@@ -72,16 +65,24 @@ class MosConfig(PretrainedConfig):
     """Dropout inside adapters, in training."""
     repulsion: Annotated[float, Range(0)] = 0.1
     """Weight of the term that pushes features and class means apart."""
+    temperature: Annotated[float, Range(0, exclusive=True)] = 0.8
+    """Divisor of the similarities in that term."""
     merge: Literal["per_step", "released"] = "per_step"
     """per_step: merge after each optimizer step; released: also inside every forward pass."""
     merge_rate: Annotated[float, Range(0, 1)] = 0.1
     """How far a merge goes towards the mean of the stored adapters."""
     statistics: Literal["covariance", "variance"] = "covariance"
     """What is kept of a class's spread; variance for classes of very few images."""
+    jitter: Annotated[float, Range(0, exclusive=True)] = 1e-4
+    """Value added to every variance of a class, so that its covariance can be inverted."""
     align_epochs: Annotated[int, Range(0)] = 30
     """Passes of the head's alignment, each over fresh draws."""
     align_lr: Annotated[float, Range(0, exclusive=True)] = 0.005
     """Learning rate of the alignment."""
+    align_batches: Annotated[int, Range(1)] = 5
+    """Draws of every class per pass, and size of a step, in multiples of batch_size."""
+    rounds: Annotated[int, Range(1)] = 4
+    """Maximum number of adapters that an image asks for."""
     ensemble: bool = True
     """Let the prototypes decide together with the head."""
 
@@ -164,7 +165,7 @@ class Mos(PretrainedStrategy):
         self._training = CosineSGD(
             [
                 {"params": list(self.current.parameters()), "lr": c.lr},
-                {"params": list(self.head.parameters()), "lr": HEAD_RATE * c.lr},
+                {"params": list(self.head.parameters()), "lr": c.head_rate * c.lr},
             ],
             momentum=c.momentum,
             weight_decay=c.weight_decay,
@@ -190,11 +191,12 @@ class Mos(PretrainedStrategy):
     def loss(self, features: Tensor, logits: Tensor, labels: Tensor, columns: Tensor) -> Tensor:
         """Cross-entropy over ``columns``, and the repulsion of features [n, d] and class means.
 
-        R = CE(M M^T / 0.8, own row), M = [means of classes of earlier experiences; features].
+        R = CE(M M^T / temperature, own row), M = [means of classes of earlier experiences;
+        features].
         """
         inside = torch.searchsorted(columns, labels)
         stacked = torch.cat([self.means[: self.seen], features])
-        similar = stacked @ stacked.T / TEMPERATURE
+        similar = stacked @ stacked.T / self.config.temperature
         rows = torch.arange(len(stacked), device=stacked.device)
         apart = cross_entropy(similar, rows)
         return cross_entropy(logits[:, columns], inside) + self.config.repulsion * apart
@@ -272,21 +274,22 @@ class Mos(PretrainedStrategy):
             return self.backbone.model(images)
 
     def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and unbiased covariance (or variances) of features [n, d], 1e-4 on the diagonal."""
+        """Mean and unbiased covariance (or variances) of features [n, d], with the jitter."""
         mean = features.mean(0)
         centred = (features - mean).double()
         if self.config.statistics == "variance":
-            spread = centred.square().sum(0) / max(len(features) - 1, 1) + JITTER
+            spread = centred.square().sum(0) / max(len(features) - 1, 1) + self.config.jitter
         else:
             spread = centred.T @ centred / max(len(features) - 1, 1)
-            spread.diagonal().add_(JITTER)
+            spread.diagonal().add_(self.config.jitter)
         return mean, spread.to(features.dtype)
 
     # --- 3: alignment ---------------------------------------------------------------------------
 
     def align(self, experience: Experience) -> None:
         """Train the head alone on draws from all classes' Gaussians."""
-        c, step, roots = self.config, 5 * self.config.batch_size, self.roots()
+        c, roots = self.config, self.roots()
+        step = c.align_batches * c.batch_size
         optimizer = torch.optim.SGD(
             self.head.parameters(), c.align_lr, c.momentum, weight_decay=c.weight_decay
         )
@@ -313,7 +316,7 @@ class Mos(PretrainedStrategy):
         self, experience: Experience, epoch: int, count: int, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Fresh vectors of every class seen [seen, count, d], and an order of them all."""
-        generator = experience.generator(-1, epoch)
+        generator = experience.generator("vectors of the classes", epoch=epoch)
         shape = (self.seen, count, self.means.shape[1])
         noise = torch.randn(shape, generator=generator).to(self.means)
         full = self.config.statistics == "covariance"
@@ -352,10 +355,10 @@ class Mos(PretrainedStrategy):
 
         Returns:
             Logits of the prototypes and of the last adapter asked, both [n, seen], and the
-            adapters asked in order, int64 [n, 4], -1 where none was needed.
+            adapters asked in order, int64 [n, rounds], -1 where none was needed.
         """
         count, every = len(images), torch.arange(len(images), device=images.device)
-        visited = torch.full((count, ROUNDS), -1, device=images.device)
+        visited = torch.full((count, self.config.rounds), -1, device=images.device)
         if self.released:
             found = self.all_features(images)
             have = torch.ones(found.shape[:2], dtype=torch.bool, device=images.device)
@@ -368,7 +371,7 @@ class Mos(PretrainedStrategy):
         guess = cosine_logits(found[:, 0], self.prototypes[: self.seen])
         task = self.task_of[guess.argmax(1)]
         refined, active = torch.empty_like(guess), every
-        for step in range(ROUNDS):
+        for step in range(self.config.rounds):
             asked = task[active]
             visited[active, step] = asked
             due = active[~have[active, asked]]

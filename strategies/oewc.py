@@ -11,7 +11,7 @@ pi_i is the probability of sample i's own label, N the batches of one epoch time
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ class OEWCConfig(HeadsConfig):
     """Weight of the pull."""
     decay: Annotated[float, Range(0, 1)] = 1.0
     """Share of the old Fisher estimate that is kept."""
+    bn_mode: Literal["eval", "train"] = "eval"
+    """Batch normalisation in the Fisher pass: stored statistics, or each sample's own."""
 
 
 class OEWC(SGDStrategy):
@@ -71,7 +73,7 @@ class _Pull(SupervisedPlugin):
         feed, model = strategy.feed, strategy.model
         total: dict[str, Tensor] = {}
         for batch in feed.experience.batches(feed.size, epoch=feed.epochs, augment=feed.augment):
-            part = fisher_sum(model, batch.images, batch.labels, "eval")
+            part = fisher_sum(model, batch.images, batch.labels, self._config.bn_mode)
             total = {n: total[n] + f for n, f in part.items()} if total else part
         count, named = len(feed) * feed.size, dict(model.named_parameters())
         old = {n: fitted(f, named[n]) for n, f in self.fisher.items()}

@@ -36,7 +36,7 @@ from clgym.avalanche.loop import hooks_of
 from clgym.config import Range, Wrapped
 from clgym.errors import Incompatible
 from clgym.models.fisher import fisher_sum, fitted
-from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo, keyed_generator
+from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo, torch_generator
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ class Refresher(SupervisedPlugin):
         if not parameters or not self.config.noise:
             return {}
         device = next(iter(parameters.values())).device
-        key = keyed_generator(self._seed, self.step).initial_seed()
-        generator = torch.Generator(device).manual_seed(key)
+        name = "strategy", "unlearning noise"
+        generator = torch_generator(self._seed, *name, step=self.step, device=device)
         return {
             name: torch.empty_like(p).normal_(generator=generator) for name, p in parameters.items()
         }

@@ -1,9 +1,10 @@
 """Experience replay: every batch is joined by samples of a reservoir memory.
 
 Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", 2019 (arXiv 1902.10486): plain
-cross-entropy over new and memory samples alike. Samples are offered to the reservoir (Vitter's
-algorithm R) when they are seen for the first time, so that after n samples each has been kept with
-probability memory_size / n.
+cross-entropy over new and memory samples alike; ``--memory-weight`` weighs the memory's mean
+against that of the new samples instead. Samples are offered to the reservoir (Vitter's algorithm R)
+when they are seen for the first time, so that after n samples each has been kept with probability
+memory_size / n.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+from torch import Tensor
 
 from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
 from clgym.config import Range
@@ -36,6 +38,9 @@ class ReplayConfig(HeadsConfig):
     """Samples kept in the reservoir."""
     replay_batch: Annotated[int, Range(1)] = 32
     """Samples of the memory that join each batch."""
+    memory_weight: Annotated[float, Range(0)] | None = None
+    """Weight of the memory samples' mean loss, added to the new samples' mean loss; none: one mean
+    over all samples of the batch."""
 
 
 class Replay(SGDStrategy):
@@ -52,6 +57,14 @@ class Replay(SGDStrategy):
         """What draws from the memory and adds to it."""
         return [_Rehearsal(self)]
 
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """One mean over the batch, or the weighted sum of two: new samples, and the memory's."""
+        weight, new = self.config.memory_weight, self.template.n_new
+        if weight is None or len(labels) == new:
+            return super().loss(logits, labels)
+        memory = super().loss(logits[new:], labels[new:])
+        return super().loss(logits[:new], labels[:new]) + weight * memory
+
 
 class _Rehearsal(SupervisedPlugin):
     """New samples stay in front: ``strategy.n_new`` of them."""
@@ -64,8 +77,8 @@ class _Rehearsal(SupervisedPlugin):
         owner, experience = self._owner, self._owner.experience
         if experience is None or not len(owner.info.memory):
             return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator(0))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), 1)
+        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
+        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
         old = (images, drawn["labels"], drawn["tasks"])
         strategy.mbatch = [torch.cat(pair) for pair in zip(strategy.mbatch, old, strict=True)]
 
@@ -74,5 +87,5 @@ class _Rehearsal(SupervisedPlugin):
         if owner.position.epoch == 0:
             tasks = strategy.mb_task_id[: strategy.n_new]
             owner.info.memory.add(
-                owner.generator(2), pixels=batch.pixels, labels=batch.labels, tasks=tasks
+                owner.generator("reservoir"), pixels=batch.pixels, labels=batch.labels, tasks=tasks
             )

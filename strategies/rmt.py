@@ -7,7 +7,8 @@ means of the source's features and j the nearest of them by cosine::
     L = lambda_trg mean[ 1/2 SCE(o1, t) + 1/2 SCE(o2, t) ] + lambda_con contrast(P[j], f1, f2)
         + lambda_src CE(source batch),     f1, o1 of x,   f2, o2 of A(x),   t the teacher's of x
 
-The answer is o1 + t, logits of before the update. All networks normalise by the batch. Numbers and
+The answer is o1 + t, logits of before the update; its confidence is that of their mean, since the
+sum of two networks' logits is on twice the scale. All networks normalise by the batch. Numbers and
 order follow the authors' code, where it differs from the paper. ``--lambda-src 0`` is the
 source-free variant: it needs source data only once, for prototypes and warm-up; with
 ``--warmup-images 0`` and ``--prototypes FILE`` not at all.
@@ -52,33 +53,35 @@ class RMTConfig(AdaptConfig):
     """Options of `RMT`."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam (CIFAR), or SGD with Nesterov momentum 0.9 (ImageNet, DomainNet, at lr 0.01)."""
+    """Optimizer: Adam (CIFAR), or SGD with Nesterov momentum 0.9 (ImageNet, DomainNet, at lr
+    0.01)."""
     lr: Annotated[float, Range(0)] = 1e-3
     """Learning rate."""
     momentum: Annotated[float, Range(0, 1)] = 0.999
-    """Of the teacher's moving average."""
+    """Decay of the teacher's exponential moving average."""
     temperature: Annotated[float, Range(0, exclusive=True)] = 0.1
-    """Of the contrastive loss."""
+    """Temperature of the contrastive loss."""
     projection: Annotated[int, Range(0)] = 128
-    """Width of the projector; 0 for none (networks that end in a bottleneck)."""
+    """Width of the projection head; 0: none (networks that end in a bottleneck)."""
     lambda_trg: Annotated[float, Range(0)] = 1.0
-    """Weight of the consistency with the teacher."""
+    """Weight of the consistency loss with the teacher."""
     lambda_con: Annotated[float, Range(0)] = 1.0
     """Weight of the contrastive loss."""
     lambda_src: Annotated[float, Range(0)] = 1.0
     """Weight of the loss on a labelled source batch in every step; 0: source-free."""
     warmup_images: Annotated[int, Range(0)] = 50_000
-    """Unlabelled source images for the warm-up before the stream."""
+    """Number of unlabelled source images for the warm-up before the stream."""
     steps: Annotated[int, Range(1)] = 1
-    """Steps a batch."""
+    """Optimizer steps per batch."""
     prototypes: str | None = None
-    """Safetensors file with ``prototypes`` [classes, d]; none: computed from the source."""
+    """Safetensors file with ``prototypes`` [classes, d]; none: computed from the source data."""
 
 
 class RMT(AdaptStrategy):
     """Robust mean teacher."""
 
     Config = RMTConfig
+    confidence_scale = 0.5
     CHECK_CONFIG = {"warmup_images": 64}
 
     @property

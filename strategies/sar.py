@@ -2,11 +2,15 @@
 
 Niu et al., "Towards Stable Test-Time Adaptation in Dynamic Wild World", ICLR 2023,
 https://arxiv.org/abs/2302.12400. Samples of low entropy count; a first gradient leads up to the
-sharpest point within ``rho``, the gradient there is the one that is followed. When the moving
-average of the loss falls below ``collapse`` the classifier returns to the source. All normalisation
-layers adapt; the authors leave out those of the last stage of ImageNet networks.
+sharpest point within ``rho``, the gradient there is the one that is followed. Where no sample is
+below the limit at that point, nothing is learned from the batch. When the moving average of the
+loss falls below ``collapse`` the classifier returns to the source; the record counts how often
+(``cost.own.resets``). Both limits are shares of the entropy of a uniform guess, so that they mean
+the same on 10 classes and on 1000. All normalisation layers adapt; the authors leave out those of
+the last stage of ImageNet networks.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -36,8 +40,9 @@ class SARConfig(AdaptConfig):
     """Samples count whose entropy is below this share of a uniform guess's."""
     rho: Annotated[float, Range(0, exclusive=True)] = 0.05
     """How far, in Euclidean norm, the sharpest point is looked for."""
-    collapse: Annotated[float, Range(0)] = 0.2
-    """Moving average of the loss below which it returns to the source; 0 never."""
+    collapse: Annotated[float, Range(0)] = 0.2 / math.log(1000)
+    """Moving average of the loss, as a share of a uniform guess's entropy, below which the
+    classifier returns to the source; 0 never. The authors' 0.2 nats on 1000 classes by default."""
 
 
 class SAR(AdaptStrategy):
@@ -58,6 +63,7 @@ class SAR(AdaptStrategy):
             )
         self.optimizer = torch.optim.SGD(self._weights, self.config.lr, momentum=0.9)
         self.average: float | None = None
+        self.resets = 0
 
     def step(self, images: Tensor) -> Tensor:
         """Up to the sharpest point, down along the gradient there."""
@@ -69,7 +75,7 @@ class SAR(AdaptStrategy):
             return logits
         self.optimizer.zero_grad()
         entropy[counts].mean().backward()
-        moved = self._climb()
+        before = self._climb()
         sharp = _entropy(self.model(images))[counts]
         sharp = sharp[sharp.detach() < limit]
         self.optimizer.zero_grad()
@@ -77,41 +83,63 @@ class SAR(AdaptStrategy):
             loss = sharp.mean()
             loss.backward()
         with torch.no_grad():
-            for value, move in zip(self._weights, moved, strict=True):
-                value.sub_(move)
+            for value, old in zip(self._weights, before, strict=True):
+                value.copy_(old)
         if len(sharp):
             self.optimizer.step()
-            self._watch(sharp.mean().item())
+            self._watch(sharp.mean().item(), math.log(logits.shape[1]))
         return logits
 
     @torch.no_grad()
     def _climb(self) -> list[Tensor]:
-        """Move the weights by rho along their gradient; the moves."""
+        """Move the weights by rho along their gradient; what they were before, bit for bit."""
+        before = [value.clone() for value in self._weights]
         gradients = [torch.zeros_like(v) if v.grad is None else v.grad for v in self._weights]
         norm = torch.stack([g.norm() for g in gradients]).norm()
-        moves = [g * (self.config.rho / (norm + 1e-12)) for g in gradients]
-        for value, move in zip(self._weights, moves, strict=True):
-            value.add_(move)
-        return moves
+        for value, gradient in zip(self._weights, gradients, strict=True):
+            value.add_(gradient * (self.config.rho / (norm + 1e-12)))
+        return before
 
-    def _watch(self, loss: float) -> None:
-        """Return to the source where the loss has become suspiciously low."""
+    def _watch(self, loss: float, uniform: float) -> None:
+        """Return to the source where the loss has become suspiciously low.
+
+        Args:
+            loss: Mean entropy of the samples that count, in nats.
+            uniform: Entropy of a uniform guess.
+        """
         self.average = loss if self.average is None else 0.9 * self.average + 0.1 * loss
-        if self.average < self.config.collapse:
-            self.reset()
+        if self.average < self.config.collapse * uniform:
+            self._return_to_source()
+
+    def _return_to_source(self) -> None:
+        """Take back what was learned. The stream goes on, so the window of last images stays."""
+        for name, part in self.parts().items():
+            part.load_state_dict(copy.deepcopy(self._start["parts"][name]))
+        self.average = None
+        self.resets += 1
+
+    def reset(self) -> None:
+        """Go back to the state after `setup`; returns to the source stay counted."""
+        resets = self.resets
+        super().reset()
+        self.resets = resets
+
+    def costs(self) -> dict[str, float]:
+        """How often the classifier returned to the source."""
+        return {"resets": float(self.resets)}
 
     def parts(self) -> dict[str, Any]:
         """The moments too."""
         return {**super().parts(), "optimizer": self.optimizer}
 
     def state_dict(self) -> dict[str, Any]:
-        """The moving average too."""
-        return {**super().state_dict(), "average": self.average}
+        """The moving average and the count of returns too."""
+        return {**super().state_dict(), "average": self.average, "resets": self.resets}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`."""
         super().load_state_dict(state)
-        self.average = state["average"]
+        self.average, self.resets = state["average"], state.get("resets", 0)
 
 
 def _entropy(logits: Tensor) -> Tensor:

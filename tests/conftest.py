@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from clgym.strategy import Experience, Strategy
 
 SHAPE = (1, 6, 6)
+
+# How long an example takes depends on what else the machine does: no reason to fail.
+settings.register_profile("clgym", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("clgym")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -64,7 +64,7 @@ def test_damage_is_logged_and_a_lost_file_is_not(
 NOTE = {"name": "e\u0301 composed or not: \u00e9", "n": [1, 2.5, None]}
 
 
-def test_a_note_comes_back_as_it_was() -> None:
+def test_a_note_is_read_back_unchanged() -> None:
     assert load_checked(dump_checked(NOTE)) == NOTE
     assert json.loads(dump_checked(NOTE))["body"] == NOTE
 
@@ -81,6 +81,6 @@ def test_no_changed_note_passes(data: Any) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"1", b"null", b"[" * 100_000, b"\xff"])
-def test_what_is_no_note_is_refused(text: bytes) -> None:
+def test_an_invalid_note_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match="checksum"):
         load_checked(text)

@@ -166,7 +166,7 @@ def test_arrays_may_stand_anywhere() -> None:
     ("value", "words"),
     [({"a": {1}}, "a set at a"), ({"a": [object()]}, r"a object at a\[0\]"), (object, "a type")],
 )
-def test_what_has_no_form_is_named_with_its_place(value: Any, words: str) -> None:
+def test_unsupported_values_are_refused_with_their_place(value: Any, words: str) -> None:
     with pytest.raises(Unpackable, match=words):
         pack(value, np.ndarray, [])
 
@@ -184,7 +184,7 @@ def test_what_has_no_form_is_named_with_its_place(value: Any, words: str) -> Non
         b'{"tree": {"$dict": [[1]]}, "arrays": []}',
     ],
 )
-def test_bytes_that_are_no_message_are_named(header: bytes) -> None:
+def test_malformed_messages_are_refused(header: bytes) -> None:
     a, b = (Connection(s.detach()) for s in socket.socketpair())
     a.send_bytes(header)
     with pytest.raises(BadAnswer, match="a message of the other process"):

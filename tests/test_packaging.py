@@ -15,6 +15,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import clgym
 
@@ -128,6 +130,31 @@ def test_the_readme_has_two_marked_one_line_commands():
     blocks = re.findall(r"It is short for\n\n```sh\n((?:.+\n)+?)```", text)
     for name, block in zip(("demo", "test"), blocks, strict=True):
         assert rules[name].replace("$(VENV)", ".venv").replace("\t", "") == block
+
+
+def test_every_dependency_has_a_lower_bound_which_the_oldest_tier_installs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    printed = run(sys.executable, ROOT / ".ci" / "lower_bounds.py", cwd=ROOT).split()
+    oldest = [Requirement(line) for line in printed]
+    wanted = [Requirement(line) for line in project["dependencies"]]
+    assert [r.name for r in oldest] == [r.name for r in wanted]
+    for exact, range_ in zip(oldest, wanted, strict=True):
+        version = str(exact.specifier).removeprefix("==")
+        assert version in range_.specifier
+        assert {s.version for s in range_.specifier} == {version}
+
+
+def test_constraints_give_an_exact_version_of_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {
+        canonicalize_name(name): version
+        for name, version in (line.split("==") for line in lines if not line.startswith("#"))
+    }
+    for line in [*project["dependencies"], *extras["test"], *extras["dev"]]:
+        wanted = Requirement(line)
+        assert pinned[canonicalize_name(wanted.name)] in wanted.specifier, line
 
 
 def test_every_import_of_the_package_is_a_declared_dependency():

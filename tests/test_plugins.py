@@ -10,44 +10,11 @@ from clgym import registry
 from clgym.errors import BadPlugin
 from clgym.scenario import Scenario
 from clgym.strategy import Strategy
-
-TWO = '''"""Two means and a stream."""
-from clgym.scenarios.class_incremental import ClassIncremental
-from clgym.strategies.nmc import NMC
-from clgym.strategies import nmc
-
-
-class FirstMean(NMC):
-    """The plain one."""
-
-
-class SecondMean(nmc.NMC):
-    """Another."""
-
-
-class OwnStream(ClassIncremental):
-    """A stream."""
-'''
-
-SCRIPT = '''"""Registers its own class and runs it."""
-import clgym
-from clgym.strategies.nmc import NMC
-
-
-@clgym.register_strategy
-class MyMean(NMC):
-    pass
-
-
-GUARD
-    record = clgym.run("my-mean", "split-digits", out="out")
-    print("accuracy", record.result.last_accuracy)
-'''
+from factories import copy_plugin
 
 
 def test_a_file_with_several_is_named_with_its_class(tmp_path: Path) -> None:
-    file = tmp_path / "two.py"
-    file.write_text(TWO)
+    file = copy_plugin("two", tmp_path)
     first, second = Path(f"{file}:FirstMean"), Path(f"{file}:SecondMean")
     found = registry.entries("strategies", [first, second])
     assert registry.load_class(found["first-mean"], Strategy).__name__ == "FirstMean"
@@ -60,7 +27,8 @@ def test_a_file_with_several_is_named_with_its_class(tmp_path: Path) -> None:
 
 
 def _script(folder: Path, guard: str) -> subprocess.CompletedProcess[str]:
-    (folder / "experiment.py").write_text(SCRIPT.replace("GUARD", guard))
+    script = copy_plugin("experiment", folder)
+    script.write_text(script.read_text().replace('if __name__ == "__main__":', guard))
     return subprocess.run(
         [sys.executable, "experiment.py"], cwd=folder, capture_output=True, text=True
     )

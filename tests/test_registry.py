@@ -9,14 +9,7 @@ import pytest
 from clgym import registry
 from clgym.errors import BadPlugin, DuplicateName, UnknownName
 from clgym.strategy import Strategy
-
-PLUGIN = '''"""A plugin of the user."""
-from clgym.strategy import Strategy
-
-
-class Mine(Strategy):
-    pass
-'''
+from factories import PLUGINS, copy_plugin
 
 
 def test_built_in_strategies_are_found_by_folder() -> None:
@@ -36,8 +29,7 @@ def test_unknown_name_shows_near_matches() -> None:
 
 
 def test_a_file_becomes_a_plugin(tmp_path: Path) -> None:
-    file = tmp_path / "my_method.py"
-    file.write_text(PLUGIN)
+    file = copy_plugin("my_method", tmp_path)
     entry = registry.find("strategies", "my-method", [file])
     assert entry.summary == "A plugin of the user."
     assert registry.load_class(entry, Strategy).__name__ == "Mine"
@@ -45,8 +37,7 @@ def test_a_file_becomes_a_plugin(tmp_path: Path) -> None:
 
 
 def test_a_name_taken_twice_names_both(tmp_path: Path) -> None:
-    file = tmp_path / "nmc.py"
-    file.write_text(PLUGIN)
+    file = copy_plugin("my_method", tmp_path).rename(tmp_path / "nmc.py")
     with pytest.raises(DuplicateName, match="built-in") as caught:
         registry.entries("strategies", [file])
     assert "nmc.py" in str(caught.value)
@@ -67,7 +58,7 @@ def test_a_broken_file_is_reported_and_does_not_stop_the_others(tmp_path: Path) 
     [
         ("raise RuntimeError('boom')", "boom"),
         ("x = 1", "found none"),
-        (PLUGIN + "\n\nclass Other(Strategy):\n    pass\n", "Mine, Other"),
+        ((PLUGINS / "second.py").read_text(), "Mine, Other"),
     ],
 )
 def test_a_file_that_cannot_serve_is_refused(tmp_path: Path, text: str, reason: str) -> None:

@@ -23,25 +23,25 @@ from clgym.text import LONGEST, printable
         ("\ud800", "\\ud800"),
     ],
 )  # fmt: skip
-def test_what_a_terminal_would_obey_is_an_escape(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
 @given(st.text(st.characters()))
-def test_nothing_hidden_comes_through(text: str) -> None:
+def test_invisible_characters_are_escaped(text: str) -> None:
     shown = printable(text)
     assert all(unicodedata.category(c) not in ("Cc", "Cf", "Cs") for c in shown if c not in "\n\t")
     shown.encode()  # no lone surrogates
     assert printable(shown) == shown
 
 
-def test_what_is_too_long_is_cut_and_counted() -> None:
+def test_long_texts_are_cut_and_their_length_stated() -> None:
     assert printable("a" * 300_000) == "a" * (LONGEST - 24) + "... (300,000 characters)"
     assert len(printable("\x00" * LONGEST)) == LONGEST
     assert printable("a" * LONGEST) == "a" * LONGEST
 
 
-def test_no_error_carries_what_a_terminal_obeys() -> None:
+def test_error_messages_hold_no_control_characters() -> None:
     name = "x" * 300_000 + "\x1b]0;title\x07\u202e"
     error = UnknownName(expected="a strategy", found=repr(name), fix=f"\x1b[2J{name}")
     for text in (str(error), error.found, error.fix, str(error.__reduce__()[1])):

@@ -35,7 +35,7 @@ from clgym.strategy import Batch, Experience, Needs, StreamInfo
 __all__ = ["AvalancheStrategy", "adapt"]
 
 _EVAL = ("after_eval_forward", "after_eval_iteration")
-"""What plugins do with an answer before it is used (BiC, CoPE)."""
+"""Transformations of predictions by plugins before they are used (BiC, CoPE)."""
 
 
 @functools.cache
@@ -165,7 +165,7 @@ class AvalancheStrategy(SGDStrategy):
                 expected=f"a stream on which every experience brings new classes only, "
                 f"for {type(self).__name__}",
                 found=f"column {min(experience.classes)} again in experience {experience.index}",
-                fix="Take a stream without repetition, or another strategy",
+                fix="Use a stream without repetition, or another strategy",
             )
 
     def _view(self, experience: Experience) -> ExperienceView:

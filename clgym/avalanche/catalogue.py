@@ -39,45 +39,46 @@ class Recipe:
 
     summary: str
     body: Body = "classifier"
-    """What it takes as model: the classifier, one with ``get_features``, only the part before the
-    head, both parts apart, or Avalanche's contrastive or packed model."""
+    """Kind of model that the strategy takes: the classifier, one with ``get_features``, only the
+    part before the head, both parts separately, or Avalanche's contrastive or packed model."""
     head: Literal["growing", "total"] = "growing"
     """Whether the head has a column for every class of the stream from the start."""
     multi_head: bool = False
-    """Whether it hands task ids to its model, so that a task can have a head of its own. The others
-    have one head on task-incremental streams, too, as they have in Avalanche."""
+    """Whether the strategy passes task ids to its model, so that each task can have its own head.
+    The others have one head on task-incremental streams, as in Avalanche."""
     memory: bool = False
-    """Whether it keeps samples: at most ``memory_size``."""
+    """Whether the strategy keeps samples, at most ``memory_size``."""
     past_data: bool = False
     rereads: bool = False
-    """Whether it reads the rows of an experience again, besides its epochs."""
+    """Whether the strategy reads the rows of an experience again, besides its epochs."""
     afresh: bool = False
     """Whether every experience gets a new strategy (joint training)."""
     sgd: bool = True
-    """Whether it has an optimizer, hence its options."""
+    """Whether the strategy has an optimizer, and so its options."""
     settings: tuple[str, ...] = ALL
     new_classes_only: bool = False
     """Whether every experience must bring classes that have not been seen before."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Options without a default in Avalanche, or with one that makes no sense here."""
+    """Defaults of options that have none in Avalanche, or an unsuitable one."""
     extra: tuple[Extra, ...] = ()
-    """Options that are ours."""
+    """Additional options of clgym."""
     hidden: tuple[str, ...] = ()
-    """Options of the constructor that are not the user's to set."""
+    """Options of the constructor that a user cannot set."""
     given: Callable[[Any], dict[str, Any]] = lambda owner: {}
-    """Arguments of the constructor that follow from the stream; gets the adapter."""
+    """Function from the adapter to constructor arguments that depend on the stream."""
     before: Callable[[Any, Any], None] = _nothing
-    """Called with the template and the view before each experience."""
+    """Function called with the template and the view before each experience."""
     after: Callable[[Any, int], None] = _nothing
-    """Called with the template and the memory's size after each, before samples are counted."""
+    """Function called with the template and the memory size after each experience, before samples
+    are counted."""
     kept: Callable[[Any], list[tuple[Any, Any]]] = lambda template: []
-    """Pairs (images, columns) that the template keeps as tensors."""
+    """Pairs (images, class indices) that the template keeps as tensors."""
     beside: Callable[[Any], list[Any]] = lambda template: []
-    """Tensors that answers are made of and that are no part of the template's model."""
+    """Tensors that predictions depend on and that are not part of the template's model."""
     refuse: Callable[[Any], None] = _nothing
-    """Called with the config in `setup`; raises where options do not go together."""
+    """Function called with the config in `setup`; raises if options contradict each other."""
     restored: Callable[[Any], None] = _nothing
-    """Called with the template once a saved state has been put back."""
+    """Function called with the template after a saved state is restored."""
     check: Mapping[str, Any] = field(default_factory=dict)
     """`Strategy.CHECK_CONFIG`."""
     fails: Mapping[str, str] = field(default_factory=dict)
@@ -383,7 +384,7 @@ RECIPES: dict[str, Recipe] = {
         "synaptic intelligence", multi_head=True, defaults={"si_lambda": 0.1}
     ),
 }
-"""By the name of the class in `avalanche.training`."""
+"""Recipes by class name in `avalanche.training`."""
 
 REFUSED: dict[str, str] = {
     "AR1": "it builds its own pretrained MobileNet and replays that network's inner layers",
@@ -394,4 +395,4 @@ REFUSED: dict[str, str] = {
     "LearningToPrompt": "it downloads a pretrained vision transformer",
     "PNNStrategy": "it needs Avalanche's own progressive network",
 }
-"""Strategies of `avalanche.training` that cannot run here, and why."""
+"""Strategies of `avalanche.training` that cannot run here, with the reason."""

@@ -28,8 +28,7 @@ class Views:
             images: float [n, C, H, W] in [0, 1].
         """
         size = images.shape[-2:]
-        seed = int(torch.randint(2**62, ()))
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.default_generator
         x = random_resized_crop_flip(images, max(size), generator, area=(0.2, 1.0))
         if x.shape[-2:] != size:
             x = F.interpolate(x, size, mode="bilinear", antialias=True)

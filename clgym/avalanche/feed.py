@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clgym._moved import report_renamed
 from clgym.avalanche.heads import tasks_by_column
 from clgym.strategy import Augment, Batch, Experience
 
 __all__ = ["TrainLoader", "Position"]
 
+report_renamed(__name__)
+
 _PAUSE = 0.2
-"""Seconds between two reports: reading the loss waits for the device."""
+"""Seconds between two progress reports, since reading the loss waits for the device."""
 
 
 class Position:
@@ -28,7 +31,7 @@ class TrainLoader:
     """The loader of a template: one pass an epoch over the experience's tensors.
 
     The code after ``yield`` runs once the step with that batch is complete, all hooks included:
-    there the position moves, progress is told and the gym may save.
+    there the position moves, progress is reported and the gym may save.
 
     Attributes:
         batch: The present one, as the experience gave it; None while a plugin's loader is used.

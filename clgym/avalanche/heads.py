@@ -4,6 +4,7 @@ Answers always have a column for every class seen. Columns of other tasks hold `
 softmax over all columns is one over the task's own, and labels need not be renumbered.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ __all__ = [
     "MASK",
     "Heads",
     "TaskNetwork",
+    "logits_of_tasks",
+    "match_loss",
     "task_classes",
     "tasks_by_column",
     "with_heads",
@@ -29,11 +32,11 @@ __all__ = [
 Heads = Literal["per-task", "shared-masked", "shared"]
 
 MASK = -1000.0
-"""Logit of another task's class, as in Avalanche: nothing after a softmax, and squares are finite.
-"""
+"""Logit of a class of another task, as in Avalanche: 0 after a softmax, and its square is
+finite."""
 
 CURRENT: Any = object()
-"""In the place of task ids: the task that was added last."""
+"""Value instead of task ids for the task that was added last."""
 
 
 class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
@@ -73,6 +76,15 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         self.known_train_tasks_labels.add(task)
         if new:
             self._add_units(task)
+
+    def follow(self, other: "TaskNetwork") -> None:
+        """Know the tasks that ``other`` knows; the units of new ones are copies of its."""
+        for task, own in other.own.items():
+            if task not in self.own:
+                self._copy_units(other, task)
+                self.own[task] = own
+                self.known_train_tasks_labels.add(task)
+        self.task = other.task
 
     def adaptation(self, experience: Any) -> None:
         """Called by Avalanche before it trains."""
@@ -136,8 +148,12 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         """Make units for the classes of ``task`` that have none."""
         raise NotImplementedError
 
+    def _copy_units(self, other: Any, task: int) -> None:
+        """Take over the units that ``other`` has for ``task``."""
+        raise NotImplementedError
+
     def _widened(self, old: nn.Linear | None, units: int) -> nn.Linear:
-        """A linear layer of so many units, the first of which are those of ``old``."""
+        """A linear layer of ``units`` units, the first of which are those of ``old``."""
         made = nn.Linear(self.width, units).to(self.mean)
         if old is not None:
             with torch.no_grad():
@@ -164,6 +180,9 @@ class PerTask(TaskNetwork):
         old: Any = dict(self.heads.items()).get(str(task))
         self.heads[str(task)] = self._widened(old, len(self.own[task]))
 
+    def _copy_units(self, other: Any, task: int) -> None:
+        self.heads[str(task)] = copy.deepcopy(other.heads[str(task)])
+
     def _units(self, features: Tensor, task: int) -> Tensor:
         return self.heads[str(task)](features)
 
@@ -174,6 +193,13 @@ class SharedMasked(TaskNetwork):
     def _add_units(self, task: int) -> None:
         if self.columns > self.head.out_features:
             self.head = self._widened(self.head, self.columns)
+
+    def _copy_units(self, other: Any, task: int) -> None:
+        if other.head.out_features > self.head.out_features:
+            old, self.head = self.head, copy.deepcopy(other.head)
+            with torch.no_grad():
+                self.head.weight[: old.out_features] = old.weight
+                self.head.bias[: old.out_features] = old.bias
 
     def _units(self, features: Tensor, task: int) -> Tensor:
         return self.head(features)[:, list(self.own[task])]
@@ -192,6 +218,26 @@ def with_heads(network: Classifier, heads: Heads) -> Classifier:
     made.own, made.task, made.width = {}, -1, width
     made.known_train_tasks_labels, made.max_class_label = set(), 0
     return made
+
+
+def logits_of_tasks(network: Any, images: Tensor, tasks: Tensor | int | None) -> Tensor:
+    """Logits [n, columns] of images, each for its task; of a single head where there is one."""
+    return network(images, tasks) if isinstance(network, TaskNetwork) else network(images)
+
+
+def match_loss(network: Any, logits: Tensor, stored: Tensor) -> Tensor:
+    """Mean squared distance of logits to stored ones, over the classes of each sample's task.
+
+    Args:
+        network: Whose logits they are; without tasks all columns count.
+        logits: [n, columns].
+        stored: [n, columns], or fewer: tasks may have come since.
+    """
+    if not isinstance(network, TaskNetwork):
+        return F.mse_loss(logits, stored)
+    own = logits.detach() != MASK
+    wider = F.pad(stored, (0, logits.shape[1] - stored.shape[1]))
+    return F.mse_loss(logits[own], wider[own])
 
 
 def task_classes(experience: Experience) -> dict[int, tuple[int, ...]]:

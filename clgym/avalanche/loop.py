@@ -23,10 +23,10 @@ EVENTS = (
     "after_update",
     "after_training_iteration",
 )
-"""What plugins may hear of a training step, in order."""
+"""Events of a training step that plugins may receive, in order."""
 
 _EMPTY = (BasePlugin, BaseSGDPlugin, SupervisedPlugin)
-"""Where Avalanche defines callbacks that do nothing."""
+"""Modules in which Avalanche defines callbacks that do nothing."""
 
 Hook = Callable[..., Any]
 
@@ -51,7 +51,7 @@ class FastLoop:
     """Mixed in before an Avalanche strategy: our loader, and only the hooks that do something.
 
     Attributes:
-        feed: The batches of the present experience; whoever calls `train` sets it.
+        feed: Batches of the present experience, set by the caller of `train`.
         n_new: How many samples of the present batch are new ones. They come first; samples from a
             memory follow them.
     """
@@ -68,7 +68,7 @@ class FastLoop:
     _untouched: Any = None
 
     _plain_epoch: ClassVar[bool] = True
-    """Whether the strategy uses Avalanche's plain epoch, which ours replaces."""
+    """Whether the strategy uses Avalanche's plain epoch, which clgym replaces."""
 
     @property
     def n_new(self) -> int:

@@ -14,7 +14,7 @@ from clgym.strategy import Config
 __all__ = ["config_class", "names_of"]
 
 _OURS = {"mem_size": "memory_size", "memory_size": "memory_size"}
-"""Avalanche's names for what has one name here."""
+"""Names in clgym for options that Avalanche names differently."""
 
 _BASE = {"self", "model", "optimizer", "criterion", "device", "plugins", "evaluator"} | {
     "train_mb_size",
@@ -23,7 +23,7 @@ _BASE = {"self", "model", "optimizer", "criterion", "device", "plugins", "evalua
     "eval_every",
     "peval_mode",
 }
-"""Arguments that every strategy has; the adapter fills them."""
+"""Arguments that every strategy has, which the adapter sets."""
 
 _WITHOUT_SGD = ("batch_size", "network", "hidden")
 

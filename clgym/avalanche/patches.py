@@ -1,4 +1,4 @@
-"""Faults of Avalanche 0.6 that are mended in place: with today's torch, and on small streams."""
+"""Patches of faults in Avalanche 0.6, with recent versions of torch and on small streams."""
 
 import functools
 import inspect
@@ -9,7 +9,7 @@ __all__ = ["apply"]
 
 
 def apply() -> None:
-    """Mend Avalanche's modules in this process; does nothing the second time."""
+    """Patch Avalanche's modules in this process; does nothing the second time."""
     _mend_schedule()
     _mend_gss()
     _mend_mas()
@@ -33,7 +33,7 @@ def _silent_schedule(optimizer: Any, *, verbose: bool = False, **options: Any) -
 
 
 def _replace(owner: type, name: str, make: Callable[[Any], Any]) -> None:
-    """Put a mended method in the place of Avalanche's, once."""
+    """Replace a method of Avalanche by a patched one, once."""
     theirs = getattr(owner, name)
     if not hasattr(theirs, "__wrapped__"):
         setattr(owner, name, functools.wraps(theirs)(make(theirs)))

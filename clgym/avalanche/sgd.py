@@ -36,23 +36,24 @@ class SGDConfig(Config):
     lr: Annotated[float, Range(0, exclusive=True)] = 0.03
     """Learning rate."""
     momentum: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the last step that the next one keeps; starts afresh with every experience."""
+    """Momentum of SGD; its state starts afresh with every experience."""
     weight_decay: Annotated[float, Range(0)] = 0.0
-    """Pull of the weights towards zero."""
+    """Weight decay (L2 penalty)."""
     epochs: Annotated[int, Range(1)] = 1
-    """Passes over the rows of each experience."""
+    """Number of epochs per experience."""
     lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = ()
-    """Shares of the epochs after which the learning rate falls tenfold."""
+    """Fractions of the epochs after which the learning rate is divided by ten."""
     batch_size: Annotated[int, Range(1)] = 32
-    """New samples a step. A last batch of one image, which batch normalisation cannot take, joins
-    the batch before."""
+    """New samples per step. A last batch of one image, which batch normalisation cannot process,
+    joins the batch before it."""
     network: str = "mlp"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
     resnet32, resnet50, resnet50-bottleneck, slim-resnet18, vgg11, vgg16."""
     hidden: Annotated[tuple[int, ...], Range(1)] = networks.HIDDEN
-    """Units in each hidden layer of the network mlp; two layers of 100 are the field's."""
+    """Units of each hidden layer of the network mlp; two layers of 100 are common in the
+    literature."""
     augment: Literal["none", "crop-flip"] = "none"
-    """Change of the images of each training batch: random crop (pad 4) and horizontal flip."""
+    """Augmentation of training batches: random crop (padding 4) and horizontal flip."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class SGDStrategy(Strategy):
         merged: Last batches of one image that have joined the batch before, which batch
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
-            `setup`, and saved by whoever set them.
+            `setup`, and saved by the code that set them.
     """
 
     Config: ClassVar[type] = HeadsConfig
@@ -186,7 +187,7 @@ class SGDStrategy(Strategy):
             raise Incompatible(
                 expected="a run with heads for tasks, as its options say",
                 found="one with a single head, from before there was a choice",
-                fix="Run it again; --heads shared trains what it was",
+                fix="Run it again, with --heads shared for the same training",
             )
         self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
 
@@ -248,7 +249,8 @@ class SGDStrategy(Strategy):
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch."""
         config = self.config
-        drops = sum(epoch >= share * config.epochs for share in config.lr_drops)
+        # Rounded: in binary 0.55 of 100 epochs is a little more than 55.
+        drops = sum(epoch >= round(share * config.epochs, 9) for share in config.lr_drops)
         return config.lr * 0.1**drops
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -259,20 +261,25 @@ class SGDStrategy(Strategy):
         """Make the network ready for a new experience; not called when one is continued."""
         self.network.grow(self._columns(experience.columns))
 
-    def augmented(self, images: Tensor, key: int) -> Tensor:
+    def augmented(self, images: Tensor, *name: str) -> Tensor:
         """Images of a memory, augmented as new ones are.
 
         Args:
             images: float [n, C, H, W] in [0, 1].
-            key: Sets one draw of a step apart from another.
+            name: Of the draw, as for `generator`; that of the images themselves may be given again.
         """
         augment = AUGMENT[self.config.augment]
-        return images if augment is None else augment(images, self.generator(key))
+        return images if augment is None else augment(images, self.generator(*name, "augmentation"))
 
-    def generator(self, key: int) -> torch.Generator:
-        """A generator that depends on the seed, the present step and ``key`` alone."""
+    def generator(self, *name: str) -> torch.Generator:
+        """A CPU generator that depends on the run's seed, the present step and ``name`` alone.
+
+        Raises:
+            BadPlugin: numbers in the place of a name, as in clgym 0.1.
+        """
         assert self.experience is not None
-        return self.experience.generator(self.position.epoch, self.position.step, key)
+        here = self.position
+        return self.experience.generator(*name, epoch=here.epoch, step=here.step)
 
     def predict(self, batch: Batch) -> Tensor:
         """Logits of the network in evaluation mode, for the classes seen."""

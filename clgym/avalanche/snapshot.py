@@ -22,7 +22,7 @@ from torch import Tensor, nn
 __all__ = ["capture", "rebuild"]
 
 _CLASSES = ("avalanche.", "torch.nn.", "torch.optim.", "torchvision.models.", "clgym.")
-"""Where the classes of objects may come from."""
+"""Modules from which the classes of objects may come."""
 
 _FUNCTIONS = (
     "avalanche.benchmarks.utils.transform_groups:identity",
@@ -30,7 +30,7 @@ _FUNCTIONS = (
     "torch.utils.data._utils.collate:default_collate",
     "torch:zeros",
 )
-"""Functions that Avalanche's objects hold on to."""
+"""Functions to which Avalanche's objects refer."""
 
 _PLAIN = (bool, int, float, str)
 _BUILTINS = {c.__name__: c for c in (dict, list, set, tuple, int, float, bool, str, object)}

@@ -1,15 +1,14 @@
 """Any clgym strategy as an Avalanche strategy, for scripts written for Avalanche."""
 
-import random
 from typing import Any
 
-import numpy as np
 import torch
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.plugins.evaluation import default_evaluator
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
+from clgym.data.generators import seed_generators
 from clgym.data.memory import Memory
 from clgym.errors import Incompatible
 from clgym.scenario import Setting
@@ -70,7 +69,7 @@ def _check(strategy: Strategy, setting: str) -> None:
             expected=f"one of {', '.join(needs.settings)}"
             + (" with task ids" if needs.task_ids else ""),
             found=setting,
-            fix="Take another strategy or another benchmark",
+            fix="Use another strategy or another benchmark",
         )
 
 
@@ -114,7 +113,7 @@ class StrategyTemplate(SupervisedTemplate):
         images, targets, task = self._tensors(self.adapted_dataset)
         if self._trained == 0:
             self._set_up(images, experience)
-        self._seed_all(self._trained)
+        seed_generators(self._seed, "train", experience=self._trained)  # as in the gym
         self._order += [c for c in _classes(experience) if c not in self._order]
         place = torch.full((max(self._order) + 1,), -1)
         place[self._order] = torch.arange(len(self._order))
@@ -156,16 +155,8 @@ class StrategyTemplate(SupervisedTemplate):
             total_columns=len(_all_classes(experience)) if known else None,
             memory=self._memory,
         )
-        self._seed_all(-1)
+        seed_generators(self._seed, "setup")
         self.strategy.setup(info)
-
-    def _seed_all(self, experience: int) -> None:
-        """As the gym's learner does before each hook."""
-        sequence = np.random.SeedSequence([self._seed, experience + 1])
-        torch_seed, numpy_seed, python_seed = (int(s) for s in sequence.generate_state(3))
-        torch.manual_seed(torch_seed)
-        np.random.seed(numpy_seed)
-        random.seed(python_seed)
 
     def forward(self) -> Tensor:
         """The strategy's logits, by Avalanche's class numbers; classes not seen get the least."""

@@ -1,4 +1,4 @@
-"""What a table may say with how much confidence: intervals of means, ranks and their intervals."""
+"""Intervals of means, and ranks with their intervals."""
 
 import functools
 import itertools
@@ -14,7 +14,7 @@ __all__ = ["LEVEL", "MOST_LETTERED", "Rank", "interval", "letters", "ranks"]
 
 LEVEL = 0.95
 MOST_LETTERED = 50
-"""Rows of a table beyond which letters would no longer be read."""
+"""Maximum number of ranked rows in a table with letters; more would be unreadable."""
 RESAMPLES = 2000
 _SEED = 20_240_611
 
@@ -49,25 +49,25 @@ def _draws(count: int, stratum: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rank:
-    """Where a row may stand, given what else is in its table."""
+    """Interval of a row's rank in its table."""
 
     low: int
-    """1 + rows that are clearly better."""
+    """1 + number of rows that are significantly better."""
     high: int
-    """Ranked rows less those that are clearly worse."""
+    """Number of ranked rows minus those that are significantly worse."""
     letters: str = ""
-    """Two rows that share a letter are not told apart, two that share none are; empty in a table
-    of more than `MOST_LETTERED` ranked rows."""
+    """Letters of a compact letter display: rows without a common letter differ significantly; empty
+    in a table with more than `MOST_LETTERED` ranked rows."""
 
 
 def ranks(rows: Sequence[Mapping[Any, float]]) -> list[Rank | None]:
-    """Intervals of ranks by pairwise tests, and letters for what no test tells apart.
+    """Intervals of ranks by pairwise tests, and letters for rows that do not differ significantly.
 
-    A row is clearly better than another if the 95 % interval of the difference leaves out zero:
+    A row is significantly better than another if the 95 % interval of the difference excludes zero:
     Student's paired interval over seeds where both have the same, else Welch's.
 
     Args:
-        rows: By seed a value, larger is better; what has fewer than two seeds is not ranked.
+        rows: Values by seed, larger is better; rows with fewer than two seeds are not ranked.
     """
     able = [i for i, row in enumerate(rows) if len(row) > 1]
     sign = _tell_apart([rows[i] for i in able])
@@ -85,8 +85,8 @@ def letters(apart: np.ndarray, means: Sequence[float]) -> list[str]:
     """Compact letter display by insert and absorb (Piepho 2004).
 
     Args:
-        apart: bool [n, n], symmetric: which rows are told apart.
-        means: By which letters are given out, the largest first.
+        apart: bool [n, n], symmetric: which rows differ significantly.
+        means: Mean of each row; letters are assigned from the largest mean on.
 
     Returns:
         By row its letters.

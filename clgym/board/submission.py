@@ -1,4 +1,4 @@
-"""What a contributor would send, looked at before anybody runs it.
+"""Check a contributor's submission before anybody runs it.
 
 No code of the contributor is imported: a plugin's file is hashed and parsed, never executed.
 """
@@ -10,23 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from clgym._moved import report_renamed
 from clgym._version import __version__
 from clgym.board.reading.entries import run_flags, subfolders
-from clgym.board.reading.recompute import recompute
-from clgym.board.reading.records import method_of
 from clgym.board.reading.source_files import built_in, file_that_ran, python_files
+from clgym.draws import other_draws
 from clgym.errors import BadRecord, ClgymError
-from clgym.gym.folder import RECORD
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.audit import Audit
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.outcome import EVALUATION
-from clgym.protocol.record_audit import record_problems
+from clgym.protocol.record_audit import class_order_problems
 from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import verify
-from clgym.results.record import Record, StrategyFacts, read_record
+from clgym.results.grouping import by_seed, method_of
+from clgym.results.layout import RECORD
+from clgym.results.record import StrategyFacts
+from clgym.results.stored import StoredRun, open_run
 
 __all__ = ["SubmissionFinding", "Submission", "Verdict", "check"]
+
+report_renamed(__name__)
 
 Verdict = Literal["ok", "flag", "wrong"]
 _WANTED = (LEDGER, CERTIFICATE, EVALUATION, RECORD)
@@ -36,7 +40,7 @@ _KNOWN_FILES = re.compile(r"(record|run)\.json|predictions\.safetensors|.*\.(py|
 
 @dataclass(frozen=True)
 class SubmissionFinding:
-    """One thing that was looked at."""
+    """The outcome of one check."""
 
     place: str
     check: str
@@ -47,34 +51,34 @@ class SubmissionFinding:
 
 @dataclass(frozen=True)
 class SubmittedRecords:
-    """A record or a study of the submission, as the maintainer would run it again."""
+    """A record or a study of the submission, as a maintainer would run it again."""
 
     folder: Path
-    record: Record | None
+    run: StoredRun | None
     """None for a study."""
     plugins: tuple[Path, ...]
-    """Files that the run needs."""
+    """Plugin files that the run needs."""
 
 
 @dataclass
 class Submission:
-    """Everything that was looked at."""
+    """All findings of a submission."""
 
     findings: list[SubmissionFinding] = field(default_factory=list)
     found: list[SubmittedRecords] = field(default_factory=list)
 
     @property
     def wrong(self) -> list[SubmissionFinding]:
-        """What keeps it off the board."""
+        """Findings that keep the submission off the board."""
         return [finding for finding in self.findings if finding.verdict == "wrong"]
 
     def add(self, place: str, name: str, verdict: Verdict, words: str) -> None:
-        """Note a finding."""
+        """Add a finding."""
         self.findings.append(SubmissionFinding(place, name, verdict, words))
 
 
 def check(folders: Sequence[Path]) -> Submission:
-    """Look at everything in these folders.
+    """Check everything in these folders.
 
     Raises:
         BadRecord: there is neither a record nor a study in one of them.
@@ -86,7 +90,7 @@ def check(folders: Sequence[Path]) -> Submission:
             raise BadRecord(
                 expected=f"records or a study's files in {folder}",
                 found="none" if folder.is_dir() else "no such folder",
-                fix="Name the folder with what `clgym run`, or `tune` and `evaluate`, wrote",
+                fix="Give a folder that `clgym run`, or `tune` and `evaluate`, wrote",
             )
         plugins = tuple(python_files(folder))
         for one, names in inside:
@@ -102,39 +106,38 @@ def check(folders: Sequence[Path]) -> Submission:
 def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> None:
     place = str(folder)
     try:
-        record = read_record(folder)
+        run = open_run(folder)
     except BadRecord as error:
         submission.add(place, "record", "wrong", f"{error.found}; send {RECORD} as it was written")
         return
-    result = record.result
+    result, record = run.result, run.record
     name = f"{result.strategy.name} on {result.scenario.name}, seed {result.seed}"
     submission.add(place, "record", "ok", name)
-    follow = _numbers_follow(submission, folder, record)
+    follow = _numbers_follow(submission, run)
     needed = _strategy(submission, place, result.strategy, plugins)
     if follow:
         _images(submission, folder)
-        submission.found.append(SubmittedRecords(folder, record, needed))
+        submission.found.append(SubmittedRecords(folder, run, needed))
     _version(submission, place, record.environment.clgym)
     for flag in run_flags([record]):
         submission.add(place, "shown on the board", "flag", flag)
     extra = sorted(f.name for f in folder.iterdir() if not _KNOWN_FILES.fullmatch(f.name))
     if extra:
-        submission.add(place, "files", "flag", f"leave out {', '.join(extra[:5])}: not needed")
+        submission.add(place, "files", "flag", f"remove {', '.join(extra[:5])}: not needed")
 
 
-def _numbers_follow(submission: Submission, folder: Path, record: Record) -> bool:
-    facts = record.result.predictions
-    if not (folder / facts.file).is_file():
-        words = f"{facts.file} is missing; send it beside {RECORD}"
-        submission.add(str(folder), "predictions", "wrong", words)
+def _numbers_follow(submission: Submission, run: StoredRun) -> bool:
+    place = str(run.folder)
+    if not run.has_predictions:
+        words = f"{run.result.predictions.file} is missing; send it beside {RECORD}"
+        submission.add(place, "predictions", "wrong", words)
         return False
-    problems = [*recompute(folder, record).problems] or _problems(folder)
-    if problems:
+    if problems := list(run.problems()) or _order_problems(run):
         more = f"; {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         words = f"{'; '.join(problems[:_SHOWN])}{more}. Send both files as they were written"
-        submission.add(str(folder), "numbers", "wrong", words)
+        submission.add(place, "numbers", "wrong", words)
         return False
-    submission.add(str(folder), "numbers", "ok", "all follow from the predictions, by their hash")
+    submission.add(place, "numbers", "ok", "all agree with the predictions (hash verified)")
     return True
 
 
@@ -147,18 +150,21 @@ def _images(submission: Submission, folder: Path) -> None:
     for note in audit.notes:
         submission.add(str(folder), "images", "flag", note)
     if audit.checks and not audit.problems:
-        submission.add(str(folder), "images", "ok", "rows and labels are those of the images")
+        submission.add(str(folder), "images", "ok", "rows and labels agree with the images")
 
 
-def _problems(folder: Path) -> list[str]:
+def _order_problems(run: StoredRun) -> list[str]:
     audit = Audit()
-    audit.check(RECORD, lambda: record_problems(folder))
+    audit.check(RECORD, lambda: class_order_problems(run.result))
     return audit.problems
 
 
 def _version(submission: Submission, place: str, version: str) -> None:
-    if version != __version__:
-        words = f"made with clgym {version}, this is {__version__}: run it again, if it differs"
+    if (draws := other_draws(version)) is not None:
+        words = f"{draws}: repeated, it gives another result wherever something was drawn"
+        submission.add(place, "version", "flag", words)
+    elif version != __version__:
+        words = f"made with clgym {version}, this is {__version__}; repeat it if it differs"
         submission.add(place, "version", "flag", words)
 
 
@@ -171,40 +177,41 @@ def _strategy(
     if ran is not None and own is not None and ran == own.path:
         submission.add(place, "strategy", "ok", f"{name} as it is in this repository")
     elif ran is not None:
-        words = f"{ran.name} is the file that ran; read it before it is run"
+        words = f"{ran.name} is the file that ran; read it before you run it"
         submission.add(place, "strategy", "ok", words)
         return (ran,)
     elif own is not None:
-        words = f"not this repository's {name}: send the file that ran, or run it again"
+        words = f"differs from this repository's {name}; send the file that ran, or repeat the run"
         submission.add(place, "strategy", "flag", words)
     elif plugins:
         sent = ", ".join(file.name for file in plugins[:_SHOWN])
         words = f"none of {sent} is the file that ran; send that one"
         submission.add(place, "strategy", "wrong", words)
     else:
-        words = f"{name} is not built in: send its file, or nobody can run it again"
+        words = f"{name} is not built in; send its file so that the run can be repeated"
         submission.add(place, "strategy", "flag", words)
     return ()
 
 
 def _seeds(submission: Submission, folder: Path) -> None:
     """Runs that differ in seeds only: one seed is no method, and none may be left out."""
-    groups: dict[str, list[Record]] = {}
+    methods: dict[str, list[StoredRun]] = {}
     for found in submission.found:
-        if found.record is not None and found.folder.is_relative_to(folder):
-            groups.setdefault(method_of(found.record.result), []).append(found.record)
-    for records in groups.values():
-        result = records[0].result
-        seeds = sorted(record.result.seed for record in records)
+        if found.run is not None and found.folder.is_relative_to(folder):
+            methods.setdefault(method_of(found.run.result), []).append(found.run)
+    for runs in methods.values():
+        result = runs[0].result
+        groups = by_seed(runs, lambda run: run.result)
+        seeds = sorted(run.result.seed for run in runs)
         about = f"{result.strategy.name} on {result.scenario.name}"
-        if len(set(seeds)) < len(seeds):
+        if any(len(group) > 1 for group in groups.values()):
             words = f"{about}: two runs of one seed among {seeds}; send one of them"
             submission.add(str(folder), "seeds", "wrong", words)
         elif len(seeds) == 1:
-            words = f"{about}: one seed, so no interval and no rank; send at least three"
+            words = f"{about}: a single seed has no interval and no rank; send at least three"
             submission.add(str(folder), "seeds", "flag", words)
         elif gaps := sorted({*range(seeds[0], seeds[-1])} - {*seeds})[:5]:
-            words = f"{about}: {gaps} missing between {seeds[0]} and {seeds[-1]}; say why, or send"
+            words = f"{about}: {gaps} missing between {seeds[0]} and {seeds[-1]}; send or explain"
             submission.add(str(folder), "seeds", "flag", words)
         else:
             submission.add(str(folder), "seeds", "ok", f"{about}: {seeds}")
@@ -239,7 +246,7 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
         submission.add(place, "evaluations", "flag" if count > 1 else "ok", words)
         submission.found.append(SubmittedRecords(folder, None, needed))
     else:
-        words = "none is complete: `clgym evaluate` makes one"
+        words = "no evaluation is complete; run `clgym evaluate`"
         submission.add(place, "evaluations", "wrong", words)
     _version(submission, place, plan.code.clgym)
     flags = sorted({flag for e in study.evaluations for flag in e.flags})
@@ -263,6 +270,6 @@ def _audit(submission: Submission, folder: Path) -> None:
 
 
 def places(submission: Submission) -> Iterator[tuple[str, list[SubmissionFinding]]]:
-    """Findings by the folder that they are of, in order."""
+    """Findings grouped by folder, in order."""
     for place, group in itertools.groupby(submission.findings, lambda finding: finding.place):
         yield place, list(group)

@@ -69,7 +69,7 @@ def strategy_findings(
     plugins: Sequence[Path] = (),
     only: Sequence[str] = (),
 ) -> Iterator[Finding]:
-    """Check a strategy and tell each finding as it comes.
+    """Check a strategy and yield each finding.
 
     Args:
         cls: The class; it needs no file.
@@ -91,7 +91,7 @@ def strategy_findings(
 
 
 def check_strategy(cls: "type[Strategy]") -> list[Finding]:
-    """Check a strategy; a test of one's own is one line: ``check_strategy(MyMethod)``.
+    """Check a strategy, as a one-line test: ``check_strategy(MyMethod)``.
 
     Raises:
         CheckFailed: some check fails that is not declared in ``KNOWN_FAILURES``.
@@ -102,7 +102,7 @@ def check_strategy(cls: "type[Strategy]") -> list[Finding]:
 def scenario_findings(
     cls: "type[Scenario]", *, entry: "PluginEntry | None" = None, only: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Check a scenario and tell each finding as it comes.
+    """Check a scenario and yield each finding.
 
     Args:
         cls: The class.
@@ -162,7 +162,7 @@ def findings_of(
 
 
 def check_scenario(cls: "type[Scenario]") -> list[Finding]:
-    """Check a scenario; a test of one's own is one line: ``check_scenario(MyStream)``.
+    """Check a scenario, as a one-line test: ``check_scenario(MyStream)``.
 
     Raises:
         CheckFailed: some check fails that is not declared in ``KNOWN_FAILURES``.
@@ -171,7 +171,7 @@ def check_scenario(cls: "type[Scenario]") -> list[Finding]:
 
 
 def check_source(cls: "type[ImageSet]") -> list[Finding]:
-    """Check a source; a test of one's own is one line: ``check_source(MyImages)``.
+    """Check a source, as a one-line test: ``check_source(MyImages)``.
 
     Raises:
         CheckFailed: some check fails.

@@ -17,7 +17,7 @@ from clgym.strategy import Batch, Strategy
 __all__ = ["ORDER_KEY", "AdaptBench"]
 
 ORDER_KEY = "00" * 32
-"""Order of test rows in checks: the same for every seed, so that only the strategy differs."""
+"""Key of the order of test rows in checks, the same for every seed."""
 
 
 class AdaptBench:

@@ -36,14 +36,15 @@ _SCALES = (
     (1 / MAX_VALUE, 0.0),
     (2 / MAX_VALUE, -1.0),
 )
-"""Pixels as they are stored, in [0, 1], in [-1, 1]: (factor, what is added)."""
+"""Scales of pixels as (factor, offset): as stored, in [0, 1], and in [-1, 1]."""
 
 _NUMBERS_AN_IMAGE = 4
-"""A strategy may keep a label or a loss of an image, not its features."""
+"""Maximum number of values that a strategy may keep of an image: a label or a loss, not its
+features."""
 
 
 def unseen_classes(subject: Subject) -> str:
-    """Answers have a column for every class seen so far, and none for those to come."""
+    """Logits have a column for every class seen so far, and none for later ones."""
     _learning(subject, "all classes of an adaptation stream are known from the start")
     bench = subject.bench()
     for index in range(len(bench.stream)):
@@ -61,7 +62,7 @@ def unseen_classes(subject: Subject) -> str:
 
 
 def runs(subject: Subject) -> str:
-    """It trains, answers and saves over a whole stream."""
+    """The strategy trains, predicts and saves over a whole stream."""
     answers = subject.baseline
     if not subject.adapts:
         subject.trained.state()
@@ -71,19 +72,19 @@ def runs(subject: Subject) -> str:
 
 
 def same_seed(subject: Subject) -> str:
-    """The same seed gives the same answers, to the bit."""
+    """The same seed gives the same predictions, bit by bit."""
     torch.rand(7)  # somebody else's use of the global generators must not matter
     np.random.rand(7)
     _same(
         subject.baseline,
         subject.bench().whole(),
-        "Draw from experience.generator(...), or from torch, numpy and random, which the gym seeds",
+        "Draw from experience.generator(NAME), or from torch, numpy or random, seeded by the gym",
     )
     return "equal to the bit"
 
 
 def other_seed(subject: Subject) -> str:
-    """Another seed gives other answers; with ``DETERMINISTIC = True`` the same ones."""
+    """Another seed gives other predictions; with ``DETERMINISTIC = True`` the same ones."""
     others = subject.bench(seed=1).whole()
     if subject.cls.DETERMINISTIC:
         _same(subject.baseline, others, "Take DETERMINISTIC = True away")
@@ -97,7 +98,7 @@ def other_seed(subject: Subject) -> str:
 
 
 def no_labels(subject: Subject) -> str:
-    """Labels on a test batch change nothing: nobody looks at them."""
+    """Labels on a test batch change nothing: the strategy does not read them."""
     if subject.adapts:
         bench = subject.bench()
         bench.labels = 1
@@ -120,7 +121,7 @@ def no_labels(subject: Subject) -> str:
 
 
 def batch_independence(subject: Subject) -> str:
-    """Answers do not depend on the order of the test rows, nor on which share a batch."""
+    """Predictions depend neither on the order of the test rows nor on their batches."""
     bench = subject.trained
     plain = bench.answers(1)
     _learning(subject, "it learns from each batch as it answers it")
@@ -136,7 +137,7 @@ def batch_independence(subject: Subject) -> str:
 
 
 def predict_keeps_state(subject: Subject) -> str:
-    """Predicting changes nothing: neither the state nor what is learned afterwards."""
+    """Predicting changes neither the state nor what is learned afterwards."""
     _learning(subject, "its answers are given in adapt, which may change it")
     fix = "Change nothing in predict; what must adapt at test time belongs into adapt"
     bench = subject.trained
@@ -154,7 +155,7 @@ def predict_keeps_state(subject: Subject) -> str:
 
 
 def state_round_trip(subject: Subject) -> str:
-    """Saved after an experience and loaded into a fresh learner, it goes on as if nothing was."""
+    """A learner restored from a state saved after an experience continues identically."""
     _learning(subject, "`resume` does it: a state is saved after any batch")
     fix = "Put all that train and predict depend on into state_dict, and restore it all"
     folder = subject.folder()
@@ -170,7 +171,7 @@ def state_round_trip(subject: Subject) -> str:
 
 
 def resume(subject: Subject) -> str:
-    """Killed inside an experience and started again, it ends as if nothing had happened."""
+    """A run killed inside an experience and started again ends with the same result."""
     if not hasattr(os, "fork"):
         raise Skipped("this system cannot fork")
     folder = subject.folder()
@@ -237,7 +238,7 @@ def _until_killed(subject: Subject, folder: Path, pipe: int) -> None:
 
 
 def past_data(subject: Subject) -> str:
-    """Nothing of past experiences is kept beyond the declared memory."""
+    """No data of past experiences are kept beyond the declared memory."""
     _learning(subject, "there are no training images on an adaptation stream")
     memory = subject.make().needs.memory
     sizes = []
@@ -263,7 +264,7 @@ def past_data(subject: Subject) -> str:
 
 
 def one_sample_batch(subject: Subject) -> str:
-    """A last batch of one sample trains and is answered."""
+    """A last batch of one sample can be trained on and predicted."""
     if subject.adapts:
         bench = subject.bench(test=3)  # 18 images in batches of 8, and then of 1 or 2
         bench.whole()
@@ -292,7 +293,7 @@ def one_image_class(subject: Subject) -> str:
 
 
 def devices(subject: Subject) -> str:
-    """It runs on the CPU and, where there is one, on a GPU; states go from one to the other."""
+    """The strategy runs on the CPU and, if available, on a GPU; states move between them."""
     if not torch.cuda.is_available():
         raise Skipped("no GPU here; on the CPU all other checks ran")
     if subject.adapts:

@@ -30,10 +30,10 @@ from clgym.strategy import Batch, Strategy
 __all__ = ["NAME", "Bench", "Probe", "Subject", "quiet_torch"]
 
 NAME = "checked"
-"""What the registry calls a strategy while it is under check."""
+"""Name of the strategy in the registry while it is checked."""
 
 _SMALL = {"batch_size": 8, "epochs": 2, "memory_size": 10}
-"""Options set for the checks, also those of a wrapped strategy, unless CHECK_CONFIG sets them."""
+"""Options for the checks, also of a wrapped strategy, unless CHECK_CONFIG sets them."""
 
 _STREAMS: dict[str, dict[str, Any]] = {
     "class-incremental": {"increments": [2]},
@@ -41,16 +41,16 @@ _STREAMS: dict[str, dict[str, Any]] = {
     "task-incremental": {"increments": [2]},
     "adaptation": {"corruptions": "contrast,gaussian-noise", "batch_size": 8},
 }
-"""Scenarios to check on with their options; the first is taken that the strategy can work in."""
+"""Scenarios for the checks, with options; the first one that the strategy supports is used."""
 
 
 class Probe(Learner):
     """The learner's side, with its strategy and its batches in reach."""
 
     labels: Callable[[np.ndarray], torch.Tensor] | None = None
-    """What a test batch carries as labels, from its rows; None as in every run."""
+    """Function from rows to the labels that a test batch carries; None as in every run."""
     widths: list[tuple[int, ...]] | None = None
-    """Where the shapes of answers are noted instead of being checked."""
+    """Place where the shapes of logits are recorded instead of being checked."""
 
     @property
     def strategy(self) -> Strategy:
@@ -79,7 +79,7 @@ class Bench:
 
     Attributes:
         probe: The learner's side.
-        order: Gives the order in which so many rows are predicted; None leaves the gym's.
+        order: Function from a number of rows to their order; None leaves the gym's.
         batch_size: Rows a batch at prediction; None leaves the gym's.
     """
 

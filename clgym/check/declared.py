@@ -16,17 +16,17 @@ __all__ = ["config_bounds", "described", "parameter_count", "pickling"]
 
 
 def described(subject: Subject) -> str:
-    """The file has a first line for `clgym list`, and every option a line of help."""
+    """The file has a first line for `clgym list`, and every option one line of help."""
     return check_words(subject.summary, subject.fields)
 
 
 def config_bounds(subject: Subject) -> str:
-    """Every option has a default, numbers have bounds, and values outside are refused."""
+    """Every option has a default, numbers have ranges, and values outside are refused."""
     return check_bounds(subject.cls.Config, subject.fields, subject.name)
 
 
 def pickling(subject: Subject) -> str:
-    """The class, its options and a learner that has not begun can be sent to another process."""
+    """The class, its options and a new learner can be sent to another process."""
     made = subject.make()
     for what, thing in (("class", subject.cls), ("options", made.config), ("strategy", made)):
         try:
@@ -42,7 +42,7 @@ def pickling(subject: Subject) -> str:
 
 
 def parameter_count(subject: Subject) -> str:
-    """`parameter_count` counts what answers depend on, and no more than is there."""
+    """`parameter_count` counts the values that predictions depend on, and no others."""
     bench = subject.trained
     declared = bench.strategy.parameter_count()
     used, held = _used(subject), numbers_in(bench.strategy)

@@ -1,4 +1,4 @@
-"""What a check says: what was found and what to do; and how a list of checks is worked off."""
+"""Outcome of checks: what was found and how to fix it; and running a list of checks."""
 
 import time
 import traceback
@@ -16,9 +16,11 @@ Status = Literal["passed", "failed", "known failure", "skipped"]
 class CheckFailed(ClgymError):
     """A plugin that fails checks that it does not declare as known failures."""
 
+    problem = "failed checks"
+
 
 class Failed(Exception):
-    """A check failed: what was found, what to do."""
+    """A failed check: what was found, and a fix."""
 
     def __init__(self, found: str, fix: str) -> None:
         """Two phrases without a final full stop."""
@@ -43,11 +45,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A named check: a function that says what it found, or raises `Failed` or `Skipped`."""
+    """A named check: a function that returns what it found, or raises `Failed` or `Skipped`."""
 
     run: Callable[[Any], str]
     vital: bool = False
-    """Whether nothing after it makes sense if it fails."""
+    """Whether later checks are meaningless if this one fails."""
 
     @property
     def name(self) -> str:
@@ -63,7 +65,7 @@ class Check:
 def findings(
     checks: Sequence[Check], subject: Any, known: Mapping[str, str], only: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Work off the checks in order.
+    """Run the checks in order.
 
     Args:
         checks: What to check.
@@ -95,7 +97,7 @@ def _judge(check: Check, subject: Any, reason: str | None) -> Finding:
     except Failed as failed:
         status, found, fix = "failed", failed.found, failed.fix
     except Exception as error:
-        status, found, fix = "failed", _where(error), "Mend what raised it"
+        status, found, fix = "failed", _where(error), "Correct the code that raised it"
     if reason is not None and status == "failed":
         status, found, fix = "known failure", f"{reason} ({found})", ""
     elif reason is not None and status == "passed":
@@ -124,6 +126,6 @@ def passed(name: str, results: Iterator[Finding]) -> list[Finding]:
         raise CheckFailed(
             expected=f"{name} to pass its {len(found)} checks",
             found=f"{len(bad)} failed: {told}",
-            fix="`clgym check` shows each; declare in KNOWN_FAILURES what must stay",
+            fix="Run `clgym check` for details; declare permanent failures in KNOWN_FAILURES",
         )
     return found

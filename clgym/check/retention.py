@@ -1,4 +1,4 @@
-"""What a strategy still holds of training images: everything that can be reached from it."""
+"""What a strategy keeps of training images: everything reachable from it."""
 
 import sys
 import types
@@ -15,7 +15,7 @@ from clgym.strategy import Experience, Memory, Strategy
 __all__ = ["Held", "buffers_in", "held_by", "numbers_in"]
 
 _ALIKE = 1e-4
-"""Greatest difference of two pixels that counts as the same image."""
+"""Maximum difference of two pixels that count as the same image."""
 
 _FOREIGN = (types.ModuleType, types.BuiltinFunctionType, torch.dtype, torch.device, Learner)
 
@@ -67,7 +67,7 @@ def _among(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def held_by(strategy: Strategy, pixels: np.ndarray, scales: Sequence[tuple[float, float]]) -> Held:
-    """Walk everything in reach of ``strategy``, its module's own globals included."""
+    """Visit everything reachable from ``strategy``, its module's globals included."""
     memory = strategy.info.memory
     kept = [_numpy(t) for t in memory._columns.values()]
     roots = [strategy, *_globals_of(type(strategy))]
@@ -75,7 +75,7 @@ def held_by(strategy: Strategy, pixels: np.ndarray, scales: Sequence[tuple[float
 
 
 def numbers_in(strategy: Strategy) -> int:
-    """How many numbers a strategy leads to, its memory left out."""
+    """Number of values reachable from a strategy, without its memory."""
     return sum(a.size for a in _arrays([strategy], {id(strategy.info.memory)}))
 
 

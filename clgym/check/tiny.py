@@ -38,7 +38,7 @@ class Tiny:
         self._names: dict[tuple[int, ...], str] = {}
 
     def name(self, train: Sequence[int] | int = 8, test: int = 4) -> str:
-        """A source with so many training images of every class, or of each of the six."""
+        """A source with a number of training images for every class, or for each of the six."""
         counts = (train,) * CLASSES if isinstance(train, int) else tuple(train)
         key = (*counts, test)
         if key not in self._names:

@@ -1,4 +1,4 @@
-"""What an adaptation stream measured, as tables: online errors in the order of arrival."""
+"""Tables of an adaptation stream's measurements: online errors in order of arrival."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from clgym.results.record import AdaptationFacts, Record, SegmentFacts
 __all__ = ["adaptation_measures", "show_segments", "show_shifted_seeds"]
 
 _SHOWN = 30
-"""Segments that a table holds; of more it shows the worst."""
+"""Maximum number of segments in a table; with more, it shows the worst."""
 _WORST = 10
 
 
 def show_segments(console: Console, facts: AdaptationFacts) -> None:
-    """A row for each segment, the mean below."""
+    """Print one row per segment, with the mean below."""
     segments = facts.segments
-    heading = "online error: of the answers as they were given"
+    heading = "online error, of each prediction when it was made"
     if len(segments) > _SHOWN:
         heading += f"; the {_WORST} worst of {len(segments)} segments, all are in the record"
         worst = sorted(segments, key=lambda segment: -segment.error)[:_WORST]
@@ -50,7 +50,7 @@ def _cells(segment: SegmentFacts) -> list[str]:
 
 
 def _show_domains(console: Console, facts: AdaptationFacts) -> None:
-    """One line, where one segment mixes several domains."""
+    """Print the error of each domain, where one segment mixes several."""
     if len(facts.segments) == 1 < len(facts.domains):
         errors = ", ".join(f"{name} {100 * e:.1f}" for name, e in facts.domains.items())
         console.print(f"error % by domain: {errors}", highlight=False)
@@ -65,13 +65,13 @@ def adaptation_measures(facts: AdaptationFacts) -> list[tuple[str, str]]:
     return [
         ("mean error", f"{100 * facts.mean_error:.2f} %, pooled {100 * facts.pooled_error:.2f} %"),
         ("classifier", facts.model.name),
-        ("answers", f"{facts.predict} the update, batches of {facts.batch_size}"),
+        ("predictions", f"{facts.predict} the update, batches of {facts.batch_size}"),
         ("passes", passes),
     ]
 
 
 def show_shifted_seeds(console: Console, records: Sequence[Record]) -> None:
-    """A row for each seed, then mean and standard deviation (n - 1)."""
+    """Print one row per seed, then mean and standard deviation (n - 1)."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in ("seed", "mean error %", "pooled error %", "time"):
         table.add_column(head, justify="left" if head == "seed" else "right")

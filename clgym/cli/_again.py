@@ -7,6 +7,7 @@ from typing import Any
 
 from clgym.cli._flags import as_text
 from clgym.cli.run import run_options
+from clgym.draws import other_draws
 from clgym.results.record import Record
 
 __all__ = ["rerun", "verify_again"]
@@ -15,8 +16,8 @@ __all__ = ["rerun", "verify_again"]
 def rerun(record: Record, plugins: Sequence[Path] = ()) -> str:
     """The ``clgym run`` line with every option of a record, ready for a shell.
 
-    Files that options name (a model's weights) are in no record, only their names: they have to be
-    where the command is given.
+    A record holds only the names of files that options refer to (a model's weights): the files must
+    be where the command is given.
 
     Returns:
         The command, or why there is none.
@@ -38,6 +39,8 @@ def rerun(record: Record, plugins: Sequence[Path] = ()) -> str:
     own = {name: value for name, value in scenario.items() if name not in taken}
     words += _flags("scenario", own, {*taken, *strategy})
     line = shlex.join(words)
+    if (draws := other_draws(where.clgym)) is not None:
+        line += f"  # {draws}"
     return line if line.isprintable() else "# an option holds characters that no command can"
 
 

@@ -1,4 +1,4 @@
-"""Config fields as flags: ``--learning-rate X``, with help, default and range."""
+"""Config fields as command-line options: ``--learning-rate X``, with help, default and range."""
 
 import argparse
 from collections.abc import Collection, Sequence
@@ -20,22 +20,22 @@ def add_flags(
     taken: Collection[str] = (),
     notes: dict[str, str] | None = None,
 ) -> None:
-    """Add a flag for every field.
+    """Add an option for every field.
 
     Args:
-        parser: Where to.
+        parser: Parser that gets the options.
         title: Heading of the group in the help.
-        fields: Of a config.
-        owner: ``strategy`` or ``scenario``: where `given` finds the values again, and the prefix of
-            flags whose plain name is taken.
-        taken: Field names that mean something else already.
-        notes: By field name, what to say of the default instead of its value.
+        fields: Fields of a config.
+        owner: ``strategy`` or ``scenario``: the key under which `given` finds the values, and the
+            prefix of options whose plain name is taken.
+        taken: Field names that have another meaning already.
+        notes: Text that replaces the default's value in the help, by field name.
     """
     group = parser.add_argument_group(title)
     for field in fields:
         plain = field.name.replace("_", "-")
         name = f"--{owner}.{plain}" if field.name in taken else f"--{plain}"
-        default = "required" if field.required else f"default {as_text(field.default)}"
+        default = "required" if field.required else f"default: {as_text(field.default)}"
         default = (notes or {}).get(field.name) or default
         facts = "; ".join(part for part in (limits(field), default) if part)
         help_text = f"{field.help} ({facts})".strip().replace("%", "%%")
@@ -49,7 +49,7 @@ def add_flags(
 
 
 def _shape(field: Field) -> dict[str, Any]:
-    """How many words follow the flag. Their types are the field's own business."""
+    """Number of words that follow the option; the field itself checks their types."""
     if field.kind == "bool":
         return {"nargs": "?", "const": "true", "metavar": "false"}
     if field.kind == "choice":
@@ -60,7 +60,7 @@ def _shape(field: Field) -> dict[str, Any]:
 
 
 def given(values: argparse.Namespace, owner: str, fields: Sequence[Field]) -> dict[str, Any]:
-    """What the user gave for an owner's fields, as text; ``none`` is None where that is allowed."""
+    """Values that the user gave for an owner's fields, as text; ``none`` is None if allowed."""
     found: dict[str, Any] = {}
     for field in fields:
         value = getattr(values, f"{owner}.{field.name}", _ABSENT)
@@ -73,7 +73,7 @@ def given(values: argparse.Namespace, owner: str, fields: Sequence[Field]) -> di
 
 
 def limits(field: Field) -> str:
-    """The values that a field takes, in words; nothing where all do."""
+    """Range of a field in words; empty where all values are valid."""
     if field.kind == "choice":
         return ""
     bounds = Range(field.low, field.high, field.exclusive)
@@ -82,7 +82,7 @@ def limits(field: Field) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A config value as a user would type it."""
+    """A config value in the form that a user types."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -93,16 +93,16 @@ def as_text(value: Any) -> str:
 
 
 def as_failures(failures: dict[str, str]) -> str:
-    """Checks that a strategy declares to fail, each with the reason."""
+    """Checks that a strategy is declared to fail, each with the reason."""
     return "; ".join(f"{check} ({reason})" for check, reason in failures.items())
 
 
 def minutes(text: str) -> float:
-    """A time above 0."""
+    """A positive number of minutes."""
     try:
         found = float(text)
     except ValueError:
         found = 0.0
     if not 0 < found < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of minutes")
     return found

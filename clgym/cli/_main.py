@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except ClgymError as error:
-        print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {error.problem}: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -45,7 +45,7 @@ def _dispatch(words: list[str]) -> int:
         raise BadUsage(
             expected=f"a command ({', '.join(commands)})",
             found=repr(words[0]),
-            fix=f"{near(words[0], commands)}`clgym --help` tells what each does",
+            fix=f"{near(words[0], commands)}`clgym --help` describes each",
         )
     return importlib.import_module(f"clgym.cli.{words[0]}").main(words[1:])
 
@@ -55,11 +55,14 @@ def _commands() -> list[str]:
 
 
 def _help(commands: list[str]) -> str:
-    """What each command's file says in its first line; read, not imported."""
+    """The first line of each command's file; read, not imported."""
     lines = ["usage: clgym COMMAND ...", "", "A benchmark gym for continual learning.", ""]
     for name in commands:
         with Path(__file__).with_name(f"{name}.py").open() as file:
             summary = file.readline().strip().strip('"')  # parsing all files takes longer than help
         lines.append(f"  {name:<9} {summary}")
-    lines += ["", "`clgym COMMAND --help` tells more; `clgym --version` prints the version."]
+    lines += [
+        "",
+        "`clgym COMMAND --help` describes one; `clgym --version` prints the version.",
+    ]
     return "\n".join(lines)

@@ -11,11 +11,13 @@ __all__ = ["BadUsage", "Parser", "add_plugin_option"]
 
 
 class BadUsage(ClgymError):
-    """A command line that cannot be read."""
+    """A command line that cannot be parsed."""
+
+    problem = "could not parse the command"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are named and whose unknown options come with near matches."""
+    """A parser with named errors, which answers unknown options with near matches."""
 
     def __init__(self, prog: str, doc: str | None, **options: Any) -> None:
         """Take the help text from a module's docstring."""
@@ -28,9 +30,9 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Turn argparse's sentence into ours."""
+        """Turn argparse's message into a named error."""
         raise BadUsage(
-            expected="a command line that can be read",
+            expected=f"valid arguments of `{self.prog}`",
             found=message,
             fix=f"See `{self.prog} --help`",
         )
@@ -57,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         raise UnknownName(
             expected=f"an option of `{self.prog}`",
             found=name,
-            fix=f"{near(name, known)}`{self.prog} --help` lists all",
+            fix=f"{near(name, known)}`{self.prog} --help` lists them",
         )
 
 
@@ -69,5 +71,5 @@ def add_plugin_option(target: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="A Python file with a strategy or a scenario; may be given again.",
+        help="Python file with a strategy or a scenario; may be repeated.",
     )

@@ -1,47 +1,68 @@
-"""Flags that say where runs are carried out; they change no result."""
+"""Options for where runs are executed; they change no result."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clgym.cli._parser import BadUsage
+from clgym.cli._parser import BadUsage, add_plugin_option
 
 if TYPE_CHECKING:
     from clgym.engines.pool import PoolSpec
 
-__all__ = ["add_pool_flags", "pool_of"]
+__all__ = ["add_pool_flags", "add_sandbox_flag", "pool_of"]
 
 
 def add_pool_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags."""
-    group = parser.add_argument_group("where runs are carried out (they change no result)")
+    """Add the options to a parser."""
+    group = parser.add_argument_group("execution (these options change no result)")
     group.add_argument(
-        "--workers", type=int, metavar="N", help="Runs at a time. (default: one a device)"
+        "--workers", type=int, metavar="N", help="Parallel runs. (default: one per device)"
     )
     group.add_argument(
-        "--devices", default="cpu", metavar="LIST", help="Given out in turn: cuda:0,cuda:1"
+        "--devices",
+        default="cpu",
+        metavar="LIST",
+        help="Devices, assigned to the workers in turn: cuda:0,cuda:1. (default: cpu)",
     )
     group.add_argument(
         "--engine",
         choices=("process", "inline", "ray", "slurm"),
         default="process",
-        help="(default process)",
+        help="Engine that executes the runs. (default: process)",
     )
     group.add_argument(
         "--engine-option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="address=HOST:PORT of a ray cluster; submitit's parameters for slurm.",
+        help="Option of the engine: address=HOST:PORT of a ray cluster, or a parameter of submitit "
+        "for slurm; may be repeated.",
     )
-    group.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
-    group.add_argument("--data-root", type=Path, metavar="DIR", help="(default: CLGYM_DATA)")
-    group.add_argument("--json", action="store_true", help="Print the outcome as JSON alone.")
+    add_sandbox_flag(group)
+    add_plugin_option(group)
+    group.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="Folder of the data sets. (default: $CLGYM_DATA)",
+    )
+    group.add_argument("--json", action="store_true", help="Print only the outcome, as JSON.")
+
+
+def add_sandbox_flag(group: argparse._ActionsContainer) -> None:
+    """Add what shuts the strategy's process in."""
+    group.add_argument(
+        "--sandbox",
+        choices=("auto", "landlock", "none"),
+        default="auto",
+        help="Sandbox of the strategy's process: landlock lets it open only Python, its code, its "
+        "weights and the current images; auto: where Linux supports it. (default: auto)",
+    )
 
 
 def pool_of(values: argparse.Namespace) -> "PoolSpec":
-    """What the flags say."""
+    """The pool that the options describe."""
     from clgym.engines.pool import PoolSpec
 
     options = {}
@@ -51,7 +72,7 @@ def pool_of(values: argparse.Namespace) -> "PoolSpec":
             raise BadUsage(
                 expected="--engine-option NAME=VALUE",
                 found=repr(word),
-                fix="Write address=auto",
+                fix="Write it as in address=auto",
             )
         try:
             options[name] = json.loads(text)

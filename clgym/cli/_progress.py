@@ -1,4 +1,4 @@
-"""A run's events as something to watch: a moving bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -30,7 +30,7 @@ _LINE_SECONDS = 5.0
 
 
 class Tracker:
-    """How far a run is, how fast it goes and how long it will take, from its events alone."""
+    """Progress, speed and remaining time of a run, computed from its events alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` tells the time in seconds."""
@@ -85,7 +85,7 @@ class Tracker:
 
     @property
     def left(self) -> str:
-        """Time that remains, in words; nothing as long as it cannot be told."""
+        """Remaining time in words; empty as long as it is unknown."""
         if self._began is None or self.done <= self._began[1]:
             return ""
         spent = self._clock() - self._began[0]
@@ -116,7 +116,7 @@ class Watcher(AbstractContextManager["Watcher"], Protocol):
 
 
 def watch(console: Console) -> Watcher:
-    """Whatever suits the console."""
+    """Return a bar for a terminal, lines for anything else."""
     return _Bar(console) if console.is_terminal else _RunLines(console)
 
 
@@ -130,11 +130,11 @@ def _lines(event: Event) -> list[str]:
         case RunPlanned():
             return _plan_lines(event.plan)
         case RunResumed():
-            return [f"continuing with experience {event.experience + 1}; what came before is saved"]
+            return [f"continuing with experience {event.experience + 1}; earlier ones are saved"]
         case CheckpointSaved():
             return [f"saved inside experience {event.experience + 1}"]
         case RunFinished(finished_before=True):
-            return ["this run was finished before: here is its record"]
+            return ["this run was finished before; its record follows"]
         case Scored():
             place = f"experience {event.experience + 1}/{event.experiences}"
             if event.name is not None:  # a segment of unlabelled images, by itself

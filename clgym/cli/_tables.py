@@ -16,13 +16,14 @@ from clgym.cli._adaptation_tables import (
 from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
 from clgym.messages import RunOutline, SegmentOutline
+from clgym.results.layout import RECORD
 from clgym.results.record import Record
 
 __all__ = ["show_plan", "show_record", "show_seeds"]
 
 
 def show_record(console: Console, record: Record, out: str) -> None:
-    """Everything that one run measured."""
+    """Print everything that one run measured."""
     result = record.result
     title = f"{result.strategy.name} on {result.scenario.name}, seed {result.seed}"
     console.print(f"\n[bold]{title}[/bold] ({result.scenario.setting})", highlight=False)
@@ -34,14 +35,14 @@ def show_record(console: Console, record: Record, out: str) -> None:
     for name, value in [*_measures(record), *_costs(record)]:
         table.add_row(name, value)
     console.print(table)
-    console.print(f"\nrecord: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"\nrecord: {out}/{RECORD}", highlight=False, soft_wrap=True, markup=False)
     _show_failures(console, record)
     if record.environment.engine == "inline":
-        console.print("gym and learner shared a process: labels were not out of reach")
+        console.print("gym and learner shared a process: the strategy could have read the labels")
 
 
 def _show_failures(console: Console, record: Record) -> None:
-    """One line, where the strategy declares checks that it fails."""
+    """Print the checks that the strategy is declared to fail, if any."""
     if failures := record.result.strategy.known_failures:
         line = f"known failures: {as_failures(failures)}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -62,7 +63,7 @@ def _show_matrix(console: Console, record: Record) -> None:
             console.print(f"{name:<5}" + " ".join(_percent(v, 0) for v in row), highlight=False)
         return
     digits = 2 if wide else 0
-    console.print("accuracy in %: row, after experience; column, on the test rows of experience")
+    console.print("accuracy in %; row: after experience, column: on the test rows of experience")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("after")
     for column in range(size):
@@ -97,7 +98,7 @@ def _learning_measures(record: Record) -> list[tuple[str, str]]:
     against = f"chance: {' to '.join([chance[0], chance[-1]][: len(chance)])} %" if chance else ""
     if result.scenario.setting == "domain-incremental":
         against += "; earlier domains had the same classes, and one that recurs was learned before"
-    forward = _points(result.forward_transfer, "no test before an experience came")
+    forward = _points(result.forward_transfer, "no experience was tested before it was learned")
     told = against and result.forward_transfer is not None
     lines = [
         ("last accuracy", f"{_percent(result.last_accuracy)} %"),
@@ -106,9 +107,11 @@ def _learning_measures(record: Record) -> list[tuple[str, str]]:
         ("backward transfer", _points(result.backward_transfer, single)),
         ("forward transfer", forward + (f" ({against})" if told else "")),
     ]
+    if result.anytime is not None:
+        lines.insert(2, ("accuracy at any time", f"{_percent(result.anytime.area)} % (area)"))
     if result.scenario.setting == "class-incremental":
         aware = result.task_aware_accuracy_after[-1]
-        lines.insert(1, ("  were the task known", f"{_percent(aware)} %"))
+        lines.insert(1, ("  if the task were known", f"{_percent(aware)} %"))
     return lines
 
 
@@ -131,12 +134,12 @@ def _costs(record: Record) -> list[tuple[str, str]]:
 
 
 def show_plan(console: Console, plan: RunOutline) -> None:
-    """What a run would do."""
+    """Print what a run would do."""
     strategy, scenario = plan.strategy, plan.scenario
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_row("strategy", f"{strategy.name}: {_options(strategy.config)}")
     table.add_row("scenario", f"{scenario.name}: {_options(scenario.config)}")
-    table.add_row("setting", scenario.setting)
+    table.add_row("scenario type", scenario.setting)
     for source in plan.sources:
         table.add_row("source", "; ".join([source.name, *source.flags]))
     table.add_row("images", " x ".join(map(str, plan.image_shape)) + " (channels, height, width)")
@@ -163,7 +166,7 @@ def _options(config: Mapping[str, object]) -> str:
 
 
 def show_seeds(console: Console, records: Sequence[Record], outs: Sequence[str]) -> None:
-    """Several seeds: a row each, then mean and standard deviation (n - 1)."""
+    """Print one row per seed, then mean and standard deviation (n - 1)."""
     first = records[0].result
     console.print(
         f"\n[bold]{first.strategy.name} on {first.scenario.name}[/bold], {len(records)} seeds",
@@ -174,7 +177,7 @@ def show_seeds(console: Console, records: Sequence[Record], outs: Sequence[str])
     if first.adaptation is not None:
         show_shifted_seeds(console, records)
     for out in outs:
-        console.print(f"record: {out}/record.json", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"record: {out}/{RECORD}", highlight=False, soft_wrap=True, markup=False)
     _show_failures(console, records[0])
 
 

@@ -1,4 +1,4 @@
-"""A study as something to watch, and its outcome as tables."""
+"""Live progress of a study, and its outcome as tables."""
 
 import time
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def watch_trials(console: Console) -> TrialWatcher:
 
 
 class TrialProgress:
-    """Where a study or an evaluation stands, from its events alone."""
+    """Progress of a study or an evaluation, computed from its events alone."""
 
     def __init__(self) -> None:
         self.title, self.wanted, self.before = "", 0, 0
@@ -47,7 +47,7 @@ class TrialProgress:
         self._began = time.monotonic()
 
     def update(self, event: Event) -> list[str]:
-        """Take in an event; lines that should stay on the screen."""
+        """Process an event; return the lines that stay on the screen."""
         kind = event["kind"]
         if kind in ("plan", "evaluation"):
             return self._planned(event["plan"], event)
@@ -60,7 +60,7 @@ class TrialProgress:
         elif kind == "run" and event["key"] in self.running:
             self.running[event["key"]].update(parse_event(event["event"]))
         elif kind == "retry":
-            return [f"{event['key']}: {event['reason']}; once more"]
+            return [f"{event['key']}: {event['reason']}; trying again"]
         elif kind == "end":
             return [self._ended(event)]
         return []
@@ -76,11 +76,11 @@ class TrialProgress:
         lines = self._begin(title, self.wanted)
         if tuning and plan.withheld_images:
             shared = len(plan.withheld_images)
-            lines.append(f"{shared} image(s) that both sides hold are out of the tuning side")
+            lines.append(f"{shared} image(s) of both sides were dropped from the tuning side")
         return lines
 
     def _begin(self, title: str, wanted: int) -> list[str]:
-        """Count anew: a command may carry out several things, one after another."""
+        """Start counting anew: one command may execute several things in turn."""
         self.title, self.wanted = title, wanted
         self.done, self.scores, self._began = {}, {}, time.monotonic()
         return [f"{title}: {wanted} runs" + (f", {self.before} done" if self.before else "")]
@@ -89,7 +89,7 @@ class TrialProgress:
         self.running.pop(event["key"], None)
         name = event["key"].removeprefix("runs/")
         if event.get("status") == "failed" or "last_accuracy" not in event:
-            line = f"{name}: failed: {event.get('reason', event.get('error', 'no answer'))}"
+            line = f"{name}: failed: {event.get('reason', event.get('error', 'no reply'))}"
         else:
             last, average = event["last_accuracy"], event["average_incremental_accuracy"]
             several = len(event["accuracy_matrix"]) > 1
@@ -116,7 +116,7 @@ class TrialProgress:
 
 
 class _TrialLines:
-    """A line for each run that ends."""
+    """One line per finished run."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._progress = console, TrialProgress()
@@ -133,7 +133,7 @@ class _TrialLines:
 
 
 class _Live:
-    """A table of what runs, below the last runs that ended."""
+    """A table of the running runs, below the last finished ones."""
 
     def __init__(self, console: Console) -> None:
         self._progress = TrialProgress()
@@ -166,10 +166,10 @@ class _Live:
 def show_certificate(
     console: Console, certificate: Certificate, out: Path, plugins: Sequence[Path] = ()
 ) -> None:
-    """The trials, best first, and what was sealed."""
+    """Print the trials, best first, and what was sealed."""
     body, plan = certificate.body, certificate.body.plan
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for head in ("trial", "score %", "settings"):
+    for head in ("trial", "score %", "hyper-parameters"):
         table.add_column(head, overflow="fold")
     ordered = sorted(
         body.trials, key=lambda t: (-(t.score if t.score is not None else -1), t.trial)
@@ -200,7 +200,7 @@ def _settings(config: dict[str, Any]) -> str:
 
 
 def show_evaluation(console: Console, evaluation: Evaluation, out: Path, adapts: bool) -> None:
-    """A row for each seed, mean and standard deviation, and what a reader must know."""
+    """Print one row per seed, mean and standard deviation, and the warnings."""
     title = f"{evaluation.strategy} on {evaluation.pair}, mode {evaluation.mode}"
     console.print(f"\n[bold]{title}[/bold]", highlight=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -213,13 +213,15 @@ def show_evaluation(console: Console, evaluation: Evaluation, out: Path, adapts:
         table.add_row(name, *map(_percent, row), end_section=name == names[-1])
     console.print(table)
     if evaluation.tuning_score is not None:
-        score = f"tuning score of the chosen settings: {_percent(evaluation.tuning_score)} %"
-        console.print(f"{score} (on other data: not a result)", highlight=False)
+        score = (
+            f"tuning score of the chosen hyper-parameters: {_percent(evaluation.tuning_score)} %"
+        )
+        console.print(f"{score} (on the tuning data: not a result)", highlight=False)
     count = f"evaluation {evaluation.evaluation_number} of this certificate"
     study = f"study {evaluation.study_number} of this strategy and pair here"
     console.print(f"{count}; {study}", highlight=False)
     for flag in evaluation.flags:
-        console.print(f"flag: {flag}", highlight=False, markup=False)
+        console.print(f"warning: {flag}", highlight=False, markup=False)
     console.print(f"result: {out}", highlight=False, soft_wrap=True, markup=False)
 
 

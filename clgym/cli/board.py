@@ -1,7 +1,7 @@
 """Render a leaderboards folder as one static page and as Markdown.
 
-Every number is computed again from the records; what does not follow is refused, and the page says
-why. The page needs no network and opens from its file.
+Every number is recomputed from the predictions. Records that do not agree with them are left out,
+and the page says why. The page needs no network and opens from its file.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,15 @@ __all__ = ["main"]
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym board``."""
     parser = Parser("clgym board", __doc__)
-    parser.add_argument("folder", type=Path, help="Holds records/; its README.md is rewritten.")
     parser.add_argument(
-        "--out", type=Path, default=Path("site"), metavar="DIR", help="(default: site)"
+        "folder", type=Path, help="Folder with records/; its README.md is rewritten."
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("site"),
+        metavar="DIR",
+        help="Output folder. (default: site)",
     )
     values = parser.parse(words)
 

@@ -1,4 +1,4 @@
-"""Look at the cached features of pretrained networks, or delete them."""
+"""List or delete the cached features of pretrained networks."""
 
 import json
 import time
@@ -14,14 +14,16 @@ __all__ = ["main"]
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym cache``."""
     parser = Parser("clgym cache", __doc__)
-    parser.add_argument("action", nargs="?", choices=("list", "clean"), default="list")
-    parser.add_argument("--json", action="store_true", help="Print data instead of a table.")
+    parser.add_argument(
+        "action", nargs="?", choices=("list", "clean"), default="list", help="(default: list)"
+    )
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     parser.add_argument(
         "--older-than",
         type=float,
         default=0.0,
         metavar="DAYS",
-        help="Delete only what was not used for so long. (default: 0, everything)",
+        help="Delete only what was not used for this number of days. (default: 0, everything)",
     )
     values = parser.parse(words)
     clean = values.action == "clean"

@@ -1,7 +1,7 @@
-"""Check a strategy, a scenario or a source: small named checks, each with what to do.
+"""Check a strategy, a scenario or a source by small named checks, each with a fix.
 
-Give a name of `clgym list`, or a Python file. Takes seconds, on a few images, on the CPU.
-Exit code 1 if a check fails that the plugin does not declare in KNOWN_FAILURES.
+Give a name of `clgym list` or a Python file. The checks take seconds, on a few images, on the
+CPU. The exit code is 1 if a check fails that the plugin does not declare in KNOWN_FAILURES.
 """
 
 import json
@@ -23,10 +23,10 @@ KINDS: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym check``."""
     parser = Parser("clgym check", __doc__)
-    parser.add_argument("name", help="A name, or a file; FILE:CLASS if it holds several.")
-    parser.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="Only these checks.")
-    parser.add_argument("--list", action="store_true", help="Say what each check is for, and stop.")
-    parser.add_argument("--json", action="store_true", help="Print data instead of lines.")
+    parser.add_argument("name", help="Name or file; FILE:CLASS if it holds several.")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="Run only these.")
+    parser.add_argument("--list", action="store_true", help="Describe the checks and exit.")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of text.")
     add_plugin_option(parser)
     values = parser.parse(words)
     kind, entry, plugins = _asked(values.name, values.plugin)
@@ -37,7 +37,7 @@ def main(words: Sequence[str]) -> int:
             raise UnknownName(
                 expected=f"a check of {kind} ({', '.join(names)})",
                 found=repr(name),
-                fix=f"{near(name, names)}`clgym check NAME --list` explains each",
+                fix=f"{near(name, names)}`clgym check NAME --list` describes each",
             )
     if values.list:
         print("\n".join(f"{c.name:<22}{c.purpose}" for c in checks))

@@ -1,6 +1,6 @@
-"""Compare two runs, or two folders of runs over seeds, by paired tests.
+"""Compare two runs, or two folders of runs over seeds, with paired tests.
 
-Over images: exact McNemar test of the answers after the last experience, and of those
+Over images: exact McNemar test on the predictions after the last experience, and on those
 along an adaptation stream, with a 95 % interval of the difference. Over seeds: paired t test.
 """
 
@@ -30,7 +30,7 @@ def main(words: Sequence[str]) -> int:
             metavar=side.upper(),
             help="Output folder of a run, its record.json, or the --out of a run with --seeds.",
         )
-    parser.add_argument("--json", action="store_true", help="Print data instead of tables.")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of tables.")
     values = parser.parse(words)
     from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""Download a source, or the weights of a network; the only command that uses the network."""
+"""Download a source or the weights of a network; the only command that uses the network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,12 @@ __all__ = ["main"]
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym fetch``."""
     parser = Parser("clgym fetch", __doc__)
-    parser.add_argument("name", help="A source of `clgym list sources`, or a tag of timm.")
+    parser.add_argument("name", help="Source of `clgym list sources`, or tag of timm.")
     parser.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="Where to. (default: CLGYM_DATA)"
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="Folder of the data sets. (default: $CLGYM_DATA)",
     )
     values = parser.parse(words)
     if "." in values.name:  # no source has a dot, every tag has one

@@ -17,14 +17,14 @@ __all__ = ["main"]
 
 KINDS: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
 _LEARNERS = ("network", "memory_size")
-"""What a preset only proposes to strategies; `clgym show` tells it."""
+"""Options that a preset only proposes to strategies; `clgym show` lists them."""
 
 
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym list``. What is built in is read only; plugins of others are imported."""
     parser = Parser("clgym list", __doc__)
-    parser.add_argument("kind", nargs="?", choices=KINDS, help="Only these.")
-    parser.add_argument("--json", action="store_true", help="Print data instead of a table.")
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="Kind. (default: all)")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     add_plugin_option(parser)
     values = parser.parse(words)
     kinds = [values.kind] if values.kind else KINDS
@@ -53,7 +53,7 @@ def _listed(kind: Kind, plugins: list[Path]) -> list[dict[str, Any]]:
 
 
 def _fault(kind: Kind, entry: registry.PluginEntry) -> str | None:
-    """Why a plugin of somebody else cannot be used, if so."""
+    """Reason why another distribution's plugin cannot be used; None if it can."""
     if kind == "strategies":
         from clgym.strategy import Strategy as Base
     elif kind == "scenarios":
@@ -80,7 +80,7 @@ def _sources() -> list[dict[str, Any]]:
 
 
 def _show(listed: dict[str, list[dict[str, Any]]]) -> None:
-    """A line each; wrapped on a terminal, whole where a program reads."""
+    """One line per entry; wrapped on a terminal, unwrapped in a pipe."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
     for kind, items in listed.items():
         rows = [row for item in items for row in _rows(item)]

@@ -1,7 +1,7 @@
-"""Write a short working file for a strategy, a scenario or a source of your own.
+"""Write a short working file for your own strategy, scenario or source.
 
-It holds a small real method, commented, that passes `clgym check` as it stands, and comes with a
-test of one line. In a checkout of clgym it goes to strategies/ or scenarios/, whose suite tests it.
+The file holds a small commented method that passes `clgym check`, and comes with a one-line test.
+In a checkout of clgym it is written to strategies/ or scenarios/, whose tests include it.
 """
 
 import keyword
@@ -34,8 +34,8 @@ def test_$MODULE() -> None:
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym new``."""
     parser = Parser("clgym new", __doc__)
-    parser.add_argument("kind", choices=KINDS, help="What to write.")
-    parser.add_argument("name", help="Of the plugin: my-method becomes my_method.py.")
+    parser.add_argument("kind", choices=KINDS, help="Kind of the plugin.")
+    parser.add_argument("name", help="Name of the plugin; my-method becomes my_method.py.")
     values = parser.parse(words)
     module = values.name.lower().replace("-", "_")
     _check_name(values.kind, module)
@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
 def _check_name(kind: str, module: str) -> None:
     if not module.isidentifier() or keyword.iskeyword(module) or module.startswith("_"):
         raise BadConfig(
-            expected="a name of letters, digits and hyphens that begins with a letter",
+            expected="a name of letters, digits and hyphens, with a letter first",
             found=repr(module),
             fix="Give another name",
         )
@@ -85,7 +85,9 @@ def _files(kind: str, module: str) -> dict[Path, str]:
     for path in files:
         if path.exists():
             raise BadOutput(
-                expected=f"no file {path} yet", found="one", fix="Give another name, or delete it"
+                expected=f"no file {path} yet",
+                found="an existing file",
+                fix="Give another name, or delete it",
             )
     return {path: string.Template(t).substitute(words) for path, t in files.items()}
 

@@ -1,16 +1,16 @@
-"""Draw the figures of a paper from runs, folders of seeds and studies.
+"""Draw the figures of a paper from runs, folders of seeds, and studies.
 
-Draws what the records allow, or the kinds that are named; files that are there
-are replaced. The same records give the same bytes.
+Without --kind, all figures are drawn that the records allow. Existing files are
+replaced. The same records give the same bytes.
 
-  accuracy-matrix        accuracy after and on each experience, with its numbers
-  anytime                accuracy after each experience, every seed a dot
-  forgetting             of each method, every seed a dot
-  accuracy-against-cost  against the time of all runs, tuning included
-  rank-shift             rank on the tuning side against that on the other
+  accuracy-matrix        accuracy after each experience on each experience
+  anytime                accuracy after each experience, one dot per seed
+  forgetting             forgetting of each method, one dot per seed
+  accuracy-against-cost  accuracy against the time of all runs, with tuning
+  rank-shift             tuning rank against evaluation rank
   expected-best          expected best tuning score against the number of trials
-  performance-profile    over streams, distance to the best method of each
-  error-over-time        along an adaptation stream
+  performance-profile    ratio of each method's error to the lowest error
+  error-over-time        online error along an adaptation stream
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,10 @@ def main(words: Sequence[str]) -> int:
         help="Output folder of a run, of a run with --seeds, or of a study.",
     )
     parser.add_argument(
-        "--kind", nargs="+", default=[], metavar="NAME", help="Only these. (default: all there are)"
+        "--kind", nargs="+", default=[], metavar="NAME", help="Figures to draw. (default: all)"
     )
-    parser.add_argument("--format", choices=("svg", "pdf"), default="svg", help="(default svg)")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="Where the figures go."
-    )
+    parser.add_argument("--format", choices=("svg", "pdf"), default="svg", help="(default: svg)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="Output folder.")
     values = parser.parse(words)
 
     from clgym.board.figures.plots import draw, write

@@ -1,7 +1,8 @@
-"""Write one page about a run, a method over seeds, or a study.
+"""Write one page about a run, a method over several seeds, or a study.
 
-A single HTML file that needs no network: numbers, figures, classes, settings,
-cost, environment; of a study also its plan, trials, choice, evaluations, ledger.
+The page is a single HTML file that needs no network. It shows metrics, figures, classes,
+options, cost and environment; for a study also its plan, trials, certificate, evaluations
+and ledger.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ def main(words: Sequence[str]) -> int:
         help="Output folder of a run, of a run with --seeds, or of a study.",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="(default: report.html in that folder)"
+        "--out", type=Path, metavar="FILE", help="Output file. (default: report.html in RUN)"
     )
     values = parser.parse(words)
 

@@ -1,8 +1,8 @@
-"""Run what a paper claims, and print claimed beside measured with a verdict.
+"""Run what a paper claims, and print each claimed number beside the measured one, with a verdict.
 
-`clgym reproduce` alone lists the papers and their rows; `clgym reproduce lame` runs those of the
-paper that fit two processor cores, `--scale full` those of the paper's own size. What is missing
-(data, weights, a GPU) is said first. Stop it as you like: the same command goes on.
+`clgym reproduce` lists the papers and their rows. `clgym reproduce lame` runs the rows of that
+paper that fit two processor cores; `--scale full` runs those of the paper's own size. Missing data,
+weights or devices are reported first. The same command given again continues an interrupted one.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym.cli._parser import BadUsage, Parser
+from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import UnknownName, near
 
 if TYPE_CHECKING:
@@ -43,33 +44,43 @@ def main(words: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("clgym reproduce", __doc__)
-    parser.add_argument("paper", nargs="?", metavar="PAPER", help="(default: list all)")
-    parser.add_argument("row", nargs="?", metavar="ROW", help="(default: all of the scale)")
-    parser.add_argument("--all", action="store_true", help="Every paper.")
+    parser.add_argument("paper", nargs="?", metavar="PAPER", help="Paper. (default: list all)")
+    parser.add_argument(
+        "row", nargs="?", metavar="ROW", help="Row of the paper. (default: all of the scale)"
+    )
+    parser.add_argument("--all", action="store_true", help="Run the rows of every paper.")
     parser.add_argument(
         "--scale",
         choices=("lite", "full"),
         default="lite",
-        help="lite: two cores and part of the data; full: the paper's size. (default lite)",
+        help="lite: two cores and part of the data; full: the paper's size. (default: lite)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="Say what is needed and missing.")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="(default 2)")
+    parser.add_argument("--dry-run", action="store_true", help="List what is needed and missing.")
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="Parallel runs. (default: 2)"
+    )
     parser.add_argument(
         "--runs",
         type=Path,
         default=Path("runs/papers"),
         metavar="DIR",
-        help="Folders of the runs. (default runs/papers)",
+        help="Folder of the runs. (default: runs/papers)",
     )
     parser.add_argument(
         "--board",
         type=Path,
         default=Path("leaderboards"),
         metavar="DIR",
-        help="Gets records/ and status/. (default leaderboards)",
+        help="Folder that gets records/ and status/. (default: leaderboards)",
     )
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="(default: CLGYM_DATA)")
-    parser.add_argument("--json", action="store_true", help="Print the outcome as JSON alone.")
+    add_sandbox_flag(parser)
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="Folder of the data sets. (default: $CLGYM_DATA)",
+    )
+    parser.add_argument("--json", action="store_true", help="Print only the outcome, as JSON.")
     return parser
 
 
@@ -92,7 +103,12 @@ def _carry_out(chosen: Sequence[tuple["Paper", "ClaimRow"]], values: argparse.Na
     from clgym.papers.reproduce import Reproduction
 
     work = Reproduction(
-        chosen, values.runs, values.board, values.data_root, PoolSpec(workers=values.workers)
+        chosen,
+        values.runs,
+        values.board,
+        values.data_root,
+        PoolSpec(workers=values.workers),
+        sandbox=values.sandbox,
     )
     stderr = Console(stderr=True)
     if values.dry_run:
@@ -117,7 +133,7 @@ def _carry_out(chosen: Sequence[tuple["Paper", "ClaimRow"]], values: argparse.Na
 def _needs(
     console: "Console", work: "Reproduction", chosen: Sequence[tuple["Paper", "ClaimRow"]]
 ) -> int:
-    """For each row hours, device, runs, and what each of them misses."""
+    """Hours, device and runs of each row, and what each of them lacks."""
     missing = work.missing()
     for paper, row in chosen:
         runs = ", ".join(row.wanted)
@@ -147,7 +163,7 @@ def _time(hours: float) -> str:
 
 
 def _list(papers: Sequence["Paper"], as_json: bool) -> int:
-    """Every paper with its rows."""
+    """Print every paper with its rows."""
     if as_json:
         print(json.dumps([paper.model_dump(mode="json") for paper in papers], indent=1))
         return 0

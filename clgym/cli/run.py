@@ -1,9 +1,9 @@
-"""Run a strategy on a scenario, or continue where it stopped.
+"""Run a strategy on a scenario, or continue an interrupted run.
 
 Name the strategy and the scenario first, then options. `clgym run STRATEGY
-SCENARIO --help` lists the options of that pairing; where several say something,
-defaults give way to the scenario's preset, that to --config, that to flags.
-An interrupted run goes on when the same command is given again.
+SCENARIO --help` lists the options of that pairing. An option on the command
+line overrides --config, which overrides the scenario's preset, which overrides
+the defaults. The same command given again continues an interrupted run.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from clgym import registry
 from clgym.cli._flags import add_flags, as_text, given, minutes
 from clgym.cli._parser import BadUsage, Parser, add_plugin_option
+from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import BadConfig, UnknownName, near
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ def _carry_out(asked: "_RunCommand") -> int:
 
 
 class _RunCommand:
-    """A command line, read in two passes: the second knows the options of the pairing.
+    """A command line, parsed in two passes: the second knows the options of the pairing.
 
     Attributes:
-        describer: A process that tells what the strategy takes and needs, for all runs of the
+        describer: Process that reports the strategy's options and needs, for all runs of the
             command; None where no strategy is named.
     """
 
@@ -81,7 +82,7 @@ class _RunCommand:
             registry.find(kind, name, self.plugins)
         if len(names) < 2 and not early.help:
             raise BadUsage(
-                expected="clgym run STRATEGY SCENARIO [options], the two names first",
+                expected="`clgym run STRATEGY SCENARIO [options]`, the two names first",
                 found=f"clgym run {' '.join([*names, *words])}".rstrip(),
                 fix="`clgym list` shows the names",
             )
@@ -91,14 +92,14 @@ class _RunCommand:
         self.values = self.parser.parse(words)
 
     def close(self) -> None:
-        """End the process that describes."""
+        """End the describing process."""
         if self.describer is not None:
             self.describer.close()
 
     def _fields(
         self, words: list[str], early: argparse.Namespace
     ) -> tuple[list["Field"], list["Field"]]:
-        """Ask for the options of both, and make them flags."""
+        """Request the options of both, and add them to the parser."""
         if not self.names:
             return [], []
         from clgym.gym.description import ask_options, open_learner
@@ -130,14 +131,14 @@ class _RunCommand:
         return strategy, scenario
 
     def idle(self, request: "Request") -> list[str]:
-        """Options of the scenario that are given for the strategy, which has none of that name."""
+        """Options meant for the strategy that only the scenario has."""
         from clgym.gym.request import FROM_PRESET
 
         own = {field.name.rpartition(".")[2] for field in self.strategy_fields}
         return [name for name in FROM_PRESET if name in request.scenario_config.keys() - own]
 
     def requests(self) -> list["Request"]:
-        """One for each seed."""
+        """One request per seed."""
         from clgym.gym.request import Request
 
         values, file = self.values, self.file
@@ -166,12 +167,12 @@ class _RunCommand:
 
 
 def run_options() -> set[str]:
-    """Names that mean something of the run itself; an option of a plugin by one gets a prefix."""
+    """Names of the run's own options; a plugin's option of such a name gets a prefix."""
     return {action.dest for action in _parser([])._actions}
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:
-    """Each ``--option`` with the word after it, before anything is known of the options."""
+    """Each ``--option`` with the word after it, before any option is known."""
     split = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
     return {
         option[2:]: value
@@ -189,14 +190,16 @@ def _parser(names: Sequence[str]) -> Parser:
         add_help=False,
     )
     run = parser.add_argument_group("options of the run")
-    run.add_argument("-h", "--help", action="store_true", help="Show this and stop.")
-    run.add_argument("--source", metavar="NAME", help="Images instead of the preset's source.")
+    run.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
+    run.add_argument(
+        "--source", metavar="NAME", help="Source of the images. (default: the preset's)"
+    )
     seeds = run.add_mutually_exclusive_group()
     seeds.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="The learner's. (default 0)"
+        "--seed", type=int, default=0, metavar="N", help="Seed of the learner. (default: 0)"
     )
     seeds.add_argument(
-        "--seeds", type=_seeds, metavar="A..B", help="A run for each, both ends included; or 0,3,7."
+        "--seeds", type=_seeds, metavar="A..B", help="One run per seed: 0..4 (both ends) or 0,3,7."
     )
     run.add_argument(
         "--order-seed",
@@ -205,45 +208,40 @@ def _parser(names: Sequence[str]) -> Parser:
         help="Seed of the class order. (default: the preset's order)",
     )
     _add_places(run)
-    run.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    run.add_argument("--device", default="cpu", help="Device: cpu, cuda, cuda:1. (default: cpu)")
     run.add_argument(
         "--threads",
         type=int,
         metavar="N",
-        help="Of torch; another number may change the last bits of a result. (default: all cores)",
+        help="Number of torch threads, which may change the last digits of a result. "
+        "(default: all cores)",
     )
     run.add_argument(
         "--engine",
         choices=("process", "inline"),
         default="process",
-        help="inline: gym and learner in one process, for a debugger; labels are then in reach. "
-        "(default process)",
+        help="process: gym and learner in two processes; inline: both in one, for a debugger; "
+        "the learner could then reach the labels. (default: process)",
     )
-    run.add_argument(
-        "--sandbox",
-        choices=("auto", "landlock", "none"),
-        default="auto",
-        help="What the strategy's process may open: Python, its code, its weights and the images "
-        "that are due (Linux Landlock; auto: where the system has it), or anything. (default auto)",
-    )
+    add_sandbox_flag(run)
     run.add_argument(
         "--timeout",
         type=minutes,
         metavar="X",
-        help="Minutes that the strategy may take for an experience, or for a batch of an "
-        "adaptation stream, before the run ends with an error. (default: any time)",
+        help="Time limit in minutes per experience, or per batch of an adaptation stream; a run "
+        "that exceeds it ends with an error. (default: no limit)",
     )
     run.add_argument(
         "--checkpoint-minutes",
         type=float,
         default=5.0,
         metavar="X",
-        help="How often to save inside an experience. (default 5)",
+        help="Minutes between checkpoints inside an experience. (default: 5)",
     )
     run.add_argument(
-        "--dry-run", action="store_true", help="Check the options, show the plan, write nothing."
+        "--dry-run", action="store_true", help="Check the options, show the plan, run nothing."
     )
-    run.add_argument("--json", action="store_true", help="Print the record alone.")
+    run.add_argument("--json", action="store_true", help="Print only the record, as JSON.")
     return parser
 
 
@@ -253,13 +251,13 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="Where the record goes; with --seeds a folder each inside. (default: below runs/)",
+        help="Output folder; with --seeds it holds one folder per seed. (default: below runs/)",
     )
     run.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="TOML or JSON with the tables strategy and scenario.",
+        help="TOML or JSON file of options, in the tables strategy and scenario.",
     )
     add_plugin_option(run)
     run.add_argument(
@@ -267,15 +265,18 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         nargs="+",
         choices=("csv", "tensorboard", "wandb", "mlflow"),
         default=[],
-        help="Log to these too, through their own clients.",
+        help="Additional loggers.",
     )
     run.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="Where data lie. (default: CLGYM_DATA)"
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="Folder of the data sets. (default: $CLGYM_DATA)",
     )
 
 
 def _loosely(words: Sequence[str]) -> dict[str, str]:
-    """Every ``--name value``, whatever the name: which strategy another wraps stands there too."""
+    """Each ``--name value`` whatever the name, since wrapped strategies are named there too."""
     found = {}
     for word, following in itertools.pairwise([*words, ""]):
         if word.startswith("--"):
@@ -285,7 +286,7 @@ def _loosely(words: Sequence[str]) -> dict[str, str]:
 
 
 def _seeds(text: str) -> list[int]:
-    """``0..4`` or ``0,3,7``."""
+    """``0..4`` or ``0,3,7`` as a list of seeds."""
     first, dots, last = text.partition("..")
     try:
         seeds = (
@@ -302,7 +303,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
-    """The tables ``strategy`` and ``scenario`` of a file; empty where there is none."""
+    """The tables ``strategy`` and ``scenario`` of a file; empty without a file."""
     tables: dict[str, dict[str, Any]] = {"strategy": {}, "scenario": {}}
     if path is None:
         return tables
@@ -314,15 +315,15 @@ def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BadConfig(
-            expected=f"{path} to be a TOML file, or JSON by the name of .json",
+            expected=f"{path} to be a TOML file, or a JSON file with the ending .json",
             found=str(reason),
-            fix="Mend it or give another --config",
+            fix="Correct the file or give another --config",
         ) from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise BadConfig(
             expected=f"the tables strategy and scenario in {path}",
             found="values outside a table",
-            fix="Put them below [strategy] or [scenario]",
+            fix="Move them below [strategy] or [scenario]",
         )
     for key, values in content.items():
         if key not in tables:
@@ -386,7 +387,7 @@ def _run_all(asked: _RunCommand, as_json: bool, several: bool, logs: Sequence[st
 def _listen(
     listeners: Sequence[Callable[["Event"], None]], outs: list[str], event: "Event"
 ) -> None:
-    """Pass an event on, and keep where the record went."""
+    """Forward an event, and remember where the record was written."""
     from clgym.messages import RunFinished
 
     for listener in listeners:

@@ -1,4 +1,4 @@
-"""Show what a strategy, a scenario or a source is: its text, options, needs, licence."""
+"""Show a strategy, a scenario or a source: its text, options, needs and licence."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ _KINDS = {
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym show``."""
     parser = Parser("clgym show", __doc__)
-    parser.add_argument("name", help="A name of `clgym list`.")
+    parser.add_argument("name", help="Name of `clgym list`.")
     add_plugin_option(parser)
     values = parser.parse(words)
     name, plugins = values.name, tuple(values.plugin)
@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _kinds(name: str, plugins: Sequence[Path]) -> list[str]:
-    """Which kinds know the name; a name may stand for one of each."""
+    """Kinds that know the name; one name may stand for one of each."""
     from clgym.data.cards import CARDS
 
     base, names, kinds = name.partition(":")[0].replace("_", "-"), set(CARDS), []
@@ -63,7 +63,7 @@ def _kinds(name: str, plugins: Sequence[Path]) -> list[str]:
         raise UnknownName(
             expected="a name among the strategies, scenarios and sources",
             found=repr(name),
-            fix=f"{near(name, names)}`clgym list` shows all",
+            fix=f"{near(name, names)}`clgym list` shows them all",
         )
     return kinds
 
@@ -91,7 +91,7 @@ def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
         names = [f.name for f in described.fields if f.name.rpartition(".")[2] in FROM_PRESET]
         if names:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-            console.print(f"a scenario's value goes before the default: {flags}", markup=False)
+            console.print(f"a scenario's value overrides the default: {flags}", markup=False)
         console.print(f"needs: {_needs(name, plugins)}")
         if failures := described.known_failures:
             console.print(f"known failures: {as_failures(failures)}", markup=False)
@@ -99,7 +99,7 @@ def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
 
 
 def _needs(name: str, plugins: tuple[Path, ...]) -> str:
-    """What the gym must provide with default options, asked of a worker."""
+    """What the gym must provide with default options, as a worker reports it."""
     from clgym.gym.description import ask_needs, open_learner
     from clgym.gym.request import Request
 
@@ -116,7 +116,7 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
     wanted = [text for key, text in words.items() if getattr(needs, key)]
     if needs.memory:
         wanted.append(
-            f"a memory of {needs.memory:,} samples, unless the scenario has another number"
+            f"a memory of {needs.memory:,} samples, unless the scenario sets another number"
         )
     return f"{', '.join(wanted) or 'nothing'}; works on {', '.join(needs.settings)} streams"
 
@@ -180,7 +180,7 @@ def _source(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
     if card.folders:
         places = [*card.folders, f"{card.name}/{{train,test}}.npz"]
         table.add_row("in the data root", " or ".join(dict.fromkeys(places)))
-        way = "clgym fetch " + card.name if card.downloads else "get it by hand, from its origin"
+        way = "clgym fetch " + card.name if card.downloads else "manual, from its origin"
         table.add_row("download", way)
     for part, digest in card.fingerprints.items():
         table.add_row(f"fingerprint, {part}", digest)

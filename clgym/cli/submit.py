@@ -1,8 +1,8 @@
-"""Check what you would send to the leaderboard; nothing leaves this machine.
+"""Check a submission to the leaderboard; nothing leaves this machine.
 
 A folder may hold records, each with its predictions, studies with all their
-files, and the strategy's file where it is not built in. The last lines say how
-a maintainer repeats the runs. Leaves with exit code 2 if anything is wrong.
+files, and the strategy's file where it is not built in. The last lines are the
+commands that repeat the runs. The exit code is 2 if anything is wrong.
 """
 
 import json
@@ -20,16 +20,18 @@ __all__ = ["NotAccepted", "main"]
 
 
 class NotAccepted(ClgymError):
-    """A submission that would not be shown on the board."""
+    """A submission that the board would not show."""
+
+    problem = "the submission is not accepted"
 
 
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym submit``."""
     parser = Parser("clgym submit", __doc__)
     parser.add_argument(
-        "--check", type=Path, nargs="+", required=True, metavar="FOLDER", help="What to look at."
+        "--check", type=Path, nargs="+", required=True, metavar="FOLDER", help="Folders to check."
     )
-    parser.add_argument("--json", action="store_true", help="Print the findings as JSON alone.")
+    parser.add_argument("--json", action="store_true", help="Print only the findings, as JSON.")
     values = parser.parse(words)
 
     from clgym.board.submission import check
@@ -44,24 +46,24 @@ def main(words: Sequence[str]) -> int:
     if submission.wrong:
         first = submission.wrong[0]
         raise NotAccepted(
-            expected="a submission that holds",
+            expected="a submission whose checks all pass",
             found=f"{len(submission.wrong)} of {len(submission.findings)} checks wrong, the first "
             f"in {first.place}: {first.words}",
-            fix="The lines marked wrong say what to do",
+            fix="Each line marked wrong says what to do",
         )
     return 0
 
 
 def _commands(submission: "Submission") -> list[str]:
-    """How to repeat everything that held."""
+    """Commands that repeat every run whose checks pass."""
     from clgym.cli._again import rerun, verify_again
 
     lines = []
     for found in submission.found:
-        if found.record is None:
+        if found.run is None:
             lines.append(verify_again(found.folder, found.plugins))
         else:
-            lines.append(rerun(found.record, found.plugins))
+            lines.append(rerun(found.run.record, found.plugins))
     return lines
 
 

@@ -1,8 +1,8 @@
-"""Choose a strategy's settings on the tuning side of a pair, and seal them.
+"""Choose a strategy's hyper-parameters on the tuning side of a pair, and seal them.
 
-Name the strategy and the pair first, then options: `clgym tune replay digits-t2 --trials 8`. A
-study that was stopped goes on when the same command is given again. Options of the strategy that
-are given here are fixed; the others of its search space are tried.
+Name the strategy and the pair first, then options: `clgym tune replay digits-t2 --trials 8`.
+Options of the strategy that are given here are fixed; the rest of its search space is tuned. The
+same command given again continues an interrupted study.
 """
 
 import argparse
@@ -18,8 +18,10 @@ from clgym.cli._pools import add_pool_flags, pool_of
 from clgym.cli.run import _loosely, _seeds
 
 if TYPE_CHECKING:
+    from clgym.gym.request import Sandbox
     from clgym.protocol.pairs import ScenarioPair
     from clgym.protocol.plan import Certificate
+    from clgym.protocol.runs import ExecutionOptions
     from clgym.protocol.study import StudySpec
 
 __all__ = ["main"]
@@ -33,11 +35,11 @@ def main(words: Sequence[str]) -> int:
     early, _ = parser.parse_known_args(rest)
     if not early.help and len(names) < 2:
         raise BadUsage(
-            expected="clgym tune STRATEGY PAIR [options], the two names first",
+            expected="`clgym tune STRATEGY PAIR [options]`, the two names first",
             found=f"clgym tune {' '.join(words)}".rstrip(),
             fix="`clgym tune --help` lists the pairs",
         )
-    fields = _strategy_flags(parser, names, tuple(early.plugin), rest)
+    fields = _strategy_flags(parser, names, tuple(early.plugin), early.sandbox, rest)
     if early.help:
         parser.print_help()
         return 0
@@ -47,16 +49,20 @@ def main(words: Sequence[str]) -> int:
 
 
 def _strategy_flags(
-    parser: Parser, names: Sequence[str], plugins: tuple[Path, ...], words: Sequence[str]
+    parser: Parser,
+    names: Sequence[str],
+    plugins: tuple[Path, ...],
+    sandbox: "Sandbox",
+    words: Sequence[str],
 ) -> list:
-    """The strategy's options become flags; a name that nobody has is refused first."""
+    """Add the strategy's options to the parser; an unknown option is refused first."""
     if not names:
         return []
     from clgym import registry
     from clgym.gym.description import describe_strategy
 
     registry.find("strategies", names[0], plugins)
-    fields = describe_strategy(names[0], plugins, _loosely(list(words))).fields
+    fields = describe_strategy(names[0], plugins, _loosely(list(words)), sandbox).fields
     own = {action.dest for action in parser._actions}
     add_flags(parser, f"options of {names[0]}, fixed if given", fields, "strategy", own)
     return fields
@@ -66,7 +72,7 @@ def _parser(names: Sequence[str]) -> Parser:
     from clgym.protocol.modes import MODES
     from clgym.protocol.pairs import PAIRS
 
-    lines = ["", "pairs: " + ", ".join(PAIRS), "modes, by what they look at while tuning:"]
+    lines = ["", "pairs: " + ", ".join(PAIRS), "modes, by the data that tuning uses:"]
     lines += [f"  {name}: {what}" for name, what in MODES.items()]
     parser = Parser(
         " ".join(["clgym tune", *names]),
@@ -78,7 +84,9 @@ def _parser(names: Sequence[str]) -> Parser:
     _add_study_flags(parser)
     _add_pair_flags(parser)
     add_pool_flags(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: below studies/)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="Folder of the study. (default: below studies/)"
+    )
     return parser
 
 
@@ -87,68 +95,97 @@ def _add_study_flags(parser: Parser) -> None:
     from clgym.protocol.samplers import SAMPLERS
 
     study = parser.add_argument_group("options of the study (committed to before the first trial)")
-    study.add_argument("-h", "--help", action="store_true", help="Show this and stop.")
+    study.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
     study.add_argument(
-        "--trials", type=int, metavar="R", help="Settings to try. (default: the pair's)"
+        "--trials", type=int, metavar="R", help="Number of trials. (default: the pair's)"
     )
     study.add_argument(
         "--seeds",
         type=_seeds,
         metavar="A..B",
-        help="Of weights and class order. (default: the pair's)",
+        help="Seeds of every trial (weights and class order). (default: the pair's)",
     )
     study.add_argument(
-        "--mode", choices=tuple(MODES), default="transfer", help="(default transfer)"
+        "--mode", choices=tuple(MODES), default="transfer", help="Mode. (default: transfer)"
     )
-    study.add_argument("--k", type=int, default=3, help="Experiences of first_k. (default 3)")
+    study.add_argument("--k", type=int, default=3, help="Experiences for first_k. (default: 3)")
     study.add_argument(
         "--criterion",
         choices=("mean", "acc", "avg_acc", "harmonic"),
         default="mean",
-        help="Of last and average incremental accuracy. (default mean)",
+        help="Score of a trial: last accuracy (acc), average incremental accuracy (avg_acc), their "
+        "arithmetic mean (mean) or harmonic mean (harmonic). (default: mean)",
     )
     study.add_argument(
         "--score-on",
         choices=("valid", "test"),
         default="valid",
-        help="Rows of the tuning source: a tenth held out of training, or, as in the paper, its "
-        "test split. (default valid)",
+        help="Rows that trials are scored on: a tenth of the training rows, held out (valid), or "
+        "the tuning source's test split, as in the paper (test). (default: valid)",
     )
     study.add_argument(
-        "--space", metavar="FILE", help="TOML or JSON; `paper` for the paper's. (default: SPACE)"
+        "--space",
+        metavar="FILE",
+        help="Search space: a TOML or JSON file, or `paper` for that of the paper. "
+        "(default: SPACE in the strategy's file)",
     )
-    study.add_argument("--sampler", choices=SAMPLERS, default="counter", help="(default counter)")
-    study.add_argument("--sampler-seed", type=int, default=0, metavar="N", help="(default 0)")
     study.add_argument(
-        "--generation", type=int, default=4, metavar="N", help="Of tpe and cmaes. (default 4)"
+        "--studies",
+        type=int,
+        default=1,
+        metavar="K",
+        help="Number of studies with sampler seeds of their own, in folders study-1, study-2, ... "
+        "of --out; `clgym evaluate` shows their median. (default: 1)",
+    )
+    study.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        default="counter",
+        help="Sampler of hyper-parameters. (default: counter)",
+    )
+    study.add_argument(
+        "--sampler-seed", type=int, default=0, metavar="N", help="Seed of the sampler. (default: 0)"
+    )
+    study.add_argument(
+        "--generation",
+        type=int,
+        default=4,
+        metavar="N",
+        help="Trials per generation of the samplers tpe and cmaes. (default: 4)",
     )
     study.add_argument(
         "--cap-images",
         type=int,
         metavar="N",
-        help="Training images over all runs; no further trial.",
+        help="Maximum number of training images over all runs; then no further trial starts.",
     )
     study.add_argument(
         "--retry-failed",
         action="store_true",
-        help="Run failed runs of an unfinished study again; the ledger and the result say so.",
+        help="Repeat the failed runs of an unfinished study; the ledger records it.",
     )
-    study.add_argument("--threads", type=int, default=1, metavar="N", help="Of a run. (default 1)")
+    study.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Number of torch threads per run. (default: 1)",
+    )
 
 
 def _add_pair_flags(parser: Parser) -> None:
-    sides = parser.add_argument_group("a pair of your own, or a preset changed")
+    sides = parser.add_argument_group("options of the pair (your own pair, or a changed preset)")
     sides.add_argument(
-        "--tuning", metavar="SOURCE", help="SOURCE, or SOURCE[0-4] for some classes."
+        "--tuning", metavar="SOURCE", help="Tuning source; SOURCE[0-4] for some of its classes."
     )
-    sides.add_argument("--evaluation", metavar="SOURCE", help="The same for the other side.")
-    sides.add_argument("--scenario", metavar="NAME", help="How both are cut.")
+    sides.add_argument("--evaluation", metavar="SOURCE", help="Evaluation source, likewise.")
+    sides.add_argument("--scenario", metavar="NAME", help="Scenario of both sides.")
     sides.add_argument(
         "--pair-option",
         action="append",
         default=[],
         metavar="NAME=JSON",
-        help="Of the scenario: increments=[2].",
+        help="Option of the scenario, such as increments=[2]; may be repeated.",
     )
 
 
@@ -195,8 +232,11 @@ def _tune(asked: "StudySpec", values: argparse.Namespace) -> int:
         pool_of(values),
         values.data_root,
         tuple(values.plugin),
+        values.sandbox,
     )
     stderr = Console(stderr=True)
+    if values.studies != 1:
+        return _tune_several(asked, where, values)
     with watch_trials(stderr) as show:
         certificate: Certificate = tune(asked, where, show, values.retry_failed)
     plan, wanted = certificate.body.plan, asked.trials or asked.pair.trials
@@ -206,4 +246,24 @@ def _tune(asked: "StudySpec", values: argparse.Namespace) -> int:
         print(json.dumps(certificate.model_dump(mode="json"), indent=1))
     else:
         show_certificate(Console(), certificate, where.out, values.plugin)
+    return 0
+
+
+def _tune_several(asked: "StudySpec", where: "ExecutionOptions", values: argparse.Namespace) -> int:
+    """Studies that differ in their draws; what each chose."""
+    from clgym.cli._console import Console
+    from clgym.cli._trials import show_certificate, watch_trials
+    from clgym.protocol.studies import tune_studies
+
+    with watch_trials(Console(stderr=True)) as show:
+        made = tune_studies(asked, values.studies, where, show, values.retry_failed)
+    if values.json:
+        print(json.dumps([certificate.model_dump(mode="json") for certificate in made], indent=1))
+        return 0
+    for number, certificate in enumerate(made, 1):
+        show_certificate(Console(), certificate, where.out / f"study-{number}", values.plugin)
+    words = " ".join(
+        ["all: clgym evaluate", str(where.out), *(f"--plugin {p}" for p in values.plugin)]
+    )
+    Console().print(words, highlight=False, soft_wrap=True, markup=False)
     return 0

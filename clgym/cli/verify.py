@@ -1,7 +1,7 @@
 """Audit a record, a certificate or a study: hashes, links, numbers, class orders, seeds.
 
-Where the images are on this machine, rows and labels are compared with them too.
-Leaves with exit code 1 if anything does not hold.
+Where the images are on this machine, rows and labels are compared with them, too.
+The exit code is 1 if any check fails.
 """
 
 import json
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from clgym.cli._parser import Parser
+from clgym.cli._parser import Parser, add_plugin_option
 
 __all__ = ["main"]
 
 
 def _count(text: str) -> int | Literal["all"] | None:
-    """A number of runs; None if the text is none."""
+    """A number of runs or ``all``; None for any other text."""
     if text == "all":
         return "all"
     return int(text) if text.isdecimal() else None
@@ -25,9 +25,7 @@ def _count(text: str) -> int | Literal["all"] | None:
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym verify``."""
     parser = Parser("clgym verify", __doc__)
-    parser.add_argument(
-        "path", type=Path, help="A file or folder of `clgym run`, tune or evaluate."
-    )
+    parser.add_argument("path", type=Path, help="File or folder of `clgym run`, tune or evaluate.")
     parser.add_argument(
         "--rerun",
         type=_count,
@@ -35,17 +33,22 @@ def main(words: Sequence[str]) -> int:
         const=1,
         default=0,
         metavar="N",
-        help="Repeat N evaluation runs, or `all`, and compare: exactly on a CPU, to 0.01 of the "
-        "accuracy on a GPU. The ledger's head decides which. (N: 1 if left out)",
+        help="Number of evaluation runs to repeat and compare, or `all`: exactly on a CPU, to 0.01 "
+        "of the accuracy on a GPU. The ledger's head selects them. (N: 1 if left out)",
     )
     parser.add_argument(
         "--head",
         metavar="HASH",
-        help="The ledger's head as it was published: the study must be the one it names.",
+        help="Published head of the ledger, which the study must match.",
     )
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="(default: CLGYM_DATA)")
-    parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
-    parser.add_argument("--json", action="store_true", help="Print the findings as JSON alone.")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="Folder of the data sets. (default: $CLGYM_DATA)",
+    )
+    add_plugin_option(parser)
+    parser.add_argument("--json", action="store_true", help="Print only the findings, as JSON.")
     values = parser.parse(words)
     if values.rerun is None:
         parser.error("--rerun: a number of runs is 0 or more, or `all`")

@@ -1,6 +1,6 @@
 """Reader of npz files: images, labels, class names.
 
-What is refused is told with the line of code that mends it.
+An error message contains the line of code that corrects the arrays.
 """
 
 import zipfile
@@ -17,7 +17,7 @@ from clgym.errors import BadSource
 __all__ = ["COLOURS", "find_npz", "read_npz"]
 
 COLOURS = (1, 3)
-"""Channels that images may have: grey, or red, green and blue."""
+"""Valid numbers of channels: 1 (grey) or 3 (red, green and blue)."""
 _HALVES = ("train.npz", "test.npz")
 _KEYS = ("images", "labels", "classes")
 
@@ -106,7 +106,7 @@ def _check_members(path: Path) -> None:
 
 
 def _mended(path: Path, expected: str, found: str, line: str) -> BadSource:
-    """The error that names the array and the line of code that mends it."""
+    """The error that names the array and the line of code that corrects it."""
     return BadSource(
         expected=f"{path} to hold {expected}",
         found=found,

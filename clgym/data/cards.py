@@ -8,44 +8,50 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clgym import registry
+from clgym._moved import report_renamed
 
 __all__ = ["CARDS", "DatasetInfo"]
+
+report_renamed(__name__)
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Facts about one source."""
+    """Facts about one dataset."""
 
     name: str
     title: str
     layout: str
-    """Which of `clgym.data.readers.READERS` reads it."""
+    """Name of its reader in `clgym.data.readers.READERS`."""
     folders: tuple[str, ...]
-    """Where it may lie under the data root, first found first taken."""
+    """Possible folders below the data root; the first existing one is used."""
     class_count: int
     train: int | None
-    """Training images; None if no list is agreed on."""
+    """Number of training images; None if no list is agreed on."""
     test: int | None
     licence: str
     origin: str
     classes: tuple[str, ...] = ()
-    """Canonical ids in the order of the labels; () if the folders' names, sorted, give them."""
+    """Canonical class ids in the order of the labels; () if they are the sorted folder names."""
     prefix: str = ""
-    """Put before a folder's name to make a canonical id: ``imagenet`` for WordNet ids."""
+    """Prefix that turns a folder's name into a canonical id, such as ``imagenet`` for WordNet
+    ids."""
     side: int | None = None
-    """Side to which images of differing sizes are brought at decoding; None: stored at one size."""
+    """Side in pixels to which images of different sizes are decoded; None if all have one size."""
     by_hash: bool = False
-    """No official test split: `clgym.data.sources` cuts one, and only the sum is compared."""
+    """Whether there is no official test split, so that `clgym.data.sources` cuts one by image hash
+    and only the total is checked."""
     max_value: int = 255
     mean: tuple[float, ...] = ()
-    """Per channel over the training images, in [0, 1]; () if unknown."""
+    """Mean of each channel over the training images, in [0, 1]; () if unknown."""
     std: tuple[float, ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
-    """`clgym.data.store.digest` of ``train`` and ``test``, where somebody could compute it."""
+    """`clgym.data.store.digest` of ``train`` and ``test``, where known."""
     checksums: dict[str, str] = field(default_factory=dict)
-    """MD5 of the files as published, by file name."""
+    """MD5 of the published files, by file name."""
     downloads: tuple[tuple[str, str], ...] = ()
-    """(URL, MD5) of what `clgym fetch` gets; () if it has to be got by hand."""
+    """Downloads of `clgym fetch` as URL and ``sha256:HEX``, or ``md5:HEX`` where no other hash is
+    published; () if manual. What is read is compared with `fingerprints`, too."""
     archived: bool = False
     """Whether the download is an archive of ``folders[0]``."""
 
@@ -91,7 +97,7 @@ def _idx(
         60000,
         10000,
         checksums=dict(zip(_IDX, md5s, strict=True)),
-        downloads=tuple((url + file, md5) for file, md5 in zip(_IDX, md5s, strict=True)),
+        downloads=tuple((url + file, f"md5:{md5}") for file, md5 in zip(_IDX, md5s, strict=True)),
         **facts,  # type: ignore[arg-type]
     )
 
@@ -237,11 +243,11 @@ _ALL = (
         downloads=(
             (
                 "http://ufldl.stanford.edu/housenumbers/train_32x32.mat",
-                "e26dedcc434d2e4c54c9b2d4a06d8373",
+                "md5:e26dedcc434d2e4c54c9b2d4a06d8373",
             ),
             (
                 "http://ufldl.stanford.edu/housenumbers/test_32x32.mat",
-                "eb5a983be6a315427106f1b164d9cef3",
+                "md5:eb5a983be6a315427106f1b164d9cef3",
             ),
         ),
     ),
@@ -272,7 +278,7 @@ _ALL = (
         downloads=(
             (
                 "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-                "c58f30108f718f92721af3b95e74349a",
+                "md5:c58f30108f718f92721af3b95e74349a",
             ),
         ),
         archived=True,
@@ -301,7 +307,7 @@ _ALL = (
         downloads=(
             (
                 "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-                "eb9058c3a382ffc7106e4002c42a8d85",
+                "md5:eb9058c3a382ffc7106e4002c42a8d85",
             ),
         ),
         archived=True,
@@ -323,7 +329,7 @@ _ALL = (
         downloads=(
             (
                 "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-                "90528d7ca1a48142e341f4ef8d21d0de",
+                "md5:90528d7ca1a48142e341f4ef8d21d0de",
             ),
         ),
         archived=True,
@@ -376,7 +382,7 @@ _ALL = (
         downloads=(
             (
                 "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-                "97eceeb196236b17998738112f37df78",
+                "md5:97eceeb196236b17998738112f37df78",
             ),
         ),
         archived=True,

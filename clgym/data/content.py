@@ -10,11 +10,11 @@ from clgym.data.words import counted, names_in_words
 __all__ = ["TEST_SHARE", "among", "content_notes", "held_by_hash"]
 
 TEST_SHARE = 0.2
-"""Of every class, where a source has no test split of its own."""
+"""Fraction of every class that is held out for testing if a source has no test split."""
 
 
 def held_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which rows are held out for testing: of every class the fifth with the smallest hashes.
+    """Rows held out for testing: the fifth of every class with the smallest hashes.
 
     The same images give the same split in any order and under any file name. Copies of an image
     stay on one side, under whatever labels they stand: on that of training if the labels disagree.
@@ -66,7 +66,7 @@ def among(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def content_notes(
     train: Split, test: Split, classes: Sequence[str], by_hash: bool
 ) -> Iterator[str]:
-    """What a reader of a score should know of the images that it is made of, in words.
+    """Warnings about the images of a source, such as shared or dark images, in words.
 
     Args:
         train: With all of its labels.

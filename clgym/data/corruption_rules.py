@@ -12,10 +12,10 @@ from numpy.random import RandomState
 from PIL import Image
 from scipy import ndimage
 
-__all__ = ["RULES", "SMALL", "clipped_zoom", "disk", "plasma"]
+__all__ = ["RULES", "SCALED", "SMALL", "clipped_zoom", "disk", "plasma"]
 
 SMALL = 64
-"""Up to this side images count as small."""
+"""Maximum side in pixels of images that count as small."""
 Image8 = np.ndarray
 """uint8 [S, S, 3]."""
 Constants = list[float]
@@ -104,6 +104,41 @@ def _motion(image: np.ndarray, radius: float, sigma: float, degrees: float) -> n
 def _shade(image: np.ndarray) -> np.ndarray:
     """Luminance, [S, S]."""
     return image @ np.array([0.299, 0.587, 0.114])
+
+
+def _hue_saturation_value(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """H, S and V in [0, 1], float64 [S, S] each, of an image [S, S, 3] in [0, 1]."""
+    red, green, blue = np.moveaxis(x, 2, 0)
+    value = x.max(axis=2)
+    spread = value - x.min(axis=2)
+    grey = spread == 0
+    width = np.where(grey, 1, spread)
+    sector = np.select(
+        [blue == value, green == value],
+        [4 + (red - green) / width, 2 + (blue - red) / width],
+        (green - blue) / width,
+    )
+    saturation = np.divide(spread, value, out=np.zeros_like(value), where=~grey)
+    return np.where(grey, 0, sector / 6 % 1), saturation, value
+
+
+def _colour(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """The image [S, S, 3] of H, S and V, in the published code's order of arithmetic."""
+    sector = np.floor(hue * 6)
+    part = hue * 6 - sector
+    low = value * (1 - saturation)
+    falling = value * (1 - part * saturation)
+    rising = value * (1 - (1 - part) * saturation)
+    sixths = [
+        (value, rising, low),
+        (falling, value, low),
+        (low, value, rising),
+        (low, falling, value),
+        (rising, low, value),
+        (value, low, falling),
+    ]
+    number = sector.astype(np.uint8)[:, :, None] % 6
+    return np.choose(number, [np.stack(channels, axis=2) for channels in sixths])
 
 
 # --- one function a corruption -------------------------------------------------------------------
@@ -202,7 +237,19 @@ def _fog(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image
 
 
 def _brightness(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
-    """More of the V in HSV: all three channels in proportion."""
+    """More of the V in HSV."""
+    hue, saturation, value = _hue_saturation_value(image / 255.0)
+    return _stored(_colour(hue, saturation, np.clip(value + c[0], 0, 1)))
+
+
+def _saturate(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
+    """Another S in HSV."""
+    hue, saturation, value = _hue_saturation_value(image / 255.0)
+    return _stored(_colour(hue, np.clip(saturation * c[0] + c[1], 0, 1), value))
+
+
+def _brightness_scaled(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
+    """All three channels in proportion: equal to the way through HSV but for rounding."""
     x = image / 255.0
     value = x.max(axis=2, keepdims=True)
     lifted = np.clip(value + c[0], 0, 1)
@@ -210,8 +257,8 @@ def _brightness(image: Image8, c: Constants, generator: RandomState, _: Frost) -
     return _stored(lifted * share)
 
 
-def _saturate(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
-    """Another S in HSV at the same H and V."""
+def _saturate_scaled(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
+    """Another S at the same H and V: equal to the way through HSV but for rounding."""
     x = image / 255.0
     value, low = x.max(axis=2, keepdims=True), x.min(axis=2, keepdims=True)
     old = np.divide(value - low, value, out=np.zeros_like(value), where=value > 0)
@@ -314,4 +361,8 @@ RULES: dict[str, Callable[[Image8, Constants, RandomState, Frost], Image8]] = {
     "spatter": _spatter,
     "saturate": _saturate,
 }
-"""By name: (image, constants of a severity, generator, frost textures) to the changed image."""
+"""Corruptions by name, as functions from (image, constants of a severity, generator, frost
+textures) to the corrupted image."""
+
+SCALED = {"brightness": _brightness_scaled, "saturate": _saturate_scaled}
+"""Those rules for streams that were made before they went through HSV: one grey level off."""

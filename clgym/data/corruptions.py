@@ -11,15 +11,20 @@ import tomllib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.random import RandomState
 from PIL import Image
 
-from clgym.data.corruption_rules import RULES, SMALL
+from clgym.data.corruption_rules import RULES, SCALED, SMALL
 from clgym.errors import BadStream, MissingData, UnknownName, near
 
-__all__ = ["EXTRA", "STANDARD", "corrupt", "corrupt_rows", "textures"]
+__all__ = ["EXTRA", "STANDARD", "Hsv", "corrupt", "corrupt_rows", "textures"]
+
+Hsv = Literal["exact", "scaled"]
+"""How brightness and saturate change colours: through HSV and back, as in the published code, or by
+scaling channels, which is one grey level off in some of the values."""
 
 STANDARD = (
     "gaussian_noise",
@@ -38,9 +43,9 @@ STANDARD = (
     "pixelate",
     "jpeg_compression",
 )
-"""In the order that everybody's tables use."""
+"""Names of the 15 standard corruptions, in the order of the published tables."""
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""Meant for validation."""
+"""Names of the four extra corruptions, which are meant for validation."""
 
 
 @cache
@@ -54,6 +59,7 @@ def corrupt(
     severity: int,
     generator: RandomState,
     frost: Sequence[np.ndarray] = (),
+    hsv: Hsv = "exact",
 ) -> np.ndarray:
     """One corrupted image.
 
@@ -63,6 +69,7 @@ def corrupt(
         severity: 1 to 5.
         generator: Whose draws are used up.
         frost: Texture photographs, uint8 [h, w, 3], for ``frost`` only.
+        hsv: See `Hsv`.
 
     Returns:
         uint8, shaped as ``image``.
@@ -77,13 +84,14 @@ def corrupt(
         raise BadStream(
             expected="square images to corrupt",
             found=f"{image.shape[0]} x {image.shape[1]} pixels",
-            fix="Take a source of square images",
+            fix="Use a source of square images",
         )
     if name == "frost" and not frost:
         textures(None)
     side, grey = image.shape[0], image.shape[2] == 1
     colour = np.repeat(image, 3, axis=2) if grey else image
-    made = RULES[name](colour, _constant(name, severity, side), generator, frost)
+    rules = RULES if hsv == "exact" else {**RULES, **SCALED}
+    made = rules[name](colour, _constant(name, severity, side), generator, frost)
     if grey:
         made = np.rint(made.mean(axis=2, keepdims=True)).astype(np.uint8)
     return made
@@ -112,6 +120,7 @@ def corrupt_rows(
     severity: int,
     seed: int,
     frost: Sequence[np.ndarray] = (),
+    hsv: Hsv = "exact",
 ) -> np.ndarray:
     """Corrupt images one by one, each with draws of its own.
 
@@ -123,12 +132,13 @@ def corrupt_rows(
         severity: As for `corrupt`.
         seed: Of the whole set.
         frost: As for `corrupt`.
+        hsv: As for `corrupt`.
     """
     number = list(RULES).index(name)
     made = np.empty_like(images)
     for i, row in enumerate(rows):
         key = np.random.SeedSequence([seed, number, severity, int(row)]).generate_state(4)
-        made[i] = corrupt(images[i], name, severity, RandomState(key), frost)
+        made[i] = corrupt(images[i], name, severity, RandomState(key), frost, hsv)
     return made
 
 
@@ -158,7 +168,7 @@ _LENGTHS = {
     "gaussian_blur": (0,),
     "elastic_transform": (0, 1, 2),
 }
-"""Which constants of a corruption are lengths."""
+"""Constants of each corruption that are lengths in pixels."""
 
 
 def _constant(name: str, severity: int, side: int) -> list[float]:

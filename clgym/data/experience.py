@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clgym.data.generators import torch_generator
 from clgym.errors import OutOfReach
 
-__all__ = ["Augment", "Batch", "Experience", "Report", "keyed_generator"]
+__all__ = ["Augment", "Batch", "Experience", "Report"]
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes in progress by name; see `Experience.report`."""
@@ -21,19 +22,19 @@ Report = Callable[[Mapping[str, Any]], None]
 
 @dataclass(eq=False)
 class Batch:
-    """Some images and what is allowed to be known of them."""
+    """Images of a batch, with what may be known about them."""
 
     images: Tensor
-    """float32 [n, C, H, W] in [0, 1], augmented where the strategy asked for it."""
+    """float32 [n, C, H, W] in [0, 1], augmented if the strategy requests it."""
     labels: Tensor | None = None
-    """int64 [n], columns of the logits; None outside training."""
+    """int64 [n], class indices; None outside training."""
     task: int | None = None
-    """The task id, in task-incremental streams only."""
+    """Task id; given in task-incremental streams only."""
     pixels: Tensor | None = None
-    """uint8 [n, C, H, W], the same images as they are stored, not augmented; training only."""
+    """uint8 [n, C, H, W], the same images as stored, not augmented; in training only."""
     features: Tensor | None = None
-    """float32 [n, d], what the declared backbone makes of the images, not augmented; None where
-    `Needs.features` does not ask for them, or where no gym provides them."""
+    """float32 [n, d], features of the declared backbone, without augmentation; None unless
+    `Needs.features` requests them and a gym provides them."""
 
     def __len__(self) -> int:
         """Count the images."""
@@ -44,7 +45,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Experience:
-    """One step of a learning stream: labelled rows that are in reach until the step is over.
+    """One experience of a learning stream: labelled rows that can be read until it ends.
 
     Attributes:
         index: Position in the stream, from 0.
@@ -119,13 +120,13 @@ class Experience:
         return data
 
     def close(self) -> None:
-        """Put the data out of reach; the gym calls it when `Strategy.train` has returned."""
+        """Put the data out of reach; called by the gym when `Strategy.train` returns."""
         self._pixels = self._labels = self._features = None
         for part in self._parts:
             part.close()
 
     def part(self, rows: Tensor) -> "Experience":
-        """Some of the rows as an experience, for a split of a strategy's own; closed with this one.
+        """Some of the rows as an experience of its own, for example to hold out rows.
 
         Args:
             rows: Their places, int64 [n], on the device.
@@ -152,9 +153,27 @@ class Experience:
         """Whether the last batch of ``size`` joins the one before: it has too few rows."""
         return len(self) > size and 0 < len(self) % size < self.min_batch
 
-    def generator(self, *key: int) -> torch.Generator:
-        """A CPU generator that depends on the run's seed, this experience and ``key`` alone."""
-        return keyed_generator(self._seed, self.index, *key)
+    def generator(
+        self, *name: str, epoch: int | None = None, step: int | None = None
+    ) -> torch.Generator:
+        """A CPU generator for a strategy's own draws: a stream that no other name shares.
+
+        What it draws depends on the run's seed, this experience and the arguments alone.
+
+        Args:
+            name: What is drawn, in words: ``experience.generator("replay", epoch=0, step=7)``.
+            epoch: Which pass over the rows; None for what is drawn once an experience.
+            step: Which batch of the epoch.
+
+        Raises:
+            BadPlugin: numbers in the place of a name, as in clgym 0.1.
+        """
+        return self._stream("strategy", *name, epoch=epoch, step=step)
+
+    def _stream(
+        self, *name: str, epoch: int | None = None, step: int | None = None
+    ) -> torch.Generator:
+        return torch_generator(self._seed, *name, experience=self.index, epoch=epoch, step=step)
 
     def batches(
         self,
@@ -165,7 +184,7 @@ class Experience:
         augment: Augment | None = None,
         start: int = 0,
     ) -> Iterator[Batch]:
-        """The rows once, in batches; the last may be short, or longer by what `min_batch` says.
+        """The rows once, in batches; the last may be smaller, or larger due to `min_batch`.
 
         Order and augmentation depend on (seed, experience, epoch, step) alone, so a run that was
         killed goes on from step ``start`` with the same bits.
@@ -184,10 +203,9 @@ class Experience:
             raise OutOfReach(
                 expected="one pass over the rows of a single-pass stream",
                 found=f"epoch {epoch + 1}",
-                fix="Set --epochs 1, or take a stream that is not online",
+                fix="Set --epochs 1, or use a stream that is not online",
             )
-        order = torch.randperm(len(self), generator=self.generator(epoch)) if shuffle else None
-        order = None if order is None else order.to(self.pixels.device)
+        order = self._order(epoch).to(self.pixels.device) if shuffle else None
         steps = self.steps(size)
         for step in range(start, steps):
             part = slice(step * size, None if step == steps - 1 else (step + 1) * size)
@@ -195,28 +213,22 @@ class Experience:
             pixels, labels = self.pixels[rows], self.labels[rows]
             images = self.to_float(pixels)
             if augment is not None:
-                images = augment(images, self.generator(epoch, step))
+                images = augment(images, self._stream("augmentation", epoch=epoch, step=step))
             self.images += len(labels)
             features = None if self._features is None else self._features[rows]
             yield Batch(images, labels, self.task, pixels, features)
 
+    def _order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self), generator=self._stream("order", epoch=epoch))
+
     def report(self, **event: Any) -> None:
-        """Tell the gym how training goes: ``epoch, epochs, step, steps, loss, images`` as known."""
+        """Report progress to the gym: ``epoch, epochs, step, steps, loss, images`` as known."""
         self._report({"experience": self.index, **event})
 
     def safe_point(self) -> None:
-        """Offer the gym a moment at which `Strategy.state_dict` suffices to continue `train`.
+        """Offer the gym a point at which `Strategy.state_dict` suffices to continue `train`.
 
         The gym saves here now and then. After a kill it loads that state and calls `train` with
         the same experience again, which must then go on where the state says.
         """
         self._safe_point()
-
-
-def keyed_generator(*key: int) -> torch.Generator:
-    """A CPU generator seeded by a tuple of whole numbers, alike on every machine."""
-    mixed = 0xCBF29CE484222325
-    for part in key:
-        mixed = ((mixed ^ (part & 0xFFFFFFFFFFFFFFFF)) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 29
-    return torch.Generator().manual_seed(mixed & 0x7FFFFFFFFFFFFFFF)

@@ -6,10 +6,8 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from http.client import HTTPException
 from pathlib import Path
-from typing import IO
-from urllib.error import URLError
+from typing import IO, Any
 
 from clgym.data.cards import DatasetInfo
 from clgym.data.locate import data_root_of, differing, find_card
@@ -22,19 +20,19 @@ __all__ = ["fetch", "unpack"]
 def fetch(
     name: str, data_root: Path | None = None, progress: Callable[[str], None] = lambda line: None
 ) -> list[Path]:
-    """Get a named source and answer what was put into the data root.
+    """Download a named source, and return what was added to the data root.
 
     Files arrive in a temporary folder, are compared with the published checksum and only then
     renamed: a broken download leaves nothing behind.
 
     Args:
-        name: Of a card.
+        name: Name of a card.
         data_root: None means ``CLGYM_DATA``.
-        progress: Told in words what is done.
+        progress: Receives progress in words.
 
     Raises:
         UnknownName: no such card.
-        MissingData: it cannot be got from here; the message says how to get it.
+        MissingData: it cannot be downloaded; the message says how to get it.
         BadSource: what arrived, or lies there already, is not what was published.
         BadOutput: the data root cannot be written.
     """
@@ -55,7 +53,7 @@ def _fetch(
     card: DatasetInfo, root: Path, part: Path, progress: Callable[[str], None]
 ) -> list[Path]:
     arrived = []
-    for url, md5 in card.downloads:
+    for url, known_hash in card.downloads:
         file = url.rsplit("/", 1)[-1]
         target = root / card.folders[0] / ("" if card.archived else file)
         if target.exists():
@@ -63,7 +61,7 @@ def _fetch(
             progress(f"{target} is there already")
             continue
         progress(f"getting {url}")
-        _download(card, root, url, part, file, md5)
+        _download(card, root, url, part / file, known_hash)
         if card.archived:
             progress(f"unpacking {file}")
             unpack(part / file, part / "tree")
@@ -79,22 +77,24 @@ def _check_present(card: DatasetInfo, target: Path) -> None:
     if (path := differing(card, files)) is not None:
         raise BadSource(
             expected=f"{path} as published",
-            found="another checksum",
+            found="a different checksum",
             fix=f"Remove {target} and fetch again",
         )
 
 
-def _download(card: DatasetInfo, root: Path, url: str, folder: Path, file: str, md5: str) -> None:
-    from torchvision.datasets.utils import download_url
+def _download(card: DatasetInfo, root: Path, url: str, file: Path, known_hash: str) -> None:
+    import pooch
+    import requests
 
+    pooch.get_logger().setLevel("WARNING")  # what it is about to get, `progress` has said
+    bar: Any = pooch.HTTPDownloader(progressbar=True)  # pooch's protocol names other parameters
     try:
-        download_url(url, str(folder), file, md5)
-    except (URLError, ConnectionError, TimeoutError, HTTPException) as error:
+        pooch.retrieve(url, known_hash, file.name, file.parent, downloader=bar)
+    except requests.RequestException as error:
         raise _by_hand(card, root, f"no answer from {url} ({error})") from error
-    # What torchvision says of a checksum that differs.
-    except RuntimeError as error:
+    except ValueError as error:  # another hash than the known one
         raise BadSource(
-            expected=f"{file} with MD5 {md5}",
+            expected=f"{file.name} with {known_hash}",
             found=f"something else at {url}, or a part of it",
             fix="Fetch again",
         ) from error

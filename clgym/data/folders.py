@@ -14,7 +14,7 @@ from clgym.errors import BadSource
 __all__ = ["read_cub", "read_folder", "read_tiny"]
 
 _LARGE = 256
-"""Shorter side of large images: a random crop of 224 pixels then has something to choose from."""
+"""Shorter side in pixels of large images, which leaves room for a random crop of 224 pixels."""
 
 
 def read_folder(folder: Path, side: int | None) -> tuple[Labelled, Labelled | None]:

@@ -1,4 +1,4 @@
-"""A source of one's own: a class in a file, which says what it holds and reads it. No torch."""
+"""Base of user-defined sources: a class in a file that describes and reads a dataset. No torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,18 +21,18 @@ class ImageSet:
     """
 
     title: ClassVar[str] = ""
-    """What it is, in a line; the file's first line if left out."""
+    """One-line description; the file's first line if left out."""
     licence: ClassVar[str] = "not stated"
     origin: ClassVar[str] = ""
-    """Where it comes from: a URL."""
+    """URL of the data's origin."""
     classes: ClassVar[tuple[str, ...]] = ()
-    """Names in the order of the labels; canonical ids are NAME/CLASS."""
+    """Class names in the order of the labels; canonical ids are NAME/CLASS."""
     folder: ClassVar[str] = ""
-    """Where its files lie under the data root; empty if it needs none."""
+    """Folder of its files below the data root; empty if it needs none."""
     max_value: ClassVar[int] = 255
-    """Greatest pixel value that there can be."""
+    """Maximum possible pixel value."""
     mean: ClassVar[tuple[float, ...]] = ()
-    """Per channel, of training pixels in [0, 1]; () if unknown."""
+    """Mean of each channel of training pixels in [0, 1]; () if unknown."""
     std: ClassVar[tuple[float, ...]] = ()
 
     def read(self, folder: Path) -> tuple[Labelled, Labelled | None]:

@@ -18,13 +18,13 @@ class Labelled:
     images: ImageRows
     """uint8 [N, H, W, C]."""
     labels: np.ndarray
-    """int64 [N], into ``classes``."""
+    """int64 [N], indices into ``classes``."""
     classes: tuple[str, ...]
-    """Names as the files give them; () if the layout knows none and the card's are meant."""
+    """Class names as in the files; () if the layout has none and the card's apply."""
     decoding: str = ""
-    """How images came to one size, as part of the fingerprint; empty where they have one."""
+    """How images were brought to one size, as part of the fingerprint; empty if they have one."""
     notes: tuple[str, ...] = ()
-    """What a reader of a record should know of how both halves were read; of the first half."""
+    """Warnings about how both splits were read, in the first split."""
 
 
 def damaged(path: Path, expected: str, found: object) -> BadSource:
@@ -32,5 +32,5 @@ def damaged(path: Path, expected: str, found: object) -> BadSource:
     return BadSource(
         expected=f"{path} to hold {expected}",
         found=str(found) or type(found).__name__,
-        fix="Get the file again: it is damaged or something else",
+        fix="Download the file again: it is damaged or a different file",
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from clgym._moved import report_renamed
 from clgym.data.cards import CARDS, DatasetInfo
 from clgym.data.labelled import Labelled
 from clgym.data.readers import IMAGE_FILES, READERS
@@ -14,6 +15,8 @@ from clgym.data.trees import ENDINGS
 from clgym.errors import BadConfig, MissingData, UnknownName, near
 
 __all__ = ["LocatedFiles", "card_of", "data_root_of", "differing", "find_card", "locate"]
+
+report_renamed(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,10 @@ class LocatedFiles:
     path: Path
     files: tuple[Path, ...]
     side: int | None
-    """Of the square to which image files are brought; None for other layouts, and for the rule of a
-    folder without a card."""
+    """Side in pixels of the square to which image files are decoded; None for other layouts, and
+    for the default of a folder without a card."""
     read: Callable[[Path], tuple[Labelled, Labelled | None]] | None = None
-    """A plugin's own way to read them."""
+    """A plugin's own function to read the files."""
 
 
 def find_card(name: str) -> DatasetInfo:

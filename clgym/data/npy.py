@@ -11,7 +11,7 @@ import numpy as np
 __all__ = ["check_header", "mapped"]
 
 _LONGEST_HEADER = 10_000
-"""Bytes; NumPy's own limit for files that are not trusted."""
+"""Maximum size of a header in bytes: NumPy's own limit for untrusted files."""
 
 _MALFORMED = (
     struct.error,
@@ -23,7 +23,7 @@ _MALFORMED = (
     RecursionError,
     MemoryError,
 )
-"""What NumPy and Python raise on headers that nobody's ``np.save`` wrote, besides ValueError."""
+"""Exceptions that NumPy and Python raise on malformed headers, besides ValueError."""
 
 
 def mapped(path: Path) -> np.ndarray:

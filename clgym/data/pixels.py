@@ -23,10 +23,10 @@ from clgym.errors import BadSource
 __all__ = ["Files", "Survey", "decoded", "fit", "survey"]
 
 _PLAIN = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
-"""Modes of eight bits a channel without alpha, which Pillow converts to RGB."""
+"""Image modes of eight bits per channel without alpha, which Pillow converts to RGB."""
 _ALPHA = {"LA", "PA", "La", "RGBA", "RGBa"}
 _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
-"""Grey images of more than eight bits a pixel."""
+"""Image modes of grey images with more than eight bits per pixel."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 _ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF
 
@@ -37,7 +37,7 @@ class Files:
 
     paths: Sequence[Path]
     size: tuple[int, int]
-    """Height and width. Files of another size are brought to a square one by `fit`."""
+    """Height and width; files of another size are brought to a square one by `fit`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ class Files:
         """Those images, uint8 [n, H, W, 3].
 
         Raises:
-            BadSource: one that is no image, or whose pixels cannot be told.
+            BadSource: a file that is no image, or whose pixel values are ambiguous.
         """
         # Pillow decodes and resizes without the interpreter lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:

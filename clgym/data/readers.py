@@ -25,11 +25,12 @@ class Reader:
     """One layout on disk."""
 
     find: Callable[[Path], list[Path]]
-    """The files of the layout in a folder; [] if it is not there."""
+    """Function that finds the layout's files in a folder; [] if there are none."""
     read: Callable[[Path, int | None], tuple[Labelled, Labelled | None]]
-    """Train and test from the folder and the side of decoded images; test None: cut your own."""
+    """Function from the folder and the side of decoded images to train and test data; test is None
+    if there is no test split."""
     rules: int = 1
-    """Part of the cache's key: raise it when files of this layout are read in another way."""
+    """Version of the reading rules, part of the cache key; increase it when they change."""
 
 
 # --- idx: the MNIST family -----------------------------------------------------------------------
@@ -211,4 +212,4 @@ READERS: dict[str, Reader] = {
 }
 
 IMAGE_FILES = ("folder", "tiny-imagenet", "cub200")
-"""Layouts whose images are decoded from files, and brought to a side."""
+"""Layouts of image files, which are decoded to a common size."""

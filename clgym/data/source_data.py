@@ -3,6 +3,7 @@
 A batch is float32 images [n, C, H, W] in [0, 1] and int64 labels [n], on the device.
 """
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clgym.data.images import Images
+from clgym.draws import sequence
 
 __all__ = ["SourceData"]
 
@@ -53,16 +55,23 @@ class SourceData:
     def batch(self, size: int, number: int) -> tuple[Tensor, Tensor]:
         """Batch ``number`` of an endless sequence: pass after pass over all rows, shuffled anew."""
         epoch, step = divmod(number, -(-len(self) // size))
-        return self._gather(self._order(epoch)[step * size : (step + 1) * size])
+        return self._gather(self._shuffled("rows", epoch)[step * size : (step + 1) * size])
 
     def once(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All rows once, shuffled."""
-        order = self._order(-1)
+        order = self._shuffled("rows once")
         for start in range(0, len(self), size):
             yield self._gather(order[start : start + size])
 
-    def _order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, epoch + 1]).permutation(len(self))
+    def with_seed(self, seed: int) -> "SourceData":
+        """The same rows in the orders of another seed."""
+        other = copy.copy(self)
+        other._seed = seed
+        return other
+
+    def _shuffled(self, name: str, epoch: int | None = None) -> np.ndarray:
+        draws = sequence(self._seed, "source data", name, epoch=epoch)
+        return np.random.default_rng(draws).permutation(len(self))
 
     def _gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         where = np.searchsorted(self._starts, rows, side="right") - 1

@@ -43,18 +43,20 @@ class Source:
     """A labelled image set. Both splits are in canonical order."""
 
     name: str
-    """The card's name only if the content is the card's; else ``NAME~`` and 8 hex digits."""
+    """Name of the source: the card's if the content matches the card, else ``NAME~`` and 8 hex
+    digits."""
     classes: tuple[str, ...]
-    """Canonical ids; a label is an index into them."""
+    """Canonical class ids; a label is an index into them."""
     train: Split
     test: Split
     max_value: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
-    """Hex SHA-256 over both splits: images, labels, class names, decoding; no row order in it."""
+    """SHA-256 over both splits in hex: images, labels, class names, decoding; independent of row
+    order."""
     flags: tuple[str, ...]
-    """What a reader of a record should know: how it differs from its card, what is unverified."""
+    """Warnings about the source: differences from its card, and what is unverified."""
     licence: str
 
 
@@ -98,7 +100,7 @@ def _load(name: str, data_root: Path | None, image_size: int | None) -> Source:
         raise BadSource(
             expected=f"files of {name} that can be read",
             found=f"{error.strerror} at {error.filename}",
-            fix="Get them again or mend their permissions",
+            fix="Download them again or correct their permissions",
         ) from error
 
 
@@ -117,7 +119,7 @@ def _again(name: str, base: str, digits: str, data_root: Path | None) -> Source:
         raise BadSource(
             expected=f"{name} on disk",
             found=source.name,
-            fix="Give another --data-root, or run with what is there",
+            fix="Give another --data-root, or run with the existing data",
         )
     return source
 
@@ -144,7 +146,7 @@ def _key(found: LocatedFiles) -> str:
 
 
 _PLUGIN_RULES = 2
-"""Part of the cache's key: raise it when what plugins read is treated otherwise than before."""
+"""Version of the reading rules for plugins, part of the cache key; increase it when they change."""
 
 
 def _stat(path: Path) -> tuple[int, int, int]:
@@ -177,7 +179,7 @@ def _decode(found: LocatedFiles, key: str) -> CachedDataset:
 
 def _bad(found: LocatedFiles, expected: str, was: str) -> BadSource:
     return BadSource(
-        expected=f"{expected} in {found.path}", found=was, fix="Mend or replace the files"
+        expected=f"{expected} in {found.path}", found=was, fix="Correct or replace the files"
     )
 
 
@@ -280,7 +282,7 @@ def _source(card: DatasetInfo, kept: CachedDataset) -> Source:
     notes += kept.facts.get("notes", [])
     notes += content_notes(*whole, kept.classes, kept.facts["by_hash"])
     train, test = (
-        replace(split, labels=withheld.mask(kept.fingerprint, split, tested))
+        _open_rows(split, withheld.mask(kept.fingerprint, split, tested))
         for split, tested in zip(whole, (False, True), strict=True)
     )
     name = f"{card.name}~{kept.fingerprint[:8]}" if differs else card.name
@@ -296,6 +298,12 @@ def _source(card: DatasetInfo, kept: CachedDataset) -> Source:
         (*differs, *notes),
         card.licence,
     )
+
+
+def _open_rows(split: Split, labels: np.ndarray) -> Split:
+    """A split with these labels; images of rows that are closed, whose label is -1, are zeros."""
+    closed = labels < 0
+    return replace(store.without_images(split, closed) if closed.any() else split, labels=labels)
 
 
 def _compare(card: DatasetInfo, kept: CachedDataset) -> tuple[list[str], list[str]]:

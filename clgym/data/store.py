@@ -6,8 +6,9 @@
     sources/hashes/FINGERPRINT/      train.npy test.npy
     sources/labels/FINGERPRINT/      train.npy
     sources/answers/FINGERPRINT/     test.npy
+    sources/cut/DIGEST.npy           images without those that are closed while tuning
 
-Writers need no lock: whoever writes a file writes the same bytes under a name of its own first.
+Writers need no lock: all writers of a file write the same bytes, each under its own name first.
 
 Nothing is believed because it is there. On its first use in a process a split is compared with
 what its names promise: labels and hashes with the fingerprint, every image with its hash. What does
@@ -21,12 +22,13 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from clgym._moved import report_renamed
 from clgym.data.npy import mapped
 from clgym.errors import BadOutput
 from clgym.files import clear_parts, dump_checked, load_checked, part_name, write_whole
@@ -36,6 +38,7 @@ __all__ = [
     "ImageRows",
     "CachedDataset",
     "Split",
+    "without_images",
     "cache_dir",
     "canonical_order",
     "digest",
@@ -46,13 +49,15 @@ __all__ = [
     "spool",
 ]
 
+report_renamed(__name__)
+
 VERSION = 1
-"""Part of every key: raise it when decoding or the layout of the cache changes."""
+"""Version that is part of every key; increase it when decoding or the cache layout changes."""
 _CHUNK = 64 * 2**20
 _READABLE = 0o444
 _log = logging.getLogger(__name__)
 _verified: set[tuple[Any, ...]] = set()
-"""Splits that were found whole in this process, with the identity of their files at that time."""
+"""Splits that were verified in this process, with the identity of their files at that time."""
 
 
 class ImageRows(Protocol):
@@ -75,11 +80,11 @@ class Split:
     images: np.ndarray
     """uint8 [N, H, W, C], mapped from ``path``."""
     labels: np.ndarray
-    """int64 [N], into the source's classes."""
+    """int64 [N], indices into the source's classes."""
     hashes: np.ndarray
-    """uint8 [N, 32]: SHA-256 of each image's shape, dtype and bytes."""
+    """uint8 [N, 32], SHA-256 of each image's shape, dtype and bytes."""
     path: Path
-    """The ``.npy`` file that holds exactly ``images``."""
+    """Path of the ``.npy`` file that holds exactly ``images``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +94,7 @@ class RawSplit:
     images: np.ndarray
     """uint8 [M, H, W, C]."""
     rows: np.ndarray
-    """int64 [N], into ``images``."""
+    """int64 [N], indices into ``images``."""
     labels: np.ndarray
     """int64 [N]."""
     hashes: np.ndarray
@@ -106,14 +111,14 @@ class CachedDataset:
     """What the cache knows about a source besides its arrays."""
 
     card: str
-    """The name that it was loaded under."""
+    """Name under which the dataset was loaded."""
     fingerprint: str
     classes: tuple[str, ...]
     digests: dict[str, str]
-    """Of each split: `digest`."""
+    """Digest of each split; see `digest`."""
     shapes: dict[str, list[int]]
     facts: dict[str, Any]
-    """What decoding found out; the caller's business."""
+    """Facts that decoding produced, interpreted by the caller."""
     decoding: str
     """How image files became arrays; part of the digests."""
 
@@ -146,6 +151,55 @@ class CachedDataset:
             raise ValueError(f"labels or hashes of {name} are not those of its fingerprint")
         if not np.array_equal(image_hashes(images), hashes):
             raise ValueError(f"images of {name} do not have their hashes")
+
+
+def without_images(split: Split, closed: np.ndarray) -> Split:
+    """The same rows, some of whose images are zeros: in memory, and in a file of its own.
+
+    Args:
+        split: Whole.
+        closed: Which images to take out, bool [N].
+
+    Raises:
+        BadOutput: the cache cannot be written.
+    """
+    facts = hashlib.sha256(split.hashes.tobytes() + closed.tobytes())
+    path = _root() / "cut" / f"{facts.hexdigest()}.npy"
+
+    def pieces() -> Iterator[np.ndarray]:
+        step = _rows_a_chunk(split.images.shape)
+        for start in range(0, len(closed), step):
+            piece = np.array(split.images[start : start + step])
+            piece[closed[start : start + step]] = 0
+            yield piece
+
+    def fill(file: BinaryIO) -> None:
+        _header(file, split.images.shape, split.images.dtype)
+        for piece in pieces():
+            file.write(piece.data)
+
+    if not _same(path, split.images, pieces()):
+        _write(path, fill)
+    return replace(split, images=mapped(path), path=path)
+
+
+def _same(path: Path, like: np.ndarray, pieces: Iterator[np.ndarray]) -> bool:
+    """Whether a file holds an array of that shape and type, given in pieces; once in a process."""
+    try:
+        there, files = mapped(path), ("cut", str(path), *_identity(path))
+    except (OSError, ValueError):
+        return False
+    if files in _verified:
+        return True
+    start = 0
+    if (there.shape, there.dtype) != (like.shape, like.dtype):
+        return False
+    for piece in pieces:
+        if not np.array_equal(there[start : start + len(piece)], piece):
+            return False
+        start += len(piece)
+    _verified.add(files)
+    return True
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

@@ -27,7 +27,7 @@ ENDINGS = {
     ".tiff",
     ".webp",
 }
-"""What is read, in any case."""
+"""File name extensions that are read, in any case."""
 _COMPANIONS = {
     ".csv",
     ".db",
@@ -42,10 +42,10 @@ _COMPANIONS = {
     ".yaml",
     ".yml",
 }
-"""What stands beside images and is none: not counted among the files that are left out."""
+"""Files that accompany images and are not counted as left out."""
 _TRAINING = ("train", "training")
 _TESTS = ("test", "testing", "val", "valid", "validation")
-"""In any case; the first that is there is the test part."""
+"""Names of test folders, in any case; the first existing one is used."""
 _LITTER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found"}
 """Folders that file systems and archivers leave behind."""
 
@@ -69,7 +69,7 @@ def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
                 raise BadSource(
                     expected=f"a file or folder behind the link {path}",
                     found="nothing there",
-                    fix="Mend the link or remove it",
+                    fix="Correct the link or remove it",
                 )
             (folders if entry.is_dir() else files).append(path)
     return folders, files
@@ -114,9 +114,9 @@ class TreePart:
     """A folder a class: images for training or testing."""
 
     classes: dict[str, list[Path]]
-    """The images of each class, at any depth below its folder."""
+    """Images of each class, at any depth below its folder."""
     notes: tuple[str, ...]
-    """What of the tree is not read, in words."""
+    """What is not read from the tree, in words."""
 
     @property
     def paths(self) -> list[Path]:
@@ -128,7 +128,7 @@ def parts_of(folder: Path) -> tuple[TreePart, TreePart | None]:
     """The images for training and, where the tree has such a part, for testing.
 
     Raises:
-        BadSource: it cannot be told where the classes are, or one has no image.
+        BadSource: the classes cannot be determined, or one has no image.
     """
     inner, notes = _unwrapped(folder)
     folders = _folders(inner)

@@ -4,7 +4,7 @@
     features/KEY/values.npy   float32 [N, d], a sparse file at first
     features/KEY/marks.npy    uint64 [N], of each row that has been written its checksum; else 0
 
-Writers need no lock: whoever fills a row writes the same vector, and marks it afterwards. On its
+Writers need no lock: all writers of a row write the same vector, and mark it afterwards. On its
 first use in a process a vector is compared with its mark; one that does not agree counts as missing
 and is computed anew, and the log says so.
 """
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from clgym._moved import report_renamed
 from clgym.data.npy import mapped
 from clgym.data.store import cache_dir
 from clgym.errors import BadAnswer, BadConfig, BadOutput
@@ -30,8 +31,10 @@ from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomi
 
 __all__ = ["VectorSlot", "Table", "clean", "entries"]
 
+report_renamed(__name__)
+
 LIMIT_GB = 20.0
-"""Size of all tables together, unless ``CLGYM_CACHE_GB`` says otherwise."""
+"""Maximum size of all tables together in gigabytes, unless ``CLGYM_CACHE_GB`` sets another one."""
 _VALUES, _MARKS, _FACTS = "values.npy", "marks.npy", "facts.json"
 _log = logging.getLogger(__name__)
 
@@ -77,7 +80,7 @@ class Table:
         if len(self._verify(np.unique(rows))):
             raise BadOutput(
                 expected=f"cached features in {self.folder} as they were written",
-                found="others",
+                found="different content",
                 fix="Give the command again; `clgym cache clean` deletes them",
             )
         return self._values[rows]
@@ -103,7 +106,7 @@ class Table:
             raise BadAnswer(
                 expected=f"{len(rows)} vectors of {self._values.shape[1]} numbers",
                 found=f"an array of {vectors.shape}",
-                fix="Report this: a network has stated another width than its features have",
+                fix="Report this as a bug: a network declared a wrong width for its features",
             )
         with _refusals(self.folder):
             _write_rows(self.folder / _VALUES, self._values, rows, vectors)
@@ -200,11 +203,11 @@ class VectorSlot:
     folder: Path
     facts: dict[str, Any]
     filled: int
-    """Rows that have a vector."""
+    """Number of rows that have a vector."""
     size: int
-    """Bytes on disk."""
+    """Size on disk in bytes."""
     used: float
-    """Seconds since the epoch at its last use."""
+    """Time of its last use, in seconds since the epoch."""
 
 
 def entries() -> list[VectorSlot]:
@@ -237,7 +240,7 @@ def _filled(folder: Path) -> int:
 
 
 def clean(older_than_days: float = 0.0) -> list[VectorSlot]:
-    """Delete the tables that nobody used for so many days; answer which they were.
+    """Delete the tables that were not used for a number of days; return them.
 
     A process that has one open keeps what it has mapped.
     """
@@ -259,7 +262,9 @@ def make_room(size: int) -> None:
         limit = float(given) * 1e9
     except ValueError:
         raise BadConfig(
-            expected="a number of gigabytes in CLGYM_CACHE_GB", found=repr(given), fix="Mend it"
+            expected="a number of gigabytes in CLGYM_CACHE_GB",
+            found=repr(given),
+            fix="Set it to a number such as 20",
         ) from None
     held = entries()
     total = sum(entry.size for entry in held) + size

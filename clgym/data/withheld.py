@@ -1,6 +1,6 @@
-"""What the present phase may not look at.
+"""Data that the present phase must not read.
 
-A tuning process is told before it loads anything which source, or which classes of a source, belong
+A tuning process learns before it loads anything which source, or which classes of a source, belong
 to the evaluation. The rules stand in the environment, so that every process it starts inherits
 them, and cannot be taken back: there is no way from tuning to evaluation inside one process.
 """
@@ -37,18 +37,19 @@ _VARIABLE = "CLGYM_WITHHELD"
 
 @dataclass(frozen=True)
 class Rule:
-    """One source that is closed, wholly or in part."""
+    """A source that is closed, as a whole or in part."""
 
     source: str
-    """As `load_source` takes it."""
+    """Name of the closed source, as `load_source` accepts it."""
     fingerprint: str
-    """Of its content: another name for the same images does not open it."""
+    """Fingerprint of its content, so that another name for the same images does not open it."""
     classes: tuple[int, ...] | None = None
-    """Numbers of the classes that are closed; None closes the source, or the half below."""
+    """Class numbers that are closed; None closes the source, or the half below."""
     images: tuple[str, ...] = ()
-    """SHA-256 of single images that are closed: those that both sides of a pair hold."""
+    """SHA-256 of single images that are closed, since both sides of a pair hold them."""
     half: Half | None = None
-    """Of the test images, closed; the training images stay open, as what a classifier learns."""
+    """Half of the test images that is closed; the training images, from which a classifier learns,
+    stay open."""
 
     @property
     def whole(self) -> bool:

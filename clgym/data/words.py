@@ -5,7 +5,7 @@ from collections.abc import Sequence
 __all__ = ["counted", "names_in_words"]
 
 _NAMED = 10
-"""Names that are listed at most."""
+"""Maximum number of names that are listed."""
 
 
 def counted(number: int, noun: str) -> str:

@@ -6,6 +6,8 @@ there is one, loads more than its module does: it is called once where many work
 """
 
 import os
+import socket
+import sys
 
 from clgym.engines.channel import INSIDE, Channel, Engine, OnEvent
 from clgym.engines.inline import InlineChannel
@@ -46,10 +48,12 @@ def open_channel(
 
     Raises:
         BadPlugin: inside a worker: a plugin's file that starts runs when it is imported.
-        BadConfig: what is demanded cannot be enforced, or a limit of time in this process.
+        BadConfig: what is demanded cannot be enforced, or a limit of time in this process; or this
+            system cannot fork.
     """
     refuse_inside(target)
     if engine == "process":
+        _check_fork()
         return ProcessChannel(target, confinement, seconds)
     if seconds is not None or (confinement is not None and confinement.required):
         raise BadConfig(
@@ -58,3 +62,13 @@ def open_channel(
             fix="Drop --timeout and --sandbox, or --engine",
         )
     return InlineChannel(target)
+
+
+def _check_fork() -> None:
+    """Refuse workers where the system has none of what they are made of."""
+    if not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
+        raise BadConfig(
+            expected="a POSIX system (Linux, macOS) for a learner in a process of its own",
+            found=sys.platform,
+            fix="Give --engine inline, which does not keep labels out of reach, or use WSL",
+        )

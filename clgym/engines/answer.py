@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 
-_RAISED = "Mend the strategy; its traceback is above"
+_RAISED = "Correct the strategy; its traceback is above"
 _REFUSED = (
     "The sandbox may have refused it: put files that the strategy reads into its package, or give "
     "--sandbox none; its traceback is above"

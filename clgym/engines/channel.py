@@ -1,4 +1,4 @@
-"""What a conversation with a worker is, whatever carries it."""
+"""The conversation with a worker, whatever carries it."""
 
 from collections.abc import Callable
 from typing import Literal, Protocol
@@ -10,7 +10,8 @@ __all__ = ["INSIDE", "Channel", "Engine", "Message", "OnEvent"]
 Engine = Literal["process", "inline"]
 
 INSIDE = "CLGYM_INSIDE_WORKER"
-"""In the environment of a worker: its target. A worker of a study has learners of its own."""
+"""Environment variable of a worker, which holds its target. A worker of a study has learners of its
+own."""
 Message = dict[str, Tree]
 """A request, a reply or an event as it travels; `clgym.messages` says what stands in it."""
 OnEvent = Callable[[Message], None]

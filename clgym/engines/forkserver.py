@@ -23,10 +23,10 @@ from clgym.engines.worker import work
 __all__: list[str] = []
 
 _TICK = 1.0
-"""Seconds after which a server looks whether the gym still lives."""
+"""Seconds between two checks of whether the gym is still alive."""
 _FEW = 2
-"""Workers of a single run: one describes the strategy, one learns. For more than these, the server
-loads what only some strategies need."""
+"""Number of workers of a single run: one describes the strategy, one learns. For more, the server
+preloads what only some strategies need."""
 
 
 class _Server:

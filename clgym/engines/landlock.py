@@ -1,4 +1,4 @@
-"""Linux Landlock through its system calls: a process gives up rights, for good.
+"""Linux Landlock by its system calls: a process gives up rights permanently.
 
 https://docs.kernel.org/userspace-api/landlock.html. Which rights can be given up depends on the
 version of the interface that the kernel has.
@@ -27,9 +27,9 @@ _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _WRITE = _READ | _WRITE_FILE | _TRUNCATE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG
 _TCP = 0b11
-"""To bind and to connect."""
+"""Rights to bind and to connect."""
 _SCOPES = 0b11
-"""Abstract sockets and signals of other processes."""
+"""Scopes of abstract sockets, and of signals to other processes."""
 
 
 class _Attributes(ctypes.Structure):
@@ -47,20 +47,20 @@ class _PathBeneath(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Rules:
-    """What stays allowed, with all that lies beneath; what is missing is passed over."""
+    """Paths that remain allowed, with everything below them; missing ones are skipped."""
 
     read: Iterable[Path] = ()
-    """To read and to execute."""
+    """Paths that may be read and executed."""
     names: Iterable[Path] = ()
-    """To list."""
+    """Folders that may be listed."""
     write: Iterable[Path] = ()
-    """To read and to write files and folders."""
+    """Paths where files and folders may be read and written."""
     everything: Iterable[Path] = ()
-    """The same, and to make sockets and pipes."""
+    """Paths with the same rights, plus sockets and pipes."""
     change: Iterable[Path] = ()
-    """To write to files that are there."""
+    """Existing files that may be written."""
     devices: Iterable[Path] = ()
-    """To read, write and control."""
+    """Devices that may be read, written and controlled."""
 
 
 def abi() -> int:

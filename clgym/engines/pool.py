@@ -1,6 +1,6 @@
 """Many jobs on several workers. A pool carries messages to a target and says how each ended.
 
-It knows neither trials nor budgets: whoever submits decides what to do about a worker that died.
+It knows neither trials nor budgets; its user decides how to handle the death of a worker.
 """
 
 from collections.abc import Sequence

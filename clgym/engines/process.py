@@ -35,7 +35,7 @@ _READ_WHEN_LOADING = (
     *("PATH", "PYTHON", "VIRTUAL_ENV", "LD_", "DYLD_", "MALLOC_", "TORCH", "CUDA", "CUBLAS"),
     *("NVIDIA", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_"),
 )
-"""Beginnings of the variables that Python and libraries read when they are loaded."""
+"""Prefixes of the environment variables that Python and libraries read on loading."""
 
 
 class _ForkServer:

@@ -17,7 +17,7 @@ from clgym.errors import WorkerDied
 __all__ = ["RayPool"]
 
 _STORE_BYTES = 100 * 2**20
-"""Of the object store: only messages pass through it."""
+"""Size of the object store in bytes; only messages pass through it."""
 
 
 def _carry_out(target: str, message: Message) -> Message:

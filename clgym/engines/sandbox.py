@@ -1,8 +1,7 @@
-"""What a worker may open, and how it shuts itself in before it imports a plugin."""
+"""The sandbox of a worker, which it enters before it imports a plugin."""
 
 import importlib.util
 import os
-import resource
 import site
 import sys
 import sysconfig
@@ -22,29 +21,29 @@ _PROCESSES = (
     *("self", "cpuinfo", "meminfo", "stat", "version", "filesystems", "loadavg", "uptime"),
     *("devices", "driver", "modules", "sys"),
 )
-"""What may be read of /proc: this process, and what concerns none."""
+"""Files of /proc that may be read: those of this process, and those of none."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "kfd")
 _KNOWN_DATA = ("sklearn/datasets/data", "skimage/data")
-"""Folders of installed packages that hold data sets."""
+"""Folders of installed packages that contain data sets."""
 _MOST_FILES, _MOST_PROCESSES = 4096, 32768
 
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a worker may open besides Python, its packages and devices; everything else is shut."""
+    """What a worker may open besides Python, its packages and devices."""
 
     required: bool
-    """Whether to refuse to work where the system cannot enforce it."""
+    """Whether to refuse to work if the system cannot enforce the sandbox."""
     code: tuple[Path, ...] = ()
-    """Python files; they and those beside them may be read."""
+    """Python files; they and the files beside them may be read."""
     read: tuple[Path, ...] = ()
-    """Files and folders that may be read; those that are missing are passed over."""
+    """Files and folders that may be read; missing ones are skipped."""
     write: tuple[Path, ...] = ()
-    """Folders in which files may be read, made and changed."""
+    """Folders in which files may be read, created and changed."""
     closed: tuple[Path, ...] = ()
-    """Files and folders that stay shut where they lie among Python's packages or beside code."""
+    """Files and folders that stay closed even among Python's packages or beside code."""
     scratch: Path = Path()
-    """Folder for temporary files; the worker's own, and gone when it ends."""
+    """Folder for temporary files of the worker, deleted when it ends."""
 
     def with_scratch(self, folder: Path) -> "Confinement":
         """The same with a folder for temporary files."""
@@ -63,7 +62,7 @@ class Confinement:
 
 
 def confine(confinement: Confinement) -> str:
-    """Shut this process in, for good; what is enforced from here on, in words.
+    """Enter the sandbox, permanently; returns what is enforced, in words.
 
     Raises:
         BadConfig: a sandbox is required, and this system has none.
@@ -94,6 +93,8 @@ def confine(confinement: Confinement) -> str:
 
 def _limit() -> None:
     """Limits on open files and processes; no core file, which would hold the images."""
+    import resource  # POSIX only, as workers are; the gym imports this module everywhere
+
     for what, most in (
         (resource.RLIMIT_NOFILE, _MOST_FILES),
         (resource.RLIMIT_NPROC, _MOST_PROCESSES),

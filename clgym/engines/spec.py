@@ -1,13 +1,16 @@
-"""What a pool of workers is: what it is asked for, what it takes, how it tells that a job ended."""
+"""Interface of a pool of workers: its options, its jobs, and how they end."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from clgym._moved import report_renamed
 from clgym.engines.channel import Message
 from clgym.errors import BadConfig, ClgymError
 
 __all__ = ["Done", "Message", "OnEvent", "WorkerPool", "PoolSpec"]
+
+report_renamed(__name__)
 
 Name = Literal["process", "inline", "ray", "slurm"]
 OnEvent = Callable[[str, Message], None]
@@ -15,45 +18,47 @@ OnEvent = Callable[[str, Message], None]
 
 @dataclass(frozen=True)
 class Done:
-    """How one job ended."""
+    """Outcome of one job."""
 
     key: str
     reply: Message | None
     error: ClgymError | None
-    """A `clgym.errors.WorkerDied` if the process was killed; nothing is known of the job then."""
+    """A `clgym.errors.WorkerDied` if the process was killed, so that the job's outcome is
+    unknown."""
 
 
 class WorkerPool(Protocol):
-    """Workers that take one job at a time each."""
+    """Workers that each take one job at a time."""
 
     @property
     def free(self) -> int:
-        """How many jobs can be submitted now."""
+        """Number of jobs that can be submitted now."""
         ...
 
     def submit(self, key: str, message: Message) -> None:
-        """Start a job; only while something is `free`."""
+        """Start a job; only while a worker is `free`."""
         ...
 
     def wait(self, seconds: float) -> list[Done]:
-        """Jobs that ended, at the latest after so many seconds; may be none."""
+        """Jobs that ended within a number of seconds; may be none."""
         ...
 
     def close(self) -> None:
-        """Stop all workers; what they were doing is lost."""
+        """Stop all workers; running jobs are lost."""
         ...
 
 
 @dataclass(frozen=True)
 class PoolSpec:
-    """Where jobs run. It decides nothing about their results."""
+    """Where jobs run, which does not affect their results."""
 
     engine: Name = "process"
     workers: int = 1
     devices: tuple[str, ...] = ("cpu",)
-    """Given to the workers in turn: ``cuda:0, cuda:1`` with four workers is two on each."""
-    options: Mapping[str, Any] = field(default_factory=dict)  # ray's or submitit's own
-    """Of the engine: ``address`` of a ray cluster, submitit's parameters for slurm."""
+    """Devices, assigned to the workers in turn: ``cuda:0, cuda:1`` with four workers is two on
+    each."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the engine: ``address`` of a ray cluster, or submitit's parameters for slurm."""
 
     def __post_init__(self) -> None:
         """Refuse a pool without workers here: nothing has been written yet.

@@ -16,9 +16,10 @@ from clgym.errors import BadAnswer
 __all__ = ["receive", "send"]
 
 _MOST_TEXT = 64 * 2**20
-"""Bytes of a message without its arrays; larger ones are refused before memory is asked for."""
+"""Maximum size in bytes of a message without its arrays; larger ones are refused before memory is
+allocated."""
 _MOST_ARRAY = 2**30
-"""Bytes of an array."""
+"""Maximum size of an array in bytes."""
 _CHUNK = 2**20
 
 
@@ -39,7 +40,7 @@ def send(connection: Connection, message: Message) -> None:
         raise BadAnswer(
             expected="numbers, texts, arrays, and lists and dicts of them",
             found=str(error),
-            fix="Turn it into plain values, such as tensor.item() or tensor.tolist()",
+            fix="Convert it to plain values, such as tensor.item() or tensor.tolist()",
         ) from None
     connection.send_bytes(header)
     for array in arrays:

@@ -1,4 +1,4 @@
-"""The phase of a run that adapts: unlabelled batches go out, answers are scored as they come back.
+"""The adaptation phase of a run: unlabelled batches are sent, predictions scored on arrival.
 
 The learner's process gets the images of one batch at a time and nothing else.
 """
@@ -10,7 +10,6 @@ import numpy as np
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.images import StreamImages
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.scores import confidence, scores
 from clgym.gym.session import Arrays, Kind, PhaseCost
 from clgym.messages import (
     Adapt,
@@ -22,13 +21,14 @@ from clgym.messages import (
     TrainProgress,
 )
 from clgym.registry import with_registered
+from clgym.results.online_errors import confidence, scores
 from clgym.streams.adaptation import AdaptationStream, segment_labels
 
 __all__ = ["AdaptationPhase"]
 
 
 class AdaptationPhase:
-    """Sends every batch of an adaptation stream, in order."""
+    """Sends all batches of an adaptation stream in order."""
 
     kind: Kind = "adaptation"
 
@@ -71,7 +71,7 @@ class AdaptationPhase:
         return self._after + self._batches[step][0]
 
     def prepare(self) -> None:
-        """Make or map the images of every domain."""
+        """Generate or map the images of every domain."""
         run = self._run
         self._images = StreamImages(
             self._stream, run.sources, run.request.data_root, run.threads, self._emit
@@ -79,7 +79,7 @@ class AdaptationPhase:
 
     @property
     def labels(self) -> list[np.ndarray]:
-        """Class index of every image, segment by segment; they stay here."""
+        """Class index of every image, by segment; the labels stay on this side."""
         if self._labels is None:
             run = self._run
             found = segment_labels(self._stream, run.sources, run.request.data_root)
@@ -174,7 +174,7 @@ class AdaptationPhase:
         )
 
     def is_boundary(self, step: int) -> bool:
-        """The end of the stream."""
+        """Whether a step is the last one of the stream."""
         return step + 1 == len(self)
 
     def saved(self, step: int) -> None:

@@ -15,13 +15,14 @@ from clgym.engines import Confinement
 from clgym.files import load_checked
 from clgym.gym.request import Request
 from clgym.gym.withheld_order import state_folder
+from clgym.results.layout import RECORD, STATE
 
 __all__ = ["confinement"]
 
-_BESIDE = ("config.json", "record.json")
-"""What may say more of a file of weights."""
-_TRAINED = ("record.json", "state.safetensors")
-"""Files of a finished run that its network is read from; its predictions hold labels."""
+_BESIDE = ("config.json", RECORD)
+"""Names of files that may describe a weight file."""
+_TRAINED = (RECORD, STATE)
+"""Files of a finished run from which its network is read; its predictions contain labels."""
 
 
 def confinement(
@@ -30,7 +31,7 @@ def confinement(
     read: Iterable[Path] = (),
     write: Iterable[Path] = (),
 ) -> Confinement | None:
-    """What the learner of a request may open; None where it is not to be shut in.
+    """What the learner of a request may open; None without a sandbox.
 
     Args:
         request: What is asked for.

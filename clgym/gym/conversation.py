@@ -1,4 +1,4 @@
-"""The gym's end of its talk with the learner: typed questions, checked replies."""
+"""The gym's end of the conversation with the learner: typed requests, checked replies."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -39,7 +39,7 @@ def ignore(event: Event) -> None:
 
 
 class Conversation:
-    """What can be asked of a learner; each question raises what its `Channel.ask` raises."""
+    """Requests to a learner; each raises what its `Channel.ask` raises."""
 
     def __init__(self, channel: Channel, on_event: OnEvent = ignore) -> None:
         """Talk through ``channel``; ``on_event`` is called with progress as it comes."""

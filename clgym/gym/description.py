@@ -1,4 +1,4 @@
-"""A strategy's options and needs, asked of a worker: no plugin is imported on this side."""
+"""Options and needs of a strategy, as a worker reports them; no plugin is imported here."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
 from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 LEARNER = "clgym.learner.entrance:Learner"
-"""Where the learner's side is; only its name is known here."""
+"""Import path of the learner's side; only its name is known here."""
 
 
 @dataclass(frozen=True)
@@ -38,39 +38,45 @@ class Description:
     source_hash: str
     fields: list[Field]
     known_failures: dict[str, str]
-    """Checks that it declares to fail, with the reason."""
+    """Checks that the strategy declares to fail, with the reason."""
     read_files: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
-    """SHA-256 of the files that its import read, by name: helper modules, for one."""
+    """SHA-256 of the files that the strategy's import read, such as helper modules, by name."""
 
 
 def open_learner(request: Request) -> Channel:
-    """A channel that tells a strategy's options and needs; its process may open no image."""
+    """Open a channel that reports a strategy's options and needs; it may open no image."""
     places = [cache_dir() / "backbones"]
     shut = confinement(request, request.strategy_config, write=places)
     return open_channel(request.engine, LEARNER, shut)
 
 
-def _bare(name: str, plugins: Sequence[Path], given: Mapping[str, Any]) -> Request:
+def _bare(
+    name: str, plugins: Sequence[Path], given: Mapping[str, Any], sandbox: Sandbox
+) -> Request:
     """A request that names a strategy and no stream."""
-    return Request(name, "", None, given, plugins=tuple(plugins))
+    return Request(name, "", None, given, plugins=tuple(plugins), sandbox=sandbox)
 
 
 def describe_strategy(
-    name: str, plugins: Sequence[Path] = (), given: Mapping[str, Any] | None = None
+    name: str,
+    plugins: Sequence[Path] = (),
+    given: Mapping[str, Any] | None = None,
+    sandbox: Sandbox = "auto",
 ) -> Description:
-    """A strategy's options, asked of a worker: the plugin is not imported here.
+    """Options of a strategy, reported by a worker: the plugin is not imported here.
 
     Args:
         name: A name of ``clgym list strategies``.
         plugins: Files that the user named.
         given: Options known so far; where a strategy wraps another they say which.
+        sandbox: What shuts the worker in.
 
     Raises:
         UnknownName: nobody goes by ``name``.
         BadPlugin: its file cannot be imported.
     """
     entry = registry.find("strategies", name, plugins)
-    channel = open_learner(_bare(name, plugins, given or {}))
+    channel = open_learner(_bare(name, plugins, given or {}, sandbox))
     try:
         return ask_options(entry, plugins, channel, given or {})
     finally:
@@ -78,14 +84,18 @@ def describe_strategy(
 
 
 def without_weight_paths(
-    name: str, plugins: Sequence[Path], values: Mapping[str, Any], data_root: Path | None = None
+    name: str,
+    plugins: Sequence[Path],
+    values: Mapping[str, Any],
+    data_root: Path | None = None,
+    sandbox: Sandbox = "auto",
 ) -> dict[str, object]:
     """All options of a strategy, weights named by their hash where a file was given.
 
     Raises:
         ClgymError: the weights are not to be had.
     """
-    channel = open_learner(_bare(name, plugins, values))
+    channel = open_learner(_bare(name, plugins, values, sandbox))
     try:
         return {**values, **ask_needs(name, plugins, channel, values, "cpu", data_root).renamed}
     finally:

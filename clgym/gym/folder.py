@@ -6,20 +6,20 @@ import re
 from collections.abc import Generator, Mapping
 from pathlib import Path, PurePath
 
+from clgym.draws import other_draws
 from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, writing
 from clgym.gym.plan import ResolvedRun
-from clgym.results.record import Record, Result, read_record
+from clgym.results.layout import PREDICTIONS, RECORD, STATE, is_run
+from clgym.results.record import Record, Result
+from clgym.results.stored import StoredRun, open_run
 from clgym.scenario import kind_of
 from clgym.text import Json
 
 __all__ = [
     "ANOTHER",
-    "PREDICTIONS",
     "PROGRESS",
     "LEARNER",
-    "RECORD",
-    "STATE",
     "lock",
     "check_earlier",
     "acquire",
@@ -29,17 +29,16 @@ __all__ = [
     "without_paths",
 ]
 
-RECORD, STATE, PREDICTIONS = "record.json", "state.safetensors", "predictions.safetensors"
 _RUN, PROGRESS, _LOCK = "run.json", "progress.json", ".lock"
 LEARNER = "learner"
-"""Folder of the states that the learner writes; the rest of an output folder is the gym's."""
+"""Folder of the learner's states; the rest of an output folder belongs to the gym."""
 _SHAPING = {"network": None, "model": None, "hidden": [100]}
-"""Options that shape the network, and what a record means that lacks one."""
+"""Options that determine the network's shape, with their values in records that lack them."""
 ANOTHER = "the files of a run with other options, code or data"
 
 
 def check_earlier(plan: ResolvedRun) -> None:
-    """Look at the finished run of the first experiences that a plan goes on from, if it names one.
+    """Check the finished run of the first experiences that a plan continues, if any.
 
     Of the strategy's options only those that shape it must agree: the others may differ from
     experience to experience, which is what some modes of tuning are about.
@@ -50,13 +49,15 @@ def check_earlier(plan: ResolvedRun) -> None:
     folder = plan.request.after
     if folder is None:
         return
-    result = read_record(folder).result
-    different = _difference(plan, result) or _missing(folder, result)
+    earlier = open_run(folder)
+    # What goes on from it would be neither release's run.
+    draws = other_draws(earlier.record.environment.clgym)
+    different = _difference(plan, earlier.result) or draws or _missing(earlier)
     if different is not None:
         raise BadRecord(
             expected="a kept run of the first experiences: same stream, strategy and seed",
             found=f"one {different} in {folder}",
-            fix="Name the run that is to be continued",
+            fix="Give the run that is to be continued, or run the first experiences again",
         )
 
 
@@ -77,12 +78,13 @@ def _difference(plan: ResolvedRun, result: Result) -> str | None:
     return next((words for words, equal in same.items() if not equal), None)
 
 
-def _missing(folder: Path, result: Result) -> str | None:
+def _missing(run: StoredRun) -> str | None:
     """What of a run was lost or changed since."""
-    answers = folder / PREDICTIONS
-    if not answers.is_file() or sha256(answers.read_bytes()) != result.predictions.sha256:
+    try:
+        run.predictions()
+    except BadRecord:
         return f"without its {PREDICTIONS}"
-    return None if (folder / STATE).is_file() else f"without its {STATE}"
+    return None if (run.folder / STATE).is_file() else f"without its {STATE}"
 
 
 def acquire(plan: ResolvedRun) -> Record | None:
@@ -99,7 +101,7 @@ def acquire(plan: ResolvedRun) -> Record | None:
 
 
 def check_available(plan: ResolvedRun) -> Record | None:
-    """Look whether a plan may have its output folder; its record if it was finished before.
+    """Check that a plan may use its output folder; return its record if it is finished.
 
     Raises:
         BadOutput: the folder belongs to another run, cannot be read, or holds a record that was
@@ -116,7 +118,7 @@ def check_available(plan: ResolvedRun) -> Record | None:
                 found=ANOTHER,
                 fix="Give another --out, or delete that folder",
             )
-        return _finished(out, claim) if (out / RECORD).is_file() else None
+        return _finished(out, claim) if is_run(out) else None
     foreign = sorted(inside & {RECORD, STATE, PREDICTIONS, PROGRESS})
     if foreign or (out.exists() and not out.is_dir()):
         raise BadOutput(
@@ -140,14 +142,19 @@ def _claim(note: Path) -> dict[str, str]:
 
 def _finished(out: Path, claim: Mapping[str, str]) -> Record:
     """The record of a finished run, as the run wrote it."""
-    written = claim.get("record")  # absent where an earlier version wrote the folder
-    if written is not None and sha256((out / RECORD).read_bytes()) != written:
-        raise BadOutput(
-            expected=f"{RECORD} in {out} as the run wrote it",
-            found="other content",
-            fix="Put the file back, or delete that folder and run again",
-        )
-    return read_record(out)
+    found = "other content"
+    try:
+        run = open_run(out)
+        # The claim names no hash where an earlier version wrote the folder.
+        if claim.get("record") in (None, run.sha256):
+            return run.record
+    except BadRecord as error:
+        found = error.found
+    raise BadOutput(
+        expected=f"{RECORD} in {out} as the run wrote it",
+        found=found,
+        fix="Put the file back, or delete that folder and run again",
+    )
 
 
 @contextlib.contextmanager
@@ -168,7 +175,7 @@ def lock(plan: ResolvedRun) -> Generator[None, None, None]:
 
 
 def _release(plan: ResolvedRun) -> None:
-    """Take the lock file away while it is held: whoever waits for it makes another."""
+    """Delete the lock file while it is held; a waiting process creates another one."""
     with contextlib.suppress(OSError):
         states = plan.out / LEARNER
         if states.is_dir() and not any(states.iterdir()):
@@ -182,7 +189,7 @@ def _release(plan: ResolvedRun) -> None:
 
 
 def provenance(plan: ResolvedRun) -> dict[str, object]:
-    """What ran on what: the part of a result that is known beforehand."""
+    """The part of a result that is known in advance: what runs on what."""
     return {
         "strategy": {
             "name": plan.strategy.name,
@@ -209,7 +216,7 @@ _SOURCE = re.compile(r"\b(npz|folder|list):([^,\[]+)")
 
 
 def without_paths(config: Mapping[str, object]) -> dict[str, object]:
-    """Options that name files keep the file's name only: a record holds no path."""
+    """Options that name files, reduced to the file names: a record holds no path."""
     shortened = dict(config)
     for key, value in config.items():
         option = key.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""The images of an adaptation stream, on the gym's side: made once, cached, gathered when due.
+"""Images of an adaptation stream on the gym's side: generated once, cached, read when due.
 
 Corruptions are made by worker processes, one a core, and kept in the cache as uint8. A pixel
 depends on the source, the corruption and the row alone, so neither the workers nor what was cached
@@ -11,7 +11,6 @@ import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
@@ -41,9 +40,9 @@ from clgym.streams.adaptation import AdaptationStream, Domain
 __all__ = ["Corruptor", "StreamImages", "make", "stored"]
 
 VERSION = 1
-"""Part of every key: raise it when a corruption changes."""
+"""Version that is part of every cache key; increase it when a corruption changes."""
 _CHUNK = 200
-"""Images that a worker corrupts at a time."""
+"""Number of images that a worker corrupts at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +59,7 @@ class _Job(TypedDict):
     seed: int
     frost: str
     """Folder of the textures, for frost only."""
+    hsv: corruptions.Hsv
 
 
 class Corruptor:
@@ -78,12 +78,13 @@ class Corruptor:
             job["severity"],
             job["seed"],
             corruptions.textures(Path(job["frost"])) if job["name"] == "frost" else (),
+            job["hsv"],
         )
         return {"images": made}
 
 
 class StreamImages:
-    """What a stream shows: uint8 images on the scale 0 to 255, by domain and row."""
+    """Images of a stream by domain and row, as uint8 from 0 to 255."""
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ def _corrupted(
     source: Source, domain: Domain, rows: np.ndarray, frost: Path | None, workers: int
 ) -> np.ndarray:
     """The corrupted images of some rows, mapped from the cache, where they are put if need be."""
-    facts = {**asdict(domain), "name": None, "source": source.fingerprint, "version": VERSION}
+    facts = {**domain.facts(), "name": None, "source": source.fingerprint, "version": VERSION}
     key = sha256(canonical_json(facts) + rows.astype("<i8").tobytes())
     path = cache_dir() / "corrupted" / f"{key}.npy"
     note = path.with_suffix(".json")
@@ -246,6 +247,7 @@ def make(
                 "severity": domain.severity,
                 "seed": domain.seed,
                 "frost": str(frost),
+                "hsv": domain.hsv,
             }
             reply = channel.ask(cast(Message, job), lambda event: None)
             return cast(np.ndarray, reply["images"])

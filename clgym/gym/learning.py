@@ -1,6 +1,6 @@
-"""The phase of a run that learns: experience by experience, scored after each.
+"""The learning phase of a run: train on each experience, then score.
 
-It owns the labels of the test rows. The learner is told the rows of one experience at a time, and
+It owns the labels of the test rows. The learner receives the rows of one experience at a time, and
 the test rows in an order that it cannot know.
 """
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors.numpy import load
 
 from clgym.checksums import is_undamaged
+from clgym.gym.anytime import anytime_facts, exposed_pool, moments
 from clgym.gym.conversation import Conversation, OnEvent
-from clgym.gym.folder import LEARNER, PREDICTIONS, STATE
+from clgym.gym.folder import LEARNER
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import (
     Predictions,
@@ -22,13 +22,14 @@ from clgym.gym.scoring import (
     pool_after,
     predictions_of,
     score,
-    summary,
 )
 from clgym.gym.session import Arrays, Kind, PhaseCost
 from clgym.gym.withheld_order import permutation
 from clgym.messages import (
     ClassifierIdentity,
     Predict,
+    Probe,
+    Probed,
     RowGroup,
     Scored,
     SourceFiles,
@@ -37,7 +38,9 @@ from clgym.messages import (
     Train,
 )
 from clgym.registry import with_registered
-from clgym.results.record import read_record
+from clgym.results.layout import STATE
+from clgym.results.metrics import matrix_summary
+from clgym.results.stored import open_run
 from clgym.scenario import Step, Stream
 
 __all__ = ["LearningPhase"]
@@ -76,6 +79,7 @@ class LearningPhase:
         self._predict_seconds: list[float] = []
         self._train_images = 0
         self._piece: Arrays = {}
+        self._probed: Probed | None = None
         self.first_step, self.initial_state = 0, None
         if run.request.after is not None:
             self._take_over(run.request.after)
@@ -93,13 +97,20 @@ class LearningPhase:
 
     def _take_over(self, folder: Path) -> None:
         """Begin with what a finished run of the first experiences measured; `run` looked at it."""
-        earlier = read_record(folder).result
+        run = open_run(folder)
+        earlier, predictions = run.result, run.predictions()
         count = len(earlier.accuracy_matrix)
-        answers = load((folder / PREDICTIONS).read_bytes())
         rest: list[float | None] = [None] * (len(self._stream) - count)
         for i in range(count):
-            kept = {k.partition("/")[2]: v for k, v in answers.items() if k.startswith(f"{i}/")}
-            self._saved_arrays.append(kept)
+            rows = predictions.after(i)
+            self._saved_arrays.append(
+                {
+                    "experience": rows.group,
+                    "row": rows.row,
+                    "label": rows.label,
+                    "predicted": rows.predicted,
+                }
+            )
             row = [*earlier.accuracy_matrix[i], *rest]
             aware = earlier.task_aware_accuracy_after[i]
             self._scores.append(Scores(row, earlier.accuracy_after[i], aware))
@@ -158,7 +169,7 @@ class LearningPhase:
         )
 
     def evaluate(self, step: int, images: int) -> None:
-        """Predict all rows seen and score them, after training that read so many images."""
+        """Predict and score all rows seen, after training that read ``images`` images."""
         pool = pool_after(self._stream, self._run.sources, step)
         answers = predictions_of(self._stream, pool, self.predict(step, pool))
         sent = self._sent_order(step, pool)
@@ -169,6 +180,9 @@ class LearningPhase:
             "seconds": np.array([self._train_seconds[-1], self._predict_seconds[-1]]),
             "images": np.array([images]),
         }
+        if self._probed is not None:
+            self._piece["anytime_images"] = self._probed.images
+            self._piece["anytime_predicted"] = self._probed.predicted.ravel()
         self._take_in(step, pool, answers)
 
     def _take_in(self, index: int, pool: TestPool, answers: Predictions) -> None:
@@ -179,8 +193,42 @@ class LearningPhase:
                 "row": pool.row.astype(np.int64),
                 "label": pool.label.astype(np.int32),
                 "predicted": answers.predicted.astype(np.int32),
+                **self._anytime_arrays(index),
             }
         )
+
+    def _anytime_arrays(self, index: int) -> Arrays:
+        """What was answered inside the experience, and to which rows."""
+        if "anytime_images" not in self._piece:
+            return {}
+        pool, order = self._exposed(index)
+        return {
+            "anytime_images": self._piece["anytime_images"],
+            "anytime_predicted": self._piece["anytime_predicted"],
+            "anytime_row": pool.row[order].astype(np.int64),
+            "anytime_label": pool.label[order].astype(np.int32),
+        }
+
+    def _exposed(self, index: int) -> tuple[TestPool, np.ndarray]:
+        """The rows that are answered inside an experience, and the order in which they go out."""
+        pool = exposed_pool(self._stream, self._run.sources, index)
+        return pool, permutation(self._order_key, len(pool.row), index, -1)
+
+    def _probe(self, index: int) -> Probe | None:
+        """What is asked inside an experience of a single-pass stream."""
+        if not self._stream.anytime:
+            return None
+        pool, order = self._exposed(index)
+        groups, where = self._groups(pool.step[order])
+        question = Predict(
+            rows=pool.row[order],
+            where=where,
+            groups=groups,
+            task=None,
+            num_seen_classes=self._stream.columns_after(index),
+            batch_size=PREDICT_BATCH,
+        )
+        return Probe(at=moments(self._stream, index), question=question)
 
     def train(self, index: int) -> int:
         """Train on one experience; how many images it read, over all epochs."""
@@ -207,8 +255,10 @@ class LearningPhase:
                 checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
                 # A damaged one is left out: the experience is trained again from its beginning.
                 resume=inside if is_undamaged(inside, required=True) else None,
+                probe=self._probe(index),
             )
         )
+        self._probed = reply.probed
         self._train_seconds.append(reply.seconds)
         self._train_images += reply.images
         return reply.images
@@ -260,7 +310,7 @@ class LearningPhase:
     def _groups(self, steps: np.ndarray) -> tuple[tuple[RowGroup, ...], np.ndarray]:
         """The distinct (source, split, transform) triples, and which of them each row needs.
 
-        Rows that need the same are told apart by nothing: in a class-incremental stream of one
+        Rows with the same triple are indistinguishable: in a class-incremental stream of one
         source the learner's process gets no hint of a row's experience.
         """
         keys: dict[tuple[Any, ...], RowGroup] = {}
@@ -291,6 +341,7 @@ class LearningPhase:
         sent = self._sent_order(index, pool)
         answers = Predictions(np.empty(len(sent), np.int64), np.empty(len(sent), np.int64))
         answers.predicted[sent], answers.task_aware[sent] = piece["predicted"], piece["task_aware"]
+        self._piece = piece
         self._take_in(index, pool, answers)
         self._train_seconds.append(float(piece["seconds"][0]))
         self._predict_seconds.append(float(piece["seconds"][1]))
@@ -311,12 +362,13 @@ class LearningPhase:
             "test_counts": [len(s.test) for s in self._stream.steps],
             "accuracy_after": after,
             "task_aware_accuracy_after": [s.task_aware for s in self._scores],
-            **summary(matrix, after, chance),
+            **matrix_summary(matrix, after, chance),
             "chance": chance,
+            "anytime": anytime_facts(self._stream, self._saved_arrays),
         }
 
     def cost(self) -> PhaseCost:
-        """Seconds of each experience; of those that another run learned nothing is known."""
+        """Seconds of each experience; unknown for those that another run learned."""
         return PhaseCost(
             train_seconds=self._train_seconds,
             predict_seconds=self._predict_seconds,

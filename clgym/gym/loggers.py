@@ -1,4 +1,4 @@
-"""A run's progress for loggers that people already use, through their own clients.
+"""Loggers that forward a run's progress to common tools, through their own clients.
 
 Off by default. A client is imported when it is asked for, in the gym's process: the learner's side
 knows nothing of it. What is logged: ``loss`` now and then in training, and after each experience
@@ -41,8 +41,8 @@ class Logger:
             importlib.import_module(package)
         except ImportError as error:
             raise MissingExtra(
-                expected=f"{package} for --log {kind}",
-                found="that it is not installed",
+                expected=f"the package {package} for --log {kind}",
+                found="it is not installed",
                 fix=f"pip install 'clgym[{kind}]'",
             ) from error
         self._plan: RunOutline | None = None
@@ -181,4 +181,4 @@ LOGGERS: dict[str, tuple[str, Callable[[Path, RunOutline], _Sink]]] = {
     "wandb": ("wandb", _Wandb),
     "mlflow": ("mlflow", _MLflow),
 }
-"""By the name that ``--log`` takes: the package, and what opens its client."""
+"""Loggers by name of ``--log``: the package, and the function that opens its client."""

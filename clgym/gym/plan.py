@@ -1,4 +1,4 @@
-"""A request that can be carried out: everything that can be checked before work starts is checked.
+"""A request that has been checked completely before any work starts.
 
 Nothing is written here.
 """
@@ -31,6 +31,7 @@ from clgym.messages import (
 )
 from clgym.models.pretraining import overlap
 from clgym.results.record import BackboneFacts
+from clgym.results.stored import open_run
 from clgym.scenario import Scenario, Stream, kind_of, with_stream_flags
 
 __all__ = ["ResolvedRun", "method_hash", "resolve"]
@@ -38,7 +39,7 @@ __all__ = ["ResolvedRun", "method_hash", "resolve"]
 
 @dataclass(frozen=True, eq=False)
 class ResolvedRun:
-    """A request that can be carried out."""
+    """A checked request that can be carried out."""
 
     request: Request
     strategy: Description
@@ -48,7 +49,7 @@ class ResolvedRun:
     stream: Stream
     sources: list[Source]
     total_columns: int
-    """Classes of the stream, those beyond the end of a part included."""
+    """Number of classes of the stream, including those after the end of a partial run."""
     threads: int
     backbone: BackboneFacts | None = None
     """Identity of the pretrained backbone and the stream's classes contained in its pretraining
@@ -56,7 +57,7 @@ class ResolvedRun:
 
     @property
     def key(self) -> str:
-        """SHA-256 of all that decides the result: an output folder belongs to one key."""
+        """SHA-256 of everything that determines the result; an output folder belongs to one key."""
         identity = [
             __version__,
             self.strategy.name,
@@ -66,7 +67,7 @@ class ResolvedRun:
             self.request.seed,
             self.request.device.partition(":")[0],  # which of several equal ones does not matter
             self.threads,
-            self.request.after and sha256((self.request.after / "record.json").read_bytes()),
+            self.request.after and open_run(self.request.after).sha256,
         ]
         identity += [self.backbone.weights] if self.backbone else []
         identity += [self.strategy.read_files] if self.strategy.read_files else []
@@ -75,7 +76,7 @@ class ResolvedRun:
 
     @property
     def out(self) -> Path:
-        """Where the run's files go."""
+        """Output folder of the run."""
         if self.request.out is not None:
             return self.request.out
         name = f"{self.strategy.name}-{self.stream.name}-s{self.request.seed}-{self.key[:8]}"
@@ -106,7 +107,7 @@ class ResolvedRun:
 
 
 def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
-    """Check everything that can be checked before work starts; write nothing.
+    """Check everything that can be checked before work starts; writes nothing.
 
     Args:
         request: What was asked for.
@@ -225,7 +226,7 @@ def _check_measured(stream: Stream) -> None:
         raise BadStream(
             expected="test images of the classes of the first experience",
             found="none",
-            fix="Give a source whose test part has images of every class, or another --order-seed",
+            fix="Give a source whose test split has images of every class, or another --order-seed",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a user asks for, and the stream that it means: names found, options resolved, rows cut."""
+"""A user's request, and its stream: names found, options resolved, rows selected."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 FROM_PRESET = ("network", "memory_size", "model")
-"""Options of a strategy, or of one that it wraps, whose defaults a scenario sets."""
+"""Options of a strategy, or of a strategy that it wraps, whose defaults a scenario sets."""
 
 
 Sandbox = Literal["auto", "landlock", "none"]
@@ -33,47 +33,47 @@ Sandbox = Literal["auto", "landlock", "none"]
 
 @dataclass(frozen=True)
 class Request:
-    """One run, as it was asked for."""
+    """One run, as requested."""
 
     strategy: str
     scenario: str
     source: str | None = None
-    """Instead of the preset's source."""
+    """Source that replaces the preset's."""
     strategy_config: Mapping[str, object] = field(default_factory=dict[str, object])
     scenario_config: Mapping[str, object] = field(default_factory=dict[str, object])
     seed: int = 0
-    """The learner's."""
+    """Seed of the learner."""
     order_seed: int | None = None
-    """The class order's; None means the preset's order."""
+    """Seed of the class order; None means the preset's order."""
     device: str = "cpu"
     threads: int | None = None
-    """Of torch; None means all cores. Another number may change the last bits of a result."""
+    """Number of torch threads; None means all cores. It may change the last digits of a result."""
     engine: Engine = "process"
     sandbox: Sandbox = "auto"
-    """What shuts the learner in: Landlock where the system has it (auto), Landlock or an error,
-    nothing. The record says what was enforced."""
+    """Sandbox of the learner's process: Landlock where available (auto), Landlock or an error, or
+    none. The record states what was enforced."""
     timeout_minutes: float | None = None
-    """Limit of the time that the strategy takes for an experience, to learn it and to predict
-    after it, each; on adaptation streams for a batch. None is any time."""
+    """Time limit in minutes for training on an experience and for predicting after it, each; on
+    adaptation streams per batch. None means no limit."""
     out: Path | None = None
-    """None means a folder of its own under ``runs/``."""
+    """Output folder; None means a new folder below ``runs/``."""
     data_root: Path | None = None
     plugins: tuple[Path, ...] = ()
     checkpoint_minutes: float = 5.0
-    """How often to save inside an experience, where the strategy offers a safe point."""
+    """Minutes between checkpoints inside an experience, where the strategy offers a safe point."""
     score_on: Literal["test", "valid"] = "test"
-    """Rows to score on: the test split, or the training rows that ``validation`` holds out."""
+    """Rows that are scored: the test split, or the training rows that ``validation`` holds out."""
     part: tuple[int, int] | None = None
-    """Only these experiences of the stream: first, and the end behind the last."""
+    """Range of experiences to run, as first and end; None means all."""
     order_key: str | None = None
-    """Key of the order in which test rows go out, from the record of a run that is repeated; None:
-    one that follows from the run and this installation's secret."""
+    """Key of the order in which test rows are sent, from the record of a run that is repeated;
+    None: derived from the run and this installation's secret."""
     after: Path | None = None
-    """Folder of a finished run of the first experiences, whose learner goes on from here."""
+    """Folder of a finished run of the first experiences, whose learner continues here."""
 
 
 def scenario_fields(name: str, plugins: Sequence[Path] = ()) -> list[Field]:
-    """A scenario's options, with the preset's values as defaults.
+    """Options of a scenario, with the preset's values as defaults.
 
     Raises:
         UnknownName: nobody goes by ``name``.
@@ -88,7 +88,7 @@ def scenario_fields(name: str, plugins: Sequence[Path] = ()) -> list[Field]:
 
 
 def make_scenario(request: Request) -> Scenario:
-    """The scenario with its options resolved."""
+    """Create the scenario with its options resolved."""
     cls, preset = _scenario_class(request.scenario, request.plugins)
     given = {key.replace("-", "_"): v for key, v in request.scenario_config.items()}
     if request.source is not None:
@@ -100,13 +100,13 @@ def make_scenario(request: Request) -> Scenario:
 
 
 def make_stream(request: Request) -> Stream:
-    """Load the request's sources and cut its stream."""
+    """Load the request's sources and create its stream."""
     scenario = make_scenario(request)
     return cut(scenario, load_sources(scenario, request), request)[0]
 
 
 def load_sources(scenario: Scenario, request: Request) -> list[Source]:
-    """The images that a stream is cut from.
+    """Load the sources of a stream.
 
     Raises:
         Withheld: classes or images of another phase.

@@ -13,13 +13,14 @@ from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation, OnEvent, ignore
 from clgym.gym.description import LEARNER
 from clgym.gym.folder import LEARNER as STATES
-from clgym.gym.folder import STATE, acquire, check_available, check_earlier, lock
+from clgym.gym.folder import acquire, check_available, check_earlier, lock
 from clgym.gym.learning import LearningPhase
 from clgym.gym.plan import ResolvedRun, resolve
 from clgym.gym.request import Request
 from clgym.gym.session import Phase, Session
 from clgym.gym.withheld_order import order_key
 from clgym.messages import RunFinished, RunPlanned
+from clgym.results.layout import STATE
 from clgym.results.record import Record
 from clgym.scenario import Stream
 

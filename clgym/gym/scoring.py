@@ -1,13 +1,11 @@
-"""Logits to scores, on the gym's side: it alone holds the labels. NumPy only."""
+"""Scoring on the gym's side, the only one with the labels. NumPy only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 
 from clgym.data.sources import Source
-from clgym.results import metrics
 from clgym.scenario import Stream
 
 __all__ = [
@@ -18,37 +16,36 @@ __all__ = [
     "pool_after",
     "predictions_of",
     "score",
-    "summary",
 ]
 
 
 @dataclass(frozen=True, eq=False)
 class TestPool:
-    """The test rows measured at one moment, ordered by experience, then row; with their labels."""
+    """Test rows scored at one time, ordered by experience and row, with their labels."""
 
     __test__ = False  # pytest takes classes of this name for its own
 
     step: np.ndarray
-    """int64 [n], the experience that each row measures."""
+    """int64 [n], experience that each row measures."""
     row: np.ndarray
-    """int64 [n], row of the step's source, of the split that measures it."""
+    """int64 [n], row number in the source and split that measure the experience."""
     label: np.ndarray
     """int64 [n], class index of each row."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What was answered to a pool, in the pool's order."""
+    """Predictions for a pool, in the pool's order."""
 
     predicted: np.ndarray
-    """int64 [n], best class of those that the setting lets compete."""
+    """int64 [n], predicted class index among the classes that compete."""
     task_aware: np.ndarray
-    """int64 [n], best class of those of the row's own experience."""
+    """int64 [n], predicted class index among the classes of the row's own experience."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What one evaluation gives."""
+    """Scores of one evaluation."""
 
     row: list[float | None]
     """Accuracy on each experience; None where not measured."""
@@ -57,7 +54,7 @@ class Scores:
 
 
 def pool_after(stream: Stream, sources: Sequence[Source], index: int) -> TestPool:
-    """All rows to be scored after experience ``index``."""
+    """All rows that are scored after experience ``index``."""
     measured = stream.measured_after(index)
     columns = [np.array(c) for c in stream.columns]
     steps = [stream.steps[j] for j in measured]
@@ -75,7 +72,7 @@ def pool_after(stream: Stream, sources: Sequence[Source], index: int) -> TestPoo
 
 
 def predictions_of(stream: Stream, pool: TestPool, logits: np.ndarray) -> Predictions:
-    """The classes that logits name; no label is looked at.
+    """Predicted classes from logits; labels are not used.
 
     Args:
         stream: The plan.
@@ -93,7 +90,7 @@ def predictions_of(stream: Stream, pool: TestPool, logits: np.ndarray) -> Predic
 
 
 def score(stream: Stream, index: int, pool: TestPool, answers: Predictions) -> Scores:
-    """Compare an evaluation's predictions with the labels.
+    """Compare the predictions of an evaluation with the labels.
 
     Args:
         stream: The plan.
@@ -113,15 +110,15 @@ def score(stream: Stream, index: int, pool: TestPool, answers: Predictions) -> S
 
 
 def own_columns(stream: Stream, j: int) -> np.ndarray:
-    """Columns that experience j's test rows are scored on when the task is known."""
+    """Class indices that compete for experience j's test rows if the task is known."""
     step = stream.steps[j]
     if stream.setting == "domain-incremental":
         return np.arange(stream.columns_after(len(stream) - 1))
-    return np.array(step.classes)
+    return np.array(step.classes if step.home is None else step.home)
 
 
 def chance_levels(stream: Stream) -> list[float]:
-    """The accuracy of guessing on each experience, among the columns it is scored on at its end."""
+    """Accuracy of guessing on each experience, among the classes that compete at its end."""
     counts = [
         stream.columns_after(j)
         if stream.setting == "class-incremental" or stream.compete == "seen"
@@ -133,24 +130,3 @@ def chance_levels(stream: Stream) -> list[float]:
 
 def _share(hits: np.ndarray) -> float | None:
     return float(hits.mean()) if len(hits) else None
-
-
-class Summary(TypedDict):
-    """Measures that follow from the matrix; see `clgym.results.record.LearningResult`."""
-
-    last_accuracy: float
-    average_incremental_accuracy: float
-    forgetting: float | None
-    backward_transfer: float | None
-    forward_transfer: float | None
-
-
-def summary(matrix: list[list[float | None]], after: list[float], chance: list[float]) -> Summary:
-    """The record's numbers that follow from the matrix."""
-    return {
-        "last_accuracy": after[-1],
-        "average_incremental_accuracy": metrics.average_incremental_accuracy(after),
-        "forgetting": metrics.forgetting(matrix),
-        "backward_transfer": metrics.backward_transfer(matrix),
-        "forward_transfer": metrics.forward_transfer(matrix, chance),
-    }

@@ -1,4 +1,4 @@
-"""What every run does, whatever its stream: ask, save, continue, and write the record.
+"""The run loop shared by all streams: ask, save, continue, and write the record.
 
 A run is a sequence of phases (`Phase`): learning, adaptation, or one after the other. A phase
 carries out its steps and measures; the session asks for the state to be saved, writes down what was
@@ -21,7 +21,7 @@ from clgym.errors import BadOutput
 from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 from clgym.gym import environment
 from clgym.gym.conversation import Conversation, OnEvent
-from clgym.gym.folder import LEARNER, PREDICTIONS, PROGRESS, STATE, provenance, write_record
+from clgym.gym.folder import LEARNER, PROGRESS, provenance, write_record
 from clgym.gym.plan import ResolvedRun
 from clgym.messages import (
     CheckpointSaved,
@@ -32,6 +32,7 @@ from clgym.messages import (
     Start,
     Started,
 )
+from clgym.results.layout import PREDICTIONS, STATE
 from clgym.results.record import Cost, Record, make_result
 from clgym.text import printable_tree
 
@@ -42,7 +43,7 @@ Kind = Literal["learning", "adaptation"]
 
 
 class PhaseCost(BaseModel):
-    """What a phase took."""
+    """Cost of a phase."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,36 +54,36 @@ class PhaseCost(BaseModel):
 
 
 class Phase(Protocol):
-    """A part of a run that one `Start` begins: its steps, and what they measured."""
+    """A phase of a run, which one `Start` begins: its steps and measurements."""
 
     kind: Kind
     first_step: int
-    """First step to carry out; those before it were measured by another run."""
+    """First step to carry out; earlier ones were measured by another run."""
     initial_state: Path | None
-    """A state to begin from; None: the strategy as it is set up."""
+    """State to begin from; None: the newly created strategy."""
 
     def __len__(self) -> int:
         """Count the steps."""
         ...
 
     def experience(self, step: int) -> int:
-        """The experience or segment that a step belongs to."""
+        """Experience or segment of a step."""
         ...
 
     def start_message(self) -> Start:
-        """What the learner is told before the first step."""
+        """Message that starts the phase."""
         ...
 
     def prepare(self) -> None:
-        """Make ready what the steps need, before the learner is asked for anything."""
+        """Prepare what the steps need, before the learner is asked for anything."""
         ...
 
     def carry_out(self, step: int) -> None:
-        """Ask the learner for one step, and keep what it answered."""
+        """Request one step from the learner, and keep its reply."""
         ...
 
     def is_boundary(self, step: int) -> bool:
-        """Whether the state is saved after a step, however short the time since the last save."""
+        """Whether the state is saved after a step, however recent the last save is."""
         ...
 
     def saved(self, step: int) -> None:
@@ -90,15 +91,15 @@ class Phase(Protocol):
         ...
 
     def take_piece(self) -> Arrays:
-        """What was answered since the last piece."""
+        """Return the predictions since the last piece."""
         ...
 
     def restore(self, piece: Arrays) -> None:
-        """Take in a piece that an earlier session saved; called in order."""
+        """Load a piece that an earlier session saved; called in order."""
         ...
 
     def predictions(self) -> Arrays:
-        """What goes to the predictions file."""
+        """Arrays of the predictions file."""
         ...
 
     def measures(self, classifier: ClassifierIdentity | None) -> dict[str, object]:
@@ -106,24 +107,24 @@ class Phase(Protocol):
         ...
 
     def cost(self) -> PhaseCost:
-        """What the steps took."""
+        """Cost of the steps."""
         ...
 
 
 class Progress(BaseModel):
-    """``progress.json``: where a run stands."""
+    """``progress.json``: the progress of a run."""
 
     model_config = ConfigDict(extra="forbid")
 
     phase: int = 0
     done: int = 0
-    """Steps of that phase that are over."""
+    """Number of completed steps of that phase."""
     pieces: list[list[str]]
     """SHA-256 of each piece of each phase."""
     state: str | None = None
     state_sha256: str | None = None
     classifier: ClassifierIdentity | None = None
-    """The classifier that an adaptation phase began with."""
+    """The classifier with which an adaptation phase began."""
     device_name: str = ""
     state_bytes: int = 0
     parameters: int = 0
@@ -136,7 +137,7 @@ class Progress(BaseModel):
 
 
 class Session:
-    """One run between its first and its last step; continues from `progress.json`.
+    """One run from its first to its last step; continues from `progress.json`.
 
     Attributes:
         phases: What the run consists of, in order.
@@ -158,7 +159,7 @@ class Session:
         self._progress = Progress(pieces=[[] for _ in phases])
 
     def run(self) -> Record:
-        """Carry out all steps that are left, save, and write the record."""
+        """Carry out the remaining steps, save, and write the record."""
         self.resume()
         for number, phase in enumerate(self.phases):
             if number == self._progress.phase and self._progress.done < len(phase):
@@ -168,7 +169,7 @@ class Session:
         return self._finish()
 
     def resume(self) -> None:
-        """Take in what an earlier session left.
+        """Load what an earlier session saved.
 
         Raises:
             BadOutput: its files are damaged.

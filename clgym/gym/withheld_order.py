@@ -1,6 +1,6 @@
-"""The order in which test rows go out, keyed by what the learner cannot compute.
+"""Order in which test rows are sent, keyed by a secret that the learner cannot compute.
 
-If the order followed from the seed that a strategy is told, counting images in `predict` would give
+If the order followed from the seed that a strategy knows, counting images in `predict` would give
 each image's experience. The key is an HMAC of the run under a secret of this installation: the same
 command gives the same order here, with any number of workers and after an interruption. The record
 names the key when the run is over, so that a run can be repeated elsewhere in the same order.
@@ -23,7 +23,7 @@ _BYTES = 32
 
 
 def order_key(run_key: str) -> str:
-    """The key of a run's orders, hex.
+    """Key of a run's orders, as hex.
 
     Args:
         run_key: `clgym.gym.plan.ResolvedRun.key`.
@@ -60,6 +60,6 @@ def _secret() -> bytes:
 
 
 def state_folder() -> Path:
-    """Where this installation keeps what no run may read."""
+    """Folder of this installation that no run may read."""
     given = os.environ.get("CLGYM_STATE")
     return Path(given).expanduser() if given else Path(platformdirs.user_state_dir("clgym"))

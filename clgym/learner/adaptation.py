@@ -1,4 +1,4 @@
-"""The learner's side of an adaptation stream: what it offers a strategy, and how it counts passes.
+"""The learner's side of an adaptation stream: resources of the strategy, and the pass counter.
 
 The images of a batch come over the wire as they are due, without row number, label, or any hint of
 the domain that they are from.
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clgym._moved import report_renamed
 from clgym.data.augment import resize
 from clgym.data.experience import Report
 from clgym.data.source_data import SourceData
@@ -21,9 +22,11 @@ from clgym.strategy import Classifier
 
 __all__ = ["PassCounter", "Resources", "build_resources", "to_float"]
 
+report_renamed(__name__)
+
 
 class PassCounter:
-    """Counts images that go through a backbone, forward and backward, copies of it included."""
+    """Counts images that pass through a backbone, forward and backward, with all its copies."""
 
     def __init__(self, backbone: nn.Module) -> None:
         """Hook into ``backbone``; a deep copy of it carries the hook along."""
@@ -42,15 +45,15 @@ class PassCounter:
 
 @dataclass(frozen=True, eq=False)
 class Resources:
-    """What an adaptation stream offers a strategy."""
+    """Resources that an adaptation stream gives to a strategy."""
 
     batch_size: int
     source_data: SourceData | None
     classifier: Classifier | None
     identity: ClassifierIdentity | None
-    """Identity of that classifier."""
+    """Identity of the classifier."""
     passes: PassCounter | None
-    """Counts the images that go through its backbone."""
+    """Counter of the images that pass through the classifier's backbone."""
 
 
 def build_resources(
@@ -59,7 +62,7 @@ def build_resources(
     device: torch.device,
     report: Report,
 ) -> Resources:
-    """Build what the strategy declared.
+    """Build the resources that the strategy declared.
 
     Raises:
         Incompatible: it needs source data, and the stream has none.
@@ -72,7 +75,7 @@ def build_resources(
         raise Incompatible(
             expected="source data at test time, which this strategy needs with these options",
             found="a stream without them",
-            fix="Take its source-free options (`clgym show` lists them), or a source that is here",
+            fix="Use its source-free options (`clgym show` lists them), or an available source",
         )
     offered_source = source if needs.source_data else None
     if needs.classifier is None:
@@ -106,7 +109,7 @@ def _source(request: Start, stream: AdaptationStart, device: torch.device) -> So
 
 
 def to_float(images: np.ndarray, side: int | None, device: torch.device) -> Tensor:
-    """A batch off the wire, uint8 [n, H, W, C], as float32 [n, C, H, W] in [0, 1]."""
+    """Convert a batch from uint8 [n, H, W, C] to float32 [n, C, H, W] in [0, 1]."""
     pixels = torch.as_tensor(images, device=device).permute(0, 3, 1, 2)
     pixels = pixels if side is None else resize(pixels, side)
     return pixels.float().div_(255).contiguous()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clgym import registry
 from clgym.config import WRAPS, Field, Wrapped, fields_of, resolve
-from clgym.strategy import Strategy
+from clgym.strategy import Config, Strategy
 
 __all__ = ["config_fields", "known_failures", "make_strategy", "plugin_entry", "strategy_class"]
 
@@ -32,14 +32,24 @@ def config_fields(
 
     Args:
         cls: The strategy.
-        given: What is known so far; it says what is wrapped, other keys are not looked at.
+        given: What is known so far; it says what is wrapped, and which defaults go with it.
         plugins: Files that the user named.
     """
     inner: list[Field] = []
     for option, wrapped, below in _wrapped(cls, given, plugins):
         theirs = config_fields(wrapped, below, plugins)
         inner += [replace(f, name=f"{option}.{f.name}") for f in theirs]
-    return [*fields_of(cls.Config), *inner]
+    return [*_own_fields(cls, given), *inner]
+
+
+def _own_fields(cls: type[Strategy], given: Mapping[str, object]) -> list[Field]:
+    """The options of the strategy itself, with the defaults that go with ``given``."""
+    fields = fields_of(cls.Config)
+    if not issubclass(cls.Config, Config):
+        return fields
+    named = {key.replace("-", "_"): value for key, value in given.items()}
+    defaults = cls.Config.dependent_defaults(named)
+    return [replace(f, default=defaults.get(f.name, f.default)) for f in fields]
 
 
 def known_failures(

@@ -1,7 +1,7 @@
-"""The learner's side of a run: it trains, predicts and saves when the gym asks.
+"""The learner's side of a run: it trains, predicts and saves on request of the gym.
 
-It lives in a worker process. It maps the images, is told rows and training labels of one
-experience at a time, and answers with logits. A label of a test row never enters this process.
+It lives in a worker process. It maps the images, receives rows and training labels of one
+experience at a time, and replies with logits. A label of a test row never enters this process.
 """
 
 import importlib
@@ -17,6 +17,12 @@ import torch
 from torch import Tensor
 
 from clgym.data.experience import Report
+from clgym.data.generators import (
+    generator_states,
+    seed_generators,
+    set_generators,
+    untouched_generators,
+)
 from clgym.data.images import Images
 from clgym.engines.channel import Message
 from clgym.errors import BadConfig
@@ -28,13 +34,8 @@ from clgym.learner.assembly import (
     plugin_entry,
     strategy_class,
 )
-from clgym.learner.generators import (
-    generator_states,
-    seed_generators,
-    set_generators,
-    untouched_generators,
-)
 from clgym.learner.peak_memory import forget_peak, peak_bytes
+from clgym.learner.probing import Prober, ProbeState, cloned
 from clgym.learner.provenance import clean_surroundings, files_of, files_read, watch_files
 from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
 from clgym.learner.state import LearnerState, read_learner, write_state
@@ -69,7 +70,7 @@ from clgym.messages import (
 )
 from clgym.models.backbones import identify
 from clgym.models.features import FrozenFeatures, SplitRows
-from clgym.strategy import Batch, Experience, Memory, StreamInfo
+from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
 
 __all__ = ["Learner", "info_from"]
 
@@ -94,8 +95,8 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
 def _be_deterministic() -> None:
     """Make torch choose deterministic algorithms.
 
-    `torch.use_deterministic_algorithms` imports the compiler in order to tell it: a second of CPU
-    before every run. Where nothing has imported it yet, it is told by the variable that it reads.
+    `torch.use_deterministic_algorithms` imports the compiler to configure it: a second of CPU
+    before every run. If nothing has imported it yet, the variable that it reads is set instead.
     """
     if "torch._inductor.config" in sys.modules:
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -107,7 +108,7 @@ def _be_deterministic() -> None:
 
 
 class Learner:
-    """Answers the gym's messages; ``handle`` is its one entrance."""
+    """Handles the gym's messages; ``handle`` is its one entry point."""
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
@@ -190,6 +191,7 @@ class Learner:
         forget_peak()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+        self._request = request
         self._plugin = plugin_entry(request.strategy, request.plugins)
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         self._facts = request.info
@@ -201,7 +203,7 @@ class Learner:
         self._features = self._frozen_features(request, device)
         self._resize, self._passes = request.resize, None
         classifier = None if request.adaptation is None else self._take_resources(request, device)
-        self._seed(-1)
+        seed_generators(self._info.seed, "setup")
         self._strategy.setup(self._info)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         return Started(device_name=name, classifier=classifier)
@@ -251,31 +253,47 @@ class Learner:
         )
         return resources.identity
 
-    def _seed(self, experience: int) -> None:
-        """Key the global generators by (seed, experience): a resumed run draws the same numbers."""
-        seed_generators(self._info.seed, experience + 1)
-
     def _train(self, request: Train) -> ExperienceTrained:
         """Train on one experience, from its beginning or from a state saved inside it."""
         started = time.perf_counter()
-        self._seed(request.index)
+        seed_generators(self._info.seed, "train", experience=request.index)
+        prober = Prober(request.probe, self._answers, self._copied)
         if request.resume is not None:
-            self._restore(read_learner(request.resume))
+            state = read_learner(request.resume)
+            self._restore(state)
+            if "probed" in state:
+                prober.load_state_dict(state["probed"])
         clock = _Clock(request.checkpoint_seconds)
 
-        def save_here() -> None:
+        def safe_point() -> None:
+            prober.visit(experience.images)
             if clock.due():
-                self._write(request.checkpoint)
+                probed = None if request.probe is None else prober.state_dict(experience.images)
+                self._write(request.checkpoint, probed)
                 self._emit(CheckpointSaved(experience=request.index))
 
-        experience = self._experience(request, save_here)
+        experience = self._experience(request, safe_point)
         try:
             self._strategy.train(experience)
         finally:
             experience.close()
-        return ExperienceTrained(seconds=time.perf_counter() - started, images=experience.images)
+        seconds = time.perf_counter() - started - prober.seconds
+        return ExperienceTrained(
+            seconds=seconds, images=experience.images, probed=prober.finish(self._strategy)
+        )
 
-    def _experience(self, request: Train, save_here: Callable[[], None]) -> Experience:
+    def _copied(self) -> Strategy:
+        """A second strategy in the state of the first, which may answer while that one learns."""
+        start, memory = self._request, Memory(self._info.memory.capacity)
+        with untouched_generators(self._info.device):
+            seed_generators(self._info.seed, "setup")
+            made = make_strategy(start.strategy, start.config, start.plugins)
+            made.setup(replace(self._info, memory=memory))
+            memory.load_state_dict(cloned(self._info.memory.state_dict()), self._info.device)
+            made.load_state_dict(cloned(self._strategy.state_dict()))
+        return made
+
+    def _experience(self, request: Train, safe_point: Callable[[], None]) -> Experience:
         pixels = self._gather(request)
         features = None
         if self._features is not None:
@@ -293,7 +311,7 @@ class Learner:
             task_columns=request.task_columns,
             single_pass=self._info.single_pass,
             report=self._reporter(),
-            safe_point=save_here,
+            safe_point=safe_point,
             features=features,
         )
 
@@ -318,7 +336,13 @@ class Learner:
 
     def _predict(self, request: Predict) -> Predicted:
         """Logits of some test rows, float32 [n, classes], in the order given."""
-        started, size, rows = time.perf_counter(), request.batch_size, request.rows
+        started = time.perf_counter()
+        logits = self._answers(request, self._strategy)
+        return Predicted(logits=logits, seconds=time.perf_counter() - started)
+
+    def _answers(self, request: Predict, strategy: Strategy) -> np.ndarray:
+        """Those logits, by the strategy or a copy of it."""
+        size, rows = request.batch_size, request.rows
         logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
         features = self._known_features(request)
         clock = _Clock(_EVENT_SECONDS)
@@ -326,11 +350,11 @@ class Learner:
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 batch = self._test_batch(request, part, features)
-                answer = self._strategy.predict(batch)
+                answer = strategy.predict(batch)
                 logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
                 if clock.due():
                     self._emit(PredictionProgress(images=start, total=len(rows)))
-        return Predicted(logits=logits, seconds=time.perf_counter() - started)
+        return logits
 
     def _adapt(self, request: Adapt) -> Adapted:
         """Answer one unlabelled batch and learn from it.
@@ -338,7 +362,7 @@ class Learner:
         Draws are keyed by the batch's number, so that a resumed run goes on alike.
         """
         started = time.perf_counter()
-        self._seed(request.number)
+        seed_generators(self._info.seed, "adapt", step=request.number)
         if request.reset:
             self._strategy.reset()
         before = self._counted()
@@ -347,7 +371,7 @@ class Learner:
         logits = checked_logits(answer, "adapt", len(images), request.num_seen_classes)
         after = self._counted()
         return Adapted(
-            logits=logits,
+            logits=logits * np.float32(self._strategy.confidence_scale),
             seconds=time.perf_counter() - started,
             forward=after[0] - before[0],
             backward=after[1] - before[1],
@@ -400,7 +424,7 @@ class Learner:
             read_files=files_read(self._plugin),
         )
 
-    def _write(self, path: Path) -> int:
+    def _write(self, path: Path, probed: ProbeState | None = None) -> int:
         facts = {field.name: getattr(self._facts, field.name) for field in fields(self._facts)}
         state: LearnerState = {
             "strategy": self._strategy.state_dict(),
@@ -408,6 +432,8 @@ class Learner:
             "generators": generator_states(self._info.device),
             "facts": {**facts, "scale": self._scale},
         }
+        if probed is not None:
+            state["probed"] = probed
         return len(write_state(path, state))
 
     def _restore(self, state: LearnerState) -> None:
@@ -417,7 +443,7 @@ class Learner:
 
 
 class _Clock:
-    """Says when so many seconds have passed since it last said so."""
+    """Returns True at most once per period of some seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._last = seconds, time.monotonic()

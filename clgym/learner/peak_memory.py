@@ -1,7 +1,6 @@
-"""The most memory that this process held resident, from a moment of one's choice on."""
+"""Peak resident memory of this process, from a chosen moment on."""
 
 import contextlib
-import resource
 import sys
 from pathlib import Path
 
@@ -17,10 +16,17 @@ def forget_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The peak since `forget_peak`, or since the process began where that does nothing."""
+    """The peak since `forget_peak`, or since the process began where that does nothing.
+
+    On systems that are not POSIX it is not known: 0.
+    """
     with contextlib.suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest * (1 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""Which files a strategy read besides its own: helper modules, tables, weights of its own.
+"""Files that a strategy reads besides its own: helper modules, tables, weights.
 
 A plugin's hash is that of one file. What its code imports from outside of the installed packages,
 and what it opens, is noted by an audit hook when it happens, with its SHA-256, and goes into the
@@ -46,7 +46,7 @@ class _Read:
     path: str
     sha256: str
     readers: frozenset[str]
-    """Files whose code was at work: the plugin's, and helpers between it and the reading."""
+    """Files whose code was running: the plugin's, and helpers between it and the reading."""
     importing: bool
     """Whether a plugin was being imported."""
 

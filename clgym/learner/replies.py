@@ -1,4 +1,4 @@
-"""What a strategy hands back, checked before it leaves the learner's process."""
+"""Replies of a strategy, checked before they leave the learner's process."""
 
 import math
 from collections.abc import Mapping
@@ -28,20 +28,20 @@ def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarr
         raise BadAnswer(
             expected=f"logits of shape ({count}, {columns}) from {hook}",
             found=_kind(answer) if tensor is None else str(tuple(tensor.shape)),
-            fix="Answer with one column for every class seen so far",
+            fix="Return one column for every class seen so far",
         )
     if tensor.is_complex():
         raise BadAnswer(
             expected=f"logits that can be ordered from {hook}",
             found=str(tensor.dtype),
-            fix="Answer with real numbers",
+            fix="Return real numbers",
         )
     logits = tensor.float().cpu().numpy()
     if not np.isfinite(logits.max(1)).all():  # NaN anywhere in a row is its largest value
         raise BadAnswer(
             expected=f"logits that can be ordered from {hook}",
             found="NaN" if np.isnan(logits).any() else "rows whose largest is infinite",
-            fix="Look at the training loss: it may have diverged; try a lower learning rate",
+            fix="Check the training loss, which may have diverged; try a lower learning rate",
         )
     return logits
 
@@ -55,7 +55,7 @@ def _plain(answer: Any) -> Tensor | None:
 
 
 def checked_costs(found: Any) -> dict[str, float]:
-    """What `Strategy.costs` measured, as plain numbers.
+    """Costs that `Strategy.costs` reports, as plain numbers.
 
     Raises:
         BadAnswer: a value of another kind; the message names it.
@@ -83,7 +83,7 @@ def _bad_cost(found: str) -> BadAnswer:
 
 
 def checked_count(found: Any) -> int:
-    """What `Strategy.parameter_count` says.
+    """Number that `Strategy.parameter_count` reports.
 
     Raises:
         BadAnswer: it is not a whole number.

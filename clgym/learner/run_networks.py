@@ -1,4 +1,4 @@
-"""The network of a finished run, for others to build on.
+"""Networks of finished runs, as backbones or classifiers.
 
 ``run@FOLDER`` names it wherever a backbone is named, and the folder alone wherever a classifier is.
 It normalises its input as the run did.
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from clgym.errors import Incompatible, MissingData
 from clgym.models.loaders import HeadlessNetwork
+from clgym.results.layout import STATE, is_run
 from clgym.strategy import Batch, Classifier
 
 __all__ = ["RUN", "RunNetwork", "RunNetworks"]
 
 RUN = "run"
-"""What stands before the @ of a run's folder."""
+"""Prefix of a run's folder in a network's name, before the @."""
 
 
 class RunNetwork(HeadlessNetwork):
@@ -42,7 +43,7 @@ class RunNetworks:
 
     def owns(self, folder: Path) -> bool:
         """Whether a run was recorded there."""
-        return (folder / "record.json").is_file()
+        return is_run(folder)
 
     def weights_file(self, folder: Path) -> Path:
         """Where a finished run keeps its weights.
@@ -50,7 +51,7 @@ class RunNetworks:
         Raises:
             MissingData: it is no finished run.
         """
-        path = folder / "state.safetensors"
+        path = folder / STATE
         if not (path.is_file() and self.owns(folder)):
             raise MissingData(
                 expected="a finished run: a folder with record.json and state.safetensors",

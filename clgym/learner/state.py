@@ -6,7 +6,7 @@ Each carries a checksum (`clgym.checksums`): a state that changed on disk is ref
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from safetensors import SafetensorError
@@ -14,10 +14,11 @@ from safetensors.torch import load, save
 
 from clgym.checksums import Damaged, check_safetensors, with_checksum
 from clgym.codec import Tree, pack, unpack
+from clgym.data.generators import GeneratorStates
 from clgym.data.memory import MemoryState
 from clgym.errors import BadOutput
 from clgym.files import write_atomic
-from clgym.learner.generators import GeneratorStates
+from clgym.learner.probing import ProbeState
 from clgym.strategy import State
 
 __all__ = ["LearnerState", "read_learner", "read_state", "write_state"]
@@ -31,6 +32,8 @@ class LearnerState(TypedDict):
     generators: GeneratorStates
     facts: Mapping[str, Tree]
     """Fields of `clgym.messages.StreamFacts`, and ``scale``, which turns pixels into [0, 1]."""
+    probed: NotRequired[ProbeState]
+    """Answers inside the experience so far."""
 
 
 def write_state(path: Path, state: Mapping[str, object]) -> bytes:

@@ -14,7 +14,9 @@ from clgym.learner.assembly import make_strategy
 from clgym.learner.entrance import info_from
 from clgym.learner.state import read_learner
 from clgym.messages import StreamFacts
-from clgym.results.record import Record, read_record
+from clgym.results.layout import STATE
+from clgym.results.record import Record
+from clgym.results.stored import open_run
 from clgym.strategy import Batch, Strategy
 
 __all__ = ["Trained"]
@@ -22,7 +24,7 @@ __all__ = ["Trained"]
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The learner of a finished run.
+    """The learner of a finished run, as a classifier.
 
     Attributes:
         strategy: It, in the state it ended in.
@@ -44,8 +46,8 @@ class Trained:
             BadRecord: no valid record there.
             BadOutput: no valid state there.
         """
-        record = read_record(folder)
-        state = read_learner(folder / "state.safetensors")
+        record = open_run(folder).record
+        state = read_learner(folder / STATE)
         facts: dict[str, Any] = {**state["facts"], "device": device}  # checked by `StreamFacts`
         scale = facts.pop("scale")
         chosen = record.result.strategy
@@ -77,5 +79,5 @@ class Trained:
             return self.strategy.predict(Batch(tensor, task=task))
 
     def classify(self, images: np.ndarray | Tensor, task: int | None = None) -> list[str]:
-        """The names of the classes that the images most likely show."""
+        """Names of the predicted classes of the images."""
         return [self.classes[int(c)] for c in self.logits(images, task).argmax(1)]

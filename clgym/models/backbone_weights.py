@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import torch
 from torch import nn
 
 from clgym.data.store import cache_dir
-from clgym.errors import MissingData
-from clgym.files import load_checked
+from clgym.errors import BadSource, MissingData
+from clgym.files import file_sha256, load_checked
 from clgym.models import timm_networks, weight_files
 from clgym.models.loaders import loader_of
 from clgym.models.names import AVERAGED, Name
@@ -39,6 +40,7 @@ def fetch(tag: str, progress: Callable[[str], None] = lambda line: None) -> Path
     Raises:
         UnknownName: timm has no such weights.
         MissingData: they could not be got.
+        BadSource: what arrived, or lies there already, is not what the hub has.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -46,13 +48,22 @@ def fetch(tag: str, progress: Callable[[str], None] = lambda line: None) -> Path
     timm_networks.check_known(Name(tag, {}, None))
     progress(f"getting {tag}")
     try:
-        return Path(hf_hub_download(_hub_name(tag), _HUB_FILE))
+        file = Path(hf_hub_download(_hub_name(tag), _HUB_FILE))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise MissingData(
             expected=f"a download of {tag}",
             found=str(error).splitlines()[0],
             fix="Look at the connection, or get the file by hand and give NAME@FILE",
         ) from error
+    # The hub names a large file by its SHA-256, and its cache keeps the file under that name.
+    blob = file.resolve()
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and file_sha256(blob) != blob.name:
+        raise BadSource(
+            expected=f"the weights {tag} with SHA-256 {blob.name}",
+            found="something else, or a part of it",
+            fix=f"Remove {blob} and fetch again",
+        )
+    return file
 
 
 def _hub_name(tag: str) -> str:

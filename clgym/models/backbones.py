@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clgym._moved import report_renamed
 from clgym.errors import Incompatible
 from clgym.files import canonical_json, dump_checked, load_checked, sha256, write_atomic
 from clgym.messages import BackboneIdentity
@@ -36,6 +37,8 @@ from clgym.models.timm_networks import check_known
 from clgym.strategy import Fit, Frozen
 
 __all__ = ["Backbone", "Fit", "Frozen", "digest", "fetch", "identify", "load"]
+
+report_renamed(__name__)
 
 
 class Backbone(nn.Module):

@@ -21,10 +21,10 @@ from clgym.models.backbones import Backbone, Frozen, identify, load
 __all__ = ["BATCH", "FrozenFeatures", "SplitRows"]
 
 BATCH = 64
-"""Images that go through the network at once. Always as many, so that the same kernels run
-whichever images happen to be due: a short batch is filled up with zeros."""
+"""Number of images that pass through the network at once. It is constant, so that the same kernels
+run for all images: a smaller batch is filled with zeros."""
 _VERSION = 1
-"""Part of every key: raise it when the numbers change."""
+"""Version that is part of every key; increase it when the numbers change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,9 @@ class SplitRows:
 
     images: Images
     content: Sequence[Any]
-    """What says which images these are: a fingerprint, the split, a resize."""
+    """Identity of the images: fingerprint, split, and resize."""
     scale: float
-    """Turns stored pixels into [0, 1]."""
+    """Factor that converts stored pixels to [0, 1]."""
 
 
 class FrozenFeatures:

@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax
 __all__ = ["fisher_sum", "fitted"]
 
 _CHUNK_NUMBERS = 2**27
-"""Gradients held at once, counted in numbers."""
+"""Maximum number of gradient values held at once."""
 
 
 def fisher_sum(model: nn.Module, images: Tensor, labels: Tensor, bn_mode: str) -> dict[str, Tensor]:

@@ -19,11 +19,11 @@ class HeadlessNetwork(nn.Module):
 
     num_features: int
     channels: int
-    """Of the images that it was trained on."""
+    """Channels of the images that it was trained on."""
     side: int
-    """Of those images, in pixels."""
+    """Side of those images in pixels."""
     sources: Sequence[str]
-    """Names of the image sets that it has seen."""
+    """Names of the image sets that it was trained on."""
 
 
 class NetworkLoader(Protocol):

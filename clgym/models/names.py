@@ -12,10 +12,10 @@ from clgym.models.loaders import loader_of
 __all__ = ["AVERAGED", "SCALE", "Name", "parse"]
 
 SCALE = ("mean", "std")
-"""Arguments that say how images are normalised."""
+"""Arguments of the normalisation of images."""
 AVERAGED = "averaged"
-"""The argument that says which averaged weights of the file were taken; all others are those of
-the constructor."""
+"""Argument that states which averaged weights of the file are used; all others belong to the
+constructor."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Name:
     """A name taken apart."""
 
     architecture: str
-    """The library's name, with the tag where the weights are timm's."""
+    """Name in the library, with the tag if the weights are timm's."""
     arguments: Mapping[str, Any]
     weights: str | None
-    """What follows the @; None means timm's own."""
+    """Part after the @; None means timm's own weights."""
 
     @property
     def bare(self) -> str:

@@ -32,7 +32,7 @@ from clgym.strategy import Classifier
 __all__ = ["HIDDEN", "NETWORKS", "Classifier", "build"]
 
 HIDDEN = (100,)
-"""Widths of mlp's hidden layers, unless others are asked for."""
+"""Default widths of mlp's hidden layers."""
 _WITHOUT_BIAS = ("resnet18-dst",)
 """Networks whose head has no bias."""
 
@@ -188,4 +188,4 @@ NETWORKS: dict[str, Callable[[tuple[int, int, int]], tuple[nn.Module, int]]] = {
     "vgg11": functools.partial(vgg, depth=11),
     "vgg16": functools.partial(vgg, depth=16),
 }
-"""Builders by name: image shape to (backbone, width of its features)."""
+"""Builders by name: functions from the image shape to (backbone, feature width)."""

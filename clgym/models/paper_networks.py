@@ -10,9 +10,9 @@ from torch import nn
 __all__ = ["BOTTLENECK", "bottleneck_resnet50", "small_mobilenetv2", "vgg"]
 
 BOTTLENECK = 256
-"""Features of the ResNet-50 for DomainNet-126."""
+"""Number of features of the ResNet-50 for DomainNet-126."""
 _VGG = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
-"""Convolutions of 64, 128, 256, 512 and 512 channels before each pooling, by depth."""
+"""Number of convolutions with 64, 128, 256, 512 and 512 channels before each pooling, by depth."""
 
 
 def small_mobilenetv2(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:

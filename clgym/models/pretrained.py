@@ -22,13 +22,14 @@ class PretrainedConfig(Config):
     """Pretrained network: timm's full tag (after `clgym fetch TAG`), NAME@random, or NAME@FILE with
     a path or the name of a file in the data root's weights/."""
     image_size: Annotated[int, Range(1)] = 224
-    """Side in pixels of what the network is fed."""
+    """Side in pixels of the network's input."""
     fit: Literal["stretch", "crop"] = "crop"
-    """stretch: bilinear to that side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
+    """Resizing of images: stretch (bilinear to that side), or crop (shorter side to 8/7 of it,
+    bicubic, then a centre crop)."""
     normalise: bool = False
-    """Scale images as in pretraining; the papers feed them in [0, 1]."""
+    """Normalise images as in pretraining; the papers use the range [0, 1] instead."""
     batch_size: Annotated[int, Range(1)] = 256
-    """Images a batch."""
+    """Images per batch."""
 
 
 class PretrainedStrategy(Strategy):

@@ -19,14 +19,14 @@ class Known:
     """Weights whose hash somebody computed and whose origin is clear."""
 
     tag: str
-    """As timm calls them."""
+    """Tag of the weights in timm."""
     pretraining: tuple[str, ...]
     licence: str
     origin: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Of timm's constructor, without which the network computes something else."""
+    """Arguments of timm's constructor that the weights require."""
     scale: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """``mean`` and ``std`` that images were normalised by."""
+    """``mean`` and ``std`` of the images' normalisation."""
 
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -49,7 +49,7 @@ KNOWN: dict[str, Known] = {
         scale=_HALF,
     ),
 }
-"""By `clgym.models.backbones.digest` of the network without its head."""
+"""Known weights by `clgym.models.backbones.digest` of the network without its head."""
 
 _SETS = {
     "in1k": "imagenet-1k",

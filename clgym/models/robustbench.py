@@ -16,7 +16,7 @@ from clgym.errors import BadSource, MissingData, UnknownName, near
 __all__ = ["NAMES", "WideResNet", "find_weights", "wide_resnet"]
 
 NAMES: dict[str, float | None] = {"Standard": None, "Hendrycks2020AugMix_WRN": 0.5}
-"""Known models; the mean and deviation that they normalise by, if they do."""
+"""Known models, with the mean and deviation of their normalisation, if any."""
 
 
 class _WideBlock(nn.Module):

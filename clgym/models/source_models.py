@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from clgym._moved import report_renamed
 from clgym.data.experience import Report
 from clgym.data.source_data import SourceData
 from clgym.errors import BadSource, Incompatible, MissingData, UnknownName
@@ -39,13 +40,15 @@ from clgym.strategy import Classifier
 
 __all__ = ["ClassifierSpec", "identity", "resolve"]
 
+report_renamed(__name__)
+
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CIFAR_RESNETS = {
     "cifar10-resnet20": "de6272aa23b73b6a398e854340a878d9f3af343dae25f62e30afe5eeb71325ba",
     "cifar10-resnet32": "dd72147fc0c6f2a7551d95ada070e7c73b582bcb0b9c7acdf74e488450e406ea",
 }
-"""Published weights (akamaster/pytorch_resnet_cifar10) by `digest_of` their tensors. They were
-trained on CIFAR-10, normalised by the statistics of ImageNet."""
+"""Published weights (akamaster/pytorch_resnet_cifar10) by `digest_of` their tensors; trained on
+CIFAR-10, normalised by the statistics of ImageNet."""
 _SUFFIXES = (".safetensors", ".th", ".pth", ".pt")
 
 

@@ -20,10 +20,10 @@ from clgym.models.weight_files import WeightFile, load, unfit
 __all__ = ["with_head"]
 
 _SCALES_INSIDE = ("googlenet", "inception_v3")
-"""Networks that scale their images inside if, and only if, their weights are TensorFlow's."""
+"""Networks that scale their images internally if and only if their weights are TensorFlow's."""
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _PROBE = 7
-"""Classes of a network that is made to see which layer they change."""
+"""Number of classes of the networks that are built to find the layer they change."""
 
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -83,7 +83,7 @@ def _arguments(name: Name, file: WeightFile, published: Any) -> dict[str, Any]:
             expected=f"torchvision:{name.architecture}[transform_input=True], for weights that "
             "began as torchvision's own, or [transform_input=False]",
             found=f"{file.path.name}, which is none of torchvision's files",
-            fix="Say which in the brackets",
+            fix="State which one in the brackets",
         )
     has_aux = any(key.startswith(_AUXILIARY) for key in file.state)
     return {"transform_input": True, "aux_logits": has_aux, "init_weights": False, **given}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clgym.checksums import is_undamaged, with_checksum
 from clgym.data.experience import Report
+from clgym.data.generators import seed_generators, torch_generator, untouched_generators
 from clgym.data.source_data import SourceData
 from clgym.data.store import cache_dir
 from clgym.errors import MissingData
@@ -20,7 +21,8 @@ from clgym.strategy import Classifier
 
 __all__ = ["trained"]
 
-_AUTO = {"recipe": 1, "blocks": 1, "epochs": 8, "batch": 64, "lr": 0.01, "seed": 0}
+_AUTO = {"recipe": 2, "blocks": 1, "epochs": 8, "batch": 64, "lr": 0.01, "seed": 0}
+_STREAM = "auto classifier"
 
 
 def trained(
@@ -42,8 +44,8 @@ def trained(
         )
     facts = [_AUTO, wanted.fingerprint, wanted.image_shape, len(source), len(wanted.classes)]
     path = cache_dir() / "classifiers" / f"{sha256(canonical_json(facts))}.safetensors"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_AUTO["seed"])
+    with untouched_generators(device):
+        seed_generators(_AUTO["seed"], _STREAM, "weights")
         backbone = CifarResNet(_AUTO["blocks"], wanted.image_shape[0])
         classifier = Classifier(
             backbone, CifarResNet.width, len(wanted.classes), wanted.mean, wanted.std
@@ -66,7 +68,8 @@ def _fit(classifier: Classifier, source: SourceData, report: Report) -> None:
     steps = _AUTO["epochs"] * -(-len(source) // size)
     optimizer = torch.optim.AdamW(classifier.parameters(), _AUTO["lr"], weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _AUTO["lr"], steps)
-    draws = torch.Generator().manual_seed(_AUTO["seed"])
+    source = source.with_seed(_AUTO["seed"])  # the cache knows no seed of a run
+    draws = torch_generator(_AUTO["seed"], _STREAM, "shifts")
     classifier.train()
     for step in range(steps):
         images, labels = source.batch(size, step)

@@ -1,4 +1,4 @@
-"""What a classifier must fit, and how its outputs become the stream's columns."""
+"""Requirements of a classifier, and the mapping of its outputs to class indices."""
 
 import re
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class ClassifierSpec:
 
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    """Names by column."""
+    """Class names by class index."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
-    """Of the source."""
+    """Fingerprint of the source."""
     data_root: Path | None
 
 

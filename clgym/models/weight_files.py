@@ -29,7 +29,8 @@ _RAW = ("state_dict", "model_state_dict", "model", "network", "net", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _AVERAGED_PREFIXES = ("model_ema.", "ema_model.", "ema.")
 _ASIDE = ("criterion.", "loss.", "loss_fn.", "n_averaged")
-"""What training modules keep beside the network: class weights of a loss, a counter of averages."""
+"""Tensors that training modules keep beside the network: class weights of a loss, counters of
+averages."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
@@ -41,9 +42,9 @@ class WeightFile:
     state: dict[str, Tensor]
     """Tensors by the network's own names."""
     averaged: str = ""
-    """Name of the averaged weights that were taken where raw ones lie beside them; else empty."""
+    """Name of the averaged weights that were used where raw ones exist too; else empty."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the file says of itself: ``mean`` and ``std`` per channel, ``architecture``."""
+    """Facts stated in the file: ``mean`` and ``std`` per channel, ``architecture``."""
 
 
 def weight_folder(data_root: Path | None = None) -> Path:

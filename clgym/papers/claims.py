@@ -43,6 +43,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clgym._checkout import PACKAGE, ROOT
+from clgym._moved import report_renamed
 from clgym.errors import BadRecord, UnknownName, near
 from clgym.papers.measures import MEASURES
 
@@ -58,13 +59,15 @@ __all__ = [
     "paper_names",
 ]
 
+report_renamed(__name__)
+
 LINK = r"^https?://[^\s<>\"'`]+$"
-"""One address that can stand in a page as it is."""
+"""Pattern of an address that can be used in a page unchanged."""
 Scale = Literal["lite", "full"]
 Known = Literal["verified", "log", "abstract", "remembered", "inferred", "own"]
-"""Where a number's belief comes from: read in the paper's table; in the authors' log; in the
-abstract; from memory and not looked up again; concluded from other facts. ``own``: no paper states
-it, clgym expects it of a correct implementation."""
+"""How a claim is known: read in the paper's table (verified), in the authors' log, or in the
+abstract; from memory, not looked up again; or inferred from other facts. ``own``: stated by no
+paper, but expected of a correct implementation."""
 
 
 class _ClaimBlock(BaseModel):
@@ -83,10 +86,10 @@ class ClaimRun(_ClaimBlock):
     """Options of the scenario."""
     seeds: tuple[int, ...] = (0,)
     order_seeds: bool = False
-    """Whether a seed is the class order's too."""
+    """Whether the seed is also the seed of the class order."""
     threads: int = 1
     following: str | None = None
-    """A run that must be finished first: they share cached features."""
+    """Run that must be finished first, since both share cached features."""
 
 
 class ClaimStudy(_ClaimBlock):
@@ -110,20 +113,20 @@ class Claim(_ClaimBlock):
     """A number, an order of two, or an agreement of ranks over studies."""
 
     measure: str
-    """A key of `clgym.papers.measures.MEASURES`."""
+    """Key of `clgym.papers.measures.MEASURES`."""
     of: str | None = None
-    """The run or study that a number is stated of."""
+    """Run or study of which the number is stated."""
     value: float | None = None
-    """In percent, or the measure's own unit."""
+    """Value in percent, or in the measure's own unit."""
     tolerance: float = Field(default=0.0, ge=0)
     better: str | None = None
     worse: str | None = None
     gap: float | None = None
-    """How far apart the paper has the two, in points; shown, not gated on."""
+    """Difference that the paper reports, in points; shown but not tested."""
     ranks: tuple[str, ...] = ()
-    """Studies whose ranks in tuning and in evaluation are compared."""
+    """Studies whose tuning ranks and evaluation ranks are compared."""
     where: str
-    """Where it is stated: table, abstract, log."""
+    """Place where the claim is stated: table, abstract, log."""
     known: Known
     note: str = ""
 
@@ -150,15 +153,15 @@ class ClaimRow(_ClaimBlock):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     scale: Scale
     about: str
-    """What is compared, in a sentence; for `lite` how it differs from the paper's."""
+    """What is compared, in a sentence; for `lite`, how it differs from the paper."""
     hours: float = Field(gt=0)
-    """Estimate for ``device``; a finished run is not done again."""
+    """Estimated hours on ``device``; finished runs are not repeated."""
     device: Literal["cpu", "cuda"] = "cpu"
     claims: tuple[Claim, ...] = ()
     also: tuple[str, ...] = ()
-    """Runs that are shown beside, with no claim about them. A row may have these alone."""
+    """Runs that are shown beside the claims. A row may consist of these alone."""
     get: str = ""
-    """Where data or weights come from, and where they go, if no source's card says it."""
+    """Where to get data or weights, and where to put them, unless a source's card says so."""
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -177,7 +180,7 @@ class Paper(_ClaimBlock):
     year: int
     link: str = Field(pattern=LINK)
     strategies: tuple[str, ...]
-    """Of this repository, that the paper is about."""
+    """Strategies of this repository that the paper is about."""
     runs: dict[str, ClaimRun] = {}
     studies: dict[str, ClaimStudy] = {}
     rows: tuple[ClaimRow, ...]

@@ -13,7 +13,7 @@ class Measure:
     """A number of a record."""
 
     of: Callable[[Record], float | None]
-    """In percent, or in its own unit; None where the record does not have it."""
+    """Function from a record to the value, in percent or its own unit; None if not measured."""
     higher_is_better: bool = True
     unit: str = "%"
 
@@ -53,4 +53,5 @@ MEASURES: dict[str, Measure] = {
     "growth_percent": Measure(growth, higher_is_better=False),
     "rank_correlation": Measure(lambda record: None, unit=""),
 }
-"""`rank_correlation` belongs to studies together: Spearman's, tuning score against evaluation."""
+"""Measures by name; `rank_correlation`, of several studies together, is Spearman's correlation of
+tuning score and evaluation."""

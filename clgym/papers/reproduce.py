@@ -15,9 +15,9 @@ from clgym.data.locate import locate
 from clgym.engines.pool import Done, PoolSpec, open_pool
 from clgym.errors import ClgymError, MissingData, WorkerDied
 from clgym.files import canonical_json, sha256
-from clgym.gym.folder import ANOTHER, PREDICTIONS, RECORD
+from clgym.gym.folder import ANOTHER
 from clgym.gym.plan import resolve
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.papers.claims import ClaimRow, ClaimRun, ClaimStudy, Paper
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
 from clgym.papers.verdicts import Measured, judge, not_run
@@ -28,15 +28,16 @@ from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE, StudySpec, tune
-from clgym.results.record import read_record
+from clgym.results.layout import PREDICTIONS, RECORD, is_run
+from clgym.results.stored import open_run
 
 __all__ = ["Reproduction", "Task"]
 
 Event = dict[str, Any]
 KEPT = (RECORD, PREDICTIONS, EVALUATION, CERTIFICATE, LEDGER)
-"""Of a finished folder, what goes onto the board."""
+"""Files of a finished folder that are copied to the board."""
 FIRST = "evaluations/1"
-"""Of a study: claims are judged by its first evaluation."""
+"""Folder of a study's first evaluation, by which claims are judged."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,15 @@ class Reproduction:
 
     rows: Sequence[tuple[Paper, ClaimRow]]
     runs: Path
-    """Folders of runs and studies; kept, so that the same command goes on."""
+    """Folder of runs and studies, kept so that the same command continues."""
     board: Path
-    """Gets ``records/`` and ``status/``."""
+    """Folder that gets ``records/`` and ``status/``."""
     root: Path | None = None
     """Data root; None means ``CLGYM_DATA``."""
     pool: PoolSpec = field(default_factory=lambda: PoolSpec(workers=2))
     emit: Callable[[Event], None] = lambda event: None
+    sandbox: Sandbox = "auto"
+    """What shuts the learners in, as a run has it."""
 
     def task(self, paper: Paper, row: ClaimRow, name: str) -> Task:
         """What a row calls by a name."""
@@ -104,6 +107,7 @@ class Reproduction:
             scenario_config={**pair.config, **pair.tuning.options()},
             device=task.device,
             data_root=self.root,
+            sandbox=self.sandbox,
         )
 
     def _reason(self, error: ClgymError) -> str:
@@ -162,6 +166,7 @@ class Reproduction:
                 threads=run.threads,
                 out=self.runs / task.key / f"seed-{seed}",
                 data_root=self.root,
+                sandbox=self.sandbox,
             )
             for seed in run.seeds
         ]
@@ -179,7 +184,7 @@ class Reproduction:
 
     def _finished(self, task: Task) -> bool:
         folders = self._folders(task)
-        return bool(folders) and all((folder / RECORD).is_file() for folder in folders)
+        return bool(folders) and all(map(is_run, folders))
 
     def _run_all(self, tasks: Sequence[Task]) -> dict[str, str]:
         """Carry out runs on the pool; by key of what failed, why."""
@@ -242,15 +247,16 @@ class Reproduction:
             sampler=study.sampler,
         )
         out = self.runs / task.key
-        where = ExecutionOptions(out, replace(self.pool, devices=(task.device,)), self.root)
+        pool = replace(self.pool, devices=(task.device,))
+        where = ExecutionOptions(out, pool, self.root, sandbox=self.sandbox)
         try:
             if not _complete(out / LEDGER):
                 tune(asked, where, self.emit)
-                evaluate(out, where.pool, self.root, on_event=self.emit)
+                evaluate(out, pool, self.root, on_event=self.emit, sandbox=self.sandbox)
         except ClgymError as error:
             return {task.key: f"failed: {self._reason(error)}"}
         # A claim is judged on all seeds or not at all.
-        gone = [f.name for f in self._folders(task) if not (f / RECORD).is_file()]
+        gone = [f.name for f in self._folders(task) if not is_run(f)]
         return {task.key: f"{', '.join(gone)} failed"} if gone else {}
 
     def _statuses(self, lost: Mapping[str, str]) -> list[PaperStatus]:
@@ -297,15 +303,15 @@ class Reproduction:
             about=row.about,
             claims=tuple(claims),
             runs=told | {name: f"not run: {why}" for name, why in gone.items()},
-            seconds=sum(r.cost.wall_seconds for m in measured.values() for _, r in m.records),
+            seconds=sum(r.record.cost.wall_seconds for m in measured.values() for r in m.runs),
         )
 
     def _measured(self, task: Task) -> Measured:
-        records = tuple((folder, read_record(folder)) for folder in self._folders(task))
+        runs = tuple(open_run(folder) for folder in self._folders(task))
         if isinstance(task.what, ClaimRun):
-            return Measured(records)
+            return Measured(runs)
         data = (self.runs / task.key / FIRST / EVALUATION).read_bytes()
-        return Measured(records, Evaluation.model_validate_json(data).tuning_score)
+        return Measured(runs, Evaluation.model_validate_json(data).tuning_score)
 
 
 def _complete(ledger: Path) -> bool:
@@ -331,7 +337,7 @@ def keep(finished: Path, target: Path) -> None:
 
 def _told(found: Measured) -> str:
     """A run in words: its main measure, mean over seeds."""
-    results = [record.result for _, record in found.records]
+    results = [run.result for run in found.runs]
     if results[0].adaptation is not None:
         errors = [100 * r.adaptation.mean_error for r in results if r.adaptation]
         return f"mean error {sum(errors) / len(errors):.2f} %"

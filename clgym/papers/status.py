@@ -31,13 +31,14 @@ class ClaimStatus(_StatusBlock):
     """One claim beside what was measured."""
 
     claim: str
-    """In words."""
+    """The claim in words."""
     claimed: str
     measured: str
     tolerance: str
     verdict: Verdict
     why: str = ""
-    """Of `differs` by how much; of `not run` why not; of an order the difference, with interval."""
+    """Explanation: size of the deviation for `differs`, reason for `not run`, difference with
+    interval for an order."""
     where: str
     known: Known
 
@@ -62,9 +63,9 @@ class RowStatus(_StatusBlock):
     about: str
     claims: tuple[ClaimStatus, ...]
     runs: dict[str, str] = {}
-    """By name of the run, what it measured, in words."""
+    """Measurements of each run in words, by name."""
     seconds: float = 0.0
-    """Summed over its runs, as their records have it."""
+    """Total seconds of its runs, according to their records."""
 
     @property
     def measured(self) -> bool:

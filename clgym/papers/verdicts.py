@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
@@ -10,9 +9,8 @@ from scipy.stats import rankdata
 from clgym.papers.claims import Claim
 from clgym.papers.measures import MEASURES, Measure
 from clgym.papers.status import ClaimStatus, Verdict
-from clgym.results.answers import adapted_answers, answers_of, learned_answers
 from clgym.results.compare import Difference, SamplePair, over_samples, over_seeds
-from clgym.results.record import Record
+from clgym.results.stored import StoredRun
 
 __all__ = ["Measured", "judge", "not_run"]
 
@@ -21,14 +19,14 @@ __all__ = ["Measured", "judge", "not_run"]
 class Measured:
     """What a run or a study left."""
 
-    records: tuple[tuple[Path, Record], ...]
-    """With their folders, in the order of the seeds."""
+    runs: tuple[StoredRun, ...]
+    """The runs in the order of the seeds."""
     tuning_score: float | None = None
-    """Of a study, a fraction."""
+    """Tuning score of a study, as a fraction."""
 
     def values(self, measure: Measure) -> list[float]:
         """Of every seed that has the measure."""
-        found = [measure.of(record) for _, record in self.records]
+        found = [measure.of(run.record) for run in self.runs]
         return [value for value in found if value is not None]
 
 
@@ -126,7 +124,8 @@ _VERDICTS: dict[tuple[bool, bool], Verdict] = {
     (False, False): "order not as claimed, within noise",
     (False, True): "order not reproduced",
 }
-"""By whether the means are in the claimed order, and whether the interval excludes zero."""
+"""Verdicts by whether the means are in the claimed order, and whether the interval excludes
+zero."""
 
 
 def _interval(found: Difference, sign: int) -> str:
@@ -144,7 +143,7 @@ def _over_images(better: Measured, worse: Measured, name: str) -> Difference | N
     """
     if name not in (*_OF_ADAPTATION, "last_accuracy"):
         return None
-    sides = [_right(*found.records[0], name) for found in (better, worse)]
+    sides = [_right(found.runs[0], name) for found in (better, worse)]
     if any(side is None for side in sides):
         return None
     (rows, one), (other_rows, other) = sides  # type: ignore[misc]
@@ -157,18 +156,17 @@ def _over_images(better: Measured, worse: Measured, name: str) -> Difference | N
     return Difference(100 * sign * found.mean, low, high, found.p, found.n)
 
 
-def _right(folder: Path, record: Record, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Which rows were answered, and which of them rightly, in the phase that a measure is of."""
-    result = record.result
-    if not (folder / result.predictions.file).is_file():
+def _right(run: StoredRun, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which rows were predicted, and which of them rightly, in the phase that a measure is of."""
+    if not run.has_predictions:
         return None
-    answers = answers_of(folder, record)
-    if name in _OF_ADAPTATION or result.scenario.setting == "adaptation":
-        parts = adapted_answers(result, answers)
+    predictions, result = run.predictions(), run.result
+    if name in _OF_ADAPTATION or result.kind == "adaptation":
+        parts = predictions.segments()
     else:
-        parts = [learned_answers(result, answers)]
-    rows = np.concatenate([part["row"] for part in parts])
-    return rows, np.concatenate([part["predicted"] == part["label"] for part in parts])
+        parts = [predictions.after(len(result.accuracy_matrix) - 1)]
+    rows = np.concatenate([part.row for part in parts])
+    return rows, np.concatenate([part.hits for part in parts])
 
 
 _OF_ADAPTATION = ("mean_error", "pooled_error")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from clgym import registry
 from clgym.data.content import content_notes
@@ -20,7 +19,8 @@ from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownN
 from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
 from clgym.protocol.audit import MALFORMED, Audit
-from clgym.results.record import Result, read_record
+from clgym.results.record import Result
+from clgym.results.stored import StoredRun, open_run
 from clgym.scenario import Scenario, with_stream_flags
 from clgym.streams.adaptation import AdaptationStream, segment_labels
 from clgym.streams.two_phases import TwoPhases
@@ -29,7 +29,7 @@ __all__ = ["compare_with_sources"]
 
 
 _ELSEWHERE = re.compile(r"\b(folder|npz|list):|^~|^\.\.$|[/\\]")
-"""What names a place on its maker's machine. Nothing there is opened: a record is anybody's."""
+"""Prefixes of names that denote a path on the maker's machine, which is never opened."""
 _COLUMNS = ("experience", "domain", "row", "label")
 
 
@@ -45,7 +45,8 @@ def compare_with_sources(
     """
     for place in audit.records:
         name = f"images of {Path(place).name}"
-        result = read_record(Path(place)).result
+        run = open_run(Path(place))
+        result = run.result
         request = _request(result, data_root, plugins)
         try:
             _check_public(request)
@@ -57,7 +58,7 @@ def compare_with_sources(
         if other := _other_images(result, sources):
             audit.notes.append(f"{name} not compared: {other}")
             continue
-        audit.check(name, partial(_problems, Path(place), result, request, sources))
+        audit.check(name, partial(_problems, run, request, sources))
 
 
 def _request(result: Result, data_root: Path | None, plugins: tuple[Path, ...]) -> Request:
@@ -111,10 +112,9 @@ def _other_images(result: Result, sources: Sequence[Source]) -> str | None:
     return f"they are of {', '.join(theirs)}, here is {', '.join(here)}"
 
 
-def _problems(
-    folder: Path, result: Result, request: Request, sources: list[Source]
-) -> Iterator[str]:
+def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterator[str]:
     """What in a record and its predictions is not as its stream has it."""
+    result = run.result
     stream, _ = cut(make_scenario(request), sources, request)
     stated = {s.name: s.flags for s in result.sources}
     own = [
@@ -132,7 +132,7 @@ def _problems(
     if wrong:
         return
     truth = dict(_truth(stream, sources, request.data_root))
-    answers = load_file(folder / result.predictions.file)
+    answers = run.predictions().arrays
     known = {name for name in answers if name.rpartition("/")[2] in _COLUMNS}
     for name in sorted(known ^ truth.keys()):
         yield f"{name} of the predictions is {'missing' if name in truth else 'of no image'}"

@@ -13,13 +13,13 @@ MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSErro
 
 @dataclass
 class Audit:
-    """What was looked at and what was wrong."""
+    """Checks made and problems found."""
 
     checks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     records: list[str] = field(default_factory=list)
-    """Folders of the records that are results: not those of tuning runs."""
+    """Folders of the records that are results, without those of tuning runs."""
     head: str | None = None
     """Hash of the ledger's last line, which covers the whole study; None without a ledger."""
 

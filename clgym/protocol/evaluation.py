@@ -14,9 +14,8 @@ from clgym.engines.pool import PoolSpec, WorkerPool, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import describe_strategy
-from clgym.gym.folder import RECORD
 from clgym.gym.plan import method_hash
-from clgym.gym.request import Request
+from clgym.gym.request import Request, Sandbox
 from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME, Ledger
 from clgym.protocol.outcome import (
@@ -31,7 +30,7 @@ from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.relatives import register_opening, register_study, relatives
 from clgym.protocol.runs import FAILURES, ExecutionOptions, check_files, start_workers
 from clgym.protocol.study import CERTIFICATE, read_certificate
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 __all__ = ["EVALUATION", "Evaluation", "SeedResult", "evaluate", "open_certificate", "requests_of"]
 
@@ -56,7 +55,7 @@ def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
     if sha256((folder / CERTIFICATE).read_bytes()) != seals[-1].body["certificate"]:
         raise Tampered(
             expected=f"{CERTIFICATE} as the ledger's seal has it",
-            found="another file",
+            found="a different file",
             fix="Restore the file, or tune again",
         )
     return certificate
@@ -69,6 +68,7 @@ def evaluate(
     plugins: tuple[Path, ...] = (),
     again: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
+    sandbox: Sandbox = "auto",
 ) -> Evaluation:
     """Run the sealed settings on the evaluation source, or go on with that.
 
@@ -80,6 +80,7 @@ def evaluate(
             of the study's last tuning session.
         again: Begin another evaluation though one is complete; it is counted.
         on_event: Called with progress.
+        sandbox: What shuts the learners in, as a run has it.
 
     Raises:
         WrongPhase: not sealed, or evaluated before and ``again`` is not set.
@@ -88,16 +89,15 @@ def evaluate(
     folder = folder.parent if folder.is_file() else folder
     if not (folder / NAME).is_file():
         raise WrongPhase(
-            expected=f"a study in {folder}", found="no ledger", fix="Name the folder of a study"
+            expected=f"a study in {folder}", found="no ledger", fix="Give the folder of a study"
         )
     with locked(folder / ".lock"):
         ledger = Ledger(folder)
         certificate = open_certificate(folder, ledger)
         number = _number(ledger, again)
         plugins = plugins or plugins_of(folder, ledger)
-        where = ExecutionOptions(
-            folder / f"evaluations/{number}", pool or PoolSpec(), data_root, plugins
-        )
+        out = folder / f"evaluations/{number}"
+        where = ExecutionOptions(out, pool or PoolSpec(), data_root, plugins, sandbox)
         return _Evaluating(certificate, where, ledger, number, on_event).carry_out()
 
 
@@ -140,6 +140,7 @@ def requests_of(
                 out=where.out / (f"seed-{seed}" if single else f"seed-{seed}-experience-{t}"),
                 data_root=where.data_root,
                 plugins=where.plugins,
+                sandbox=where.sandbox,
                 part=whole if single else (0, t + 1),
                 after=requests[-1].out if requests else None,
             )
@@ -159,7 +160,7 @@ def choice_of(certificate: Certificate, seed: int) -> Choice:
     raise Tampered(
         expected=f"a choice for seed {seed} in the certificate",
         found=f"choices for {[choice.seed for choice in certificate.body.chosen]}",
-        fix="Get the certificate from who made it",
+        fix="Get the certificate from its author",
     )
 
 
@@ -217,7 +218,7 @@ class _Evaluating:
         entry = registry.find("strategies", plan.strategy, plugins)
         changed = [] if entry.source_hash == plan.source_hash else [entry.path.name]
         if not changed:  # else there is no need to import it
-            described = describe_strategy(plan.strategy, plugins, plan.base)
+            described = describe_strategy(plan.strategy, plugins, plan.base, self._where.sandbox)
             now, read = (
                 method_hash(entry, described.fields, plan.base, plugins),
                 described.read_files,
@@ -317,7 +318,7 @@ class _Evaluating:
         if error is not None or len(requests) == 1:
             return {}
         folders = [request.out for request in requests if request.out is not None]
-        return {"parts": [sha256((folder / RECORD).read_bytes()) for folder in folders]}
+        return {"parts": [open_run(folder).sha256 for folder in folders]}
 
     def _result(self) -> Evaluation:
         plan = self._plan
@@ -329,8 +330,9 @@ class _Evaluating:
             requests = requests_of(plan, choice_of(self._certificate, seed), seed, self._where)
             out = requests[-1].out
             assert out is not None
-            records.append(read_record(out))
-            seeds.append(seed_result(seed, records[-1], out))
+            run = open_run(out)
+            records.append(run.record)
+            seeds.append(seed_result(seed, run))
         others = relatives(self._where.out.parent.parent, plan)
         code = code_identity()
         facts: dict[str, Any] = {
@@ -347,5 +349,5 @@ class _Evaluating:
         return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})
 
     def _tuning_seconds(self) -> float:
-        """Summed over the runs of all trials, whoever carried them out."""
+        """Total over the runs of all trials, in all sessions."""
         return float(sum(e.body.get("seconds", 0.0) for e in self._ledger.of("run")))

@@ -67,10 +67,10 @@ SCRATCH: dict[str, Literal] = {
         logit_alignment=[1.1, 1.4, 1.7, 2.0, 2.3],
     ),
 }
-"""By method; the authors' names."""
+"""Search spaces by method, with the authors' names."""
 
 _NO_DUMMY = ("replay",)
-"""Methods whose draws begin at once; the others spend one on a list of one element."""
+"""Methods whose draws begin at once; the others first draw once from a list of one element."""
 
 
 def _pretrained(epochs: list[int], lr: list[float], decay: list[float], **own: Any) -> Literal:
@@ -121,7 +121,7 @@ PRETRAINED: dict[str, Literal] = {
     "ranpac": _adapters(projection=[5000, 10000, 15000, 20000]),
     "ease": _adapters(alpha=[0.01, 0.05, 0.1, 0.15, 0.2]),
 }
-"""The authors' draws for these were not seeded and cannot be repeated."""
+"""Search spaces for which the authors' draws were not seeded and cannot be repeated."""
 
 
 def draw(space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = True) -> Literal:

@@ -1,31 +1,53 @@
 """What workers do for a study: look at a pair, or carry out one run. Pure functions of a message.
 
-A worker that was told to withhold something stays so for good; looking at a pair, tuning and
+A worker that has withheld something never opens it again; looking at a pair, tuning and
 evaluating therefore happen in different processes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from clgym._moved import report_renamed
 from clgym.data import withheld
 from clgym.data.sources import load_source
+from clgym.engines.channel import Message
 from clgym.errors import BadPlan
 from clgym.files import canonical_json, locked, sha256
-from clgym.gym.folder import RECORD, STATE
 from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run
 from clgym.messages import to_tree
 from clgym.protocol.overlap import check, check_looks, compare, footprint, looks
 from clgym.protocol.pairs import ScenarioPair
+from clgym.results.layout import STATE
 from clgym.results.record import Record, result_hash
+from clgym.results.stored import StoredRun, open_run
 from clgym.scenario import Stream
 from clgym.streams.adaptation import AdaptationStream
 
-__all__ = ["TARGET", "Jobs", "as_message", "order_hash", "run_summary"]
+__all__ = ["TARGET", "Jobs", "RunSummary", "as_message", "order_hash", "run_summary"]
+
+report_renamed(__name__)
 
 TARGET = "clgym.protocol.jobs:Jobs"
-Message = dict[str, Any]
+
+
+class RunSummary(TypedDict):
+    """What a finished run says to the coordinator; the ledger keeps it."""
+
+    last_accuracy: float
+    average_incremental_accuracy: float
+    accuracy_matrix: list[list[float | None]]
+    images: int
+    """Training images, over all epochs."""
+    seconds: float
+    result: str
+    """SHA-256 of the deterministic part of the record."""
+    record: str
+    """SHA-256 of the record's file."""
+    fingerprints: list[str]
+    device_name: str
+    read_files: NotRequired[dict[str, str]]
 
 
 class Jobs:
@@ -37,20 +59,21 @@ class Jobs:
 
     def handle(self, message: Message) -> Message:
         """Do what ``message["do"]`` says and reply."""
+        actions: dict[str, Callable[[Any], Mapping[str, Any]]]
         actions = {"survey": _survey, "fingerprint": _fingerprint, "run": self._run}
-        return actions[message["do"]](message)
+        return dict(actions[str(message["do"])](message))
 
-    def _run(self, message: Message) -> Message:
+    def _run(self, message: Mapping[str, Any]) -> RunSummary:
         """One run: its record stays in the folder, the reply tells what the coordinator needs."""
-        withheld.withhold([withheld.Rule(**_tuples(rule)) for rule in message["withhold"]])
+        withheld.withhold([_rule(rule) for rule in message["withhold"]])
         request = _request(message)
         assert request.out is not None
         # A worker of a coordinator that was killed may still be at it for a moment.
         with locked(request.out.parent / f".{request.out.name}.lock", wait=True):
-            record = run(request, lambda event: self._emit(to_tree(event)))
+            run(request, lambda event: self._emit(to_tree(event)))
             if not message["keep_state"]:
                 (request.out / STATE).unlink(missing_ok=True)
-        return run_summary(record, request.out)
+        return run_summary(open_run(request.out))
 
 
 def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool) -> Message:
@@ -64,11 +87,13 @@ def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool
     return {"do": "run", "request": values, "withhold": rules, "keep_state": keep_state}
 
 
-def _tuples(rule: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in rule.items()}
+def _rule(rule: Mapping[str, Any]) -> withheld.Rule:
+    """A rule as it was before its tuples were written as lists."""
+    lists = {name: tuple(value) for name, value in rule.items() if isinstance(value, list)}
+    return withheld.Rule(**{**rule, **lists})
 
 
-def _request(message: Message) -> Request:
+def _request(message: Mapping[str, Any]) -> Request:
     values = {**message["request"], "device": message["device"]}
     for name in ("out", "data_root", "after"):
         values[name] = None if values[name] is None else Path(values[name])
@@ -82,24 +107,26 @@ def order_hash(record: Record) -> str:
     return sha256(canonical_json(record.result.class_order))
 
 
-def run_summary(record: Record, out: Path) -> Message:
-    """What a coordinator is told of a finished run, and an audit compares with its record."""
-    result = record.result
-    return {
+def run_summary(run: StoredRun) -> RunSummary:
+    """Summary of a finished run for the coordinator; an audit compares it with the record."""
+    record, result = run.record, run.result
+    summary: RunSummary = {
         "last_accuracy": result.last_accuracy,
         "average_incremental_accuracy": result.average_incremental_accuracy,
         "accuracy_matrix": result.accuracy_matrix,
         "images": record.cost.train_images,
         "seconds": record.cost.wall_seconds,
         "result": result_hash(record),
-        "record": sha256((out / RECORD).read_bytes()),
+        "record": run.sha256,
         "fingerprints": [source.fingerprint for source in result.sources],
         "device_name": record.environment.device_name,
-        **({"read_files": files} if (files := record.environment.read_files) else {}),
     }
+    if record.environment.read_files:
+        summary["read_files"] = record.environment.read_files
+    return summary
 
 
-def _survey(message: Message) -> Message:
+def _survey(message: Mapping[str, Any]) -> Message:
     """Look at both sides of a pair: fingerprints, what they share, how long their streams are."""
     pair, root = (
         ScenarioPair.model_validate(message["pair"]),
@@ -165,7 +192,7 @@ def _experiences(pair: ScenarioPair, streams: Sequence[Stream]) -> int:
     return len(shapes[0])
 
 
-def _fingerprint(message: Message) -> Message:
+def _fingerprint(message: Mapping[str, Any]) -> Message:
     """Build a source, and say its fingerprint."""
     root = message["data_root"] and Path(message["data_root"])
     return {"fingerprint": load_source(message["source"], root).fingerprint}

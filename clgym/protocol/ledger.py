@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clgym._moved import report_renamed
 from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256, writing
 
 __all__ = ["LedgerEntry", "Ledger", "read_ledger"]
 
+report_renamed(__name__)
+
 NAME = "ledger.jsonl"
 START = "0" * 64
-"""What the first line is chained to."""
+"""Value to which the first line is chained."""
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One line."""
+    """One line of the ledger."""
 
     seq: int
     prev: str

@@ -24,7 +24,7 @@ MODES = {
     "halved until it learns (De Lange et al. 2021)",
     "default": "nothing: the defaults of the strategy",
 }
-"""What each looks at."""
+"""Description of the data that each mode uses."""
 
 DROP, DECAY, ATTEMPTS = 0.2, 0.5, 10
 """De Lange et al.: accuracy that stability may cost, factor of a step, steps at most."""
@@ -130,7 +130,7 @@ def _judged(
     stream: int | None,
     before: Sequence[Trial],
 ) -> Trial:
-    """A trial from its runs; the cap is applied in trial order, whoever finished first."""
+    """A trial from its runs; the cap is applied in trial order, not in order of completion."""
     used = sum(run.images for trial in before for run in trial.runs)
     facts = {"trial": number, "config": dict(config), "seed": stream}
     over = plan.cap_images is not None and used >= plan.cap_images
@@ -151,7 +151,7 @@ def _best(trials: Sequence[Trial], seed: int | None) -> Choice:
         raise BadPlan(
             expected="a trial that succeeds",
             found=f"{len(trials)} trials that failed (reasons in the ledger)",
-            fix="Mend the strategy or its search space and begin a new study",
+            fix="Correct the strategy or its search space and begin a new study",
         )
     best = max(done, key=lambda trial: (trial.score or 0.0, -trial.trial))
     return Choice(seed=seed, configs=(best.config,), trials=(best.trial,), score=best.score)

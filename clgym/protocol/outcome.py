@@ -1,16 +1,15 @@
 """``evaluation.json``: what an evaluation leaves, and what in it follows from its records."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from clgym.files import canonical_json, sha256
-from clgym.gym.folder import RECORD
 from clgym.protocol.jobs import order_hash
 from clgym.protocol.plan import Certificate, Choice, Code, code_of
 from clgym.results.record import Environment, Record, result_hash
+from clgym.results.stored import StoredRun
 
 __all__ = [
     "EVALUATION",
@@ -33,13 +32,13 @@ class _OutcomeBlock(BaseModel):
 
 
 class SeedResult(_OutcomeBlock):
-    """One evaluation run. Its numbers are those of its record, which stays beside it."""
+    """One evaluation run, with the numbers of its record, which stays beside it."""
 
     seed: int
     status: Literal["done", "failed"]
     error: str | None = None
     record: str | None = None
-    """Folder of the record, relative to the evaluation's."""
+    """Folder of the record, relative to the evaluation's folder."""
     record_sha256: str | None = None
     result: str | None = None
     """SHA-256 of the record's `result` block."""
@@ -57,11 +56,11 @@ class SeedResult(_OutcomeBlock):
 
 
 class Spread(_OutcomeBlock):
-    """Over all seeds; None if a seed failed, since none may be left out."""
+    """Mean and deviation over all seeds; None if a seed failed, since no seed may be left out."""
 
     mean: float | None
     std: float | None
-    """With n - 1; None for one seed."""
+    """Standard deviation with n - 1; None for one seed."""
 
 
 class Evaluation(_OutcomeBlock):
@@ -69,7 +68,7 @@ class Evaluation(_OutcomeBlock):
 
     schema_version: Literal[1] = 1
     hash: str = Digest
-    """SHA-256 of the canonical JSON of the rest."""
+    """SHA-256 of the canonical JSON of all other fields."""
     protocol: str
     pair: str
     pair_hash: str = Digest
@@ -82,9 +81,9 @@ class Evaluation(_OutcomeBlock):
     strategy: str
     source_hash: str = Digest
     code: Code
-    """Of the evaluation; that of the tuning is in the certificate."""
+    """Code of the evaluation; the code of the tuning is in the certificate."""
     certificate: str = Digest
-    """The certificate's `hash`."""
+    """Hash of the certificate."""
     plan_hash: str = Digest
     space_hash: str = Digest
     chosen: list[Choice]
@@ -99,18 +98,19 @@ class Evaluation(_OutcomeBlock):
     evaluations_before: int
     environment: Environment | None
     ledger_head: str = Digest
-    """Before this evaluation's end was written."""
+    """Head of the ledger before the end of this evaluation was written."""
     flags: list[str]
 
 
-def seed_result(seed: int, record: Record, out: Path) -> SeedResult:
-    """A seed's line from its record."""
+def seed_result(seed: int, run: StoredRun) -> SeedResult:
+    """A seed's line from its run."""
+    record = run.record
     result, cost = record.result, record.cost
     return SeedResult(
         seed=seed,
         status="done",
-        record=out.name,
-        record_sha256=sha256((out / RECORD).read_bytes()),
+        record=run.folder.name,
+        record_sha256=run.sha256,
         result=result_hash(record),
         class_order=order_hash(record),
         accuracy_matrix=result.accuracy_matrix,
@@ -212,6 +212,8 @@ def _flags(
     read = [record.environment.read_files for record in records]
     if new := sorted({name for files in read for name in files.keys() - tuned.keys()}):
         flags |= {f"read {name}, which tuning did not" for name in new if runs}
+    if plan.one_of:
+        flags.add(f"study {plan.one_of[0]} of {plan.one_of[1]}: their median is the result")
     if failed := [seed for seed in seeds if seed.status == "failed"]:
         flags.add(f"{len(failed)} of {len(plan.evaluation_seeds)} seeds failed")
     if len({canonical_json(trial.config) for trial in trials}) == 1:

@@ -9,16 +9,33 @@ import numpy as np
 from clgym.data.halves import Half, in_half
 from clgym.data.sources import Source
 from clgym.errors import BadPlan
+from clgym.protocol.lookalikes import averaging, lookalikes, shrunk
 from clgym.protocol.pairs import ScenarioPair
 from clgym.streams.adaptation import AdaptationStream
 
-__all__ = ["Footprint", "Overlap", "check", "check_looks", "compare", "footprint", "looks"]
+__all__ = [
+    "DETECTOR",
+    "Footprint",
+    "Overlap",
+    "alike",
+    "check",
+    "check_looks",
+    "compare",
+    "footprint",
+    "footprint_of",
+    "looks",
+]
 
 ALLOWED_SHARE = 0.005
-"""Of the smaller side: exact duplicates across the halves of one source that are dropped, and
-images that look like one of the other side that are flagged; more of either are refused."""
+"""Fraction of the smaller side up to which shared images are allowed: exact duplicates are dropped,
+near-duplicates are reported; more of either are refused."""
+DETECTOR = "lookalikes-2"
+"""Name of the way in which images that look alike are found; another number finds others. Reports
+of clgym 0.1 name none: they counted by difference hash alone."""
 _BITS, _DISTANCE = 4, 0.02
 """Near-duplicates: Hamming distance of the codes, and mean absolute difference of 8 x 8 pixels."""
+_FEWEST = 16
+"""Pixels a side from which on images are compared in disguise."""
 _BLOCK = 512
 _LISTED = 100
 
@@ -31,11 +48,14 @@ class Footprint:
     classes: tuple[str, ...]
     """Canonical ids of the classes in use."""
     hashes: np.ndarray
-    """uint8 [N, 32], of both splits."""
+    """uint8 [N, 32], hashes of the images of both splits."""
     codes: np.ndarray
     """uint64 [N], difference hashes."""
     thumbs: np.ndarray
-    """float32 [N, 64] in [0, 1]: grey, 8 x 8."""
+    """float32 [N, 64] in [0, 1], grey thumbnails of 8 x 8 pixels."""
+    grey: np.ndarray
+    """uint8 [N, 32, 32]; none of images smaller than 16 x 16, whose few pixels prove nothing once
+    they may be flipped, turned and shifted."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +63,14 @@ class Overlap:
     """The report."""
 
     shared_images: tuple[str, ...]
-    """SHA-256 of the images that both hold, ascending."""
+    """SHA-256 of the images that both sides hold, ascending."""
     shared_classes: tuple[tuple[str, str], ...]
     near_duplicates: int
     near_examples: tuple[tuple[str, str], ...]
-    """Hashes of the first of them."""
+    """Hashes of the first near-duplicates."""
     images: tuple[int, int]
     near_images: int = 0
-    """Images of one side that look like one of the other: the lesser number of both sides."""
+    """Number of images of one side that look like one of the other: the smaller of both counts."""
 
     @property
     def flags(self) -> list[str]:
@@ -66,6 +86,7 @@ class Overlap:
             "near_duplicates": self.near_duplicates,
             "near_images": self.near_images,
             "near_examples": [list(hashes) for hashes in self.near_examples],
+            "detector": DETECTOR,
             "images": list(self.images),
         }
 
@@ -83,37 +104,52 @@ def footprint(source: Source, classes: Sequence[int] | None, half: Half | None =
     rows = [np.flatnonzero(np.isin(split.labels, list(chosen))) for split in splits]
     if half is not None:
         rows = [np.flatnonzero(in_half(source.test.hashes, half))]
-    thumbs = np.concatenate(
-        [_thumbs(s.images, r, source.max_value) for s, r in zip(splits, rows, strict=True)]
-    )
-    return Footprint(
+    return footprint_of(
         source.name,
         tuple(source.classes[c] for c in chosen if c < len(source.classes)),
-        np.concatenate([s.hashes[r] for s, r in zip(splits, rows, strict=True)]),
-        _codes(thumbs),
-        thumbs[:, :, :8].reshape(len(thumbs), 64),
+        [(s.images, s.hashes, r) for s, r in zip(splits, rows, strict=True)],
+        source.max_value,
     )
 
 
-def _thumbs(images: np.ndarray, rows: np.ndarray, max_value: int) -> np.ndarray:
-    """Grey images of 8 x 9, float32 [n, 8, 9] in [0, 1]: means over blocks of rows and columns."""
+def footprint_of(
+    name: str,
+    classes: tuple[str, ...],
+    splits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    max_value: int,
+) -> Footprint:
+    """Look at images.
+
+    Args:
+        name: Of their source.
+        classes: Canonical ids.
+        splits: Images [n, H, W, C], their SHA-256 uint8 [n, 32], and the rows to look at.
+        max_value: Greatest value of a pixel.
+    """
+    small = [_small(images, rows, max_value) for images, _, rows in splits]
+    thumbs, grey = (np.concatenate(parts) for parts in zip(*small, strict=True))
+    return Footprint(
+        name,
+        classes,
+        np.concatenate([hashes[rows] for _, hashes, rows in splits]),
+        _codes(thumbs),
+        thumbs[:, :, :8].reshape(len(thumbs), 64),
+        grey if min(splits[0][0].shape[1:3]) >= _FEWEST else grey[:0],
+    )
+
+
+def _small(images: np.ndarray, rows: np.ndarray, max_value: int) -> tuple[np.ndarray, np.ndarray]:
+    """Grey images: float32 [n, 8, 9] in [0, 1] for the codes, and uint8 [n, 32, 32]."""
     height, width = images.shape[1:3]
-    down, right = _averaging(8, height), _averaging(9, width)
-    found = np.empty((len(rows), 8, 9), dtype=np.float32)
+    down, right = averaging(8, height), averaging(9, width)
+    thumbs = np.empty((len(rows), 8, 9), dtype=np.float32)
+    grey = np.empty((len(rows), 32, 32), dtype=np.uint8)
     for start in range(0, len(rows), _BLOCK):
-        part = rows[start : start + _BLOCK]
-        grey = np.asarray(images[part], dtype=np.float32).mean(axis=3) / max_value
-        found[start : start + len(part)] = down @ grey @ right.T
-    return found
-
-
-def _averaging(target: int, size: int) -> np.ndarray:
-    """Weights, float32 [target, size], that average over equal spans, cut pixels in shares."""
-    edges = np.linspace(0, size, target + 1)
-    pixels = np.arange(size)
-    shares = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    shares = np.clip(shares, 0, None)
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+        part = images[rows[start : start + _BLOCK]]
+        means = np.asarray(part, dtype=np.float32).mean(axis=3) / max_value
+        thumbs[start : start + len(part)] = down @ means @ right.T
+        grey[start : start + len(part)] = shrunk(part, max_value)
+    return thumbs, grey
 
 
 def _codes(thumbs: np.ndarray) -> np.ndarray:
@@ -125,7 +161,7 @@ def _codes(thumbs: np.ndarray) -> np.ndarray:
 def compare(one: Footprint, other: Footprint) -> Overlap:
     """Report what two sides share."""
     first, second = ([bytes(h).hex() for h in side.hashes] for side in (one, other))
-    pairs = _near(one, other)
+    pairs = alike(one, other)
     return Overlap(
         tuple(sorted({*first} & {*second})),
         _same_classes(one.classes, other.classes),
@@ -136,16 +172,21 @@ def compare(one: Footprint, other: Footprint) -> Overlap:
     )
 
 
+def alike(one: Footprint, other: Footprint) -> list[tuple[int, int]]:
+    """Pairs of rows that look alike and are not equal, found in either of two ways."""
+    pairs = {*_near(one, other), *lookalikes(one.grey, other.grey)}
+    return sorted((i, j) for i, j in pairs if not np.array_equal(one.hashes[i], other.hashes[j]))
+
+
 def _near(one: Footprint, other: Footprint) -> list[tuple[int, int]]:
-    """Pairs of rows that look alike and are not equal."""
+    """Pairs of rows whose thumbnails are almost equal: few changed pixels, whatever they hold."""
     found = []
     for start in range(0, len(one.codes), _BLOCK):
         part = one.codes[start : start + _BLOCK]
         distance = np.bitwise_count(part[:, None] ^ other.codes[None])
         for i, j in np.argwhere(distance <= _BITS):
             i = int(i) + start
-            close = np.abs(one.thumbs[i] - other.thumbs[j]).mean() <= _DISTANCE
-            if close and not np.array_equal(one.hashes[i], other.hashes[j]):
+            if np.abs(one.thumbs[i] - other.thumbs[j]).mean() <= _DISTANCE:
                 found.append((i, int(j)))
     return found
 
@@ -188,12 +229,13 @@ def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[
             found=f"{count} shared, the first with hash {overlap.shared_images[0][:16]}",
             fix="Choose other sources, or take the shared images out of one",
         )
-    alike, allowed = overlap.near_images, int(ALLOWED_SHARE * min(overlap.images))
-    if alike > allowed:
+    copies, allowed = overlap.near_images, int(ALLOWED_SHARE * min(overlap.images))
+    # Images of one class look alike, and both halves are the evaluation's own: that is flagged.
+    if copies > allowed and not (pair.halves and pair.evaluation.half):
         raise BadPlan(
             expected=f"at most {allowed} images on one side of {pair.name} that look like one of "
             "the other",
-            found=f"{alike}, such as {overlap.near_examples[0][0][:16]} and "
+            found=f"{copies}, such as {overlap.near_examples[0][0][:16]} and "
             f"{overlap.near_examples[0][1][:16]} (SHA-256)",
             fix="Choose other sources: changed copies of the evaluation's images tune on it",
         )

@@ -6,11 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_serializer
 
+from clgym._moved import report_renamed
 from clgym.data.halves import HALVES, Half
 from clgym.errors import BadPlan, UnknownName, near
 from clgym.files import canonical_json, sha256
 
 __all__ = ["PAIRS", "ScenarioPair", "Side", "find_pair", "numbers"]
+
+report_renamed(__name__)
 
 
 class Side(BaseModel):
@@ -18,11 +21,11 @@ class Side(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     source: str
-    """As `clgym.data.sources.load_source` takes it."""
+    """Name of the source, as `clgym.data.sources.load_source` accepts it."""
     classes: tuple[int, ...] | None = None
     """Class numbers; None means all."""
     extra: dict[str, Any] = {}
-    """Further options of the scenario, on this side only: which corruptions, which rows."""
+    """Further options of the scenario for this side only, such as its corruptions or rows."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, Any]:
@@ -64,11 +67,11 @@ class ScenarioPair(BaseModel):
     name: str
     scenario: str
     config: dict[str, Any]
-    """Options of the scenario, those of the sides left out."""
+    """Options of the scenario, without those of the sides."""
     tuning: Side
     evaluation: Side
     seeds: int = 3
-    """How many a study uses where nothing else is said."""
+    """Default number of seeds of a study."""
     trials: int = 8
 
     @property
@@ -215,11 +218,21 @@ _ROWS: dict[str, _Row] = {
 # images, evaluated on the others and the other half.
 _TUNED, _HELD_OUT = "corruptions=extra;rows=tuning", "corruptions=no-frost;rows=evaluation"
 _RESNET20 = {"model": "cifar10-resnet20"}
+_V1 = {"hsv": "scaled"}  # the images that these pairs had before there was a v2
 _SHIFTED: dict[str, _Row] = {
     "digits-c-v1": (f"digits[{_TUNED}]", f"digits[{_HELD_OUT}]", {"batch_size": 64}, 3, 8),
-    "cifar10-c-v1": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", _RESNET20, 5, 20),
-    "cifar100-c-v1": (f"cifar100[{_TUNED}]", f"cifar100[{_HELD_OUT}]", {}, 5, 20),
+    "cifar10-c-v1": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", {**_RESNET20, **_V1}, 5, 20),
+    "cifar10-c-v2": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", _RESNET20, 5, 20),
+    "cifar100-c-v1": (f"cifar100[{_TUNED}]", f"cifar100[{_HELD_OUT}]", _V1, 5, 20),
+    "cifar100-c-v2": (f"cifar100[{_TUNED}]", f"cifar100[{_HELD_OUT}]", {}, 5, 20),
     "imagenet100-c-v1": (
+        f"imagenet100[{_TUNED}]",
+        f"imagenet100[{_HELD_OUT}]",
+        {"batch_size": 64, **_V1},
+        5,
+        20,
+    ),
+    "imagenet100-c-v2": (
         f"imagenet100[{_TUNED}]",
         f"imagenet100[{_HELD_OUT}]",
         {"batch_size": 64},
@@ -228,6 +241,13 @@ _SHIFTED: dict[str, _Row] = {
     ),
     # Another source: all images of the evaluation side, whose numbers compare with other tables.
     "cifar100-cifar10-c-v1": (
+        "cifar100[corruptions=extra]",
+        "cifar10[corruptions=no-frost;model=cifar10-resnet20]",
+        _V1,
+        5,
+        20,
+    ),
+    "cifar100-cifar10-c-v2": (
         "cifar100[corruptions=extra]",
         "cifar10[corruptions=no-frost;model=cifar10-resnet20]",
         {},

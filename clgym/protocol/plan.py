@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from clgym._checkout import PACKAGE
+from clgym._moved import report_renamed
 from clgym._version import __version__
 from clgym.files import canonical_json, sha256
 from clgym.gym.environment import package_versions
@@ -33,6 +34,8 @@ __all__ = [
     "evaluation_seeds",
 ]
 
+report_renamed(__name__)
+
 PROTOCOL = "clgym-protocol-1"
 Mode = Literal[
     "transfer",
@@ -45,7 +48,7 @@ Mode = Literal[
 ]
 Criterion = Literal["mean", "acc", "avg_acc", "harmonic"]
 Digest = Field(pattern="^[0-9a-f]{64}$")
-_LATER = ("record_hash", "known_failures", "helpers")
+_LATER = ("record_hash", "known_failures", "helpers", "one_of")
 """Fields of a plan that clgym 0.1 did not write."""
 
 
@@ -59,20 +62,20 @@ class _PlanBlock(BaseModel):
 
 
 class Code(_PlanBlock):
-    """Which code ran."""
+    """Identity of the code that ran."""
 
     clgym: str
     commit: str | None
-    """Of a checkout; None outside of one."""
+    """Commit of the checkout; None outside of one."""
     tree: str = Digest
-    """SHA-256 over every Python file of the package, its strategies and scenarios: changes that
-    were not committed show here."""
+    """SHA-256 over all Python files of the package, its strategies and scenarios, which reveals
+    uncommitted changes."""
     python: str
     packages: dict[str, str]
 
 
 class Facts(_PlanBlock):
-    """One side of the pair, as it was found."""
+    """Facts about one side of the pair, as found."""
 
     name: str
     fingerprint: str = Digest
@@ -80,7 +83,7 @@ class Facts(_PlanBlock):
 
 
 class StudyPlan(_PlanBlock):
-    """Everything that decides a study's outcome. Its hash is in the first line of the ledger."""
+    """Everything that determines a study's outcome. Its hash is in the first line of the ledger."""
 
     protocol: Literal["clgym-protocol-1"] = PROTOCOL
     pair: ScenarioPair
@@ -89,44 +92,47 @@ class StudyPlan(_PlanBlock):
     evaluation: Facts
     overlap_hash: str = Digest
     withheld_images: tuple[str, ...]
-    """Images that both sides hold: out of the tuning side."""
+    """Images that both sides hold, which the tuning side must not use."""
     experiences: int
     mode: Mode
     k: int
-    """Experiences that the modes `first_task` and `first_k` look at; else 0."""
+    """Number of experiences that the modes `first_task` and `first_k` use; else 0."""
     strategy: str
     source_hash: str = Digest
     base: dict[str, Any]
-    """Options of the strategy that are not tuned, all of them."""
+    """All options of the strategy that are not tuned."""
     space: list[dict[str, Any]]
     space_hash: str = Digest
     stability: dict[str, float]
-    """For `stability_decay`: strongest values of the options that it halves."""
+    """Strongest values of the options that `stability_decay` halves."""
     sampler: str
     sampler_seed: int
     generation: int
-    """Trials that an adaptive sampler proposes at once; 0 for the others."""
+    """Number of trials that an adaptive sampler proposes at once; 0 for others."""
     trials: int
     seeds: tuple[int, ...]
     evaluation_seeds: tuple[int, ...]
     criterion: Criterion
     score_on: Literal["test", "valid"]
     validation: float
-    """Share of the training rows that is held out; 0 on adaptation streams, which have none."""
+    """Fraction of the training rows that is held out; 0 on adaptation streams, which have none."""
     cap_images: int | None
-    """Training images, over all runs, beyond which no further trial counts."""
+    """Number of training images over all runs after which no further trial counts."""
     threads: int
     device: str
-    """Kind only: cpu or cuda."""
+    """Kind of device: cpu or cuda."""
     code: Code
     record_hash: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """Code hash that its records state: that of the strategy's file, or of a strategy that wraps
-    others, of all their files. None where trials wrap different ones, and in earlier plans."""
+    """Code hash in the study's records: that of the strategy's file or, for a strategy that wraps
+    others, of all their files. None if trials wrap different ones, and in earlier plans."""
     known_failures: dict[str, str] | None = None
     """Checks that the strategy declares to fail, with the reason; None in earlier plans."""
     helpers: dict[str, str] | None = None
     """SHA-256 of the files that the strategy's import reads, by name; None if there are none, and
     in earlier plans."""
+    one_of: tuple[int, int] | None = None
+    """Number of this study, from 1, and of how many that are reported by their median; None for a
+    study by itself."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, Any]:
@@ -172,7 +178,7 @@ class StudyPlan(_PlanBlock):
 
 
 class RunScore(_PlanBlock):
-    """One run of a trial."""
+    """Score of one run of a trial."""
 
     seed: int
     status: Literal["done", "failed"]
@@ -186,27 +192,27 @@ class RunScore(_PlanBlock):
 
 
 class Trial(_PlanBlock):
-    """One setting and how it did."""
+    """One set of hyper-parameters and its score."""
 
     trial: int
     config: dict[str, Any]
     status: Literal["done", "failed", "over-cap"]
     score: float | None
-    """None, which counts as minus infinity, unless every seed was done."""
+    """Score of the trial; None, which counts as minus infinity, unless every seed was completed."""
     runs: tuple[RunScore, ...]
     seed: int | None = None
-    """In modes that choose for each stream: which stream."""
+    """Seed of the stream, in modes that choose separately for each stream."""
     experience: int | None = None
-    """In modes that choose experience by experience: which one."""
+    """Experience, in modes that choose separately for each experience."""
 
 
 class Choice(_PlanBlock):
-    """The chosen settings."""
+    """The chosen hyper-parameters."""
 
     seed: int | None
-    """Of the stream they are for; None for all."""
+    """Seed of the stream to which the choice applies; None for all."""
     configs: tuple[dict[str, Any], ...]
-    """One for the whole stream, or one for each experience."""
+    """Hyper-parameters: one set for the whole stream, or one per experience."""
     trials: tuple[int | None, ...]
     score: float | None
 
@@ -219,11 +225,11 @@ class Body(_PlanBlock):
     trials: tuple[Trial, ...]
     chosen: tuple[Choice, ...]
     budget: dict[str, int]
-    """Trials started, finished, failed, pruned; runs; training images."""
+    """Numbers of trials started, finished, failed and pruned, of runs, and of training images."""
     device_class: str
     read_files: dict[str, str] | None = None
-    """SHA-256 of the files that the strategy's code read in the tuning runs, by name; None if
-    there were none, and in earlier certificates."""
+    """SHA-256 of the files that the strategy's code read in the tuning runs, by name; None if there
+    were none, and in earlier certificates."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, Any]:
@@ -242,13 +248,13 @@ class Envelope(_PlanBlock):
     engine: str
     workers: int
     ledger_head: str = Digest
-    """Before the seal."""
+    """Head of the ledger before the seal."""
     study_number: int
-    """Place among the known studies of this method and evaluation."""
+    """Position among the known studies of this method and evaluation."""
     evaluations_before: int
-    """Evaluations of those studies."""
+    """Number of evaluations of those studies."""
     registry: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """Head of the registry of studies that they were counted in; None in earlier certificates."""
+    """Head of the registry in which the studies were counted; None in earlier certificates."""
 
 
 class Certificate(_PlanBlock):

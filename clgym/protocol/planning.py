@@ -27,12 +27,12 @@ __all__ = ["StudySpec", "make_plan", "survey"]
 
 @dataclass(frozen=True)
 class StudySpec:
-    """A study as it is asked for."""
+    """A study as requested."""
 
     strategy: str
     pair: ScenarioPair
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the strategy that are not tuned, where they differ from its defaults."""
+    """Options of the strategy that are not tuned, if they differ from its defaults."""
     space: str | None = None
     """See `clgym.protocol.space.find_space`."""
     trials: int | None = None
@@ -47,6 +47,8 @@ class StudySpec:
     generation: int = 4
     cap_images: int | None = None
     threads: int = 1
+    one_of: tuple[int, int] | None = None
+    """Number of this study, from 1, and of how many; None for one by itself."""
 
 
 def survey(pair: ScenarioPair, data_root: Path | None) -> dict[str, Any]:
@@ -88,7 +90,9 @@ def make_plan(
     values = _base_values(asked, description, pair)
     if any("@" in value for value in values.values() if isinstance(value, str)):
         # NAME@FILE: a plan holds no path, and is the same wherever the file lies.
-        values = without_weight_paths(description.name, where.plugins, values, where.data_root)
+        values = without_weight_paths(
+            description.name, where.plugins, values, where.data_root, where.sandbox
+        )
     own = {*pair.tuning.extra, *pair.evaluation.extra}  # of a side: its model, for one
     transfer = asked.mode in ("transfer", "default")
     described = space.describe()
@@ -123,6 +127,7 @@ def make_plan(
             "validation": 0.0 if adapting else asked.validation,
             "cap_images": asked.cap_images,
             "threads": asked.threads,
+            "one_of": asked.one_of,
             "device": where.pool.device(0).partition(":")[0],
             "code": code_identity(),
             **_method(asked, where, description, values, tuned),

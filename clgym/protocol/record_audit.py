@@ -1,38 +1,29 @@
-"""What in a record does not follow from its predictions, its matrix, its seeds or its plan."""
+"""What in a run does not follow from its predictions, its seeds or its plan."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from clgym.data.sources import CARDS
 from clgym.errors import Tampered
-from clgym.files import canonical_json, sha256
+from clgym.files import canonical_json
 from clgym.gym.folder import without_paths
 from clgym.protocol.plan import StudyPlan, code_of
-from clgym.protocol.verify_adaptation import adaptation_problems
-from clgym.results.metrics import average_incremental_accuracy, backward_transfer, forgetting
-from clgym.results.record import Record, Result, read_record
+from clgym.results.record import Record, Result
+from clgym.results.stored import StoredRun
 from clgym.scenario import class_permutation
 
 __all__ = [
-    "POOLED",
     "ExpectedRecord",
     "against_plan",
+    "class_order_problems",
     "differences",
-    "hidden_experiences",
     "parsed",
-    "prediction_problems",
     "record_problems",
 ]
-
-POOLED = ("class-incremental", "learn-then-shift")
-"""Settings whose accuracy is over all test images at once; in others it is a mean of means."""
 
 
 def parsed(model: Any, data: bytes) -> Any:
@@ -59,74 +50,14 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
         yield place or "the whole"
 
 
-def record_problems(folder: Path) -> Iterator[str]:
-    """What in a record, of whatever schema, does not follow from its predictions and seeds."""
-    record = read_record(folder)
-    result = record.result
-    after = result.accuracy_after
-    derived = {
-        "last_accuracy": after[-1],
-        "average_incremental_accuracy": average_incremental_accuracy(after),
-        "forgetting": forgetting(result.accuracy_matrix),
-        "backward_transfer": backward_transfer(result.accuracy_matrix),
-    }
-    for name, value in derived.items():
-        if getattr(result, name) != value:
-            yield f"result.{name} does not follow from the matrix"
-    yield from hidden_experiences(result)
-    yield from prediction_problems(folder, result)
-    yield from _order_problems(record)
+def record_problems(run: StoredRun) -> Iterator[str]:
+    """What in a run, of whatever schema, does not follow from its predictions and seeds."""
+    yield from run.problems()
+    yield from class_order_problems(run.result)
 
 
-def hidden_experiences(result: Result) -> Iterator[str]:
-    """Experiences whose accuracy is left out though they were seen and had test images."""
-    for i, row in enumerate(result.accuracy_matrix):
-        for j in range(i + 1):
-            if row[j] is None and result.test_counts[j]:
-                yield f"result.accuracy_matrix[{i}][{j}] is missing, though it had test images"
-
-
-def prediction_problems(folder: Path, result: Result) -> Iterator[str]:
-    """What in a result does not follow from the predictions beside its record."""
-    path = folder / result.predictions.file
-    data = path.read_bytes() if path.is_file() else b""
-    if sha256(data) != result.predictions.sha256:
-        yield f"{path.name} does not hash to result.predictions.sha256"
-        return
-    try:
-        answers = load(data)
-        if result.scenario.setting != "adaptation":
-            yield from _matrix_problems(result, answers)
-        if result.adaptation is not None:
-            yield from adaptation_problems(result, answers)
-    except (LookupError, ValueError, TypeError, MemoryError, SafetensorError) as error:
-        yield f"{path.name} cannot be read ({type(error).__name__})"
-
-
-def _matrix_problems(result: Result, answers: dict[str, np.ndarray]) -> Iterator[str]:
-    for i, row in enumerate(result.accuracy_matrix):
-        step, hits = (
-            answers[f"{i}/experience"],
-            answers[f"{i}/predicted"] == answers[f"{i}/label"],
-        )
-        again = [
-            float(hits[step == j].mean()) if (step == j).any() else None for j in range(len(row))
-        ]
-        if again != row:
-            yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
-        if len(np.unique(np.stack([step, answers[f"{i}/row"]]), axis=1).T) != len(step):
-            yield f"result.predictions hold a test row twice after experience {i + 1}"
-        seen = float(hits[step <= i].mean())
-        if result.scenario.setting in POOLED and result.accuracy_after[i] != seen:
-            yield f"result.accuracy_after[{i}] does not follow from the predictions"
-        counts = [int((step == j).sum()) for j in range(i + 1)]
-        if any(n and n != result.test_counts[j] for j, n in enumerate(counts)):
-            yield f"result.test_counts does not fit the predictions after experience {i + 1}"
-
-
-def _order_problems(record: Record) -> Iterator[str]:
+def class_order_problems(result: Result) -> Iterator[str]:
     """The class order is computed again where the class names of the source are known."""
-    result = record.result
     config, seed = result.scenario.config, result.order_seed
     card = CARDS.get(result.sources[0].name)
     if result.scenario.setting != "class-incremental" or card is None or not card.classes:

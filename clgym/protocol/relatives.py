@@ -22,7 +22,7 @@ from clgym.protocol.plan import StudyPlan
 __all__ = ["Relatives", "evaluates", "register_opening", "register_study", "relatives"]
 
 REGISTRY = "studies.jsonl"
-"""A ledger of its own, in the state folder: a line a study, and a line an evaluation."""
+"""Ledger in the state folder with one line per study and one per evaluation."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Relatives:
     """Other studies of a method on an evaluation."""
 
     number: int
-    """Place of this study among them, from 1."""
+    """Position of this study among them, from 1."""
     evaluations: int
-    """Evaluations that the others, and copies of this study, were opened for."""
+    """Number of evaluations of the other studies, and of copies of this study."""
     registry: str
     """Head of the registry's chain."""
 
@@ -42,7 +42,7 @@ class _Known:
     """A study as registry or folder tell of it."""
 
     names: set[str]
-    """Strategy by name and by code hash: either tells the method."""
+    """Names and code hashes of the strategy, either of which identifies the method."""
     evaluates: str
     openings: set[str] = field(default_factory=set)
     """Hashes of the ledger's lines that opened an evaluation."""

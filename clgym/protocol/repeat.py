@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from clgym.draws import other_draws
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.files import sha256
 from clgym.gym.request import Request
@@ -18,14 +19,14 @@ from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.record_audit import parsed
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 __all__ = ["drawn", "repeat"]
 
 TOLERANCE_GPU = 0.01
 """Largest difference of an accuracy between two runs on a GPU."""
 Run = tuple[int, int]
-"""Number of an evaluation, and a seed."""
+"""Number of an evaluation, and seed."""
 
 
 def drawn(head: str, runs: Sequence[Run], count: int | Literal["all"]) -> list[Run]:
@@ -72,22 +73,29 @@ def repeat(
         with tempfile.TemporaryDirectory() as folder:
             pool = PoolSpec(devices=(certificate.body.plan.device,))
             where = ExecutionOptions(Path(folder), pool, given.data_root, plugins)
-            requests = _in_the_same_order(study, number, certificate, seed, where)
+            requests, version = _in_the_same_order(study, number, certificate, seed, where)
             reply = _carried_out(requests, where)
-        yield from _compared(certificate.body.plan, results[number, seed], reply)
+        for problem in _compared(certificate.body.plan, results[number, seed], reply):
+            # Many runs draw nothing that matters, so all are repeated; equal ones need no reason.
+            reason = other_draws(version)
+            yield f"{problem}, but it was {reason}" if reason else problem
 
 
 def _in_the_same_order(
     study: Path, number: int, certificate: Certificate, seed: int, where: ExecutionOptions
-) -> list[Request]:
-    """The runs of a seed; test rows go out in the order that their records name the key of."""
+) -> tuple[list[Request], str]:
+    """The runs of a seed, and the release that made the last of them.
+
+    Test rows go out in the order that the runs' records name the key of.
+    """
     requests = requests_of(certificate.body.plan, choice_of(certificate, seed), seed, where)
-    keys = []
+    keys, version = [], ""
     for request in requests:
         assert request.out is not None
-        record = read_record(study / f"evaluations/{number}" / request.out.name)
-        keys.append(record.environment.order_key)
-    return [replace(r, order_key=key) for r, key in zip(requests, keys, strict=True)]
+        earlier = open_run(study / f"evaluations/{number}" / request.out.name)
+        keys.append(earlier.record.environment.order_key)
+        version = earlier.record.environment.clgym
+    return [replace(r, order_key=key) for r, key in zip(requests, keys, strict=True)], version
 
 
 def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> dict[str, Any]:

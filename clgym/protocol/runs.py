@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from clgym._moved import report_renamed
 from clgym.engines.pool import Done, PoolSpec, WorkerPool, open_pool
 from clgym.errors import (
     BadAnswer,
@@ -22,8 +23,8 @@ from clgym.errors import (
     WorkerDied,
     WrongPhase,
 )
-from clgym.gym.request import Request
-from clgym.protocol.jobs import TARGET, as_message, rules_of
+from clgym.gym.request import Request, Sandbox
+from clgym.protocol.jobs import TARGET, RunSummary, as_message, rules_of
 from clgym.protocol.ledger import Ledger, LedgerEntry
 from clgym.protocol.plan import RunScore, StudyPlan
 from clgym.protocol.relatives import register_study
@@ -41,11 +42,14 @@ __all__ = [
     "start_workers",
 ]
 
+report_renamed(__name__)
+
 Event = dict[str, Any]
 FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
-"""What makes a run a failed one. Anything else, a full disk for one, stops who carries it out."""
+"""Errors recorded as a failed run. Any other exception (a full disk, for example) aborts the
+study."""
 RETRY_FAILED = "retry-failed"
-"""Kind of the ledger's line for a failed run that the user chose to run again."""
+"""Kind of the ledger line for a failed run that the user chose to run again."""
 _DEATHS = 2
 _POLL_SECONDS = 1.0
 CLUSTERS = ("ray", "slurm")
@@ -60,10 +64,10 @@ class TrialRun:
     config: Mapping[str, Any]
     part: tuple[int, int] | None = None
     after: "TrialRun | None" = None
-    """The run whose learner goes on here; modes that choose experience by experience have it."""
+    """Run whose learner continues here, in modes that choose separately for each experience."""
     experience: int | None = None
     label: str = ""
-    """Sets apart runs that otherwise have one key."""
+    """Label that distinguishes runs which would otherwise have the same key."""
 
     @property
     def key(self) -> str:
@@ -80,6 +84,8 @@ class ExecutionOptions:
     pool: PoolSpec = field(default_factory=PoolSpec)
     data_root: Path | None = None
     plugins: tuple[Path, ...] = ()
+    sandbox: Sandbox = "auto"
+    """What shuts the learners in, as a run has it; their records say what was enforced."""
 
 
 class Runs:
@@ -195,6 +201,7 @@ class Runs:
             out=out / spec.key,
             data_root=self.where.data_root,
             plugins=self.where.plugins,
+            sandbox=self.where.sandbox,
             score_on=plan.score_on,
             part=spec.part,
             after=spec.after and out / spec.after.key,
@@ -204,7 +211,7 @@ class Runs:
         """Write a run's end to the ledger; False if it is to be tried again.
 
         Raises:
-            ClgymError: what no other setting would mend.
+            ClgymError: an error that occurs for all hyper-parameters.
         """
         key, error = spec.key, done.error
         if isinstance(error, WorkerDied):
@@ -221,12 +228,13 @@ class Runs:
             failed = {"status": "failed", "error": type(error).__name__, "reason": error.found}
             self.replies[key] = {**body, **failed}
         else:
-            reply = done.reply or {}
-            self._check_source(reply)
-            check_files(self.read_files, reply.get("read_files", {}), self.where.out / key)
-            self.read_files |= reply.get("read_files", {})
-            self.device_names.add(reply["device_name"])
-            self.replies[key] = {**body, "status": "done", **reply}
+            summary = cast(RunSummary, done.reply)  # as `clgym.protocol.jobs.Jobs` made it
+            self._check_source(summary)
+            read = summary.get("read_files", {})
+            check_files(self.read_files, read, self.where.out / key)
+            self.read_files |= read
+            self.device_names.add(summary["device_name"])
+            self.replies[key] = {**body, "status": "done", **summary}
         self.ledger.append("run", **self.replies[key])
         if not self._registered:
             register_study(self.ledger, self.plan)
@@ -234,7 +242,7 @@ class Runs:
         self._emit({"kind": "end", **self.replies[key]})
         return True
 
-    def _check_source(self, reply: Mapping[str, Any]) -> None:
+    def _check_source(self, reply: RunSummary) -> None:
         side = self.plan.evaluation if self.plan.tunes_on_evaluation else self.plan.tuning
         if reply["fingerprints"] != [side.fingerprint]:
             raise Tampered(

@@ -18,11 +18,12 @@ __all__ = ["ADAPTIVE", "SAMPLERS", "available", "proposals", "uniform"]
 Config = dict[str, Any]
 SAMPLERS = ("counter", "gtep-paper", "grid", "tpe", "cmaes")
 ADAPTIVE = ("tpe", "cmaes")
-"""Those that look at scores: they propose a generation at a time."""
+"""Samplers that use scores; they propose one generation at a time."""
 _POPULATION = 4
-"""The smallest that CMA-ES can learn from."""
+"""Smallest population that CMA-ES can learn from."""
 _ATTEMPTS = 1000
-"""Draws after which a setting may come again: a range of floats can be too narrow for more."""
+"""Number of draws after which hyper-parameters may repeat, since a range of floats can be too
+narrow."""
 
 
 def available(sampler: str, space: Space, trials: int) -> int:

@@ -22,7 +22,8 @@ from clgym.protocol import gtep
 __all__ = ["Parameter", "Space", "find_space", "literal_in", "parse"]
 
 _DIGITS = 6
-"""Significant digits of a drawn float: exponentials differ in the last bit between machines."""
+"""Significant digits of a drawn float, since exponentials differ in the last bit between
+machines."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Parameter:
 
     name: str
     kind: str
-    """Of the config field."""
+    """Kind of the config field."""
     values: tuple[Any, ...] | None = None
     low: float = 0.0
     high: float = 0.0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from clgym._moved import report_renamed
 from clgym.errors import BadPlan, Tampered
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import Description, describe_strategy
@@ -27,6 +28,8 @@ __all__ = [
     "survey",
     "tune",
 ]
+
+report_renamed(__name__)
 
 CERTIFICATE = "certificate.json"
 Event = dict[str, Any]
@@ -98,7 +101,7 @@ def _planned(
     asked: StudySpec, where: ExecutionOptions, ledger: Ledger
 ) -> tuple[StudyPlan, Space, dict[str, Any] | None]:
     """The plan, its space, and the ledger's first line where that is not written yet."""
-    description = describe_strategy(asked.strategy, where.plugins, asked.config)
+    description = describe_strategy(asked.strategy, where.plugins, asked.config, where.sandbox)
     space = _space(asked, where, description)
     question = sha256(canonical_json(asked.pair.model_dump(mode="json")))
     entries = ledger.of("plan")

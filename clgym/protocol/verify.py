@@ -5,17 +5,17 @@ be computed again. Nothing is trusted because it validates.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from clgym._moved import report_renamed
 from clgym.engines.pool import PoolSpec, WorkerPool
 from clgym.errors import BadPlan, BadRecord, Tampered
 from clgym.files import canonical_json, sha256
-from clgym.gym.folder import RECORD
 from clgym.protocol.audit import Audit
 from clgym.protocol.jobs import run_summary
 from clgym.protocol.ledger import NAME, Ledger, LedgerEntry, read_ledger
@@ -34,14 +34,17 @@ from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
 from clgym.protocol.verify_evaluation import EvaluationAudit, complete_evaluations
-from clgym.results.record import read_record
+from clgym.results.layout import RECORD, is_run, run_folders
+from clgym.results.stored import open_run
 
 __all__ = ["verify"]
+
+report_renamed(__name__)
 
 _TUNING = ("session", "trial", "run", "retry", RETRY_FAILED, "sealed")
 _EVALUATING = ("opened", "evaluated", "complete")
 _SURVEYED = ("pair", "tuning", "evaluation", "withheld_images", "experiences")
-"""Fields of a plan that the look at both sides gave."""
+"""Fields of a plan that come from the survey of both sides."""
 
 
 def verify(
@@ -76,17 +79,8 @@ def verify(
     if (folder / CERTIFICATE).is_file():
         audit.check(CERTIFICATE, lambda: _certificate_alone(folder / CERTIFICATE))
         audit.notes.append("no ledger beside the certificate: its envelope and trials stand alone")
-    elif (folder / RECORD).is_file():
-        audit.check(RECORD, lambda: record_problems(folder))
-        audit.records.append(str(folder))
-        audit.notes.append("a record by itself: config, costs and environment have no second copy")
-    elif seeds := sorted(folder.glob(f"*/{RECORD}")):
-        for file in seeds:
-            audit.check(f"{file.parent.name}/{RECORD}", partial(record_problems, file.parent))
-            audit.records.append(str(file.parent))
-        audit.notes.append(
-            "records by themselves: config, costs and environment have no second copy"
-        )
+    elif places := run_folders(folder):
+        _runs_alone(places, folder, audit)
     else:
         raise BadRecord(
             expected=f"a study, certificate or record at {path}",
@@ -94,6 +88,20 @@ def verify(
             fix="Name a folder that `clgym tune`, `evaluate` or `run` wrote",
         )
     return audit
+
+
+def _runs_alone(places: Sequence[Path], folder: Path, audit: Audit) -> None:
+    """Audit runs that belong to no study; ``folder`` holds them, or is the one run's."""
+    for place in places:
+        name = RECORD if place == folder else f"{place.name}/{RECORD}"
+        audit.check(name, partial(_run_problems, place))
+        audit.records.append(str(place))
+    what = "a record by itself" if places[0] == folder else "records by themselves"
+    audit.notes.append(f"{what}: config, costs and environment have no second copy")
+
+
+def _run_problems(folder: Path) -> Iterator[str]:
+    yield from record_problems(open_run(folder))
 
 
 def _no_study(path: Path) -> BadPlan:
@@ -283,12 +291,12 @@ class _Study:
     def _trial(self, entry: LedgerEntry, folder: Path) -> Iterator[str]:
         """A trial's record against the ledger and against the plan."""
         assert self._plan is not None
-        if not (folder / RECORD).is_file():
+        if not is_run(folder):
             yield "its record is missing"
             return
-        yield from record_problems(folder)
-        record = read_record(folder)
-        for name, value in run_summary(record, folder).items():
+        run = open_run(folder)
+        yield from record_problems(run)
+        for name, value in run_summary(run).items():
             if json.loads(canonical_json(value)) != entry.body.get(name):
                 yield f"{name} is not what the ledger says"
         started = {e.body["key"]: e.body["config"] for e in self._of("trial")}
@@ -299,7 +307,7 @@ class _Study:
             seed=int(entry.body["seed"]),
             part=part_of(self._plan, str(entry.body["key"])),
         )
-        yield from against_plan(record, self._plan, wanted, evaluating=False)
+        yield from against_plan(run.record, self._plan, wanted, evaluating=False)
 
     def _evaluations(self) -> int:
         folders = list(self._folder.glob(f"evaluations/*/{EVALUATION}"))

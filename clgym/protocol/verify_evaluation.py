@@ -7,7 +7,6 @@ from typing import Any
 
 from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256
-from clgym.gym.folder import RECORD
 from clgym.gym.request import Request
 from clgym.protocol.audit import Audit
 from clgym.protocol.evaluation import choice_of, requests_of
@@ -23,7 +22,8 @@ from clgym.protocol.record_audit import (
 )
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
-from clgym.results.record import read_record
+from clgym.results.layout import is_run
+from clgym.results.stored import open_run
 
 __all__ = ["EvaluationAudit", "complete_evaluations"]
 
@@ -81,7 +81,7 @@ class EvaluationAudit:
     def _links(self, found: Evaluation, certificate: Certificate) -> Iterator[str]:
         """What the file says beside its seeds, against certificate, ledger and records."""
         done = [self._folder / str(s.record) for s in found.seeds if s.status == "done"]
-        records = [read_record(own) for own in done if (own / RECORD).is_file()]
+        records = [open_run(own).record for own in done if is_run(own)]
         facts = found.model_dump(mode="json")
         runs = [e for e in self._entries if e.kind == "run"]
         wanted = following(certificate, found.code, list(found.seeds), records)
@@ -118,11 +118,11 @@ class EvaluationAudit:
     def _seed(self, certificate: Certificate, seed: SeedResult) -> Iterator[str]:
         """The records of one seed; several where settings differ between experiences."""
         own = self._folder / str(seed.record)
-        if not (own / RECORD).is_file():
+        if not is_run(own):
             yield "its record is missing"
             return
         self._audit.records.append(str(own))
-        again = seed_result(seed.seed, read_record(own), own).model_dump(mode="json")
+        again = seed_result(seed.seed, open_run(own)).model_dump(mode="json")
         for place in differences(again, seed.model_dump(mode="json")):
             yield f"{place} is not the record's"
         try:
@@ -146,18 +146,18 @@ def _part_problems(
     for number, request in enumerate(requests):
         assert request.out is not None
         name = "" if len(requests) == 1 else f"experience {number}: "
-        if not (request.out / RECORD).is_file():
+        if not is_run(request.out):
             yield f"{name}its record is missing"
             continue
-        if hashes and hashes[number] != sha256((request.out / RECORD).read_bytes()):
+        run = open_run(request.out)
+        if hashes and hashes[number] != run.sha256:
             yield f"{name}its record is not the one in the ledger"
-        yield from (f"{name}{problem}" for problem in record_problems(request.out))
+        yield from (f"{name}{problem}" for problem in record_problems(run))
         wanted = ExpectedRecord(
             dict(request.strategy_config),
             dict(request.scenario_config),
             request.seed,
             request.part,
         )
-        record = read_record(request.out)
-        for problem in against_plan(record, plan, wanted, evaluating=True):
+        for problem in against_plan(run.record, plan, wanted, evaluating=True):
             yield f"{name}{problem}"

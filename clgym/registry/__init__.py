@@ -8,6 +8,7 @@ plugin's name is then the class's (``MyMethod``: ``my-method``).
 Sources that are built in are data (`clgym.data.cards`), not plugins; `entries` gives the others.
 """
 
+from clgym._moved import report_renamed
 from clgym.registry.entry import Kind, PluginEntry
 from clgym.registry.finding import (
     entries,
@@ -32,3 +33,5 @@ __all__ = [
     "reserve",
     "with_registered",
 ]
+
+report_renamed(__name__)

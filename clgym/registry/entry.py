@@ -17,10 +17,10 @@ class PluginEntry:
     name: str
     kind: Kind
     origin: str
-    """Where it comes from: built-in, a distribution's name, or a file's name."""
+    """Origin of the plugin: built-in, a distribution's name, or a file's name."""
     path: Path
     module: str
-    """Import name; made up for a file that the user named."""
+    """Import name; generated for a file that the user gave."""
     summary: str = ""
     doc: str = ""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -29,13 +29,13 @@ class PluginEntry:
     variants: tuple[str, ...] = ()
     error: str | None = None
     attribute: str | None = None
-    """The class to take, where an entry point or the user names it."""
+    """Name of the class, if an entry point or the user gives it."""
     given: str = ""
-    """As the user named the file."""
+    """Path of the file as the user wrote it."""
     cls: type | None = None
-    """The class itself, where it was registered in this process."""
+    """The class itself, if it was registered in this process."""
     argument: str | None = None
-    """What stood after the colon: ``EWC`` in ``avalanche:EWC``."""
+    """Text after the colon: ``EWC`` in ``avalanche:EWC``."""
 
     @property
     def source_hash(self) -> str:

@@ -18,7 +18,7 @@ __all__ = ["entries", "find", "temporarily_registered", "register", "reserve", "
 
 
 def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, PluginEntry]:
-    """Every plugin of a kind by name, sorted.
+    """All plugins of a kind, sorted by name.
 
     Args:
         kind: Which folder.
@@ -47,7 +47,7 @@ def _taken(kind: Kind, name: str, first: PluginEntry, second: PluginEntry) -> Du
 
 
 def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> PluginEntry:
-    """The plugin that goes by ``name``: its own, an alias, a preset, or ``file:variant``.
+    """Find the plugin of a name: its own name, an alias, a preset, or ``file:variant``.
 
     Raises:
         UnknownName: nobody goes by it; near matches are shown.
@@ -65,7 +65,7 @@ def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> PluginEntry:
         raise BadPlugin(
             expected=f"{entry.path.name} to be a Python file",
             found=entry.error,
-            fix="Mend the file",
+            fix="Correct the file",
         )
     if entry.variants:
         return _variant(entry, argument)
@@ -78,7 +78,7 @@ def _unknown(kind: Kind, name: str, known: Iterable[PluginEntry]) -> UnknownName
     return UnknownName(
         expected=f"a name among the {kind}",
         found=repr(name),
-        fix=f"{near(name, names)}`clgym list {kind}` shows all; a file of your own wants --plugin",
+        fix=f"{near(name, names)}`clgym list {kind}` shows all; use --plugin for your own file",
     )
 
 
@@ -93,7 +93,7 @@ def _variant(entry: PluginEntry, argument: str) -> PluginEntry:
 
 
 def register(kind: Kind, cls: type) -> None:
-    """Make a class of the caller's known, here and to the workers that runs start.
+    """Register a class, in this process and for the workers that runs start.
 
     Raises:
         BadPlugin: it was not defined in a file, so that no worker could find it.
@@ -109,7 +109,7 @@ def register(kind: Kind, cls: type) -> None:
 
 
 def reserve(kind: Kind, names: Iterable[str], path: Path, module: str) -> None:
-    """Keep names from plugins: they stand for something built in that is no plugin."""
+    """Reserve names of built-in things that are no plugins."""
     for name in names:
         _reserved[kind, name] = PluginEntry(name, kind, "built-in", path, module)
 
@@ -121,7 +121,7 @@ _lent: list[PluginEntry] = []
 
 @contextlib.contextmanager
 def temporarily_registered(kind: Kind, name: str, cls: type) -> Iterator[None]:
-    """Make a class known for a while, to this process only; it may have no file of its own."""
+    """Register a class in this process for a while; it may have no file of its own."""
     path = Path(getattr(sys.modules.get(cls.__module__), "__file__", None) or __file__)
     entry = PluginEntry(name, kind, "this process", path, cls.__module__, cls=cls)
     _lent.append(entry)
@@ -132,7 +132,7 @@ def temporarily_registered(kind: Kind, name: str, cls: type) -> Iterator[None]:
 
 
 def with_registered(plugins: Iterable[Path]) -> list[str]:
-    """What a worker, which may stand in another folder, must be told to find the same plugins."""
+    """What a worker must know to find the same plugins from another folder."""
     return [str(p.resolve()) for p in dict.fromkeys([*plugins, *(path for _, path in _registered)])]
 
 

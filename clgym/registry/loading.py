@@ -34,12 +34,12 @@ def load_module(entry: PluginEntry) -> ModuleType:
         raise BadPlugin(
             expected=f"{entry.name!r} to be importable",
             found=f"{type(error).__name__}: {error}",
-            fix=f"Mend {entry.path.name}",
+            fix=f"Correct {entry.path.name}",
         ) from error
 
 
 def fault(entry: PluginEntry, base: type) -> str | None:
-    """Why a plugin cannot be used, in a line; None if it can. Imports it."""
+    """Reason why a plugin cannot be used, in one line; None if it can. Imports it."""
     if entry.error:
         return entry.error
     try:
@@ -54,7 +54,7 @@ def load_class(entry: PluginEntry, base: type) -> type:
 
     Args:
         entry: From `find`.
-        base: What the class must derive from; the caller says it, the registry knows no rooms.
+        base: Required base class, given by the caller, since the registry does not know the rooms.
 
     Raises:
         BadPlugin: no class, several, or one of another kind.
@@ -78,6 +78,6 @@ def load_class(entry: PluginEntry, base: type) -> type:
         raise BadPlugin(
             expected=f"one public class deriving from {base.__name__} in {entry.path.name}",
             found=names,
-            fix="Keep one; begin the names of helpers with an underscore",
+            fix="Keep one, and begin the names of helpers with an underscore",
         )
     return fitting[0]

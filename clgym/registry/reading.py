@@ -30,11 +30,11 @@ _HOMES: dict[str, Kind] = {
     "clgym.adaptation.stream": "scenarios",
     "clgym.data": "sources",
 }
-"""Kind of the plugins whose base class comes from a module; the longest name that fits counts."""
+"""Kind of plugin by the module of its base class; the longest matching name counts."""
 
 
 def kinds_in(path: Path, attribute: str | None) -> set[Kind]:
-    """Of which kinds a file's classes are, by the modules that their bases come from."""
+    """Kinds of a file's classes, by the modules of their base classes."""
     tree = ast.parse(path.read_text())
     homes = {
         alias.asname or alias.name: node.module or ""

@@ -1,1 +1,1 @@
-"""What a run leaves: the record's schema, the measures, and comparisons."""
+"""Results of runs: the record's schema, metrics, and comparisons."""

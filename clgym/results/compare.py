@@ -1,4 +1,4 @@
-"""Two runs, or two sets of runs over seeds: is the difference more than chance?
+"""Compare two runs, or two sets of runs over seeds, by paired tests.
 
 Compared is what the records measured: accuracies after the last experience of what was learned,
 errors of what was answered while adapting, of streams with two phases both.
@@ -25,8 +25,11 @@ import numpy as np
 from scipy import special  # pyright: ignore[reportMissingTypeStubs]  # scipy ships none
 
 from clgym.errors import BadRecord
-from clgym.results.answers import Answers, adapted_answers, answers_of, learned_answers
-from clgym.results.record import AdaptationFacts, Record, Result, read_record
+from clgym.results.grouping import Seeds, by_seed, classifier_of, method_of
+from clgym.results.layout import run_folders
+from clgym.results.predictions import PredictedRows, StoredPredictions
+from clgym.results.record import AdaptationFacts, Result
+from clgym.results.stored import StoredRun, open_run
 
 __all__ = [
     "Adaptation",
@@ -36,7 +39,6 @@ __all__ = [
     "SamplePair",
     "SegmentPair",
     "ShiftPair",
-    "classifier_of",
     "compare",
     "mcnemar",
     "over_samples",
@@ -44,32 +46,32 @@ __all__ = [
 ]
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more A has than B, as a fraction."""
+    """Difference A - B, as a fraction, with its interval and test."""
 
     mean: float
     low: float | None
-    """Lower end of the 95 % interval; None where it cannot be told."""
+    """Lower end of the 95 % interval; None if it cannot be computed."""
     high: float | None
     p: float | None
-    """Two-sided; None where it cannot be told."""
+    """Two-sided p value; None if it cannot be computed."""
     n: int
-    """Pairs."""
+    """Number of pairs."""
 
 
 @dataclass(frozen=True)
 class SamplePair:
-    """Answers of two learners to the same rows."""
+    """Predictions of two learners for the same rows."""
 
     only_a: int
-    """Rows that A alone has right."""
+    """Number of rows that only A predicts correctly."""
     only_b: int
     n: int
-    """All rows."""
+    """Number of rows."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class RunPair:
 
     seed: int
     a: float
-    """Last accuracy, as the record has it."""
+    """Last accuracy of A, as in its record."""
     b: float
     counts: SamplePair
     samples: Difference
@@ -94,7 +96,7 @@ class SegmentPair:
     b: float
     counts: SamplePair
     samples: Difference
-    """How much larger the error of A is."""
+    """Error of A minus error of B."""
 
 
 @dataclass(frozen=True)
@@ -103,47 +105,47 @@ class ShiftPair:
 
     seed: int
     a: float
-    """Mean error of A, as the record has it."""
+    """Mean error of A, as in its record."""
     b: float
     counts: SamplePair
     samples: Difference
-    """How much larger the error of A is, over all images."""
+    """Error of A minus error of B, over all images."""
     segments: list[SegmentPair]
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What was answered while adapting."""
+    """Comparison of two adaptation phases."""
 
     pairs: list[ShiftPair]
     mean_error: Difference
-    """Of the mean errors, over seeds."""
+    """Difference of the mean errors, over seeds."""
     pooled_error: Difference
-    """Of the errors over all images, over seeds."""
+    """Difference of the errors over all images, over seeds."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that `compare` finds."""
+    """Outcome of `compare`."""
 
     a: str
-    """Name of the strategy, with the options that differ where both sides have one strategy."""
+    """Name of the strategy, with the options that differ if both sides have the same strategy."""
     b: str
     scenario: str
     pairs: list[RunPair]
-    """What was learned; empty on adaptation streams."""
+    """Pairs of runs on learning streams; empty on adaptation streams."""
     last: Difference | None
-    """Of the last accuracies, over seeds; None on adaptation streams."""
+    """Difference of the last accuracies, over seeds; None on adaptation streams."""
     average: Difference | None
-    """Of the average incremental accuracies, over seeds; None on adaptation streams."""
+    """Difference of the average incremental accuracies, over seeds; None on adaptation streams."""
     adaptation: Adaptation | None
-    """None on learning streams."""
+    """Comparison of the adaptation phases; None on learning streams."""
     notes: list[str]
-    """What a reader should know of the two sides."""
+    """Remarks about the two sides that a reader should know."""
 
 
 def mcnemar(counts: SamplePair) -> float:
-    """Two-sided exact p: given the rows where one alone is right, A has each with chance 1/2."""
+    """Two-sided p value of the exact McNemar test."""
     discordant = counts.only_a + counts.only_b
     tail = special.bdtr(min(counts.only_a, counts.only_b), discordant, 0.5) if discordant else 1.0
     return min(1.0, 2.0 * float(tail))
@@ -164,7 +166,7 @@ def over_samples(counts: SamplePair) -> Difference:
 
 
 def over_seeds(a: Sequence[float], b: Sequence[float]) -> Difference:
-    """Paired t over runs: needs two pairs, and differences that are not all the same."""
+    """Paired t test over runs; it needs two pairs and differences that are not all equal."""
     differences = np.subtract(a, b)
     n, mean = len(differences), float(np.mean(differences))
     spread = float(np.std(differences, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
@@ -186,32 +188,32 @@ def compare(a: Path, b: Path) -> Comparison:
     Raises:
         BadRecord: a record or its predictions cannot be read, or the two cannot be paired.
     """
-    left, right = _records(a), _records(b)
+    left, right = _side(a), _side(b)
     shared = sorted(left.keys() & right.keys())
     if not shared:
         raise _no_pairs(left, right)
-    sides = [(left[key], right[key]) for key in shared]
-    for one, other in sides:
-        _check_stream(one[1].result, other[1].result)
-    answers = [(answers_of(*one), answers_of(*other)) for one, other in sides]
-    results = [(one[1].result, other[1].result) for one, other in sides]
+    sides = [(left[seeds], right[seeds]) for seeds in shared]
+    results = [(one.result, other.result) for one, other in sides]
+    for one, other in results:
+        _check_stream(one, other)
+    predictions = [(one.predictions(), other.predictions()) for one, other in sides]
     first, other = results[0]
-    learns = first.scenario.setting != "adaptation"
+    learns = first.kind != "adaptation"
     adapts = first.adaptation is not None
     return Comparison(
         *_names(first, other),
         first.scenario.name,
-        [_pair(*r, *a) for r, a in zip(results, answers, strict=True)] if learns else [],
+        [_pair(*r, *p) for r, p in zip(results, predictions, strict=True)] if learns else [],
         _over_seeds(results, lambda r: r.last_accuracy) if learns else None,
         _over_seeds(results, lambda r: r.average_incremental_accuracy) if learns else None,
-        _adaptation(results, answers) if adapts else None,
+        _adaptation(results, predictions) if adapts else None,
         [*_notes(left, right, results)],
     )
 
 
-Key = tuple[int, int]
-Found = tuple[Path, Record]
+Side = dict[Seeds, StoredRun]
 Results = list[tuple[Result, Result]]
+BothPredictions = list[tuple[StoredPredictions, StoredPredictions]]
 
 
 def _names(a: Result, b: Result) -> tuple[str, str]:
@@ -230,9 +232,9 @@ def _over_seeds(results: Results, measure: Callable[[Result], float]) -> Differe
     return over_seeds([measure(a) for a, _ in results], [measure(b) for _, b in results])
 
 
-def _adaptation(results: Results, answers: list[tuple[Answers, Answers]]) -> Adaptation:
+def _adaptation(results: Results, predictions: BothPredictions) -> Adaptation:
     return Adaptation(
-        [_shift_pair(*r, *a) for r, a in zip(results, answers, strict=True)],
+        [_shift_pair(*r, *p) for r, p in zip(results, predictions, strict=True)],
         _over_seeds(results, lambda r: _adapted(r).mean_error),
         _over_seeds(results, lambda r: _adapted(r).pooled_error),
     )
@@ -243,7 +245,7 @@ def _adapted(result: Result) -> AdaptationFacts:
     return result.adaptation
 
 
-def _no_pairs(left: dict[Key, Found], right: dict[Key, Found]) -> BadRecord:
+def _no_pairs(left: Side, right: Side) -> BadRecord:
     if {seed for seed, _ in left} & {seed for seed, _ in right}:
         return BadRecord(
             expected="two sides with runs of the same class orders",
@@ -257,11 +259,11 @@ def _no_pairs(left: dict[Key, Found], right: dict[Key, Found]) -> BadRecord:
     )
 
 
-def _seeds(keys: Iterable[Key]) -> str:
+def _seeds(keys: Iterable[Seeds]) -> str:
     return "seed " + ", ".join(str(seed) for seed, _ in sorted(keys))
 
 
-def _orders(keys: Iterable[Key]) -> str:
+def _orders(keys: Iterable[Seeds]) -> str:
     return ", ".join(
         f"seed {seed} in the preset's order"
         if order < 0
@@ -270,7 +272,7 @@ def _orders(keys: Iterable[Key]) -> str:
     )
 
 
-def _notes(left: dict[Key, Found], right: dict[Key, Found], results: Results) -> Iterator[str]:
+def _notes(left: Side, right: Side, results: Results) -> Iterator[str]:
     for side, own, other in (("A", left, right), ("B", right, left)):
         if alone := own.keys() - other.keys():
             yield f"left out, since only {side} has them: {_orders(alone)}"
@@ -278,45 +280,26 @@ def _notes(left: dict[Key, Found], right: dict[Key, Found], results: Results) ->
         yield "A and B started from different classifiers: the difference is theirs too"
 
 
-def _records(path: Path) -> dict[Key, Found]:
-    """Records at a place by (seed, order seed); -1 stands for the preset's order."""
-    inside = sorted(path.glob("*/record.json")) if path.is_dir() else []
-    files = inside if inside and not (path / "record.json").exists() else [path]
-    found: dict[Key, Found] = {}
-    for file in files:
-        record = read_record(file)
-        order = record.result.order_seed
-        key = (record.result.seed, -1 if order is None else order)
-        if key in found:
+def _side(path: Path) -> Side:
+    """Open the runs of one side, which differ in seeds only."""
+    runs = [open_run(place) for place in run_folders(path) or [path]]
+    groups = by_seed(runs, lambda run: run.result)
+    for seeds, group in groups.items():
+        if len(group) > 1:
             raise BadRecord(
                 expected=f"one run for each seed in {path}",
-                found=f"two with seed {key[0]}: {found[key][0]} and {file}",
+                found=f"two with seed {seeds[0]}: {group[0].folder} and {group[1].folder}",
                 fix="Keep the runs of one side in a folder of their own",
             )
-        found[key] = (file if file.is_dir() else file.parent, record)
-    facts = {key: _identity(record) for key, (_, record) in found.items()}
-    for (one, left), (other, right) in itertools.pairwise(facts.items()):
-        if left != right:
+    side = {seeds: group[0] for seeds, group in groups.items()}
+    for (one, left), (other, right) in itertools.pairwise(side.items()):
+        if method_of(left.result) != method_of(right.result):
             raise BadRecord(
                 expected=f"runs that differ in seeds only in {path}",
                 found=f"other options with seed {one[0]} than with seed {other[0]}",
                 fix="Keep the runs of one side in a folder of their own",
             )
-    return found
-
-
-def _identity(record: Record) -> tuple[object, ...]:
-    """What runs of one side share."""
-    result = record.result
-    facts = result.scenario
-    return (result.strategy, facts.name, facts.config, classifier_of(result))
-
-
-def classifier_of(result: Result) -> str | None:
-    """Hash of the classifier that a run was given; None if it learned its own or had none."""
-    if result.adaptation is None or result.scenario.setting != "adaptation":
-        return None
-    return result.adaptation.model.sha256
+    return side
 
 
 def _check_stream(a: Result, b: Result) -> None:
@@ -325,20 +308,24 @@ def _check_stream(a: Result, b: Result) -> None:
             expected="two runs of the same stream",
             found=f"{a.scenario.name} {a.scenario.digest[:8]} and "
             f"{b.scenario.name} {b.scenario.digest[:8]} at seed {a.seed}",
-            fix="Run both on one scenario, with the same options and data",
+            fix="Run both on the same scenario, options and data",
         )
 
 
-def _pair(a: Result, b: Result, left: Answers, right: Answers) -> RunPair:
-    counts = _count(learned_answers(a, left), learned_answers(b, right))
+def _pair(a: Result, b: Result, left: StoredPredictions, right: StoredPredictions) -> RunPair:
+    last = len(a.accuracy_matrix) - 1
+    counts = _count("experience", left.after(last), right.after(last))
     return RunPair(a.seed, a.last_accuracy, b.last_accuracy, counts, over_samples(counts))
 
 
-def _shift_pair(a: Result, b: Result, left: Answers, right: Answers) -> ShiftPair:
-    one, other = adapted_answers(a, left), adapted_answers(b, right)
+def _shift_pair(
+    a: Result, b: Result, left: StoredPredictions, right: StoredPredictions
+) -> ShiftPair:
     segments = [
-        _segment_pair(segment.name, x, y)
-        for segment, x, y in zip(_adapted(a).segments, one, other, strict=True)
+        _segment_pair(segment.name, one, other)
+        for segment, one, other in zip(
+            _adapted(a).segments, left.segments(), right.segments(), strict=True
+        )
     ]
     counts = [segment.counts for segment in segments]
     whole = SamplePair(
@@ -348,9 +335,9 @@ def _shift_pair(a: Result, b: Result, left: Answers, right: Answers) -> ShiftPai
     return ShiftPair(a.seed, *errors, whole, _of_errors(whole), segments)
 
 
-def _segment_pair(name: str, a: Answers, b: Answers) -> SegmentPair:
-    counts = _count(a, b)
-    one, other = (float((side["predicted"] != side["label"]).mean()) for side in (a, b))
+def _segment_pair(name: str, a: PredictedRows, b: PredictedRows) -> SegmentPair:
+    counts = _count("domain", a, b)
+    one, other = (float((~side.hits).mean()) for side in (a, b))
     return SegmentPair(name, one, other, counts, _of_errors(counts))
 
 
@@ -359,15 +346,14 @@ def _of_errors(counts: SamplePair) -> Difference:
     return over_samples(SamplePair(counts.only_b, counts.only_a, counts.n))
 
 
-def _count(a: Answers, b: Answers) -> SamplePair:
-    for key in a.keys() - {"predicted"}:
-        if not np.array_equal(a[key], b[key]):
+def _count(group: str, a: PredictedRows, b: PredictedRows) -> SamplePair:
+    """Count the rows that one side alone has right; ``group`` is the name of the rows' group."""
+    pairs = {group: (a.group, b.group), "row": (a.row, b.row), "label": (a.label, b.label)}
+    for name, (one, other) in pairs.items():
+        if not np.array_equal(one, other):
             raise BadRecord(
                 expected="predictions for the same test rows on both sides",
-                found=f"another {key}",
+                found=f"another {name}",
                 fix="Run both with the same version of clgym",
             )
-    right_a, right_b = a["predicted"] == a["label"], b["predicted"] == b["label"]
-    return SamplePair(
-        int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
-    )
+    return SamplePair(int((a.hits & ~b.hits).sum()), int((b.hits & ~a.hits).sum()), len(a.hits))

@@ -1,17 +1,30 @@
-"""Accuracy matrix to numbers. Row i is measured after experience i, column j on experience j."""
+"""Metrics of the accuracy matrix: row i is after experience i, column j on experience j."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
 __all__ = [
+    "area_under_curve",
     "average_incremental_accuracy",
     "backward_transfer",
     "forgetting",
     "forward_transfer",
+    "matrix_summary",
 ]
 
 Matrix = Sequence[Sequence[float | None]]
+
+
+class MatrixSummary(TypedDict):
+    """Metrics of a record that are computed from its accuracy matrix."""
+
+    last_accuracy: float
+    average_incremental_accuracy: float
+    forgetting: float | None
+    backward_transfer: float | None
+    forward_transfer: float | None
 
 
 def _array(matrix: Matrix) -> np.ndarray:
@@ -27,6 +40,19 @@ def _mean(values: np.ndarray) -> float | None:
 def average_incremental_accuracy(after: Sequence[float]) -> float:
     """Mean over experiences of the accuracy after each (Rebuffi et al. 2017), in [0, 1]."""
     return float(np.mean(after))
+
+
+def area_under_curve(images: Sequence[int], accuracy: Sequence[float]) -> float:
+    """Area under the accuracy over training images, divided by all images (Koh et al. 2022).
+
+    Every accuracy counts for the images since the measurement before it: with equal distances
+    their mean.
+
+    Args:
+        images: Training images seen at each measurement, ascending.
+        accuracy: In [0, 1], at each.
+    """
+    return float(np.dot(accuracy, np.diff(images, prepend=0)) / images[-1])
 
 
 def forgetting(matrix: Matrix) -> float | None:
@@ -64,3 +90,22 @@ def forward_transfer(matrix: Matrix, chance: Sequence[float]) -> float | None:
     table = _array(matrix)
     gains = [table[j - 1, j] - chance[j] for j in range(1, len(table))]
     return _mean(np.array(gains, dtype=float))
+
+
+def matrix_summary(
+    matrix: Matrix, after: Sequence[float], chance: Sequence[float]
+) -> MatrixSummary:
+    """Compute all metrics of a record that depend on its accuracy matrix alone.
+
+    Args:
+        matrix: Accuracies in [0, 1], [T, T].
+        after: Accuracy after each experience over what was seen, [T].
+        chance: Accuracy of guessing on each experience, [T].
+    """
+    return {
+        "last_accuracy": after[-1],
+        "average_incremental_accuracy": average_incremental_accuracy(after),
+        "forgetting": forgetting(matrix),
+        "backward_transfer": backward_transfer(matrix),
+        "forward_transfer": forward_transfer(matrix, chance),
+    }

@@ -1,4 +1,4 @@
-"""The record that a run leaves: what was measured, what it cost, where it ran.
+"""The record of a run: what was measured, what it cost, and where it ran.
 
 Equal records means equal `Result`: it is deterministic. Paths, host and user appear nowhere. A
 result is of one of three kinds, by what was measured. Records of schema 1 are read as well; see
@@ -36,28 +36,29 @@ class _RecordBlock(BaseModel):
 
 
 class StrategyFacts(_RecordBlock):
-    """Which strategy ran, with every option."""
+    """The strategy that ran, with all its options."""
 
     name: str
     source_hash: str = Field(pattern="^[0-9a-f]{64}$")
-    """SHA-256 of the plugin's file; of one that wraps others, of the list of their hashes."""
+    """SHA-256 of the plugin's file; for a strategy that wraps others, SHA-256 of the list of their
+    hashes."""
     config: dict[str, Any]
     known_failures: dict[str, str] = {}
-    """Checks that it declares to fail, with the reason."""
+    """Checks that the strategy declares to fail, with the reason."""
 
 
 class ScenarioFacts(_RecordBlock):
-    """Which stream it ran on."""
+    """The stream that the strategy ran on."""
 
     name: str
     setting: str
     config: dict[str, Any]
     digest: str = Field(pattern="^[0-9a-f]{64}$")
-    """SHA-256 of the whole plan."""
+    """SHA-256 of the whole stream."""
 
 
 class SourceFacts(_RecordBlock):
-    """Which images the stream is cut from."""
+    """A source of the stream's images."""
 
     name: str
     fingerprint: str
@@ -72,68 +73,70 @@ class FileFacts(_RecordBlock):
 
 
 class BackboneFacts(_RecordBlock):
-    """Which pretrained network the strategy builds on."""
+    """Identity of the pretrained backbone."""
 
     name: str
     weights: str = Field(pattern="^[0-9a-f]{64}$")
-    """SHA-256 of the network's state, its head taken off."""
+    """SHA-256 of the network's state without its head."""
     pretraining: list[str]
-    """Image sets that the weights have seen, as far as known."""
+    """Image sets of the pretraining, as far as known."""
     licence: str
     check: Literal["known", "differs", "unverified", "random"]
-    """Whether these weights are in the table of known ones, or others under this name are."""
+    """Comparison of the weights with a table: known, differs (other weights are known by this
+    name), unverified (name not in the table), or random."""
     width: int
     parameters: int
     overlap: list[str]
-    """Classes of the stream that the pretraining sets name too."""
+    """Classes of the stream that the pretraining data contain, too."""
 
 
 class ModelFacts(_RecordBlock):
-    """The classifier that a test-time method started from."""
+    """Identity of the classifier that a test-time method started from."""
 
     name: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    """Of all its weights and statistics."""
+    """SHA-256 of all weights and statistics of the classifier."""
 
 
 class SegmentFacts(_RecordBlock):
-    """One stretch of an adaptation stream, each answer scored as it was given."""
+    """A segment of an adaptation stream; each prediction is scored when it is made."""
 
     name: str
     images: int
     error: float
     calibration_error: float
-    """Expected calibration error over 15 bins of confidence."""
+    """Expected calibration error over 15 bins of confidence, in [0, 1]."""
     largest_class: float
-    """Share of the answers that name one class, less the largest class's share of labels."""
+    """Excess of the most predicted class: the largest fraction of predictions of one class minus
+    the largest fraction of labels of one class."""
     recovery: float
-    """Error over the first fifth of the segment less that over its second half."""
+    """Error over the first fifth of the segment minus error over its second half."""
 
     @property
     def collapsed(self) -> bool:
-        """Whether one class has taken over the answers."""
+        """Whether the predictions have collapsed to one class."""
         return self.largest_class > 0.5
 
 
 class AdaptationFacts(_RecordBlock):
-    """What an adaptation stream measured: online errors, fractions."""
+    """Measurements of an adaptation stream: online errors, as fractions."""
 
     model: ModelFacts
     predict: str
-    """Whether answers are those of before or after a batch's update."""
+    """Whether the predictions were made before or after the update on their batch."""
     batch_size: int
     reset_each_segment: bool
     segments: list[SegmentFacts]
     domains: dict[str, float]
-    """Error by domain."""
+    """Error of each domain, by name."""
     mean_error: float
-    """Unweighted mean over segments; over domains where all are mixed in one segment."""
+    """Unweighted mean of the errors over segments; over domains if one segment mixes them all."""
     pooled_error: float
-    """Over all images."""
+    """Error over all images of the stream."""
     per_class: dict[str, float | None]
-    """Error by class, pooled; None for a class that did not come."""
+    """Error of each class over the whole stream; None for a class without images."""
     forward_per_image: float | None
-    """Images through the backbone, of every network held, per image answered; None where the
+    """Forward passes through the backbone per image, counted over all networks held; None if the
     strategy made its classifier itself."""
     backward_per_image: float | None
 
@@ -147,39 +150,63 @@ class _RunFacts(_RecordBlock):
     seed: int
     order_seed: int | None
     scored_on: Literal["test", "valid"] = "test"
-    """Rows that were scored: the test split, or held-out training rows."""
+    """Rows that were scored: the test split (test) or held-out training rows (valid)."""
     part: tuple[int, int] | None = None
-    """First and end of the experiences that were run; None if all were."""
+    """First experience of the run and end of the range; None if all experiences were run."""
     class_order: list[str]
     """Class names by class index."""
     parameters: int
-    """Numbers that the strategy held at the end, memory excluded."""
+    """Number of values that the strategy held at the end, without its memory."""
     stored_samples: int
-    """Samples of past experiences held at the end."""
+    """Number of samples of past experiences held at the end."""
     predictions: FileFacts
     backbone: BackboneFacts | None = None
+
+
+class AnytimeFacts(_RecordBlock):
+    """Accuracy on a single-pass stream by the number of training images seen."""
+
+    images: list[int]
+    """Training images seen at each measurement, ascending."""
+    accuracy: list[float]
+    """Fraction of right predictions for the test images of all classes that have come by the end of
+    the experience at hand."""
+    area: float
+    """Area under the accuracy over training images, divided by all images (A_AUC)."""
+
+    @model_validator(mode="after")
+    def _is_a_curve(self) -> "AnytimeFacts":
+        pairs = zip([0, *self.images], self.images, strict=False)
+        if not self.images or len(self.images) != len(self.accuracy):
+            raise ValueError("anytime has no measurement, or one without images")
+        if any(b <= a for a, b in pairs) or not all(0 <= v <= 1 for v in self.accuracy):
+            raise ValueError("anytime is no curve over a growing number of images")
+        return self
 
 
 class _LearningMeasures(_RunFacts):
     """Accuracies as fractions; rows and columns of the matrix count experiences."""
 
     accuracy_matrix: list[list[float | None]]
-    """Row i after experience i, column j on the test rows of experience j; None: not measured."""
+    """Accuracy after experience i (row) on the test rows of experience j (column); None where not
+    measured."""
     test_counts: list[int]
-    """Test rows of each experience."""
+    """Number of test rows of each experience."""
     accuracy_after: list[float]
-    """Accuracy after each experience over what was seen: pooled over test rows in class-incremental
-    streams, the mean over experiences in the others."""
+    """Accuracy after each experience on all classes seen so far: pooled over test rows in
+    class-incremental streams, the mean over experiences in others."""
     task_aware_accuracy_after: list[float]
-    """Accuracy of the same predictions, each restricted to the classes of its own experience: mean
-    over experiences."""
+    """Accuracy if the task were known: each prediction is restricted to the classes of its own
+    experience; mean over experiences."""
     last_accuracy: float
     average_incremental_accuracy: float
     forgetting: float | None
     backward_transfer: float | None
     forward_transfer: float | None
     chance: list[float]
-    """Accuracy of guessing on each experience, which forward transfer is measured against."""
+    """Accuracy of guessing on each experience, the reference of forward transfer."""
+    anytime: AnytimeFacts | None = None
+    """Accuracy inside the experiences of a single-pass stream; None on others."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "_LearningMeasures":
@@ -197,25 +224,25 @@ class _LearningMeasures(_RunFacts):
 
 
 class LearningResult(_LearningMeasures):
-    """A learning stream: labelled experiences, scored after each."""
+    """Result of a learning stream: labelled experiences, scored after each."""
 
     kind: Literal["learning"] = "learning"
 
     @property
     def adaptation(self) -> None:
-        """Nothing was adapted."""
+        """None: there is no adaptation phase."""
         return None
 
 
 class TwoPhaseResult(_LearningMeasures):
-    """A learning stream, and then unlabelled batches that the learner adapts to."""
+    """Result of a learning stream followed by unlabelled batches to adapt to."""
 
     kind: Literal["two-phases"] = "two-phases"
     adaptation: AdaptationFacts
 
 
 class AdaptationResult(_RunFacts):
-    """An adaptation stream: each answer is scored as it is given.
+    """Result of an adaptation stream: each prediction is scored when it is made.
 
     Beside learning streams it counts as one experience, of which the properties speak.
     """
@@ -225,90 +252,96 @@ class AdaptationResult(_RunFacts):
 
     @property
     def last_accuracy(self) -> float:
-        """One less the mean error."""
+        """One minus the mean error."""
         return 1 - self.adaptation.mean_error
 
     @property
     def average_incremental_accuracy(self) -> float:
-        """As `last_accuracy`: there is one measurement."""
+        """Equal to `last_accuracy`, since there is one measurement."""
         return self.last_accuracy
 
     @property
     def accuracy_matrix(self) -> list[list[float | None]]:
-        """One row and one column."""
+        """Matrix of one row and one column."""
         return [[self.last_accuracy]]
 
     @property
     def accuracy_after(self) -> list[float]:
-        """One measurement."""
+        """List of one measurement."""
         return [self.last_accuracy]
 
     @property
     def task_aware_accuracy_after(self) -> list[float]:
-        """All classes compete: there is no task."""
+        """List of one measurement, over all classes, since there are no tasks."""
         return [self.last_accuracy]
 
     @property
     def test_counts(self) -> list[int]:
-        """All images of the stream."""
+        """Number of all images of the stream, as a list."""
         return [sum(segment.images for segment in self.adaptation.segments)]
 
     @property
     def chance(self) -> list[float]:
-        """Accuracy of guessing among all classes."""
+        """Accuracy of guessing among all classes, as a list."""
         return [1 / len(self.class_order)]
 
     @property
+    def anytime(self) -> None:
+        """Nothing is learned between measurements."""
+        return None
+
+    @property
     def forgetting(self) -> None:
-        """There is one experience."""
+        """None: there is one experience."""
         return None
 
     @property
     def backward_transfer(self) -> None:
-        """There is one experience."""
+        """None: there is one experience."""
         return None
 
     @property
     def forward_transfer(self) -> None:
-        """There is one experience."""
+        """None: there is one experience."""
         return None
 
 
 Result = LearningResult | AdaptationResult | TwoPhaseResult
-"""What was measured."""
+"""Result block of a record: one of three kinds."""
 
 _RESULTS: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
 
 
 def make_result(facts: dict[str, Any]) -> Result:
-    """A result from its fields, ``kind`` among them; checked."""
+    """Validate a result from its fields, ``kind`` among them."""
     return _RESULTS.validate_python(facts)
 
 
 class Cost(_RecordBlock):
-    """What the run took; never compared for equality."""
+    """Costs of a run, which are never compared for equality."""
 
     wall_seconds: float
-    """Summed over the sessions of an interrupted run."""
+    """Wall-clock time in seconds, summed over the sessions of an interrupted run."""
     train_seconds: list[float]
     predict_seconds: list[float]
     images_per_second: float
-    """Training images, over all epochs, per second of training."""
+    """Training images per second of training, over all epochs."""
     peak_memory_bytes: int
-    """Of the learner from the run's start on: resident memory, or the GPU's where it ran on one.
-    Where the system cannot reset its peak (it can on Linux), earlier runs of the process count."""
+    """Peak memory of the learner during the run in bytes: CUDA allocations on a GPU, else
+    resident set size. Where the system cannot reset its peak (Linux can), earlier runs of the
+    process count."""
     train_images: int = 0
-    """Training images, over all epochs."""
+    """Number of training images, over all epochs."""
     state_bytes: int
-    """Size of the final state on disk."""
+    """Size of the final state on disk in bytes."""
     own: dict[str, float] = {}
-    """What the strategy measured of its own work, by name."""
+    """Costs that the strategy measured itself, by name."""
     resumed: int
-    """How often the run was continued after an interruption."""
+    """Number of times the run was continued after an interruption."""
 
 
 class Environment(_RecordBlock):
-    """Where it ran: no host name, user or path."""
+    """Software and hardware of a run; contains no host name, user or path."""
 
     clgym: str
     python: str
@@ -317,18 +350,19 @@ class Environment(_RecordBlock):
     machine: str
     device: str
     device_name: str = ""
-    """The model of a GPU; times are compared within one only."""
+    """Model of the GPU; times are comparable within one model only."""
     threads: int
     engine: Literal["process", "inline"]
-    """``inline``: gym and learner shared a process, so labels were not out of reach."""
+    """Engine of the run; with ``inline``, gym and learner shared a process, so that the learner
+    could have read the labels."""
     sandbox: str | None = None
-    """What the learner's sandbox enforced, such as ``landlock 7: files, TCP, signals``; ``none``
-    without one, None for records that do not say."""
+    """Restrictions that the learner's sandbox enforced, such as ``landlock 7: files, TCP,
+    signals``; ``none`` without one, None in records that do not state it."""
     order_key: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """Key of the order in which test rows went out; None for records of clgym 0.1."""
+    """Key of the order in which test rows were sent; None in records of clgym 0.1."""
     read_files: dict[str, str] = {}
-    """SHA-256 of the files that the strategy's code imported or opened, by name relative to the
-    plugin's folder: helper modules, tables. Installed packages and the plugin itself left out."""
+    """SHA-256 of the files that the strategy's code imported or opened (helper modules, tables), by
+    name relative to the plugin's folder; installed packages and the plugin itself are left out."""
 
 
 class Record(_RecordBlock):
@@ -357,11 +391,13 @@ def result_hash(record: Record) -> str:
     facts = record.result.model_dump(mode="json", exclude={"kind"})
     if isinstance(record.result, AdaptationResult):
         facts |= schema1.as_one_experience(facts)
+    if facts.get("anytime") is None:  # earlier records have no such field
+        facts.pop("anytime", None)
     return sha256(canonical_json(facts))
 
 
 def read_record(path: Path) -> Record:
-    """Read ``record.json``, or the one in a folder.
+    """Read ``record.json`` from its path or its folder.
 
     Raises:
         BadRecord: no such file, or it does not validate.
@@ -375,5 +411,5 @@ def read_record(path: Path) -> Record:
         first = error.errors()[0]
         reason = f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"
     raise BadRecord(
-        expected=f"a record at {file}", found=reason, fix="Name the output folder of a finished run"
+        expected=f"a record at {file}", found=reason, fix="Give the output folder of a finished run"
     )

@@ -1,4 +1,4 @@
-"""Records of schema 1, as clgym 0.1 wrote them, and how they are read today.
+"""Records of schema 1, as clgym 0.1 wrote them, and how they are read.
 
 They had one kind of result: an adaptation stream was written as one experience with a 1 x 1 matrix,
 beside the block that says what was measured.
@@ -11,7 +11,7 @@ __all__ = ["as_one_experience", "is_record", "upgraded"]
 
 
 def as_one_experience(result: Mapping[str, Any]) -> dict[str, object]:
-    """The fields with which schema 1 wrote an adaptation stream as one experience."""
+    """The fields with which schema 1 represents an adaptation stream as one experience."""
     adaptation = result["adaptation"]
     accuracy = 1 - adaptation["mean_error"]
     return {
@@ -41,7 +41,7 @@ def _is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
 
 
 def upgraded(record: Mapping[str, Any]) -> dict[str, object]:
-    """A record of schema 1 in the form of schema 2; what it says is validated there.
+    """Convert a record of schema 1 to schema 2, where its values are validated.
 
     Raises:
         ValueError: fields of an adaptation stream contradict one another, or are missing.

@@ -1,8 +1,8 @@
-"""What an adaptation stream is: unlabelled batches whose look or label mix changes as they come.
+"""Adaptation streams: unlabelled batches whose appearance or label distribution changes.
 
-Like a learning stream it is a plan of row numbers, a value without images. A *domain* is a way that
-images look (a corruption of a source, or another source); a *segment* is a stretch of the stream,
-and nobody is told where one ends. Nothing here imports torch.
+Like a learning stream it is a plan of row numbers, a value without images. A *domain* is an
+appearance of images (a corruption of a source, or another source); a *segment* is a section of the
+stream, whose boundaries a strategy does not know. This module does not import torch.
 """
 
 import hashlib
@@ -41,57 +41,70 @@ __all__ = [
 
 Order = Literal["iid", "sorted", "dirichlet"]
 
+_BY_HSV = ("brightness", "saturate")
+"""Corruptions that change hue, saturation or value."""
+
 
 @dataclass(frozen=True)
 class Domain:
-    """One look: the images of a source as they are, or corrupted."""
+    """A domain: the images of a source, unchanged or corrupted."""
 
     name: str
     source: int
-    """Which of the stream's sources."""
+    """Index of the source in the stream's list of sources."""
     part: Literal["test", "all"] = "test"
-    """Its rows: those of the test split, or the training rows with the test rows behind them."""
+    """Rows of the source that are used: the test split, or the training rows followed by the test
+    rows."""
     corruption: str | None = None
     severity: int = 0
     seed: int = 0
-    """Of the corruption's draws."""
+    """Seed of the corruption's random numbers."""
     published: str | None = None
-    """Folder in the data root whose files are read instead: ``CIFAR-10-C``."""
+    """Folder in the data root whose published files are read instead, such as ``CIFAR-10-C``."""
+    hsv: Literal["exact", "scaled"] = "exact"
+    """See `clgym.data.corruptions.Hsv`."""
+
+    def facts(self) -> dict[str, Any]:
+        """What its images depend on; ``hsv`` only where they do, and where it is not as it was."""
+        held = asdict(self)
+        if self.hsv == "scaled" or self.corruption not in _BY_HSV or self.published is not None:
+            del held["hsv"]
+        return held
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A stretch of the stream, row by row in the order of arrival."""
+    """A section of the stream, with its rows in order of arrival."""
 
     name: str
     domain: np.ndarray
-    """int64 [n], into the stream's domains."""
+    """int64 [n], index into the stream's domains."""
     row: np.ndarray
-    """int64 [n], row of that domain."""
+    """int64 [n], row number in that domain."""
 
 
 @dataclass(frozen=True, eq=False)
 class AdaptationStream:
-    """A plan of unlabelled batches. Two streams are equal when their plans are."""
+    """A plan of unlabelled batches. Two streams are equal if their plans are."""
 
     name: str
     sources: tuple[str, ...]
     fingerprints: tuple[str, ...]
-    """Of each source, in order; then digests of published files."""
+    """Fingerprint of each source, in order, followed by digests of published files."""
     image_shape: tuple[int, int, int]
-    """Channels, height, width of what reaches the learner."""
+    """Channels, height and width of the images that the learner receives."""
     class_order: tuple[str, ...]
-    """Class names by column of the logits."""
+    """Class names by class index."""
     domains: tuple[Domain, ...]
     segments: tuple[Segment, ...]
     batch_size: int
-    """Images that arrive together; the last batch of a segment may be short."""
+    """Images per batch; the last batch of a segment may be smaller."""
     home: int | None
-    """Which source the classifier was made for; None if its data are not here."""
+    """Index of the source domain of the classifier; None if its data are not available."""
     home_part: Literal["train", "all"] = "train"
-    """The rows of it that count as source data."""
+    """Rows of the source domain that serve as source data."""
     reset_each_segment: bool = False
-    """Whether the strategy starts afresh with every segment, which tells it where they begin."""
+    """Whether the strategy is reset at the start of every segment, which reveals the boundaries."""
 
     setting = "adaptation"
     single_pass = True
@@ -117,7 +130,7 @@ class AdaptationStream:
             self.fingerprints,
             self.image_shape,
             self.class_order,
-            [asdict(domain) for domain in self.domains],
+            [domain.facts() for domain in self.domains],
             self.batch_size,
             self.home,
             self.home_part,
@@ -141,7 +154,7 @@ class AdaptationStream:
         ]
 
     def outline(self) -> "list[SegmentOutline]":
-        """What each segment brings, for ``--dry-run`` and progress; nothing in it is labelled."""
+        """Content of each segment, for ``--dry-run`` and progress, without labels."""
         from clgym.messages import SegmentOutline  # here: looking at a stream needs no pydantic
 
         classes = len(self.class_order)
@@ -155,7 +168,7 @@ class AdaptationStream:
         return len(self.class_order)
 
     def on_validation(self) -> "AdaptationStream":
-        """Nothing is held out of a stream that is scored as it comes.
+        """Raise: an adaptation stream has no held-out rows.
 
         Raises:
             BadStream: always; tuning takes a stream of its own.
@@ -167,7 +180,7 @@ class AdaptationStream:
         )
 
     def part(self, first: int, end: int) -> "AdaptationStream":
-        """Some of the segments.
+        """Return some of the segments as a stream.
 
         Raises:
             BadStream: no such segments.
@@ -178,32 +191,32 @@ class AdaptationStream:
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """Options that every adaptation stream has."""
+    """Options that all adaptation streams have."""
 
     source: str
-    """Where the images come from: a named source, folder:PATH or npz:PATH."""
+    """Source of the images: a name of `clgym list sources`, folder:PATH or npz:PATH."""
     model: str = "auto"
-    """Classifier to adapt: NETWORK@FILE, a finished run's folder, or auto: a small one that clgym
-    trains on the source's training rows."""
+    """Classifier to adapt: NETWORK@FILE, the folder of a finished run, or auto: a small classifier
+    that clgym trains on the source's training rows."""
     batch_size: Annotated[int, Range(1)] = 200
-    """Images that arrive together."""
+    """Images per batch."""
     images: Annotated[int, Range(1)] | None = None
-    """Images of each segment, a random sample; none means all."""
+    """Number of images per segment, drawn at random; none: all."""
     rows: Literal["all", "tuning", "evaluation"] = "all"
-    """Which images arrive: all, or one of two halves that have none in common, cut by image hash.
-    """
+    """Images that arrive: all, or one of two disjoint halves (tuning, evaluation), split by image
+    hash."""
     order: Order = "iid"
-    """Inside a segment: shuffled, sorted by class, or Dirichlet chunks."""
+    """Order of the images within a segment: shuffled, sorted by class, or Dirichlet chunks."""
     delta: Annotated[float, Range(0, exclusive=True)] = 0.1
-    """Parameter of the Dirichlet order; the smaller, the fewer classes follow each other."""
+    """Concentration of the Dirichlet order; smaller values give longer runs of few classes."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
-    """Seed of the orders; the same in every segment."""
+    """Seed of the image order, which is the same in every segment."""
     resize: Annotated[int, Range(1)] | None = None
-    """Side in pixels to which images are resized (bilinear) on their way to the learner."""
+    """Side in pixels to which images are resized (bilinear) before the learner receives them."""
 
 
 class AdaptationScenario(Scenario):
-    """A rule that gives an `AdaptationStream`."""
+    """Base of scenarios that create an `AdaptationStream`."""
 
     Config = AdaptationConfig
 
@@ -256,7 +269,7 @@ def rows_of(
         count: Rows that the domain has.
 
     Raises:
-        BadStream: half of published files, whose images are not told apart by hash.
+        BadStream: half of published files, whose images cannot be split by hash.
     """
     if config.rows == "all":
         return orders.shuffled(count, seed, config.images)
@@ -325,6 +338,8 @@ def stream_of(
                 found=f"{source.name} with {len(own)} classes and images {shape}",
                 fix="Give --resize, or sources with the same classes",
             )
+    if shapes[0][0] == 1:  # grey images come out the same, and their streams keep their digests
+        domains = [replace(domain, hsv="scaled") for domain in domains]
     return AdaptationStream(
         name=scenario.name,
         sources=tuple(s.name for s in sources),

@@ -1,4 +1,4 @@
-"""The orders in which an unlabelled stream shows its images.
+"""Orders in which an unlabelled stream shows its images.
 
 Draws follow the published code: Python's ``random`` for plain shuffles, NumPy's legacy generator
 for the Dirichlet and Zipf rules, both seeded anew for every segment, so that all corruptions show
@@ -15,9 +15,9 @@ from clgym.errors import BadStream
 __all__ = ["dirichlet", "grouped", "shuffled", "sorted_by_label", "zipf_counts", "zipf_rows"]
 
 _ATTEMPTS = 1000
-"""Draws after which a rule gives up: small sets may never satisfy it."""
+"""Maximum number of draws of a rule, which small sets may never satisfy."""
 _LEAST = 10
-"""Images that each chunk of a Dirichlet order must hold."""
+"""Minimum number of images in each chunk of a Dirichlet order."""
 
 
 def shuffled(count: int, seed: int, kept: int | None = None) -> np.ndarray:
@@ -70,7 +70,7 @@ def dirichlet(order: np.ndarray, labels: np.ndarray, delta: float, seed: int) ->
         raise BadStream(
             expected=f"{_LEAST} images in each of {len(classes)} chunks of a Dirichlet order",
             found=f"none such in {_ATTEMPTS} draws of {len(order)} images with delta {delta:g}",
-            fix="Take more images or a larger --delta",
+            fix="Use more images or a larger --delta",
         )
     arranged = []
     for chunk in chunks:
@@ -121,7 +121,7 @@ def zipf_counts(
     raise BadStream(
         expected=f"a Zipf prior in which {head} of {classes} classes hold less than {limit:.0%}",
         found=f"none in {_ATTEMPTS} draws",
-        fix="Take a source with more classes",
+        fix="Use a source with more classes",
     )
 
 

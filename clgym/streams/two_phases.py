@@ -1,4 +1,4 @@
-"""A stream of two phases: classes are learned one group after another, then their look shifts.
+"""A stream of two phases: classes are learned in groups, then their images are corrupted.
 
 First a learning stream, scored as every learning stream is; then unlabelled batches over the test
 images of what was learned, each answer scored as it is given.
@@ -20,12 +20,12 @@ __all__ = ["TwoPhases"]
 
 @dataclass(frozen=True, eq=False)
 class TwoPhases:
-    """A plan of both phases. Two are equal when their plans are; lists are the learning phase's."""
+    """A plan of both phases; two are equal if their plans are."""
 
     name: str
     learning: Stream
     shift: AdaptationStream
-    """Its columns are those of the learning phase."""
+    """Adaptation stream of the second phase, with the class indices of the learning phase."""
 
     setting = "learn-then-shift"
     gives_task_ids = False

@@ -10,26 +10,7 @@ import pytest
 from clgym.errors import ClgymError
 from clgym.gym.request import Request
 from clgym.gym.run import run
-
-PLUGIN = '''"""Attacks when it is set up, and says how that went by the error that it ends with."""
-import ctypes, glob, os, signal, socket, sys
-from pathlib import Path
-from clgym.strategies.nmc import NMC
-
-
-def attack():
-BODY
-
-
-class Attacker(NMC):
-    def setup(self, info):
-        super().setup(info)
-        try:
-            found = attack()
-        except BaseException as error:
-            raise RuntimeError(f"REFUSED {type(error).__name__} {error}") from None
-        raise RuntimeError(f"GOT {found}")
-'''
+from factories import copy_plugin
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +23,10 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def outcome(tmp_path: Path) -> Callable[..., str]:
-    """Runs a plugin whose `attack` has this body; ``GOT ...`` or ``REFUSED ...``."""
+    """Runs a plugin that looks at something of its process; ``GOT ...`` or ``REFUSED ...``."""
 
-    def of(body: str, **options: Any) -> str:
-        plugin = tmp_path / "plugin" / "attacker.py"
-        plugin.parent.mkdir(exist_ok=True)
-        lines = "\n".join(f"    {line}" for line in body.splitlines())
-        plugin.write_text(PLUGIN.replace("BODY", lines))
+    def of(look: str, **options: Any) -> str:
+        plugin = copy_plugin("attacker", tmp_path / "plugin", LOOK=look)
         request = Request(
             "attacker", "split-digits", out=tmp_path / "run", threads=1, plugins=(plugin,)
         )

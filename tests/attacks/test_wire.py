@@ -17,58 +17,12 @@ from clgym.errors import BadAnswer, ClgymError, StrategyFailed
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.learner.replies import checked_logits
-
-PLUGIN = '''"""Writes to the learner's socket."""
-import json, os, stat, struct
-from clgym.strategies.nmc import NMC
+from factories import copy_plugin, load_plugin
 
 
-def write(data):
-    for fd in range(3, 64):
-        try:
-            if stat.S_ISSOCK(os.fstat(fd).st_mode):
-                os.write(fd, data)
-        except OSError:
-            pass
-
-
-def frame(tree, arrays=()):
-    text = json.dumps({"tree": tree, "arrays": list(arrays)}).encode()
-    return struct.pack("!i", len(text)) + text
-
-
-class Writer(NMC):
-    def predict(self, batch):
-        ACT
-        return super().predict(batch)
-'''
-HUGE = 'struct.pack("!i", -1) + struct.pack("!Q", 2**31)'
-ACTS = {
-    "a length of 2 GiB": f"write({HUGE})",
-    "a negative length": 'write(struct.pack("!i", -2))',
-    "bytes that are no message": 'write(struct.pack("!i", 5) + b"\\xff" * 5)',
-    "a list": "write(frame([1]))",
-    "an array of 2 GiB": 'write(frame({}, [{"dtype": "|u1", "shape": [2**31]}]))',
-    "an array of negative size": 'write(frame({}, [{"dtype": "|u1", "shape": [-1]}]))',
-    "an array of objects": 'write(frame({}, [{"dtype": "|O", "shape": [1]}]))',
-    "an array of an unknown type": 'write(frame({}, [{"dtype": "what", "shape": [1]}]))',
-    "a reply without a number": 'write(frame({"do": "x"}))',
-    "a surplus reply": 'write(frame({"logits": 1, "question": 1}))',
-    "an error that is none": 'write(frame({"error": 3, "question": QUESTION}))',
-    "an error of another type": (
-        'write(frame({"error": {"type": "near", "expected": 1, "found": 2, "fix": 3}, '
-        '"question": QUESTION}))'
-    ),
-    "an event that is none": 'write(frame({"event": 3}))',
-    "an event of the gym": 'write(frame({"event": {"kind": "score"}}))',
-}
-
-
-@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("name", load_plugin("writer").BYTES)
 def test_what_is_written_to_the_socket_is_named(name: str, tmp_path: Path) -> None:
-    plugin = tmp_path / "writer.py"
-    # The first prediction is the third question of a run: start, train, predict.
-    plugin.write_text(PLUGIN.replace("ACT", ACTS[name].replace("QUESTION", "3")))
+    plugin = copy_plugin("writer", tmp_path, ACT=name)
     request = Request("writer", "split-digits", out=tmp_path / "run", threads=1, plugins=(plugin,))
     with pytest.raises(BadAnswer, match="socket"):
         run(request)
@@ -77,9 +31,7 @@ def test_what_is_written_to_the_socket_is_named(name: str, tmp_path: Path) -> No
 
 def test_a_reply_before_its_time_is_not_the_next_answer(tmp_path: Path) -> None:
     """A forged reply to the present question leaves the true one over: the run ends there."""
-    forged = 'write(frame({"bytes": 1, "question": 3}))'
-    plugin = tmp_path / "writer.py"
-    plugin.write_text(PLUGIN.replace("ACT", forged))
+    plugin = copy_plugin("writer", tmp_path, ACT="a forged reply")
     request = Request("writer", "split-digits", out=tmp_path / "run", threads=1, plugins=(plugin,))
     with pytest.raises(BadAnswer):
         run(request)
@@ -88,9 +40,7 @@ def test_a_reply_before_its_time_is_not_the_next_answer(tmp_path: Path) -> None:
 
 
 def test_half_a_message_is_waited_for_until_time_is_up(tmp_path: Path) -> None:
-    act = 'write(struct.pack("!i", 100) + b"{"); import signal; signal.pause()'
-    plugin = tmp_path / "writer.py"
-    plugin.write_text(PLUGIN.replace("ACT", act))
+    plugin = copy_plugin("writer", tmp_path, ACT="half a message")
     request = Request("writer", "split-digits", out=tmp_path / "run", threads=1, plugins=(plugin,))
     with pytest.raises(StrategyFailed, match="--timeout"):
         run(replace(request, timeout_minutes=1 / 600))
@@ -169,6 +119,6 @@ def test_a_tensor_that_lies_is_taken_for_what_it_holds(kind: type[torch.Tensor])
     assert type(honest) is np.ndarray
 
 
-def test_a_thing_that_calls_itself_a_tensor_is_none() -> None:
+def test_an_object_that_imitates_a_tensor_is_refused() -> None:
     with pytest.raises(BadAnswer, match="a LyingClass"):
         checked_logits(LyingClass(), "predict", 4, 2)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from avalanche.training.plugins import SupervisedPlugin
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -15,7 +16,7 @@ from clgym.avalanche import SGDStrategy
 from clgym.avalanche.heads import MASK, with_heads
 from clgym.errors import Incompatible
 from clgym.models import networks
-from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo, torch_generator
 
 TASKS = "task-incremental"
 
@@ -30,7 +31,8 @@ def bare_multi_head(network, width, stream, epochs, size, lr, decay):
         parameters = [*network.backbone.parameters(), *(p for h in heads for p in h.parameters())]
         optimizer = torch.optim.SGD(parameters, lr, weight_decay=decay)
         for epoch in range(epochs):
-            order = torch.randperm(len(experience), generator=experience.generator(epoch))
+            draws = torch_generator(0, "order", experience=experience.index, epoch=epoch)
+            order = torch.randperm(len(experience), generator=draws)
             for rows in order.split(size):
                 images = experience.to_float(experience.pixels[rows])
                 labels = experience.labels[rows] - min(experience.classes)
@@ -59,7 +61,7 @@ def test_per_task_heads_equal_a_bare_multi_head_network(experiences, learner):
 
 
 @pytest.mark.parametrize("heads", ["per-task", "shared-masked", "shared"])
-def test_what_is_in_the_loss(experiences, learner, heads):
+def test_the_loss_covers_the_task_s_classes_or_all_by_the_option_heads(experiences, learner, heads):
     """The second task's first loss, in NumPy: over its own two classes, or over all four."""
     strategy = learner(SGDStrategy, TASKS, heads=heads, batch_size=48)
     first, second = experiences(TASKS, steps=2)
@@ -147,6 +149,93 @@ def test_strategies_on_top_know_tasks(experiences, name):
     assert trained.network.own == {t: (2 * t, 2 * t + 1) for t in range(3)}
     if "replay" in name:
         assert torch.equal(memory["tasks"], memory["labels"] // 2)
+
+
+@pytest.mark.parametrize("name", ["derpp", "der", "cls-er"])
+def test_dark_replay_runs_over_the_classes_of_each_sample_s_task(experiences, learner, name):
+    """The losses of the second task in NumPy, from the network before and the draws."""
+    strength = {"derpp": {"alpha": 0.3, "beta": 0.7}, "der": {"alpha": 0.3}}.get(
+        name, {"strength": 0.3, "stable_rate": 1.0, "plastic_rate": 1.0, "plastic_decay": 0.1}
+    )
+    strategy = learner(strategy_named(name), TASKS, batch_size=48, replay_batch=9, **strength)
+    assert strategy.config.heads == "per-task"
+    first, second = experiences(TASKS, steps=2)
+    strategy.train(first)
+    memory = copy.deepcopy(strategy.info.memory)
+    seen = {}
+
+    class Watch(SupervisedPlugin):
+        def before_training_iteration(self, template, **_):
+            seen["net"] = copy.deepcopy(template.model)
+            if name == "cls-er":
+                seen["copies"] = copy.deepcopy([strategy.copies.stable, strategy.copies.plastic])
+
+        def after_update(self, template, **_):
+            seen["loss"] = float(template.loss.detach())
+
+    strategy.template.plugins.insert(0, Watch())
+    strategy.train(second)
+
+    def own(images, labels, model):
+        """Logits [n, 2] of each sample's own task, and the labels within it."""
+        with torch.no_grad():
+            answers = [model(x[None], y // 2)[0] for x, y in zip(images, labels, strict=True)]
+        rows = [z[y // 2 * 2 :][:2].double().numpy() for z, y in zip(answers, labels, strict=True)]
+        return np.stack(rows), np.array(labels) % 2
+
+    def entropy(logits, inside):
+        return (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(inside)), inside]).mean()
+
+    def draw(*name):
+        drawn = memory.draw(9, second.generator(*name, epoch=0, step=0))
+        labels = drawn.get("labels", torch.zeros(9)).long().tolist()
+        return second.to_float(drawn["pixels"]), labels, drawn
+
+    net, x, y = seen["net"], second.to_float(second.pixels), second.labels.tolist()
+    images, labels, drawn = draw("replay", *(["logits"] if name == "derpp" else []))
+    answers, inside = own(images, labels, net)
+    if name == "cls-er":
+        z = [own(images, labels, slow)[0] for slow in seen["copies"]]
+        sure = [np.exp(v)[np.arange(9), inside] / np.exp(v).sum(1) for v in z]
+        wanted = np.where((sure[0] > sure[1])[:, None], z[0], z[1])
+        loss = entropy(*own(torch.cat([x, images]), [*y, *labels], net))
+    else:
+        wanted = drawn["logits"][:, :2].double().numpy()  # all of the first task
+        loss = entropy(*own(x, y, net))
+    loss += 0.3 * np.square(answers - wanted).mean()
+    if name == "derpp":
+        images, labels, _ = draw("replay", "labels")
+        loss += 0.7 * entropy(*own(images, labels, net))
+    assert seen["loss"] == pytest.approx(loss, rel=1e-4)
+    for task in range(2):
+        answer = strategy.predict(Batch(x, task=task))
+        assert answer.shape == (48, 4)
+        assert torch.equal((answer[0] > MASK).nonzero().flatten(), torch.arange(2) + 2 * task)
+
+
+@pytest.mark.parametrize("name", ["derpp", "der", "cls-er"])
+@pytest.mark.parametrize("heads", ["per-task", "shared-masked"])
+def test_dark_replay_goes_on_from_a_state(experiences, learner, name, heads):
+    def trained(strategy, first, end):
+        for experience in list(experiences(TASKS))[first:end]:
+            torch.manual_seed(experience.index)
+            strategy.train(experience)
+        return strategy
+
+    whole, early, resumed = (
+        learner(strategy_named(name), TASKS, heads=heads, batch_size=16) for _ in range(3)
+    )
+    trained(whole, 0, 3)
+    trained(early, 0, 2)
+    held = copy.deepcopy(early.info.memory.state_dict())
+    resumed.info.memory.load_state_dict(held, torch.device("cpu"))
+    resumed.load_state_dict(copy.deepcopy(early.state_dict()))
+    trained(resumed, 2, 3)
+    images = torch.rand(5, 1, 6, 6)
+    for task in range(3):
+        with torch.no_grad():
+            answers = [s.predict(Batch(images, task=task)) for s in (whole, resumed)]
+        assert torch.equal(*answers)
 
 
 def strategy_named(name):

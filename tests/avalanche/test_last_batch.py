@@ -91,7 +91,7 @@ SMALL = {"network": "resnet18", "batch_size": 7}
         ("avalanche:ICaRL", "split-digits"),
     ],
 )
-def test_it_is_so_for_every_strategy_and_recorded(strategy, stream, tmp_path: Path):
+def test_every_strategy_merges_the_last_batch_and_records_it(strategy, stream, tmp_path: Path):
     options = {**SMALL, "epochs": 1}
     request = Request(strategy, stream, None, options, STREAM, out=tmp_path / "run")
     record = run(request)

@@ -45,7 +45,7 @@ print(float(metric.result()[0]))
         ("training/plugins/gem.py", "import qpsolvers"),
     ],
 )
-def test_traps_that_lean_importing_covers(file, line):
+def test_traps_that_lazy_importing_covers(file, line):
     """The day Avalanche no longer imports these, `_lazy_imports` can go."""
     spec = importlib.util.find_spec("avalanche")
     assert spec is not None and spec.origin is not None

@@ -9,7 +9,7 @@ from torch import nn
 from clgym.avalanche import SGDStrategy
 from clgym.avalanche.loop import EVENTS, fast, hooks_of
 from clgym.models import networks
-from clgym.strategy import Batch
+from clgym.strategy import Batch, torch_generator
 
 
 class Recorder(SupervisedPlugin):
@@ -52,7 +52,8 @@ def bare_loop(network, experience, epochs, size, lr, momentum):
     optimizer = torch.optim.SGD(network.parameters(), lr, momentum)
     network.train()
     for epoch in range(epochs):
-        order = torch.randperm(len(experience), generator=experience.generator(epoch))
+        draws = torch_generator(0, "order", experience=experience.index, epoch=epoch)
+        order = torch.randperm(len(experience), generator=draws)
         for start in range(0, len(experience), size):
             rows = order[start : start + size]
             images = experience.pixels[rows].float() * (1 / 255)
@@ -172,7 +173,7 @@ def test_predicting_changes_nothing(experiences, learner):
     assert strategy.network.training
 
 
-def test_progress_is_told(experiences, learner, monkeypatch):
+def test_training_progress_is_reported(experiences, learner, monkeypatch):
     told = []
     monkeypatch.setattr("clgym.avalanche.feed._PAUSE", 0.0)
     (experience,) = experiences(steps=1, rows=10, report=told.append)

@@ -226,7 +226,7 @@ def test_samples_are_answered_for_by_their_own_task(experiences, learner, name, 
     assert losses and max(losses) < 50
 
 
-def test_those_that_know_no_tasks_have_one_head(experiences, learner):
+def test_strategies_without_task_support_have_one_head(experiences, learner):
     for name, recipe in RECIPES.items():
         assert ("heads" in {f.name for f in fields_of(adapt(name).Config)}) == recipe.multi_head
     strategy = learner(adapt("DER"), TASKS, memory_size=20)

@@ -73,7 +73,7 @@ def test_objects_may_lead_back_to_themselves(tmp_path):
     assert again.loop[0] is again
 
 
-def test_what_is_outside_stays_there(tmp_path):
+def test_objects_outside_the_snapshot_keep_their_identity(tmp_path):
     memory = object()
     again = there_and_back(tmp_path, {"held": [memory]}, memory=memory)
     assert again["held"][0] is memory
@@ -98,7 +98,7 @@ def test_what_cannot_be_written_is_named_with_the_way_to_it(value):
     ],
 )
 @pytest.mark.parametrize("kind", ["object", "named"])
-def test_nothing_else_is_looked_up(name, kind):
+def test_a_snapshot_cannot_name_arbitrary_classes(name, kind):
     node = {"is": kind, "class": name, "name": name, "fields": {}}
     state = {"top": {"a": {"ref": 0}}, "nodes": [node], "tensors": []}
     with pytest.raises(ValueError):

@@ -68,7 +68,7 @@ def test_bic_calls_a_schedule_that_torch_has_changed():
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-def test_cope_stops_after_one_batch_unless_told(experiences, learner):
+def test_cope_stops_after_one_batch_by_default(experiences, learner):
     assert inspect.signature(CoPE).parameters["mem_size"].default == 200
     told = []
     (experience,) = experiences(steps=1, report=told.append)
@@ -98,7 +98,7 @@ def test_gss_finds_no_samples_where_a_batch_is_larger_than_its_memory():
     assert len(gss.get_rand_mem_grads(strategy, dims, gss_batch_size=16)) == 1
 
 
-def test_mas_takes_a_loss_of_zero_for_none():
+def test_mas_treats_a_zero_loss_as_missing():
     patches.apply()
     theirs: Any = MASPlugin.before_backward
     mas: Any = MASPlugin(lambda_reg=1.0, alpha=0.5)
@@ -148,7 +148,7 @@ def test_evaluation_and_periodic_evaluation_are_taken_off():
     assert template.plugins == [template.clock]
 
 
-def test_bic_needs_the_cure(experiences, learner):
+def test_bic_needs_the_patch(experiences, learner):
     assert BiC.__module__.startswith("avalanche")
     strategy = learner(adapt("BiC"), memory_size=30, stage_2_epochs=2)
     for experience in experiences():

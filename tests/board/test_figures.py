@@ -178,7 +178,7 @@ def test_drawing_leaves_the_settings_of_the_process_alone():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_where_a_figure_cannot_go(drawn, tmp_path):
+def test_a_figure_that_cannot_be_written_is_refused(drawn, tmp_path):
     with pytest.raises(BadConfig, match=r"\.svg or \.pdf.*figure\.png"):
         drawing.save(drawn["forgetting"], tmp_path / "figure.png")
     with pytest.raises(BadOutput):

@@ -164,15 +164,15 @@ def test_a_status_whose_link_is_no_address_is_left_out(filled, tmp_path, link):
         assert "status/paper" in page
 
 
-def test_nobodys_readme_is_written_over(board_folder, tmp_path):
+def test_a_foreign_readme_is_not_overwritten(board_folder, tmp_path):
     (board_folder / "README.md").write_text("# My thesis\n")
-    with pytest.raises(BadOutput, match="another text"):
+    with pytest.raises(BadOutput, match="a different text"):
         render(board_folder, tmp_path / "site")
     assert (board_folder / "README.md").read_text() == "# My thesis\n"
     assert not (tmp_path / "site").exists()
 
 
-def test_a_folder_that_is_no_board_is_refused(tmp_path):
+def test_a_folder_without_a_board_is_refused(tmp_path):
     (tmp_path / "thesis").mkdir()
     with pytest.raises(BadRecord, match="without records/ and status/"):
         render(tmp_path / "thesis", tmp_path / "site")
@@ -186,9 +186,9 @@ def test_an_empty_board_says_so(board_folder, tmp_path, capsys):
     assert "This board is empty" in (board_folder / "README.md").read_text()
 
 
-def test_a_folder_that_is_none_is_a_named_error(tmp_path, capsys):
+def test_a_missing_folder_is_a_named_error(tmp_path, capsys):
     assert main(["board", str(tmp_path / "nowhere"), "--out", str(tmp_path / "site")]) == 2
-    assert capsys.readouterr().err.startswith("error: BadRecord: ")
+    assert capsys.readouterr().err.startswith("error: cannot use the record: ")
     assert not (tmp_path / "site").exists()
 
 
@@ -236,9 +236,9 @@ def test_a_verdict_that_the_records_do_not_give_is_left_out(board_folder, tmp_pa
     write_status(board_folder / "status/mos.json", status.model_copy(update={"rows": (row,)}))
     render(board_folder, tmp_path / "site")
     assert "89.25 and 85.15" not in (board_folder / "README.md").read_text()
-    assert "not what the records here give" in (board_folder / "README.md").read_text()
+    assert "differs from the records on this board" in (board_folder / "README.md").read_text()
 
 
 def test_a_verdict_without_records_says_so(filled, tmp_path):
     text, _ = _page(filled, tmp_path / "site")
-    assert "as stated: its records are not here" in text
+    assert "as stated; its records are missing" in text

@@ -12,7 +12,7 @@ from clgym.board.reading.found import load_runs
 from clgym.board.reading.records import read_board
 from clgym.errors import BadRecord
 from clgym.files import sha256
-from clgym.gym.scores import scores
+from clgym.results.online_errors import scores
 
 
 def _refusals(folder):
@@ -91,7 +91,11 @@ def test_other_predictions_than_the_record_names_are_refused(board_folder, write
     left, entries = _refusals(board_folder)
     assert not entries
     assert left == [
-        ("records/a", "predictions.safetensors does not hash to result.predictions.sha256")
+        (
+            "records/a",
+            "predictions.safetensors: other content, which does not hash to "
+            "result.predictions.sha256",
+        )
     ]
 
 
@@ -140,7 +144,7 @@ def test_absurd_values_are_refused(board_folder, write_run, edit, block, name, v
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b"null"])
-def test_a_file_that_is_no_record_is_left_out_and_the_others_stay(board_folder, write_run, data):
+def test_an_invalid_record_is_excluded_and_the_others_stay(board_folder, write_run, data):
     write_run(board_folder / "records/good")
     (board_folder / "records/bad").mkdir()
     (board_folder / "records/bad/record.json").write_bytes(data)
@@ -172,8 +176,8 @@ def test_flags_say_what_a_reader_should_know(board_folder, write_run):
         "declared failures of checks",
         "gym and learner shared a process",
         "modified source cifar10~1a2b",
-        "pretraining names 1 class of the stream",
-        "weights not checked against known ones",
+        "the pretraining data contain 1 class of the stream",
+        "weights could not be compared with known ones",
     )
 
 
@@ -182,13 +186,13 @@ def test_a_strategy_whose_file_is_not_here_is_flagged(board_folder, write_run):
     assert not read_board(board_folder).entries[0].flags
     (run / "toy.py").write_text("# another one\n")
     (entry,) = read_board(board_folder).entries
-    assert entry.flags == ("the strategy's file is not here: nobody can run it again",)
+    assert entry.flags == ("the strategy's file is missing: the run cannot be repeated",)
     run = write_run(board_folder / "records/a", strategy="nmc", source_hash="a" * 64)
     (entry,) = read_board(board_folder).entries
     assert entry.flags == ("run by another version of the strategy's file",)
 
 
-def test_of_files_sent_along_only_small_ordinary_ones_are_read(board_folder, write_run, tmp_path):
+def test_only_small_regular_files_of_a_submission_are_read(board_folder, write_run, tmp_path):
     run = write_run(board_folder / "records/a")
     kept = (run / "toy.py").rename(tmp_path / "toy.py")
     (run / "folder.py").mkdir()
@@ -198,7 +202,7 @@ def test_of_files_sent_along_only_small_ordinary_ones_are_read(board_folder, wri
     (run / "large.py").write_bytes(b"#" * 2**21)
     (board_folder / "records/outside").symlink_to(tmp_path)
     (entry,) = read_board(board_folder).entries
-    assert entry.flags == ("the strategy's file is not here: nobody can run it again",)
+    assert entry.flags == ("the strategy's file is missing: the run cannot be repeated",)
     kept.rename(run / "folder.py/toy.py")
     assert not read_board(board_folder).entries[0].flags
 
@@ -221,7 +225,7 @@ def test_links_are_not_followed(board_folder, write_run):
     assert not read_board(board_folder).entries
 
 
-def test_a_folder_that_is_none_is_named(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(BadRecord, match="leaderboards folder"):
         read_board(tmp_path / "nowhere")
 
@@ -234,6 +238,7 @@ def _adapted(folder, write_run):
     sure = [generator.random(30).astype(np.float32) for _ in range(2)]
     domains = [np.full(30, 5, np.int32), np.full(30, 2, np.int32)]
     parts = {"label": labels, "predicted": answers, "confidence": sure, "domain": domains}
+    parts["row"] = [np.arange(30), np.arange(30)]
     data = save({f"{i}/{key}": values[i] for key, values in parts.items() for i in range(2)})
     run = write_run(folder, hits=[[30]], counts=[60])
     (run / "predictions.safetensors").write_bytes(data)

@@ -18,7 +18,7 @@ def test_an_interval_has_the_quantiles_of_all_resamples():
     assert found == pytest.approx((low, high), abs=0.015)
 
 
-def test_strata_are_drawn_by_themselves():
+def test_bootstrap_strata_are_resampled_independently():
     # Between the strata all, within them nothing: only an unstratified bootstrap would spread.
     assert interval([[0.1, 0.1], [0.9, 0.9, 0.9]]) == pytest.approx((0.58, 0.58))
 
@@ -74,7 +74,7 @@ def _cliques(alike: np.ndarray) -> set[frozenset[int]]:
 
 
 @pytest.mark.parametrize("draw", range(30))
-def test_letters_are_the_largest_groups_that_are_not_told_apart(draw):
+def test_letters_mark_maximal_groups_without_significant_differences(draw):
     generator = np.random.default_rng(draw)
     n = int(generator.integers(1, 9))
     upper = np.triu(generator.random((n, n)) < generator.random(), 1)
@@ -106,7 +106,7 @@ def test_more_groups_than_letters_still_differ():
     assert not any({*one.split()} & {*other.split()} for one, other in itertools.pairwise(words))
 
 
-def test_a_very_long_table_has_intervals_alone():
+def test_a_very_long_table_has_intervals_and_no_ranks():
     rows = [{0: i / 1000, 1: i / 1000 + 0.01} for i in range(MOST_LETTERED + 1)]
     assert {rank.letters for rank in ranks(rows) if rank} == {""}
     assert all(rank and rank.letters for rank in ranks(rows[1:]))

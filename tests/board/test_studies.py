@@ -40,7 +40,7 @@ def _seeds(study: Path) -> list[Path]:
     return sorted((study / "evaluations/1").glob("seed-*"))
 
 
-def test_an_evaluation_is_an_entry_and_its_trials_are_none(board_folder, study):
+def test_an_evaluation_is_a_row_of_the_board_and_its_trials_are_not(board_folder, study):
     board = read_board(board_folder)
     (entry,) = board.entries
     assert not board.left_out
@@ -53,7 +53,7 @@ def test_an_evaluation_is_an_entry_and_its_trials_are_none(board_folder, study):
     assert entry.tuning.seconds == pytest.approx(spent)
 
 
-def test_runs_by_hand_stand_in_another_table(board_folder, study, write_run):
+def test_untuned_runs_have_a_table_of_their_own(board_folder, study, write_run):
     write_run(board_folder / "records/run")
     assert [table.mode for table in tables_of(read_board(board_folder))] == ["transfer", BY_HAND]
 
@@ -99,10 +99,10 @@ def _other_predictions(study, edit):
         (_dropped_seed, "evaluation 1: "),
         (_edited_record, "record"),
         (_cut_ledger, "ledger.jsonl: "),
-        (_other_predictions, "predictions.safetensors does not hash"),
+        (_other_predictions, "does not hash to result.predictions.sha256"),
     ],
 )
-def test_a_study_that_was_touched_is_refused(board_folder, study, edit, change, reason):
+def test_an_edited_study_is_refused(board_folder, study, edit, change, reason):
     change(study, edit)
     board = read_board(board_folder)
     assert not board.entries
@@ -129,7 +129,7 @@ def test_a_certificate_without_its_ledger_is_refused(board_folder, study):
     (study / "ledger.jsonl").unlink()
     board = read_board(board_folder)
     assert not board.entries
-    assert board.left_out[0].reason == "a certificate without the ledger that seals it"
+    assert board.left_out[0].reason == "a certificate without its ledger"
 
 
 def test_an_evaluation_by_itself_is_refused(board_folder, study):

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from clgym.strategies.nmc import NMC, NMCConfig  # pyright: ignore[reportMissingImports]
-from clgym.strategies.replay import Replay  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
 from clgym.avalanche import SGDStrategy
 from clgym.config import Range
+from clgym.strategies.nmc import NMC, NMCConfig  # pyright: ignore[reportMissingImports]
+from clgym.strategies.replay import Replay  # pyright: ignore[reportMissingImports]
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy
 
 _ALL_SEEN: list[Tensor] = []

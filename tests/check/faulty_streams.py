@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
+from clgym.scenario import Step, Stream
 from clgym.scenarios.class_incremental import (  # pyright: ignore[reportMissingImports]
     ClassIncremental,
 )
-
-from clgym.scenario import Step, Stream
 
 
 class _Changed(ClassIncremental):

@@ -25,7 +25,7 @@ def test_a_fault_is_caught_by_name(faulty: ModuleType, name: str) -> None:
     assert finding.found and finding.fix
 
 
-def test_nobody_is_left_out(faulty: ModuleType) -> None:
+def test_every_check_has_a_strategy_that_fails_it(faulty: ModuleType) -> None:
     assert {cls.__name__ for cls in faulty.CAUGHT} == set(NAMES)
     checks = {check.name for check in strategy_checks()}
     # Without a GPU `devices` catches nobody; what does not run is caught before `runs`.
@@ -36,7 +36,7 @@ def test_the_base_that_the_faults_are_put_on_passes(faulty: ModuleType) -> None:
     assert {f.status for f in check_strategy(faulty.NMC)} == {"passed", "skipped"}
 
 
-def test_a_failure_is_raised_and_told(faulty: ModuleType) -> None:
+def test_a_failed_check_is_raised_with_its_message(faulty: ModuleType) -> None:
     with pytest.raises(CheckFailed, match="no-labels: answers that change"):
         check_strategy(faulty.PeeksAtLabels)
 
@@ -47,7 +47,7 @@ def test_a_declared_failure_is_shown_and_does_not_fail(faulty: ModuleType) -> No
     assert "it is a bad example" in finding.found
 
 
-def test_what_cannot_run_stops_the_rest(faulty: ModuleType) -> None:
+def test_a_strategy_that_does_not_run_skips_the_other_checks(faulty: ModuleType) -> None:
     found = list(strategy_findings(faulty.DoesNotRun))
     behind = found[[f.check for f in found].index("unseen-classes") :]
     assert behind[0].status == "failed"

@@ -21,7 +21,7 @@ def test_a_fault_is_caught_by_name(faulty_streams: ModuleType, name: str) -> Non
     assert finding.found and finding.fix
 
 
-def test_nobody_is_left_out(faulty_streams: ModuleType) -> None:
+def test_every_check_has_a_scenario_that_fails_it(faulty_streams: ModuleType) -> None:
     assert {cls.__name__ for cls in faulty_streams.CAUGHT} == set(NAMES)
 
 

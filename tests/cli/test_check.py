@@ -5,14 +5,7 @@ from pathlib import Path
 import pytest
 
 from clgym.cli import main
-
-PROBE = '''"""Means of frozen features, as a probe."""
-from clgym.strategies.simplecil import SimpleCIL
-
-
-class Probe(SimpleCIL):
-    CHECK_CONFIG = {CONFIG}
-'''
+from factories import copy_plugin
 
 
 @pytest.fixture
@@ -21,8 +14,7 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CLGYM_DATA", str(tmp_path / "none"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
-    (tmp_path / "probe.py").write_text(PROBE.replace("{CONFIG}", "{}"))
-    return tmp_path / "probe.py"
+    return copy_plugin("probe", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +30,7 @@ def test_a_missing_default_backbone_names_what_to_write(probe: Path, capsys) -> 
     assert main(["check", "./probe.py", "--only", "unseen-classes"]) == 1
     told = capsys.readouterr().out
     assert "vit_base_patch16_224.augreg_in21k on this machine" in told
-    config = "{'backbone': 'test_resnet@random', 'image_size': 32}"
+    config = {"backbone": "test_resnet@random", "image_size": 32}
     assert f"to do: Write CHECK_CONFIG = {config} into the class" in told
-    (probe.parent / "small.py").write_text(PROBE.replace("{CONFIG}", config))
-    assert main(["check", "./small.py", "--only", "unseen-classes"]) == 0
+    copy_plugin("probe", probe.parent / "small", CONFIG=config)
+    assert main(["check", "./small/probe.py", "--only", "unseen-classes"]) == 0

@@ -58,7 +58,7 @@ def test_module_is_the_command():
     assert done.stdout.startswith("clgym ")
 
 
-def test_a_reader_that_leaves_is_no_error():
+def test_a_closed_pipe_is_no_error():
     line = f"{sys.executable} -m clgym list --json | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
     assert done.stdout == "{\n"

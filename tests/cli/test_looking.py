@@ -19,7 +19,7 @@ def test_list_has_every_plugin_preset_and_source(cli):
         assert f"  {name} " in out
 
 
-def test_list_as_data(cli, plugin):
+def test_list_prints_json(cli, plugin):
     listed = json.loads(cli("list", "--json", "--plugin", plugin)[1])
     assert list(listed) == ["strategies", "scenarios", "sources"]
     (guess,) = (item for item in listed["strategies"] if item["name"] == "guess")
@@ -28,7 +28,7 @@ def test_list_as_data(cli, plugin):
     assert json.loads(cli("list", "sources", "--json")[1]) == {"sources": listed["sources"]}
 
 
-def test_list_shows_a_broken_plugin_and_goes_on(cli, tmp_path):
+def test_list_shows_a_broken_plugin_and_the_others(cli, tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text("def (:\n")
     code, out, _ = cli("list", "--plugin", broken)
@@ -37,7 +37,7 @@ def test_list_shows_a_broken_plugin_and_goes_on(cli, tmp_path):
     assert "nmc" in out
 
 
-def test_show_a_strategy(cli, plugin, monkeypatch):
+def test_show_describes_a_strategy(cli, plugin, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = cli("show", "guess", "--plugin", plugin)
     text = " ".join(out.split())
@@ -54,7 +54,7 @@ def test_show_says_what_a_strategy_needs(cli):
     assert "needs: the data of past experiences" in cli("show", "joint")[1]
 
 
-def test_show_a_preset_and_its_kind(cli):
+def test_show_describes_a_preset_and_its_scenario(cli):
     preset = " ".join(cli("show", "split-cifar100")[1].split())
     assert "--source cifar100" in preset
     assert "--memory-size 2000" in preset
@@ -63,7 +63,7 @@ def test_show_a_preset_and_its_kind(cli):
     assert "split-cifar100-t20" in kind
 
 
-def test_show_a_source(cli):
+def test_show_describes_a_source(cli):
     code, out, _ = cli("show", "cifar100")
     assert code == 0
     card = CARDS["cifar100"]
@@ -72,7 +72,7 @@ def test_show_a_source(cli):
     assert card.fingerprints["test"][-8:] in out.replace("\n", "").replace(" ", "")
 
 
-def test_show_variants_without_naming_one(cli):
+def test_show_lists_the_variants_of_avalanche(cli):
     code, out, _ = cli("show", "avalanche")
     assert code == 0
     assert "avalanche:EWC" in out
@@ -102,5 +102,5 @@ def test_compare_refuses_what_cannot_be_paired(cli, here):
     for other, part in (("b", "the same stream"), ("c", "the same seeds")):
         code, out, err = cli("compare", "a", other)
         assert (code, out) == (2, "")
-        assert err.startswith("error: BadRecord: ")
+        assert err.startswith("error: cannot use the record: ")
         assert part in err

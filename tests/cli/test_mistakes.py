@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from clgym import files
+from clgym.cli._parser import BadUsage
+from clgym.errors import ClgymError
 
+PROBLEMS = {cls.__name__: cls.problem for cls in (*ClgymError.__subclasses__(), BadUsage)}
 NMC = ("run", "nmc", "split-digits")
 NAIVE = ("run", "naive", "split-digits")
 
@@ -16,7 +19,7 @@ NAIVE = ("run", "naive", "split-digits")
 def one_line(err: str, name: str, *parts: str) -> None:
     """Assert that ``err`` is one error line in three parts that says ``parts``."""
     assert err.count("\n") == 1, err
-    assert err.startswith(f"error: {name}: expected "), err
+    assert err.startswith(f"error: {PROBLEMS[name]}: expected "), err
     assert "; found " in err
     for part in parts:
         assert part in err, err
@@ -77,7 +80,7 @@ def _errors(err: str) -> list[str]:
     return [line for line in lines if not line.startswith(("nmc on", "naive on", "options:"))]
 
 
-def test_a_corrupt_npz(cli, here, tmp_path):
+def test_a_corrupt_npz_is_a_one_line_error(cli, here, tmp_path):
     path = tmp_path / "broken.npz"
     np.savez(path, images=np.zeros((8, 4, 4, 1), np.uint8), labels=np.arange(8) % 2)
     path.write_bytes(path.read_bytes()[:100])
@@ -86,7 +89,7 @@ def test_a_corrupt_npz(cli, here, tmp_path):
     assert (code, out, tree(here)) == (2, "", set())
 
 
-def test_a_truncated_download(cli, here, tmp_path):
+def test_a_truncated_download_is_a_one_line_error(cli, here, tmp_path):
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part in ("train", "t10k"):
@@ -99,14 +102,14 @@ def test_a_truncated_download(cli, here, tmp_path):
     assert (code, out, tree(here)) == (2, "", set())
 
 
-def test_a_strategy_that_needs_task_ids(cli, here, plugin):
+def test_a_strategy_that_needs_task_ids_is_refused_in_one_line(cli, here, plugin):
     words = ("run", "guess", "split-digits", "--kind", "odd", "--plugin", plugin)
     code, out, err = cli(*words)
     one_line(err, "Incompatible", "task-incremental", "guess", "split-digits")
     assert (code, out, tree(here)) == (2, "", set())
 
 
-def test_no_space_left(cli, here, monkeypatch):
+def test_a_full_disk_is_a_one_line_error(cli, here, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -117,7 +120,7 @@ def test_no_space_left(cli, here, monkeypatch):
     assert not [path for path in tree(here) if path.is_file()]
 
 
-def test_an_out_that_is_a_file(cli, here):
+def test_an_output_path_that_is_a_file_is_a_one_line_error(cli, here):
     Path("taken").write_text("mine")
     for out in ("taken", "taken/inside"):
         code, _, err = cli(*NMC, "--out", out)
@@ -127,7 +130,7 @@ def test_an_out_that_is_a_file(cli, here):
     assert Path("taken").read_text() == "mine"
 
 
-def test_an_out_of_another_config(cli, here):
+def test_an_output_folder_of_another_run_is_a_one_line_error(cli, here):
     assert cli(*NMC, "--out", here / "run")[0] == 0
     before = {path: path.read_bytes() for path in tree(here) if path.is_file()}
     code, _, err = cli(*NMC, "--out", here / "run", "--batch-size", "7")
@@ -148,7 +151,7 @@ def test_an_out_of_another_config(cli, here):
         ("a.json", "{", "BadConfig", "a.json"),
     ],
 )
-def test_a_bad_config_file(cli, here, name, text, error, part):
+def test_an_invalid_config_file_is_a_one_line_error(cli, here, name, text, error, part):
     Path(name).write_text(text)
     code, out, err = cli(*NMC, "--config", name)
     one_line(err, error, part)

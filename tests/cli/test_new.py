@@ -26,7 +26,7 @@ def test_a_new_file_passes_its_checks_and_its_test(
     assert done.returncode == 0, done.stdout.decode()
 
 
-def test_names_that_cannot_be_are_refused(
+def test_invalid_plugin_names_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -39,7 +39,7 @@ def test_names_that_cannot_be_are_refused(
     assert [p.name for p in tmp_path.glob("*.py")] == ["taken.py"]
 
 
-def test_check_of_a_name_that_nobody_has_shows_near_ones(
+def test_check_of_an_unknown_name_shows_near_matches(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["check", "replai"]) == 2

@@ -57,7 +57,7 @@ class Clock:
         return self.now
 
 
-def test_share_rate_and_time_left():
+def test_progress_shows_share_rate_and_remaining_time():
     clock = Clock()
     tracker = Tracker(clock)
     tracker.update(PLAN)
@@ -98,7 +98,7 @@ def test_the_rate_is_never_negative_where_images_are_counted_anew():
             assert tracker.status.endswith("50 images/s")
 
 
-def test_what_names_hold_is_not_obeyed():
+def test_control_characters_in_names_are_not_sent_to_the_terminal():
     strategy = ChosenPlugin("a\x1b[2Jb", {"x": "\u202e" * 100_000})
     plan = dataclasses.replace(PLAN.plan, strategy=strategy)
     file = io.StringIO()
@@ -115,7 +115,7 @@ def test_what_names_hold_is_not_obeyed():
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.2, "42 s"), (59.7, "1:00 min"), (185, "3:05 min"),
      (7800, "2:10 h")],
 )  # fmt: skip
-def test_durations(seconds, text):
+def test_durations_are_shown_in_words(seconds, text):
     assert duration(seconds) == text
 
 

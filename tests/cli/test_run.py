@@ -7,6 +7,7 @@ import pytest
 
 from clgym.gym.description import describe_strategy
 from clgym.results.record import Record, read_record
+from factories import copy_plugin
 
 NMC = ("run", "nmc", "split-digits")
 
@@ -73,7 +74,7 @@ def test_dry_run_refuses_a_folder_that_the_run_would_refuse(cli, here):
     assert not list((here / "free").iterdir())
 
 
-def test_an_option_of_the_scenario_that_the_strategy_has_no_use_for_is_told(cli, here):
+def test_a_scenario_option_that_the_strategy_ignores_is_reported(cli, here):
     _, _, err = cli(*NMC, "--dry-run", "--network", "resnet18")
     assert "note: nmc has no option network; that of split-digits changes nothing" in err
     for words in (NMC, ("run", "naive", "split-digits", "--network", "resnet18")):
@@ -122,26 +123,8 @@ def test_flags_reach_a_plugin_in_its_types(cli, plugin, words, name, value):
     assert json.loads(out)["strategy"]["config"][name] == value
 
 
-WRAPPER = '''"""Stands on another strategy."""
-from dataclasses import dataclass
-from clgym.config import Wrapped
-from clgym.strategy import Config, Strategy
-
-
-@dataclass(frozen=True)
-class Options(Config):
-    base: Wrapped = Wrapped("nmc")
-    """What it stands on."""
-
-
-class Over(Strategy):
-    Config = Options
-'''
-
-
 def test_options_of_a_wrapped_strategy_are_flags_too(cli, tmp_path):
-    plugin = tmp_path / "over.py"
-    plugin.write_text(WRAPPER)
+    plugin = copy_plugin("over", tmp_path)
     dry = ("run", "over", "split-digits", "--plugin", plugin, "--dry-run", "--json")
     plain = json.loads(cli(*dry, "--base.batch-size", "7")[1])["strategy"]["config"]
     assert (plain["base"], plain["base.batch_size"]) == ("nmc", 7)
@@ -184,19 +167,8 @@ def test_interruption_says_how_to_go_on(cli, monkeypatch):
     assert err.count("\n") == 1
 
 
-FAILS = '''"""Class means that admit something."""
-from clgym.strategies.nmc import NMC
-
-
-class Admits(NMC):
-    KNOWN_FAILURES = {"past-data": "sums of [old] rows", "resume": "never tried"}
-'''
-
-
 def test_known_failures_reach_record_and_reader(cli, here, tmp_path):
-    plugin, over = tmp_path / "admits.py", tmp_path / "over.py"
-    plugin.write_text(FAILS)
-    over.write_text(WRAPPER)
+    plugin, over = copy_plugin("admits", tmp_path), copy_plugin("over", tmp_path)
     files = ("--plugin", plugin, "--plugin", over)
     expected = {"past-data": "sums of [old] rows", "resume": "never tried"}
     line = "known failures: past-data (sums of [old] rows); resume (never tried)"

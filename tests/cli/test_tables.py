@@ -65,7 +65,7 @@ def _loose(cls: type[Record], block: str):
 
 @pytest.mark.parametrize("size", [1, 2, 5, 8, 10, 11, 14, 20, 50])
 @pytest.mark.parametrize("width", [80, 120])
-def test_lines_fit(size, width):
+def test_tables_fit_into_the_terminal(size, width):
     file = io.StringIO()
     show_record(Console(file=file, width=width), record_of(size), "out")
     text = file.getvalue()

@@ -174,7 +174,7 @@ def test_a_missing_half_says_what_to_write_or_to_give(tmp_path, half):
     assert load_source(f"npz:{tmp_path / 'd' / half}.npz").train.labels.size == 17
 
 
-def test_numbers_with_gaps_are_classes_without_images(tmp_path):
+def test_class_numbers_with_gaps_are_flagged_as_classes_without_images(tmp_path):
     classes = np.array(list("abcdef"))
     source = load_source(saved(tmp_path / "a.npz", labels=2 * LABELS, classes=classes))
     assert "classes without images: b, d, f" in source.flags

@@ -49,12 +49,12 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def publish(tmp_path, monkeypatch, server):
-    """Put files on the server and on a card; ``md5`` overrides the published checksums."""
+    """Put files on the server and on a card; ``known`` overrides the published hash."""
 
-    def put(name, files, md5=None, **facts):
+    def put(name, files, known=None, **facts):
         downloads = []
         for path in files:
-            digest = md5 or hashlib.md5(path.read_bytes()).hexdigest()
+            digest = known or f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}"
             downloads.append((f"{server}/{path.name}", digest))
         card = replace(CARDS[name], downloads=tuple(downloads), **facts)
         monkeypatch.setitem(CARDS, name, card)
@@ -89,25 +89,62 @@ def test_archive_is_unpacked(tmp_path, publish):
     assert [p.name for p in root.iterdir()] == ["cifar-100-python"]
 
 
-def test_truncated_download_leaves_nothing(tmp_path, publish):
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_truncated_download_leaves_nothing(tmp_path, publish, algorithm):
     archive = tmp_path / "cifar-100-python.tar.gz"
     tar(archive, {"cifar-100-python/train": b"a" * 1000})
-    whole = hashlib.md5(archive.read_bytes()).hexdigest()
+    whole = hashlib.new(algorithm, archive.read_bytes()).hexdigest()
     archive.write_bytes(archive.read_bytes()[:-20])
-    root = publish("cifar100", [archive], md5=whole)
-    with pytest.raises(BadSource, match=r"cifar-100-python\.tar\.gz"):
+    root = publish("cifar100", [archive], known=f"{algorithm}:{whole}")
+    with pytest.raises(BadSource, match=rf"cifar-100-python\.tar\.gz with {algorithm}:{whole}"):
         fetch("cifar100", root)
     assert list(root.iterdir()) == []
 
 
+def test_an_answer_that_breaks_off_is_no_answer(tmp_path, publish, monkeypatch):
+    """The server promises more bytes than it sends."""
+    archive = tmp_path / "cifar-100-python.tar.gz"
+    archive.write_bytes(b"a" * 5000)
+    send_header = Quiet.send_header
+
+    def promise(self, key, value):
+        send_header(self, key, "9000" if key == "Content-Length" else value)
+
+    monkeypatch.setattr(Quiet, "send_header", promise)
+    root = publish("cifar100", [archive])
+    with pytest.raises(MissingData, match="no answer from"):
+        fetch("cifar100", root)
+    assert list(root.iterdir()) == []
+
+
+def test_a_sha256_is_compared_and_progress_is_shown(tmp_path, publish, capfd):
+    archive = tmp_path / "cifar-100-python.tar.gz"
+    tar(archive, {"cifar-100-python/train": b"a", "cifar-100-python/test": b"b"})
+    known = hashlib.sha256(archive.read_bytes()).hexdigest()
+    root, lines = publish("cifar100", [archive], known=f"sha256:{known}", checksums={}), []
+    assert fetch("cifar100", root, lines.append) == [root / "cifar-100-python"]
+    assert [line.split()[0] for line in lines] == ["getting", "unpacking"]
+    shown = capfd.readouterr().err
+    assert "100%" in shown and "Downloading data from" not in shown
+
+
+def test_every_published_hash_names_its_algorithm():
+    for card in CARDS.values():
+        for url, known in card.downloads:
+            algorithm, _, digest = known.partition(":")
+            assert len(digest) == {"md5": 32, "sha256": 64}[algorithm], (card.name, url)
+
+
 @pytest.mark.parametrize("listening", [True, False])
-def test_no_answer_says_how_to_get_it(tmp_path, publish, monkeypatch, listening):
+def test_an_unreachable_server_is_an_error_with_instructions(
+    tmp_path, publish, monkeypatch, listening
+):
     file = tmp_path / "gone.tar.gz"
     file.write_bytes(b"")
     root = publish("cifar100", [file])
     file.unlink()
     if not listening:
-        downloads = (("http://127.0.0.1:9/gone.tar.gz", "0" * 32),)
+        downloads = (("http://127.0.0.1:9/gone.tar.gz", "md5:" + "0" * 32),)
         monkeypatch.setitem(CARDS, "cifar100", replace(CARDS["cifar100"], downloads=downloads))
     with pytest.raises(MissingData, match=r"gone\.tar\.gz.*kriz/cifar") as error:
         fetch("cifar100", root)

@@ -57,7 +57,7 @@ def test_names_of_files_change_nothing(tmp_path, make_tree):
 
 
 @pytest.mark.parametrize("test", ["test", "val"])
-def test_tree_with_its_own_split(tmp_path, make_tree, test):
+def test_a_tree_with_train_and_test_folders_keeps_its_split(tmp_path, make_tree, test):
     make_tree(tmp_path / "t" / "train", n=3)
     make_tree(tmp_path / "t" / test, n=2, seed=1)
     (tmp_path / "t" / "train" / ".hidden").mkdir()
@@ -108,7 +108,7 @@ def test_wordnet_folders_get_imagenet_ids(tmp_path, make_tree):
 
 
 @pytest.mark.parametrize("name", ["imagenet-r", "imagenet-a", "imagenet100"])
-def test_imagenet_families(tmp_path, make_tree, monkeypatch, name):
+def test_a_subset_of_an_imagenet_variant_has_another_name(tmp_path, make_tree, monkeypatch, name):
     wnids = ("n01440764", "n01443537")
     make_tree(tmp_path / name / "train", classes=wnids, n=4)
     make_tree(tmp_path / name / "test", classes=wnids, n=2, seed=1)
@@ -140,7 +140,7 @@ def test_pacs_domain_by_its_total(tmp_path, make_tree, monkeypatch):
 
 
 @pytest.mark.parametrize("sorted_val", [False, True])
-def test_tiny_imagenet(tmp_path, sorted_val):
+def test_tiny_imagenet_is_read_with_its_validation_annotations(tmp_path, sorted_val):
     root = tmp_path / "tiny-imagenet-200"
     wnids, lines, expected = ("n02", "n01"), [], Counter()
     for i, wnid in enumerate(wnids * 3):
@@ -158,7 +158,7 @@ def test_tiny_imagenet(tmp_path, sorted_val):
 
 
 @pytest.mark.parametrize("line", ["val_0.JPEG", "val_0.JPEG\tn99", "../../x.JPEG\tn01"])
-def test_lists_are_not_trusted(tmp_path, line):
+def test_invalid_split_lists_are_refused(tmp_path, line):
     root = tmp_path / "tiny-imagenet-200"
     write(root / "train" / "n01" / "images" / "a.JPEG", 0)
     write(root / "val" / "images" / "val_0.JPEG", 1)
@@ -167,7 +167,7 @@ def test_lists_are_not_trusted(tmp_path, line):
         load_source("tiny-imagenet", tmp_path)
 
 
-def test_cub(tmp_path):
+def test_cub_200_is_read_by_its_lists(tmp_path):
     root, expected = tmp_path / "CUB_200_2011", {"1": Counter(), "0": Counter()}
     names, split = [], []
     for i in range(12):

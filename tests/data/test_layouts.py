@@ -141,7 +141,7 @@ def write_idx(folder, zipped=False, **damage):
 
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("kmnist", "KMNIST")])
-def test_idx_files(tmp_path, zipped, name, folder):
+def test_idx_files_are_read(tmp_path, zipped, name, folder):
     content = write_idx(tmp_path / folder / "raw", zipped)
     source = load_source(name, tmp_path)
     assert source.classes == CARDS[name].classes
@@ -172,7 +172,7 @@ def test_idx_of_another_kind_and_missing_part(tmp_path):
 # --- SVHN ----------------------------------------------------------------------------------------
 
 
-def test_svhn(tmp_path):
+def test_svhn_files_are_read(tmp_path):
     import scipy.io
     from torchvision.datasets import SVHN
 

@@ -137,7 +137,7 @@ def test_truncated_npz_is_named(tmp_path, make_npz, cut):
         load_source(f"npz:{tmp_path / 'd'}")
 
 
-def test_what_is_no_archive_is_not_taken_for_a_pickle(tmp_path):
+def test_a_text_file_is_not_read_as_a_pickle(tmp_path):
     (tmp_path / "odd.npz").write_bytes(b"\x80" + b"not an archive" * 40)
     with pytest.raises(BadSource, match="no npz archive") as caught:
         load_source(f"npz:{tmp_path / 'odd.npz'}")

@@ -235,7 +235,7 @@ def test_files_of_the_cache_may_only_be_read(tmp_path, make_npz, cache):
     assert modes == {"0o444"}
 
 
-def test_parts_of_writers_that_are_gone_are_cleared(tmp_path, make_npz, cache):
+def test_temporary_files_of_dead_writers_are_deleted(tmp_path, make_npz, cache):
     make_npz(tmp_path / "a.npz")
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

@@ -34,7 +34,7 @@ def test_names_of_a_split_are_read_in_any_case(tmp_path, make_tree, train, test)
     assert not notes(source)
 
 
-def test_what_lies_beside_the_two_parts_is_named(tmp_path, make_tree):
+def test_files_beside_the_split_folders_are_reported(tmp_path, make_tree):
     for seed, name in enumerate(("Train", "valid", "test", "extra")):
         make_tree(tmp_path / name, n=3 - seed // 2, seed=seed)
     (tmp_path / "lists").mkdir()
@@ -60,7 +60,7 @@ def test_a_test_folder_without_the_classes_gives_way_to_the_next(tmp_path, make_
     "names",
     [("train", "holdout"), ("Training", "unseen"), ("fold1", "fold2"), ("train", "Train", "test")],
 )
-def test_parts_that_are_not_known_are_refused(tmp_path, make_tree, names):
+def test_split_folders_without_both_train_and_test_are_refused(tmp_path, make_tree, names):
     for seed, name in enumerate(names):
         make_tree(tmp_path / name, seed=seed)
     with pytest.raises(BadSource, match="train/CLASS/ and test/CLASS/|train and test") as caught:
@@ -68,7 +68,7 @@ def test_parts_that_are_not_known_are_refused(tmp_path, make_tree, names):
     assert names[0] in str(caught.value)
 
 
-def test_parts_without_classes_are_refused(tmp_path, make_tree):
+def test_split_folders_without_classes_are_refused(tmp_path, make_tree):
     make_tree(tmp_path, classes=("train", "test"))
     with pytest.raises(BadSource, match="a class"):
         load(tmp_path)
@@ -113,7 +113,7 @@ def test_one_folder_of_images_in_every_class_is_read(tmp_path, make_tree):
 
 
 @pytest.mark.parametrize("wrapper", ["data", "data/inner", "train"])
-def test_wrappers_are_looked_through(tmp_path, make_tree, wrapper):
+def test_wrapper_folders_are_skipped(tmp_path, make_tree, wrapper):
     make_tree(tmp_path / "t" / wrapper, seed=0)
     (tmp_path / "t" / "__MACOSX" / "cat").mkdir(parents=True)
     (tmp_path / "t" / "README.md").write_text("")
@@ -186,7 +186,7 @@ def test_links_to_folders_and_files_are_followed(tmp_path, make_tree):
 
 
 @pytest.mark.parametrize("place", ["bird", "cat/x.png", "dog/below"])
-def test_links_that_lead_nowhere_are_named(tmp_path, make_tree, place):
+def test_broken_links_are_refused(tmp_path, make_tree, place):
     make_tree(tmp_path / "t")
     (tmp_path / "t" / place).symlink_to(tmp_path / "gone")
     with pytest.raises(BadSource, match=place):

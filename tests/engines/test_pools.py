@@ -49,7 +49,7 @@ def spec_of(engine: str, tmp_path: Path, workers: int = 2, **options) -> PoolSpe
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_every_job_ends_once(engine: str, tmp_path: Path) -> None:
+def test_every_job_ends_exactly_once(engine: str, tmp_path: Path) -> None:
     pool = open_pool(spec_of(engine, tmp_path), TARGET)
     try:
         jobs = [*echo(4), {"do": "refuse"}, {"do": "raise"}]
@@ -140,6 +140,6 @@ def test_closing_ends_busy_workers() -> None:
     assert pool.free == 1
 
 
-def test_no_workers_is_refused() -> None:
+def test_a_pool_without_workers_is_refused() -> None:
     with pytest.raises(BadConfig, match="one worker"):
         open_pool(PoolSpec(workers=0), TARGET)

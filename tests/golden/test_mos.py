@@ -18,14 +18,13 @@ FAMILY = ("mos_",)
 
 mos = load_module(find("strategies", "mos"))
 
-CONSTANTS = {
-    "max_rounds": (mos, "ROUNDS"),
-    "head_lr_factor": (mos, "HEAD_RATE"),
-    "temperature": (mos, "TEMPERATURE"),
-    "jitter": (mos, "JITTER"),
-    "adapter_scale": (peft, "SCALE"),
+OPTIONS = {
+    "max_rounds": "rounds",
+    "head_lr_factor": "head_rate",
+    "temperature": "temperature",
+    "jitter": "jitter",
 }
-"""Entry of a file -> where the code has the method's own value."""
+"""Entry of a file -> option of the method."""
 
 Make = Callable[..., Any]
 
@@ -36,9 +35,11 @@ def make(backbone_name: Any, monkeypatch: pytest.MonkeyPatch) -> Make:
 
     def made(golden: Any, total: int, vit: Any = None, **config: Any) -> Any:
         """On the ViT of the file ``vit``, else on a random one with the file's width and depth."""
-        for key, (module, name) in CONSTANTS.items():
-            value = golden.number(key, getattr(module, name))
-            monkeypatch.setattr(module, name, type(getattr(module, name))(value))
+        monkeypatch.setattr(peft, "SCALE", golden.number("adapter_scale", peft.SCALE))
+        defaults = mos.MosConfig()
+        for key, option in OPTIONS.items():
+            usual = getattr(defaults, option)
+            config.setdefault(option, type(usual)(golden.number(key, usual)))
         name, size, channels = random_vit(golden), 1, 3
         if vit is not None:
             name, size = backbone_name(vit), int(vit["vit_config"][0])
@@ -143,7 +144,7 @@ def test_alignment(golden, make: Make) -> None:
     strategy = make(
         golden,
         len(golden["head_bias_before"]),
-        batch_size=step // 5,  # the method draws five batches of every class
+        batch_size=step // mos.MosConfig().align_batches,
         align_epochs=int(golden["epochs"]),
         align_lr=float(golden["ca_lr"]),
         momentum=float(golden["momentum"]),
@@ -250,8 +251,8 @@ class Given:
     def batches(self, size: int, **_: Any) -> Iterator[Batch]:
         yield from self.given
 
-    def generator(self, *key: int) -> torch.Generator:
-        return torch.Generator().manual_seed(abs(hash(key)) % 2**31)
+    def generator(self, *name: str, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(epoch)
 
     def report(self, **event: Any) -> None:
         if "loss" in event:

@@ -16,30 +16,17 @@ from clgym.errors import BadOutput, ClgymError, StrategyFailed
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.results.record import Result, read_record
-
-DIES = '''"""Naive that fails at the end of the third experience while a file is there."""
-from pathlib import Path
-from clgym.strategies.naive import Naive
-
-
-class Dies(Naive):
-    """Naive, with an end."""
-
-    def train(self, experience):
-        super().train(experience)
-        if experience.index == 2 and Path("FLAG").exists():
-            raise RuntimeError("the end")
-'''
+from factories import copy_plugin
 
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Path, Result]:
     """A request, what an interruption inside its third experience left, and its whole result."""
     folder = tmp_path_factory.mktemp("interrupted")
-    flag, plugin = folder / "flag", folder / "dies.py"
-    plugin.write_text(DIES.replace("FLAG", str(flag)))
+    flag = folder / "flag"
+    plugin = copy_plugin("fails", folder, FLAG=flag)
     request = Request(
-        "dies",
+        "fails",
         "split-digits",
         strategy_config={"network": "mlp"},
         plugins=(plugin,),
@@ -138,7 +125,7 @@ def test_a_record_that_was_changed_is_not_taken_for_the_runs(
         run(request)
 
 
-def test_parts_that_a_kill_left_are_cleared(
+def test_temporary_files_of_a_killed_process_are_deleted(
     interrupted: tuple[Request, Path, Result], tmp_path: Path
 ) -> None:
     request, cut, _ = interrupted
@@ -182,7 +169,7 @@ except BadOutput as error:
 """
 
 
-def test_of_two_processes_on_one_fresh_folder_one_runs(tmp_path: Path) -> None:
+def test_of_two_processes_on_one_output_folder_one_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TWO, str(tmp_path / "run")]
     pipe = subprocess.PIPE
     both = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]

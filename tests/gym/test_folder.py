@@ -1,5 +1,7 @@
 """Who may go on from whose run."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,9 @@ from clgym.errors import BadRecord
 from clgym.gym.folder import without_paths
 from clgym.gym.request import Request
 from clgym.gym.run import run
+from factories import copy_plugin
 
 WHOLE = Request("naive", "split-digits", strategy_config={"network": "mlp"}, threads=1)
-OWN = '''"""Naive, under another name."""
-from clgym.strategies.naive import Naive
-
-
-class Own(Naive):
-    """The same."""
-'''
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +67,24 @@ def test_another_run_is_not_continued(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_with_the_draws_of_an_earlier_release_is_not_continued(
+    first: Path, tmp_path: Path
+) -> None:
+    """Its first experiences would be one release's and the rest another's."""
+    before = shutil.copytree(first, tmp_path / "before")
+    facts = json.loads((before / "record.json").read_bytes())
+    facts["environment"]["clgym"] = "0.1.0"
+    (before / "record.json").write_text(json.dumps(facts))
+    with pytest.raises(BadRecord, match=r"made with the random draws of clgym 0\.1\.0"):
+        run(replace(WHOLE, part=(0, 3), after=before, out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_changed_file_of_the_same_strategy_is_another(first: Path, tmp_path: Path) -> None:
-    plugin, out = tmp_path / "own.py", tmp_path / "own"
-    plugin.write_text(OWN)
-    request = replace(WHOLE, strategy="own", plugins=(plugin,))
+    plugin, out = copy_plugin("renamed", tmp_path), tmp_path / "own"
+    request = replace(WHOLE, strategy="renamed", plugins=(plugin,))
     run(replace(request, part=(0, 1), out=out))
-    plugin.write_text(OWN + "\n\nSECOND = True\n")
+    plugin.write_text(plugin.read_text() + "\n\nSECOND = True\n")
     with pytest.raises(BadRecord, match="another strategy"):
         run(replace(request, part=(0, 2), after=out, out=tmp_path / "run"))
 

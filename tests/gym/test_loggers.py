@@ -52,7 +52,9 @@ def test_wandb_gets_the_accuracies_offline(tmp_path: Path, monkeypatch: pytest.M
     assert list(out.glob("wandb/offline-run-*/*.wandb"))
 
 
-def test_a_client_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_logger_client_is_refused_with_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
     with pytest.raises(MissingExtra, match=r"pip install 'clgym\[mlflow\]'"):
         Logger("mlflow")

@@ -16,19 +16,7 @@ from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.messages import Event, RunFinished, RunResumed, Scored, TrainProgress
 from clgym.results.record import read_record
-
-COUNTER = '''"""Nearest class mean that dies in the third experience while a flag file is there."""
-import os, signal
-from pathlib import Path
-from clgym.strategies.nmc import NMC
-
-
-class Dies(NMC):
-    def train(self, experience):
-        super().train(experience)
-        if experience.index == 2 and Path("FLAG").exists():
-            os.kill(os.getpid(), signal.SIGKILL)
-'''
+from factories import copy_plugin
 
 
 def _digits_by_numpy() -> np.ndarray:
@@ -104,8 +92,8 @@ def test_task_and_domain_streams_are_scored_by_their_rules(tmp_path: Path) -> No
 def test_a_killed_learner_is_named_and_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flag, plugin = tmp_path / "flag", tmp_path / "dies.py"
-    plugin.write_text(COUNTER.replace("FLAG", str(flag)))
+    flag = tmp_path / "flag"
+    plugin = copy_plugin("dies", tmp_path, FLAG=flag)
     whole = run(Request("dies", "split-digits", out=tmp_path / "whole", plugins=(plugin,)))
     flag.touch()
     request = Request("dies", "split-digits", out=tmp_path / "cut", plugins=(plugin,))
@@ -210,24 +198,20 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_task_incremental_strategy_is_refused_elsewhere(tmp_path: Path) -> None:
-    plugin = tmp_path / "wants.py"
-    plugin.write_text(
-        '"""Needs task ids."""\n'
-        "from clgym.strategies.nmc import NMC\nfrom clgym.strategy import Needs\n\n\n"
-        "class Wants(NMC):\n    @property\n    def needs(self):\n"
-        "        return Needs(task_ids=True)\n"
-    )
+    plugin = copy_plugin("wants_task_ids", tmp_path)
     with pytest.raises(Incompatible, match="class-incremental"):
-        run(Request("wants", "split-digits", out=tmp_path / "run", plugins=(plugin,)))
+        run(Request("wants-task-ids", "split-digits", out=tmp_path / "run", plugins=(plugin,)))
     assert not (tmp_path / "run").exists()
-    record = run(Request("wants", "task-digits", out=tmp_path / "run", plugins=(plugin,)))
+    record = run(Request("wants-task-ids", "task-digits", out=tmp_path / "run", plugins=(plugin,)))
     assert (
         json.loads(record.model_dump_json())["result"]["scenario"]["setting"] == "task-incremental"
     )
 
 
 @pytest.mark.parametrize("name", ["avalanche:EWC", "avalanche:GDumb", "joint", "oewc", "refresh"])
-def test_who_reads_rows_again_is_refused_on_a_single_pass_stream(tmp_path: Path, name: str) -> None:
+def test_strategies_that_reread_rows_are_refused_on_single_pass_streams(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(Incompatible, match="single-pass"):
         run(Request(name, "online-digits", out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -261,15 +245,7 @@ def test_a_foreign_run_note_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_sources_of_another_range_are_brought_to_one(tmp_path: Path) -> None:
     """Digits go to 16, the others to 255: in one stream the brightest pixel is 1 in both."""
-    plugin = tmp_path / "brightest.py"
-    plugin.write_text(
-        '"""Writes down the brightest pixel of each experience."""\n'
-        "from pathlib import Path\nfrom clgym.strategies.nmc import NMC\n\n\n"
-        "class Brightest(NMC):\n    def train(self, experience):\n"
-        f"        with Path({str(tmp_path / 'seen')!r}).open('a') as file:\n"
-        "            print(float(experience.to_float(experience.pixels).max()), file=file)\n"
-        "        super().train(experience)\n"
-    )
+    plugin = copy_plugin("brightest", tmp_path, REPORT=tmp_path / "seen")
     bright = np.random.RandomState(0).randint(0, 256, (20, 8, 8, 1), dtype=np.uint8)
     bright[:, 0, 0] = 255
     np.savez(

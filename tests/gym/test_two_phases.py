@@ -188,7 +188,7 @@ def test_learners_alone_are_refused_on_the_stream(tmp_path):
 
 
 def test_labels_of_neither_phase_are_in_reach_during_the_shift(tmp_path, snoop):
-    go(tmp_path / "run", (snoop.plugin,), method="snoop")
+    go(tmp_path / "run", (snoop.plugin,), method="snoop-adaptation")
     found = snoop.found()
     assert not found["labels"] and not found["source"] and not found["gym"]
     kept = load_file(tmp_path / "run" / "predictions.safetensors")

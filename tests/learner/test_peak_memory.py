@@ -25,7 +25,7 @@ def occupy() -> None:
     assert np.ones(LARGE, np.uint8).sum() == LARGE
 
 
-def test_a_peak_is_forgotten() -> None:
+def test_the_peak_memory_is_reset_at_the_start() -> None:
     before = peak_bytes()
     occupy()
     high = peak_bytes()

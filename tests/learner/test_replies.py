@@ -12,19 +12,9 @@ from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.learner.replies import checked_costs, checked_count, checked_logits
+from factories import copy_plugin
 
 INF = float("inf")
-PLUGIN = '''"""Nearest class mean that hands back something else."""
-import sys
-
-import torch
-
-from clgym.strategies.nmc import NMC
-
-
-class Odd(NMC):
-{body}
-'''
 
 
 @pytest.mark.parametrize(
@@ -39,12 +29,12 @@ class Odd(NMC):
         (torch.tensor([[-INF, -INF]]), "infinite"),
     ],
 )
-def test_logits_that_cannot_be_scored_are_named(answer: object, words: str) -> None:
+def test_logits_of_wrong_type_shape_or_value_are_refused(answer: object, words: str) -> None:
     with pytest.raises(BadAnswer, match=f"from adapt; found .*{words}"):
         checked_logits(answer, "adapt", 1, 2)
 
 
-def test_minus_infinity_rules_a_class_out_and_whole_numbers_are_logits() -> None:
+def test_minus_infinity_and_integer_logits_are_accepted() -> None:
     found = checked_logits(torch.tensor([[-INF, 1.0]], requires_grad=True), "predict", 1, 2)
     np.testing.assert_array_equal(found, np.array([[-np.inf, 1]], np.float32))
     assert checked_logits(torch.tensor([[3, 4]]), "predict", 1, 2).dtype == np.float32
@@ -60,53 +50,40 @@ def test_minus_infinity_rules_a_class_out_and_whole_numbers_are_logits() -> None
         (None, "a NoneType"),
     ],
 )
-def test_costs_that_are_no_numbers_are_named(costs: object, words: str) -> None:
+def test_non_numeric_costs_are_refused(costs: object, words: str) -> None:
     with pytest.raises(BadAnswer, match=words):
         checked_costs(costs)
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_numpy_scalars_are_accepted_as_costs_and_counts() -> None:
     assert checked_costs({"a": np.float32(0.5), "b": 2}) == {"a": 0.5, "b": 2.0}
     assert checked_count(np.int64(7)) == 7
 
 
 @pytest.mark.parametrize("count", [torch.tensor(3), 2.5, None, -1])
-def test_a_count_that_is_none_is_named(count: object) -> None:
+def test_an_invalid_parameter_count_is_refused(count: object) -> None:
     with pytest.raises(BadAnswer, match="parameter_count"):
         checked_count(count)
 
 
 @pytest.mark.parametrize(
-    ("body", "error", "words"),
+    ("hook", "error", "words"),
     [
-        (
-            "    def costs(self):\n        return {'flops': torch.ones(())}",
-            BadAnswer,
-            "a Tensor under 'flops'",
-        ),
-        (
-            "    def train(self, experience):\n        experience.report(loss=torch.ones(2))",
-            BadAnswer,
-            "a Tensor for loss",
-        ),
-        (
-            "    def train(self, experience):\n        sys.exit(3)",
-            StrategyFailed,
-            "SystemExit: 3",
-        ),
+        ("costs", BadAnswer, "a Tensor under 'flops'"),
+        ("report", BadAnswer, "a Tensor for loss"),
+        ("exit", StrategyFailed, "SystemExit: 3"),
     ],
 )
-def test_a_run_ends_with_the_reason(
-    tmp_path: Path, body: str, error: type[Exception], words: str
+def test_an_invalid_reply_ends_the_run_with_its_reason(
+    tmp_path: Path, hook: str, error: type[Exception], words: str
 ) -> None:
-    plugin = tmp_path / "odd.py"
-    plugin.write_text(PLUGIN.format(body=body))
+    plugin = copy_plugin("odd", tmp_path, HOOK=hook)
     with pytest.raises(error, match=words) as caught:
         run(Request("odd", "split-digits", out=tmp_path / "run", plugins=(plugin,)))
     assert not isinstance(caught.value, WorkerDied)
 
 
-def test_a_reply_that_the_channel_cannot_hold_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_that_cannot_be_encoded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     engines = str(Path(__file__).parent.parent / "engines")
     monkeypatch.setenv("PYTHONPATH", f"{engines}:{os.environ.get('PYTHONPATH', '')}")
     channel = open_channel("process", "targets:Odd")

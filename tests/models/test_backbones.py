@@ -1,5 +1,6 @@
 """Backbones: names, weights, identity, and what a network is fed."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_random_weights_are_always_the_same_and_leave_the_generator_alone() -> N
         ("vit tiny", BadConfig, "NAME@FILE"),
     ],
 )
-def test_bad_names(
+def test_unknown_backbone_names_are_refused(
     name: str, error: type[ClgymError], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
@@ -106,7 +107,26 @@ def test_bad_names(
     assert words in str(caught.value)
 
 
-def test_files_that_are_no_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_weights_off_the_hub_are_compared_with_their_sha256(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """As the hub's cache has it: a link to a file that is named by its hash."""
+    tag, content = "vit_tiny_patch16_224.augreg_in21k", b"weights"
+    blob = tmp_path / "blobs" / hashlib.sha256(content).hexdigest()
+    blob.parent.mkdir()
+    blob.write_bytes(content if whole else content[:-1])
+    file = tmp_path / "model.safetensors"
+    file.symlink_to(blob)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: str(file))
+    if whole:
+        assert backbones.fetch(tag) == file
+    else:
+        with pytest.raises(BadSource, match=rf"{tag} with SHA-256 {blob.name}.*fetch again"):
+            backbones.fetch(tag)
+
+
+def test_invalid_weight_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.safetensors").write_bytes(b"no tensors")
     torch.save({"x": print}, tmp_path / "code.pth")  # needs unpickling of more than tensors
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
@@ -168,7 +188,7 @@ def test_a_cnn_gives_its_pooled_features() -> None:
     torch.testing.assert_close(backbone(images), maps.mean((2, 3)))
 
 
-def test_what_tags_have_seen() -> None:
+def test_classes_in_the_pretraining_data_of_a_tag() -> None:
     assert seen_in("vit_base_patch16_224.augreg_in21k") == ("imagenet-21k",)
     both = ("imagenet-21k", "imagenet-1k")
     assert seen_in("vit_base_patch16_224.augreg_in21k_ft_in1k") == both
@@ -209,7 +229,7 @@ def test_names_are_taken_apart_and_put_together(text: str, arguments: Any, bare:
     assert (name.arguments, name.bare, parse(f"{name.bare}@f")) == (arguments, bare, name)
 
 
-def test_a_mean_that_is_no_number_is_named() -> None:
+def test_a_non_numeric_mean_is_refused() -> None:
     with pytest.raises(BadConfig, match=r"mean=0\.5x0\.5x0\.5"):
         parse("a[mean=grey]@f")
 

@@ -156,7 +156,7 @@ TORCHVISION = {
 }
 
 
-def test_no_family_is_missing():
+def test_every_family_of_timm_is_tested():
     modules = {registry._model_to_module[name] for name in timm.list_models()}
     assert modules == set(TIMM)
     builders = {name: models.get_model_builder(name) for name in models.list_models(models)}
@@ -236,7 +236,7 @@ def test_a_file_makes_torchvisions_logits_in_any_order_of_its_keys(name):
     assert scale == (tuple(told.mean), tuple(told.std))
 
 
-def test_squeezenet_says_why_not():
+def test_squeezenet_is_refused_with_the_reason():
     network = models.get_model("squeezenet1_1", num_classes=5)
     file = WeightFile(Path("own.pth"), dict(network.state_dict()))
     with pytest.raises(Incompatible, match="rectifies and pools"):

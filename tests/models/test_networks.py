@@ -277,6 +277,6 @@ def test_growing_keeps_the_old_rows_bits(name):
     assert net.head is head  # it never shrinks
 
 
-def test_unknown_network_names_near_ones():
+def test_an_unknown_network_shows_near_matches():
     with pytest.raises(UnknownName, match="resnet18"):
         networks.build("resnet-18", (3, 8, 8), 2)

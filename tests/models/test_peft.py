@@ -52,7 +52,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_training_a_part_leaves_the_network_alone(name: str, vit: Any) -> None:
+def test_training_adapters_leaves_the_network_unchanged(name: str, vit: Any) -> None:
     images, part = torch.rand(4, 3, 32, 32), PARTS[name](vit)
     before, plain = digest(vit), vit(images)
     for value in part.parameters():
@@ -67,7 +67,7 @@ def test_training_a_part_leaves_the_network_alone(name: str, vit: Any) -> None:
     assert all(p.grad is None for p in vit.parameters())
 
 
-def test_beginnings(vit: Any) -> None:
+def test_adapters_start_as_identity_and_scale_and_shift_near_it(vit: Any) -> None:
     images = torch.rand(2, 3, 32, 32)
     with peft.Adapters(vit, 4).on(vit):
         begun = vit(images)
@@ -104,6 +104,6 @@ def test_a_bank_sends_every_image_through_its_own(vit: Any) -> None:
     torch.testing.assert_close(found, torch.stack(rows), rtol=1e-4, atol=1e-5)
 
 
-def test_only_vits() -> None:
+def test_adapters_refuse_networks_without_transformer_blocks() -> None:
     with pytest.raises(Incompatible):
         peft.Adapters(timm.create_model("resnet10t", num_classes=0), 4)

@@ -87,7 +87,7 @@ def test_a_robustbench_model_is_the_network_of_its_weights(tmp_path, name, shift
         ("Standard", BadSource, "weights of robustbench:Standard"),
     ],
 )
-def test_models_that_cannot_be_had_are_named(tmp_path, name, error, says):
+def test_unavailable_models_are_refused(tmp_path, name, error, says):
     folder = tmp_path / "models" / "cifar10" / "corruptions"
     folder.mkdir(parents=True)
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, folder / "Standard.pt")
@@ -153,7 +153,7 @@ def test_domainnet_sequences_are_the_published_ones():
 
 
 @pytest.mark.parametrize("preset", ["domainnet126-real", "imagenet-r-shift"])
-def test_sets_that_are_not_here_are_named(preset, tmp_path):
+def test_missing_data_of_a_preset_are_refused(preset, tmp_path):
     with pytest.raises(MissingData, match=r"domainnet-126/real|imagenet-r"):
         api.make_scenario(preset, data_root=tmp_path)
 
@@ -229,7 +229,7 @@ def test_tensorflows_mobilenetv2_is_padded_and_scaled_as_there(mobilenet, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_035", "test_efficientnet", "test_convnext"])
-def test_layers_that_are_called_head_are_none(name, tmp_path):
+def test_a_layer_named_head_is_not_taken_for_the_classifier(name, tmp_path):
     """``conv_head`` and ``head.norm`` have more rows than the head."""
     network = timm.create_model(name, num_classes=10).eval()
     save_file(network.state_dict(), tmp_path / "w.safetensors")
@@ -241,7 +241,7 @@ def test_layers_that_are_called_head_are_none(name, tmp_path):
         torch.testing.assert_close(model(images), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_no_linear_classifier_says_so(tmp_path):
+def test_a_network_without_a_linear_classifier_is_refused(tmp_path):
     network = models.get_model("squeezenet1_1", num_classes=10)
     save_file(network.state_dict(), tmp_path / "w.safetensors")
     given = f"torchvision:squeezenet1_1@{tmp_path / 'w.safetensors'}"

@@ -22,7 +22,7 @@ NOWHERE = {"source": "none,digits"}
         ("tent", MissingData, "training rows, to train a classifier from"),
     ],
 )
-def test_source_data_that_are_not_here(strategy, error, says, tmp_path):
+def test_missing_source_data_are_refused(strategy, error, says, tmp_path):
     request = Request(strategy, "domain-sequence", None, {}, NOWHERE, out=tmp_path / "run")
     with pytest.raises(error, match=says):
         run(request)

@@ -43,7 +43,7 @@ def same(state: dict[str, Tensor], wanted: dict[str, Tensor] = RAW) -> bool:
         AveragedModel(NET).state_dict(),
     ],
 )
-def test_wrappers_come_off(held, tmp_path):
+def test_training_wrappers_around_weights_are_removed(held, tmp_path):
     torch.save(held, tmp_path / "w.pth")
     file = read(tmp_path / "w.pth")
     assert same(file.state)
@@ -51,7 +51,7 @@ def test_wrappers_come_off(held, tmp_path):
 
 
 @pytest.mark.parametrize("wrapper", [torch.nn.DataParallel, torch.compile])
-def test_wrappers_of_torch_come_off(wrapper, tmp_path):
+def test_torch_wrappers_around_weights_are_removed(wrapper, tmp_path):
     save_file(wrapper(NET).state_dict(), tmp_path / "w.safetensors")
     assert same(read(tmp_path / "w.safetensors").state)
 
@@ -72,7 +72,7 @@ def test_averaged_weights_are_taken_and_named(held, says, tmp_path):
     assert file.averaged == says
 
 
-def test_names_that_only_begin_alike_stay(tmp_path):
+def test_layer_names_with_a_common_prefix_are_kept(tmp_path):
     state = {"model.a": torch.ones(1), "other.b": torch.ones(1)}
     save_file(state, tmp_path / "w.safetensors")
     assert same(read(tmp_path / "w.safetensors").state, state)
@@ -91,7 +91,7 @@ def test_half_precision_becomes_float32(tmp_path):
         (b"no tensors", "w.safetensors"),
     ],
 )
-def test_files_that_are_no_weights_say_what_they_are(content, says, tmp_path):
+def test_weight_files_of_other_kinds_are_refused_by_what_they_are(content, says, tmp_path):
     for name in ("w.safetensors", "w.pth"):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(BadSource, match=says):
@@ -100,7 +100,7 @@ def test_files_that_are_no_weights_say_what_they_are(content, says, tmp_path):
         read(tmp_path / "w.pth")
 
 
-def test_nan_is_said_as_such(tmp_path):
+def test_weights_with_nan_are_refused(tmp_path):
     state = {**RAW, "0.weight": torch.full((2, 3), torch.nan)}
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(BadSource, match=r"NaN in 0\.weight"):

@@ -204,7 +204,7 @@ def test_a_file_that_does_not_validate_is_refused(tmp_path: Path, text: str, rea
     assert reason in str(caught.value)
 
 
-def test_a_paper_that_there_is_not_is_named_with_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_paper_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UnknownName) as caught:
         load_paper("papr", written(tmp_path, HEAD))
     assert "paper" in caught.value.fix

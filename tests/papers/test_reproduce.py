@@ -123,7 +123,7 @@ def test_a_row_runs_and_goes_on(paper, tmp_path, monkeypatch):
     assert {f: f.stat().st_mtime_ns for f in before} == before
 
 
-def test_what_is_missing_is_said_and_the_rest_runs(paper, tmp_path, monkeypatch):
+def test_missing_data_are_reported_and_the_other_rows_run(paper, tmp_path, monkeypatch):
     monkeypatch.delenv("CLGYM_DATA", raising=False)
     rows, events = carry_out(paper, tmp_path, "missing", "figures")
     assert [c.verdict for c in rows["missing"].claims] == ["not run"]
@@ -165,7 +165,7 @@ def test_a_begun_run_of_other_code_is_refused_and_the_folder_named(paper, tmp_pa
     assert f"delete {note.parent.parent.name}/seed-0 in the folder of --runs" in told
 
 
-def test_what_is_finished_needs_no_data(paper, tmp_path, monkeypatch):
+def test_a_finished_row_needs_no_data(paper, tmp_path, monkeypatch):
     monkeypatch.delenv("CLGYM_DATA", raising=False)
     rows = [(paper, paper.by_row["missing"])]
     work = Reproduction(rows, tmp_path / "runs", tmp_path / "board", None, PoolSpec("inline"))

@@ -14,6 +14,7 @@ from clgym.files import sha256
 from clgym.papers import Claim
 from clgym.papers.verdicts import Measured, judge, not_run
 from clgym.results.record import Record
+from clgym.results.stored import StoredRun, open_run
 
 FACTS: dict[str, Any] = {"where": "main table", "known": "verified"}
 
@@ -28,7 +29,7 @@ def record(accuracy: float, forgetting: float = 0.1) -> Record:
         "sources": [],
         "seed": 0,
         "order_seed": None,
-        "class_order": ["a"],
+        "class_order": ["a", "b"],
         "accuracy_matrix": [[accuracy]],
         "test_counts": [4],
         "accuracy_after": [accuracy],
@@ -65,8 +66,12 @@ def record(accuracy: float, forgetting: float = 0.1) -> Record:
     return Record.model_validate({"result": result, "cost": cost, "environment": environment})
 
 
+def unstored(found: Record) -> StoredRun:
+    return StoredRun(Path("nowhere"), found, "0" * 64)
+
+
 def measured(*accuracies: float, tuning: float | None = None) -> Measured:
-    return Measured(tuple((Path("nowhere"), record(a)) for a in accuracies), tuning)
+    return Measured(tuple(unstored(record(a)) for a in accuracies), tuning)
 
 
 def number(value: float, tolerance: float) -> Claim:
@@ -119,7 +124,7 @@ def test_an_order_that_is_reversed_is_not_reproduced():
 
 def test_less_is_better_where_the_measure_says_so():
     few, many = (
-        Measured(tuple((Path("nowhere"), record(0.5, f)) for f in values))
+        Measured(tuple(unstored(record(0.5, f)) for f in values))
         for values in ((0.1, 0.12), (0.3, 0.33))
     )
     assert judge(order("forgetting"), {"a": few, "b": many}).verdict == "order reproduced"
@@ -136,7 +141,8 @@ def _answered(folder: Path, wrong: dict[str, slice], forgetting: float = 0.1) ->
         accuracy = accuracy or float((predicted == label).mean())
         row = np.arange(200, dtype=np.int64)
         columns = {"label": label, "predicted": predicted, "row": row, "experience": label}
-        answers |= {f"{prefix}0/{name}": v for name, v in {**columns, "domain": label}.items()}
+        columns |= {"domain": label, "confidence": np.ones(200, np.float32)}
+        answers |= {f"{prefix}0/{name}": v for name, v in columns.items()}
     folder.mkdir()
     save_file(answers, folder / "predictions.safetensors")
     facts = record(accuracy, forgetting).model_dump()
@@ -147,7 +153,8 @@ def _answered(folder: Path, wrong: dict[str, slice], forgetting: float = 0.1) ->
         facts["result"]["scenario"]["setting"] = "learn-then-shift"
         facts["result"]["kind"] = "two-phases"
         facts["result"]["adaptation"] = _shift(int((predicted != label).sum()) / 200)
-    return Measured(((folder, Record.model_validate(facts)),))
+    (folder / "record.json").write_text(Record.model_validate(facts).model_dump_json())
+    return Measured((open_run(folder),))
 
 
 def _shift(error: float) -> dict:
@@ -229,7 +236,7 @@ def test_equal_scores_have_no_ranks_to_correlate():
     assert judge(claim, found).verdict == "not run"
 
 
-def test_what_did_not_run_says_why():
+def test_a_row_that_did_not_run_gives_the_reason():
     status = not_run(order(), "no weights")
     assert (status.verdict, status.why, status.measured) == ("not run", "no weights", "-")
 

@@ -14,6 +14,7 @@ from clgym.gym.run import run
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.audit import Audit
 from clgym.protocol.verify import verify
+from factories import copy_plugin
 
 Answers = dict[str, np.ndarray]
 
@@ -84,7 +85,7 @@ def test_an_honest_record_fits_its_images(made: Path, name: str) -> None:
         ("both", "shift/0/row"),
     ],
 )
-def test_what_is_not_of_the_images_is_named(
+def test_labels_and_rows_that_contradict_the_source_are_found(
     made: Path, tmp_path: Path, name: str, key: str
 ) -> None:
     def change(answers: Answers) -> None:
@@ -95,7 +96,7 @@ def test_what_is_not_of_the_images_is_named(
     assert problem == f"images of forged: {key} of the predictions is not that of its images"
 
 
-def test_labels_made_of_the_answers_are_found(made: Path, tmp_path: Path) -> None:
+def test_labels_copied_from_the_predictions_are_found(made: Path, tmp_path: Path) -> None:
     """Every number follows from such predictions: without the images nothing is wrong."""
 
     def cheat(answers: Answers) -> None:
@@ -151,7 +152,7 @@ def test_what_a_record_says_of_its_stream_is_compared(
     assert words in audit.problems[0]
 
 
-def test_answers_to_no_image_are_found(made: Path, tmp_path: Path) -> None:
+def test_predictions_for_rows_that_do_not_exist_are_found(made: Path, tmp_path: Path) -> None:
     def more(answers: Answers) -> None:
         answers["7/row"] = answers["1/row"]
         del answers["0/label"]
@@ -170,7 +171,7 @@ def test_answers_to_no_image_are_found(made: Path, tmp_path: Path) -> None:
         lambda r: r["sources"][0].update(name="digits~0a0a0a0a"),
     ],
 )
-def test_images_that_are_not_here_are_a_note(
+def test_missing_images_are_reported_as_a_note(
     made: Path, tmp_path: Path, change: Callable[[dict], object]
 ) -> None:
     audit = audited(edited(made, tmp_path / "edited", "learned", change), tmp_path)
@@ -212,26 +213,8 @@ def test_a_listed_class_order_holds(tmp_path: Path) -> None:
     assert verify(tmp_path).problems == [] and audited(tmp_path).problems == []
 
 
-COPIED = '''"""Grey squares; a test image is a training image."""
-from pathlib import Path
-import numpy as np
-from clgym.data.imageset import ImageSet, Labelled
-
-
-class Copied(ImageSet):
-    classes = ("dark", "light")
-
-    def read(self, folder: Path):
-        labels = np.arange(20) % 2
-        images = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1).repeat(4, 1).repeat(4, 2)
-        images[20] = images[0]
-        return Labelled(images[:20], labels, ()), Labelled(images[20:], labels, ())
-'''
-
-
 def test_flags_of_the_content_may_be_missing_from_earlier_records(tmp_path: Path) -> None:
-    plugin = tmp_path / "copied.py"
-    plugin.write_text(COPIED)
+    plugin = copy_plugin("copied", tmp_path)
     out = tmp_path / "out"
     source = {"source": "copied", "plugins": (plugin,)}
     run(Request("nmc", "class-incremental", **source, out=out, engine="inline"))

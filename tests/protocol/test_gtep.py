@@ -63,7 +63,7 @@ def test_the_base_space_has_9000_settings() -> None:
     ("count", "epochs", "expected"),
     [(2, 200, [80, 160]), (3, 70, [20, 40, 60]), (4, 30, [6, 13, 20, 26]), (3, 120, [34, 68, 102])],
 )
-def test_milestones(count: int, epochs: int, expected: list[int]) -> None:
+def test_learning_rate_milestones_of_gtep(count: int, epochs: int, expected: list[int]) -> None:
     assert gtep.milestones(count, epochs) == expected
 
 
@@ -95,7 +95,7 @@ def test_pairs_have_the_papers_tasks(name: str, tasks: int, classes: int) -> Non
     )
 
 
-def test_the_papers_budget() -> None:
+def test_the_tuning_budget_of_gtep_is_the_papers() -> None:
     others = ("digits-t2", "lite-c50")
     papers = [p for n, p in PAIRS.items() if n not in others and p.scenario != "corruptions"]
     assert {(pair.trials, pair.seeds) for pair in papers} == {(30, 5)}

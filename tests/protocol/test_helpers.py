@@ -20,38 +20,17 @@ from clgym.protocol.study import StudySpec, read_certificate, tune
 from clgym.protocol.verify import verify
 from clgym.registry import PluginEntry
 from clgym.results.record import Record
-
-PLUGIN = '''"""Class means, as a helper, a table and the environment want them."""
-import os
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-import leaning_helper
-
-from clgym.strategies.nmc import NMC
-
-
-class Leaning(NMC):
-    def predict(self, batch):
-        table = Path(__file__).with_name("table.txt")
-        sway = float(os.environ.get("SWAY", "0")) + leaning_helper.SWAY
-        sway += float(table.read_text()) if table.exists() else 0
-        scores = super().predict(batch)
-        scores[:, 0] += 1000 * sway
-        return scores
-'''
+from factories import copy_plugin
 
 
 @pytest.fixture
 def leaning(tmp_path: Path) -> Path:
     """A plugin with a helper module and a table beside it."""
     folder = tmp_path / "plugin"
-    folder.mkdir()
-    (folder / "leaning.py").write_text(PLUGIN)
+    plugin = copy_plugin("leaning", folder)
     (folder / "leaning_helper.py").write_text("SWAY = 0\n")
     (folder / "table.txt").write_text("0")
-    return folder / "leaning.py"
+    return plugin
 
 
 def played(plugin: Path, out: Path, seed: int = 0, sandbox: Any = "auto") -> Record:
@@ -134,11 +113,7 @@ def test_a_module_of_the_working_folder_is_not_imported(
     """Another folder would be another method under one hash."""
     from clgym.errors import BadPlugin
 
-    plugin = tmp_path / "plain.py"
-    plugin.write_text(
-        '"""Plain."""\nimport leaning_here\n\nfrom clgym.strategies.nmc import NMC\n'
-        "\n\nclass Plain(NMC):\n    pass\n"
-    )
+    plugin = copy_plugin("plain", tmp_path)
     (tmp_path / "leaning_here.py").write_text("SWAY = 0\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadPlugin, match="leaning_here"):

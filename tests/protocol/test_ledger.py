@@ -72,12 +72,12 @@ def test_moved_lines_are_found(tmp_path: Path, change: str) -> None:
         read_ledger(path)
 
 
-def test_nan_is_refused(tmp_path: Path) -> None:
+def test_nan_in_a_ledger_line_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         Ledger(tmp_path).append("note", value=float("nan"))
 
 
-def test_one_coordinator_at_a_time(tmp_path: Path) -> None:
+def test_a_second_coordinator_of_a_study_is_refused(tmp_path: Path) -> None:
     with (
         locked(tmp_path / ".lock"),
         pytest.raises(BadOutput, match="another process"),

@@ -18,7 +18,7 @@ def test_every_seed_then_mean_and_deviation(finished: Path) -> None:
     assert rows[-2] == [written["summary"][h.replace(" ", "_")]["mean"] for h in heads]
 
 
-def test_where_answers_are_scored_as_given_there_is_one_measure_the_error(finished: Path) -> None:
+def test_adaptation_streams_are_summarised_by_their_error(finished: Path) -> None:
     heads, rows = measured(_evaluation(finished), adapts=True)
     accuracies = [seed.last_accuracy or 0.0 for seed in _evaluation(finished).seeds]
     assert heads == ["mean error"]
@@ -27,6 +27,6 @@ def test_where_answers_are_scored_as_given_there_is_one_measure_the_error(finish
     assert rows[-2:] == [[1 - (spread.mean or 0.0)], [spread.std]]
 
 
-def test_a_summary_that_lacks_a_measure_leaves_its_cells_empty(finished: Path) -> None:
+def test_missing_measures_are_empty_cells_of_the_table(finished: Path) -> None:
     empty = _evaluation(finished).model_copy(update={"summary": {}})
     assert measured(empty, adapts=True)[1][-2:] == [[None], [None]]

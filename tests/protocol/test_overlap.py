@@ -11,6 +11,7 @@ from clgym.data.sources import load_source
 from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan
 from clgym.protocol.evaluation import evaluate
+from clgym.protocol.lookalikes import shrunk
 from clgym.protocol.overlap import Footprint, check, compare, footprint
 from clgym.protocol.pairs import ScenarioPair, Side, find_pair
 from clgym.protocol.runs import ExecutionOptions
@@ -46,6 +47,7 @@ def seen(images: np.ndarray, classes: tuple[str, ...] = ()) -> Footprint:
         np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, 32),
         np.array([int(h[:8].hex(), 16) for h in hashes], dtype=np.uint64),
         grey.reshape(len(images), -1).astype(np.float32),
+        shrunk(images, 255),
     )
 
 
@@ -89,7 +91,7 @@ def test_wordnet_ids_tell_shared_classes(shared: int) -> None:
     assert check(r_and_a, overlap, disjoint_classes=False) == []
 
 
-def test_numbers_are_no_identity() -> None:
+def test_numeric_class_names_do_not_identify_a_class() -> None:
     overlap = compare(seen(noise(0), ("0", "1")), seen(noise(1), ("0", "1")))
     assert overlap.shared_classes == ()
 
@@ -172,10 +174,10 @@ def test_many_images_that_look_like_one_count_as_one() -> None:
 def test_thumbs_are_block_means() -> None:
     """Sides that 8 and 9 divide: plain means over blocks."""
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 18, 1), dtype=np.uint8)
-    from clgym.protocol.overlap import _thumbs
+    from clgym.protocol.overlap import _small
 
     blocks = images[..., 0].reshape(5, 8, 2, 9, 2).mean(axis=(2, 4)) / 255
-    np.testing.assert_allclose(_thumbs(images, np.arange(5), 255), blocks, atol=1e-6)
+    np.testing.assert_allclose(_small(images, np.arange(5), 255)[0], blocks, atol=1e-6)
 
 
 def test_a_pair_with_itself_is_refused() -> None:

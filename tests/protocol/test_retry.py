@@ -16,31 +16,19 @@ from clgym.protocol.ledger import Ledger, read_ledger
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, read_certificate, tune
 from clgym.protocol.verify import verify
+from factories import copy_plugin
 
 Ask = Callable[..., StudySpec]
 
-FAILING = """
-    def train(self, experience):
-        if Path("FLAG").exists() and self.config.power in (POWERS):
-            raise ValueError("the disk is full")
-        self.train_well(experience)
-
-    def train_well(self, experience):
-"""
-
 
 @pytest.fixture
-def broken(tmp_path: Path, plugin: Path) -> Callable[..., Path]:
+def broken(tmp_path: Path) -> Callable[..., Path]:
     """A plugin that raises at some powers while a file exists, which is there at first."""
     flag = tmp_path / "broken"
     flag.touch()
 
     def make(*powers: float) -> Path:
-        text = plugin.read_text().replace("    def train(self, experience):\n", FAILING)
-        file = tmp_path / "power.py"
-        text = text.replace("FLAG", str(flag))
-        file.write_text(text.replace("POWERS", "".join(f"{power}, " for power in powers)))
-        return file
+        return copy_plugin("power", tmp_path, FULL_DISK=flag, FULL_DISK_AT=powers)
 
     return make
 
@@ -76,7 +64,7 @@ def test_failed_runs_are_tried_again_by_choice_alone(
     assert verify(out).problems == []
 
 
-def test_a_retry_that_nobody_made_is_found(tmp_path: Path, broken: Callable, asked: Ask) -> None:
+def test_a_forged_retry_is_found(tmp_path: Path, broken: Callable, asked: Ask) -> None:
     file, out = broken(0.5, 1.0, 2.0, 4.0), tmp_path / "study"
     _all_fail(out, file, asked(trials=1, seeds=(0,)))
     ledger = Ledger(out)

@@ -160,7 +160,7 @@ def test_every_space_beside_a_config_fits_it(name: str) -> None:
     assert find_space(name, None, describe_strategy(name).fields).parameters
 
 
-def test_a_space_of_the_users(tmp_path: Path) -> None:
+def test_a_search_space_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "space.toml"
     file.write_text('lr = [0.1, 0.2]\nsteps = {values = [2, 3], when = {schedule = ["step"]}}\n')
     with pytest.raises(BadPlan, match="schedule"):

@@ -133,7 +133,9 @@ def test_a_failed_trial_uses_budget_and_is_never_chosen(
     assert verify(out).problems == []
 
 
-def test_a_study_in_which_all_fails_says_so(tmp_path: Path, plugin: Path, asked: Ask) -> None:
+def test_a_study_whose_trials_all_failed_is_refused(
+    tmp_path: Path, plugin: Path, asked: Ask
+) -> None:
     space = tmp_path / "space.json"
     space.write_text('{"power": [2.0], "batch_size": [64, 128]}')
     with pytest.raises(BadPlan, match="2 trials that failed"):
@@ -215,7 +217,7 @@ def test_evaluation_takes_no_options_of_the_strategy() -> None:
     assert main(["evaluate", ".", "--seeds", "0..1"]) == 2
 
 
-def test_a_side_is_said_in_words() -> None:
+def test_a_side_of_a_pair_is_described_in_words() -> None:
     from clgym.protocol.pairs import find_pair
 
     pair = find_pair("digits-t2")
@@ -227,7 +229,9 @@ def test_a_side_is_said_in_words() -> None:
 
 
 @pytest.mark.parametrize("mode", ["oracle", "first_task", "first_k", "current_task", "default"])
-def test_modes(tmp_path: Path, plugin: Path, asked: Ask, mode: str) -> None:
+def test_selection_modes_tune_on_their_side_of_the_pair(
+    tmp_path: Path, plugin: Path, asked: Ask, mode: str
+) -> None:
     out, seeds, trials = tmp_path / "study", (0, 1), 2
     certificate = tune(asked(mode=mode, k=1, trials=trials), here(out, plugin))
     body = certificate.body
@@ -335,7 +339,7 @@ def test_kills_change_nothing(tmp_path: Path, plugin: Path, seed: int) -> None:
 # --- what lies in the files ----------------------------------------------------------------------
 
 
-def test_files_name_neither_paths_nor_hosts(finished: Path, plugin: Path) -> None:
+def test_files_of_a_study_contain_no_paths_or_host_names(finished: Path, plugin: Path) -> None:
     import getpass
     import socket
 
@@ -370,7 +374,7 @@ def test_a_refused_study_leaves_nothing(tmp_path: Path, plugin: Path, asked: Ask
     assert not (tmp_path / "study").exists()
 
 
-def test_learning_and_then_shifting_is_no_pair(tmp_path: Path, plugin: Path) -> None:
+def test_two_phase_streams_cannot_form_a_pair(tmp_path: Path, plugin: Path) -> None:
     pair = find_pair("both", "digits[0-3]", "digits[4-7]", "learn-then-shift")
     study = StudySpec("power", pair, mode="default")
     with pytest.raises(BadPlan, match="no criterion weighs its two parts"):

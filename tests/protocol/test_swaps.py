@@ -18,7 +18,7 @@ from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
 from clgym.results.metrics import average_incremental_accuracy, backward_transfer, forgetting
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 Change = Callable[[dict[str, Any]], None]
 Lines = list[dict[str, Any]]
@@ -78,7 +78,7 @@ def evaluation_again(study: Path) -> dict[str, Any]:
     seeds = []
     for seed in content["seeds"]:
         own = study / "evaluations/1" / seed["record"]
-        seeds.append(seed_result(seed["seed"], read_record(own), own))
+        seeds.append(seed_result(seed["seed"], open_run(own)))
     content["seeds"] = [seed.model_dump(mode="json") for seed in seeds]
     content["summary"] = summarised(seeds)
     content["evaluation_seconds"] = float(sum(s.wall_seconds or 0 for s in seeds))
@@ -105,7 +105,7 @@ def everything_again(study: Path) -> None:
     for line in lines:
         if line["kind"] == "evaluated":
             own = study / f"evaluations/1/seed-{line['body']['seed']}"
-            reply = jobs.run_summary(read_record(own), own)
+            reply = jobs.run_summary(open_run(own))
             line["body"] |= {"record": reply["record"], "result": reply["result"]}
     chain(study, lines)
     told_again(study)
@@ -280,7 +280,7 @@ def test_records_of_another_method_do_not_pass_as_trials(
     lines = lines_of(study)
     for line in lines:
         if line["body"].get("key") == "runs/trial-000/seed-0":
-            line["body"] |= json.loads(canonical_json(jobs.run_summary(read_record(own), own)))
+            line["body"] |= json.loads(canonical_json(jobs.run_summary(open_run(own))))
     chain(study, lines)
     problems = verify(study).problems
     assert any(f"seed-0: {name} is not the plan's" in problem for problem in problems), problems

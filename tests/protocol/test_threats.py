@@ -18,37 +18,9 @@ from clgym.protocol.ledger import read_ledger
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
+from factories import copy_plugin
 
 HERE = PoolSpec("inline")
-NOSY = '''"""Writes down all that it is told."""
-from pathlib import Path
-
-from clgym.strategies.nmc import NMC
-
-
-def told(thing):
-    names = [name for name in dir(thing) if not name.startswith("_")]
-    values = [getattr(thing, name, None) for name in names]
-    return [v for v in values if isinstance(v, (str, int, float, tuple, list, dict))]
-
-
-class Nosy(NMC):
-    def setup(self, info):
-        self.write(info)
-        super().setup(info)
-
-    def train(self, experience):
-        self.write(experience)
-        super().train(experience)
-
-    def predict(self, batch):
-        self.write(batch)
-        return super().predict(batch)
-
-    def write(self, thing):
-        with Path("REPORT").open("a") as file:
-            print(type(thing).__name__, told(thing), file=file)
-'''
 
 
 def unfinished(folder: Path) -> Path:
@@ -80,8 +52,8 @@ def test_scores_never_cross_to_the_learner(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_strategy_is_not_told_which_data_it_learns(tmp_path: Path) -> None:
     """Settings by data set: neither its name, nor its classes, nor how long it goes on."""
-    plugin, report = tmp_path / "nosy.py", tmp_path / "report"
-    plugin.write_text(NOSY.replace("REPORT", str(report)))
+    report = tmp_path / "report"
+    plugin = copy_plugin("nosy", tmp_path, REPORT=report)
     orders = []
     for seed in (1, 2):
         request = Request("nosy", "split-digits", order_seed=seed, out=tmp_path / str(seed))

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clgym._version import __version__
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
 from clgym.gym.request import Request
 from clgym.gym.run import run
+from clgym.protocol import repeat
 from clgym.protocol.ledger import START, LedgerEntry
 from clgym.protocol.verify import verify
 
@@ -312,6 +314,40 @@ def test_runs_are_repeated_and_compared(copy: Callable, plugin: Path) -> None:
     Path(other).write_text(plugin.read_text().replace("self.config.power", "1.5"))
     problems = verify(folder, rerun=1, plugins=(Path(other),)).problems
     assert any("another result" in problem for problem in problems)
+
+
+def _made_with(folder: Path, version: str) -> None:
+    for path in folder.glob("evaluations/1/seed-*/record.json"):
+        record = json.loads(path.read_bytes())
+        record["environment"]["clgym"] = version
+        path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(("version", "named"), [("0.1.0", True), (__version__, False)])
+def test_a_repetition_that_differs_names_the_draws_of_an_earlier_release(
+    copy: Callable, monkeypatch: pytest.MonkeyPatch, version: str, named: bool
+) -> None:
+    folder = copy()
+    _made_with(folder, version)
+    monkeypatch.setattr(repeat, "_carried_out", lambda requests, where: {"result": "0" * 64})
+    (problem,) = (p for p in verify(folder, rerun=1).problems if "another result" in p)
+    because = "but it was made with the random draws of clgym 0.1.0, which clgym"
+    assert (because in problem) == named
+
+
+def test_a_repetition_of_an_earlier_release_that_agrees_is_no_problem(
+    copy: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that draw nothing are repeated across releases."""
+    folder = copy()
+    _made_with(folder, "0.1.0")
+    evaluation = json.loads((folder / "evaluations/1/evaluation.json").read_bytes())
+    results = {seed["seed"]: seed["result"] for seed in evaluation["seeds"]}
+    monkeypatch.setattr(
+        repeat, "_carried_out", lambda requests, where: {"result": results[requests[-1].seed]}
+    )
+    problems = verify(folder, rerun="all").problems
+    assert not any("another result" in problem or "draws" in problem for problem in problems)
 
 
 RECORDS = Path(__file__).parents[2] / "leaderboards/records"

@@ -18,19 +18,7 @@ from clgym.gym.request import Request, make_stream
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, tune
-
-THIEF = '''"""Tries to build the evaluation source while it is tuned."""
-import os
-from clgym.strategies.nmc import NMC
-
-SPACE = {"batch_size": [128, 256]}
-
-
-class Thief(NMC):
-    def train(self, experience):
-        CODE
-        super().train(experience)
-'''
+from factories import copy_plugin
 
 
 def test_a_closed_source_is_refused_under_every_name() -> None:
@@ -98,19 +86,10 @@ def test_rules_reach_processes_that_are_started_and_cannot_be_taken_back() -> No
     assert answer.returncode and "Withheld" in answer.stderr
 
 
-STEPS = [
-    "from clgym.data.sources import load_source; load_source('mnist')",
-    "from clgym.data.sources import load_source; load_source('mnist~12345678')",
-    "from clgym.gym.request import Request, make_stream; "
-    "make_stream(Request('', 'split-digits', 'digits', {}, {'classes': [5, 6]}))",
-]
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_a_strategy_that_reaches_for_it_ends_the_study(tmp_path: Path, step: str) -> None:
+@pytest.mark.parametrize("source", ["mnist", "mnist~12345678", "digits"])
+def test_a_strategy_that_reaches_for_it_ends_the_study(tmp_path: Path, source: str) -> None:
     """In a study as users start it: the learner's process inherits the rules."""
-    plugin = tmp_path / "thief.py"
-    plugin.write_text(THIEF.replace("CODE", step))
+    plugin = copy_plugin("thief", tmp_path, SOURCE=source)
     pair = find_pair("digits-t2")
     asked = StudySpec("thief", pair, trials=1, seeds=(0,))
     rules = [withheld.Rule("mnist", "0" * 64)]

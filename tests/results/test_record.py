@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from clgym.board.reading.recompute import recompute
 from clgym.errors import BadRecord
 from clgym.results.record import (
     AdaptationResult,
@@ -41,7 +40,6 @@ def test_schema_1_is_read_into_the_kind_that_it_is(sample: str) -> None:
     for name in ("accuracy_matrix", "last_accuracy", "forgetting", "test_counts", "chance"):
         assert getattr(record.result, name) == said[name]
     assert (record.result.adaptation is None) == ("adaptation" not in said)
-    assert recompute(SAMPLES / sample, record).verified
 
 
 @pytest.mark.parametrize("sample", sorted(KINDS))
@@ -90,7 +88,7 @@ def test_a_contradiction_in_schema_1_is_named(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", '{"result": []}', "{" * 9999])
-def test_what_is_no_record_is_named(tmp_path: Path, text: str) -> None:
+def test_an_invalid_record_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(BadRecord, match="a record at"):
         read_record(tmp_path)

@@ -173,6 +173,6 @@ def test_order_seed_moves_whole_tasks() -> None:
     ]
 
 
-def test_classes_that_are_not_there() -> None:
+def test_unknown_classes_are_refused() -> None:
     with pytest.raises(BadStream, match=r"8\.\.12"):
         stream_of("digits[8..12]")

@@ -15,6 +15,7 @@ from clgym import registry
 from clgym.config import build
 from clgym.data.sources import Source, Split
 from clgym.errors import BadStream
+from clgym.gym.scoring import pool_after, predictions_of
 from clgym.scenario import Scenario, Stream, class_permutation, split_validation
 
 
@@ -96,7 +97,7 @@ def test_seed_1993_gives_the_published_order_of_cifar100() -> None:
         ({"increments": [2], "classes": [0, 3, 5, 9]}, [2, 2]),
     ],
 )
-def test_group_sizes(options: dict, sizes: list[int]) -> None:
+def test_group_sizes_follow_from_increments(options: dict, sizes: list[int]) -> None:
     stream = _stream("class-incremental", _source(), **options)
     assert [len(s.classes) for s in stream.steps] == sizes
 
@@ -127,20 +128,128 @@ def test_a_stream_is_a_value() -> None:
     assert a != _stream("class-incremental", _source(per_class=7), 3)
 
 
-@pytest.mark.parametrize("blur", [0.0, 0.25, 0.5])
-def test_blurry_spreads_the_share_it_says(blur: float) -> None:
+DIGESTS = {
+    0.0: "fb684898a25708cd20843e29a0b8c7cd558f119de671a27f8df576331632eb7b",
+    0.1: "5a1168153566b519e1fb25dcfdb5975edd4fa8f23c70277973c81c17946a8c58",
+    0.25: "c8a7679695df43922aabf4c13c50e5c74b7a2b0d7146f70e7bdb26ad3d3907ba",
+    0.5: "39ca171f15e8c8ff5188a06a9e0e912c5a531aed1c93db68ba0b7298f4f1a3f3",
+}
+
+
+def _train_labels(stream: Stream, source: Source) -> list[np.ndarray]:
+    return [_labels(stream, source, j, "train") for j in range(len(stream))]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    blur=st.sampled_from([0.0, 0.1, 0.25, 0.29, 0.9]),
+    disjoint=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+    boundaries=st.sampled_from(["fixed", "random"]),
+    seed=st.integers(0, 1000),
+    order_seed=st.none() | st.integers(0, 99),
+    validation=st.sampled_from([0.0, 0.2]),
+)
+def test_blurry_streams_deal_every_row_once_and_the_shares_they_say(
+    blur: float,
+    disjoint: float,
+    boundaries: str,
+    seed: int,
+    order_seed: int | None,
+    validation: float,
+) -> None:
+    source, exact = _source(10, 100), Fraction(str(blur))
+    options = {"blur": blur, "disjoint": disjoint, "boundaries": boundaries, "blur_seed": seed}
+    stream = _stream("blurry", source, order_seed, validation=validation, **options)
+    trained = np.concatenate([np.r_[s.train, s.valid] for s in stream.steps])
+    assert sorted(trained) == list(range(1000))
+    assert sorted(np.concatenate([s.test for s in stream.steps])) == list(range(30))
+    homes = {c: j for j, step in enumerate(stream.steps) for c in step.home or ()}
+    assert sorted(homes) == list(range(10))
+    rows = 80 if validation else 100
+    away = np.zeros(10, dtype=int)
+    for j, labels in enumerate(_train_labels(stream, source)):
+        assert set(_labels(stream, source, j, "test")) == set(stream.steps[j].home or ())
+        assert set(labels) == set(stream.steps[j].classes)
+        for c, count in zip(*np.unique(labels, return_counts=True), strict=True):
+            away[c] += count if homes[c] != j else 0
+    leaving = int(exact * rows)
+    blurry = 10 - int(Fraction(str(disjoint)) * 10)
+    if boundaries == "fixed":
+        assert sorted(away) == [0] * (10 - blurry) + [leaving] * blurry
+        assert [len(step.home or ()) for step in stream.steps] == [2] * 5
+    else:  # rows that were drawn may come back to where they were
+        assert away.max() <= leaving and (away > 0).sum() <= blurry
+        assert all(step.home for step in stream.steps)
+    assert stream == _stream("blurry", source, order_seed, validation=validation, **options)
+
+
+def test_disjoint_classes_are_shared_out_evenly() -> None:
+    """i-Blurry-50-10 on five experiences of four classes: two disjoint classes in each."""
+    source = _source(20, 50)
+    stream = _stream("blurry", source, increments=[4], disjoint=0.5, blur=0.1)
+    for j, labels in enumerate(_train_labels(stream, source)):
+        here = np.bincount(labels, minlength=20)
+        own = sorted(here[list(stream.steps[j].home or ())])
+        assert own == [45, 45, 50, 50]
+    chosen = {
+        tuple(np.bincount(labels, minlength=20)[list(step.home or ())].tolist())
+        for seed in range(6)
+        for dealt in [_stream("blurry", source, increments=[4], disjoint=0.5, blur_seed=seed)]
+        for step, labels in zip(dealt.steps, _train_labels(dealt, source), strict=True)
+    }
+    assert len(chosen) > 2  # which of an experience's classes are disjoint differs
+
+
+def test_random_boundaries_differ_by_seed_and_leave_experiences_their_size() -> None:
+    source = _source(20, 50)
+    sizes = set()
+    for seed in range(8):
+        options = {"increments": [4], "disjoint": 0.5, "boundaries": "random", "blur_seed": seed}
+        blurred = _stream("blurry", source, blur=0.4, **options)
+        plain = _stream("blurry", source, blur=0.0, **options)
+        sizes.add(tuple(len(step.home or ()) for step in blurred.steps))
+        assert [len(s.train) for s in blurred.steps] == [len(s.train) for s in plain.steps]
+        assert blurred != plain
+    assert len(sizes) == 8
+
+
+def test_blurry_streams_measured_at_arrival_are_what_they_were() -> None:
+    """Digests of the streams before there was a choice."""
     source = _source(10, 40)
-    stream = _stream("blurry", source, blur=blur)
-    rows = np.concatenate([s.train for s in stream.steps])
-    assert sorted(rows) == list(range(400))
-    home = {c: j for j in range(5) for c in set(_labels(stream, source, j, "test"))}
-    away = [home[c] != j for j in range(len(stream)) for c in _labels(stream, source, j, "train")]
-    # Columns follow arrival: with any blur all classes arrive in the first experience.
-    if blur == 0:
-        assert np.mean(away) == 0
-    else:
-        assert stream.columns_after(0) == 10
-        assert stream.measured_after(0) == [0]
+    for blur, digest in DIGESTS.items():
+        stream = _stream("blurry", source, blur=blur, measured="arrival")
+        assert stream.digest == digest
+        if blur:  # with any blur all classes arrive in the first experience
+            assert stream.columns_after(0) == 10 and stream.measured_after(0) == [0]
+
+
+def test_the_task_of_a_blurry_class_is_where_it_mainly_belongs() -> None:
+    source = _source(10, 40)
+    stream = _stream("blurry", source)
+    pool = pool_after(stream, [source], 1)
+    assert set(pool.step.tolist()) == {0, 1}
+    logits = np.zeros((len(pool.row), 10), dtype=np.float32)
+    logits[:, 9], logits[np.arange(len(pool.row)), pool.label] = 2, 1
+    answers = predictions_of(stream, pool, logits)
+    outside = ~np.isin(pool.label, [9])
+    assert (answers.predicted[outside] == 9).all()
+    homes = [list(stream.steps[j].home or ()) for j in pool.step]
+    wanted = [y if 9 not in own else 9 for y, own in zip(pool.label, homes, strict=True)]
+    assert answers.task_aware.tolist() == wanted
+
+
+def test_a_part_of_a_blurry_stream_keeps_its_homes() -> None:
+    source = _source(10, 40)
+    stream = _stream("blurry", source, disjoint=0.5)
+    part = stream.part(1, 3)
+    for j, step in enumerate(part.steps):
+        names = {part.class_order[c] for c in step.home or ()}
+        assert names == {stream.class_order[c] for c in stream.steps[j + 1].home or ()}
+
+
+def test_test_rows_of_repeating_classes_are_those_that_were_asked_for() -> None:
+    stream = _stream("repetition", _source(10, 40), per_class=[20, 2])
+    assert sum(len(step.test) for step in stream.steps) == 20
 
 
 def test_repetition_brings_classes_back_and_no_row_twice() -> None:

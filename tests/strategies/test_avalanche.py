@@ -73,7 +73,7 @@ def test_the_tables_are_complete():
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_it_runs(experiences, learner, name, setting):
+def test_an_avalanche_strategy_trains_and_predicts(experiences, learner, name, setting):
     cls = strategy_class(name)
     strategy = learner(cls, setting, **options_for(name))
     assert (setting in strategy.needs.settings) == (
@@ -101,7 +101,7 @@ def test_it_runs(experiences, learner, name, setting):
 
 @pytest.mark.parametrize("setting", SETTINGS[:2])
 @pytest.mark.parametrize("name", sorted(RESUMED_BIT_FOR_BIT))
-def test_it_goes_on_with_the_same_bits(experiences, learner, name, setting, tmp_path):
+def test_an_avalanche_strategy_resumes_bit_for_bit(experiences, learner, name, setting, tmp_path):
     """Through the file format of states, before every experience but the first."""
     cls, options = strategy_class(name), options_for(name)
     if name in TASK_INCREMENTAL_ONLY and setting != "task-incremental":
@@ -125,18 +125,18 @@ def test_it_goes_on_with_the_same_bits(experiences, learner, name, setting, tmp_
 
 
 @pytest.mark.parametrize("name", sorted(NOWHERE))
-def test_what_cannot_run_says_why(name):
+def test_an_unsupported_avalanche_strategy_is_refused_with_the_reason(name):
     with pytest.raises(Incompatible, match=name):
         strategy_class(name)
 
 
-def test_a_name_that_is_none():
+def test_an_unknown_avalanche_strategy_is_refused():
     with pytest.raises(UnknownName, match="EWC"):
         registry.find("strategies", "avalanche:EWCC")
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_options_are_the_constructors(name):
+def test_options_of_an_avalanche_strategy_are_those_of_its_constructor(name):
     fields = {f.name: f for f in fields_of(strategy_class(name).Config)}
     assert all(f.help for f in fields.values())
     assert ("memory_size" in fields) == RECIPES[name].memory

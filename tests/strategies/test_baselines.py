@@ -16,13 +16,15 @@ from clgym.strategy import Batch, Experience, Memory, StreamInfo
 LR, ROWS = 0.1, 8
 
 
-def set_up(name: str, **options: Any) -> Any:
+def set_up(name: str, side: int = 4, **options: Any) -> Any:
     torch.manual_seed(0)
     strategy = make_strategy(name, lr=LR, batch_size=ROWS, **options)
     total = 4 if strategy.needs.total_classes else None
     cpu, memory = torch.device("cpu"), Memory(strategy.needs.memory)
     strategy.setup(
-        StreamInfo((1, 4, 4), "class-incremental", cpu, 0, (0.0,), (1.0,), total, memory=memory)
+        StreamInfo(
+            (1, side, side), "class-incremental", cpu, 0, (0.0,), (1.0,), total, memory=memory
+        )
     )
     return strategy
 
@@ -34,11 +36,11 @@ class InOrder(Experience):
         return super().batches(size, **{**options, "shuffle": False})
 
 
-def experience(index: int) -> Experience:
+def experience(index: int, side: int = 4) -> Experience:
     generator = torch.Generator().manual_seed(index)
     return InOrder(
         index,
-        torch.randint(0, 256, (ROWS, 1, 4, 4), dtype=torch.uint8, generator=generator),
+        torch.randint(0, 256, (ROWS, 1, side, side), dtype=torch.uint8, generator=generator),
         torch.arange(ROWS) % 2 + 2 * index,
         classes=(2 * index, 2 * index + 1),
         columns=2 * index + 2,
@@ -86,12 +88,33 @@ def test_oewc_pulls_by_the_fisher_of_single_samples() -> None:
     check_step(before, loss, strategy.network)
 
 
+def test_oewc_estimates_with_each_sample_s_own_statistics() -> None:
+    """`bn_mode=train`: the Fisher information of a network whose normalisation sees one sample."""
+    strategy = set_up("oewc", side=16, network="slim-resnet18", bn_mode="train")
+    strategy.train(experience(0, side=16))
+    net, (plugin,), data = strategy.network, strategy._plugins, experience(0, side=16)
+    x, names = data.to_float(data.pixels), [n for n, _ in net.named_parameters()]
+    for mode in ("train", "eval"):
+        wanted = [torch.zeros_like(p) for p in net.parameters()]
+        for i in range(ROWS):
+            copied = copy.deepcopy(net).train(mode == "train")
+            value = log_softmax(copied(x[i : i + 1]), 1)[0, data.labels[i]]
+            gradients = torch.autograd.grad(value, list(copied.parameters()))
+            for f, g in zip(wanted, gradients, strict=True):
+                f += value.exp().detach() * g**2 / ROWS
+        alike = [
+            torch.allclose(plugin.fisher[name], value, rtol=1e-2, atol=1e-7)
+            for name, value in zip(names, wanted, strict=True)
+        ]
+        assert all(alike) == (mode == "train")
+
+
 def test_der_matches_stored_logits() -> None:
     strategy = set_up("der", alpha=0.7, replay_batch=5)
     strategy.train(experience(0))
     memory, before, data = strategy.info.memory, copy.deepcopy(strategy.network), experience(1)
     assert len(memory) == ROWS
-    drawn = memory.draw(5, data.generator(0, 0, 0))
+    drawn = memory.draw(5, data.generator("replay", epoch=0, step=0))
     strategy.train(data)
     new = cross_entropy(before(data.to_float(data.pixels)), data.labels)
     old = mse_loss(before(data.to_float(drawn["pixels"])), drawn["logits"])
@@ -99,7 +122,12 @@ def test_der_matches_stored_logits() -> None:
 
 
 def test_cls_er_matches_the_surer_copy_and_moves_both() -> None:
-    options = {"stable_rate": 1.0, "plastic_rate": 1.0, "stable_decay": 0.9, "plastic_decay": 0.4}
+    options: dict[str, Any] = {
+        "stable_rate": 1.0,
+        "plastic_rate": 1.0,
+        "stable_decay": 0.9,
+        "plastic_decay": 0.4,
+    }
     strategy = set_up("cls-er", strength=0.7, replay_batch=5, **options)
     strategy.train(experience(0))
     memory, data = strategy.info.memory, experience(1)
@@ -107,7 +135,7 @@ def test_cls_er_matches_the_surer_copy_and_moves_both() -> None:
         for p in strategy.copies.stable.parameters():
             p += 0.1 * torch.randn_like(p)
     before, copies = copy.deepcopy(strategy.network), copy.deepcopy(strategy.copies)
-    drawn = memory.draw(5, data.generator(0, 0, 0))
+    drawn = memory.draw(5, data.generator("replay", epoch=0, step=0))
     strategy.train(data)
     x, y = data.to_float(data.pixels), data.labels
     b, labels = data.to_float(drawn["pixels"]), drawn["labels"]

@@ -325,7 +325,7 @@ def test_at_first_an_anchor_from_a_run_gives_the_runs_features(trained_run: Path
         make_strategy("clr", backbone=f"run@{trained_run}").setup(colour)
 
 
-def test_what_is_no_run_or_answers_otherwise_is_refused(trained_run: Path, tmp_path: Path) -> None:
+def test_an_anchor_that_is_no_compatible_run_is_refused(trained_run: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="finished run"):
         identify(Frozen(f"run@{tmp_path}"))
     for name in ("run", "run[a=1]@x"):

@@ -96,7 +96,7 @@ def test_owned_weights_and_old_answers_never_change(options: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("init", ["uniform", "erk"])
-def test_realised_densities(init: str) -> None:
+def test_realised_densities_match_the_requested_ones(init: str) -> None:
     strategy = set_up(init=init, density=0.2)
     strategy.begin(task(0))
     weights = strategy.weights()

@@ -21,5 +21,5 @@ def test_each_experience_starts_from_fresh_weights(experiences, learner):
         assert torch.equal(after.network.state_dict()[key], value), key
 
 
-def test_it_asks_for_all_rows_so_far(learner):
+def test_joint_needs_the_rows_of_all_experiences_so_far(learner):
     assert learner(joint()).needs.past_data

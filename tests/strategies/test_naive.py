@@ -8,7 +8,7 @@ def naive():
     return registry.load_class(registry.find("strategies", "naive"), Strategy)
 
 
-def test_it_learns_the_present_and_forgets_the_past(experiences, learner):
+def test_naive_learns_the_new_classes_and_forgets_the_old(experiences, learner):
     strategy = learner(naive(), lr=0.2, epochs=20)
     first, second = experiences(steps=2)
     images, labels = first.to_float(first.pixels), first.labels.clone()
@@ -20,7 +20,7 @@ def test_it_learns_the_present_and_forgets_the_past(experiences, learner):
     assert (answer.argmax(1) == labels).float().mean() < 0.5
 
 
-def test_nothing_of_the_past_is_kept(experiences, learner):
+def test_naive_keeps_no_samples(experiences, learner):
     strategy = learner(naive())
     assert strategy.needs.memory == 0 and not strategy.needs.past_data
     for experience in experiences():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clgym.config import build
 from clgym.data.augment import random_resized_crop_flip
+from clgym.learner.assembly import make_strategy
 from clgym.models.backbones import digest
 from clgym.registry import find, load_class
 from clgym.strategy import Batch, Experience, Strategy, StreamInfo
@@ -96,7 +97,7 @@ def test_aper_trains_in_the_first_experience_only(variant: str) -> None:
     assert strategy.classes.means.shape == (6, 2 * width)
 
 
-def test_both_ask_for_images_again() -> None:
+def test_aper_and_mos_declare_that_they_reread_images() -> None:
     for name in ("aper", "mos"):
         assert make(name, **TRAINED).needs.rereads
 
@@ -201,3 +202,22 @@ def test_random_resized_crop_is_a_crop_and_a_linear_resize() -> None:
     assert slopes.abs().round().unique().numel() > 10
     assert cut.min() >= 0
     assert cut.max() <= 31
+
+
+@pytest.mark.parametrize(
+    ("variant", "authors"),
+    [
+        ("adapter", (20, 0.01, 48)),
+        ("ssf", (20, 0.01, 48)),
+        ("vpt-shallow", (20, 0.01, 48)),
+        ("vpt-deep", (5, 0.05, 16)),
+        ("finetune", (5, 0.01, 128)),
+    ],
+)
+def test_a_variant_of_aper_brings_its_own_epochs_rate_and_batch(
+    variant: str, authors: tuple[int, float, int]
+) -> None:
+    config = make_strategy("aper", {"variant": variant}).config
+    assert (config.epochs, config.lr, config.batch_size) == authors
+    chosen = make_strategy("aper", {"variant": variant, "epochs": 7, "lr": 0.5}).config
+    assert (chosen.epochs, chosen.lr, chosen.batch_size) == (7, 0.5, authors[2])

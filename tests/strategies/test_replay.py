@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
@@ -64,7 +65,7 @@ def test_the_memory_holds_what_was_seen_once(experiences, learner):
         assert [seen[k] for k in kept] == memory["labels"].tolist()
 
 
-def test_pixels_are_stored_as_they_are(experiences, learner):
+def test_the_memory_stores_unaugmented_pixels(experiences, learner):
     strategy = learner(replay(), augment="crop-flip", memory_size=60)
     (experience,) = experiences(steps=1)
     rows = {tuple(p.flatten().tolist()) for p in experience.pixels}
@@ -90,6 +91,27 @@ def test_one_step_is_cross_entropy_over_all_samples_alike(experiences, learner):
                 parameter -= 0.5 * grad
     for key, value in network.state_dict().items():
         torch.testing.assert_close(strategy.network.state_dict()[key], value)
+
+
+def test_the_memory_s_term_is_weighed(experiences, learner):
+    """The loss of each step in NumPy: two means, the memory's times its weight."""
+    strategy, watch = watched(
+        learner, batch_size=16, replay_batch=7, memory_size=20, memory_weight=0.3
+    )
+    losses, plain = [], strategy.loss
+
+    def noted(logits, labels):
+        losses.append((logits.detach().double().numpy(), float(plain(logits, labels).detach())))
+        return plain(logits, labels)
+
+    strategy.template._criterion = noted
+    for experience in experiences(steps=2):
+        strategy.train(experience)
+    for (new, filled, _, y, _), (logits, found) in zip(watch.batches, losses, strict=True):
+        rest = logits - logits.max(1, keepdims=True)
+        each = np.log(np.exp(rest).sum(1)) - rest[np.arange(len(y)), y.numpy()]
+        wanted = each[:new].mean() + (0.3 * each[new:].mean() if filled else 0.0)
+        assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def test_task_ids_stay_with_their_samples(experiences, learner):

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -210,6 +211,46 @@ def test_sar_returns_to_the_source_when_the_loss_is_suspiciously_low():
     before = {k: v.clone() for k, v in strategy.model.state_dict().items()}
     play(strategy, stream())
     assert all(torch.equal(v, before[k]) for k, v in strategy.model.state_dict().items())
+
+
+def test_sar_counts_its_returns_and_keeps_the_count_over_a_reset():
+    strategy = start("sar", lr=0.05, collapse=1e9)
+    assert strategy.costs() == {"resets": 0.0}
+    play(strategy, stream(3))
+    assert strategy.costs() == {"resets": 3.0}
+    again = start("sar", lr=0.05, collapse=1e9)
+    again.load_state_dict(copy.deepcopy(strategy.state_dict()))
+    strategy.reset()
+    assert strategy.costs() == again.costs() == {"resets": 3.0}
+    never = start("sar", lr=0.05, collapse=0.0)
+    play(never, stream(3))
+    assert never.costs() == {"resets": 0.0}
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_sar_s_collapse_scales_with_the_classes(classes):
+    """By its definition: 0.2 nats on 1000 classes, and the same share of ln(n) elsewhere."""
+    limit = 0.2 * np.log(classes) / np.log(1000)
+    for loss, returns in ((0.999 * limit, 1), (1.001 * limit, 0)):
+        strategy = start("sar", collapse=load_default("sar", "collapse"))
+        strategy._watch(loss, np.log(classes))
+        assert strategy.resets == returns
+
+
+def load_default(name, option):
+    kind = load_class(find("strategies", name), Strategy)
+    return getattr(build(kind.Config, {}, name), option)
+
+
+@pytest.mark.parametrize(("size", "options"), [(16, {}), (1, {"window": 4})])
+@pytest.mark.parametrize("collapse", [0.0, 1e9])
+def test_sar_without_a_step_is_bn_1(size, options, collapse):
+    """Bit for bit, whether it returns to the source after every update or never."""
+    batches = stream(11, size)
+    sar = start("sar", batch_size=size, lr=0.0, collapse=collapse, **options)
+    plain = start("bn-1", batch_size=size, **options)
+    assert torch.equal(play(sar, batches), play(plain, batches))
+    assert (sar.resets > 0) == (collapse > 0)
 
 
 # --- lame ----------------------------------------------------------------------------------------

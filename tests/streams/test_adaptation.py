@@ -1,5 +1,9 @@
 """Adaptation streams as plans: what arrives, in which order, and what is refused."""
 
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.random import RandomState
@@ -8,8 +12,9 @@ from clgym import api
 from clgym.data.corruptions import EXTRA, STANDARD, corrupt, corrupt_rows
 from clgym.data.sources import load_source
 from clgym.errors import BadStream, ClgymError, MissingData, UnknownName
+from clgym.results.record import read_record
 from clgym.streams import orders
-from clgym.streams.adaptation import AdaptationStream
+from clgym.streams.adaptation import AdaptationStream, Domain
 
 
 def make_scenario(name, **options) -> AdaptationStream:
@@ -162,6 +167,86 @@ def test_severity_grows():
         assert change == sorted(change), name
 
 
+def through_hsv(pixel, change):
+    """The published way of one pixel, value by value: scikit-image's rgb2hsv and hsv2rgb."""
+    r, g, b = (level / 255.0 for level in pixel)
+    v, spread = max(r, g, b), max(r, g, b) - min(r, g, b)
+    h = s = 0.0
+    if spread:
+        s = spread / v
+        h = (g - b) / spread
+        h = 2 + (b - r) / spread if g == v else h
+        h = 4 + (r - g) / spread if b == v else h
+        h = h / 6 % 1
+    s, v = change(s, v)
+    sector = math.floor(h * 6)
+    f = h * 6 - sector
+    p, q, t = v * (1 - s), v * (1 - f * s), v * (1 - (1 - f) * s)
+    rgb = [(v, t, p), (q, v, p), (p, v, t), (p, q, v), (t, p, v), (v, p, q)][sector % 6]
+    return [int(min(max(level, 0), 1) * 255) for level in rgb]
+
+
+BRIGHTER, MORE_COLOUR = (
+    (0.05, 0.1, 0.15, 0.2, 0.3),
+    ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+)
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("name", ["brightness", "saturate"])
+def test_colours_change_through_hsv(name, severity):
+    """Grey, black, white and one channel at its end are among the pixels."""
+    image = RandomState(1).randint(0, 256, (48, 48, 3)).astype(np.uint8)
+    image[0] = np.arange(48)[:, None] * 5
+    image[1, :, 0], image[2, :, 1], image[3, :, 2], image[4, 0] = 255, 0, 255, 255
+    lift, (factor, plus) = BRIGHTER[severity - 1], MORE_COLOUR[severity - 1]
+    changes = {
+        "brightness": lambda s, v: (s, min(v + lift, 1)),
+        "saturate": lambda s, v: (min(s * factor + plus, 1), v),
+    }
+    wanted = [through_hsv(pixel, changes[name]) for pixel in image.reshape(-1, 3).tolist()]
+    made = corrupt(image, name, severity, RandomState(0))
+    np.testing.assert_array_equal(made.reshape(-1, 3), wanted)
+    before = corrupt(image, name, severity, RandomState(0), hsv="scaled").astype(int)
+    assert 0 < (before != made).mean() < 0.05 and np.abs(before - made).max() == 1
+
+
+@pytest.mark.parametrize("name", ["brightness", "saturate"])
+def test_grey_images_are_the_same_either_way(name):
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    for severity in (1, 3, 5):
+        ways = [corrupt(image, name, severity, RandomState(0), hsv=h) for h in ("exact", "scaled")]
+        np.testing.assert_array_equal(ways[0], ways[1])
+
+
+def test_only_what_changed_has_another_digest():
+    exact = Domain("a", 0, "test", "brightness", 5)
+    scaled = replace(exact, hsv="scaled")
+    old = {k: v for k, v in asdict(scaled).items() if k != "hsv"}
+    assert scaled.facts() == old and exact.facts() == {**old, "hsv": "exact"}
+    for same in (replace(exact, corruption="fog"), replace(exact, published="CIFAR-10-C")):
+        assert "hsv" not in same.facts()
+    grey = [make_scenario("digits-c", images=20, hsv=h).digest for h in ("exact", "scaled")]
+    assert grey[0] == grey[1]
+
+
+def test_old_names_are_the_streams_of_committed_records():
+    """And their new versions are others."""
+    records = Path(__file__).parents[2] / "leaderboards" / "records"
+    found = [read_record(p).result for p in records.glob("*-cifar10-c-*/seed-0/record.json")]
+    assert found
+    for result in found:
+        try:
+            stream = make_scenario("cifar10-c", **result.scenario.config)
+        except MissingData:
+            pytest.skip("CIFAR-10 is not in CLGYM_DATA")
+        if stream.fingerprints[0] != result.sources[0].fingerprint:
+            pytest.skip("CLGYM_DATA has another part of CIFAR-10")
+        assert stream.digest == result.scenario.digest
+        new = make_scenario("cifar10-c-v2", **result.scenario.config)
+        assert new.digest != result.scenario.digest
+
+
 def test_impulse_noise_hits_single_channels_half_white_half_black():
     image = np.full((32, 32, 3), 100, np.uint8)
     made = corrupt_rows(np.repeat(image[None], 50, 0), np.arange(50), "impulse_noise", 5, 0)
@@ -189,7 +274,7 @@ def test_motion_blur_smears_one_way_and_keeps_the_mean():
         ("frost", 1, (32, 32, 3), MissingData, "texture photographs"),
     ],
 )
-def test_what_cannot_be_corrupted_is_named(name, severity, shape, error, says):
+def test_images_that_cannot_be_corrupted_are_refused(name, severity, shape, error, says):
     with pytest.raises(error, match=says):
         corrupt(np.zeros(shape, np.uint8), name, severity, RandomState(0))
 

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it becomes a file: the same bytes for the same data.
+"""Common style of all figures, and reproducible files: the same bytes for the same data.
 
 Matplotlib is imported where it is used, and its settings hold inside `styled` only.
 """
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "INK", "series_style", "new", "plain", "save", "styled", "svg"]
 
 INK = "#1a1b1c"
-"""Text, axes and everything else without a meaning of its own; `svg` makes it currentColor."""
+"""Colour of text, axes and everything without a meaning of its own; `svg` makes it currentColor."""
 FORMATS = ("svg", "pdf")
 WIDTH = 5.0
-"""Inches: between one column of a paper and two, and legible on a phone."""
+"""Width in inches: between one and two columns of a paper, and legible on a phone."""
 
 # Okabe & Ito 2008, without the yellow that vanishes on white.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
@@ -75,7 +75,7 @@ def _settings(**more: Any) -> Iterator[None]:
 
 
 def styled(draw: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
-    """Draw with our settings, whatever those of the process are."""
+    """Draw with clgym's Matplotlib settings, whatever those of the process are."""
 
     @functools.wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> "Figure":
@@ -94,7 +94,7 @@ def new(height: float = 3.4) -> tuple["Figure", "Axes"]:
 
 
 def series_style(number: int) -> dict[str, Any]:
-    """Colour, marker and dash of the n-th name: each tells it apart without the others."""
+    """Colour, marker and dash of the n-th name, each of which suffices to identify it."""
     return {
         "color": _COLOURS[number % len(_COLOURS)],
         "marker": _MARKERS[number % len(_MARKERS)],
@@ -109,7 +109,7 @@ def plain(name: str, longest: int = 28) -> str:
 
 
 def svg(figure: "Figure", label: str = "") -> str:
-    """A figure as an element of a page: text stays text, ink follows the page's own colour.
+    """A figure as an element of a page: text stays text and takes the colour of the page.
 
     Args:
         figure: What `clgym.board.figures.drawing` drew.

@@ -26,7 +26,7 @@ def expected_best(scores: Sequence[float | None]) -> np.ndarray:
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the (cost, value) points that no other beats, by rising cost.
+    """Indices of the Pareto-optimal (cost, value) points, by rising cost.
 
     A point is beaten by one that costs no more and is worth no less, and differs in one of both.
     """
@@ -44,7 +44,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 def shortfalls(
     accuracies: Mapping[str, Mapping[str, float]], best: Mapping[str, float]
 ) -> dict[str, np.ndarray]:
-    """Ratio of each method's error to the lowest error, setting by setting.
+    """Ratio of each method's error to the lowest error, per stream.
 
     Args:
         accuracies: By method, by setting; every method has every setting of ``best``.
@@ -64,12 +64,12 @@ def shortfalls(
 
 
 def profile(ratios: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Share of the settings in which a method's ratio is at most each value of ``at``."""
+    """Share of the streams in which a method's ratio is at most each value of ``at``."""
     return (ratios[None] <= at[:, None]).mean(axis=1)
 
 
 def windows(flags: Sequence[bool] | np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Middles, in [0, 1], and means of windows of ``size``; the last one may be shorter."""
+    """Positions in [0, 1] and means of windows of ``size`` values; the last one may be shorter."""
     values = np.asarray(flags, dtype=float)
     starts = np.arange(0, len(values), size)
     ends = np.minimum(starts + size, len(values))

@@ -43,7 +43,7 @@ def _dots(style: Mapping[str, Any]) -> dict[str, Any]:
 
 @styled
 def rank_shift(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """From the rank on the tuning side to the rank on the evaluation side.
+    """Draw the rank on the tuning side against the rank on the evaluation side.
 
     Args:
         rows: ``name``, ``tuning`` and ``evaluation`` (ranks, 1 is best, ties may share one), and
@@ -83,7 +83,7 @@ def _span(row: Mapping[str, Any]) -> str:
 
 @styled
 def anytime(methods: Mapping[str, Sequence[Sequence[float]]]) -> "Figure":
-    """Accuracy after each experience: a dot for each seed, a line through the means.
+    """Draw the accuracy after each experience: one dot per seed, a line through the means.
 
     Args:
         methods: By name, for each seed the accuracy after each experience.
@@ -95,7 +95,7 @@ def anytime(methods: Mapping[str, Sequence[Sequence[float]]]) -> "Figure":
         if len(table) > 1:
             axes.scatter(np.tile(steps, len(table)), table.ravel(), **_dots(style))
         axes.plot(steps, table.mean(axis=0), **style, label=plain(name))
-    axes.set(xlabel="experiences learned", ylabel="accuracy on what was seen, %")
+    axes.set(xlabel="experiences learned", ylabel="accuracy on classes seen, %")
     _whole_numbers(axes)
     _percent(axes)
     _legend(figure, axes)
@@ -104,7 +104,7 @@ def anytime(methods: Mapping[str, Sequence[Sequence[float]]]) -> "Figure":
 
 @styled
 def accuracy_matrix(matrix: Sequence[Sequence[float | None]]) -> "Figure":
-    """The accuracy matrix as a heat map with its numbers.
+    """Draw the accuracy matrix as a heat map with its numbers.
 
     Args:
         matrix: Row i after experience i, column j on its test rows; None where not measured.
@@ -154,7 +154,7 @@ def _numbers(axes: "Axes", table: np.ndarray) -> None:
 
 @styled
 def forgetting(methods: Mapping[str, Sequence[float]]) -> "Figure":
-    """Forgetting of every seed, and their mean.
+    """Draw the forgetting of every seed, and the mean.
 
     Args:
         methods: By name, for each seed the mean drop from the best accuracy, a fraction.
@@ -167,7 +167,7 @@ def forgetting(methods: Mapping[str, Sequence[float]]) -> "Figure":
         axes.plot(values.mean(), number, color=style["color"], marker=style["marker"], markersize=7)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(methods)), [plain(name) for name in methods])
-    axes.set(ylim=(len(methods) - 0.4, -0.6), xlabel="forgetting, points (less is better)")
+    axes.set(ylim=(len(methods) - 0.4, -0.6), xlabel="forgetting, points (lower is better)")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     return figure
@@ -175,7 +175,7 @@ def forgetting(methods: Mapping[str, Sequence[float]]) -> "Figure":
 
 @styled
 def accuracy_against_cost(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Accuracy against all the time that it took, tuning included, with the Pareto front.
+    """Draw accuracy against total time, tuning included, with the Pareto front.
 
     Args:
         rows: ``name``, ``seconds`` (of the evaluation runs), ``tuning_seconds`` (or None where
@@ -193,7 +193,7 @@ def accuracy_against_cost(rows: Sequence[Mapping[str, Any]]) -> "Figure":
         color=INK,
         linewidth=0.9,
         drawstyle="steps-post",
-        label="no method is better and cheaper",
+        label="Pareto front: no method is better and cheaper",
     )
     for number, (row, (cost, accuracy)) in enumerate(zip(rows, points, strict=True)):
         style = series_style(number)
@@ -245,7 +245,7 @@ def expected_best(methods: Mapping[str, Sequence[float | None]]) -> "Figure":
 def performance_profile(
     methods: Mapping[str, Mapping[str, float]], best: Mapping[str, float]
 ) -> "Figure":
-    """In how many settings a method's error is within a factor of the lowest (Dolan & More 2002).
+    """Share of streams on which a method's error is within a factor of the lowest one.
 
     Args:
         methods: By name, by setting the accuracy; every method has every setting.
@@ -261,8 +261,8 @@ def performance_profile(
         axes.plot(at, share, **series_style(number), drawstyle="steps-post", label=plain(name))
     axes.set(
         xscale="log" if most > 8 else "linear",
-        xlabel="(1 - accuracy) / (1 - best accuracy), at most",
-        ylabel="share of settings, %",
+        xlabel="error / lowest error, at most",
+        ylabel="share of streams, %",
         ylim=(-3, 103),
     )
     _legend(figure, axes)
@@ -273,7 +273,7 @@ def performance_profile(
 def error_over_time(
     methods: Mapping[str, Sequence[Sequence[bool]]], segments: Sequence[str], window: int = 0
 ) -> "Figure":
-    """Online error along an adaptation stream, averaged over windows inside each segment.
+    """Draw the online error along an adaptation stream, averaged over windows.
 
     Args:
         methods: By name, for each segment whether each answer was wrong, in order.
@@ -299,7 +299,7 @@ def error_over_time(
         fontsize=8,
     )
     axes.tick_params(axis="x", length=0)
-    axes.set(xlim=(0, len(segments)), ylabel=f"error of {size:,} answers each, %")
+    axes.set(xlim=(0, len(segments)), ylabel=f"error in windows of {size:,} predictions, %")
     _percent(axes)
     _legend(figure, axes)
     return figure

@@ -1,4 +1,4 @@
-"""From methods to the figures that their records allow."""
+"""Figures that the records of some methods allow."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ import numpy as np
 from clgym.board.figures import drawing
 from clgym.board.figures.profiles import Standing, profile_of
 from clgym.board.reading.entries import options_text
-from clgym.board.reading.found import Method, answers
-from clgym.board.reading.records import stream_of
+from clgym.board.reading.found import Method
 from clgym.board.stats import interval, ranks
 from clgym.errors import ClgymError, UnknownName, near
 from clgym.files import canonical_json, sha256, writing
+from clgym.results.grouping import stream_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,9 @@ __all__ = ["KINDS", "CannotDraw", "Plot", "draw", "mean_matrix", "wrong", "write
 
 
 class CannotDraw(ClgymError):
-    """A figure that the records at hand have nothing for."""
+    """A figure that cannot be drawn from the records at hand."""
+
+    problem = "cannot draw the figure"
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,13 @@ class Plot:
 
     kind: str
     about: str
-    """Method or stream: what tells it from others of its kind."""
+    """Method or stream that distinguishes the figure from others of its kind."""
     words: str
     draw: Callable[[], "Figure"]
 
 
 def draw(methods: Sequence[Method], kinds: Sequence[str] = ()) -> list[Plot]:
-    """What can be drawn.
+    """Prepare the figures that can be drawn.
 
     Args:
         methods: What the user named.
@@ -53,7 +55,7 @@ def draw(methods: Sequence[Method], kinds: Sequence[str] = ()) -> list[Plot]:
             raise UnknownName(
                 expected=f"a figure ({', '.join(KINDS)})",
                 found=repr(kind),
-                fix=f"{near(kind, KINDS)}`clgym plot --help` tells what each shows",
+                fix=f"{near(kind, KINDS)}`clgym plot --help` describes them",
             )
     plots: list[Plot] = []
     for kind in kinds or KINDS:
@@ -63,20 +65,20 @@ def draw(methods: Sequence[Method], kinds: Sequence[str] = ()) -> list[Plot]:
             raise CannotDraw(
                 expected=f"{needs}, to draw {kind}",
                 found=_inventory(methods),
-                fix="Name further records, or leave out --kind to get what these allow",
+                fix="Give further records, or leave out --kind to draw what these allow",
             )
         plots += made
     if not plots:
         raise CannotDraw(
-            expected="records that a figure can be drawn of",
+            expected="records from which a figure can be drawn",
             found=_inventory(methods),
-            fix="Name runs of two or more experiences, or a sealed study",
+            fix="Give runs of two or more experiences, or a sealed study",
         )
     return plots
 
 
 def write(plots: Sequence[Plot], out: Path, ending: str) -> Iterator[tuple[Path, Plot]]:
-    """Draw and write, one after another; the file's name says kind and subject."""
+    """Draw and write the figures; the file's name states kind and subject."""
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
@@ -128,7 +130,7 @@ def _by_stream(methods: Sequence[Method]) -> dict[str, list[Method]]:
 
 
 def mean_matrix(method: Method) -> list[list[float | None]]:
-    """The accuracy matrix, a mean over the runs."""
+    """The accuracy matrix, averaged over the runs."""
     tables = np.array([r.accuracy_matrix for r in method.results], dtype=float)
     return [[None if np.isnan(v) else float(v) for v in row] for row in tables.mean(axis=0)]
 
@@ -262,12 +264,8 @@ def _profile(methods: Sequence[Method]) -> Iterator[Plot]:
 
 
 def wrong(method: Method) -> list[list[bool]]:
-    """By segment whether each answer of its first run was wrong, in order."""
-    kept, result = answers(method.runs[0]), method.results[0]
-    # Behind a learning phase, segments go by names of their own.
-    prefix = "" if result.scenario.setting == "adaptation" else "shift/"
-    places = range(len(result.adaptation.segments) if result.adaptation else 0)
-    return [(kept[f"{prefix}{i}/predicted"] != kept[f"{prefix}{i}/label"]).tolist() for i in places]
+    """Whether each prediction of the first run was wrong, in order, by segment."""
+    return [(~rows.hits).tolist() for rows in method.runs[0].predictions().segments()]
 
 
 def _errors(methods: Sequence[Method]) -> Iterator[Plot]:
@@ -294,4 +292,4 @@ KINDS: dict[str, tuple[str, Callable[[Sequence[Method]], Iterator[Plot]]]] = {
     "performance-profile": ("two methods on two streams", _profile),
     "error-over-time": ("a run on an adaptation stream", _errors),
 }
-"""By name: what it needs, and what makes it. `clgym plot` draws them in this order."""
+"""Figures by name: what they need, and how they are made. `clgym plot` draws them in this order."""

@@ -10,34 +10,34 @@ from dataclasses import dataclass
 __all__ = ["LEAST", "Profile", "Standing", "profile_of"]
 
 LEAST = 3
-"""Methods, and settings that they share, below which the board draws nothing."""
+"""Minimum number of methods and of shared streams for a performance profile."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A method's result in one setting."""
+    """A method's result on one stream."""
 
     strategy: str
     options: str
-    """As text: tells variants of a strategy apart, and is the same wherever they stand."""
+    """Options as text, which distinguish the variants of a strategy in all tables."""
     setting: str
     accuracy: float
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What is drawn."""
+    """The content of a performance profile."""
 
     methods: dict[str, dict[str, float]]
-    """By strategy, by setting the accuracy; all have the same settings."""
+    """Accuracy by strategy and stream; all have the same streams."""
     best: dict[str, float]
-    """By setting the best accuracy of all that stands there, drawn or not."""
+    """Best accuracy by stream, over all rows, drawn or not."""
     known: int
-    """Strategies that stand in any of the settings, drawn or not."""
+    """Number of strategies with a result on any of the streams, drawn or not."""
 
 
 def profile_of(rows: Sequence[Standing], most: int, least: int = LEAST) -> Profile | None:
-    """The largest block of methods and settings; None where there is none.
+    """The largest block of methods and streams; None where there is none.
 
     Args:
         rows: All results.

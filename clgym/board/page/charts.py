@@ -1,4 +1,4 @@
-"""Which figures the tables of a board allow, drawn by `clgym.board.figures.drawing`."""
+"""Figures of a board's tables, drawn by `clgym.board.figures.drawing`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["Chart", "across_charts", "table_charts"]
 
 MOST = 7
-"""Rows in a figure; more cannot be told apart."""
+"""Maximum number of rows in a figure; more could not be distinguished."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure in the page."""
+    """A figure of the page."""
 
     title: str
     svg: str

@@ -1,4 +1,4 @@
-"""Claims of papers beside what was measured: ``status/PAPER.json``, see `clgym.papers.status`."""
+"""Claims of papers beside measured numbers: ``status/PAPER.json``, see `clgym.papers.status`."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ __all__ = [
 ]
 
 STATUS = "status"
-CLAIM_COLUMNS = ("Claim", "Verdict", "Claimed", "Measured", "Tolerance", "Scale", "Where it stands")
+CLAIM_COLUMNS = ("Claim", "Verdict", "Claimed", "Measured", "Tolerance", "Scale", "Stated in")
 TESTED_COLUMNS = ("Scale", "Kind", "Known from", "Tested", "Reproduced")
 _KINDS = {"number": "numbers", "order": "orders", "by construction": "by construction"}
 
 
 @dataclass(frozen=True)
 class Tested:
-    """A claim that was tested, by what it is worth."""
+    """A claim that was tested, with its scale, kind and source."""
 
     scale: str
     kind: str
@@ -43,13 +43,13 @@ class PaperClaims:
     title: str
     link: str
     claims: tuple[tuple[str, ...], ...]
-    """One row a claim, by column."""
+    """Cells of each claim, one row per claim, by column."""
     tested: tuple[Tested, ...] = ()
-    """Of those that are shown."""
+    """Tested claims among those that are shown."""
 
 
 def read_claims(board: Board, root: Path) -> list[PaperClaims]:
-    """All papers that have a status; what does not validate or follow is left out, and why.
+    """Read all papers with a status; invalid or inconsistent ones are left out with the reason.
 
     A verdict is judged again from the records on the board; where they are not, it says so.
     """
@@ -74,7 +74,7 @@ def read_claims(board: Board, root: Path) -> list[PaperClaims]:
 
 
 def tested_table(papers: Sequence[PaperClaims]) -> list[tuple[str, ...]]:
-    """How many claims were tested and reproduced: by scale, by kind, by how each is known."""
+    """Number of tested and reproduced claims, by scale, kind and how they are known."""
     claims = [claim for paper in papers for claim in paper.tested]
     groups = Counter((claim.scale, claim.kind, claim.known) for claim in claims)
     held = Counter((claim.scale, claim.kind, claim.known) for claim in claims if claim.held)
@@ -84,7 +84,7 @@ def tested_table(papers: Sequence[PaperClaims]) -> list[tuple[str, ...]]:
 
 
 def tested_lines(papers: Sequence[PaperClaims]) -> list[str]:
-    """A phrase for each scale, each kind of claim by itself."""
+    """Return one phrase per scale, which counts each kind of claim separately."""
     claims = [claim for paper in papers for claim in paper.tested]
     lines = []
     for scale in ("full", "lite"):
@@ -107,11 +107,14 @@ def _claims(
         if ours is not None and ours.verdict == "not run":
             ours = None
         if ours is not None and (ours.measured, ours.verdict) != (claim.measured, claim.verdict):
-            board.refuse(f"{place} {row.row}", f"{claim.claim}: not what the records here give")
+            board.refuse(
+                f"{place} {row.row}",
+                f"{claim.claim}: differs from the records on this board",
+            )
             continue
         verdict = f"{claim.verdict}: {claim.why}" if claim.why else claim.verdict
         if ours is None and claim.verdict != "not run":
-            verdict += " (as stated: its records are not here)"
+            verdict += " (as stated; its records are missing)"
         cells = (
             claim.claim,
             verdict,

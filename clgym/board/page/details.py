@@ -1,4 +1,4 @@
-"""What a row opens: facts of one entry as plain JSON values, for the page's script to lay out."""
+"""Details of a row: facts of one entry as plain JSON values, laid out by the page's script."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ Facts = list[list[str]]
 
 
 def details_of(table: BoardTable, row: BoardRow) -> dict[str, Any]:
-    """Everything about one row: lists of facts, runs, matrix, curves."""
+    """Return the details of a row: lists of facts, runs, matrix and curves."""
     entry, first = row.entry, row.entry.scores[0].record
     tuning = entry.tuning
     facts = {
@@ -39,8 +39,8 @@ def details_of(table: BoardTable, row: BoardRow) -> dict[str, Any]:
 
 def _trust_line(row: BoardRow) -> str:
     if row.entry.verified:
-        return "verified: recomputed from predictions"
-    return "self-reported: predictions of some runs are not here"
+        return "verified: recomputed from the stored predictions"
+    return "self-reported: predictions of some runs are missing"
 
 
 def _pairs(values: dict[str, Any]) -> Facts:
@@ -75,7 +75,7 @@ def _cost(row: BoardRow) -> Facts:
         facts.append(["evaluation, all seeds", duration(entry.seconds)])
     facts += [
         ["peak memory", f"{max(c.peak_memory_bytes for c in costs) / 2**20:,.0f} MiB"],
-        ["training images a run", f"{np.mean([c.train_images for c in costs]):,.0f}"],
+        ["training images per run", f"{np.mean([c.train_images for c in costs]):,.0f}"],
         ["state on disk", f"{max(c.state_bytes for c in costs):,} bytes"],
     ]
     first = entry.scores[0].record

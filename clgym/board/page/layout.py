@@ -28,85 +28,87 @@ __all__ = ["HEAD", "LEGEND", "as_html", "as_markdown"]
 
 _HERE = Path(__file__).parent
 HEAD = "# Leaderboard\n\nRendered by `clgym board`; do not edit."
-"""By which a README that may be written over is known."""
+"""First lines of a README that `clgym board` may overwrite."""
 LEGEND = (
     (
         "Mean, interval",
-        "Mean over all runs of a row; in brackets its 95 % interval by a stratified percentile "
-        f"bootstrap over seeds ({RESAMPLES:,} resamples). One seed has no interval, nor have "
-        "seeds that all ended at the same accuracy. With two or three seeds an interval is too "
-        "narrow.",
+        "The mean over the seeds of a row, with its 95 % interval in brackets: a stratified "
+        f"percentile bootstrap over seeds ({RESAMPLES:,} resamples). There is no interval for one "
+        "seed, or if all seeds have the same accuracy. With two or three seeds the interval is "
+        "too narrow.",
     ),
     (
         "Rank",
-        "Rows stand in the order of their mean. A rank is an interval: from one more than the "
-        "number of rows that are clearly better to the number of ranked rows less those that are "
-        "clearly worse. Clearly: the 95 % interval of the difference (Student's, paired by seed "
-        "where seeds are shared, else Welch's) leaves out zero. Intervals are of one pair of rows "
-        "each, not corrected for the number of pairs. Rows with one seed, or with a failed one, "
-        "are not ranked.",
+        "Rows are sorted by their mean. A rank is an interval, such as 2–4: one more than the "
+        "number of rows that are significantly better, up to the number of ranked rows minus "
+        "those that are significantly worse. A difference is significant if its 95 % interval "
+        "(Student's t, paired by seed where both rows have the same seeds, else Welch's) excludes "
+        "zero. The intervals are not corrected for the number of pairs. Rows with a single seed "
+        "or a failed seed are not ranked.",
     ),
     (
         "Group",
-        "Two rows that share a letter are not told apart; two that share none are (a compact "
-        f"letter display). Tables of more than {MOST_LETTERED} ranked rows have none.",
+        "A compact letter display: two rows without a common letter differ significantly, two rows "
+        f"with one do not. Tables with more than {MOST_LETTERED} ranked rows have no letters.",
     ),
     (
         "Modes",
-        "What could be looked at when settings were chosen. Modes are never ranked together, nor "
-        f"with runs whose settings were given by hand ({BY_HAND}).",
+        "The data that tuning could use to choose hyper-parameters. Each mode has its own tables "
+        f"and ranks, and so have runs without a certificate: {BY_HAND}.",
     ),
     (
         "transfer, default",
-        "Modes. transfer: settings were chosen on the tuning side of a pair, on other data than "
-        "those of the table. default: the strategy's own settings, nothing was tuned.",
+        "Two modes. transfer: hyper-parameters were tuned on other data, the tuning side of a "
+        "pair. default: the strategy's default hyper-parameters, without tuning.",
     ),
     (
         "Claims of papers",
-        "reproduced: within the tolerance. An order is judged by the 95 % interval of the "
-        "difference: reproduced if it excludes zero; within noise if it does not. How large a "
-        "difference a paper states (by ... points) is shown and not judged. Behind where it "
-        "stands, how it is known: verified (read there), log (of the authors), abstract, "
-        "remembered, inferred (it follows from the method), own (no paper states it). A number "
-        "that is inferred holds by construction. Rows of full scale are of the paper's size, of "
-        "lite scale not: they are counted apart.",
+        "A number is reproduced if it lies within the tolerance. An order of two methods is "
+        "reproduced if the 95 % interval of their difference excludes zero, and within noise "
+        "otherwise. The size of a reported difference (by ... points) is shown but not tested. "
+        "The word in brackets says how a claim is known: verified (read in the paper), log (read "
+        "in the authors' log), abstract (read in the abstract), remembered (not looked up "
+        "again), inferred (follows from the method, and so holds by construction), own (stated "
+        "by no paper). Full scale is the size of the paper's experiment and lite scale a smaller "
+        "one; they are counted separately.",
     ),
     (
         "Performance profile",
-        "In how many of the streams drawn a method's error is within a factor of the lowest error "
-        "of all rows there, drawn or not. Drawn are methods that all stand in all these streams; "
-        f"there is no profile of fewer than {LEAST} methods or streams. Of a strategy's variants "
-        "in a table the one is drawn whose options stand in most tables, of equals the first by "
-        "the text of their options: no score is looked at.",
+        "Share of streams in which a method's error is at most x times the lowest error of all "
+        "rows on that stream. The figure shows methods that have results on all of these streams; "
+        f"it needs {LEAST} methods and {LEAST} streams. If a strategy has several variants, the "
+        "one whose options occur in most tables is shown (on a tie, the first in alphabetical "
+        "order), whatever its scores.",
     ),
     (
         "verified",
-        "Recomputed from predictions: accuracies, errors and forgetting follow from kept "
-        "predictions, and of an evaluation certificate, ledger and records check out. Nothing was "
-        "run again; times, memory and parameters are as the records say.",
+        "Accuracies, errors and forgetting were recomputed from the stored predictions; for an "
+        "evaluation, certificate, ledger and records were audited as well. No run was repeated. "
+        "Times, memory and parameter counts are those stated in the records.",
     ),
     (
         "self-reported",
-        "Every number follows from the record's accuracy matrix, but predictions of some runs are "
-        "not here.",
+        "The numbers agree with the record's accuracy matrix, but the predictions of some runs "
+        "are missing, so that the matrix itself cannot be checked.",
     ),
     (
         "Time",
-        "Of an evaluation all trials of the tuning and all seeds; of other rows one run. It "
-        "compares only within one device: see a row's environment.",
+        "Wall-clock time: for an evaluation, of all tuning trials and all seeds; for other rows, "
+        "of one run. Compare times only between rows of the same device, which is in the row's "
+        "details.",
     ),
     (
-        "Flags",
-        "What a reader should know before believing a row: other images or weights than the known "
-        "ones, classes that the pretraining names too, failed or missing seeds, seeds that changed "
-        "nothing, earlier studies and evaluations, declared failures of checks, a strategy whose "
-        "file is not here or has changed.",
+        "Warnings",
+        "Facts that limit what a row shows: images or weights that differ from the published ones, "
+        "classes that the pretraining data also contain, failed or missing seeds, seeds with "
+        "identical results, earlier studies and evaluations, declared failures of checks, or a "
+        "strategy file that is missing or has changed.",
     ),
 )
 
 
 def as_html(board: Board, tables: Sequence[BoardTable], papers: Sequence[PaperClaims]) -> str:
-    """The page. Equal boards give equal bytes."""
+    """Return the HTML page. Equal boards give equal bytes."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -158,7 +160,7 @@ def _counts(board: Board) -> dict[str, int]:
 
 
 def _with_extras(table: BoardTable) -> dict[str, Any]:
-    """A table with what only the page shows: figures, and where intervals lie."""
+    """A table with what only the page shows: figures and the positions of intervals."""
     ends = [v for row in table.rows for v in _extent(row)]
     rows = [
         _row_extras(table, row, min(ends), max(ends)) if ends else _plain(row) for row in table.rows
@@ -190,16 +192,14 @@ def _row_extras(table: BoardTable, row: BoardRow, low: float, high: float) -> di
 
 
 def as_markdown(board: Board, tables: Sequence[BoardTable], papers: Sequence[PaperClaims]) -> str:
-    """The same tables, claims and reasons as the page."""
+    """Return the same tables, claims and exclusions as Markdown."""
     parts = [
         HEAD,
-        "The same content as a page with figures and "
-        "details: `clgym board leaderboards/ --out site/`.",
+        "`clgym board leaderboards/ --out site/` renders the same content as a page with figures "
+        "and details.",
     ]
     if not tables:
-        parts.append(
-            "This board is empty: below `records/` there is no record that could be shown."
-        )
+        parts.append("This board is empty: there is no record below `records/` that can be shown.")
     for table in tables:
         part = f", {_escaped(table.part)}" if table.part else ""
         parts.append(f"## {_escaped(table.title)}{part}: {_escaped(table.mode)}")

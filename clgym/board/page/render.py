@@ -1,4 +1,4 @@
-"""From a leaderboards folder to its page and its Markdown."""
+"""Render a leaderboards folder as a page and as Markdown."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ __all__ = ["render"]
 
 
 def render(root: Path, out: Path) -> Board:
-    """Write ``out/index.html`` and ``root/README.md``; return what they were made from.
+    """Write ``out/index.html`` and ``root/README.md``; return the board that they show.
 
     Raises:
         BadRecord: no leaderboards folder.
@@ -36,7 +36,7 @@ def _check_own(file: Path) -> None:
     """A README that somebody wrote is not written over."""
     if file.is_file() and not file.read_bytes().startswith(HEAD.encode()):
         raise BadOutput(
-            expected=f"{file} to be a board that was rendered before, or absent",
-            found="another text",
-            fix="Move it away: the board as Markdown is written there",
+            expected=f"{file} to be a rendered board, or not to exist",
+            found="a different text",
+            fix="Move that file: the Markdown board is written there",
         )

@@ -1,33 +1,34 @@
-"""Entries to tables of text. The page and the Markdown board print the same cells."""
+"""Tables of text from entries. The page and the Markdown board print the same cells."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clgym.board.reading.entries import Board, BoardEntry, identity
+from clgym.board.reading.entries import Board, BoardEntry
 from clgym.board.stats import Rank, interval, ranks
 from clgym.gym.request import FROM_PRESET
+from clgym.results.grouping import identity
 
 __all__ = ["BY_HAND", "Cell", "Column", "BoardRow", "BoardTable", "tables_of"]
 
-BY_HAND = "settings by hand, no certificate"
+BY_HAND = "untuned (hand-set hyper-parameters)"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its key, and what stands above it."""
+    """A column: its key and its title."""
 
     key: str
     title: str
     numeric: bool = True
     wide: bool = False
-    """Left out on a narrow screen; a row's details have it all the same."""
+    """Whether the column is hidden on narrow screens; the details of a row contain it anyway."""
 
 
 _FIRST = (Column("rank", "Rank"), Column("method", "Method", numeric=False))
 _GROUP = Column("group", "Group", numeric=False, wide=True)
-"""Of tables with several ranked rows: letters; who shares one is not told apart."""
+"""Letters of a compact letter display, in tables with several ranked rows."""
 _LEARNING = (
     Column("score", "Last accuracy, %"),
     _GROUP,
@@ -35,28 +36,28 @@ _LEARNING = (
     Column("forgetting", "Forgetting, points", wide=True),
 )
 _SHIFT = Column("shift", "Error under shift, %", wide=True)
-"""Of streams that are learned first and then shift."""
+"""Column of streams that are learned first and then shift."""
 _TUNING = Column("tuning", "Tuning score, % (rank)", wide=True)
-"""Of evaluations: of the chosen settings, on the other data, and its rank there."""
+"""Column of evaluations: tuning score of the chosen hyper-parameters, and its rank."""
 _ADAPTATION = (
     Column("score", "Mean error, %"),
     _GROUP,
     Column("pooled", "Pooled error, %", wide=True),
     Column("calibration", "Calibration error, %", wide=True),
 )
-_RUN_TIME = Column("time", "Time a run", wide=True)
-_EVALUATION_TIME = Column("time", "Time in all", wide=True)
+_RUN_TIME = Column("time", "Time per run", wide=True)
+_EVALUATION_TIME = Column("time", "Total time", wide=True)
 _SEEDS = Column("seeds", "Seeds", wide=True)
 _LAST = (
     Column("parameters", "Parameters", wide=True),
     Column("trust", "Trust", numeric=False),
-    Column("flags", "Flags", numeric=False, wide=True),
+    Column("flags", "Warnings", numeric=False, wide=True),
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell says, and by what it is sorted; None comes last."""
+    """The text of a cell and its sort value; None sorts last."""
 
     text: str
     value: float | str | None
@@ -64,13 +65,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class BoardRow:
-    """One entry in its table."""
+    """An entry as a row of its table."""
 
     entry: BoardEntry
     label: str
-    """What tells it from others of its strategy in the table."""
+    """Options that distinguish the entry from others of its strategy in the table."""
     brief: str
-    """The same without the options' names, for figures."""
+    """The same values without the options' names, for figures."""
     rank: Rank | None
     mean: float | None
     interval: tuple[float, float] | None
@@ -94,7 +95,7 @@ class BoardTable:
     id: str
     title: str
     part: str
-    """What tells it from others of its title and mode; else empty."""
+    """Options that distinguish the table from others of its title and mode; may be empty."""
     mode: str
     about: str
     """Sources and options of the stream."""
@@ -104,7 +105,7 @@ class BoardTable:
 
 
 def tables_of(board: Board) -> list[BoardTable]:
-    """All tables: evaluations first, by pair and mode, then runs by stream."""
+    """Return all tables: evaluations by pair and mode, then runs by stream."""
     groups: dict[tuple[str, str, str], list[BoardEntry]] = defaultdict(list)
     for entry in board.entries:
         mode = entry.tuning.mode if entry.tuning else BY_HAND
@@ -152,7 +153,7 @@ def _table(mode: str, key: str, entries: list[BoardEntry]) -> BoardTable:
 
 _SAID_ELSEWHERE = ("source", "classes", "class_order", *FROM_PRESET)
 _ACTS_ONLY = {"delta": ("order", "dirichlet")}
-"""Options of a stream that do nothing unless another one has a value."""
+"""Options of a stream that have no effect unless another option has a certain value."""
 
 
 def _about(stream: dict[str, Any], entries: Sequence[BoardEntry]) -> str:
@@ -358,7 +359,7 @@ def _time_cell(entry: BoardEntry) -> Cell:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader says them."""
+    """Format seconds for a reader."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"

@@ -13,9 +13,11 @@ from typing import Any
 
 from clgym.board.reading.source_files import unknown_code
 from clgym.errors import BadRecord
-from clgym.files import canonical_json, sha256
+from clgym.files import canonical_json
 from clgym.gym.request import FROM_PRESET
+from clgym.results.grouping import Seeds, seeds_of
 from clgym.results.record import Record, Result
+from clgym.results.stored import StoredRun
 
 __all__ = [
     "Board",
@@ -23,7 +25,6 @@ __all__ = [
     "Exclusion",
     "Score",
     "file_of",
-    "identity",
     "options_text",
     "place_of",
     "run_flags",
@@ -35,28 +36,41 @@ Matrix = list[list[float | None]]
 
 @dataclass(frozen=True)
 class Score:
-    """One run of an entry; its numbers are recomputed before it comes here."""
+    """One run of an entry, with recomputed numbers."""
 
-    seed: int
-    order_seed: int | None
+    run: StoredRun
     place: str
-    """Its folder below the leaderboards, with slashes."""
-    record: Record
+    """Folder of the run below the leaderboards folder, with slashes."""
 
     @property
-    def key(self) -> tuple[int, int]:
-        """Which run it is among those of one entry; -1 stands for the preset's order."""
-        return self.seed, -1 if self.order_seed is None else self.order_seed
+    def record(self) -> Record:
+        """The run's record."""
+        return self.run.record
+
+    @property
+    def seed(self) -> int:
+        """The learner's seed."""
+        return self.run.result.seed
+
+    @property
+    def order_seed(self) -> int | None:
+        """The class order's seed; None for the preset's order."""
+        return self.run.result.order_seed
+
+    @property
+    def key(self) -> Seeds:
+        """Identity of the run within its entry; -1 stands for the preset's class order."""
+        return seeds_of(self.run.result)
 
     @property
     def primary(self) -> float:
-        """What tables rank by, larger is better: accuracy at the end, or over a whole stream."""
+        """Value that tables rank by, larger is better: the last accuracy of the run."""
         return self.record.result.last_accuracy
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A run that should be there."""
+    """A run that is missing from its entry."""
 
     seed: int
     why: str
@@ -64,17 +78,17 @@ class Missing:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is known of how an evaluation's settings were chosen."""
+    """Facts about how the hyper-parameters of an evaluation were chosen."""
 
     mode: str
     pair: str
     score: float | None
-    """Of the chosen settings, on the tuning side."""
+    """Tuning score of the chosen hyper-parameters."""
     trials: tuple[float | None, ...]
-    """Scores in their order; None for one that failed."""
+    """Scores of the trials, in order; None for a failed trial."""
     seconds: float
     certificate: dict[str, Any]
-    """Facts to show, by name."""
+    """Facts of the certificate to show, by name."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,7 @@ class BoardEntry:
     """One row of a table."""
 
     id: str
-    """Stable: a hash of what the entry is."""
+    """Stable identifier: a hash of the entry's content."""
     strategy: str
     config: dict[str, Any]
     scores: tuple[Score, ...]
@@ -90,34 +104,34 @@ class BoardEntry:
     verified: bool
     flags: tuple[str, ...]
     stream: dict[str, Any]
-    """What rows of one table share: name, sources and options of the stream."""
+    """Name, sources and options of the stream, which the rows of a table share."""
     tuning: Tuning | None = None
-    """None for runs with settings given by hand."""
+    """Facts of the tuning; None for runs with hand-set hyper-parameters."""
 
     @property
     def adaptation(self) -> bool:
-        """Whether answers were scored as they were given: tables show errors, not accuracies."""
+        """Whether the stream is an adaptation stream: tables show errors, not accuracies."""
         return self.scores[0].record.result.scenario.setting == "adaptation"
 
     @property
     def complete(self) -> bool:
-        """Whether a mean may be stated: no run that was promised is missing."""
+        """Whether a mean may be stated: no promised run is missing."""
         return not self.missing
 
     @property
     def alike(self) -> bool:
-        """Whether seeds changed nothing, so that there is no spread to state."""
+        """Whether all seeds gave the same accuracy, so that no spread can be stated."""
         return _alike([score.record.result for score in self.scores])
 
     @property
     def seconds(self) -> float:
-        """Of all runs that are results."""
+        """Total time of all runs that are results, in seconds."""
         return float(sum(score.record.cost.wall_seconds for score in self.scores))
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Something below ``records/`` that no table shows."""
+    """A folder below ``records/`` that no table shows, with the reason."""
 
     place: str
     reason: str
@@ -125,19 +139,19 @@ class Exclusion:
 
 @dataclass
 class Board:
-    """All that a leaderboards folder holds."""
+    """The content of a leaderboards folder."""
 
     entries: list[BoardEntry] = field(default_factory=list)
     left_out: list[Exclusion] = field(default_factory=list)
     sent: dict[str, list[Path]] = field(default_factory=dict)
-    """Python files by the folder below ``records/`` that they came in."""
+    """Python files by the folder below ``records/`` that they came with."""
 
     def refuse(self, place: str, reason: str) -> None:
-        """Leave something out, and say so."""
+        """Exclude a folder, with the reason."""
         self.left_out.append(Exclusion(place, reason))
 
     def flags_of(self, scores: Sequence[Score]) -> list[str]:
-        """What a reader should know of the runs of an entry, and of the code that ran."""
+        """Warnings about the runs of an entry and the code that ran."""
         folders = {name for score in scores for name in score.place.split("/")[1:2]}
         sent = [file for folder in sorted(folders) for file in self.sent.get(folder, [])]
         records = [score.record for score in scores]
@@ -146,17 +160,17 @@ class Board:
 
 
 def place_of(path: Path, root: Path) -> str:
-    """How the board names a path: below the leaderboards folder, the same on every machine."""
+    """Path below the leaderboards folder, the same on every machine."""
     return path.relative_to(root).as_posix()
 
 
 def file_of(error: BadRecord) -> str:
-    """Why a file was refused, without its path."""
-    return f"it does not validate: {error.found}"
+    """Reason why a file was refused, without its path."""
+    return f"the file does not validate: {error.found}"
 
 
 def subfolders(folder: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, set[str]]]:
-    """Folders that hold one of the wanted files, in order, with all names in them.
+    """Folders that contain one of the wanted files, in order, with all names in them.
 
     Nothing below such a folder is looked at, and no link is followed.
     """
@@ -171,19 +185,14 @@ def subfolders(folder: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, set[
             yield from subfolders(folder / item.name, wanted)
 
 
-def identity(value: Any) -> str:
-    """A short name for a value, stable."""
-    return sha256(canonical_json(value))[:12]
-
-
 def options_text(config: dict[str, Any]) -> str:
-    """A strategy's options, less those that the stream's preset sets, as one text."""
+    """A strategy's options, without those that the stream's preset sets, as one text."""
     own = {k: v for k, v in config.items() if k.rpartition(".")[2] not in FROM_PRESET}
     return canonical_json(own).decode()
 
 
 def run_flags(records: list[Record]) -> list[str]:
-    """What a reader of a row should know of its runs, which differ in seeds only."""
+    """Warnings about runs that differ only in their seeds."""
     results = [record.result for record in records]
     flags = {flag for result in results for source in result.sources for flag in source.flags}
     for source in {source.name for result in results for source in result.sources}:
@@ -196,7 +205,7 @@ def run_flags(records: list[Record]) -> list[str]:
     if any(result.scored_on == "valid" for result in results):
         flags.add("scored on held-out training rows")
     if any(result.part is not None for result in results):
-        flags.add("part of the stream only")
+        flags.add("only part of the stream was run")
     if any(result.strategy.known_failures for result in results):
         flags.add("declared failures of checks")
     for backbone in (result.backbone for result in results):
@@ -204,7 +213,7 @@ def run_flags(records: list[Record]) -> list[str]:
             flags |= set(_backbone_flags(backbone.overlap, backbone.check))
     segments = [s for r in results if r.adaptation for s in r.adaptation.segments]
     if collapsed := sum(segment.collapsed for segment in segments):
-        flags.add(f"answers collapsed to one class in {collapsed} of {len(segments)} segments")
+        flags.add(f"predictions collapsed to one class in {collapsed} of {len(segments)} segments")
     if len({record.environment.device_name or record.environment.device for record in records}) > 1:
         flags.add("runs on different devices")
     return sorted(flags)
@@ -218,10 +227,10 @@ def _alike(results: Sequence[Result]) -> bool:
 def _backbone_flags(overlap: list[str], check: str) -> Iterator[str]:
     if overlap:
         classes = "class" if len(overlap) == 1 else "classes"
-        yield f"pretraining names {len(overlap)} {classes} of the stream"
+        yield f"the pretraining data contain {len(overlap)} {classes} of the stream"
     if check == "differs":
-        yield "weights differ from those known by this name"
+        yield "weights differ from the known ones of this name"
     elif check == "unverified":
-        yield "weights not checked against known ones"
+        yield "weights could not be compared with known ones"
     elif check == "random":
         yield "random weights"

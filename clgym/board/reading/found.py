@@ -1,58 +1,45 @@
-"""What lies at the places that a user names: runs, seeds of one method, studies.
+"""Load runs, folders of seeds, and studies from the paths that a user gives.
 
 For figures and reports, which show what is there. What may stand on the board is decided by
 `clgym.board.reading.records`, which recomputes every number first.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from clgym.board.reading.records import method_of
 from clgym.errors import BadRecord, Tampered
-from clgym.gym.folder import RECORD
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import LedgerEntry, read_ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation
 from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.study import CERTIFICATE, read_certificate
-from clgym.results.answers import Answers, answers_of
-from clgym.results.record import Record, Result, read_record
+from clgym.results.grouping import by_seed, method_of
+from clgym.results.layout import run_folders
+from clgym.results.record import Result
+from clgym.results.stored import StoredRun, open_run
 
-__all__ = ["Method", "LoadedRun", "LoadedStudy", "answers", "load_runs", "read_study"]
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """A record and where it lies."""
-
-    file: Path
-    record: Record
-
-    @property
-    def result(self) -> Result:
-        """What it measured."""
-        return self.record.result
+__all__ = ["LoadedStudy", "Method", "load_runs", "read_study"]
 
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study's folder, as far as it has come."""
+    """A study's folder, finished or not."""
 
     folder: Path
     plan: StudyPlan
     entries: list[LedgerEntry]
     certificate: Certificate | None
     evaluations: list[Evaluation]
-    """Complete ones, in order."""
+    """Complete evaluations, in order."""
 
     @property
     def trials(self) -> list[float | None]:
-        """Scores of the trials, in order, where they all answer one question; else none."""
+        """Scores of the trials, in order, if all were scored on the same data; else empty."""
         if self.certificate is None:
             return []
         body = self.certificate.body
@@ -61,26 +48,26 @@ class LoadedStudy:
 
     @property
     def tuning_seconds(self) -> float:
-        """Of all its runs."""
+        """Total time of all its runs, in seconds."""
         return float(sum(e.body.get("seconds", 0.0) for e in self.entries if e.kind == "run"))
 
 
 @dataclass
 class Method:
-    """What is one line in a figure: runs that differ in seeds only, or a study's evaluation."""
+    """One line of a figure: runs that differ only in their seeds, or the evaluation of a study."""
 
     name: str
-    runs: list[LoadedRun] = field(default_factory=list)
+    runs: list[StoredRun] = field(default_factory=list)
     study: LoadedStudy | None = None
 
     @property
     def results(self) -> list[Result]:
-        """Of its runs, by seed."""
+        """Results of its runs, by seed."""
         return [run.result for run in self.runs]
 
 
 def load_runs(paths: Sequence[Path]) -> list[Method]:
-    """Everything at these places: runs, folders of runs, studies.
+    """Load everything at these paths: runs, folders of runs, studies.
 
     Raises:
         BadRecord: nothing is there, it does not validate, or two runs claim one seed.
@@ -92,34 +79,34 @@ def load_runs(paths: Sequence[Path]) -> list[Method]:
         if (path / LEDGER).is_file():
             methods.append(_evaluated(read_study(path)))
             continue
-        for run in _runs(path):
+        for run in map(open_run, run_folders(path) or [path]):
             key = method_of(run.result)
             if key not in groups:
                 groups[key] = Method(run.result.strategy.name)
                 methods.append(groups[key])
-            _add(groups[key], run)
-    for method in methods:
-        method.runs.sort(key=lambda run: (run.result.seed, run.result.order_seed or 0))
+            groups[key].runs.append(run)
+    for method in groups.values():
+        method.runs = _one_of_each_seed(method)
     _tell_apart(methods)
     return methods
 
 
-def _runs(path: Path) -> Iterator[LoadedRun]:
-    inside = sorted(path.glob(f"*/{RECORD}")) if path.is_dir() else []
-    alone = not inside or (path / RECORD).is_file()
-    for file in [path / RECORD if path.is_dir() else path] if alone else inside:
-        yield LoadedRun(file, read_record(file))
+def _one_of_each_seed(method: Method) -> list[StoredRun]:
+    """Return the runs of a method in the order of their seeds.
 
-
-def _add(method: Method, run: LoadedRun) -> None:
-    for other in method.runs:
-        if (other.result.seed, other.result.order_seed) == (run.result.seed, run.result.order_seed):
+    Raises:
+        BadRecord: two runs claim one seed.
+    """
+    groups = by_seed(method.runs, lambda run: run.result)
+    for seeds, runs in groups.items():
+        if len(runs) > 1:
             raise BadRecord(
                 expected="one run for each seed of a method",
-                found=f"two of {method.name} with seed {run.result.seed}: {other.file}, {run.file}",
-                fix="Name only one of them",
+                found=f"two of {method.name} with seed {seeds[0]}: "
+                f"{runs[0].folder}, {runs[1].folder}",
+                fix="Give only one of them",
             )
-    method.runs.append(run)
+    return [runs[0] for runs in groups.values()]
 
 
 def _tell_apart(methods: list[Method]) -> None:
@@ -143,7 +130,7 @@ def _tell_apart(methods: list[Method]) -> None:
 
 
 def read_study(folder: Path) -> LoadedStudy:
-    """A study's files, validated; whether they can be trusted is `clgym verify`'s business.
+    """Read and validate a study's files; `clgym verify` checks whether they can be trusted.
 
     Raises:
         Tampered: one does not validate.
@@ -169,7 +156,7 @@ def _validated(model: Any, data: bytes, file: Path) -> Any:
         raise Tampered(
             expected=f"{file} to validate",
             found=f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}",
-            fix="Restore it; `clgym verify` tells more",
+            fix="Restore the file; `clgym verify` reports details",
         ) from None
 
 
@@ -179,18 +166,7 @@ def _evaluated(study: LoadedStudy) -> Method:
     if study.evaluations:
         last = study.evaluations[-1]
         place = study.folder / f"evaluations/{last.evaluation_number}"
-        files = [place / str(s.record) / RECORD for s in last.seeds if s.status == "done"]
-        method.runs = [LoadedRun(file, read_record(file)) for file in files]
+        folders = [place / str(s.record) for s in last.seeds if s.status == "done"]
+        groups = by_seed(map(open_run, folders), lambda run: run.result)
+        method.runs = [run for runs in groups.values() for run in runs]
     return method
-
-
-# --- predictions ---------------------------------------------------------------------------------
-
-
-def answers(run: LoadedRun) -> Answers:
-    """What the learner of a run answered, by name.
-
-    Raises:
-        BadRecord: the file is not there, or not the one that the record speaks of.
-    """
-    return answers_of(run.file.parent, run.record)

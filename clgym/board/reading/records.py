@@ -1,9 +1,8 @@
-"""A leaderboards folder read: studies, then all other records."""
+"""Read a leaderboards folder: studies, then all other records."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from clgym.board.reading.entries import (
     Board,
@@ -11,28 +10,26 @@ from clgym.board.reading.entries import (
     Missing,
     Score,
     file_of,
-    identity,
     place_of,
     subfolders,
 )
-from clgym.board.reading.recompute import recompute
 from clgym.board.reading.source_files import built_in, python_files
 from clgym.board.reading.studies import add_study
 from clgym.errors import BadRecord
-from clgym.gym.folder import RECORD
 from clgym.protocol.evaluation import EVALUATION
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.study import CERTIFICATE
-from clgym.results.compare import classifier_of
-from clgym.results.record import Result, read_record
+from clgym.results.grouping import by_seed, method_of, stream_of
+from clgym.results.layout import RECORD
+from clgym.results.stored import open_run
 
-__all__ = ["RECORDS", "method_of", "read_board", "stream_of"]
+__all__ = ["RECORDS", "read_board"]
 
 RECORDS = "records"
 
 
 def read_board(root: Path) -> Board:
-    """Everything below ``records/`` of a leaderboards folder.
+    """Read everything below ``records/`` of a leaderboards folder.
 
     Raises:
         BadRecord: there is no such folder.
@@ -41,13 +38,13 @@ def read_board(root: Path) -> Board:
         raise BadRecord(
             expected=f"a leaderboards folder at {root}",
             found="a file" if root.exists() else "nothing",
-            fix="Name the folder that holds records/",
+            fix="Give the folder that contains records/",
         )
     if not any((root / name).is_dir() for name in (RECORDS, "status")):
         raise BadRecord(
             expected=f"a leaderboards folder at {root}",
             found="a folder without records/ and status/",
-            fix="Name the folder that holds records/, or make an empty records/ in it",
+            fix="Give the folder that contains records/, or create an empty records/ in it",
         )
     board, runs = Board(), []
     folder = root / RECORDS
@@ -71,45 +68,14 @@ def _read_run(board: Board, root: Path, folder: Path) -> Iterator[tuple[Score, b
     """A record by itself and whether its predictions bear it out; nothing if it is refused."""
     place = place_of(folder, root)
     try:
-        record = read_record(folder)
+        run = open_run(folder)
     except BadRecord as error:
         board.refuse(place, file_of(error))
         return
-    again = recompute(folder, record)
-    if again.problems:
-        board.refuse(place, "; ".join(again.problems[:3]))
+    if problems := list(run.problems(predictions_needed=False)):
+        board.refuse(place, "; ".join(problems[:3]))
     else:
-        result = record.result
-        yield Score(result.seed, result.order_seed, place, record), again.verified
-
-
-def stream_of(result: Result) -> dict[str, Any]:
-    """What rows of one table share. Not the digest: it differs with the class order.
-
-    A classifier that was given goes by its hash: files of one name may hold different ones.
-    """
-    facts = result.adaptation
-    return {
-        "name": result.scenario.name,
-        "setting": result.scenario.setting,
-        "options": {k: v for k, v in result.scenario.config.items() if k != "order_seed"},
-        "sources": [[source.name, source.fingerprint] for source in result.sources],
-        "scored on": result.scored_on,
-        "part": result.part,
-        "model": None if facts is None else [facts.model.name, classifier_of(result)],
-        "batch size": None if facts is None else facts.batch_size,
-    }
-
-
-def method_of(result: Result) -> str:
-    """What runs share that differ in seeds only: strategy, settings, weights and stream."""
-    facts: dict[str, Any] = {
-        "strategy": result.strategy.model_dump(mode="json"),
-        "stream": stream_of(result),
-    }
-    if result.backbone is not None:  # a name may stand for other weights elsewhere
-        facts["backbone"] = result.backbone.weights
-    return identity(facts)
+        yield Score(run, place), run.has_predictions
 
 
 def _add_runs(board: Board, runs: list[tuple[Score, bool]]) -> None:
@@ -118,20 +84,21 @@ def _add_runs(board: Board, runs: list[tuple[Score, bool]]) -> None:
     for score, verified in runs:
         groups[method_of(score.record.result)].append((score, verified))
     for name, members in groups.items():
-        members.sort(key=lambda m: (m[0].key, m[0].place))
+        members.sort(key=lambda member: member[0].place)
         entry = _entry(board, name, members)
         board.entries.append(entry)
 
 
 def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> BoardEntry:
-    kept: dict[tuple[int, int], tuple[Score, bool]] = {}
-    for score, verified in members:
-        first = kept.setdefault(score.key, (score, verified))[0]
-        if first is not score:
-            same = first.record.result == score.record.result
+    kept: list[tuple[Score, bool]] = []
+    for first, *others in by_seed(members, lambda member: member[0].run.result).values():
+        kept.append(first)
+        shown = first[0]
+        for score, _ in others:
+            same = score.run.result == shown.run.result
             what = "the same result again" if same else "another result for the same run"
-            board.refuse(score.place, f"{what}: {first.place} is shown")
-    scores = [score for score, _ in kept.values()]
+            board.refuse(score.place, f"{what}: {shown.place} is shown")
+    scores = [score for score, _ in kept]
     result = scores[0].record.result
     missing = list(_gaps(sorted({score.seed for score in scores})))
     flags = board.flags_of(scores)
@@ -141,7 +108,7 @@ def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> BoardE
         config=result.strategy.config,
         scores=tuple(scores),
         missing=(),
-        verified=all(verified for _, verified in kept.values()),
+        verified=all(verified for _, verified in kept),
         flags=tuple([*flags, *(f"seed {gap.seed} {gap.why}" for gap in missing)]),
         stream=stream_of(result),
     )

@@ -1,4 +1,4 @@
-"""Which file a record's strategy was, told by its hash. No plugin is imported."""
+"""Find the strategy file of a record by its hash. No plugin is imported."""
 
 import functools
 import itertools
@@ -15,11 +15,11 @@ from clgym.results.record import StrategyFacts
 __all__ = ["built_in", "file_that_ran", "python_files", "unknown_code"]
 
 _LARGEST = 2**20
-"""Bytes of a file that could be a strategy's."""
+"""Maximum size in bytes of a file that can be a strategy."""
 
 
 def python_files(folder: Path) -> list[Path]:
-    """Python files below a folder of a contributor's: small ones, and nothing that is a link."""
+    """Python files below a contributor's folder: small regular files, no links."""
     if folder.is_symlink():
         return []
     walked = ((Path(place), names) for place, _, names in os.walk(folder, followlinks=False))
@@ -33,7 +33,7 @@ def _ordinary(file: Path) -> bool:
 
 
 def file_that_ran(facts: StrategyFacts, sent: Sequence[Path]) -> Path | None:
-    """The file with a record's hash: the one known here, else one of those that were sent.
+    """Find the file with a record's hash: the built-in one, or one of those that were sent.
 
     Args:
         facts: Of the record.
@@ -45,17 +45,17 @@ def file_that_ran(facts: StrategyFacts, sent: Sequence[Path]) -> Path | None:
 
 
 def unknown_code(facts: StrategyFacts, sent: Sequence[Path]) -> str | None:
-    """In words, why nobody can repeat a record's run with the files at hand; None if one can."""
+    """Reason why a record's run cannot be repeated with the files at hand; None if it can."""
     if file_that_ran(facts, sent) is not None:
         return None
     if built_in(facts.name) is not None:
         return "run by another version of the strategy's file"
-    return "the strategy's file is not here: nobody can run it again"
+    return "the strategy's file is missing: the run cannot be repeated"
 
 
 @functools.cache
 def built_in(name: str) -> registry.PluginEntry | None:
-    """The strategy of a name that is known here; a board asks for the same few again and again."""
+    """The built-in strategy of a name, if any; cached, since a board asks for few names often."""
     try:
         return registry.find("strategies", name)
     except ClgymError:

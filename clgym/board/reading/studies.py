@@ -1,10 +1,11 @@
-"""A study's folder to the entries of its evaluations, after an audit of all of it.
+"""Entries of a study's evaluations, after an audit of the whole study.
 
 The audit is that of `clgym verify`, without repeating runs. Where it finds anything wrong, no
 evaluation of the study is shown. Files that are only absent (a board need not keep the predictions
 of every tuning run) make it self-reported instead.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +18,32 @@ from clgym.board.reading.entries import (
     Score,
     Tuning,
     file_of,
-    identity,
     place_of,
 )
-from clgym.board.reading.recompute import recompute
 from clgym.errors import BadRecord
-from clgym.gym.folder import PREDICTIONS, RECORD
 from clgym.protocol.evaluation import EVALUATION, Evaluation, SeedResult
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.plan import Body, Certificate
 from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import verify
-from clgym.results.compare import classifier_of
-from clgym.results.record import read_record
+from clgym.results.grouping import classifier_of, identity
+from clgym.results.layout import PREDICTIONS, is_run
+from clgym.results.predictions import NO_FILE
+from clgym.results.stored import open_run
 
 __all__ = ["add_study"]
 
 _SHOWN = 3
-"""Problems that a reason names."""
+"""Maximum number of problems that a reason lists."""
+_NO_PREDICTIONS = re.compile(rf"(seed -?\d+: )?(experience \d+: )?{PREDICTIONS}: {NO_FILE}")
+"""The whole of a problem: texts from a study's files must not pass for one."""
 
 
 def add_study(board: Board, root: Path, folder: Path) -> None:
-    """Add the evaluations of a study, or say why not."""
+    """Add the evaluations of a study, or the reason why they are left out."""
     place = place_of(folder, root)
     if not (folder / LEDGER).is_file():
-        board.refuse(place, "a certificate without the ledger that seals it")
+        board.refuse(place, "a certificate without its ledger")
         return
     audit = verify(folder)
     wrong = [problem for problem in audit.problems if not _absent(folder, problem)]
@@ -53,7 +55,7 @@ def add_study(board: Board, root: Path, folder: Path) -> None:
         board.refuse(place, note)
     evaluations = sorted(folder.glob(f"evaluations/*/{EVALUATION}"), key=_number)
     if not (evaluations or audit.notes):
-        board.refuse(place, "sealed, and not evaluated yet")
+        board.refuse(place, "sealed but not evaluated yet")
     for file in evaluations:
         _add(board, root, file, verified=not audit.problems)
 
@@ -66,13 +68,9 @@ def _number(file: Path) -> tuple[int, str]:
 def _absent(folder: Path, problem: str) -> bool:
     """Whether a problem only says that a file is not here: a tuning run, or any predictions."""
     where, _, what = problem.partition(": ")
-    run = folder / where
-    if where.startswith("evaluation "):
-        seed, _, what = what.partition(": ")
-        run = folder / f"evaluations/{where.split()[1]}/{seed.replace(' ', '-')}"
-    elif what == "its record is missing":
-        return not (run / RECORD).exists()
-    return what.startswith(f"{PREDICTIONS} does not hash") and not (run / PREDICTIONS).exists()
+    if what == "its record is missing" and not where.startswith("evaluation "):
+        return not is_run(folder / where)
+    return _NO_PREDICTIONS.fullmatch(what) is not None
 
 
 def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
@@ -86,19 +84,18 @@ def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
             _score(file.parent, place, seed) for seed in evaluation.seeds if seed.status == "done"
         ]
     except (pydantic.ValidationError, OSError) as error:
-        board.refuse(place, f"it cannot be read ({type(error).__name__})")
+        board.refuse(place, f"the study cannot be read ({type(error).__name__})")
         return
     except BadRecord as error:
         board.refuse(place, file_of(error))
         return
     for score in scores:
-        again = recompute(root / score.place, score.record)
-        verified = verified and again.verified
-        if again.problems:
-            board.refuse(score.place, "; ".join(again.problems[:_SHOWN]))
+        verified = verified and score.run.has_predictions
+        if problems := list(score.run.problems(predictions_needed=False)):
+            board.refuse(score.place, "; ".join(problems[:_SHOWN]))
             return
     if len({classifier_of(score.record.result) for score in scores}) > 1:
-        board.refuse(place, "its seeds started from different classifiers: they have no mean")
+        board.refuse(place, "its seeds started from different classifiers, so no mean exists")
     elif scores:
         flags = board.flags_of(scores)
         board.entries.append(_entry(evaluation, certificate, scores, verified, flags))
@@ -108,7 +105,7 @@ def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
 
 def _score(folder: Path, place: str, seed: SeedResult) -> Score:
     name = Path(str(seed.record)).name  # a name, whatever the file says: it leads nowhere else
-    return Score(seed.seed, seed.seed, f"{place}/{name}", read_record(folder / name))
+    return Score(open_run(folder / name), f"{place}/{name}")
 
 
 def _entry(
@@ -183,7 +180,7 @@ def _facts(evaluation: Evaluation, body: Body) -> dict[str, Any]:
         "scored on while tuning": plan.score_on,
         "sampler": plan.sampler,
         "budget": budget,
-        "tuning score of the chosen settings": evaluation.tuning_score,
+        "tuning score of the chosen hyper-parameters": evaluation.tuning_score,
         "tuning seeds": list(plan.seeds),
         "evaluation seeds": list(plan.evaluation_seeds),
         "study": f"{evaluation.study_number} of this strategy and pair there",

@@ -1,11 +1,10 @@
-"""One run, one method over seeds, or one study as a page: a single file that needs no network."""
+"""One run, one method over several seeds, or one study as a self-contained page."""
 
 from pathlib import Path
 from typing import Any
 
 from clgym._version import __version__
 from clgym.board.reading.found import Method, load_runs
-from clgym.board.reading.recompute import recompute
 from clgym.board.report import run_sections, study_sections
 from clgym.board.report.parts import Note, Section
 from clgym.errors import BadRecord
@@ -14,11 +13,11 @@ from clgym.protocol.verify import verify
 __all__ = ["report"]
 
 _HERE = Path(__file__).parent
-"""The board's: a report looks like it."""
+"""Folder of the board's assets, which a report shares."""
 
 
 def report(path: Path) -> str:
-    """The page of what lies at a path; equal files give an equal page.
+    """Return the page of a run, a method or a study; equal files give an equal page.
 
     Args:
         path: Output folder of a run, of a run with ``--seeds``, or of a study.
@@ -32,7 +31,7 @@ def report(path: Path) -> str:
         raise BadRecord(
             expected=f"one method in {path}",
             found=", ".join(method.name for method in methods),
-            fix="Name the folder of one; `clgym plot` and `clgym board` show several",
+            fix="Give the folder of one method; `clgym plot` and `clgym board` show several",
         )
     method = methods[0]
     return _rendered(_title(method), _lead(method), _status(method, path), _sections(method))
@@ -46,7 +45,7 @@ def _title(method: Method) -> str:
 
 def _lead(method: Method) -> str:
     if method.study is not None and not method.study.evaluations:
-        return "A study without a complete evaluation: it has no result yet."
+        return "This study has no complete evaluation, and so no result yet."
     seeds = ", ".join(str(result.seed) for result in method.results)
     setting = method.results[0].scenario.setting if method.runs else "no run succeeded"
     return f"{setting}; seed{'s' if len(method.runs) > 1 else ''} {seeds}"
@@ -64,22 +63,24 @@ def _sections(method: Method) -> list[Section]:
 
 
 def _status(method: Method, path: Path) -> tuple[bool, list[str]]:
-    """Whether everything follows from what is kept, and what does not."""
+    """Whether all numbers agree with the stored files, and which do not."""
     if method.study is not None:
         audit = verify(path)
         held = [f"{len(audit.checks)} checks of the study hold"]
         return not audit.problems, [*(audit.problems or held), *audit.notes]
     problems = []
     for run in method.runs:
-        again = recompute(run.file.parent, run.record)
-        problems += [f"seed {run.result.seed}: {problem}" for problem in again.problems]
-        if not again.problems and not again.verified:
-            problems.append(f"seed {run.result.seed}: without its predictions")
+        wrong = list(run.problems(predictions_needed=False))
+        problems += [f"seed {run.result.seed}: {problem}" for problem in wrong]
+        if not (wrong or run.has_predictions):
+            problems.append(f"seed {run.result.seed}: its predictions are missing")
     inline = [r.record.environment.engine == "inline" for r in method.runs]
     notes = (
-        ["gym and learner shared a process: labels were not out of reach"] if any(inline) else []
+        ["gym and learner shared a process: the strategy could have read the labels"]
+        if any(inline)
+        else []
     )
-    return not problems, [*(problems or ["every number follows from the predictions"]), *notes]
+    return not problems, [*(problems or ["all numbers agree with the predictions"]), *notes]
 
 
 def _rendered(title: str, lead: str, status: tuple[bool, list[str]], parts: list[Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a report is made of: sections of facts, tables, figures and notes. The template lays out."""
+"""Parts of a report: sections of facts, tables, figures and notes, laid out by the template."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,21 +17,21 @@ class ReportFacts:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Cells under heads; the first column names the row."""
+    """Cells below headings; the first column names the row."""
 
     caption: str
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     text: frozenset[int] = frozenset({0})
-    """Columns that hold words; the others hold numbers."""
+    """Indices of the columns that hold words; the others hold numbers."""
     folded: bool = False
-    """Whether a reader has to ask for it."""
+    """Whether the table is collapsed until a reader opens it."""
     kind: str = "table"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as an element."""
+    """A figure as an HTML element."""
 
     caption: str
     svg: str
@@ -48,14 +48,14 @@ class Note:
 
 @dataclass
 class Section:
-    """A heading and what stands below it."""
+    """A heading with its parts."""
 
     title: str
     parts: list[Any] = field(default_factory=list)
 
 
 def said(value: Any) -> str:
-    """A value of a record, in words."""
+    """Format a value of a record in words."""
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The sections of a report that tell of runs: numbers, figures, classes, settings, cost."""
+"""Sections of a report about runs: numbers, figures, classes, options, cost."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from clgym.board.figures import drawing
 from clgym.board.figures.plots import CannotDraw, draw, mean_matrix
-from clgym.board.reading.found import LoadedRun, Method, answers
+from clgym.board.reading.found import Method
 from clgym.board.report.parts import (
     Note,
     Picture,
@@ -19,12 +19,13 @@ from clgym.board.report.parts import (
 )
 from clgym.errors import BadRecord
 from clgym.results.record import Record
+from clgym.results.stored import StoredRun
 
 __all__ = ["pictures", "sections"]
 
 
 def sections(method: Method) -> list[Section]:
-    """All that runs of one method tell."""
+    """All sections about the runs of one method."""
     results = method.results
     first = results[0]
     found = [Section("Result")]
@@ -47,7 +48,7 @@ def _learned(method: Method) -> bool:
 
 
 def pictures(method: Method) -> list[Picture]:
-    """Every figure that its records allow."""
+    """All figures that the method's records allow."""
     try:
         plots = draw([method])
     except CannotDraw:
@@ -90,7 +91,7 @@ def _errors(method: Method) -> ReportTable:
     return ReportTable("Online errors", heads, [*rows, *_spread(columns, len(columns))])
 
 
-def _seed(run: LoadedRun) -> str:
+def _seed(run: StoredRun) -> str:
     order = run.result.order_seed
     same = order is None or order == run.result.seed
     return str(run.result.seed) if same else f"{run.result.seed} (order {order})"
@@ -157,15 +158,15 @@ def _adapted_classes(method: Method) -> ReportTable:
     return ReportTable("Error by class, over the whole stream", ["class", "error, %"], rows)
 
 
-def _learned_classes(runs: Sequence[LoadedRun]) -> ReportTable:
+def _learned_classes(runs: Sequence[StoredRun]) -> ReportTable:
     """By class after the last experience, all runs together, the worst first."""
     hits: dict[str, list[bool]] = {}
     taken: dict[str, dict[str, int]] = {}
     step: dict[str, list[int]] = {}
     for run in runs:
         names, last = run.result.class_order, len(run.result.accuracy_matrix) - 1
-        kept = answers(run)
-        columns = [kept[f"{last}/{key}"] for key in ("label", "predicted", "experience")]
+        kept = run.predictions().after(last)
+        columns = (kept.label, kept.predicted, kept.group)
         for label, predicted, experience in zip(*(c.tolist() for c in columns), strict=True):
             name = names[label]
             hits.setdefault(name, []).append(label == predicted)
@@ -183,7 +184,7 @@ def _learned_classes(runs: Sequence[LoadedRun]) -> ReportTable:
         ]
         for name, found in sorted(hits.items(), key=lambda item: (np.mean(item[1]), item[0]))
     ]
-    heads = ["class", "experience", "test images", "accuracy, %", "most often taken for"]
+    heads = ["class", "experience", "test images", "accuracy, %", "most often confused with"]
     caption = "After the last experience, the worst first"
     return ReportTable(caption, heads, rows, text=frozenset({0, 4}), folded=len(rows) > 20)
 
@@ -216,7 +217,7 @@ def _settings(method: Method) -> Section:
     if result.part is not None:
         about["part of the stream"] = f"experiences {result.part[0] + 1} to {result.part[1]}"
     if result.strategy.known_failures:
-        about["checks it declares to fail"] = said(result.strategy.known_failures)
+        about["checks declared to fail"] = said(result.strategy.known_failures)
     if result.backbone is not None:
         about["backbone"] = said(result.backbone.model_dump(mode="json"))
     if result.adaptation is not None:
@@ -253,7 +254,7 @@ def _cost(method: Method) -> ReportTable:
                 str(cost.resumed),
             ]
         )
-    return ReportTable("Of each run", heads, rows)
+    return ReportTable("Cost of each run", heads, rows)
 
 
 def _environment(record: Record) -> ReportFacts:

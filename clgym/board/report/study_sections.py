@@ -1,4 +1,4 @@
-"""The sections of a report that tell of a study: plan, trials, choice, evaluations, ledger."""
+"""Sections of a report about a study: plan, trials, choice, evaluations, ledger."""
 
 import datetime
 from typing import Any
@@ -13,10 +13,10 @@ __all__ = ["sections"]
 
 
 def sections(study: LoadedStudy) -> list[Section]:
-    """All that the study's own files tell."""
+    """All sections that the study's own files support."""
     found = [Section("Plan", [_plan(study)])]
     if study.certificate is None:
-        found.append(Section("Choice", [Note("The study is not sealed: nothing is chosen yet.")]))
+        found.append(Section("Choice", [Note("The study is not sealed yet: nothing is chosen.")]))
     else:
         found.append(Section("Choice", _choice(study)))
         found.append(Section("Trials", [_trials(study.certificate.body.trials)]))
@@ -34,7 +34,7 @@ def _plan(study: LoadedStudy) -> ReportFacts:
             "pair": f"{plan.pair.name}, under {plan.pair.scenario}",
             "tuned on": ", ".join([plan.pair.tuning.words, *plan.tuning.flags]),
             "evaluated on": ", ".join([plan.pair.evaluation.words, *plan.evaluation.flags]),
-            "images that both hold, left out of the tuning": str(len(plan.withheld_images)),
+            "images of both sides, dropped from tuning": str(len(plan.withheld_images)),
             "mode": plan.mode,
             "criterion": f"{plan.criterion}, on {plan.score_on} rows",
             "search space": "; ".join(_dimension(d) for d in plan.space) or "none",
@@ -77,15 +77,15 @@ def _choice(study: LoadedStudy) -> list[Any]:
         "study": f"{envelope.study_number} of this strategy and pair in its folder; "
         f"{envelope.evaluations_before} evaluations before it",
     }
-    heads = ["seed", "settings", "trial", "tuning score, %"]
+    heads = ["seed", "hyper-parameters", "trial", "tuning score, %"]
     return [
-        ReportTable("Chosen settings", heads, rows, text=frozenset({0, 1, 2})),
+        ReportTable("Chosen hyper-parameters", heads, rows, text=frozenset({0, 1, 2})),
         ReportFacts(facts),
     ]
 
 
 def _trials(trials: tuple[Trial, ...]) -> ReportTable:
-    heads = ["trial", "settings", "outcome", "score, %", "last accuracy of its runs, %"]
+    heads = ["trial", "hyper-parameters", "outcome", "score, %", "last accuracy of its runs, %"]
     rows = [
         [
             _number(trial),
@@ -117,7 +117,9 @@ def _evaluation(evaluation: Evaluation, adapts: bool) -> list[Any]:
     ]
     heads = ["seed", "outcome", *(f"{head}, %" for head in heads)]
     facts = {
-        "tuning score of the chosen settings, on other data": percent(evaluation.tuning_score)
+        "tuning score of the chosen hyper-parameters, on the tuning data": percent(
+            evaluation.tuning_score
+        )
         + " %",
         "time of the runs": f"{evaluation.evaluation_seconds:,.1f} s",
         "time of the tuning": f"{evaluation.tuning_seconds:,.1f} s",

@@ -15,59 +15,17 @@ from clgym.engines.pool import PoolSpec
 from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.gym.scores import scores
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, tune
-
-MEANS = '''"""Class means of pixels to a power."""
-from dataclasses import dataclass
-
-import torch
-
-from clgym.strategy import Config, Strategy
-
-SPACE = {"power": [0.5, 1.0, 2.0, 4.0]}
-
-
-@dataclass(frozen=True)
-class MeansConfig(Config):
-    power: float = 1.0
-    """Exponent."""
-
-
-class Means(Strategy):
-    Config = MeansConfig
-
-    def setup(self, info):
-        super().setup(info)
-        self.means = torch.zeros(0, 0)
-
-    def train(self, experience):
-        found = {}
-        for batch in experience.batches(256, shuffle=False):
-            for image, label in zip(batch.images.flatten(1), batch.labels.tolist()):
-                found.setdefault(label, []).append(image**self.config.power)
-        means = [torch.stack(found[c]).mean(0) for c in experience.classes]
-        self.means = torch.stack([*self.means, *means])
-
-    def predict(self, batch):
-        return -torch.cdist(batch.images.flatten(1) ** self.config.power, self.means)
-
-    def state_dict(self):
-        return {"means": self.means}
-
-    def load_state_dict(self, state):
-        self.means = state["means"]
-'''
+from clgym.results.online_errors import scores
+from factories import copy_plugin
 
 
 @pytest.fixture(scope="session")
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("plugin") / "means.py"
-    path.write_text(MEANS)
-    return path
+    return copy_plugin("means", tmp_path_factory.mktemp("plugin"))
 
 
 @pytest.fixture(scope="session")

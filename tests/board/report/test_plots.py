@@ -10,7 +10,7 @@ from clgym.board.reading.found import load_runs
 from clgym.errors import BadRecord
 
 
-def test_what_the_runs_of_two_methods_allow(cli, runs, tmp_path):
+def test_figures_available_for_runs_of_two_methods(cli, runs, tmp_path):
     code, out, _ = cli("plot", runs / "nmc", runs / "means", "--out", tmp_path / "figures")
     lines = out.splitlines()
     assert code == 0
@@ -30,7 +30,7 @@ def test_what_the_runs_of_two_methods_allow(cli, runs, tmp_path):
     }
 
 
-def test_only_what_is_asked_for_and_the_same_bytes_again(cli, runs, tmp_path):
+def test_only_the_requested_figure_is_drawn_with_equal_bytes(cli, runs, tmp_path):
     words = ("plot", runs / "means", "--kind", "anytime", "--format", "pdf", "--out")
     for out in ("one", "two"):
         assert cli(*words, tmp_path / out)[0] == 0
@@ -40,25 +40,31 @@ def test_only_what_is_asked_for_and_the_same_bytes_again(cli, runs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "name", "parts"),
+    ("words", "problem", "parts"),
     [
-        (("nmc", "--kind", "expected-best"), "CannotDraw", ["a sealed study", "1 method, 2 runs"]),
-        (("nmc", "--kind", "error-over-time"), "CannotDraw", ["an adaptation stream"]),
-        (("nmc", "--kind", "anytmie"), "UnknownName", ["Did you mean 'anytime'?"]),
-        (("nmc", "nmc/seed-1"), "BadRecord", ["two of nmc with seed 1"]),
-        (("nothing",), "BadRecord", ["nothing"]),
+        (
+            ("nmc", "--kind", "expected-best"),
+            "cannot draw the figure",
+            ["a sealed study", "1 method, 2 runs"],
+        ),
+        (("nmc", "--kind", "error-over-time"), "cannot draw the figure", ["an adaptation stream"]),
+        (("nmc", "--kind", "anytmie"), "unknown name", ["Did you mean 'anytime'?"]),
+        (("nmc", "nmc/seed-1"), "cannot use the record", ["two of nmc with seed 1"]),
+        (("nothing",), "cannot use the record", ["nothing"]),
     ],
 )
-def test_refusals(cli, runs, tmp_path, monkeypatch, words, name, parts):
+def test_plot_commands_that_cannot_be_drawn_are_refused(
+    cli, runs, tmp_path, monkeypatch, words, problem, parts
+):
     monkeypatch.chdir(runs)
     code, out, err = cli("plot", *words, "--out", tmp_path / "figures")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(f"error: {name}: expected ")
+    assert err.startswith(f"error: {problem}: expected ")
     assert all(part in err for part in parts), err
     assert not (tmp_path / "figures").exists()
 
 
-def test_every_kind_is_told_in_the_help(capsys):
+def test_the_help_lists_every_kind_of_figure(capsys):
     from clgym.cli import plot
 
     assert all(f"\n  {kind} " in str(plot.__doc__) for kind in KINDS)
@@ -96,7 +102,7 @@ def test_a_profile_needs_two_streams(runs, edit):
     assert len(plot.draw().axes[0].lines) == 2
 
 
-def test_errors_of_an_adaptation_stream(adapting, by_class):
+def test_error_over_time_of_an_adaptation_stream(adapting, by_class):
     methods = load_runs([adapting])
     flags = [answer for segment in wrong(methods[0]) for answer in segment]
     pooled = methods[0].results[0].adaptation
@@ -109,7 +115,7 @@ def test_errors_of_an_adaptation_stream(adapting, by_class):
     ]
 
 
-def test_answers_that_were_changed_are_not_drawn(adapting):
+def test_changed_predictions_are_not_drawn(adapting):
     file = adapting / "predictions.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     with pytest.raises(BadRecord, match="other content"):
@@ -117,7 +123,7 @@ def test_answers_that_were_changed_are_not_drawn(adapting):
 
 
 @pytest.mark.slow
-def test_what_studies_allow(study, runs, tmp_path):
+def test_figures_available_for_studies(study, runs, tmp_path):
     other = shutil.copytree(study, tmp_path / "again")
     plots = {plot.kind: plot for plot in draw(load_runs([study, other]))}
     assert {"rank-shift", "expected-best", "accuracy-against-cost"} <= set(plots)

@@ -70,7 +70,7 @@ def test_the_numbers_of_every_seed(made):
     for a, b, m, s in zip(first, second, mean, spread, strict=True):
         assert m == pytest.approx((a + b) / 2, abs=0.0051)
         assert s == pytest.approx(abs(a - b) / 2**0.5, abs=0.0151)
-    assert "every number follows from the predictions" in "".join(page.words)
+    assert "all numbers agree with the predictions" in "".join(page.words)
 
 
 def test_accuracy_by_class_is_counted_from_the_predictions(runs, by_class):
@@ -91,7 +91,7 @@ def test_settings_cost_and_environment_are_there(runs):
     assert page.facts["source"] == "digits"
     assert page.facts["engine"] == "process"
     assert re.fullmatch("[0-9a-f]{64}", page.facts["strategy's file, SHA-256"])
-    assert len(page.table("Of each run")) == 1
+    assert len(page.table("Cost of each run")) == 1
     matrix = page.table("Accuracy matrix as a table")
     assert [row.count("-") for row in matrix] == [4, 3, 2, 1, 0]
 
@@ -130,22 +130,22 @@ def test_names_from_records_are_text(runs, edit):
         assert f"{start}{attack}" in words, start
 
 
-def test_what_does_not_follow_is_said(runs, edit):
+def test_the_report_names_numbers_that_contradict_the_predictions(runs, edit):
     edit(runs / "means", lambda r: r["result"].update(last_accuracy=0.999))
     words = "".join(Page(report(runs / "means")).words)
-    assert "does not hold seed 0: last_accuracy does not follow from the matrix" in words
+    assert "does not hold seed 0: result.last_accuracy does not follow from the matrix" in words
 
 
-def test_without_predictions_the_rest_is_told(runs):
+def test_the_report_of_a_run_without_predictions_shows_the_rest(runs):
     (runs / "means/predictions.safetensors").unlink()
     page = Page(report(runs / "means"))
     words = "".join(page.words)
-    assert "does not hold seed 0: without its predictions" in words
+    assert "does not hold seed 0: its predictions are missing" in words
     assert "Accuracy by class needs the predictions" in words
     assert page.table("Accuracies")
 
 
-def test_an_adaptation_stream(adapting):
+def test_the_report_of_an_adaptation_run_has_its_errors_by_segment(adapting):
     page = Page(report(adapting))
     segments = page.table("Segments in order")
     assert [row[:2] for row in segments] == [["fog-5", "40"], ["snow-5", "30"]]
@@ -154,7 +154,7 @@ def test_an_adaptation_stream(adapting):
     assert names == ["error along tiny-c, first seed"]
 
 
-def test_several_methods_are_no_single_report(runs, cli):
+def test_a_report_of_several_methods_is_refused(runs, cli):
     for folder in runs.glob("nmc/*"):
         folder.rename(runs / folder.name)
     (runs / "nmc").rmdir()
@@ -165,7 +165,7 @@ def test_several_methods_are_no_single_report(runs, cli):
     assert not (runs / "report.html").exists()
 
 
-def test_where_the_page_goes(made, cli, tmp_path):
+def test_the_report_is_written_into_the_run_or_to_out(made, cli, tmp_path):
     assert cli("report", made)[:2] == (0, f"report: {made}/report.html\n")
     out = tmp_path / "pages/one.html"
     assert cli("report", made, "--out", out)[0] == 0
@@ -173,13 +173,13 @@ def test_where_the_page_goes(made, cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study(study):
+def test_the_report_of_a_study_has_its_trials_and_its_choice(study):
     page = Page(report(study))
     ledger = (study / "ledger.jsonl").read_text().splitlines()
     assert len(page.table("Every event")) == len(ledger)
     assert len(page.table("All trials")) == 2
     scores = [float(row[3]) for row in page.table("All trials")]
-    chosen = page.table("Chosen settings")[0]
+    chosen = page.table("Chosen hyper-parameters")[0]
     assert float(chosen[3]) == max(scores)
     assert chosen[2] == str(scores.index(max(scores)))
     assert "checks of the study hold" in "".join(page.words)
@@ -188,7 +188,7 @@ def test_a_study(study):
 
 
 @pytest.mark.slow
-def test_a_study_without_an_evaluation(study):
+def test_the_report_of_a_study_without_evaluation_has_no_result(study):
     for file in study.rglob("evaluation.json"):
         file.unlink()
     words = "".join(Page(report(study)).words)

@@ -35,7 +35,7 @@ def sent(runs):
     return runs / "nmc"
 
 
-def test_what_holds_is_said_to_hold(sent, cli):
+def test_a_valid_submission_passes_every_check(sent, cli):
     assert verdicts(sent) == {
         "record": "ok",
         "numbers": "ok",
@@ -45,7 +45,7 @@ def test_what_holds_is_said_to_hold(sent, cli):
     }
     code, out, err = cli("submit", "--check", sent)
     assert (code, err) == (0, "")
-    assert "all follow from the predictions" in out
+    assert "all agree with the predictions" in out
     assert out.count("clgym run nmc split-digits ") == 2
 
 
@@ -82,7 +82,7 @@ def test_an_edited_number_is_refused(sent, edit, cli, change):
     edit(sent / "seed-1", change)
     code, _, err = cli("submit", "--check", sent)
     assert code == 2
-    assert err.startswith("error: NotAccepted: expected ")
+    assert err.startswith("error: the submission is not accepted: expected ")
     assert err.count("\n") == 1
     assert "seed-1" in err
     assert verdicts(sent / "seed-0")["numbers"] == "ok"
@@ -108,7 +108,7 @@ def test_two_runs_of_one_seed_are_refused(sent):
     assert verdicts(sent)["seeds"] == "wrong"
 
 
-def test_what_a_maintainer_should_know_is_flagged(sent, edit):
+def test_submission_warnings_are_listed(sent, edit):
     for folder in (sent / "seed-0", sent / "seed-1"):
         edit(folder, lambda r: r["result"]["strategy"].update(source_hash="0" * 64))
         edit(folder, lambda r: r["environment"].update(clgym="0.0.1", engine="inline"))
@@ -126,6 +126,7 @@ def test_what_a_maintainer_should_know_is_flagged(sent, edit):
     }
     assert "weights.bin" in words_of(sent, "files")
     assert "labels" not in words_of(sent, "strategy")
+    assert "made with the random draws of clgym 0.0.1" in words_of(sent, "version")
 
 
 def test_a_plugin_comes_with_its_file_and_is_never_imported(runs, plugin):
@@ -157,7 +158,7 @@ def test_a_wrapper_is_known_by_all_its_files(sent, edit):
     assert verdicts(sent / "seed-0")["strategy"] == "flag"
 
 
-def test_nothing_to_look_at(tmp_path, cli):
+def test_a_folder_without_records_cannot_be_submitted(tmp_path, cli):
     with pytest.raises(BadRecord, match=r"records or a study's files .* found none"):
         check([tmp_path])
     code, out, err = cli("submit", "--check", tmp_path / "absent")
@@ -182,6 +183,15 @@ def test_values_of_options_are_quoted_for_the_shell(sent, edit, cli):
     assert words[words.index("--backbone") + 1] == value
 
 
+def test_a_command_says_that_an_earlier_release_drew_otherwise(sent, edit, cli):
+    edit(sent / "seed-0", lambda r: r["environment"].update(clgym="0.1.0"))
+    _, out, _ = cli("submit", "--check", sent / "seed-0", "--json")
+    (line,) = json.loads(out)["again"]
+    command, _, reason = line.partition("  # ")
+    assert shlex.split(line, comments=True) == shlex.split(command)
+    assert reason.startswith("made with the random draws of clgym 0.1.0, which clgym ")
+
+
 @pytest.mark.slow
 def test_the_command_repeats_the_run(runs, plugin, cli, tmp_path):
     shutil.copy(plugin, runs / "means/means.py")
@@ -194,7 +204,7 @@ def test_the_command_repeats_the_run(runs, plugin, cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study(study, plugin, cli):
+def test_a_valid_study_passes_every_check(study, plugin, cli):
     shutil.copy(plugin, study / "means.py")
     code, out, _ = cli("submit", "--check", study, "--json")
     found = json.loads(out)
@@ -226,6 +236,6 @@ def _ledger(study):
         (lambda s: (s / "certificate.json").write_text("{}"), "study"),
     ],
 )
-def test_a_study_that_does_not_hold(study, damage, name):
+def test_a_study_that_fails_its_audit_cannot_be_submitted(study, damage, name):
     damage(study)
     assert verdicts(study)[name] == "wrong"

@@ -1,6 +1,9 @@
-"""Online errors of an adaptation stream, from answers and labels. NumPy only, on the gym's side."""
+"""Online errors of an adaptation stream, from predictions and labels; NumPy only.
 
-from collections.abc import Sequence
+The gym scores with it, and the audit of a stored run computes every error again with it.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -38,7 +41,7 @@ def confidence(logits: np.ndarray) -> np.ndarray:
 
 
 def calibration_error(confidences: np.ndarray, hits: np.ndarray) -> float:
-    """Expected calibration error: |accuracy - confidence| of 15 equal bins, weighted by size.
+    """Expected calibration error over 15 equal bins of confidence, in [0, 1].
 
     Naeini et al. 2015, Guo et al. 2017 (arXiv 1706.04599), in [0, 1].
     """
@@ -48,13 +51,13 @@ def calibration_error(confidences: np.ndarray, hits: np.ndarray) -> float:
 
 
 def largest_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    """How much larger the largest class is among the answers than among the labels, in [-1, 1]."""
+    """Excess of the largest class among the predictions over that among the labels, in [-1, 1]."""
     shares = [np.bincount(v, minlength=classes).max() / len(v) for v in (predicted, labels)]
     return float(shares[0] - shares[1])
 
 
 def recovery(hits: np.ndarray) -> float:
-    """Error over the first fifth less error over the second half, in [-1, 1].
+    """Error over the first fifth minus error over the second half, in [-1, 1].
 
     What a change costs before the method has found its way; about 0 without a change.
     """
@@ -65,7 +68,7 @@ def recovery(hits: np.ndarray) -> float:
 def scores(
     names: Sequence[str],
     domains: Sequence[np.ndarray],
-    domain_names: Sequence[str],
+    domain_names: Mapping[int, str] | Sequence[str],
     labels: Sequence[np.ndarray],
     predicted: Sequence[np.ndarray],
     confidences: Sequence[np.ndarray],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clgym.gym.scores import (
+from clgym.results.online_errors import (
     calibration_error,
     confidence,
     largest_class,

@@ -1,0 +1,121 @@
+"""Generators of random numbers: torch's from a named stream, and the process's global ones.
+
+The global ones are torch's, NumPy's, Python's and a GPU's: they are keyed, read and put back.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clgym.draws import sequence
+
+__all__ = [
+    "GeneratorStates",
+    "generator_states",
+    "seed_generators",
+    "set_generators",
+    "torch_generator",
+    "untouched_generators",
+]
+
+
+class GeneratorStates(TypedDict):
+    """States of all global generators."""
+
+    torch: Tensor
+    numpy: Tensor
+    """Keys of the Mersenne Twister, int64."""
+    numpy_rest: list[int | float]
+    """Position, whether a Gaussian is left over, and that Gaussian."""
+    python: list[Any]
+    """Result of `random.getstate`: version, internal state, Gaussian."""
+    cuda: NotRequired[Tensor]
+
+
+_WORDS = slice(3, 627)
+"""Place of the Mersenne Twister's 624 words in the state of torch's CPU generator, in int64."""
+
+
+def torch_generator(
+    seed: int,
+    *name: str,
+    experience: int | None = None,
+    epoch: int | None = None,
+    step: int | None = None,
+    device: torch.device | str = "cpu",
+) -> torch.Generator:
+    """A torch generator that draws from a named stream; `clgym.draws.sequence` has the arguments.
+
+    Its draws on a GPU are other ones than on a CPU.
+    """
+    draws = sequence(seed, *name, experience=experience, epoch=epoch, step=step)
+    return _keyed(torch.Generator(device), draws)
+
+
+def _keyed(generator: torch.Generator, draws: np.random.SeedSequence) -> torch.Generator:
+    """Put a generator at the beginning of a stream.
+
+    torch keys a CPU's Mersenne Twister by 32 bits of a seed: of the hundred thousand streams of a
+    long run, several would be alike. So its whole state is filled.
+    """
+    generator.manual_seed(int(draws.generate_state(1, np.uint64)[0]))
+    if generator.device.type == "cpu":
+        words = np.random.PCG64(draws).random_raw(312).astype("<u8").view("<u4")
+        state = generator.get_state()
+        state.view(torch.int64)[_WORDS] = torch.from_numpy(words.astype(np.int64))
+        generator.set_state(state)
+    return generator
+
+
+def seed_generators(
+    seed: int, *name: str, experience: int | None = None, step: int | None = None
+) -> None:
+    """Key all global generators by a named stream: equal keys, equal draws from here on."""
+    draws = sequence(seed, *name, experience=experience, step=step)
+    for_torch, for_numpy, for_python = draws.spawn(3)
+    torch.manual_seed(int(for_torch.generate_state(1, np.uint64)[0]))  # of every GPU, too
+    _keyed(torch.default_generator, for_torch)
+    np.random.seed(for_numpy.generate_state(8))
+    random.seed(int.from_bytes(for_python.generate_state(8).astype("<u4").tobytes(), "little"))
+
+
+def generator_states(device: torch.device) -> GeneratorStates:
+    """Where they stand, the device's own too, as tensors and plain values."""
+    numpy_state: Any = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    states: GeneratorStates = {
+        "torch": torch.get_rng_state(),
+        "numpy": torch.from_numpy(numpy_state[1].astype(np.int64)),
+        "numpy_rest": [int(numpy_state[2]), int(numpy_state[3]), float(numpy_state[4])],
+        "python": [version, list(internal), gauss],
+    }
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_generators(states: GeneratorStates, device: torch.device) -> None:
+    """Put them where `generator_states` found them."""
+    torch.set_rng_state(states["torch"])
+    keys = states["numpy"].numpy().astype(np.uint32)
+    position, has_gauss, gauss = states["numpy_rest"]
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), float(gauss)))
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+@contextmanager
+def untouched_generators(device: torch.device) -> Iterator[None]:
+    """Leave them as they were: evaluating must not change later training."""
+    before = generator_states(device)
+    try:
+        yield
+    finally:
+        set_generators(before, device)

@@ -1,0 +1,153 @@
+"""The predictions file beside a record: predictions and labels of each phase."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clgym.errors import BadRecord
+from clgym.files import sha256
+from clgym.results.record import AdaptationResult, Result
+
+__all__ = ["NO_FILE", "PredictedRows", "StoredPredictions", "read_predictions"]
+
+NO_FILE = "no such file"
+"""Text for a missing predictions file."""
+_FIX = "Keep the files of a run together, or run it again"
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedRows:
+    """Predictions for the rows of one evaluation, or of one segment of an adaptation stream."""
+
+    group: np.ndarray
+    """int [n], experience that each row measures; in a segment, domain of each row."""
+    row: np.ndarray
+    """int [n], row number in the split of its dataset."""
+    label: np.ndarray
+    """int [n], true class index."""
+    predicted: np.ndarray
+    """int [n], predicted class index."""
+    confidence: np.ndarray | None = None
+    """float [n] in [0, 1], largest class probability; None in a learning phase."""
+
+    @property
+    def hits(self) -> np.ndarray:
+        """Whether each prediction is right, bool [n]."""
+        return self.predicted == self.label
+
+
+class StoredPredictions:
+    """The arrays of a predictions file, by evaluation and by segment."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], result: Result, file: Path) -> None:
+        """Look at nothing yet.
+
+        Args:
+            arrays: All arrays of the file, by name.
+            result: The result that they belong to.
+            file: The file, for messages.
+        """
+        self.arrays, self._result, self._file = arrays, result, file
+
+    def after(self, experience: int) -> PredictedRows:
+        """Return the predictions for all rows that were scored after an experience.
+
+        Raises:
+            BadRecord: the file has no such arrays, or they do not fit the record.
+        """
+        experiences = len(self._result.accuracy_matrix)
+        group = self._integers(f"{experience}/experience", experiences)
+        return self._rows(str(experience), group)
+
+    def anytime(self) -> list[float]:
+        """Return the accuracies inside the experiences of a single-pass stream, in order.
+
+        Raises:
+            BadRecord: the file has no such arrays, or they do not fit one another.
+        """
+        classes, found = len(self._result.class_order), list[float]()
+        for i in range(len(self._result.accuracy_matrix)):
+            label = self._integers(f"{i}/anytime_label", classes)
+            predicted = self._integers(f"{i}/anytime_predicted", classes)
+            if len(predicted) != len(label) * len(self._integers(f"{i}/anytime_images")):
+                raise self._misfit(f"arrays of different lengths in {i}/anytime")
+            found += (predicted.reshape(-1, len(label)) == label).mean(1).tolist()
+        return found
+
+    def segments(self) -> list[PredictedRows]:
+        """Return the predictions of each segment of an adaptation stream, in order.
+
+        Raises:
+            BadRecord: the file has no such arrays, or they do not fit the record.
+        """
+        adaptation = self._result.adaptation
+        count = 0 if adaptation is None else len(adaptation.segments)
+        # Behind a learning phase the segments have names of their own.
+        prefix = "" if isinstance(self._result, AdaptationResult) else "shift/"
+        return [self._segment(f"{prefix}{number}") for number in range(count)]
+
+    def _segment(self, place: str) -> PredictedRows:
+        domain = self._integers(f"{place}/domain")
+        return self._rows(place, domain, self._array(f"{place}/confidence", "f"))
+
+    def _rows(
+        self, place: str, group: np.ndarray, confidence: np.ndarray | None = None
+    ) -> PredictedRows:
+        classes = len(self._result.class_order)
+        rows = PredictedRows(
+            group,
+            self._integers(f"{place}/row"),
+            self._integers(f"{place}/label", classes),
+            self._integers(f"{place}/predicted", classes),
+            confidence,
+        )
+        if len({len(array) for array in vars(rows).values() if array is not None}) > 1:
+            raise self._misfit(f"arrays of different lengths in {place}")
+        return rows
+
+    def _integers(self, name: str, end: int | None = None) -> np.ndarray:
+        """Return an array of integers from 0 to below ``end``."""
+        array = self._array(name, "iu")
+        if array.min() < 0 or (end is not None and array.max() >= end):
+            limit = "" if end is None else f" to {end - 1}"
+            raise self._misfit(f"values in {name} that lie outside 0{limit}")
+        return array
+
+    def _array(self, name: str, kinds: str) -> np.ndarray:
+        array = self.arrays.get(name)
+        if array is None:
+            raise self._misfit(f"no array {name}")
+        if array.ndim != 1 or not array.size or array.dtype.kind not in kinds:
+            raise self._misfit(f"an array {name} of type {array.dtype} and shape {array.shape}")
+        return array
+
+    def _misfit(self, found: str) -> BadRecord:
+        return BadRecord(
+            expected=f"predictions in {self._file} that fit its record", found=found, fix=_FIX
+        )
+
+
+def read_predictions(folder: Path, result: Result) -> StoredPredictions:
+    """Read a run's predictions file; the one place where its hash is checked.
+
+    Raises:
+        BadRecord: the file is not there, cannot be read, or is not the one that the record names.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    file = folder / result.predictions.file
+    try:
+        data = file.read_bytes()
+        if sha256(data) == result.predictions.sha256:
+            return StoredPredictions(load(data), result, file)
+        found = "other content, which does not hash to result.predictions.sha256"
+    except FileNotFoundError:
+        found = NO_FILE
+    except OSError as error:
+        found = str(error.strerror)
+    except (SafetensorError, LookupError, TypeError, ValueError, MemoryError) as error:
+        found = f"a file that cannot be read ({type(error).__name__}: {error})"
+    raise BadRecord(expected=f"{file} as the record's hash has it", found=found, fix=_FIX)

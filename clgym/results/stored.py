@@ -1,0 +1,91 @@
+"""The reader of finished runs: the record, the predictions beside it, and their audit.
+
+Whatever compares, ranks, draws, verifies or reproduces runs opens them here. What needs the
+scenario or the images of a run (class orders, labels) is checked in `clgym.protocol`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydantic
+
+from clgym.errors import BadRecord
+from clgym.files import sha256
+from clgym.results.consistency import impossible_numbers, own_problems, prediction_problems
+from clgym.results.layout import RECORD
+from clgym.results.predictions import StoredPredictions, read_predictions
+from clgym.results.record import Record, Result
+
+__all__ = ["StoredRun", "open_run"]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A finished run on disk; predictions are read on request and not kept."""
+
+    folder: Path
+    record: Record
+    sha256: str
+    """SHA-256 of the record's file."""
+
+    @property
+    def result(self) -> Result:
+        """Result block of the record."""
+        return self.record.result
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether a predictions file exists beside the record; its content is not checked."""
+        return (self.folder / self.result.predictions.file).is_file()
+
+    def predictions(self) -> StoredPredictions:
+        """Read the predictions, checked against the record's hash.
+
+        Raises:
+            BadRecord: the file is not there, cannot be read, or is not the one that the record
+                names.
+        """
+        return read_predictions(self.folder, self.result)
+
+    def problems(self, predictions_needed: bool = True) -> Iterator[str]:
+        """Yield each contradiction within the record, and between it and its predictions.
+
+        Args:
+            predictions_needed: Whether missing predictions are a problem: without them nothing
+                says more than that the record does not contradict itself.
+        """
+        impossible = list(impossible_numbers(self.record))
+        yield from impossible
+        if impossible:
+            return  # nothing can be computed with them
+        yield from own_problems(self.record)
+        if not (predictions_needed or self.has_predictions):
+            return
+        try:
+            yield from prediction_problems(self.result, self.predictions())
+        except BadRecord as error:
+            yield f"{self.result.predictions.file}: {error.found}"
+
+
+def open_run(path: Path) -> StoredRun:
+    """Open a finished run.
+
+    Args:
+        path: Output folder of the run, or its ``record.json``.
+
+    Raises:
+        BadRecord: there is no record, or it does not validate.
+    """
+    file = path / RECORD if path.is_dir() else path
+    try:
+        data = file.read_bytes()
+        return StoredRun(file.parent, Record.model_validate_json(data), sha256(data))
+    except OSError as error:
+        reason = str(error.strerror)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"
+    raise BadRecord(
+        expected=f"a record at {file}", found=reason, fix="Give the output folder of a finished run"
+    )

@@ -1,0 +1,40 @@
+"""What the tests of several rooms build: plugins in a folder of their own."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+PLUGINS = Path(__file__).with_name("plugins")
+
+
+def copy_plugin(name: str, folder: Path, **constants: object) -> Path:
+    """Copy `tests/plugins/NAME.py` into a folder and set constants of its module there.
+
+    Args:
+        name: File name without suffix, which is the plugin's name, too.
+        folder: Where the copy goes; it is created.
+        constants: New values of what the file defines as ``CONSTANT = value`` on one line.
+
+    Returns:
+        The path of the copy. Tests run copies: no run reads or marks a file of the checkout.
+    """
+    text = (PLUGINS / f"{name}.py").read_text()
+    for constant, value in constants.items():
+        plain = str(value) if isinstance(value, Path) else value
+        line = f"{constant} = {plain!r}"
+        text, count = re.subn(rf"(?m)^{constant} = .*$", lambda _, line=line: line, text)
+        assert count == 1, f"{name}.py defines {constant} on {count} lines"
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / f"{name}.py"
+    copy.write_text(text)
+    return copy
+
+
+def load_plugin(name: str) -> ModuleType:
+    """Import `tests/plugins/NAME.py`, for the tables that it holds."""
+    spec = importlib.util.spec_from_file_location(f"plugin_{name}", PLUGINS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

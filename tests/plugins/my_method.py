@@ -1,0 +1,7 @@
+"""A plugin of the user."""
+
+from clgym.strategy import Strategy
+
+
+class Mine(Strategy):
+    pass

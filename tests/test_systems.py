@@ -1,0 +1,52 @@
+"""What works where Python lacks what only POSIX systems have, and what is refused by name."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from clgym.engines import open_channel
+from clgym.errors import BadConfig
+
+WITHOUT_POSIX = """
+import os, signal, socket, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "pty", "readline"):
+    sys.modules[name] = None  # an import of it fails
+for owner, names in (
+    (os, "fork forkpty killpg setsid sched_getaffinity register_at_fork getuid"),
+    (signal, "SIGKILL SIGCHLD SIGHUP setitimer"),
+    (socket, "send_fds recv_fds AF_UNIX"),
+):
+    for name in names.split():
+        if hasattr(owner, name):
+            delattr(owner, name)
+import clgym
+assert clgym.__version__
+from clgym.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def without_posix(*line: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT_POSIX, *line]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("line", ["list", "list sources --json", "show cifar100", "run --help"])
+def test_looking_needs_no_posix(line: str) -> None:
+    done = without_posix(*line.split())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_run_says_what_it_needs() -> None:
+    done = without_posix("run", "nmc", "split-digits", "--dry-run")
+    assert done.returncode == 2
+    assert "a POSIX system" in done.stderr and "--engine inline" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_is_refused_where_nothing_can_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(BadConfig, match=f"found {sys.platform}"):
+        open_channel("process", "clgym.learner.entrance:Learner")
