@@ -1,9 +1,9 @@
 """Common base of test-time methods: a classifier, parts that adapt, and a state to return to."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,18 @@ class AdaptConfig(Config):
     forward pass after it."""
     window: Annotated[int, Range(2)] = 64
     """For streams with batch size 1: number of most recent images that form the batch."""
+
+
+class Part(Protocol):
+    """A part of a method that changes: a network, an optimizer, or a class with these two."""
+
+    def state_dict(self) -> Any:
+        """Everything that changes."""
+        ...
+
+    def load_state_dict(self, state: Any, /) -> object:
+        """Restore `state_dict`."""
+        ...
 
 
 class AdaptStrategy(Strategy):
@@ -144,7 +156,7 @@ class AdaptStrategy(Strategy):
         """Return predictions without an update."""
         return self.answer(self._checked(batch.images))
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> Mapping[str, Part]:
         """Parts with a ``state_dict`` that change: saved, restored and reset together."""
         return {"model": self.model}
 

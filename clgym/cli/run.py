@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clgym import registry
 from clgym.cli._flags import add_flags, as_text, given, minutes
@@ -302,9 +302,9 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
+def _read_config(path: Path | None) -> dict[str, dict[str, object]]:
     """The tables ``strategy`` and ``scenario`` of a file; empty without a file."""
-    tables: dict[str, dict[str, Any]] = {"strategy": {}, "scenario": {}}
+    tables: dict[str, dict[str, object]] = {"strategy": {}, "scenario": {}}
     if path is None:
         return tables
     import tomllib

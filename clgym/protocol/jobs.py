@@ -78,12 +78,12 @@ class Jobs:
 
 def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool) -> Message:
     """A run as plain data; the pool adds the device."""
-    values = {**vars(request), "strategy_config": dict(request.strategy_config)}
+    values: dict[str, Any] = {**vars(request), "strategy_config": dict(request.strategy_config)}
     values["scenario_config"] = dict(request.scenario_config)
     for name in ("out", "data_root", "after"):
         values[name] = None if values[name] is None else str(values[name])
     values["plugins"] = [str(path) for path in request.plugins]
-    rules = [vars(rule) for rule in withhold]
+    rules: list[Any] = [vars(rule) for rule in withhold]
     return {"do": "run", "request": values, "withhold": rules, "keep_state": keep_state}
 
 
@@ -161,10 +161,11 @@ def _survey(message: Mapping[str, Any]) -> Message:
         experiences = 1
     else:
         experiences = _experiences(pair, streams)
+    flags = ([*sources[0].flags, *overlap.flags], list(sources[1].flags))
     facts = [
-        {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)} for s in sources
+        {"name": s.name, "fingerprint": s.fingerprint, "flags": own}
+        for s, own in zip(sources, flags, strict=True)
     ]
-    facts[0]["flags"] += overlap.flags
     return {
         "pair": pair.model_dump(mode="json"),
         "tuning": facts[0],

@@ -1,6 +1,6 @@
 """``evaluation.json``: what an evaluation leaves, and what in it follows from its records."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -125,9 +125,9 @@ def seed_result(seed: int, run: StoredRun) -> SeedResult:
     )
 
 
-def summarised(seeds: list[SeedResult]) -> dict[str, Any]:
+def summarised(seeds: list[SeedResult]) -> dict[str, object]:
     """Mean and standard deviation over all seeds, by measure."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name in MEASURES:
         values = [getattr(seed, name) for seed in seeds]
         if any(value is None for value in values):
@@ -159,7 +159,7 @@ def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list
 
 def following(
     certificate: Certificate, code: Code, seeds: list[SeedResult], records: list[Record]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """All of an evaluation that follows from other things: so it is written, so it is audited.
 
     Args:

@@ -99,9 +99,9 @@ class StudyPlan(_PlanBlock):
     """Number of experiences that the modes `first_task` and `first_k` use; else 0."""
     strategy: str
     source_hash: str = Digest
-    base: dict[str, Any]
+    base: dict[str, object]
     """All options of the strategy that are not tuned."""
-    space: list[dict[str, Any]]
+    space: list[dict[str, Any]]  # as `Space.describe` writes it
     space_hash: str = Digest
     stability: dict[str, float]
     """Strongest values of the options that `stability_decay` halves."""
@@ -135,7 +135,7 @@ class StudyPlan(_PlanBlock):
     study by itself."""
 
     @model_serializer(mode="wrap")
-    def _without_unused(self, handler: Any) -> dict[str, Any]:
+    def _without_unused(self, handler: Any) -> dict[str, object]:
         """Plans of earlier versions hash as ever."""
         values = handler(self)
         return {k: v for k, v in values.items() if k not in _LATER or v is not None}
@@ -166,7 +166,7 @@ class StudyPlan(_PlanBlock):
         """Whether settings are chosen for each stream by itself, as modes that look at it do."""
         return self.tunes_on_evaluation
 
-    def options(self, evaluating: bool) -> dict[str, Any]:
+    def options(self, evaluating: bool) -> dict[str, object]:
         """Of the scenario, for a run of this study."""
         on_evaluation = evaluating or self.tunes_on_evaluation
         side = self.pair.evaluation if on_evaluation else self.pair.tuning
@@ -195,7 +195,7 @@ class Trial(_PlanBlock):
     """One set of hyper-parameters and its score."""
 
     trial: int
-    config: dict[str, Any]
+    config: dict[str, object]
     status: Literal["done", "failed", "over-cap"]
     score: float | None
     """Score of the trial; None, which counts as minus infinity, unless every seed was completed."""
@@ -211,7 +211,7 @@ class Choice(_PlanBlock):
 
     seed: int | None
     """Seed of the stream to which the choice applies; None for all."""
-    configs: tuple[dict[str, Any], ...]
+    configs: tuple[dict[str, object], ...]
     """Hyper-parameters: one set for the whole stream, or one per experience."""
     trials: tuple[int | None, ...]
     score: float | None
@@ -232,7 +232,7 @@ class Body(_PlanBlock):
     were none, and in earlier certificates."""
 
     @model_serializer(mode="wrap")
-    def _without_unused(self, handler: Any) -> dict[str, Any]:
+    def _without_unused(self, handler: Any) -> dict[str, object]:
         """Bodies of earlier versions hash as ever."""
         values = handler(self)
         return {k: v for k, v in values.items() if k != "read_files" or v is not None}
@@ -286,7 +286,7 @@ def code_identity() -> Code:
     )
 
 
-def code_of(where: Code | Environment, packages: Sequence[str] | None = None) -> dict[str, Any]:
+def code_of(where: Code | Environment, packages: Sequence[str] | None = None) -> dict[str, object]:
     """Versions that a plan and a record both state.
 
     Args:

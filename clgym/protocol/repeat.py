@@ -4,14 +4,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
 from clgym.draws import other_draws
+from clgym.engines.channel import Message
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.protocol.evaluation import choice_of, requests_of
-from clgym.protocol.jobs import TARGET, as_message
+from clgym.protocol.jobs import TARGET, RunSummary, as_message
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult
 from clgym.protocol.plan import Certificate, StudyPlan
@@ -98,18 +99,18 @@ def _in_the_same_order(
     return [replace(r, order_key=key) for r, key in zip(requests, keys, strict=True)], version
 
 
-def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> dict[str, Any]:
+def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> RunSummary:
     """The reply to the last run."""
-    workers, reply = open_pool(where.pool, TARGET), {}
+    workers, reply = open_pool(where.pool, TARGET), Message()
     try:
         for request in requests:
             reply = gather(workers, [("again", as_message(request, [], True))])["again"]
     finally:
         workers.close()
-    return reply
+    return cast(RunSummary, reply)  # as `clgym.protocol.jobs.Jobs` made it
 
 
-def _compared(plan: StudyPlan, seed: SeedResult, reply: dict[str, Any]) -> Iterator[str]:
+def _compared(plan: StudyPlan, seed: SeedResult, reply: RunSummary) -> Iterator[str]:
     if plan.device == "cpu":
         if reply["result"] != seed.result:
             yield f"seed {seed.seed}: another result"

@@ -96,7 +96,7 @@ def impossible_numbers(record: Record) -> Iterator[str]:
 def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
     """Yield all fractional numbers of a JSON value, with where they stand."""
     if isinstance(value, dict):
-        for key, inner in cast(dict[str, Any], value).items():
+        for key, inner in cast(dict[str, object], value).items():
             yield from _numbers(inner, f"{place}.{key}".lstrip("."))
     elif isinstance(value, list):
         for inner in cast(list[Any], value):

@@ -64,7 +64,7 @@ class Domain:
     hsv: Literal["exact", "scaled"] = "exact"
     """See `clgym.data.corruptions.Hsv`."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """What its images depend on; ``hsv`` only where they do, and where it is not as it was."""
         held = asdict(self)
         if self.hsv == "scaled" or self.corruption not in _BY_HSV or self.published is not None:
