@@ -21,7 +21,9 @@ def lower_bounds(requirements: list[str]) -> list[str]:
     Raises:
         SystemExit: A requirement has neither ``>=`` nor ``==``.
     """
-    found = [re.fullmatch(r"([\w.-]+)\s*[>=]=\s*([\w.]+)", line) for line in requirements]
+    # A constraint names no extra: `pooch[progress]>=1.8` is `pooch==1.8`.
+    form = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?\s*[>=]=\s*([\w.]+)")
+    found = [form.fullmatch(line) for line in requirements]
     if wrong := [line for line, match in zip(requirements, found, strict=True) if not match]:
         sys.exit(f"expected NAME>=VERSION in {PYPROJECT.name}; found {', '.join(wrong)}")
     return [f"{match[1]}=={match[2]}" for match in found if match]

@@ -4,7 +4,7 @@
 
 For each disguise the images of one side are copies of those of the other; both sides have the same
 number. `CIFAR-100 halves` compares all images of classes 0-49 with all of classes 50-99: what is
-paired there beside true duplicates is false. `--cost N` measures seconds for N x N images.
+paired there beside true duplicates is false. `--cost N` measures the seconds for N x N images.
 """
 
 import argparse
@@ -45,9 +45,12 @@ def main() -> None:
         print(f"| {source.name} halves | {counts} | {overlap.near_images} | {share:.3f} % |")
     if asked.cost:
         rows = [part(sample(source, asked.cost)) for source in (sources[0], sources[1])]
-        started = time.perf_counter()
+        clocks = time.perf_counter, time.process_time
+        started = [clock() for clock in clocks]
         compare(*rows)
-        print(f"\n{asked.cost:,} x {asked.cost:,}: {time.perf_counter() - started:.0f} s")
+        wall, used = (clock() - s for clock, s in zip(clocks, started, strict=True))
+        size = f"{asked.cost:,} x {asked.cost:,}"
+        print(f"\n{size}: {wall:.0f} s, {used:.0f} s of processor time")
 
 
 def sample(source: Source, count: int) -> np.ndarray:

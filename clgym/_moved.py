@@ -1,8 +1,8 @@
-"""Import names of clgym 0.1: those that still work, and those that are answered by the new name.
+"""Import names of clgym 0.1: some still work, the others raise an error with the new name.
 
-A name that authors of plugins were told to import goes on working (`MOVED`). Any other one raises
-`Renamed`, which says what it is called today. Whoever renames a public module, class or function
-adds a line to one of the three tables.
+A name that the documentation of plugins used still works (`MOVED`). Any other one raises
+`Renamed`, which states the present name. If you rename a public module, class or function,
+add a line to one of the three tables.
 """
 
 import importlib

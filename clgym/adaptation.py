@@ -77,7 +77,7 @@ class AdaptStrategy(Strategy):
             raise Incompatible(
                 expected="a stream that gives a classifier to adapt",
                 found=f"a {info.setting} stream",
-                fix="Take an adaptation scenario (`clgym list scenarios`)",
+                fix="Use an adaptation scenario (`clgym list scenarios`)",
             )
         self.model = info.classifier.eval().requires_grad_(False)
         self._recent = torch.zeros(0, *info.image_shape, device=info.device)
@@ -115,8 +115,8 @@ class AdaptStrategy(Strategy):
             if "more than 1 value per channel" not in str(error):
                 raise
             raise BadBatch(
-                expected="a batch that this network can be normalised by",
-                found=f"{len(images)} image, and a layer with one value a channel",
+                expected="a batch from which this network can compute batch statistics",
+                found=f"{len(images)} image, and a layer with one value per channel",
                 fix="Give a --batch-size or --images that leave no batch of one image",
             ) from error
 

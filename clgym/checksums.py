@@ -62,7 +62,7 @@ def is_undamaged(path: Path, required: bool = False) -> bool:
 
     Args:
         path: A file that can be made again.
-        required: As for `check_safetensors`.
+        required: See `check_safetensors`.
     """
     try:
         check_safetensors(path.read_bytes(), required)

@@ -46,6 +46,8 @@ class Renamed(ClgymError, ImportError):
     by one without the new name.
     """
 
+    problem = "renamed"
+
 
 class DuplicateName(ClgymError):
     """Two plugins of the same name."""

@@ -114,7 +114,8 @@ def clear_parts(folder: Path, alone: bool = False) -> None:
 def _is_left(part: Path) -> bool:
     """Whether a part's writer is gone: it ran here and does not any more, or the part is old."""
     found = _PART.fullmatch(part.name)
-    if found and found["host"] == _host():
+    # Signal 0 asks whether a process lives on POSIX systems only; on Windows it is Ctrl-C.
+    if os.name == "posix" and found and found["host"] == _host():
         try:
             os.kill(int(found["pid"]), 0)
         except ProcessLookupError:
@@ -144,8 +145,8 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
             lock.acquire(blocking=wait)
         except filelock.Timeout:
             raise BadOutput(
-                expected=f"{path.parent} to be at rest",
-                found="another process at work there",
+                expected=f"{path.parent} to be free",
+                found="another process that works there",
                 fix="Wait for it, or give another --out",
             ) from None
     try:

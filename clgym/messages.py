@@ -47,8 +47,8 @@ __all__ = [
     "Predicted",
     "PredictionProgress",
     "Reply",
-    "Probe",
-    "Probed",
+    "AnytimeTest",
+    "AnytimeAnswers",
     "Request",
     "RowGroup",
     "RunFinished",
@@ -299,12 +299,12 @@ class Predict:
 
 
 @_message
-class Probe:
-    """Test rows to answer inside an experience, for the accuracy at any time."""
+class AnytimeTest:
+    """Test rows to predict inside an experience, for the accuracy at any time."""
 
     at: Annotated[tuple[int, ...], Field(min_length=1)]
-    """Numbers of training images after which to answer, ascending; the last is the experience's
-    end."""
+    """Numbers of training images after which to predict, ascending; the last is the end of the
+    experience."""
     question: Predict
 
 
@@ -330,7 +330,7 @@ class Train:
     checkpoint_seconds: float
     resume: Path | None
     """Path of a state saved inside this experience, to continue from."""
-    probe: Probe | None = None
+    probe: AnytimeTest | None = None
 
 
 @_message
@@ -395,13 +395,13 @@ class Started:
 
 
 @_message
-class Probed:
-    """Answers to a `Probe`."""
+class AnytimeAnswers:
+    """Answers to an `AnytimeTest`."""
 
     images: Integers
-    """Numbers of training images after which the answers were given, ascending."""
+    """Numbers of training images after which the predictions were made, ascending."""
     predicted: Classes
-    """Class indices, one row for each of these moments."""
+    """Class indices, one row per prediction time."""
 
 
 @_message
@@ -410,7 +410,7 @@ class ExperienceTrained:
 
     seconds: float
     images: int
-    probed: Probed | None = None
+    probed: AnytimeAnswers | None = None
 
 
 @_message

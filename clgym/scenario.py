@@ -351,7 +351,7 @@ def split_validation(
         rows: int64 [n].
         labels: int64 [n], the class of each row.
         share: In [0, 0.5]; at least one row of a class stays in training.
-        seed: Of the legacy NumPy generator that picks.
+        seed: Seed of the legacy NumPy generator.
     """
     if share == 0:
         return rows, rows[:0]

@@ -141,7 +141,9 @@ class StreamInfo:
     setting: Literal["class-incremental", "task-incremental", "domain-incremental", "adaptation"]
     device: torch.device
     seed: int
-    """Seed of the learner; torch, numpy and random are seeded from it before every hook."""
+    """Seed of the learner; torch, numpy and random are seeded from it before every hook. Draws
+    that must not depend on those before them come from `Experience.generator`, or outside of an
+    experience from ``torch_generator(info.seed, "strategy", "what is drawn", step=...)``."""
     mean: tuple[float, ...]
     """Mean of each channel, for images in [0, 1]; zeros if unknown."""
     std: tuple[float, ...]

@@ -29,8 +29,8 @@ def printable(text: str, longest: int = LONGEST) -> str:
     r"""Show control characters as escapes (``\u001b``), and shorten long text.
 
     Args:
-        text: Of any origin.
-        longest: Characters of what is returned. Shown again, it stays as it is.
+        text: Text of any origin.
+        longest: Maximum number of characters returned. The function is idempotent.
     """
     shown = "".join(_shown(character) for character in text[:longest])
     if max(len(shown), len(text)) <= longest:

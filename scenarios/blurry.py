@@ -154,7 +154,7 @@ class Blurry(ClassIncremental):
     def _cut_at_random(
         self, groups: Sequence[Sequence[int]], generator: RandomState
     ) -> tuple[list[list[int]], set[int]]:
-        """As many groups, whose boundaries are drawn, and the classes that are blurry.
+        """Draw the boundaries of the same number of groups, and the classes that are blurry.
 
         Raises:
             BadStream: no draw gave every experience a class.

@@ -217,7 +217,7 @@ def _classes(source: Source, wanted: range | None) -> list[int]:
 
 
 def _fewer(classes: list[int], config: MultiDatasetConfig) -> list[int]:
-    """At most ``max_classes`` of them, ascending."""
+    """Draw at most ``max_classes`` of the classes, ascending."""
     most = config.max_classes
     if most is None or len(classes) <= most:
         return classes

@@ -4,10 +4,13 @@ torch is imported where a fixture is used: many tests do without.
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from factories import stream_info
 
 if TYPE_CHECKING:
     from clgym.strategy import Experience, Strategy
@@ -59,23 +62,16 @@ def _learner(cls: type["Strategy"], setting: str = "class-incremental", **config
     import torch
 
     from clgym.config import build
-    from clgym.strategy import Memory, StreamInfo
+    from clgym.strategy import Memory
 
     strategy = cls(build(cls.Config, config, "test"))
     needs, total = strategy.needs, 4 if setting == "domain-incremental" else 6
     known = needs.total_classes or setting == "domain-incremental"
-    info = StreamInfo(
-        SHAPE,
-        setting,  # type: ignore[arg-type]
-        torch.device("cpu"),
-        seed=0,
-        mean=(0.4,),
-        std=(0.2,),
-        total_columns=total if known else None,
-        memory=Memory(needs.memory),
-    )
+    memory = Memory(needs.memory)
+    scale = {"mean": (0.4,), "std": (0.2,)}
     torch.manual_seed(0)
-    strategy.setup(info)
+    total = total if known else None
+    strategy.setup(stream_info(SHAPE, setting, total_columns=total, memory=memory, **scale))
     return strategy
 
 
@@ -100,3 +96,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line: (exit code, standard output, standard error)."""
+    from clgym.cli import main
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call

@@ -1,9 +1,13 @@
-"""What the tests of several rooms build: plugins in a folder of their own."""
+"""What the tests of several rooms build: plugins in a folder, facts of a stream, results."""
 
 import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clgym.strategy import StreamInfo
 
 PLUGINS = Path(__file__).with_name("plugins")
 
@@ -38,3 +42,21 @@ def load_plugin(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def stream_info(
+    shape: tuple[int, ...], setting: str = "class-incremental", **facts: Any
+) -> "StreamInfo":
+    """The facts of a stream that a strategy is set up with.
+
+    Args:
+        shape: Channels, height and width of the images.
+        setting: Scenario type, or ``adaptation``.
+        facts: Other fields. Without them: the CPU, seed 0, pixels that are not normalised.
+    """
+    import torch  # here: most tests do without
+
+    from clgym.strategy import StreamInfo
+
+    plain = {"mean": (0.0,) * shape[0], "std": (1.0,) * shape[0], "seed": 0}
+    return StreamInfo(shape, setting, torch.device("cpu"), **{**plain, **facts})  # type: ignore[arg-type]

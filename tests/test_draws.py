@@ -1,11 +1,14 @@
 """Named streams of random numbers: independent, stable, and the same for torch as for NumPy."""
 
+import ast
 import hashlib
 import itertools
 import json
 import random
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +48,8 @@ def test_a_stream_is_its_sha256() -> None:
     """An independent recipe: whoever repeats it in another language finds the same streams."""
     key = json.dumps([3, 1, None, 7, ["strategy", "replay"]])
     entropy = list(np.frombuffer(hashlib.sha256(key.encode()).digest(), "<u4"))
-    draws = sequence(3, "strategy", "replay", experience=np.int64(1), step=7)  # pyright: ignore[reportArgumentType]
+    index: Any = np.int64(1)  # a number out of an array is one like any other
+    draws = sequence(3, "strategy", "replay", experience=index, step=7)
     assert words(draws) == words(np.random.SeedSequence(entropy))
 
 
@@ -154,3 +158,48 @@ def test_other_draws_are_named(version: str) -> None:
 @pytest.mark.parametrize("version", [__version__, "0.2.0", "0.3.1", "1.0"])
 def test_later_versions_draw_as_this_one(version: str) -> None:
     assert other_draws(version) is None
+
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {"SeedSequence", "default_rng", "RandomState", "Generator", "manual_seed", "seed"}
+ELSEWHERE = {
+    "clgym/draws.py": "the source itself",
+    "clgym/data/generators.py": "what torch and the global generators are given",
+    "clgym/data/source_data.py": "NumPy's generator of a named stream",
+    "clgym/board/stats.py": "the bootstrap of the board: a statistic of tables, no part of a run",
+    "clgym/check/behaviour.py": "noise that a check makes on purpose",
+    "clgym/check/scenarios.py": "noise that a check makes on purpose",
+    "clgym/check/adapting.py": "views of images that a check holds fixed",
+    "clgym/data/corruptions.py": "content of corrupted images, which records name by digest",
+    "clgym/data/images.py": "permuted pixels: content of a stream",
+    "clgym/gym/withheld_order.py": "keyed by a secret, so that no learner can repeat it",
+    "clgym/learner/run_networks.py": "an image to compare two networks on",
+    "clgym/models/backbone_weights.py": "weights named `random`, which records name by hash",
+    "clgym/models/source_models.py": "images to compare two networks on",
+    "clgym/protocol/gtep.py": "the draws of a paper's authors",
+    "clgym/scenario.py": "published class orders; splits, which are content of a stream",
+    "clgym/streams/orders.py": "published orders of label shift",
+}
+
+
+def made_in(file: Path) -> set[str]:
+    """Names of generators and seeding functions that a file calls."""
+    calls = (
+        node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
+    )
+    names = {f.attr if isinstance(f, ast.Attribute) else getattr(f, "id", "") for f in calls}
+    if "Random" in names:
+        names.add("seed")
+    return names & SOURCES
+
+
+def test_nobody_else_makes_generators() -> None:
+    """A new one draws from a named stream, or says here why its draws are none of a run's.
+
+    Scenarios draw the content of streams, by the order seed; records name it by digest.
+    """
+    folders = ("clgym", "strategies")
+    files = sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    found = {str(file.relative_to(ROOT)): made for file in files if (made := made_in(file))}
+    assert {name: made for name, made in found.items() if name not in ELSEWHERE} == {}
+    assert set(ELSEWHERE) == set(found), "a reason for a file that makes no generator"

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from clgym import files
 from clgym.engines import open_channel
 from clgym.errors import BadConfig
 
@@ -44,6 +46,20 @@ def test_a_run_says_what_it_needs() -> None:
     assert done.returncode == 2
     assert "a POSIX system" in done.stderr and "--engine inline" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_nobody_is_sent_a_signal_on_other_systems(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There `os.kill` with signal 0 is Ctrl-C: what a dead writer left goes by its age."""
+    part = tmp_path / files.part_name("x")
+    part.write_bytes(b"")
+    sent = []
+    monkeypatch.setattr(files.os, "kill", lambda *call: sent.append(call))
+    monkeypatch.setattr(files.os, "name", "nt")
+    left = files._is_left(part)
+    monkeypatch.undo()
+    assert (left, sent) == (False, [])
 
 
 def test_a_worker_is_refused_where_nothing_can_fork(monkeypatch: pytest.MonkeyPatch) -> None:

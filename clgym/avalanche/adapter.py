@@ -83,7 +83,7 @@ class AvalancheStrategy(SGDStrategy):
 
     @property
     def needs(self) -> Needs:
-        """As the recipe says."""
+        """Needs that the recipe states."""
         return Needs(
             task_ids=self.recipe.settings == ("task-incremental",),
             total_classes=self.recipe.head == "total",
@@ -106,7 +106,7 @@ class AvalancheStrategy(SGDStrategy):
 
     @property
     def heads(self) -> Heads:
-        """As the config says; packed networks always have a head for every task."""
+        """Heads that the config sets; packed networks always have a head for every task."""
         return "per-task" if self.recipe.body == "packed" else super().heads
 
     def _make_template(self) -> Any:
@@ -179,7 +179,7 @@ class AvalancheStrategy(SGDStrategy):
         return view
 
     def predict(self, batch: Batch) -> Tensor:
-        """What the template would answer in Avalanche's own evaluation, for the classes seen."""
+        """Logits of the template in Avalanche's own evaluation, for the classes seen."""
         template: Any = self.template
         n = len(batch)
         zeros = torch.zeros(n, dtype=torch.long, device=batch.images.device)

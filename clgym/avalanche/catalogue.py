@@ -103,7 +103,7 @@ def _gem_kept(template: Any) -> list[tuple[Any, Any]]:
 
 
 def _agem_share(template: Any, size: int) -> None:
-    """As for GEM; the endless loader over the buffers is made again before training."""
+    """Share the memory like for GEM; the endless loader is created again before training."""
     agem = _plugin(template, "AGEMPlugin")
     share = size // len(agem.buffers)
     agem.buffers = [b.subset(range(min(share, len(b)))) for b in agem.buffers]

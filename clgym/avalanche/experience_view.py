@@ -10,7 +10,7 @@ __all__ = ["ExperienceView"]
 
 
 class ExperienceView:
-    """What plugins read of an Avalanche experience: the present, and what has been seen.
+    """Attributes of an Avalanche experience that plugins read, for the present and past.
 
     There is no ``origin_stream`` and no ``future_classes``: a plugin that looks for them fails.
 

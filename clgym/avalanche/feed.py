@@ -35,7 +35,7 @@ class TrainLoader:
 
     Attributes:
         batch: The present one, as the experience gave it; None while a plugin's loader is used.
-        loss: Of the last step; set by the loop.
+        loss: Loss of the last step; set by the loop.
         source: Another loader to read from, where a plugin has put one in our place.
         n_new: How many samples of the present batch are new ones; they come first.
         rate: The learning rate by epoch; None leaves the optimizer's.
@@ -59,7 +59,7 @@ class TrainLoader:
             size: Rows a batch.
             epochs: Passes in all.
             position: Where to go on; moved as training proceeds.
-            augment: As for `Experience.batches`.
+            augment: See `Experience.batches`.
             safe: Whether the gym may save between two steps.
         """
         self.experience, self.size, self.epochs = experience, size, epochs

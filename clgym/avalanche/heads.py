@@ -229,7 +229,7 @@ def match_loss(network: Any, logits: Tensor, stored: Tensor) -> Tensor:
     """Mean squared distance of logits to stored ones, over the classes of each sample's task.
 
     Args:
-        network: Whose logits they are; without tasks all columns count.
+        network: Network of the logits; without tasks all columns count.
         logits: [n, columns].
         stored: [n, columns], or fewer: tasks may have come since.
     """

@@ -72,7 +72,7 @@ class FastLoop:
 
     @property
     def n_new(self) -> int:
-        """How many samples of the present batch are new ones."""
+        """Number of new samples in the present batch."""
         return self.feed.n_new if self.feed is not None else 0
 
     def drop_idle_plugins(self) -> None:

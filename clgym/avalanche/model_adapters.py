@@ -70,7 +70,7 @@ class _Head(DynamicModule):
 
 
 def adaptive(network: Classifier) -> Classifier:
-    """The same network, which grows by itself."""
+    """The same network, which grows automatically."""
     network.__class__ = _Adaptive
     return network
 

@@ -76,9 +76,9 @@ def check(config: Any) -> None:
     """
     if config.weight_decay:
         raise BadConfig(
-            expected="no weight decay with PackNet, since it moves the weights of earlier tasks",
+            expected="no weight decay with PackNet, since it changes the weights of earlier tasks",
             found=f"weight_decay = {config.weight_decay}",
-            fix="Drop --weight-decay",
+            fix="Remove --weight-decay",
         )
     if config.post_prune_epochs >= config.epochs or config.post_prune_epochs < 1:
         raise BadConfig(

@@ -1,4 +1,4 @@
-"""What a strategy can still reach of an experience that is over."""
+"""Samples of past experiences that a strategy can still reach."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def end(
     memory: Memory,
     experience: Experience,
 ) -> None:
-    """Copy the samples that ``root`` holds to the memory and put all others out of reach.
+    """Copy the samples that ``root`` holds to the memory, and make all others unreachable.
 
     Args:
         root: Whatever leads to the strategy's buffers.

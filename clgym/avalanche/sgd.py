@@ -149,7 +149,7 @@ class SGDStrategy(Strategy):
 
     @property
     def heads(self) -> Heads:
-        """What the config says, on task-incremental streams; one head on all others."""
+        """Heads that the config sets on task-incremental streams; one head on all others."""
         tasks = self.info.setting == "task-incremental"
         return getattr(self.config, "heads", "shared") if tasks else "shared"
 
@@ -266,7 +266,7 @@ class SGDStrategy(Strategy):
 
         Args:
             images: float [n, C, H, W] in [0, 1].
-            name: Of the draw, as for `generator`; that of the images themselves may be given again.
+            name: Name of the draw, see `generator`; that of the images themselves may be reused.
         """
         augment = AUGMENT[self.config.augment]
         return images if augment is None else augment(images, self.generator(*name, "augmentation"))
@@ -321,7 +321,7 @@ class SGDStrategy(Strategy):
         self._optimizer_state = state.get("optimizer")
 
     def costs(self) -> dict[str, float]:
-        """How many last batches of one image were merged with the batch before, if any was."""
+        """Number of last batches of one image that were merged with the batch before, if any."""
         return {"merged_batches": self.merged} if self.merged else {}
 
     def parameter_count(self) -> int:

@@ -138,7 +138,7 @@ def findings_of(
     """Check what the registry found.
 
     Args:
-        kind: Of the plugin.
+        kind: Kind of the plugin.
         entry: From `clgym.registry.find`.
         plugins: Files that the user named.
         only: Names of checks to restrict to; () means all.

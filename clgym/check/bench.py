@@ -29,7 +29,7 @@ from clgym.messages import Predict, Predicted, Save, parse_event, parse_request,
 from clgym.scenario import Stream
 from clgym.strategy import Batch, Strategy
 
-__all__ = ["NAME", "Bench", "Probe", "Subject", "quiet_torch"]
+__all__ = ["NAME", "Bench", "ObservedLearner", "Subject", "quiet_torch"]
 
 NAME = "checked"
 """Name of the strategy in the registry while it is checked."""
@@ -46,7 +46,7 @@ _STREAMS: dict[str, dict[str, object]] = {
 """Scenarios for the checks, with options; the first one that the strategy supports is used."""
 
 
-class Probe(Learner):
+class ObservedLearner(Learner):
     """The learner's side, with its strategy and its batches in reach."""
 
     labels: Callable[[np.ndarray], torch.Tensor] | None = None
@@ -91,7 +91,7 @@ class Bench:
 
     def __init__(self, request: Request, on_event: OnEvent) -> None:
         """Start the strategy, or continue the run whose files are in the request's folder."""
-        self.probe = Probe(lambda event: on_event(parse_event(event)))
+        self.probe = ObservedLearner(lambda event: on_event(parse_event(event)))
         self._resolved = resolve(request, self)
         self._session = make_session(
             self._resolved, Conversation(self, on_event), on_event, ORDER_KEY

@@ -32,7 +32,7 @@ class ScenarioSubject:
         cls: The class.
         name: What it is called in messages.
         summary: First line of its file's docstring.
-        presets: Of its file: name to options.
+        presets: Presets of its file: name to options.
         path: Its file; None for a class without one.
     """
 
@@ -60,7 +60,7 @@ class ScenarioSubject:
         """Cut a stream from tiny digits, with CHECK_CONFIG and ``options`` over the defaults.
 
         Args:
-            order_seed: Of the class order.
+            order_seed: Seed of the class order.
             train: Training images of each class.
             **options: The scenario's.
         """

@@ -123,7 +123,7 @@ class _RunCommand:
             scenario = [
                 f for f in scenario_fields(self.names[1], self.plugins) if f.name not in own
             ]
-        presets = {f.name: f"default {as_text(f.default)}, of the scenario" for f in scenario}
+        presets = {f.name: f"default: {as_text(f.default)}, from the scenario" for f in scenario}
         notes = {f.name: presets.get(f.name.rpartition(".")[2], "") for f in strategy}
         add_flags(self.parser, f"options of {self.names[0]}", strategy, "strategy", own, notes)
         taken = own | {field.name for field in strategy}

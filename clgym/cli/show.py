@@ -133,7 +133,7 @@ def _scenario(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
 
 
 def _entry(kind: "Kind", name: str, plugins: Sequence[Path]) -> "PluginEntry":
-    """As `registry.find`, but a file with variants may be shown without naming one."""
+    """Find an entry like `registry.find`, but show a file with variants without one of them."""
     known = registry.entries(kind, plugins)
     bare = known.get(name.replace("_", "-"))
     return bare if bare is not None and bare.variants else registry.find(kind, name, plugins)

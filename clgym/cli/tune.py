@@ -243,7 +243,9 @@ def _tune(asked: "StudySpec", values: argparse.Namespace) -> int:
         certificate: Certificate = tune(asked, where, show, values.retry_failed)
     plan, wanted = certificate.body.plan, asked.trials or asked.pair.trials
     if plan.mode != "default" and plan.trials < wanted:
-        stderr.print(f"{plan.trials} trials, not {wanted}: the space has no further settings")
+        stderr.print(
+            f"{plan.trials} trials instead of {wanted}: the search space has no more combinations"
+        )
     if values.json:
         print(json.dumps(certificate.model_dump(mode="json"), indent=1))
     else:

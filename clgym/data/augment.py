@@ -1,4 +1,4 @@
-"""Changes of a whole batch of images at once, on its device: no Python code runs per sample."""
+"""Augmentations of a whole batch on its device: no Python code runs per sample."""
 
 import math
 
@@ -10,7 +10,7 @@ __all__ = ["crop_flip", "random_resized_crop_flip", "resize"]
 
 
 def crop_flip(images: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
-    """Cut each image at a random place out of itself with a black border; mirror half of them.
+    """Crop each image at a random place with a black border; flip half of them.
 
     Args:
         images: [n, C, H, W], of any dtype.
@@ -47,14 +47,14 @@ def random_resized_crop_flip(
     area: tuple[float, float] = (0.05, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Tensor:
-    """Cut a random box out of each image and bring it to ``side``, bilinear; mirror half of them.
+    """Crop a random box of each image, resize it to ``side``; flip half of them.
 
     The boxes are drawn as torchvision's RandomResizedCrop does: the first of ten draws that lies
     inside the image, else all of it.
 
     Args:
         images: float [n, C, H, W].
-        side: Of the result, in pixels.
+        side: Side of the result in pixels.
         generator: On the CPU, so that a run is the same on every device.
         area: Least and greatest share of the image.
         ratio: Least and greatest width over height.

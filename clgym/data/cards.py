@@ -1,4 +1,4 @@
-"""The cards of the known sources: what they are called, hold, cost in licence, and hash to.
+"""Cards of the known datasets: names, contents, licences, checksums and fingerprints.
 
 A card is data. `clgym.data.sources` compares what lies on disk with it; what differs never goes by
 the card's name.

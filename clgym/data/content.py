@@ -1,4 +1,4 @@
-"""What hashes and labels say of a source: cutting a test part; what is in both, and missing."""
+"""Content of a source by hashes and labels: the test split, shared images, and missing classes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -46,7 +46,7 @@ def _held_of_class(hashes: np.ndarray) -> int:
 
 
 def among(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which images are among others.
+    """Images that also occur among other images.
 
     Args:
         hashes: uint8 [n, 32], SHA-256 of each image.
@@ -69,7 +69,7 @@ def content_notes(
     """Warnings about the images of a source, such as shared or dark images, in words.
 
     Args:
-        train: With all of its labels.
+        train: Training split with all of its labels.
         test: Likewise.
         classes: Names by label.
         by_hash: Whether the test part was cut by `held_by_hash`.

@@ -1,4 +1,4 @@
-"""How each corruption changes an image: one function for each, and the parts they are made of.
+"""The functions that corrupt an image, one per corruption, with their building blocks.
 
 The order of draws and the roundings are those of the published code (hendrycks/robustness), so that
 outputs can be compared; see `clgym.data.corruptions`, which calls these.

@@ -67,7 +67,7 @@ def corrupt(
         image: uint8 [S, S, 3] or [S, S, 1]; grey ones are corrupted as colour and made grey again.
         name: One of `STANDARD` or `EXTRA`.
         severity: 1 to 5.
-        generator: Whose draws are used up.
+        generator: Generator of the draws.
         frost: Texture photographs, uint8 [h, w, 3], for ``frost`` only.
         hsv: See `Hsv`.
 
@@ -128,11 +128,11 @@ def corrupt_rows(
         images: uint8 [n, S, S, C].
         rows: int64 [n]; a row's draws depend on (seed, corruption, severity, row) alone, so neither
             order nor the number of workers changes a pixel.
-        name: As for `corrupt`.
-        severity: As for `corrupt`.
-        seed: Of the whole set.
-        frost: As for `corrupt`.
-        hsv: As for `corrupt`.
+        name: See `corrupt`.
+        severity: See `corrupt`.
+        seed: Seed of the whole set.
+        frost: See `corrupt`.
+        hsv: See `corrupt`.
     """
     number = list(RULES).index(name)
     made = np.empty_like(images)

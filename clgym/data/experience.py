@@ -1,4 +1,4 @@
-"""What the gym hands a learner: batches of images, and the labelled rows of one experience.
+"""What the gym gives a learner: batches of images, and the labelled rows of one experience.
 
 `clgym.strategy` offers all of it to authors.
 """
@@ -114,7 +114,7 @@ class Experience:
         if data is None:
             raise OutOfReach(
                 expected=f"data of the present experience (experience {self.index} is over)",
-                found="a read through a kept reference",
+                found="a read through a stored reference",
                 fix="Keep samples in info.memory and declare Needs(memory=...)",
             )
         return data
@@ -126,7 +126,7 @@ class Experience:
             part.close()
 
     def part(self, rows: Tensor) -> "Experience":
-        """Some of the rows as an experience of its own, for example to hold out rows.
+        """Some of the rows as an experience of its own; closed together with this one.
 
         Args:
             rows: Their places, int64 [n], on the device.
@@ -228,7 +228,8 @@ class Experience:
     def safe_point(self) -> None:
         """Offer the gym a point at which `Strategy.state_dict` suffices to continue `train`.
 
-        The gym saves here now and then. After a kill it loads that state and calls `train` with
+        The gym saves here now and then, and on single-pass streams it lets a copy with that state
+        predict. After a kill it loads that state and calls `train` with
         the same experience again, which must then go on where the state says.
         """
         self._safe_point()

@@ -87,7 +87,7 @@ def _download(card: DatasetInfo, root: Path, url: str, file: Path, known_hash: s
     import requests
 
     pooch.get_logger().setLevel("WARNING")  # what it is about to get, `progress` has said
-    bar: Any = pooch.HTTPDownloader(progressbar=True)  # pooch's protocol names other parameters
+    bar: Any = pooch.HTTPDownloader(progressbar=True)  # Any: pooch's protocol has other names
     try:
         pooch.retrieve(url, known_hash, file.name, file.parent, downloader=bar)
     except requests.RequestException as error:

@@ -1,4 +1,4 @@
-"""Readers of trees of image files: a folder a class, with or without lists of what is where."""
+"""Readers of trees of image files: one folder per class, with or without lists of files."""
 
 import re
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def read_folder(folder: Path, side: int | None) -> tuple[Labelled, Labelled | No
 
     Args:
         folder: The tree.
-        side: Of the square that images are brought to; None is the rule of `_common_size`.
+        side: Side of the square to which images are resized; None: by `_common_size`.
     """
     train, test = parts_of(folder)
     parts = [part for part in (train, test) if part is not None]
@@ -73,7 +73,7 @@ def _listed(
 
 
 def read_tiny(folder: Path, side: int | None) -> tuple[Labelled, Labelled | None]:
-    """As published (``val/images`` with a list), or with ``val`` sorted into folders."""
+    """Read the published layout (``val/images`` with a list), or ``val`` sorted into folders."""
     listing = folder / "val" / "val_annotations.txt"
     if side is None or not listing.is_file() or not (folder / "val" / "images").is_dir():
         return read_folder(folder, side)
@@ -89,7 +89,7 @@ def read_tiny(folder: Path, side: int | None) -> tuple[Labelled, Labelled | None
 
 
 def read_cub(folder: Path, side: int | None) -> tuple[Labelled, Labelled | None]:
-    """As published (``images`` with two lists), or as a tree with ``train`` and ``test``."""
+    """Read the published layout (``images`` with two lists), or ``train`` and ``test`` trees."""
     if side is None or not (folder / "images.txt").is_file():
         return read_folder(folder, side)
     names = dict(line.split() for line in _lines(folder / "images.txt"))

@@ -1,4 +1,4 @@
-"""Two halves of a set of images that have no image in common, for pairs that differ in little else.
+"""Two disjoint halves of a set of images, for pairs that differ in little else.
 
 Cut by image hash: equal images, wherever they stand, fall into the same half.
 """
@@ -14,7 +14,7 @@ HALVES: tuple[Half, ...] = get_args(Half)
 
 
 def in_half(hashes: np.ndarray, half: Half) -> np.ndarray:
-    """Which images belong to a half, bool [n].
+    """Whether each image belongs to a half, bool [n].
 
     Args:
         hashes: uint8 [n, 32], SHA-256 of each image.

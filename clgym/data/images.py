@@ -1,4 +1,4 @@
-"""Stored images of one split, mapped from disk and gathered on the device when they are due."""
+"""Stored images of one split, mapped from disk and read to the device on demand."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["Images", "permute_pixels", "rotate"]
 
 
 class Images:
-    """A split's images: uint8 [N, H, W, C] in a ``.npy`` file, never in memory as a whole."""
+    """Images of a split: uint8 [N, H, W, C] in a ``.npy`` file that is never loaded as a whole."""
 
     def __init__(
         self,
@@ -27,10 +27,10 @@ class Images:
         """Map the file.
 
         Args:
-            path: Of the file.
+            path: Path of the file.
             resize: Side that `gather` gives; None means the stored one.
             device: Where `gather` puts the images.
-            channels: That `gather` gives: grey images are repeated; None means the stored ones.
+            channels: Channels that `gather` returns (grey is repeated); None means the stored ones.
             gain: What stored values are multiplied by, where sources of a stream differ in range.
         """
         self._array = np.load(path, mmap_mode="r")
@@ -42,7 +42,7 @@ class Images:
         return len(self._array)
 
     def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
-        """Images of ``rows`` as uint8 [n, C, H, W] on the device, changed by ``transform``."""
+        """Read the images of ``rows`` as uint8 [n, C, H, W] on the device, transformed."""
         pixels = torch.from_numpy(self._array[rows]).to(self._device).permute(0, 3, 1, 2)
         if self._gain != 1.0:
             pixels = (pixels.float() * self._gain).round().byte()

@@ -14,7 +14,7 @@ __all__ = ["ImageSet", "Labelled", "find_image_set"]
 
 
 class ImageSet:
-    """A labelled image set. Subclass it in a file; the file's name is the source's name.
+    """A labelled image dataset. Subclass it in a file, whose name becomes the source's name.
 
     It is read once; afterwards its arrays come from the cache, until a file of its folder or the
     plugin's own file changes.
@@ -46,7 +46,7 @@ class ImageSet:
 def find_image_set(
     name: str, plugins: Sequence[Path], data_root: Path | None
 ) -> LocatedFiles | None:
-    """Where the files of a plugin's source lie and who reads them; None if no plugin has the name.
+    """Locate a plugin's source and its reader; None if no plugin has the name.
 
     Raises:
         BadPlugin: its file cannot be imported.

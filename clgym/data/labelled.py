@@ -1,4 +1,4 @@
-"""What every reader answers with, and what it says of a damaged file."""
+"""Result of every reader, and the error for a damaged file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Labelled:
 
 
 def damaged(path: Path, expected: str, found: object) -> BadSource:
-    """The error that names the file, what it should hold and what is wrong with it."""
+    """Error that names the file, its expected content, and the problem."""
     return BadSource(
         expected=f"{path} to hold {expected}",
         found=str(found) or type(found).__name__,

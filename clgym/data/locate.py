@@ -1,4 +1,4 @@
-"""Where a source lies on disk: its card, the layout that is there, its files."""
+"""Location of a source on disk: its card, its layout, its files."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ report_renamed(__name__)
 
 @dataclass(frozen=True)
 class LocatedFiles:
-    """Where the files of a source lie, and how to read them."""
+    """Location of a source's files, and how to read them."""
 
     card: DatasetInfo
     layout: str
@@ -104,7 +104,7 @@ _PATHS = {
 
 
 def data_root_of(card: DatasetInfo, data_root: Path | None) -> Path:
-    """The folder where named sources lie: the one given, else ``CLGYM_DATA``.
+    """Folder of the named sources: the given one, else ``CLGYM_DATA``.
 
     Raises:
         MissingData: neither is set.
@@ -143,7 +143,7 @@ def _at(card: DatasetInfo, layout: str, path: Path) -> LocatedFiles | None:
 
 
 def differing(card: DatasetInfo, files: Sequence[Path]) -> Path | None:
-    """The first file that is not as published, where a checksum of its name is known."""
+    """First file that differs from the published one, if a checksum of its name is known."""
     for path in files:
         if path.name in card.checksums:
             with path.open("rb") as file:

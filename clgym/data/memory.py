@@ -1,4 +1,4 @@
-"""The samples of past experiences that a strategy may keep: counted, bounded, reservoir-sampled."""
+"""Samples of past experiences that a strategy may keep: counted, bounded, reservoir-sampled."""
 
 from typing import TypedDict
 
@@ -19,7 +19,7 @@ class MemoryState(TypedDict):
 
 
 class Memory:
-    """At most ``capacity`` samples, each a row of every column stored with it.
+    """Storage of at most ``capacity`` samples, each one row of every column stored with it.
 
     `add` is Vitter's algorithm R (1985): after n samples each has been kept with probability
     capacity / n. Columns are given by name at the first `add` (pixels, labels, logits, ...).
@@ -89,12 +89,12 @@ class Memory:
             self._columns[name] = wider
 
     def draw(self, size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """At most ``size`` samples, uniform without replacement: every column's rows."""
+        """Draw at most ``size`` samples uniformly without replacement: rows of every column."""
         rows = torch.randperm(self._filled, generator=generator)[:size]
         return {name: store[rows.to(store.device)] for name, store in self._columns.items()}
 
     def state_dict(self) -> MemoryState:
-        """Everything held, as tensors and numbers."""
+        """All samples, as tensors and numbers."""
         return {
             "seen": self.seen,
             "columns": {name: self[name].clone() for name in self._columns},

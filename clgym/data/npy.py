@@ -1,4 +1,4 @@
-"""NumPy files whose header is compared with the file's size before any memory is asked for."""
+"""NumPy files whose header is compared with the file's size before memory is allocated."""
 
 import ast
 import math

@@ -1,4 +1,4 @@
-"""Image files to pixels: one rule for every mode, and what no rule covers is refused.
+"""Pixels of image files: one rule for every mode; files without a rule are refused.
 
 No colour profile and no EXIF orientation is applied, as torchvision's ImageFolder and the published
 evaluations have it (Pillow turns TIFF files by their own tag). `docs/data.md` states the
@@ -33,7 +33,7 @@ _ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Image files, decoded when a slice of them is asked for."""
+    """Image files that are decoded when a slice of them is read."""
 
     paths: Sequence[Path]
     size: tuple[int, int]
@@ -186,7 +186,7 @@ def _unscaled(path: Path, image: Any, values: np.ndarray, span: str, fix: str) -
 
 @dataclass(frozen=True)
 class Survey:
-    """What the heads of image files say, before a pixel is decoded."""
+    """Information in the headers of image files, before pixels are decoded."""
 
     sizes: tuple[tuple[int, int], ...]
     """Height and width of each file, in order."""
@@ -197,7 +197,7 @@ class Survey:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of a record should know, in words."""
+        """Warnings about the files, in words."""
         notes = []
         if self.several_frames:
             notes.append(
@@ -211,7 +211,7 @@ class Survey:
 
 
 def survey(paths: Sequence[Path]) -> Survey:
-    """Read the heads of some image files.
+    """Read the headers of some image files.
 
     Raises:
         BadSource: one that is no image.

@@ -1,4 +1,4 @@
-"""Published corruption files: CIFAR-10-C, CIFAR-100-C, ImageNet-C and what has their layouts.
+"""Published corruption files: CIFAR-10-C, CIFAR-100-C, ImageNet-C and files with their layouts.
 
 A folder of the data root with one ``NAME.npy`` a corruption, uint8 [5 n, S, S, 3], severity s in
 the rows from (s - 1) n to s n, and ``labels.npy``, int [5 n]; or a tree ``NAME/SEVERITY/CLASS``.
@@ -56,7 +56,7 @@ def published_labels(
     Args:
         data_root: Where the folder lies.
         folder: Its name.
-        name: Of the corruption; a tree has its labels there.
+        name: Name of the corruption; a tree has its labels there.
         severity: 1 to 5, likewise.
         classes: Ids by label; those of a tree's images that are none of them are left out.
 
@@ -92,9 +92,9 @@ def published_images(
     Args:
         data_root: Where the folder lies.
         folder: Its name.
-        name: Of the corruption.
+        name: Name of the corruption.
         severity: 1 to 5.
-        classes: As for `published_labels`.
+        classes: See `published_labels`.
         side: To which a tree's images are brought.
 
     Raises:
@@ -117,7 +117,7 @@ def published_images(
 
 @dataclass(frozen=True, eq=False)
 class Decoding:
-    """Image files that are decoded when they are asked for: a severity of ImageNet-C is 7 GB."""
+    """Image files that are decoded on demand: one severity of ImageNet-C takes 7 GB."""
 
     paths: Sequence[Path]
     side: int

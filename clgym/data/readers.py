@@ -1,4 +1,4 @@
-"""Files to arrays, one reader a layout. Files are data: nothing that they name is ever executed."""
+"""Readers of files, one per layout. Files are data: nothing that they name is executed."""
 
 import gzip
 import math
@@ -22,7 +22,7 @@ __all__ = ["IMAGE_FILES", "READERS", "Reader"]
 
 @dataclass(frozen=True)
 class Reader:
-    """One layout on disk."""
+    """Reader of one layout on disk."""
 
     find: Callable[[Path], list[Path]]
     """Function that finds the layout's files in a folder; [] if there are none."""
@@ -140,7 +140,7 @@ def _cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"images of {data.dtype}")
         return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
     except FileNotFoundError as error:
-        raise BadSource(expected=f"the file {path}", found="none", fix="Get it again") from error
+        raise BadSource(expected=f"the file {path}", found="none", fix="Fetch it again") from error
     # A pickle that was cut or forged can fail in any of these ways.
     except (
         pickle.UnpicklingError,

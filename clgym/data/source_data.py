@@ -18,7 +18,7 @@ __all__ = ["SourceData"]
 
 
 class SourceData:
-    """The rows that the classifier learned from, in batches whose order is keyed.
+    """Training rows of the classifier, in batches of a keyed order.
 
     Every draw depends on the seed and its number alone, so that a resumed run goes on alike.
     """
@@ -40,7 +40,7 @@ class SourceData:
             scale: What turns a stored value into [0, 1].
             resize: Side in pixels; None keeps the stored size.
             device: Where batches go.
-            seed: Of the orders.
+            seed: Seed of the orders.
         """
         self._parts = [Images(path, resize, device) for path in paths]
         lengths = [len(np.load(path, mmap_mode="r")) for path in paths]
@@ -53,7 +53,7 @@ class SourceData:
         return len(self._labels)
 
     def batch(self, size: int, number: int) -> tuple[Tensor, Tensor]:
-        """Batch ``number`` of an endless sequence: pass after pass over all rows, shuffled anew."""
+        """Batch ``number`` of an endless sequence of passes over all rows, each shuffled anew."""
         epoch, step = divmod(number, -(-len(self) // size))
         return self._gather(self._shuffled("rows", epoch)[step * size : (step + 1) * size])
 

@@ -1,4 +1,4 @@
-"""Sources by name: found on disk, decoded once, compared with their card, in canonical order.
+"""Sources by name: located on disk, decoded once, compared with their card, in canonical order.
 
 ``digits``, ``cifar100``, ... are named (`clgym.data.cards`); ``folder:PATH`` is a tree with a
 folder a class, ``npz:PATH`` arrays. Whatever differs from its card gets a name of its own, such as
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A labelled image set. Both splits are in canonical order."""
+    """A labelled image dataset. Both splits are in canonical order."""
 
     name: str
     """Name of the source: the card's if the content matches the card, else ``NAME~`` and 8 hex
@@ -69,8 +69,8 @@ def load_source(
     """Find, decode (once) and check a source.
 
     Args:
-        name: Of a card, ``folder:PATH``, ``folder:PATH@SIDE``, ``npz:PATH``, or ``NAME~HASH8`` as
-            an earlier load gave.
+        name: Name of a card, ``folder:PATH``, ``folder:PATH@SIDE``, ``npz:PATH``, or ``NAME~HASH8``
+            from an earlier load.
         data_root: Where named sources lie; None means ``CLGYM_DATA``.
         image_size: Side of the square that image files are brought to; None means the card's, or,
             for ``folder:PATH``, that of ``folder:PATH@SIDE``, or by the sizes of the images.

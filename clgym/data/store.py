@@ -1,4 +1,4 @@
-"""Decoded images kept on disk: content-addressed ``.npy`` files, written whole, mapped when read.
+"""Cache of decoded images: content-addressed ``.npy`` files, written atomically and mapped.
 
     sources/keys/KEY.json            what was decoded from files of this path, size and time
     sources/meta/FINGERPRINT.CARD.json    the same by content
@@ -61,7 +61,7 @@ _verified: set[tuple[Any, ...]] = set()
 
 
 class ImageRows(Protocol):
-    """What can be cut into chunks of images: an array, or files decoded when they are due."""
+    """Images that can be read in chunks: an array, or files decoded on demand."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ class ImageRows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One half of a source, rows in canonical order: by image hash, then by label."""
+    """One split of a source, with rows in canonical order: by image hash, then by label."""
 
     images: np.ndarray
     """uint8 [N, H, W, C], mapped from ``path``."""
@@ -89,7 +89,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class RawSplit:
-    """A split before it is kept: some rows of decoded images, in any order."""
+    """A split before it is cached: rows of decoded images, in any order."""
 
     images: np.ndarray
     """uint8 [M, H, W, C]."""
@@ -108,7 +108,7 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """What the cache knows about a source besides its arrays."""
+    """Facts of the cache about a source, besides its arrays."""
 
     card: str
     """Name under which the dataset was loaded."""
@@ -153,6 +153,22 @@ class CachedDataset:
             raise ValueError(f"images of {name} do not have their hashes")
 
 
+class _Blanked:
+    """Images of which some are zeros."""
+
+    def __init__(self, images: np.ndarray, closed: np.ndarray) -> None:
+        self._images, self._closed = images, closed
+        self.shape, self.dtype = images.shape, images.dtype
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        found = np.array(self._images[rows])
+        found[self._closed[rows]] = 0
+        return found
+
+
 def without_images(split: Split, closed: np.ndarray) -> Split:
     """The same rows, some of whose images are zeros: in memory, and in a file of its own.
 
@@ -165,41 +181,8 @@ def without_images(split: Split, closed: np.ndarray) -> Split:
     """
     facts = hashlib.sha256(split.hashes.tobytes() + closed.tobytes())
     path = _root() / "cut" / f"{facts.hexdigest()}.npy"
-
-    def pieces() -> Iterator[np.ndarray]:
-        step = _rows_a_chunk(split.images.shape)
-        for start in range(0, len(closed), step):
-            piece = np.array(split.images[start : start + step])
-            piece[closed[start : start + step]] = 0
-            yield piece
-
-    def fill(file: BinaryIO) -> None:
-        _header(file, split.images.shape, split.images.dtype)
-        for piece in pieces():
-            file.write(piece.data)
-
-    if not _same(path, split.images, pieces()):
-        _write(path, fill)
+    _keep_rows(path, _Blanked(split.images, closed))
     return replace(split, images=mapped(path), path=path)
-
-
-def _same(path: Path, like: np.ndarray, pieces: Iterator[np.ndarray]) -> bool:
-    """Whether a file holds an array of that shape and type, given in pieces; once in a process."""
-    try:
-        there, files = mapped(path), ("cut", str(path), *_identity(path))
-    except (OSError, ValueError):
-        return False
-    if files in _verified:
-        return True
-    start = 0
-    if (there.shape, there.dtype) != (like.shape, like.dtype):
-        return False
-    for piece in pieces:
-        if not np.array_equal(there[start : start + len(piece)], piece):
-            return False
-        start += len(piece)
-    _verified.add(files)
-    return True
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
@@ -211,7 +194,7 @@ _LABELS = {"train": "labels", "test": "answers"}
 
 
 def cache_dir() -> Path:
-    """Where decoded arrays lie: ``CLGYM_CACHE``, else ``~/.cache/clgym``."""
+    """Folder of the cache: ``CLGYM_CACHE``, else ``~/.cache/clgym``."""
     given = os.environ.get("CLGYM_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "clgym"
 
@@ -252,7 +235,7 @@ def _rows_a_chunk(shape: Sequence[int]) -> int:
 
 
 def canonical_order(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The row order that no file order can change: by hash, then by label."""
+    """Canonical row order, independent of the order of files: by hash, then by label."""
     words = np.ascontiguousarray(hashes).view(">u8").astype(np.uint64)
     return np.lexsort((labels, *words.T[::-1]))
 
@@ -267,12 +250,12 @@ def digest(classes: Sequence[str], hashes: np.ndarray, labels: np.ndarray, decod
 
 
 def find(key: str) -> CachedDataset | None:
-    """What was kept under ``key``; None if nothing whole is there."""
+    """Return what is cached under ``key``; None if there is nothing complete."""
     return _read(_root() / "keys" / f"{key}.json")
 
 
 def find_content(card: str, prefix: str) -> CachedDataset | None:
-    """What was kept under a card with a fingerprint that begins with ``prefix`` (hex)."""
+    """Return what is cached under a card with a fingerprint that begins with ``prefix`` (hex)."""
     paths = sorted((_root() / "meta").glob(f"{prefix}*.{card}.json"))
     return _read(paths[0]) if len(paths) == 1 else None
 
@@ -304,7 +287,7 @@ def keep(
     decoding: str,
     facts: dict[str, object],
 ) -> CachedDataset:
-    """Write ``train`` and ``test`` and answer what is kept.
+    """Write ``train`` and ``test`` to the cache, and return the cached dataset.
 
     Raises:
         BadOutput: the cache cannot be written.
@@ -325,7 +308,7 @@ def keep(
     return kept
 
 
-def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) -> None:
+def _keep_rows(path: Path, array: np.ndarray | _Blanked, rows: np.ndarray | None = None) -> None:
     """Write ``array[rows]`` unless it is there already: the folder is named by its content."""
     rows = np.arange(len(array)) if rows is None else rows
     shape = (len(rows), *array.shape[1:])
@@ -341,7 +324,7 @@ def _keep_rows(path: Path, array: np.ndarray, rows: np.ndarray | None = None) ->
     _write(path, fill)
 
 
-def _holds(path: Path, array: np.ndarray, rows: np.ndarray, step: int) -> bool:
+def _holds(path: Path, array: np.ndarray | _Blanked, rows: np.ndarray, step: int) -> bool:
     """Whether a file holds ``array[rows]``."""
     try:
         there = mapped(path)

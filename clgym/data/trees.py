@@ -1,4 +1,4 @@
-"""Trees of image files: which files are images, where the split is, and where the classes are."""
+"""Trees of image files: which files are images, and where the splits and classes are."""
 
 import os
 from collections import Counter
@@ -111,7 +111,7 @@ def find_listed(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class TreePart:
-    """A folder a class: images for training or testing."""
+    """Images for training or testing, in one folder per class."""
 
     classes: dict[str, list[Path]]
     """Images of each class, at any depth below its folder."""
@@ -125,7 +125,7 @@ class TreePart:
 
 
 def parts_of(folder: Path) -> tuple[TreePart, TreePart | None]:
-    """The images for training and, where the tree has such a part, for testing.
+    """Images for training and, if the tree has a test part, for testing.
 
     Raises:
         BadSource: the classes cannot be determined, or one has no image.
@@ -263,6 +263,6 @@ def _check_depth(folder: Path, classes: dict[str, list[Path]]) -> None:
                 expected=f"the folders in {folder} to be classes",
                 found=f"{', '.join(list(classes)[:4])}, in which sub-folders repeat: "
                 f"{', '.join(sorted(repeated)[:4])}",
-                fix="Name the folder whose folders are the classes; rename the parts of a split "
+                fix="Give the folder whose folders are the classes; rename the parts of a split "
                 "to train and test",
             )

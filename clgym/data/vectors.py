@@ -1,4 +1,4 @@
-"""Tables of vectors on disk, one a row of a split, filled little by little. No torch here.
+"""Tables of vectors on disk, one row per image of a split, filled step by step. No torch here.
 
     features/KEY/facts.json   what the vectors are; KEY is the hash of these facts
     features/KEY/values.npy   float32 [N, d], a sparse file at first
@@ -62,7 +62,7 @@ class Table:
         self._verified = np.zeros(rows, dtype=bool)
 
     def missing(self, rows: np.ndarray) -> np.ndarray:
-        """Those of ``rows`` that nobody has filled, or that are damaged; each once, ascending."""
+        """Rows that are not filled yet, or are damaged; each once, ascending."""
         rows = np.unique(rows)
         damaged = self._verify(rows)
         if len(damaged):
@@ -72,7 +72,7 @@ class Table:
         return np.union1d(rows[self._marks[rows] == 0], damaged)
 
     def get(self, rows: np.ndarray) -> np.ndarray:
-        """Their vectors, float32 [n, d].
+        """Vectors of the rows, float32 [n, d].
 
         Raises:
             BadOutput: one of them is not what was put there.
@@ -198,7 +198,7 @@ def _refusals(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class VectorSlot:
-    """One table, as `clgym cache` shows it."""
+    """One table, as listed by `clgym cache`."""
 
     folder: Path
     facts: dict[str, object]

@@ -17,7 +17,7 @@ def _uniform(low: float, high: float) -> float:
 
 
 def random_view(images: Tensor) -> Tensor:
-    """Jitter colours; turn, shift and scale a little; blur; mirror in half of the cases.
+    """Change colours slightly; rotate, shift and scale a little; blur; flip half of the images.
 
     Draws come from torch's global generator.
 

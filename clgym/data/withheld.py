@@ -2,7 +2,10 @@
 
 A tuning process learns before it loads anything which source, or which classes of a source, belong
 to the evaluation. The rules stand in the environment, so that every process it starts inherits
-them, and cannot be taken back: there is no way from tuning to evaluation inside one process.
+them, and no function takes them back: there is no way from tuning to evaluation inside one process.
+
+They keep clgym itself from looking. Code that changes the environment of its process meets the
+sandbox, which shuts data root and cache, and files that hold zeros in the place of closed images.
 """
 
 import json
@@ -58,13 +61,13 @@ class Rule:
 
 
 def withhold(added: Sequence[Rule]) -> None:
-    """Close sources for this process and all that it starts, for good."""
+    """Close sources for this process and all its children, permanently."""
     known = [*rules(), *(rule for rule in added if rule not in rules())]
     os.environ[_VARIABLE] = json.dumps([asdict(rule) for rule in known])
 
 
 def rules() -> list[Rule]:
-    """The rules that stand."""
+    """Rules in force."""
     read = json.loads(os.environ.get(_VARIABLE, "[]"))
     return [
         Rule(
@@ -88,7 +91,7 @@ def _plain(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Refuse a source by name, before a byte of it is read.
+    """Refuse a closed source by its name, before any of its data are read.
 
     Raises:
         Withheld: it is closed.
@@ -98,7 +101,7 @@ def check_name(name: str) -> None:
 
 
 def check_content(name: str, fingerprint: str) -> None:
-    """Refuse the content of a closed source under another name.
+    """Refuse the content of a closed source under a different name.
 
     Raises:
         Withheld: it is closed.
@@ -111,7 +114,7 @@ def check_classes(names: Sequence[str], classes: Sequence[int] | None) -> None:
     """Refuse a stream over closed classes of an open source.
 
     Args:
-        names: Of the stream's sources.
+        names: Names of the stream's sources.
         classes: Class numbers it asks for; None asks for all.
 
     Raises:
@@ -128,7 +131,7 @@ def check_half(names: Sequence[str], rows: str) -> None:
     """Refuse a stream over the closed half of an open source's test images.
 
     Args:
-        names: Of the stream's sources.
+        names: Names of the stream's sources.
         rows: The half that it shows, or ``all``.
 
     Raises:
@@ -142,10 +145,10 @@ def check_half(names: Sequence[str], rows: str) -> None:
 
 
 def mask(fingerprint: str, split: "Split", tested: bool) -> np.ndarray:
-    """The labels of a split of an open source, -1 for every row that is closed: int64 [N].
+    """Labels of a split of an open source, -1 for every closed row: int64 [N].
 
     Args:
-        fingerprint: Of the source.
+        fingerprint: Fingerprint of the source.
         split: Its rows.
         tested: Whether they are the test split, of which halves are closed.
     """

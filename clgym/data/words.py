@@ -1,4 +1,4 @@
-"""Counts and names as flags and messages say them."""
+"""Counts and names in warnings and messages."""
 
 from collections.abc import Sequence
 
@@ -14,6 +14,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def names_in_words(names: Sequence[str]) -> str:
-    """The first of some names, and how many there are besides."""
+    """The first names of a list, and the number of further ones."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Where learners execute. An engine opens a `Channel`; the gym asks, the learner's side answers.
+"""Execution of learners. An engine opens a `Channel`; the gym asks, the learner replies.
 
 Engines know nothing of learners: they carry messages to whatever *target* they are given, a
 ``module:Class`` whose instances have ``handle(message) -> reply``. A class method ``prepare()``, if
@@ -19,15 +19,15 @@ __all__ = ["Channel", "Confinement", "Engine", "OnEvent", "open_channel", "refus
 
 
 def refuse_inside(target: str) -> None:
-    """Refuse to start what this process is itself a worker of.
+    """Refuse to start a worker inside a worker.
 
     Raises:
         BadPlugin: a plugin's file starts a run when it is imported.
     """
     if os.environ.get(INSIDE) == target:
         raise BadPlugin(
-            expected="a plugin's file that only defines things when it is imported",
-            found="one that starts a run",
+            expected="a plugin file that only contains definitions",
+            found="a file that starts a run when it is imported",
             fix='Put the run below `if __name__ == "__main__":`',
         )
 
@@ -38,7 +38,7 @@ def open_channel(
     confinement: Confinement | None = None,
     seconds: float | None = None,
 ) -> Channel:
-    """Start a place where ``target`` runs, for one conversation.
+    """Start a worker with ``target``, for one conversation.
 
     Args:
         engine: In a process of its own, or in this one.
@@ -57,9 +57,9 @@ def open_channel(
         return ProcessChannel(target, confinement, seconds)
     if seconds is not None or (confinement is not None and confinement.required):
         raise BadConfig(
-            expected="--engine process for a limit of time or a sandbox",
+            expected="--engine process, which --timeout and --sandbox need",
             found=f"--engine {engine}",
-            fix="Drop --timeout and --sandbox, or --engine",
+            fix="Remove --timeout and --sandbox, or --engine",
         )
     return InlineChannel(target)
 

@@ -38,23 +38,23 @@ class Handler(Protocol):
 
 
 def load_target(target: str) -> Callable[..., Any]:
-    """The class that ``module:Class`` names; importing its module is what takes time."""
+    """Load the class that ``module:Class`` names; importing its module takes the time."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def prepare(target: str) -> None:
-    """Load what many workers of a target may need, so that forks of this process have it."""
+    """Preload what many workers of a target may need, so that forks of this process have it."""
     getattr(load_target(target), "prepare", lambda: None)()
 
 
 def make_target(target: str, emit: Callable[[Message], None]) -> Handler:
-    """An instance of the ``module:Class`` that answers messages."""
+    """Create an instance of the ``module:Class`` that handles messages."""
     return load_target(target)(emit)
 
 
 def answer(handler: Handler, message: Message) -> Message:
-    """The handler's reply, or its error as data."""
+    """Return the handler's reply, or its error as data."""
     try:
         return handler.handle(message)
     except ClgymError as error:
@@ -74,7 +74,7 @@ def answer(handler: Handler, message: Message) -> Message:
 
 
 def as_data(error: ClgymError) -> Message:
-    """A reply that carries an error."""
+    """Return a reply that carries an error."""
     parts = {"expected": error.expected, "found": error.found, "fix": error.fix}
     return {"error": {"type": type(error).__name__, **parts}}
 
@@ -92,7 +92,7 @@ def raise_error(reply: Message, show: Callable[[str], object]) -> None:
 
 
 def error_in(reply: Message) -> ClgymError | None:
-    """The error that a reply carries, if any; `BadAnswer` if that is none."""
+    """Return the error that a reply carries, if any; `BadAnswer` if it is malformed."""
     found = reply.get("error")
     if found is None:
         return None

@@ -44,7 +44,7 @@ def open_pool(spec: PoolSpec, target: str, on_event: OnEvent = _ignore) -> Worke
 
 
 def gather(pool: WorkerPool, jobs: Sequence[tuple[str, Message]]) -> dict[str, Message]:
-    """Carry out jobs that must all succeed; replies by key. A killed one is tried once more.
+    """Carry out jobs that must all succeed; replies by key. A killed job is repeated once.
 
     Raises:
         ClgymError: the error of the first that did not succeed.

@@ -93,7 +93,7 @@ def _server_of(target: str) -> _ForkServer:
 
 
 class Worker:
-    """A process in which a target answers, and our ends of the sockets to it and its server."""
+    """A process with a target, and this side's sockets to it and to its server."""
 
     def __init__(self, target: str, confinement: Confinement | None = None) -> None:
         """Start it.
@@ -140,7 +140,7 @@ class Worker:
         send(self.connection, {**message, "question": self._asked})
 
     def receive(self, deadline: float | None = None) -> Message:
-        """The next event, or the reply to the last message.
+        """Return the next event, or the reply to the last message.
 
         Args:
             deadline: Time of the monotonic clock at which it must have come; None: any time.
@@ -181,12 +181,12 @@ class Worker:
         return self.status.fileno() < 0 or bool(wait([self.status], 0))
 
     def kill(self) -> None:
-        """End it, whatever it does, and all that it started."""
+        """Kill the process and everything that it started."""
         with contextlib.suppress(OSError):
             self.status.shutdown(socket.SHUT_WR)
 
     def stop(self) -> int | None:
-        """Hang up, wait a little for the process to end, else kill it; its exit code if known."""
+        """Close the connection, wait briefly, then kill; returns the exit code if known."""
         if self.status.fileno() < 0:
             return None
         with contextlib.suppress(OSError):
@@ -210,14 +210,14 @@ class Worker:
         if code is not None:
             how = f"it ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
         return WorkerDied(
-            expected="the learner's process to live until the run is over",
+            expected="the learner's process to run until the end",
             found=how,
             fix="Give the same command again: it continues from the last checkpoint",
         )
 
 
 class ProcessChannel:
-    """A conversation with a worker of its own."""
+    """A conversation with its own worker."""
 
     def __init__(
         self, target: str, confinement: Confinement | None = None, seconds: float | None = None
@@ -243,7 +243,7 @@ class ProcessChannel:
             raise StrategyFailed(
                 expected=f"an answer to {message['do']!r} within {self._seconds:g} s",
                 found="none",
-                fix="Give --timeout more minutes, or look where the strategy waits",
+                fix="Give --timeout more minutes, or find out where the strategy waits",
             ) from None
         except (EOFError, OSError) as error:
             raise self._worker.death() from error

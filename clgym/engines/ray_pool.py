@@ -69,7 +69,7 @@ class RayPool:
             reply: Any = ray.get(job)
         except ray.exceptions.RayError as error:
             death = WorkerDied(
-                expected="ray's worker to live until the job is over",
+                expected="ray's worker to run until the end of the job",
                 found=type(error).__name__,
                 fix="See ray's logs on the node",
             )

@@ -50,13 +50,13 @@ class Confinement:
         return replace(self, scratch=folder)
 
     def to_tree(self) -> Message:
-        """As plain data."""
+        """Return plain data."""
         lists = {k: [str(p) for p in v] for k, v in vars(self).items() if isinstance(v, tuple)}
         return {**lists, "required": self.required, "scratch": str(self.scratch)}
 
     @classmethod
     def from_tree(cls, tree: Message) -> "Confinement":
-        """From plain data."""
+        """Create a confinement from plain data."""
         lists = {k: tuple(Path(str(p)) for p in v) for k, v in tree.items() if isinstance(v, list)}
         return cls(required=bool(tree["required"]), scratch=Path(str(tree["scratch"])), **lists)
 
@@ -73,7 +73,7 @@ def confine(confinement: Confinement) -> str:
         if confinement.required:
             raise BadConfig(
                 expected="Linux 5.13 or later with Landlock, for --sandbox landlock",
-                found="a system without it",
+                found="a system without Landlock",
                 fix="Give --sandbox auto or none",
             )
         return "none"

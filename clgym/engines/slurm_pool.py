@@ -68,7 +68,7 @@ class SlurmPool:
             reply = job.result()
         except Exception as error:  # submitit raises what it finds: a lost job, a killed one
             death = WorkerDied(
-                expected="the job to live until it is over",
+                expected="the job to run until its end",
                 found=f"{type(error).__name__} of job {job.job_id}",
                 fix="See the job's log",
             )

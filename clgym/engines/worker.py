@@ -1,4 +1,4 @@
-"""The life of a worker: it settles where the gym says, then answers one message after the other."""
+"""Life of a worker: it sets up its folder, then handles one message after another."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def work(descriptor: int, target: str) -> None:
     """Answer messages until the gym hangs up.
 
     Args:
-        descriptor: Of the socket to the gym.
+        descriptor: File descriptor of the socket to the gym.
         target: ``module:Class`` that answers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the worker

@@ -45,7 +45,7 @@ class AdaptationPhase:
         Args:
             run: What is carried out.
             stream: The adaptation stream, or that part of the run's.
-            conversation: With the learner.
+            conversation: Conversation with the learner.
             on_event: Called with progress and scores.
             after: Number of experiences that the learner has learned before, in this run.
         """

@@ -1,6 +1,6 @@
 """Accuracy at any time: single-pass streams are tested inside their experiences, too.
 
-Koh et al. (ICLR 2022) test after every so many training images on all classes that have come, and
+Koh et al. (ICLR 2022) test at regular numbers of training images on all classes seen so far, and
 report the area under that curve (A_AUC; `clgym.results.metrics.area_under_curve`).
 """
 

@@ -105,7 +105,7 @@ def without_weight_paths(
 def ask_options(
     entry: registry.PluginEntry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
 ) -> Description:
-    """As `describe_strategy`, of a worker that is there already."""
+    """Options of a strategy, from a worker that is running already; see `describe_strategy`."""
     files = tuple(registry.with_registered(plugins))
     question = DescribeOptions(strategy=entry.name, plugins=files, given=dict(given))
     reply = Conversation(channel).describe_options(question)

@@ -55,7 +55,7 @@ def check_earlier(plan: ResolvedRun) -> None:
     different = _difference(plan, earlier.result) or draws or _missing(earlier)
     if different is not None:
         raise BadRecord(
-            expected="a kept run of the first experiences: same stream, strategy and seed",
+            expected="a finished run of the first experiences: same stream, strategy, seed",
             found=f"one {different} in {folder}",
             fix="Give the run that is to be continued, or run the first experiences again",
         )
@@ -130,7 +130,7 @@ def check_available(plan: ResolvedRun) -> Record | None:
 
 
 def _claim(note: Path) -> dict[str, str]:
-    """Whose folder it is; empty if the note is damaged."""
+    """Owner of the folder; empty if the note is damaged."""
     try:
         claim: Json = json.loads(note.read_bytes())
     except (OSError, ValueError, RecursionError):

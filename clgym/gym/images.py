@@ -156,7 +156,7 @@ def stored(source: Source, part: str, rows: np.ndarray) -> np.ndarray:
     """Images of a source on the scale 0 to 255, uint8 [n, H, W, C].
 
     Args:
-        source: Whose images.
+        source: Source of the images.
         part: ``test``, or ``all``: the training rows with the test rows behind them.
         rows: int64 [n].
     """
@@ -221,7 +221,7 @@ def make(
     """Corrupt some rows of a source, uint8 [n, S, S, C].
 
     Args:
-        source: Whose images.
+        source: Source of the images.
         domain: How.
         rows: int64 [n].
         frost: Folder of the textures, for frost only.

@@ -26,10 +26,10 @@ from clgym.gym.scoring import (
 from clgym.gym.session import Arrays, Kind, PhaseCost
 from clgym.gym.withheld_order import permutation
 from clgym.messages import (
+    AnytimeAnswers,
+    AnytimeTest,
     ClassifierIdentity,
     Predict,
-    Probe,
-    Probed,
     RowGroup,
     Scored,
     SourceFiles,
@@ -66,7 +66,7 @@ class LearningPhase:
         Args:
             run: What is carried out.
             stream: The learning stream, or that part of the run's.
-            conversation: With the learner.
+            conversation: Conversation with the learner.
             on_event: Called with scores.
             order_key: See `clgym.gym.withheld_order`.
         """
@@ -79,7 +79,7 @@ class LearningPhase:
         self._predict_seconds: list[float] = []
         self._train_images = 0
         self._piece: Arrays = {}
-        self._probed: Probed | None = None
+        self._probed: AnytimeAnswers | None = None
         self.first_step, self.initial_state = 0, None
         if run.request.after is not None:
             self._take_over(run.request.after)
@@ -102,14 +102,10 @@ class LearningPhase:
         count = len(earlier.accuracy_matrix)
         rest: list[float | None] = [None] * (len(self._stream) - count)
         for i in range(count):
-            rows = predictions.after(i)
+            names = [name for name in predictions.arrays if name.startswith(f"{i}/")]
+            # All of them: single-pass streams save more than the rows at the end.
             self._saved_arrays.append(
-                {
-                    "experience": rows.group,
-                    "row": rows.row,
-                    "label": rows.label,
-                    "predicted": rows.predicted,
-                }
+                {name.partition("/")[2]: predictions.arrays[name] for name in names}
             )
             row = [*earlier.accuracy_matrix[i], *rest]
             aware = earlier.task_aware_accuracy_after[i]
@@ -214,7 +210,7 @@ class LearningPhase:
         pool = exposed_pool(self._stream, self._run.sources, index)
         return pool, permutation(self._order_key, len(pool.row), index, -1)
 
-    def _probe(self, index: int) -> Probe | None:
+    def _probe(self, index: int) -> AnytimeTest | None:
         """What is asked inside an experience of a single-pass stream."""
         if not self._stream.anytime:
             return None
@@ -228,7 +224,7 @@ class LearningPhase:
             num_seen_classes=self._stream.columns_after(index),
             batch_size=PREDICT_BATCH,
         )
-        return Probe(at=moments(self._stream, index), question=question)
+        return AnytimeTest(at=moments(self._stream, index), question=question)
 
     def train(self, index: int) -> int:
         """Train on one experience; how many images it read, over all epochs."""

@@ -240,17 +240,17 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
         raise Incompatible(
             expected=f"a task-incremental stream, since {name} needs task ids",
             found=f"{stream.name}, which is {stream.setting}",
-            fix="Take a task-incremental scenario (`clgym list scenarios`)",
+            fix="Use a task-incremental scenario (`clgym list scenarios`)",
         )
     if stream.setting not in needs.settings:
         raise Incompatible(
-            expected=f"a stream that {name} can work on ({', '.join(needs.settings)})",
+            expected=f"a scenario type that {name} supports ({', '.join(needs.settings)})",
             found=f"{stream.name}, which is {stream.setting}",
-            fix="Take another scenario (`clgym list scenarios`)",
+            fix="Use another scenario (`clgym list scenarios`)",
         )
     if (needs.past_data or needs.rereads) and stream.single_pass:
         raise Incompatible(
             expected=f"a stream whose rows may be seen again, as {name} needs",
             found=f"{stream.name}, which is single-pass",
-            fix="Take a scenario that is not online",
+            fix="Use a scenario that is not online",
         )

@@ -97,9 +97,9 @@ def make_session(
 
     Args:
         resolved: What to run.
-        conversation: With the learner.
+        conversation: Conversation with the learner.
         emit: Called with progress.
-        key: Of the order in which test rows go out, hex.
+        key: Key of the order in which test rows are sent, hex.
     """
     stream = cast(object, resolved.stream)  # of any kind; see `clgym.scenario.kind_of`
     phases: list[Phase]

@@ -209,7 +209,7 @@ class Session:
         if not path.is_file() or file_sha256(path) != progress.state_sha256:
             raise BadOutput(
                 expected=f"{path.name} in {self._out.name} as it was saved",
-                found="other content" if path.is_file() else "no such file",
+                found="different content" if path.is_file() else "no such file",
                 fix="Delete the output folder and run again",
             )
         return path
@@ -259,7 +259,7 @@ class Session:
             self._progress.classifier = found
         elif number == 0 and (known.name, known.sha256) != (found.name, found.sha256):
             raise BadOutput(
-                expected="the classifier that this run was begun with",
+                expected="the classifier with which this run was started",
                 found=f"{found.name} with other weights",
                 fix="Put the old weights back, or give another --out",
             )
@@ -295,9 +295,9 @@ class Session:
         changed = sorted(name for name in known.keys() & read.keys() if known[name] != read[name])
         if changed:
             raise BadOutput(
-                expected="the files that the strategy read when this run was begun",
-                found=f"another {', '.join(changed)}",
-                fix="Restore them, or give another --out: with other files it is another run",
+                expected="the files that the strategy read when this run was started",
+                found=f"a different {', '.join(changed)}",
+                fix="Restore them, or give another --out: with other files it is a different run",
             )
         self._progress.read_files = {**known, **read}
 

@@ -78,7 +78,7 @@ _EVENT_SECONDS = 0.2
 
 
 def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
-    """What a strategy may know beforehand, from the gym's plain facts."""
+    """Facts that a strategy may know in advance, from the gym's plain data."""
     return StreamInfo(
         image_shape=facts.image_shape,
         setting=facts.setting,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from clgym.codec import pack, unpack
-from clgym.messages import Predict, Probe, Probed
+from clgym.messages import AnytimeAnswers, AnytimeTest, Predict
 from clgym.strategy import Strategy
 
 __all__ = ["ProbeState", "Prober", "cloned"]
@@ -27,7 +27,7 @@ class ProbeState(TypedDict):
 
 
 class Prober:
-    """Answers the rows of a `Probe` when training has come so far.
+    """Answers the rows of an `AnytimeTest` when training has come so far.
 
     In the middle of training a copy answers, so that nothing of the learner changes. Where a
     strategy offers no safe points there are answers at the end only.
@@ -38,7 +38,7 @@ class Prober:
 
     def __init__(
         self,
-        probe: Probe | None,
+        probe: AnytimeTest | None,
         answer: Callable[[Predict, Strategy], np.ndarray],
         copied: Callable[[], Strategy],
     ) -> None:
@@ -63,12 +63,12 @@ class Prober:
         if seen < self._probe.at[-1] and any(last < moment <= seen for moment in self._probe.at):
             self._note(seen, self._copied())
 
-    def finish(self, strategy: Strategy) -> Probed | None:
+    def finish(self, strategy: Strategy) -> AnytimeAnswers | None:
         """Answer at the end of the experience; all answers."""
         if self._probe is None:
             return None
         self._note(self._probe.at[-1], strategy)
-        return Probed(images=np.array(self._images), predicted=np.stack(self._predicted))
+        return AnytimeAnswers(images=np.array(self._images), predicted=np.stack(self._predicted))
 
     def _note(self, images: int, strategy: Strategy) -> None:
         assert self._probe is not None

@@ -196,10 +196,10 @@ def _sha256(name: str) -> str:
 
 
 def files_of(entry: PluginEntry, importing: bool = False) -> dict[str, str]:
-    """What code of a plugin has read in this process, and the distribution that offers it.
+    """Files that a plugin's code has read in this process, with the distribution that offers it.
 
     Args:
-        entry: Of a strategy whose class was loaded.
+        entry: Entry of a strategy whose class was loaded.
         importing: Only what was read while it was imported.
 
     Returns:
@@ -211,7 +211,7 @@ def files_of(entry: PluginEntry, importing: bool = False) -> dict[str, str]:
 
 
 def files_read(entry: PluginEntry) -> dict[str, str]:
-    """As `files_of`; in a worker, which serves one run, of all code: also of threads of its own."""
+    """Files that all code read in a worker, which serves one run; elsewhere see `files_of`."""
     if not _in_worker():
         return files_of(entry)
     return _named(_reads, Path(_absolute(entry.path)).parent) | dict(_distributed(entry))

@@ -98,7 +98,7 @@ def checked_count(found: Any) -> int:
 
 
 def checked_progress(reported: Mapping[str, Any]) -> TrainProgress:
-    """What `Experience.report` was given, as an event; names that no event has are left out.
+    """Progress given to `Experience.report`, as an event; unknown names are left out.
 
     Raises:
         BadAnswer: a value of another type.

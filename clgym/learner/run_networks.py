@@ -39,14 +39,14 @@ class RunNetwork(HeadlessNetwork):
 
 
 class RunNetworks:
-    """What `clgym.models.loaders` asks of finished runs."""
+    """Interface to finished runs for `clgym.models.loaders`."""
 
     def owns(self, folder: Path) -> bool:
         """Whether a run was recorded there."""
         return is_run(folder)
 
     def weights_file(self, folder: Path) -> Path:
-        """Where a finished run keeps its weights.
+        """File with the weights of a finished run.
 
         Raises:
             MissingData: it is no finished run.
@@ -56,7 +56,7 @@ class RunNetworks:
             raise MissingData(
                 expected="a finished run: a folder with record.json and state.safetensors",
                 found=f"none at {folder}",
-                fix="Give --backbone run@FOLDER with the folder that --out named",
+                fix="Give --backbone run@FOLDER with the output folder of a run",
             )
         return path
 
@@ -73,7 +73,7 @@ class RunNetworks:
         network: Any = getattr(trained.strategy, "network", None)
         if not isinstance(network, Classifier) or not _answers_alone(network, trained.strategy):
             raise Incompatible(
-                expected="a run of a strategy that answers by one network, such as naive or replay",
+                expected="a run of a strategy with one network, such as naive or replay",
                 found=f"one of {trained.record.result.strategy.name}",
                 fix="Give --backbone run@FOLDER with the folder of such a run",
             )
@@ -97,8 +97,8 @@ class RunNetworks:
             )
         if _knows_tasks(network):
             raise Incompatible(
-                expected="a run whose network tells all classes apart",
-                found="one that was trained task by task, and answers for one task at a time",
+                expected="a run whose network distinguishes all classes",
+                found="a run that was trained task by task, and predicts one task at a time",
                 fix="Give --model a class-incremental run, or train with --heads shared",
             )
         return network, trained.classes

@@ -28,7 +28,7 @@ class Trained:
 
     Attributes:
         strategy: It, in the state it ended in.
-        record: Of the run.
+        record: Record of the run.
         classes: Class names by column of the logits.
         scale: What turns stored pixel values into [0, 1].
     """
@@ -62,7 +62,7 @@ class Trained:
         """Logits, float [n, columns].
 
         Args:
-            images: As they are stored: uint8 [n, H, W, C], or float [n, C, H, W] in [0, 1].
+            images: Images as stored: uint8 [n, H, W, C], or float [n, C, H, W] in [0, 1].
             task: Its id, for a run on a task-incremental stream.
         """
         shape = self.strategy.info.image_shape

@@ -1,4 +1,4 @@
-"""Where the weights of backbones lie, and the networks that they belong to.
+"""Locations of backbone weights, and the networks that they belong to.
 
 `clgym.models.backbones` says what names look like.
 """
@@ -74,7 +74,7 @@ def _hub_name(tag: str) -> str:
 
 
 def weights_file(name: Name, data_root: Path | None = None) -> Path:
-    """Where the weights lie: a path, or a file's name in the data root's ``weights/`` folder.
+    """Path of the weights: a given path, or a file's name in the data root's ``weights/`` folder.
 
     Raises:
         MissingData: nowhere.

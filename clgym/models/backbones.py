@@ -123,7 +123,7 @@ def _channels(model: Any) -> int:
 
 
 def _side(model: Any) -> int:
-    """Of the images that the weights were trained with."""
+    """Side of the images that the weights were trained with."""
     if isinstance(model, HeadlessNetwork):
         return model.side
     return model.pretrained_cfg["input_size"][-1]
@@ -136,7 +136,7 @@ def _stretch(images: Tensor, size: int) -> Tensor:
 
 
 def _crop(images: Tensor, size: int) -> Tensor:
-    """As torchvision does on 8-bit images: Resize(8/7 size, bicubic), CenterCrop(size)."""
+    """Resize and crop like torchvision: Resize(8/7 size, bicubic), CenterCrop(size), 8-bit."""
     height, width = images.shape[-2:]
     short = round(size * 8 / 7)
     scale = short / min(height, width)
@@ -158,7 +158,7 @@ _FITS: dict[str, Callable[[Tensor, int], Tensor]] = {"stretch": _stretch, "crop"
 def load(
     frozen: Frozen, device: torch.device | str = "cpu", data_root: Path | None = None
 ) -> Backbone:
-    """Build the network for ``frozen.size`` and put its weights in.
+    """Build the network for ``frozen.size`` and load its weights.
 
     Raises:
         BadConfig, UnknownName: the name says nothing that timm has.
@@ -181,7 +181,7 @@ def load(
 
 
 def identify(frozen: Frozen, data_root: Path | None = None) -> BackboneIdentity:
-    """Who a backbone is; its weights are read and hashed once for each file, size and time.
+    """Identify a backbone; its weights are read and hashed once for each file, size and time.
 
     Args:
         frozen: The backbone; a file's name is looked for in the data root too.

@@ -48,7 +48,7 @@ def fisher_sum(model: nn.Module, images: Tensor, labels: Tensor, bn_mode: str) -
 
 
 def fitted(values: Tensor, like: Tensor) -> Tensor:
-    """What was kept of a parameter that may have grown since; zeros where it is new."""
+    """Stored values of a parameter that may have grown since; zeros for new entries."""
     if values.shape == like.shape:
         return values
     wider = torch.zeros_like(like, requires_grad=False)

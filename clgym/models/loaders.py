@@ -27,7 +27,7 @@ class HeadlessNetwork(nn.Module):
 
 
 class NetworkLoader(Protocol):
-    """What a room that offers networks can do with a folder."""
+    """Interface of a room that offers the networks of a folder."""
 
     def owns(self, folder: Path) -> bool:
         """Whether a network of this kind lies there."""
@@ -67,10 +67,10 @@ def register(prefix: str, loader: NetworkLoader) -> None:
 
 
 def loader_of(prefix: str) -> NetworkLoader | None:
-    """Who answers for a name's first part; None: it is an architecture."""
+    """Loader of a name's first part; None if it is an architecture."""
     return _loaders.get(prefix)
 
 
 def loader_of_folder(folder: Path) -> NetworkLoader | None:
-    """Who knows how to read a folder; None if nobody does."""
+    """Loader that can read a folder; None if there is none."""
     return next((loader for loader in _loaders.values() if loader.owns(folder)), None)

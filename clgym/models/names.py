@@ -50,7 +50,7 @@ class Name:
         return (self.weights or "").startswith("sha256:")
 
     def with_arguments(self, more: Mapping[str, Any]) -> "Name":
-        """The same with more arguments; those that are there stay."""
+        """The same name with more arguments; existing ones are kept."""
         return replace(self, arguments={**more, **self.arguments})
 
 

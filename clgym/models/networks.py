@@ -70,7 +70,7 @@ def build(
         raise BadConfig(
             expected="hidden layers for the network mlp only",
             found=f"hidden = {' '.join(str(width) for width in hidden)} for {name}",
-            fix="Drop --hidden, or give --network mlp",
+            fix="Remove --hidden, or give --network mlp",
         )
     made = _mlp(image_shape, hidden) if name == "mlp" else NETWORKS[name](image_shape)
     classifier = Classifier(*made, columns, mean, std)

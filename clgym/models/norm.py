@@ -41,7 +41,7 @@ def single_images_refused(rows: int, size: int) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise Incompatible(
-            expected="batches of two images or more, since the network normalises by the batch",
+            expected="batches of at least two images, since the network uses batch statistics",
             found=f"one image, of {rows} in batches of {size}",
             fix="Give --batch-size 2 or more that leaves no single image, or another network",
         ) from error
@@ -58,7 +58,7 @@ def batch_norms(network: nn.Module, wanted_by: str) -> list[_BatchNorm]:
         raise Incompatible(
             expected=f"a network with batch normalisation, which {wanted_by} adapts",
             found="none in the classifier",
-            fix="Give --model a network that has it, or take lame or source",
+            fix="Give --model a network that has it, or use lame or source",
         )
     return found
 

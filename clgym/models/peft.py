@@ -45,7 +45,7 @@ def check_vit(model: Any) -> Any:
 
 
 class Part(nn.Module):
-    """Something that hangs into a ViT."""
+    """Base of trainable modules attached to a frozen ViT by hooks."""
 
     def hooks(self, vit: Any) -> Iterator[Any]:
         """Register hooks on the modules of ``vit``; yield their handles."""
@@ -107,7 +107,7 @@ class Adapters(Part):
         self.dropout = nn.Dropout(dropout)
 
     def change(self, block: int, tokens: Tensor) -> Tensor:
-        """What block ``block`` adds to its output, for tokens [n, t, d]."""
+        """Output that the adapter adds to block ``block``, for tokens [n, t, d]."""
         inner = self.dropout(F.relu(self.down[block](tokens)))
         return SCALE * self.up[block](inner)
 
@@ -158,7 +158,7 @@ class AdapterBank:
         return {name: value[:count].mean(0) for name, value in self.tensors.items()}
 
     def change(self, which: Tensor, block: int, tokens: Tensor) -> Tensor:
-        """As `Adapters.change`, image i of the batch through adapter ``which[i]``."""
+        """Like `Adapters.change`, with image i of the batch through adapter ``which[i]``."""
         t = {key: self.tensors[f"{key[0]}.{block}.{key[1]}"][which] for key in _TENSORS}
         inner = torch.baddbmm(
             t["down", "bias"][:, None], tokens, t["down", "weight"].transpose(1, 2)

@@ -1,4 +1,4 @@
-"""What strategies on pretrained networks share: options, and features where no gym gives them."""
+"""Common base of strategies on pretrained networks: options and features."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,7 +43,7 @@ class PretrainedStrategy(Strategy):
 
     @property
     def frozen(self) -> Frozen:
-        """Which backbone, and what it is fed."""
+        """The backbone and the format of its input."""
         c = self.config
         return Frozen(c.backbone, c.image_size, c.fit, c.normalise)
 
@@ -63,7 +63,7 @@ class PretrainedStrategy(Strategy):
             raise Incompatible(
                 expected="images of 1 or 3 channels, for a pretrained network",
                 found=f"{info.image_shape[0]} channels",
-                fix="Take another scenario",
+                fix="Use another scenario",
             )
 
     @cached_property

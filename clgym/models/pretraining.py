@@ -1,4 +1,4 @@
-"""What is known of pretrained weights: which they are, what they have seen, on which terms.
+"""Facts about pretrained weights: their identity, pretraining data and licences.
 
 No torch here: the gym's side reads it too.
 """
@@ -75,7 +75,7 @@ def seen_in(tag: str) -> tuple[str, ...]:
 
 
 def overlap(pretraining: Sequence[str], classes: Sequence[str]) -> list[str]:
-    """Which of ``classes`` (canonical ids) the pretraining sets hold too.
+    """Classes (canonical ids) that the pretraining data contain, too.
 
     ImageNet's ids are compared as they are, other names with the words of every synset: a class
     whose name is spelled otherwise is missed.

@@ -118,5 +118,5 @@ def wide_resnet(state: dict[str, Tensor], name: str) -> tuple[WideResNet, Tensor
         raise BadSource(
             expected=f"the weights of {name}, a wide residual network",
             found=" ".join(str(error).split())[:200],
-            fix="Get the file again",
+            fix="Download the file again",
         ) from error

@@ -136,7 +136,7 @@ def _weights(file: str, data_root: Path | None) -> WeightFile:
         raise MissingData(
             expected=f"the weight file {file}",
             found="neither a path nor a file in the data root's weights/ folder",
-            fix="Give --model NETWORK@FILE with a file that is there",
+            fix="Give --model NETWORK@FILE with an existing file",
         )
     return read(path)
 
@@ -247,7 +247,7 @@ def _check_head(
     )
     if not linear:
         raise Incompatible(
-            expected="a network whose answer is a linear function of one feature vector",
+            expected="a network whose logits are a linear function of one feature vector",
             found=f"{name}, which does more after its head",
             fix="Give --model another network",
         )

@@ -28,7 +28,7 @@ def erk_densities(shapes: Sequence[Sequence[int]], density: float) -> list[float
     their weights are filled, and eps is found again for the others.
 
     Args:
-        shapes: Of the weights: (out, in / groups, height, width) or (out, in).
+        shapes: Shapes of the weights: (out, in / groups, height, width) or (out, in).
         density: Share of all weights, above 0 and at most 1.
     """
     sizes = [math.prod(shape) for shape in shapes]
@@ -61,7 +61,7 @@ def prune_magnitude(weight: Tensor, mask: Tensor, rate: float) -> Tensor:
 
     Args:
         weight: Zero wherever the mask is off.
-        mask: Of ``weight``.
+        mask: Mask of ``weight``.
         rate: In [0, 1].
     """
     on = int(mask.sum())
@@ -96,7 +96,7 @@ def grow_scored(mask: Tensor, score: Tensor, count: int) -> Tensor:
 
 
 def grow_random(mask: Tensor, count: int, uniform: Tensor) -> Tensor:
-    """The mask with each entry that is off put on with probability count / off.
+    """The mask with each zero entry set with probability count / number of zeros.
 
     Args:
         mask: What to extend.
@@ -117,7 +117,7 @@ def grow_unfired(
         fired: Entries that have been on before.
         count: Entries wanted.
         permutation: A random order of the entries that have not, by number in flat order.
-        uniform: As for `grow_random`.
+        uniform: See `grow_random`.
     """
     unfired = (~fired).flatten().nonzero()[:, 0]
     grown = mask.flatten().clone()

@@ -56,7 +56,7 @@ def create(name: Name, **more: Any) -> Any:
         raise BadConfig(
             expected=f"arguments of timm's {name.architecture} in the brackets",
             found=str(error),
-            fix="Drop what it does not take",
+            fix="Remove unknown arguments",
         ) from error
     cfg = network.pretrained_cfg
     channels, height, width = cfg["input_size"]  # as pretrained: arguments may say otherwise
@@ -119,7 +119,7 @@ def _named_heads(network: Any) -> list[str]:
     named = network.pretrained_cfg.get("classifier") or ()
     if not named:
         raise Incompatible(
-            expected="a network of which timm says which layer is its head",
+            expected="a network whose head is declared in timm",
             found=f"{type(network).__name__} without",
             fix="Give --model another network",
         )
@@ -142,7 +142,7 @@ def _completed(name: Name, network: Any, file: WeightFile) -> Name:
         raise BadConfig(
             expected=f"{name.architecture}[{wanted}], which these weights were trained with",
             found=name.bare,
-            fix="Write it so; earlier versions ran the network without it, to other features",
+            fix="Write it in this form; earlier versions of clgym ran the network without it",
         )
     cfg = network.pretrained_cfg
     scale = {key: value for key, value in scale.items() if tuple(cfg[key]) != tuple(value)}

@@ -101,7 +101,7 @@ def _create(name: Name, arguments: dict[str, object], classes: int) -> nn.Module
         raise BadConfig(
             expected=f"arguments of torchvision's {name.architecture} in the brackets",
             found=str(error),
-            fix="Drop what it does not take",
+            fix="Remove unknown arguments",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The small classifier that clgym trains by itself, on the source's training rows, once."""
+"""The small classifier that clgym trains once on the source's training rows."""
 
 import json
 
@@ -31,7 +31,7 @@ def trained(
     device: torch.device,
     report: Report,
 ) -> Classifier:
-    """ResNet-8 on the source's training rows, from the cache if it was trained before.
+    """ResNet-8 trained on the source's training rows, from the cache if available.
 
     Raises:
         MissingData: the stream has no source rows.

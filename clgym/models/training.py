@@ -19,7 +19,7 @@ def set_rates(optimizer: torch.optim.Optimizer, rates: Iterable[float], share: f
 
 
 class CosineSGD:
-    """One experience's training: rate lr / 2 (1 + cos(pi epoch / epochs)), no warm-up.
+    """SGD over one experience with rate lr / 2 (1 + cos(pi epoch / epochs)), no warm-up.
 
     It offers the gym a safe point after every step. A strategy that keeps `state_dict` in its own
     state, and hands it back through `load_state_dict`, goes on inside an experience.

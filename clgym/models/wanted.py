@@ -15,7 +15,7 @@ __all__ = ["ClassifierSpec", "joined"]
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """What the classifier must fit."""
+    """Requirements of a classifier."""
 
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...]
@@ -36,7 +36,7 @@ def joined(
     wanted: ClassifierSpec,
     name: str,
 ) -> Classifier:
-    """A classifier whose head has the stream's columns: those of its classes, in their order.
+    """A classifier whose head has the stream's class indices, in their order.
 
     Raises:
         Incompatible: the outputs are not the stream's classes.

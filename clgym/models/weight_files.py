@@ -1,4 +1,4 @@
-"""Weight files: where they lie, and the tensors in them without what wraps them.
+"""Weight files: their locations, and their tensors without wrappers.
 
 A file is safetensors, or one that ``torch.load(weights_only=True)`` reads: nothing but tensors and
 plain values is ever unpickled. Training scripts wrap a network's state: in a dictionary beside the
@@ -36,7 +36,7 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a weight file holds."""
+    """Content of a weight file."""
 
     path: Path
     state: dict[str, Tensor]
@@ -48,13 +48,13 @@ class WeightFile:
 
 
 def weight_folder(data_root: Path | None = None) -> Path:
-    """The data root's folder of weights."""
+    """Folder of weights in the data root."""
     given = data_root or os.environ.get("CLGYM_DATA") or "."
     return Path(given).expanduser() / "weights"
 
 
 def find_file(file: str, data_root: Path | None = None) -> Path | None:
-    """The file of that path, else of that name in the data root's ``weights/`` folder."""
+    """Find the file by its path, else by its name in the data root's ``weights/`` folder."""
     places = (Path(file).expanduser(), weight_folder(data_root) / file)
     return next((path for path in places if path.is_file()), None)
 
@@ -70,7 +70,7 @@ def digest_of(state: Mapping[str, Tensor]) -> str:
 
 
 def unfit(path: Path, found: str, fix: str = "Give the file that belongs to the network") -> Any:
-    """The error for a weight file that holds something else than was wanted."""
+    """Error for a weight file with unexpected content."""
     return BadSource(
         expected=f"weights in {path.name} that fit the network",
         found=found.splitlines()[0][:200] if found else "nothing",
@@ -79,7 +79,7 @@ def unfit(path: Path, found: str, fix: str = "Give the file that belongs to the 
 
 
 def load(module: nn.Module, file: WeightFile, state: dict[str, Tensor] | None = None) -> None:
-    """Put the file's tensors, or these of them, into a network.
+    """Load the file's tensors, or the given ones, into a network.
 
     Raises:
         BadSource: some are missing, left over or of another shape.

@@ -1,4 +1,4 @@
-"""Papers: what they claim, as data, and what running it here gives.
+"""Papers: their claims as data, and the results of running them.
 
 `clgym.papers.claims` reads ``leaderboards/papers/*.toml``; `clgym.papers.reproduce` runs the rows;
 `clgym.papers.verdicts` compares; `clgym.papers.status` keeps what came out, for the board.

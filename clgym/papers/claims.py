@@ -75,7 +75,7 @@ class _ClaimBlock(BaseModel):
 
 
 class ClaimRun(_ClaimBlock):
-    """One strategy on one stream, over seeds."""
+    """One strategy on one stream, over several seeds."""
 
     strategy: str
     scenario: str
@@ -93,7 +93,7 @@ class ClaimRun(_ClaimBlock):
 
 
 class ClaimStudy(_ClaimBlock):
-    """One strategy tuned on a pair's one side and evaluated on the other."""
+    """One strategy, tuned on one side of a pair and evaluated on the other."""
 
     strategy: str
     pair: str
@@ -110,7 +110,7 @@ class ClaimStudy(_ClaimBlock):
 
 
 class Claim(_ClaimBlock):
-    """A number, an order of two, or an agreement of ranks over studies."""
+    """A number, an order of two, or an agreement of ranks over several studies."""
 
     measure: str
     """Key of `clgym.papers.measures.MEASURES`."""
@@ -143,12 +143,12 @@ class Claim(_ClaimBlock):
 
     @property
     def about(self) -> tuple[str, ...]:
-        """Names of the runs and studies that it is about."""
+        """Names of the runs and studies that the claim is about."""
         return tuple(n for n in (self.of, self.better, self.worse, *self.ranks) if n is not None)
 
 
 class ClaimRow(_ClaimBlock):
-    """Some claims that are decided together."""
+    """Claims that are tested together."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     scale: Scale
@@ -165,13 +165,13 @@ class ClaimRow(_ClaimBlock):
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Names of all its runs and studies."""
+        """Names of all runs and studies of the row."""
         names = [name for claim in self.claims for name in claim.about]
         return tuple(dict.fromkeys([*names, *self.also]))
 
 
 class Paper(_ClaimBlock):
-    """One file."""
+    """One file of claims."""
 
     name: str
     title: str
@@ -215,7 +215,7 @@ class Paper(_ClaimBlock):
 
 
 def folder() -> Path:
-    """Where the files are: in a checkout beside the package, in a wheel inside it."""
+    """Folder of the files: beside the package in a checkout, inside it in a wheel."""
     beside = ROOT / "leaderboards" / "papers"
     return beside if beside.is_dir() else PACKAGE / "papers_data"
 
@@ -229,7 +229,7 @@ def load_paper(name: str, place: Path | None = None) -> Paper:
     """Read a paper's file.
 
     Args:
-        name: Of the file, without its ending.
+        name: Name of the file, without its ending.
         place: Another folder than clgym's own.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What claims are about: numbers of a record, by name."""
+"""Measures of claims: numbers of a record, by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def _task_aware(record: Record) -> float:
 
 
 def growth(record: Record) -> float | None:
-    """Parameters that a task adds, in percent of the network, as the strategy measured it."""
+    """Parameters that a task adds, in percent of the network, as measured by the strategy."""
     return record.cost.own.get("growth_percent")
 
 

@@ -1,4 +1,4 @@
-"""Run a paper's rows: what is missing is said first, finished runs are not done again.
+"""Run a paper's rows: missing requirements are reported first, finished runs are not repeated.
 
 A run's folder is named by what the run is, so papers that want the same run share it. Runs go to a
 pool of workers; studies follow, each with the same pool's number of workers.
@@ -41,7 +41,7 @@ FIRST = "evaluations/1"
 
 @dataclass(frozen=True)
 class Task:
-    """A run or a study that some rows want."""
+    """A run or a study that some rows need."""
 
     key: str
     what: ClaimRun | ClaimStudy
@@ -50,7 +50,7 @@ class Task:
 
 @dataclass
 class Reproduction:
-    """Rows of papers, and where their runs, records and verdicts go."""
+    """Rows of papers, and the folders of their runs, records and verdicts."""
 
     rows: Sequence[tuple[Paper, ClaimRow]]
     runs: Path
@@ -65,19 +65,19 @@ class Reproduction:
     """What shuts the learners in, as a run has it."""
 
     def task(self, paper: Paper, row: ClaimRow, name: str) -> Task:
-        """What a row calls by a name."""
+        """Run or study that a row refers to by name."""
         what = paper.runs.get(name) or paper.studies[name]
         digest = sha256(canonical_json([what.model_dump(mode="json"), row.device]))[:8]
         place = what.scenario if isinstance(what, ClaimRun) else what.pair
         return Task(f"{what.strategy}-{place}-{digest}".replace(":", "-"), what, row.device)
 
     def tasks(self) -> dict[str, Task]:
-        """All runs and studies that the rows want, by key."""
+        """All runs and studies that the rows need, by key."""
         wanted = (self.task(p, r, name) for p, r in self.rows for name in r.wanted)
         return {task.key: task for task in wanted}
 
     def missing(self) -> dict[str, str]:
-        """By key of what cannot be run here, why not."""
+        """Reason for each run that cannot be executed here, by key."""
         found: dict[str, str] = {}
         for key, task in self.tasks().items():
             if self._finished(task):
@@ -117,7 +117,7 @@ class Reproduction:
         return text.replace(str(Path(root).resolve()), "{data}") if root else text
 
     def carry_out(self) -> list[PaperStatus]:
-        """Run what can be run; statuses in the order of the papers."""
+        """Run what can be run; returns statuses in the order of the papers."""
         lost, tasks = self.missing(), self.tasks()
         for key, why in lost.items():
             self.emit({"kind": "missing", "row": key, "reason": why})
@@ -277,10 +277,10 @@ class Reproduction:
         return found
 
     def judged(self, paper: Paper, row: ClaimRow, lost: Mapping[str, str]) -> RowStatus:
-        """A row's claims beside what its finished runs left.
+        """A row's claims beside the results of its finished runs.
 
         Args:
-            paper: Whose row it is.
+            paper: Paper of the row.
             row: To judge.
             lost: By key of what did not run, why not.
         """
@@ -326,7 +326,7 @@ def _ended(done: Done) -> Event:
 
 
 def keep(finished: Path, target: Path) -> None:
-    """Copy what belongs onto the board: all that an audit reads, and no weights."""
+    """Copy to the board everything that an audit reads, without weights."""
     for file in sorted(finished.rglob("*")):
         if file.name in KEPT:
             place = target / file.relative_to(finished)

@@ -1,4 +1,4 @@
-"""What came out of a paper's rows: ``status/PAPER.json`` on the board."""
+"""Results of a paper's rows: ``status/PAPER.json`` on the board."""
 
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ class _StatusBlock(BaseModel):
 
 
 class ClaimStatus(_StatusBlock):
-    """One claim beside what was measured."""
+    """One claim beside the measured result."""
 
     claim: str
     """The claim in words."""
@@ -44,14 +44,14 @@ class ClaimStatus(_StatusBlock):
 
     @property
     def kind(self) -> Literal["number", "order", "by construction"]:
-        """What is claimed: an order, a number, or one that follows from how the method is built."""
+        """Kind of claim: an order, a number, or a number that follows from the method's design."""
         if self.tolerance == "-":
             return "order"
         return "by construction" if self.known == "inferred" else "number"
 
     @property
     def held(self) -> bool:
-        """Whether it was tested and came out as claimed, beyond noise."""
+        """Whether the claim was tested and confirmed, beyond noise."""
         return self.verdict in ("reproduced", "order reproduced")
 
 
@@ -69,12 +69,12 @@ class RowStatus(_StatusBlock):
 
     @property
     def measured(self) -> bool:
-        """Whether any of its runs was finished."""
+        """Whether any run of the row is finished."""
         return self.seconds > 0
 
     @property
     def decided(self) -> bool:
-        """Whether there is something to say of it: verdicts, if only that none was run, or runs."""
+        """Whether the row has verdicts or runs to report."""
         return bool(self.claims) or self.measured
 
 
@@ -88,7 +88,7 @@ class PaperStatus(_StatusBlock):
     rows: tuple[RowStatus, ...]
 
     def joined(self, older: "PaperStatus | None") -> "PaperStatus":
-        """Its rows over those of an earlier status; what was measured once is not lost again.
+        """Merge its rows with those of an earlier status, so that no measurement is lost.
 
         A row that could not be run here may have been run elsewhere: that stays.
         """

@@ -1,4 +1,4 @@
-"""Claimed beside measured, and what follows."""
+"""Comparison of claimed and measured values, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ __all__ = ["Measured", "judge", "not_run"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run or a study left."""
+    """Result of a run or a study."""
 
     runs: tuple[StoredRun, ...]
     """The runs in the order of the seeds."""
@@ -25,16 +25,16 @@ class Measured:
     """Tuning score of a study, as a fraction."""
 
     def values(self, measure: Measure) -> list[float]:
-        """Of every seed that has the measure."""
+        """Values of every seed that has the measure."""
         found = [measure.of(run.record) for run in self.runs]
         return [value for value in found if value is not None]
 
 
 def judge(claim: Claim, measured: Mapping[str, Measured]) -> ClaimStatus:
-    """Compare one claim with what its runs left.
+    """Compare one claim with the results of its runs.
 
     Args:
-        claim: Whose runs are all finished.
+        claim: Claim whose runs are all finished.
         measured: By name of the run or study.
     """
     if claim.of is not None:

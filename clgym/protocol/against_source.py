@@ -1,11 +1,11 @@
-"""Records against the images they name: the stream is cut again, its rows and labels compared.
+"""Compare records with the images they name: the stream is rebuilt, its rows and labels compared.
 
 Everything else in a record is audited without the data (`clgym.protocol.record_audit`). Labels that
 were made up fit predictions perfectly; only the images' own labels, or another run, tell.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from clgym import registry
 from clgym.data.content import content_notes
 from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
+from clgym.gym.anytime import exposed_pool
 from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
 from clgym.protocol.audit import MALFORMED, Audit
-from clgym.results.record import Result
+from clgym.results.record import AdaptationResult, Result
 from clgym.results.stored import StoredRun, open_run
-from clgym.scenario import Scenario, with_stream_flags
+from clgym.scenario import Scenario, Stream, with_stream_flags
 from clgym.streams.adaptation import AdaptationStream, segment_labels
 from clgym.streams.two_phases import TwoPhases
 
@@ -36,10 +37,10 @@ _COLUMNS = ("experience", "domain", "row", "label")
 def compare_with_sources(
     audit: Audit, data_root: Path | None = None, plugins: tuple[Path, ...] = ()
 ) -> None:
-    """Add to an audit how its records fit their images; a note where these are not here.
+    """Add to an audit whether its records match their images, with a note if these are missing.
 
     Args:
-        audit: Whose records are compared; it found nothing wrong.
+        audit: Audit without problems, of the records to compare.
         data_root: Where data lie.
         plugins: Files that hold the scenario or the source.
     """
@@ -139,14 +140,34 @@ def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterat
     for name in sorted(known & truth.keys()):
         if not np.array_equal(answers[name], truth[name]):
             yield f"{name} of the predictions is not that of its images"
+    if not isinstance(result, AdaptationResult) and result.anytime is not None:
+        learning = stream.learning if isinstance(stream, TwoPhases) else stream
+        yield from _anytime_problems(learning, sources, answers)
+
+
+def _anytime_problems(
+    stream: Stream, sources: Sequence[Source], answers: Mapping[str, np.ndarray]
+) -> Iterator[str]:
+    """Yield the rows and labels tested inside experiences that are not those of the images.
+
+    They lie in the order in which they went out, which is keyed: they are compared sorted.
+    """
+    for i in range(len(stream)):
+        pool = exposed_pool(stream, sources, i)
+        row, label = (answers[f"{i}/anytime_{name}"] for name in ("row", "label"))
+        truth, stored = np.lexsort((pool.label, pool.row)), np.lexsort((label, row))
+        for name, values, own in (("row", row, pool.row), ("label", label, pool.label)):
+            if not np.array_equal(values[stored], own[truth]):
+                yield f"{i}/anytime_{name} of the predictions is not that of its images"
+                break
 
 
 def _flags(source: Source, flagged: Source, stated: Sequence[str]) -> list[str]:
     """Flags of a source in its stream, without those that an earlier version did not state.
 
     Args:
-        source: As it was loaded.
-        flagged: With what the stream makes of it.
+        source: The source as loaded.
+        flagged: The same with the warnings of its stream.
         stated: Flags of the record.
     """
     newer = set(content_notes(source.train, source.test, source.classes, by_hash=True))

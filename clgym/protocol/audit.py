@@ -1,4 +1,4 @@
-"""What an audit collects: the checks it made and what they found."""
+"""The audit: the checks that were made, and the problems that they found."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Audit:
     """Hash of the ledger's last line, which covers the whole study; None without a ledger."""
 
     def check(self, name: str, problems: Callable[[], Iterator[str]]) -> None:
-        """Carry out one check; an error is a problem too."""
+        """Carry out one check; an exception counts as a problem."""
         self.checks.append(name)
         try:
             self.problems += [f"{name}: {problem}" for problem in problems()]

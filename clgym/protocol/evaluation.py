@@ -1,4 +1,4 @@
-"""The evaluation phase: a certificate opens it, and nothing about the method can be said any more.
+"""The evaluation phase: a certificate opens it, and the method can no longer be changed.
 
 The processes that build the evaluation source are started for it; this one builds none. Every
 evaluation is counted in the study's ledger before its first run.
@@ -37,7 +37,7 @@ __all__ = ["EVALUATION", "Evaluation", "SeedResult", "evaluate", "open_certifica
 
 
 def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
-    """The certificate of a study, if nothing says that it must not be used.
+    """Return the certificate of a study, unless something forbids its use.
 
     Raises:
         WrongPhase: the study is not sealed.
@@ -69,10 +69,10 @@ def evaluate(
     on_event: Callable[[Event], None] = lambda event: None,
     sandbox: Sandbox = "auto",
 ) -> Evaluation:
-    """Run the sealed settings on the evaluation source, or go on with that.
+    """Run the sealed hyper-parameters on the evaluation source, or continue doing so.
 
     Args:
-        folder: Of the study, or its certificate.
+        folder: Folder of the study, or its certificate.
         pool: Where to run.
         data_root: Where data lie.
         plugins: Files that hold the strategy, where it is not built in; if none is given, those
@@ -101,7 +101,7 @@ def evaluate(
 
 
 def _number(ledger: Ledger, again: bool) -> int:
-    """Of the evaluation that is to be begun, or continued.
+    """Number of the evaluation to begin or continue.
 
     Raises:
         WrongPhase: all begun ones are complete, and no further one was asked for.
@@ -111,9 +111,9 @@ def _number(ledger: Ledger, again: bool) -> int:
         return opened
     if opened and not again:
         raise WrongPhase(
-            expected="a certificate that was not evaluated yet",
+            expected="a certificate without an evaluation",
             found=f"{opened} complete evaluation{'s' if opened > 1 else ''} of it",
-            fix="Give --again to make and count another; each seed would give the same result",
+            fix="Give --again to evaluate and count again; each seed gives the same result",
         )
     return opened + 1
 
@@ -121,7 +121,7 @@ def _number(ledger: Ledger, again: bool) -> int:
 def requests_of(
     plan: StudyPlan, choice: Choice, seed: int, where: ExecutionOptions
 ) -> list[Request]:
-    """The runs of one seed: one, or one for each experience where settings differ between them."""
+    """The runs of one seed: one, or one per experience if hyper-parameters differ between them."""
     whole = (plan.k, plan.experiences) if plan.mode == "first_k" else None
     single = len(choice.configs) == 1
     requests: list[Request] = []
@@ -148,7 +148,7 @@ def requests_of(
 
 
 def choice_of(certificate: Certificate, seed: int) -> Choice:
-    """What was chosen for a stream.
+    """Hyper-parameters chosen for a stream.
 
     Raises:
         Tampered: nothing was: a study chooses for all its seeds.
@@ -227,8 +227,8 @@ class _Evaluating:
                 changed.append("what it wraps")
         if changed:
             raise Tampered(
-                expected=f"the file of {plan.strategy} as it was tuned, and those that it imports",
-                found=f"another content ({', '.join(changed)})",
+                expected=f"the file of {plan.strategy} as it was tuned, with all that it imports",
+                found=f"different content ({', '.join(changed)})",
                 fix="Restore it, or tune again",
             )
 
@@ -248,7 +248,7 @@ class _Evaluating:
         if found != self._plan.evaluation.fingerprint:
             raise Tampered(
                 expected=f"{self._plan.evaluation.name} with the fingerprint in the plan",
-                found="other content",
+                found="different content",
                 fix="Restore the data, or tune again",
             )
 

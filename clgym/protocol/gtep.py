@@ -1,4 +1,4 @@
-"""Facts of the paper: its search spaces, its draws, its rule of milestones. Data, and two rules.
+"""Facts of the GTEP paper: its search spaces, its draws, and its rule of milestones.
 
 Cha & Cho, "Hyperparameters in Continual Learning: A Reality Check", TMLR 2025 (arXiv 2403.09066).
 Spaces are in the order of the authors' draws; the names are those that configs of strategies use.
@@ -125,7 +125,7 @@ PRETRAINED: dict[str, Literal] = {
 
 
 def draw(space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = True) -> Literal:
-    """The authors' draws of one trial, conditions not applied.
+    """Draw one trial like the authors, without applying conditions.
 
     Args:
         space: Names and values in the order of the draws.
@@ -145,7 +145,7 @@ def draw(space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = Tru
 
 
 def leads_with_dummy(strategy: str) -> bool:
-    """Whether the authors' script for this method spends a draw first."""
+    """Whether the authors' script for this method discards a first draw."""
     return strategy not in _NO_DUMMY
 
 

@@ -1,4 +1,4 @@
-"""What workers do for a study: look at a pair, or carry out one run. Pure functions of a message.
+"""Jobs of a study's workers: survey a pair, or carry out one run. Pure functions of a message.
 
 A worker that has withheld something never opens it again; looking at a pair, tuning and
 evaluating therefore happen in different processes.
@@ -51,14 +51,14 @@ class RunSummary(TypedDict):
 
 
 class Jobs:
-    """Answers a pool's messages."""
+    """Handles a pool's messages."""
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` passes progress on."""
         self._emit = emit
 
     def handle(self, message: Message) -> Message:
-        """Do what ``message["do"]`` says and reply."""
+        """Carry out the job that ``message["do"]`` names, and reply."""
         actions: dict[str, Callable[[Any], Mapping[str, Any]]]
         actions = {"survey": _survey, "fingerprint": _fingerprint, "run": self._run}
         return dict(actions[str(message["do"])](message))
@@ -151,8 +151,8 @@ def _survey(message: Mapping[str, Any]) -> Message:
     if setting == "learn-then-shift":
         raise BadPlan(
             expected=f"a learning stream or an adaptation stream for {pair.name}",
-            found="one that is learned and then shifts: no criterion weighs its two parts",
-            fix="Tune the learner and the test-time method each on a pair of its own",
+            found="a stream of two phases, whose parts no criterion weighs",
+            fix="Tune the learner and the test-time method separately, each on its own pair",
         )
     images = check(pair, overlap, setting not in ("domain-incremental", "adaptation"))
     shifting = [stream for stream in streams if isinstance(stream, AdaptationStream)]
@@ -188,7 +188,7 @@ def _experiences(pair: ScenarioPair, streams: Sequence[Stream]) -> int:
         raise BadPlan(
             expected=f"streams of one shape on both sides of {pair.name}",
             found=f"classes per experience {shapes[0]} and {shapes[1]}",
-            fix="Choose sides with equally many classes",
+            fix="Choose sides with the same number of classes",
         )
     return len(shapes[0])
 
@@ -200,7 +200,7 @@ def _fingerprint(message: Mapping[str, Any]) -> Message:
 
 
 def rules_of(pair: ScenarioPair, evaluation: str, images: tuple[str, ...]) -> list[withheld.Rule]:
-    """What tuning on this pair may not look at.
+    """Rules for what tuning on this pair must not read.
 
     Args:
         pair: Both sides.

@@ -47,7 +47,7 @@ class LedgerEntry:
 
 
 def read_ledger(path: Path) -> list[LedgerEntry]:
-    """Read and check the chain; a last line that a crash cut off is left out.
+    """Read and check the chain; an incomplete last line, left by a crash, is ignored.
 
     Raises:
         Tampered: a line that is no entry, or a link that does not hold.
@@ -56,7 +56,7 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
         data = path.read_bytes()
     except OSError as error:
         raise Tampered(
-            expected=f"a ledger at {path}", found=str(error.strerror), fix="Name a study's folder"
+            expected=f"a ledger at {path}", found=str(error.strerror), fix="Give a study's folder"
         ) from error
     entries: list[LedgerEntry] = []
     for number, line in enumerate(data.split(b"\n")[:-1]):
@@ -83,12 +83,12 @@ def _broken(number: int, what: str) -> Tampered:
     return Tampered(
         expected=f"line {number + 1} of the ledger as it was written",
         found=what,
-        fix="The study cannot be trusted any more; run it again",
+        fix="The study can no longer be trusted; run it again",
     )
 
 
 class Ledger:
-    """A ledger that is written to; one process at a time, see `clgym.files.locked`."""
+    """A writable ledger; one process at a time, see `clgym.files.locked`."""
 
     def __init__(self, folder: Path, name: str = NAME) -> None:
         """Open the ledger of a study's folder, or another of that name, or begin one."""

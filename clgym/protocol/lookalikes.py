@@ -7,10 +7,7 @@ other side are candidates. The inner part of the image is then laid over each of
 flips and turns, with every shift of a few pixels: the normalised correlations decide.
 """
 
-from typing import cast
-
 import numpy as np
-from scipy import fft
 
 __all__ = ["averaging", "lookalikes", "shrunk", "spectra"]
 
@@ -103,16 +100,11 @@ def _spectra_of_block(images: np.ndarray) -> np.ndarray:
     window = np.outer(window, window)
     seen = images[:, _EDGE:-_EDGE, _EDGE:-_EDGE].astype(np.float32)
     seen -= (seen * window).sum(axis=(1, 2), keepdims=True) / window.sum()
-    waves = np.abs(_spectrum(seen * window))
+    waves = np.abs(np.fft.rfft2(seen * window))
     groups = [np.sort(waves[:, down, right], axis=1) for down, right in _exchanged()]
     found = np.concatenate(groups, axis=1)
     found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
     return np.sqrt(found)
-
-
-def _spectrum(images: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Discrete Fourier transform of real images over their last two axes; zeros fill the shape."""
-    return cast(np.ndarray, fft.rfft2(images, shape))  # scipy's decorator hides what it returns
 
 
 def _exchanged() -> list[tuple[list[int], list[int]]]:
@@ -141,14 +133,13 @@ def _correlations(one: np.ndarray, other: np.ndarray, columns: np.ndarray) -> np
     norms = np.linalg.norm(inner, axis=(1, 2))[:, None, None]
     flips = (inner, inner[:, :, ::-1])
     views = [np.rot90(flip, turns, axes=(1, 2)) for flip in flips for turns in range(4)]
-    waves = np.stack([_spectrum(view, (SIDE, SIDE)) for view in views], axis=1).conj()
+    waves = np.stack([np.fft.rfft2(view, (SIDE, SIDE)) for view in views], axis=1).conj()
     least = _CONTRAST * _INNER
     found = np.zeros(columns.shape, dtype=np.float32)
     for place in range(columns.shape[1]):
         against = other[columns[:, place]].astype(np.float32)
         # Correlations with every shift at once; nothing wraps round, the ring being the shift.
-        spectra = waves * _spectrum(against)[:, None]
-        products = cast(np.ndarray, fft.irfft2(spectra, (SIDE, SIDE)))
+        products = np.fft.irfft2(waves * np.fft.rfft2(against)[:, None], (SIDE, SIDE))
         products = np.abs(products[:, :, : 2 * _RING + 1, : 2 * _RING + 1]).max(axis=1)
         lengths = _deviations(against)
         share = products / np.maximum(norms * lengths, 1e-6)

@@ -1,4 +1,4 @@
-"""How settings are chosen: which rows of which stream may be looked at, and by which rule."""
+"""How hyper-parameters are chosen: the data that may be used, and the rule."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ DROP, DECAY, ATTEMPTS = 0.2, 0.5, 10
 
 
 def check_start(plan: StudyPlan, space: Space) -> None:
-    """Refuse a plan whose first trial could not be begun, before anything is written.
+    """Refuse a plan whose first trial could not start, before anything is written.
 
     Raises:
         BadPlan: the mode or the sampler cannot work on this space.
@@ -44,7 +44,7 @@ def check_start(plan: StudyPlan, space: Space) -> None:
 
 
 def choose(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
-    """Carry out the trials that the mode wants and choose.
+    """Carry out the trials of the mode, and choose.
 
     Raises:
         BadPlan: no trial succeeded.
@@ -68,11 +68,11 @@ def choose(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list
 
 
 def part_of(plan: StudyPlan, key: str) -> tuple[int, int] | None:
-    """The experiences that a tuning run goes over; None for the whole stream.
+    """Experiences of a tuning run; None for the whole stream.
 
     Args:
-        plan: Of the study.
-        key: Of the run (`clgym.protocol.runs.Spec.key`).
+        plan: Plan of the study.
+        key: Key of the run (`clgym.protocol.runs.Spec.key`).
     """
     if found := re.match(r"runs/experience-(\d+)/", key):
         return (0, int(found[1]) + 1)
@@ -105,7 +105,7 @@ def _search(
 def settings(
     plan: StudyPlan, space: Space, scores: Sequence[float | None]
 ) -> list[dict[str, object]]:
-    """All settings that are determined so far."""
+    """All hyper-parameters that are determined so far."""
     name, seed = plan.strategy, plan.sampler_seed
     return proposals(plan.sampler, space, name, seed, plan.trials, plan.generation, scores)
 
@@ -232,7 +232,7 @@ def _rates(plan: StudyPlan, space: Space) -> Sequence[Any]:
         raise BadPlan(
             expected=f"STABILITY and a list for lr beside the config of {plan.strategy}",
             found="none",
-            fix="Write STABILITY = {OPTION: strongest value} into its file, or take another mode",
+            fix="Write STABILITY = {OPTION: strongest value} into its file, or use another mode",
         )
     return rates
 

@@ -1,4 +1,4 @@
-"""``evaluation.json``: what an evaluation leaves, and what in it follows from its records."""
+"""``evaluation.json``: the result of an evaluation, and what its records determine."""
 
 from typing import Literal
 
@@ -64,7 +64,7 @@ class Spread(_OutcomeBlock):
 
 
 class Evaluation(_OutcomeBlock):
-    """``evaluation.json``: the result. A row of a table names its mode."""
+    """``evaluation.json``: the result of an evaluation. A table row states its mode."""
 
     schema_version: Literal[1] = 1
     hash: str = Digest
@@ -103,7 +103,7 @@ class Evaluation(_OutcomeBlock):
 
 
 def seed_result(seed: int, run: StoredRun) -> SeedResult:
-    """A seed's line from its run."""
+    """Result of one seed from its run."""
     record = run.record
     result, cost = record.result, record.cost
     return SeedResult(
@@ -139,10 +139,10 @@ def summarised(seeds: list[SeedResult]) -> dict[str, object]:
 
 
 def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list[float | None]]]:
-    """An evaluation as a table: heads, and fractions for each seed, then mean and deviation.
+    """An evaluation as a table: headings, and fractions for each seed, then mean and deviation.
 
     Args:
-        evaluation: With its seeds.
+        evaluation: Evaluation with its seeds.
         adapts: Whether answers were scored as they were given (`Plan.adapts`): then there is one
             measure, the mean error, in the place of those of learning.
     """
@@ -160,13 +160,13 @@ def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list
 def following(
     certificate: Certificate, code: Code, seeds: list[SeedResult], records: list[Record]
 ) -> dict[str, object]:
-    """All of an evaluation that follows from other things: so it is written, so it is audited.
+    """All values of an evaluation that other files determine, for writing and for the audit.
 
     Args:
         certificate: Which opened it.
-        code: Of the evaluation.
+        code: Code of the evaluation.
         seeds: In the order of the plan.
-        records: Of the seeds that did not fail.
+        records: Records of the seeds that did not fail.
     """
     body = certificate.body
     plan = body.plan

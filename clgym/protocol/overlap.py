@@ -42,7 +42,7 @@ _LISTED = 100
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """What is looked at of one side. No label, no image at full size."""
+    """What is read of one side: neither labels nor full-size images."""
 
     name: str
     classes: tuple[str, ...]
@@ -60,7 +60,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Overlap:
-    """The report."""
+    """Report of what both sides share."""
 
     shared_images: tuple[str, ...]
     """SHA-256 of the images that both sides hold, ascending."""
@@ -79,7 +79,7 @@ class Overlap:
         return [f"{count} of its images {verb} like one of the evaluation"] if count else []
 
     def describe(self) -> dict:
-        """As JSON."""
+        """Return the report as JSON-ready data."""
         return {
             "shared_images": list(self.shared_images),
             "shared_classes": [list(names) for names in self.shared_classes],
@@ -92,12 +92,12 @@ class Overlap:
 
 
 def footprint(source: Source, classes: Sequence[int] | None, half: Half | None = None) -> Footprint:
-    """Look at the rows of one side of a pair.
+    """Read the rows of one side of a pair.
 
     Args:
         source: Where they are.
-        classes: Whose rows; None means all.
-        half: Of the test images, if the sides share what their classifier learned from.
+        classes: Classes whose rows are read; None means all.
+        half: Half of the test images, if the sides share what their classifier learned from.
     """
     chosen = range(len(source.classes)) if classes is None else classes
     splits = (source.train, source.test) if half is None else (source.test,)
@@ -121,7 +121,7 @@ def footprint_of(
     """Look at images.
 
     Args:
-        name: Of their source.
+        name: Name of their source.
         classes: Canonical ids.
         splits: Images [n, H, W, C], their SHA-256 uint8 [n, 32], and the rows to look at.
         max_value: Greatest value of a pixel.
@@ -159,7 +159,7 @@ def _codes(thumbs: np.ndarray) -> np.ndarray:
 
 
 def compare(one: Footprint, other: Footprint) -> Overlap:
-    """Report what two sides share."""
+    """Report what both sides share."""
     first, second = ([bytes(h).hex() for h in side.hashes] for side in (one, other))
     pairs = alike(one, other)
     return Overlap(
@@ -207,7 +207,7 @@ def _word(name: str) -> str:
 
 
 def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[str]:
-    """Refuse a pair, or say which images its tuning side must do without.
+    """Refuse a pair, or return the images that its tuning side must not use.
 
     Raises:
         BadPlan: a shared class, a shared image of two sources, too many of them in halves, or too
@@ -227,7 +227,7 @@ def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[
         raise BadPlan(
             expected=f"two sides of {pair.name} with at most {allowed} images in common",
             found=f"{count} shared, the first with hash {overlap.shared_images[0][:16]}",
-            fix="Choose other sources, or take the shared images out of one",
+            fix="Choose other sources, or remove the shared images from one",
         )
     copies, allowed = overlap.near_images, int(ALLOWED_SHARE * min(overlap.images))
     # Images of one class look alike, and both halves are the evaluation's own: that is flagged.
@@ -243,7 +243,7 @@ def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[
 
 
 def looks(stream: AdaptationStream) -> set[tuple[str, str]]:
-    """What images an adaptation stream shows how: (fingerprint, corruption).
+    """Images and appearances of an adaptation stream, as (fingerprint, corruption).
 
     Clean images are left out: how they look is no secret, and which they are is compared by hash.
     """

@@ -1,4 +1,4 @@
-"""Two sources under one scenario: one to tune on, one to evaluate on."""
+"""Pairs: two sources under one scenario, one for tuning and one for evaluation."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ report_renamed(__name__)
 
 
 class Side(BaseModel):
-    """A source, or some classes of one."""
+    """A source, or some of its classes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     source: str
@@ -34,13 +34,13 @@ class Side(BaseModel):
         return values if self.extra else {k: v for k, v in values.items() if k != "extra"}
 
     def options(self) -> dict[str, object]:
-        """Of the scenario."""
+        """Options of the scenario on this side."""
         chosen = {} if self.classes is None else {"classes": list(self.classes)}
         return {"source": self.source, **chosen, **self.extra}
 
     @property
     def words(self) -> str:
-        """Source, and what of it: ``cifar100, classes 0 to 49``, for people."""
+        """Description of the side for people: ``cifar100, classes 0 to 49``."""
         parts = [self.source]
         if self.classes is not None:
             first, last = self.classes[0], self.classes[-1]
@@ -51,7 +51,7 @@ class Side(BaseModel):
 
     @property
     def half(self) -> Half | None:
-        """Which half of the test images it shows; None: all."""
+        """Half of the test images that the side uses; None: all."""
         rows = self.extra.get("rows", "all")
         return None if rows == "all" else rows
 
@@ -61,12 +61,12 @@ def _listed(value: Any) -> str:
 
 
 class ScenarioPair(BaseModel):
-    """Both sides and the scenario that cuts them alike."""
+    """Both sides, and the scenario that both use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     scenario: str
-    config: dict[str, object]
+    config: dict[str, Any]  # options of the scenario, of any type
     """Options of the scenario, without those of the sides."""
     tuning: Side
     evaluation: Side
@@ -81,7 +81,7 @@ class ScenarioPair(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the pair is."""
+        """SHA-256 of the pair's definition."""
         return sha256(canonical_json(self.model_dump(include=_IDENTITY)))
 
 
@@ -89,7 +89,7 @@ _IDENTITY = {"scenario", "config", "tuning", "evaluation"}
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """``0-4,7`` as numbers.
+    """Parse ``0-4,7`` to numbers.
 
     Raises:
         BadPlan: it is of another form.
@@ -111,7 +111,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def side(text: str) -> Side:
-    """A side as it is written.
+    """Parse a side from its written form.
 
     Args:
         text: ``cifar100``, ``cifar100[0-49]`` for some of its classes, or
@@ -282,11 +282,11 @@ def find_pair(
     scenario: str | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> ScenarioPair:
-    """A preset, a preset with other sides or options, or a pair of the user's.
+    """Find a preset, change its sides or options, or build a user's pair.
 
     Args:
-        name: Of a preset, or any other name with both sides and a scenario.
-        tuning: As `side` takes it, instead of the preset's.
+        name: Name of a preset, or any other name with both sides and a scenario.
+        tuning: Side in the form that `side` accepts, instead of the preset's.
         evaluation: The same for the other side.
         scenario: Instead of the preset's.
         config: Options over the preset's.

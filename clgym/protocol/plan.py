@@ -1,4 +1,4 @@
-"""What a study commits to before its first trial, and the certificate that it ends with."""
+"""The plan of a study, fixed before its first trial, and the certificate of its outcome."""
 
 import functools
 import hashlib
@@ -142,32 +142,32 @@ class StudyPlan(_PlanBlock):
 
     @property
     def method_hash(self) -> str:
-        """The code hash that a record of this study must state, where the plan fixes it."""
+        """Code hash that a record of this study must state, if the plan fixes it."""
         return self.record_hash or self.source_hash
 
     @property
     def fixes_method(self) -> bool:
-        """Whether every record states one code hash; earlier plans do not say what was wrapped."""
+        """Whether all records state one code hash; earlier plans do not list wrapped strategies."""
         wraps = any("." in option for option in (*self.base, *(p["name"] for p in self.space)))
         return self.record_hash is not None or not wraps
 
     @property
     def tunes_on_evaluation(self) -> bool:
-        """Whether the mode looks at the evaluation source while tuning."""
+        """Whether the mode uses the evaluation source for tuning."""
         return self.mode not in ("transfer", "default")
 
     @property
     def adapts(self) -> bool:
-        """Whether its runs adapt to an unlabelled stream: they are measured by their error."""
+        """Whether its runs adapt to an unlabelled stream, so that errors are measured."""
         return not self.validation
 
     @property
     def per_seed(self) -> bool:
-        """Whether settings are chosen for each stream by itself, as modes that look at it do."""
+        """Whether hyper-parameters are chosen separately for each stream."""
         return self.tunes_on_evaluation
 
     def options(self, evaluating: bool) -> dict[str, object]:
-        """Of the scenario, for a run of this study."""
+        """Options of the scenario for a run of this study."""
         on_evaluation = evaluating or self.tunes_on_evaluation
         side = self.pair.evaluation if on_evaluation else self.pair.tuning
         options = {**self.pair.config, **side.options()}
@@ -239,7 +239,7 @@ class Body(_PlanBlock):
 
 
 class Envelope(_PlanBlock):
-    """What may differ between two studies with one outcome; the ledger's seal protects it."""
+    """Facts that may differ between studies with one outcome, protected by the ledger's seal."""
 
     sealed_at: float
     wall_seconds: float
@@ -269,7 +269,7 @@ class Certificate(_PlanBlock):
 
 @functools.cache
 def code_identity() -> Code:
-    """Version, commit and content of the code of this process."""
+    """Version, commit and content of this process's code."""
     root = PACKAGE
     folders = {root, *(_folder(name) for name in ("strategies", "scenarios"))}
     state = hashlib.sha256()
@@ -287,7 +287,7 @@ def code_identity() -> Code:
 
 
 def code_of(where: Code | Environment, packages: Sequence[str] | None = None) -> dict[str, object]:
-    """Versions that a plan and a record both state.
+    """Versions that both a plan and a record state.
 
     Args:
         where: The plan's code, or a record's environment.
@@ -321,6 +321,6 @@ def _commit(root: Path) -> str | None:
 
 
 def evaluation_seeds(pair: ScenarioPair, count: int) -> tuple[int, ...]:
-    """Seeds that nobody chose: from the protocol, the pair and their number."""
+    """Seeds derived from the protocol, the pair and their number, so that nobody chooses them."""
     digests = (sha256(f"{PROTOCOL}\n{pair.digest}\nevaluation\n{i}".encode()) for i in range(count))
     return tuple(int(digest[:8], 16) % 2**31 for digest in digests)

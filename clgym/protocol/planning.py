@@ -1,4 +1,4 @@
-"""What a study is asked to be, and the plan that this makes."""
+"""The request for a study, and the plan made from it."""
 
 import json
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class StudySpec:
 
 
 def survey(pair: ScenarioPair, data_root: Path | None) -> Mapping[str, Any]:
-    """Have a short process of its own look at both sides; the only look before the evaluation.
+    """Read both sides in a short process of its own, the only reading before the evaluation.
 
     Raises:
         BadPlan: the sides share what they must not, or give streams of different shapes.
@@ -78,7 +78,7 @@ def make_plan(
     space: Space,
     looked: Mapping[str, Any],
 ) -> StudyPlan:
-    """Everything that decides the outcome, as one value.
+    """Return everything that determines the outcome as one value.
 
     Raises:
         BadPlan: a mode, sampler, criterion or number that does not exist or does not fit.

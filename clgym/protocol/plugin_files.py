@@ -1,4 +1,4 @@
-"""Where a study's plugins lie: written to its ledger by one phase, found again by the next.
+"""Paths of a study's plugins, written to its ledger by one phase and read by the next.
 
 A ledger names no place of this machine: a file goes by its path from the study's folder, or by its
 name alone where the two have nothing but the root in common. Its hash says whether it is the one.
@@ -17,7 +17,7 @@ __all__ = ["plugins_of", "recorded_plugins"]
 
 
 def recorded_plugins(folder: Path, plugins: Sequence[Path]) -> dict[str, object]:
-    """What a line of the ledger says of the plugins of a session; nothing if there are none.
+    """Ledger entry about a session's plugins; empty if there are none.
 
     Args:
         folder: The study's.
@@ -67,6 +67,6 @@ def _found(folder: Path, facts: dict[str, str]) -> Path:
             return Path(f"{file}:{facts['class']}") if facts["class"] else file
     raise Tampered(
         expected=f"{name} as the study was tuned with it (SHA-256 {facts['sha256'][:16]})",
-        found="another content" if files else f"no such file at {places[0]}",
+        found="different content" if files else f"no such file at {places[0]}",
         fix="Restore it, or name the right file with --plugin",
     )

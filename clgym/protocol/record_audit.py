@@ -1,4 +1,4 @@
-"""What in a run does not follow from its predictions, its seeds or its plan."""
+"""Contradictions of a run with its predictions, its seeds or its plan."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def parsed(model: Any, data: bytes) -> Any:
-    """Validate strictly: a file that only means the same is not the same."""
+    """Validate strictly: a file that is merely equivalent counts as different."""
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
@@ -51,13 +51,13 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
 
 
 def record_problems(run: StoredRun) -> Iterator[str]:
-    """What in a run, of whatever schema, does not follow from its predictions and seeds."""
+    """Contradictions of a run, of any schema, with its predictions and seeds."""
     yield from run.problems()
     yield from class_order_problems(run.result)
 
 
 def class_order_problems(result: Result) -> Iterator[str]:
-    """The class order is computed again where the class names of the source are known."""
+    """Recompute the class order if the class names of the source are known."""
     config, seed = result.scenario.config, result.order_seed
     card = CARDS.get(result.sources[0].name)
     if result.scenario.setting != "class-incremental" or card is None or not card.classes:
@@ -71,9 +71,12 @@ def class_order_problems(result: Result) -> Iterator[str]:
     names = [card.classes[c] for c in order]
     start = stop = None
     if result.part is not None:
-        sizes = [config["first"] or config["increments"][0]]
+        steps = config["increments"]
+        sizes = [config["first"] or steps[0]]
+        if min(steps) < 1:  # such a stream would never end
+            yield "result.scenario.config.increments is not above 0"
+            return
         while sum(sizes) < len(names):
-            steps = config["increments"]
             sizes.append(steps[min(len(sizes) - 1, len(steps) - 1)])
         start, stop = (sum(sizes[:end]) for end in result.part)
     if result.class_order != names[start:stop]:
@@ -82,7 +85,7 @@ def class_order_problems(result: Result) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class ExpectedRecord:
-    """What a plan says of one run: its options, seed and experiences."""
+    """What a plan states about one run: its options, seed and experiences."""
 
     strategy: dict[str, object]
     scenario: dict[str, object]
@@ -93,7 +96,7 @@ class ExpectedRecord:
 def against_plan(
     record: Record, plan: StudyPlan, wanted: ExpectedRecord, evaluating: bool
 ) -> Iterator[str]:
-    """A record against what the plan says its run must have been."""
+    """Compare a record with what the plan states about its run."""
     result, where = record.result, record.environment
     side = plan.evaluation if evaluating or plan.tunes_on_evaluation else plan.tuning
     facts = {

@@ -1,4 +1,4 @@
-"""How many studies of one method on one evaluation were made: each result counts them.
+"""Number of studies of one method on one evaluation, which every result states.
 
 Studies are known from the registry in this installation's state folder, wherever their folders
 were and whether they still exist, and from the folders beside the study. A study is its first
@@ -48,7 +48,7 @@ class _Known:
 
 
 def evaluates(plan: StudyPlan) -> str:
-    """What a plan is evaluated on, without the options that can be changed and mean the same.
+    """Identity of a plan's evaluation, without options that have no effect on it.
 
     Two plans agree in the images, classes and rows of the evaluation and in the number of
     experiences. The tuning side, memory sizes, networks, seeds and the like set no two apart.
@@ -59,7 +59,7 @@ def evaluates(plan: StudyPlan) -> str:
 
 
 def relatives(out: Path, plan: StudyPlan) -> Relatives:
-    """Count the studies of this method and evaluation that got as far as a result.
+    """Count the studies of this method and evaluation that have a result.
 
     Args:
         out: The study's folder.

@@ -1,37 +1,43 @@
 """Repeat evaluation runs of a study and compare: exactly on a CPU, within a tolerance on a GPU."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 
 from clgym.draws import other_draws
-from clgym.engines.channel import Message
 from clgym.engines.pool import PoolSpec, gather, open_pool
+from clgym.errors import BadPlan, ClgymError
 from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.protocol.evaluation import choice_of, requests_of
-from clgym.protocol.jobs import TARGET, RunSummary, as_message
+from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import Ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult
 from clgym.protocol.plan import Certificate, StudyPlan
+from clgym.protocol.planning import survey
 from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.record_audit import parsed
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import CERTIFICATE
+from clgym.results.record import Record
 from clgym.results.stored import open_run
 
-__all__ = ["drawn", "repeat"]
+__all__ = ["drawn", "look_again", "repeat"]
 
 TOLERANCE_GPU = 0.01
 """Largest difference of an accuracy between two runs on a GPU."""
+_STATED = {"strategy", "scenario", "sources", "backbone"}
+"""Fields of a result that say what ran on what; the others were measured."""
+_BORDERLINE = 1
+"""Images that may look alike on one machine alone: last bits of a correlation."""
 Run = tuple[int, int]
 """Number of an evaluation, and seed."""
 
 
 def drawn(head: str, runs: Sequence[Run], count: int | Literal["all"]) -> list[Run]:
-    """Draw runs by the ledger's head, which nobody knows before the results stand in it.
+    """Draw runs by the ledger's head, which is unknown until the results are in the ledger.
 
     Args:
         head: Hash of a line of the ledger.
@@ -50,7 +56,7 @@ def repeat(
     given: ExecutionOptions,
     notes: list[str],
 ) -> Iterator[str]:
-    """What differs in runs that are carried out once more.
+    """Repeat runs, and return the differences.
 
     Args:
         study: Folder of the study.
@@ -58,7 +64,8 @@ def repeat(
         count: Number of runs to repeat.
         head: Which runs are drawn follows from it.
         given: Data root and plugins to use.
-        notes: Gets a line that says which runs were repeated.
+        notes: Gets a line that says which runs were repeated, and one for each that gave equal
+            predictions and numbers under other facts, such as flags of its sources.
     """
     certificate: Certificate = parsed(Certificate, (study / CERTIFICATE).read_bytes())
     results: dict[Run, SeedResult] = {}
@@ -74,47 +81,93 @@ def repeat(
         with tempfile.TemporaryDirectory() as folder:
             pool = PoolSpec(devices=(certificate.body.plan.device,))
             where = ExecutionOptions(Path(folder), pool, given.data_root, plugins)
-            requests, version = _in_the_same_order(study, number, certificate, seed, where)
-            reply = _carried_out(requests, where)
-        for problem in _compared(certificate.body.plan, results[number, seed], reply):
-            # Many runs draw nothing that matters, so all are repeated; equal ones need no reason.
-            reason = other_draws(version)
-            yield f"{problem}, but it was {reason}" if reason else problem
+            requests, stored = _in_the_same_order(study, number, certificate, seed, where)
+            again = _carried_out(requests, where)
+        yield from _compared(certificate.body.plan.device, stored, again, notes)
+
+
+def look_again(
+    plan: StudyPlan, said: Mapping[str, Any], data_root: Path | None, notes: list[str]
+) -> Iterator[str]:
+    """What a new look at both sides of the pair finds otherwise than the study's report.
+
+    Args:
+        plan: Of the study.
+        said: The report of the look before the study, as it stands in the ledger.
+        data_root: Where data lie.
+        notes: Gets a line where the sides cannot be compared with the report.
+    """
+    try:
+        found = survey(plan.pair, data_root)
+    except BadPlan as error:
+        yield f"the pair would be refused today: {error.found}"
+        return
+    except ClgymError as error:
+        notes.append(f"both sides were not looked at again: {error.found}")
+        return
+    old, new = said["overlap"], found["overlap"]
+    for name in ("shared_images", "shared_classes", "images"):
+        if old[name] != new[name]:
+            yield f"overlap.{name} is not what a look at both sides finds"
+    if old.get("detector") != new["detector"]:
+        notes.append(f"images that look alike were counted by {old.get('detector', 'clgym 0.1')}")
+    elif abs(old["near_images"] - new["near_images"]) > _BORDERLINE:
+        yield f"overlap.near_images is {old['near_images']}, a look finds {new['near_images']}"
 
 
 def _in_the_same_order(
     study: Path, number: int, certificate: Certificate, seed: int, where: ExecutionOptions
-) -> tuple[list[Request], str]:
-    """The runs of a seed, and the release that made the last of them.
+) -> tuple[list[Request], Record]:
+    """The runs of a seed, and the record that the last of them left.
 
     Test rows go out in the order that the runs' records name the key of.
     """
     requests = requests_of(certificate.body.plan, choice_of(certificate, seed), seed, where)
-    keys, version = [], ""
-    for request in requests:
-        assert request.out is not None
-        earlier = open_run(study / f"evaluations/{number}" / request.out.name)
-        keys.append(earlier.record.environment.order_key)
-        version = earlier.record.environment.clgym
-    return [replace(r, order_key=key) for r, key in zip(requests, keys, strict=True)], version
+    stored = [open_run(study / f"evaluations/{number}" / _folder(r).name) for r in requests]
+    keys = [run.record.environment.order_key for run in stored]
+    ordered = [replace(r, order_key=key) for r, key in zip(requests, keys, strict=True)]
+    return ordered, stored[-1].record
 
 
-def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> RunSummary:
-    """The reply to the last run."""
-    workers, reply = open_pool(where.pool, TARGET), Message()
+def _folder(request: Request) -> Path:
+    assert request.out is not None
+    return request.out
+
+
+def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> Record:
+    """The record of the last run."""
+    workers = open_pool(where.pool, TARGET)
     try:
         for request in requests:
-            reply = gather(workers, [("again", as_message(request, [], True))])["again"]
+            gather(workers, [("again", as_message(request, [], True))])
     finally:
         workers.close()
-    return cast(RunSummary, reply)  # as `clgym.protocol.jobs.Jobs` made it
+    return open_run(_folder(requests[-1])).record
 
 
-def _compared(plan: StudyPlan, seed: SeedResult, reply: RunSummary) -> Iterator[str]:
-    if plan.device == "cpu":
-        if reply["result"] != seed.result:
-            yield f"seed {seed.seed}: another result"
+def _compared(device: str, stored: Record, again: Record, notes: list[str]) -> Iterator[str]:
+    """What was measured otherwise; facts that differ beside equal numbers go to the notes."""
+    seed = stored.result.seed
+    if device != "cpu":
+        shift = abs(again.result.last_accuracy - stored.result.last_accuracy)
+        if shift > TOLERANCE_GPU:
+            yield f"seed {seed}: last accuracy differs by {shift:.4f}{_reason(stored, again)}"
         return
-    shift = abs(reply["last_accuracy"] - (seed.last_accuracy or 0.0))
-    if shift > TOLERANCE_GPU:
-        yield f"seed {seed.seed}: last accuracy differs by {shift:.4f}"
+    old, new = (record.result.model_dump(mode="json") for record in (stored, again))
+    different = {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    if different - _STATED:
+        yield f"seed {seed}: another result{_reason(stored, again)}"
+    elif different:
+        stated = ", ".join(sorted(different))
+        notes.append(
+            f"seed {seed}: equal predictions and numbers; what is stated of {stated} differs"
+        )
+
+
+def _reason(stored: Record, again: Record) -> str:
+    """Why a result may differ although nobody touched it, as the end of a sentence."""
+    draws = other_draws(stored.environment.clgym)
+    if draws is None:
+        return ""
+    old, new = stored.result.strategy.source_hash, again.result.strategy.source_hash
+    return f", but it was {draws}{', by another file of the strategy' if old != new else ''}"

@@ -1,4 +1,4 @@
-"""The runs of a study: carried out on a pool, written to the ledger.
+"""The runs of a study: executed on a pool, written to the ledger.
 
 The coordinator alone holds budget and ledger; workers carry out runs and know nothing of either.
 What it decides depends on the plan and on results in trial order, never on who finished first, so
@@ -58,7 +58,7 @@ CLUSTERS = ("ray", "slurm")
 
 @dataclass(frozen=True)
 class TrialRun:
-    """One run that a study wants."""
+    """One run that a study requires."""
 
     trial: int
     seed: int
@@ -72,14 +72,14 @@ class TrialRun:
 
     @property
     def key(self) -> str:
-        """Where its files lie, below the study's folder."""
+        """Folder of its files below the study's folder."""
         place = "" if self.experience is None else f"experience-{self.experience}/"
         return f"runs/{place}{self.label}trial-{self.trial:03}/seed-{self.seed}"
 
 
 @dataclass(frozen=True)
 class ExecutionOptions:
-    """How a study is carried out; nothing of it decides a result."""
+    """How a study is executed, which affects no result."""
 
     out: Path
     pool: PoolSpec = field(default_factory=PoolSpec)
@@ -90,7 +90,7 @@ class ExecutionOptions:
 
 
 class Runs:
-    """Carries out the runs of a study on a pool, and keeps the ledger."""
+    """Executes the runs of a study on a pool, and writes the ledger."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Runs:
             self.device_names.add(entry.body.get("device_name", ""))
 
     def retry_failed(self) -> None:
-        """Forget the runs that failed, after a line in the ledger for each."""
+        """Discard the failed runs, after writing a ledger line for each."""
         for key in [key for key, reply in self.replies.items() if reply["status"] == "failed"]:
             self._know(self.ledger.append(RETRY_FAILED, key=key, error=self.replies[key]["error"]))
 
@@ -146,7 +146,7 @@ class Runs:
     def carry_out(
         self, specs: Sequence[TrialRun], enough: Callable[[TrialRun], bool] = lambda spec: False
     ) -> list[RunScore | None]:
-        """Carry out what is not done yet; scores in the order of ``specs``.
+        """Carry out the runs that are not done; scores in the order of ``specs``.
 
         Args:
             specs: What to run.
@@ -248,13 +248,13 @@ class Runs:
         if reply["fingerprints"] != [side.fingerprint]:
             raise Tampered(
                 expected=f"{side.name} with the fingerprint in the plan",
-                found="other content",
+                found="different content",
                 fix="Restore the data, or start a new study",
             )
 
 
 def check_files(known: Mapping[str, str], read: Mapping[str, str], run: Path) -> None:
-    """Refuse a run whose strategy read other helper files than the runs before it.
+    """Refuse a run whose strategy read other helper files than earlier runs.
 
     Args:
         known: SHA-256 by name of what the runs before it read.
@@ -268,13 +268,13 @@ def check_files(known: Mapping[str, str], read: Mapping[str, str], run: Path) ->
     if changed:
         raise Tampered(
             expected="the files that the strategy read in the study's earlier runs",
-            found=f"another {', '.join(changed)}",
+            found=f"a different {', '.join(changed)}",
             fix=f"Restore them and delete {run}, or tune into another --out",
         )
 
 
 def check_retry(plan: StudyPlan, ledger: Ledger) -> None:
-    """Refuse to try failed runs again where that would change what came after them.
+    """Refuse to repeat failed runs if that would change later ones.
 
     Raises:
         WrongPhase: the study is sealed.
@@ -284,9 +284,9 @@ def check_retry(plan: StudyPlan, ledger: Ledger) -> None:
     failed = [key for key, status in last.items() if status == "failed"]
     if failed and ledger.of("sealed"):
         raise WrongPhase(
-            expected="a study that is still tuning, whose failed runs can be tried again",
-            found=f"a sealed one with {len(failed)} failed runs",
-            fix="Tune into another --out: what was chosen is sealed",
+            expected="an unfinished study, whose failed runs can be repeated",
+            found=f"a sealed study with {len(failed)} failed runs",
+            fix="Give another --out, since this study is sealed",
         )
     if failed and (plan.sampler in ADAPTIVE or plan.mode in ("current_task", "stability_decay")):
         raise BadPlan(
@@ -324,7 +324,7 @@ def _score(reply: Mapping[str, Any] | None, spec: TrialRun) -> RunScore | None:
 
 
 def criterion_of(name: str, run: RunScore) -> float:
-    """What a trial is judged by, of one run, in [0, 1]."""
+    """Score of one run, in [0, 1]."""
     last, average = run.last_accuracy, run.average_incremental_accuracy
     assert last is not None and average is not None
     if name == "acc":

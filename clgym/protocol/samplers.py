@@ -1,4 +1,4 @@
-"""Which settings are tried. A pure function of the plan and of the scores known so far.
+"""Samplers of hyper-parameters: pure functions of the plan and of the scores known so far.
 
 Nothing is kept between calls: a coordinator that was killed asks again and gets the same settings.
 """
@@ -27,7 +27,7 @@ narrow."""
 
 
 def available(sampler: str, space: Space, trials: int) -> int:
-    """Number of trials that have a setting of their own, at most ``trials``.
+    """Number of trials with distinct hyper-parameters, at most ``trials``.
 
     The default sampler ends when a finite space is used up; the others do as they say.
     """
@@ -45,17 +45,17 @@ def proposals(
     generation: int,
     scores: Sequence[float | None],
 ) -> list[Config]:
-    """All settings that are determined so far, in trial order.
+    """All hyper-parameters that are determined so far, in trial order.
 
     Args:
         sampler: One of `SAMPLERS`.
         space: What to draw from.
         strategy: Its name; ``gtep-paper`` needs it.
-        seed: Of the sampler.
-        trials: How many in all.
+        seed: Seed of the sampler.
+        trials: Number of all trials.
         generation: Trials that an adaptive sampler proposes at once.
-        scores: Of the first trials, in order, no gap; None for a failed one. Whole generations
-            only are looked at.
+        scores: Scores of the first trials, in order, without a gap; None for a failed one. Only
+            whole generations are used.
     """
     if sampler == "counter":
         return _counted(space, seed, trials)

@@ -72,7 +72,7 @@ class Parameter:
         return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
 
     def describe(self) -> dict[str, object]:
-        """As JSON."""
+        """Return the parameter as JSON-ready data."""
         body: dict[str, object] = {"name": self.name, "kind": self.kind}
         if self.values is not None:
             body["values"] = list(self.values)
@@ -90,7 +90,7 @@ class Space:
     parameters: tuple[Parameter, ...]
 
     def active(self, values: Mapping[str, Any]) -> dict[str, object]:
-        """Those of ``values`` whose conditions hold."""
+        """Values whose conditions hold."""
         known = {p.name: p for p in self.parameters}
         return {n: v for n, v in values.items() if self._holds(known[n], values, known)}
 
@@ -103,7 +103,7 @@ class Space:
         )
 
     def settings(self) -> Iterator[dict[str, object]]:
-        """Each different setting once; a space with a range of floats has no end of them.
+        """Each distinct combination once; endless for a space with a range of floats.
 
         Raises:
             ValueError: a range of floats is among the parameters.
@@ -112,11 +112,11 @@ class Space:
 
     @property
     def finite(self) -> bool:
-        """Whether its settings can be counted."""
+        """Whether the combinations can be counted."""
         return all(p.choices is not None for p in self.parameters)
 
     def without(self, fixed: Mapping[str, Any]) -> "Space":
-        """The space that is left when some parameters have one value."""
+        """Space that remains if some parameters have one value."""
         left = []
         for p in self.parameters:
             met = all(fixed[name] in allowed for name, allowed in p.when if name in fixed)
@@ -125,12 +125,12 @@ class Space:
         return Space(tuple(left))
 
     def describe(self) -> list[dict[str, object]]:
-        """As JSON: a list, since order matters."""
+        """Return the space as a JSON-ready list, since order matters."""
         return [p.describe() for p in self.parameters]
 
     @staticmethod
     def of(described: Sequence[Mapping[str, Any]]) -> "Space":
-        """The space that `describe` tells of."""
+        """Create the space that `describe` returned."""
         return Space(
             tuple(
                 Parameter(
@@ -148,7 +148,7 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """How many settings, conditions not counted; None with a range among them."""
+        """Number of combinations, ignoring conditions; None with a range among them."""
         sizes = [0 if p.values is None else len(p.values) for p in self.parameters]
         return math.prod(sizes) if all(sizes) else None
 
@@ -194,7 +194,7 @@ def find_space(
     Args:
         strategy: Its name.
         file: A TOML or JSON file with a space; ``paper`` for the paper's; None for the strategy's.
-        fields: Of its config.
+        fields: Fields of its config.
         plugins: Files that the user named.
 
     Raises:
@@ -229,7 +229,7 @@ def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
 
 
 def literal_in(path: Path, name: str) -> dict[str, Any]:  # whatever the file says
-    """A module's literal of that name, read and not run; empty without one."""
+    """Read a module's literal of that name without running it; empty if there is none."""
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return ast.literal_eval(node.value)
@@ -249,7 +249,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def parse(literal: Mapping[str, Any], fields: Sequence[Field], owner: str) -> Space:
-    """A space from its literal form, every value checked by its config field.
+    """Create a space from its literal form; every value is checked by its config field.
 
     Raises:
         BadPlan: an unknown parameter, a value that its field refuses, a condition that cannot hold.

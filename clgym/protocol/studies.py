@@ -48,11 +48,11 @@ def tune_studies(
     """Carry out several studies one after the other, or go on with them.
 
     Args:
-        asked: The first; those after it have the next sampler seeds.
-        count: How many, at least 2.
-        where: Folder ``study-1``, ``study-2``, ... are made in, and what carries them out.
+        asked: The first study; later ones have the next sampler seeds.
+        count: Number of studies, at least 2.
+        where: Folder of ``study-1``, ``study-2``, ..., and how they are executed.
         on_event: Called with progress.
-        retry_failed: As `tune` takes it.
+        retry_failed: See `tune`.
 
     Raises:
         BadPlan: a sampler that draws the same settings in every study, or the engine inline.
@@ -105,7 +105,7 @@ def evaluate_studies(
     """Evaluate every study of a folder, in order; those that are evaluated are not run again.
 
     Args:
-        folder: That `tune_studies` wrote.
+        folder: Folder that `tune_studies` wrote.
         pool: Where to run.
         data_root: Where data lie.
         plugins: Files that hold the strategy, where it is not built in.

@@ -1,4 +1,4 @@
-"""The tuning phase: commit to a plan, carry out its trials, seal the outcome."""
+"""The tuning phase: fix a plan, carry out its trials, seal the outcome."""
 
 import contextlib
 import json
@@ -44,11 +44,11 @@ def tune(
     on_event: OnEvent = _ignore,
     retry_failed: bool = False,
 ) -> Certificate:
-    """Carry out a study, or go on with the one in the folder; its certificate.
+    """Carry out a study, or continue the one in the folder; return its certificate.
 
     Args:
         asked: The study.
-        where: Its folder, and what carries it out.
+        where: Folder of the study, and how it is executed.
         on_event: Called with progress.
         retry_failed: Run again what failed in an earlier session; the ledger says so.
 
@@ -120,8 +120,8 @@ def _planned(
 def _another(out: Path, old: dict[str, object], new: dict[str, object]) -> BadPlan:
     differing = [name for name in new if old.get(name) != new[name]]
     return BadPlan(
-        expected=f"the plan that the study in {out} is committed to",
-        found=f"another {', '.join(differing)}",
+        expected=f"the plan of the study in {out}",
+        found=f"a different {', '.join(differing)}",
         fix="Give another --out: a changed plan is a new study"
         + (", or go back to the code it began with" if differing == ["code"] else ""),
     )
@@ -140,7 +140,7 @@ def _space(asked: StudySpec, where: ExecutionOptions, description: Description) 
 
 
 def body_of(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Body:
-    """The certificate's body: it follows from the plan and the runs."""
+    """The certificate's body, which the plan and the runs determine."""
     statuses = [trial.status for trial in trials]
     done = [run for trial in trials for run in trial.runs]
     retried = len(runs.ledger.of(RETRY_FAILED))

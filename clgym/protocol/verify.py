@@ -1,4 +1,4 @@
-"""Audit a record, a certificate or a whole study: everything that follows from other things.
+"""Audit of a record, a certificate or a study: everything that other files determine.
 
 What is stored is compared with what it must be: hashes and links first, then every number that can
 be computed again. Nothing is trusted because it validates.
@@ -29,7 +29,7 @@ from clgym.protocol.record_audit import (
     parsed,
     record_problems,
 )
-from clgym.protocol.repeat import repeat
+from clgym.protocol.repeat import look_again, repeat
 from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
@@ -54,7 +54,7 @@ def verify(
     plugins: tuple[Path, ...] = (),
     head: str | None = None,
 ) -> Audit:
-    """Audit whatever lies at ``path``: a study's folder, a certificate, an evaluation, a record.
+    """Audit the study, certificate, evaluation or record at ``path``.
 
     Args:
         path: A file or a folder.
@@ -85,7 +85,7 @@ def verify(
         raise BadRecord(
             expected=f"a study, certificate or record at {path}",
             found="none",
-            fix="Name a folder that `clgym tune`, `evaluate` or `run` wrote",
+            fix="Give a folder that `clgym tune`, `evaluate` or `run` wrote",
         )
     return audit
 
@@ -132,7 +132,7 @@ class _Replay(Runs):
         raise Tampered(
             expected="every run of the study in the ledger",
             found="one that is missing",
-            fix="The study cannot be trusted any more",
+            fix="The study can no longer be trusted",
         )
 
 
@@ -172,6 +172,9 @@ class _Study:
             head = self._head or self._entries[-1].hash
             again = partial(repeat, self._folder, complete, rerun, head, where, self._audit.notes)
             check(f"{rerun} runs repeated", again)
+            said = self._entries[0].body["survey"]
+            look = partial(look_again, self._plan, said, where.data_root, self._audit.notes)
+            check("both sides looked at again", look)
 
     def _of(self, kind: str) -> list[LedgerEntry]:
         return [entry for entry in self._entries if entry.kind == kind]

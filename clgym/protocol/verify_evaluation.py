@@ -1,4 +1,4 @@
-"""The audit of an evaluation: its file, its records and the ledger's lines against one another."""
+"""Audit of an evaluation: its file, its records and the ledger are compared."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ class EvaluationAudit:
         self._entries = entries
 
     def problems(self) -> Iterator[str]:
-        """What does not hold."""
+        """Problems that were found."""
         ends, file = self._lines("complete"), self._folder / EVALUATION
         if not ends and not file.exists():
             self._audit.notes.append(f"evaluation {self._number} was opened and is not complete")

@@ -1,1 +1,1 @@
-"""Results of runs: the record's schema, metrics, and comparisons."""
+"""Results of runs: the record's schema, metrics, the one reader of runs, and comparisons."""

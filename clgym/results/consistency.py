@@ -140,7 +140,7 @@ def _accuracy_over(seen: Sequence[tuple[float, int]], result: Result) -> float:
 
     Args:
         seen: Accuracy and number of test images of each experience.
-        result: Whose setting decides.
+        result: Result whose scenario type decides.
     """
     images = sum(count for _, count in seen)
     if result.scenario.setting in _POOLED and images:
@@ -175,8 +175,12 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
         for experience in range(len(result.accuracy_matrix)):
             rows = predictions.after(experience)
             yield from _evaluation_problems(result, experience, rows)
-        if result.anytime is not None and not alike(result.anytime.accuracy, predictions.anytime()):
-            yield "result.anytime.accuracy does not follow from the predictions"
+        if result.anytime is not None:
+            images, accuracy = predictions.anytime()
+            if images != result.anytime.images:
+                yield "result.anytime.images does not follow from the predictions"
+            if not alike(result.anytime.accuracy, accuracy):
+                yield "result.anytime.accuracy does not follow from the predictions"
     if result.adaptation is not None:
         segments = predictions.segments()
         yield from _adaptation_problems(result.adaptation, segments, result.class_order)

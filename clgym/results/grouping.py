@@ -22,7 +22,7 @@ def by_seed(runs: Iterable[_Run], result: Callable[[_Run], Result]) -> dict[Seed
     """Group the runs of one method by their seeds.
 
     Args:
-        runs: Of one method, in any order.
+        runs: Runs of one method, in any order.
         result: Gives the result of a run.
 
     Returns:

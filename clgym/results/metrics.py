@@ -81,7 +81,7 @@ def forward_transfer(matrix: Matrix, chance: Sequence[float]) -> float | None:
     """Mean over later experiences of accuracy just before learning them, minus chance.
 
     Args:
-        matrix: As above; only experiences measured before they were learned count.
+        matrix: Accuracy matrix; only experiences measured before they were learned count.
         chance: For each experience, the accuracy of guessing among the columns it is scored on.
 
     Returns:

@@ -77,12 +77,12 @@ def scores(
     """The numbers of a record's adaptation block.
 
     Args:
-        names: Of the segments.
-        domains: Of each segment, the domain of each image, int64 [n].
+        names: Names of the segments.
+        domains: Domain of each image, int64 [n], by segment.
         domain_names: By domain.
-        labels: Of each segment, int64 [n].
-        predicted: Of each segment, int64 [n].
-        confidences: Of each segment, float [n].
+        labels: Class indices, int64 [n], by segment.
+        predicted: Predicted class indices, int64 [n], by segment.
+        confidences: Confidences, float [n], by segment.
         class_names: By column.
     """
     hits = [p == y for p, y in zip(predicted, labels, strict=True)]

@@ -61,20 +61,27 @@ class StoredPredictions:
         group = self._integers(f"{experience}/experience", experiences)
         return self._rows(str(experience), group)
 
-    def anytime(self) -> list[float]:
-        """Return the accuracies inside the experiences of a single-pass stream, in order.
+    def anytime(self) -> tuple[list[int], list[float]]:
+        """Return the measurements inside the experiences of a single-pass stream, in order.
+
+        Returns:
+            Training images seen at each measurement, and the accuracy there in [0, 1].
 
         Raises:
             BadRecord: the file has no such arrays, or they do not fit one another.
         """
-        classes, found = len(self._result.class_order), list[float]()
+        classes, images, accuracy = len(self._result.class_order), list[int](), list[float]()
         for i in range(len(self._result.accuracy_matrix)):
             label = self._integers(f"{i}/anytime_label", classes)
             predicted = self._integers(f"{i}/anytime_predicted", classes)
-            if len(predicted) != len(label) * len(self._integers(f"{i}/anytime_images")):
+            moments = self._integers(f"{i}/anytime_images")
+            if len(predicted) != len(label) * len(moments):
                 raise self._misfit(f"arrays of different lengths in {i}/anytime")
-            found += (predicted.reshape(-1, len(label)) == label).mean(1).tolist()
-        return found
+            # The last measurement of an experience is its end, where the next one begins.
+            begun = images[-1] if images else 0
+            images += (begun + moments).tolist()
+            accuracy += (predicted.reshape(-1, len(label)) == label).mean(1).tolist()
+        return images, accuracy
 
     def segments(self) -> list[PredictedRows]:
         """Return the predictions of each segment of an adaptation stream, in order.

@@ -6,13 +6,10 @@ result is of one of three kinds, by what was measured. Records of schema 1 are r
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pydantic
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
 from clgym.text import first_unprintable
@@ -27,7 +24,6 @@ __all__ = [
     "Result",
     "TwoPhaseResult",
     "make_result",
-    "read_record",
     "result_hash",
 ]
 
@@ -287,11 +283,6 @@ class AdaptationResult(_RunFacts):
         return [1 / len(self.class_order)]
 
     @property
-    def anytime(self) -> None:
-        """Nothing is learned between measurements."""
-        return None
-
-    @property
     def forgetting(self) -> None:
         """None: there is one experience."""
         return None
@@ -299,6 +290,11 @@ class AdaptationResult(_RunFacts):
     @property
     def backward_transfer(self) -> None:
         """None: there is one experience."""
+        return None
+
+    @property
+    def anytime(self) -> None:
+        """Every answer is scored as it is given."""
         return None
 
     @property
@@ -395,22 +391,3 @@ def result_hash(record: Record) -> str:
     if facts.get("anytime") is None:  # earlier records have no such field
         facts.pop("anytime", None)
     return sha256(canonical_json(facts))
-
-
-def read_record(path: Path) -> Record:
-    """Read ``record.json`` from its path or its folder.
-
-    Raises:
-        BadRecord: no such file, or it does not validate.
-    """
-    file = path / "record.json" if path.is_dir() else path
-    try:
-        return Record.model_validate_json(file.read_bytes())
-    except OSError as error:
-        reason = str(error.strerror)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"
-    raise BadRecord(
-        expected=f"a record at {file}", found=reason, fix="Give the output folder of a finished run"
-    )

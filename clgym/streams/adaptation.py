@@ -259,13 +259,13 @@ def segment_labels(
 def rows_of(
     domain: Domain, sources: Sequence["Source"], config: AdaptationConfig, seed: int, count: int
 ) -> np.ndarray:
-    """The rows of a domain that arrive, shuffled, int64 [n].
+    """Rows of a domain that arrive, shuffled, int64 [n].
 
     Args:
-        domain: Whose rows.
-        sources: Of the stream.
+        domain: Domain of the rows.
+        sources: Sources of the stream.
         config: ``rows`` and ``images``.
-        seed: Of the order.
+        seed: Seed of the order.
         count: Rows that the domain has.
 
     Raises:
@@ -289,13 +289,13 @@ def rows_of(
 def arranged(
     rows: np.ndarray, labels: np.ndarray, config: AdaptationConfig, seed: int
 ) -> np.ndarray:
-    """Shuffled rows in the order that the options ask for.
+    """Arrange shuffled rows in the order that the options request.
 
     Args:
         rows: int64 [n], shuffled; they index ``labels``.
         labels: int64.
         config: ``order`` and ``delta``.
-        seed: Of a Dirichlet order.
+        seed: Seed of a Dirichlet order.
     """
     if config.order == "sorted":
         return orders.sorted_by_label(rows, labels)

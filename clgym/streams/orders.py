@@ -54,7 +54,7 @@ def dirichlet(order: np.ndarray, labels: np.ndarray, delta: float, seed: int) ->
         order: int64 [n], rows.
         labels: int64, by row.
         delta: Above 0; the smaller, the fewer classes a chunk holds.
-        seed: Of NumPy's legacy generator.
+        seed: Seed of NumPy's legacy generator.
 
     Raises:
         BadStream: the rule is not satisfied after many draws: too few images, or too small a delta.
@@ -126,7 +126,7 @@ def zipf_counts(
 
 
 def zipf_rows(order: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """As many rows as ``order`` has, drawn with replacement under a Zipf prior, shuffled."""
+    """Draw as many rows as ``order`` has, with replacement under a Zipf prior, shuffled."""
     generator = RandomState(seed)
     own = labels[order]
     classes = np.unique(own)

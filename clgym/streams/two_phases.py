@@ -55,7 +55,7 @@ class TwoPhases:
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """Of each source."""
+        """Fingerprint of each source."""
         return self.learning.fingerprints
 
     @property
@@ -103,7 +103,7 @@ class TwoPhases:
         """
         raise BadStream(
             expected="a stream with held-out rows in every part",
-            found=f"{self.name}, whose second phase is scored as it comes",
+            found=f"{self.name}, whose second phase is scored while it is adapted to",
             fix="Tune the learner on a class-incremental stream, the method on corruptions",
         )
 
@@ -118,5 +118,5 @@ class TwoPhases:
         raise BadStream(
             expected=f"the whole of {self.name}",
             found=f"a part of it, {first} to {end}",
-            fix="Take a class-incremental stream for that",
+            fix="Use a class-incremental stream for that",
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clgym.data import withheld
+from clgym.data import store, withheld
 from clgym.data.sources import load_source
 from clgym.engines import landlock
 from clgym.engines.pool import PoolSpec
@@ -15,7 +15,7 @@ from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, tune
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 shut_in = pytest.mark.skipif(landlock.abi() < 1, reason="this kernel has no Landlock")
@@ -65,9 +65,7 @@ def test_closed_images_are_zeros_and_the_others_stay_in_their_rows() -> None:
         np.testing.assert_array_equal(mine.images, on_disk)
 
 
-def test_a_damaged_file_of_open_images_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clgym.data import store
-
+def test_a_damaged_file_of_open_images_is_made_anew() -> None:
     whole = load_source("digits").test
     closed = whole.labels >= 5
     path = store.without_images(whole, closed).path
@@ -75,7 +73,6 @@ def test_a_damaged_file_of_open_images_is_made_anew(monkeypatch: pytest.MonkeyPa
     damaged[closed] = whole.images[closed]
     path.chmod(0o644)
     np.save(path, damaged)
-    monkeypatch.setattr(store, "_verified", set())
     assert not store.without_images(whole, closed).images[closed].any()
 
 
@@ -87,5 +84,5 @@ def test_records_of_a_study_say_what_was_enforced(tmp_path: Path) -> None:
     for sandbox, words in enforced.items():
         out = tmp_path / sandbox
         tune(asked, ExecutionOptions(out, PoolSpec(), None, (plugin,), sandbox))
-        record = read_record(next(out.glob("runs/*/seed-0")))
+        record = open_run(next(out.glob("runs/*/seed-0"))).record
         assert str(record.environment.sandbox).startswith(words)

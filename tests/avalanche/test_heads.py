@@ -16,7 +16,8 @@ from clgym.avalanche import SGDStrategy
 from clgym.avalanche.heads import MASK, with_heads
 from clgym.errors import Incompatible
 from clgym.models import networks
-from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo, torch_generator
+from clgym.strategy import Batch, Experience, Memory, Strategy, torch_generator
+from factories import stream_info
 
 TASKS = "task-incremental"
 
@@ -137,9 +138,8 @@ def test_strategies_on_top_know_tasks(experiences, name):
     bases = {"refresh over replay": "replay", "refresh over LwF": "avalanche:LwF"}
     options = {"base": bases[name]} if name in bases else {}
     strategy: Any = make_strategy(name.split()[0], **options)
-    memory, cpu = Memory(strategy.needs.memory), torch.device("cpu")
-    info = StreamInfo((1, 6, 6), TASKS, cpu, 0, (0.4,), (0.2,), memory=memory)
-    strategy.setup(info)
+    memory = Memory(strategy.needs.memory)
+    strategy.setup(stream_info((1, 6, 6), TASKS, mean=(0.4,), std=(0.2,), memory=memory))
     losses = []
     for experience in experiences(TASKS, report=lambda event: losses.append(event["loss"])):
         torch.manual_seed(experience.index)
@@ -309,5 +309,5 @@ def test_a_finished_run_is_a_backbone_and_no_classifier_of_all_classes(tmp_path)
     network = RunNetworks().network(tmp_path / "run" / "state.safetensors")
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 100)
     assert not any("heads" in name for name in network.state_dict())
-    with pytest.raises(Incompatible, match="tells all classes apart"):
+    with pytest.raises(Incompatible, match="distinguishes all classes"):
         RunNetworks().classifier(tmp_path / "run")

@@ -11,7 +11,8 @@ from clgym import registry
 from clgym.avalanche.catalogue import RECIPES
 from clgym.config import build
 from clgym.errors import Incompatible
-from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, Memory, Strategy
+from factories import stream_info
 
 SHAPE = (1, 6, 6)
 STREAMS = {
@@ -50,11 +51,9 @@ def set_up(
         config.setdefault("memory_size", 12)
     strategy = cls(build(cls.Config, config, name))
     needs: Any = strategy.needs
-    info = StreamInfo(
+    info = stream_info(
         SHAPE,
         setting,
-        torch.device("cpu"),
-        seed=0,
         mean=(0.4,),
         std=(0.2,),
         total_columns=total if needs.total_classes else None,

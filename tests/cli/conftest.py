@@ -1,8 +1,5 @@
-from pathlib import Path
-
 import pytest
 
-from clgym.cli import main
 from clgym.data.sources import load_source
 from factories import copy_plugin
 
@@ -33,15 +30,3 @@ def here(tmp_path, monkeypatch, shared_cache):
 def plugin(tmp_path):
     """A strategy with options of every kind."""
     return copy_plugin("guess", tmp_path)
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command line: (exit code, standard output, standard error)."""
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        code = main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call

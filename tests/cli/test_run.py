@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from clgym.gym.description import describe_strategy
-from clgym.results.record import Record, read_record
+from clgym.results.record import Record
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 NMC = ("run", "nmc", "split-digits")
@@ -15,12 +16,12 @@ NMC = ("run", "nmc", "split-digits")
 def test_json_is_the_record_alone(cli, here):
     code, out, _ = cli(*NMC, "--json", "--out", here / "run")
     assert code == 0
-    assert Record.model_validate_json(out) == read_record(here / "run")
+    assert Record.model_validate_json(out) == open_run(here / "run").record
 
 
 def test_tables_say_what_the_record_says(cli, here):
     code, out, err = cli(*NMC, "--out", here / "run")
-    result = read_record(here / "run").result
+    result = open_run(here / "run").result
     assert code == 0
     assert f"last accuracy                 {100 * result.last_accuracy:.2f} %" in out
     assert f"{100 * result.average_incremental_accuracy:.2f} %" in out
@@ -139,9 +140,9 @@ def test_help_of_a_pairing_lists_both_with_ranges_and_defaults(cli, plugin):
     text = " ".join(out.split())
     assert code == 0
     assert "--share X Fewer than 100 % of the rows. (at least 0 and at most 1, or none;" in text
-    assert "--kind {plain,odd} A choice. (default plain)" in text
-    assert "--widths N [N ...] A list. (at least 1; default 8 4)" in text
-    assert "--strategy.seed N A name that the run has too. (default 3)" in text
+    assert "--kind {plain,odd} A choice. (default: plain)" in text
+    assert "--widths N [N ...] A list. (at least 1; default: 8 4)" in text
+    assert "--strategy.seed N A name that the run has too. (default: 3)" in text
     assert "--increments" in text
     assert "usage: clgym run guess split-digits [options]" in text
     assert max(len(line) for line in out.splitlines()) <= 80
@@ -152,8 +153,8 @@ def test_help_of_a_preset_shows_its_values(cli):
     assert (
         "--increments N [N ...] Classes per experience: one number for all, or a list that" in out
     )
-    assert "default resnet18, of the scenario)" in out
-    assert "default 10)" in out
+    assert "default: resnet18, from the scenario)" in out
+    assert "default: 10)" in out
 
 
 def test_interruption_says_how_to_go_on(cli, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clgym.results.record import AdaptationFacts, LearningResult, SegmentFacts
+from clgym.results.record import AdaptationFacts, AnytimeFacts, LearningResult, SegmentFacts
 from clgym.results.record import _RunFacts as RunFacts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +16,11 @@ NOT_METRICS = {
     *("kind", "name", "images", "model", "predict", "batch_size", "reset_each_segment", "segments"),
 }
 METRICS = sorted(
-    {*LearningResult.model_fields, *AdaptationFacts.model_fields, *SegmentFacts.model_fields}
+    {
+        field
+        for block in (LearningResult, AnytimeFacts, AdaptationFacts, SegmentFacts)
+        for field in block.model_fields
+    }
     - {*RunFacts.model_fields, *NOT_METRICS}
 )
 

@@ -12,7 +12,8 @@ from clgym.models import peft
 from clgym.models.backbones import Frozen, load
 from clgym.models.heads import CosineHead, cosine_logits
 from clgym.registry import find, load_class
-from clgym.strategy import Batch, Strategy, StreamInfo
+from clgym.strategy import Batch, Strategy
+from factories import stream_info
 
 FAMILY = ("adam_",)
 
@@ -148,10 +149,7 @@ class Given:
 def make(name: str, x: Tensor, total: int, config: dict[str, Any]) -> Any:
     cls = load_class(find("strategies", name), Strategy)
     strategy = cls(cls.Config(**config))
-    channels, height, width = x.shape[1:]
-    shape, cpu = (channels, height, width), torch.device("cpu")
-    info = StreamInfo(shape, "class-incremental", cpu, 0, (0.0,), (1.0,), total)
-    strategy.setup(info)
+    strategy.setup(stream_info(tuple(x.shape[1:]), total_columns=total))
     return strategy
 
 

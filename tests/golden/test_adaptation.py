@@ -13,7 +13,8 @@ from clgym.adaptation import move_average, symmetric_cross_entropy
 from clgym.config import build
 from clgym.models.networks import Classifier
 from clgym.registry import find, load_module
-from clgym.strategy import Batch, StreamInfo
+from clgym.strategy import Batch
+from factories import stream_info
 
 adabn, bn_1, cotta, lame, rmt, source, tent = (
     load_module(find("strategies", name))
@@ -76,11 +77,9 @@ class FromFile:
 def set_up(kind, golden, images, data=None, **options):
     """A strategy at the recorded initial weights; ``images`` [steps, n, C, S, S]."""
     strategy = kind(build(kind.Config, options, kind.__name__))
-    made = StreamInfo(
-        image_shape=tuple(images.shape[2:]),
-        setting="adaptation",
-        device=torch.device("cpu"),
-        seed=0,
+    made = stream_info(
+        tuple(images.shape[2:]),
+        "adaptation",
         mean=(),
         std=(),
         batch_size=images.shape[1],

@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from clgym.models.networks import Classifier
 from clgym.registry import find, load_module
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Batch, Experience
+from factories import stream_info
 
 FAMILY = ("clr_",)
 VARIANTS = {"base": "full", "v1": "clr", "v2": "mixed", "reduced_v1": "clr", "reduced_v2": "mixed"}
@@ -191,11 +192,7 @@ def test_one_pass_of_training(golden) -> None:
     )
     strategy: Any = Small(config)
     x, y = tensor(golden["x"]), tensor(golden["y"])
-    cpu, channels = torch.device("cpu"), x.shape[2]
-    shape = (channels, x.shape[3], x.shape[4])
-    strategy.setup(
-        StreamInfo(shape, "task-incremental", cpu, 0, (0.0,) * channels, (1.0,) * channels)
-    )
+    strategy.setup(stream_info(tuple(x.shape[2:]), "task-incremental"))
     net = strategy.network
     converted = {n for n, m in net.backbone.named_modules() if isinstance(m, clr.Reprogrammed)}
     named = {ours(name, converted): tensor(value) for name, value in before.items()}

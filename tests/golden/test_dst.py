@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from clgym.models import sparse
 from clgym.registry import find, load_module
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Batch, Experience
+from factories import stream_info
 
 FAMILY = ("dst_",)
 
@@ -44,9 +45,7 @@ def make(weights: Mapping[str, np.ndarray], **options: Any) -> Any:
     body = {"make_network": lambda self, columns: Tiny(weights)}
     strategy: Any = type("Tiny", (dst.DST,), body)(dst.DSTConfig(**options))
     shape, total = image_shape(weights), len(weights["fc2.weight"])
-    means, stds = (0.0,) * shape[0], (1.0,) * shape[0]
-    cpu = torch.device("cpu")
-    strategy.setup(StreamInfo(shape, "task-incremental", cpu, 0, means, stds, total))
+    strategy.setup(stream_info(shape, "task-incremental", total_columns=total))
     return strategy
 
 

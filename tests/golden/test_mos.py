@@ -11,7 +11,8 @@ from torch import Tensor
 from clgym.models import peft
 from clgym.models.peft import AdapterBank, Adapters
 from clgym.registry import find, load_module
-from clgym.strategy import Batch, StreamInfo
+from clgym.strategy import Batch
+from factories import stream_info
 
 FAMILY = ("mos_",)
 
@@ -46,8 +47,7 @@ def make(backbone_name: Any, monkeypatch: pytest.MonkeyPatch) -> Make:
             channels = vit["vit.patch_embed.proj.weight"].shape[1]
         rest = {"image_size": size, "fit": "stretch", "dropout": 0.0, "rank": rank_of(golden)}
         strategy = mos.Mos(mos.MosConfig(backbone=name, **{**rest, **config}))
-        device, images = torch.device("cpu"), (channels, size, size)
-        strategy.setup(StreamInfo(images, "class-incremental", device, 0, (0.0,), (1.0,), total))
+        strategy.setup(stream_info((channels, size, size), total_columns=total))
         return strategy
 
     return made

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from clgym.registry import find, load_class
-from clgym.strategy import Strategy, StreamInfo
+from clgym.strategy import Strategy
+from factories import stream_info
 
 FAMILY = ("nmc_",)
 
@@ -15,8 +16,7 @@ FAMILY = ("nmc_",)
 def make(width: int) -> Any:
     cls = load_class(find("strategies", "nmc"), Strategy)
     strategy = cls(cls.Config())
-    device = torch.device("cpu")
-    strategy.setup(StreamInfo((1, 1, width), "class-incremental", device, 0, (0.0,), (1.0,)))
+    strategy.setup(stream_info((1, 1, width)))
     return strategy
 
 

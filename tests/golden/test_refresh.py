@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from clgym import registry
 from clgym.config import Wrapped
 from clgym.models.fisher import fisher_sum
-from clgym.strategy import Experience, Memory, Strategy, StreamInfo
+from clgym.strategy import Experience, Memory, Strategy
+from factories import stream_info
 
 FAMILY = ("refresh_",)
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
@@ -121,12 +122,8 @@ def pairing(golden: Any, net: Tiny) -> Strategy:
     Based = type("Based", (derpp.Derpp,), {"make_network": lambda self, columns: net})
     config = refresh.RefreshConfig(base=Wrapped("derpp", Based, base), fisher_samples=0)
     strategy = refresh.Refresh(config)
-    memory, device = Memory(stored), torch.device("cpu")
-    shape = (1, 1, golden["buf_x"][0].size)
-    classes = net.columns
-    strategy.setup(
-        StreamInfo(shape, "class-incremental", device, 0, (0.0,), (1.0,), classes, memory=memory)
-    )
+    memory, shape = Memory(stored), (1, 1, golden["buf_x"][0].size)
+    strategy.setup(stream_info(shape, total_columns=net.columns, memory=memory))
     x, y, logits = (torch.from_numpy(golden[f"buf_{key}"]) for key in ("x", "y", "logits"))
     memory.add(torch.Generator(), pixels=x, labels=y, logits=logits)
     strategy.refresher.fisher = tensors(golden.group("fisher."))

@@ -20,7 +20,8 @@ from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.networks import Classifier
-from clgym.results.record import Record, read_record
+from clgym.results.record import Record
+from clgym.results.stored import open_run
 
 TWO = {"corruptions": "gaussian-noise,contrast", "images": 96, "batch_size": 32}
 
@@ -63,7 +64,7 @@ def test_answers_are_scored_as_they_are_given(tmp_path, weights):
     assert (made.forward_per_image, made.backward_per_image) == (1, 0)
     text = (tmp_path / "run" / "record.json").read_text()
     assert str(tmp_path) not in text
-    assert read_record(tmp_path / "run") == record
+    assert open_run(tmp_path / "run").record == record
 
 
 def test_records_of_learning_streams_do_not_mention_adaptation(tmp_path):
@@ -166,7 +167,7 @@ def test_a_killed_stream_goes_on_to_the_same_answers(tmp_path, weights):
         process.wait()
         assert process.returncode == -signal.SIGKILL, f"finished before kill {kills}"
     subprocess.run(command(part, weights), check=True, capture_output=True)
-    whole, resumed = read_record(tmp_path / "whole"), read_record(part)
+    whole, resumed = open_run(tmp_path / "whole").record, open_run(part).record
     assert resumed.cost.resumed == 2
     assert whole.result.predictions == resumed.result.predictions
     a, b = (facts(r).model_dump(exclude={"forward_per_image"}) for r in (whole, resumed))
@@ -180,7 +181,7 @@ def test_a_classifier_that_changed_meanwhile_is_refused(tmp_path, weights):
     record.unlink()
     note = {"pieces": [[]], "classifier": {"name": "resnet8", "sha256": "0" * 64}}
     (tmp_path / "run" / "progress.json").write_bytes(dump_checked(note))
-    with pytest.raises(BadOutput, match="begun with"):
+    with pytest.raises(BadOutput, match="with which this run was started"):
         go("source", tmp_path / "run", model=weights)
 
 

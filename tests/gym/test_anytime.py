@@ -159,6 +159,8 @@ def test_the_audit_computes_the_curve_again(tmp_path):
     assert not problems(curve)
     (found,) = problems(curve.model_copy(update={"area": curve.area + 0.01}))
     assert "anytime.area" in found
+    later = curve.model_copy(update={"images": [n + 1 for n in curve.images]})
+    assert any("anytime.images does not follow from the predictions" in p for p in problems(later))
     better = [1.0] * len(curve.accuracy)
     assert any(
         "anytime.accuracy" in p for p in problems(curve.model_copy(update={"accuracy": better}))

@@ -15,7 +15,8 @@ import pytest
 from clgym.errors import BadOutput, ClgymError, StrategyFailed
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.results.record import Result, read_record
+from clgym.results.record import Result
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 
@@ -207,7 +208,7 @@ def test_names_that_a_terminal_would_obey_are_escapes_in_the_record(tmp_path: Pa
         out=tmp_path / "run",
     )
     record = run(request)
-    assert read_record(tmp_path / "run").result == record.result
+    assert open_run(tmp_path / "run").result == record.result
     assert (tmp_path / "run" / "record.json").stat().st_size < 30_000
     names = record.result.class_order
     assert "a\\u001b[31mred\\u0007" in names and "\\u202eevil" in names and "d" in names

@@ -14,6 +14,7 @@ from clgym.errors import BadRecord
 from clgym.gym.folder import without_paths
 from clgym.gym.request import Request
 from clgym.gym.run import run
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 WHOLE = Request("naive", "split-digits", strategy_config={"network": "mlp"}, threads=1)
@@ -32,6 +33,19 @@ def test_a_continued_run_equals_one_that_never_stopped(first: Path, tmp_path: Pa
     whole = run(replace(request, out=tmp_path / "whole")).result
     continued = run(replace(request, after=first, out=tmp_path / "continued")).result
     assert continued == whole
+
+
+def test_a_continued_single_pass_run_keeps_what_was_predicted_inside_experiences(
+    tmp_path: Path,
+) -> None:
+    request = Request("naive", "online-digits", strategy_config={"network": "mlp"}, threads=1)
+    run(replace(request, part=(0, 1), out=tmp_path / "first"))
+    run(replace(request, part=(0, 2), after=tmp_path / "first", out=tmp_path / "second"))
+    kept = load_file(tmp_path / "first/predictions.safetensors")
+    again = load_file(tmp_path / "second/predictions.safetensors")
+    assert any("anytime" in name for name in kept)
+    assert all(np.array_equal(values, again[name]) for name, values in kept.items())
+    assert list(open_run(tmp_path / "second").problems()) == []
 
 
 def test_settings_may_differ_from_experience_to_experience(first: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from clgym.files import sha256
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.messages import Event, RunFinished, RunResumed, Scored, TrainProgress
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 
@@ -52,7 +52,7 @@ def test_nmc_on_split_digits_equals_numpy(tmp_path: Path) -> None:
 def test_record_is_valid_and_its_predictions_give_its_matrix(tmp_path: Path) -> None:
     out = tmp_path / "run"
     record = run(Request("nmc", "split-digits", out=out, order_seed=1993))
-    assert read_record(out) == record
+    assert open_run(out).record == record
     file = out / record.result.predictions.file
     assert sha256(file.read_bytes()) == record.result.predictions.sha256
     answers = load_file(file)

@@ -21,7 +21,8 @@ from clgym.files import load_checked
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.protocol.verify import verify
-from clgym.results.record import Record, read_record
+from clgym.results.record import Record
+from clgym.results.stored import open_run
 
 SHORT = {
     "increments": [5],
@@ -99,7 +100,7 @@ def test_the_first_phase_is_the_base_by_itself(finished, tmp_path):
     config = {"epochs": 1, "lr": 0.05, "network": "mlp"}
     options = {"increments": [5], "order_seed": 3}
     request = Request("naive", "split-digits", None, config, options, out=tmp_path, threads=1)
-    alone, joint = run(request).result, read_record(finished).result
+    alone, joint = run(request).result, open_run(finished).result
     assert joint.accuracy_matrix == alone.accuracy_matrix
     assert joint.forgetting == alone.forgetting
     mine, theirs = (load_file(f / "predictions.safetensors") for f in (finished, tmp_path))
@@ -108,7 +109,7 @@ def test_the_first_phase_is_the_base_by_itself(finished, tmp_path):
 
 
 def test_answers_of_the_shift_are_scored_in_the_columns_that_were_learned(finished):
-    record, kept = read_record(finished), load_file(finished / "predictions.safetensors")
+    record, kept = open_run(finished).record, load_file(finished / "predictions.safetensors")
     assert record.result.adaptation is not None
     source, order = load_source("digits"), record.result.class_order
     learned = api.load(finished)
@@ -124,7 +125,7 @@ def test_answers_of_the_shift_are_scored_in_the_columns_that_were_learned(finish
 
 
 def test_the_record_holds_both_phases_and_no_folder_of_the_first_is_left(finished):
-    record = read_record(finished)
+    record = open_run(finished).record
     assert record.result.scenario.setting == "learn-then-shift"
     assert len(record.result.accuracy_matrix) == 2
     assert record.cost.train_images > 1000
@@ -150,8 +151,8 @@ def test_a_record_of_both_phases_is_audited(finished, tmp_path):
 
 def test_a_method_changes_the_answers_and_counts_its_passes(finished, tmp_path):
     lame = go(tmp_path / "lame", method="lame")
-    assert lame.result.accuracy_matrix == read_record(finished).result.accuracy_matrix
-    assert lame.result.adaptation != read_record(finished).result.adaptation
+    assert lame.result.accuracy_matrix == open_run(finished).result.accuracy_matrix
+    assert lame.result.adaptation != open_run(finished).result.adaptation
     assert lame.cost.own == {"adapt_forward_images": 192.0, "adapt_backward_images": 0.0}
 
 
@@ -230,7 +231,7 @@ def test_a_run_killed_in_each_phase_ends_in_the_same_result(tmp_path):
         process.wait()
         assert process.returncode == -signal.SIGKILL, f"finished before the kill in phase {phase}"
     subprocess.run(command(part), check=True, capture_output=True)
-    whole, resumed = read_record(tmp_path / "whole"), read_record(part)
+    whole, resumed = open_run(tmp_path / "whole").record, open_run(part).record
     assert resumed.result == whole.result
     assert resumed.cost.resumed == 2
 

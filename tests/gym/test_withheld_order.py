@@ -9,7 +9,7 @@ import pytest
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.gym.withheld_order import order_key, permutation
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 from factories import copy_plugin
 
 
@@ -65,7 +65,7 @@ def test_a_record_names_its_order_which_another_run_can_take(tmp_path: Path, sta
     there = run(replace(request, out=tmp_path / "there", order_key=key))
     assert there.environment.order_key == key
     assert there.result == here.result
-    assert read_record(tmp_path / "there").result == here.result
+    assert open_run(tmp_path / "there").result == here.result
 
 
 def test_pieces_of_a_run_hold_no_label_and_no_score(

@@ -10,7 +10,7 @@ from clgym.engines.pool import PoolSpec
 from clgym.papers import load_paper, read_status
 from clgym.papers.reproduce import Reproduction
 from clgym.protocol.verify import verify
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 PAPER = """
 title = "A toy"
@@ -226,5 +226,5 @@ def test_a_study_is_tuned_and_evaluated_once_and_its_copy_can_be_audited(paper, 
     assert [entry["kind"] for entry in ledger].count("opened") == 1
     assert not verify(copied).problems
     records = list(copied.glob("evaluations/1/*/record.json"))
-    assert records and all(read_record(file).result.last_accuracy >= 0 for file in records)
+    assert records and all(open_run(file).result.last_accuracy >= 0 for file in records)
     assert not list(copied.rglob("state.safetensors"))

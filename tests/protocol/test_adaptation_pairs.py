@@ -22,7 +22,7 @@ from clgym.protocol.pairs import ScenarioPair, Side, find_pair, side
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, survey, tune
 from clgym.protocol.verify import verify
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 
 def rows(**options) -> np.ndarray:
@@ -152,7 +152,7 @@ def test_a_study_tunes_on_some_corruptions_and_evaluates_on_others(finished: Pat
     hashes, shown = load_source("digits").test.hashes, []
     for place, wanted in (("runs/trial-000/seed-0", 1), ("evaluations/1/seed-*", 2)):
         (folder,) = finished.glob(place)
-        record = read_record(folder)
+        record = open_run(folder).record
         assert record.result.adaptation is not None
         assert len(record.result.adaptation.segments) == wanted
         answers = load_file(folder / "predictions.safetensors")
@@ -163,7 +163,7 @@ def test_a_study_tunes_on_some_corruptions_and_evaluates_on_others(finished: Pat
 def test_the_certificate_s_choice_is_what_is_evaluated(finished: Path) -> None:
     body = json.loads((finished / "certificate.json").read_text())["body"]
     (folder,) = finished.glob("evaluations/1/seed-*")
-    record = read_record(folder)
+    record = open_run(folder).record
     assert record.result.strategy.config["lr"] == body["chosen"][0]["configs"][0]["lr"]
     scores = [trial["score"] for trial in body["trials"]]
     assert body["chosen"][0]["score"] == max(scores)

@@ -26,6 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shift = {"corruptions": "contrast", "images": 100}
     asked = {
         "learned": Request("nmc", "split-digits", scenario_config={"increments": [5]}),
+        "online": Request("nmc", "online-digits", scenario_config={"increments": [5]}),
         "adapted": Request("bn-1", "digits-c", scenario_config=shift, seed=1),
         "both": Request(
             "learn-then-adapt",
@@ -65,7 +66,7 @@ def forged(folder: Path, target: Path, change: Callable[[Answers], None]) -> Pat
     return target
 
 
-@pytest.mark.parametrize("name", ["learned", "adapted", "both"])
+@pytest.mark.parametrize("name", ["learned", "online", "adapted", "both"])
 def test_an_honest_record_fits_its_images(made: Path, name: str) -> None:
     audit = audited(made / name)
     assert (audit.checks, audit.problems, audit.notes) == ([f"images of {name}"], [], [])
@@ -77,6 +78,8 @@ def test_an_honest_record_fits_its_images(made: Path, name: str) -> None:
         ("learned", "1/label"),
         ("learned", "0/row"),
         ("learned", "1/experience"),
+        ("online", "0/anytime_label"),
+        ("online", "1/anytime_row"),
         ("adapted", "0/label"),
         ("adapted", "0/row"),
         ("adapted", "0/domain"),

@@ -139,7 +139,7 @@ def test_a_study_whose_helper_changed_is_another_study(
     stop_workers()
     with pytest.raises(BadPlan, match="another helpers"):
         tuned(leaning, out)
-    with pytest.raises(Tampered, match=f"another content .{name}."):
+    with pytest.raises(Tampered, match=f"different content .{name}."):
         evaluate(out, plugins=(leaning,))
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from clgym.data.sources import load_source
 from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan
+from clgym.protocol import study
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.lookalikes import shrunk
 from clgym.protocol.overlap import Footprint, check, compare, footprint
@@ -146,18 +148,45 @@ def test_few_copies_are_flagged_up_to_half_a_percent(
     tuning[[3, 9]] = one_pixel(evaluation[[5, 6]])
     one = arrays(tmp_path / "a", tuning, ["cat", "dog"])
     other = arrays(tmp_path / "b", evaluation, ["car", "bus"])
-    study, here = tmp_path / "study", PoolSpec("inline")
+    out, here = tmp_path / "study", PoolSpec("inline")
     asked = StudySpec("power", pair(one, other), trials=1, seeds=(0,))
-    certificate = tune(asked, ExecutionOptions(study, here, plugins=(plugin,)))
+    certificate = tune(asked, ExecutionOptions(out, here, plugins=(plugin,)))
     flag = "2 of its images look like one of the evaluation"
     assert flag in certificate.body.plan.tuning.flags
     monkeypatch.setenv("CLGYM_WITHHELD", "[]")
-    result = evaluate(study, here, plugins=(plugin,))
+    result = evaluate(out, here, plugins=(plugin,))
     assert f"tuning source: {flag}" in result.flags
-    assert verify(study).problems == []
+    assert verify(out).problems == []
     tuning[12] = one_pixel(evaluation[7:8])[0]
     with pytest.raises(BadPlan, match="found 3, such as"):
         survey(pair(arrays(tmp_path / "c", tuning, ["cat", "dog"]), other), None)
+
+
+@pytest.mark.slow
+def test_a_report_that_hides_copies_does_not_survive_a_look(
+    tmp_path: Path, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report without them from the first line on: every hash holds; the images tell."""
+    evaluation, tuning = noise(1, 400), noise(0, 400)
+    tuning[[3, 9]] = one_pixel(evaluation[[5, 6]])
+    one = arrays(tmp_path / "a", tuning, ["cat", "dog"])
+    other = arrays(tmp_path / "b", evaluation, ["car", "bus"])
+    out, here = tmp_path / "study", PoolSpec("inline")
+
+    def hidden(*asked: Any) -> dict[str, Any]:
+        looked = survey(*asked)
+        looked["overlap"] |= {"near_images": 0, "near_duplicates": 0, "near_examples": []}
+        looked["tuning"]["flags"] = looked["tuning"]["flags"][:-1]
+        return looked
+
+    monkeypatch.setattr(study, "survey", hidden)
+    asked = StudySpec("power", pair(one, other), trials=1, seeds=(0,))
+    tune(asked, ExecutionOptions(out, here, plugins=(plugin,)))
+    monkeypatch.setenv("CLGYM_WITHHELD", "[]")
+    evaluate(out, here, plugins=(plugin,))
+    assert verify(out).problems == []
+    (problem,) = verify(out, rerun=1, plugins=(plugin,)).problems
+    assert problem.endswith("overlap.near_images is 0, a look finds 2")
 
 
 def test_many_images_that_look_like_one_count_as_one() -> None:

@@ -25,7 +25,7 @@ from clgym.protocol.plan import Certificate
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.study import StudySpec, read_certificate, tune
 from clgym.protocol.verify import verify
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 Ask = Callable[..., StudySpec]
 
@@ -44,7 +44,7 @@ def test_scores_and_choice_are_those_of_the_records(finished: Path) -> None:
     means = []
     for trial in body.trials:
         runs = [
-            read_record(finished / f"runs/trial-{trial.trial:03}/seed-{seed}").result
+            open_run(finished / f"runs/trial-{trial.trial:03}/seed-{seed}").result
             for seed in body.plan.seeds
         ]
         pairs = [(r.last_accuracy + r.average_incremental_accuracy) / 2 for r in runs]
@@ -65,7 +65,7 @@ def test_the_evaluation_applies_what_was_chosen_on_the_other_side(finished: Path
     assert not set(plan.evaluation_seeds) & set(plan.seeds)
     finals = []
     for seed in plan.evaluation_seeds:
-        result = read_record(finished / f"evaluations/1/seed-{seed}").result
+        result = open_run(finished / f"evaluations/1/seed-{seed}").result
         assert sorted(result.class_order) == [f"digits/{n}" for n in range(5, 10)]
         wanted = np.random.RandomState(seed).permutation(5) + 5
         assert result.class_order == [f"digits/{n}" for n in wanted]
@@ -246,7 +246,7 @@ def test_selection_modes_tune_on_their_side_of_the_pair(
         assert [s.status for s in evaluation.seeds] == ["done", "done"]
         return
     assert [choice.seed for choice in body.chosen] == [0, 1] and body.plan.evaluation_seeds == seeds
-    records = [read_record(path.parent).result for path in (out / "runs").rglob("record.json")]
+    records = [open_run(path.parent).result for path in (out / "runs").rglob("record.json")]
     assert all(record.scored_on == "valid" for record in records)
     shown = {len(record.accuracy_matrix) for record in records}
     assert shown == {"oracle": {2}, "first_task": {1}, "first_k": {1}, "current_task": {1, 2}}[mode]
@@ -263,8 +263,8 @@ def test_first_k_never_evaluates_on_its_experiences(
     tune(asked(mode="first_k", k=1, trials=1), here(out, plugin))
     evaluation = evaluate(out, PoolSpec("inline"), plugins=(plugin,))
     for seed in evaluation.seeds:
-        looked_at = read_record(out / f"runs/stream-{seed.seed}/trial-000/seed-{seed.seed}").result
-        scored = read_record(out / f"evaluations/1/{seed.record}").result
+        looked_at = open_run(out / f"runs/stream-{seed.seed}/trial-000/seed-{seed.seed}").result
+        scored = open_run(out / f"evaluations/1/{seed.record}").result
         assert len(looked_at.class_order) == 3 and len(scored.class_order) == 2
         assert not set(looked_at.class_order) & set(scored.class_order)
 
@@ -377,7 +377,7 @@ def test_a_refused_study_leaves_nothing(tmp_path: Path, plugin: Path, asked: Ask
 def test_two_phase_streams_cannot_form_a_pair(tmp_path: Path, plugin: Path) -> None:
     pair = find_pair("both", "digits[0-3]", "digits[4-7]", "learn-then-shift")
     study = StudySpec("power", pair, mode="default")
-    with pytest.raises(BadPlan, match="no criterion weighs its two parts"):
+    with pytest.raises(BadPlan, match="whose parts no criterion weighs"):
         tune(study, ExecutionOptions(tmp_path / "study", plugins=(plugin,)))
 
 

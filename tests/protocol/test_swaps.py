@@ -319,6 +319,19 @@ def test_a_made_up_seed_is_found_wherever_it_stands(copy: Callable, plugin: Path
 
 
 @pytest.mark.slow
+def test_results_too_good_to_be_true_do_not_survive_a_repeat(copy: Callable, plugin: Path) -> None:
+    """All answers of all seeds right, everything written anew: one repeated run tells."""
+    study = copy()
+    for record in (study / "evaluations/1").glob("seed-*/record.json"):
+        perfect(record.parent)
+    everything_again(study)
+    assert verify(study).problems == []
+    for head in lines_of(study)[-3:]:
+        (problem,) = verify(study, rerun=1, plugins=(plugin,), head=head["hash"]).problems
+        assert problem.endswith("another result")
+
+
+@pytest.mark.slow
 def test_settings_of_every_experience_are_compared(
     tmp_path: Path, plugin: Path, asked: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

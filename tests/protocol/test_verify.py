@@ -15,8 +15,10 @@ from clgym.files import canonical_json, sha256
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.protocol import repeat
+from clgym.protocol.audit import Audit
 from clgym.protocol.ledger import START, LedgerEntry
 from clgym.protocol.verify import verify
+from clgym.results.record import read_record
 
 FILES = [
     "certificate.json",
@@ -316,38 +318,70 @@ def test_runs_are_repeated_and_compared(copy: Callable, plugin: Path) -> None:
     assert any("another result" in problem for problem in problems)
 
 
-def _made_with(folder: Path, version: str) -> None:
+def _rewritten(folder: Path, change: Callable[[dict], object]) -> None:
     for path in folder.glob("evaluations/1/seed-*/record.json"):
         record = json.loads(path.read_bytes())
-        record["environment"]["clgym"] = version
+        change(record)
         path.write_text(json.dumps(record))
+
+
+@pytest.fixture
+def repeated(copy: Callable, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Audit]:
+    """The audit of a study made with a release, where a repetition leaves changed records."""
+
+    def audit(version: str, change: Callable[[dict], object]) -> Audit:
+        folder, now = copy(), copy()
+        _rewritten(folder, lambda record: record["environment"].update(clgym=version))
+        _rewritten(now, change)
+        monkeypatch.setattr(
+            repeat,
+            "_carried_out",
+            lambda requests, where: read_record(now / "evaluations/1" / requests[-1].out.name),
+        )
+        return verify(folder, rerun="all", plugins=(plugin,))
+
+    return audit
+
+
+def _other_predictions(record: dict) -> None:
+    record["result"]["predictions"]["sha256"] = "0" * 64
 
 
 @pytest.mark.parametrize(("version", "named"), [("0.1.0", True), (__version__, False)])
 def test_a_repetition_that_differs_names_the_draws_of_an_earlier_release(
-    copy: Callable, monkeypatch: pytest.MonkeyPatch, version: str, named: bool
+    repeated: Callable[..., Audit], version: str, named: bool
 ) -> None:
-    folder = copy()
-    _made_with(folder, version)
-    monkeypatch.setattr(repeat, "_carried_out", lambda requests, where: {"result": "0" * 64})
-    (problem,) = (p for p in verify(folder, rerun=1).problems if "another result" in p)
-    because = "but it was made with the random draws of clgym 0.1.0, which clgym"
-    assert (because in problem) == named
+    problems = [p for p in repeated(version, _other_predictions).problems if "another result" in p]
+    because = ", but it was made with the random draws of clgym 0.1.0, which clgym"
+    assert len(problems) == 2 and all((because in problem) == named for problem in problems)
+    assert not any("another file" in problem for problem in problems)
+
+
+def test_a_repetition_by_another_file_names_that_too(repeated: Callable[..., Audit]) -> None:
+    def change(record: dict) -> None:
+        _other_predictions(record)
+        record["result"]["strategy"]["source_hash"] = "0" * 64
+
+    problems = [p for p in repeated("0.1.0", change).problems if "another result" in p]
+    assert len(problems) == 2
+    assert all(problem.endswith("by another file of the strategy") for problem in problems)
 
 
 def test_a_repetition_of_an_earlier_release_that_agrees_is_no_problem(
-    copy: Callable, monkeypatch: pytest.MonkeyPatch
+    repeated: Callable[..., Audit],
 ) -> None:
     """Runs that draw nothing are repeated across releases."""
-    folder = copy()
-    _made_with(folder, "0.1.0")
-    evaluation = json.loads((folder / "evaluations/1/evaluation.json").read_bytes())
-    results = {seed["seed"]: seed["result"] for seed in evaluation["seeds"]}
-    monkeypatch.setattr(
-        repeat, "_carried_out", lambda requests, where: {"result": results[requests[-1].seed]}
-    )
-    problems = verify(folder, rerun="all").problems
-    assert not any("another result" in problem or "draws" in problem for problem in problems)
+    audit = repeated("0.1.0", lambda record: None)
+    assert [problem for problem in audit.problems if "repeated" in problem] == []
+    assert not any("differs" in note for note in audit.notes)
+
+
+def test_other_facts_beside_equal_numbers_are_a_note(repeated: Callable[..., Audit]) -> None:
+    """A release that flags a data set otherwise measures no other result."""
+    audit = repeated("0.1.0", lambda r: r["result"]["sources"][0].update(flags=["a new flag"]))
+    assert [problem for problem in audit.problems if "repeated" in problem] == []
+    notes = [note for note in audit.notes if "equal predictions and numbers" in note]
+    assert len(notes) == 2 and all("sources differs" in note for note in notes)
 
 
 RECORDS = Path(__file__).parents[2] / "leaderboards/records"

@@ -15,9 +15,9 @@ from clgym.results.record import (
     LearningResult,
     TwoPhaseResult,
     make_result,
-    read_record,
     result_hash,
 )
+from clgym.results.stored import open_run
 from clgym.text import first_unprintable, printable_tree
 
 SAMPLES = Path(__file__).with_name("samples")
@@ -34,7 +34,7 @@ def raw(sample: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("sample", sorted(KINDS))
 def test_schema_1_is_read_into_the_kind_that_it_is(sample: str) -> None:
-    record = read_record(SAMPLES / sample)
+    record = open_run(SAMPLES / sample).record
     assert type(record.result) is KINDS[sample]
     said = raw(sample)["result"]
     for name in ("accuracy_matrix", "last_accuracy", "forgetting", "test_counts", "chance"):
@@ -48,20 +48,20 @@ def test_the_hash_of_a_result_is_that_of_schema_1(sample: str) -> None:
     said = raw(sample)["result"]
     text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     digest = hashlib.sha256(unicodedata.normalize("NFC", text).encode()).hexdigest()
-    assert result_hash(read_record(SAMPLES / sample)) == digest
+    assert result_hash(open_run(SAMPLES / sample).record) == digest
 
 
 @pytest.mark.parametrize("sample", sorted(KINDS))
 def test_what_is_read_can_be_written_and_read_again(sample: str, tmp_path: Path) -> None:
-    record = read_record(SAMPLES / sample)
+    record = open_run(SAMPLES / sample).record
     (tmp_path / "record.json").write_text(record.model_dump_json())
-    again = read_record(tmp_path)
+    again = open_run(tmp_path).record
     assert again == record
     assert json.loads((tmp_path / "record.json").read_text())["schema_version"] == 2
 
 
 def test_an_adaptation_record_carries_no_matrix() -> None:
-    facts = read_record(SAMPLES / "v1-source").model_dump(mode="json")["result"]
+    facts = open_run(SAMPLES / "v1-source").record.model_dump(mode="json")["result"]
     assert "accuracy_matrix" not in facts and "chance" not in facts
     with pytest.raises(ValueError, match="accuracy_matrix"):
         make_result({**facts, "accuracy_matrix": [[1.0]]})
@@ -84,14 +84,14 @@ def test_a_contradiction_in_schema_1_is_named(
     record["result"].update(change)
     (tmp_path / "record.json").write_text(json.dumps(record))
     with pytest.raises(BadRecord, match=words):
-        read_record(tmp_path)
+        open_run(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", '{"result": []}', "{" * 9999])
 def test_an_invalid_record_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(BadRecord, match="a record at"):
-        read_record(tmp_path)
+        open_run(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\x00", "\u202etxt.exe", "a" * 300_000])
@@ -103,7 +103,7 @@ def test_a_record_whose_names_a_terminal_would_obey_is_refused(
     facts["result"]["strategy"]["name"] = name
     (tmp_path / "record.json").write_text(json.dumps(facts))
     with pytest.raises(BadRecord, match="control characters") as caught:
-        read_record(tmp_path)
+        open_run(tmp_path)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 4000
 
 

@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy, log_softmax, mse_loss
 
 from clgym.api import make_strategy
 from clgym.registry import find
-from clgym.strategy import Batch, Experience, Memory, StreamInfo
+from clgym.strategy import Batch, Experience, Memory
+from factories import stream_info
 
 LR, ROWS = 0.1, 8
 
@@ -20,12 +21,8 @@ def set_up(name: str, side: int = 4, **options: Any) -> Any:
     torch.manual_seed(0)
     strategy = make_strategy(name, lr=LR, batch_size=ROWS, **options)
     total = 4 if strategy.needs.total_classes else None
-    cpu, memory = torch.device("cpu"), Memory(strategy.needs.memory)
-    strategy.setup(
-        StreamInfo(
-            (1, side, side), "class-incremental", cpu, 0, (0.0,), (1.0,), total, memory=memory
-        )
-    )
+    memory = Memory(strategy.needs.memory)
+    strategy.setup(stream_info((1, side, side), total_columns=total, memory=memory))
     return strategy
 
 
@@ -122,13 +119,9 @@ def test_der_matches_stored_logits() -> None:
 
 
 def test_cls_er_matches_the_surer_copy_and_moves_both() -> None:
-    options: dict[str, Any] = {
-        "stable_rate": 1.0,
-        "plastic_rate": 1.0,
-        "stable_decay": 0.9,
-        "plastic_decay": 0.4,
-    }
-    strategy = set_up("cls-er", strength=0.7, replay_batch=5, **options)
+    rates: dict[str, Any] = {"stable_rate": 1.0, "plastic_rate": 1.0}
+    rates |= {"stable_decay": 0.9, "plastic_decay": 0.4}
+    strategy = set_up("cls-er", strength=0.7, replay_batch=5, **rates)
     strategy.train(experience(0))
     memory, data = strategy.info.memory, experience(1)
     with torch.no_grad():  # copies that disagree

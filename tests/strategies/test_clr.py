@@ -18,7 +18,8 @@ from clgym.gym.run import run
 from clgym.learner.trained import Trained
 from clgym.models.backbones import Frozen, identify
 from clgym.registry import find, load_module
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Batch, Experience
+from factories import stream_info
 
 clr = load_module(find("strategies", "clr"))
 
@@ -28,9 +29,7 @@ ANCHOR = {"backbone": "test_resnet@random", "image_size": 32, "epochs": 1, "batc
 def set_up(**options: Any) -> Any:
     torch.manual_seed(0)
     strategy = make_strategy("clr", **{**ANCHOR, **options})
-    cpu = torch.device("cpu")
-    info = StreamInfo((3, 16, 16), "task-incremental", cpu, 0, (0.0,) * 3, (1.0,) * 3)
-    strategy.setup(info)
+    strategy.setup(stream_info((3, 16, 16), "task-incremental"))
     return strategy
 
 
@@ -310,17 +309,13 @@ def test_a_finished_run_is_the_anchor_and_its_path_stays_out_of_the_record(
 
 def test_at_first_an_anchor_from_a_run_gives_the_runs_features(trained_run: Path) -> None:
     strategy = make_strategy("clr", backbone=f"run@{trained_run}")
-    zeros = (0.0,)
-    info = StreamInfo((1, 8, 8), "task-incremental", torch.device("cpu"), 0, zeros, (1.0,))
-    strategy.setup(info)
+    strategy.setup(stream_info((1, 8, 8), "task-incremental"))
     anchor: Any = Trained.load(trained_run, "cpu").strategy
     images = torch.rand(3, 1, 8, 8)
     with torch.no_grad():
         wanted = anchor.network.eval().features(images)
         assert torch.equal(strategy.network.eval().features(images), wanted)
-    colour = StreamInfo(
-        (3, 8, 8), "task-incremental", torch.device("cpu"), 0, zeros * 3, (1.0,) * 3
-    )
+    colour = stream_info((3, 8, 8), "task-incremental")
     with pytest.raises(Incompatible, match="1 channel"):
         make_strategy("clr", backbone=f"run@{trained_run}").setup(colour)
 

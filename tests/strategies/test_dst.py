@@ -15,16 +15,16 @@ from clgym.errors import BadConfig
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.models import sparse
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Batch, Experience
+from factories import stream_info
 
 
 def set_up(network: str = "slim-resnet18", **options: Any) -> Any:
     torch.manual_seed(0)
     given = {"epochs": 1, "batch_size": 8, "update_every": 2, "network": network, **options}
     strategy = make_strategy("dst", **given)
-    cpu = torch.device("cpu")
-    info = StreamInfo((3, 8, 8), "task-incremental", cpu, 0, (0.5,) * 3, (0.2,) * 3, 6)
-    strategy.setup(info)
+    scale = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
+    strategy.setup(stream_info((3, 8, 8), "task-incremental", total_columns=6, **scale))
     return strategy
 
 

@@ -13,7 +13,8 @@ from clgym.data.augment import random_resized_crop_flip
 from clgym.learner.assembly import make_strategy
 from clgym.models.backbones import digest
 from clgym.registry import find, load_class
-from clgym.strategy import Batch, Experience, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, Strategy
+from factories import stream_info
 
 VIT = "vit_tiny_patch16_224[img_size=16,patch_size=8,embed_dim=16,depth=2,num_heads=2]@random"
 SMALL = {"backbone": VIT, "image_size": 16, "fit": "stretch"}
@@ -23,10 +24,8 @@ TRAINED = {**SMALL, "epochs": 2, "batch_size": 8, "rank": 4, "lr": 0.1}
 def make(name: str, **config: Any) -> Any:
     cls = load_class(find("strategies", name), Strategy)
     strategy = cls(build(cls.Config, config, name))
-    device = torch.device("cpu")
-    info = StreamInfo((3, 8, 8), "class-incremental", device, 0, (0.0,), (1.0,), 6)
     torch.manual_seed(0)
-    strategy.setup(info)
+    strategy.setup(stream_info((3, 8, 8), total_columns=6))
     return strategy
 
 

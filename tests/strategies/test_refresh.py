@@ -15,7 +15,8 @@ from clgym.gym.run import run
 from clgym.models import networks
 from clgym.models.fisher import fisher_sum
 from clgym.registry import find, load_module
-from clgym.strategy import Experience, Memory, StreamInfo
+from clgym.strategy import Experience, Memory
+from factories import stream_info
 
 refresh = load_module(find("strategies", "refresh"))
 
@@ -28,18 +29,9 @@ def set_up(base: str, total: int | None = 4, network: str = "mlp", **options: An
         "refresh", **{"base": base, "base.network": network, "fisher_samples": 8, **options}
     )
     shape = (3, 8, 8) if network != "mlp" else (1, 8, 8)
-    strategy.setup(
-        StreamInfo(
-            shape,
-            "class-incremental",
-            torch.device("cpu"),
-            0,
-            (0.0,) * shape[0],
-            (1.0,) * shape[0],
-            total if strategy.needs.total_classes else None,
-            memory=Memory(strategy.needs.memory),
-        )
-    )
+    needs = strategy.needs
+    known = total if needs.total_classes else None
+    strategy.setup(stream_info(shape, total_columns=known, memory=Memory(needs.memory)))
     return strategy
 
 
@@ -65,18 +57,9 @@ def test_any_base_learns_the_same_bits_when_nothing_is_unlearned(base: str) -> N
     torch.manual_seed(0)
     wrapped = set_up(base, delta=0.0)
     torch.manual_seed(0)
-    plain.setup(
-        StreamInfo(
-            (1, 8, 8),
-            "class-incremental",
-            torch.device("cpu"),
-            0,
-            (0.0,),
-            (1.0,),
-            4 if plain.needs.total_classes else None,
-            memory=Memory(plain.needs.memory),
-        )
-    )
+    known = 4 if plain.needs.total_classes else None
+    memory = Memory(plain.needs.memory)
+    plain.setup(stream_info((1, 8, 8), total_columns=known, memory=memory))
     for index in (0, 1):
         for strategy in (plain, wrapped):
             data = experience(index)
@@ -212,9 +195,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(UnknownName, match="derpp"):
         make_strategy("refresh", base="derp")
     with pytest.raises(Incompatible, match="SGD"):
-        make_strategy("refresh", base="nmc").setup(
-            StreamInfo((1, 8, 8), "class-incremental", torch.device("cpu"), 0, (0.0,), (1.0,))
-        )
+        make_strategy("refresh", base="nmc").setup(stream_info((1, 8, 8)))
 
 
 def test_a_run_keeps_the_preset_the_options_and_the_costs(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from clgym.errors import BadBatch, BadConfig, BadSource, Incompatible, MissingDa
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.networks import Classifier
 from clgym.registry import find, load_class, load_module
-from clgym.strategy import Batch, Strategy, StreamInfo
+from clgym.strategy import Batch, Strategy
+from factories import stream_info
 
 METHODS = ["source", "bn-1", "adabn", "tent", "cotta", "eata", "sar", "lame", "rmt"]
 SMALL: dict[str, dict[str, Any]] = {
@@ -53,11 +54,9 @@ def start(name, classifier=None, batch_size=16, **options):
     strategy = kind(build(kind.Config, {**SMALL.get(name, {}), **options}, name))
     torch.manual_seed(1)
     strategy.setup(
-        StreamInfo(
-            image_shape=(3, 12, 12),
-            setting="adaptation",
-            device=torch.device("cpu"),
-            seed=0,
+        stream_info(
+            (3, 12, 12),
+            "adaptation",
             mean=(),
             std=(),
             batch_size=batch_size,
@@ -235,6 +234,31 @@ def test_sar_s_collapse_scales_with_the_classes(classes):
         strategy = start("sar", collapse=load_default("sar", "collapse"))
         strategy._watch(loss, np.log(classes))
         assert strategy.resets == returns
+
+
+def test_sar_rests_where_no_sample_counts_at_the_sharpest_point(monkeypatch):
+    """The momentum of earlier batches does not move the weights then."""
+    sure = network()
+    with torch.no_grad():
+        sure.head.weight.mul_(50)
+    strategy = start("sar", sure, entropy=0.9, lr=0.05)
+    first, second = stream(2)
+    before = [w.detach().clone() for w in strategy._weights]
+    strategy.adapt(Batch(first))
+    moved = [w.detach().clone() for w in strategy._weights]
+    assert any(not torch.equal(a, b) for a, b in zip(before, moved, strict=True))
+    climb = type(strategy)._climb
+
+    def to_a_uniform_guess(self):
+        kept = climb(self)
+        with torch.no_grad():
+            for weight in self._weights:
+                weight.zero_()
+        return kept
+
+    monkeypatch.setattr(type(strategy), "_climb", to_a_uniform_guess)
+    strategy.adapt(Batch(second))
+    assert all(torch.equal(a, w) for a, w in zip(moved, strategy._weights, strict=True))
 
 
 def load_default(name, option):

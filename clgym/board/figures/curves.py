@@ -14,7 +14,7 @@ def expected_best(scores: Sequence[float | None]) -> np.ndarray:
     i-th smallest score with probability (i/R)^n.
 
     Args:
-        scores: Of R trials; None for a failed one, which counts as 0 since it used up budget.
+        scores: Scores of R trials; None for a failed one, which counts as 0: it used up budget.
 
     Returns:
         float64 [R].

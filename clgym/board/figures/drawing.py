@@ -336,7 +336,7 @@ def _whole_numbers(axes: "Axes") -> None:
 
 
 def _legend(figure: "Figure", axes: "Axes") -> None:
-    """Below the axes, where it hides nothing."""
+    """Draw the legend below the axes, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return

@@ -115,7 +115,7 @@ def tables_of(board: Board) -> list[BoardTable]:
 
 
 def _parted(tables: list[BoardTable]) -> list[BoardTable]:
-    """With the parts of ``about`` in which tables of one title and mode differ."""
+    """Add the parts of ``about`` in which tables of one title and mode differ."""
     alike: dict[tuple[str, str], list[set[str]]] = defaultdict(list)
     for table in tables:
         alike[table.title, table.mode].append(set(table.about.split("; ")))

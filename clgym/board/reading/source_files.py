@@ -36,7 +36,7 @@ def file_that_ran(facts: StrategyFacts, sent: Sequence[Path]) -> Path | None:
     """Find the file with a record's hash: the built-in one, or one of those that were sent.
 
     Args:
-        facts: Of the record.
+        facts: Strategy block of the record.
         sent: Files that came with it.
     """
     own = built_in(facts.name)

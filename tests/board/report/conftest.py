@@ -149,15 +149,3 @@ def by_class() -> Callable[[Path], dict[str, tuple[int, float]]]:
         }
 
     return count
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
-    """Run a command line: (exit code, standard output, standard error)."""
-    from clgym.cli import main
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        code = main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return call

@@ -10,7 +10,7 @@ from clgym import registry
 from clgym.board.submission import check
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 
 def verdicts(*folders) -> dict[str, str]:
@@ -200,7 +200,7 @@ def test_the_command_repeats_the_run(runs, plugin, cli, tmp_path):
     words = shlex.split(line)
     assert words[:4] == ["clgym", "run", "means", "split-digits"]
     assert cli(*words[1:], "--engine", "inline", "--out", tmp_path / "again")[0] == 0
-    assert read_record(tmp_path / "again").result == read_record(runs / "means").result
+    assert open_run(tmp_path / "again").result == open_run(runs / "means").result
 
 
 @pytest.mark.slow
