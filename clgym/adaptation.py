@@ -1,16 +1,16 @@
 """Common base of test-time methods: a classifier, parts that adapt, and a state to return to."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from clgym.config import Range
 from clgym.errors import BadBatch, Incompatible
-from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
+from clgym.strategy import Batch, Config, Needs, State, Strategy, StreamInfo
 
 __all__ = [
     "AdaptConfig",
@@ -36,6 +36,18 @@ class AdaptConfig(Config):
     forward pass after it."""
     window: Annotated[int, Range(2)] = 64
     """For streams with batch size 1: number of most recent images that form the batch."""
+
+
+class Part(Protocol):
+    """A part of a method that changes: a network, an optimizer, or a class with these two."""
+
+    def state_dict(self) -> Any:
+        """Everything that changes."""
+        ...
+
+    def load_state_dict(self, state: Any, /) -> object:
+        """Restore `state_dict`."""
+        ...
 
 
 class AdaptStrategy(Strategy):
@@ -144,7 +156,7 @@ class AdaptStrategy(Strategy):
         """Return predictions without an update."""
         return self.answer(self._checked(batch.images))
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> Mapping[str, Part]:
         """Parts with a ``state_dict`` that change: saved, restored and reset together."""
         return {"model": self.model}
 
@@ -152,12 +164,12 @@ class AdaptStrategy(Strategy):
         """Return to the state after `setup`."""
         self.load_state_dict(copy.deepcopy(self._start))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The parts, and the images that a single one is answered with."""
         parts = {name: part.state_dict() for name, part in self.parts().items()}
         return {"parts": parts, "recent": self._recent, "singles": self._singles}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         for name, part in self.parts().items():
             part.load_state_dict(state["parts"][name])

@@ -39,12 +39,16 @@ __all__ = [
     "Memory",
     "Needs",
     "SourceData",
+    "State",
     "Strategy",
     "StreamInfo",
     "torch_generator",
 ]
 
 
+State = dict[str, Any]
+"""What a strategy depends on: nested dicts of tensors and plain values. ``Any``: each strategy
+writes and reads keys of its own; the learner checks that all can be saved (`clgym.codec.pack`)."""
 report_renamed(__name__)
 
 
@@ -222,14 +226,14 @@ class Strategy:
         """Adaptation streams: return to the state after `setup`."""
         raise NotImplementedError
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """State that `train` and `predict` depend on: nested dicts of tensors and values.
 
         ``info.memory`` is saved by the gym.
         """
         raise NotImplementedError
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`; called after `setup`, in a fresh process."""
         raise NotImplementedError
 

@@ -30,7 +30,7 @@ from clgym.avalanche.options import config_class, names_of
 from clgym.avalanche.sgd import AUGMENT, SGDStrategy
 from clgym.errors import Incompatible
 from clgym.models import networks
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
 __all__ = ["AvalancheStrategy", "adapt"]
 
@@ -204,14 +204,14 @@ class AvalancheStrategy(SGDStrategy):
             answer = torch.cat([answer, missing], 1)
         return answer[:, : self.seen]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The template's whole graph of objects, as tensors and plain values."""
         graph = snapshot.capture(vars(self.template), self._outside())
-        state: dict[str, Any] = {"seen": self.seen, "sizes": list(self._sizes), "template": graph}
+        state: State = {"seen": self.seen, "sizes": list(self._sizes), "template": graph}
         state |= {"merged": self.merged} if self.merged else {}
         return state if self.heads == "shared" else {**state, "tasks": self._saved_tasks()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Put the saved objects in the place of those of the fresh template."""
         self.seen, self._sizes = state["seen"], state["sizes"]
         self.merged = state.get("merged", 0)
@@ -221,7 +221,7 @@ class AvalancheStrategy(SGDStrategy):
         vars(self.template).update(attributes)
         self.recipe.restored(self.template)
 
-    def _outside(self) -> dict[str, Any]:
+    def _outside(self) -> dict[str, object]:
         """What the template leads to and others save."""
         companions = {f"companion {i}": plugin for i, plugin in enumerate(self.companions)}
         return {"memory": self.info.memory, **companions}

@@ -4,7 +4,7 @@
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ from torch import Tensor
 from clgym.data.generators import torch_generator
 from clgym.errors import OutOfReach
 
-__all__ = ["Augment", "Batch", "Experience"]
+__all__ = ["Augment", "Batch", "Experience", "Report"]
+
+Report = Callable[[Mapping[str, Any]], None]
+"""Takes in progress by name; see `Experience.report`."""
 
 
 @dataclass(eq=False)
@@ -69,7 +72,7 @@ class Experience:
         task: int | None = None,
         task_columns: tuple[tuple[int, ...], ...] = (),
         single_pass: bool = False,
-        report: Callable[[dict[str, Any]], None] = lambda event: None,
+        report: Report = lambda event: None,
         safe_point: Callable[[], None] = lambda: None,
         features: Tensor | None = None,
     ) -> None:

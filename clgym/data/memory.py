@@ -1,13 +1,21 @@
 """Samples of past experiences that a strategy may keep: counted, bounded, reservoir-sampled."""
 
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from clgym.errors import OutOfReach
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "MemoryState"]
+
+
+class MemoryState(TypedDict):
+    """What a memory holds, for a state file."""
+
+    seen: int
+    """Samples that were offered to it so far."""
+    columns: dict[str, Tensor]
 
 
 class Memory:
@@ -111,14 +119,14 @@ class Memory:
         """All columns of the samples held, not copied."""
         return {name: self[name] for name in self._columns}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> MemoryState:
         """All samples, as tensors and numbers."""
         return {
             "seen": self.seen,
             "columns": {name: self[name].clone() for name in self._columns},
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: MemoryState, device: torch.device) -> None:
         """Restore `state_dict` on ``device``."""
         self.seen = int(state["seen"])
         self._columns, self._filled = {}, 0

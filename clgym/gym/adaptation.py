@@ -111,7 +111,7 @@ class AdaptationPhase:
             plugins=tuple(with_registered(run.request.plugins)),
             config=run.strategy_config,
             threads=run.threads,
-            resize=run.scenario["config"]["resize"],
+            resize=run.resize,
             sources=(),
             info=StreamFacts(
                 image_shape=stream.image_shape,

@@ -128,7 +128,7 @@ class LearningPhase:
             plugins=tuple(with_registered(run.request.plugins)),
             config=run.strategy_config,
             threads=run.threads,
-            resize=run.scenario["config"].get("resize"),
+            resize=run.resize,
             info=self._facts(),
             sources=tuple(
                 SourceFiles(

@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,11 +34,10 @@ from clgym.messages import (
     Saved,
     Start,
     Started,
-    to_tree,
 )
 from clgym.results.conduct import Conduct
 from clgym.results.layout import PREDICTIONS, STATE
-from clgym.results.record import Cost, Environment, Record, make_result
+from clgym.results.record import Cost, Record, make_result
 from clgym.text import printable_tree
 
 __all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session"]
@@ -132,8 +131,8 @@ class Progress(BaseModel):
     """SHA-256 of each piece of each phase."""
     state: str | None = None
     state_sha256: str | None = None
-    classifier: dict[str, str] | None = None
-    """Name and hash of the classifier with which an adaptation phase began."""
+    classifier: ClassifierIdentity | None = None
+    """The classifier with which an adaptation phase began."""
     device_name: str = ""
     state_bytes: int = 0
     parameters: int = 0
@@ -266,8 +265,8 @@ class Session:
             return
         known = self._progress.classifier
         if known is None:
-            self._progress.classifier = to_tree(found)
-        elif number == 0 and known != to_tree(found):
+            self._progress.classifier = found
+        elif number == 0 and (known.name, known.sha256) != (found.name, found.sha256):
             raise BadOutput(
                 expected="the classifier with which this run was started",
                 found=f"{found.name} with other weights",
@@ -336,11 +335,9 @@ class Session:
 
     def _record(self, predictions: str) -> Record:
         run, progress = self._resolved, self._progress
-        known = progress.classifier
-        classifier = None if known is None else ClassifierIdentity(**known)
-        measures: dict[str, Any] = {}
+        measures: dict[str, object] = {}
         for phase in self.phases:
-            measures |= phase.measures(classifier)
+            measures |= phase.measures(progress.classifier)
         facts = {
             **provenance(run),
             **measures,
@@ -351,17 +348,17 @@ class Session:
             "predictions": {"file": PREDICTIONS, "sha256": predictions},
             "backbone": run.backbone,
         }
-        where = environment.describe(
-            run.request.device, progress.device_name, run.threads, run.request.engine
-        )
         return Record(
             # Names come from data sets and plugins; a record holds only what can be shown.
             result=make_result(printable_tree(facts)),
             cost=self._cost(),
-            environment=Environment(
-                **where,
-                order_key=self._order_key,
+            environment=environment.describe(
+                run.request.device,
+                progress.device_name,
+                run.threads,
+                run.request.engine,
                 sandbox=self._conversation.enforced,
+                order_key=self._order_key,
                 read_files=progress.read_files,
             ),
             conduct=self._conduct(),

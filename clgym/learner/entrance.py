@@ -8,15 +8,15 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clgym.data.experience import Report
 from clgym.data.generators import (
     generator_states,
     seed_generators,
@@ -24,6 +24,7 @@ from clgym.data.generators import (
     untouched_generators,
 )
 from clgym.data.images import Images
+from clgym.engines.channel import Message
 from clgym.errors import BadConfig
 from clgym.learner.adaptation import build_resources, to_float
 from clgym.learner.assembly import (
@@ -34,10 +35,10 @@ from clgym.learner.assembly import (
     strategy_class,
 )
 from clgym.learner.peak_memory import forget_peak, peak_bytes
-from clgym.learner.probing import Prober, cloned
+from clgym.learner.probing import Prober, ProbeState, cloned
 from clgym.learner.provenance import clean_surroundings, files_of, files_read, watch_files
 from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
-from clgym.learner.state import read_state, state_fingerprint, write_state
+from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
 from clgym.messages import (
     Adapt,
     Adapted,
@@ -55,6 +56,8 @@ from clgym.messages import (
     Predict,
     Predicted,
     PredictionProgress,
+    Reply,
+    Request,
     RowGroup,
     Save,
     Saved,
@@ -99,13 +102,15 @@ def _be_deterministic() -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
     else:
         os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
-        torch._C._set_deterministic_algorithms(True, warn_only=True)
+        torch._C._set_deterministic_algorithms(  # pyright: ignore[reportPrivateUsage]
+            True, warn_only=True
+        )
 
 
 class Learner:
     """Handles the gym's messages; ``handle`` is its one entry point."""
 
-    def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send = emit
         clean_surroundings()
@@ -116,7 +121,7 @@ class Learner:
         """Load what the first optimizer of a process imports, in a second of CPU."""
         importlib.import_module("torch._dynamo")
 
-    def handle(self, message: dict[str, Any]) -> dict[str, Any]:
+    def handle(self, message: Message) -> Message:
         """Check a message, do what it asks for, and reply; both as plain data and arrays.
 
         Raises:
@@ -124,7 +129,7 @@ class Learner:
         """
         return to_tree(self._dispatch(parse_request(message)))
 
-    def _dispatch(self, request: Any) -> Any:
+    def _dispatch(self, request: Request) -> Reply:
         """The reply to a request."""
         match request:
             case DescribeOptions():
@@ -142,7 +147,7 @@ class Learner:
             case Save():
                 return self._save(request)
             case Load():
-                self._restore(read_state(request.path))
+                self._restore(read_learner(request.path))
                 return Loaded()
 
     def _emit(self, event: Event) -> None:
@@ -155,7 +160,7 @@ class Learner:
         options = config_fields(cls, request.given, request.plugins)
         failures = known_failures(cls, request.given, request.plugins)
         return OptionsDescribed(
-            fields=[vars(field) for field in options],
+            fields=options,
             known_failures=failures,
             read_files=files_of(plugin_entry(request.strategy, request.plugins), importing=True),
         )
@@ -255,7 +260,7 @@ class Learner:
         seed_generators(self._info.seed, "train", experience=request.index)
         prober = Prober(request.probe, self._answers, self._copied)
         if request.resume is not None:
-            state = read_state(request.resume)
+            state = read_learner(request.resume)
             self._restore(state)
             if "probed" in state:
                 prober.load_state_dict(state["probed"])
@@ -264,8 +269,8 @@ class Learner:
         def safe_point() -> None:
             prober.visit(experience.images)
             if clock.due():
-                probed = {} if request.probe is None else prober.state_dict(experience.images)
-                self._write(request.checkpoint, **({"probed": probed} if probed else {}))
+                probed = None if request.probe is None else prober.state_dict(experience.images)
+                self._write(request.checkpoint, probed)
                 self._emit(CheckpointSaved(experience=request.index))
 
         experience = self._experience(request, safe_point)
@@ -307,7 +312,7 @@ class Learner:
         return Experience(
             request.index,
             pixels,
-            torch.from_numpy(request.labels).to(pixels.device),
+            torch.as_tensor(request.labels, device=pixels.device),
             classes=request.classes,
             columns=request.num_seen_classes,
             seed=self._info.seed,
@@ -320,10 +325,10 @@ class Learner:
             features=features,
         )
 
-    def _reporter(self) -> Callable[[dict[str, Any]], None]:
+    def _reporter(self) -> Report:
         clock = _Clock(_EVENT_SECONDS)
 
-        def report(event: dict[str, Any]) -> None:
+        def report(event: Mapping[str, object]) -> None:
             if clock.due() or event.get("step") == event.get("steps"):
                 self._emit(checked_progress(event))
 
@@ -331,7 +336,8 @@ class Learner:
 
     def _gather(self, request: Train) -> Tensor:
         """Pixels of the rows, which come group by group."""
-        parts, start = [], 0
+        parts: list[Tensor] = []
+        start = 0
         for group, count in zip(request.groups, request.counts, strict=True):
             images = self._images[group.source, group.split]
             parts.append(images.gather(request.rows[start : start + count], group.transform))
@@ -402,14 +408,14 @@ class Learner:
         self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray
     ) -> Tensor:
         images: Tensor | None = None
-        for number in np.unique(where):
+        for number in map(int, np.unique(where)):
             group, places = groups[number], np.flatnonzero(where == number)
             pixels = self._images[group.source, group.split].gather(rows[places], group.transform)
             some = pixels.float().mul_(self._scale)
             if len(places) == len(rows):
                 return some
             images = some.new_empty((len(rows), *some.shape[1:])) if images is None else images
-            images[torch.from_numpy(places).to(some.device)] = some
+            images[torch.as_tensor(places, device=some.device)] = some
         assert images is not None
         return images
 
@@ -430,18 +436,19 @@ class Learner:
             read_files=files_read(self._plugin),
         )
 
-    def _write(self, path: Path, **more: Any) -> int:
+    def _write(self, path: Path, probed: ProbeState | None = None) -> int:
         facts = {field.name: getattr(self._facts, field.name) for field in fields(self._facts)}
-        state = {
+        state: LearnerState = {
             "strategy": self._strategy.state_dict(),
             "memory": self._info.memory.state_dict(),
             "generators": generator_states(self._info.device),
             "facts": {**facts, "scale": self._scale},
-            **more,
         }
+        if probed is not None:
+            state["probed"] = probed
         return len(write_state(path, state))
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: LearnerState) -> None:
         self._info.memory.load_state_dict(state["memory"], self._info.device)
         self._strategy.load_state_dict(state["strategy"])
         set_generators(state["generators"], self._info.device)

@@ -5,26 +5,31 @@ Each carries a checksum (`clgym.checksums`): a state that changed on disk is ref
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from clgym.checksums import Damaged, check_safetensors, with_checksum
-from clgym.codec import pack, unpack
+from clgym.codec import Tree, pack, unpack
+from clgym.data.generators import GeneratorStates
+from clgym.data.memory import MemoryState
 from clgym.errors import BadOutput
 from clgym.files import write_atomic
+from clgym.learner.probing import ProbeState
+from clgym.strategy import State
 
-__all__ = ["read_state", "state_fingerprint", "write_state"]
+__all__ = ["LearnerState", "read_learner", "read_state", "state_fingerprint", "write_state"]
 
 
 _COLUMNS = 512
 """Number of sums that stand for a tensor; see `state_fingerprint`."""
 
 
-def state_fingerprint(state: dict[str, Any]) -> str:
+def state_fingerprint(state: Mapping[str, object]) -> str:
     """A fingerprint of nested dicts, lists and tuples of tensors and plain values, hex.
 
     It tells whether a state changed: a number that changes, changes it. Of each tensor it covers
@@ -53,7 +58,19 @@ def _sums(tensor: torch.Tensor) -> bytes:
     return sums.cpu().numpy().tobytes() + data[whole:].cpu().numpy().tobytes()
 
 
-def write_state(path: Path, state: dict[str, Any]) -> bytes:
+class LearnerState(TypedDict):
+    """What a learner's state file holds."""
+
+    strategy: State
+    memory: MemoryState
+    generators: GeneratorStates
+    facts: Mapping[str, Tree]
+    """Fields of `clgym.messages.StreamFacts`, and ``scale``, which turns pixels into [0, 1]."""
+    probed: NotRequired[ProbeState]
+    """Answers inside the experience so far."""
+
+
+def write_state(path: Path, state: Mapping[str, object]) -> bytes:
     """Write nested dicts, lists and tuples of tensors and plain values; return the bytes.
 
     Raises:
@@ -69,7 +86,17 @@ def write_state(path: Path, state: dict[str, Any]) -> bytes:
     return data
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_learner(path: Path) -> LearnerState:
+    """Read the state of a learner.
+
+    Raises:
+        BadOutput: see `read_state`.
+    """
+    # Its checksum says that it is what the learner's side of a run wrote.
+    return cast(LearnerState, read_state(path))
+
+
+def read_state(path: Path) -> dict[str, Tree]:
     """Read what `write_state` wrote; tensors on the CPU.
 
     States of clgym 0.1 without a checksum are read, too.
@@ -83,7 +110,11 @@ def read_state(path: Path) -> dict[str, Any]:
         if metadata.keys() != {"tree"}:
             raise Damaged("its metadata are not those of a state")
         tensors = load(data)
-        return unpack(json.loads(metadata["tree"]), [tensors[str(i)] for i in range(len(tensors))])
+        leaves = [tensors[str(i)] for i in range(len(tensors))]
+        state = unpack(json.loads(metadata["tree"]), leaves)
+        if not isinstance(state, dict):
+            raise Damaged(f"it holds a {type(state).__name__}")
+        return state
     except (OSError, ValueError, TypeError, LookupError, RecursionError, SafetensorError) as error:
         raise BadOutput(
             expected=f"a state file at {path.name}",

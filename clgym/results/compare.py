@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import special
+from scipy import special  # pyright: ignore[reportMissingTypeStubs]  # scipy ships none
 
 from clgym.errors import BadRecord
 from clgym.results.grouping import Seeds, by_seed, classifier_of, method_of

@@ -5,6 +5,7 @@ result is of one of three kinds, by what was measured. Records of schema 1 are r
 `clgym.results.schema1`.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -39,7 +40,7 @@ class StrategyFacts(_RecordBlock):
     source_hash: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the plugin's file; for a strategy that wraps others, SHA-256 of the list of their
     hashes."""
-    config: dict[str, Any]
+    config: dict[str, Any]  # a plugin's options, of any type
     known_failures: dict[str, str] = {}
     """Checks that the strategy declares to fail, with the reason."""
 
@@ -49,7 +50,7 @@ class ScenarioFacts(_RecordBlock):
 
     name: str
     setting: str
-    config: dict[str, Any]
+    config: dict[str, Any]  # a plugin's options, of any type
     digest: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the whole stream."""
 
@@ -309,7 +310,7 @@ Result = LearningResult | AdaptationResult | TwoPhaseResult
 _RESULTS: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
 
 
-def make_result(facts: dict[str, Any]) -> Result:
+def make_result(facts: Mapping[str, object]) -> Result:
     """Validate a result from its fields, ``kind`` among them."""
     return _RESULTS.validate_python(facts)
 

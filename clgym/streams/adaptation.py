@@ -24,6 +24,7 @@ from clgym.streams import orders
 
 if TYPE_CHECKING:
     from clgym.data.sources import Source
+    from clgym.messages import SegmentOutline
 
 __all__ = [
     "AdaptationConfig",
@@ -70,7 +71,7 @@ class Domain:
     hsv: Literal["exact", "scaled"] = "exact"
     """See `clgym.data.corruptions.Hsv`."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """What its images depend on; ``hsv`` only where they do, and where it is not as it was."""
         held = asdict(self)
         if self.hsv == "scaled" or self.corruption not in _BY_HSV or self.published is not None:
@@ -183,11 +184,13 @@ class AdaptationStream:
             for start in range(0, bounds[-1], self.batch_size)
         ]
 
-    def outline(self) -> list[dict[str, Any]]:
+    def outline(self) -> "list[SegmentOutline]":
         """Content of each segment, for ``--dry-run`` and progress, without labels."""
+        from clgym.messages import SegmentOutline  # here: looking at a stream needs no pydantic
+
         classes = len(self.class_order)
         return [
-            {"name": s.name, "classes": classes, "train": len(s.row), "test": len(s.row)}
+            SegmentOutline(name=s.name, classes=classes, train=len(s.row), test=len(s.row))
             for s in self.segments
         ]
 

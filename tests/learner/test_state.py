@@ -4,6 +4,7 @@ import json
 import socket
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_tensors_survive_bit_for_bit_and_bytes_repeat(tmp_path: Path) -> None:
     }
     first = write_state(tmp_path / "a", state)
     assert write_state(tmp_path / "b", state) == first
-    back = read_state(tmp_path / "a")
+    back: Any = read_state(tmp_path / "a")
     assert torch.equal(back["alias"][1], shared.t()) and torch.equal(back["half"], state["half"])
     assert back["nested"][1]["empty"].shape == (0, 2) and back["scalar"].dtype == torch.int64
 
@@ -85,7 +86,7 @@ def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / "old.safetensors"
     tree = {"$dict": [["w", {"$tensor": "0"}], ["n", 3]]}
     save_file({"0": torch.arange(4)}, path, {"tree": json.dumps(tree)})
-    back = read_state(path)
+    back: Any = read_state(path)
     assert torch.equal(back["w"], torch.arange(4)) and back["n"] == 3
 
 
@@ -98,7 +99,7 @@ def test_messages_cross_the_wire() -> None:
         "f": np.array([0.5], dtype=np.float32),
     }
     send(a, message)
-    got = receive(b)
+    got: Any = receive(b)
     assert got["do"] == "x" and got["none"] is None
     np.testing.assert_array_equal(got["rows"], message["rows"])
     assert got["f"].dtype == np.float32

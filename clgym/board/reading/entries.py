@@ -87,7 +87,7 @@ class Tuning:
     trials: tuple[float | None, ...]
     """Scores of the trials, in order; None for a failed trial."""
     seconds: float
-    certificate: dict[str, Any]
+    certificate: dict[str, object]
     """Facts of the certificate to show, by name."""
 
 
@@ -98,12 +98,12 @@ class BoardEntry:
     id: str
     """Stable identifier: a hash of the entry's content."""
     strategy: str
-    config: dict[str, Any]
+    config: dict[str, Any]  # a strategy's options, of any type
     scores: tuple[Score, ...]
     missing: tuple[Missing, ...]
     verified: bool
     flags: tuple[str, ...]
-    stream: dict[str, Any]
+    stream: dict[str, object]
     """Name, sources and options of the stream, which the rows of a table share."""
     tuning: Tuning | None = None
     """Facts of the tuning; None for runs with hand-set hyper-parameters."""
@@ -185,7 +185,7 @@ def subfolders(folder: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, set[
             yield from subfolders(folder / item.name, wanted)
 
 
-def options_text(config: dict[str, Any]) -> str:
+def options_text(config: dict[str, object]) -> str:
     """A strategy's options, without those that the stream's preset sets, as one text."""
     own = {k: v for k, v in config.items() if k.rpartition(".")[2] not in FROM_PRESET}
     return canonical_json(own).decode()
