@@ -28,7 +28,7 @@ def in_order_of_arrival(
     """
     if stream.exchanged is None:
         return stream
-    arriving = []
+    arriving: list[Segment] = []
     for number, segment in enumerate(stream.segments):
         groups = {
             "all": np.zeros_like(segment.row),

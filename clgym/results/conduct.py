@@ -41,7 +41,7 @@ class Conduct(BaseModel):
             stored_samples: Samples held at the end.
             known_failures: Checks that the strategy declares to fail.
         """
-        found = []
+        found: list[str] = []
         if self.changed_by_testing:
             found.append(f"testing changed the state {len(self.changed_by_testing)} times")
         if self.depends_on == "the batch":
