@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = ["Damaged", "check_safetensors", "is_undamaged", "with_checksum"]
 
+_Header = dict[str, Any]  # JSON of any safetensors file; what is used of it is checked first
 _log = logging.getLogger(__name__)
 _METADATA, _KEY = "__metadata__", "sha256"
 
@@ -73,7 +74,7 @@ def is_undamaged(path: Path, required: bool = False) -> bool:
     return True
 
 
-def _parts(data: bytes) -> tuple[dict[str, Any], memoryview]:
+def _parts(data: bytes) -> tuple[_Header, memoryview]:
     """Header and tensors of a file, which may be large: they are not copied."""
     end = 8 + int.from_bytes(data[:8], "little")
     try:
@@ -87,13 +88,13 @@ def _parts(data: bytes) -> tuple[dict[str, Any], memoryview]:
     return header, memoryview(data)[end:]
 
 
-def _digest(header: dict[str, Any], payload: memoryview) -> str:
+def _digest(header: _Header, payload: memoryview) -> str:
     state = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     state.update(payload)
     return state.hexdigest()
 
 
-def _prefix(header: dict[str, Any]) -> bytes:
+def _prefix(header: _Header) -> bytes:
     """What stands before the tensors: spaces fill the header up to a multiple of 8."""
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -4,10 +4,21 @@ One encoding for what the two sides of a run say to each other (`clgym.engines.w
 learner's state on disk (`clgym.learner.state`).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-__all__ = ["Unpackable", "pack", "unpack"]
+from clgym.text import Json
+
+if TYPE_CHECKING:  # whoever packs tensors has torch loaded; whoever packs arrays does without it
+    import numpy as np
+    from torch import Tensor
+
+__all__ = ["Tree", "Unpackable", "pack", "unpack"]
+
+Plain: TypeAlias = None | bool | int | float | str
+Tree: TypeAlias = "Plain | np.ndarray | Tensor | Sequence[Tree] | Mapping[Any, Tree]"
+"""What can be packed: plain values, arrays or tensors, and lists, tuples and dicts of them. A
+dict's keys may be of any kind that can be packed: optimizers number their parameters."""
 
 _LEAF, _TUPLE, _DICT = "$tensor", "$tuple", "$dict"
 _PLAIN = (bool, int, float, str)
@@ -17,7 +28,7 @@ class Unpackable(TypeError):
     """A value that cannot be encoded; the message names it and its place."""
 
 
-def pack(value: Any, kind: type, leaves: list[Any], place: str = "") -> Any:
+def pack(value: Any, kind: type, leaves: list[Any], place: str = "") -> Json:
     """Turn nested dicts, lists and tuples into a tree; what is of ``kind`` goes to ``leaves``.
 
     Args:
@@ -35,7 +46,7 @@ def pack(value: Any, kind: type, leaves: list[Any], place: str = "") -> Any:
         raise Unpackable("values that contain themselves") from None
 
 
-def _packed(value: Any, kind: type, leaves: list[Any], place: str) -> Any:
+def _packed(value: Any, kind: type, leaves: list[Any], place: str) -> Json:
     if value is None or isinstance(value, _PLAIN):
         return value
     if isinstance(value, kind):
@@ -57,7 +68,7 @@ def _packed(value: Any, kind: type, leaves: list[Any], place: str) -> Any:
     raise Unpackable(f"a {type(value).__name__} at {place or 'the top'}")
 
 
-def unpack(tree: Any, leaves: Sequence[Any]) -> Any:
+def unpack(tree: Any, leaves: Sequence[Any]) -> Tree:
     """Undo `pack`.
 
     Raises:
@@ -71,4 +82,7 @@ def unpack(tree: Any, leaves: Sequence[Any]) -> Any:
         return leaves[int(tree[_LEAF])]
     if _TUPLE in tree:
         return tuple(unpack(item, leaves) for item in tree[_TUPLE])
-    return {unpack(key, leaves): unpack(item, leaves) for key, item in tree[_DICT]}
+    made: dict[Any, Tree] = {}  # keys of any kind that can be packed; an unhashable one is refused
+    for key, item in tree[_DICT]:
+        made[unpack(key, leaves)] = unpack(item, leaves)
+    return made

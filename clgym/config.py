@@ -80,8 +80,8 @@ class Field:
     help: str = ""
     optional: bool = False
     required: bool = False
-    low: float | None = None
-    high: float | None = None
+    low: int | float | None = None  # int is named, too: whole bounds stay whole across the wire
+    high: int | float | None = None
     exclusive: bool = False
     choices: tuple[str, ...] = ()
 
@@ -228,7 +228,7 @@ def _help_lines(cls: type) -> dict[str, str]:
     return found
 
 
-def resolve(fields: list[Field], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
+def resolve(fields: list[Field], given: Mapping[str, Any], owner: str) -> dict[str, object]:
     """Return the complete config as plain data: defaults and given values, checked.
 
     Raises:
@@ -259,9 +259,9 @@ def build(cls: type, given: Mapping[str, Any], owner: str) -> Any:
     return cls(**resolve(fields_of(cls), given, owner))
 
 
-def values_of(config: Any) -> dict[str, Any]:
+def values_of(config: Any) -> dict[str, object]:
     """Return a config as flat, JSON-ready values; tuples become lists."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name in (f.name for f in dataclasses.fields(config)):
         value = getattr(config, name)
         if isinstance(value, Wrapped):

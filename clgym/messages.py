@@ -5,15 +5,18 @@ The gym sends a `Request`; the learner returns the matching reply and reports `E
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
 import numpy as np
 import pydantic
 import pydantic.dataclasses
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
+from clgym.codec import Tree
+from clgym.config import Field as OptionField
 from clgym.errors import BadAnswer
 
 __all__ = [
@@ -22,11 +25,16 @@ __all__ = [
     "Adapted",
     "BackboneIdentity",
     "CheckpointSaved",
+    "ChosenBackbone",
+    "ChosenPlugin",
+    "ChosenScenario",
+    "ChosenSource",
     "ClassifierIdentity",
     "DescribeNeeds",
     "DescribeOptions",
     "DomainPrepared",
     "Event",
+    "ExperienceOutline",
     "FeaturesComputed",
     "Fit",
     "Frozen",
@@ -38,16 +46,19 @@ __all__ = [
     "Predict",
     "Predicted",
     "PredictionProgress",
+    "Reply",
     "AnytimeTest",
     "AnytimeAnswers",
     "Request",
     "RowGroup",
     "RunFinished",
+    "RunOutline",
     "RunPlanned",
     "RunResumed",
     "Save",
     "Saved",
     "Scored",
+    "SegmentOutline",
     "SourceFiles",
     "Start",
     "Started",
@@ -184,7 +195,7 @@ class DescribeOptions:
     do: Literal["describe-options"] = "describe-options"
     strategy: str
     plugins: tuple[str, ...]
-    given: dict[str, Any]  # a strategy's options, whatever they are
+    given: Mapping[str, object]
     """Options known so far, which determine the wrapped strategy."""
 
 
@@ -195,7 +206,8 @@ class DescribeNeeds:
     do: Literal["describe-needs"] = "describe-needs"
     strategy: str
     plugins: tuple[str, ...]
-    config: dict[str, Any]  # a strategy's options, whatever they are
+    config: Mapping[str, object]
+    """All of the strategy's options."""
     device: str
     data_root: Path | None
     """Data folder, whose `weights/` are searched; None means `CLGYM_DATA`."""
@@ -251,7 +263,8 @@ class Start:
     do: Literal["start"] = "start"
     strategy: str
     plugins: tuple[str, ...]
-    config: dict[str, Any]  # a strategy's options, whatever they are
+    config: Mapping[str, object]
+    """All of the strategy's options."""
     threads: int
     resize: int | None
     sources: tuple[SourceFiles, ...]
@@ -357,7 +370,7 @@ Request = DescribeOptions | DescribeNeeds | Start | Train | Predict | Adapt | Sa
 class OptionsDescribed:
     """Reply to `DescribeOptions`."""
 
-    fields: list[dict[str, Any]]  # `clgym.config.Field` as data: defaults are of any type
+    fields: list[OptionField]
     known_failures: dict[str, str]
     read_files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the files that the plugin's import read, by name; see `Saved`."""
@@ -397,6 +410,8 @@ class ExperienceTrained:
 
     seconds: float
     images: int
+    state: str
+    """Fingerprint of what the strategy and its memory hold."""
     probed: AnytimeAnswers | None = None
 
 
@@ -423,8 +438,14 @@ class Saved:
     """Reply to `Save`."""
 
     bytes: int
+    state: str
+    """Fingerprint of what the strategy and its memory hold when they are saved."""
     parameters: int
     stored_samples: int
+    memory_bytes: int
+    """Size of the stored samples."""
+    kept_images: dict[str, int]
+    """Number of training images found outside of the memory, by the place where they lie."""
     peak_memory_bytes: int
     own_costs: dict[str, float]
     read_files: dict[str, str] = Field(default_factory=dict)
@@ -435,6 +456,87 @@ class Saved:
 @_message
 class Loaded:
     """Reply to `Load`."""
+
+
+Reply = (
+    OptionsDescribed
+    | NeedsDescribed
+    | Started
+    | ExperienceTrained
+    | Predicted
+    | Adapted
+    | Saved
+    | Loaded
+)
+
+
+# --- what a run is about to do --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChosenPlugin:
+    """A strategy or a scenario with all its options."""
+
+    name: str
+    config: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ChosenScenario(ChosenPlugin):
+    """A scenario with all its options, and the stream that they give."""
+
+    setting: str
+    digest: str
+    """SHA-256 of the whole stream."""
+
+
+@dataclass(frozen=True)
+class ChosenSource:
+    """A source that a stream is cut from, and what is to be known about it."""
+
+    name: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExperienceOutline:
+    """Size of one experience: its number of classes, of training rows and of test rows."""
+
+    classes: int
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class SegmentOutline(ExperienceOutline):
+    """Size of one segment of unlabelled images, which are learned from and scored alike."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ChosenBackbone(BackboneIdentity):
+    """A pretrained backbone beside the stream that it will be used on."""
+
+    overlap: tuple[str, ...]
+    """Classes of the stream that the pretraining sets name too."""
+
+
+@dataclass(frozen=True)
+class RunOutline:
+    """A run before it begins: what ``--dry-run`` prints."""
+
+    strategy: ChosenPlugin
+    scenario: ChosenScenario
+    sources: tuple[ChosenSource, ...]
+    backbone: ChosenBackbone | None
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    experiences: tuple[SegmentOutline | ExperienceOutline, ...]
+    seed: int
+    device: str
+    threads: int
+    out: str
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -487,8 +589,7 @@ class RunPlanned:
     """A run is about to begin."""
 
     kind: Literal["plan"] = "plan"
-    plan: dict[str, Any]  # what `--dry-run` prints
-    """Content of `clgym.gym.plan.ResolvedRun.describe`."""
+    plan: RunOutline
 
 
 @_message
@@ -554,18 +655,25 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(
 )
 
 
-def to_tree(value: Any) -> Any:
-    """A message as nested dicts and lists of plain values and arrays."""
+def to_tree(message: object) -> dict[str, Tree]:
+    """A message, or another dataclass, as nested dicts and lists of plain values and arrays."""
+    record: Any = message  # a dataclass has no type of its own
+    return {f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
+
+
+def _plain(value: object) -> Tree:
     if dataclasses.is_dataclass(value):
-        return {f.name: to_tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: to_tree(item) for key, item in value.items()}
+        return to_tree(value)
+    if isinstance(value, Mapping):
+        items = cast(Mapping[object, object], value)
+        return {key: _plain(item) for key, item in items.items()}
     if isinstance(value, (list, tuple)):
-        return [to_tree(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+        return [_plain(item) for item in cast(Sequence[object], value)]
+    # The types of messages admit nothing else; what a plugin adds, the wire refuses by name.
+    return str(value) if isinstance(value, Path) else cast(Tree, value)
 
 
-def parse_request(tree: dict[str, Any]) -> Request:
+def parse_request(tree: Mapping[str, Tree]) -> Request:
     """Check and return a request as it arrived.
 
     Raises:
@@ -574,7 +682,7 @@ def parse_request(tree: dict[str, Any]) -> Request:
     return _parsed(_REQUESTS, tree, "a request of the gym")
 
 
-def parse_event(tree: dict[str, Any]) -> Event:
+def parse_event(tree: Mapping[str, Tree]) -> Event:
     """Check and return an event as it arrived.
 
     Raises:
@@ -583,7 +691,7 @@ def parse_event(tree: dict[str, Any]) -> Event:
     return _parsed(_EVENTS, tree, "an event of a run")
 
 
-def parse_reply(kind: type[T], tree: dict[str, Any]) -> T:
+def parse_reply(kind: type[T], tree: Mapping[str, Tree]) -> T:
     """Check and return a reply as it arrived.
 
     Raises:
@@ -592,7 +700,7 @@ def parse_reply(kind: type[T], tree: dict[str, Any]) -> T:
     return _parsed(TypeAdapter(kind), tree, f"a reply of the kind {kind.__name__}")
 
 
-def _parsed(adapter: TypeAdapter[T], tree: dict[str, Any], expected: str) -> T:
+def _parsed(adapter: TypeAdapter[T], tree: Mapping[str, Tree], expected: str) -> T:
     try:
         return adapter.validate_python(tree)
     except pydantic.ValidationError as error:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clgym.data.sources import Source
+    from clgym.messages import ChosenPlugin, ExperienceOutline
 
 __all__ = [
     "Scenario",
@@ -31,6 +32,7 @@ __all__ = [
     "Step",
     "Stream",
     "Transform",
+    "kind_of",
     "with_stream_flags",
 ]
 
@@ -139,10 +141,12 @@ class Stream:
                 state.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
         return state.hexdigest()
 
-    def outline(self) -> list[dict[str, Any]]:
+    def outline(self) -> "list[ExperienceOutline]":
         """Content of each experience, for ``--dry-run`` and progress."""
+        from clgym.messages import ExperienceOutline  # here: looking at a stream needs no pydantic
+
         return [
-            {"classes": len(s.classes), "train": len(s.train), "test": len(s.test)}
+            ExperienceOutline(classes=len(s.classes), train=len(s.train), test=len(s.test))
             for s in self.steps
         ]
 
@@ -272,9 +276,20 @@ class Scenario:
         """
         raise NotImplementedError
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> "ChosenPlugin":
         """Name and options, as the record keeps them."""
-        return {"name": self.name, "config": values_of(self.config)}
+        from clgym.messages import ChosenPlugin  # here: looking at a stream needs no pydantic
+
+        return ChosenPlugin(self.name, values_of(self.config))
+
+
+def kind_of(stream: Any) -> str:
+    """The kind of a stream: a `Setting`, or that of another class of streams.
+
+    `Scenario.stream` and whatever builds on it say `Stream` for all kinds, those of
+    `clgym.streams` too, which have what a run needs and stand on a floor above.
+    """
+    return stream.setting
 
 
 def with_stream_flags(stream: Any, sources: Sequence["Source"]) -> list["Source"]:

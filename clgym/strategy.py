@@ -40,12 +40,16 @@ __all__ = [
     "Memory",
     "Needs",
     "SourceData",
+    "State",
     "Strategy",
     "StreamInfo",
     "torch_generator",
 ]
 
 
+State = dict[str, Any]
+"""What a strategy depends on: nested dicts of tensors and plain values. ``Any``: each strategy
+writes and reads keys of its own; the learner checks that all can be saved (`clgym.codec.pack`)."""
 report_renamed(__name__)
 
 
@@ -231,7 +235,7 @@ class Strategy:
         """Adaptation streams: return to the state after `setup`."""
         raise NotImplementedError
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """State that `train` and `predict` depend on: nested dicts of tensors and values.
 
         By default every attribute except `transient` ones, `config` and `info`
@@ -242,7 +246,7 @@ class Strategy:
         """
         return attributes.state_of(self, self._stateless())
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`; called after `setup`, in a fresh process."""
         attributes.restore(self, state, self.info.device, self._stateless())
 

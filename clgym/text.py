@@ -1,9 +1,20 @@
 """Make text from records, data sets and plugins safe to display."""
 
 import unicodedata
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
-__all__ = ["LONGEST", "LONGEST_IN_RECORDS", "first_unprintable", "printable", "printable_tree"]
+__all__ = [
+    "LONGEST",
+    "LONGEST_IN_RECORDS",
+    "Json",
+    "first_unprintable",
+    "printable",
+    "printable_tree",
+]
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+"""What a JSON file can hold. Tuples count as lists."""
 
 LONGEST = 1000
 """Maximum number of characters of a text in a message or on a terminal."""
@@ -46,7 +57,7 @@ def printable_tree(value: Any) -> Any:
     return value
 
 
-def first_unprintable(value: Any) -> str | None:
+def first_unprintable(value: object) -> str | None:
     """Return the first string of a tree that a record may not hold; None if all may."""
     if isinstance(value, str):
         fits = len(value) <= LONGEST_IN_RECORDS and (

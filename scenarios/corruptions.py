@@ -2,12 +2,12 @@
 
 The streams of test-time adaptation on CIFAR-C and ImageNet-C (Hendrycks & Dietterich 2019; CoTTA,
 Wang et al. 2022; RMT, Doebler et al. 2023), on any source: corruptions are generated here, or read
-from the published files. All segments show the images in the same order, as the published
-comparisons do.
+from the published files. In published comparisons all segments show the images in one order; the
+presets of sources that are compared so do the same (``arrival``), the others withhold the order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from clgym.streams.adaptation import (
     Segment,
     arranged,
     labels_of,
+    rows_by_segment,
     rows_of,
     stream_of,
 )
@@ -48,12 +49,14 @@ PRESETS = {
         "model": "cifar10-resnet20",
         "corruptions": "standard",
         "published": "CIFAR-10-C",
+        "arrival": "published",
     },
     "cifar100-c-v2": {"source": "cifar100"},
     "cifar100-c-published": {
         "source": "cifar100",
         "corruptions": "standard",
         "published": "CIFAR-100-C",
+        "arrival": "published",
     },
     "tiny-imagenet-c-v2": {"source": "tiny-imagenet", "batch_size": 64},
     "imagenet100-c-v2": {"source": "imagenet100", "batch_size": 64},
@@ -63,36 +66,56 @@ PRESETS = {
         "batch_size": 64,
         "corruptions": "standard",
         "published": "ImageNet-C",
+        "arrival": "published",
     },
-    # These keep the images that they had before there was a v2.
-    "cifar10-c": {"source": "cifar10", "model": "cifar10-resnet20", "hsv": "scaled"},
+    # These keep the images that they had before there was a v2, and their published order.
+    "cifar10-c": {
+        "source": "cifar10",
+        "model": "cifar10-resnet20",
+        "hsv": "scaled",
+        "arrival": "published",
+    },
     "cifar10-c-gradual": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
         "setting": "gradual",
         "hsv": "scaled",
+        "arrival": "published",
     },
     "cifar10-c-mixed": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
         "setting": "mixed",
         "hsv": "scaled",
+        "arrival": "published",
     },
     "cifar10-c-reset": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
         "setting": "reset",
         "hsv": "scaled",
+        "arrival": "published",
     },
     "cifar10-c-sorted": {
         "source": "cifar10",
         "model": "cifar10-resnet20",
         "order": "sorted",
         "hsv": "scaled",
+        "arrival": "published",
     },
-    "cifar100-c": {"source": "cifar100", "hsv": "scaled"},
-    "tiny-imagenet-c": {"source": "tiny-imagenet", "batch_size": 64, "hsv": "scaled"},
-    "imagenet100-c": {"source": "imagenet100", "batch_size": 64, "hsv": "scaled"},
+    "cifar100-c": {"source": "cifar100", "hsv": "scaled", "arrival": "published"},
+    "tiny-imagenet-c": {
+        "source": "tiny-imagenet",
+        "batch_size": 64,
+        "hsv": "scaled",
+        "arrival": "published",
+    },
+    "imagenet100-c": {
+        "source": "imagenet100",
+        "batch_size": 64,
+        "hsv": "scaled",
+        "arrival": "published",
+    },
 }
 GRADUAL = (1, 2, 3, 4, 5, 4, 3, 2, 1)
 
@@ -137,14 +160,17 @@ class Corruptions(AdaptationScenario):
         if config.setting == "mixed":
             segments = [self._mixed(domains, rows, sources, seed)]
         else:
-            own = arranged(rows, labels_of(domains[0], sources, self.data_root), config, seed)
+            labels = labels_of(domains[0], sources, self.data_root)
+            own = rows_by_segment(rows, labels, config, seed, len(domains))
             segments = [
-                Segment(domain.name, np.full(len(own), number), own)
+                Segment(domain.name, np.full(len(own[number]), number), own[number])
                 for number, domain in enumerate(domains)
             ]
         if config.probe:
-            clean = Segment("clean", np.full(len(rows), len(domains)), rows)
-            segments = [part for segment in segments for part in (segment, clean)]
+            plain = replace(config, order="iid")
+            probes = rows_by_segment(rows, rows, plain, seed + 1, len(segments))
+            clean = [Segment("clean", np.full(len(rows), len(domains)), own) for own in probes]
+            segments = [part for pair in zip(segments, clean, strict=True) for part in pair]
             domains.append(Domain("clean", 0))
         reset = config.setting == "reset"
         return stream_of(self, sources, domains, segments, home=0, reset_each_segment=reset)

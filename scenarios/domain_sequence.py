@@ -35,25 +35,30 @@ PRESETS = {
         "source": "domainnet126-real,domainnet126-clipart,domainnet126-painting,"
         "domainnet126-sketch",
         "batch_size": 128,
+        "arrival": "published",
     },
     "domainnet126-clipart": {
         "source": "domainnet126-clipart,domainnet126-sketch,domainnet126-real,"
         "domainnet126-painting",
         "batch_size": 128,
+        "arrival": "published",
     },
     "domainnet126-painting": {
         "source": "domainnet126-painting,domainnet126-real,domainnet126-sketch,"
         "domainnet126-clipart",
         "batch_size": 128,
+        "arrival": "published",
     },
     "domainnet126-sketch": {
         "source": "domainnet126-sketch,domainnet126-painting,domainnet126-clipart,"
         "domainnet126-real",
         "batch_size": 128,
+        "arrival": "published",
     },
     "imagenet-r-shift": {
         "source": "none,imagenet-r",
         "batch_size": 64,
+        "arrival": "published",
         "resize": 224,
         "model": "torchvision:resnet50@resnet50-0676ba61.pth",
     },

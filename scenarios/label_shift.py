@@ -33,8 +33,14 @@ PRESETS = {
         "model": "cifar10-resnet20",
         "batch_size": 64,
         "order": "grouped",
+        "arrival": "published",
     },
-    "label-shift-cifar100": {"source": "cifar100", "batch_size": 64, "order": "grouped"},
+    "label-shift-cifar100": {
+        "source": "cifar100",
+        "batch_size": 64,
+        "order": "grouped",
+        "arrival": "published",
+    },
 }
 _LONGEST = 50_000
 

@@ -16,10 +16,11 @@ from clgym.data.sources import Source
 from clgym.streams import orders
 from clgym.streams.adaptation import (
     AdaptationStream,
+    Arrival,
     Domain,
     Order,
     Segment,
-    arranged,
+    rows_by_segment,
     stream_of,
 )
 from clgym.streams.two_phases import TwoPhases
@@ -87,6 +88,10 @@ class LearnThenShiftConfig(ClassIncrementalConfig):
     """Concentration of the Dirichlet order; smaller values give longer runs of few classes."""
     shift_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
     """Seed of the image order in the shift."""
+    arrival: Arrival = "withheld"
+    """Order of the images over the segments of the shift. withheld: a fresh one in every segment,
+    which the learner cannot compute, and batches that cross the ends of segments; published: the
+    same in every segment, computed from the seed, and a smaller last batch in each."""
     corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Seed of the random numbers of the corruptions."""
     hsv: Literal["exact", "scaled"] = "exact"
@@ -112,7 +117,6 @@ class LearnThenShift(ClassIncremental):
         """The rows that measured the learning phase, under one corruption after another."""
         config = self.config
         rows = tested[orders.shuffled(len(tested), config.shift_seed, config.images)]
-        rows = arranged(rows, sources[0].test.labels, config, config.shift_seed)
         severities = GRADUAL if config.shift == "gradual" else (config.severity,)
         domains = [
             Domain(
@@ -127,8 +131,9 @@ class LearnThenShift(ClassIncremental):
             for name in corruption_names(config.corruptions)
             for severity in severities
         ]
+        own = rows_by_segment(rows, sources[0].test.labels, config, config.shift_seed, len(domains))
         segments = [
-            Segment(domain.name, np.full(len(rows), number), rows)
+            Segment(domain.name, np.full(len(rows), number), own[number])
             for number, domain in enumerate(domains)
         ]
         return stream_of(self, sources, domains, segments, home=None)

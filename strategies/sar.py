@@ -3,7 +3,7 @@
 Niu et al., "Towards Stable Test-Time Adaptation in Dynamic Wild World", ICLR 2023,
 https://arxiv.org/abs/2302.12400. Samples of low entropy count; a first gradient leads up to the
 sharpest point within ``rho``, the gradient there is the one that is followed. Where no sample is
-below the limit at that point, nothing is learned from the batch. When the moving average of the
+below the limit at that point, the momentum alone moves the weights. When the moving average of the
 loss falls below ``collapse`` the classifier returns to the source; the record counts how often
 (``cost.own.resets``). Both limits are shares of the entropy of a uniform guess, so that they mean
 the same on 10 classes and on 1000. All normalisation layers adapt; the authors leave out those of
@@ -77,15 +77,14 @@ class SAR(AdaptStrategy):
         before = self._climb()
         sharp = _entropy(self.model(images))[counts]
         sharp = sharp[sharp.detach() < limit]
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=False)  # without samples the momentum alone moves
         if len(sharp):
-            loss = sharp.mean()
-            loss.backward()
+            sharp.mean().backward()
         with torch.no_grad():
             for value, old in zip(self._weights, before, strict=True):
                 value.copy_(old)
+        self.optimizer.step()
         if len(sharp):
-            self.optimizer.step()
             self._watch(sharp.mean().item(), math.log(logits.shape[1]))
         return logits
 

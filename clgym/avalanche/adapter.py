@@ -30,7 +30,7 @@ from clgym.avalanche.options import config_class, names_of
 from clgym.avalanche.sgd import AUGMENT, SGDStrategy
 from clgym.errors import Incompatible
 from clgym.models import networks
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
 __all__ = ["AvalancheStrategy", "adapt"]
 
@@ -156,8 +156,13 @@ class AvalancheStrategy(SGDStrategy):
             template._train_cleanup()  # joint training does not do it
             self.recipe.after(template, self.needs.memory)
         template.feed = None
+        self._to_evaluation()  # here, so that predicting changes nothing in the state
         kept = self.recipe.kept(template)
         retention.end(vars(template), view.rows, kept, self.info.memory, experience)
+
+    def _to_evaluation(self) -> None:
+        self.template.is_training = False
+        self.template.model.eval()
 
     def _check_classes(self, experience: Experience) -> None:
         if self.recipe.new_classes_only and min(experience.classes) < self.seen:
@@ -183,8 +188,7 @@ class AvalancheStrategy(SGDStrategy):
         template: Any = self.template
         n = len(batch)
         zeros = torch.zeros(n, dtype=torch.long, device=batch.images.device)
-        template.is_training = False
-        template.model.eval()
+        self._to_evaluation()
         template.experience = SimpleNamespace(task_labels=[batch.task or 0])
         template.mbatch = [batch.images, zeros, zeros + (batch.task or 0)]
         template.mb_output = template.forward()
@@ -200,14 +204,14 @@ class AvalancheStrategy(SGDStrategy):
             answer = torch.cat([answer, missing], 1)
         return answer[:, : self.seen]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The template's whole graph of objects, as tensors and plain values."""
         graph = snapshot.capture(vars(self.template), self._outside())
-        state: dict[str, Any] = {"seen": self.seen, "sizes": list(self._sizes), "template": graph}
+        state: State = {"seen": self.seen, "sizes": list(self._sizes), "template": graph}
         state |= {"merged": self.merged} if self.merged else {}
         return state if self.heads == "shared" else {**state, "tasks": self._saved_tasks()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Put the saved objects in the place of those of the fresh template."""
         self.seen, self._sizes = state["seen"], state["sizes"]
         self.merged = state.get("merged", 0)
@@ -217,7 +221,7 @@ class AvalancheStrategy(SGDStrategy):
         vars(self.template).update(attributes)
         self.recipe.restored(self.template)
 
-    def _outside(self) -> dict[str, Any]:
+    def _outside(self) -> dict[str, object]:
         """What the template leads to and others save."""
         companions = {f"companion {i}": plugin for i, plugin in enumerate(self.companions)}
         return {"memory": self.info.memory, **companions}

@@ -64,7 +64,7 @@ class Recipe:
     """Additional options of clgym."""
     hidden: tuple[str, ...] = ()
     """Options of the constructor that a user cannot set."""
-    given: Callable[[Any], dict[str, Any]] = lambda owner: {}
+    given: Callable[[Any], dict[str, object]] = lambda owner: {}
     """Function from the adapter to constructor arguments that depend on the stream."""
     before: Callable[[Any, Any], None] = _nothing
     """Function called with the template and the view before each experience."""
@@ -185,7 +185,7 @@ def _bic_rows(template: Any, view: Any) -> None:
         )
 
 
-def _pruned_share(owner: Any) -> dict[str, Any]:
+def _pruned_share(owner: Any) -> dict[str, object]:
     from clgym.avalanche.packnet import Always
 
     return {"prune_proportion": Always(owner.config.prune_proportion)}

@@ -113,7 +113,7 @@ class TrainLoader:
         here, steps = self.position, len(self)
         total = len(self.experience)
         rows = total if here.step >= steps else min(here.step * self.size, total)
-        told: dict[str, Any] = {} if self.loss is None else {"loss": float(self.loss.detach())}
+        told: dict[str, object] = {} if self.loss is None else {"loss": float(self.loss.detach())}
         self.experience.report(
             epoch=here.epoch,
             epochs=self.epochs,

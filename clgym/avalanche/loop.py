@@ -158,7 +158,7 @@ def _epoch(template: Any, **kwargs: Any) -> None:
         _call(end, template, kwargs)
 
 
-def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, Any]) -> None:
+def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, object]) -> None:
     for hook in hooks:
         hook(template, **kwargs)
 

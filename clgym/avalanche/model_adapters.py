@@ -75,7 +75,7 @@ def adaptive(network: Classifier) -> Classifier:
     return network
 
 
-def arguments(body: str, network: Classifier) -> dict[str, Any]:
+def arguments(body: str, network: Classifier) -> dict[str, object]:
     """The network as arguments of a strategy's constructor."""
     if body == "split":
         return {"feature_extractor": _Features(network), "classifier": _Head(network.head)}

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 import types
+from collections.abc import Mapping
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from clgym.avalanche.catalogue import Recipe
@@ -39,7 +40,7 @@ def config_class(name: str, cls: type, recipe: Recipe) -> type:
     return made
 
 
-def _missing(namespace: dict[str, Any], fields: list[Any]) -> dict[str, Any]:
+def _missing(namespace: Mapping[str, object], fields: list[Any]) -> dict[str, object]:
     """Options of SGD that the strategy lacks, as constants the training loop can read."""
     present = {name for name, *_ in fields}
     return {name: value for name, value in namespace.items() if name not in present}

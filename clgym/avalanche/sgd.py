@@ -22,7 +22,7 @@ from clgym.data.augment import crop_flip
 from clgym.errors import Incompatible
 from clgym.models import networks
 from clgym.models.norm import has_batch_norm, single_images_refused
-from clgym.strategy import Augment, Batch, Config, Experience, Strategy, StreamInfo
+from clgym.strategy import Augment, Batch, Config, Experience, State, Strategy, StreamInfo
 
 __all__ = ["AUGMENT", "HeadsConfig", "SGDConfig", "SGDStrategy"]
 
@@ -120,7 +120,7 @@ class SGDStrategy(Strategy):
         self.seen = self.merged = 0
         self._tasks: dict[int, tuple[int, ...]] = {}
         self.experience: Experience | None = None
-        self._optimizer_state: dict[str, Any] | None = None
+        self._optimizer_state: State | None = None
         self._plugins = list(self.plugins())
         self._build()
 
@@ -177,7 +177,7 @@ class SGDStrategy(Strategy):
     def _saved_tasks(self) -> list[list[Any]]:
         return [[task, list(classes)] for task, classes in self._tasks.items()]
 
-    def _load_tasks(self, state: dict[str, Any]) -> None:
+    def _load_tasks(self, state: State) -> None:
         """Know the tasks of a saved state.
 
         Raises:
@@ -287,9 +287,9 @@ class SGDStrategy(Strategy):
             self.network.eval()
         return avalanche_forward(self.network, batch.images, batch.task)[:, : self.seen]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Weights, and inside an experience also the optimizer and the position."""
-        state: dict[str, Any] = {
+        state: State = {
             "columns": self.network.columns,
             "seen": self.seen,
             "network": dict(self.network.state_dict()),
@@ -308,7 +308,7 @@ class SGDStrategy(Strategy):
             state["optimizer"] = self.template.optimizer.state_dict()
         return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore weights, plugins, optimizer and position."""
         self.seen, self.merged = state["seen"], state.get("merged", 0)
         self._load_tasks(state)

@@ -32,11 +32,15 @@ _FUNCTIONS = (
 )
 """Functions to which Avalanche's objects refer."""
 
+Node = dict[str, Any]
+"""Objects, or what stands for one, by name. ``Any``: it is a graph of whatever Avalanche holds;
+`_Writer` refuses what it cannot write, and `_Reader` what may not be looked up."""
+
 _PLAIN = (bool, int, float, str)
 _BUILTINS = {c.__name__: c for c in (dict, list, set, tuple, int, float, bool, str, object)}
 
 
-def capture(root: dict[str, Any], outside: dict[str, Any]) -> dict[str, Any]:
+def capture(root: Node, outside: Node) -> Node:
     """Write down everything that ``root`` leads to.
 
     Args:
@@ -51,7 +55,7 @@ def capture(root: dict[str, Any], outside: dict[str, Any]) -> dict[str, Any]:
     return {"top": top, "nodes": writer.nodes, "tensors": writer.tensors}
 
 
-def rebuild(state: dict[str, Any], outside: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def rebuild(state: Node, outside: Node, device: torch.device) -> Node:
     """Make the objects again that `capture` wrote down.
 
     Raises:
@@ -62,8 +66,8 @@ def rebuild(state: dict[str, Any], outside: dict[str, Any], device: torch.device
 
 
 class _Writer:
-    def __init__(self, outside: dict[str, Any]) -> None:
-        self.nodes: list[dict[str, Any]] = []
+    def __init__(self, outside: Node) -> None:
+        self.nodes: list[Node] = []
         self.tensors: list[Tensor] = []
         self._known: dict[int, int] = {}
         self._held: list[Any] = []  # so that no id is used twice
@@ -77,12 +81,12 @@ class _Writer:
             number = len(self.nodes)
             self._known[id(value)] = number
             self._held.append(value)
-            node: dict[str, Any] = {}
+            node: Node = {}
             self.nodes.append(node)
             node.update(self._node(value, way))
         return {"ref": self._known[id(value)]}
 
-    def _node(self, value: Any, way: str) -> dict[str, Any]:
+    def _node(self, value: Any, way: str) -> Node:
         if id(value) in self._outside:
             return {"is": "outside", "name": self._outside[id(value)]}
         if isinstance(value, Tensor):
@@ -105,19 +109,19 @@ class _Writer:
             return self._mapping(value, way)
         return self._callable(value, way) or self._object(value, way)
 
-    def _tensor(self, value: Tensor, parameter: bool) -> dict[str, Any]:
+    def _tensor(self, value: Tensor, parameter: bool) -> Node:
         self.tensors.append(value.detach())
         place = len(self.tensors) - 1
         return {"is": "tensor", "at": place, "parameter": parameter, "grad": value.requires_grad}
 
-    def _mapping(self, value: dict, way: str) -> dict[str, Any]:
+    def _mapping(self, value: dict, way: str) -> Node:
         pairs = [[self.write(k, way), self.write(v, f"{way}[{k!r:.40}]")] for k, v in value.items()]
         node = {"is": type(value).__name__, "items": pairs}
         if isinstance(value, defaultdict):
             node["factory"] = self.write(value.default_factory, f"{way}.default_factory")
         return node
 
-    def _callable(self, value: Any, way: str) -> dict[str, Any] | None:
+    def _callable(self, value: Any, way: str) -> Node | None:
         if isinstance(value, types.MethodType):
             owner = self.write(value.__self__, f"{way}.__self__")
             return {"is": "method", "owner": owner, "name": value.__name__}
@@ -133,7 +137,7 @@ class _Writer:
         name = f"{value.__module__}:{value.__qualname__}"
         raise TypeError(f"{way} is {name}, which is not among the functions that may be written")
 
-    def _object(self, value: Any, way: str) -> dict[str, Any]:
+    def _object(self, value: Any, way: str) -> Node:
         cls = type(value)
         name = f"{cls.__module__}:{cls.__qualname__}"
         try:
@@ -147,7 +151,7 @@ class _Writer:
 
 
 class _Reader:
-    def __init__(self, state: dict, outside: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, state: dict, outside: Node, device: torch.device) -> None:
         self._nodes, self._tensors = state["nodes"], state["tensors"]
         self._outside, self._device = outside, device
         self._made: dict[int, Any] = {}
@@ -163,7 +167,7 @@ class _Reader:
             fill()
         return self._made[number]
 
-    def _begin(self, node: dict[str, Any]) -> tuple[Any, Callable[[], None]]:
+    def _begin(self, node: Node) -> tuple[Any, Callable[[], None]]:
         kind = node["is"]
         if kind == "object":
             cls: Any = _class(node["class"])
@@ -178,15 +182,15 @@ class _Reader:
             return made, lambda: made.extend(map(self.read, node["items"]))
         return self._whole(kind, node), lambda: None
 
-    def _fields(self, made: Any, fields: dict[str, Any]) -> None:
+    def _fields(self, made: Any, fields: Node) -> None:
         vars(made).update((name, self.read(value)) for name, value in fields.items())
 
-    def _mapping(self, node: dict[str, Any]) -> dict:
+    def _mapping(self, node: Node) -> dict:
         if node["is"] == "defaultdict":
             return defaultdict(self.read(node["factory"]))
         return OrderedDict() if node["is"] == "OrderedDict" else {}
 
-    def _whole(self, kind: str, node: dict[str, Any]) -> Any:
+    def _whole(self, kind: str, node: Node) -> Any:
         """What cannot lead back to itself."""
         if kind == "outside":
             return self._outside[node["name"]]
@@ -214,7 +218,7 @@ class _Reader:
         kinds = {"Size": torch.Size, "tuple": tuple, "set": set, "deque": deque}
         return kinds.get(kind, frozenset)(self.read(item) for item in node["items"])
 
-    def _tensor(self, node: dict[str, Any]) -> Any:
+    def _tensor(self, node: Node) -> Any:
         tensor = self._tensors[node["at"]].clone()
         if node["is"] == "array":
             return tensor.numpy()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from clgym._moved import report_renamed
 from clgym._version import __version__
@@ -237,7 +237,7 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
     plan = study.plan
     submission.add(place, "study", "ok", f"{plan.strategy} on {plan.pair.name} ({plan.mode})")
     _audit(submission, folder)
-    config: dict[str, Any] = plan.base
+    config: dict[str, object] = plan.base
     facts = StrategyFacts(name=plan.strategy, source_hash=plan.source_hash, config=config)
     needed = _strategy(submission, place, facts, plugins)
     if study.evaluations:

@@ -1,24 +1,23 @@
 """A test-time strategy on one tiny stream in this process, driven by the gym's own code."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 
+from clgym.engines.channel import Message
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.plan import resolve
 from clgym.gym.request import Request
 from clgym.gym.run import make_session
 from clgym.learner.entrance import Learner
-from clgym.messages import parse_event
+from clgym.messages import Adapt, Adapted, parse_event, parse_reply, parse_request
 from clgym.strategy import Batch, Strategy
 
 __all__ = ["ORDER_KEY", "AdaptBench"]
 
 ORDER_KEY = "00" * 32
 """Key of the order of test rows in checks, the same for every seed."""
-Message = dict[str, Any]  # a request or a reply as it travels
 
 
 class AdaptBench:
@@ -43,21 +42,22 @@ class AdaptBench:
 
     def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
         """Be the channel: hand the message to the learner; its exceptions come through."""
-        if message["do"] == "adapt" and self.labels is not None:
-            self._label(message)
+        request = parse_request(message)
+        if isinstance(request, Adapt) and self.labels is not None:
+            self._label(request)
         reply = self._learner.handle(message)
-        if message["do"] == "adapt":
-            self.logits[message["number"]] = reply["logits"]
-            self._images = message["images"]
+        if isinstance(request, Adapt):
+            self.logits[request.number] = parse_reply(Adapted, reply).logits
+            self._images = request.images
         return reply
 
     def close(self) -> None:
         """Nothing to end."""
 
-    def _label(self, message: Message) -> None:
+    def _label(self, message: Adapt) -> None:
         """Put labels on the next batch: their value says nothing of the images."""
         strategy, adapt = self.strategy, type(self.strategy).adapt
-        labels = torch.full((len(message["images"]),), self.labels or 0)
+        labels = torch.full((len(message.images),), self.labels or 0)
 
         def labelled(batch: Batch) -> torch.Tensor:
             batch.labels = labels

@@ -269,7 +269,8 @@ def one_sample_batch(subject: Subject) -> str:
         bench = subject.bench(test=3)  # 18 images in batches of 8, and then of 1 or 2
         bench.whole()
         return "a last batch of two"
-    size = next((v for k, v in subject.config.items() if k.split(".")[-1] == "batch_size"), 8)
+    named = ((name.split(".")[-1], value) for name, value in subject.config.items())
+    size = next((v for name, v in named if name == "batch_size" and isinstance(v, int)), 8)
     bench = subject.bench(train=[size + 1, size] * 3)
     _survives(
         bench,

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from clgym.check.adapting import ORDER_KEY, AdaptBench
 from clgym.check.report import Failed
 from clgym.check.tiny import Tiny
 from clgym.config import Field
+from clgym.engines.channel import Message
 from clgym.errors import MissingData
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.learning import LearningPhase
@@ -23,7 +25,7 @@ from clgym.gym.run import make_session
 from clgym.gym.scoring import TestPool, pool_after
 from clgym.learner.assembly import config_fields, make_strategy
 from clgym.learner.entrance import Learner
-from clgym.messages import Predict, Predicted, Save, parse_event
+from clgym.messages import Predict, Predicted, Save, parse_event, parse_request, to_tree
 from clgym.scenario import Stream
 from clgym.strategy import Batch, Strategy
 
@@ -35,7 +37,7 @@ NAME = "checked"
 _SMALL = {"batch_size": 8, "epochs": 2, "memory_size": 10}
 """Options for the checks, also of a wrapped strategy, unless CHECK_CONFIG sets them."""
 
-_STREAMS: dict[str, dict[str, Any]] = {
+_STREAMS: dict[str, dict[str, object]] = {
     "class-incremental": {"increments": [2]},
     "domain-incremental": {"domains": 3},
     "task-incremental": {"increments": [2]},
@@ -101,17 +103,20 @@ class Bench:
         self._session.resume()
         self._session.begin(0)
 
-    def ask(
-        self, message: dict[str, Any], on_event: Callable[[dict[str, Any]], None]
-    ) -> dict[str, Any]:
+    def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
         """Be the channel: hand the message to the learner; its exceptions come through."""
-        if message["do"] != "predict":
+        request = parse_request(message)
+        if not isinstance(request, Predict):
             return self.probe.handle(message)
-        count = len(message["rows"])
+        count = len(request.rows)
         order = np.arange(count) if self.order is None else self.order(count)
-        changed = {**message, "rows": message["rows"][order], "where": message["where"][order]}
-        changed["batch_size"] = self.batch_size or message["batch_size"]
-        reply = self.probe.handle(changed)
+        changed = replace(
+            request,
+            rows=request.rows[order],
+            where=request.where[order],
+            batch_size=self.batch_size or request.batch_size,
+        )
+        reply: Any = self.probe.handle(to_tree(changed))
         logits = np.empty_like(reply["logits"])
         logits[order] = reply["logits"]
         return {**reply, "logits": logits}

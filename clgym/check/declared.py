@@ -72,7 +72,7 @@ def _used(subject: Subject) -> int:
     return used
 
 
-def _changes(bench: Any, state: dict[str, Any], plain: np.ndarray) -> bool:
+def _changes(bench: Any, state: dict[str, object], plain: np.ndarray) -> bool:
     """Whether answers are others with this state; one that cannot be loaded tells nothing."""
     try:
         bench.strategy.load_state_dict(_copy(state))

@@ -41,7 +41,7 @@ class ScenarioSubject:
         cls: type[Scenario],
         name: str,
         summary: str,
-        presets: Mapping[str, dict[str, Any]],
+        presets: Mapping[str, Mapping[str, object]],
         path: Path | None,
         folder: Path,
     ) -> None:
@@ -310,6 +310,7 @@ def odd_options(subject: ScenarioSubject) -> str:
         for value in [v for v in (field.low, field.high) if v is not None and not field.exclusive]:
             if isinstance(value, float) and abs(value) > 1e4:
                 continue  # a limit that only keeps generators' seeds in range
+            # Any: an option's value, whatever its kind
             options: dict[str, Any] = {field.name: [int(value)] if field.kind == "ints" else value}
             with _named_errors(f"{field.name}={value}"):
                 subject.stream(**options)

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from clgym.cli._flags import as_text
 from clgym.cli.run import run_options
@@ -50,7 +49,7 @@ def verify_again(folder: Path, plugins: Sequence[Path] = ()) -> str:
     return shlex.join(["clgym", "verify", str(folder), "--rerun", *files])
 
 
-def _flags(owner: str, values: dict[str, Any], taken: set[str]) -> Iterator[str]:
+def _flags(owner: str, values: dict[str, object], taken: set[str]) -> Iterator[str]:
     for name, value in values.items():
         plain = name.replace("_", "-")
         yield f"--{owner}.{plain}" if name in taken else f"--{plain}"

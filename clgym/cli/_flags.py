@@ -48,7 +48,7 @@ def add_flags(
         )
 
 
-def _shape(field: Field) -> dict[str, Any]:
+def _shape(field: Field) -> dict[str, Any]:  # keywords of argparse
     """Number of words that follow the option; the field itself checks their types."""
     if field.kind == "bool":
         return {"nargs": "?", "const": "true", "metavar": "false"}
@@ -59,9 +59,9 @@ def _shape(field: Field) -> dict[str, Any]:
     return {"metavar": _METAVARS[field.kind]}
 
 
-def given(values: argparse.Namespace, owner: str, fields: Sequence[Field]) -> dict[str, Any]:
+def given(values: argparse.Namespace, owner: str, fields: Sequence[Field]) -> dict[str, object]:
     """Values that the user gave for an owner's fields, as text; ``none`` is None if allowed."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for field in fields:
         value = getattr(values, f"{owner}.{field.name}", _ABSENT)
         if value is _ABSENT:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,10 +11,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from clgym.messages import (
     CheckpointSaved,
+    ChosenBackbone,
     Event,
     FeaturesComputed,
     PredictionProgress,
     RunFinished,
+    RunOutline,
     RunPlanned,
     RunResumed,
     Scored,
@@ -25,7 +27,6 @@ from clgym.text import printable
 __all__ = ["Watcher", "watch"]
 
 _LINE_SECONDS = 5.0
-PlanFacts = dict[str, Any]  # what `--dry-run` prints
 
 
 class Tracker:
@@ -45,7 +46,7 @@ class Tracker:
         """Take in one event."""
         match event:
             case RunPlanned():
-                self._rows = [step["train"] for step in event.plan["experiences"]]
+                self._rows = [step.train for step in event.plan.experiences]
             case RunResumed():
                 self.done = self._share(event.experience, 0.0)
             case TrainProgress():
@@ -143,30 +144,30 @@ def _lines(event: Event) -> list[str]:
             return []
 
 
-def _plan_lines(plan: PlanFacts) -> list[str]:
+def _plan_lines(plan: RunOutline) -> list[str]:
     """What is about to be run."""
-    options = " ".join(f"{k}={v}" for k, v in plan["strategy"]["config"].items())
-    rows = sum(step["train"] for step in plan["experiences"])
-    adapting = plan["scenario"]["setting"] == "adaptation"
+    options = " ".join(f"{k}={v}" for k, v in plan.strategy.config.items())
+    rows = sum(step.train for step in plan.experiences)
+    adapting = plan.scenario.setting == "adaptation"
     images = "unlabelled images" if adapting else "training images"
     lines = [
-        f"{plan['strategy']['name']} on {plan['scenario']['name']} "
-        f"({plan['scenario']['setting']}), seed {plan['seed']}: "
-        f"{len(plan['experiences'])} experiences, {rows:,} {images}"
+        f"{plan.strategy.name} on {plan.scenario.name} "
+        f"({plan.scenario.setting}), seed {plan.seed}: "
+        f"{len(plan.experiences)} experiences, {rows:,} {images}"
     ]
     lines += [f"options: {options}"] if options else []
-    lines += [f"note: {s['name']}: {flag}" for s in plan["sources"] for flag in s["flags"]]
-    return lines + _backbone_lines(plan.get("backbone"))
+    lines += [f"note: {s.name}: {flag}" for s in plan.sources for flag in s.flags]
+    return lines + _backbone_lines(plan.backbone)
 
 
-def _backbone_lines(facts: PlanFacts | None) -> list[str]:
+def _backbone_lines(backbone: ChosenBackbone | None) -> list[str]:
     """What to know about the pretrained network."""
-    if facts is None:
+    if backbone is None:
         return []
-    seen = ", ".join(facts["pretraining"]) or "unknown images"
-    line = f"backbone: {facts['name']} ({facts['check']}, {facts['licence']}), trained on {seen}"
-    if facts["overlap"]:
-        line += f", where {len(facts['overlap'])} of these classes are named too"
+    seen = ", ".join(backbone.pretraining) or "unknown images"
+    line = f"backbone: {backbone.name} ({backbone.check}, {backbone.licence}), trained on {seen}"
+    if backbone.overlap:
+        line += f", where {len(backbone.overlap)} of these classes are named too"
     return [line]
 
 

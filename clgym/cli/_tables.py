@@ -1,6 +1,6 @@
 """Records as tables, for a reader at a terminal of 80 columns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from clgym.cli._adaptation_tables import (
 )
 from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
+from clgym.messages import RunOutline, SegmentOutline
 from clgym.results.layout import RECORD
 from clgym.results.record import Record
 
@@ -132,37 +133,35 @@ def _costs(record: Record) -> list[tuple[str, str]]:
     ]
 
 
-def show_plan(console: Console, plan: dict[str, Any]) -> None:
+def show_plan(console: Console, plan: RunOutline) -> None:
     """Print what a run would do."""
-    strategy, scenario = plan["strategy"], plan["scenario"]
+    strategy, scenario = plan.strategy, plan.scenario
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_row("strategy", f"{strategy['name']}: {_options(strategy['config'])}")
-    table.add_row("scenario", f"{scenario['name']}: {_options(scenario['config'])}")
-    table.add_row("scenario type", scenario["setting"])
-    for source in plan["sources"]:
-        table.add_row("source", "; ".join([source["name"], *source["flags"]]))
-    table.add_row(
-        "images", " x ".join(map(str, plan["image_shape"])) + " (channels, height, width)"
-    )
-    table.add_row("seed", str(plan["seed"]))
-    table.add_row("device", f"{plan['device']}, threads {plan['threads']}")
-    table.add_row("output", plan["out"])
+    table.add_row("strategy", f"{strategy.name}: {_options(strategy.config)}")
+    table.add_row("scenario", f"{scenario.name}: {_options(scenario.config)}")
+    table.add_row("scenario type", scenario.setting)
+    for source in plan.sources:
+        table.add_row("source", "; ".join([source.name, *source.flags]))
+    table.add_row("images", " x ".join(map(str, plan.image_shape)) + " (channels, height, width)")
+    table.add_row("seed", str(plan.seed))
+    table.add_row("device", f"{plan.device}, threads {plan.threads}")
+    table.add_row("output", plan.out)
     console.print(table, highlight=False, markup=False)
-    experiences = [step for step in plan["experiences"] if "name" not in step]
-    segments = [step for step in plan["experiences"] if "name" in step]
+    segments = [step for step in plan.experiences if isinstance(step, SegmentOutline)]
+    experiences = [step for step in plan.experiences if not isinstance(step, SegmentOutline)]
     steps = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in ("experience", "classes", "training images", "test images"):
         steps.add_column(head, justify="right")
     for number, step in enumerate(experiences, 1):
-        steps.add_row(str(number), str(step["classes"]), f"{step['train']:,}", f"{step['test']:,}")
+        steps.add_row(str(number), str(step.classes), f"{step.train:,}", f"{step.test:,}")
     if experiences:
         console.print(steps)
     if segments:
-        unlabelled = ", ".join(f"{step['name']} ({step['test']:,})" for step in segments)
+        unlabelled = ", ".join(f"{step.name} ({step.test:,})" for step in segments)
         console.print(f"unlabelled images, in order: {unlabelled}", highlight=False)
 
 
-def _options(config: dict[str, Any]) -> str:
+def _options(config: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {as_text(value)}" for name, value in config.items()) or "no options"
 
 

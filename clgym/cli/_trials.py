@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,10 +16,10 @@ from clgym.cli._progress import Tracker, duration
 from clgym.messages import parse_event
 from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Certificate, StudyPlan
+from clgym.protocol.runs import Event
 
 __all__ = ["show_certificate", "show_evaluation", "watch_trials"]
 
-Event = dict[str, Any]
 _SHOWN = 12
 
 
@@ -195,7 +195,7 @@ def show_certificate(
     console.print(words, highlight=False, soft_wrap=True, markup=False)
 
 
-def _settings(config: dict[str, Any]) -> str:
+def _settings(config: dict[str, object]) -> str:
     return ", ".join(f"{name} {as_text(value)}" for name, value in config.items()) or "the defaults"
 
 

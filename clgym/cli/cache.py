@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _facts(entry: vectors.VectorSlot) -> dict[str, Any]:
+def _facts(entry: vectors.VectorSlot) -> dict[str, object]:
     return {
         **entry.facts,
         "filled": entry.filled,
@@ -47,7 +47,7 @@ def _facts(entry: vectors.VectorSlot) -> dict[str, Any]:
     }
 
 
-def _line(facts: dict[str, Any]) -> str:
+def _line(facts: dict[str, Any]) -> str:  # as the cache's file has them
     fed = facts["input"]
     source, split, _ = facts["content"]
     shown = f"{fed['size']} px {fed['fit']}{', normalised' if fed['normalise'] else ''}"

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _listed(kind: Kind, plugins: list[Path]) -> list[dict[str, Any]]:
+def _listed(kind: Kind, plugins: list[Path]) -> list[dict[str, object]]:
     found = [
         {
             "name": entry.name,
@@ -63,7 +63,7 @@ def _fault(kind: Kind, entry: registry.PluginEntry) -> str | None:
     return registry.fault(entry, Base)
 
 
-def _sources() -> list[dict[str, Any]]:
+def _sources() -> list[dict[str, object]]:
     from clgym.data.cards import CARDS
 
     return [
@@ -79,7 +79,7 @@ def _sources() -> list[dict[str, Any]]:
     ]
 
 
-def _show(listed: dict[str, list[dict[str, Any]]]) -> None:
+def _show(listed: dict[str, list[dict[str, object]]]) -> None:
     """One line per entry; wrapped on a terminal, unwrapped in a pipe."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
     for kind, items in listed.items():
@@ -94,7 +94,7 @@ def _show(listed: dict[str, list[dict[str, Any]]]) -> None:
     print("`clgym show NAME` tells more about one of them.")
 
 
-def _rows(item: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(item: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "classes" in item:
         counts = [f"{item[part]:,} {part}" for part in ("train", "test") if item[part]]
         return [(item["name"], ", ".join([f"{item['classes']} classes", *counts]))]

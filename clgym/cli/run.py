@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clgym import registry
 from clgym.cli._flags import add_flags, as_text, given, minutes
@@ -302,9 +302,9 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
+def _read_config(path: Path | None) -> dict[str, dict[str, object]]:
     """The tables ``strategy`` and ``scenario`` of a file; empty without a file."""
-    tables: dict[str, dict[str, Any]] = {"strategy": {}, "scenario": {}}
+    tables: dict[str, dict[str, object]] = {"strategy": {}, "scenario": {}}
     if path is None:
         return tables
     import tomllib
@@ -339,13 +339,15 @@ def _read_config(path: Path | None) -> dict[str, dict[str, Any]]:
 def _show_plans(asked: _RunCommand, as_json: bool, several: bool) -> int:
     from clgym.gym.folder import check_available
     from clgym.gym.plan import resolve
+    from clgym.messages import to_tree
 
     prepared = [resolve(request, asked.describer) for request in asked.requests()]
     for plan in prepared:
         check_available(plan)
     plans = [plan.describe() for plan in prepared]
     if as_json:
-        print(json.dumps(plans if several else plans[0], indent=1))
+        trees = [to_tree(plan) for plan in plans]
+        print(json.dumps(trees if several else trees[0], indent=1))
         return 0
     from clgym.cli._console import Console
     from clgym.cli._tables import show_plan

@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clgym.cli._flags import add_flags, given
 from clgym.cli._parser import BadUsage, Parser
@@ -189,7 +189,9 @@ def _add_pair_flags(parser: Parser) -> None:
     )
 
 
-def _asked(names: Sequence[str], values: argparse.Namespace, config: dict[str, Any]) -> "StudySpec":
+def _asked(
+    names: Sequence[str], values: argparse.Namespace, config: dict[str, object]
+) -> "StudySpec":
     from clgym.protocol.study import StudySpec
 
     chosen = ("trials", "mode", "k", "criterion", "score_on", "space", "sampler", "sampler_seed")
@@ -206,7 +208,7 @@ def _asked(names: Sequence[str], values: argparse.Namespace, config: dict[str, A
 def _pair(name: str, values: argparse.Namespace) -> "ScenarioPair":
     from clgym.protocol.pairs import find_pair
 
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     for word in values.pair_option:
         key, equals, text = word.partition("=")
         try:

@@ -4,7 +4,7 @@
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ from torch import Tensor
 from clgym.data.generators import torch_generator
 from clgym.errors import OutOfReach
 
-__all__ = ["Augment", "Batch", "Experience"]
+__all__ = ["Augment", "Batch", "Experience", "Report"]
+
+Report = Callable[[Mapping[str, Any]], None]
+"""Takes in progress by name; see `Experience.report`."""
 
 
 @dataclass(eq=False)
@@ -69,7 +72,7 @@ class Experience:
         task: int | None = None,
         task_columns: tuple[tuple[int, ...], ...] = (),
         single_pass: bool = False,
-        report: Callable[[dict[str, Any]], None] = lambda event: None,
+        report: Report = lambda event: None,
         safe_point: Callable[[], None] = lambda: None,
         features: Tensor | None = None,
     ) -> None:
@@ -82,6 +85,8 @@ class Experience:
         self._features = features
         self._length = len(labels)
         self._parts: list[Experience] = []
+        self._rows = torch.arange(len(labels))  # of a part: places in the whole
+        self._handed_out = torch.zeros(len(labels) if single_pass else 0, dtype=torch.bool)
         self.images, self.min_batch = 0, 1
         self._report, self._safe_point = report, safe_point
 
@@ -135,6 +140,7 @@ class Experience:
         part._pixels, part._labels = self.pixels[rows], self.labels[rows]
         part._features = None if self._features is None else self._features[rows]
         part._length, part._parts, part.images = len(rows), [], 0
+        part._rows = self._rows[rows.to(self._rows.device)]
         self._parts.append(part)
         return part
 
@@ -194,19 +200,16 @@ class Experience:
             start: Steps to skip.
 
         Raises:
-            OutOfReach: a second pass over a single-pass stream.
+            OutOfReach: a second pass over a single-pass stream, whatever ``epoch`` says of it.
         """
         if self.single_pass and epoch > 0:
-            raise OutOfReach(
-                expected="one pass over the rows of a single-pass stream",
-                found=f"epoch {epoch + 1}",
-                fix="Set --epochs 1, or use a stream that is not online",
-            )
+            raise _second_pass(f"epoch {epoch + 1}")
         order = self._order(epoch).to(self.pixels.device) if shuffle else None
         steps = self.steps(size)
         for step in range(start, steps):
             part = slice(step * size, None if step == steps - 1 else (step + 1) * size)
             rows = part if order is None else order[part]
+            self._hand_out(rows)
             pixels, labels = self.pixels[rows], self.labels[rows]
             images = self.to_float(pixels)
             if augment is not None:
@@ -214,6 +217,15 @@ class Experience:
             self.images += len(labels)
             features = None if self._features is None else self._features[rows]
             yield Batch(images, labels, self.task, pixels, features)
+
+    def _hand_out(self, rows: slice | Tensor) -> None:
+        """On single-pass streams note that rows were given, once."""
+        if not self.single_pass:
+            return
+        places = self._rows[rows if isinstance(rows, slice) else rows.cpu()]
+        if (again := int(self._handed_out[places].sum())) > 0:
+            raise _second_pass(f"another reading of {again} of them")
+        self._handed_out[places] = True
 
     def _order(self, epoch: int) -> Tensor:
         return torch.randperm(len(self), generator=self._stream("order", epoch=epoch))
@@ -230,3 +242,11 @@ class Experience:
         the same experience again, which must then go on where the state says.
         """
         self._safe_point()
+
+
+def _second_pass(found: str) -> OutOfReach:
+    return OutOfReach(
+        expected="one pass over the rows of a single-pass stream",
+        found=found,
+        fix="Set --epochs 1, or use a stream that is not online",
+    )

@@ -6,14 +6,16 @@ The global ones are torch's, NumPy's, Python's and a GPU's: they are keyed, read
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clgym.draws import sequence
 
 __all__ = [
+    "GeneratorStates",
     "generator_states",
     "seed_generators",
     "set_generators",
@@ -21,7 +23,19 @@ __all__ = [
     "untouched_generators",
 ]
 
-States = dict[str, Any]
+
+class GeneratorStates(TypedDict):
+    """States of all global generators."""
+
+    torch: Tensor
+    numpy: Tensor
+    """Keys of the Mersenne Twister, int64."""
+    numpy_rest: list[int | float]
+    """Position, whether a Gaussian is left over, and that Gaussian."""
+    python: list[Any]
+    """Result of `random.getstate`: version, internal state, Gaussian."""
+    cuda: NotRequired[Tensor]
+
 
 _WORDS = slice(3, 627)
 """Place of the Mersenne Twister's 624 words in the state of torch's CPU generator, in int64."""
@@ -70,11 +84,11 @@ def seed_generators(
     random.seed(int.from_bytes(for_python.generate_state(8).astype("<u4").tobytes(), "little"))
 
 
-def generator_states(device: torch.device) -> States:
+def generator_states(device: torch.device) -> GeneratorStates:
     """Where they stand, the device's own too, as tensors and plain values."""
     numpy_state: Any = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
-    states: States = {
+    states: GeneratorStates = {
         "torch": torch.get_rng_state(),
         "numpy": torch.from_numpy(numpy_state[1].astype(np.int64)),
         "numpy_rest": [int(numpy_state[2]), int(numpy_state[3]), float(numpy_state[4])],
@@ -85,11 +99,12 @@ def generator_states(device: torch.device) -> States:
     return states
 
 
-def set_generators(states: States, device: torch.device) -> None:
+def set_generators(states: GeneratorStates, device: torch.device) -> None:
     """Put them where `generator_states` found them."""
     torch.set_rng_state(states["torch"])
     keys = states["numpy"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", keys, *states["numpy_rest"]))
+    position, has_gauss, gauss = states["numpy_rest"]
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), float(gauss)))
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     if "cuda" in states:

@@ -6,14 +6,22 @@ one (`Memory.append`, `Memory.put`: class-balanced memories, GDumb, GSS, banks o
 methods), a selection of what is there (`Memory.keep`).
 """
 
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from clgym.errors import OutOfReach
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "MemoryState"]
+
+
+class MemoryState(TypedDict):
+    """What a memory holds, for a state file."""
+
+    seen: int
+    """Samples that were offered to it so far."""
+    columns: dict[str, Tensor]
 
 
 class Memory:
@@ -30,10 +38,32 @@ class Memory:
 
     def __init__(self, capacity: int) -> None:
         """Allow ``capacity`` samples; 0 allows none."""
-        self.capacity = capacity
+        self._capacity = capacity
         self.seen = 0
         self._columns: dict[str, Tensor] = {}
         self._filled = 0
+
+    @property
+    def capacity(self) -> int:
+        """The most samples that may be held.
+
+        Raises:
+            OutOfReach: a strategy sets it: what it may keep is what it declared.
+        """
+        return self._capacity
+
+    @capacity.setter
+    def capacity(self, value: int) -> None:
+        raise OutOfReach(
+            expected=f"a memory of {self._capacity} samples, as the strategy declared",
+            found=f"another capacity, {value}",
+            fix="Declare it in the strategy's needs: Needs(memory=...)",
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all samples held."""
+        return sum(self[name].numel() * self[name].element_size() for name in self._columns)
 
     def __len__(self) -> int:
         """Count the samples held."""
@@ -46,11 +76,6 @@ class Memory:
     def __getitem__(self, name: str) -> Tensor:
         """One column of all samples held, [len(self), ...]."""
         return self._columns[name][: self._filled]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the samples held, all columns together."""
-        return sum(self[name].numel() * self[name].element_size() for name in self._columns)
 
     def rows_by(self, name: str = "labels") -> dict[int, Tensor]:
         """Row numbers of the samples held, int64 and ascending, by the value of a column."""
@@ -145,14 +170,18 @@ class Memory:
         rows = rows if among is None else among.cpu()[rows]
         return {name: store[rows.to(store.device)] for name, store in self._columns.items()}
 
-    def state_dict(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Tensor]:
+        """All columns of the samples held, not copied."""
+        return {name: self[name] for name in self._columns}
+
+    def state_dict(self) -> MemoryState:
         """All samples, as tensors and numbers."""
         return {
             "seen": self.seen,
             "columns": {name: self[name].clone() for name in self._columns},
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: MemoryState, device: torch.device) -> None:
         """Restore `state_dict` on ``device``."""
         self._columns, self._filled = {}, 0
         columns = {name: values.to(device) for name, values in state["columns"].items()}

@@ -117,7 +117,7 @@ class CachedDataset:
     digests: dict[str, str]
     """Digest of each split; see `digest`."""
     shapes: dict[str, list[int]]
-    facts: dict[str, Any]
+    facts: dict[str, Any]  # JSON of the cache's own file
     """Facts that decoding produced, interpreted by the caller."""
     decoding: str
     """How image files became arrays; part of the digests."""
@@ -285,7 +285,7 @@ def keep(
     classes: Sequence[str],
     halves: dict[str, RawSplit],
     decoding: str,
-    facts: dict[str, Any],
+    facts: dict[str, object],
 ) -> CachedDataset:
     """Write ``train`` and ``test`` to the cache, and return the cached dataset.
 

@@ -201,7 +201,7 @@ class VectorSlot:
     """One table, as listed by `clgym cache`."""
 
     folder: Path
-    facts: dict[str, Any]
+    facts: dict[str, object]
     filled: int
     """Number of rows that have a vector."""
     size: int

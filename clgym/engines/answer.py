@@ -3,12 +3,23 @@
 import importlib
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from clgym import errors
+from clgym.engines.channel import Message
 from clgym.errors import BadAnswer, ClgymError, StrategyFailed
 
-__all__ = ["answer", "as_data", "error_in", "load_target", "make_target", "prepare", "raise_error"]
+__all__ = [
+    "Handler",
+    "answer",
+    "as_data",
+    "error_in",
+    "event_in",
+    "load_target",
+    "make_target",
+    "prepare",
+    "raise_error",
+]
 
 
 _RAISED = "Correct the strategy; its traceback is above"
@@ -16,6 +27,14 @@ _REFUSED = (
     "The sandbox may have refused it: put files that the strategy reads into its package, or give "
     "--sandbox none; its traceback is above"
 )
+
+
+class Handler(Protocol):
+    """An instance of a target."""
+
+    def handle(self, message: Message) -> Message:
+        """Reply to a message."""
+        ...
 
 
 def load_target(target: str) -> Callable[..., Any]:
@@ -29,12 +48,12 @@ def prepare(target: str) -> None:
     getattr(load_target(target), "prepare", lambda: None)()
 
 
-def make_target(target: str, emit: Callable[[dict[str, Any]], None]) -> Any:
+def make_target(target: str, emit: Callable[[Message], None]) -> Handler:
     """Create an instance of the ``module:Class`` that handles messages."""
     return load_target(target)(emit)
 
 
-def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
+def answer(handler: Handler, message: Message) -> Message:
     """Return the handler's reply, or its error as data."""
     try:
         return handler.handle(message)
@@ -54,36 +73,58 @@ def answer(handler: Any, message: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def as_data(error: ClgymError) -> dict[str, Any]:
+def as_data(error: ClgymError) -> Message:
     """Return a reply that carries an error."""
     parts = {"expected": error.expected, "found": error.found, "fix": error.fix}
     return {"error": {"type": type(error).__name__, **parts}}
 
 
-def raise_error(reply: dict[str, Any], show: Callable[[str], object]) -> None:
+def raise_error(reply: Message, show: Callable[[str], object]) -> None:
     """Raise the error that a reply carries, if any; ``show`` gets a plugin's own traceback."""
     error = error_in(reply)
     if error is None:
         return
-    trace = reply["error"].get("traceback") if isinstance(reply["error"], dict) else None
+    found = reply.get("error")
+    trace = found.get("traceback") if isinstance(found, dict) else None
     if isinstance(trace, str):
         show(trace)
     raise error
 
 
-def error_in(reply: dict[str, Any]) -> ClgymError | None:
+def error_in(reply: Message) -> ClgymError | None:
     """Return the error that a reply carries, if any; `BadAnswer` if it is malformed."""
     found = reply.get("error")
     if found is None:
         return None
-    parts = ("type", "expected", "found", "fix")
-    if not isinstance(found, dict) or not all(isinstance(found.get(p), str) for p in parts):
+    names = ("type", "expected", "found", "fix")
+    parts = [found.get(name) for name in names] if isinstance(found, dict) else []
+    texts = [part for part in parts if isinstance(part, str)]
+    if len(texts) != len(names):
         return BadAnswer(
             expected="an error of the learner's side with its type and three parts",
             found=f"{str(found)[:200]!r}",
             fix="A plugin must not write to the learner's socket",
         )
-    cls = getattr(errors, found["type"], None)
+    kind, expected, what, fix = texts
+    cls = getattr(errors, kind, None)
     if not (isinstance(cls, type) and issubclass(cls, ClgymError)):
         cls = StrategyFailed
-    return cls(expected=found["expected"], found=found["found"], fix=found["fix"])
+    return cls(expected=expected, found=what, fix=fix)
+
+
+def event_in(reply: Message) -> Message | None:
+    """The event that a message carries; None where it is the reply itself.
+
+    Raises:
+        BadAnswer: what it carries is no event.
+    """
+    if "event" not in reply:
+        return None
+    event = reply["event"]
+    if not isinstance(event, dict):
+        raise BadAnswer(
+            expected="an event by its fields",
+            found=f"a {type(event).__name__}",
+            fix="A plugin must not write to the learner's socket",
+        )
+    return event

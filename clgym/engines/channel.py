@@ -1,7 +1,9 @@
 """The conversation with a worker, whatever carries it."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
+
+from clgym.codec import Tree
 
 __all__ = ["INSIDE", "Channel", "Engine", "Message", "OnEvent"]
 
@@ -10,7 +12,8 @@ Engine = Literal["process", "inline"]
 INSIDE = "CLGYM_INSIDE_WORKER"
 """Environment variable of a worker, which holds its target. A worker of a study has learners of its
 own."""
-Message = dict[str, Any]
+Message = dict[str, Tree]
+"""A request, a reply or an event as it travels; `clgym.messages` says what stands in it."""
 OnEvent = Callable[[Message], None]
 
 

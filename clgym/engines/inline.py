@@ -1,10 +1,9 @@
 """Gym and learner in one process: for a debugger. Nothing is withheld by a process border."""
 
 import sys
-from typing import Any
 
 from clgym.engines.answer import answer, error_in, make_target, raise_error
-from clgym.engines.channel import OnEvent
+from clgym.engines.channel import Message, OnEvent
 from clgym.engines.spec import Done, PoolSpec
 from clgym.engines.spec import OnEvent as OnPoolEvent
 
@@ -21,7 +20,7 @@ class InlineChannel:
         self._on_event: OnEvent = lambda event: None
         self._handler = make_target(target, lambda event: self._on_event(event))
 
-    def ask(self, message: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
+    def ask(self, message: Message, on_event: OnEvent) -> Message:
         """See `Channel.ask`."""
         self._on_event = on_event
         reply = answer(self._handler, message)
@@ -37,12 +36,12 @@ class InlinePool:
 
     def __init__(self, spec: PoolSpec, target: str, on_event: OnPoolEvent) -> None:
         """Build the target here."""
-        self._job: tuple[str, dict[str, Any]] | None = None
+        self._job: tuple[str, Message] | None = None
         self._device = spec.device(0)
         self._handler = make_target(target, self._pass_on)
         self._on_event = on_event
 
-    def _pass_on(self, event: dict[str, Any]) -> None:
+    def _pass_on(self, event: Message) -> None:
         if self._job is not None:
             self._on_event(self._job[0], event)
 
@@ -51,7 +50,7 @@ class InlinePool:
         """See `Pool.free`."""
         return int(self._job is None)
 
-    def submit(self, key: str, message: dict[str, Any]) -> None:
+    def submit(self, key: str, message: Message) -> None:
         """See `Pool.submit`."""
         self._job = (key, {**message, "device": self._device})
 

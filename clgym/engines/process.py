@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from clgym.engines.answer import raise_error
-from clgym.engines.channel import OnEvent
+from clgym.engines.answer import event_in, raise_error
+from clgym.engines.channel import Message, OnEvent
 from clgym.engines.sandbox import Confinement
 from clgym.engines.wire import receive, send
 from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
@@ -112,7 +112,7 @@ class Worker:
         if confinement is not None:
             self._scratch = Path(tempfile.mkdtemp(prefix="clgym-")).resolve()
             confinement = confinement.with_scratch(self._scratch)
-        setup = {
+        setup: Message = {  # see `clgym.engines.worker.Setup`
             "environment": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ},
             "folder": str(Path.cwd()),
             "confinement": None if confinement is None else confinement.to_tree(),
@@ -128,9 +128,9 @@ class Worker:
         if "error" in settled:
             self.stop()
             raise_error(settled, sys.stderr.write)
-        self.enforced = settled["enforced"]
+        self.enforced = str(settled["enforced"])
 
-    def ask(self, message: dict[str, Any]) -> None:
+    def ask(self, message: Message) -> None:
         """Send a message.
 
         Raises:
@@ -139,7 +139,7 @@ class Worker:
         self._asked += 1
         send(self.connection, {**message, "question": self._asked})
 
-    def receive(self, deadline: float | None = None) -> dict[str, Any]:
+    def receive(self, deadline: float | None = None) -> Message:
         """Return the next event, or the reply to the last message.
 
         Args:
@@ -231,14 +231,14 @@ class ProcessChannel:
         """See `Channel.enforced`."""
         return self._worker.enforced
 
-    def ask(self, message: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
+    def ask(self, message: Message, on_event: OnEvent) -> Message:
         """See `Channel.ask`."""
         self._spoiled = True  # until the answer is here: whoever is interrupted leaves it busy
         deadline = None if self._seconds is None else time.monotonic() + self._seconds
         try:
             self._worker.ask(message)
-            while "event" in (reply := self._worker.receive(deadline)):
-                on_event(reply["event"])
+            while (event := event_in(reply := self._worker.receive(deadline))) is not None:
+                on_event(event)
         except TimeoutError:
             raise StrategyFailed(
                 expected=f"an answer to {message['do']!r} within {self._seconds:g} s",

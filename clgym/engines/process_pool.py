@@ -6,7 +6,7 @@ They stay warm from job to job: jobs are the gym's own code, and each run opens 
 import contextlib
 from multiprocessing.connection import wait
 
-from clgym.engines.answer import error_in
+from clgym.engines.answer import error_in, event_in
 from clgym.engines.process import Worker
 from clgym.engines.spec import Done, Message, OnEvent, PoolSpec
 from clgym.errors import WorkerDied
@@ -62,8 +62,8 @@ class ProcessPool:
             reply = slot.worker.receive()
         except (EOFError, OSError):
             return self._ended(slot, Done(slot.job, None, self._death(slot)))
-        if "event" in reply:
-            self._on_event(slot.job, reply["event"])
+        if (event := event_in(reply)) is not None:
+            self._on_event(slot.job, event)
             return None
         error = error_in(reply)
         return self._ended(slot, Done(slot.job, None if error else reply, error))

@@ -33,7 +33,7 @@ class RayPool:
         self._ours = not ray.is_initialized()
         if self._ours:
             address = spec.options.get("address")
-            local: dict[str, Any] = {"num_cpus": spec.workers, "object_store_memory": _STORE_BYTES}
+            local = {"num_cpus": spec.workers, "object_store_memory": _STORE_BYTES}
             ray.init(
                 address=address,
                 include_dashboard=False if address is None else None,

@@ -8,9 +8,9 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from clgym.engines import landlock
+from clgym.engines.channel import Message
 from clgym.engines.system import gain_no_privileges
 from clgym.errors import BadConfig
 
@@ -49,16 +49,16 @@ class Confinement:
         """The same with a folder for temporary files."""
         return replace(self, scratch=folder)
 
-    def to_tree(self) -> dict[str, Any]:
+    def to_tree(self) -> Message:
         """Return plain data."""
         lists = {k: [str(p) for p in v] for k, v in vars(self).items() if isinstance(v, tuple)}
         return {**lists, "required": self.required, "scratch": str(self.scratch)}
 
     @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> "Confinement":
+    def from_tree(cls, tree: Message) -> "Confinement":
         """Create a confinement from plain data."""
-        lists = {k: tuple(map(Path, v)) for k, v in tree.items() if isinstance(v, list)}
-        return cls(required=tree["required"], scratch=Path(tree["scratch"]), **lists)
+        lists = {k: tuple(Path(str(p)) for p in v) for k, v in tree.items() if isinstance(v, list)}
+        return cls(required=bool(tree["required"]), scratch=Path(str(tree["scratch"])), **lists)
 
 
 def confine(confinement: Confinement) -> str:

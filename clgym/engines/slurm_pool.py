@@ -1,7 +1,7 @@
 """Jobs on a SLURM cluster through submitit; the folders must lie where all nodes see them."""
 
 import time
-from typing import Any
+from typing import Protocol
 
 import submitit  # pyright: ignore[reportMissingImports]
 
@@ -18,6 +18,18 @@ def _carry_out(target: str, message: Message) -> Message:
     return answer(make_target(target, lambda event: None), message)
 
 
+class _Job(Protocol):
+    """What is used of submitit's jobs; it has no stubs where it is not installed."""
+
+    job_id: str
+
+    def done(self) -> bool: ...
+
+    def result(self) -> Message: ...
+
+    def cancel(self) -> None: ...
+
+
 class SlurmPool:
     """See `clgym.engines.pool.Pool`. ``workers`` is how many jobs may be queued or running."""
 
@@ -29,7 +41,7 @@ class SlurmPool:
         self._executor.update_parameters(**{"timeout_min": 24 * 60, **options})
         self._target, self._workers = target, spec.workers
         self._device = spec.device(0).partition(":")[0]
-        self._running: dict[str, Any] = {}
+        self._running: dict[str, _Job] = {}
 
     @property
     def free(self) -> int:

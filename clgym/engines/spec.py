@@ -1,10 +1,11 @@
 """Interface of a pool of workers: its options, its jobs, and how they end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from clgym._moved import report_renamed
+from clgym.engines.channel import Message
 from clgym.errors import BadConfig, ClgymError
 
 __all__ = ["Done", "Message", "OnEvent", "WorkerPool", "PoolSpec"]
@@ -12,7 +13,6 @@ __all__ = ["Done", "Message", "OnEvent", "WorkerPool", "PoolSpec"]
 report_renamed(__name__)
 
 Name = Literal["process", "inline", "ray", "slurm"]
-Message = dict[str, Any]
 OnEvent = Callable[[str, Message], None]
 
 
@@ -57,7 +57,7 @@ class PoolSpec:
     devices: tuple[str, ...] = ("cpu",)
     """Devices, assigned to the workers in turn: ``cuda:0, cuda:1`` with four workers is two on
     each."""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the engine: ``address`` of a ray cluster, or submitit's parameters for slurm."""
 
     def __post_init__(self) -> None:

@@ -6,11 +6,11 @@ import os
 import struct
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 
 from clgym.codec import Unpackable, pack, unpack
+from clgym.engines.channel import Message
 from clgym.errors import BadAnswer
 
 __all__ = ["receive", "send"]
@@ -23,7 +23,7 @@ _MOST_ARRAY = 2**30
 _CHUNK = 2**20
 
 
-def send(connection: Connection, message: dict[str, Any]) -> None:
+def send(connection: Connection, message: Message) -> None:
     """Write one message, whole or not at all; arrays may stand anywhere in it.
 
     Raises:
@@ -47,7 +47,7 @@ def send(connection: Connection, message: dict[str, Any]) -> None:
         connection.send_bytes(np.ascontiguousarray(array).tobytes())
 
 
-def receive(connection: Connection, wait: Callable[[], object] = lambda: None) -> dict[str, Any]:
+def receive(connection: Connection, wait: Callable[[], object] = lambda: None) -> Message:
     """Read one message.
 
     Args:

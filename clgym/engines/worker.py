@@ -5,15 +5,15 @@ import signal
 import sys
 import tempfile
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TypedDict, cast
 
 from clgym.engines.answer import answer, as_data, make_target
-from clgym.engines.channel import INSIDE
+from clgym.engines.channel import INSIDE, Message
 from clgym.engines.sandbox import Confinement, confine
 from clgym.engines.wire import receive, send
 from clgym.errors import BadAnswer, ClgymError
 
-__all__ = ["work"]
+__all__ = ["Setup", "work"]
 
 
 def work(descriptor: int, target: str) -> None:
@@ -32,9 +32,20 @@ def work(descriptor: int, target: str) -> None:
         pass
 
 
+class Setup(TypedDict):
+    """The first message to a worker."""
+
+    environment: dict[str, str]
+    folder: str
+    """Where to stand."""
+    confinement: Message | None
+    """What may be opened, as `Confinement.to_tree` has it."""
+
+
 def _settle(connection: Connection, target: str) -> bool:
     """Take over the gym's environment and shut this process in, before a plugin is imported."""
-    setup = receive(connection)
+    # No plugin is here yet: only `clgym.engines.process.Worker` can have sent this.
+    setup = cast(Setup, receive(connection))
     os.environ.clear()
     os.environ.update(setup["environment"])
     os.environ[INSIDE] = target
@@ -48,7 +59,7 @@ def _settle(connection: Connection, target: str) -> bool:
     return True
 
 
-def _confine(asked: dict[str, Any] | None) -> str:
+def _confine(asked: Message | None) -> str:
     if asked is None:
         return "none"
     confinement = Confinement.from_tree(asked)

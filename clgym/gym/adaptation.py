@@ -3,10 +3,12 @@
 The learner's process gets the images of one batch at a time and nothing else.
 """
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from clgym.gym.arrival import in_order_of_arrival
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.images import StreamImages
 from clgym.gym.plan import ResolvedRun
@@ -15,6 +17,7 @@ from clgym.messages import (
     Adapt,
     AdaptationStart,
     ClassifierIdentity,
+    Saved,
     Scored,
     Start,
     StreamFacts,
@@ -22,7 +25,7 @@ from clgym.messages import (
 )
 from clgym.registry import with_registered
 from clgym.results.online_errors import confidence, scores
-from clgym.streams.adaptation import AdaptationStream, segment_labels
+from clgym.streams.adaptation import AdaptationStream, Batch, segment_labels
 
 __all__ = ["AdaptationPhase"]
 
@@ -38,6 +41,7 @@ class AdaptationPhase:
         stream: AdaptationStream,
         conversation: Conversation,
         on_event: OnEvent,
+        order_key: str,
         after: int = 0,
     ) -> None:
         """Ask nothing yet.
@@ -47,9 +51,11 @@ class AdaptationPhase:
             stream: The adaptation stream, or that part of the run's.
             conversation: Conversation with the learner.
             on_event: Called with progress and scores.
+            order_key: See `clgym.gym.withheld_order`.
             after: Number of experiences that the learner has learned before, in this run.
         """
         self._run, self._stream, self._after = run, stream, after
+        self._order_key = order_key
         self._conversation, self._emit = conversation, on_event
         self._batches = stream.batches()
         self._predicted = [np.zeros(len(s.row), np.int32) for s in stream.segments]
@@ -58,7 +64,6 @@ class AdaptationPhase:
         self._answered = self._in_pieces = 0  # batches, all and those that are in a piece already
         self._cost_in_pieces = (self._seconds.copy(), self._passes.copy())
         self._images: StreamImages | None = None
-        self._labels: list[np.ndarray] | None = None
         self.first_step = 0
         self.initial_state: Path | None = None
 
@@ -68,26 +73,31 @@ class AdaptationPhase:
 
     def experience(self, step: int) -> int:
         """The segment of a batch, behind the experiences learned before."""
-        return self._after + self._batches[step][0]
+        return self._after + self._batches[step][0][0]
 
     def prepare(self) -> None:
         """Generate or map the images of every domain."""
         run = self._run
         self._images = StreamImages(
-            self._stream, run.sources, run.request.data_root, run.threads, self._emit
+            self._arriving, run.sources, run.request.data_root, run.threads, self._emit
         )
 
-    @property
+    @cached_property
+    def _arriving(self) -> AdaptationStream:
+        """The stream, its rows as they arrive."""
+        stream, run = self._stream, self._run
+        planned = segment_labels(stream, run.sources, run.request.data_root)
+        return in_order_of_arrival(stream, planned, self._order_key)
+
+    @cached_property
     def labels(self) -> list[np.ndarray]:
         """Class index of every image, by segment; the labels stay on this side."""
-        if self._labels is None:
-            run = self._run
-            found = segment_labels(self._stream, run.sources, run.request.data_root)
-            if self._after:  # class indices follow the order in which the classes were learned
-                columns = np.array(run.stream.columns[0])
-                found = [columns[labels] for labels in found]
-            self._labels = found
-        return self._labels
+        run = self._run
+        found = segment_labels(self._arriving, run.sources, run.request.data_root)
+        if self._after:  # class indices follow the order in which the classes were learned
+            columns = np.array(run.stream.columns[0])
+            found = [columns[labels] for labels in found]
+        return found
 
     def start_message(self) -> Start:
         """Build the strategy for this stream."""
@@ -101,7 +111,7 @@ class AdaptationPhase:
             plugins=tuple(with_registered(run.request.plugins)),
             config=run.strategy_config,
             threads=run.threads,
-            resize=run.scenario["config"]["resize"],
+            resize=run.resize,
             sources=(),
             info=StreamFacts(
                 image_shape=stream.image_shape,
@@ -140,25 +150,40 @@ class AdaptationPhase:
     def carry_out(self, step: int) -> None:
         """One batch: images out, logits back."""
         assert self._images is not None
-        segment, places = self._batches[step]
+        batch, stream = self._batches[step], self._stream
+        first, places = batch[0]
         reply = self._conversation.adapt(
             Adapt(
-                images=self._images.gather(segment, places),
+                images=np.concatenate([self._images.gather(*part) for part in batch]),
                 number=step,
-                reset=segment > 0 and places.start == 0 and self._stream.reset_each_segment,
-                num_seen_classes=len(self._stream.class_order),
+                reset=first > 0 and places.start == 0 and stream.reset_each_segment,
+                num_seen_classes=len(stream.class_order),
             )
         )
-        self._predicted[segment][places] = reply.logits.argmax(1)
-        self._confidence[segment][places] = confidence(reply.logits)
-        self._seconds[segment] += reply.seconds
+        predicted, sure = reply.logits.argmax(1), confidence(reply.logits)
+        self._put(batch, predicted, sure)
+        for segment, places in batch:
+            share = (places.stop - places.start) / len(predicted)
+            self._seconds[segment] += reply.seconds * share
         self._passes += (reply.forward, reply.backward)
         self._answered = step + 1
+        for segment, places in batch:
+            self._emit_progress(segment, places.stop)
+
+    def _put(self, batch: Batch, predicted: np.ndarray, sure: np.ndarray) -> None:
+        """Note the answers to a batch, and how sure they are, where its images belong."""
+        start = 0
+        for segment, places in batch:
+            end = start + places.stop - places.start
+            self._predicted[segment][places] = predicted[start:end]
+            self._confidence[segment][places] = sure[start:end]
+            start = end
+
+    def _emit_progress(self, segment: int, done: int) -> None:
+        """Tell how many images of a segment are answered, and its score when all are."""
         total, number = len(self._predicted[segment]), self._after + segment
-        self._emit(
-            TrainProgress(experience=number, step=places.stop, steps=total, images=places.stop)
-        )
-        if places.stop == total:
+        self._emit(TrainProgress(experience=number, step=done, steps=total, images=done))
+        if done == total:
             self._emit_score(segment)
 
     def _emit_score(self, segment: int) -> None:
@@ -180,14 +205,15 @@ class AdaptationPhase:
     def saved(self, step: int) -> None:
         """Nothing is kept for the steps since the last save alone."""
 
-    def take_piece(self) -> Arrays:
+    def take_piece(self, saved: Saved) -> Arrays:
         """The answers to the batches since the last piece, and what they cost."""
         batches = self._batches[self._in_pieces : self._answered]
+        parts = [part for batch in batches for part in batch]
         seconds, passes = self._cost_in_pieces
         piece = {
             "batches": np.array([self._answered]),
-            "predicted": np.concatenate([self._predicted[s][places] for s, places in batches]),
-            "confidence": np.concatenate([self._confidence[s][places] for s, places in batches]),
+            "predicted": np.concatenate([self._predicted[s][places] for s, places in parts]),
+            "confidence": np.concatenate([self._confidence[s][places] for s, places in parts]),
             "seconds": self._seconds - seconds,
             "passes": self._passes - passes,
         }
@@ -200,12 +226,10 @@ class AdaptationPhase:
 
     def restore(self, piece: Arrays) -> None:
         """Put answers back where they belong."""
-        self._answered, start = int(piece["batches"][0]), 0
-        for segment, places in self._batches[self._in_pieces : self._answered]:
-            end = start + places.stop - places.start
-            self._predicted[segment][places] = piece["predicted"][start:end]
-            self._confidence[segment][places] = piece["confidence"][start:end]
-            start = end
+        self._answered = int(piece["batches"][0])
+        batches = self._batches[self._in_pieces : self._answered]
+        parts = tuple(part for batch in batches for part in batch)
+        self._put(parts, piece["predicted"], piece["confidence"])
         self._seconds += piece["seconds"]
         self._passes += piece["passes"]
         self._close_piece()
@@ -214,7 +238,7 @@ class AdaptationPhase:
         """Predictions, confidences, labels, domains and rows of every segment."""
         prefix = "shift/" if self._after else ""
         joined: Arrays = {}
-        for i, segment in enumerate(self._stream.segments):
+        for i, segment in enumerate(self._arriving.segments):
             joined |= {
                 f"{prefix}{i}/predicted": self._predicted[i],
                 f"{prefix}{i}/confidence": self._confidence[i],
@@ -229,7 +253,7 @@ class AdaptationPhase:
         stream, config = self._stream, self._run.strategy_config
         measured = scores(
             [s.name for s in stream.segments],
-            [s.domain for s in stream.segments],
+            [s.domain for s in self._arriving.segments],
             [d.name for d in stream.domains],
             self.labels,
             self._predicted,
@@ -251,6 +275,10 @@ class AdaptationPhase:
                 "backward_per_image": None if counted is None else float(counted[1]),
             }
         }
+
+    def conduct(self) -> dict[str, object]:
+        """Nothing is compared: answers depend on what came before, as they may."""
+        return {}
 
     def cost(self) -> PhaseCost:
         """Seconds of each segment."""

@@ -32,12 +32,13 @@ def exposed_pool(stream: Stream, sources: Sequence[Source], index: int) -> TestP
 
     In blurry streams these are more than the rows that are measured by then.
     """
-    seen, parts = stream.columns_after(index), []
+    seen = stream.columns_after(index)
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for j, step in enumerate(stream.steps):
         split = getattr(sources[step.source], step.measured_on)
         label = np.array(stream.columns[step.source])[split.labels[step.test]]
         here = label < seen
-        parts.append((np.full(here.sum(), j), step.test[here], label[here]))
+        parts.append((np.full(int(here.sum()), j, np.int64), step.test[here], label[here]))
     return TestPool(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 

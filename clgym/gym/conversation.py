@@ -28,20 +28,20 @@ from clgym.messages import (
     to_tree,
 )
 
-__all__ = ["Conversation", "OnEvent"]
+__all__ = ["Conversation", "OnEvent", "ignore"]
 
 OnEvent = Callable[[Event], None]
 R = TypeVar("R")
 
 
-def _ignore(event: Event) -> None:
+def ignore(event: Event) -> None:
     """Nobody listens."""
 
 
 class Conversation:
     """Requests to a learner; each raises what its `Channel.ask` raises."""
 
-    def __init__(self, channel: Channel, on_event: OnEvent = _ignore) -> None:
+    def __init__(self, channel: Channel, on_event: OnEvent = ignore) -> None:
         """Talk through ``channel``; ``on_event`` is called with progress as it comes."""
         self._channel, self._on_event = channel, on_event
 

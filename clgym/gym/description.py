@@ -39,7 +39,7 @@ class Description:
     fields: list[Field]
     known_failures: dict[str, str]
     """Checks that the strategy declares to fail, with the reason."""
-    read_files: dict[str, str] = dataclasses.field(default_factory=dict)
+    read_files: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     """SHA-256 of the files that the strategy's import read, such as helper modules, by name."""
 
 
@@ -89,7 +89,7 @@ def without_weight_paths(
     values: Mapping[str, Any],
     data_root: Path | None = None,
     sandbox: Sandbox = "auto",
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """All options of a strategy, weights named by their hash where a file was given.
 
     Raises:
@@ -109,13 +109,12 @@ def ask_options(
     files = tuple(registry.with_registered(plugins))
     question = DescribeOptions(strategy=entry.name, plugins=files, given=dict(given))
     reply = Conversation(channel).describe_options(question)
-    fields = [Field(**{**f, "choices": tuple(f["choices"])}) for f in reply.fields]
     return Description(
         entry.name,
         entry.summary,
         entry.doc,
         entry.source_hash,
-        fields,
+        reply.fields,
         reply.known_failures,
         reply.read_files,
     )

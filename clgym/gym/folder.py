@@ -3,9 +3,8 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path, PurePath
-from typing import Any
 
 from clgym.draws import other_draws
 from clgym.errors import BadOutput, BadRecord
@@ -14,6 +13,8 @@ from clgym.gym.plan import ResolvedRun
 from clgym.results.layout import PREDICTIONS, RECORD, STATE, is_run
 from clgym.results.record import Record, Result
 from clgym.results.stored import StoredRun, open_run
+from clgym.scenario import kind_of
+from clgym.text import Json
 
 __all__ = [
     "ANOTHER",
@@ -63,7 +64,7 @@ def check_earlier(plan: ResolvedRun) -> None:
 def _difference(plan: ResolvedRun, result: Result) -> str | None:
     """What sets a run apart from the first experiences of a plan, in words."""
     stream, count, config = plan.stream, len(result.accuracy_matrix), plan.strategy_config
-    begun = stream.setting != "adaptation" and count < len(stream)
+    begun = kind_of(stream) != "adaptation" and count < len(stream)
     leaves = {name: name.rpartition(".")[2] for name in config}
     shaping = {name: _SHAPING[leaf] for name, leaf in leaves.items() if leaf in _SHAPING}
     weights = plan.backbone.weights if plan.backbone else None
@@ -108,7 +109,7 @@ def check_available(plan: ResolvedRun) -> Record | None:
     """
     out, note = plan.out, plan.out / _RUN
     with writing(out):
-        inside = {p.name for p in out.iterdir()} if out.is_dir() else set()
+        inside = {p.name for p in out.iterdir()} if out.is_dir() else set[str]()
     if _RUN in inside:
         claim = _claim(note)
         if claim.get("key") != plan.key:
@@ -131,10 +132,12 @@ def check_available(plan: ResolvedRun) -> Record | None:
 def _claim(note: Path) -> dict[str, str]:
     """Owner of the folder; empty if the note is damaged."""
     try:
-        claim = json.loads(note.read_bytes())
+        claim: Json = json.loads(note.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return claim if isinstance(claim, dict) and claim.keys() <= {"key", "record"} else {}
+    if not isinstance(claim, dict) or not claim.keys() <= {"key", "record"}:
+        return {}
+    return {name: value for name, value in claim.items() if isinstance(value, str)}
 
 
 def _finished(out: Path, claim: Mapping[str, str]) -> Record:
@@ -155,7 +158,7 @@ def _finished(out: Path, claim: Mapping[str, str]) -> Record:
 
 
 @contextlib.contextmanager
-def lock(plan: ResolvedRun) -> Iterator[None]:
+def lock(plan: ResolvedRun) -> Generator[None, None, None]:
     """Hold the folder for one process; leave none behind with nothing but the claim in it.
 
     The lock is a file of its own: the other files are renamed into place, and a lock on a file that
@@ -185,7 +188,7 @@ def _release(plan: ResolvedRun) -> None:
             (plan.out / _LOCK).unlink()
 
 
-def provenance(plan: ResolvedRun) -> dict[str, Any]:
+def provenance(plan: ResolvedRun) -> dict[str, object]:
     """The part of a result that is known in advance: what runs on what."""
     return {
         "strategy": {
@@ -195,8 +198,8 @@ def provenance(plan: ResolvedRun) -> dict[str, Any]:
             "known_failures": plan.strategy.known_failures,
         },
         "scenario": {
-            **plan.scenario,
-            "config": without_paths(plan.scenario["config"]),
+            "name": plan.scenario.name,
+            "config": without_paths(plan.scenario.config),
             "setting": plan.stream.setting,
             "digest": plan.stream.digest,
         },
@@ -212,7 +215,7 @@ def provenance(plan: ResolvedRun) -> dict[str, Any]:
 _SOURCE = re.compile(r"\b(npz|folder|list):([^,\[]+)")
 
 
-def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+def without_paths(config: Mapping[str, object]) -> dict[str, object]:
     """Options that name files, reduced to the file names: a record holds no path."""
     shortened = dict(config)
     for key, value in config.items():

@@ -12,7 +12,7 @@ import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from clgym.data.published import Decoding, published_images
 from clgym.data.sources import Source
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
+from clgym.engines.channel import Message
 from clgym.files import (
     canonical_json,
     clear_parts,
@@ -44,7 +45,21 @@ _CHUNK = 200
 """Number of images that a worker corrupts at once."""
 
 _log = logging.getLogger(__name__)
-Message = dict[str, Any]  # between two processes of the gym's own
+
+
+class _Job(TypedDict):
+    """Images to corrupt; from one process of the gym to another."""
+
+    do: Literal["corrupt"]
+    images: np.ndarray
+    """uint8 [n, S, S, C]."""
+    rows: np.ndarray
+    name: str
+    severity: int
+    seed: int
+    frost: str
+    """Folder of the textures, for frost only."""
+    hsv: corruptions.Hsv
 
 
 class Corruptor:
@@ -55,15 +70,15 @@ class Corruptor:
 
     def handle(self, message: Message) -> Message:
         """Corrupt ``images``, uint8 [n, S, S, C]; see `clgym.data.corruptions.corrupt_rows`."""
-        frost = message["name"] == "frost"
+        job = cast(_Job, message)  # no plugin is at either end
         made = corruptions.corrupt_rows(
-            message["images"],
-            message["rows"],
-            message["name"],
-            message["severity"],
-            message["seed"],
-            corruptions.textures(Path(message["frost"])) if frost else (),
-            message["hsv"],
+            job["images"],
+            job["rows"],
+            job["name"],
+            job["severity"],
+            job["seed"],
+            corruptions.textures(Path(job["frost"])) if job["name"] == "frost" else (),
+            job["hsv"],
         )
         return {"images": made}
 
@@ -212,7 +227,8 @@ def make(
         frost: Folder of the textures, for frost only.
         workers: Processes at most; more than there are chunks are not started.
     """
-    images = stored(source, domain.part, rows)
+    assert domain.corruption is not None
+    images, corruption = stored(source, domain.part, rows), domain.corruption
     chunks = [slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK)]
     count = max(1, min(workers, len(chunks)))
     free: queue.SimpleQueue[Channel] = queue.SimpleQueue()
@@ -223,17 +239,18 @@ def make(
     def corrupted(part: slice) -> np.ndarray:
         channel = free.get()
         try:
-            message = {
+            job: _Job = {
                 "do": "corrupt",
                 "images": images[part],
                 "rows": rows[part],
-                "name": domain.corruption,
+                "name": corruption,
                 "severity": domain.severity,
                 "seed": domain.seed,
                 "frost": str(frost),
                 "hsv": domain.hsv,
             }
-            return channel.ask(message, lambda event: None)["images"]
+            reply = channel.ask(cast(Message, job), lambda event: None)
+            return cast(np.ndarray, reply["images"])
         finally:
             free.put(channel)
 

@@ -5,12 +5,13 @@ the test rows in an order that it cannot know.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from clgym.checksums import is_undamaged
 from clgym.gym.anytime import anytime_facts, exposed_pool, moments
+from clgym.gym.conduct import REPEAT_BATCH, Repetition, compared, repeated_places
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import LEARNER
 from clgym.gym.plan import ResolvedRun
@@ -30,7 +31,9 @@ from clgym.messages import (
     AnytimeTest,
     ClassifierIdentity,
     Predict,
+    Predicted,
     RowGroup,
+    Saved,
     Scored,
     SourceFiles,
     Start,
@@ -38,6 +41,7 @@ from clgym.messages import (
     Train,
 )
 from clgym.registry import with_registered
+from clgym.results.conduct import Cause
 from clgym.results.layout import STATE
 from clgym.results.metrics import matrix_summary
 from clgym.results.stored import open_run
@@ -46,6 +50,7 @@ from clgym.scenario import Step, Stream
 __all__ = ["LearningPhase"]
 
 PREDICT_BATCH = 256
+_CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 
 class LearningPhase:
@@ -79,6 +84,9 @@ class LearningPhase:
         self._predict_seconds: list[float] = []
         self._train_images = 0
         self._piece: Arrays = {}
+        self._trained_state: str | None = None
+        self._changed: list[int] = []
+        self._repetition = Repetition(0, 0, None)
         self._probed: AnytimeAnswers | None = None
         self.first_step, self.initial_state = 0, None
         if run.request.after is not None:
@@ -120,7 +128,7 @@ class LearningPhase:
             plugins=tuple(with_registered(run.request.plugins)),
             config=run.strategy_config,
             threads=run.threads,
-            resize=run.scenario["config"].get("resize"),
+            resize=run.resize,
             info=self._facts(),
             sources=tuple(
                 SourceFiles(
@@ -167,7 +175,10 @@ class LearningPhase:
     def evaluate(self, step: int, images: int) -> None:
         """Predict and score all rows seen, after training that read ``images`` images."""
         pool = pool_after(self._stream, self._run.sources, step)
-        answers = predictions_of(self._stream, pool, self.predict(step, pool))
+        logits = self.predict(step, pool)
+        if step + 1 == len(self):
+            self._repetition = self._repeated(step, pool, logits)
+        answers = predictions_of(self._stream, pool, logits)
         sent = self._sent_order(step, pool)
         self._piece = {
             # As the rows went out, so that the file tells no more than the learner knows.
@@ -257,6 +268,7 @@ class LearningPhase:
         self._probed = reply.probed
         self._train_seconds.append(reply.seconds)
         self._train_images += reply.images
+        self._trained_state = reply.state
         return reply.images
 
     def _inside(self, index: int) -> Path:
@@ -287,21 +299,42 @@ class LearningPhase:
         logits = np.empty((len(pool.row), self._stream.columns_after(index)), dtype=np.float32)
         seconds = 0.0
         for task, places in self._parts(index, pool):
-            groups, where = self._groups(pool.step[places])
-            reply = self._conversation.predict(
-                Predict(
-                    rows=pool.row[places],
-                    where=where,
-                    groups=groups,
-                    task=task,
-                    num_seen_classes=logits.shape[1],
-                    batch_size=PREDICT_BATCH,
-                )
-            )
+            reply = self._ask(index, pool, task, places, PREDICT_BATCH)
             logits[places] = reply.logits
             seconds += reply.seconds
         self._predict_seconds.append(seconds)
         return logits
+
+    def _ask(
+        self, index: int, pool: TestPool, task: int | None, places: np.ndarray, size: int
+    ) -> Predicted:
+        """Have some rows of the pool predicted, in batches of ``size``."""
+        groups, where = self._groups(pool.step[places])
+        return self._conversation.predict(
+            Predict(
+                rows=pool.row[places],
+                where=where,
+                groups=groups,
+                task=task,
+                num_seen_classes=self._stream.columns_after(index),
+                batch_size=size,
+            )
+        )
+
+    def _repeated(self, index: int, pool: TestPool, logits: np.ndarray) -> Repetition:
+        """Have some of the rows answered a second time; see `clgym.gym.conduct`."""
+        chosen = repeated_places(self._order_key, len(pool.row), index)
+        tasks: list[tuple[int | None, np.ndarray]] = [(None, chosen)]
+        if self._stream.gives_task_ids:
+            own = pool.step[chosen]
+            tasks = [(int(j), chosen[own == j]) for j in np.unique(own)]
+
+        def ask() -> np.ndarray:
+            replies = [self._ask(index, pool, *part, REPEAT_BATCH) for part in tasks]
+            return np.concatenate([reply.logits for reply in replies])
+
+        first = logits[np.concatenate([places for _, places in tasks])]
+        return compared(first, ask, self._run.request.device)
 
     def _groups(self, steps: np.ndarray) -> tuple[tuple[RowGroup, ...], np.ndarray]:
         """The distinct (source, split, transform) triples, and which of them each row needs.
@@ -326,9 +359,14 @@ class LearningPhase:
         """Drop what was saved inside the experience."""
         self._inside(step).unlink(missing_ok=True)
 
-    def take_piece(self) -> Arrays:
-        """The last experience's predictions and cost."""
-        return self._piece
+    def take_piece(self, saved: Saved) -> Arrays:
+        """The last experience's predictions and cost, and whether they changed the learner."""
+        changed = self._trained_state not in (None, saved.state)
+        self._changed += [len(self._scores) - 1] if changed else []
+        again = self._repetition
+        cause = 0 if again.cause is None else _CAUSES.index(again.cause)
+        seen = [changed, again.images, again.differing, cause]
+        return {**self._piece, "seen": np.array(seen, dtype=np.int64)}
 
     def restore(self, piece: Arrays) -> None:
         """Score what an earlier session predicted: its scores were nowhere on disk."""
@@ -342,6 +380,9 @@ class LearningPhase:
         self._train_seconds.append(float(piece["seconds"][0]))
         self._predict_seconds.append(float(piece["seconds"][1]))
         self._train_images += int(piece["images"][0])
+        changed, images, differing, cause = map(int, piece["seen"])
+        self._changed += [index] if changed else []
+        self._repetition = Repetition(images, differing, _CAUSES[cause] if differing else None)
 
     def predictions(self) -> Arrays:
         """Predictions, labels and rows of every evaluation."""
@@ -361,6 +402,16 @@ class LearningPhase:
             **matrix_summary(matrix, after, chance),
             "chance": chance,
             "anytime": anytime_facts(self._stream, self._saved_arrays),
+        }
+
+    def conduct(self) -> dict[str, object]:
+        """Whether testing changed the learner, or what it answers."""
+        again = self._repetition
+        return {
+            "changed_by_testing": self._changed,
+            "answered_twice": again.images,
+            "answered_differently": again.differing,
+            "depends_on": again.cause,
         }
 
     def cost(self) -> PhaseCost:

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clgym.errors import MissingExtra
-from clgym.messages import Event, RunFinished, RunPlanned, Scored, TrainProgress
+from clgym.messages import Event, RunFinished, RunOutline, RunPlanned, Scored, TrainProgress
 
 __all__ = ["LOGGERS", "Logger"]
-
-PlanFacts = dict[str, Any]  # what `--dry-run` prints
 
 
 class _Sink(Protocol):
@@ -47,7 +45,7 @@ class Logger:
                 found="it is not installed",
                 fix=f"pip install 'clgym[{kind}]'",
             ) from error
-        self._plan: PlanFacts = {}
+        self._plan: RunOutline | None = None
         self._sink: _Sink | None = None
 
     def __call__(self, event: Event) -> None:
@@ -69,13 +67,19 @@ class Logger:
             case _:
                 pass
 
+    @property
+    def _planned(self) -> RunOutline:
+        """The run, which tells its plan before anything else."""
+        assert self._plan is not None
+        return self._plan
+
     def _images_before(self, experience: int) -> int:
         """Training images of the experiences before one."""
-        return sum(step["train"] for step in self._plan["experiences"][:experience])
+        return sum(step.train for step in self._planned.experiences[:experience])
 
     def _write(self, name: str, value: float, images: int) -> None:
         if self._sink is None:
-            self._sink = self._open(Path(self._plan["out"]), self._plan)
+            self._sink = self._open(Path(self._planned.out), self._planned)
         self._sink.write(name, value, images)
 
     def close(self) -> None:
@@ -88,7 +92,7 @@ class Logger:
 class _Csv:
     """``log.csv`` in the output folder; a continued run appends."""
 
-    def __init__(self, out: Path, plan: PlanFacts) -> None:
+    def __init__(self, out: Path, plan: RunOutline) -> None:
         path = out / "log.csv"
         fresh = not path.exists()
         self._file = path.open("a", newline="")
@@ -109,13 +113,13 @@ class _TensorBoard:
     Written by TensorBoard's own package: torch's writer would bring torch to the gym's side.
     """
 
-    def __init__(self, out: Path, plan: PlanFacts) -> None:
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self._events: Any = event_pb2
-        self._summaries: Any = summary_pb2
-        self._writer = EventFileWriter(str(out / "tensorboard"))
+    def __init__(self, out: Path, plan: RunOutline) -> None:
+        # By name, as `Any`: neither TensorBoard nor MLflow comes with types.
+        proto = "tensorboard.compat.proto"
+        self._events: Any = importlib.import_module(f"{proto}.event_pb2")
+        self._summaries: Any = importlib.import_module(f"{proto}.summary_pb2")
+        writer: Any = importlib.import_module("tensorboard.summary.writer.event_file_writer")
+        self._writer = writer.EventFileWriter(str(out / "tensorboard"))
 
     def write(self, name: str, value: float, images: int) -> None:
         scalar = self._summaries.Summary.Value(tag=name, simple_value=value)
@@ -130,7 +134,7 @@ class _TensorBoard:
 class _Wandb:
     """A run of the project ``clgym``; WANDB_* variables are the client's own."""
 
-    def __init__(self, out: Path, plan: PlanFacts) -> None:
+    def __init__(self, out: Path, plan: RunOutline) -> None:
         import wandb
 
         self._run = wandb.init(
@@ -148,12 +152,10 @@ class _Wandb:
 class _MLflow:
     """A run of MLflow's current experiment; MLFLOW_* variables are the client's own."""
 
-    def __init__(self, out: Path, plan: PlanFacts) -> None:
-        import mlflow  # pyright: ignore[reportMissingImports]
-
-        self._client = mlflow
-        mlflow.start_run(run_name=_title(plan))
-        mlflow.log_params(_options(plan))
+    def __init__(self, out: Path, plan: RunOutline) -> None:
+        self._client: Any = importlib.import_module("mlflow")
+        self._client.start_run(run_name=_title(plan))
+        self._client.log_params(_options(plan))
 
     def write(self, name: str, value: float, images: int) -> None:
         self._client.log_metric(name, value, step=images)
@@ -162,19 +164,18 @@ class _MLflow:
         self._client.end_run()
 
 
-def _title(plan: PlanFacts) -> str:
-    return f"{plan['strategy']['name']}-{plan['scenario']['name']}-s{plan['seed']}"
+def _title(plan: RunOutline) -> str:
+    return f"{plan.strategy.name}-{plan.scenario.name}-s{plan.seed}"
 
 
-def _options(plan: PlanFacts) -> dict[str, Any]:
+def _options(plan: RunOutline) -> dict[str, object]:
     """Everything that was set, flat."""
-    options = {
-        f"{of}.{k}": v for of in ("strategy", "scenario") for k, v in plan[of]["config"].items()
-    }
-    return {**options, "seed": plan["seed"], "device": plan["device"]}
+    strategy = {f"strategy.{name}": value for name, value in plan.strategy.config.items()}
+    scenario = {f"scenario.{name}": value for name, value in plan.scenario.config.items()}
+    return {**strategy, **scenario, "seed": plan.seed, "device": plan.device}
 
 
-LOGGERS: dict[str, tuple[str, Callable[[Path, PlanFacts], _Sink]]] = {
+LOGGERS: dict[str, tuple[str, Callable[[Path, RunOutline], _Sink]]] = {
     "csv": ("csv", _Csv),
     "tensorboard": ("tensorboard", _TensorBoard),
     "wandb": ("wandb", _Wandb),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clgym import config as configs
 from clgym import registry
@@ -19,11 +19,20 @@ from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
 from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scenario
-from clgym.messages import BackboneIdentity, Needs, to_tree
+from clgym.messages import (
+    BackboneIdentity,
+    ChosenBackbone,
+    ChosenPlugin,
+    ChosenScenario,
+    ChosenSource,
+    Needs,
+    RunOutline,
+    to_tree,
+)
 from clgym.models.pretraining import overlap
 from clgym.results.record import BackboneFacts
 from clgym.results.stored import open_run
-from clgym.scenario import Scenario, Stream, with_stream_flags
+from clgym.scenario import Scenario, Stream, kind_of, with_stream_flags
 
 __all__ = ["ResolvedRun", "method_hash", "resolve"]
 
@@ -34,10 +43,9 @@ class ResolvedRun:
 
     request: Request
     strategy: Description
-    strategy_config: dict[str, Any]
+    strategy_config: dict[str, object]
     needs: Needs
-    scenario: dict[str, Any]
-    """Name and options of the scenario."""
+    scenario: ChosenPlugin
     stream: Stream
     sources: list[Source]
     total_columns: int
@@ -74,21 +82,28 @@ class ResolvedRun:
         name = f"{self.strategy.name}-{self.stream.name}-s{self.request.seed}-{self.key[:8]}"
         return Path("runs") / name.replace(":", "-").replace("/", "-")
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def resize(self) -> int | None:
+        """Side in pixels that the stream brings its images to; None where it has no such option."""
+        side = self.scenario.config.get("resize")
+        assert side is None or isinstance(side, int)
+        return side
+
+    def describe(self) -> RunOutline:
         """The plan as data, for ``--dry-run``."""
-        stream = self.stream
-        return {
-            "strategy": {"name": self.strategy.name, "config": self.strategy_config},
-            "scenario": {**self.scenario, "setting": stream.setting, "digest": stream.digest},
-            "sources": [{"name": s.name, "flags": list(s.flags)} for s in self.sources],
-            "backbone": self.backbone and self.backbone.model_dump(mode="json"),
-            "image_shape": list(stream.image_shape),
-            "experiences": stream.outline(),
-            "seed": self.request.seed,
-            "device": self.request.device,
-            "threads": self.threads,
-            "out": str(self.out),
-        }
+        stream, scenario = self.stream, self.scenario
+        return RunOutline(
+            strategy=ChosenPlugin(self.strategy.name, self.strategy_config),
+            scenario=ChosenScenario(scenario.name, scenario.config, stream.setting, stream.digest),
+            sources=tuple(ChosenSource(s.name, tuple(s.flags)) for s in self.sources),
+            backbone=_chosen(self.backbone),
+            image_shape=stream.image_shape,
+            experiences=tuple(stream.outline()),
+            seed=self.request.seed,
+            device=self.request.device,
+            threads=self.threads,
+            out=str(self.out),
+        )
 
 
 def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
@@ -151,7 +166,7 @@ def method_hash(
 
 def _strategy_values(
     description: Description, scenario: Scenario, request: Request
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Defaults, then what the preset says under the same name, then what the user gave."""
     names = {f.name for f in description.fields}
     preset = configs.values_of(scenario.config)
@@ -159,7 +174,8 @@ def _strategy_values(
     shared = {n: preset[k] for n in names if (k := n.rpartition(".")[2]) in known}
     given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
     values = configs.resolve(description.fields, {**shared, **given}, description.name)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    plain = {k: list(cast(Sequence[object], v)) for k, v in values.items() if isinstance(v, tuple)}
+    return {**values, **plain}
 
 
 def _cores() -> int:
@@ -184,13 +200,29 @@ def _backbone(identity: BackboneIdentity | None, stream: Stream) -> BackboneFact
     return BackboneFacts.model_validate({**to_tree(identity), "overlap": known})
 
 
+def _chosen(backbone: BackboneFacts | None) -> ChosenBackbone | None:
+    """What a record says of a backbone, as an event says it."""
+    if backbone is None:
+        return None
+    return ChosenBackbone(
+        name=backbone.name,
+        weights=backbone.weights,
+        pretraining=tuple(backbone.pretraining),
+        licence=backbone.licence,
+        check=backbone.check,
+        width=backbone.width,
+        parameters=backbone.parameters,
+        overlap=tuple(backbone.overlap),
+    )
+
+
 def _check_measured(stream: Stream) -> None:
     """Refuse a stream that could not be scored from its first experience on.
 
     Raises:
         BadStream: the first experience has no test rows.
     """
-    if stream.setting != "adaptation" and not stream.measured_after(0):
+    if kind_of(stream) != "adaptation" and not stream.measured_after(0):
         raise BadStream(
             expected="test images of the classes of the first experience",
             found="none",

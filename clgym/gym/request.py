@@ -1,9 +1,9 @@
 """A user's request, and its stream: names found, options resolved, rows selected."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from clgym import config as configs
 from clgym import registry
@@ -39,8 +39,8 @@ class Request:
     scenario: str
     source: str | None = None
     """Source that replaces the preset's."""
-    strategy_config: Mapping[str, Any] = field(default_factory=dict)
-    scenario_config: Mapping[str, Any] = field(default_factory=dict)
+    strategy_config: Mapping[str, object] = field(default_factory=dict[str, object])
+    scenario_config: Mapping[str, object] = field(default_factory=dict[str, object])
     seed: int = 0
     """Seed of the learner."""
     order_seed: int | None = None
@@ -79,13 +79,11 @@ def scenario_fields(name: str, plugins: Sequence[Path] = ()) -> list[Field]:
         UnknownName: nobody goes by ``name``.
     """
     cls, preset = _scenario_class(name, plugins)
-    fields = []
+    fields: list[Field] = []
     for f in configs.fields_of(cls.Config):
         given = f.name in preset
         default = f.check(preset[f.name], name) if given else f.default
-        fields.append(
-            Field(**{**vars(f), "default": default, "required": f.required and not given})
-        )
+        fields.append(replace(f, default=default, required=f.required and not given))
     return fields
 
 
@@ -130,7 +128,9 @@ def cut(scenario: Scenario, sources: list[Source], request: Request) -> tuple[St
     return stream if request.score_on == "test" else stream.on_validation(), total
 
 
-def _scenario_class(name: str, plugins: Sequence[Path]) -> tuple[type[Scenario], dict[str, Any]]:
+def _scenario_class(
+    name: str, plugins: Sequence[Path]
+) -> tuple[type[Scenario], Mapping[str, object]]:
     entry = registry.find("scenarios", name, plugins)
     cls = registry.load_class(entry, Scenario)
     return cls, entry.presets.get(name.replace("_", "-"), {})

@@ -5,11 +5,12 @@ Everything here is on the gym's side. It never imports a strategy and never impo
 
 import contextlib
 from pathlib import Path
+from typing import cast
 
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel, refuse_inside
 from clgym.gym.confinement import confinement
-from clgym.gym.conversation import Conversation, OnEvent
+from clgym.gym.conversation import Conversation, OnEvent, ignore
 from clgym.gym.description import LEARNER
 from clgym.gym.folder import LEARNER as STATES
 from clgym.gym.folder import acquire, check_available, check_earlier, lock
@@ -43,7 +44,7 @@ def run(
         ClgymError: what is wrong with the request, or how the strategy failed.
     """
     refuse_inside(LEARNER)
-    emit = on_event or (lambda event: None)
+    emit = on_event or ignore
     resolved = resolve(request, describer)
     check_earlier(resolved)
     emit(RunPlanned(plan=resolved.describe()))
@@ -74,8 +75,11 @@ def _open(run: ResolvedRun) -> Channel:
     read = [Path(split.path) for s in run.sources for split in (s.train, s.test)]
     if request.after is not None:
         read.append(request.after / STATE)
-    wanted = {"backbones": needs.backbone, "features": needs.features}
-    wanted["classifiers"] = needs.classifier
+    wanted = {
+        "backbones": needs.backbone is not None,
+        "features": needs.features,
+        "classifiers": bool(needs.classifier),
+    }
     write = [run.out / STATES, *(cache_dir() / name for name, used in wanted.items() if used)]
     limit = request.timeout_minutes
     return open_channel(
@@ -97,7 +101,7 @@ def make_session(
         emit: Called with progress.
         key: Key of the order in which test rows are sent, hex.
     """
-    stream: object = resolved.stream
+    stream = cast(object, resolved.stream)  # of any kind; see `clgym.scenario.kind_of`
     phases: list[Phase]
     if isinstance(stream, Stream):
         phases = [LearningPhase(resolved, stream, conversation, emit, key)]
@@ -110,9 +114,9 @@ def make_session(
         if isinstance(stream, TwoPhases):
             first = LearningPhase(resolved, stream.learning, conversation, emit, key)
             shift, learned = stream.shift, len(stream.learning)
-            second = AdaptationPhase(resolved, shift, conversation, emit, after=learned)
+            second = AdaptationPhase(resolved, shift, conversation, emit, key, after=learned)
             phases = [first, second]
         else:
             assert isinstance(stream, AdaptationStream)
-            phases = [AdaptationPhase(resolved, stream, conversation, emit)]
+            phases = [AdaptationPhase(resolved, stream, conversation, emit, key)]
     return Session(resolved, phases, conversation, emit, key)

@@ -7,10 +7,11 @@ predictions only: a label, or a number that was computed from one, is on disk no
 record.
 """
 
+import math
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +21,7 @@ from safetensors.numpy import load, save
 from clgym.errors import BadOutput
 from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 from clgym.gym import environment
+from clgym.gym.conduct import check_memory
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import LEARNER, PROGRESS, provenance, write_record
 from clgym.gym.plan import ResolvedRun
@@ -29,12 +31,13 @@ from clgym.messages import (
     Load,
     RunResumed,
     Save,
+    Saved,
     Start,
     Started,
-    to_tree,
 )
+from clgym.results.conduct import Conduct
 from clgym.results.layout import PREDICTIONS, STATE
-from clgym.results.record import Cost, Environment, Record, make_result
+from clgym.results.record import Cost, Record, make_result
 from clgym.text import printable_tree
 
 __all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session"]
@@ -91,8 +94,8 @@ class Phase(Protocol):
         """Called when the state after a step is on disk."""
         ...
 
-    def take_piece(self) -> Arrays:
-        """Return the predictions since the last piece."""
+    def take_piece(self, saved: Saved) -> Arrays:
+        """Return what was predicted and seen since the last piece; ``saved`` is the save."""
         ...
 
     def restore(self, piece: Arrays) -> None:
@@ -105,6 +108,10 @@ class Phase(Protocol):
 
     def measures(self, classifier: ClassifierIdentity | None) -> dict[str, object]:
         """Fields of the record's result."""
+        ...
+
+    def conduct(self) -> dict[str, object]:
+        """Fields of the record's `Conduct` that were seen."""
         ...
 
     def cost(self) -> PhaseCost:
@@ -124,12 +131,14 @@ class Progress(BaseModel):
     """SHA-256 of each piece of each phase."""
     state: str | None = None
     state_sha256: str | None = None
-    classifier: dict[str, str] | None = None
-    """Name and hash of the classifier with which an adaptation phase began."""
+    classifier: ClassifierIdentity | None = None
+    """The classifier with which an adaptation phase began."""
     device_name: str = ""
     state_bytes: int = 0
     parameters: int = 0
     stored_samples: int = 0
+    memory_bytes: int = 0
+    kept_images: dict[str, int] = {}
     own_costs: dict[str, float] = {}
     read_files: dict[str, str] = {}
     peak_memory_bytes: int = 0
@@ -257,8 +266,8 @@ class Session:
             return
         known = self._progress.classifier
         if known is None:
-            self._progress.classifier = to_tree(found)
-        elif number == 0 and known != to_tree(found):
+            self._progress.classifier = found
+        elif number == 0 and (known.name, known.sha256) != (found.name, found.sha256):
             raise BadOutput(
                 expected="the classifier with which this run was started",
                 found=f"{found.name} with other weights",
@@ -271,7 +280,8 @@ class Session:
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
         name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
         saved = self._conversation.save(Save(path=self._out / LEARNER / name))
-        piece, pieces = save(phase.take_piece()), progress.pieces[number]
+        check_memory(self._resolved.needs.memory, saved.stored_samples)
+        piece, pieces = save(phase.take_piece(saved)), progress.pieces[number]
         write_atomic(self._piece(number, len(pieces)), piece)
         pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
@@ -279,6 +289,9 @@ class Session:
         progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
         self._note_files(saved.read_files)
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
+        progress.memory_bytes = saved.memory_bytes
+        for place, images in saved.kept_images.items():
+            progress.kept_images[place] = max(images, progress.kept_images.get(place, 0))
         progress.peak_memory_bytes = max(progress.peak_memory_bytes, saved.peak_memory_bytes)
         progress.wall_seconds += seconds
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
@@ -297,7 +310,7 @@ class Session:
         if changed:
             raise BadOutput(
                 expected="the files that the strategy read when this run was started",
-                found=f"a different {', '.join(changed)}",
+                found=f"different {', '.join(changed)}",
                 fix="Restore them, or give another --out: with other files it is a different run",
             )
         self._progress.read_files = {**known, **read}
@@ -325,11 +338,9 @@ class Session:
 
     def _record(self, predictions: str) -> Record:
         run, progress = self._resolved, self._progress
-        known = progress.classifier
-        classifier = None if known is None else ClassifierIdentity(**known)
-        measures: dict[str, Any] = {}
+        measures: dict[str, object] = {}
         for phase in self.phases:
-            measures |= phase.measures(classifier)
+            measures |= phase.measures(progress.classifier)
         facts = {
             **provenance(run),
             **measures,
@@ -340,19 +351,30 @@ class Session:
             "predictions": {"file": PREDICTIONS, "sha256": predictions},
             "backbone": run.backbone,
         }
-        where = environment.describe(
-            run.request.device, progress.device_name, run.threads, run.request.engine
-        )
         return Record(
             # Names come from data sets and plugins; a record holds only what can be shown.
             result=make_result(printable_tree(facts)),
             cost=self._cost(),
-            environment=Environment(
-                **where,
-                order_key=self._order_key,
+            environment=environment.describe(
+                run.request.device,
+                progress.device_name,
+                run.threads,
+                run.request.engine,
                 sandbox=self._conversation.enforced,
+                order_key=self._order_key,
                 read_files=progress.read_files,
             ),
+            conduct=self._conduct(),
+        )
+
+    def _conduct(self) -> Conduct:
+        seen = [phase.conduct() for phase in self.phases]
+        return Conduct(
+            memory_capacity=self._resolved.needs.memory,
+            memory_bytes=self._progress.memory_bytes,
+            kept_images=printable_tree(self._progress.kept_images),
+            image_numbers=math.prod(self._resolved.stream.image_shape),
+            **seen[0],  # type: ignore[arg-type]  # pydantic checks each of them
         )
 
     def _cost(self) -> Cost:

@@ -4,7 +4,6 @@ The images of a batch come over the wire as they are due, without row number, la
 the domain that they are from.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from clgym._moved import report_renamed
 from clgym.data.augment import resize
+from clgym.data.experience import Report
 from clgym.data.source_data import SourceData
 from clgym.errors import Incompatible
 from clgym.messages import AdaptationStart, ClassifierIdentity, Needs, Start
@@ -38,7 +38,7 @@ class PassCounter:
         def on_forward(module: nn.Module, args: Any, features: Tensor) -> None:
             self.forward += len(features)
             if features.requires_grad:
-                features.register_hook(on_backward)
+                features.register_hook(on_backward)  # pyright: ignore[reportUnknownMemberType]
 
         backbone.register_forward_hook(on_forward)
 
@@ -60,7 +60,7 @@ def build_resources(
     request: Start,
     needs: Needs,
     device: torch.device,
-    report: Callable[[dict[str, Any]], None],
+    report: Report,
 ) -> Resources:
     """Build the resources that the strategy declared.
 
@@ -110,6 +110,6 @@ def _source(request: Start, stream: AdaptationStart, device: torch.device) -> So
 
 def to_float(images: np.ndarray, side: int | None, device: torch.device) -> Tensor:
     """Convert a batch from uint8 [n, H, W, C] to float32 [n, C, H, W] in [0, 1]."""
-    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+    pixels = torch.as_tensor(images, device=device).permute(0, 3, 1, 2)
     pixels = pixels if side is None else resize(pixels, side)
     return pixels.float().div_(255).contiguous()

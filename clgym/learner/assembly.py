@@ -7,7 +7,6 @@ one it wraps follow under the field's name: ``{"base": "derpp", "base.lr": 0.03}
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from clgym import registry
 from clgym.config import WRAPS, Field, Wrapped, fields_of, resolve
@@ -27,7 +26,7 @@ def plugin_entry(name: str, plugins: Sequence[str] = ()) -> registry.PluginEntry
 
 
 def config_fields(
-    cls: type[Strategy], given: Mapping[str, Any], plugins: Sequence[str] = ()
+    cls: type[Strategy], given: Mapping[str, object], plugins: Sequence[str] = ()
 ) -> list[Field]:
     """The options of a strategy, followed by those of the strategies it wraps.
 
@@ -36,14 +35,14 @@ def config_fields(
         given: What is known so far; it says what is wrapped, and which defaults go with it.
         plugins: Files that the user named.
     """
-    inner = []
+    inner: list[Field] = []
     for option, wrapped, below in _wrapped(cls, given, plugins):
         theirs = config_fields(wrapped, below, plugins)
         inner += [replace(f, name=f"{option}.{f.name}") for f in theirs]
     return [*_own_fields(cls, given), *inner]
 
 
-def _own_fields(cls: type[Strategy], given: Mapping[str, Any]) -> list[Field]:
+def _own_fields(cls: type[Strategy], given: Mapping[str, object]) -> list[Field]:
     """The options of the strategy itself, with the defaults that go with ``given``."""
     fields = fields_of(cls.Config)
     if not issubclass(cls.Config, Config):
@@ -54,7 +53,7 @@ def _own_fields(cls: type[Strategy], given: Mapping[str, Any]) -> list[Field]:
 
 
 def known_failures(
-    cls: type[Strategy], given: Mapping[str, Any], plugins: Sequence[str] = ()
+    cls: type[Strategy], given: Mapping[str, object], plugins: Sequence[str] = ()
 ) -> dict[str, str]:
     """Checks that a strategy declares to fail, with the reason, and those of what it wraps.
 
@@ -68,8 +67,8 @@ def known_failures(
 
 
 def _wrapped(
-    cls: type[Strategy], given: Mapping[str, Any], plugins: Sequence[str]
-) -> Iterator[tuple[str, type[Strategy], dict[str, Any]]]:
+    cls: type[Strategy], given: Mapping[str, object], plugins: Sequence[str]
+) -> Iterator[tuple[str, type[Strategy], Mapping[str, object]]]:
     """For each option that names a strategy: itself, that strategy, what is given for it."""
     given = {key.replace("-", "_"): value for key, value in given.items()}
     for field in fields_of(cls.Config):
@@ -79,7 +78,7 @@ def _wrapped(
             yield field.name, wrapped, _below(field.name, given)
 
 
-def make_strategy(name: str, given: Mapping[str, Any], plugins: Sequence[str] = ()) -> Strategy:
+def make_strategy(name: str, given: Mapping[str, object], plugins: Sequence[str] = ()) -> Strategy:
     """A strategy with its config, checked; `Strategy.setup` is left to the caller.
 
     Raises:
@@ -89,17 +88,17 @@ def make_strategy(name: str, given: Mapping[str, Any], plugins: Sequence[str] = 
     cls = strategy_class(name, plugins)
     given = {key.replace("-", "_"): value for key, value in given.items()}
     values = resolve(config_fields(cls, given, plugins), given, name)
-    own: dict[str, Any] = {}
+    own: dict[str, object] = {}
     for field in fields_of(cls.Config):
         value = values[field.name]
-        if field.kind == WRAPS and value is not None:
+        if field.kind == WRAPS and isinstance(value, str):
             inner = make_strategy(value, _below(field.name, values), plugins)
             value = Wrapped(value, type(inner), inner.config)
         own[field.name] = value
     return cls(cls.Config(**own))
 
 
-def _below(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _below(name: str, given: Mapping[str, object]) -> dict[str, object]:
     """What stands under ``name.``, without that prefix."""
     prefix = f"{name}."
     return {key[len(prefix) :]: v for key, v in given.items() if key.startswith(prefix)}

@@ -8,15 +8,16 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clgym.data.experience import Report
 from clgym.data.generators import (
     generator_states,
     seed_generators,
@@ -24,6 +25,7 @@ from clgym.data.generators import (
     untouched_generators,
 )
 from clgym.data.images import Images
+from clgym.engines.channel import Message
 from clgym.errors import BadConfig
 from clgym.learner.adaptation import build_resources, to_float
 from clgym.learner.assembly import (
@@ -33,11 +35,13 @@ from clgym.learner.assembly import (
     plugin_entry,
     strategy_class,
 )
+from clgym.learner.kept_images import Signatures
 from clgym.learner.peak_memory import forget_peak, peak_bytes
-from clgym.learner.probing import Prober, cloned
+from clgym.learner.probing import Prober, ProbeState, cloned
 from clgym.learner.provenance import clean_surroundings, files_of, files_read, watch_files
+from clgym.learner.reachable import arrays_in, roots_of
 from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
-from clgym.learner.state import read_state, write_state
+from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
 from clgym.messages import (
     Adapt,
     Adapted,
@@ -55,6 +59,8 @@ from clgym.messages import (
     Predict,
     Predicted,
     PredictionProgress,
+    Reply,
+    Request,
     RowGroup,
     Save,
     Saved,
@@ -65,7 +71,7 @@ from clgym.messages import (
     parse_request,
     to_tree,
 )
-from clgym.models.backbones import identify
+from clgym.models.backbones import Backbone, identify
 from clgym.models.features import FrozenFeatures, SplitRows
 from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
 
@@ -99,13 +105,15 @@ def _be_deterministic() -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
     else:
         os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
-        torch._C._set_deterministic_algorithms(True, warn_only=True)
+        torch._C._set_deterministic_algorithms(  # pyright: ignore[reportPrivateUsage]
+            True, warn_only=True
+        )
 
 
 class Learner:
     """Handles the gym's messages; ``handle`` is its one entry point."""
 
-    def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send = emit
         clean_surroundings()
@@ -116,7 +124,7 @@ class Learner:
         """Load what the first optimizer of a process imports, in a second of CPU."""
         importlib.import_module("torch._dynamo")
 
-    def handle(self, message: dict[str, Any]) -> dict[str, Any]:
+    def handle(self, message: Message) -> Message:
         """Check a message, do what it asks for, and reply; both as plain data and arrays.
 
         Raises:
@@ -124,7 +132,7 @@ class Learner:
         """
         return to_tree(self._dispatch(parse_request(message)))
 
-    def _dispatch(self, request: Any) -> Any:
+    def _dispatch(self, request: Request) -> Reply:
         """The reply to a request."""
         match request:
             case DescribeOptions():
@@ -142,7 +150,7 @@ class Learner:
             case Save():
                 return self._save(request)
             case Load():
-                self._restore(read_state(request.path))
+                self._restore(read_learner(request.path))
                 return Loaded()
 
     def _emit(self, event: Event) -> None:
@@ -155,7 +163,7 @@ class Learner:
         options = config_fields(cls, request.given, request.plugins)
         failures = known_failures(cls, request.given, request.plugins)
         return OptionsDescribed(
-            fields=[vars(field) for field in options],
+            fields=options,
             known_failures=failures,
             read_files=files_of(plugin_entry(request.strategy, request.plugins), importing=True),
         )
@@ -186,9 +194,10 @@ class Learner:
         forget_peak()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        self._request = request
         self._plugin = plugin_entry(request.strategy, request.plugins)
-        self._strategy = make_strategy(request.strategy, request.config, request.plugins)
+        # Not the request itself: it may carry labels, which nothing here may keep.
+        self._made_from = (request.strategy, request.config, request.plugins)
+        self._strategy = make_strategy(*self._made_from)
         self._facts = request.info
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
         # One range for all sources: a memory mixes their pixels.
@@ -196,6 +205,7 @@ class Learner:
         self._scale = 1.0 / largest
         self._images = self._map_images(request, largest, device)
         self._features = self._frozen_features(request, device)
+        self._signatures = self._blank_signatures(request)
         self._resize, self._passes = request.resize, None
         classifier = None if request.adaptation is None else self._take_resources(request, device)
         seed_generators(self._info.seed, "setup")
@@ -254,7 +264,7 @@ class Learner:
         seed_generators(self._info.seed, "train", experience=request.index)
         prober = Prober(request.probe, self._answers, self._copied)
         if request.resume is not None:
-            state = read_state(request.resume)
+            state = read_learner(request.resume)
             self._restore(state)
             if "probed" in state:
                 prober.load_state_dict(state["probed"])
@@ -263,26 +273,36 @@ class Learner:
         def safe_point() -> None:
             prober.visit(experience.images)
             if clock.due():
-                probed = {} if request.probe is None else prober.state_dict(experience.images)
-                self._write(request.checkpoint, **({"probed": probed} if probed else {}))
+                probed = None if request.probe is None else prober.state_dict(experience.images)
+                self._write(request.checkpoint, probed)
                 self._emit(CheckpointSaved(experience=request.index))
 
         experience = self._experience(request, safe_point)
+        self._note_images(request.index, experience.pixels)
         try:
             self._strategy.train(experience)
         finally:
             experience.close()
         seconds = time.perf_counter() - started - prober.seconds
         return ExperienceTrained(
-            seconds=seconds, images=experience.images, probed=prober.finish(self._strategy)
+            seconds=seconds,
+            images=experience.images,
+            probed=prober.finish(self._strategy),
+            state=self._fingerprint(),
         )
+
+    def _fingerprint(self) -> str:
+        """Return a fingerprint of what the learner keeps, to tell whether testing changes it."""
+        memory = self._info.memory
+        kept = {"seen": memory.seen, "columns": memory.columns()}
+        return state_fingerprint({"strategy": self._strategy.state_dict(), "memory": kept})
 
     def _copied(self) -> Strategy:
         """A second strategy in the state of the first, which may answer while that one learns."""
-        start, memory = self._request, Memory(self._info.memory.capacity)
+        memory = Memory(self._info.memory.capacity)
         with untouched_generators(self._info.device):
             seed_generators(self._info.seed, "setup")
-            made = make_strategy(start.strategy, start.config, start.plugins)
+            made = make_strategy(*self._made_from)
             made.setup(replace(self._info, memory=memory))
             memory.load_state_dict(cloned(self._info.memory.state_dict()), self._info.device)
             made.load_state_dict(cloned(self._strategy.state_dict()))
@@ -297,7 +317,7 @@ class Learner:
         return Experience(
             request.index,
             pixels,
-            torch.from_numpy(request.labels).to(pixels.device),
+            torch.as_tensor(request.labels, device=pixels.device),
             classes=request.classes,
             columns=request.num_seen_classes,
             seed=self._info.seed,
@@ -310,10 +330,10 @@ class Learner:
             features=features,
         )
 
-    def _reporter(self) -> Callable[[dict[str, Any]], None]:
+    def _reporter(self) -> Report:
         clock = _Clock(_EVENT_SECONDS)
 
-        def report(event: dict[str, Any]) -> None:
+        def report(event: Mapping[str, object]) -> None:
             if clock.due() or event.get("step") == event.get("steps"):
                 self._emit(checked_progress(event))
 
@@ -321,7 +341,8 @@ class Learner:
 
     def _gather(self, request: Train) -> Tensor:
         """Pixels of the rows, which come group by group."""
-        parts, start = [], 0
+        parts: list[Tensor] = []
+        start = 0
         for group, count in zip(request.groups, request.counts, strict=True):
             images = self._images[group.source, group.split]
             parts.append(images.gather(request.rows[start : start + count], group.transform))
@@ -392,14 +413,14 @@ class Learner:
         self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray
     ) -> Tensor:
         images: Tensor | None = None
-        for number in np.unique(where):
+        for number in map(int, np.unique(where)):
             group, places = groups[number], np.flatnonzero(where == number)
             pixels = self._images[group.source, group.split].gather(rows[places], group.transform)
             some = pixels.float().mul_(self._scale)
             if len(places) == len(rows):
                 return some
             images = some.new_empty((len(rows), *some.shape[1:])) if images is None else images
-            images[torch.from_numpy(places).to(some.device)] = some
+            images[torch.as_tensor(places, device=some.device)] = some
         assert images is not None
         return images
 
@@ -411,28 +432,61 @@ class Learner:
         peak = torch.cuda.max_memory_allocated(device) if on_gpu else peak_bytes()
         return Saved(
             bytes=written,
+            state=self._fingerprint(),
             parameters=checked_count(strategy.parameter_count()),
             stored_samples=len(self._info.memory),
+            memory_bytes=self._info.memory.size,
+            kept_images=self._kept_images(),
             peak_memory_bytes=peak,
             own_costs=checked_costs(strategy.costs()),
             read_files=files_read(self._plugin),
         )
 
-    def _write(self, path: Path, **more: Any) -> int:
+    def _blank_signatures(self, request: Start) -> Signatures | None:
+        """None where past images are not out of reach: joint training, and adaptation streams."""
+        if request.adaptation is not None or self._strategy.needs.past_data:
+            return None
+        return Signatures(self._info.image_shape, 1 / self._scale, self._info.mean, self._info.std)
+
+    def _note_images(self, experience: int, pixels: Tensor) -> None:
+        """Take signatures of the images that the strategy is about to see."""
+        if self._signatures is not None:
+            take = partial(_rows_of, pixels)
+            self._signatures.note(experience, len(pixels), take)
+
+    def _kept_images(self) -> dict[str, int]:
+        """Training images that lie in the strategy's reach besides those in its memory."""
+        if self._signatures is None:
+            return {}
+        frozen = vars(self._strategy).get("backbone")  # of pretraining; large, and never written
+        weights = frozen.parameters() if isinstance(frozen, Backbone) else ()
+        arrays = arrays_in(roots_of(self._strategy), [self._info.memory, Learner, *weights])
+        return {kept.place: kept.images for kept in self._signatures.find(arrays)}
+
+    def _write(self, path: Path, probed: ProbeState | None = None) -> int:
         facts = {field.name: getattr(self._facts, field.name) for field in fields(self._facts)}
-        state = {
+        state: LearnerState = {
             "strategy": self._strategy.state_dict(),
             "memory": self._info.memory.state_dict(),
             "generators": generator_states(self._info.device),
             "facts": {**facts, "scale": self._scale},
-            **more,
         }
+        if self._signatures is not None:
+            state["signatures"] = self._signatures.state_dict()
+        if probed is not None:
+            state["probed"] = probed
         return len(write_state(path, state))
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: LearnerState) -> None:
         self._info.memory.load_state_dict(state["memory"], self._info.device)
         self._strategy.load_state_dict(state["strategy"])
+        if self._signatures is not None:  # states of clgym 0.1 have none
+            self._signatures.load_state_dict(state.get("signatures", {}))
         set_generators(state["generators"], self._info.device)
+
+
+def _rows_of(pixels: Tensor, places: np.ndarray) -> np.ndarray:
+    return pixels[torch.as_tensor(places, device=pixels.device)].cpu().numpy()
 
 
 class _Clock:

@@ -6,14 +6,17 @@ scaled to [0, 1] or [-1, 1] or normalised, are that image, whatever the order of
 was compressed, averaged or encoded otherwise is not found.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["KeptImages", "Signatures"]
+__all__ = ["KeptImages", "SignatureState", "Signatures"]
+
+SignatureState = dict[int, tuple[torch.Tensor, float]]
+"""By experience: sums of each image, float64 [n, 3], and images for each of them."""
 
 _MOST = 500
 """Images of an experience that leave a signature, evenly spaced: fewer of large ones, so that they
@@ -21,6 +24,9 @@ have at most `_NUMBERS` pixels together."""
 _NUMBERS = 10_000_000
 _PIXEL = 1e-3
 """Rounding error of a pixel in [0, 1]: what half precision leaves of it."""
+_FEWEST = 4
+"""Images that are a finding: three numbers may agree with a small image's by chance."""
+_INDEX = re.compile(r"\[\d+\]")
 _CHUNK = 512
 """Rows that are looked at together."""
 _FLAT = 0.02
@@ -32,7 +38,7 @@ class KeptImages:
     """Images in one place."""
 
     place: str
-    """Where, as an author would write it: ``self.exemplars[3]``."""
+    """Where, as an author would write it: ``self.exemplars[*]``."""
     images: int
     """How many; scaled up where an experience left fewer signatures than it had images."""
 
@@ -60,12 +66,13 @@ class Signatures:
         plane = shape[1] * shape[2]
         if len(mean) == len(std) == shape[0] and all(std):
             self._forms.append((np.repeat(std, plane), np.repeat(mean, plane)))
-        self._tables: list[tuple[np.ndarray, float]] = []
+        self._tables: dict[int, tuple[np.ndarray, float]] = {}
 
-    def note(self, count: int, take: Callable[[np.ndarray], np.ndarray]) -> None:
+    def note(self, experience: int, count: int, take: Callable[[np.ndarray], np.ndarray]) -> None:
         """Take the signatures of an experience's images.
 
         Args:
+            experience: Its number; what was noted of it before is replaced.
             count: Number of images.
             take: Gives the images at some places, int64 [m] to [m, C, H, W] as they are stored.
         """
@@ -73,7 +80,7 @@ class Signatures:
         places = np.unique(np.linspace(0, count - 1, most).astype(np.int64))
         values = take(places).reshape(len(places), -1) / self._max_value
         table = _moments(values[values.std(axis=1) > _FLAT])
-        self._tables.append((table[np.argsort(table[:, 0])], count / len(places)))
+        self._tables[experience] = (table[np.argsort(table[:, 0])], count / len(places))
 
     def find(self, arrays: Iterable[tuple[str, np.ndarray]]) -> list[KeptImages]:
         """The places that hold training images.
@@ -81,22 +88,22 @@ class Signatures:
         Args:
             arrays: Numbers of any shape, with their places.
         """
-        found = []
+        found: dict[str, int] = {}
         for place, array in arrays:
             count = array.size // self._size
             if count:
                 rows = array.reshape(-1)[: count * self._size].reshape(count, self._size)
-                if images := self._count(rows):
-                    found.append(KeptImages(place, images))
-        return found
+                together = _INDEX.sub("[*]", place)  # a list of images is one place
+                found[together] = found.get(together, 0) + self._count(rows)
+        return [KeptImages(place, n) for place, n in found.items() if n >= _FEWEST]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> SignatureState:
         """The signatures, for a run that goes on in another process."""
-        return {"tables": [[torch.from_numpy(table), weight] for table, weight in self._tables]}
+        return {i: (torch.from_numpy(table), w) for i, (table, w) in self._tables.items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: SignatureState) -> None:
         """Restore `state_dict`."""
-        self._tables = [(table.cpu().numpy(), weight) for table, weight in state["tables"]]
+        self._tables = {i: (table.cpu().numpy(), w) for i, (table, w) in state.items()}
 
     def _count(self, rows: np.ndarray) -> int:
         """How many rows are training images, in the form in which most of them are."""
@@ -121,7 +128,7 @@ class Signatures:
             inside = (values.min(1) > -_PIXEL) & (values.max(1) < 1 + _PIXEL)
             if inside.any():
                 moments = _moments(values[inside])
-                total += sum(w * self._alike(moments, table) for table, w in self._tables)
+                total += sum(w * self._alike(moments, table) for table, w in self._tables.values())
         return total
 
     def _alike(self, moments: np.ndarray, table: np.ndarray) -> int:

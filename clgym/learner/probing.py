@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,19 @@ from clgym.codec import pack, unpack
 from clgym.messages import AnytimeAnswers, AnytimeTest, Predict
 from clgym.strategy import Strategy
 
-__all__ = ["Prober", "cloned"]
+__all__ = ["ProbeState", "Prober", "cloned"]
+
+S = TypeVar("S")
+
+
+class ProbeState(TypedDict):
+    """What a run that is continued inside an experience must know."""
+
+    seen: int
+    """Training images of the experience so far."""
+    images: list[int]
+    predicted: list[torch.Tensor]
+    """Answers, int32, of as many moments."""
 
 
 class Prober:
@@ -66,22 +78,22 @@ class Prober:
         self._predicted.append(logits.argmax(1).astype(np.int32))
         self.seconds += time.perf_counter() - started
 
-    def state_dict(self, images: int) -> dict[str, Any]:
+    def state_dict(self, images: int) -> ProbeState:
         """What a run that is continued here must know."""
         return {
             "seen": images + self._before,
             "images": self._images,
-            "predicted": [torch.from_numpy(p) for p in self._predicted],
+            "predicted": [torch.as_tensor(p) for p in self._predicted],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: ProbeState) -> None:
         """Go on from `state_dict`."""
         self._before, self._images = state["seen"], list(state["images"])
         self._predicted = [p.numpy() for p in state["predicted"]]
 
 
-def cloned(state: dict[str, Any]) -> dict[str, Any]:
+def cloned(state: S) -> S:
     """A copy of nested dicts, lists and tuples that shares no tensor."""
     leaves: list[torch.Tensor] = []
     tree = pack(state, torch.Tensor, leaves, "state")
-    return unpack(tree, [leaf.detach().clone() for leaf in leaves])
+    return cast(S, unpack(tree, [leaf.detach().clone() for leaf in leaves]))

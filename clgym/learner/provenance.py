@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clgym import registry
 from clgym._checkout import PACKAGE, ROOT
@@ -98,6 +98,7 @@ def _note(path: Any, flags: int) -> None:
     """Keep a file's hash if a plugin's code opens it."""
     if not isinstance(path, (str, bytes, os.PathLike)):
         return
+    path = cast("str | bytes | os.PathLike[str]", path)
     name = _absolute(os.fsdecode(path))
     readers, importing = _readers()
     if name.startswith(_SYSTEM) or not readers:
@@ -124,7 +125,10 @@ def _readers() -> tuple[frozenset[str], bool]:
 
     There are none where clgym opens a file itself.
     """
-    files, frame, importing = [], sys._getframe(3), False
+    files: list[str] = []
+    # Private by its name only; every opening of a file comes by here, and this is what is fast.
+    frame = sys._getframe(3)  # pyright: ignore[reportPrivateUsage]
+    importing = False
     while frame is not None:
         code = frame.f_code
         if not code.co_filename.startswith("<frozen") and not _is_library(code.co_filename):

@@ -1,9 +1,10 @@
 """Replies of a strategy, checked before they leave the learner's process."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def _plain(answer: Any) -> Tensor | None:
     """The numbers of a tensor, whatever its class says of them; None for another thing."""
     if not issubclass(type(answer), Tensor):
         return None
-    with torch._C.DisableTorchFunctionSubclass():
+    with torch._C.DisableTorchFunctionSubclass():  # pyright: ignore[reportPrivateUsage]
         return Tensor.detach(Tensor.as_subclass(answer, Tensor))
 
 
@@ -61,13 +62,16 @@ def checked_costs(found: Any) -> dict[str, float]:
     """
     if not isinstance(found, dict):
         raise _bad_cost(_kind(found))
-    for name, value in found.items():
+    costs = cast(dict[object, object], found)
+    checked: dict[str, float] = {}
+    for name, value in costs.items():
         if not isinstance(name, str):
             raise _bad_cost(f"the key {name!r}")
         if not isinstance(value, Real) or not math.isfinite(value):
             kind = value if isinstance(value, Real) else _kind(value)
             raise _bad_cost(f"{kind} under {name!r}")
-    return {name: float(value) for name, value in found.items()}
+        checked[name] = float(value)
+    return checked
 
 
 def _bad_cost(found: str) -> BadAnswer:
@@ -93,7 +97,7 @@ def checked_count(found: Any) -> int:
     return int(found)
 
 
-def checked_progress(reported: dict[str, Any]) -> TrainProgress:
+def checked_progress(reported: Mapping[str, Any]) -> TrainProgress:
     """Progress given to `Experience.report`, as an event; unknown names are left out.
 
     Raises:

@@ -67,7 +67,8 @@ class RunNetworks:
             BadRecord, BadOutput: no valid record or state there.
             Incompatible: the run does not answer by one network alone.
         """
-        with torch.random.fork_rng(devices=[]):  # its `setup` draws weights, for nothing
+        # The run's `setup` draws weights, for nothing.
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
             trained = _trained(weights.parent)
         network: Any = getattr(trained.strategy, "network", None)
         if not isinstance(network, Classifier) or not _answers_alone(network, trained.strategy):

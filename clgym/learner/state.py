@@ -3,23 +3,77 @@
 Each carries a checksum (`clgym.checksums`): a state that changed on disk is refused, never loaded.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from clgym.checksums import Damaged, check_safetensors, with_checksum
-from clgym.codec import pack, unpack
+from clgym.codec import Tree, pack, unpack
+from clgym.data.generators import GeneratorStates
+from clgym.data.memory import MemoryState
 from clgym.errors import BadOutput
 from clgym.files import write_atomic
+from clgym.learner.kept_images import SignatureState
+from clgym.learner.probing import ProbeState
+from clgym.strategy import State
 
-__all__ = ["read_state", "write_state"]
+__all__ = ["LearnerState", "read_learner", "read_state", "state_fingerprint", "write_state"]
 
 
-def write_state(path: Path, state: dict[str, Any]) -> bytes:
+_COLUMNS = 512
+"""Number of sums that stand for a tensor; see `state_fingerprint`."""
+
+
+def state_fingerprint(state: Mapping[str, object]) -> str:
+    """A fingerprint of nested dicts, lists and tuples of tensors and plain values, hex.
+
+    It tells whether a state changed: a number that changes, changes it. Of each tensor it covers
+    the bytes as 512 sums of 64-bit words, made where the tensor lies at the speed of memory: a
+    hash of all bytes would cost a short experience several percent.
+
+    Raises:
+        Unpackable: a value of another kind; the message names its place.
+    """
+    leaves: list[torch.Tensor] = []
+    tree = pack(state, torch.Tensor, leaves, "state")
+    shapes = [(str(leaf.dtype), tuple(leaf.shape)) for leaf in leaves]
+    found = hashlib.sha256(json.dumps([tree, shapes]).encode())
+    for leaf in leaves:
+        found.update(_sums(leaf.detach()))
+    return found.hexdigest()
+
+
+def _sums(tensor: torch.Tensor) -> bytes:
+    flat = tensor.reshape(-1).contiguous()
+    if flat.storage_offset() * flat.element_size() % 8:
+        flat = flat.clone()
+    data = flat.view(torch.uint8)
+    whole = len(data) // (8 * _COLUMNS) * 8 * _COLUMNS
+    sums = data[:whole].view(torch.int64).reshape(-1, _COLUMNS).sum(0)
+    return sums.cpu().numpy().tobytes() + data[whole:].cpu().numpy().tobytes()
+
+
+class LearnerState(TypedDict):
+    """What a learner's state file holds."""
+
+    strategy: State
+    memory: MemoryState
+    generators: GeneratorStates
+    facts: Mapping[str, Tree]
+    """Fields of `clgym.messages.StreamFacts`, and ``scale``, which turns pixels into [0, 1]."""
+    signatures: NotRequired[SignatureState]
+    """Signatures of the images learned so far; see `clgym.learner.kept_images`."""
+    probed: NotRequired[ProbeState]
+    """Answers inside the experience so far."""
+
+
+def write_state(path: Path, state: Mapping[str, object]) -> bytes:
     """Write nested dicts, lists and tuples of tensors and plain values; return the bytes.
 
     Raises:
@@ -35,7 +89,17 @@ def write_state(path: Path, state: dict[str, Any]) -> bytes:
     return data
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_learner(path: Path) -> LearnerState:
+    """Read the state of a learner.
+
+    Raises:
+        BadOutput: see `read_state`.
+    """
+    # Its checksum says that it is what the learner's side of a run wrote.
+    return cast(LearnerState, read_state(path))
+
+
+def read_state(path: Path) -> dict[str, Tree]:
     """Read what `write_state` wrote; tensors on the CPU.
 
     States of clgym 0.1 without a checksum are read, too.
@@ -49,7 +113,11 @@ def read_state(path: Path) -> dict[str, Any]:
         if metadata.keys() != {"tree"}:
             raise Damaged("its metadata are not those of a state")
         tensors = load(data)
-        return unpack(json.loads(metadata["tree"]), [tensors[str(i)] for i in range(len(tensors))])
+        leaves = [tensors[str(i)] for i in range(len(tensors))]
+        state = unpack(json.loads(metadata["tree"]), leaves)
+        if not isinstance(state, dict):
+            raise Damaged(f"it holds a {type(state).__name__}")
+        return state
     except (OSError, ValueError, TypeError, LookupError, RecursionError, SafetensorError) as error:
         raise BadOutput(
             expected=f"a state file at {path.name}",

@@ -12,7 +12,7 @@ from clgym.data.memory import Memory
 from clgym.errors import BadAnswer
 from clgym.learner.assembly import make_strategy
 from clgym.learner.entrance import info_from
-from clgym.learner.state import read_state
+from clgym.learner.state import read_learner
 from clgym.messages import StreamFacts
 from clgym.results.layout import STATE
 from clgym.results.record import Record
@@ -47,13 +47,13 @@ class Trained:
             BadOutput: no valid state there.
         """
         record = open_run(folder).record
-        state = read_state(folder / STATE)
-        facts = dict(state["facts"])
+        state = read_learner(folder / STATE)
+        facts: dict[str, Any] = {**state["facts"], "device": device}  # checked by `StreamFacts`
         scale = facts.pop("scale")
         chosen = record.result.strategy
         strategy = make_strategy(chosen.name, chosen.config, [str(p) for p in plugins])
         memory = Memory(strategy.needs.memory)
-        strategy.setup(info_from(StreamFacts(**{**facts, "device": device}), memory))
+        strategy.setup(info_from(StreamFacts(**facts), memory))
         memory.load_state_dict(state["memory"], torch.device(device))
         strategy.load_state_dict(state["strategy"])
         return cls(strategy, record, tuple(record.result.class_order), scale)
@@ -80,5 +80,4 @@ class Trained:
 
     def classify(self, images: np.ndarray | Tensor, task: int | None = None) -> list[str]:
         """Names of the predicted classes of the images."""
-        best: list[Any] = self.logits(images, task).argmax(1).tolist()
-        return [self.classes[c] for c in best]
+        return [self.classes[int(c)] for c in self.logits(images, task).argmax(1)]

@@ -57,7 +57,7 @@ class Backbone(nn.Module):
         self.model: Any = model.eval().requires_grad_(False)
         self.frozen, self.size = frozen, frozen.size or _side(model)
         self.channels = _channels(model)
-        facts: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+        facts: dict[str, object] = getattr(model, "pretrained_cfg", None) or {}
         for name, plain in (("mean", 0.0), ("std", 1.0)):
             values = facts.get(name, plain) if frozen.normalise else plain
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
@@ -212,7 +212,7 @@ def identify(frozen: Frozen, data_root: Path | None = None) -> BackboneIdentity:
     return identity
 
 
-def _write(path: Path, facts: dict[str, Any]) -> None:
+def _write(path: Path, facts: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, dump_checked(facts))
 

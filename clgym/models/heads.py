@@ -1,11 +1,12 @@
 """Classifiers on top of features: class means, and the cosine classifier."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from clgym.strategy import State
 
 __all__ = ["ClassMeans", "CosineHead", "cosine_logits"]
 
@@ -37,11 +38,11 @@ class ClassMeans:
         assert self.sums is not None
         return self.sums / self.counts[:, None]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Sums and counts."""
         return {"sums": self.sums, "counts": self.counts}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`, on the device that the means were made for."""
         device, sums = self.counts.device, state["sums"]
         self.sums = None if sums is None else sums.to(device)

@@ -35,7 +35,7 @@ class Name:
         return self.architecture + (f"[{pairs}]" if pairs else "")
 
     @property
-    def constructor(self) -> dict[str, Any]:
+    def constructor(self) -> dict[str, object]:
         """The arguments that the network's constructor takes."""
         return {k: v for k, v in self.arguments.items() if k not in (*SCALE, AVERAGED)}
 

@@ -10,14 +10,14 @@ network of a finished run.
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from clgym._moved import report_renamed
+from clgym.data.experience import Report
 from clgym.data.source_data import SourceData
 from clgym.errors import BadSource, Incompatible, MissingData, UnknownName
 from clgym.models import networks, timm_networks, torchvision_networks
@@ -57,7 +57,7 @@ def resolve(
     wanted: ClassifierSpec,
     source: SourceData | None,
     device: torch.device,
-    report: Callable[[dict[str, Any]], None] = lambda event: None,
+    report: Report = lambda event: None,
 ) -> tuple[Classifier, str]:
     """The classifier in evaluation mode on ``device``, and its name without any path.
 

@@ -73,7 +73,7 @@ def _published(architecture: str, file: WeightFile) -> Any:
     return None
 
 
-def _arguments(name: Name, file: WeightFile, published: Any) -> dict[str, Any]:
+def _arguments(name: Name, file: WeightFile, published: Any) -> dict[str, object]:
     """What the constructor is given."""
     given = name.constructor
     if name.architecture not in _SCALES_INSIDE:
@@ -89,7 +89,7 @@ def _arguments(name: Name, file: WeightFile, published: Any) -> dict[str, Any]:
     return {"transform_input": True, "aux_logits": has_aux, "init_weights": False, **given}
 
 
-def _create(name: Name, arguments: dict[str, Any], classes: int) -> nn.Module:
+def _create(name: Name, arguments: dict[str, object], classes: int) -> nn.Module:
     from torchvision import models
 
     try:

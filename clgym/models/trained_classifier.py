@@ -1,8 +1,6 @@
 """The small classifier that clgym trains once on the source's training rows."""
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -10,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clgym.checksums import is_undamaged, with_checksum
+from clgym.data.experience import Report
 from clgym.data.generators import seed_generators, torch_generator, untouched_generators
 from clgym.data.source_data import SourceData
 from clgym.data.store import cache_dir
@@ -30,7 +29,7 @@ def trained(
     wanted: ClassifierSpec,
     source: SourceData | None,
     device: torch.device,
-    report: Callable[[dict[str, Any]], None],
+    report: Report,
 ) -> Classifier:
     """ResNet-8 trained on the source's training rows, from the cache if available.
 
@@ -63,9 +62,7 @@ def trained(
     return classifier
 
 
-def _fit(
-    classifier: Classifier, source: SourceData, report: Callable[[dict[str, Any]], None]
-) -> None:
+def _fit(classifier: Classifier, source: SourceData, report: Report) -> None:
     """Cross-entropy with AdamW under one cycle of learning rates; images shifted by up to 1/8."""
     size = _AUTO["batch"]
     steps = _AUTO["epochs"] * -(-len(source) // size)

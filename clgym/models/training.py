@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from clgym.models.norm import single_images_refused
-from clgym.strategy import Augment, Batch, Experience
+from clgym.strategy import Augment, Batch, Experience, State
 
 __all__ = ["CosineSGD", "set_rates"]
 
@@ -31,7 +30,7 @@ class CosineSGD:
 
     def __init__(
         self,
-        groups: Iterable[dict[str, Any]],
+        groups: Iterable[dict[str, object]],
         *,
         momentum: float,
         weight_decay: float,
@@ -98,14 +97,14 @@ class CosineSGD:
             images=self._epoch * len(experience) + rows,
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Optimizer and position."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "position": [self._epoch, self._step],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
         self._epoch, self._step = state["position"]

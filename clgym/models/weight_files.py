@@ -113,7 +113,7 @@ def read(path: Path) -> WeightFile:
     return WeightFile(path, state, averaged or prefix, {**_facts_beside(path), **facts})
 
 
-def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     try:
         with safe_open(path, "pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -176,7 +176,7 @@ def _check_numbers(path: Path, state: dict[str, Tensor]) -> None:
             raise unfit(path, f"NaN in {key}", fix)
 
 
-def _facts_beside(path: Path) -> dict[str, Any]:
+def _facts_beside(path: Path) -> dict[str, object]:
     """What a hub's ``config.json`` says of the ``model.safetensors`` beside it."""
     if path.stem not in ("model", "pytorch_model"):
         return {}
@@ -187,7 +187,7 @@ def _facts_beside(path: Path) -> dict[str, Any]:
     return _parsed(held) if isinstance(held, dict) else {}
 
 
-def _parsed(held: Mapping[str, Any]) -> dict[str, Any]:
+def _parsed(held: Mapping[str, Any]) -> dict[str, object]:
     """``mean``, ``std`` and ``architecture``, of safetensors' metadata or of timm's config.json."""
     values = {key: _value(value) for key, value in held.items()}
     inner = values.get("pretrained_cfg")

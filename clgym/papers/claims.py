@@ -80,9 +80,9 @@ class ClaimRun(_ClaimBlock):
     strategy: str
     scenario: str
     source: str | None = None
-    config: dict[str, Any] = {}
+    config: dict[str, object] = {}
     """Options of the strategy."""
-    stream: dict[str, Any] = {}
+    stream: dict[str, object] = {}
     """Options of the scenario."""
     seeds: tuple[int, ...] = (0,)
     order_seeds: bool = False
@@ -98,9 +98,9 @@ class ClaimStudy(_ClaimBlock):
     strategy: str
     pair: str
     mode: str = "transfer"
-    config: dict[str, Any] = {}
+    config: dict[str, object] = {}
     """Options of the strategy that are not tuned."""
-    stream: dict[str, Any] = {}
+    stream: dict[str, object] = {}
     """Options of the pair's scenario."""
     space: str | None = None
     sampler: str = "counter"
@@ -258,9 +258,9 @@ def load_paper(name: str, place: Path | None = None) -> Paper:
     )
 
 
-def _inherited(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _inherited(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Each table with what the one it is `like` says; options are joined one by one."""
-    done: dict[str, dict[str, Any]] = {}
+    done: dict[str, Any] = {}  # tables as TOML has them, validated afterwards
 
     def resolve(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         if name in done:

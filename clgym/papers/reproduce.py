@@ -26,14 +26,13 @@ from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
-from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.runs import Event, ExecutionOptions
 from clgym.protocol.study import CERTIFICATE, StudySpec, tune
 from clgym.results.layout import PREDICTIONS, RECORD, is_run
 from clgym.results.stored import open_run
 
 __all__ = ["Reproduction", "Task"]
 
-Event = dict[str, Any]
 KEPT = (RECORD, PREDICTIONS, EVALUATION, CERTIFICATE, LEDGER)
 """Files of a finished folder that are copied to the board."""
 FIRST = "evaluations/1"

@@ -162,7 +162,7 @@ def _right(run: StoredRun, name: str) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     predictions, result = run.predictions(), run.result
     if name in _OF_ADAPTATION or result.kind == "adaptation":
-        parts = predictions.segments()
+        parts = [segment.by_image() for segment in predictions.segments()]
     else:
         parts = [predictions.after(len(result.accuracy_matrix) - 1)]
     rows = np.concatenate([part.row for part in parts])

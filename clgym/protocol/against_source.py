@@ -17,6 +17,7 @@ from clgym.data.content import content_notes
 from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
 from clgym.gym.anytime import exposed_pool
+from clgym.gym.arrival import in_order_of_arrival
 from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
 from clgym.protocol.audit import MALFORMED, Audit
@@ -66,13 +67,20 @@ def _request(result: Result, data_root: Path | None, plugins: tuple[Path, ...]) 
     return Request(
         result.strategy.name,
         result.scenario.name,
-        scenario_config=result.scenario.config,
+        scenario_config=_options(result),
         order_seed=result.order_seed,
         score_on=result.scored_on,
         part=result.part,
         data_root=data_root,
         plugins=plugins,
     )
+
+
+def _options(result: Result) -> dict[str, Any]:
+    """The scenario's options; records from before images could arrive otherwise name no arrival."""
+    config = result.scenario.config
+    adapts = result.adaptation is not None and "order" in config
+    return {"arrival": "published", **config} if adapts else config
 
 
 def _check_public(request: Request) -> None:
@@ -132,7 +140,8 @@ def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterat
     yield from (f"result.{name} is not that of its stream" for name in wrong)
     if wrong:
         return
-    truth = dict(_truth(stream, sources, request.data_root))
+    key = run.record.environment.order_key
+    truth = dict(_truth(stream, sources, request.data_root, key))
     answers = run.predictions().arrays
     known = {name for name in answers if name.rpartition("/")[2] in _COLUMNS}
     for name in sorted(known ^ truth.keys()):
@@ -176,15 +185,24 @@ def _flags(source: Source, flagged: Source, stated: Sequence[str]) -> list[str]:
 
 
 def _truth(
-    stream: Any, sources: Sequence[Source], data_root: Path | None
+    stream: Any, sources: Sequence[Source], data_root: Path | None, key: str | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """What a predictions file holds besides answers, by name."""
+    """What a predictions file holds besides answers, by name.
+
+    Args:
+        stream: The plan.
+        sources: The stream's sources.
+        data_root: Where data lie.
+        key: Key of the order in which images arrived, from the record.
+    """
     if isinstance(stream, TwoPhases):
         columns = np.array(stream.columns[0])
-        yield from _truth(stream.learning, sources, data_root)
-        for name, values in _truth(stream.shift, sources, data_root):
+        yield from _truth(stream.learning, sources, data_root, key)
+        for name, values in _truth(stream.shift, sources, data_root, key):
             yield f"shift/{name}", columns[values] if name.endswith("label") else values
     elif isinstance(stream, AdaptationStream):
+        planned = segment_labels(stream, sources, data_root)
+        stream = in_order_of_arrival(stream, planned, key or "")
         labels = segment_labels(stream, sources, data_root)
         for i, segment in enumerate(stream.segments):
             yield from _named(i, label=labels[i], domain=segment.domain, row=segment.row)

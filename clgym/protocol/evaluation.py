@@ -7,16 +7,17 @@ evaluation is counted in the study's ledger before its first run.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from clgym import registry
+from clgym.engines.channel import Message
 from clgym.engines.pool import PoolSpec, WorkerPool, gather, open_pool
 from clgym.errors import ClgymError, Tampered, WorkerDied, WrongPhase
 from clgym.files import canonical_json, locked, sha256, write_atomic, writing
 from clgym.gym.description import describe_strategy
 from clgym.gym.plan import method_hash
 from clgym.gym.request import Request, Sandbox
-from clgym.protocol.jobs import TARGET, as_message
+from clgym.protocol.jobs import TARGET, RunSummary, as_message
 from clgym.protocol.ledger import NAME, Ledger
 from clgym.protocol.outcome import (
     EVALUATION,
@@ -28,13 +29,11 @@ from clgym.protocol.outcome import (
 from clgym.protocol.plan import Certificate, Choice, StudyPlan, code_identity
 from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.relatives import register_opening, register_study, relatives
-from clgym.protocol.runs import FAILURES, ExecutionOptions, check_files, start_workers
+from clgym.protocol.runs import FAILURES, Event, ExecutionOptions, check_files, start_workers
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.stored import open_run
 
 __all__ = ["EVALUATION", "Evaluation", "SeedResult", "evaluate", "open_certificate", "requests_of"]
-
-Event = dict[str, Any]
 
 
 def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
@@ -237,7 +236,7 @@ class _Evaluating:
         """A fresh process is the first to build the evaluation source; it tells the fingerprint."""
         pool = open_pool(PoolSpec(), TARGET)
         root = self._where.data_root
-        message = {
+        message: Message = {
             "do": "fingerprint",
             "source": self._plan.pair.evaluation.source,
             "data_root": None if root is None else str(root),
@@ -277,12 +276,14 @@ class _Evaluating:
                     continue
                 if done.error is not None and not isinstance(done.error, FAILURES):
                     raise done.error
-                self._check_files(waiting[seed][0], done.reply or {})
+                # As `clgym.protocol.jobs.Jobs` made it; without fields where the run failed.
+                summary = cast(RunSummary, done.reply or {})
+                self._check_files(waiting[seed][0], summary)
                 waiting[seed] = waiting[seed][1:] if done.error is None else []
                 if not waiting[seed]:
-                    self._ended(seed, done.error, done.reply or {})
+                    self._ended(seed, done.error, summary)
 
-    def _check_files(self, request: Request, reply: dict[str, Any]) -> None:
+    def _check_files(self, request: Request, reply: RunSummary) -> None:
         """The files that the strategy read must be those of the tuning."""
         assert request.out is not None
         known = self._certificate.body.read_files or {}
@@ -291,7 +292,7 @@ class _Evaluating:
     def _pass_on(self, key: str, event: Event) -> None:
         self._emit({"kind": "run", "key": key, "event": event})
 
-    def _ended(self, seed: int, error: ClgymError | None, reply: dict[str, Any]) -> None:
+    def _ended(self, seed: int, error: ClgymError | None, reply: RunSummary) -> None:
         known = {
             entry.body["seed"]
             for entry in self._ledger.of("evaluated")
@@ -312,7 +313,7 @@ class _Evaluating:
             )
         self._emit({"kind": "end", "key": str(seed), "seed": seed, **reply})
 
-    def _parts(self, seed: int, error: ClgymError | None) -> dict[str, Any]:
+    def _parts(self, seed: int, error: ClgymError | None) -> dict[str, object]:
         """Hashes of the records of a seed's runs, where it has one for each experience."""
         requests = requests_of(self._plan, choice_of(self._certificate, seed), seed, self._where)
         if error is not None or len(requests) == 1:
@@ -335,7 +336,7 @@ class _Evaluating:
             seeds.append(seed_result(seed, run))
         others = relatives(self._where.out.parent.parent, plan)
         code = code_identity()
-        facts: dict[str, Any] = {
+        facts: dict[str, object] = {
             "schema_version": 1,
             **following(self._certificate, code, seeds, records),
             "code": code.model_dump(mode="json"),

@@ -11,7 +11,7 @@ __all__ = ["PRETRAINED", "SCRATCH", "SEEDS", "TRIALS", "draw", "milestones"]
 
 TRIALS, SEEDS = 30, 5
 
-Literal = dict[str, Any]
+Literal = dict[str, Any]  # as a strategy's file has it; values of any type
 
 _STEP = {"schedule": ["step"]}
 _WEIGHTS = [0.5, 1, 1.5, 2, 3]

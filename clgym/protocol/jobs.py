@@ -6,11 +6,12 @@ evaluating therefore happen in different processes.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from clgym._moved import report_renamed
 from clgym.data import withheld
 from clgym.data.sources import load_source
+from clgym.engines.channel import Message
 from clgym.errors import BadPlan
 from clgym.files import canonical_json, locked, sha256
 from clgym.gym.request import Request, make_stream
@@ -24,12 +25,29 @@ from clgym.results.stored import StoredRun, open_run
 from clgym.scenario import Stream
 from clgym.streams.adaptation import AdaptationStream
 
-__all__ = ["TARGET", "Jobs", "as_message", "order_hash", "run_summary"]
+__all__ = ["TARGET", "Jobs", "RunSummary", "as_message", "order_hash", "run_summary"]
 
 report_renamed(__name__)
 
 TARGET = "clgym.protocol.jobs:Jobs"
-Message = dict[str, Any]
+
+
+class RunSummary(TypedDict):
+    """What a finished run says to the coordinator; the ledger keeps it."""
+
+    last_accuracy: float
+    average_incremental_accuracy: float
+    accuracy_matrix: list[list[float | None]]
+    images: int
+    """Training images, over all epochs."""
+    seconds: float
+    result: str
+    """SHA-256 of the deterministic part of the record."""
+    record: str
+    """SHA-256 of the record's file."""
+    fingerprints: list[str]
+    device_name: str
+    read_files: NotRequired[dict[str, str]]
 
 
 class Jobs:
@@ -41,12 +59,13 @@ class Jobs:
 
     def handle(self, message: Message) -> Message:
         """Carry out the job that ``message["do"]`` names, and reply."""
+        actions: dict[str, Callable[[Any], Mapping[str, Any]]]
         actions = {"survey": _survey, "fingerprint": _fingerprint, "run": self._run}
-        return actions[message["do"]](message)
+        return dict(actions[str(message["do"])](message))
 
-    def _run(self, message: Message) -> Message:
+    def _run(self, message: Mapping[str, Any]) -> RunSummary:
         """One run: its record stays in the folder, the reply tells what the coordinator needs."""
-        withheld.withhold([withheld.Rule(**_tuples(rule)) for rule in message["withhold"]])
+        withheld.withhold([_rule(rule) for rule in message["withhold"]])
         request = _request(message)
         assert request.out is not None
         # A worker of a coordinator that was killed may still be at it for a moment.
@@ -59,20 +78,22 @@ class Jobs:
 
 def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool) -> Message:
     """A run as plain data; the pool adds the device."""
-    values = {**vars(request), "strategy_config": dict(request.strategy_config)}
+    values: dict[str, Any] = {**vars(request), "strategy_config": dict(request.strategy_config)}
     values["scenario_config"] = dict(request.scenario_config)
     for name in ("out", "data_root", "after"):
         values[name] = None if values[name] is None else str(values[name])
     values["plugins"] = [str(path) for path in request.plugins]
-    rules = [vars(rule) for rule in withhold]
+    rules: list[Any] = [vars(rule) for rule in withhold]
     return {"do": "run", "request": values, "withhold": rules, "keep_state": keep_state}
 
 
-def _tuples(rule: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in rule.items()}
+def _rule(rule: Mapping[str, Any]) -> withheld.Rule:
+    """A rule as it was before its tuples were written as lists."""
+    lists = {name: tuple(value) for name, value in rule.items() if isinstance(value, list)}
+    return withheld.Rule(**{**rule, **lists})
 
 
-def _request(message: Message) -> Request:
+def _request(message: Mapping[str, Any]) -> Request:
     values = {**message["request"], "device": message["device"]}
     for name in ("out", "data_root", "after"):
         values[name] = None if values[name] is None else Path(values[name])
@@ -86,10 +107,10 @@ def order_hash(record: Record) -> str:
     return sha256(canonical_json(record.result.class_order))
 
 
-def run_summary(run: StoredRun) -> Message:
+def run_summary(run: StoredRun) -> RunSummary:
     """Summary of a finished run for the coordinator; an audit compares it with the record."""
     record, result = run.record, run.result
-    return {
+    summary: RunSummary = {
         "last_accuracy": result.last_accuracy,
         "average_incremental_accuracy": result.average_incremental_accuracy,
         "accuracy_matrix": result.accuracy_matrix,
@@ -99,11 +120,13 @@ def run_summary(run: StoredRun) -> Message:
         "record": run.sha256,
         "fingerprints": [source.fingerprint for source in result.sources],
         "device_name": record.environment.device_name,
-        **({"read_files": files} if (files := record.environment.read_files) else {}),
     }
+    if record.environment.read_files:
+        summary["read_files"] = record.environment.read_files
+    return summary
 
 
-def _survey(message: Message) -> Message:
+def _survey(message: Mapping[str, Any]) -> Message:
     """Look at both sides of a pair: fingerprints, what they share, how long their streams are."""
     pair, root = (
         ScenarioPair.model_validate(message["pair"]),
@@ -138,10 +161,11 @@ def _survey(message: Message) -> Message:
         experiences = 1
     else:
         experiences = _experiences(pair, streams)
+    flags = ([*sources[0].flags, *overlap.flags], list(sources[1].flags))
     facts = [
-        {"name": s.name, "fingerprint": s.fingerprint, "flags": list(s.flags)} for s in sources
+        {"name": s.name, "fingerprint": s.fingerprint, "flags": own}
+        for s, own in zip(sources, flags, strict=True)
     ]
-    facts[0]["flags"] += overlap.flags
     return {
         "pair": pair.model_dump(mode="json"),
         "tuning": facts[0],
@@ -159,7 +183,7 @@ def _experiences(pair: ScenarioPair, streams: Sequence[Stream]) -> int:
     Raises:
         BadPlan: their classes do not arrive in the same steps.
     """
-    shapes = [[step["classes"] for step in stream.outline()] for stream in streams]
+    shapes = [[step.classes for step in stream.outline()] for stream in streams]
     if shapes[0] != shapes[1]:
         raise BadPlan(
             expected=f"streams of one shape on both sides of {pair.name}",
@@ -169,7 +193,7 @@ def _experiences(pair: ScenarioPair, streams: Sequence[Stream]) -> int:
     return len(shapes[0])
 
 
-def _fingerprint(message: Message) -> Message:
+def _fingerprint(message: Mapping[str, Any]) -> Message:
     """Build a source, and say its fingerprint."""
     root = message["data_root"] and Path(message["data_root"])
     return {"fingerprint": load_source(message["source"], root).fingerprint}

@@ -24,6 +24,10 @@ START = "0" * 64
 """Value to which the first line is chained."""
 
 
+EntryBody = dict[str, Any]
+"""What an entry says. ``Any``: its fields depend on the entry's kind, and it is read from JSON."""
+
+
 @dataclass(frozen=True)
 class LedgerEntry:
     """One line of the ledger."""
@@ -32,11 +36,11 @@ class LedgerEntry:
     prev: str
     kind: str
     time: float
-    body: dict[str, Any]
+    body: EntryBody
     hash: str
 
     @staticmethod
-    def of(seq: int, prev: str, kind: str, when: float, body: dict[str, Any]) -> "LedgerEntry":
+    def of(seq: int, prev: str, kind: str, when: float, body: EntryBody) -> "LedgerEntry":
         """An entry with its hash."""
         facts = {"seq": seq, "prev": prev, "kind": kind, "time": when, "body": body}
         return LedgerEntry(seq, prev, kind, when, body, sha256(canonical_json(facts)))

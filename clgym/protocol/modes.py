@@ -102,7 +102,9 @@ def _search(
     return trials
 
 
-def settings(plan: StudyPlan, space: Space, scores: Sequence[float | None]) -> list[dict[str, Any]]:
+def settings(
+    plan: StudyPlan, space: Space, scores: Sequence[float | None]
+) -> list[dict[str, object]]:
     """All hyper-parameters that are determined so far."""
     name, seed = plan.strategy, plan.sampler_seed
     return proposals(plan.sampler, space, name, seed, plan.trials, plan.generation, scores)

@@ -1,6 +1,6 @@
 """``evaluation.json``: the result of an evaluation, and what its records determine."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -125,9 +125,9 @@ def seed_result(seed: int, run: StoredRun) -> SeedResult:
     )
 
 
-def summarised(seeds: list[SeedResult]) -> dict[str, Any]:
+def summarised(seeds: list[SeedResult]) -> dict[str, object]:
     """Mean and standard deviation over all seeds, by measure."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name in MEASURES:
         values = [getattr(seed, name) for seed in seeds]
         if any(value is None for value in values):
@@ -159,7 +159,7 @@ def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list
 
 def following(
     certificate: Certificate, code: Code, seeds: list[SeedResult], records: list[Record]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """All values of an evaluation that other files determine, for writing and for the audit.
 
     Args:
@@ -201,6 +201,7 @@ def _flags(
     plan, trials = certificate.body.plan, certificate.body.trials
     flags = {flag for record in records for s in record.result.sources for flag in s.flags}
     flags |= {f"tuning source: {flag}" for flag in plan.tuning.flags}
+    flags |= {flag for record in records for flag in record.flags}
     changed = [n for n in Code.model_fields if getattr(code, n) != getattr(plan.code, n)]
     # A commit says less than the tree: it changes with a comment in the documentation.
     flags |= {f"{name} changed since tuning" for name in changed if name != "commit"}

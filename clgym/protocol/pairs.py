@@ -24,16 +24,16 @@ class Side(BaseModel):
     """Name of the source, as `clgym.data.sources.load_source` accepts it."""
     classes: tuple[int, ...] | None = None
     """Class numbers; None means all."""
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {}  # options of the scenario, of any type
     """Further options of the scenario for this side only, such as its corruptions or rows."""
 
     @model_serializer(mode="wrap")
-    def _without_unused(self, handler: Any) -> dict[str, Any]:
+    def _without_unused(self, handler: Any) -> dict[str, object]:
         """Sides of learning streams have no further options, and hash as ever."""
         values = handler(self)
         return values if self.extra else {k: v for k, v in values.items() if k != "extra"}
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """Options of the scenario on this side."""
         chosen = {} if self.classes is None else {"classes": list(self.classes)}
         return {"source": self.source, **chosen, **self.extra}
@@ -66,7 +66,7 @@ class ScenarioPair(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     scenario: str
-    config: dict[str, Any]
+    config: dict[str, Any]  # options of the scenario, of any type
     """Options of the scenario, without those of the sides."""
     tuning: Side
     evaluation: Side
@@ -146,7 +146,7 @@ def _value(text: str) -> Any:
 # Columns: tuning side, evaluation side, scenario options, seeds, trials.
 _CNN = {"network": "resnet18"}
 _VIT = {"network": "vit-b16", "memory_size": 1}
-_Row = tuple[str, str, dict[str, Any], int, int]
+_Row = tuple[str, str, dict[str, Any], int, int]  # options of a scenario, of any type
 _ROWS: dict[str, _Row] = {
     "c50-t10": (
         "cifar100[0-49]",
@@ -218,9 +218,17 @@ _ROWS: dict[str, _Row] = {
 # images, evaluated on the others and the other half.
 _TUNED, _HELD_OUT = "corruptions=extra;rows=tuning", "corruptions=no-frost;rows=evaluation"
 _RESNET20 = {"model": "cifar10-resnet20"}
-_V1 = {"hsv": "scaled"}  # the images that these pairs had before there was a v2
+# The images that these pairs had before there was a v2, and their order: one for all corruptions.
+_V1 = {"hsv": "scaled", "arrival": "published"}
 _SHIFTED: dict[str, _Row] = {
-    "digits-c-v1": (f"digits[{_TUNED}]", f"digits[{_HELD_OUT}]", {"batch_size": 64}, 3, 8),
+    "digits-c-v1": (
+        f"digits[{_TUNED}]",
+        f"digits[{_HELD_OUT}]",
+        {"batch_size": 64, "arrival": "published"},
+        3,
+        8,
+    ),
+    "digits-c-v2": (f"digits[{_TUNED}]", f"digits[{_HELD_OUT}]", {"batch_size": 64}, 3, 8),
     "cifar10-c-v1": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", {**_RESNET20, **_V1}, 5, 20),
     "cifar10-c-v2": (f"cifar10[{_TUNED}]", f"cifar10[{_HELD_OUT}]", _RESNET20, 5, 20),
     "cifar100-c-v1": (f"cifar100[{_TUNED}]", f"cifar100[{_HELD_OUT}]", _V1, 5, 20),
@@ -302,7 +310,7 @@ def find_pair(
             found=repr(name),
             fix=f"{near(name, PAIRS)}Or give --tuning, --evaluation and --scenario",
         )
-    changed: dict[str, Any] = {"config": {**(preset.config if preset else {}), **(config or {})}}
+    changed: dict[str, object] = {"config": {**(preset.config if preset else {}), **(config or {})}}
     changed |= {"tuning": side(tuning)} if tuning else {}
     changed |= {"evaluation": side(evaluation)} if evaluation else {}
     changed |= {"scenario": scenario} if scenario else {}

@@ -16,7 +16,7 @@ from clgym._checkout import PACKAGE
 from clgym._moved import report_renamed
 from clgym._version import __version__
 from clgym.files import canonical_json, sha256
-from clgym.gym.environment import describe
+from clgym.gym.environment import package_versions
 from clgym.protocol.pairs import ScenarioPair
 from clgym.results.record import Environment
 
@@ -99,9 +99,9 @@ class StudyPlan(_PlanBlock):
     """Number of experiences that the modes `first_task` and `first_k` use; else 0."""
     strategy: str
     source_hash: str = Digest
-    base: dict[str, Any]
+    base: dict[str, object]
     """All options of the strategy that are not tuned."""
-    space: list[dict[str, Any]]
+    space: list[dict[str, Any]]  # as `Space.describe` writes it
     space_hash: str = Digest
     stability: dict[str, float]
     """Strongest values of the options that `stability_decay` halves."""
@@ -135,7 +135,7 @@ class StudyPlan(_PlanBlock):
     study by itself."""
 
     @model_serializer(mode="wrap")
-    def _without_unused(self, handler: Any) -> dict[str, Any]:
+    def _without_unused(self, handler: Any) -> dict[str, object]:
         """Plans of earlier versions hash as ever."""
         values = handler(self)
         return {k: v for k, v in values.items() if k not in _LATER or v is not None}
@@ -166,7 +166,7 @@ class StudyPlan(_PlanBlock):
         """Whether hyper-parameters are chosen separately for each stream."""
         return self.tunes_on_evaluation
 
-    def options(self, evaluating: bool) -> dict[str, Any]:
+    def options(self, evaluating: bool) -> dict[str, object]:
         """Options of the scenario for a run of this study."""
         on_evaluation = evaluating or self.tunes_on_evaluation
         side = self.pair.evaluation if on_evaluation else self.pair.tuning
@@ -195,7 +195,7 @@ class Trial(_PlanBlock):
     """One set of hyper-parameters and its score."""
 
     trial: int
-    config: dict[str, Any]
+    config: dict[str, object]
     status: Literal["done", "failed", "over-cap"]
     score: float | None
     """Score of the trial; None, which counts as minus infinity, unless every seed was completed."""
@@ -211,7 +211,7 @@ class Choice(_PlanBlock):
 
     seed: int | None
     """Seed of the stream to which the choice applies; None for all."""
-    configs: tuple[dict[str, Any], ...]
+    configs: tuple[dict[str, object], ...]
     """Hyper-parameters: one set for the whole stream, or one per experience."""
     trials: tuple[int | None, ...]
     score: float | None
@@ -232,7 +232,7 @@ class Body(_PlanBlock):
     were none, and in earlier certificates."""
 
     @model_serializer(mode="wrap")
-    def _without_unused(self, handler: Any) -> dict[str, Any]:
+    def _without_unused(self, handler: Any) -> dict[str, object]:
         """Bodies of earlier versions hash as ever."""
         values = handler(self)
         return {k: v for k, v in values.items() if k != "read_files" or v is not None}
@@ -276,7 +276,7 @@ def code_identity() -> Code:
     files = {path.resolve() for folder in folders for path in folder.rglob("*.py")}
     for name, path in sorted((f"{p.parent.name}/{p.name}", p) for p in files):
         state.update(f"{name}\n{sha256(path.read_bytes())}\n".encode())
-    packages = describe("cpu", "", 1, "process")["packages"]
+    packages = package_versions()
     return Code(
         clgym=__version__,
         commit=_commit(root),
@@ -286,7 +286,7 @@ def code_identity() -> Code:
     )
 
 
-def code_of(where: Code | Environment, packages: Sequence[str] | None = None) -> dict[str, Any]:
+def code_of(where: Code | Environment, packages: Sequence[str] | None = None) -> dict[str, object]:
     """Versions that both a plan and a record state.
 
     Args:

@@ -8,6 +8,7 @@ from typing import Any
 
 from clgym import registry
 from clgym.config import WRAPS, resolve
+from clgym.engines.channel import Message
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.errors import BadPlan
 from clgym.files import canonical_json, sha256
@@ -51,7 +52,7 @@ class StudySpec:
     """Number of this study, from 1, and of how many; None for one by itself."""
 
 
-def survey(pair: ScenarioPair, data_root: Path | None) -> dict[str, Any]:
+def survey(pair: ScenarioPair, data_root: Path | None) -> Mapping[str, Any]:
     """Read both sides in a short process of its own, the only reading before the evaluation.
 
     Raises:
@@ -59,14 +60,14 @@ def survey(pair: ScenarioPair, data_root: Path | None) -> dict[str, Any]:
     """
     pool = open_pool(PoolSpec(), TARGET)
     root = None if data_root is None else str(data_root)
-    message = {"do": "survey", "pair": pair.model_dump(mode="json"), "data_root": root}
+    message: Message = {"do": "survey", "pair": pair.model_dump(mode="json"), "data_root": root}
     try:
         return _without_device(gather(pool, [("survey", message)])["survey"])
     finally:
         pool.close()
 
 
-def _without_device(reply: dict[str, Any]) -> dict[str, Any]:
+def _without_device(reply: Message) -> Mapping[str, Any]:
     return json.loads(canonical_json(reply))
 
 
@@ -75,7 +76,7 @@ def make_plan(
     where: ExecutionOptions,
     description: Description,
     space: Space,
-    looked: dict[str, Any],
+    looked: Mapping[str, Any],
 ) -> StudyPlan:
     """Return everything that determines the outcome as one value.
 
@@ -139,9 +140,9 @@ def _method(
     asked: StudySpec,
     where: ExecutionOptions,
     description: Description,
-    values: dict[str, Any],
+    values: dict[str, object],
     tuned: set[str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What every record of the study states; nothing where trials wrap different strategies."""
     if any(f.kind == WRAPS and f.name in tuned for f in description.fields):
         return {}
@@ -202,7 +203,9 @@ def _check(asked: StudySpec, experiences: int, adapting: bool) -> None:
             raise BadPlan(expected=expected, found=repr(found), fix="See `clgym tune --help`")
 
 
-def _base_values(asked: StudySpec, description: Description, pair: ScenarioPair) -> dict[str, Any]:
+def _base_values(
+    asked: StudySpec, description: Description, pair: ScenarioPair
+) -> dict[str, object]:
     """Defaults, then what the pair says under the same name, then what was asked."""
     said = {k: v for k, v in pair.config.items() if k in FROM_PRESET}
     shared = {

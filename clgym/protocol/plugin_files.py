@@ -7,7 +7,6 @@ name alone where the two have nothing but the root in common. Its hash says whet
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from clgym.errors import Tampered
 from clgym.files import sha256
@@ -17,7 +16,7 @@ from clgym.registry import with_registered
 __all__ = ["plugins_of", "recorded_plugins"]
 
 
-def recorded_plugins(folder: Path, plugins: Sequence[Path]) -> dict[str, Any]:
+def recorded_plugins(folder: Path, plugins: Sequence[Path]) -> dict[str, object]:
     """Ledger entry about a session's plugins; empty if there are none.
 
     Args:

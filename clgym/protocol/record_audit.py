@@ -87,8 +87,8 @@ def class_order_problems(result: Result) -> Iterator[str]:
 class ExpectedRecord:
     """What a plan states about one run: its options, seed and experiences."""
 
-    strategy: dict[str, Any]
-    scenario: dict[str, Any]
+    strategy: dict[str, object]
+    scenario: dict[str, object]
     seed: int
     part: tuple[int, int] | None
 

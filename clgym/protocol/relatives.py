@@ -9,7 +9,6 @@ beside this one that the registry does not know has no place in that order: it i
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -144,7 +143,7 @@ def register_opening(ledger: Ledger, opening: LedgerEntry) -> None:
     _register("opening", ledger.entries[0].hash, {"opening": opening.hash})
 
 
-def _register(kind: str, study: str, facts: dict[str, Any]) -> None:
+def _register(kind: str, study: str, facts: dict[str, object]) -> None:
     body = {"study": study, **facts}
     with locked(state_folder() / ".studies.lock", wait=True):
         registry = _registry()

@@ -92,7 +92,7 @@ def look_again(
     """What a new look at both sides of the pair finds otherwise than the study's report.
 
     Args:
-        plan: Of the study.
+        plan: Plan of the study.
         said: The report of the look before the study, as it stands in the ledger.
         data_root: Where data lie.
         notes: Gets a line where the sides cannot be compared with the report.

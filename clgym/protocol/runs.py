@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clgym._moved import report_renamed
 from clgym.engines.pool import Done, PoolSpec, WorkerPool, open_pool
@@ -24,7 +24,7 @@ from clgym.errors import (
     WrongPhase,
 )
 from clgym.gym.request import Request, Sandbox
-from clgym.protocol.jobs import TARGET, as_message, rules_of
+from clgym.protocol.jobs import TARGET, RunSummary, as_message, rules_of
 from clgym.protocol.ledger import Ledger, LedgerEntry
 from clgym.protocol.plan import RunScore, StudyPlan
 from clgym.protocol.relatives import register_study
@@ -45,6 +45,7 @@ __all__ = [
 report_renamed(__name__)
 
 Event = dict[str, Any]
+"""Progress of a study. ``Any``: its fields depend on ``kind``, where readers look first."""
 FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
 """Errors recorded as a failed run. Any other exception (a full disk, for example) aborts the
 study."""
@@ -228,12 +229,13 @@ class Runs:
             failed = {"status": "failed", "error": type(error).__name__, "reason": error.found}
             self.replies[key] = {**body, **failed}
         else:
-            reply = done.reply or {}
-            self._check_source(reply)
-            check_files(self.read_files, reply.get("read_files", {}), self.where.out / key)
-            self.read_files |= reply.get("read_files", {})
-            self.device_names.add(reply["device_name"])
-            self.replies[key] = {**body, "status": "done", **reply}
+            summary = cast(RunSummary, done.reply)  # as `clgym.protocol.jobs.Jobs` made it
+            self._check_source(summary)
+            read = summary.get("read_files", {})
+            check_files(self.read_files, read, self.where.out / key)
+            self.read_files |= read
+            self.device_names.add(summary["device_name"])
+            self.replies[key] = {**body, "status": "done", **summary}
         self.ledger.append("run", **self.replies[key])
         if not self._registered:
             register_study(self.ledger, self.plan)
@@ -241,7 +243,7 @@ class Runs:
         self._emit({"kind": "end", **self.replies[key]})
         return True
 
-    def _check_source(self, reply: Mapping[str, Any]) -> None:
+    def _check_source(self, reply: RunSummary) -> None:
         side = self.plan.evaluation if self.plan.tunes_on_evaluation else self.plan.tuning
         if reply["fingerprints"] != [side.fingerprint]:
             raise Tampered(
@@ -266,7 +268,7 @@ def check_files(known: Mapping[str, str], read: Mapping[str, str], run: Path) ->
     if changed:
         raise Tampered(
             expected="the files that the strategy read in the study's earlier runs",
-            found=f"a different {', '.join(changed)}",
+            found=f"different {', '.join(changed)}",
             fix=f"Restore them and delete {run}, or tune into another --out",
         )
 

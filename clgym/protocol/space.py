@@ -71,9 +71,9 @@ class Parameter:
         digits = max(_DIGITS, math.ceil(math.log10(largest / (self.high - self.low))) + 3)
         return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Return the parameter as JSON-ready data."""
-        body: dict[str, Any] = {"name": self.name, "kind": self.kind}
+        body: dict[str, object] = {"name": self.name, "kind": self.kind}
         if self.values is not None:
             body["values"] = list(self.values)
         else:
@@ -89,7 +89,7 @@ class Space:
 
     parameters: tuple[Parameter, ...]
 
-    def active(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def active(self, values: Mapping[str, Any]) -> dict[str, object]:
         """Values whose conditions hold."""
         known = {p.name: p for p in self.parameters}
         return {n: v for n, v in values.items() if self._holds(known[n], values, known)}
@@ -102,7 +102,7 @@ class Space:
             for name, allowed in p.when
         )
 
-    def settings(self) -> Iterator[dict[str, Any]]:
+    def settings(self) -> Iterator[dict[str, object]]:
         """Each distinct combination once; endless for a space with a range of floats.
 
         Raises:
@@ -124,7 +124,7 @@ class Space:
                 left.append(replace(p, when=tuple(w for w in p.when if w[0] not in fixed)))
         return Space(tuple(left))
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[dict[str, object]]:
         """Return the space as a JSON-ready list, since order matters."""
         return [p.describe() for p in self.parameters]
 
@@ -170,8 +170,8 @@ def _parents_first(parameters: Sequence[Parameter]) -> list[Parameter]:
 
 
 def _settings(
-    waiting: Sequence[Parameter], values: dict[str, Any], space: Space
-) -> Iterator[dict[str, Any]]:
+    waiting: Sequence[Parameter], values: dict[str, object], space: Space
+) -> Iterator[dict[str, object]]:
     """Settings that begin with ``values``; what a condition leaves out is not branched over."""
     if not waiting:
         yield {p.name: values[p.name] for p in space.parameters if p.name in values}
@@ -228,7 +228,7 @@ def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
     return literal
 
 
-def literal_in(path: Path, name: str) -> dict[str, Any]:
+def literal_in(path: Path, name: str) -> dict[str, Any]:  # whatever the file says
     """Read a module's literal of that name without running it; empty if there is none."""
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +19,14 @@ from clgym.protocol.evaluation import evaluate
 from clgym.protocol.ledger import NAME, read_ledger
 from clgym.protocol.outcome import EVALUATION, MEASURES, Evaluation
 from clgym.protocol.plan import Certificate
-from clgym.protocol.runs import ExecutionOptions
+from clgym.protocol.runs import Event, ExecutionOptions
 from clgym.protocol.study import StudySpec, read_certificate, tune
 
 __all__ = ["StudiesSpread", "evaluate_studies", "spread_of", "studies_in", "tune_studies"]
 
 SEEDED = ("counter", "tpe", "cmaes")
 """Samplers whose draws follow from the sampler's seed."""
-OnEvent = Callable[[dict[str, Any]], None]
+OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from clgym._moved import report_renamed
 from clgym.errors import BadPlan, Tampered
@@ -16,7 +15,7 @@ from clgym.protocol.plan import Body, Certificate, Choice, Envelope, StudyPlan, 
 from clgym.protocol.planning import StudySpec, make_plan, survey
 from clgym.protocol.plugin_files import recorded_plugins
 from clgym.protocol.relatives import register_study, relatives
-from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs, check_retry
+from clgym.protocol.runs import RETRY_FAILED, Event, ExecutionOptions, Runs, check_retry
 from clgym.protocol.space import Space, find_space, parse
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
 report_renamed(__name__)
 
 CERTIFICATE = "certificate.json"
-Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 
 
@@ -99,7 +97,7 @@ def _nothing_left_of_a_refusal(out: Path) -> Iterator[None]:
 
 def _planned(
     asked: StudySpec, where: ExecutionOptions, ledger: Ledger
-) -> tuple[StudyPlan, Space, dict[str, Any] | None]:
+) -> tuple[StudyPlan, Space, dict[str, object] | None]:
     """The plan, its space, and the ledger's first line where that is not written yet."""
     description = describe_strategy(asked.strategy, where.plugins, asked.config, where.sandbox)
     space = _space(asked, where, description)
@@ -119,11 +117,11 @@ def _planned(
     return plan, space, None
 
 
-def _another(out: Path, old: dict[str, Any], new: dict[str, Any]) -> BadPlan:
+def _another(out: Path, old: dict[str, object], new: dict[str, object]) -> BadPlan:
     differing = [name for name in new if old.get(name) != new[name]]
     return BadPlan(
         expected=f"the plan of the study in {out}",
-        found=f"a different {', '.join(differing)}",
+        found=f"different {', '.join(differing)}",
         fix="Give another --out: a changed plan is a new study"
         + (", or go back to the code it began with" if differing == ["code"] else ""),
     )

@@ -1,5 +1,6 @@
 """A plugin as its file describes it, without running it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,8 @@ class PluginEntry:
     """Import name; generated for a file that the user gave."""
     summary: str = ""
     doc: str = ""
-    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options of each preset by its name."""
     aliases: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     error: str | None = None

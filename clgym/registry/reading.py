@@ -4,6 +4,7 @@ import ast
 import copy
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def read_entry(kind: Kind, path: Path, module: str, origin: str) -> PluginEntry:
 
 
 @functools.lru_cache(maxsize=256)
-def _facts(text: str) -> tuple[str, dict[str, Any]]:
+def _facts(text: str) -> tuple[str, Mapping[str, Any]]:
     """Docstring and literals of a file; kept, since every look-up of a name reads all files."""
     tree = ast.parse(text)
     facts = {fact: _literal(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}

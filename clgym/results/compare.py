@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import special
+from scipy import special  # pyright: ignore[reportMissingTypeStubs]  # scipy ships none
 
 from clgym.errors import BadRecord
 from clgym.results.grouping import Seeds, by_seed, classifier_of, method_of
@@ -322,7 +322,7 @@ def _shift_pair(
     a: Result, b: Result, left: StoredPredictions, right: StoredPredictions
 ) -> ShiftPair:
     segments = [
-        _segment_pair(segment.name, one, other)
+        _segment_pair(segment.name, one.by_image(), other.by_image())
         for segment, one, other in zip(
             _adapted(a).segments, left.segments(), right.segments(), strict=True
         )

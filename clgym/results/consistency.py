@@ -6,7 +6,7 @@ no run can have is a problem too.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -41,9 +41,11 @@ _LONGEST = 10 * 365 * 86_400
 def alike(stored: Any, again: Any) -> bool:
     """Whether two values are equal, numbers in them within `TOLERANCE`; NaN equals nothing."""
     if isinstance(stored, Mapping) and isinstance(again, Mapping):
-        return stored.keys() == again.keys() and all(alike(stored[k], again[k]) for k in stored)
+        one, other = cast(Mapping[str, Any], stored), cast(Mapping[str, Any], again)
+        return one.keys() == other.keys() and all(alike(one[k], other[k]) for k in one)
     if isinstance(stored, list) and isinstance(again, list):
-        return len(stored) == len(again) and all(map(alike, stored, again))
+        items, others = cast(list[Any], stored), cast(list[Any], again)
+        return len(items) == len(others) and all(map(alike, items, others))
     if isinstance(stored, float | int) and isinstance(again, float | int):
         return abs(stored - again) <= TOLERANCE
     return bool(stored == again)
@@ -55,6 +57,8 @@ def alike(stored: Any, again: Any) -> bool:
 def own_problems(record: Record) -> Iterator[str]:
     """Yield contradictions within a record."""
     result = record.result
+    if record.conduct is not None and result.stored_samples > record.conduct.memory_capacity:
+        yield "result.stored_samples is above conduct.memory_capacity"
     kind = _KINDS.get(result.scenario.setting, "learning")
     if result.kind != kind:
         yield f"result.kind is {result.kind}, though its setting is {result.scenario.setting}"
@@ -94,10 +98,10 @@ def impossible_numbers(record: Record) -> Iterator[str]:
 def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
     """Yield all fractional numbers of a JSON value, with where they stand."""
     if isinstance(value, dict):
-        for key, inner in value.items():
+        for key, inner in cast(dict[str, object], value).items():
             yield from _numbers(inner, f"{place}.{key}".lstrip("."))
     elif isinstance(value, list):
-        for inner in value:
+        for inner in cast(list[Any], value):
             yield from _numbers(inner, place)
     elif isinstance(value, float):
         yield place, value

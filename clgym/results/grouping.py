@@ -45,7 +45,7 @@ def classifier_of(result: Result) -> str | None:
     return result.adaptation.model.sha256 if isinstance(result, AdaptationResult) else None
 
 
-def stream_of(result: Result) -> dict[str, Any]:
+def stream_of(result: Result) -> dict[str, object]:
     """Return the facts that runs on one stream share; the digest depends on the order.
 
     A classifier that was given goes by its hash: files of one name may hold different ones.
@@ -65,7 +65,7 @@ def stream_of(result: Result) -> dict[str, Any]:
 
 def method_of(result: Result) -> str:
     """Return the facts that runs share if they differ only in their seeds."""
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "strategy": result.strategy.model_dump(mode="json"),
         "stream": stream_of(result),
     }

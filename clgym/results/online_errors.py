@@ -4,13 +4,34 @@ The gym scores with it, and the audit of a stored run computes every error again
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 __all__ = ["calibration_error", "confidence", "largest_class", "recovery", "scores"]
 
 _BINS = 15
+
+
+class SegmentScores(TypedDict):
+    """See `clgym.results.record.SegmentFacts`."""
+
+    name: str
+    images: int
+    error: float
+    calibration_error: float
+    largest_class: float
+    recovery: float
+
+
+class OnlineScores(TypedDict):
+    """What `clgym.results.record.AdaptationFacts` says of the answers."""
+
+    segments: list[SegmentScores]
+    domains: dict[str, float]
+    mean_error: float
+    pooled_error: float
+    per_class: dict[str, float | None]
 
 
 def confidence(logits: np.ndarray) -> np.ndarray:
@@ -52,7 +73,7 @@ def scores(
     predicted: Sequence[np.ndarray],
     confidences: Sequence[np.ndarray],
     class_names: Sequence[str],
-) -> dict[str, Any]:
+) -> OnlineScores:
     """The numbers of a record's adaptation block.
 
     Args:
@@ -67,7 +88,7 @@ def scores(
     hits = [p == y for p, y in zip(predicted, labels, strict=True)]
     every = [np.concatenate(list(parts)) for parts in (hits, labels, domains)]
     all_hits, all_labels, all_domains = every
-    segments = [
+    segments: list[SegmentScores] = [
         {
             "name": name,
             "images": len(hit),

@@ -32,6 +32,14 @@ class PredictedRows:
     confidence: np.ndarray | None = None
     """float [n] in [0, 1], largest class probability; None in a learning phase."""
 
+    def by_image(self) -> "PredictedRows":
+        """Return the same rows ordered by group, then row: two runs may have had other orders."""
+        order = np.lexsort((self.row, self.group))
+        sure = None if self.confidence is None else self.confidence[order]
+        return PredictedRows(
+            self.group[order], self.row[order], self.label[order], self.predicted[order], sure
+        )
+
     @property
     def hits(self) -> np.ndarray:
         """Whether each prediction is right, bool [n]."""

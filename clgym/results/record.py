@@ -5,12 +5,14 @@ result is of one of three kinds, by what was measured. Records of schema 1 are r
 `clgym.results.schema1`.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
+from clgym.results.conduct import Conduct
 from clgym.text import first_unprintable
 
 __all__ = [
@@ -38,7 +40,7 @@ class StrategyFacts(_RecordBlock):
     source_hash: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the plugin's file; for a strategy that wraps others, SHA-256 of the list of their
     hashes."""
-    config: dict[str, Any]
+    config: dict[str, Any]  # a plugin's options, of any type
     known_failures: dict[str, str] = {}
     """Checks that the strategy declares to fail, with the reason."""
 
@@ -48,7 +50,7 @@ class ScenarioFacts(_RecordBlock):
 
     name: str
     setting: str
-    config: dict[str, Any]
+    config: dict[str, Any]  # a plugin's options, of any type
     digest: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the whole stream."""
 
@@ -308,7 +310,7 @@ Result = LearningResult | AdaptationResult | TwoPhaseResult
 _RESULTS: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
 
 
-def make_result(facts: dict[str, Any]) -> Result:
+def make_result(facts: Mapping[str, object]) -> Result:
     """Validate a result from its fields, ``kind`` among them."""
     return _RESULTS.validate_python(facts)
 
@@ -368,6 +370,16 @@ class Record(_RecordBlock):
     result: Annotated[Result, Field(discriminator="kind")]
     cost: Cost
     environment: Environment
+    conduct: Conduct | None = None
+    """None for records of clgym 0.1."""
+
+    @property
+    def flags(self) -> list[str]:
+        """What a reader should know of the learner's conduct, in words."""
+        if self.conduct is None:
+            return []
+        failures = self.result.strategy.known_failures
+        return self.conduct.flags(self.result.stored_samples, failures)
 
     @model_validator(mode="before")
     @classmethod

@@ -5,12 +5,12 @@ beside the block that says what was measured.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 __all__ = ["as_one_experience", "is_record", "upgraded"]
 
 
-def as_one_experience(result: Mapping[str, Any]) -> dict[str, Any]:
+def as_one_experience(result: Mapping[str, Any]) -> dict[str, object]:
     """The fields with which schema 1 represents an adaptation stream as one experience."""
     adaptation = result["adaptation"]
     accuracy = 1 - adaptation["mean_error"]
@@ -30,26 +30,30 @@ def as_one_experience(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_record(facts: Any) -> bool:
     """Whether data are a record of schema 1; its version was not always written."""
-    if not isinstance(facts, Mapping) or facts.get("schema_version", 1) != 1:
+    if not _is_mapping(facts) or facts.get("schema_version", 1) != 1:
         return False
     result = facts.get("result", {})
-    return isinstance(result, Mapping) and "kind" not in result
+    return _is_mapping(result) and "kind" not in result
 
 
-def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
+def _is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
+
+
+def upgraded(record: Mapping[str, Any]) -> dict[str, object]:
     """Convert a record of schema 1 to schema 2, where its values are validated.
 
     Raises:
         ValueError: fields of an adaptation stream contradict one another, or are missing.
     """
-    newer = {**record, "schema_version": 2}
+    newer: dict[str, object] = {**record, "schema_version": 2}
     if "result" not in record:
         return newer  # validation says what is missing
     result = dict(record["result"])
     scenario = result.get("scenario")
     if result.get("adaptation") is None:
         result = {k: v for k, v in result.items() if k != "adaptation"} | {"kind": "learning"}
-    elif isinstance(scenario, Mapping) and scenario.get("setting") == "adaptation":
+    elif _is_mapping(scenario) and scenario.get("setting") == "adaptation":
         _drop_one_experience(result)
         result["kind"] = "adaptation"
     else:
@@ -57,7 +61,7 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**newer, "result": result}
 
 
-def _drop_one_experience(result: dict[str, Any]) -> None:
+def _drop_one_experience(result: dict[str, object]) -> None:
     try:
         said = as_one_experience(result)
     except (TypeError, LookupError, ZeroDivisionError) as error:

@@ -6,6 +6,7 @@ stream, whose boundaries a strategy does not know. This module does not import t
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,22 +24,29 @@ from clgym.streams import orders
 
 if TYPE_CHECKING:
     from clgym.data.sources import Source
+    from clgym.messages import SegmentOutline
 
 __all__ = [
     "AdaptationConfig",
     "AdaptationScenario",
     "AdaptationStream",
+    "Arrival",
+    "Batch",
     "Domain",
     "Order",
     "Segment",
     "arranged",
     "labels_of",
+    "rows_by_segment",
     "rows_of",
     "segment_labels",
     "stream_of",
 ]
 
 Order = Literal["iid", "sorted", "dirichlet"]
+Arrival = Literal["withheld", "published"]
+Batch = tuple[tuple[int, slice], ...]
+"""Segments and the places in them that arrive together."""
 
 _BY_HSV = ("brightness", "saturate")
 """Corruptions that change hue, saturation or value."""
@@ -63,7 +71,7 @@ class Domain:
     hsv: Literal["exact", "scaled"] = "exact"
     """See `clgym.data.corruptions.Hsv`."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """What its images depend on; ``hsv`` only where they do, and where it is not as it was."""
         held = asdict(self)
         if self.hsv == "scaled" or self.corruption not in _BY_HSV or self.published is not None:
@@ -97,13 +105,18 @@ class AdaptationStream:
     domains: tuple[Domain, ...]
     segments: tuple[Segment, ...]
     batch_size: int
-    """Images per batch; the last batch of a segment may be smaller."""
+    """Images per batch. The last batch of the stream may be smaller; unless the stream is
+    `continuous`, the last batch of every segment."""
     home: int | None
     """Index of the source domain of the classifier; None if its data are not available."""
     home_part: Literal["train", "all"] = "train"
     """Rows of the source domain that serve as source data."""
     reset_each_segment: bool = False
     """Whether the strategy is reset at the start of every segment, which reveals the boundaries."""
+    exchanged: Literal["all", "class", "domain"] | None = None
+    """Images of a segment that the gym exchanges before they arrive, by a key that the learner
+    cannot compute: all, or those of one class or domain among themselves, so that the order of
+    classes or domains stays the plan's. None: the images arrive in the order of the plan."""
 
     setting = "adaptation"
     single_pass = True
@@ -135,6 +148,7 @@ class AdaptationStream:
             self.home_part,
             self.reset_each_segment,
         ]
+        facts += [] if self.exchanged is None else [self.exchanged]
         state = hashlib.sha256(json.dumps(facts).encode())
         for segment in self.segments:
             state.update(segment.name.encode() + len(segment.row).to_bytes(8, "little"))
@@ -143,20 +157,40 @@ class AdaptationStream:
             )
         return state.hexdigest()
 
-    def batches(self) -> list[tuple[int, slice]]:
-        """Segment and places of every batch, in order of arrival."""
-        size = self.batch_size
+    @property
+    def continuous(self) -> bool:
+        """Whether batches run over the ends of segments, so that no short batch marks them."""
+        return self.exchanged is not None and not self.reset_each_segment
+
+    def batches(self) -> list[Batch]:
+        """Segments and places of every batch, in order of arrival."""
+        lengths = [len(segment.row) for segment in self.segments]
+        if not self.continuous:
+            return [
+                ((number, slice(start, min(start + self.batch_size, length))),)
+                for number, length in enumerate(lengths)
+                for start in range(0, length, self.batch_size)
+            ]
+        bounds = np.cumsum([0, *lengths]).tolist()
         return [
-            (number, slice(start, min(start + size, len(segment.row))))
-            for number, segment in enumerate(self.segments)
-            for start in range(0, len(segment.row), size)
+            tuple(
+                (
+                    number,
+                    slice(max(start, first) - first, min(start + self.batch_size, end) - first),
+                )
+                for number, (first, end) in enumerate(itertools.pairwise(bounds))
+                if first < start + self.batch_size and start < end
+            )
+            for start in range(0, bounds[-1], self.batch_size)
         ]
 
-    def outline(self) -> list[dict[str, Any]]:
+    def outline(self) -> "list[SegmentOutline]":
         """Content of each segment, for ``--dry-run`` and progress, without labels."""
+        from clgym.messages import SegmentOutline  # here: looking at a stream needs no pydantic
+
         classes = len(self.class_order)
         return [
-            {"name": s.name, "classes": classes, "train": len(s.row), "test": len(s.row)}
+            SegmentOutline(name=s.name, classes=classes, train=len(s.row), test=len(s.row))
             for s in self.segments
         ]
 
@@ -207,7 +241,11 @@ class AdaptationConfig:
     delta: Annotated[float, Range(0, exclusive=True)] = 0.1
     """Concentration of the Dirichlet order; smaller values give longer runs of few classes."""
     order_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
-    """Seed of the image order, which is the same in every segment."""
+    """Seed of the image order."""
+    arrival: Arrival = "withheld"
+    """Order of the images over the segments. withheld: a fresh one in every segment, which the
+    learner cannot compute, and batches that cross the ends of segments; published: the same in
+    every segment, computed from the order seed, and a smaller last batch in each."""
     resize: Annotated[int, Range(1)] | None = None
     """Side in pixels to which images are resized (bilinear) before the learner receives them."""
 
@@ -301,6 +339,24 @@ def arranged(
     return rows
 
 
+def rows_by_segment(
+    rows: np.ndarray, labels: np.ndarray, config: Any, seed: int, count: int
+) -> list[np.ndarray]:
+    """The same rows for every segment, each in its order: one for all, or a fresh one each.
+
+    Args:
+        rows: int64 [n], shuffled; they index ``labels``.
+        labels: int64.
+        config: ``arrival``, ``order`` and ``delta``.
+        seed: Seed of the orders.
+        count: Number of segments.
+    """
+    if config.arrival == "published":
+        return [arranged(rows, labels, config, seed)] * count
+    seeds = [orders.segment_seed(seed, number) for number in range(count)]
+    return [arranged(rows[orders.shuffled(len(rows), own)], labels, config, own) for own in seeds]
+
+
 def _published(scenario: Scenario, domains: Sequence[Domain]) -> list[str]:
     """Digests of the published files that are read."""
     return [
@@ -308,6 +364,10 @@ def _published(scenario: Scenario, domains: Sequence[Domain]) -> list[str]:
         for domain in domains
         if domain.published is not None and domain.corruption is not None
     ]
+
+
+_EXCHANGED: dict[str, Literal["all", "domain"]] = {"iid": "all", "by-domain": "domain"}
+"""By the order of a segment; others are orders of classes."""
 
 
 def stream_of(
@@ -322,7 +382,8 @@ def stream_of(
     Raises:
         BadStream: they are not.
     """
-    resize, home = scenario.config.resize, sources[0]
+    resize, home, order = scenario.config.resize, sources[0], scenario.config.order
+    withheld = getattr(scenario.config, "arrival", "published") == "withheld"
     names = [[c.rsplit("/", 1)[-1] for c in source.classes] for source in sources]
     shapes = []
     for source in sources:
@@ -346,5 +407,6 @@ def stream_of(
         domains=tuple(domains),
         segments=tuple(segments),
         batch_size=scenario.config.batch_size,
+        exchanged=_EXCHANGED.get(order, "class") if withheld else None,
         **facts,
     )

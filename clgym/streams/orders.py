@@ -1,10 +1,10 @@
 """Orders in which an unlabelled stream shows its images.
 
 Draws follow the published code: Python's ``random`` for plain shuffles, NumPy's legacy generator
-for the Dirichlet and Zipf rules, both seeded anew for every segment, so that all corruptions show
-the images in the same permutation.
+for the Dirichlet and Zipf rules, both seeded anew for every segment.
 """
 
+import hashlib
 import random
 
 import numpy as np
@@ -12,12 +12,26 @@ from numpy.random import RandomState
 
 from clgym.errors import BadStream
 
-__all__ = ["dirichlet", "grouped", "shuffled", "sorted_by_label", "zipf_counts", "zipf_rows"]
+__all__ = [
+    "dirichlet",
+    "grouped",
+    "segment_seed",
+    "shuffled",
+    "sorted_by_label",
+    "zipf_counts",
+    "zipf_rows",
+]
 
 _ATTEMPTS = 1000
 """Maximum number of draws of a rule, which small sets may never satisfy."""
 _LEAST = 10
 """Minimum number of images in each chunk of a Dirichlet order."""
+
+
+def segment_seed(seed: int, number: int) -> int:
+    """The seed of one segment's own order, from 0 to 2**32 - 1."""
+    digest = hashlib.sha256(f"segment {number} of order {seed}".encode()).digest()
+    return int.from_bytes(digest[:4], "little")
 
 
 def shuffled(count: int, seed: int, kept: int | None = None) -> np.ndarray:

@@ -6,11 +6,14 @@ images of what was learned, each answer scored as it is given.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clgym.errors import BadStream
 from clgym.scenario import Step, Stream
 from clgym.streams.adaptation import AdaptationStream
+
+if TYPE_CHECKING:
+    from clgym.messages import ExperienceOutline
 
 __all__ = ["TwoPhases"]
 
@@ -88,7 +91,7 @@ class TwoPhases:
         """Which experiences are scored after experience ``index``."""
         return self.learning.measured_after(index)
 
-    def outline(self) -> list[dict[str, Any]]:
+    def outline(self) -> "list[ExperienceOutline]":
         """What each experience, then each segment, brings; the latter without labels."""
         return [*self.learning.outline(), *self.shift.outline()]
 

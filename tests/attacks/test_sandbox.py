@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,8 @@ def attack(out: Path, facts: dict[str, object], mode: str) -> dict[str, str]:
     plugin = copy_plugin("attacks", out.parent / f"plugin-{mode}", **facts)
     request = Request("attacks", "split-digits", out=out, threads=1, plugins=(plugin,))
     run(replace(request, sandbox=mode), lambda event: None)  # type: ignore[arg-type]
-    return read_state(out / "state.safetensors")["strategy"]["outcomes"]
+    state: Any = read_state(out / "state.safetensors")
+    return state["strategy"]["outcomes"]
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -127,7 +127,7 @@ def test_details_open_by_mouse_and_by_keyboard(browser, page):
     browser.find_element(CSS, f"{section} tbody td.c-score").click()
     assert dialog.is_displayed()
     text = dialog.text
-    for part in ("Runs", "Accuracy matrix", "Settings", "Environment", "Cost", "Flags"):
+    for part in ("Runs", "Accuracy matrix", "Options", "Environment", "Cost", "Warnings"):
         assert part in text
     assert len(dialog.find_elements(CSS, ".heat td")) == 4
     browser.find_element(CSS, "#close").click()

@@ -1,21 +1,37 @@
 """Progress from events alone, with a clock of our own."""
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
 
 from clgym.cli._progress import Tracker, duration, watch
-from clgym.messages import RunPlanned, RunResumed, Scored, TrainProgress
+from clgym.messages import (
+    ChosenPlugin,
+    ChosenScenario,
+    ChosenSource,
+    ExperienceOutline,
+    RunOutline,
+    RunPlanned,
+    RunResumed,
+    Scored,
+    TrainProgress,
+)
 
 PLAN = RunPlanned(
-    plan={
-        "strategy": {"name": "naive", "config": {"lr": 0.1}},
-        "scenario": {"name": "two", "setting": "class-incremental"},
-        "sources": [{"name": "cifar10~0", "flags": ["a subset"]}],
-        "experiences": [{"train": 100}, {"train": 300}],
-        "seed": 0,
-    }
+    plan=RunOutline(
+        strategy=ChosenPlugin("naive", {"lr": 0.1}),
+        scenario=ChosenScenario("two", {}, "class-incremental", "0" * 64),
+        sources=(ChosenSource("cifar10~0", ("a subset",)),),
+        backbone=None,
+        image_shape=(3, 32, 32),
+        experiences=(ExperienceOutline(5, 100, 10), ExperienceOutline(5, 300, 10)),
+        seed=0,
+        device="cpu",
+        threads=1,
+        out="runs/one",
+    )
 )
 
 
@@ -83,7 +99,8 @@ def test_the_rate_is_never_negative_where_images_are_counted_anew():
 
 
 def test_control_characters_in_names_are_not_sent_to_the_terminal():
-    plan = {**PLAN.plan, "strategy": {"name": "a\x1b[2Jb", "config": {"x": "\u202e" * 100_000}}}
+    strategy = ChosenPlugin("a\x1b[2Jb", {"x": "\u202e" * 100_000})
+    plan = dataclasses.replace(PLAN.plan, strategy=strategy)
     file = io.StringIO()
     with watch(Console(file=file, width=40)) as show:
         show(RunPlanned(plan=plan))

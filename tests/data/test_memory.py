@@ -94,7 +94,7 @@ def test_contents_are_replaced_whole() -> None:
     memory.replace(**_rows(7, 8))
     assert memory["row"].tolist() == [7, 8]
     memory.replace(pixels=torch.ones(1, 2, 2, dtype=torch.uint8))  # other columns than before
-    assert "row" not in memory and memory.nbytes == 4
+    assert "row" not in memory and memory.size == 4
 
 
 def test_samples_go_behind_and_in_place_of_others() -> None:
@@ -113,7 +113,7 @@ def test_a_selection_is_kept_in_its_order() -> None:
     memory.append(**_rows(10, 11, 12))
     assert memory["row"].tolist() == [5, 0, 3, 10, 11, 12]
     memory.keep(torch.tensor([], dtype=torch.int64))
-    assert len(memory) == 0 and memory.rows_by() == {} and memory.nbytes == 0
+    assert len(memory) == 0 and memory.rows_by() == {} and memory.size == 0
 
 
 def test_rows_are_grouped_by_a_column() -> None:

@@ -85,8 +85,9 @@ def test_passes_are_counted_of_every_network_held(tmp_path, weights):
 def test_a_sum_of_two_networks_logits_is_as_sure_as_their_mean(tmp_path, weights):
     """RMT whose teacher and student are one network that never learns: bn-1's confidences."""
     still = {"lr": 0.0, "momentum": 1.0, "lambda_src": 0.0, "warmup_images": 0}
-    go("rmt", tmp_path / "rmt", model=weights, **still)
-    go("bn-1", tmp_path / "bn-1", model=weights)
+    same = {**TWO, "arrival": "published"}  # else each run has an order of its own
+    go("rmt", tmp_path / "rmt", options=same, model=weights, **still)
+    go("bn-1", tmp_path / "bn-1", options=same, model=weights)
     found, wanted = (
         load_file(tmp_path / name / "predictions.safetensors") for name in ("rmt", "bn-1")
     )
@@ -186,7 +187,7 @@ def test_a_classifier_that_changed_meanwhile_is_refused(tmp_path, weights):
 
 
 def test_resetting_streams_start_afresh_at_each_corruption(tmp_path, weights):
-    options = {**TWO, "corruptions": "contrast,contrast"}
+    options = {**TWO, "corruptions": "contrast,contrast", "arrival": "published"}
     config = {"model": weights, "lr": 0.05}
     for name, same in (("digits-c-reset", True), ("digits-c", False)):
         go("tent", tmp_path / name, name, options, **config)

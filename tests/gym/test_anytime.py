@@ -68,7 +68,7 @@ def test_a_run_is_measured_inside_its_experiences(tmp_path):
     curve = result.anytime
     assert curve is not None
     total = make_scenario("online-digits", **CLASSES).outline()
-    ends = np.cumsum([step["train"] for step in total]).tolist()
+    ends = np.cumsum([step.train for step in total]).tolist()
     assert len(curve.images) >= 20 and curve.images[-1] == ends[-1]
     assert set(ends) <= set(curve.images)
     # All classes that have come are those that are scored after an experience.

@@ -23,14 +23,14 @@ def smooth(count: int, seed: int, shape: tuple[int, int, int] = (3, 16, 16)) -> 
 TRAIN, OTHERS = smooth(300, seed=0), smooth(300, seed=1)
 
 
-def note(known: Signatures, images: np.ndarray) -> None:
-    known.note(len(images), lambda places: images[places])
+def note(known: Signatures, images: np.ndarray, experience: int = 0) -> None:
+    known.note(experience, len(images), lambda places: images[places])
 
 
 def signatures() -> Signatures:
     found = Signatures((3, 16, 16), 255, MEAN, STD)
     note(found, TRAIN[:150])
-    note(found, TRAIN[150:])
+    note(found, TRAIN[150:], 1)
     return found
 
 
@@ -58,7 +58,7 @@ FORMS = {
 def test_images_are_found_in_every_form(form: str) -> None:
     held = SimpleNamespace(deep={"list": [None, FORMS[form](TRAIN[20:180])]})
     (found,) = signatures().find(arrays_in({"self": held}))
-    assert found.place == "self.deep['list'][1]"
+    assert found.place == "self.deep['list'][*]"
     assert 155 <= found.images <= 160 if form == "half precision" else found.images == 160
 
 
@@ -78,7 +78,7 @@ def test_weights_moments_and_flat_images_are_not_images() -> None:
         "indices": torch.randint(0, 255, (500, 768)),
     }
     known = signatures()
-    note(known, np.zeros((5, 3, 16, 16), np.uint8))
+    note(known, np.zeros((5, 3, 16, 16), np.uint8), 2)
     assert known.find(arrays_in(held)) == []
 
 
@@ -88,9 +88,9 @@ def test_small_images_are_told_from_numbers() -> None:
     note(known, digits[:900])
     torch.manual_seed(0)
     held: dict[str, Any] = {"rand": torch.rand(2000, 64), "normal": torch.randn(2000, 64)}
-    assert sum(found.images for found in known.find(arrays_in(held))) <= 2
+    assert known.find(arrays_in(held)) == []
     (found,) = known.find(arrays_in({"kept": torch.from_numpy(digits[:100]).float() / 16}))
-    assert found.images == 100
+    assert 99 <= found.images <= 102  # one image of some 57 that left a signature
 
 
 def test_large_experiences_are_sampled_and_counts_scaled_up() -> None:

@@ -4,6 +4,7 @@ import json
 import socket
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from clgym.engines.wire import receive, send
 from clgym.errors import BadOutput
 from clgym.files import canonical_json
-from clgym.learner.state import read_state, write_state
+from clgym.learner.state import read_state, state_fingerprint, write_state
 
 PLAIN = (
     st.none()
@@ -47,7 +48,7 @@ def test_tensors_survive_bit_for_bit_and_bytes_repeat(tmp_path: Path) -> None:
     }
     first = write_state(tmp_path / "a", state)
     assert write_state(tmp_path / "b", state) == first
-    back = read_state(tmp_path / "a")
+    back: Any = read_state(tmp_path / "a")
     assert torch.equal(back["alias"][1], shared.t()) and torch.equal(back["half"], state["half"])
     assert back["nested"][1]["empty"].shape == (0, 2) and back["scalar"].dtype == torch.int64
 
@@ -85,7 +86,7 @@ def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / "old.safetensors"
     tree = {"$dict": [["w", {"$tensor": "0"}], ["n", 3]]}
     save_file({"0": torch.arange(4)}, path, {"tree": json.dumps(tree)})
-    back = read_state(path)
+    back: Any = read_state(path)
     assert torch.equal(back["w"], torch.arange(4)) and back["n"] == 3
 
 
@@ -98,7 +99,7 @@ def test_messages_cross_the_wire() -> None:
         "f": np.array([0.5], dtype=np.float32),
     }
     send(a, message)
-    got = receive(b)
+    got: Any = receive(b)
     assert got["do"] == "x" and got["none"] is None
     np.testing.assert_array_equal(got["rows"], message["rows"])
     assert got["f"].dtype == np.float32
@@ -125,3 +126,19 @@ def test_canonical_json_does_not_depend_on_key_order(tree: object) -> None:
 def test_canonical_json_refuses_nan() -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"x": float("nan")})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.uint8])
+@pytest.mark.parametrize("size", [0, 1, 7, 511, 4097, 100_003])
+def test_a_fingerprint_tells_every_change_of_a_number(dtype: torch.dtype, size: int) -> None:
+    values = torch.arange(size + 3).remainder(100).to(dtype)
+    state = {"a": {"b": [values[3:], 1.5]}, "n": 3}  # a view that begins inside its storage
+    first = state_fingerprint(state)
+    again = {"a": {"b": [values[3:].clone(), 1.5]}, "n": 3}
+    assert state_fingerprint(again) == first
+    for place in {0, size // 2, size - 1} if size else set():
+        changed = values[3:].clone()
+        changed[place] += 1
+        assert state_fingerprint({"a": {"b": [changed, 1.5]}, "n": 3}) != first
+    assert state_fingerprint({"a": {"b": [values[3:], 1.5]}, "n": 4}) != first
+    assert state_fingerprint({"a": {"c": [values[3:], 1.5]}, "n": 3}) != first

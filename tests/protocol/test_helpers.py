@@ -137,7 +137,7 @@ def test_a_study_whose_helper_changed_is_another_study(
     assert read_certificate(out).body.plan.helpers == hashed(leaning.with_name(name))
     leaning.with_name(name).write_text(text)
     stop_workers()
-    with pytest.raises(BadPlan, match="another helpers"):
+    with pytest.raises(BadPlan, match="different helpers"):
         tuned(leaning, out)
     with pytest.raises(Tampered, match=f"different content .{name}."):
         evaluate(out, plugins=(leaning,))
@@ -151,7 +151,7 @@ def test_a_table_that_changed_after_tuning_is_refused(leaning: Path, tmp_path: P
         leaning.with_name("leaning_helper.py"), table
     )
     table.write_text("1")
-    with pytest.raises(Tampered, match="another table.txt"):
+    with pytest.raises(Tampered, match="different table.txt"):
         evaluate(out, plugins=(leaning,))
     assert "evaluated" not in (out / "ledger.jsonl").read_text()
 
@@ -183,7 +183,7 @@ def test_a_study_goes_on_with_the_files_it_began_with(leaning: Path, tmp_path: P
     (out / "ledger.jsonl").write_bytes(b"".join(lines[: first + 1]))  # as after a kill
     shutil.rmtree(out / "runs/trial-001")
     table.write_text("1")
-    with pytest.raises(Tampered, match="another table.txt"):
+    with pytest.raises(Tampered, match="different table.txt"):
         tuned(leaning, out, "transfer")
 
 

@@ -174,7 +174,7 @@ def test_a_report_that_hides_copies_does_not_survive_a_look(
     out, here = tmp_path / "study", PoolSpec("inline")
 
     def hidden(*asked: Any) -> dict[str, Any]:
-        looked = survey(*asked)
+        looked = dict(survey(*asked))
         looked["overlap"] |= {"near_images": 0, "near_duplicates": 0, "near_examples": []}
         looked["tuning"]["flags"] = looked["tuning"]["flags"][:-1]
         return looked

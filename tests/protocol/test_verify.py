@@ -18,7 +18,7 @@ from clgym.protocol import repeat
 from clgym.protocol.audit import Audit
 from clgym.protocol.ledger import START, LedgerEntry
 from clgym.protocol.verify import verify
-from clgym.results.record import read_record
+from clgym.results.stored import open_run
 
 FILES = [
     "certificate.json",
@@ -336,7 +336,7 @@ def repeated(copy: Callable, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> C
         monkeypatch.setattr(
             repeat,
             "_carried_out",
-            lambda requests, where: read_record(now / "evaluations/1" / requests[-1].out.name),
+            lambda requests, where: open_run(now / "evaluations/1" / requests[-1].out.name).record,
         )
         return verify(folder, rerun="all", plugins=(plugin,))
 

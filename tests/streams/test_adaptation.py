@@ -23,12 +23,24 @@ def make_scenario(name, **options) -> AdaptationStream:
     return made
 
 
-def test_every_corruption_shows_the_images_in_the_same_permutation():
-    stream = make_scenario("digits-c", images=50)
+@pytest.mark.parametrize("order", ["iid", "sorted", "dirichlet"])
+@pytest.mark.parametrize("arrival", ["withheld", "published"])
+def test_every_corruption_shows_the_same_images_in_one_order_if_published(order, arrival):
+    options = {"images": 300, "delta": 5.0, "order": order, "arrival": arrival}
+    stream = make_scenario("digits-c", **options)
     assert len(stream) == 14
+    first = stream.segments[0].row
     for segment in stream.segments[1:]:
-        np.testing.assert_array_equal(segment.row, stream.segments[0].row)
-    assert len(np.unique(stream.segments[0].row)) == 50
+        assert sorted(segment.row) == sorted(first)
+        assert np.array_equal(segment.row, first) == (arrival == "published")
+    assert len(np.unique(first)) == 300
+
+
+def test_the_published_order_is_that_of_the_code_before():
+    """Digest and rows as the version before `arrival` had them."""
+    stream = make_scenario("digits-c", images=50, arrival="published")
+    np.testing.assert_array_equal(stream.segments[3].row, orders.shuffled(360, 1, 50))
+    assert stream.digest == "2805d13e931dae85050f42f91a0fe22492671b5f86d41c444e6ad2eef881590a"
 
 
 def test_gradual_streams_climb_and_descend():
@@ -51,10 +63,26 @@ def test_a_probe_of_clean_images_follows_every_corruption():
     assert [s.name for s in stream.segments] == ["fog-5", "clean", "contrast-5", "clean"]
 
 
-def test_the_last_batch_is_short_and_none_crosses_a_segment():
-    stream = make_scenario("digits-c", images=50, corruptions="fog,contrast", batch_size=32)
-    sizes = [places.stop - places.start for _, places in stream.batches()]
+SHORT = {"images": 50, "corruptions": "fog,contrast", "batch_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("digits-c", {"arrival": "published"}), ("digits-c-reset", {})]
+)
+def test_where_segments_are_told_apart_the_last_batch_of_each_is_short(name, options):
+    stream = make_scenario(name, **SHORT, **options)
+    sizes = [p.stop - p.start for batch in stream.batches() for _, p in batch]
     assert sizes == [32, 18, 32, 18]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 50, 64, 99, 100, 101])
+def test_batches_run_over_the_ends_of_segments(batch_size):
+    stream = make_scenario("digits-c", **{**SHORT, "batch_size": batch_size})
+    batches = stream.batches()
+    sizes = [sum(p.stop - p.start for _, p in batch) for batch in batches]
+    assert sizes[:-1] == [batch_size] * (len(sizes) - 1) and 0 < sizes[-1] <= batch_size
+    places = [(s, i) for batch in batches for s, p in batch for i in range(p.start, p.stop)]
+    assert places == [(s, i) for s in range(2) for i in range(50)]
 
 
 def test_digests_tell_plans_apart_and_are_repeatable():

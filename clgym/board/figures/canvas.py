@@ -93,7 +93,7 @@ def new(height: float = 3.4) -> tuple["Figure", "Axes"]:
     return figure, figure.add_subplot()
 
 
-def series_style(number: int) -> dict[str, Any]:
+def series_style(number: int) -> dict[str, Any]:  # keywords of matplotlib
     """Colour, marker and dash of the n-th name, each of which suffices to identify it."""
     return {
         "color": _COLOURS[number % len(_COLOURS)],

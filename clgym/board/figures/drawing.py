@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def _dots(style: Mapping[str, Any]) -> dict[str, Any]:
+def _dots(style: Mapping[str, Any]) -> dict[str, Any]:  # keywords of matplotlib
     """Single seeds, behind their mean and of its shape."""
     return {
         "color": style["color"],

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -177,7 +177,7 @@ def _cost(methods: Sequence[Method]) -> Iterator[Plot]:
             )
 
 
-def _cost_row(method: Method) -> dict[str, Any]:
+def _cost_row(method: Method) -> dict[str, object]:
     lasts = [r.last_accuracy for r in method.results]
     low, high = interval([lasts]) or (None, None)
     return {
@@ -224,7 +224,7 @@ def _tuned(method: Method) -> float | None:
     return evaluations[-1].tuning_score if evaluations else None
 
 
-def _rank_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
+def _rank_rows(methods: Sequence[Method]) -> list[dict[str, object]]:
     from scipy.stats import rankdata
 
     scores: list[dict[Hashable, float]] = [

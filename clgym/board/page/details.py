@@ -1,5 +1,6 @@
 """Details of a row: facts of one entry as plain JSON values, laid out by the page's script."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,15 @@ _DIGITS = 4
 Facts = list[list[str]]
 
 
-def details_of(table: BoardTable, row: BoardRow) -> dict[str, Any]:
+def details_of(table: BoardTable, row: BoardRow) -> dict[str, object]:
     """Return the details of a row: lists of facts, runs, matrix and curves."""
     entry, first = row.entry, row.entry.scores[0].record
     tuning = entry.tuning
     facts = {
-        "Flags": [["", flag] for flag in (_trust_line(row), *entry.flags)],
+        "Warnings": [["", flag] for flag in (_trust_line(row), *entry.flags)],
         "Declared failures of checks": _pairs(first.result.strategy.known_failures),
         "Certificate": _pairs(tuning.certificate) if tuning else [],
-        "Settings": _pairs(entry.config),
+        "Options": _pairs(entry.config),
         "Stream": _stream(table, first.result),
         "Backbone": _pairs(_backbone(first.result)),
         "Cost": _cost(row),
@@ -43,7 +44,7 @@ def _trust_line(row: BoardRow) -> str:
     return "self-reported: predictions of some runs are missing"
 
 
-def _pairs(values: dict[str, Any]) -> Facts:
+def _pairs(values: Mapping[str, object]) -> Facts:
     known = {name: value for name, value in values.items() if value not in ("", None, [], {})}
     return [[name.replace("_", " "), short(value, 400)] for name, value in known.items()]
 
@@ -59,7 +60,7 @@ def _stream(table: BoardTable, result: Any) -> Facts:
     ]
 
 
-def _backbone(result: Any) -> dict[str, Any]:
+def _backbone(result: Any) -> dict[str, object]:
     if result.backbone is None:
         return {}
     facts = result.backbone.model_dump(mode="json")
@@ -84,7 +85,7 @@ def _cost(row: BoardRow) -> Facts:
     return facts + _pairs(costs[0].own)
 
 
-def _runs(row: BoardRow, adaptation: bool) -> dict[str, Any]:
+def _runs(row: BoardRow, adaptation: bool) -> dict[str, object]:
     """A small table: every run by itself, those that are missing too."""
     if adaptation:
         head = ["seed", "mean error, %", "pooled error, %", "time", "folder"]
@@ -108,7 +109,7 @@ def _run(score: Score, adaptation: bool) -> list[str]:
     return [seed, *texts, duration(score.record.cost.wall_seconds), score.place]
 
 
-def _curves(scores: tuple[Score, ...]) -> dict[str, Any]:
+def _curves(scores: tuple[Score, ...]) -> dict[str, object]:
     """Accuracy after each experience by run, and the mean matrix; fractions, rounded."""
     tables = [score.record.result.accuracy_matrix for score in scores]
     after = [[round(v, _DIGITS) for v in s.record.result.accuracy_after] for s in scores]
@@ -120,7 +121,7 @@ def _curves(scores: tuple[Score, ...]) -> dict[str, Any]:
     return {"after": after, "matrix": matrix}
 
 
-def _segments(scores: tuple[Score, ...]) -> dict[str, Any]:
+def _segments(scores: tuple[Score, ...]) -> dict[str, object]:
     """Errors by segment, means over runs."""
     found = [score.record.result.adaptation for score in scores]
     known = [facts for facts in found if facts is not None]

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from clgym._version import __version__
 from clgym.board.figures.profiles import LEAST
@@ -159,7 +158,7 @@ def _counts(board: Board) -> dict[str, int]:
     }
 
 
-def _with_extras(table: BoardTable) -> dict[str, Any]:
+def _with_extras(table: BoardTable) -> dict[str, object]:
     """A table with what only the page shows: figures and the positions of intervals."""
     ends = [v for row in table.rows for v in _extent(row)]
     rows = [
@@ -172,12 +171,12 @@ def _extent(row: BoardRow) -> list[float]:
     return [*(row.interval or ()), *([] if row.mean is None else [row.mean])]
 
 
-def _plain(row: BoardRow) -> dict[str, Any]:
+def _plain(row: BoardRow) -> dict[str, object]:
     figure, bracket, rest = row.cells["score"].text.partition(" [")
     return {**vars(row), "figure": figure, "span": (bracket + rest).strip(), "whisker": None}
 
 
-def _row_extras(table: BoardTable, row: BoardRow, low: float, high: float) -> dict[str, Any]:
+def _row_extras(table: BoardTable, row: BoardRow, low: float, high: float) -> dict[str, object]:
     plain = _plain(row)
     if row.mean is None or high <= low:
         return plain

@@ -87,7 +87,7 @@ class Tuning:
     trials: tuple[float | None, ...]
     """Scores of the trials, in order; None for a failed trial."""
     seconds: float
-    certificate: dict[str, Any]
+    certificate: dict[str, object]
     """Facts of the certificate to show, by name."""
 
 
@@ -98,12 +98,12 @@ class BoardEntry:
     id: str
     """Stable identifier: a hash of the entry's content."""
     strategy: str
-    config: dict[str, Any]
+    config: dict[str, Any]  # a strategy's options, of any type
     scores: tuple[Score, ...]
     missing: tuple[Missing, ...]
     verified: bool
     flags: tuple[str, ...]
-    stream: dict[str, Any]
+    stream: dict[str, object]
     """Name, sources and options of the stream, which the rows of a table share."""
     tuning: Tuning | None = None
     """Facts of the tuning; None for runs with hand-set hyper-parameters."""
@@ -185,7 +185,7 @@ def subfolders(folder: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, set[
             yield from subfolders(folder / item.name, wanted)
 
 
-def options_text(config: dict[str, Any]) -> str:
+def options_text(config: dict[str, object]) -> str:
     """A strategy's options, without those that the stream's preset sets, as one text."""
     own = {k: v for k, v in config.items() if k.rpartition(".")[2] not in FROM_PRESET}
     return canonical_json(own).decode()
@@ -211,12 +211,21 @@ def run_flags(records: list[Record]) -> list[str]:
     for backbone in (result.backbone for result in results):
         if backbone is not None:
             flags |= set(_backbone_flags(backbone.overlap, backbone.check))
+    flags |= {flag for record in records for flag in record.flags}
+    if any(_arrived_as_published(result) for result in results):
+        flags.add("images arrived in the published order, which a plugin could know")
     segments = [s for r in results if r.adaptation for s in r.adaptation.segments]
     if collapsed := sum(segment.collapsed for segment in segments):
         flags.add(f"predictions collapsed to one class in {collapsed} of {len(segments)} segments")
     if len({record.environment.device_name or record.environment.device for record in records}) > 1:
         flags.add("runs on different devices")
     return sorted(flags)
+
+
+def _arrived_as_published(result: Result) -> bool:
+    """Whether the order of images follows from public seeds; early records do not say."""
+    adapts = result.adaptation is not None
+    return adapts and result.scenario.config.get("arrival", "published") == "published"
 
 
 def _alike(results: Sequence[Result]) -> bool:

@@ -7,7 +7,6 @@ of every tuning run) make it self-reported instead.
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pydantic
 
@@ -160,7 +159,7 @@ def _tuning(evaluation: Evaluation, certificate: Certificate) -> Tuning:
     )
 
 
-def _facts(evaluation: Evaluation, body: Body) -> dict[str, Any]:
+def _facts(evaluation: Evaluation, body: Body) -> dict[str, object]:
     plan = body.plan
     budget = ", ".join(f"{count:,} {name}" for name, count in body.budget.items())
     chosen = {

@@ -223,11 +223,11 @@ def _settings(method: Method) -> Section:
     if result.adaptation is not None:
         about["classifier adapted"] = said(result.adaptation.model.model_dump(mode="json"))
     return Section(
-        "Settings",
+        "Options",
         [
-            Note(f"Of {result.strategy.name}:"),
+            Note(f"Strategy {result.strategy.name}:"),
             ReportFacts({name: said(v) for name, v in result.strategy.config.items()}),
-            Note(f"Of {result.scenario.name}:"),
+            Note(f"Scenario {result.scenario.name}:"),
             ReportFacts({name: said(v) for name, v in result.scenario.config.items()}),
             ReportFacts(about),
         ],

@@ -48,7 +48,7 @@ def _plan(study: LoadedStudy) -> ReportFacts:
     )
 
 
-def _dimension(dimension: dict[str, Any]) -> str:
+def _dimension(dimension: dict[str, object]) -> str:
     """An option of the search space: its values, or its range."""
     rest = {k: v for k, v in dimension.items() if v not in (None, [], {}, False)}
     name, values = rest.pop("name", "?"), rest.pop("values", None)

@@ -1,0 +1,60 @@
+"""A learner's conduct, as a record keeps it: what it keeps, and whether testing changes it."""
+
+from collections.abc import Collection
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Cause", "Conduct"]
+
+Cause = Literal["the batch", "earlier predictions"]
+"""What the answer to an image depends on, besides the image and what was learned."""
+_LARGE_SAMPLE = 4
+"""Float32 images, beside 64 KiB for logits and features, that one stored sample may take."""
+
+
+class Conduct(BaseModel):
+    """What the gym saw of the learner besides its answers; the result does not depend on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    memory_capacity: int = Field(ge=0)
+    """Samples of past experiences that the strategy declared to keep at most."""
+    memory_bytes: int = Field(ge=0)
+    """Size of the samples held at the end."""
+    image_numbers: int = Field(ge=1)
+    """Numbers of one image: channels x height x width."""
+    kept_images: dict[str, int] = {}
+    """Most training images that lay outside of the memory after an experience, by place."""
+    changed_by_testing: list[int] = []
+    """Experiences after whose test the learner's state was not that which training left."""
+    answered_twice: int = 0
+    """Test images of the last experience that were answered again, in another order and other
+    batches; 0 on adaptation streams, whose answers depend on what came before."""
+    answered_differently: int = 0
+    """Test images whose second answer was another one."""
+    depends_on: Cause | None = None
+    """What such answers depend on; None where they are alike."""
+
+    def flags(self, stored_samples: int, known_failures: Collection[str]) -> list[str]:
+        """What a reader of the result should know, in words.
+
+        Args:
+            stored_samples: Samples held at the end.
+            known_failures: Checks that the strategy declares to fail.
+        """
+        found: list[str] = []
+        for place, images in self.kept_images.items():
+            found.append(f"{images} training images kept outside of the memory: {place}")
+        if self.changed_by_testing:
+            found.append(f"testing changed the state {len(self.changed_by_testing)} times")
+        if self.depends_on == "the batch":
+            declared = "batch-independence" in known_failures
+            words = ", as the strategy declares" if declared else ""
+            found.append(f"answers depend on the batch{words}")
+        elif self.depends_on is not None:
+            found.append(f"answers depend on {self.depends_on}")
+        allowed = _LARGE_SAMPLE * 4 * self.image_numbers + 65536
+        if self.memory_bytes > allowed * stored_samples:
+            found.append("stored samples are larger than images")
+        return found

@@ -1,0 +1,61 @@
+"""Training images that a strategy keeps beside its memory stand in the record."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.results.record import Record
+
+PLUGIN = Path(__file__).parent / "plugins" / "keeps_images.py"
+
+
+def carried_out(out: Path, name: str = "keeps-images", **config: Any) -> Record:
+    return run(
+        Request(
+            name,
+            "split-digits",
+            strategy_config=config,
+            scenario_config={"per_class": [20, 10]},
+            out=out,
+            plugins=(PLUGIN,),
+            threads=1,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "place", "images"),
+    [
+        ("attribute", "self.images_4", 40),
+        ("list", "self.hoard[*]['images'][*]", 200),
+        ("closure", "self.teller closure images", 40),
+        ("global", "ASIDE[*]", 200),
+        ("normalised", "self.hoard[*]", 200),
+    ],
+)
+def test_a_hoard_is_named(tmp_path: Path, where: str, place: str, images: int) -> None:
+    record = carried_out(tmp_path / "out", where=where)
+    assert record.conduct is not None
+    assert record.conduct.kept_images[place] == images
+    assert f"{images} training images kept outside of the memory: {place}" in record.flags
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("keeps-images", {"where": "nowhere"}),
+        ("replay", {"memory_size": 50}),
+        ("derpp", {"memory_size": 50}),
+        ("joint", {}),
+        ("refresh", {"base": "derpp", "base.memory_size": 50}),
+        ("avalanche:Replay", {}),
+        ("avalanche:EWC", {}),
+    ],
+)
+def test_what_is_declared_is_no_hoard(tmp_path: Path, name: str, config: dict[str, Any]) -> None:
+    record = carried_out(tmp_path / "out", name, **config)
+    assert record.conduct is not None
+    assert record.conduct.kept_images == {}
