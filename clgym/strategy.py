@@ -132,7 +132,7 @@ class Classifier(nn.Module):
                 new.bias[: old.out_features] = old.bias
         self.head = new.train(old.training)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch passes all by position
         """Grow to the head of the state first; torch asks a module before it asks its parts."""
         if isinstance(weight := state_dict.get(f"{prefix}head.weight"), Tensor):
             self.grow(len(weight))

@@ -7,6 +7,7 @@ was compressed, averaged or encoded otherwise is not found.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ _PIXEL = 1e-3
 """Rounding error of a pixel in [0, 1]: what half precision leaves of it."""
 _FEWEST = 4
 """Images that are a finding: three numbers may agree with a small image's by chance."""
+_Form = tuple[float | np.ndarray, float | np.ndarray]
+"""Factor, and what is added, that turn numbers into pixels in [0, 1]; one each, or one a pixel."""
 _INDEX = re.compile(r"\[\d+\]")
 _CHUNK = 512
 """Rows that are looked at together."""
@@ -62,7 +65,7 @@ class Signatures:
             std: Per channel.
         """
         self._size, self._max_value = int(np.prod(shape)), max_value
-        self._forms = [(1.0, 0.0), (0.5, 0.5)]
+        self._forms: list[_Form] = [(1.0, 0.0), (0.5, 0.5)]
         plane = shape[1] * shape[2]
         if len(mean) == len(std) == shape[0] and all(std):
             self._forms.append((np.repeat(std, plane), np.repeat(mean, plane)))
@@ -99,7 +102,7 @@ class Signatures:
 
     def state_dict(self) -> SignatureState:
         """The signatures, for a run that goes on in another process."""
-        return {i: (torch.from_numpy(table), w) for i, (table, w) in self._tables.items()}
+        return {i: (torch.as_tensor(table), w) for i, (table, w) in self._tables.items()}
 
     def load_state_dict(self, state: SignatureState) -> None:
         """Restore `state_dict`."""
@@ -108,7 +111,7 @@ class Signatures:
     def _count(self, rows: np.ndarray) -> int:
         """How many rows are training images, in the form in which most of them are."""
         whole = rows.dtype.kind in "iu"
-        forms = [(1 / self._max_value, 0.0)] if whole else self._forms
+        forms: list[_Form] = [(1 / self._max_value, 0.0)] if whole else self._forms
         if not whole and rows.max() > 1 + _PIXEL:
             forms = [(1 / self._max_value, 0.0), *forms]
         spread = _deviations(rows)  # a quick look: rows of weights vary less than images
@@ -135,12 +138,12 @@ class Signatures:
         """How many rows of signatures stand in a table, up to rounding errors."""
         # Errors of single pixels add up as a random walk does; a power's grow by the exponent.
         slack = _PIXEL * np.sqrt(self._size) * np.array([1, 2, 3])
-        first = np.searchsorted(table[:, 0], moments[:, 0] - slack[0])
-        last = np.searchsorted(table[:, 0], moments[:, 0] + slack[0], side="right")
-        return sum(
-            bool((np.abs(table[first[i] : last[i]] - moments[i]) < slack).all(axis=1).any())
-            for i in np.flatnonzero(last > first)
-        )
+        count, sums = 0, table[:, 0].tolist()
+        for row in moments:
+            first = bisect_left(sums, row[0] - slack[0])
+            last = bisect_right(sums, row[0] + slack[0])
+            count += bool((np.abs(table[first:last] - row) < slack).all(axis=1).any())
+        return count
 
 
 def _moments(values: np.ndarray) -> np.ndarray:

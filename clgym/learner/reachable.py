@@ -4,6 +4,9 @@ The walk follows attributes, containers, closures, generators and the globals of
 module. It sees what `state_dict` does not tell.
 """
 
+# pyright: standard
+# Not strict: what is walked over may be of any type.
+
 import sys
 import types
 from collections import deque
@@ -98,9 +101,9 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, _LEAVES):
         return ()
     if isinstance(value, Experience):
-        return ((".images", value._pixels), (".labels", value._labels))
+        return ((name, vars(value)[name]) for name in ("_pixels", "_labels"))
     if isinstance(value, Memory):
-        return ((f"[{name!r}]", column) for name, column in value._columns.items())
+        return ((f"[{name!r}]", column) for name, column in value.columns().items())
     if isinstance(value, dict):
         keys = ((f" key {key!r:.40}", key) for key in value)
         return (*keys, *((f"[{key!r:.40}]", item) for key, item in value.items()))
