@@ -156,7 +156,7 @@ class Memory:
     def draw(
         self, size: int, generator: torch.Generator, among: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """At most ``size`` samples, uniform without replacement: every column's rows.
+        """Draw at most ``size`` samples uniformly without replacement: rows of every column.
 
         Args:
             size: Samples wanted.

@@ -61,8 +61,8 @@ class Signatures:
         Args:
             shape: Channels, height and width of an image.
             max_value: The largest value of a stored pixel.
-            mean: Per channel, of pixels in [0, 1], as strategies are told; empty if unknown.
-            std: Per channel.
+            mean: Mean of each channel, for pixels in [0, 1]; empty if unknown.
+            std: Standard deviation of each channel.
         """
         self._size, self._max_value = int(np.prod(shape)), max_value
         self._forms: list[_Form] = [(1.0, 0.0), (0.5, 0.5)]

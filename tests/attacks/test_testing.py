@@ -68,7 +68,7 @@ def test_answers_that_depend_on_more_than_the_image_are_flagged(
     record = attack(name)
     assert record.conduct is not None
     assert record.conduct.answered_twice == 45 and record.conduct.answered_differently > 20
-    assert record.flags == [flag]
+    assert flag in record.flags
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from clgym.cli._tables import show_plan, show_record, show_seeds
+from clgym.messages import ChosenPlugin, ChosenScenario, RunOutline, SegmentOutline
 from clgym.results.record import Record
 
 HASH = "0" * 64
@@ -131,17 +132,17 @@ def test_seeds_show_the_mean_error(setting):
 
 
 def test_a_plan_names_the_segments_and_no_training_images():
-    steps = [{"name": "fog-5", "classes": 10, "train": 360, "test": 360}]
-    plan = {
-        "strategy": {"name": "tent", "config": {}},
-        "scenario": {"name": "digits-c", "config": {}, "setting": "adaptation"},
-        "sources": [],
-        "image_shape": [1, 8, 8],
-        "experiences": steps,
-        "seed": 0,
-        "device": "cpu",
-        "threads": 1,
-        "out": "out",
-    }
+    plan = RunOutline(
+        strategy=ChosenPlugin("tent", {}),
+        scenario=ChosenScenario("digits-c", {}, "adaptation", HASH),
+        sources=(),
+        backbone=None,
+        image_shape=(1, 8, 8),
+        experiences=(SegmentOutline(classes=10, train=360, test=360, name="fog-5"),),
+        seed=0,
+        device="cpu",
+        threads=1,
+        out="out",
+    )
     text = shown(show_plan, plan)
     assert "fog-5 (360)" in text and "training images" not in text

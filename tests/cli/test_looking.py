@@ -49,8 +49,8 @@ def test_show_describes_a_strategy(cli, plugin, monkeypatch):
 
 def test_show_says_what_a_strategy_needs(cli):
     text = " ".join(cli("show", "replay")[1].split())
-    assert "needs: a memory of 200 samples, unless the scenario has another number" in text
-    assert "a scenario's value goes before the default: --network, --memory-size needs" in text
+    assert "needs: a memory of 200 samples, unless the scenario sets another number" in text
+    assert "a scenario's value overrides the default: --network, --memory-size needs" in text
     assert "needs: the data of past experiences" in cli("show", "joint")[1]
 
 

@@ -212,7 +212,7 @@ def test_evaluation_takes_no_options_of_the_strategy() -> None:
     from clgym.cli import main
 
     names = set(inspect.signature(evaluate).parameters)
-    assert names == {"folder", "pool", "data_root", "plugins", "again", "on_event"}
+    assert names == {"folder", "pool", "data_root", "plugins", "sandbox", "again", "on_event"}
     assert main(["evaluate", ".", "--lr", "0.1"]) == 2
     assert main(["evaluate", ".", "--seeds", "0..1"]) == 2
 

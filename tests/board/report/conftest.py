@@ -82,6 +82,7 @@ def edit() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
 _LEARNING_FIELDS = (
     "accuracy_matrix",
     "test_counts",
+    "anytime",
     "accuracy_after",
     "task_aware_accuracy_after",
     "last_accuracy",
