@@ -132,11 +132,28 @@ class Classifier(nn.Module):
                 new.bias[: old.out_features] = old.bias
         self.head = new.train(old.training)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch passes all by position
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         """Grow to the head of the state first; torch asks a module before it asks its parts."""
         if isinstance(weight := state_dict.get(f"{prefix}head.weight"), Tensor):
             self.grow(len(weight))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
 
 
 @dataclass(frozen=True, eq=False)
