@@ -9,7 +9,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-GROUND = {"engines", "registry", "config", "draws", "files", "codec", "attributes", "checksums", "errors", "text"}
+GROUND = {
+    "engines",
+    "registry",
+    "config",
+    "draws",
+    "files",
+    "codec",
+    "attributes",
+    "checksums",
+    "errors",
+    "text",
+}
 
 
 def arrows() -> set[tuple[str, str]]:
