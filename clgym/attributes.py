@@ -24,7 +24,12 @@ from torch import Tensor, nn
 
 from clgym.errors import BadOutput, BadPlugin
 
-__all__ = ["modules_in", "restore", "state_of"]
+__all__ = ["State", "modules_in", "restore", "state_of"]
+
+State = dict[str, Any]
+"""What a strategy depends on: nested dicts, lists and tuples of tensors and plain values. ``Any``:
+each strategy may write and read keys of its own; whether all can be saved is checked when they are
+(`clgym.codec.pack`)."""
 
 _PLAIN = (bool, int, float, str, type(None))
 _CONSTANT = (
@@ -39,7 +44,7 @@ class _Stateful(Protocol):
     def load_state_dict(self, state: Any, /) -> Any: ...
 
 
-def state_of(owner: object, skip: Iterable[str] = ()) -> dict[str, Any]:
+def state_of(owner: object, skip: Iterable[str] = ()) -> State:
     """The state of an object: nested dicts of tensors and plain values, by attribute.
 
     Args:
@@ -88,7 +93,7 @@ def modules_in(owner: object, skip: Iterable[str] = ()) -> dict[str, nn.Module]:
     return dict(outermost.values())
 
 
-def _attributes(owner: object, skip: Iterable[str]) -> dict[str, Any]:
+def _attributes(owner: object, skip: Iterable[str]) -> dict[str, object]:
     left_out = set(skip)
     return {name: value for name, value in vars(owner).items() if name not in left_out}
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from clgym import attributes
 from clgym._moved import report_renamed
+from clgym.attributes import State
 from clgym.data.experience import Augment, Batch, Experience
 from clgym.data.generators import torch_generator
 from clgym.data.memory import Memory
@@ -47,9 +48,6 @@ __all__ = [
 ]
 
 
-State = dict[str, Any]
-"""What a strategy depends on: nested dicts of tensors and plain values. ``Any``: each strategy
-writes and reads keys of its own; the learner checks that all can be saved (`clgym.codec.pack`)."""
 report_renamed(__name__)
 
 

@@ -24,7 +24,7 @@ from clgym.models import peft
 from clgym.models.heads import ClassMeans, CosineHead, cosine_logits
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.models.training import CosineSGD
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
 ALIASES = ("adam",)
 SPACE = {
@@ -102,7 +102,7 @@ class Aper(PretrainedStrategy):
         self.head: CosineHead | None = None
         self.classes = ClassMeans(info.device)
         self._training: CosineSGD | None = None
-        self._saved: dict[str, Any] | None = None
+        self._saved: State | None = None
 
     def _make_module(self) -> nn.Module:
         c, vit = self.config, self.backbone.model
@@ -176,9 +176,9 @@ class Aper(PretrainedStrategy):
         weight = self.classes.means.to(features.dtype)
         return cosine_logits(features, weight).nan_to_num(nan=-torch.inf)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The module and the rows; inside the first experience also how far training is."""
-        state: dict[str, Any] = {
+        state: State = {
             "module": dict(self.module.state_dict()),
             "classes": self.classes.state_dict(),
         }
@@ -187,7 +187,7 @@ class Aper(PretrainedStrategy):
             state["training"] = self._training.state_dict()
         return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         self.module.load_state_dict(state["module"])
         self.classes.load_state_dict(state["classes"])

@@ -33,7 +33,7 @@ from clgym.data.shares import rows_of_share
 from clgym.errors import BadConfig
 from clgym.models.backbones import Frozen, load
 from clgym.models.networks import Classifier
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
 FIRST_TASK = "first-task"
 Variant = Literal["clr", "full", "mixed"]
@@ -259,7 +259,7 @@ class CLR(SGDStrategy):
         shared = sum(v.numel() for n, v in state.items() if n not in own)
         return shared + sum(v.numel() for part in self.own for v in part.values())
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """All tasks' parts, the anchor, and the state of training inside an experience."""
         return {
             "training": super().state_dict(),
@@ -268,7 +268,7 @@ class CLR(SGDStrategy):
             "columns": [list(c) for c in self.columns],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         self.network.head = self.make_head(state["training"]["columns"])
         super().load_state_dict(state["training"])
@@ -321,11 +321,11 @@ class BestEpoch(SupervisedPlugin):
         self.owner.network.load_state_dict(self.part, strict=False)
         self.forget()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The best so far."""
         return {"accuracy": self.accuracy, "part": self.part}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         self.accuracy, self.part = state["accuracy"], state["part"]
 

@@ -23,7 +23,7 @@ from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
 from clgym.avalanche.heads import TaskNetwork, logits_of_tasks, match_loss
 from clgym.config import Range
 from clgym.models.networks import Classifier
-from clgym.strategy import Batch, Needs, StreamInfo
+from clgym.strategy import Batch, Needs, State, StreamInfo
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,11 @@ class _Copies(SupervisedPlugin):
         for p, q in zip(slow.parameters(), network.parameters(), strict=True):
             p.mul_(share).add_(q, alpha=1 - share)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         copies = {"stable": self.stable.state_dict(), "plastic": self.plastic.state_dict()}
         return {"step": self.step, **{name: dict(state) for name, state in copies.items()}}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         self.step = state["step"]
         self.stable.load_state_dict(state["stable"])
         self.plastic.load_state_dict(state["plastic"])

@@ -28,7 +28,7 @@ from clgym.config import Range
 from clgym.errors import BadConfig
 from clgym.models import sparse
 from clgym.models.networks import Classifier
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
 Masks = dict[str, Tensor]
 
@@ -236,7 +236,7 @@ class DST(SGDStrategy):
         shared = sum(w.numel() for w in self.dense.values())
         return shared + sum(v.numel() for own in self.own for v in own.values())
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The merged network, who owns what, and the state of training inside an experience."""
         return {
             "training": super().state_dict(),
@@ -248,7 +248,7 @@ class DST(SGDStrategy):
             "columns": [list(c) for c in self.columns],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         super().load_state_dict(state["training"])
         device = self.info.device
@@ -359,18 +359,18 @@ class Masking(SupervisedPlugin):
         order = torch.randperm(unfired, generator=generator).to(mask.device)
         return sparse.grow_unfired(mask, self.fired[name], count, order, uniform)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Masks of the task under way."""
         return {"masks": _packed(self.masks), "fired": _packed(self.fired)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         weights = self._owner.weights()
         self.masks = _unpacked(state["masks"], weights)
         self.fired = _unpacked(state["fired"], weights)
 
 
-def momentum(state: dict[str, Any]) -> Tensor:
+def momentum(state: State) -> Tensor:
     """How far an optimizer is about to move each weight.
 
     |m| / (sqrt(v) + 1e-8) of Adam, without its correction of bias; |momentum| of SGD.

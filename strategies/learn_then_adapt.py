@@ -20,7 +20,7 @@ from clgym.config import Wrapped
 from clgym.errors import Incompatible
 from clgym.learner.adaptation import PassCounter
 from clgym.models.networks import Classifier
-from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo
+from clgym.strategy import Batch, Config, Experience, Needs, State, Strategy, StreamInfo
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,12 @@ class LearnThenAdapt(Strategy):
         if self._method is not None:
             self._method.reset()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Of the base, of the method once it is at work, and the passes so far."""
         method = None if self._method is None else self._method.state_dict()
         return {"base": self.base.state_dict(), "method": method, "passes": list(self._sums())}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         self.base.load_state_dict(state["base"])
         self._method, self._passes = None, None

@@ -33,7 +33,7 @@ from clgym.models.heads import cosine_logits
 from clgym.models.peft import AdapterBank, Adapters
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.models.training import CosineSGD, set_rates
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
 SPACE = {
     "lr": [0.01, 0.03, 0.05],
@@ -142,7 +142,7 @@ class Mos(PretrainedStrategy):
         self.task_of = torch.full((total,), -1, device=device)
         self.seen = 0
         self._training: CosineSGD | None = None
-        self._saved: dict[str, Any] | None = None
+        self._saved: State | None = None
 
     @property
     def released(self) -> bool:
@@ -397,9 +397,9 @@ class Mos(PretrainedStrategy):
 
     # --- state ----------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Adapters, head and statistics; inside an experience also how far training is."""
-        state: dict[str, Any] = {
+        state: State = {
             "current": dict(self.current.state_dict()),
             "head": dict(self.head.state_dict()),
             "bank": dict(self.bank.tensors),
@@ -411,7 +411,7 @@ class Mos(PretrainedStrategy):
             state["training"] = self._training.state_dict()
         return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         device = self.info.device
         self.current.load_state_dict(state["current"])

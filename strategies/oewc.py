@@ -19,7 +19,7 @@ from torch import Tensor
 from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
 from clgym.config import Range
 from clgym.models.fisher import fisher_sum, fitted
-from clgym.strategy import Needs
+from clgym.strategy import Needs, State
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class _Pull(SupervisedPlugin):
         }
         self.anchor = {n: named[n].detach().clone() for n in total}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         return {"fisher": self.fisher, "anchor": self.anchor}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         self.fisher, self.anchor = dict(state["fisher"]), dict(state["anchor"])

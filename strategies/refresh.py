@@ -36,7 +36,16 @@ from clgym.avalanche.loop import hooks_of
 from clgym.config import Range, Wrapped
 from clgym.errors import Incompatible
 from clgym.models.fisher import fisher_sum, fitted
-from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo, torch_generator
+from clgym.strategy import (
+    Batch,
+    Config,
+    Experience,
+    Needs,
+    State,
+    Strategy,
+    StreamInfo,
+    torch_generator,
+)
 
 
 @dataclass(frozen=True)
@@ -110,11 +119,11 @@ class Refresh(Strategy):
         """The base's answer."""
         return self.base.predict(batch)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The base's state, the Fisher estimate and the count of steps."""
         return {"base": self.base.state_dict(), "refresher": self.refresher.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
         self.base.load_state_dict(state["base"])
         self.refresher.load_state_dict(state["refresher"], self.info.device)
@@ -230,11 +239,11 @@ class Refresher(SupervisedPlugin):
             for name, f in total.items()
         }
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """What training depends on, and the seconds so far."""
         return {"fisher": self.fisher, "step": self.step, "seconds": self.seconds}
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: State, device: torch.device) -> None:
         """Restore `state_dict` on ``device``."""
         self.fisher = {name: phi.to(device) for name, phi in state["fisher"].items()}
         self.step, self.seconds = state["step"], dict(state["seconds"])

@@ -1,7 +1,6 @@
 """What a strategy keeps of training images: everything reachable from it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -82,5 +81,5 @@ def buffers_in(strategy: Strategy) -> int:
     return sum(b.numel() for b in own)
 
 
-def _outside(roots: dict[str, Any], memory: Memory) -> list[np.ndarray]:
+def _outside(roots: dict[str, object], memory: Memory) -> list[np.ndarray]:
     return [array for _, array in arrays_in(roots, [memory, Learner])]

@@ -26,9 +26,9 @@ _FOREIGN = (types.ModuleType, types.BuiltinFunctionType, torch.dtype, torch.devi
 _LEAVES = (str, int, float, type, torch.Tensor, np.ndarray, bytes, bytearray, type(None))
 
 
-def roots_of(strategy: Strategy) -> dict[str, Any]:
+def roots_of(strategy: Strategy) -> dict[str, object]:
     """Where a plugin may keep things: the strategy, and the variables of its module's file."""
-    roots: dict[str, Any] = {"self": strategy}
+    roots: dict[str, object] = {"self": strategy}
     module = sys.modules.get(type(strategy).__module__)
     if module is None or module.__name__.startswith("clgym.avalanche"):
         return roots
@@ -40,7 +40,7 @@ def roots_of(strategy: Strategy) -> dict[str, Any]:
     return roots
 
 
-def walk(roots: dict[str, Any], leave_out: Collection[object] = ()) -> Iterator[tuple[str, Any]]:
+def walk(roots: dict[str, object], leave_out: Collection[object] = ()) -> Iterator[tuple[str, Any]]:
     """Everything that the roots lead to, each object once, with the place where it was found.
 
     Args:
@@ -61,7 +61,7 @@ def walk(roots: dict[str, Any], leave_out: Collection[object] = ()) -> Iterator[
 
 
 def arrays_in(
-    roots: dict[str, Any], leave_out: Collection[object] = ()
+    roots: dict[str, object], leave_out: Collection[object] = ()
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The numbers among it, with their places; of a view, the whole storage that it keeps alive."""
     storages: set[int] = set()

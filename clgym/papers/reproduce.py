@@ -130,6 +130,7 @@ class Reproduction:
                 lost |= self._study(task)
         return self._statuses(lost)
 
+    # Any: options as a paper's file has them.
     def _filled(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options with the data root in the place of ``{data}``."""
         found = {}

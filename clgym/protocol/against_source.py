@@ -76,7 +76,7 @@ def _request(result: Result, data_root: Path | None, plugins: tuple[Path, ...]) 
     )
 
 
-def _options(result: Result) -> dict[str, Any]:
+def _options(result: Result) -> dict[str, Any]:  # of a scenario, of any type
     """The scenario's options; records from before images could arrive otherwise name no arrival."""
     config = result.scenario.config
     adapts = result.adaptation is not None and "order" in config

@@ -78,6 +78,7 @@ class Jobs:
 
 def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool) -> Message:
     """A run as plain data; the pool adds the device."""
+    # Any: fields of a request, of many types.
     values: dict[str, Any] = {**vars(request), "strategy_config": dict(request.strategy_config)}
     values["scenario_config"] = dict(request.scenario_config)
     for name in ("out", "data_root", "after"):

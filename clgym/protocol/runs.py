@@ -44,7 +44,7 @@ __all__ = [
 
 report_renamed(__name__)
 
-Event = dict[str, Any]
+Event = dict[str, Any]  # what a study reports to whoever shows it
 """Progress of a study. ``Any``: its fields depend on ``kind``, where readers look first."""
 FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
 """Errors recorded as a failed run. Any other exception (a full disk, for example) aborts the
@@ -101,7 +101,7 @@ class Runs:
     ) -> None:
         """Know what the ledger says is done."""
         self.plan, self.where, self.ledger, self._emit = plan, where, ledger, emit
-        self.replies: dict[str, dict[str, Any]] = {}
+        self.replies: dict[str, dict[str, Any]] = {}  # as jobs answer; checked where they are read
         self.device_names: set[str] = set()
         self.read_files: dict[str, str] = {}
         self._pool: WorkerPool | None = None
@@ -223,6 +223,7 @@ class Runs:
                 return False
         if error is not None and not isinstance(error, FAILURES):
             raise error
+        # Any: a line of the ledger, JSON.
         body: dict[str, Any] = {"key": key, "trial": spec.trial, "seed": spec.seed}
         if error is not None:
             # The reason may name this machine's things: it is for people, not for the certificate.

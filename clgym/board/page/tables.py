@@ -156,6 +156,7 @@ _ACTS_ONLY = {"delta": ("order", "dirichlet")}
 """Options of a stream that have no effect unless another option has a certain value."""
 
 
+# Any: options of a scenario, of any type.
 def _about(stream: dict[str, Any], entries: Sequence[BoardEntry]) -> str:
     """The stream in a line: what acts on at least one of the rows, and nothing else."""
     names, options = list(dict.fromkeys(name for name, _ in stream["sources"])), stream["options"]
