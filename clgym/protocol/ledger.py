@@ -24,7 +24,7 @@ START = "0" * 64
 """Value to which the first line is chained."""
 
 
-EntryBody = dict[str, Any]  # JSON of the ledger's file
+EntryBody = dict[str, Any]
 """What an entry says. ``Any``: its fields depend on the entry's kind, and it is read from JSON."""
 
 

@@ -44,7 +44,7 @@ __all__ = [
 
 report_renamed(__name__)
 
-Event = dict[str, Any]  # what a study reports to whoever shows it
+Event = dict[str, Any]
 """Progress of a study. ``Any``: its fields depend on ``kind``, where readers look first."""
 FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
 """Errors recorded as a failed run. Any other exception (a full disk, for example) aborts the
