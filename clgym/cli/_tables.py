@@ -130,6 +130,7 @@ def _costs(record: Record) -> list[tuple[str, str]]:
             "peak memory",
             f"{cost.peak_memory_bytes / 2**20:,.0f} MiB on {where.device}, threads {where.threads}",
         ),
+        *(("warning", flag) for flag in record.flags),
     ]
 
 

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -24,23 +24,20 @@ from clgym.data.generators import (
     set_generators,
     untouched_generators,
 )
-from clgym.data.images import Images
 from clgym.engines.channel import Message
-from clgym.errors import BadConfig
 from clgym.learner.adaptation import build_resources, to_float
 from clgym.learner.assembly import (
-    config_fields,
-    known_failures,
     make_strategy,
     plugin_entry,
-    strategy_class,
 )
+from clgym.learner.describing import describe_needs, describe_options, usable_device
 from clgym.learner.kept_images import Signatures
 from clgym.learner.peak_memory import forget_peak, peak_bytes
 from clgym.learner.probing import Prober, ProbeState, cloned
-from clgym.learner.provenance import clean_surroundings, files_of, files_read, watch_files
+from clgym.learner.provenance import clean_surroundings, files_read, watch_files
 from clgym.learner.reachable import arrays_in, roots_of
 from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
+from clgym.learner.rows import RowImages
 from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
 from clgym.messages import (
     Adapt,
@@ -54,14 +51,11 @@ from clgym.messages import (
     FeaturesComputed,
     Load,
     Loaded,
-    NeedsDescribed,
-    OptionsDescribed,
     Predict,
     Predicted,
     PredictionProgress,
     Reply,
     Request,
-    RowGroup,
     Save,
     Saved,
     Start,
@@ -71,8 +65,8 @@ from clgym.messages import (
     parse_request,
     to_tree,
 )
-from clgym.models.backbones import Backbone, identify
-from clgym.models.features import FrozenFeatures, SplitRows
+from clgym.models.backbones import Backbone
+from clgym.models.features import FrozenFeatures
 from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
 
 __all__ = ["Learner", "info_from"]
@@ -136,9 +130,9 @@ class Learner:
         """The reply to a request."""
         match request:
             case DescribeOptions():
-                return self._describe_options(request)
+                return describe_options(request)
             case DescribeNeeds():
-                return self._describe_needs(request)
+                return describe_needs(request)
             case Start():
                 return self._start(request)
             case Train():
@@ -156,38 +150,9 @@ class Learner:
     def _emit(self, event: Event) -> None:
         self._send(to_tree(event))
 
-    @staticmethod
-    def _describe_options(request: DescribeOptions) -> OptionsDescribed:
-        """Options and known failures, of what a strategy wraps too."""
-        cls = strategy_class(request.strategy, request.plugins)
-        options = config_fields(cls, request.given, request.plugins)
-        failures = known_failures(cls, request.given, request.plugins)
-        return OptionsDescribed(
-            fields=options,
-            known_failures=failures,
-            read_files=files_of(plugin_entry(request.strategy, request.plugins), importing=True),
-        )
-
-    @staticmethod
-    def _describe_needs(request: DescribeNeeds) -> NeedsDescribed:
-        """What a strategy needs, and which weights its backbone has.
-
-        Raises:
-            BadConfig: the device that is asked for cannot be used.
-        """
-        _device(request.device)
-        needs = make_strategy(request.strategy, request.config, request.plugins).needs
-        if needs.backbone is None:
-            return NeedsDescribed(needs=needs, backbone=None, renamed={})
-        identity = identify(needs.backbone, request.data_root)
-        # The record names weights by their hash, where the user may have given a path.
-        given = request.config.items()
-        renamed = {key: identity.name for key, value in given if value == needs.backbone.name}
-        return NeedsDescribed(needs=needs, backbone=identity, renamed=renamed)
-
     def _start(self, request: Start) -> Started:
         """Build the strategy for one stream."""
-        device = _device(request.info.device)
+        device = usable_device(request.info.device)
         torch.set_num_threads(request.threads)
         _be_deterministic()
         torch.backends.cudnn.benchmark = False
@@ -200,11 +165,9 @@ class Learner:
         self._strategy = make_strategy(*self._made_from)
         self._facts = request.info
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
-        # One range for all sources: a memory mixes their pixels.
-        largest = max((source.max_value for source in request.sources), default=1)
-        self._scale = 1.0 / largest
-        self._images = self._map_images(request, largest, device)
-        self._features = self._frozen_features(request, device)
+        self._rows = RowImages(request, self._info.image_shape[0], device)
+        self._scale = self._rows.scale
+        self._features = self._frozen_features()
         self._signatures = self._blank_signatures(request)
         self._resize, self._passes = request.resize, None
         classifier = None if request.adaptation is None else self._take_resources(request, device)
@@ -213,34 +176,13 @@ class Learner:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         return Started(device_name=name, classifier=classifier)
 
-    def _map_images(
-        self, request: Start, largest: int, device: torch.device
-    ) -> dict[tuple[int, str], Images]:
-        """The stream's images by number of the source and name of the split."""
-        channels = self._info.image_shape[0]
-        return {
-            (number, split): Images(
-                path, request.resize, device, channels, largest / source.max_value
-            )
-            for number, source in enumerate(request.sources)
-            for split, path in (("train", source.train), ("test", source.test))
-        }
-
-    def _frozen_features(self, request: Start, device: torch.device) -> FrozenFeatures | None:
+    def _frozen_features(self) -> FrozenFeatures | None:
         """What fills `Batch.features`, for a strategy that asked for it."""
         needs = self._strategy.needs
         if not needs.features:
             return None
         assert needs.backbone is not None
-        splits = {
-            (number, split): SplitRows(
-                images,
-                (request.sources[number].fingerprint, split, request.resize),
-                self._scale,
-            )
-            for (number, split), images in self._images.items()
-        }
-        return FrozenFeatures(needs.backbone, device, splits, self._report_features)
+        return self._rows.features(needs.backbone, self._report_features)
 
     def _report_features(self, images: int, total: int) -> None:
         self._emit(FeaturesComputed(images=images, total=total))
@@ -309,7 +251,7 @@ class Learner:
         return made
 
     def _experience(self, request: Train, safe_point: Callable[[], None]) -> Experience:
-        pixels = self._gather(request)
+        pixels = self._rows.of_experience(request)
         features = None
         if self._features is not None:
             where = np.repeat(np.arange(len(request.groups)), request.counts)
@@ -338,16 +280,6 @@ class Learner:
                 self._emit(checked_progress(event))
 
         return report
-
-    def _gather(self, request: Train) -> Tensor:
-        """Pixels of the rows, which come group by group."""
-        parts: list[Tensor] = []
-        start = 0
-        for group, count in zip(request.groups, request.counts, strict=True):
-            images = self._images[group.source, group.split]
-            parts.append(images.gather(request.rows[start : start + count], group.transform))
-            start += count
-        return torch.cat(parts) if len(parts) != 1 else parts[0]
 
     def _predict(self, request: Predict) -> Predicted:
         """Logits of some test rows, float32 [n, classes], in the order given."""
@@ -403,26 +335,10 @@ class Learner:
         return self._features.of(request.groups, request.rows, request.where)
 
     def _test_batch(self, request: Predict, part: slice, features: Tensor | None) -> Batch:
-        """Some of the rows to predict; a batch of a shuffled pool may mix groups."""
-        rows, where = request.rows[part], request.where[part]
-        images = self._mixed_images(request.groups, rows, where)
+        """Some of the rows to predict."""
+        images = self._rows.of_test(request, part)
         known = None if features is None else features[part]
         return Batch(images, task=request.task, features=known)
-
-    def _mixed_images(
-        self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray
-    ) -> Tensor:
-        images: Tensor | None = None
-        for number in map(int, np.unique(where)):
-            group, places = groups[number], np.flatnonzero(where == number)
-            pixels = self._images[group.source, group.split].gather(rows[places], group.transform)
-            some = pixels.float().mul_(self._scale)
-            if len(places) == len(rows):
-                return some
-            images = some.new_empty((len(rows), *some.shape[1:])) if images is None else images
-            images[torch.as_tensor(places, device=some.device)] = some
-        assert images is not None
-        return images
 
     def _save(self, request: Save) -> Saved:
         """Write the state at an experience's boundary, and say how large things are."""
@@ -501,16 +417,3 @@ class _Clock:
             return False
         self._last = now
         return True
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-        return device
-    except (RuntimeError, AssertionError) as error:
-        raise BadConfig(
-            expected="a device that torch can use here",
-            found=f"{name!r} ({str(error).partition('. ')[0]})",
-            fix="Give --device cpu, or one that `torch.cuda.is_available()` knows",
-        ) from None

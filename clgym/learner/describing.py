@@ -1,0 +1,62 @@
+"""What a strategy is, said before a run: its options, its needs, the weights that it builds on."""
+
+import torch
+
+from clgym.errors import BadConfig
+from clgym.learner.assembly import (
+    config_fields,
+    known_failures,
+    make_strategy,
+    plugin_entry,
+    strategy_class,
+)
+from clgym.learner.provenance import files_of
+from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed, OptionsDescribed
+from clgym.models.backbones import identify
+
+__all__ = ["describe_needs", "describe_options", "usable_device"]
+
+
+def describe_options(request: DescribeOptions) -> OptionsDescribed:
+    """Options and known failures, of what a strategy wraps too."""
+    cls = strategy_class(request.strategy, request.plugins)
+    return OptionsDescribed(
+        fields=config_fields(cls, request.given, request.plugins),
+        known_failures=known_failures(cls, request.given, request.plugins),
+        read_files=files_of(plugin_entry(request.strategy, request.plugins), importing=True),
+    )
+
+
+def describe_needs(request: DescribeNeeds) -> NeedsDescribed:
+    """What a strategy needs, and which weights its backbone has.
+
+    Raises:
+        BadConfig: the requested device cannot be used.
+    """
+    usable_device(request.device)
+    needs = make_strategy(request.strategy, request.config, request.plugins).needs
+    if needs.backbone is None:
+        return NeedsDescribed(needs=needs, backbone=None, renamed={})
+    identity = identify(needs.backbone, request.data_root)
+    # The record names weights by their hash, where the user may have given a path.
+    given = request.config.items()
+    renamed = {key: identity.name for key, value in given if value == needs.backbone.name}
+    return NeedsDescribed(needs=needs, backbone=identity, renamed=renamed)
+
+
+def usable_device(name: str) -> torch.device:
+    """The torch device of a name.
+
+    Raises:
+        BadConfig: torch cannot use it here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:
+        raise BadConfig(
+            expected="a device that torch can use here",
+            found=f"{name!r} ({str(error).partition('. ')[0]})",
+            fix="Give --device cpu, or one that `torch.cuda.is_available()` knows",
+        ) from None

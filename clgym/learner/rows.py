@@ -1,0 +1,77 @@
+"""Images of a stream in the learner's process, found by the row numbers that the gym sends."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clgym.data.images import Images
+from clgym.messages import Frozen, Predict, RowGroup, Start, Train
+from clgym.models.features import FrozenFeatures, SplitRows
+
+__all__ = ["RowImages"]
+
+
+class RowImages:
+    """Images of all sources of a run, mapped and brought to one range of values.
+
+    Attributes:
+        scale: Factor that brings stored pixels into [0, 1].
+    """
+
+    def __init__(self, request: Start, channels: int, device: torch.device) -> None:
+        """Map the files that a run's start message names."""
+        # One range for all sources: a memory mixes their pixels.
+        largest = max((source.max_value for source in request.sources), default=1)
+        self.scale = 1.0 / largest
+        self._sources, self._resize, self._device = request.sources, request.resize, device
+        self._images = {
+            (number, split): Images(
+                path, request.resize, device, channels, largest / source.max_value
+            )
+            for number, source in enumerate(request.sources)
+            for split, path in (("train", source.train), ("test", source.test))
+        }
+
+    def features(self, backbone: Frozen, report: Callable[[int, int], None]) -> FrozenFeatures:
+        """Features of these images by a frozen backbone, which fill `Batch.features`.
+
+        Args:
+            backbone: The network and what it is fed.
+            report: Gets the number of images that are computed, and of all.
+        """
+        splits = {
+            (number, split): SplitRows(
+                images, (self._sources[number].fingerprint, split, self._resize), self.scale
+            )
+            for (number, split), images in self._images.items()
+        }
+        return FrozenFeatures(backbone, self._device, splits, report)
+
+    def of_experience(self, request: Train) -> Tensor:
+        """Pixels of an experience's rows, which come group by group, as they are stored."""
+        parts: list[Tensor] = []
+        start = 0
+        for group, count in zip(request.groups, request.counts, strict=True):
+            images = self._images[group.source, group.split]
+            parts.append(images.gather(request.rows[start : start + count], group.transform))
+            start += count
+        return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def of_test(self, request: Predict, part: slice) -> Tensor:
+        """Images in [0, 1] of some rows to predict; a batch of a shuffled pool may mix groups."""
+        return self._mixed(request.groups, request.rows[part], request.where[part])
+
+    def _mixed(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> Tensor:
+        images: Tensor | None = None
+        for number in map(int, np.unique(where)):
+            group, places = groups[number], np.flatnonzero(where == number)
+            pixels = self._images[group.source, group.split].gather(rows[places], group.transform)
+            some = pixels.float().mul_(self.scale)
+            if len(places) == len(rows):
+                return some
+            images = some.new_empty((len(rows), *some.shape[1:])) if images is None else images
+            images[torch.as_tensor(places, device=some.device)] = some
+        assert images is not None
+        return images
