@@ -268,7 +268,9 @@ class Strategy:
     def _stateless(self) -> set[str]:
         """Names of the attributes that are no state, those of all base classes too."""
         named = (vars(cls).get("transient", ()) for cls in type(self).__mro__)
-        return {"config", "info", *(name for names in named for name in names)}
+        # An experience is over when something is saved; what is left of it holds no data.
+        over = {name for name, value in vars(self).items() if isinstance(value, Experience)}
+        return {"config", "info", *over, *(name for names in named for name in names)}
 
     def parameter_count(self) -> int:
         """Number of values that the learner holds in order to predict, for the record."""

@@ -63,9 +63,10 @@ class _Matching(SupervisedPlugin):
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         owner, batch = self._owner, strategy.feed.batch
         new = slice(strategy.n_new)
+        tasks = {} if owner.heads == "shared" else {"tasks": strategy.mb_task_id[new]}
         owner.info.memory.add(
             owner.generator("reservoir"),
             pixels=batch.pixels,
-            tasks=strategy.mb_task_id[new],
             logits=strategy.mb_output[new].detach(),
+            **tasks,
         )

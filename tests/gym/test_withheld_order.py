@@ -56,7 +56,7 @@ def test_counting_images_does_not_reveal_the_experience(tmp_path: Path) -> None:
         record = run(request)
         gains.append(record.result.last_accuracy - whole.last_accuracy)
         # It fails when it is asked for more images than it has counted on.
-        assert record.flags == ["answers depend on earlier predictions"]
+        assert "answers depend on earlier predictions" in record.flags
     assert max(gains) < 0
 
 
