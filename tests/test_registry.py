@@ -75,3 +75,17 @@ def test_listing_imports_neither_torch_nor_the_plugins() -> None:
         "assert 'torch' not in sys.modules and 'clgym.strategies.nmc' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_built_in_files_are_described_by_their_beginning_alike() -> None:
+    """Whole files and their beginnings give the same facts; so does one that declares late."""
+    from clgym.registry.reading import _facts, _facts_of_head
+
+    root = Path(__file__).parents[1]
+    for file in [*root.glob("strategies/*.py"), *root.glob("scenarios/*.py")]:
+        assert _facts_of_head(file.read_text()) == _facts(file.read_text()), file.name
+    for text in (
+        '"""A\nclass of methods."""\nALIASES = ("a",)\n',
+        '"""B."""\nclass C: ...\nALIASES = ("b",)\n',
+    ):
+        assert _facts_of_head(text) == _facts(text)
