@@ -1,6 +1,7 @@
 """Classifiers on top of features: class means, and the cosine classifier."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from clgym.strategy import State
 
-__all__ = ["ClassMeans", "CosineHead", "cosine_logits"]
+__all__ = ["ClassMeans", "CosineHead", "SessionHeads", "cosine_logits"]
 
 
 class ClassMeans:
@@ -60,10 +61,61 @@ class CosineHead(nn.Module):
     def __init__(self, width: int, columns: int) -> None:
         """Draw rows uniformly from (-1/sqrt(width), 1/sqrt(width)); the scale begins at 1."""
         super().__init__()
-        bound = 1 / math.sqrt(width)
-        self.weight = nn.Parameter(torch.empty(columns, width).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(columns, width))
         self.scale = nn.Parameter(torch.ones(1))
+        self.resize(columns)
+
+    def resize(self, columns: int) -> None:
+        """Draw ``columns`` new rows, and set the scale to 1: the parameters are new objects."""
+        rows = self.weight.new_empty(columns, self.weight.shape[1])
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        self.weight = nn.Parameter(rows.uniform_(-bound, bound))
+        self.scale = nn.Parameter(torch.ones_like(self.scale))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [n, columns] of features [n, width]."""
         return self.scale * cosine_logits(features, self.weight)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Take the number of rows of the state."""
+        saved = state_dict.get(f"{prefix}weight")
+        if isinstance(saved, Tensor) and len(saved) != len(self.weight):
+            self.resize(len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class SessionHeads(nn.Module):
+    """One linear layer per session; their outputs lie side by side.
+
+    Attributes:
+        layers: In the order of the sessions.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Begin without a layer, for features of ``width``."""
+        super().__init__()
+        self.width = width
+        self.layers = nn.ModuleList()
+        self.register_buffer("place", torch.zeros(0), persistent=False)  # tells the device
+
+    def add(self, classes: int, deviation: float = 0.02) -> nn.Linear:
+        """Append a layer: truncated normal weights of that deviation, bias 0."""
+        layer = nn.Linear(self.width, classes).to(self.get_buffer("place"))
+        nn.init.trunc_normal_(layer.weight, std=deviation)
+        nn.init.zeros_(layer.bias)
+        self.layers.append(layer)
+        return layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits [n, classes of all sessions] of features [n, width]."""
+        return torch.cat([layer(features) for layer in self.layers], dim=1)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Take the layers of the state; torch asks a module before it asks its parts."""
+        start, end = f"{prefix}layers.", ".weight"
+        sizes = [len(v) for k, v in state_dict.items() if k.startswith(start) and k.endswith(end)]
+        if sizes != [layer.out_features for layer in self.layers]:
+            self.layers = nn.ModuleList()
+            for size in sizes:
+                self.add(size)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
