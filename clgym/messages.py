@@ -140,6 +140,8 @@ class Needs:
     only."""
     total_classes: bool = False
     """Whether the number of classes of the whole stream is needed in advance."""
+    total_experiences: bool = False
+    """Whether the number of experiences of the whole stream is needed in advance."""
     past_data: bool = False
     """Whether each experience includes all earlier training rows (joint training)."""
     rereads: bool = False
@@ -227,6 +229,8 @@ class StreamFacts:
     total_columns: int | None
     """Number of classes of the whole stream; None if withheld."""
     single_pass: bool
+    total_experiences: int | None = None
+    """Number of experiences of the whole stream; None if withheld."""
 
 
 @_message

@@ -172,6 +172,8 @@ class StreamInfo:
     total_columns: int | None = None
     """Number of classes of the whole stream; None unless `Needs.total_classes` or the scenario type
     fixes it."""
+    total_experiences: int | None = None
+    """Number of experiences of the whole stream; None unless `Needs.total_experiences`."""
     single_pass: bool = False
     """Whether every training row may be read only once."""
     memory: Memory = field(default_factory=lambda: Memory(0))

@@ -78,7 +78,7 @@ def sizes_before(golden: Any, index: int) -> tuple[int, int]:
 def near(found: Any, wanted: np.ndarray, share: float = 1e-8) -> None:
     """Equal within a share of the greatest magnitude."""
     found = found.detach().numpy() if isinstance(found, Tensor) else np.asarray(found)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=share * np.abs(wanted).max())
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=share * max(np.abs(wanted).max(), 1e-15))
 
 
 def moved(found: Tensor, wanted: np.ndarray, before: np.ndarray, share: float = 1e-7) -> None:

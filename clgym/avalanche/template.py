@@ -153,6 +153,9 @@ class StrategyTemplate(SupervisedTemplate):
             mean=self._normalisation[0],
             std=self._normalisation[1],
             total_columns=len(_all_classes(experience)) if known else None,
+            total_experiences=len(experience.origin_stream)
+            if self.strategy.needs.total_experiences
+            else None,
             memory=self._memory,
         )
         seed_generators(self._seed, "setup")

@@ -142,7 +142,7 @@ class LearningPhase:
         )
 
     def _facts(self) -> StreamFacts:
-        """What the strategy may know beforehand; the total of classes only where it declared it."""
+        """What the strategy may know beforehand; totals only where it declared them."""
         run, stream, source = self._run, self._stream, self._run.sources[0]
         channels = stream.image_shape[0]
         # A stream of grey and colour sources is in colour.
@@ -157,6 +157,7 @@ class LearningPhase:
             std=tuple(source.std or (1.0,) * channels) * repeat,
             total_columns=run.total_columns if known else None,
             single_pass=stream.single_pass,
+            total_experiences=len(stream) if run.needs.total_experiences else None,
         )
 
     def carry_out(self, step: int) -> None:

@@ -84,6 +84,7 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
         mean=facts.mean,
         std=facts.std,
         total_columns=facts.total_columns,
+        total_experiences=facts.total_experiences,
         single_pass=facts.single_pass,
         memory=memory,
     )

@@ -153,6 +153,14 @@ class AdapterBank:
         for name, value in adapters.named_parameters():
             self.tensors[name][number] = value.detach()
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What is kept."""
+        return dict(self.tensors)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore `state_dict`."""
+        self.tensors = dict(state)
+
     def mean(self, count: int) -> dict[str, Tensor]:
         """The plain mean of the first ``count``."""
         return {name: value[:count].mean(0) for name, value in self.tensors.items()}
