@@ -199,7 +199,9 @@ def scores(features: Tensor, prototypes: Tensor, session_of: Tensor, alpha: floa
         session_of: int64 [classes].
         alpha: Weight of the other subspaces together.
     """
-    cosines = torch.einsum("nsd,csd->ncs", F.normalize(features, dim=2), F.normalize(prototypes, dim=2))
+    cosines = torch.einsum(
+        "nsd,csd->ncs", F.normalize(features, dim=2), F.normalize(prototypes, dim=2)
+    )
     own = cosines.gather(2, session_of[None, :, None].expand(len(features), -1, 1)).squeeze(2)
     others = max(prototypes.shape[1] - 1, 1)
     return own + alpha / others * (cosines.sum(2) - own)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from clgym.config import Range
@@ -181,7 +181,7 @@ class TrainedStrategy(PretrainedStrategy):
     def fit(
         self,
         experience: Experience,
-        trained: Iterable[nn.Parameter] | Iterable[Mapping[str, Any]],
+        trained: Iterable[Tensor] | Iterable[Mapping[str, Any]],
         loss_of: Callable[[Batch], Tensor],
         **changed: Any,
     ) -> None:

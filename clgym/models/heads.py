@@ -1,12 +1,13 @@
 """Classifiers on top of features: class means, and the cosine classifier."""
 
 import math
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clgym.models.sized import SizedByState
 from clgym.strategy import State
 
 __all__ = ["ClassMeans", "CosineHead", "SessionHeads", "cosine_logits"]
@@ -55,7 +56,7 @@ def cosine_logits(features: Tensor, weight: Tensor) -> Tensor:
     return F.linear(F.normalize(features), F.normalize(weight))
 
 
-class CosineHead(nn.Module):
+class CosineHead(SizedByState):
     """Cosines times one learnable scale: logit_c(f) = s <f/|f|, w_c/|w_c|>."""
 
     def __init__(self, width: int, columns: int) -> None:
@@ -76,15 +77,13 @@ class CosineHead(nn.Module):
         """Logits [n, columns] of features [n, width]."""
         return self.scale * cosine_logits(features, self.weight)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        """Take the number of rows of the state."""
-        saved = state_dict.get(f"{prefix}weight")
-        if isinstance(saved, Tensor) and len(saved) != len(self.weight):
-            self.resize(len(saved))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def take_sizes(self, saved: Mapping[str, Tensor]) -> None:
+        """Take the number of rows."""
+        if len(saved["weight"]) != len(self.weight):
+            self.resize(len(saved["weight"]))
 
 
-class SessionHeads(nn.Module):
+class SessionHeads(SizedByState):
     """One linear layer per session; their outputs lie side by side.
 
     Attributes:
@@ -110,12 +109,10 @@ class SessionHeads(nn.Module):
         """Logits [n, classes of all sessions] of features [n, width]."""
         return torch.cat([layer(features) for layer in self.layers], dim=1)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        """Take the layers of the state; torch asks a module before it asks its parts."""
-        start, end = f"{prefix}layers.", ".weight"
-        sizes = [len(v) for k, v in state_dict.items() if k.startswith(start) and k.endswith(end)]
+    def take_sizes(self, saved: Mapping[str, Tensor]) -> None:
+        """Take the layers and their numbers of classes."""
+        sizes = [len(rows) for name, rows in saved.items() if name.endswith(".weight")]
         if sizes != [layer.out_features for layer in self.layers]:
             self.layers = nn.ModuleList()
             for size in sizes:
                 self.add(size)
-        super()._load_from_state_dict(state_dict, prefix, *rest)

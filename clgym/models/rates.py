@@ -27,19 +27,25 @@ def _cosine(
     return least + (first - least) / 2 * (1 + math.cos(math.pi * epoch / epochs))
 
 
+def _quarter_cosine(
+    first: float, epoch: int, epochs: int, marks: Sequence[int], decay: float, least: float
+) -> float:
+    # From the first rate nearly to 0 in the last epoch, along the falling quarter of a cosine.
+    return first * math.cos(99 * math.pi * epoch / (200 * (epochs - 1))) if epochs > 1 else first
+
+
 def _lagging_cosine(
     first: float, epoch: int, epochs: int, marks: Sequence[int], decay: float, least: float
 ) -> float:
     # Epochs 0 and 1 share a rate, and the last epoch does not reach the end of the curve.
-    if epochs == 1:
-        return first
-    return first * math.cos(99 * math.pi * max(epoch - 1, 0) / (200 * (epochs - 1)))
+    return _quarter_cosine(first, max(epoch - 1, 0), epochs, marks, decay, least)
 
 
 RATES: dict[str, Rate] = {
     "constant": _constant,
     "step": _step,
     "cosine": _cosine,
+    "quarter-cosine": _quarter_cosine,
     "released-cosine": _lagging_cosine,
 }
 """Courses of a learning rate over the epochs of a session, by name."""

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given import moved, near, session_of, tensor
 
 from clgym.config import build
 from clgym.registry import find, load_module
 from clgym.strategy import Batch
 from factories import stream_info
-from given import moved, near, session_of, tensor
 
 FAMILY = ("coda_",)
 

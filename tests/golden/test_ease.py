@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from given import GivenExperience, moved, near, session_of, tensor
 
 from clgym.config import build
 from clgym.models import peft
 from clgym.registry import find, load_module
 from clgym.strategy import Batch
 from factories import stream_info
-from given import GivenExperience, moved, near, session_of, tensor
 
 FAMILY = ("ease_",)
 

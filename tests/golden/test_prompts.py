@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given import moved, near, session_of, tensor
 
 from clgym.config import build
 from clgym.models.prompts import PromptPool
 from clgym.registry import find, load_class
 from clgym.strategy import Batch, Strategy
 from factories import stream_info
-from given import moved, near, session_of, tensor
 
 FAMILY = ("l2p_", "dualprompt_")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from given import GivenExperience, moved, near, sizes_before, tensor
 from torch import Tensor
 
 from clgym.config import build
@@ -14,7 +15,6 @@ from clgym.models.ridge import STRENGTHS, hold_out_errors, project
 from clgym.registry import find, load_class
 from clgym.strategy import Batch, Strategy
 from factories import stream_info
-from given import GivenExperience, moved, near, sizes_before, tensor
 
 FAMILY = ("ranpac_",)
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given import GivenExperience, moved, near, session_of, sizes_before, tensor
 
 from clgym.config import build
 from clgym.registry import find, load_module
-from clgym.strategy import Batch
 from factories import stream_info
-from given import GivenExperience, moved, near, session_of, sizes_before, tensor
 
 FAMILY = ("slca_",)
 
