@@ -1,17 +1,18 @@
 """`ExemplarStrategy`: what the methods have in common that train from scratch and keep exemplars.
 
 The recipe is that of Cha & Cho's protocol (arXiv 2403.09066; code csm9493/GTEP 4cb3895), which took
-it from PyCIL (G-U-N/PyCIL 87cc411): the first experience has epochs, rate and decay of its own, later
-ones those of the hyper-parameters. Data of an experience are its own images and all exemplars, in
-one shuffled set. After training ``memory_size // classes seen`` exemplars of each class are kept, as
-a ranking by herding, un-augmented. Two heads answer: the network's own (linear), and the nearest
-mean of exemplars (nme); the record has both, and the option ``head`` says which counts.
+it from PyCIL (G-U-N/PyCIL 87cc411): the first experience has epochs, rate and decay of its own,
+later ones those of the hyper-parameters. Data of an experience are its own images and all
+exemplars, in one shuffled set. After training ``memory_size // classes seen`` exemplars of each
+class are kept, as a ranking by herding, un-augmented. Two heads answer: the network's own (linear),
+and the nearest mean of exemplars (nme); the record has both, and the option ``head`` says which
+counts.
 """
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,13 @@ class ExemplarConfig(SGDConfig):
     """Images per step, new ones and exemplars together. A last batch of one image joins the batch
     before it where batch normalisation cannot process it."""
     network: str = "resnet18"
-    """Network to train from scratch, by name; see `clgym show`."""
+    """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
+    resnet32, resnet50, resnet50-bottleneck, slim-resnet18, two-convolutions, vgg11, vgg16."""
+    stem: networks.StemName = "3x3"
+    """First convolution of resnet18 and slim-resnet18: 3x3 with stride 1, the same and a
+    max-pooling of stride 2 (3x3-pool), or 7x7 with stride 2 and such a pooling (7x7-pool). The
+    protocol has 3x3 for CIFAR, 7x7-pool for ImageNet in equal experiences and 3x3-pool for
+    ImageNet with a larger first one."""
     augment: Literal["none", "crop-flip", "crop-flip-brightness", "resized-crop-flip"] = (
         "crop-flip-brightness"
     )
@@ -89,7 +96,8 @@ class ExemplarStrategy(StagedStrategy):
     """Training on new images and exemplars together, then a new choice of exemplars.
 
     Subclasses change the `objective`, or the `stages`; where ``TEACHER`` is set, `teacher` is the
-    network as it was after the previous experience.
+    network as it was after the previous experience. ``RECTIFIED`` says whether the last map of a
+    backbone with stages passes a ReLU.
 
     Attributes:
         known: Number of classes before the present experience; of all, outside of one.
@@ -99,6 +107,7 @@ class ExemplarStrategy(StagedStrategy):
 
     Config: ClassVar[type] = ExemplarConfig
     TEACHER: ClassVar[bool] = False
+    RECTIFIED: ClassVar[bool] = True
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "network": "mlp",
         "first_epochs": 2,
@@ -122,12 +131,32 @@ class ExemplarStrategy(StagedStrategy):
         if self.TEACHER:
             self.teacher = self.make_network(0).eval()
 
+    def make_backbone(self) -> tuple[nn.Module, int]:
+        """A fresh backbone, and the length of its feature vectors.
+
+        Raises:
+            BadConfig: a stem for a network that has none to choose.
+        """
+        config, shape = self.config, self.info.image_shape
+        if config.network in get_args(networks.StagedName):
+            made = networks.staged(config.network, shape[0], config.stem, last_relu=self.RECTIFIED)
+            return made, made.width
+        if config.stem != "3x3":
+            raise BadConfig(
+                expected="a stem for resnet18 or slim-resnet18 only",
+                found=f"{config.stem} for {config.network}",
+                fix="Remove --stem, or give --network resnet18",
+            )
+        network = networks.build(config.network, shape, 1, hidden=config.hidden)
+        return network.backbone, network.head.in_features
+
     def make_network(self, columns: int) -> Any:
-        """A fresh network on the device whose head has no class yet."""
-        info, config = self.info, self.config
-        shape, scale = info.image_shape, (info.mean, info.std)
-        network = networks.build(config.network, shape, 1, *scale, config.hidden)
-        return IncrementalClassifier(network).to(info.device)
+        """A fresh network on the device whose head has no class yet, whatever ``columns``."""
+        return self.classifier().to(self.info.device)
+
+    def classifier(self) -> Any:
+        """The network on the CPU: a backbone with a head that grows; see `make_network`."""
+        return IncrementalClassifier(*self.make_backbone(), self.info.mean, self.info.std)
 
     def before_experience(self, experience: Experience) -> None:
         """Widen the head for the new classes.
@@ -195,6 +224,10 @@ class ExemplarStrategy(StagedStrategy):
         """The learning rate of a stage by the options ``schedule`` and ``milestones``."""
         if self.config.schedule == "cosine":
             return Cosine(lr, epochs)
+        return self.steps(stage, epochs, lr)
+
+    def steps(self, stage: str, epochs: int, lr: float) -> Steps:
+        """The learning rate of a stage by the schedule step."""
         decay = self.config.first_lr_decay if stage == "first" else self.config.lr_decay
         return Steps(lr, self.drops(stage, epochs), decay)
 

@@ -45,6 +45,8 @@ class Stage:
             rows for the same state.
         begin: Called once, before the stage's first step, and not again when a killed run goes on:
             what it makes belongs into attributes.
+        training: Whether the network is in training mode; in evaluation mode batch normalisation
+            uses its running statistics and leaves them.
     """
 
     epochs: int
@@ -55,6 +57,7 @@ class Stage:
     loss: Callable[[Batch, Any], Tensor]  # Any: whatever the network returns
     data: Callable[[], Experience]
     begin: Callable[[], None] = _nothing
+    training: bool = True
 
 
 class StagedStrategy(SGDStrategy):
@@ -101,7 +104,10 @@ class StagedStrategy(SGDStrategy):
     def _forward(self) -> Any:
         """Output of the stage's network for the present batch; may be anything."""
         assert self.stage is not None
-        return self.stage.network(self.template.mb_x)
+        network = self.stage.network
+        if network.training != self.stage.training:  # Avalanche sets it once a run
+            network.train(self.stage.training)
+        return network(self.template.mb_x)
 
     def _criterion(self) -> Tensor:
         assert self.stage is not None

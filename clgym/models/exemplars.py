@@ -22,7 +22,8 @@ def herding(features: Tensor, count: int) -> Tensor:
     """Rank the samples of one class so that each beginning has a mean close to that of all.
 
     One by one the sample is taken that brings the mean of those taken closest to the mean of all
-    (Welling 2009; Rebuffi et al., CVPR 2017). No sample is taken twice; the first of equal ones wins.
+    (Welling 2009; Rebuffi et al., CVPR 2017). No sample is taken twice; of equal ones the first
+    wins.
 
     Args:
         features: [n, d] of all samples of the class.

@@ -1,13 +1,14 @@
 """Classifiers whose head grows with the classes by the rule of the methods trained from scratch."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from clgym.models.networks import Classifier
 
-__all__ = ["IncrementalClassifier", "fresh_rows", "grown"]
+__all__ = ["IncrementalClassifier", "align_new_rows", "fresh_rows", "grown"]
 
 
 def fresh_rows(weight: torch.Tensor, width: int) -> torch.Tensor:
@@ -38,18 +39,40 @@ def grown(head: nn.Linear, rows: int, width: int | None = None) -> nn.Linear:
     return new.train(head.training)
 
 
+@torch.no_grad()
+def align_new_rows(weight: torch.Tensor, known: int) -> float:
+    """Scale the rows of new classes in place: their mean length becomes that of the old rows.
+
+    Weight aligning of Zhao et al. (CVPR 2020).
+
+    Args:
+        weight: Of a linear head, [classes, width].
+        known: Number of old classes, at least 1, whose rows come first.
+
+    Returns:
+        The factor, gamma: the mean length of the old rows over that of the new ones.
+    """
+    lengths = torch.linalg.vector_norm(weight, dim=1)
+    gamma = lengths[:known].mean() / lengths[known:].mean()
+    weight[known:] *= gamma
+    return float(gamma)
+
+
 class IncrementalClassifier(Classifier):
     """A backbone and a linear head that begins without a class."""
 
-    def __init__(self, network: Classifier) -> None:
-        """Take over the backbone and the normalisation of a fresh network."""
-        width = network.head.in_features
-        super().__init__(network.backbone, width, 1)
-        self.mean, self.std = network.mean, network.std
+    def __init__(
+        self,
+        backbone: nn.Module,
+        width: int,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+    ) -> None:
+        """Put an empty head on ``backbone``; for the arguments see `Classifier`."""
+        super().__init__(backbone, width, 1, mean, std)
         self.head.weight = nn.Parameter(self.head.weight.detach()[:0].clone())
         self.head.bias = nn.Parameter(self.head.bias.detach()[:0].clone())
         self.head.out_features = 0
-        self.width = width
 
     def grow(self, columns: int) -> None:
         """Widen the head; see `grown`. The parameters are new objects."""

@@ -1,7 +1,7 @@
 """Learning rates by epoch: constant, in steps, along a cosine; and where the steps lie.
 
-A schedule is a function from the epoch, counted from 0, to the rate of that epoch. It is a value: two
-with equal fields are equal, and its ``repr`` says what it does. Nothing here imports torch.
+A schedule is a function from the epoch, counted from 0, to the rate of that epoch. It is a value:
+two with equal fields are equal, and its ``repr`` says what it does. Nothing here imports torch.
 """
 
 import math
@@ -63,6 +63,6 @@ def milestones(count: int, epochs: int) -> tuple[int, ...]:
 
 def at_fractions(fractions: Iterable[float], epochs: int) -> tuple[int, ...]:
     """Epochs at fractions of all, truncated; those at 0 are left out as by `milestones`."""
-    # Rounded first: in binary 0.55 of 100 epochs is a little more than 55, 8/17 of 170 less than 80.
+    # Rounded first: in binary 0.55 of 100 epochs is a little more than 55.
     places = (math.floor(round(share * epochs, 9)) for share in fractions)
     return tuple(place for place in places if place > 0)
