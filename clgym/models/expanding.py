@@ -1,61 +1,44 @@
 """Networks that get a branch for every task, and heads that grow in both directions."""
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from clgym.models.incremental import grown
 from clgym.strategy import Classifier
 
 __all__ = [
     "Branches",
     "BranchesClassifier",
     "ExpandingClassifier",
-    "align_new_rows",
+    "MethodOf",
     "aux_targets",
     "empty_linear",
     "fresh_linear",
-    "grown_linear",
 ]
 
 
-def fresh_linear(
-    width: int, columns: int, generator: torch.Generator, like: Tensor | None = None
-) -> nn.Linear:
-    """A linear layer as PyCIL draws it: weights uniform in +-sqrt(3 / width), biases 0.
+def empty_linear(width: int, columns: int, like: Tensor) -> nn.Linear:
+    """A linear layer whose values are not set; it may have no column yet.
 
     Args:
         width: Length of a feature vector.
         columns: Number of outputs.
-        generator: Decides the weights; on the CPU.
         like: A tensor of the wanted type and device.
     """
-    layer, bound = empty_linear(width, columns), math.sqrt(3 / width)
-    with torch.no_grad():
-        # In float32 whatever the layer's type: the same draws on every device.
-        layer.weight.copy_(torch.empty(columns, width).uniform_(-bound, bound, generator=generator))
-        nn.init.zeros_(layer.bias)
-    return layer if like is None else layer.to(like)
-
-
-def empty_linear(width: int, columns: int, like: Tensor | None = None) -> nn.Linear:
-    """A linear layer whose values are not set; it may have no column yet."""
     layer: Any = nn.utils.skip_init(nn.Linear, width, 1)  # torch warns of layers without a value
-    layer.weight = nn.Parameter(torch.empty(columns, width))
-    layer.bias, layer.out_features = nn.Parameter(torch.empty(columns)), columns
-    return layer if like is None else layer.to(like)
-
-
-def grown_linear(old: nn.Linear, width: int, columns: int, generator: torch.Generator) -> nn.Linear:
-    """A larger layer whose old rows, columns and biases keep their bits; the rest is fresh."""
-    layer = fresh_linear(width, columns, generator, old.weight)
-    with torch.no_grad():
-        layer.weight[: old.out_features, : old.in_features] = old.weight
-        layer.bias[: old.out_features] = old.bias
+    layer.weight = nn.Parameter(like.new_empty(columns, width))
+    layer.bias, layer.out_features = nn.Parameter(like.new_empty(columns)), columns
     return layer
+
+
+def fresh_linear(width: int, columns: int, like: Tensor) -> nn.Linear:
+    """A linear layer by the rule of `grown`: it has no old entries."""
+    return grown(empty_linear(width, 0, like), columns)
 
 
 class Branches(nn.Module):
@@ -70,6 +53,7 @@ class Branches(nn.Module):
         branches: In the order of the tasks; a parameter of a frozen one needs no gradient.
         width: Features of each branch.
         still: Frozen branches that stay in evaluation mode.
+        base_learns: Whether the base is trained; if not, it stays in evaluation mode, too.
     """
 
     def __init__(
@@ -83,7 +67,7 @@ class Branches(nn.Module):
         super().__init__()
         self.base = nn.Identity() if base is None else base
         self.branches = nn.ModuleList([first])
-        self.width, self.still = width, still
+        self.width, self.still, self.base_learns = width, still, True
 
     def __len__(self) -> int:
         """Count the branches."""
@@ -101,6 +85,14 @@ class Branches(nn.Module):
         self.branches.append(new)
         self.train(self.training)
 
+    def resize(self, count: int) -> None:
+        """Have ``count`` branches, whatever their values."""
+        while len(self) < count:
+            self.add()
+        if len(self) > count:
+            del self.branches[count:]
+            self.last.requires_grad_(True)
+
     def forward(self, images: Tensor) -> Tensor:
         """Features [n, len * width] of normalised images."""
         maps = self.base(images)
@@ -111,14 +103,21 @@ class Branches(nn.Module):
         super().train(mode)
         for branch in self.branches[:-1] if self.still == "all" else self.branches[:-1][:1]:
             branch.eval()
+        if not self.base_learns:
+            self.base.eval()
         return self
+
+    def freeze_base(self) -> None:
+        """Train the base no more."""
+        self.base_learns = False
+        self.base.requires_grad_(False).eval()
 
 
 class BranchesClassifier(Classifier):
-    """A classifier over `Branches`; it grows to the size of the state that it loads.
+    """A classifier over `Branches`; it takes the size of a state that it loads.
 
-    Subclasses name their linear layers in ``heads``, each but ``head`` may be None, and those of
-    them that are not trained in ``frozen_heads``.
+    Subclasses override `grow`, and name their linear layers in ``heads``, each but ``head`` may be
+    None, and those of them that are not trained in ``frozen_heads``.
     """
 
     heads: tuple[str, ...] = ("head",)
@@ -136,8 +135,7 @@ class BranchesClassifier(Classifier):
             std: Per channel.
         """
         super().__init__(branches, branches.width, 1, mean, std)
-        weight = next(branches.parameters())
-        self.head = empty_linear(branches.width, 0, weight)
+        self.head = empty_linear(branches.width, 0, next(branches.parameters()))
         for name in self.heads[1:]:
             self.register_module(name, None)
 
@@ -149,14 +147,17 @@ class BranchesClassifier(Classifier):
         """The part [n, width] of features that comes from the last branch."""
         return features[:, -self.backbone.width :]
 
+    def trained(self) -> list[nn.Parameter]:
+        """Parameters that are not frozen."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def _load_from_state_dict(  # type: ignore[override]
         self, state_dict: Any, prefix: str, *args: Any
     ) -> None:
-        """Grow to the state first; torch asks a module before it asks its parts."""
+        """Take the state's size first; torch asks a module before it asks its parts."""
         before = f"{prefix}backbone.branches."
-        numbers = [int(k.removeprefix(before).split(".")[0]) for k in state_dict if before in k]
-        while numbers and len(self.backbone) <= max(numbers):
-            self.backbone.add()
+        numbers = {int(k.removeprefix(before).split(".")[0]) for k in state_dict if before in k}
+        self.backbone.resize(len(numbers))
         for name in self.heads:
             weight = state_dict.get(f"{prefix}{name}.weight")
             if weight is None:
@@ -165,6 +166,19 @@ class BranchesClassifier(Classifier):
             layer = empty_linear(weight.shape[1], weight.shape[0], self.mean)
             setattr(self, name, layer.requires_grad_(name not in self.frozen_heads))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class MethodOf(nn.Module):
+    """A module in whose place another method than ``forward`` is called."""
+
+    def __init__(self, module: nn.Module, method: str) -> None:
+        """Wrap ``module``, whose mode follows this one's."""
+        super().__init__()
+        self.module, self.method = module, method
+
+    def forward(self, images: Tensor) -> Any:
+        """What the method returns."""
+        return getattr(self.module, self.method)(images)
 
 
 class ExpandingClassifier(BranchesClassifier):
@@ -178,23 +192,33 @@ class ExpandingClassifier(BranchesClassifier):
     heads = ("head", "aux")
     aux: nn.Linear | None
 
-    def expand(self, columns: int, generator: torch.Generator) -> None:
-        """Make ready for a task.
+    def grow(self, columns: int) -> None:
+        """Make ready for a task that brings the number of classes to ``columns``.
 
-        The first one trains the first branch. Each later one trains a copy of the branch before;
-        the head keeps its old block.
-
-        Args:
-            columns: Classes seen, those of the task included.
-            generator: Decides the fresh entries.
+        The first task trains the first branch. Each later one trains a copy of the branch before;
+        the head keeps its old block, the auxiliary head is fresh.
         """
-        known, weight = self.columns, self.mean
+        known, width = self.columns, self.backbone.width
+        if columns == known:
+            return
         if known:
             self.backbone.add()
-            new = columns - known
-            self.aux = fresh_linear(self.backbone.width, new + 1, generator, weight)
-        width = len(self.backbone) * self.backbone.width
-        self.head = grown_linear(self.head, width, columns, generator)
+            self.aux = fresh_linear(width, columns - known + 1, self.mean)
+        self.head = grown(self.head, columns, len(self.backbone) * width)
+
+    def expansion_loss(self, features: Tensor, labels: Tensor, weight: float) -> Tensor:
+        """Cross-entropy of the head, plus ``weight`` times that of the auxiliary head, if any.
+
+        Args:
+            features: Of all branches, [n, d].
+            labels: Classes, int64 [n].
+            weight: Factor of the auxiliary loss.
+        """
+        loss = cross_entropy(self.head(features), labels)
+        if self.aux is None:
+            return loss
+        targets = aux_targets(labels, self.columns + 1 - self.aux.out_features)
+        return loss + weight * cross_entropy(self.aux_logits(features), targets)
 
     def aux_logits(self, features: Tensor) -> Tensor:
         """Logits [n, new + 1] of the auxiliary head, of features [n, d]."""
@@ -205,16 +229,3 @@ class ExpandingClassifier(BranchesClassifier):
 def aux_targets(labels: Tensor, known: int) -> Tensor:
     """Classes of the auxiliary head: 0 for all old ones, 1, 2, ... for the new ones."""
     return (labels - known + 1).clamp(min=0)
-
-
-@torch.no_grad()
-def align_new_rows(head: nn.Linear, known: int) -> float:
-    """Scale the new classes' rows to the old ones' mean norm (WA); biases stay.
-
-    Returns:
-        The factor.
-    """
-    norms = head.weight.norm(dim=1)
-    factor = norms[:known].mean() / norms[known:].mean()
-    head.weight[known:] *= factor
-    return float(factor)

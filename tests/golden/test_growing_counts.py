@@ -22,10 +22,6 @@ def count(*modules: nn.Module | None, trained: bool = False) -> int:
     return sum(p.numel() for p in parameters if p.requires_grad or not trained)
 
 
-def rng() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
 def seen(golden) -> list[int]:
     return golden["increments"].cumsum().tolist()
 
@@ -35,7 +31,7 @@ def check_expanding(network: ExpandingClassifier, golden, name: str) -> None:
     columns = seen(golden)
     unused = (columns[0] + 1) * (network.backbone.width + 1)
     for task, classes in enumerate(columns):
-        network.expand(classes, rng())
+        network.grow(classes)
         more = 0 if task else unused
         assert count(network) + more == golden[name][task]
         assert count(network, trained=True) + more == golden[f"{name}_trained"][task]
@@ -61,18 +57,18 @@ def test_foster(golden) -> None:
     branch = staged("resnet18", 3).to(META)
     network: Any = foster.BoostedClassifier(Branches(branch, branch.width)).to(META)
     for task, classes in enumerate(seen(golden)):
-        network.boost(classes, rng())
+        network.grow(classes)
         boosted = count(network.backbone, network.head)
         assert boosted == golden["foster_boosted_branches_and_head"][task]
         if task:
-            network = network.student(rng())
+            network = network.student()
         assert count(network) == golden["foster_compressed_branch_and_head"][task]
 
 
 @pytest.mark.golden("scratch_parameter_counts*")
 def test_beef(golden) -> None:
-    network: Any = beef.BeefClassifier(staged("resnet32", 3)).to(META)
+    network: Any = beef.BeefClassifier(staged("resnet32", 3), 64).to(META)
     for task, classes in enumerate(seen(golden)):
-        network.expand(classes, rng())
+        network.grow(classes)
         assert count(network.backbone) == golden["beef_branches"][task]
     assert count(network.merged_head()) == golden["beef_merged_head_final"]

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from growing import check_fresh, check_state, close, fill, renamed, tensor
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -13,9 +12,9 @@ from clgym.models.expanding import (
     Branches,
     BranchesClassifier,
     ExpandingClassifier,
-    align_new_rows,
     aux_targets,
 )
+from clgym.models.incremental import align_new_rows
 from clgym.models.staged import TwoConvolutions
 from clgym.registry import find, load_module
 
@@ -29,10 +28,6 @@ def tiny(group: Any) -> TwoConvolutions:
     """The network of the files, of their widths."""
     first, channels = group["branch0.conv1.weight"].shape[:2]
     return TwoConvolutions(channels, (first, len(group["branch0.conv2.weight"])))
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def frozen_only(network: BranchesClassifier) -> None:
@@ -51,7 +46,7 @@ def test_expandable(golden) -> None:
     for task in range(len(sizes)):
         known, columns = sum(sizes[:task]), sum(sizes[: task + 1])
         grown = golden.group(f"task{task}.after_growth.")
-        network.expand(columns, rng(task))
+        network.grow(columns)
         wanted = renamed(grown, aux="aux" if task else None)
         check_growth(network, wanted, known, golden, task)
         frozen_only(network)
@@ -95,7 +90,7 @@ def check_expandable_task(
     assert pseudo.tolist() == wanted["aux_targets"].tolist()
     close(cross_entropy(aux, pseudo), wanted["aux_loss"])
     close(cross_entropy(network.head(features), targets), wanted["ce"])
-    align_new_rows(network.head, known)
+    align_new_rows(network.head.weight, known)
     close(network.head.weight, wanted["head_weight_aligned"])
 
 
@@ -134,9 +129,9 @@ def test_fosters_growth(golden) -> None:
     before, after = golden.group("grow.before."), golden.group("grow.after.")
     branch = tiny(before)
     network = foster.BoostedClassifier(Branches(branch, branch.width)).double()
-    network.boost(len(before["head.bias"]), rng())
+    network.grow(len(before["head.bias"]))
     fill(network, renamed(before, fe=None))
-    network.boost(len(after["head.bias"]), rng(1))
+    network.grow(len(after["head.bias"]))
     frozen_only(network)
     assert not network.old_head.weight.requires_grad
     known, width = before["head.weight"].shape
@@ -157,10 +152,11 @@ def test_fosters_growth(golden) -> None:
 @pytest.mark.golden("beef_parts*")
 def test_beef(golden) -> None:
     sizes = golden["sizes"].tolist()
-    network = beef.BeefClassifier(tiny(golden.group("task0.used."))).double()
+    branch = tiny(golden.group("task0.used."))
+    network = beef.BeefClassifier(branch, branch.width).double()
     for task in range(len(sizes)):
         known, columns = sum(sizes[:task]), sum(sizes[: task + 1])
-        network.expand(columns, rng(task))
+        network.grow(columns)
         assert (network.known, network.columns) == (known, columns)
         grown = renamed(golden.group(f"task{task}.after_growth."), fe=None, old_head="head")
         inherited = ("backbone", "head.", "alpha", "beta") if task else ()
