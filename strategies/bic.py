@@ -119,11 +119,11 @@ class CorrectedClassifier(IncrementalClassifier):
         return torch.cat(parts, dim=1)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        """Have the corrections of the state first."""
+        """Have the corrections of the state; torch loads them after this."""
+        super()._load_from_state_dict(state_dict, prefix, *rest)
         places = [k for k in state_dict if k.startswith(f"{prefix}corrections.") and "place" in k]
         made = [Correction(int(state_dict[key])).to(self.head.weight) for key in places]
         self.corrections = nn.ModuleList(made)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Bic(ExemplarStrategy):

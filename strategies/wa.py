@@ -1,7 +1,8 @@
 """WA: distillation, and after training the new rows of the head are scaled to the old ones' length.
 
 Zhao, Xiao, Gan, Zhang, Xia, "Maintaining Discrimination and Fairness in Class Incremental
-Learning", CVPR 2020 (arXiv 1911.07053), as the protocol of Cha & Cho (arXiv 2403.09066) and PyCIL have it.
+Learning", CVPR 2020 (arXiv 1911.07053), as the protocol of Cha & Cho (arXiv 2403.09066) and PyCIL
+have it.
 Training is iCaRL's. Then the weights of the new classes are multiplied by gamma, the mean length of
 the old rows over that of the new ones; biases stay. Everything later sees the aligned head:
 evaluation, the teacher of the next experience, and its training. Defaults are PyCIL's.
