@@ -11,13 +11,19 @@ if TYPE_CHECKING:
     from avalanche.training.plugins import SupervisedPlugin
 
     from clgym.avalanche.benchmarks import benchmark
+    from clgym.avalanche.exemplar import ExemplarConfig, ExemplarStrategy
     from clgym.avalanche.sgd import HeadsConfig, SGDConfig, SGDStrategy
+    from clgym.avalanche.stages import Stage, StagedStrategy
     from clgym.avalanche.template import as_template
 
 __all__ = [
+    "ExemplarConfig",
+    "ExemplarStrategy",
     "HeadsConfig",
     "SGDConfig",
     "SGDStrategy",
+    "Stage",
+    "StagedStrategy",
     "SupervisedPlugin",
     "as_template",
     "benchmark",
@@ -32,6 +38,14 @@ def __getattr__(name: str) -> Any:
         from clgym.avalanche import sgd
 
         return getattr(sgd, name)
+    if name in ("ExemplarConfig", "ExemplarStrategy"):
+        from clgym.avalanche import exemplar
+
+        return getattr(exemplar, name)
+    if name in ("Stage", "StagedStrategy"):
+        from clgym.avalanche import stages
+
+        return getattr(stages, name)
     if name == "as_template":
         from clgym.avalanche.template import as_template
 

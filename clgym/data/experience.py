@@ -144,6 +144,28 @@ class Experience:
         self._parts.append(part)
         return part
 
+    def joined(self, pixels: Tensor, labels: Tensor) -> "Experience":
+        """These rows and stored samples behind them as one experience; closed with this one.
+
+        Args:
+            pixels: Samples as they are stored, [n, C, H, W], such as those of a memory.
+            labels: int64 [n].
+
+        Raises:
+            OutOfReach: the experience is over, or the stream is single-pass: whose rows are
+                handed out once, which stored samples are not.
+        """
+        if self.single_pass:
+            raise _second_pass("rows joined by samples of a memory")
+        whole = copy.copy(self)
+        whole._pixels = torch.cat([self.pixels, pixels])
+        whole._labels = torch.cat([self.labels, labels])
+        whole._features, whole._length = None, len(whole._labels)
+        whole._parts, whole.images = [], 0
+        whole._rows = torch.arange(whole._length)
+        self._parts.append(whole)
+        return whole
+
     def to_float(self, pixels: Tensor) -> Tensor:
         """Stored pixels as float32 in [0, 1]."""
         return pixels.float().mul_(self._scale)

@@ -1,0 +1,191 @@
+"""`StagedStrategy`: SGD over an experience in stages, each with its own optimizer, rate and loss.
+
+BiC fits its correction after the network, PODNet fine-tunes on balanced data, FOSTER compresses:
+such a method names its stages, and each is one run of the Avalanche template. A run that was killed
+goes on inside the stage, with the same bits.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from clgym import attributes
+from clgym.avalanche.experience_view import ExperienceView
+from clgym.avalanche.feed import Position, TrainLoader
+from clgym.avalanche.sgd import SGDStrategy
+from clgym.data.augment import AUGMENTATIONS
+from clgym.models.norm import refuses_single_images, single_images_refused
+from clgym.models.schedules import Schedule
+from clgym.strategy import Batch, Experience, State, StreamInfo
+
+__all__ = ["Stage", "StagedStrategy"]
+
+
+def _nothing() -> None:
+    """Begin a stage without preparation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Some epochs of SGD on some data.
+
+    Attributes:
+        epochs: Number of passes over the data.
+        rate: Learning rate by epoch of the stage.
+        weight_decay: Weight decay (L2 penalty) on all that is trained.
+        network: Network in training mode; its output is the second argument of ``loss``.
+        parameters: What is trained. All other parameters of the network stand still, and no
+            gradient is computed for them.
+        loss: The loss of a batch with its labels, and the network's output.
+        data: Rows to train on. Called when the stage starts or goes on, so it must return the same
+            rows for the same state.
+        begin: Called once, before the stage's first step, and not again when a killed run goes on:
+            what it makes belongs into attributes.
+        training: Whether the network is in training mode; in evaluation mode batch normalisation
+            uses its running statistics and leaves them.
+    """
+
+    epochs: int
+    rate: Schedule
+    weight_decay: float
+    network: nn.Module
+    parameters: Sequence[nn.Parameter]
+    loss: Callable[[Batch, Any], Tensor]  # Any: whatever the network returns
+    data: Callable[[], Experience]
+    begin: Callable[[], None] = _nothing
+    training: bool = True
+
+
+class StagedStrategy(SGDStrategy):
+    """Trains by SGD in one or more stages per experience.
+
+    Subclasses name the `stages`, and may extend `before_experience` and `after_experience`. Epochs
+    are counted through all stages of an experience, so that no two of them share a draw.
+
+    Attributes:
+        stage: The present one, while `train` runs.
+        stage_index: Its number.
+        begun: Whether its `Stage.begin` was called.
+    """
+
+    transient: ClassVar[tuple[str, ...]] = ("stage", "_kept_by_base")
+    stage: Stage | None = None
+
+    def stages(self, experience: Experience) -> Sequence[Stage]:
+        """The stages of an experience, in order.
+
+        Called after `before_experience`, and again when a killed run goes on: the same for the same
+        state. What a later stage trains must exist by then; `Stage.begin` may fill it.
+        """
+        raise NotImplementedError
+
+    def before_experience(self, experience: Experience) -> None:
+        """Make the networks ready for a new experience; not called when one is continued."""
+        self.network.grow(experience.columns)
+
+    def after_experience(self, experience: Experience) -> None:
+        """Called once, after the last stage, while the rows can still be read."""
+
+    def setup(self, info: StreamInfo) -> None:
+        """Build the network and the template."""
+        super().setup(info)
+        self._kept_by_base = tuple(vars(self))
+        self.stage_index, self.begun = 0, False
+        self.template.forward = self._forward
+        self.template.criterion = self._criterion
+
+    def _batch(self) -> Batch:
+        return Batch(self.template.mb_x, self.template.mb_y)
+
+    def _forward(self) -> Any:
+        """Output of the stage's network for the present batch; may be anything."""
+        assert self.stage is not None
+        network = self.stage.network
+        if network.training != self.stage.training:  # Avalanche sets it once a run
+            network.train(self.stage.training)
+        return network(self.template.mb_x)
+
+    def _criterion(self) -> Tensor:
+        assert self.stage is not None
+        return self.stage.loss(self._batch(), self.template.mb_output)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """A fresh one for every stage: its momentum starts empty."""
+        if self.stage is None:
+            return super().make_optimizer()
+        momentum, decay = self.config.momentum, self.stage.weight_decay
+        return torch.optim.SGD(
+            self.stage.parameters, self.stage.rate(0), momentum, weight_decay=decay
+        )
+
+    def train(self, experience: Experience) -> None:
+        """Carry out the stages, from where a loaded state left them."""
+        if self.position.experience != experience.index:
+            self.position = Position(experience.index)
+            self._optimizer_state = None
+            self.stage_index, self.begun = 0, False
+            self.before_experience(experience)
+        self.experience, self.seen = experience, experience.columns
+        before = 0
+        for number, stage in enumerate(self.stages(experience)):
+            if number >= self.stage_index:
+                self._carry_out(stage, before)
+            before += stage.epochs
+        self.position = Position()
+        self.stage_index, self.begun = 0, False
+        self.after_experience(experience)
+        self.experience = None
+
+    def _carry_out(self, stage: Stage, before: int) -> None:
+        """Train one stage, ``before`` whose first epoch others were trained in this experience."""
+        if not self.begun:
+            self.position.epoch, self.position.step = before, 0
+            stage.begin()
+            self.begun = True
+        assert self.experience is not None
+        data, size = stage.data(), self.config.batch_size
+        self.stage = stage
+        first_image = data.to_float(data.pixels[:1])
+        data.min_batch = 2 if refuses_single_images(stage.network, first_image) else 1
+        augment, end = AUGMENTATIONS[self.config.augment], before + stage.epochs
+        feed = TrainLoader(data, size, end, self.position, augment)
+        feed.rate = lambda epoch: stage.rate(epoch - before)
+        template = self.template
+        template.feed, template.model, template.train_epochs = feed, stage.network, end
+        with only_these_learn(stage), single_images_refused(len(data), size):
+            template.train(ExperienceView(data), [])
+        self.merged += stage.epochs * feed.merges
+        if data is not self.experience:
+            self.experience.images += data.images
+        template.feed, template.model, self.stage = None, self.network, None
+        self.stage_index, self.begun = self.stage_index + 1, False
+
+    def state_dict(self) -> State:
+        """State of the template and the network, and all further attributes."""
+        skip = {*self._stateless(), *self._kept_by_base}
+        return {"sgd": super().state_dict(), "further": attributes.state_of(self, skip)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore `state_dict`."""
+        super().load_state_dict(state["sgd"])
+        skip = {*self._stateless(), *self._kept_by_base}
+        attributes.restore(self, state["further"], self.info.device, skip)
+
+
+@contextlib.contextmanager
+def only_these_learn(stage: Stage) -> Iterator[None]:
+    """Compute gradients for the parameters of a stage alone, of all that its network has."""
+    everything = [*stage.network.parameters(), *stage.parameters]
+    before = [(p, p.requires_grad) for p in everything]
+    chosen = {id(p) for p in stage.parameters}
+    try:
+        for parameter in everything:
+            parameter.requires_grad_(id(parameter) in chosen)
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
