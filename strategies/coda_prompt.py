@@ -14,57 +14,46 @@ augmented``. Like it, this drops an incomplete last batch (``--drop-last``).
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.errors import BadConfig
 from clgym.models.fitting import session_loss
 from clgym.models.prompting import PromptConfig, PromptStrategy
 from clgym.models.prompts import Prefix, check_blocks, prefixes_attached, unit
+from clgym.models.rates import ScheduleName
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
-
-SPACE = {
-    "epochs": [3, 5, 10, 15, 20, 25],
-    "num_milestones": [2, 3, 4],
-    "lr": [0.000875, 0.001375, 0.001875, 0.002375, 0.0025],
-    "lr_decay": [0.1, 0.3, 0.5],
-    "batch_size": [8, 16, 24, 48, 64, 128],
-    "weight_decay": [0.0, 0.0001, 0.0005],
-    "schedule": ["step", "cosine", "constant"],
-    "optimizer": ["sgd", "adam", "adamw"],
-    "pool_size": [30, 50, 100, 200, 300],
-    "length": [4, 8, 16, 24, 32],
-    "orthogonality": [0.2, 0.1, 0.01, 0.001, 0.0],
-}
 
 
 @dataclass(frozen=True)
 class CodaPromptConfig(PromptConfig):
     """Options of `CodaPrompt`; the defaults are the authors' for CIFAR-100."""
 
-    epochs: Annotated[int, Range(1)] = 20
+    epochs: Annotated[int, Ge(1), Search(3, 5, 10, 15, 20, 25)] = 20
     """Passes over the images of a session."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.001
+    lr: Annotated[float, Gt(0), Search(0.000875, 0.001375, 0.001875, 0.002375, 0.0025)] = 0.001
     """Learning rate at the beginning of a session."""
-    batch_size: Annotated[int, Range(1)] = 128
+    batch_size: Annotated[int, Ge(1), Search(8, 16, 24, 48, 64, 128)] = 128
     """Images per batch."""
     drop_last: bool = True
     """Leave out a smaller last batch of an epoch, unless it is the only one."""
-    schedule: Literal["constant", "step", "cosine", "released-cosine"] = "cosine"
+    schedule: Annotated[ScheduleName, Search("step", "cosine", "constant")] = "cosine"
     """Course of the learning rate over the epochs of a session: constant, step (multiplied by
-    lr_decay at each milestone), cosine (falling to min_lr), or released-cosine (the released
-    code's, one epoch late; with a single epoch constant)."""
-    pool_size: Annotated[int, Range(1)] = 100
+    lr_decay at each milestone), cosine (falling to min_lr), quarter-cosine (nearly to 0 along the
+    falling quarter of a cosine), or released-cosine (the same one epoch late, as in CODA-Prompt's
+    code)."""
+    pool_size: Annotated[int, Ge(1), Search(30, 50, 100, 200, 300)] = 100
     """Components of all tasks together; each task owns this number divided by that of the tasks,
     rounded down."""
-    length: Annotated[int, Range(2)] = 8
+    length: Annotated[int, Ge(2), Search(4, 8, 16, 24, 32)] = 8
     """Rows of a component; the first half goes to the keys, the second to the values."""
-    blocks: Annotated[tuple[int, ...], Range(0)] = (0, 1, 2, 3, 4)
+    blocks: tuple[Annotated[int, Ge(0)], ...] = (0, 1, 2, 3, 4)
     """Blocks with prompts, counted from 0."""
-    orthogonality: Annotated[float, Range(0)] = 0.0
+    orthogonality: Annotated[float, Ge(0), Search(0.2, 0.1, 0.01, 0.001, 0.0)] = 0.0
     """Weight of the penalty on components, keys and attentions that are not orthogonal."""
 
 
@@ -210,7 +199,7 @@ class CodaPrompt(PromptStrategy):
         """Features [n, width] with the prompts for queries [n, width].
 
         Args:
-            images: As the network is fed.
+            images: Images as the network is fed.
             query: Features of the frozen network.
             first: Components below it are constants.
             end: Number of components used.

@@ -17,51 +17,37 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.errors import BadConfig
 from clgym.models.prompting import PooledConfig, PooledStrategy, Prompted
 from clgym.models.prompts import Prefix, PromptPool, check_blocks, prefixes_attached
 from clgym.strategy import Batch, Experience, StreamInfo
-
-SPACE = {
-    "epochs": [3, 5, 10, 15, 20, 25],
-    "num_milestones": [2, 3, 4],
-    "lr": [0.000875, 0.001375, 0.001875, 0.002375, 0.0025],
-    "lr_decay": [0.1, 0.3, 0.5],
-    "batch_size": [8, 16, 24, 48, 64, 128],
-    "weight_decay": [0.0, 0.0001, 0.0005],
-    "schedule": ["step", "cosine", "constant"],
-    "optimizer": ["sgd", "adam", "adamw"],
-    "pool_size": [10, 15, 20, 25, 30],
-    "expert_length": [5, 10, 15, 20, 30],
-    "general_length": [5, 10, 15, 20, 30],
-    "pull": [0.1, 0.3, 0.5],
-}
 
 
 @dataclass(frozen=True)
 class DualPromptConfig(PooledConfig):
     """Options of `DualPrompt`; the defaults are the reference code's for CIFAR-100."""
 
-    epochs: Annotated[int, Range(1)] = 5
+    epochs: Annotated[int, Ge(1), Search(3, 5, 10, 15, 20, 25)] = 5
     """Passes over the images of a session."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.001
+    lr: Annotated[float, Gt(0), Search(0.000875, 0.001375, 0.001875, 0.002375, 0.0025)] = 0.001
     """Learning rate at the beginning of a session."""
-    batch_size: Annotated[int, Range(1)] = 24
+    batch_size: Annotated[int, Ge(1), Search(8, 16, 24, 48, 64, 128)] = 24
     """Images per batch."""
-    pool_size: Annotated[int, Range(1)] = 10
+    pool_size: Annotated[int, Ge(1), Search(10, 15, 20, 25, 30)] = 10
     """Number of experts. Sessions beyond it choose experts by similarity in training, too."""
-    expert_length: Annotated[int, Range(1)] = 5
+    expert_length: Annotated[int, Ge(1), Search(5, 10, 15, 20, 30)] = 5
     """Rows of an expert prompt."""
-    general_length: Annotated[int, Range(1)] = 5
+    general_length: Annotated[int, Ge(1), Search(5, 10, 15, 20, 30)] = 5
     """Rows of the general prompt."""
-    top_k: Annotated[int, Range(1)] = 1
+    top_k: Annotated[int, Ge(1)] = 1
     """Number of experts that an image is given; at most pool_size."""
-    general_blocks: Annotated[tuple[int, ...], Range(0)] = (0, 1)
+    general_blocks: tuple[Annotated[int, Ge(0)], ...] = (0, 1)
     """Blocks with the general prompt, counted from 0."""
-    expert_blocks: Annotated[tuple[int, ...], Range(0)] = (2, 3, 4)
+    expert_blocks: tuple[Annotated[int, Ge(0)], ...] = (2, 3, 4)
     """Blocks with expert prompts, counted from 0."""
     prefix_layout: Literal["correct", "released"] = "correct"
     """Order of an expert's rows: as the paper says, or mixed up as in the released code, where the

@@ -8,8 +8,8 @@ where their images are gone, are put together from the newer classes' prototypes
 softmax of their cosines in the old class's own subspace. A class is scored by the cosine in its own
 subspace, plus ``--alpha`` times the mean of those in the others.
 
-Prediction takes a pass through the network per session, prototypes one more per session: a stream of
-T sessions costs T^2 / 2 passes over a session's images.
+Prediction takes a pass through the network per session, prototypes one more per session: a stream
+of T sessions costs T^2 / 2 passes over a session's images.
 """
 
 from dataclasses import dataclass
@@ -17,44 +17,32 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.models.fitting import TrainedConfig, TrainedStrategy, check_new_classes, session_loss
 from clgym.models.heads import CosineHead
 from clgym.models.peft import AdapterBank, Adapters
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
-
-SPACE = {
-    "epochs": [5, 10, 15, 20, 25, 30],
-    "num_milestones": [2, 3, 4],
-    "lr": [0.01, 0.02, 0.03, 0.04, 0.05],
-    "lr_decay": [0.1, 0.3, 0.5],
-    "batch_size": [8, 16, 24, 48, 64, 128],
-    "weight_decay": [0.0001, 0.0005, 0.001, 0.005],
-    "schedule": ["step", "cosine", "constant"],
-    "optimizer": ["sgd", "adam", "adamw"],
-    "rank": [4, 8, 16, 32, 64],
-    "alpha": [0.01, 0.05, 0.1, 0.15, 0.2],
-}
 
 
 @dataclass(frozen=True)
 class EaseConfig(TrainedConfig):
     """Options of `Ease`; the defaults are the authors' for CIFAR-100 in sessions of five."""
 
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.025
+    lr: Annotated[float, Gt(0), Search(0.01, 0.02, 0.03, 0.04, 0.05)] = 0.025
     """Learning rate at the beginning of a session."""
-    later_epochs: Annotated[int, Range(1)] | None = None
+    later_epochs: Annotated[int, Ge(1)] | None = None
     """Passes over sessions after the first; none: as many as in the first. The released code uses
     other numbers there if the first session is larger than the others."""
-    later_lr: Annotated[float, Range(0, exclusive=True)] | None = None
+    later_lr: Annotated[float, Gt(0)] | None = None
     """Learning rate of sessions after the first; none: that of the first."""
-    rank: Annotated[int, Range(1)] = 64
+    rank: Annotated[int, Ge(1), Search(4, 8, 16, 32, 64)] = 64
     """Width of an adapter's bottleneck."""
-    dropout: Annotated[float, Range(0, 1)] = 0.1
+    dropout: Annotated[float, Ge(0), Le(1)] = 0.1
     """Dropout inside the adapter in training."""
-    alpha: Annotated[float, Range(0)] = 0.1
+    alpha: Annotated[float, Ge(0), Search(0.01, 0.05, 0.1, 0.15, 0.2)] = 0.1
     """Weight of the subspaces that are not a class's own."""
 
 

@@ -2,30 +2,32 @@
 
 Liang, Li, "InfLoRA: Interference-Free Low-Rank Adaptation for Continual Learning", CVPR 2024,
 https://arxiv.org/abs/2404.00228; code liangyanshuo/InfLoRA e08b00e. In every attention layer keys
-and values get a branch B A per task. A is fixed before the task: it spans the strongest directions of
-the task's inputs that past tasks leave free. Trained are B and a linear layer for the task's
+and values get a branch B A per task. A is fixed before the task: it spans the strongest directions
+of the task's inputs that past tasks leave free. Trained are B and a linear layer for the task's
 classes, by the cross-entropy over these. After the task its inputs are measured once more, and the
 memory of used (or of free) directions grows: DualGPM. Branches are merged into the weights.
 
-Where more than half of all directions are used after the first task, the released code stops with an
-error of its own; here the memory becomes that of the free directions, as later in the stream.
+Where more than half of all directions are used after the first task, the released code stops with
+an error of its own; here the memory becomes that of the free directions, as later in the stream.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.data.augment import random_resized_crop_flip
-from clgym.models.fitting import TrainedConfig, TrainedStrategy, check_new_classes
+from clgym.models.fitting import Optimizer, TrainedConfig, TrainedStrategy, check_new_classes
 from clgym.models.heads import SessionHeads
 from clgym.models.lowrank import DenseChanges, LinearChanges, PackedLowRank, target_layers
+from clgym.models.rates import ScheduleName
 from clgym.models.subspaces import DirectionMemory, RunningCovariance, design
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
 
@@ -45,23 +47,24 @@ _KEYS_AND_VALUES = (1, 2)
 class InfLoraConfig(TrainedConfig):
     """Options of `InfLora`; the defaults are the authors' for CIFAR-100 in ten tasks."""
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    optimizer: Optimizer = "adam"
     """Optimiser, made anew for every session."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 5e-4
+    lr: Annotated[float, Gt(0)] = 5e-4
     """Learning rate at the beginning of a session."""
-    batch_size: Annotated[int, Range(1)] = 128
+    batch_size: Annotated[int, Ge(1)] = 128
     """Images per batch."""
-    weight_decay: Annotated[float, Range(0)] = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay of branches and head."""
-    schedule: Literal["constant", "step", "cosine", "quarter-cosine"] = "quarter-cosine"
+    schedule: Annotated[ScheduleName, Search("step", "cosine", "constant")] = "quarter-cosine"
     """Course of the learning rate over the epochs of a session: constant, step (multiplied by
-    lr_decay at each milestone), cosine (falling to min_lr), or quarter-cosine (the authors': nearly
-    to 0 along the falling quarter of a cosine)."""
-    rank: Annotated[int, Range(1)] = 10
+    lr_decay at each milestone), cosine (falling to min_lr), quarter-cosine (nearly to 0 along the
+    falling quarter of a cosine), or released-cosine (the same one epoch late, as in CODA-Prompt's
+    code)."""
+    rank: Annotated[int, Ge(1)] = 10
     """Rank of a task's branch."""
-    first_share: Annotated[float, Range(0, 1)] = 0.95
+    first_share: Annotated[float, Ge(0), Le(1)] = 0.95
     """Share of the inputs' energy that counts as used after the first task."""
-    last_share: Annotated[float, Range(0, 1)] = 1.0
+    last_share: Annotated[float, Ge(0), Le(1)] = 1.0
     """Share that it would reach, in equal steps, one task after the last."""
 
 
@@ -69,7 +72,7 @@ class InfLora(TrainedStrategy):
     """Designed low-rank branches on keys and values.
 
     Attributes:
-        branches: Of the present task, one per attention layer.
+        branches: Branches of the present task, one per attention layer.
         active: Whether they count in the answers.
         merged: Branches of finished tasks.
         memories: Directions of each attention layer's inputs.
@@ -173,7 +176,9 @@ class InfLora(TrainedStrategy):
 
     @torch.no_grad()
     def covariances(self, experience: Experience, epoch: int) -> list[Tensor]:
-        """Of each attention layer's inputs, over one pass; on the CPU, float64 [width, width]."""
+        """Covariances of each attention layer's inputs, over one pass.
+
+        On the CPU, float64 [width, width]."""
         c, vit = self.config, self.backbone.model
         found = [RunningCovariance() for _ in self.memories]
 

@@ -1,7 +1,7 @@
 """L2P: learns a pool of prompts, chosen for each image by keys, in front of a frozen ViT.
 
 Wang et al., "Learning to Prompt for Continual Learning", CVPR 2022,
-https://arxiv.org/abs/2112.08654; reference code sun-hailong/LAMDA-PILOT 2647455. A query, the frozen
+https://arxiv.org/abs/2112.08654; code sun-hailong/LAMDA-PILOT 2647455. A query, the frozen
 network's feature of the image, is compared with the keys of the pool; the best prompts become
 tokens behind the class token, with its position code, and the mean of their outputs is classified.
 Trained in every session: prompts, keys and the head, by the cross-entropy over the session's
@@ -15,45 +15,31 @@ is followed here; the authors' JAX code does otherwise in both.
 from dataclasses import dataclass
 from typing import Annotated
 
+from annotated_types import Ge, Gt
 from torch import Tensor
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.errors import BadConfig
 from clgym.models.prompting import PooledConfig, PooledStrategy, Prompted
 from clgym.models.prompts import PromptPool, check_blocks, tokens_inserted
 from clgym.strategy import StreamInfo
-
-SPACE = {
-    "epochs": [3, 5, 10, 15, 20, 25],
-    "num_milestones": [2, 3, 4],
-    "lr": [0.000875, 0.001375, 0.001875, 0.002375, 0.0025],
-    "lr_decay": [0.1, 0.3, 0.5],
-    "batch_size": [8, 16, 24, 48, 64, 128],
-    "weight_decay": [0.0, 0.0001, 0.0005],
-    "schedule": ["step", "cosine", "constant"],
-    "optimizer": ["sgd", "adam", "adamw"],
-    "pool_size": [10, 15, 20, 25, 30],
-    "length": [2, 4, 6, 8, 10],
-    "top_k": [2, 4, 6, 8, 10],
-    "pull": [0.1, 0.3, 0.5],
-}
 
 
 @dataclass(frozen=True)
 class L2PConfig(PooledConfig):
     """Options of `L2P`; the defaults are the reference code's for CIFAR-100 in ten tasks."""
 
-    epochs: Annotated[int, Range(1)] = 5
+    epochs: Annotated[int, Ge(1), Search(3, 5, 10, 15, 20, 25)] = 5
     """Passes over the images of a session."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.001875
+    lr: Annotated[float, Gt(0), Search(0.000875, 0.001375, 0.001875, 0.002375, 0.0025)] = 0.001875
     """Learning rate at the beginning of a session."""
-    batch_size: Annotated[int, Range(1)] = 16
+    batch_size: Annotated[int, Ge(1), Search(8, 16, 24, 48, 64, 128)] = 16
     """Images per batch."""
-    pool_size: Annotated[int, Range(1)] = 10
+    pool_size: Annotated[int, Ge(1), Search(10, 15, 20, 25, 30)] = 10
     """Number of prompts in the pool."""
-    length: Annotated[int, Range(1)] = 5
+    length: Annotated[int, Ge(1), Search(2, 4, 6, 8, 10)] = 5
     """Tokens per prompt."""
-    top_k: Annotated[int, Range(1)] = 5
+    top_k: Annotated[int, Ge(1), Search(2, 4, 6, 8, 10)] = 5
     """Number of prompts that an image is given; at most pool_size."""
 
 

@@ -1,15 +1,16 @@
 """LoRA over a stream: low-rank (or RandLoRA) changes of a frozen ViT, merged after every session.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022,
-https://arxiv.org/abs/2106.09685; Albert et al., "RandLoRA: Full-Rank Parameter-Efficient Fine-Tuning
-of Large Models", ICLR 2025, https://arxiv.org/abs/2502.00987; Yang et al., "CorDA: Context-Oriented
-Decomposition Adaptation of Large Language Models", NeurIPS 2024, https://arxiv.org/abs/2406.05223.
+https://arxiv.org/abs/2106.09685; Albert et al., "RandLoRA: Full-Rank Parameter-Efficient
+Fine-Tuning of Large Models", ICLR 2025, https://arxiv.org/abs/2502.00987; Yang et al., "CorDA:
+Context-Oriented Decomposition Adaptation of Large Language Models", NeurIPS 2024, https://arxiv.org/abs/2406.05223.
 The continual use is a baseline of clgym's, not of these papers: each session trains a change beside
 the chosen linear layers, by the cross-entropy over its classes.
 
 ``--init corda`` begins with a part of the weight itself, chosen by the covariance of the layer's
-inputs: ``preserve`` trains what matters least for these inputs, ``adapt`` what matters most. RandLoRA
-keeps the order of its scalings as in peft and in the authors' code; alpha is 2 rank, not peft's 20.
+inputs: ``preserve`` trains what matters least for these inputs, ``adapt`` what matters most.
+RandLoRA keeps the order of its scalings as in peft and in the authors' code; alpha is 2 rank, not
+peft's 20.
 """
 
 from collections.abc import Iterator
@@ -18,13 +19,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Range
 from clgym.errors import BadConfig
 from clgym.models import lowrank
-from clgym.models.fitting import TrainedConfig, TrainedStrategy, check_new_classes
+from clgym.models.fitting import Optimizer, TrainedConfig, TrainedStrategy, check_new_classes
 from clgym.models.heads import ClassMeans, CosineHead, SessionHeads, cosine_logits
 from clgym.models.peft import Part
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, torch_generator
@@ -41,20 +42,20 @@ SPACE = {
 class LoraConfig(TrainedConfig):
     """Options of `Lora`."""
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    optimizer: Optimizer = "adam"
     """Optimiser, made anew for every session."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 5e-4
+    lr: Annotated[float, Gt(0)] = 5e-4
     """Learning rate at the beginning of a session."""
-    weight_decay: Annotated[float, Range(0)] = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay of everything that is trained."""
     kind: Literal["lora", "randlora"] = "lora"
     """Change of a layer: a product of two thin matrices (lora), or of full rank, from shared random
     bases with trained scalings (randlora; a larger rank trains fewer numbers)."""
     basis: Literal["uniform", "sparse", "very-sparse"] = "uniform"
     """Distribution of randlora's bases."""
-    rank: Annotated[int, Range(1)] = 10
+    rank: Annotated[int, Ge(1)] = 10
     """Rank of a change; with randlora of each base."""
-    alpha: Annotated[float, Range(0, exclusive=True)] | None = None
+    alpha: Annotated[float, Gt(0)] | None = None
     """Scale of a change times the rank; none: the rank, with randlora twice the rank."""
     targets: Literal["qkv", "qkv-proj", "all"] = "qkv"
     """Changed linear layers of each block: queries, keys and values (one layer in timm), the
@@ -67,7 +68,7 @@ class LoraConfig(TrainedConfig):
     calibration: Literal["first", "session"] = "first"
     """Images that corda's covariances come from: the first session's for all sessions, or each
     session's own."""
-    calibration_images: Annotated[int, Range(1)] = 256
+    calibration_images: Annotated[int, Ge(1)] = 256
     """Number of these images. Their tokens should exceed the width of the layers' inputs."""
     adapters: Literal["merged", "sequential", "per-task"] = "merged"
     """Changes over the sessions: a new one in each, merged afterwards; one that goes on; or one per
@@ -88,7 +89,7 @@ class Lora(TrainedStrategy):
         heads: Linear layers, with ``head=linear``.
         proxy: Cosine classifier of a session's training, with ``head=prototype``.
         classes: Class means, with ``head=prototype``.
-        covariances: Of the calibration, by layer.
+        covariances: Covariances of the calibration images, by layer.
     """
 
     Config = LoraConfig

@@ -21,28 +21,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.models import peft
 from clgym.models.fitting import TrainedConfig, TrainedStrategy
 from clgym.models.heads import CosineHead, cosine_logits
 from clgym.models.ridge import STRENGTHS, hold_out_errors, project, ridge_weights
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, torch_generator
-
-SPACE = {
-    "epochs": [5, 10, 15, 20, 25, 30],
-    "num_milestones": [2, 3, 4],
-    "lr": [0.01, 0.02, 0.03, 0.04, 0.05],
-    "lr_decay": [0.1, 0.3, 0.5],
-    "batch_size": [8, 16, 24, 48, 64, 128],
-    "weight_decay": [0.0001, 0.0005, 0.001, 0.005],
-    "schedule": ["step", "cosine", "constant"],
-    "optimizer": ["sgd", "adam", "adamw"],
-    "rank": [4, 8, 16, 32, 64],
-    "projection": [5000, 10000, 15000, 20000],
-}
 
 
 @dataclass(frozen=True)
@@ -51,13 +39,13 @@ class RanPACConfig(TrainedConfig):
 
     adapt: Literal["adapter", "ssf", "vpt-shallow", "vpt-deep", "none"] = "adapter"
     """Module that the first session trains; none: the features stay those of the backbone."""
-    rank: Annotated[int, Range(1)] = 64
+    rank: Annotated[int, Ge(1), Search(4, 8, 16, 32, 64)] = 64
     """Width of an adapter's bottleneck."""
-    prompts: Annotated[int, Range(1)] = 5
+    prompts: Annotated[int, Ge(1)] = 5
     """Number of prompt tokens, with vpt-deep for each block."""
-    dropout: Annotated[float, Range(0, 1)] = 0.1
+    dropout: Annotated[float, Ge(0), Le(1)] = 0.1
     """Dropout inside adapters, in training."""
-    projection: Annotated[int, Range(0)] = 10000
+    projection: Annotated[int, Ge(0), Search(5000, 10000, 15000, 20000)] = 10000
     """Width M of the random projection; 0: no projection. The Gram matrix takes 8 M^2 bytes in
     float64 (0.8 GB at 10,000), 4 M^2 in float32."""
     head: Literal["linear", "cosine"] = "linear"

@@ -1,4 +1,4 @@
-"""SD-LoRA: directions of finished tasks' low-rank branches stay, their magnitudes are learned again.
+"""SD-LoRA: directions of finished tasks' branches stay, their magnitudes are learned again.
 
 Wu et al., "SD-LoRA: Scalable Decoupled Low-Rank Adaptation for Class Incremental Learning", ICLR
 2025, https://arxiv.org/abs/2501.13198; code WuYichen-97/SD-Lora-CL 8bacded. Queries and values of
@@ -7,9 +7,9 @@ magnitude that all layers share; the present one enters as it is, times its own.
 present branch, all magnitudes, and a linear layer for the task's classes, by the cross-entropy over
 these.
 
-At a task's beginning the released code sets all magnitudes to their first value, so that the network
-jumps before any step. ``--boundary carry`` keeps what was learned: past magnitudes, and the length of
-each layer's branch, which enters undivided.
+At a task's beginning the released code sets all magnitudes to their first value, so that the
+network jumps before any step. ``--boundary carry`` keeps what was learned: past magnitudes, and the
+length of each layer's branch, which enters undivided.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,13 +18,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.models.fitting import TrainedConfig, TrainedStrategy, check_new_classes
 from clgym.models.heads import SessionHeads
 from clgym.models.lowrank import PackedLowRank, target_layers
+from clgym.models.rates import ScheduleName
 from clgym.models.sized import SizedByState
 from clgym.strategy import Batch, Experience, StreamInfo
 
@@ -42,18 +44,20 @@ _QUERIES_AND_VALUES = (0, 2)
 class SdLoraConfig(TrainedConfig):
     """Options of `SdLora`; the defaults are the authors' for CIFAR-100 in ten tasks."""
 
-    lr: Annotated[float, Range(0, exclusive=True)] = 8e-3
+    lr: Annotated[float, Gt(0)] = 8e-3
     """Learning rate at the beginning of a session."""
-    batch_size: Annotated[int, Range(1)] = 128
+    batch_size: Annotated[int, Ge(1)] = 128
     """Images per batch."""
-    weight_decay: Annotated[float, Range(0)] = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay of everything that is trained."""
-    schedule: Literal["constant", "step", "cosine"] = "constant"
+    schedule: Annotated[ScheduleName, Search("step", "cosine", "constant")] = "constant"
     """Course of the learning rate over the epochs of a session: constant, step (multiplied by
-    lr_decay at each milestone), or cosine (falling to min_lr)."""
-    rank: Annotated[int, Range(1)] = 10
+    lr_decay at each milestone), cosine (falling to min_lr), quarter-cosine (nearly to 0 along the
+    falling quarter of a cosine), or released-cosine (the same one epoch late, as in CODA-Prompt's
+    code)."""
+    rank: Annotated[int, Ge(1)] = 10
     """Rank of a task's branch."""
-    magnitude: Annotated[float, Range(0)] = 0.8
+    magnitude: Annotated[float, Ge(0)] = 0.8
     """First value of a magnitude."""
     boundary: Literal["released", "carry"] = "released"
     """Magnitudes at the beginning of a task: all at their first value (the released code; the

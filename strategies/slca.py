@@ -3,8 +3,8 @@
 Zhang et al., "SLCA: Slow Learner with Classifier Alignment for Continual Learning on a Pre-trained
 Model", ICCV 2023, https://arxiv.org/abs/2303.05118; code sun-hailong/LAMDA-PILOT 2647455 (a port;
 the authors' own was not read). Each session trains all of a ViT, at a hundredth of the head's
-learning rate, and a linear layer for its classes. A Gaussian is kept of every class. From the second
-session on, all layers are trained on draws from these, with the means of older classes shrunk and
+learning rate, and a linear layer for its classes. A Gaussian is kept of every class. From session
+2 on, all layers are trained on draws from these, with the means of older classes shrunk and
 logits divided by their norm. The next session goes on from the layers before the alignment: the
 aligned ones only answer.
 
@@ -13,15 +13,17 @@ Stored: width + width^2 numbers per class (590,592 for a ViT-B/16).
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.models.fitting import TrainedConfig, TrainedStrategy, check_new_classes
 from clgym.models.heads import SessionHeads
+from clgym.models.rates import ScheduleName
 from clgym.models.training import set_rates
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
 
@@ -38,28 +40,30 @@ SPACE = {
 class SlcaConfig(TrainedConfig):
     """Options of `Slca`; the defaults are the reference code's for CIFAR-100 in ten tasks."""
 
-    batch_size: Annotated[int, Range(1)] = 64
+    batch_size: Annotated[int, Ge(1)] = 64
     """Images per batch."""
-    schedule: Literal["constant", "step", "cosine"] = "step"
+    schedule: Annotated[ScheduleName, Search("step", "cosine", "constant")] = "step"
     """Course of the learning rate over the epochs of a session: constant, step (multiplied by
-    lr_decay at each milestone), or cosine (falling to min_lr)."""
-    milestones: Annotated[tuple[int, ...], Range(0)] = (18,)
-    """Epochs, counted from 0, at which step multiplies the rate; one given twice acts twice. None:
-    num_milestones of them, spread over the epochs."""
-    backbone_rate: Annotated[float, Range(0)] = 0.01
+    lr_decay at each milestone), cosine (falling to min_lr), quarter-cosine (nearly to 0 along the
+    falling quarter of a cosine), or released-cosine (the same one epoch late, as in CODA-Prompt's
+    code)."""
+    drops: tuple[Annotated[int, Ge(0)], ...] = (18,)
+    """Epochs, counted from 0, at which step multiplies the rate, in the place of milestones; one
+    given twice acts twice."""
+    backbone_rate: Annotated[float, Ge(0)] = 0.01
     """Learning rate of the backbone as a share of the head's; 0 freezes it."""
     frozen: str = ""
     """Beginnings of names of backbone parameters that stay as they are, separated by commas
     (``patch_embed,blocks.0.``)."""
-    align_epochs: Annotated[int, Range(0)] = 3
+    align_epochs: Annotated[int, Ge(0)] = 3
     """Passes of the alignment, each over fresh draws."""
-    draws: Annotated[int, Range(1)] = 256
+    draws: Annotated[int, Ge(1)] = 256
     """Draws per class and pass, and size of a step of the alignment."""
-    logit_norm: Annotated[float, Range(0)] = 0.1
+    logit_norm: Annotated[float, Ge(0)] = 0.1
     """Temperature of the alignment's logits after their division by their norm; 0: neither."""
-    shrink: Annotated[float, Range(0, 1)] = 0.1
+    shrink: Annotated[float, Ge(0), Le(1)] = 0.1
     """Share of its length that the mean of the oldest classes would lose in the alignment."""
-    jitter: Annotated[float, Range(0, exclusive=True)] = 1e-4
+    jitter: Annotated[float, Gt(0)] = 1e-4
     """Value added to every variance of a class, so that its covariance can be inverted."""
 
 

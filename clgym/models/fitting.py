@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.data.augment import random_resized_crop_flip
 from clgym.errors import Incompatible
 from clgym.models.norm import single_images_refused
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
-from clgym.models.rates import RATES, spread_milestones
+from clgym.models.rates import ScheduleName, schedule, spread
+from clgym.models.schedules import Schedule
 from clgym.strategy import Augment, Batch, Experience, Needs, State, StreamInfo
 
 __all__ = [
+    "Optimizer",
     "SessionTraining",
     "TrainedConfig",
     "TrainedStrategy",
@@ -31,34 +34,41 @@ __all__ = [
 ]
 
 
+Optimizer = Annotated[Literal["sgd", "adam", "adamw"], Search("sgd", "adam", "adamw")]
+
+
 @dataclass(frozen=True)
 class TrainedConfig(PretrainedConfig):
     """Options of every strategy that trains on a pretrained network by gradient."""
 
-    epochs: Annotated[int, Range(1)] = 20
+    epochs: Annotated[int, Ge(1), Search(5, 10, 15, 20, 25, 30)] = 20
     """Passes over the images of a session."""
-    batch_size: Annotated[int, Range(1)] = 48
+    batch_size: Annotated[int, Ge(1), Search(8, 16, 24, 48, 64, 128)] = 48
     """Images per batch."""
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Optimizer = "sgd"
     """Optimiser, made anew for every session. Weight decay under adam moves parameters without a
     gradient, such as the rows of old classes, by about lr per step towards 0."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.01
+    lr: Annotated[float, Gt(0), Search(0.01, 0.02, 0.03, 0.04, 0.05)] = 0.01
     """Learning rate at the beginning of a session."""
-    momentum: Annotated[float, Range(0, 1)] = 0.9
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     """Momentum of sgd; the other optimisers do not use it."""
-    weight_decay: Annotated[float, Range(0)] = 5e-4
+    weight_decay: Annotated[float, Ge(0), Search(0.0001, 0.0005, 0.001, 0.005)] = 5e-4
     """Weight decay of everything that is trained."""
-    schedule: Literal["constant", "step", "cosine"] = "cosine"
+    schedule: Annotated[ScheduleName, Search("step", "cosine", "constant")] = "cosine"
     """Course of the learning rate over the epochs of a session: constant, step (multiplied by
-    lr_decay at each milestone), or cosine (falling to min_lr)."""
-    milestones: Annotated[tuple[int, ...], Range(0)] = ()
-    """Epochs, counted from 0, at which step multiplies the rate; one given twice acts twice. None:
-    num_milestones of them, spread over the epochs."""
-    num_milestones: Annotated[int, Range(1)] = 3
-    """Number of milestones k where none are given: at the shares 2i/(2k+1) of the epochs."""
-    lr_decay: Annotated[float, Range(0, 1)] = 0.1
+    lr_decay at each milestone), cosine (falling to min_lr), quarter-cosine (nearly to 0 along the
+    falling quarter of a cosine), or released-cosine (the same one epoch late, as in CODA-Prompt's
+    code)."""
+    milestones: Annotated[int, Ge(1), Search(2, 3, 4, when={"schedule": ["step"]})] = 3
+    """Number k of milestones of step: at the fractions 2i/(2k+1) of the epochs, truncated."""
+    drops: tuple[Annotated[int, Ge(0)], ...] = ()
+    """Epochs, counted from 0, at which step multiplies the rate, in the place of milestones; one
+    given twice acts twice."""
+    lr_decay: Annotated[float, Ge(0), Le(1), Search(0.1, 0.3, 0.5, when={"schedule": ["step"]})] = (
+        0.1
+    )
     """Factor of the learning rate at a milestone."""
-    min_lr: Annotated[float, Range(0)] = 0.0
+    min_lr: Annotated[float, Ge(0)] = 0.0
     """Learning rate that cosine falls to."""
 
 
@@ -83,7 +93,7 @@ class SessionTraining:
         self,
         experience: Experience,
         optimizer: torch.optim.Optimizer,
-        rate: Callable[[float, int], float],
+        schedule_of: Callable[[float], Schedule],
         loss_of: Callable[[Batch], Tensor],
         *,
         epochs: int,
@@ -96,26 +106,26 @@ class SessionTraining:
         Args:
             experience: What to train on.
             optimizer: A new one; each of its groups begins with its own rate.
-            rate: Function of a group's first rate and the epoch.
+            schedule_of: Function from a group's first rate to its schedule.
             loss_of: The loss of a batch.
             epochs: Passes over the experience.
             batch_size: Images per batch.
-            augment: As `Experience.batches` takes it.
+            augment: Augmentation, as `Experience.batches` takes it.
             drop_last: Whether a smaller last batch is left out, unless it is the only one.
 
         Raises:
             Incompatible: a single image in a batch, under batch normalisation.
         """
         self._optimizer = optimizer
-        base = [group["lr"] for group in optimizer.param_groups]
+        schedules = [schedule_of(group["lr"]) for group in optimizer.param_groups]
         if self._saved is not None:
             optimizer.load_state_dict(self._saved)
             self._saved = None
         steps = experience.steps(batch_size)
         with single_images_refused(len(experience), batch_size):
             while self._epoch < epochs:
-                for group, first in zip(optimizer.param_groups, base, strict=True):
-                    group["lr"] = rate(first, self._epoch)
+                for group, rate in zip(optimizer.param_groups, schedules, strict=True):
+                    group["lr"] = rate(self._epoch)
                 batches = experience.batches(
                     batch_size, epoch=self._epoch, augment=augment, start=self._step
                 )
@@ -196,12 +206,11 @@ class TrainedStrategy(PretrainedStrategy):
         c, size = self.config, self.config.image_size
         values = {name: getattr(c, name) for name in ("epochs", "lr", "schedule")} | changed
         epochs: int = values["epochs"]
-        marks = c.milestones or spread_milestones(epochs, c.num_milestones)
-        law = RATES[values["schedule"]]
+        drops, name = c.drops or spread(c.milestones, epochs), values["schedule"]
         self.training.run(
             experience,
             self._optimizer(trained, values["lr"]),
-            lambda first, epoch: law(first, epoch, epochs, marks, c.lr_decay, c.min_lr),
+            lambda first: schedule(name, first, epochs, drops, c.lr_decay, c.min_lr),
             loss_of,
             epochs=epochs,
             batch_size=c.batch_size,

@@ -354,7 +354,7 @@ def corda_split(
 
     Args:
         weight: [out, in].
-        covariance: Of the layer's inputs, [in, in], not damped yet.
+        covariance: Covariance of the layer's inputs, [in, in], not damped yet.
         rank: Components to take.
         scale: Factor of the product in the layer, alpha / rank.
         mode: Which components.

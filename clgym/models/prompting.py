@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from clgym.config import Range
-from clgym.models.fitting import TrainedConfig, TrainedStrategy, session_loss
+from clgym.config import Search
+from clgym.models.fitting import Optimizer, TrainedConfig, TrainedStrategy, session_loss
 from clgym.models.prompts import PromptPool
+from clgym.models.rates import ScheduleName
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
 
 __all__ = ["PooledConfig", "PooledStrategy", "Prompted", "PromptConfig", "PromptStrategy"]
@@ -18,10 +20,10 @@ __all__ = ["PooledConfig", "PooledStrategy", "Prompted", "PromptConfig", "Prompt
 class PromptConfig(TrainedConfig):
     """Options of every prompt method."""
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    optimizer: Optimizer = "adam"
     """Optimiser, made anew for every session. Weight decay under adam moves parameters without a
     gradient (rows of old classes, prompts not chosen) by about lr per step towards 0."""
-    weight_decay: Annotated[float, Range(0)] = 0.0
+    weight_decay: Annotated[float, Ge(0), Search(0.0, 0.0001, 0.0005)] = 0.0
     """Weight decay of prompts, keys and head."""
     query: Literal["cached", "augmented"] = "cached"
     """Image that the frozen network sees to make the query in training: cached (the stored image,
@@ -33,10 +35,12 @@ class PromptConfig(TrainedConfig):
 class PooledConfig(PromptConfig):
     """Options of the methods that choose prompts from a pool by keys."""
 
-    schedule: Literal["constant", "step", "cosine"] = "constant"
+    schedule: Annotated[ScheduleName, Search("step", "cosine", "constant")] = "constant"
     """Course of the learning rate over the epochs of a session: constant, step (multiplied by
-    lr_decay at each milestone), or cosine (falling to min_lr)."""
-    min_lr: Annotated[float, Range(0)] = 1e-5
+    lr_decay at each milestone), cosine (falling to min_lr), quarter-cosine (nearly to 0 along the
+    falling quarter of a cosine), or released-cosine (the same one epoch late, as in CODA-Prompt's
+    code)."""
+    min_lr: Annotated[float, Ge(0)] = 1e-5
     """Learning rate that cosine falls to."""
     schedule_scope: Literal["every-session", "released"] = "every-session"
     """Sessions that follow the schedule: all of them, or, as in the released code, the first one
@@ -45,7 +49,7 @@ class PooledConfig(PromptConfig):
     """Choice of prompts: each image's own best ones, or, as in the released code, those with most
     votes in the batch for all of its images. With batch-vote a prediction depends on the other
     images of the batch, so on --eval-batch-size."""
-    pull: Annotated[float, Range(0)] = 0.1
+    pull: Annotated[float, Ge(0), Search(0.1, 0.3, 0.5)] = 0.1
     """Weight of the similarity between queries and chosen keys in the loss."""
 
 
@@ -123,7 +127,7 @@ class PooledStrategy(PromptStrategy):
         """Compute with prompts.
 
         Args:
-            images: As the network is fed, [n, C, H, W].
+            images: Images as the network is fed, [n, C, H, W].
             query: Features of the frozen network, [n, width].
             chosen: int64 [n, count]; None: by the similarity of queries and keys.
         """

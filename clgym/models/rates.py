@@ -1,56 +1,77 @@
-"""Learning rates by epoch, and milestones that follow from a number of epochs."""
+"""Schedules of the methods on pretrained networks: `schedules` and more cosines."""
 
 import math
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["RATES", "spread_milestones"]
+from clgym.models.schedules import Constant, Schedule, Steps
 
-Rate = Callable[[float, int, int, Sequence[int], float, float], float]
-"""Function of first rate, epoch, epochs, milestones, decay and least rate."""
+__all__ = ["FallingTo", "QuarterCosine", "ScheduleName", "schedule", "spread"]
 
-
-def _constant(
-    first: float, epoch: int, epochs: int, marks: Sequence[int], decay: float, least: float
-) -> float:
-    return first
+ScheduleName = Literal["constant", "step", "cosine", "quarter-cosine", "released-cosine"]
+"""Courses of a learning rate over the epochs of a session."""
 
 
-def _step(
-    first: float, epoch: int, epochs: int, marks: Sequence[int], decay: float, least: float
-) -> float:
-    return first * decay ** sum(mark <= epoch for mark in marks)
+@dataclass(frozen=True)
+class FallingTo:
+    """A rate that falls to ``least`` along half a cosine."""
+
+    lr: float
+    epochs: int
+    least: float = 0.0
+
+    def __call__(self, epoch: int) -> float:
+        """Rate of an epoch; ``least`` would be that of the one after the last."""
+        share = (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        return self.least + (self.lr - self.least) * share
 
 
-def _cosine(
-    first: float, epoch: int, epochs: int, marks: Sequence[int], decay: float, least: float
-) -> float:
-    return least + (first - least) / 2 * (1 + math.cos(math.pi * epoch / epochs))
+@dataclass(frozen=True)
+class QuarterCosine:
+    """A rate that falls nearly to 0 in the last epoch, along the falling quarter of a cosine.
+
+    With ``lag`` epochs more the beginning is repeated and the end not reached.
+    """
+
+    lr: float
+    epochs: int
+    lag: int = 0
+
+    def __call__(self, epoch: int) -> float:
+        """Rate of an epoch; a single epoch has ``lr``."""
+        if self.epochs == 1:
+            return self.lr
+        place = max(epoch - self.lag, 0) / (self.epochs - 1)
+        return self.lr * math.cos(99 / 200 * math.pi * place)
 
 
-def _quarter_cosine(
-    first: float, epoch: int, epochs: int, marks: Sequence[int], decay: float, least: float
-) -> float:
-    # From the first rate nearly to 0 in the last epoch, along the falling quarter of a cosine.
-    return first * math.cos(99 * math.pi * epoch / (200 * (epochs - 1))) if epochs > 1 else first
+def spread(count: int, epochs: int) -> tuple[int, ...]:
+    """``count`` epochs at the fractions 2i / (2 count + 1) of all, i = 1..count, truncated.
 
-
-def _lagging_cosine(
-    first: float, epoch: int, epochs: int, marks: Sequence[int], decay: float, least: float
-) -> float:
-    # Epochs 0 and 1 share a rate, and the last epoch does not reach the end of the curve.
-    return _quarter_cosine(first, max(epoch - 1, 0), epochs, marks, decay, least)
-
-
-RATES: dict[str, Rate] = {
-    "constant": _constant,
-    "step": _step,
-    "cosine": _cosine,
-    "quarter-cosine": _quarter_cosine,
-    "released-cosine": _lagging_cosine,
-}
-"""Courses of a learning rate over the epochs of a session, by name."""
-
-
-def spread_milestones(epochs: int, count: int) -> tuple[int, ...]:
-    """``count`` epochs at the shares 2i/(2 count + 1), rounded down; equal ones may occur."""
+    As in the protocol's code for pretrained networks, some may be 0 or equal: a rate falls before
+    the first epoch, or twice. `clgym.models.schedules.milestones` leaves those at 0 out.
+    """
     return tuple(2 * i * epochs // (2 * count + 1) for i in range(1, count + 1))
+
+
+def schedule(
+    name: ScheduleName, lr: float, epochs: int, drops: tuple[int, ...], decay: float, least: float
+) -> Schedule:
+    """The schedule of one optimiser's group.
+
+    Args:
+        name: Its kind.
+        lr: Rate of the first epoch.
+        epochs: Passes over a session.
+        drops: Epochs at which step multiplies by ``decay``.
+        decay: Factor at each of them.
+        least: Rate that cosine falls to.
+    """
+    made: dict[ScheduleName, Schedule] = {
+        "constant": Constant(lr),
+        "step": Steps(lr, drops, decay),
+        "cosine": FallingTo(lr, epochs, least),
+        "quarter-cosine": QuarterCosine(lr, epochs),
+        "released-cosine": QuarterCosine(lr, epochs, lag=1),
+    }
+    return made[name]

@@ -59,7 +59,7 @@ class DirectionMemory:
         """Take a finished task's inputs in.
 
         Args:
-            covariance: Of the task's inputs, with its branch active, [width, width].
+            covariance: Covariance of the task's inputs, with its branch active, [width, width].
             threshold: Share of their energy (squared singular values) that must be covered.
         """
         total = torch.linalg.svdvals(covariance).square().sum()

@@ -80,7 +80,7 @@ def test_sessions(golden, backbone_name: Any) -> None:
         "pool_size": hp["pool"],
         "orthogonality": hp["ortho_mu"],
         "schedule": SCHEDULES[hp["scheduler"]],
-        "milestones": hp.get("milestones", ()),
+        "drops": hp.get("milestones", ()),
         "batch_size": len(golden["task0_x_0"]),
         "drop_last": False,
         "blocks": tuple(range(golden.count("task0.draws.K_"))),

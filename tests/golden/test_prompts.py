@@ -43,7 +43,7 @@ def options_of(hp: dict[str, Any]) -> dict[str, Any]:
     if "scheduler" in hp:
         follows = hp["schedule_follows_new_optimizer"]
         given["schedule"] = SCHEDULES[hp["scheduler"]]
-        given["milestones"] = tuple(hp.get("milestones", ()))
+        given["drops"] = tuple(hp.get("milestones", ()))
         given["schedule_scope"] = "every-session" if follows else "released"
     if "g_prompt_length" in hp:
         given["expert_length"], given["general_length"] = hp["length"], hp["g_prompt_length"]

@@ -40,12 +40,13 @@ def add_layer(strategy: Any, golden: Any, group: str, session: int) -> None:
 @pytest.mark.golden("slca_stage1*")
 def test_slow_training(golden, backbone_name: Any) -> None:
     hp, side = json.loads(str(golden["hp"])), int(golden["vit_config"][0])
-    same = ("lr", "momentum", "weight_decay", "epochs", "milestones", "lr_decay")
+    same = ("lr", "momentum", "weight_decay", "epochs", "lr_decay")
     strategy = make(
         (golden["vit.patch_embed.proj.weight"].shape[1], side, side),
         backbone=backbone_name(golden),
         image_size=side,
         backbone_rate=hp["backbone_lr_scale"],
+        drops=hp["milestones"],
         **{name: hp[name] for name in same},
     )
     before, x = golden.group("vit."), tensor(golden["x_test"])
