@@ -6,7 +6,7 @@ In each of the first blocks the prompt is the sum of all components so far, weig
 of the query (the frozen network's feature) times a component's attention with its key. Its halves
 lengthen keys and values of the block's attention. Of T tasks each owns an equal number of
 components; new ones are made orthogonal to those before by one pass of classical Gram-Schmidt, old
-ones take no gradient. Cross-entropy over the task's classes, and ``--orthogonality`` times a
+ones take no gradient. Cross-entropy over the task's classes, and ``--ortho`` times a
 penalty, 0 in the released configurations.
 
 Where the released code differs: ``--schedule released-cosine`` (it lags one epoch), ``--query
@@ -46,14 +46,14 @@ class CodaPromptConfig(PromptConfig):
     lr_decay at each milestone), cosine (falling to min_lr), quarter-cosine (nearly to 0 along the
     falling quarter of a cosine), or released-cosine (the same one epoch late, as in CODA-Prompt's
     code)."""
-    pool_size: Annotated[int, Ge(1), Search(30, 50, 100, 200, 300)] = 100
+    pool: Annotated[int, Ge(1), Search(30, 50, 100, 200, 300)] = 100
     """Components of all tasks together; each task owns this number divided by that of the tasks,
     rounded down."""
     length: Annotated[int, Ge(2), Search(4, 8, 16, 24, 32)] = 8
     """Rows of a component; the first half goes to the keys, the second to the values."""
     blocks: tuple[Annotated[int, Ge(0)], ...] = (0, 1, 2, 3, 4)
     """Blocks with prompts, counted from 0."""
-    orthogonality: Annotated[float, Ge(0), Search(0.2, 0.1, 0.01, 0.001, 0.0)] = 0.0
+    ortho: Annotated[float, Ge(0), Search(0.2, 0.1, 0.01, 0.001, 0.0)] = 0.0
     """Weight of the penalty on components, keys and attentions that are not orthogonal."""
 
 
@@ -147,14 +147,14 @@ class CodaPrompt(PromptStrategy):
                 found=str(c.length),
                 fix="Give --length an even number",
             )
-        if c.pool_size < total:
+        if c.pool < total:
             raise BadConfig(
-                expected=f"pool_size to be at least the number of experiences ({total})",
-                found=str(c.pool_size),
-                fix="Give --pool-size a greater value",
+                expected=f"pool to be at least the number of experiences ({total})",
+                found=str(c.pool),
+                fix="Give --pool a greater value",
             )
         check_blocks(self.backbone.model, c.blocks, "blocks")
-        size, length = c.pool_size, c.length
+        size, length = c.pool, c.length
         parts = [Components(size, length, width) for _ in c.blocks]
         self.parts = nn.ModuleList(parts).to(info.device)
         self.tasks, self.share = 0, size // total
@@ -179,10 +179,10 @@ class CodaPrompt(PromptStrategy):
             images = self.backbone.normalised(batch.images)
             logits = self.head(self.prompted(images, self.query(batch), first, end))
             entropy = session_loss(logits, batch.labels, experience.classes)
-            if not self.config.orthogonality:
+            if not self.config.ortho:
                 return entropy
             penalties = torch.stack([p.penalty(first, end) for p in self._components()])
-            return entropy + self.config.orthogonality * penalties.sum()
+            return entropy + self.config.ortho * penalties.sum()
 
         self.fit(experience, self.trained(), loss)
 

@@ -37,14 +37,14 @@ class DualPromptConfig(PooledConfig):
     """Learning rate at the beginning of a session."""
     batch_size: Annotated[int, Ge(1), Search(8, 16, 24, 48, 64, 128)] = 24
     """Images per batch."""
-    pool_size: Annotated[int, Ge(1), Search(10, 15, 20, 25, 30)] = 10
+    pool: Annotated[int, Ge(1), Search(10, 15, 20, 25, 30)] = 10
     """Number of experts. Sessions beyond it choose experts by similarity in training, too."""
     expert_length: Annotated[int, Ge(1), Search(5, 10, 15, 20, 30)] = 5
     """Rows of an expert prompt."""
     general_length: Annotated[int, Ge(1), Search(5, 10, 15, 20, 30)] = 5
     """Rows of the general prompt."""
-    top_k: Annotated[int, Ge(1)] = 1
-    """Number of experts that an image is given; at most pool_size."""
+    top_k: Annotated[int, Ge(1), Search(1)] = 1
+    """Number of experts that an image is given; at most pool."""
     general_blocks: tuple[Annotated[int, Ge(0)], ...] = (0, 1)
     """Blocks with the general prompt, counted from 0."""
     expert_blocks: tuple[Annotated[int, Ge(0)], ...] = (2, 3, 4)
@@ -73,11 +73,11 @@ class DualPrompt(PooledStrategy):
         """
         super().setup(info)
         c, vit, width = self.config, self.backbone.model, self.backbone.width
-        if c.top_k > c.pool_size:
+        if c.top_k > c.pool:
             raise BadConfig(
-                expected=f"top_k to be at most pool_size ({c.pool_size})",
+                expected=f"top_k to be at most pool ({c.pool})",
                 found=str(c.top_k),
-                fix="Give --top-k a smaller value or --pool-size a greater one",
+                fix="Give --top-k a smaller value or --pool a greater one",
             )
         check_blocks(vit, c.general_blocks, "general-blocks")
         check_blocks(vit, c.expert_blocks, "expert-blocks")
@@ -85,8 +85,8 @@ class DualPrompt(PooledStrategy):
         size = (heads, width // heads)
         general = torch.empty(len(c.general_blocks), 2, c.general_length, *size).uniform_(-1, 1)
         self.general = nn.Parameter(general.to(info.device))
-        experts = (len(c.expert_blocks), 2, c.pool_size, c.expert_length, *size)
-        self.pool = PromptPool(experts, c.pool_size, width).to(info.device)
+        experts = (len(c.expert_blocks), 2, c.pool, c.expert_length, *size)
+        self.pool = PromptPool(experts, c.pool, width).to(info.device)
 
     def trained(self) -> list[nn.Parameter]:
         """Both kinds of prompts, keys and head."""
@@ -95,7 +95,7 @@ class DualPrompt(PooledStrategy):
     def _slots(self, index: int) -> slice | None:
         """Experts of session ``index``; None beyond the pool."""
         count = self.config.top_k
-        inside = (index + 1) * count <= self.config.pool_size
+        inside = (index + 1) * count <= self.config.pool
         return slice(index * count, (index + 1) * count) if inside else None
 
     def train(self, experience: Experience) -> None:

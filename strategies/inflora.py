@@ -178,7 +178,8 @@ class InfLora(TrainedStrategy):
     def covariances(self, experience: Experience, epoch: int) -> list[Tensor]:
         """Covariances of each attention layer's inputs, over one pass.
 
-        On the CPU, float64 [width, width]."""
+        On the CPU, float64 [width, width].
+        """
         c, vit = self.config, self.backbone.model
         found = [RunningCovariance() for _ in self.memories]
 

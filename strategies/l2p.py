@@ -35,12 +35,12 @@ class L2PConfig(PooledConfig):
     """Learning rate at the beginning of a session."""
     batch_size: Annotated[int, Ge(1), Search(8, 16, 24, 48, 64, 128)] = 16
     """Images per batch."""
-    pool_size: Annotated[int, Ge(1), Search(10, 15, 20, 25, 30)] = 10
+    pool: Annotated[int, Ge(1), Search(10, 15, 20, 25, 30)] = 10
     """Number of prompts in the pool."""
     length: Annotated[int, Ge(1), Search(2, 4, 6, 8, 10)] = 5
     """Tokens per prompt."""
     top_k: Annotated[int, Ge(1), Search(2, 4, 6, 8, 10)] = 5
-    """Number of prompts that an image is given; at most pool_size."""
+    """Number of prompts that an image is given; at most pool."""
 
 
 class L2P(PooledStrategy):
@@ -57,14 +57,14 @@ class L2P(PooledStrategy):
         """
         super().setup(info)
         c, width = self.config, self.backbone.width
-        if c.top_k > c.pool_size:
+        if c.top_k > c.pool:
             raise BadConfig(
-                expected=f"top_k to be at most pool_size ({c.pool_size})",
+                expected=f"top_k to be at most pool ({c.pool})",
                 found=str(c.top_k),
-                fix="Give --top-k a smaller value or --pool-size a greater one",
+                fix="Give --top-k a smaller value or --pool a greater one",
             )
         check_blocks(self.backbone.model, (0,), "backbone")
-        self.pool = PromptPool((c.pool_size, c.length, width), c.pool_size, width).to(info.device)
+        self.pool = PromptPool((c.pool, c.length, width), c.pool, width).to(info.device)
 
     def tokens(self, images: Tensor, chosen: Tensor) -> Tensor:
         """The sequence after the final norm, [n, tokens, width]: class token, prompts, patches."""

@@ -48,7 +48,7 @@ class PooledConfig(PromptConfig):
     selection: Literal["per-sample", "batch-vote"] = "per-sample"
     """Choice of prompts: each image's own best ones, or, as in the released code, those with most
     votes in the batch for all of its images. With batch-vote a prediction depends on the other
-    images of the batch, so on --eval-batch-size."""
+    images of its batch, which the gym shuffles."""
     pull: Annotated[float, Ge(0), Search(0.1, 0.3, 0.5)] = 0.1
     """Weight of the similarity between queries and chosen keys in the loss."""
 

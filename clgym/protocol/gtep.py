@@ -94,7 +94,7 @@ def _prompts(**own: Any) -> Literal:
 
 def _adapters(**own: Any) -> Literal:
     rates, decays = [0.01, 0.02, 0.03, 0.04, 0.05], [1e-4, 5e-4, 1e-3, 5e-3]
-    sizes = {"adapter_dim": [4, 8, 16, 32, 64]}
+    sizes = {"rank": [4, 8, 16, 32, 64]}
     return _pretrained([5, 10, 15, 20, 25, 30], rates, decays, **sizes, **own)
 
 

@@ -32,7 +32,7 @@ def float64() -> Iterator[None]:
 def options_of(hp: dict[str, Any]) -> dict[str, Any]:
     """Options of the method from a file's; what a file leaves out does not matter there."""
     given = {
-        "pool_size": hp["size"],
+        "pool": hp["size"],
         "top_k": hp["top_k"],
         "pull": hp["pull_constraint_coeff"],
         "selection": "batch-vote" if hp["batchwise_prompt"] else "per-sample",
