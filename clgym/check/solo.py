@@ -1,6 +1,6 @@
 """The learners of a check: all in this process, so that exceptions can be followed."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from clgym.engines import Channel
@@ -20,7 +20,7 @@ class SoloLearners:
         self._channel = channel
 
     @contextmanager
-    def testing(self) -> Iterator[Conversation]:
+    def testing(self) -> Generator[Conversation]:
         """See `clgym.gym.testing.TestLearners`."""
         yield Conversation(InlineChannel(LEARNER))
 

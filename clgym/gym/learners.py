@@ -1,7 +1,7 @@
 """Opening of a run's learners: one trains; each test has one of its own; one computes features."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +28,7 @@ class Learners:
         self._features: Channel | None = None
 
     @contextlib.contextmanager
-    def training(self) -> Iterator[Conversation]:
+    def training(self) -> Generator[Conversation]:
         """The learner that trains, for the whole run.
 
         It writes its states, and to those folders of the cache that its strategy declared.
@@ -47,7 +47,7 @@ class Learners:
                 self._features.close()
 
     @contextlib.contextmanager
-    def testing(self) -> Iterator[Conversation]:
+    def testing(self) -> Generator[Conversation]:
         """A learner for one test: it writes nothing that another process could read."""
         read = [*self._images(testing=True), *self._cached(), self._run.out.resolve() / STATES]
         channel = self._open(read, [], shared_memory=False)

@@ -149,6 +149,10 @@ class Progress(BaseModel):
     wall_seconds: float = 0.0
     sessions: int = 0
 
+    def note_peak(self, size: int) -> None:
+        """Keep the largest peak of memory, in bytes."""
+        self.peak_memory_bytes = max(self.peak_memory_bytes, size)
+
 
 class Session:
     """One run from its first to its last step; continues from `progress.json`.
@@ -301,11 +305,10 @@ class Session:
         progress.memory_bytes = saved.memory_bytes
         for place, images in saved.kept_images.items():
             progress.kept_images[place] = max(images, progress.kept_images.get(place, 0))
-        progress.peak_memory_bytes = max(progress.peak_memory_bytes, saved.peak_memory_bytes)
+        progress.note_peak(saved.peak_memory_bytes)
         if tested is not None:
             self._note_files(tested.read_files)
-            peaks = progress.peak_memory_bytes, tested.peak_memory_bytes
-            progress.peak_memory_bytes = max(peaks)
+            progress.note_peak(tested.peak_memory_bytes)
         progress.wall_seconds += time.perf_counter() - started
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)

@@ -4,7 +4,7 @@ Whatever `predict` learned of the test images, kept anywhere or wrote down, is g
 that it ran in. The process that trains is never sent a test row.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,7 @@ class Tester:
         self._learners, self._start = learners, start
 
     @contextmanager
-    def _restored(self, state: Path) -> Iterator[Conversation]:
+    def _restored(self, state: Path) -> Generator[Conversation]:
         """A learner that begins from a state, and ends."""
         with self._learners.testing() as conversation:
             conversation.start(self._start())

@@ -5,7 +5,6 @@ experience at a time, and replies with logits. A label of a test row never enter
 """
 
 import importlib
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -32,13 +31,13 @@ from clgym.learner.assembly import (
 )
 from clgym.learner.describing import describe_needs, describe_options, usable_device
 from clgym.learner.kept_images import Signatures
-from clgym.learner.peak_memory import forget_peak, peak_bytes
 from clgym.learner.probing import Prober, ProbeState
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
 from clgym.learner.reachable import arrays_in, roots_of
 from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
 from clgym.learner.rows import RowImages
 from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
+from clgym.learner.torch_settings import be_deterministic, peak, start_measuring
 from clgym.messages import (
     Adapt,
     Adapted,
@@ -92,21 +91,6 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
         single_pass=facts.single_pass,
         memory=memory,
     )
-
-
-def _be_deterministic() -> None:
-    """Make torch choose deterministic algorithms.
-
-    `torch.use_deterministic_algorithms` imports the compiler to configure it: a second of CPU
-    before every run. If nothing has imported it yet, the variable that it reads is set instead.
-    """
-    if "torch._inductor.config" in sys.modules:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    else:
-        os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
-        torch._C._set_deterministic_algorithms(  # pyright: ignore[reportPrivateUsage]
-            True, warn_only=True
-        )
 
 
 class Learner:
@@ -172,12 +156,8 @@ class Learner:
     def _start(self, request: Start) -> Started:
         """Build the strategy for one stream."""
         device = usable_device(request.info.device)
-        torch.set_num_threads(request.threads)
-        _be_deterministic()
-        torch.backends.cudnn.benchmark = False
-        forget_peak()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        be_deterministic(request.threads)
+        start_measuring(device)
         self._plugin = plugin_entry(request.strategy, request.plugins)
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         self._facts = request.info
@@ -321,7 +301,7 @@ class Learner:
         """Say what the test did to the learner, and what it took."""
         return TestEnded(
             changed=self._untested not in (None, self._fingerprint()),
-            peak_memory_bytes=self._peak(),
+            peak_memory_bytes=peak(self._info.device),
             read_files=files_read(self._plugin),
         )
 
@@ -329,8 +309,7 @@ class Learner:
         """Compute features of some rows, in a process that loads no plugin."""
         if self._filled is None:
             device = usable_device(request.start.info.device)
-            torch.set_num_threads(request.start.threads)
-            _be_deterministic()
+            be_deterministic(request.start.threads)
             images = RowImages(request.start, request.start.info.image_shape[0], device)
             self._filled = images.features(request.backbone, self._report_features)
         self._filled.fill(request.groups, request.rows, request.where)
@@ -382,17 +361,10 @@ class Learner:
             stored_samples=len(self._info.memory),
             memory_bytes=self._info.memory.size,
             kept_images=self._kept_images(),
-            peak_memory_bytes=self._peak(),
+            peak_memory_bytes=peak(self._info.device),
             own_costs=checked_costs(strategy.costs()),
             read_files=files_read(self._plugin),
         )
-
-    def _peak(self) -> int:
-        """Peak of memory since the start; frees what is unused, for the process that tests."""
-        if self._info.device.type != "cuda":
-            return peak_bytes()
-        torch.cuda.empty_cache()
-        return torch.cuda.max_memory_allocated(self._info.device)
 
     def _blank_signatures(self, request: Start) -> Signatures | None:
         """None where past images are not out of reach: joint training, and adaptation streams."""
