@@ -88,6 +88,11 @@ class RanPAC(TrainedStrategy):
         every = ("class-incremental", "task-incremental", "domain-incremental")
         return replace(super().needs, features=frozen, rereads=not frozen, settings=every)
 
+    @property
+    def passes(self) -> int:
+        """One pass without adaptation; else the first session's."""
+        return 1 if self.config.adapt == "none" else self.config.epochs
+
     def setup(self, info: StreamInfo) -> None:
         """Make the module and draw the projection, which depends on seed and width alone."""
         super().setup(info)

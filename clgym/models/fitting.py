@@ -45,6 +45,8 @@ class TrainedConfig(PretrainedConfig):
     """Passes over the images of a session."""
     batch_size: Annotated[int, Ge(1), Search(8, 16, 24, 48, 64, 128)] = 48
     """Images per batch."""
+    drop_last: bool = False
+    """Leave out a smaller last batch of an epoch, unless it is the only one."""
     optimizer: Optimizer = "sgd"
     """Optimiser, made anew for every session. Weight decay under adam moves parameters without a
     gradient, such as the rows of old classes, by about lr per step towards 0."""
@@ -185,8 +187,13 @@ class TrainedStrategy(PretrainedStrategy):
     def setup(self, info: StreamInfo) -> None:
         """Begin between two sessions."""
         super().setup(info)
-        self.check_single_pass(self.config.epochs)
+        self.check_single_pass(self.passes)
         self.training = SessionTraining()
+
+    @property
+    def passes(self) -> int:
+        """Passes over the images of a session."""
+        return self.config.epochs
 
     def fit(
         self,
@@ -215,7 +222,7 @@ class TrainedStrategy(PretrainedStrategy):
             epochs=epochs,
             batch_size=c.batch_size,
             augment=lambda images, key: random_resized_crop_flip(images, size, key, self.crop_area),
-            drop_last=getattr(c, "drop_last", False),
+            drop_last=c.drop_last,
         )
 
     def _optimizer(self, trained: Iterable[Any], lr: float) -> torch.optim.Optimizer:

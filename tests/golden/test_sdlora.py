@@ -40,8 +40,9 @@ def magnitudes_of(golden: Any, step: int) -> Tensor:
 @pytest.mark.golden("sdlora_*")
 def test_steps(golden) -> None:
     hp = json.loads(str(golden["hp"]))
-    qkv = nn.Linear(hp["dim"], 3 * hp["dim"]).requires_grad_(False)
-    qkv.load_state_dict({k: tensor(golden[f"qkv.{k}"]) for k in ("weight", "bias")})
+    state = {name: tensor(value) for name, value in golden.group("qkv.").items()}
+    qkv = nn.Linear(hp["dim"], 3 * hp["dim"], bias="bias" in state).requires_grad_(False)
+    qkv.load_state_dict(state)
     branches = sd_lora.DecoupledBranches(hp["dim"], hp["rank"])
     for task in range(hp["task_id"]):
         filled(branches, golden, f"old{task}")

@@ -130,8 +130,7 @@ def test_trained_parameters_of_a_vit_b(
     cls = load_class(find("strategies", name), Strategy)
     strategy: Any = cls(build(cls.Config, options, name))
     strategy.backbone = vit_b
-    facts = {"total_columns": 100, "total_experiences": 10}
-    strategy.setup(stream_info((3, 224, 224), **facts))
+    strategy.setup(stream_info((3, 224, 224), total_columns=100, total_experiences=10))
     if name in ("inflora", "sd-lora"):
         strategy.heads.add(CLASSES)  # their session begins with passes over images
     elif hasattr(strategy, "begin"):
@@ -215,9 +214,7 @@ def test_cached_queries_cost_no_pass_through_the_network(name: str) -> None:
     features = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
     counts = {}
     for query in ("cached", "augmented"):
-        strategy = (
-            make(name, query=query, drop_last=False) if "coda" in name else make(name, query=query)
-        )
+        strategy = make(name, query=query, drop_last=False)
         counts[query] = passes_in(strategy, next(experiences(features=features)))
     steps = 2 * 3  # epochs, batches of 20 images
     assert counts == {"cached": steps, "augmented": 2 * steps}
@@ -233,6 +230,22 @@ def test_an_incomplete_last_batch_is_dropped_by_coda_alone() -> None:
     lonely, reports = make("coda-prompt", epochs=1, batch_size=64), []
     lonely.train(next(experiences(report=reports.append)))
     assert len(reports) == 1
+
+
+def test_ranpac_without_training_reads_a_stream_once() -> None:
+    cls = load_class(find("strategies", "ranpac"), Strategy)
+    for adapt, refused in (("none", False), ("adapter", True)):
+        options = {**SMALL, **OWN["ranpac"], "adapt": adapt}
+        strategy: Any = cls(build(cls.Config, options, "ranpac"))
+        assert strategy.needs.rereads is refused
+        if refused:
+            with pytest.raises(BadConfig, match="epochs"):
+                strategy.setup(stream_info((3, 16, 16), single_pass=True))
+            continue
+        strategy.setup(stream_info((3, 16, 16), single_pass=True))
+        for experience in experiences(single_pass=True):
+            strategy.train(experience)
+        assert answers(strategy).shape == (len(IMAGES), TOTAL)
 
 
 def test_ranpac_sums_the_same_statistics_however_classes_are_split_into_sessions() -> None:
