@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy
-from clgym.config import Range
 from clgym.models.distillation import distillation
 from clgym.models.incremental import align_new_rows
 from clgym.models.schedules import Schedule
@@ -42,15 +42,15 @@ SPACE = {
 class WaConfig(ExemplarConfig):
     """Options of `Wa`."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of each experience after the first."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (6 / 17, 10 / 17, 14 / 17)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (6 / 17, 10 / 17, 14 / 17)
     """Fractions of the epochs at which the learning rate falls, where milestones is 0."""
     schedule_honoured: bool = False
     """Whether the option schedule has an effect; the protocol's code always trains in steps."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 2.0
+    temperature: Annotated[float, Gt(0)] = 2.0
     """Temperature of the distillation."""
-    lambda_kd: Annotated[float, Range(0, exclusive=True)] | None = None
+    lambda_kd: Annotated[float, Gt(0)] | None = None
     """Weight of the distillation, added to the cross-entropy; none: K/C of it and 1 - K/C of the
     cross-entropy, for K old classes of C, as in the paper."""
     align: bool = True
