@@ -4,7 +4,6 @@ It owns the labels of the test rows. The learner receives the rows of one experi
 the test rows in an order that it cannot know.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,6 +11,8 @@ import numpy as np
 
 from clgym.checksums import is_undamaged
 from clgym.gym.anytime import anytime_facts, exposed_pool, moments
+from clgym.gym.by_head import accuracies, received, series
+from clgym.gym.by_head import sent as by_head_arrays
 from clgym.gym.conduct import REPEAT_BATCH, Repetition, compared, repeated_places
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import LEARNER
@@ -51,8 +52,6 @@ from clgym.scenario import Step, Stream
 __all__ = ["LearningPhase"]
 
 PREDICT_BATCH = 256
-_HEAD = "head/"
-"""Beginning of the names of arrays that hold a head's predicted classes."""
 _CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 
@@ -92,6 +91,7 @@ class LearningPhase:
         self._repetition = Repetition(0, 0, None)
         self._probed: AnytimeAnswers | None = None
         self._by_head: list[dict[str, float]] = []
+        self._head_logits: Arrays = {}
         self._stored: list[int | None] = []
         self.first_step, self.initial_state = 0, None
         if run.request.after is not None:
@@ -183,7 +183,7 @@ class LearningPhase:
     def evaluate(self, step: int, images: int) -> None:
         """Predict and score all rows seen, after training that read ``images`` images."""
         pool = pool_after(self._stream, self._run.sources, step)
-        logits, by_head = self.predict(step, pool)
+        logits = self.predict(step, pool)
         if step + 1 == len(self):
             self._repetition = self._repeated(step, pool, logits)
         answers = predictions_of(self._stream, pool, logits)
@@ -194,10 +194,8 @@ class LearningPhase:
             "task_aware": answers.task_aware[sent].astype(np.int32),
             "seconds": np.array([self._train_seconds[-1], self._predict_seconds[-1]]),
             "images": np.array([images]),
+            **by_head_arrays(self._stream, pool, self._head_logits, sent),
         }
-        for name, told in by_head.items():
-            predicted = predictions_of(self._stream, pool, told).predicted
-            self._piece[_HEAD + name] = predicted[sent].astype(np.int32)
         if self._probed is not None:
             self._piece["anytime_images"] = self._probed.images
             self._piece["anytime_predicted"] = self._probed.predicted.ravel()
@@ -205,15 +203,8 @@ class LearningPhase:
 
     def _take_in(self, index: int, pool: TestPool, answers: Predictions) -> None:
         self._scores.append(score(self._stream, index, pool, answers))
-        by_head = self._predicted_by_head(index, pool)
-        self._by_head.append(
-            {
-                name.removeprefix(_HEAD): score(
-                    self._stream, index, pool, replace(answers, predicted=predicted)
-                ).accuracy
-                for name, predicted in by_head.items()
-            }
-        )
+        by_head = received(self._piece, self._sent_order(index, pool))
+        self._by_head.append(accuracies(self._stream, index, pool, by_head))
         self._saved_arrays.append(
             {
                 "experience": pool.step.astype(np.int32),
@@ -224,15 +215,6 @@ class LearningPhase:
                 **self._anytime_arrays(index),
             }
         )
-
-    def _predicted_by_head(self, index: int, pool: TestPool) -> Arrays:
-        """Predicted classes of each head in the pool's order, from the present piece."""
-        sent, found = self._sent_order(index, pool), {}
-        for name, predicted in self._piece.items():
-            if name.startswith(_HEAD):
-                found[name] = np.empty_like(predicted)
-                found[name][sent] = predicted
-        return found
 
     def _anytime_arrays(self, index: int) -> Arrays:
         """What was answered inside the experience, and to which rows."""
@@ -324,10 +306,10 @@ class LearningPhase:
         """Places in the pool, int64 [n], in the order in which the rows go out."""
         return np.concatenate([places for _, places in self._parts(index, pool)])
 
-    def predict(self, index: int, pool: TestPool) -> tuple[np.ndarray, Arrays]:
-        """Logits in the pool's order, float32 [n, classes seen]; and those of each head, if any."""
+    def predict(self, index: int, pool: TestPool) -> np.ndarray:
+        """Logits in the pool's order, float32 [n, classes seen]; those of heads are kept."""
         logits = np.empty((len(pool.row), self._stream.columns_after(index)), dtype=np.float32)
-        by_head: Arrays = {}
+        self._head_logits = by_head = {}
         seconds = 0.0
         for task, places in self._parts(index, pool):
             reply = self._ask(index, pool, task, places, PREDICT_BATCH, by_head=True)
@@ -336,7 +318,7 @@ class LearningPhase:
                 by_head.setdefault(name, np.empty_like(logits))[places] = told
             seconds += reply.seconds
         self._predict_seconds.append(seconds)
-        return logits, by_head
+        return logits
 
     def _ask(
         self,
@@ -446,14 +428,9 @@ class LearningPhase:
             **matrix_summary(matrix, after, chance),
             "chance": chance,
             "anytime": anytime_facts(self._stream, self._saved_arrays),
-            "heads": self._accuracy_by_head(),
+            "heads": series(self._by_head),
             "stored_after": None if None in self._stored else list(self._stored),
         }
-
-    def _accuracy_by_head(self) -> dict[str, list[float]] | None:
-        """Accuracy after each experience of every head that answered after all of them."""
-        names = set.intersection(*map(set, self._by_head)) if self._by_head else set()
-        return {n: [after[n] for after in self._by_head] for n in sorted(names)} or None
 
     def conduct(self) -> dict[str, object]:
         """Whether testing changed the learner, or what it answers."""
