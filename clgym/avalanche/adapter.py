@@ -81,6 +81,7 @@ class AvalancheStrategy(SGDStrategy):
     """One of Avalanche's strategies; made by `adapt`."""
 
     recipe: ClassVar[Recipe]
+    transient = ("network",)  # the template's graph holds the model that answers
 
     @property
     def needs(self) -> Needs:
