@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clgym.config import Range
 from clgym.models.pretrained import ClassMeanStrategy, PretrainedConfig
 from clgym.strategy import Batch
 
@@ -29,7 +29,7 @@ class NMCConfig(PretrainedConfig):
     """Pretrained network: timm's full tag, NAME@FILE or NAME@random; none: the pixels."""
     fit: Literal["stretch", "crop"] = "stretch"
     """stretch: bilinear to that side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
-    batch_size: Annotated[int, Range(1)] = 256
+    batch_size: Annotated[int, Ge(1)] = 256
     """Images a batch; changes nothing but memory."""
 
 

@@ -12,8 +12,8 @@ NAMES = [
     "DrawsFromItsOwnGenerator",
     "IgnoresTheSeed", "ClaimsToBeDeterministic", "LearnsFromTestImages", "NormalisesByTheBatch",
     "DropsOutAtTest", "NeedsTwoInABatch", "DividesByTheVariance", "TakesAnything",
-    "RefusesItsOwnDefault", "ExplainsNothing", "CannotBePickled", "CountsHalf", "CountsTwice",
-    "DoesNotRun", "SaysItFailsAndPasses",
+    "RefusesItsOwnDefault", "SearchesOutsideItsLimits", "ExplainsNothing", "CannotBePickled",
+    "CountsHalf", "CountsTwice", "DoesNotRun", "SaysItFailsAndPasses",
 ]  # fmt: skip
 
 
