@@ -32,7 +32,7 @@ class StudySpec:
 
     strategy: str
     pair: ScenarioPair
-    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    config: Mapping[str, Any] = field(default_factory=dict[str, object])
     """Options of the strategy that are not tuned, if they differ from its defaults."""
     space: str | None = None
     """See `clgym.protocol.space.find_space`."""

@@ -41,7 +41,7 @@ def parsed(model: Any, data: bytes) -> Any:
 def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
     """Places where two JSON values differ."""
     if isinstance(one, dict) and isinstance(other, dict):
-        fields, others = cast(dict[str, Any], one), cast(dict[str, Any], other)
+        fields, others = cast(dict[str, object], one), cast(dict[str, object], other)
         for key in sorted({*fields, *others}):
             here = f"{place}.{key}".lstrip(".")
             yield from differences(fields.get(key), others.get(key), here)

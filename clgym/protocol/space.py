@@ -276,7 +276,7 @@ def parse(literal: Mapping[str, Any], fields: Sequence[Field], owner: str) -> Sp
 
 def _parameter(field: Field, given: Any, owner: str) -> Parameter:
     allowed = {"values", "low", "high", "log", "when"}
-    said = cast(dict[str, Any], given) if isinstance(given, dict) else {"values": given}
+    said = cast(Mapping[str, Any], given) if isinstance(given, dict) else {"values": given}
     if not isinstance(given, (list, tuple, dict)) or set(said) - allowed:
         raise _bad(owner, field.name, f"{given!r}")
     try:
