@@ -23,7 +23,7 @@ KINDS: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym check``."""
     parser = Parser("clgym check", __doc__)
-    parser.add_argument("name", help="Name or file; FILE:CLASS if it holds several.")
+    parser.add_argument("name", help="Name, file or FOLDER/; FILE:CLASS if it holds several.")
     parser.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="Run only these.")
     parser.add_argument("--list", action="store_true", help="Describe the checks and exit.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of text.")
@@ -48,7 +48,7 @@ def main(words: Sequence[str]) -> int:
 
 def _asked(name: str, plugins: list[Path]) -> tuple[Kind, PluginEntry, list[Path]]:
     """What a name or a file stands for, and the files that are needed to find it."""
-    file = name.partition(":")[0].endswith(".py")
+    file = registry.is_path(name)
     known = [*plugins, Path(name)] if file else plugins
     found: list[tuple[Kind, str]] = []
     names: set[str] = set()

@@ -1,9 +1,10 @@
 """Run a strategy on a scenario, or continue an interrupted run.
 
-Name the strategy and the scenario first, then options. `clgym run STRATEGY
-SCENARIO --help` lists the options of that pairing. An option on the command
-line overrides --config, which overrides the scenario's preset, which overrides
-the defaults. The same command given again continues an interrupted run.
+Name the strategy and the scenario first, then options; a file of your own goes
+by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help` lists
+the options of that pairing. An option on the command line overrides --config,
+which overrides the scenario's preset, which overrides the defaults. The same
+command given again continues an interrupted run.
 """
 
 import argparse
@@ -78,8 +79,10 @@ class _RunCommand:
         # Whatever is wrong here is said before a worker is asked for the strategy's options.
         early, _ = self.parser.parse_known_args(words)
         self.plugins = tuple(early.plugin)
-        for kind, name in zip(("strategies", "scenarios"), names, strict=False):
-            registry.find(kind, name, self.plugins)
+        kinds: tuple[registry.Kind, ...] = ("strategies", "scenarios")
+        for place, kind in enumerate(kinds[: len(names)]):
+            names[place], self.plugins = registry.named_file(kind, names[place], self.plugins)
+            registry.find(kind, names[place], self.plugins)
         if len(names) < 2 and not early.help:
             raise BadUsage(
                 expected="`clgym run STRATEGY SCENARIO [options]`, the two names first",

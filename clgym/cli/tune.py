@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clgym import registry
 from clgym.cli._flags import add_flags, given
 from clgym.cli._parser import BadUsage, Parser
 from clgym.cli._pools import add_pool_flags, pool_of
@@ -39,6 +40,10 @@ def main(words: Sequence[str]) -> int:
             found=f"clgym tune {' '.join(words)}".rstrip(),
             fix="`clgym tune --help` lists the pairs",
         )
+    if names:
+        names[0], plugins = registry.named_file("strategies", names[0], early.plugin)
+        rest += [f"--plugin={path}" for path in plugins if path not in early.plugin]
+        early.plugin = list(plugins)
     fields = _strategy_flags(parser, names, tuple(early.plugin), early.sandbox, rest)
     if early.help:
         parser.print_help()
@@ -58,7 +63,6 @@ def _strategy_flags(
     """Add the strategy's options to the parser; an unknown option is refused first."""
     if not names:
         return []
-    from clgym import registry
     from clgym.gym.description import describe_strategy
 
     registry.find("strategies", names[0], plugins)

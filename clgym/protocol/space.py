@@ -221,7 +221,7 @@ def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
         literal = literal.get(entry.argument or "")
     if not literal:
         raise BadPlan(
-            expected=f"a SPACE for {strategy} in {entry.path.name}",
+            expected=f"a SPACE for {strategy} in {entry.file_name}",
             found="none",
             fix="Give --space FILE (TOML, JSON) or --mode default, or write one beside its config",
         )
