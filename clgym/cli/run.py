@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from clgym import registry
 from clgym.cli._flags import add_flags, as_text, given, minutes
-from clgym.cli._parser import BadUsage, Parser, add_plugin_option
+from clgym.cli._parser import BadUsage, Parser, Several, add_plugin_option
 from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import BadConfig, UnknownName, near
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clgym.messages import Event
     from clgym.results.record import Record
 
-__all__ = ["main", "run_options"]
+__all__ = ["main", "run_options", "seeds_of"]
 
 
 def main(words: Sequence[str]) -> int:
@@ -202,7 +202,11 @@ def _parser(names: Sequence[str]) -> Parser:
         "--seed", type=int, default=0, metavar="N", help="Seed of the learner. (default: 0)"
     )
     seeds.add_argument(
-        "--seeds", type=_seeds, metavar="A..B", help="One run per seed: 0..4 (both ends) or 0,3,7."
+        "--seeds",
+        action=Several,
+        convert=seeds_of,
+        metavar="A..B",
+        help="One run per seed: 0..4 (both ends), or a list.",
     )
     run.add_argument(
         "--order-seed",
@@ -265,10 +269,11 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
     add_plugin_option(run)
     run.add_argument(
         "--log",
-        nargs="+",
-        choices=("csv", "tensorboard", "wandb", "mlflow"),
+        action=Several,
+        known=("csv", "tensorboard", "wandb", "mlflow"),
         default=[],
-        help="Additional loggers.",
+        metavar="NAME",
+        help="Additional loggers: csv, tensorboard, wandb, mlflow.",
     )
     run.add_argument(
         "--data-root",
@@ -288,19 +293,23 @@ def _loosely(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _seeds(text: str) -> list[int]:
-    """``0..4`` or ``0,3,7`` as a list of seeds."""
-    first, dots, last = text.partition("..")
-    try:
-        seeds = (
-            list(range(int(first), int(last) + 1)) if dots else [int(n) for n in text.split(",")]
-        )
-    except ValueError:
-        seeds = []
+def seeds_of(words: list[str]) -> list[int]:
+    """Seeds from words such as ``0..4`` or ``0``, ``3``, ``7``.
+
+    Raises:
+        argparse.ArgumentTypeError: no seeds, or one twice.
+    """
+    seeds: list[int] = []
+    for word in words:
+        first, dots, last = word.partition("..")
+        try:
+            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
+        except ValueError:
+            seeds.append(-1)
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise argparse.ArgumentTypeError(
-            f"{text!r} names no seeds: write 0..4 (rising, both ends included) or 0,3,7, "
-            "each at least 0 and once"
+            f"{','.join(words)!r} names no seeds: write 0..4 (rising, both ends included) or "
+            "0,3,7, each at least 0 and once"
         )
     return seeds
 

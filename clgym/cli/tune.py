@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from clgym import registry
 from clgym.cli._flags import add_flags, given
-from clgym.cli._parser import BadUsage, Parser
+from clgym.cli._parser import BadUsage, Parser, Several
 from clgym.cli._pools import add_pool_flags, pool_of
-from clgym.cli.run import _loosely, _seeds
+from clgym.cli.run import _loosely, seeds_of
 
 if TYPE_CHECKING:
     from clgym.gym.request import Sandbox
@@ -105,7 +105,8 @@ def _add_study_flags(parser: Parser) -> None:
     )
     study.add_argument(
         "--seeds",
-        type=_seeds,
+        action=Several,
+        convert=seeds_of,
         metavar="A..B",
         help="Seeds of every trial (weights and class order). (default: the pair's)",
     )
