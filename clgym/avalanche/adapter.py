@@ -155,7 +155,7 @@ class AvalancheStrategy(SGDStrategy):
                 expected=f"an option memory_size in {cls.Config.__name__}, since the recipe of "
                 f"{cls.__name__} says that it keeps samples",
                 found="none",
-                fix="Add memory_size: Annotated[int, Range(1)] = 200 to it",
+                fix="Add memory_size: Annotated[int, Ge(1)] = 200 to it",
             )
 
     def arguments(self) -> Mapping[str, Any]:

@@ -9,9 +9,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Le
+
 from clgym.avalanche.options import COMMON, MEMORY, plain_kind, signature_of
 from clgym.avalanche.recipe import CLASSES, Extra, Recipe
-from clgym.config import Range
 from clgym.errors import BadPlugin, Incompatible
 
 __all__ = ["RECIPES", "REFUSED", "recipe_of"]
@@ -273,7 +274,7 @@ RECIPES: dict[str, Recipe] = {
         extra=(
             Extra(
                 "prune_proportion",
-                Annotated[float, Range(0, 1)],
+                Annotated[float, Ge(0), Le(1)],
                 0.5,
                 "Share of the weights free so far that a task leaves to the next ones.",
             ),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 import torch
+from annotated_types import Ge
 from avalanche.training import EWC
 from avalanche.training.plugins import EWCPlugin, ReplayPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
@@ -16,7 +17,7 @@ import clgym
 from clgym.avalanche import AvalancheStrategy, Recipe, SGDConfig
 from clgym.avalanche.adapter import adapt
 from clgym.avalanche.catalogue import RECIPES
-from clgym.config import Range, fields_of
+from clgym.config import fields_of
 from clgym.errors import BadPlugin, OutOfReach
 from clgym.learner.assembly import strategy_class
 from clgym.learner.state import read_state, write_state
@@ -35,7 +36,7 @@ def own(name: str) -> Any:
 class MineConfig(SGDConfig):
     """Options of `Mine`."""
 
-    memory_size: Annotated[int, Range(1)] = 30
+    memory_size: Annotated[int, Ge(1)] = 30
     """Samples kept."""
 
 

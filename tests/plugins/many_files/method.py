@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from annotated_types import Gt
 from torch import Tensor
 
-from clgym.config import Range
 from clgym.strategy import Batch, Config, Experience, Strategy, StreamInfo
 
 from .arithmetic import brightness
@@ -16,7 +16,7 @@ from .arithmetic import brightness
 class BrightnessConfig(Config):
     """Options of `Brightness`."""
 
-    scale: Annotated[float, Range(0, exclusive=True)] = 1.0
+    scale: Annotated[float, Gt(0)] = 1.0
     """Factor of the distance."""
 
 
