@@ -34,17 +34,24 @@ from torch import Tensor, nn
 from clgym.avalanche import model_adapters, patches, retention, snapshot
 from clgym.avalanche.catalogue import RECIPES, REFUSED, recipe_of
 from clgym.avalanche.experience_view import ExperienceView
-from clgym.avalanche.feed import Position, TrainLoader
+from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads
 from clgym.avalanche.loop import fast, hooks_of
 from clgym.avalanche.options import config_class, names_of, signature_of
 from clgym.avalanche.recipe import Recipe
-from clgym.avalanche.sgd import AUGMENT, SGDStrategy
+from clgym.avalanche.sgd import SGDStrategy
 from clgym.errors import BadPlugin, Incompatible
 from clgym.models import networks
+from clgym.models.training import Position
 from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
 __all__ = ["AvalancheStrategy", "Recipe", "adapt", "is_template", "strategy_of"]
+
+_UNUSED = (
+    *("loss", "penalty", "rehearse", "after_step", "observe", "plugins", "begin"),
+    *("before_experience", "after_experience"),
+)
+"""Hooks of `SGDStrategy` that nothing calls here: the template's plugins do their work."""
 
 _EVAL = ("after_eval_forward", "after_eval_iteration")
 """Transformations of predictions by plugins before they are used (BiC, CoPE)."""
@@ -135,10 +142,17 @@ class AvalancheStrategy(SGDStrategy):
         """Infer what the class leaves out: its recipe, and its options.
 
         Raises:
-            BadPlugin: samples are kept, and no option says how many.
+            BadPlugin: samples are kept, and no option says how many; or a hook that nothing calls.
         """
         super().__init_subclass__(**options)
         body = vars(cls)
+        if unused := [name for name in _UNUSED if name in body]:
+            raise BadPlugin(
+                expected=f"{cls.__name__} to override what an AvalancheStrategy calls: arguments, "
+                "augment, rate, make_network, make_optimizer",
+                found=", ".join(unused),
+                fix="Derive from SGDStrategy, or write a plugin and give it in `arguments`",
+            )
         own = "Config" in body
         if "recipe" not in body and ("template_class" in body or not hasattr(cls, "recipe")):
             found = recipe_of(cls.template_class, strict="arguments" not in body)
@@ -261,11 +275,10 @@ class AvalancheStrategy(SGDStrategy):
             self._build()
         view = self._view(experience)
         config, template = self.config, self.template
-        augment = AUGMENT[config.augment]
         self._add_tasks(template.model)
         with self.normalisable(experience), _quiet():
             template.feed = TrainLoader(
-                experience, config.batch_size, config.epochs, Position(), augment, safe=False
+                experience, config.batch_size, config.epochs, Position(), self.augment, safe=False
             )
             if self.recipe.sgd:
                 template.feed.rate = self.rate
@@ -344,6 +357,23 @@ class AvalancheStrategy(SGDStrategy):
         for name, plugin in self._stateful.items():
             plugin.load_state_dict(state["plugins"][name])
         self.recipe.restored(self.template)
+
+    def _saved_tasks(self) -> list[list[Any]]:
+        return [[task, list(classes)] for task, classes in self._tasks.items()]
+
+    def _load_tasks(self, state: State) -> None:
+        """Know the tasks of a saved state.
+
+        Raises:
+            Incompatible: it has none, since it was trained before there were heads.
+        """
+        if self.heads != "shared" and "tasks" not in state:
+            raise Incompatible(
+                expected="a run with heads for tasks, as its options say",
+                found="one with a single head, from before there was a choice",
+                fix="Run it again, with --heads shared for the same training",
+            )
+        self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
 
     def _outside(self) -> dict[str, object]:
         """What the template leads to and others save."""
