@@ -216,7 +216,7 @@ class _Evaluating:
         """The strategy's file, those of what it wraps and its helpers must be as they were."""
         plan, plugins = self._plan, self._where.plugins
         entry = registry.find("strategies", plan.strategy, plugins)
-        changed = [] if entry.source_hash == plan.source_hash else [entry.path.name]
+        changed = [] if entry.source_hash == plan.source_hash else [entry.file_name]
         if not changed:  # else there is no need to import it
             described = describe_strategy(plan.strategy, plugins, plan.base, self._where.sandbox)
             now, read = (

@@ -223,7 +223,7 @@ def _declared(strategy: str, fields: Sequence[Field], plugins: Sequence[Path]) -
     literal = literal or {f.name: f.search for f in fields if f.search is not None}
     if not literal:
         raise BadPlan(
-            expected=f"search values for {strategy} in {entry.path.name}",
+            expected=f"search values for {strategy} in {entry.file_name}",
             found="none",
             fix="Give --space FILE (TOML, JSON) or --mode default, or write Search(...) at its "
             "options or a SPACE beside its config",
