@@ -149,9 +149,9 @@ def findings_of(
         BadPlugin: it cannot be imported.
     """
     if kind == "strategies":
-        from clgym.strategy import Strategy
+        from clgym.learner.assembly import load_strategy
 
-        cls = registry.load_class(entry, Strategy)
+        cls = load_strategy(entry)
         summary = (cls.__doc__ or "").split("\n", 1)[0] if entry.argument else entry.summary
         return strategy_findings(cls, name=entry.name, summary=summary, plugins=plugins, only=only)
     if kind == "scenarios":
