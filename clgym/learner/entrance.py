@@ -285,14 +285,13 @@ class Learner:
         if self._untested is None:
             self._untested = self._fingerprint()
         started = time.perf_counter()
-        several = type(self._strategy).predict_by_head is not Strategy.predict_by_head
-        by_head: dict[str, np.ndarray] | None = {} if request.by_head and several else None
+        by_head: dict[str, np.ndarray] = {}
         logits = self._answers(request, by_head)
         seconds = time.perf_counter() - started
-        return Predicted(logits=logits, seconds=seconds, by_head=by_head or {})
+        return Predicted(logits=logits, seconds=seconds, by_head=by_head)
 
-    def _answers(self, request: Predict, by_head: dict[str, np.ndarray] | None) -> np.ndarray:
-        """Those logits; ``by_head`` takes those of the strategy's heads, unless it is None."""
+    def _answers(self, request: Predict, by_head: dict[str, np.ndarray]) -> np.ndarray:
+        """Those logits; ``by_head`` takes those of the strategy's heads, if they are asked for."""
         size, rows = request.batch_size, request.rows
         logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
         features = self._known_features(request)
@@ -303,7 +302,7 @@ class Learner:
                 batch = self._test_batch(request, part, features)
                 answer = self._strategy.predict(batch)
                 logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
-                if by_head is not None:
+                if request.by_head:
                     told = self._strategy.predict_by_head(batch)
                     for name, found in checked_heads(told, logits[part]):
                         by_head.setdefault(name, np.empty_like(logits))[part] = found
