@@ -1,4 +1,4 @@
-"""The methods with exemplars on a part of CIFAR-100, beside naive training: do they do what they say?
+"""The methods with exemplars on a part of CIFAR-100, beside naive training: what they promise.
 
     python benchmarks/exemplars.py [--methods icarl wa ...] [--classes 10] [--per-class 60 40]
         [--increments 2] [--resize 16] [--network slim-resnet18] [--memory 100]
