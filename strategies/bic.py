@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
-from clgym.config import Range
 from clgym.errors import BadConfig
 from clgym.models.distillation import distillation
 from clgym.models.incremental import IncrementalClassifier
-from clgym.strategy import Batch, Experience
+from clgym.strategy import Experience, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -48,17 +48,17 @@ SPACE = {
 class BicConfig(ExemplarConfig):
     """Options of `Bic`."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of each experience after the first, for the network and again for the
     pair."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (6 / 17, 10 / 17, 14 / 17)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (6 / 17, 10 / 17, 14 / 17)
     """Fractions of the epochs at which the learning rate falls, where milestones is 0."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 2.0
+    temperature: Annotated[float, Gt(0)] = 2.0
     """Temperature of the distillation."""
-    lambda_kd: Annotated[float, Range(0, exclusive=True)] | None = None
+    lambda_kd: Annotated[float, Gt(0)] | None = None
     """Weight of the distillation, added to the cross-entropy; none: K/C of it and 1 - K/C of the
     cross-entropy, for K old classes of C, as in the paper."""
-    split_ratio: Annotated[float, Range(0, 1, exclusive=True)] = 0.1
+    split_ratio: Annotated[float, Gt(0), Le(1)] = 0.1
     """Fraction of an old class's exemplars that is set aside for the pair; as many images of each
     new class are."""
     stage2_loss: Literal["double-softmax", "ce"] = "double-softmax"
@@ -126,10 +126,9 @@ class CorrectedClassifier(IncrementalClassifier):
         self.corrections = nn.ModuleList(made)
 
 
-class Bic(ExemplarStrategy):
+class Bic(ExemplarStrategy[BicConfig]):
     """Distillation, then bias correction."""
 
-    Config = BicConfig
     TEACHER = True
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         **ExemplarStrategy.CHECK_CONFIG,
@@ -142,12 +141,11 @@ class Bic(ExemplarStrategy):
         return CorrectedClassifier(*self.make_backbone(), self.info.mean, self.info.std)
 
     def before_experience(self, experience: Experience) -> None:
-        """Widen the network.
+        """Refuse hyper-parameters that leave nothing to fit the correction on.
 
         Raises:
             BadConfig: no image would be set aside.
         """
-        super().before_experience(experience)
         if self.known and self.set_aside < 1:
             c = self.config
             raise BadConfig(
@@ -162,7 +160,7 @@ class Bic(ExemplarStrategy):
         """Images of each class for the correction, from the second experience on."""
         return int(self.config.split_ratio * self.config.memory_size / self.known)
 
-    def objective(self, batch: Batch, output: Any) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Any) -> Tensor:
         """CE + lambda_kd * KD of corrected logits, or both weighted by K/C."""
         entropy = super().objective(batch, output)
         if not self.known:
@@ -175,9 +173,8 @@ class Bic(ExemplarStrategy):
         share = self.known / output.shape[1]
         return (1 - share) * entropy + share * kd
 
-    def correction_loss(self, batch: Batch, output: Tensor) -> Tensor:
+    def correction_loss(self, batch: TrainBatch, output: Tensor) -> Tensor:
         """The loss of the pair."""
-        assert batch.labels is not None
         if self.config.stage2_loss == "double-softmax":
             output = torch.softmax(output, dim=1)
         return cross_entropy(output, batch.labels)

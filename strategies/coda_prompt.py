@@ -26,7 +26,7 @@ from clgym.models.fitting import session_loss
 from clgym.models.prompting import PromptConfig, PromptStrategy
 from clgym.models.prompts import Prefix, check_blocks, prefixes_attached, unit
 from clgym.models.rates import ScheduleName
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Components(nn.Module):
         return torch.stack([(m @ m.T - same).square().mean() for m in flat]).sum()
 
 
-class CodaPrompt(PromptStrategy):
+class CodaPrompt(PromptStrategy[CodaPromptConfig]):
     """Decomposed prompts as prefixes.
 
     Attributes:
@@ -123,7 +123,6 @@ class CodaPrompt(PromptStrategy):
         tasks: Tasks begun.
     """
 
-    Config = CodaPromptConfig
     crop_area: ClassVar[tuple[float, float]] = (0.08, 1.0)
 
     @property
@@ -170,12 +169,11 @@ class CodaPrompt(PromptStrategy):
         """Grow the components, then train those of this task and the head."""
         self.seen, self.tasks = experience.columns, experience.index + 1
         first, end = self.share * experience.index, self.share * (experience.index + 1)
-        if not self.training.started:
+        if self.training.begin(experience):
             for number, part in enumerate(self._components()):
                 part.grow(first, self.draw(experience, number))
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             images = self.backbone.normalised(batch.images)
             logits = self.head(self.prompted(images, self.query(batch), first, end))
             entropy = session_loss(logits, batch.labels, experience.classes)
@@ -184,7 +182,7 @@ class CodaPrompt(PromptStrategy):
             penalties = torch.stack([p.penalty(first, end) for p in self._components()])
             return entropy + self.config.ortho * penalties.sum()
 
-        self.fit(experience, self.trained(), loss)
+        self.training.run(experience, self.trained(), loss)
 
     def draw(self, experience: Experience, number: int) -> dict[str, Tensor]:
         """Standard normal rows for a task's new components of one block, by parameter."""

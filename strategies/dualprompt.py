@@ -54,15 +54,13 @@ class DualPromptConfig(PooledConfig):
     output of an image depends on its place in the batch."""
 
 
-class DualPrompt(PooledStrategy):
+class DualPrompt(PooledStrategy[DualPromptConfig]):
     """General and expert prefixes.
 
     Attributes:
         general: [blocks, 2 (key, value), length, heads, width of a head].
         pool: Experts, [blocks, 2, size, length, heads, width of a head], with one key each.
     """
-
-    Config = DualPromptConfig
 
     def setup(self, info: StreamInfo) -> None:
         """Draw both kinds of prompts.
@@ -101,7 +99,7 @@ class DualPrompt(PooledStrategy):
     def train(self, experience: Experience) -> None:
         """Copy the last session's experts into the new places, then train."""
         new = self._slots(experience.index)
-        if experience.index > 0 and new is not None and not self.training.started:
+        if self.training.begin(experience) and experience.index > 0 and new is not None:
             with torch.no_grad():
                 prompts = self.pool.prompts
                 prompts[:, :, new] = prompts[:, :, self._slots(experience.index - 1)].clone()

@@ -24,7 +24,7 @@ from clgym.config import Search
 from clgym.models.fitting import TrainedConfig, TrainedStrategy, check_new_classes, session_loss
 from clgym.models.heads import CosineHead
 from clgym.models.peft import AdapterBank, Adapters
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class EaseConfig(TrainedConfig):
     """Weight of the subspaces that are not a class's own."""
 
 
-class Ease(TrainedStrategy):
+class Ease(TrainedStrategy[EaseConfig]):
     """Adapters per task and prototypes per subspace.
 
     Attributes:
@@ -57,7 +57,6 @@ class Ease(TrainedStrategy):
         session_of: int64 [classes seen].
     """
 
-    Config = EaseConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
@@ -96,7 +95,7 @@ class Ease(TrainedStrategy):
     def train(self, experience: Experience) -> None:
         """Train an adapter, store it, then find and complete prototypes."""
         check_new_classes(experience, len(self.session_of))
-        if not self.training.started:
+        if self.training.begin(experience):
             self.begin(experience)
         self.fit_adapter(experience)
         self.bank.add(self.current)
@@ -115,15 +114,14 @@ class Ease(TrainedStrategy):
             later = {"epochs": c.later_epochs or c.epochs, "lr": c.later_lr or c.lr}
         columns = range(len(experience.classes))
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             with self.current.on(self.backbone.model):
                 features = self.backbone.model(self.backbone.normalised(batch.images))
             labels = batch.labels - experience.classes[0]
             return session_loss(self.proxy(features), labels, columns)
 
         self.current.train()
-        self.fit(experience, self.trained(), loss, **later)
+        self.training.run(experience, self.trained(), loss, **later)
         self.current.eval()
         self.proxy.resize(0)
 

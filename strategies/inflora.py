@@ -29,7 +29,7 @@ from clgym.models.heads import SessionHeads
 from clgym.models.lowrank import DenseChanges, LinearChanges, PackedLowRank, target_layers
 from clgym.models.rates import ScheduleName
 from clgym.models.subspaces import DirectionMemory, RunningCovariance, design
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 SPACE = {
     "epochs": [10, 20, 50],
@@ -68,7 +68,7 @@ class InfLoraConfig(TrainedConfig):
     """Share that it would reach, in equal steps, one task after the last."""
 
 
-class InfLora(TrainedStrategy):
+class InfLora(TrainedStrategy[InfLoraConfig]):
     """Designed low-rank branches on keys and values.
 
     Attributes:
@@ -79,7 +79,6 @@ class InfLora(TrainedStrategy):
         heads: A linear layer per task.
     """
 
-    Config = InfLoraConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
@@ -133,17 +132,16 @@ class InfLora(TrainedStrategy):
 
     def train(self, experience: Experience) -> None:
         """Design the branches, train them, take the task's inputs into the memories, merge."""
-        if not self.training.started:
+        if self.training.begin(experience):
             self.begin(experience)
         layer = self.heads.layers[-1]
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             with self.attached():
                 features = self.backbone.model(self.backbone.normalised(batch.images))
             return cross_entropy(layer(features), batch.labels - experience.classes[0])
 
-        self.fit(experience, self.trained(), loss)
+        self.training.run(experience, self.trained(), loss)
         c, total = self.config, self.info.total_experiences
         assert total is not None
         threshold = c.first_share + (c.last_share - c.first_share) * experience.index / total
@@ -194,6 +192,7 @@ class InfLora(TrainedStrategy):
             for batch in experience.batches(
                 c.batch_size,
                 epoch=epoch,
+                silent=True,
                 augment=lambda x, key: random_resized_crop_flip(x, c.image_size, key),
             ):
                 with self.attached():

@@ -43,10 +43,8 @@ class L2PConfig(PooledConfig):
     """Number of prompts that an image is given; at most pool."""
 
 
-class L2P(PooledStrategy):
+class L2P(PooledStrategy[L2PConfig]):
     """Prompts from a pool as tokens in the sequence."""
-
-    Config = L2PConfig
 
     def setup(self, info: StreamInfo) -> None:
         """Draw the pool.

@@ -28,7 +28,7 @@ from clgym.models import lowrank
 from clgym.models.fitting import Optimizer, TrainedConfig, TrainedStrategy, check_new_classes
 from clgym.models.heads import ClassMeans, CosineHead, SessionHeads, cosine_logits
 from clgym.models.peft import Part
-from clgym.strategy import Batch, Experience, Needs, StreamInfo, torch_generator
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch, torch_generator
 
 SPACE = {
     "epochs": [5, 10, 20],
@@ -78,7 +78,7 @@ class LoraConfig(TrainedConfig):
     after the session and kept although later sessions move the features."""
 
 
-class Lora(TrainedStrategy):
+class Lora(TrainedStrategy[LoraConfig]):
     """Low-rank changes session by session.
 
     Attributes:
@@ -92,7 +92,6 @@ class Lora(TrainedStrategy):
         covariances: Covariances of the calibration images, by layer.
     """
 
-    Config = LoraConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
@@ -179,18 +178,17 @@ class Lora(TrainedStrategy):
     def train(self, experience: Experience) -> None:
         """Train changes and head, then merge or keep the changes."""
         c = self.config
-        if not self.training.started:
+        if self.training.begin(experience):
             self.begin(experience)
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             with self.attached():
                 features = self.backbone.model(self.backbone.normalised(batch.images))
             head = self.heads.layers[-1] if c.head == "linear" else self.proxy
             return cross_entropy(head(features), batch.labels - experience.classes[0])
 
         self.active = True
-        self.fit(experience, self.trained(), loss)
+        self.training.run(experience, self.trained(), loss)
         if c.adapters == "merged":
             self.merged.merge_all(self.current)
         elif c.adapters == "per-task":
@@ -258,8 +256,7 @@ class Lora(TrainedStrategy):
     @torch.no_grad()
     def measure(self, experience: Experience) -> None:
         """Count every image into the mean of its class."""
-        for batch in experience.batches(self.config.batch_size, shuffle=False):
-            assert batch.labels is not None
+        for batch in experience.batches(self.config.batch_size, shuffle=False, silent=True):
             features = self.represent(batch)
             self.classes.update(features, batch.labels, experience.columns)
 

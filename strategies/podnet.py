@@ -22,13 +22,13 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
-from clgym.config import Range
 from clgym.models import networks
 from clgym.models.distillation import cosine_distance, pooled_distance
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Experience, StreamInfo, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -51,9 +51,9 @@ SPACE = {
 class PodnetConfig(ExemplarConfig):
     """Options of `Podnet`."""
 
-    epochs: Annotated[int, Range(1)] = 160
+    epochs: Annotated[int, Ge(1)] = 160
     """Number of epochs of each experience after the first, without fine-tuning."""
-    weight_decay: Annotated[float, Range(0)] = 5e-4
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
     """Weight decay (L2 penalty) on all parameters, from the second experience on."""
     schedule: Literal["step", "cosine"] = "cosine"
     """Course of the learning rate: multiplied by lr_decay at milestones (step), or along a cosine
@@ -61,15 +61,15 @@ class PodnetConfig(ExemplarConfig):
     network: networks.StagedName = "resnet18"  # type: ignore[assignment]
     """Network to train from scratch, one whose maps can be read: resnet18, slim-resnet18, resnet32,
     two-convolutions."""
-    lambda_c: Annotated[float, Range(0)] = 5.0
+    lambda_c: Annotated[float, Ge(0)] = 5.0
     """Weight of the distillation of pooled maps (POD-spatial)."""
-    lambda_f: Annotated[float, Range(0)] = 1.0
+    lambda_f: Annotated[float, Ge(0)] = 1.0
     """Weight of the distillation of features (POD-flat)."""
-    proxies: Annotated[int, Range(1)] = 10
+    proxies: Annotated[int, Ge(1)] = 10
     """Number of proxies of each class."""
-    finetune_epochs: Annotated[int, Range(1)] = 20
+    finetune_epochs: Annotated[int, Ge(1)] = 20
     """Number of epochs of fine-tuning."""
-    finetune_lr: Annotated[float, Range(0, exclusive=True)] = 0.005
+    finetune_lr: Annotated[float, Gt(0)] = 0.005
     """Learning rate of fine-tuning."""
     variant: Literal["protocol", "original"] = "protocol"
     """Code whose head is used: the protocol's, with cosines and random proxies; or the authors'
@@ -173,14 +173,13 @@ class ProxyClassifier(networks.Classifier):
         return Output(maps, features, self.head(features))
 
 
-class Podnet(ExemplarStrategy):
+class Podnet(ExemplarStrategy[PodnetConfig]):
     """Pooled-output distillation, then balanced fine-tuning.
 
     Attributes:
         selection: Rows of the experience by new class, for fine-tuning; empty before it.
     """
 
-    Config = PodnetConfig
     TEACHER = True
     RECTIFIED = False
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
@@ -202,8 +201,7 @@ class Podnet(ExemplarStrategy):
         return ProxyClassifier(backbone, head, self.info.mean, self.info.std)
 
     def before_experience(self, experience: Experience) -> None:
-        """Make proxies for the new classes."""
-        super().before_experience(experience)
+        """Imprint the new classes' proxies, in the authors' variant."""
         if self.known and self.config.variant == "original":
             new = range(self.known, experience.columns)
             pixels = [experience.pixels[experience.labels == label] for label in new]
@@ -211,9 +209,8 @@ class Podnet(ExemplarStrategy):
             seed = experience.generator("imprinting").initial_seed() % 2**32
             self.network.head.imprint(features, seed)
 
-    def objective(self, batch: Batch, output: Output) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Output) -> Tensor:
         """NCA, and from the second experience on the two distillations."""
-        assert batch.labels is not None
         scale = self.network.head.sigma if self.config.variant == "original" else 1.0
         loss = nca(scale * output.logits, batch.labels)
         if not self.known:

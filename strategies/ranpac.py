@@ -30,7 +30,7 @@ from clgym.models import peft
 from clgym.models.fitting import TrainedConfig, TrainedStrategy
 from clgym.models.heads import CosineHead, cosine_logits
 from clgym.models.ridge import STRENGTHS, hold_out_errors, project, ridge_weights
-from clgym.strategy import Batch, Experience, Needs, StreamInfo, torch_generator
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch, torch_generator
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RanPACConfig(TrainedConfig):
     are rounding noise where a session has fewer rows than the projection has columns."""
 
 
-class RanPAC(TrainedStrategy):
+class RanPAC(TrainedStrategy[RanPACConfig]):
     """Ridge regression on projected features.
 
     Attributes:
@@ -69,7 +69,6 @@ class RanPAC(TrainedStrategy):
         strength: Ridge strength of the last session.
     """
 
-    Config = RanPACConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
@@ -138,16 +137,15 @@ class RanPAC(TrainedStrategy):
         """Train module and cosine classifier by cross-entropy over the first classes."""
         module, proxy = self.module, self.proxy
         assert module is not None
-        if not self.training.started:
+        if self.training.begin(experience):
             self.begin(experience)
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             features = self.adapted(self.backbone.normalised(batch.images))
             return cross_entropy(proxy(features), batch.labels)
 
         module.train()
-        self.fit(experience, [*module.parameters(), *proxy.parameters()], loss)
+        self.training.run(experience, [*module.parameters(), *proxy.parameters()], loss)
         module.eval()
         proxy.resize(0)
 
@@ -179,10 +177,8 @@ class RanPAC(TrainedStrategy):
         made, labels = [], []
         passes = self.config.epochs if self.module is not None and not experience.index else 0
         for batch in experience.batches(self.config.batch_size, epoch=passes):
-            assert batch.labels is not None
             made.append(self.represent(batch))
             labels.append(batch.labels)
-            experience.report(images=sum(map(len, labels)), step=len(made))
         hot = F.one_hot(torch.cat(labels), experience.columns)
         return torch.cat(made), self._exact(hot)
 

@@ -12,7 +12,7 @@ network jumps before any step. ``--boundary carry`` keeps what was learned: past
 length of each layer's branch, which enters undivided.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -27,8 +27,7 @@ from clgym.models.fitting import TrainedConfig, TrainedStrategy, check_new_class
 from clgym.models.heads import SessionHeads
 from clgym.models.lowrank import PackedLowRank, target_layers
 from clgym.models.rates import ScheduleName
-from clgym.models.sized import SizedByState
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Batch, Experience, StreamInfo, TrainBatch
 
 SPACE = {
     "epochs": [10, 20, 30],
@@ -64,7 +63,7 @@ class SdLoraConfig(TrainedConfig):
     network changes before any step), or as learned, so that the network stays as it was."""
 
 
-class DecoupledBranches(SizedByState):
+class DecoupledBranches(nn.Module):
     """Branches of all tasks beside one packed layer of queries, keys and values.
 
     Attributes:
@@ -127,13 +126,18 @@ class DecoupledBranches(SizedByState):
         fresh = PackedLowRank(width, rank, self.current.parts)
         self.current.load_state_dict(fresh.state_dict())
 
-    def take_sizes(self, saved: Mapping[str, Tensor]) -> None:
-        """Take the number of past tasks."""
+    def structure(self) -> int:
+        """Number of past tasks; see `clgym.attributes`."""
+        return len(self.divisors)
+
+    def restructure(self, structure: int) -> None:
+        """Have as many past tasks as a `structure` tells of; a state fills them."""
         for name in ("old_down", "old_up", "divisors"):
-            setattr(self, name, getattr(self, name).new_zeros(saved[name].shape))
+            rows = getattr(self, name)
+            setattr(self, name, rows.new_zeros(structure, *rows.shape[1:]))
 
 
-class SdLora(TrainedStrategy):
+class SdLora(TrainedStrategy[SdLoraConfig]):
     """Decoupled magnitudes and directions on queries and values.
 
     Attributes:
@@ -142,7 +146,6 @@ class SdLora(TrainedStrategy):
         heads: A linear layer per task.
     """
 
-    Config = SdLoraConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
@@ -196,17 +199,16 @@ class SdLora(TrainedStrategy):
 
     def train(self, experience: Experience) -> None:
         """Train the present branch, all magnitudes and the new classes' layer."""
-        if not self.training.started:
+        if self.training.begin(experience):
             self.begin(experience)
         layer = self.heads.layers[-1]
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             with self.attached():
                 features = self.backbone.model(self.backbone.normalised(batch.images))
             return cross_entropy(layer(features), batch.labels - experience.classes[0])
 
-        self.fit(experience, self.trained(), loss)
+        self.training.run(experience, self.trained(), loss)
 
     def begin(self, experience: Experience) -> None:
         """Freeze the last task's branch, begin a new one, and give the new classes a head."""

@@ -25,7 +25,7 @@ from clgym.models.fitting import TrainedConfig, TrainedStrategy, check_new_class
 from clgym.models.heads import SessionHeads
 from clgym.models.rates import ScheduleName
 from clgym.models.training import set_rates
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 SPACE = {
     "epochs": [5, 10, 20],
@@ -67,7 +67,7 @@ class SlcaConfig(TrainedConfig):
     """Value added to every variance of a class, so that its covariance can be inverted."""
 
 
-class Slca(TrainedStrategy):
+class Slca(TrainedStrategy[SlcaConfig]):
     """A slow backbone, a head per session, Gaussians of the classes.
 
     Attributes:
@@ -79,7 +79,6 @@ class Slca(TrainedStrategy):
         session_sizes: Number of classes of each session.
     """
 
-    Config = SlcaConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
@@ -117,7 +116,7 @@ class Slca(TrainedStrategy):
 
     def train(self, experience: Experience) -> None:
         """Train slowly, measure the new classes, align the layers."""
-        if not self.training.started:
+        if self.training.begin(experience):
             check_new_classes(experience, sum(self.session_sizes))
             self.begin(experience)
         self.fit_network(experience)
@@ -140,13 +139,12 @@ class Slca(TrainedStrategy):
         if slow:
             groups.append({"params": slow, "lr": c.backbone_rate * c.lr})
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             features = self.network(self.backbone.normalised(batch.images))
             return cross_entropy(layer(features), batch.labels - experience.classes[0])
 
         self.network.train()
-        self.fit(experience, groups, loss)
+        self.training.run(experience, groups, loss)
         self.network.eval()
 
     @torch.no_grad()

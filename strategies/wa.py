@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy
-from clgym.config import Range
 from clgym.models.distillation import distillation
 from clgym.models.incremental import align_new_rows
 from clgym.models.schedules import Schedule
-from clgym.strategy import Batch, Experience
+from clgym.strategy import Experience, TrainBatch
 
 # milestones and lr_decay count in every trial: the authors' WA always trains in steps.
 SPACE = {
@@ -42,22 +42,24 @@ SPACE = {
 class WaConfig(ExemplarConfig):
     """Options of `Wa`."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of each experience after the first."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (6 / 17, 10 / 17, 14 / 17)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (6 / 17, 10 / 17, 14 / 17)
     """Fractions of the epochs at which the learning rate falls, where milestones is 0."""
     schedule_honoured: bool = False
     """Whether the option schedule has an effect; the protocol's code always trains in steps."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 2.0
+    temperature: Annotated[float, Gt(0)] = 2.0
     """Temperature of the distillation."""
-    lambda_kd: Annotated[float, Range(0, exclusive=True)] | None = None
+    lambda_kd: Annotated[float, Gt(0)] | None = None
     """Weight of the distillation, added to the cross-entropy; none: K/C of it and 1 - K/C of the
     cross-entropy, for K old classes of C, as in the paper."""
+    clip_weights: bool = False
+    """Whether the head's weights are kept from below 0 after every step, as the paper describes."""
     align: bool = True
     """Whether the head is aligned after training."""
 
 
-class Wa(ExemplarStrategy):
+class Wa(ExemplarStrategy[WaConfig]):
     """Distillation and weight aligning.
 
     Attributes:
@@ -65,7 +67,6 @@ class Wa(ExemplarStrategy):
             the shorter ones.
     """
 
-    Config = WaConfig
     TEACHER = True
     gamma: float | None = None
 
@@ -74,7 +75,7 @@ class Wa(ExemplarStrategy):
         honoured = self.config.schedule_honoured
         return (super().schedule if honoured else self.steps)(stage, epochs, lr)
 
-    def objective(self, batch: Batch, output: Any) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Any) -> Tensor:
         """CE over all classes + lambda_kd * KD over the old ones, or both weighted by K/C."""
         entropy = super().objective(batch, output)
         if not self.known:
@@ -86,6 +87,12 @@ class Wa(ExemplarStrategy):
             return entropy + self.config.lambda_kd * kd
         share = self.known / output.shape[1]
         return (1 - share) * entropy + share * kd
+
+    def after_step(self, batch: TrainBatch, logits: Tensor) -> None:
+        """Cut off negative weights of the head, if so configured."""
+        if self.config.clip_weights:
+            with torch.no_grad():
+                self.network.head.weight.clamp_(min=0)
 
     def after_experience(self, experience: Experience) -> None:
         """Align first: exemplars, means and the next teacher belong to the aligned network."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clgym.strategy import Batch
+from clgym.strategy import TrainBatch
 
 
 class GivenExperience:
@@ -15,19 +15,17 @@ class GivenExperience:
 
     Attributes:
         losses: One per step, as reported.
-        on_step: Called at each safe point.
     """
 
     single_pass, task, min_batch = False, None, 1
 
-    def __init__(self, batches: Sequence[Batch], index: int, classes: Sequence[int]) -> None:
+    def __init__(self, batches: Sequence[TrainBatch], index: int, classes: Sequence[int]) -> None:
         self.given, self.index = list(batches), index
         self.classes, self.columns = tuple(classes), max(classes) + 1
         self.losses: list[float] = []
         if self.given:
             self.pixels = torch.cat([batch.images for batch in self.given])
-            labels = [batch.labels for batch in self.given if batch.labels is not None]
-            self.labels = torch.cat(labels)
+            self.labels = torch.cat([batch.labels for batch in self.given])
 
     def __len__(self) -> int:
         return sum(map(len, self.given))
@@ -38,11 +36,20 @@ class GivenExperience:
     def steps(self, size: int) -> int:
         return len(self.given)
 
-    def batches(self, size: int, *, start: int = 0, **_: Any) -> Iterator[Batch]:
+    def batches(self, size: int, *, start: int = 0, **_: Any) -> Iterator[TrainBatch]:
         yield from self.given[start:]
 
     def generator(self, *name: str, epoch: int = 0, step: int = 0) -> torch.Generator:
         return torch.Generator().manual_seed(epoch)
+
+    @property
+    def loss(self) -> float:
+        """Loss of the last step, as a strategy sets it."""
+        return self.losses[-1]
+
+    @loss.setter
+    def loss(self, loss: Tensor) -> None:
+        self.losses.append(float(loss))
 
     def report(self, **event: Any) -> None:
         if "loss" in event:
@@ -61,7 +68,7 @@ def session_of(golden: Any, index: int, x: str, y: str) -> GivenExperience:
     """Session ``index`` of a file, with batches named by formats of ``index`` and a number."""
     count = golden.count(x.format(index, ""))
     batches = [
-        Batch(tensor(golden[x.format(index, i)]), tensor(golden[y.format(index, i)]))
+        TrainBatch(tensor(golden[x.format(index, i)]), tensor(golden[y.format(index, i)]))
         for i in range(count)
     ]
     first, size = sizes_before(golden, index)

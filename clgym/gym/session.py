@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -141,6 +141,8 @@ class Progress(BaseModel):
     state_bytes: int = 0
     parameters: int = 0
     stored_samples: int = 0
+    stored_after: list[int] = []
+    """Number of stored samples after each experience of a learning phase."""
     memory_bytes: int = 0
     kept_images: dict[str, int] = {}
     own_costs: dict[str, float] = {}
@@ -302,6 +304,7 @@ class Session:
         progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
         self._note_files(saved.read_files)
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
+        progress.stored_after += [saved.stored_samples] if phase.kind == "learning" else []
         progress.memory_bytes = saved.memory_bytes
         for place, images in saved.kept_images.items():
             progress.kept_images[place] = max(images, progress.kept_images.get(place, 0))
@@ -357,6 +360,9 @@ class Session:
         measures: dict[str, object] = {}
         for phase in self.phases:
             measures |= phase.measures(progress.classifier)
+        stored = progress.stored_after  # shorter in a run that goes on from another one
+        if len(stored) == len(cast(list[object], measures.get("accuracy_after", []))) > 0:
+            measures["stored_after"] = stored
         facts = {
             **provenance(run),
             **measures,

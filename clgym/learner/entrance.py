@@ -34,7 +34,13 @@ from clgym.learner.kept_images import Signatures
 from clgym.learner.probing import Prober, ProbeState
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
 from clgym.learner.reachable import arrays_in, roots_of
-from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
+from clgym.learner.replies import (
+    checked_costs,
+    checked_count,
+    checked_heads,
+    checked_logits,
+    checked_progress,
+)
 from clgym.learner.rows import RowImages
 from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
 from clgym.learner.torch_settings import be_deterministic, peak, start_measuring
@@ -280,10 +286,13 @@ class Learner:
         if self._untested is None:
             self._untested = self._fingerprint()
         started = time.perf_counter()
-        logits = self._answers(request)
-        return Predicted(logits=logits, seconds=time.perf_counter() - started)
+        by_head: dict[str, np.ndarray] = {}
+        logits = self._answers(request, by_head)
+        seconds = time.perf_counter() - started
+        return Predicted(logits=logits, seconds=seconds, by_head=by_head)
 
-    def _answers(self, request: Predict) -> np.ndarray:
+    def _answers(self, request: Predict, by_head: dict[str, np.ndarray]) -> np.ndarray:
+        """Those logits; ``by_head`` takes those of the strategy's heads, if they are asked for."""
         size, rows = request.batch_size, request.rows
         logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
         features = self._known_features(request)
@@ -294,6 +303,10 @@ class Learner:
                 batch = self._test_batch(request, part, features)
                 answer = self._strategy.predict(batch)
                 logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
+                if request.by_head:
+                    told = self._strategy.predict_by_head(batch)
+                    for name, found in checked_heads(told, logits[part]):
+                        by_head.setdefault(name, np.empty_like(logits))[part] = found
                 if clock.due():
                     self._emit(PredictionProgress(images=start, total=len(rows)))
         return logits

@@ -6,13 +6,14 @@ optimiser, schedule and continuation inside a session are here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from typing_extensions import TypeVar
 
 from clgym.config import Search
 from clgym.data.augment import random_resized_crop_flip
@@ -20,8 +21,8 @@ from clgym.errors import Incompatible
 from clgym.models.norm import single_images_refused
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.models.rates import ScheduleName, schedule, spread
-from clgym.models.schedules import Schedule
-from clgym.strategy import Augment, Batch, Experience, Needs, State, StreamInfo
+from clgym.models.training import Position
+from clgym.strategy import Experience, Needs, State, StreamInfo, TrainBatch
 
 __all__ = [
     "Optimizer",
@@ -75,104 +76,123 @@ class TrainedConfig(PretrainedConfig):
 
 
 class SessionTraining:
-    """Gradient training over one experience; a saved state continues inside it.
+    """Gradient training over one experience after the other, as the options say.
 
-    It offers the gym a safe point after every step. Its state is empty between experiences.
+    Images are augmented at the network's size. It offers the gym a safe point after every step, and
+    goes on from there after a kill: a strategy keeps it as an attribute.
+
+    Attributes:
+        position: How far the experience has come.
     """
 
-    def __init__(self) -> None:
-        """Begin between two experiences."""
-        self._epoch = self._step = 0
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._saved: State | None = None
+    def __init__(self, config: TrainedConfig, crop_area: tuple[float, float] = (0.05, 1.0)) -> None:
+        """Begin between two experiences.
 
-    @property
-    def started(self) -> bool:
-        """Whether a step of the present experience has been taken, here or before a restart."""
-        return self._epoch + self._step > 0
+        Args:
+            config: Options of the strategy.
+            crop_area: Least and greatest share of an image that the random crop leaves.
+        """
+        self.position = Position()
+        self._config, self._crop_area = config, crop_area
+
+    def begin(self, experience: Experience) -> bool:
+        """Point at the beginning of an experience, unless a loaded state is inside it.
+
+        Returns:
+            Whether it begins now: what a session makes anew is made then.
+        """
+        return self.position.begin(experience.index)
 
     def run(
         self,
         experience: Experience,
-        optimizer: torch.optim.Optimizer,
-        schedule_of: Callable[[float], Schedule],
-        loss_of: Callable[[Batch], Tensor],
-        *,
-        epochs: int,
-        batch_size: int,
-        augment: Augment | None = None,
-        drop_last: bool = False,
+        trained: Iterable[Tensor] | Iterable[Mapping[str, Any]],
+        loss_of: Callable[[TrainBatch], Tensor],
+        after_step: Callable[[], None] = lambda: None,
+        **changed: Any,
     ) -> None:
-        """Train to the end of the experience, from the beginning or where a state left it.
+        """Train to the end of an experience, from its beginning or where a state left it.
 
         Args:
             experience: What to train on.
-            optimizer: A new one; each of its groups begins with its own rate.
-            schedule_of: Function from a group's first rate to its schedule.
+            trained: Parameters, or optimiser's groups with rates of their own.
             loss_of: The loss of a batch.
-            epochs: Passes over the experience.
-            batch_size: Images per batch.
-            augment: Augmentation, as `Experience.batches` takes it.
-            drop_last: Whether a smaller last batch is left out, unless it is the only one.
+            after_step: Called when the optimiser has moved.
+            changed: Other values of options, for this experience.
 
         Raises:
             Incompatible: a single image in a batch, under batch normalisation.
         """
-        self._optimizer = optimizer
-        schedules = [schedule_of(group["lr"]) for group in optimizer.param_groups]
-        if self._saved is not None:
-            optimizer.load_state_dict(self._saved)
-            self._saved = None
-        steps = experience.steps(batch_size)
-        with single_images_refused(len(experience), batch_size):
-            while self._epoch < epochs:
+        c, here = replace(self._config, **changed), self.position
+        here.begin(experience.index)
+        optimizer = _optimizer(c, trained)
+        drops = c.drops or spread(c.milestones, c.epochs)
+        schedules = [
+            schedule(c.schedule, group["lr"], c.epochs, drops, c.lr_decay, c.min_lr)
+            for group in optimizer.param_groups
+        ]
+        here.take(optimizer)
+        with single_images_refused(len(experience), c.batch_size):
+            while here.epoch < c.epochs:
                 for group, rate in zip(optimizer.param_groups, schedules, strict=True):
-                    group["lr"] = rate(self._epoch)
-                batches = experience.batches(
-                    batch_size, epoch=self._epoch, augment=augment, start=self._step
-                )
-                for batch in batches:
-                    if drop_last and steps > 1 and len(batch) < batch_size:
-                        continue
-                    loss = loss_of(batch)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    self._step += 1
-                    self._report(experience, epochs, steps, batch_size, float(loss.detach()))
-                    experience.safe_point()
-                self._epoch, self._step = self._epoch + 1, 0
-        self._optimizer, self._epoch = None, 0
+                    group["lr"] = rate(here.epoch)
+                self._pass(experience, c, loss_of, after_step)
+        here.end()
 
-    def _report(
-        self, experience: Experience, epochs: int, steps: int, size: int, loss: float
+    def _pass(
+        self,
+        experience: Experience,
+        c: TrainedConfig,
+        loss_of: Callable[[TrainBatch], Tensor],
+        after_step: Callable[[], None],
     ) -> None:
-        rows = min(self._step * size, len(experience))
-        experience.report(
-            epoch=self._epoch,
-            epochs=epochs,
-            step=self._step,
-            steps=steps,
-            loss=loss,
-            images=self._epoch * len(experience) + rows,
-        )
+        here, optimizer = self.position, self.position.optimizer
+        assert optimizer is not None
+        whole = c.drop_last and experience.steps(c.batch_size) > 1
+        for batch in experience.batches(
+            c.batch_size,
+            epoch=here.epoch,
+            epochs=c.epochs,
+            augment=lambda x, key: random_resized_crop_flip(x, c.image_size, key, self._crop_area),
+            start=here.step,
+        ):
+            if whole and len(batch) < c.batch_size:
+                continue
+            loss = loss_of(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            after_step()
+            here.step += 1
+            experience.loss = loss.detach()
+            experience.safe_point()
+        here.epoch, here.step = here.epoch + 1, 0
 
     def state_dict(self) -> State:
         """Position and optimiser."""
-        optimizer = None if self._optimizer is None else self._optimizer.state_dict()
-        return {"position": [self._epoch, self._step], "optimizer": optimizer}
+        return self.position.state_dict()
 
     def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`; the optimiser takes its part in the next `run`."""
-        self._epoch, self._step = state["position"]
-        self._saved = state["optimizer"]
+        self.position.load_state_dict(state)
 
 
-class TrainedStrategy(PretrainedStrategy):
+def _optimizer(c: TrainedConfig, trained: Iterable[Any]) -> torch.optim.Optimizer:
+    groups = list(trained)
+    if c.optimizer == "sgd":
+        return torch.optim.SGD(groups, c.lr, c.momentum, weight_decay=c.weight_decay)
+    kind = torch.optim.Adam if c.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, c.lr, weight_decay=c.weight_decay)
+
+
+C = TypeVar("C", bound=TrainedConfig, default=Any)
+
+
+class TrainedStrategy(PretrainedStrategy[C]):
     """A strategy that trains something on a pretrained network in each session.
 
     Attributes:
-        training: Position inside a session.
+        training: Runs a session's training, and knows how far it is.
     """
 
     Config: ClassVar[type] = TrainedConfig
@@ -184,53 +204,16 @@ class TrainedStrategy(PretrainedStrategy):
         """The backbone, for streams of classes."""
         return Needs(backbone=self.frozen, settings=("class-incremental", "task-incremental"))
 
-    def setup(self, info: StreamInfo) -> None:
-        """Begin between two sessions."""
-        super().setup(info)
-        self.check_single_pass(self.passes)
-        self.training = SessionTraining()
-
     @property
     def passes(self) -> int:
         """Passes over the images of a session."""
         return self.config.epochs
 
-    def fit(
-        self,
-        experience: Experience,
-        trained: Iterable[Tensor] | Iterable[Mapping[str, Any]],
-        loss_of: Callable[[Batch], Tensor],
-        **changed: Any,
-    ) -> None:
-        """Train parameters, or groups of them, on one experience as the options say.
-
-        Args:
-            experience: What to train on.
-            trained: Parameters, or optimiser's groups with rates of their own.
-            loss_of: The loss of a batch.
-            changed: Other values of options for this session.
-        """
-        c, size = self.config, self.config.image_size
-        values = {name: getattr(c, name) for name in ("epochs", "lr", "schedule")} | changed
-        epochs: int = values["epochs"]
-        drops, name = c.drops or spread(c.milestones, epochs), values["schedule"]
-        self.training.run(
-            experience,
-            self._optimizer(trained, values["lr"]),
-            lambda first: schedule(name, first, epochs, drops, c.lr_decay, c.min_lr),
-            loss_of,
-            epochs=epochs,
-            batch_size=c.batch_size,
-            augment=lambda images, key: random_resized_crop_flip(images, size, key, self.crop_area),
-            drop_last=c.drop_last,
-        )
-
-    def _optimizer(self, trained: Iterable[Any], lr: float) -> torch.optim.Optimizer:
-        c, groups = self.config, list(trained)
-        if c.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr, c.momentum, weight_decay=c.weight_decay)
-        kind = torch.optim.Adam if c.optimizer == "adam" else torch.optim.AdamW
-        return kind(groups, lr, weight_decay=c.weight_decay)
+    def setup(self, info: StreamInfo) -> None:
+        """Begin between two sessions."""
+        super().setup(info)
+        self.check_single_pass(self.passes)
+        self.training = SessionTraining(self.config, self.crop_area)
 
 
 def session_loss(logits: Tensor, labels: Tensor, classes: Iterable[int]) -> Tensor:

@@ -1,19 +1,17 @@
 """Classifiers on top of features: class means, and the cosine classifier."""
 
 import math
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clgym.models.sized import SizedByState
-from clgym.strategy import State
+from clgym.attributes import Stateful
 
 __all__ = ["ClassMeans", "CosineHead", "SessionHeads", "cosine_logits"]
 
 
-class ClassMeans:
+class ClassMeans(Stateful):
     """The mean feature of every class, as sums and counts: batches may come in any order.
 
     Sums are kept in float64: their order then moves the means by less than 1e-12.
@@ -40,23 +38,13 @@ class ClassMeans:
         assert self.sums is not None
         return self.sums / self.counts[:, None]
 
-    def state_dict(self) -> State:
-        """Sums and counts."""
-        return {"sums": self.sums, "counts": self.counts}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`, on the device that the means were made for."""
-        device, sums = self.counts.device, state["sums"]
-        self.sums = None if sums is None else sums.to(device)
-        self.counts = state["counts"].to(device)
-
 
 def cosine_logits(features: Tensor, weight: Tensor) -> Tensor:
     """Cosine of each feature [n, d] with each row [c, d]: [n, c]; an all-zero row gives 0."""
     return F.linear(F.normalize(features), F.normalize(weight))
 
 
-class CosineHead(SizedByState):
+class CosineHead(nn.Module):
     """Cosines times one learnable scale: logit_c(f) = s <f/|f|, w_c/|w_c|>."""
 
     def __init__(self, width: int, columns: int) -> None:
@@ -73,17 +61,21 @@ class CosineHead(SizedByState):
         self.weight = nn.Parameter(rows.uniform_(-bound, bound))
         self.scale = nn.Parameter(torch.ones_like(self.scale))
 
+    def structure(self) -> int:
+        """Number of classes; see `clgym.attributes`."""
+        return len(self.weight)
+
+    def restructure(self, structure: int) -> None:
+        """Have as many classes as a `structure` tells of; a state fills them."""
+        if structure != len(self.weight):
+            self.weight = nn.Parameter(self.weight.new_zeros(structure, self.weight.shape[1]))
+
     def forward(self, features: Tensor) -> Tensor:
         """Logits [n, columns] of features [n, width]."""
         return self.scale * cosine_logits(features, self.weight)
 
-    def take_sizes(self, saved: Mapping[str, Tensor]) -> None:
-        """Take the number of rows."""
-        if len(saved["weight"]) != len(self.weight):
-            self.resize(len(saved["weight"]))
 
-
-class SessionHeads(SizedByState):
+class SessionHeads(nn.Module):
     """One linear layer per session; their outputs lie side by side.
 
     Attributes:
@@ -109,10 +101,13 @@ class SessionHeads(SizedByState):
         """Logits [n, classes of all sessions] of features [n, width]."""
         return torch.cat([layer(features) for layer in self.layers], dim=1)
 
-    def take_sizes(self, saved: Mapping[str, Tensor]) -> None:
-        """Take the layers and their numbers of classes."""
-        sizes = [len(rows) for name, rows in saved.items() if name.endswith(".weight")]
-        if sizes != [layer.out_features for layer in self.layers]:
+    def structure(self) -> list[int]:
+        """Number of classes of each layer; see `clgym.attributes`."""
+        return [len(layer.get_parameter("weight")) for layer in self.layers]
+
+    def restructure(self, structure: list[int]) -> None:
+        """Have the layers that a `structure` tells of; a state fills them."""
+        if structure != self.structure():
             self.layers = nn.ModuleList()
-            for size in sizes:
-                self.add(size)
+            for classes in structure:
+                self.add(classes)

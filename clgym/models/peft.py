@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clgym.attributes import Stateful
 from clgym.errors import Incompatible
 
 __all__ = [
@@ -122,7 +123,7 @@ class Adapters(Part):
             value.data = (1 - alpha) * value.data + alpha * towards[name]
 
 
-class AdapterBank:
+class AdapterBank(Stateful):
     """Adapters kept side by side, each image of a batch going through one of its own.
 
     Attributes:
@@ -152,14 +153,6 @@ class AdapterBank:
         """Keep other values in the place of one."""
         for name, value in adapters.named_parameters():
             self.tensors[name][number] = value.detach()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What is kept."""
-        return dict(self.tensors)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore `state_dict`."""
-        self.tensors = dict(state)
 
     def mean(self, count: int) -> dict[str, Tensor]:
         """The plain mean of the first ``count``."""

@@ -6,12 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from clgym.config import Search
 from clgym.models.fitting import Optimizer, TrainedConfig, TrainedStrategy, session_loss
 from clgym.models.prompts import PromptPool
 from clgym.models.rates import ScheduleName
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 __all__ = ["PooledConfig", "PooledStrategy", "Prompted", "PromptConfig", "PromptStrategy"]
 
@@ -53,7 +54,10 @@ class PooledConfig(PromptConfig):
     """Weight of the similarity between queries and chosen keys in the loss."""
 
 
-class PromptStrategy(TrainedStrategy):
+C = TypeVar("C", bound=PromptConfig, default=Any)
+
+
+class PromptStrategy(TrainedStrategy[C]):
     """Prompts for a frozen ViT and one linear head.
 
     Attributes:
@@ -107,7 +111,10 @@ class Prompted(NamedTuple):
     """int64 [n, count], numbers of the prompts used."""
 
 
-class PooledStrategy(PromptStrategy):
+P = TypeVar("P", bound=PooledConfig, default=Any)
+
+
+class PooledStrategy(PromptStrategy[P]):
     """A prompt method that chooses from one pool.
 
     Attributes:
@@ -145,8 +152,7 @@ class PooledStrategy(PromptStrategy):
         """Cross-entropy over the experience's classes, minus the pull of keys towards queries."""
         self.seen = experience.columns
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             made = self.prompted(
                 self.backbone.normalised(batch.images),
                 self.query(batch),
@@ -157,8 +163,8 @@ class PooledStrategy(PromptStrategy):
             return entropy - self.config.pull * pulled
 
         late = experience.index > 0 and self.config.schedule_scope == "released"
-        changed = {"schedule": "constant"} if late else {}
-        self.fit(experience, self.trained(), loss, **changed)
+        changed: dict[str, Any] = {"schedule": "constant"} if late else {}
+        self.training.run(experience, self.trained(), loss, **changed)
 
     def predict(self, batch: Batch) -> Tensor:
         """Logits [n, columns] of the classes seen."""

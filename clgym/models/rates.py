@@ -22,8 +22,8 @@ class FallingTo:
 
     def __call__(self, epoch: int) -> float:
         """Rate of an epoch; ``least`` would be that of the one after the last."""
-        share = (1 + math.cos(math.pi * epoch / self.epochs)) / 2
-        return self.least + (self.lr - self.least) * share
+        falling = (self.lr - self.least) / 2
+        return self.least + falling * (1 + math.cos(math.pi * epoch / self.epochs))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Subspaces of a layer's inputs: which directions old tasks use, and which a new task may (GPM)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from clgym.attributes import Stateful
 
 __all__ = ["DirectionMemory", "RunningCovariance", "design"]
 
@@ -30,7 +32,7 @@ class RunningCovariance:
         return self._sum / self._count
 
 
-class DirectionMemory:
+class DirectionMemory(Stateful):
     """Orthonormal directions of one layer's inputs that past tasks use, or leave free.
 
     Attributes:
@@ -99,14 +101,6 @@ class DirectionMemory:
         gone = left[:, :count]
         kept, _, _ = torch.linalg.svd(self.basis - gone @ (gone.T @ self.basis))
         self.basis = kept[:, : free - count]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Basis and kind."""
-        return {"basis": self.basis, "kind": self.kind}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
-        self.basis, self.kind = state["basis"], state["kind"]
 
 
 def design(admitted: Tensor, rank: int) -> tuple[Tensor, int]:

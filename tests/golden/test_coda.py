@@ -99,16 +99,16 @@ def test_sessions(golden, backbone_name: Any) -> None:
     def draw(experience: Any, number: int) -> Any:
         return drawn(golden, experience.index, number)
 
-    loss_of = strategy.fit
+    run = strategy.training.run
 
     def watched(*args: Any) -> None:
         started[:] = [
             {k: p.detach().numpy().copy() for k, p in part.named_parameters()}
             for part in strategy.parts
         ]
-        loss_of(*args)
+        run(*args)
 
-    strategy.draw, strategy.fit = draw, watched
+    strategy.draw, strategy.training.run = draw, watched
     x = tensor(golden["x_test"])
     near(strategy.features(Batch(x)), golden["test_query"])
     for task in range(tasks):

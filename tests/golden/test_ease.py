@@ -13,7 +13,7 @@ from given import GivenExperience, moved, near, session_of, tensor
 from clgym.config import build
 from clgym.models import peft
 from clgym.registry import find, load_module
-from clgym.strategy import Batch
+from clgym.strategy import Batch, TrainBatch
 from factories import stream_info
 
 FAMILY = ("ease_",)
@@ -104,7 +104,9 @@ def test_sessions(golden, backbone_name: Any, monkeypatch: pytest.MonkeyPatch) -
         moved(trained["weight"], golden[f"proxy_trained_{session}"], before)
         near(trained["scale"], golden[f"proxy_sigma_{session}"])
         strategy.bank.add(strategy.current)
-        batch = Batch(tensor(golden[f"proto_x_{session}"]), tensor(golden[f"proto_y_{session}"]))
+        batch = TrainBatch(
+            tensor(golden[f"proto_x_{session}"]), tensor(golden[f"proto_y_{session}"])
+        )
         strategy.measure(GivenExperience([batch], session, experience.classes))
         wanted = golden[f"prototypes_after_session_{session}"]
         near(strategy.prototypes.flatten(1), wanted)

@@ -12,7 +12,7 @@ from given import moved, near, session_of, tensor
 from clgym.config import build
 from clgym.models.prompts import PromptPool
 from clgym.registry import find, load_class
-from clgym.strategy import Batch, Strategy
+from clgym.strategy import Batch, Strategy, TrainBatch
 from factories import stream_info
 
 FAMILY = ("l2p_", "dualprompt_")
@@ -97,7 +97,7 @@ def test_forward(golden, make: Make) -> None:
             more = {"prefix_layout": layout} if layout else {}
             strategy = make(golden, len(state["head.bias"]), selection=selection, **more)
             fill(strategy, state)
-            query = strategy.query(Batch(x))
+            query = strategy.query(TrainBatch(x))
             near(query, golden["query"])
             given, count = None, strategy.config.top_k
             if kind == "masked":

@@ -13,7 +13,7 @@ from torch import Tensor
 from clgym.config import build
 from clgym.models.ridge import STRENGTHS, hold_out_errors, project
 from clgym.registry import find, load_class
-from clgym.strategy import Batch, Strategy
+from clgym.strategy import Batch, Strategy, TrainBatch
 from factories import stream_info
 
 FAMILY = ("ranpac_",)
@@ -41,7 +41,7 @@ class GivenFeatures(GivenExperience):
 
     def __init__(self, features: Tensor, labels: Tensor, index: int, columns: int) -> None:
         images = torch.zeros(len(labels), 3, 1, 1)
-        batch = Batch(images, labels, features=features)
+        batch = TrainBatch(images, labels, features=features)
         super().__init__([batch], index, sorted(set(labels.tolist())))
         self.columns = columns
 
@@ -124,13 +124,15 @@ def test_session(golden, backbone_name: Any) -> None:
     strategy.proxy.resize = watched
     x = tensor(golden["x_test"])
     for session in range(golden.count("ridge_losses_")):
-        batch = Batch(tensor(golden[f"proto_x_{session}"]), tensor(golden[f"proto_y_{session}"]))
+        batch = TrainBatch(
+            tensor(golden[f"proto_x_{session}"]), tensor(golden[f"proto_y_{session}"])
+        )
         before, size = sizes_before(golden, session)
         proto = GivenExperience([batch], session, range(before, before + size))
         if session == 0:
             first = GivenExperience(
                 [
-                    Batch(tensor(golden[f"train_x_{i}"]), tensor(golden[f"train_y_{i}"]))
+                    TrainBatch(tensor(golden[f"train_x_{i}"]), tensor(golden[f"train_y_{i}"]))
                     for i in range(golden.count("train_x_"))
                 ],
                 0,

@@ -221,15 +221,14 @@ def test_cached_queries_cost_no_pass_through_the_network(name: str) -> None:
 
 
 def test_an_incomplete_last_batch_is_dropped_by_coda_alone() -> None:
-    steps = {}
-    for name in ("l2p", "coda-prompt"):
-        strategy, reports = make(name, epochs=1), []
-        strategy.train(next(experiences(report=reports.append)))
-        steps[name] = len(reports)
-    assert steps == {"l2p": 3, "coda-prompt": 2}
-    lonely, reports = make("coda-prompt", epochs=1, batch_size=64), []
-    lonely.train(next(experiences(report=reports.append)))
-    assert len(reports) == 1
+    def steps(name: str, **config: Any) -> int:
+        taken: list[int] = []
+        strategy = make(name, epochs=1, **config)
+        strategy.train(next(experiences(safe_point=lambda: taken.append(1))))
+        return len(taken)
+
+    assert (steps("l2p"), steps("coda-prompt")) == (3, 2)  # of 20 images in batches of 8
+    assert steps("coda-prompt", batch_size=64) == 1
 
 
 def test_ranpac_without_training_reads_a_stream_once() -> None:
