@@ -344,3 +344,12 @@ def test_podnet_as_its_authors_have_it(golden) -> None:
         loss = podnet.nca(float(name) * logits, targets)
         (found,) = torch.autograd.grad(loss, features, retain_graph=True)
         close(found, gradient, 1e-8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_of_other_sizes(seed: int, oracles: Any, written: Any) -> None:
+    rng = np.random.default_rng(seed)
+    test_herding(written("scratch_herding", **oracles.scratch_herding(rng)))
+    test_distillation(written("scratch_kd", **oracles.scratch_kd(rng)))
+    test_alignment(written("wa_align", **oracles.wa_align(rng)))
+    test_correction(written("bic_stage2", **oracles.bic_stage2(rng)))
