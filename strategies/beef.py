@@ -146,7 +146,7 @@ class BeefClassifier(BranchesClassifier):
         The heads are merged, a copy of the first branch is added, and heads are made for it.
         """
         known, like, width = self.columns, self.mean, self.backbone.width
-        if columns == known:
+        if columns <= known:
             return
         if known:
             self.head = self.merged_head()

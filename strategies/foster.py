@@ -147,7 +147,7 @@ class BoostedClassifier(BranchesClassifier):
     def grow(self, columns: int) -> None:
         """Make ready for ``columns`` classes: with a second branch, except for the first ones."""
         width = self.backbone.width
-        if columns == self.columns:
+        if columns <= self.columns:
             return
         if self.columns:
             self.old_head = self.head.requires_grad_(False)

@@ -199,7 +199,7 @@ class ExpandingClassifier(BranchesClassifier):
         the head keeps its old block, the auxiliary head is fresh.
         """
         known, width = self.columns, self.backbone.width
-        if columns == known:
+        if columns <= known:
             return
         if known:
             self.backbone.add()
