@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, softmax
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
-from clgym.config import Range
 from clgym.models.expanding import (
     Branches,
     BranchesClassifier,
@@ -62,9 +62,9 @@ learning rate of the fusion."""
 class BeefConfig(ExemplarConfig):
     """Options of `Beef`; the defaults are PyCIL's, which are the authors'."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of the expansion, in each experience after the first."""
-    weight_decay: Annotated[float, Range(0)] = 5e-4
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
     """Weight decay (L2 penalty) on all parameters, from the second experience on."""
     schedule: Literal["step", "cosine"] = "cosine"
     """Course of the learning rate: multiplied by lr_decay at milestones (step), or along a cosine
@@ -72,13 +72,13 @@ class BeefConfig(ExemplarConfig):
     network: str = "resnet32"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
     resnet32, resnet50, resnet50-bottleneck, slim-resnet18, two-convolutions, vgg11, vgg16."""
-    fusion_epochs: Annotated[int, Range(1)] = 60
+    fusion_epochs: Annotated[int, Ge(1)] = 60
     """Number of epochs of the fusion."""
-    energy_weight: Annotated[float, Range(0)] = 0.01
+    energy_weight: Annotated[float, Ge(0)] = 0.01
     """Weight of the energies' loss."""
-    logit_alignment: Annotated[float, Range(0, exclusive=True)] = 1.7
+    logit_alignment: Annotated[float, Gt(0)] = 1.7
     """Divisor of the outputs of earlier experiences in the expansion's cross-entropy."""
-    sampling_noise: Annotated[float, Range(0)] = 0.001
+    sampling_noise: Annotated[float, Ge(0)] = 0.001
     """Standard deviation of the noise that is added to a sample in each step, for images of unit
     variance."""
     variant: Literal["released", "fixed"] = "released"

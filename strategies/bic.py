@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
-from clgym.config import Range
 from clgym.errors import BadConfig
 from clgym.models.distillation import distillation
 from clgym.models.incremental import IncrementalClassifier
@@ -48,17 +48,17 @@ SPACE = {
 class BicConfig(ExemplarConfig):
     """Options of `Bic`."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of each experience after the first, for the network and again for the
     pair."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (6 / 17, 10 / 17, 14 / 17)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (6 / 17, 10 / 17, 14 / 17)
     """Fractions of the epochs at which the learning rate falls, where milestones is 0."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 2.0
+    temperature: Annotated[float, Gt(0)] = 2.0
     """Temperature of the distillation."""
-    lambda_kd: Annotated[float, Range(0, exclusive=True)] | None = None
+    lambda_kd: Annotated[float, Gt(0)] | None = None
     """Weight of the distillation, added to the cross-entropy; none: K/C of it and 1 - K/C of the
     cross-entropy, for K old classes of C, as in the paper."""
-    split_ratio: Annotated[float, Range(0, 1, exclusive=True)] = 0.1
+    split_ratio: Annotated[float, Gt(0), Le(1)] = 0.1
     """Fraction of an old class's exemplars that is set aside for the pair; as many images of each
     new class are."""
     stage2_loss: Literal["double-softmax", "ce"] = "double-softmax"
@@ -119,11 +119,11 @@ class CorrectedClassifier(IncrementalClassifier):
         return torch.cat(parts, dim=1)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        """Have the corrections of the state first."""
+        """Have the corrections of the state; torch loads them after this."""
+        super()._load_from_state_dict(state_dict, prefix, *rest)
         places = [k for k in state_dict if k.startswith(f"{prefix}corrections.") and "place" in k]
         made = [Correction(int(state_dict[key])).to(self.head.weight) for key in places]
         self.corrections = nn.ModuleList(made)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Bic(ExemplarStrategy):

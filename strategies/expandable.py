@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
-from clgym.config import Range
 from clgym.models.expanding import Branches, ExpandingClassifier, MethodOf
 from clgym.models.incremental import align_new_rows
 from clgym.strategy import Batch, Experience
@@ -43,11 +43,11 @@ SPACE = {
 class ExpandableConfig(ExemplarConfig):
     """Options of `Expandable`."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of each experience after the first."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (8 / 17, 12 / 17, 15 / 17)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (8 / 17, 12 / 17, 15 / 17)
     """Fractions of the epochs at which the learning rate falls, where milestones is 0."""
-    lambda_aux: Annotated[float, Range(0)] = 1.0
+    lambda_aux: Annotated[float, Ge(0)] = 1.0
     """Weight of the auxiliary head's loss."""
     align: bool = True
     """Whether the head is aligned after training."""

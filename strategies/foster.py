@@ -25,11 +25,11 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, softmax
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
-from clgym.config import Range
 from clgym.models.distillation import distillation
 from clgym.models.expanding import Branches, BranchesClassifier, MethodOf, fresh_linear
 from clgym.models.incremental import grown
@@ -57,27 +57,27 @@ SPACE = {
 class FosterConfig(ExemplarConfig):
     """Options of `Foster`; the defaults are PyCIL's, which are the authors' for CIFAR-100."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of the boosting, in each experience after the first."""
-    weight_decay: Annotated[float, Range(0)] = 5e-4
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
     """Weight decay (L2 penalty) of the boosting; the compression has none."""
     schedule: Literal["step", "cosine"] = "cosine"
     """Course of the learning rate: multiplied by lr_decay at milestones (step), or along a cosine
     to 0 (cosine); in the first experience and in the compression, too."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 2.0
+    temperature: Annotated[float, Gt(0)] = 2.0
     """Temperature of both distillations."""
-    lambda_okd: Annotated[float, Range(0)] = 1.0
+    lambda_okd: Annotated[float, Ge(0)] = 1.0
     """Weight of the distillation of the old network."""
-    lambda_fe: Annotated[float, Range(0)] = 1.0
+    lambda_fe: Annotated[float, Ge(0)] = 1.0
     """Weight of the loss of the new branch's own head."""
-    beta1: Annotated[float, Range(0, 1)] = 0.96
+    beta1: Annotated[float, Ge(0), Le(1)] = 0.96
     """How much the boosting holds back classes with many images; 0: not at all."""
-    beta1_by_task: Annotated[tuple[float, ...], Range(0, 1)] = ()
+    beta1_by_task: Annotated[tuple[float, ...], Ge(0), Le(1)] = ()
     """Values of beta1 for the experiences after the first, one each; the authors' for CIFAR-100 are
     lists. Empty: beta1 for all."""
-    beta2: Annotated[float, Range(0, 1)] = 0.97
+    beta2: Annotated[float, Ge(0), Le(1)] = 0.97
     """How much the compression favours classes with few images; 0: not at all."""
-    compression_epochs: Annotated[int, Range(1)] = 130
+    compression_epochs: Annotated[int, Ge(1)] = 130
     """Number of epochs of the compression."""
     evaluate: Literal["boosted", "compressed"] = "boosted"
     """Network that answers: the one with two branches, or its student."""

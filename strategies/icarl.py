@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy
-from clgym.config import Range
 from clgym.models.distillation import distillation
 from clgym.strategy import Batch
 
@@ -35,13 +35,13 @@ SPACE = {
 class IcarlConfig(ExemplarConfig):
     """Options of `Icarl`."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of each experience after the first."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (8 / 17, 12 / 17)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (8 / 17, 12 / 17)
     """Fractions of the epochs at which the learning rate falls, where milestones is 0."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 2.0
+    temperature: Annotated[float, Gt(0)] = 2.0
     """Temperature of the distillation."""
-    lambda_aux: Annotated[float, Range(0)] = 1.0
+    lambda_aux: Annotated[float, Ge(0)] = 1.0
     """Weight of the distillation."""
     head: Literal["linear", "nme"] = "nme"
     """Head whose answers count: the network's own (linear), or the nearest mean of exemplars

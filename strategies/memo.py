@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
-from clgym.config import Range
 from clgym.errors import BadConfig
 from clgym.models import networks
 from clgym.models.expanding import Branches, ExpandingClassifier, MethodOf
@@ -48,17 +48,17 @@ SPACE = {
 class MemoConfig(ExemplarConfig):
     """Options of `Memo`."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of each experience after the first."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (8 / 17, 12 / 17, 15 / 17)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (8 / 17, 12 / 17, 15 / 17)
     """Fractions of the epochs at which the learning rate falls, where milestones is 0."""
     stem: networks.StemName = "7x7-pool"
     """First convolution of resnet18 and slim-resnet18: 3x3 with stride 1, the same and a
     max-pooling of stride 2 (3x3-pool), or 7x7 with stride 2 and such a pooling (7x7-pool). The
     protocol has 7x7-pool for MEMO on CIFAR, too."""
-    lambda_aux: Annotated[float, Range(0)] = 1.0
+    lambda_aux: Annotated[float, Ge(0)] = 1.0
     """Weight of the auxiliary head's loss."""
-    exemplar_batch: Annotated[int, Range(1)] = 64
+    exemplar_batch: Annotated[int, Ge(1)] = 64
     """Images whose features are computed together for the choice of exemplars. It cannot change
     results beyond rounding; the protocol's search space has it all the same."""
     train_base: bool = True

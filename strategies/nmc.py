@@ -14,9 +14,9 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor
 
-from clgym.config import Range
 from clgym.models.heads import ClassMeans
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
@@ -30,14 +30,13 @@ class NMCConfig(PretrainedConfig):
     """Pretrained network: timm's full tag, NAME@FILE or NAME@random; none: the pixels."""
     fit: Literal["stretch", "crop"] = "stretch"
     """stretch: bilinear to that side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
-    batch_size: Annotated[int, Range(1)] = 256
+    batch_size: Annotated[int, Ge(1)] = 256
     """Images a batch; changes nothing but memory."""
 
 
-class NMC(PretrainedStrategy):
+class NMC(PretrainedStrategy[NMCConfig]):
     """Nearest class mean on frozen features, or on the pixels."""
 
-    Config = NMCConfig
     DETERMINISTIC: ClassVar[bool] = True
 
     @property
@@ -52,12 +51,8 @@ class NMC(PretrainedStrategy):
 
     def train(self, experience: Experience) -> None:
         """Add every image once to its class's sum."""
-        done = 0
         for batch in experience.batches(self.config.batch_size, shuffle=False):
-            assert batch.labels is not None
             self.update(self.features(batch), batch.labels, experience.columns)
-            done += len(batch)
-            experience.report(images=done, step=done, steps=len(experience))
 
     def features(self, batch: Batch) -> Tensor:
         """What is averaged: the backbone's features, else the pixels; float [n, d]."""

@@ -22,10 +22,10 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
-from clgym.config import Range
 from clgym.models import networks
 from clgym.models.distillation import cosine_distance, pooled_distance
 from clgym.strategy import Batch, Experience, StreamInfo
@@ -51,9 +51,9 @@ SPACE = {
 class PodnetConfig(ExemplarConfig):
     """Options of `Podnet`."""
 
-    epochs: Annotated[int, Range(1)] = 160
+    epochs: Annotated[int, Ge(1)] = 160
     """Number of epochs of each experience after the first, without fine-tuning."""
-    weight_decay: Annotated[float, Range(0)] = 5e-4
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
     """Weight decay (L2 penalty) on all parameters, from the second experience on."""
     schedule: Literal["step", "cosine"] = "cosine"
     """Course of the learning rate: multiplied by lr_decay at milestones (step), or along a cosine
@@ -61,15 +61,15 @@ class PodnetConfig(ExemplarConfig):
     network: networks.StagedName = "resnet18"  # type: ignore[assignment]
     """Network to train from scratch, one whose maps can be read: resnet18, slim-resnet18, resnet32,
     two-convolutions."""
-    lambda_c: Annotated[float, Range(0)] = 5.0
+    lambda_c: Annotated[float, Ge(0)] = 5.0
     """Weight of the distillation of pooled maps (POD-spatial)."""
-    lambda_f: Annotated[float, Range(0)] = 1.0
+    lambda_f: Annotated[float, Ge(0)] = 1.0
     """Weight of the distillation of features (POD-flat)."""
-    proxies: Annotated[int, Range(1)] = 10
+    proxies: Annotated[int, Ge(1)] = 10
     """Number of proxies of each class."""
-    finetune_epochs: Annotated[int, Range(1)] = 20
+    finetune_epochs: Annotated[int, Ge(1)] = 20
     """Number of epochs of fine-tuning."""
-    finetune_lr: Annotated[float, Range(0, exclusive=True)] = 0.005
+    finetune_lr: Annotated[float, Gt(0)] = 0.005
     """Learning rate of fine-tuning."""
     variant: Literal["protocol", "original"] = "protocol"
     """Code whose head is used: the protocol's, with cosines and random proxies; or the authors'

@@ -28,12 +28,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche import SGDStrategy, SupervisedPlugin
 from clgym.avalanche.loop import hooks_of
-from clgym.config import Range, Wrapped
+from clgym.config import Wrapped
 from clgym.errors import Incompatible
 from clgym.models.fisher import fisher_sum, fitted
 from clgym.strategy import (
@@ -41,7 +42,7 @@ from clgym.strategy import (
     Config,
     Experience,
     Needs,
-    State,
+    Stateful,
     Strategy,
     StreamInfo,
     torch_generator,
@@ -58,30 +59,28 @@ class RefreshConfig(Config):
     """How to unlearn: as in the authors' code, or preconditioned as in the paper."""
     loss: Literal["new", "full"] = "new"
     """What to ascend: cross-entropy of the new samples, or the base's whole loss."""
-    steps: Annotated[int, Range(1)] = 1
+    steps: Annotated[int, Ge(1)] = 1
     """Unlearning steps before each step of the base."""
-    delta: Annotated[float, Range(0)] = 1e-5
+    delta: Annotated[float, Ge(0)] = 1e-5
     """Released rule: length of a step, relative to each tensor's norm."""
-    gamma: Annotated[float, Range(0)] = 0.02
+    gamma: Annotated[float, Ge(0)] = 0.02
     """Paper's rule: length of a step."""
-    noise: Annotated[float, Range(0)] = 1e-3
+    noise: Annotated[float, Ge(0)] = 1e-3
     """Factor of the noise."""
-    fisher_weight: Annotated[float, Range(0)] = 1e-3
+    fisher_weight: Annotated[float, Ge(0)] = 1e-3
     """Released rule: how much a Fisher estimate holds a weight back."""
-    damping: Annotated[float, Range(0, exclusive=True)] = 1.0
+    damping: Annotated[float, Gt(0)] = 1.0
     """Paper's rule: added to the Fisher estimate before it is inverted."""
-    fisher_decay: Annotated[float, Range(0, 1)] = 1e-5
+    fisher_decay: Annotated[float, Ge(0), Le(1)] = 1e-5
     """Share of the Fisher estimate that an experience leaves to the next."""
-    fisher_samples: Annotated[int, Range(0)] | None = None
+    fisher_samples: Annotated[int, Ge(0)] | None = None
     """Samples of each experience in the Fisher pass; none means all, 0 no pass."""
     bn_mode: Literal["eval", "train"] = "eval"
     """Batch normalisation in the Fisher pass: stored statistics, or each sample's own."""
 
 
-class Refresh(Strategy):
+class Refresh(Strategy[RefreshConfig]):
     """A base strategy with a `Refresher` before its plugins."""
-
-    Config = RefreshConfig
 
     def __init__(self, config: RefreshConfig) -> None:
         """Take the base from the config."""
@@ -119,15 +118,6 @@ class Refresh(Strategy):
         """The base's answer."""
         return self.base.predict(batch)
 
-    def state_dict(self) -> State:
-        """The base's state, the Fisher estimate and the count of steps."""
-        return {"base": self.base.state_dict(), "refresher": self.refresher.state_dict()}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        self.base.load_state_dict(state["base"])
-        self.refresher.load_state_dict(state["refresher"], self.info.device)
-
     def parameter_count(self) -> int:
         """The base's: the Fisher estimate is not used to predict."""
         return self.base.parameter_count()
@@ -137,7 +127,7 @@ class Refresh(Strategy):
         return {**self.base.costs(), **self.refresher.seconds}
 
 
-class Refresher(SupervisedPlugin):
+class Refresher(Stateful, SupervisedPlugin):
     """Unlearns before each step and estimates the Fisher information after each experience.
 
     It must come before the strategy's own plugins, so that it sees new samples only and that what
@@ -147,6 +137,8 @@ class Refresher(SupervisedPlugin):
         fisher: phi by parameter name, shaped as the parameters were; empty at first.
         step: Unlearning steps done; the key of the noise.
     """
+
+    transient = ("config",)
 
     def __init__(self, config: RefreshConfig, seed: int) -> None:
         """Begin without a Fisher estimate; ``seed`` keys the noise."""
@@ -215,7 +207,9 @@ class Refresher(SupervisedPlugin):
         rows = len(feed.experience) if limit is None else min(limit, len(feed.experience))
         if rows == 0:
             return
-        batches = feed.experience.batches(feed.size, epoch=feed.epochs, augment=feed.augment)
+        batches = feed.experience.batches(
+            feed.size, epoch=feed.epochs, augment=feed.augment, silent=True
+        )
         total: dict[str, Tensor] = {}
         left = rows
         while left > 0:
@@ -238,15 +232,6 @@ class Refresher(SupervisedPlugin):
             name: f / count + (share * old[name] if name in old else 0.0)
             for name, f in total.items()
         }
-
-    def state_dict(self) -> State:
-        """What training depends on, and the seconds so far."""
-        return {"fisher": self.fisher, "step": self.step, "seconds": self.seconds}
-
-    def load_state_dict(self, state: State, device: torch.device) -> None:
-        """Restore `state_dict` on ``device``."""
-        self.fisher = {name: phi.to(device) for name, phi in state["fisher"].items()}
-        self.step, self.seconds = state["step"], dict(state["seconds"])
 
 
 @torch.no_grad()

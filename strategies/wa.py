@@ -1,7 +1,8 @@
 """WA: distillation, and after training the new rows of the head are scaled to the old ones' length.
 
 Zhao, Xiao, Gan, Zhang, Xia, "Maintaining Discrimination and Fairness in Class Incremental
-Learning", CVPR 2020 (arXiv 1911.07053), as the protocol of Cha & Cho (arXiv 2403.09066) and PyCIL have it.
+Learning", CVPR 2020 (arXiv 1911.07053), as the protocol of Cha & Cho (arXiv 2403.09066) and PyCIL
+have it.
 Training is iCaRL's. Then the weights of the new classes are multiplied by gamma, the mean length of
 the old rows over that of the new ones; biases stay. Everything later sees the aligned head:
 evaluation, the teacher of the next experience, and its training. Defaults are PyCIL's.
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy
-from clgym.config import Range
 from clgym.models.distillation import distillation
 from clgym.models.incremental import align_new_rows
 from clgym.models.schedules import Schedule
@@ -41,15 +42,15 @@ SPACE = {
 class WaConfig(ExemplarConfig):
     """Options of `Wa`."""
 
-    epochs: Annotated[int, Range(1)] = 170
+    epochs: Annotated[int, Ge(1)] = 170
     """Number of epochs of each experience after the first."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (6 / 17, 10 / 17, 14 / 17)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (6 / 17, 10 / 17, 14 / 17)
     """Fractions of the epochs at which the learning rate falls, where milestones is 0."""
     schedule_honoured: bool = False
     """Whether the option schedule has an effect; the protocol's code always trains in steps."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 2.0
+    temperature: Annotated[float, Gt(0)] = 2.0
     """Temperature of the distillation."""
-    lambda_kd: Annotated[float, Range(0, exclusive=True)] | None = None
+    lambda_kd: Annotated[float, Gt(0)] | None = None
     """Weight of the distillation, added to the cross-entropy; none: K/C of it and 1 - K/C of the
     cross-entropy, for K old classes of C, as in the paper."""
     align: bool = True

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche.sgd import SGDConfig
 from clgym.avalanche.stages import Stage, StagedStrategy
-from clgym.config import Range
 from clgym.errors import BadConfig, Incompatible
 from clgym.models import networks, schedules
 from clgym.models.exemplars import class_means, herding, nearest_mean_logits
@@ -38,35 +38,35 @@ _CHUNK = 256
 class ExemplarConfig(SGDConfig):
     """Options of every method that trains from scratch with exemplars."""
 
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.1
+    lr: Annotated[float, Gt(0)] = 0.1
     """Learning rate, from the second experience on."""
-    momentum: Annotated[float, Range(0, 1)] = 0.9
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     """Momentum of SGD; its state starts afresh with every experience and stage."""
-    weight_decay: Annotated[float, Range(0)] = 2e-4
+    weight_decay: Annotated[float, Ge(0)] = 2e-4
     """Weight decay (L2 penalty) on all parameters, from the second experience on."""
-    epochs: Annotated[int, Range(1)] = 70
+    epochs: Annotated[int, Ge(1)] = 70
     """Number of epochs of each experience after the first."""
     schedule: Literal["step", "cosine"] = "step"
     """Course of the learning rate: multiplied by lr_decay at milestones (step), or along a cosine
     to 0 (cosine); in the first experience, too."""
-    milestones: Annotated[int, Range(0)] = 0
+    milestones: Annotated[int, Ge(0)] = 0
     """Number k of milestones of the schedule step, at the fractions 2i/(2k+1) of the epochs; 0: at
     those of lr_drops."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (3 / 7, 5 / 7)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (3 / 7, 5 / 7)
     """Fractions of the epochs at which the learning rate falls, where milestones is 0."""
-    lr_decay: Annotated[float, Range(0, 1)] = 0.1
+    lr_decay: Annotated[float, Ge(0), Le(1)] = 0.1
     """Factor of the learning rate at each milestone."""
-    first_epochs: Annotated[int, Range(1)] = 200
+    first_epochs: Annotated[int, Ge(1)] = 200
     """Number of epochs of the first experience."""
-    first_lr: Annotated[float, Range(0, exclusive=True)] = 0.1
+    first_lr: Annotated[float, Gt(0)] = 0.1
     """Learning rate of the first experience."""
-    first_lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (0.3, 0.6, 0.85)
+    first_lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (0.3, 0.6, 0.85)
     """Fractions of the first experience's epochs at which its learning rate falls."""
-    first_lr_decay: Annotated[float, Range(0, 1)] = 0.1
+    first_lr_decay: Annotated[float, Ge(0), Le(1)] = 0.1
     """Factor of the first experience's learning rate at each of first_lr_drops."""
-    first_weight_decay: Annotated[float, Range(0)] = 5e-4
+    first_weight_decay: Annotated[float, Ge(0)] = 5e-4
     """Weight decay (L2 penalty) of the first experience."""
-    batch_size: Annotated[int, Range(1)] = 128
+    batch_size: Annotated[int, Ge(1)] = 128
     """Images per step, new ones and exemplars together. A last batch of one image joins the batch
     before it where batch normalisation cannot process it."""
     network: str = "resnet18"
@@ -83,7 +83,7 @@ class ExemplarConfig(SGDConfig):
     """Augmentation of training batches: random crop (padding 4) and flip; the same and a change of
     brightness by up to 63/255, as the protocol has it for CIFAR; a random resized crop and flip,
     as it has it for ImageNet."""
-    memory_size: Annotated[int, Range(1)] = 2000
+    memory_size: Annotated[int, Ge(1)] = 2000
     """Maximum number of exemplars, divided by the classes seen."""
     selection: Literal["herding", "random"] = "herding"
     """Ranking of a class's images, whose first are kept: herding, or at random."""
