@@ -33,7 +33,7 @@ from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
 from clgym.models.distillation import distillation
 from clgym.models.expanding import Branches, BranchesClassifier, MethodOf, fresh_linear
 from clgym.models.incremental import grown
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Experience, StreamInfo, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -175,14 +175,13 @@ class BoostedClassifier(BranchesClassifier):
         return student
 
 
-class Foster(ExemplarStrategy):
+class Foster(ExemplarStrategy[FosterConfig]):
     """Boosting, then compression.
 
     Attributes:
         student: The compressed network; until there is one, that of the first experience.
     """
 
-    Config = FosterConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         **ExemplarStrategy.CHECK_CONFIG,
         "network": "two-convolutions",
@@ -200,14 +199,14 @@ class Foster(ExemplarStrategy):
         """A fresh network of one branch, without a class."""
         return BoostedClassifier(Branches(*self.make_backbone()), self.info.mean, self.info.std)
 
-    def before_experience(self, experience: Experience) -> None:
+    def begin(self, experience: Experience) -> None:
         """Go on from the student, and make the next one.
 
         It is made here, where the boosting has not begun: the frozen branch does not change.
         """
         if self.known:
             self.network.load_state_dict(self.student.state_dict())
-        super().before_experience(experience)
+        super().begin(experience)
         if self.known:
             self.student = self.network.student()
 
@@ -240,10 +239,9 @@ class Foster(ExemplarStrategy):
         counts[: self.known] = self.config.memory_size // self.known
         return class_weights(counts, beta)
 
-    def boosting_loss(self, batch: Batch, features: Tensor, weights: Tensor) -> Tensor:
+    def boosting_loss(self, batch: TrainBatch, features: Tensor, weights: Tensor) -> Tensor:
         """The loss of a batch in the first stage, of the features of both branches."""
         c, network = self.config, self.network
-        assert batch.labels is not None
         balanced, own, distilled = boosting_terms(
             network.logits(features),
             network.extra_logits(features),
@@ -254,7 +252,7 @@ class Foster(ExemplarStrategy):
         )
         return balanced + c.lambda_fe * own + c.lambda_okd * distilled
 
-    def compression_loss(self, batch: Batch, logits: Tensor, weights: Tensor) -> Tensor:
+    def compression_loss(self, batch: TrainBatch, logits: Tensor, weights: Tensor) -> Tensor:
         """The loss of a batch in the second stage, of the student's logits."""
         if self.network.training:
             self.network.eval()
