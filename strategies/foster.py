@@ -25,7 +25,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, softmax
 
@@ -70,12 +70,12 @@ class FosterConfig(ExemplarConfig):
     """Weight of the distillation of the old network."""
     lambda_fe: Annotated[float, Ge(0)] = 1.0
     """Weight of the loss of the new branch's own head."""
-    beta1: Annotated[float, Ge(0), Le(1)] = 0.96
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.96
     """How much the boosting holds back classes with many images; 0: not at all."""
-    beta1_by_task: Annotated[tuple[float, ...], Ge(0), Le(1)] = ()
+    beta1_by_task: tuple[Annotated[float, Ge(0), Lt(1)], ...] = ()
     """Values of beta1 for the experiences after the first, one each; the authors' for CIFAR-100 are
     lists. Empty: beta1 for all."""
-    beta2: Annotated[float, Ge(0), Le(1)] = 0.97
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.97
     """How much the compression favours classes with few images; 0: not at all."""
     compression_epochs: Annotated[int, Ge(1)] = 130
     """Number of epochs of the compression."""
@@ -88,7 +88,7 @@ def class_weights(counts: Tensor, beta: float) -> Tensor:
 
     Args:
         counts: Training images of each class, [c].
-        beta: Between 0 and 1; 0 gives equal weights.
+        beta: From 0, which gives equal weights, to below 1.
 
     Returns:
         float64 [c].

@@ -29,7 +29,7 @@ from clgym.models import networks
 from clgym.models.expanding import Branches, ExpandingClassifier, MethodOf
 from clgym.models.incremental import align_new_rows
 from clgym.models.staged import StagedNetwork
-from clgym.strategy import Experience, TrainBatch
+from clgym.strategy import Experience, StreamInfo, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -82,10 +82,10 @@ class Memo(ExemplarStrategy[MemoConfig]):
     network: ExpandingClassifier
     gamma: float | None = None
 
-    @property
-    def extraction_batch(self) -> int:
-        """Images whose features are computed together."""
-        return self.config.exemplar_batch
+    def setup(self, info: StreamInfo) -> None:
+        """Build the network."""
+        super().setup(info)
+        self.extraction_batch = self.config.exemplar_batch
 
     def classifier(self) -> ExpandingClassifier:
         """A fresh network of a base and one branch, without a class.

@@ -165,7 +165,8 @@ class BranchesClassifier(Classifier):
                 continue
             layer = empty_linear(weight.shape[1], weight.shape[0], self.mean)
             setattr(self, name, layer.requires_grad_(name not in self.frozen_heads))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        # The sizes are right: Classifier's own way, which looks at the head alone, is left out.
+        nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
 
 
 class MethodOf(nn.Module):

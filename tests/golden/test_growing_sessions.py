@@ -115,7 +115,7 @@ class FosterSession(Growing):
         self.hp["compress_milestones"] = self.hp["comp_milestones"]
 
     def named(self, strategy: Any) -> Mapping[str, Tensor]:
-        compressing = strategy.experience is not None and strategy.stage_index == 1
+        compressing = strategy.stage_index == 1
         return by_file_names(strategy.student if compressing else strategy.network)
 
     def start(self, task: int) -> None:
