@@ -296,6 +296,8 @@ class Predict:
     task: int | None
     num_seen_classes: int
     batch_size: int
+    by_head: bool = False
+    """Whether to answer by head, too, where the strategy does; see `Strategy.predict_by_head`."""
 
 
 @_message
@@ -421,6 +423,8 @@ class Predicted:
 
     logits: Logits
     seconds: float
+    by_head: dict[str, Logits] = Field(default_factory=dict)
+    """Logits of each head, where they were asked for and the strategy has several."""
 
 
 @_message

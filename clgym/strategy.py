@@ -305,6 +305,15 @@ class Strategy(Generic[C]):
         """
         raise NotImplementedError
 
+    def predict_by_head(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Answers of several heads to one batch: logits like those of `predict`, by head.
+
+        For methods that are reported with more than one, such as a linear head and the nearest mean
+        of exemplars. The record has the accuracy of each beside that of `predict`, which counts.
+        Called where a subclass overrides it, as `predict` is, and under the same rules.
+        """
+        return {}
+
     def adapt(self, batch: Batch) -> Tensor:
         """Adaptation streams: predict an unlabelled batch, then learn from it.
 

@@ -28,7 +28,7 @@ from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
 from clgym.errors import BadConfig
 from clgym.models.distillation import distillation
 from clgym.models.incremental import IncrementalClassifier
-from clgym.strategy import Batch, Experience
+from clgym.strategy import Experience, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -126,10 +126,9 @@ class CorrectedClassifier(IncrementalClassifier):
         self.corrections = nn.ModuleList(made)
 
 
-class Bic(ExemplarStrategy):
+class Bic(ExemplarStrategy[BicConfig]):
     """Distillation, then bias correction."""
 
-    Config = BicConfig
     TEACHER = True
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         **ExemplarStrategy.CHECK_CONFIG,
@@ -142,12 +141,11 @@ class Bic(ExemplarStrategy):
         return CorrectedClassifier(*self.make_backbone(), self.info.mean, self.info.std)
 
     def before_experience(self, experience: Experience) -> None:
-        """Widen the network.
+        """Refuse hyper-parameters that leave nothing to fit the correction on.
 
         Raises:
             BadConfig: no image would be set aside.
         """
-        super().before_experience(experience)
         if self.known and self.set_aside < 1:
             c = self.config
             raise BadConfig(
@@ -162,7 +160,7 @@ class Bic(ExemplarStrategy):
         """Images of each class for the correction, from the second experience on."""
         return int(self.config.split_ratio * self.config.memory_size / self.known)
 
-    def objective(self, batch: Batch, output: Any) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Any) -> Tensor:
         """CE + lambda_kd * KD of corrected logits, or both weighted by K/C."""
         entropy = super().objective(batch, output)
         if not self.known:
@@ -175,9 +173,8 @@ class Bic(ExemplarStrategy):
         share = self.known / output.shape[1]
         return (1 - share) * entropy + share * kd
 
-    def correction_loss(self, batch: Batch, output: Tensor) -> Tensor:
+    def correction_loss(self, batch: TrainBatch, output: Tensor) -> Tensor:
         """The loss of the pair."""
-        assert batch.labels is not None
         if self.config.stage2_loss == "double-softmax":
             output = torch.softmax(output, dim=1)
         return cross_entropy(output, batch.labels)

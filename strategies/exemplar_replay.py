@@ -18,7 +18,5 @@ SPACE = {
 }
 
 
-class ExemplarReplay(ExemplarStrategy):
+class ExemplarReplay(ExemplarStrategy[ExemplarConfig]):
     """The methods' common ground as it is."""
-
-    Config = ExemplarConfig

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy
 from clgym.models.distillation import distillation
-from clgym.strategy import Batch
+from clgym.strategy import TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -48,13 +48,12 @@ class IcarlConfig(ExemplarConfig):
     (nme). The record has the accuracies of both."""
 
 
-class Icarl(ExemplarStrategy):
+class Icarl(ExemplarStrategy[IcarlConfig]):
     """Cross-entropy and distillation."""
 
-    Config = IcarlConfig
     TEACHER = True
 
-    def objective(self, batch: Batch, output: Any) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Any) -> Tensor:
         """CE over all classes + lambda_aux * KD over the old ones."""
         loss = super().objective(batch, output)
         if not self.known:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
 from clgym.models import networks
 from clgym.models.distillation import cosine_distance, pooled_distance
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Experience, StreamInfo, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -173,14 +173,13 @@ class ProxyClassifier(networks.Classifier):
         return Output(maps, features, self.head(features))
 
 
-class Podnet(ExemplarStrategy):
+class Podnet(ExemplarStrategy[PodnetConfig]):
     """Pooled-output distillation, then balanced fine-tuning.
 
     Attributes:
         selection: Rows of the experience by new class, for fine-tuning; empty before it.
     """
 
-    Config = PodnetConfig
     TEACHER = True
     RECTIFIED = False
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
@@ -202,8 +201,7 @@ class Podnet(ExemplarStrategy):
         return ProxyClassifier(backbone, head, self.info.mean, self.info.std)
 
     def before_experience(self, experience: Experience) -> None:
-        """Make proxies for the new classes."""
-        super().before_experience(experience)
+        """Imprint the new classes' proxies, in the authors' variant."""
         if self.known and self.config.variant == "original":
             new = range(self.known, experience.columns)
             pixels = [experience.pixels[experience.labels == label] for label in new]
@@ -211,9 +209,8 @@ class Podnet(ExemplarStrategy):
             seed = experience.generator("imprinting").initial_seed() % 2**32
             self.network.head.imprint(features, seed)
 
-    def objective(self, batch: Batch, output: Output) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Output) -> Tensor:
         """NCA, and from the second experience on the two distillations."""
-        assert batch.labels is not None
         scale = self.network.head.sigma if self.config.variant == "original" else 1.0
         loss = nca(scale * output.logits, batch.labels)
         if not self.known:

@@ -22,7 +22,7 @@ from clgym.avalanche import ExemplarConfig, ExemplarStrategy
 from clgym.models.distillation import distillation
 from clgym.models.incremental import align_new_rows
 from clgym.models.schedules import Schedule
-from clgym.strategy import Batch, Experience
+from clgym.strategy import Experience, TrainBatch
 
 # milestones and lr_decay count in every trial: the authors' WA always trains in steps.
 SPACE = {
@@ -53,11 +53,13 @@ class WaConfig(ExemplarConfig):
     lambda_kd: Annotated[float, Gt(0)] | None = None
     """Weight of the distillation, added to the cross-entropy; none: K/C of it and 1 - K/C of the
     cross-entropy, for K old classes of C, as in the paper."""
+    clip_weights: bool = False
+    """Whether the head's weights are kept from below 0 after every step, as the paper describes."""
     align: bool = True
     """Whether the head is aligned after training."""
 
 
-class Wa(ExemplarStrategy):
+class Wa(ExemplarStrategy[WaConfig]):
     """Distillation and weight aligning.
 
     Attributes:
@@ -65,7 +67,6 @@ class Wa(ExemplarStrategy):
             the shorter ones.
     """
 
-    Config = WaConfig
     TEACHER = True
     gamma: float | None = None
 
@@ -74,7 +75,7 @@ class Wa(ExemplarStrategy):
         honoured = self.config.schedule_honoured
         return (super().schedule if honoured else self.steps)(stage, epochs, lr)
 
-    def objective(self, batch: Batch, output: Any) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Any) -> Tensor:
         """CE over all classes + lambda_kd * KD over the old ones, or both weighted by K/C."""
         entropy = super().objective(batch, output)
         if not self.known:
@@ -86,6 +87,12 @@ class Wa(ExemplarStrategy):
             return entropy + self.config.lambda_kd * kd
         share = self.known / output.shape[1]
         return (1 - share) * entropy + share * kd
+
+    def after_step(self, batch: TrainBatch, logits: Tensor) -> None:
+        """Cut off negative weights of the head, if so configured."""
+        if self.config.clip_weights:
+            with torch.no_grad():
+                self.network.head.weight.clamp_(min=0)
 
     def after_experience(self, experience: Experience) -> None:
         """Align first: exemplars, means and the next teacher belong to the aligned network."""

@@ -18,6 +18,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from typing_extensions import TypeVar
 
 from clgym.avalanche.sgd import SGDConfig
 from clgym.avalanche.stages import Stage, StagedStrategy
@@ -26,7 +27,7 @@ from clgym.models import networks, schedules
 from clgym.models.exemplars import class_means, herding, nearest_mean_logits
 from clgym.models.incremental import IncrementalClassifier
 from clgym.models.schedules import Cosine, Schedule, Steps
-from clgym.strategy import Batch, Experience, Needs, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 __all__ = ["ExemplarConfig", "ExemplarStrategy"]
 
@@ -92,7 +93,10 @@ class ExemplarConfig(SGDConfig):
     (nme). The record has the accuracies of both."""
 
 
-class ExemplarStrategy(StagedStrategy):
+C = TypeVar("C", bound=ExemplarConfig, default=Any)
+
+
+class ExemplarStrategy(StagedStrategy[C]):
     """Training on new images and exemplars together, then a new choice of exemplars.
 
     Subclasses change the `objective`, or the `stages`; where ``TEACHER`` is set, `teacher` is the
@@ -158,7 +162,7 @@ class ExemplarStrategy(StagedStrategy):
         """The network on the CPU: a backbone with a head that grows; see `make_network`."""
         return IncrementalClassifier(*self.make_backbone(), self.info.mean, self.info.std)
 
-    def before_experience(self, experience: Experience) -> None:
+    def begin(self, experience: Experience) -> None:
         """Widen the head for the new classes.
 
         Raises:
@@ -176,18 +180,17 @@ class ExemplarStrategy(StagedStrategy):
                 found=f"memory_size = {self.config.memory_size}",
                 fix=f"Give --memory-size {experience.columns} or more",
             )
-        super().before_experience(experience)
+        self.network.grow(experience.columns)
 
     # What is trained.
 
-    def objective(self, batch: Batch, output: Any) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Any) -> Tensor:
         """The loss of a batch of new images and exemplars: cross-entropy over all classes.
 
         Args:
-            batch: With its labels.
+            batch: Images, with their labels.
             output: What the network returned: logits [n, classes].
         """
-        assert batch.labels is not None
         return cross_entropy(output, batch.labels)
 
     def stages(self, experience: Experience) -> Sequence[Stage]:

@@ -12,15 +12,16 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
-from clgym import attributes
 from clgym.avalanche.experience_view import ExperienceView
-from clgym.avalanche.feed import Position, TrainLoader
-from clgym.avalanche.sgd import SGDStrategy
+from clgym.avalanche.feed import TrainLoader
+from clgym.avalanche.hooks import MethodHooks
+from clgym.avalanche.sgd import SGDConfig, SGDStrategy
 from clgym.data.augment import AUGMENTATIONS
 from clgym.models.norm import refuses_single_images, single_images_refused
 from clgym.models.schedules import Schedule
-from clgym.strategy import Batch, Experience, State, StreamInfo
+from clgym.strategy import Augment, Experience, StreamInfo, TrainBatch
 
 __all__ = ["Stage", "StagedStrategy"]
 
@@ -54,17 +55,22 @@ class Stage:
     weight_decay: float
     network: nn.Module
     parameters: Sequence[nn.Parameter]
-    loss: Callable[[Batch, Any], Tensor]  # Any: whatever the network returns
+    loss: Callable[[TrainBatch, Any], Tensor]  # Any: whatever the network returns
     data: Callable[[], Experience]
     begin: Callable[[], None] = _nothing
     training: bool = True
 
 
-class StagedStrategy(SGDStrategy):
+C = TypeVar("C", bound=SGDConfig, default=Any)
+
+
+class StagedStrategy(SGDStrategy[C]):
     """Trains by SGD in one or more stages per experience.
 
-    Subclasses name the `stages`, and may extend `before_experience` and `after_experience`. Epochs
-    are counted through all stages of an experience, so that no two of them share a draw.
+    Subclasses name the `stages`. The hooks of `SGDStrategy` hold in every stage (`penalty`,
+    `rehearse`, `after_step`) or around all of them (`before_experience`, `after_experience`); a
+    stage has a loss and a rate of its own in the place of `loss` and `rate`. Epochs are counted
+    through all stages of an experience, so that no two of them share a draw.
 
     Attributes:
         stage: The present one, while `train` runs.
@@ -72,7 +78,7 @@ class StagedStrategy(SGDStrategy):
         begun: Whether its `Stage.begin` was called.
     """
 
-    transient: ClassVar[tuple[str, ...]] = ("stage", "_kept_by_base")
+    transient: ClassVar[tuple[str, ...]] = ("stage",)
     stage: Stage | None = None
 
     def stages(self, experience: Experience) -> Sequence[Stage]:
@@ -83,23 +89,26 @@ class StagedStrategy(SGDStrategy):
         """
         raise NotImplementedError
 
-    def before_experience(self, experience: Experience) -> None:
-        """Make the networks ready for a new experience; not called when one is continued."""
-        self.network.grow(experience.columns)
-
-    def after_experience(self, experience: Experience) -> None:
-        """Called once, after the last stage, while the rows can still be read."""
-
     def setup(self, info: StreamInfo) -> None:
         """Build the network and the template."""
         super().setup(info)
-        self._kept_by_base = tuple(vars(self))
         self.stage_index, self.begun = 0, False
         self.template.forward = self._forward
         self.template.criterion = self._criterion
+        for plugin in self.template.plugins:
+            if isinstance(plugin, MethodHooks):
+                # Avalanche's experience is a stage here.
+                vars(plugin).pop("after_training_exp", None)
 
-    def _batch(self) -> Batch:
-        return Batch(self.template.mb_x, self.template.mb_y)
+    @property
+    def augment(self) -> Augment | None:
+        """How training images are augmented."""
+        return AUGMENTATIONS[self.config.augment]
+
+    def rng(self, *name: str) -> torch.Generator:
+        """A CPU generator for one draw of the present step; see `Strategy.rng`."""
+        here = self.position  # the rows of a stage are not those of the experience
+        return self.experience.generator(*name, epoch=here.epoch, step=here.step)
 
     def _forward(self) -> Any:
         """Output of the stage's network for the present batch; may be anything."""
@@ -111,7 +120,7 @@ class StagedStrategy(SGDStrategy):
 
     def _criterion(self) -> Tensor:
         assert self.stage is not None
-        return self.stage.loss(self._batch(), self.template.mb_output)
+        return self.stage.loss(self.batch, self.template.mb_output)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """A fresh one for every stage: its momentum starts empty."""
@@ -124,21 +133,19 @@ class StagedStrategy(SGDStrategy):
 
     def train(self, experience: Experience) -> None:
         """Carry out the stages, from where a loaded state left them."""
-        if self.position.experience != experience.index:
-            self.position = Position(experience.index)
-            self._optimizer_state = None
+        if self.position.begin(experience.index):
             self.stage_index, self.begun = 0, False
+            self.begin(experience)
             self.before_experience(experience)
-        self.experience, self.seen = experience, experience.columns
+        self.seen = experience.columns
         before = 0
         for number, stage in enumerate(self.stages(experience)):
             if number >= self.stage_index:
                 self._carry_out(stage, before)
             before += stage.epochs
-        self.position = Position()
+        self.position.end()
         self.stage_index, self.begun = 0, False
         self.after_experience(experience)
-        self.experience = None
 
     def _carry_out(self, stage: Stage, before: int) -> None:
         """Train one stage, ``before`` whose first epoch others were trained in this experience."""
@@ -146,13 +153,12 @@ class StagedStrategy(SGDStrategy):
             self.position.epoch, self.position.step = before, 0
             stage.begin()
             self.begun = True
-        assert self.experience is not None
         data, size = stage.data(), self.config.batch_size
         self.stage = stage
         first_image = data.to_float(data.pixels[:1])
         data.min_batch = 2 if refuses_single_images(stage.network, first_image) else 1
-        augment, end = AUGMENTATIONS[self.config.augment], before + stage.epochs
-        feed = TrainLoader(data, size, end, self.position, augment)
+        end = before + stage.epochs
+        feed = TrainLoader(data, size, end, self.position, self.augment)
         feed.rate = lambda epoch: stage.rate(epoch - before)
         template = self.template
         template.feed, template.model, template.train_epochs = feed, stage.network, end
@@ -163,17 +169,6 @@ class StagedStrategy(SGDStrategy):
             self.experience.images += data.images
         template.feed, template.model, self.stage = None, self.network, None
         self.stage_index, self.begun = self.stage_index + 1, False
-
-    def state_dict(self) -> State:
-        """State of the template and the network, and all further attributes."""
-        skip = {*self._stateless(), *self._kept_by_base}
-        return {"sgd": super().state_dict(), "further": attributes.state_of(self, skip)}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        super().load_state_dict(state["sgd"])
-        skip = {*self._stateless(), *self._kept_by_base}
-        attributes.restore(self, state["further"], self.info.device, skip)
 
 
 @contextlib.contextmanager

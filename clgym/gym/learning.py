@@ -4,6 +4,7 @@ It owns the labels of the test rows. The learner receives the rows of one experi
 the test rows in an order that it cannot know.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -50,6 +51,8 @@ from clgym.scenario import Step, Stream
 __all__ = ["LearningPhase"]
 
 PREDICT_BATCH = 256
+_HEAD = "head/"
+"""Beginning of the names of arrays that hold a head's predicted classes."""
 _CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 
@@ -88,6 +91,8 @@ class LearningPhase:
         self._changed: list[int] = []
         self._repetition = Repetition(0, 0, None)
         self._probed: AnytimeAnswers | None = None
+        self._by_head: list[dict[str, float]] = []
+        self._stored: list[int | None] = []
         self.first_step, self.initial_state = 0, None
         if run.request.after is not None:
             self._take_over(run.request.after)
@@ -118,6 +123,9 @@ class LearningPhase:
             row = [*earlier.accuracy_matrix[i], *rest]
             aware = earlier.task_aware_accuracy_after[i]
             self._scores.append(Scores(row, earlier.accuracy_after[i], aware))
+            self._by_head.append({name: after[i] for name, after in (earlier.heads or {}).items()})
+            stored = getattr(earlier, "stored_after", None)
+            self._stored.append(None if stored is None else stored[i])
         self.first_step, self.initial_state = count, folder.resolve() / STATE
 
     def start_message(self) -> Start:
@@ -175,7 +183,7 @@ class LearningPhase:
     def evaluate(self, step: int, images: int) -> None:
         """Predict and score all rows seen, after training that read ``images`` images."""
         pool = pool_after(self._stream, self._run.sources, step)
-        logits = self.predict(step, pool)
+        logits, by_head = self.predict(step, pool)
         if step + 1 == len(self):
             self._repetition = self._repeated(step, pool, logits)
         answers = predictions_of(self._stream, pool, logits)
@@ -187,6 +195,9 @@ class LearningPhase:
             "seconds": np.array([self._train_seconds[-1], self._predict_seconds[-1]]),
             "images": np.array([images]),
         }
+        for name, told in by_head.items():
+            predicted = predictions_of(self._stream, pool, told).predicted
+            self._piece[_HEAD + name] = predicted[sent].astype(np.int32)
         if self._probed is not None:
             self._piece["anytime_images"] = self._probed.images
             self._piece["anytime_predicted"] = self._probed.predicted.ravel()
@@ -194,15 +205,34 @@ class LearningPhase:
 
     def _take_in(self, index: int, pool: TestPool, answers: Predictions) -> None:
         self._scores.append(score(self._stream, index, pool, answers))
+        by_head = self._predicted_by_head(index, pool)
+        self._by_head.append(
+            {
+                name.removeprefix(_HEAD): score(
+                    self._stream, index, pool, replace(answers, predicted=predicted)
+                ).accuracy
+                for name, predicted in by_head.items()
+            }
+        )
         self._saved_arrays.append(
             {
                 "experience": pool.step.astype(np.int32),
                 "row": pool.row.astype(np.int64),
                 "label": pool.label.astype(np.int32),
                 "predicted": answers.predicted.astype(np.int32),
+                **by_head,
                 **self._anytime_arrays(index),
             }
         )
+
+    def _predicted_by_head(self, index: int, pool: TestPool) -> Arrays:
+        """Predicted classes of each head in the pool's order, from the present piece."""
+        sent, found = self._sent_order(index, pool), {}
+        for name, predicted in self._piece.items():
+            if name.startswith(_HEAD):
+                found[name] = np.empty_like(predicted)
+                found[name][sent] = predicted
+        return found
 
     def _anytime_arrays(self, index: int) -> Arrays:
         """What was answered inside the experience, and to which rows."""
@@ -294,19 +324,28 @@ class LearningPhase:
         """Places in the pool, int64 [n], in the order in which the rows go out."""
         return np.concatenate([places for _, places in self._parts(index, pool)])
 
-    def predict(self, index: int, pool: TestPool) -> np.ndarray:
-        """Logits in the pool's order, float32 [n, classes seen]."""
+    def predict(self, index: int, pool: TestPool) -> tuple[np.ndarray, Arrays]:
+        """Logits in the pool's order, float32 [n, classes seen]; and those of each head, if any."""
         logits = np.empty((len(pool.row), self._stream.columns_after(index)), dtype=np.float32)
+        by_head: Arrays = {}
         seconds = 0.0
         for task, places in self._parts(index, pool):
-            reply = self._ask(index, pool, task, places, PREDICT_BATCH)
+            reply = self._ask(index, pool, task, places, PREDICT_BATCH, by_head=True)
             logits[places] = reply.logits
+            for name, told in reply.by_head.items():
+                by_head.setdefault(name, np.empty_like(logits))[places] = told
             seconds += reply.seconds
         self._predict_seconds.append(seconds)
-        return logits
+        return logits, by_head
 
     def _ask(
-        self, index: int, pool: TestPool, task: int | None, places: np.ndarray, size: int
+        self,
+        index: int,
+        pool: TestPool,
+        task: int | None,
+        places: np.ndarray,
+        size: int,
+        by_head: bool = False,
     ) -> Predicted:
         """Have some rows of the pool predicted, in batches of ``size``."""
         groups, where = self._groups(pool.step[places])
@@ -318,6 +357,7 @@ class LearningPhase:
                 task=task,
                 num_seen_classes=self._stream.columns_after(index),
                 batch_size=size,
+                by_head=by_head,
             )
         )
 
@@ -366,7 +406,9 @@ class LearningPhase:
         again = self._repetition
         cause = 0 if again.cause is None else _CAUSES.index(again.cause)
         seen = [changed, again.images, again.differing, cause]
-        return {**self._piece, "seen": np.array(seen, dtype=np.int64)}
+        self._stored.append(saved.stored_samples)
+        stored = np.array([saved.stored_samples])
+        return {**self._piece, "seen": np.array(seen, dtype=np.int64), "stored": stored}
 
     def restore(self, piece: Arrays) -> None:
         """Score what an earlier session predicted: its scores were nowhere on disk."""
@@ -382,6 +424,8 @@ class LearningPhase:
         self._train_images += int(piece["images"][0])
         changed, images, differing, cause = map(int, piece["seen"])
         self._changed += [index] if changed else []
+        # Pieces of earlier versions do not tell how many samples were held.
+        self._stored.append(int(piece["stored"][0]) if "stored" in piece else None)
         self._repetition = Repetition(images, differing, _CAUSES[cause] if differing else None)
 
     def predictions(self) -> Arrays:
@@ -402,7 +446,14 @@ class LearningPhase:
             **matrix_summary(matrix, after, chance),
             "chance": chance,
             "anytime": anytime_facts(self._stream, self._saved_arrays),
+            "heads": self._accuracy_by_head(),
+            "stored_after": None if None in self._stored else list(self._stored),
         }
+
+    def _accuracy_by_head(self) -> dict[str, list[float]] | None:
+        """Accuracy after each experience of every head that answered after all of them."""
+        names = set.intersection(*map(set, self._by_head)) if self._by_head else set()
+        return {n: [after[n] for after in self._by_head] for n in sorted(names)} or None
 
     def conduct(self) -> dict[str, object]:
         """Whether testing changed the learner, or what it answers."""

@@ -36,7 +36,13 @@ from clgym.learner.peak_memory import forget_peak, peak_bytes
 from clgym.learner.probing import Prober, ProbeState, cloned
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
 from clgym.learner.reachable import arrays_in, roots_of
-from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
+from clgym.learner.replies import (
+    checked_costs,
+    checked_count,
+    checked_heads,
+    checked_logits,
+    checked_progress,
+)
 from clgym.learner.rows import RowImages
 from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
 from clgym.messages import (
@@ -284,11 +290,17 @@ class Learner:
     def _predict(self, request: Predict) -> Predicted:
         """Logits of some test rows, float32 [n, classes], in the order given."""
         started = time.perf_counter()
-        logits = self._answers(request, self._strategy)
-        return Predicted(logits=logits, seconds=time.perf_counter() - started)
+        by_head: dict[str, np.ndarray] = {}
+        several = type(self._strategy).predict_by_head is not Strategy.predict_by_head
+        asked = by_head if request.by_head and several else None
+        logits = self._answers(request, self._strategy, asked)
+        seconds = time.perf_counter() - started
+        return Predicted(logits=logits, seconds=seconds, by_head=by_head)
 
-    def _answers(self, request: Predict, strategy: Strategy) -> np.ndarray:
-        """Those logits, by the strategy or a copy of it."""
+    def _answers(
+        self, request: Predict, strategy: Strategy, by_head: dict[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Those logits, by the strategy or a copy of it; ``by_head`` takes those of its heads."""
         size, rows = request.batch_size, request.rows
         logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
         features = self._known_features(request)
@@ -299,6 +311,9 @@ class Learner:
                 batch = self._test_batch(request, part, features)
                 answer = strategy.predict(batch)
                 logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
+                if by_head is not None:
+                    for name, told in checked_heads(strategy.predict_by_head(batch), logits[part]):
+                        by_head.setdefault(name, np.empty_like(logits))[part] = told
                 if clock.due():
                     self._emit(PredictionProgress(images=start, total=len(rows)))
         return logits
