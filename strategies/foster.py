@@ -73,8 +73,8 @@ class FosterConfig(ExemplarConfig):
     beta1: Annotated[float, Ge(0), Lt(1)] = 0.96
     """How much the boosting holds back classes with many images; 0: not at all."""
     beta1_by_task: tuple[Annotated[float, Ge(0), Lt(1)], ...] = ()
-    """Values of beta1 for the experiences after the first, one each; the authors' for CIFAR-100 are
-    lists. Empty: beta1 for all."""
+    """Values of beta1 for the experiences after the first, one each, the last for all further ones;
+    the authors' for CIFAR-100 are such lists. Empty: beta1 for all."""
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.97
     """How much the compression favours classes with few images; 0: not at all."""
     compression_epochs: Annotated[int, Ge(1)] = 130

@@ -136,6 +136,7 @@ class BranchesClassifier(Classifier):
         """
         super().__init__(branches, branches.width, 1, mean, std)
         self.head = empty_linear(branches.width, 0, next(branches.parameters()))
+        self.head.requires_grad_("head" not in self.frozen_heads)
         for name in self.heads[1:]:
             self.register_module(name, None)
 
