@@ -31,9 +31,6 @@ from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 __all__ = ["ExemplarConfig", "ExemplarStrategy"]
 
-_CHUNK = 256
-"""Images whose features are computed together."""
-
 
 @dataclass(frozen=True)
 class ExemplarConfig(SGDConfig):
@@ -107,11 +104,13 @@ class ExemplarStrategy(StagedStrategy[C]):
         known: Number of classes before the present experience; of all, outside of one.
         means: float64 [classes, d], means of the exemplars' unit features by the network of now.
         teacher: In evaluation mode.
+        extraction_batch: Number of images whose features are computed together.
     """
 
     Config: ClassVar[type] = ExemplarConfig
     TEACHER: ClassVar[bool] = False
     RECTIFIED: ClassVar[bool] = True
+    extraction_batch: int = 256
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "network": "mlp",
         "first_epochs": 2,
@@ -301,7 +300,7 @@ class ExemplarStrategy(StagedStrategy[C]):
     def features_of(self, experience: Experience, pixels: Tensor) -> Tensor:
         """Features [n, d] of stored pixels by the network in evaluation mode, not augmented."""
         self.network.eval()
-        parts = pixels.split(_CHUNK)
+        parts = pixels.split(self.extraction_batch)
         return torch.cat([self.network.features(experience.to_float(part)) for part in parts])
 
     # What is answered.

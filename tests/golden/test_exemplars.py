@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sessions import FromFile, Session, plain_tensors
 from torch import Tensor
 
 from clgym.models.distillation import cosine_distance, distillation, pooled_distance
@@ -16,6 +15,7 @@ from clgym.models.incremental import align_new_rows
 from clgym.registry import find, load_module
 from clgym.strategy import Memory
 from factories import stream_info
+from sessions import FromFile, Session, plain_tensors
 
 FAMILY = (
     *("replay_session", "icarl_session", "wa_", "bic_", "podnet_"),
