@@ -307,15 +307,22 @@ class ExemplarStrategy(StagedStrategy[C]):
 
     def predict(self, batch: Batch) -> Tensor:
         """Logits of the head that counts."""
-        return self.predict_by_head(batch)[self.config.head]
+        return self._logits(batch, self.config.head)
 
     def predict_by_head(self, batch: Batch) -> dict[str, Tensor]:
         """Logits of both heads: the network's own, and negative squared distances to means."""
+        return {head: self._logits(batch, head) for head in ("linear", "nme")}
+
+    def _logits(self, batch: Batch, head: str) -> Tensor:
         if self.network.training:
             self.network.eval()
         features = self.network.features(batch.images)
+        if head == "linear":
+            return self.network.logits(features)
         assert self.means is not None
-        return {
-            "linear": self.network.logits(features),
-            "nme": nearest_mean_logits(features, self.means),
-        }
+        return nearest_mean_logits(features, self.means)
+
+    def parameter_count(self) -> int:
+        """Values of the network; with the head nme those of the means, too."""
+        means = self.means if self.config.head == "nme" else None
+        return super().parameter_count() + (0 if means is None else means.numel())
