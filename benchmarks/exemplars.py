@@ -87,8 +87,8 @@ def carried_out(given: argparse.Namespace, method: str, seed: int, folder: Path)
                 "classes": tuple(range(given.classes)),
                 "increments": (given.increments,),
                 "per_class": tuple(given.per_class),
+                "resize": given.resize,
             },
-            resize=given.resize,
             seed=seed,
             out=folder / f"{method.replace(' ', '-')}-{seed}",
         )

@@ -159,7 +159,9 @@ class Bench:
 
     def answers(self, index: int) -> np.ndarray:
         """Logits of those rows, float32 [n, classes], in the pool's order."""
-        return self._phase.tester.predict(self._conversation, index, self.pool(index))[0]
+        return self._phase.tester.predict(
+            self._conversation, index, self.pool(index), by_head=False
+        )[0]
 
     def save(self, index: int) -> None:
         """Save the boundary after experience ``index``."""

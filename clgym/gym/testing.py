@@ -131,22 +131,23 @@ class Tester:
         ]
 
     def predict(
-        self, learner: Conversation, index: int, pool: TestPool
+        self, learner: Conversation, index: int, pool: TestPool, by_head: bool = True
     ) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
         """Logits in the pool's order, float32 [n, classes seen], and the seconds they took.
 
-        The third value holds such logits of each head, for strategies that answer by several.
+        The third value holds such logits of each head, for strategies that answer by several, if
+        ``by_head`` is set.
         """
         logits = np.empty((len(pool.row), self._stream.columns_after(index)), dtype=np.float32)
-        by_head: dict[str, np.ndarray] = {}
+        heads: dict[str, np.ndarray] = {}
         seconds = 0.0
         for task, places in self._parts(index, pool):
-            reply = self._ask(learner, index, pool, task, places, PREDICT_BATCH, by_head=True)
+            reply = self._ask(learner, index, pool, task, places, PREDICT_BATCH, by_head)
             logits[places] = reply.logits
             for name, told in reply.by_head.items():
-                by_head.setdefault(name, np.empty_like(logits))[places] = told
+                heads.setdefault(name, np.empty_like(logits))[places] = told
             seconds += reply.seconds
-        return logits, seconds, by_head
+        return logits, seconds, heads
 
     def _repeated(
         self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray

@@ -279,17 +279,13 @@ def test_a_run_that_is_killed_inside_a_stage_goes_on_to_the_same_bits(
     flag = tmp_path / "flag"
     plugin = copy_plugin("dies_inside", tmp_path, NAME=name, STAGE=stage, FLAG=flag)
     own = {"podnet": {"proxies": 2, "finetune_epochs": 2}, "bic": {"split_ratio": 0.5}}
+    more = {"batch_size": 24, "augment": "crop-flip-brightness"}
 
     def request(out: str) -> Request:
         return Request(
             "dies-inside",
             "split-digits",
-            strategy_config={
-                **SMALL,
-                **own.get(name, {}),
-                "batch_size": 24,
-                "augment": "crop-flip-brightness",
-            },
+            strategy_config={**SMALL, **own.get(name, {}), **more},
             out=tmp_path / out,
             plugins=(plugin,),
             threads=1,
