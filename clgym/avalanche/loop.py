@@ -11,7 +11,7 @@ from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 
 from clgym.avalanche.feed import TrainLoader
 
-__all__ = ["EVENTS", "FastLoop", "fast", "hooks_of"]
+__all__ = ["EVENTS", "FastLoop", "evaluate_loss", "fast", "hooks_of"]
 
 EVENTS = (
     "before_training_iteration",
@@ -161,6 +161,20 @@ def _epoch(template: Any, **kwargs: Any) -> None:
 def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, object]) -> None:
     for hook in hooks:
         hook(template, **kwargs)
+
+
+def evaluate_loss(template: Any, **kwargs: Any) -> Any:
+    """The whole loss of the present batch, `template.loss`: penalties and distillation included."""
+    pre, post, pre_back = (hooks_of(template, event) for event in EVENTS[1:4])
+    template.loss = template._make_empty_loss()
+    _call(pre, template, kwargs)
+    template.mb_output = template.forward()
+    _call(post, template, kwargs)
+    loss = template.criterion()
+    # Avalanche's empty loss is float32, and would round a float64 one.
+    template.loss = template.loss.to(loss.dtype) + loss
+    _call(pre_back, template, kwargs)
+    return template.loss
 
 
 def fast(strategy_class: type = SupervisedTemplate) -> type:
