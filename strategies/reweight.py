@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.avalanche import SGDStrategy, SupervisedPlugin
+from clgym.avalanche import SupervisedPlugin
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
 from clgym.config import Range
 from clgym.errors import Incompatible
@@ -67,23 +67,12 @@ class Reweight(Wrapper):
         return _Weigh(self.config)
 
     def setup(self, info: StreamInfo) -> None:
-        """Set up the base and put the weighted loss in the place of its cross-entropy.
-
-        Raises:
-            Incompatible: the base has another loss.
-        """
+        """Set up the base and put the weighted loss in the place of its cross-entropy."""
         super().setup(info)
-        learner = self.learner
-        plain = type(learner).loss is SGDStrategy.loss
-        template = learner.template
-        if not plain or not isinstance(template._criterion, (nn.CrossEntropyLoss, type(self.setup))):
-            raise Incompatible(
-                expected="a base whose loss is the cross-entropy of its samples",
-                found=type(learner).__name__,
-                fix="Give --base another strategy, such as replay or derpp",
-            )
-        self.companion.template = template
-        template._criterion = self.companion.loss
+        template = self.companion.template = self.learner.template
+        self.learner.criterion = self.companion.loss
+        if isinstance(template._criterion, nn.CrossEntropyLoss):  # Avalanche's own strategies
+            template._criterion = self.companion.loss
 
 
 class _Weigh(SupervisedPlugin):
@@ -93,6 +82,7 @@ class _Weigh(SupervisedPlugin):
         super().__init__()
         self._config = config
         self.step, self.index = 0, -1
+        self._asked = False
 
     def before_training_exp(self, strategy: Any, **_: Any) -> None:
         """Begin the warm-up; not when an experience is continued."""
@@ -108,6 +98,7 @@ class _Weigh(SupervisedPlugin):
             logits: [n, columns]; new samples first.
             labels: int64 [n].
         """
+        self._asked = True
         r = self.sharpness()
         if r is None:
             return cross_entropy(logits, labels)
@@ -128,7 +119,17 @@ class _Weigh(SupervisedPlugin):
         return WARMUP_SHARPNESS if self.step + 1 < config.warmup_steps else config.sharpness
 
     def after_update(self, strategy: Any, **_: Any) -> None:
-        """A step is over."""
+        """A step is over.
+
+        Raises:
+            Incompatible: the base did not ask for its samples' cross-entropy.
+        """
+        if not self._asked:
+            raise Incompatible(
+                expected="a base whose loss is the cross-entropy of its samples",
+                found="one that has another loss, of which no sample was weighted",
+                fix="Give --base another strategy, such as replay or derpp",
+            )
         self.step += 1
 
     def state_dict(self) -> State:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -88,6 +88,7 @@ class SGDStrategy(Strategy):
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
             `setup`, and saved by the code that set them.
+        criterion: Mean loss [] of logits and labels: cross-entropy, unless a wrapper weighs samples.
     """
 
     Config: ClassVar[type] = HeadsConfig
@@ -95,6 +96,7 @@ class SGDStrategy(Strategy):
     template: Any
     network: networks.Classifier
     companions: Sequence[Any] = ()
+    criterion: Callable[[Tensor, Tensor], Tensor] = staticmethod(cross_entropy)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Let subclasses with costs of their own record the merged batches too."""
@@ -254,8 +256,8 @@ class SGDStrategy(Strategy):
         return config.lr * 0.1**drops
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch before plugins add to it: cross-entropy over all columns."""
-        return cross_entropy(logits, labels)
+        """The loss of a batch before plugins add to it: `criterion` over all columns."""
+        return self.criterion(logits, labels)
 
     def begin(self, experience: Experience) -> None:
         """Make the network ready for a new experience; not called when one is continued."""
