@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from annotated_types import Ge
+
 from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
 from clgym.avalanche.heads import logits_of_tasks, match_loss
-from clgym.config import Range
 from clgym.strategy import Needs
 
 
@@ -23,11 +24,11 @@ from clgym.strategy import Needs
 class DERConfig(HeadsConfig):
     """Options of DER."""
 
-    memory_size: Annotated[int, Range(1)] = 500
+    memory_size: Annotated[int, Ge(1)] = 500
     """Samples kept in the reservoir."""
-    replay_batch: Annotated[int, Range(1)] = 32
+    replay_batch: Annotated[int, Ge(1)] = 32
     """Samples of each draw from the memory."""
-    alpha: Annotated[float, Range(0)] = 0.3
+    alpha: Annotated[float, Ge(0)] = 0.3
     """Weight of the squared distance to the stored logits."""
 
 

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
 from clgym.avalanche.heads import logits_of_tasks, match_loss
-from clgym.config import Range
 from clgym.strategy import Needs
 
 SPACE = {
@@ -41,13 +41,13 @@ STABILITY = {"alpha": 1.0, "beta": 2.0}
 class DerppConfig(HeadsConfig):
     """Options of DER++."""
 
-    memory_size: Annotated[int, Range(1)] = 500
+    memory_size: Annotated[int, Ge(1)] = 500
     """Samples kept in the reservoir."""
-    replay_batch: Annotated[int, Range(1)] = 32
+    replay_batch: Annotated[int, Ge(1)] = 32
     """Samples of each of the two draws from the memory."""
-    alpha: Annotated[float, Range(0)] = 0.1
+    alpha: Annotated[float, Ge(0)] = 0.1
     """Weight of the squared distance to the stored logits."""
-    beta: Annotated[float, Range(0)] = 0.5
+    beta: Annotated[float, Ge(0)] = 0.5
     """Weight of the cross-entropy on samples of the memory."""
 
 

@@ -14,9 +14,9 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor
 
-from clgym.config import Range
 from clgym.models.heads import ClassMeans
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.strategy import Batch, Experience, Needs, StreamInfo
@@ -30,7 +30,7 @@ class NMCConfig(PretrainedConfig):
     """Pretrained network: timm's full tag, NAME@FILE or NAME@random; none: the pixels."""
     fit: Literal["stretch", "crop"] = "stretch"
     """stretch: bilinear to that side; crop: shorter side to 8/7 of it, bicubic, centre cut out."""
-    batch_size: Annotated[int, Range(1)] = 256
+    batch_size: Annotated[int, Ge(1)] = 256
     """Images a batch; changes nothing but memory."""
 
 

@@ -28,12 +28,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche import SGDStrategy, SupervisedPlugin
 from clgym.avalanche.loop import hooks_of
-from clgym.config import Range, Wrapped
+from clgym.config import Wrapped
 from clgym.errors import Incompatible
 from clgym.models.fisher import fisher_sum, fitted
 from clgym.strategy import (
@@ -58,21 +59,21 @@ class RefreshConfig(Config):
     """How to unlearn: as in the authors' code, or preconditioned as in the paper."""
     loss: Literal["new", "full"] = "new"
     """What to ascend: cross-entropy of the new samples, or the base's whole loss."""
-    steps: Annotated[int, Range(1)] = 1
+    steps: Annotated[int, Ge(1)] = 1
     """Unlearning steps before each step of the base."""
-    delta: Annotated[float, Range(0)] = 1e-5
+    delta: Annotated[float, Ge(0)] = 1e-5
     """Released rule: length of a step, relative to each tensor's norm."""
-    gamma: Annotated[float, Range(0)] = 0.02
+    gamma: Annotated[float, Ge(0)] = 0.02
     """Paper's rule: length of a step."""
-    noise: Annotated[float, Range(0)] = 1e-3
+    noise: Annotated[float, Ge(0)] = 1e-3
     """Factor of the noise."""
-    fisher_weight: Annotated[float, Range(0)] = 1e-3
+    fisher_weight: Annotated[float, Ge(0)] = 1e-3
     """Released rule: how much a Fisher estimate holds a weight back."""
-    damping: Annotated[float, Range(0, exclusive=True)] = 1.0
+    damping: Annotated[float, Gt(0)] = 1.0
     """Paper's rule: added to the Fisher estimate before it is inverted."""
-    fisher_decay: Annotated[float, Range(0, 1)] = 1e-5
+    fisher_decay: Annotated[float, Ge(0), Le(1)] = 1e-5
     """Share of the Fisher estimate that an experience leaves to the next."""
-    fisher_samples: Annotated[int, Range(0)] | None = None
+    fisher_samples: Annotated[int, Ge(0)] | None = None
     """Samples of each experience in the Fisher pass; none means all, 0 no pass."""
     bn_mode: Literal["eval", "train"] = "eval"
     """Batch normalisation in the Fisher pass: stored statistics, or each sample's own."""

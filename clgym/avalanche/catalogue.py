@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
-from clgym.config import Range
+from annotated_types import Ge, Le
+
 from clgym.errors import Incompatible
 
 __all__ = ["RECIPES", "REFUSED", "Extra", "Recipe"]
@@ -341,7 +342,7 @@ RECIPES: dict[str, Recipe] = {
         extra=(
             Extra(
                 "prune_proportion",
-                Annotated[float, Range(0, 1)],
+                Annotated[float, Ge(0), Le(1)],
                 0.5,
                 "Share of the weights free so far that a task leaves to the next ones.",
             ),

@@ -7,9 +7,11 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge
+
 from clgym.avalanche.catalogue import Recipe
 from clgym.avalanche.sgd import HeadsConfig, SGDConfig
-from clgym.config import Range, fields_of
+from clgym.config import fields_of
 from clgym.strategy import Config
 
 __all__ = ["config_class", "names_of"]
@@ -76,7 +78,7 @@ def _own_fields(cls: type, recipe: Recipe) -> list[Any]:
         own.append((name, hint, _field(default, _help(cls, parameter.name))))
     if recipe.memory and not any(name == "memory_size" for name, *_ in own):
         help_line = "Samples kept in all; every experience has an equal share once it is full."
-        own.append(("memory_size", Annotated[int, Range(1)], _field(200, help_line)))
+        own.append(("memory_size", Annotated[int, Ge(1)], _field(200, help_line)))
     return own + [(e.name, e.kind, _field(e.default, e.help)) for e in recipe.extra]
 
 
@@ -103,7 +105,7 @@ def _hint(annotation: Any, default: Any, name: str) -> Any:
     kind = float if isinstance(default, float) else kind
     if kind in (int, float):
         low = 1 if name == "memory_size" else -1 if default == -1 else 0
-        kind = Annotated[kind, Range(low)]
+        kind = Annotated[kind, Ge(low)]
     return kind | None if optional else kind
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from avalanche.models.utils import avalanche_forward
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
@@ -17,7 +18,6 @@ from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.feed import Position, TrainLoader
 from clgym.avalanche.heads import Heads, TaskNetwork, task_classes, with_heads
 from clgym.avalanche.loop import fast
-from clgym.config import Range
 from clgym.data.augment import crop_flip
 from clgym.errors import Incompatible
 from clgym.models import networks
@@ -33,23 +33,23 @@ AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
 class SGDConfig(Config):
     """Options of every strategy that trains by stochastic gradient descent."""
 
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.03
+    lr: Annotated[float, Gt(0)] = 0.03
     """Learning rate."""
-    momentum: Annotated[float, Range(0, 1)] = 0.0
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.0
     """Momentum of SGD; its state starts afresh with every experience."""
-    weight_decay: Annotated[float, Range(0)] = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay (L2 penalty)."""
-    epochs: Annotated[int, Range(1)] = 1
+    epochs: Annotated[int, Ge(1)] = 1
     """Number of epochs per experience."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = ()
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = ()
     """Fractions of the epochs after which the learning rate is divided by ten."""
-    batch_size: Annotated[int, Range(1)] = 32
+    batch_size: Annotated[int, Ge(1)] = 32
     """New samples per step. A last batch of one image, which batch normalisation cannot process,
     joins the batch before it."""
     network: str = "mlp"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
     resnet32, resnet50, resnet50-bottleneck, slim-resnet18, vgg11, vgg16."""
-    hidden: Annotated[tuple[int, ...], Range(1)] = networks.HIDDEN
+    hidden: tuple[Annotated[int, Ge(1)], ...] = networks.HIDDEN
     """Units of each hidden layer of the network mlp; two layers of 100 are common in the
     literature."""
     augment: Literal["none", "crop-flip"] = "none"

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from clgym.config import WRAPS, Field, Range
+from clgym.config import WRAPS, Field
 
 __all__ = ["add_flags", "as_failures", "as_text", "given", "limits", "minutes"]
 
@@ -79,11 +79,7 @@ def given(values: argparse.Namespace, owner: str, fields: Sequence[Field]) -> di
 
 def limits(field: Field) -> str:
     """Range of a field in words; empty where all values are valid."""
-    if field.kind == "choice":
-        return ""
-    bounds = Range(field.low, field.high, field.exclusive)
-    words = "" if bounds == Range() else str(bounds)
-    return f"{words}, or none".lstrip(", ") if field.optional and words else words
+    return f"{field.limits}, or none" if field.optional and field.limits else field.limits
 
 
 def as_text(value: Any) -> str:

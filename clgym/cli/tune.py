@@ -127,7 +127,7 @@ def _add_study_flags(parser: Parser) -> None:
         "--space",
         metavar="FILE",
         help="Search space: a TOML or JSON file, or `paper` for that of the paper. "
-        "(default: SPACE in the strategy's file)",
+        "(default: the search values in the strategy's file)",
     )
     study.add_argument(
         "--studies",

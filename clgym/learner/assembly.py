@@ -38,7 +38,7 @@ def config_fields(
     inner: list[Field] = []
     for option, wrapped, below in _wrapped(cls, given, plugins):
         theirs = config_fields(wrapped, below, plugins)
-        inner += [replace(f, name=f"{option}.{f.name}") for f in theirs]
+        inner += [replace(f, name=f"{option}.{f.name}", search=None) for f in theirs]
     return [*_own_fields(cls, given), *inner]
 
 

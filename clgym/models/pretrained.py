@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
+from annotated_types import Ge
 from torch import Tensor
 
-from clgym.config import Range
 from clgym.errors import Incompatible
 from clgym.models.backbones import Backbone, Frozen, identify, load
 from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
@@ -21,14 +21,14 @@ class PretrainedConfig(Config):
     backbone: str = "vit_base_patch16_224.augreg_in21k"
     """Pretrained network: timm's full tag (after `clgym fetch TAG`), NAME@random, or NAME@FILE with
     a path or the name of a file in the data root's weights/."""
-    image_size: Annotated[int, Range(1)] = 224
+    image_size: Annotated[int, Ge(1)] = 224
     """Side in pixels of the network's input."""
     fit: Literal["stretch", "crop"] = "crop"
     """Resizing of images: stretch (bilinear to that side), or crop (shorter side to 8/7 of it,
     bicubic, then a centre crop)."""
     normalise: bool = False
     """Normalise images as in pretraining; the papers use the range [0, 1] instead."""
-    batch_size: Annotated[int, Range(1)] = 256
+    batch_size: Annotated[int, Ge(1)] = 256
     """Images per batch."""
 
 

@@ -1,4 +1,4 @@
-"""Search spaces: a literal ``SPACE`` beside a strategy's config, parsed and checked.
+"""Search spaces: `Search` at a strategy's options, or a literal ``SPACE``, parsed and checked.
 
 ``{"lr": [0.01, 0.1], "alpha": {"low": 0.1, "high": 2.0, "log": True}, "steps": {"values": [2, 3],
 "when": {"schedule": ["step"]}}}``: keys are config fields; a list is drawn from uniformly; a range
@@ -210,20 +210,23 @@ def find_space(
                 fix="Give --space a file, or leave it out",
             )
         return parse(known[name], fields, strategy)
-    literal = _beside(strategy, plugins) if file is None else _read(Path(file))
+    literal = _declared(strategy, fields, plugins) if file is None else _read(Path(file))
     return parse(literal, fields, strategy)
 
 
-def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
+def _declared(strategy: str, fields: Sequence[Field], plugins: Sequence[Path]) -> Mapping[str, Any]:
+    """What the strategy's file says: the whole of its SPACE, else what stands at the options."""
     entry = registry.find("strategies", strategy, plugins)
     literal = literal_in(entry.path, "SPACE")
     if entry.variants:
         literal = literal.get(entry.argument or "")
+    literal = literal or {f.name: f.search for f in fields if f.search is not None}
     if not literal:
         raise BadPlan(
-            expected=f"a SPACE for {strategy} in {entry.path.name}",
+            expected=f"search values for {strategy} in {entry.path.name}",
             found="none",
-            fix="Give --space FILE (TOML, JSON) or --mode default, or write one beside its config",
+            fix="Give --space FILE (TOML, JSON) or --mode default, or write Search(...) at its "
+            "options or a SPACE beside its config",
         )
     return literal
 
@@ -249,7 +252,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def parse(literal: Mapping[str, Any], fields: Sequence[Field], owner: str) -> Space:
-    """Create a space from its literal form; every value is checked by its config field.
+    """Create a space from its literal form. Every value is checked by its config field.
 
     Raises:
         BadPlan: an unknown parameter, a value that its field refuses, a condition that cannot hold.

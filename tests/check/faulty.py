@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from clgym.avalanche import SGDStrategy
-from clgym.config import Range
+from clgym.config import Search
 from clgym.strategies.nmc import NMC, NMCConfig  # pyright: ignore[reportMissingImports]
 from clgym.strategies.replay import Replay  # pyright: ignore[reportMissingImports]
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy
@@ -156,7 +157,7 @@ class TakesAnything(NMC):
 
 @dataclass(frozen=True)
 class _OddConfig(NMCConfig):
-    temperature: Annotated[float, Range(0, 1)] = 7.0
+    temperature: Annotated[float, Ge(0), Le(1)] = 7.0
     """Divides the distances."""
 
 
@@ -166,8 +167,18 @@ class RefusesItsOwnDefault(NMC):
 
 
 @dataclass(frozen=True)
+class _SearchedConfig(NMCConfig):
+    temperature: Annotated[float, Ge(0), Le(1), Search(0.5, 2.0)] = 0.5
+    """Divides the distances."""
+
+
+class SearchesOutsideItsLimits(NMC):
+    Config = _SearchedConfig
+
+
+@dataclass(frozen=True)
 class _SilentConfig(Config):
-    batch_size: Annotated[int, Range(1)] = 8
+    batch_size: Annotated[int, Ge(1)] = 8
 
 
 class ExplainsNothing(NMC):
@@ -223,6 +234,7 @@ CAUGHT = {
     DividesByTheVariance: "one-image-class",
     TakesAnything: "config-bounds",
     RefusesItsOwnDefault: "config-bounds",
+    SearchesOutsideItsLimits: "config-bounds",
     ExplainsNothing: "described",
     CannotBePickled: "pickling",
     CountsHalf: "parameter-count",

@@ -11,8 +11,8 @@ NAMES = [
     "PredictsUnseenClasses", "ForgetsItsOptimizer", "ForgetsItsCounts", "DrawsFromItsOwnGenerator",
     "IgnoresTheSeed", "ClaimsToBeDeterministic", "LearnsFromTestImages", "NormalisesByTheBatch",
     "DropsOutAtTest", "NeedsTwoInABatch", "DividesByTheVariance", "TakesAnything",
-    "RefusesItsOwnDefault", "ExplainsNothing", "CannotBePickled", "CountsHalf", "CountsTwice",
-    "DoesNotRun", "SaysItFailsAndPasses",
+    "RefusesItsOwnDefault", "SearchesOutsideItsLimits", "ExplainsNothing", "CannotBePickled",
+    "CountsHalf", "CountsTwice", "DoesNotRun", "SaysItFailsAndPasses",
 ]  # fmt: skip
 
 
