@@ -1,11 +1,11 @@
 """Moving average of the weights, with a fixed or a dynamic weight, which answers in their place.
 
-Dynamic: Qiao et al., "Large Continual Instruction Assistant", ICML 2025 (arXiv 2410.10868), released
-code JingyangQiao/CoIN efa9cb4. Beside the weights theta that the base trains stands a shadow s; after
-every step ``s <- (1 - w) s + w theta``. When an experience ends the weights become the shadow, which
-answers, and from which the next experience begins. Per tensor, with L1 norms ``a = |theta - s|``,
-``b = |g|``, ``c = |g - g'|`` (g the gradient of this step, g' of the one before) and
-``d = |theta - theta'|``::
+Dynamic: Qiao et al., "Large Continual Instruction Assistant", ICML 2025 (arXiv 2410.10868),
+released code JingyangQiao/CoIN efa9cb4. Beside the weights theta that the base trains stands a
+shadow s; after every step ``s <- (1 - w) s + w theta``. When an experience ends the weights become
+the shadow, which answers, and from which the next experience begins. Per tensor, with L1 norms ``a
+= |theta - s|``, ``b = |g|``, ``c = |g - g'|`` (g the gradient of this step, g' of the one before)
+and ``d = |theta - theta'|``::
 
     fixed         w = 1 - decay
     released      w = 2 (1 + b) / (a c)       the weight of the new, as the released code has it
@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from clgym.avalanche import SupervisedPlugin
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
-from clgym.config import Range
-from clgym.models.fisher import fitted
 from clgym.strategy import State
 
 SPACE = {"rule": ["fixed", "released"], "decay": [0.9, 0.99, 0.995, 0.999]}
@@ -41,15 +40,15 @@ class EMAConfig(WrapperConfig):
 
     rule: Rule = "fixed"
     """What the weight of the new weights is."""
-    decay: Annotated[float, Range(0, 1)] = 0.99
+    decay: Annotated[float, Ge(0), Le(1)] = 0.99
     """Fixed rule: share of the shadow that a step keeps."""
-    fallback: Annotated[float, Range(0, 1)] = 0.01
+    fallback: Annotated[float, Ge(0), Le(1)] = 0.01
     """Dynamic rules: the weight where theirs is out of bounds."""
     scope: Literal["tensor", "global"] = "tensor"
     """One weight for each tensor, or one for all."""
     init: Literal["start", "lazy"] = "start"
     """Begin the shadow with an experience, or, as the released code, after its first step."""
-    start_experience: Annotated[int, Range(0)] = 1
+    start_experience: Annotated[int, Ge(0)] = 1
     """Index of the first experience with a shadow."""
 
 

@@ -1,31 +1,34 @@
 """Learning-rate schedules over a whole stream, set at every step, around any SGD strategy.
 
-Gupta et al. 2023, "Continual Pre-Training of Large Language Models: How to (re)warm your model?" (arXiv
-2308.04014); Ibrahim et al. 2024 (arXiv 2403.08763); Singh, Janson et al. 2025, "Beyond Cosine Decay" (arXiv
-2503.02844). The base's ``lr`` is the peak; rates and lengths are shares of it and of an experience::
+Gupta et al. 2023, "Continual Pre-Training of Large Language Models: How to (re)warm your model?"
+(arXiv 2308.04014); Ibrahim et al. 2024 (arXiv 2403.08763); Singh, Janson et al. 2025, "Beyond
+Cosine Decay" (arXiv 2503.02844). The base's ``lr`` is the peak; rates and lengths are shares of it
+and of an experience::
 
     rewarmed-cosine   in every experience warm-up to the peak, cosine to the floor
     cosine            the same without warm-up; linear: with a straight line in place of the cosine
-    constant          the first experience as rewarmed-cosine; then the floor, or with --hold max the peak
-    infinite          warm-up, cool-down and a constant rate over the whole stream, which never restart;
-                      an annealed branch of the last steps of an experience is what answers
+    constant          the first experience as rewarmed-cosine; then the floor, or the peak (--hold)
+    infinite          warm-up, cool-down and a constant rate over the whole stream, which never
+                      restart; an annealed branch of an experience's last steps is what answers
     wsd               the same without a cool-down: warm-up, stable, decay
     power             warm-up once, then an inverse power of the steps taken
 
-With ``--resume pre_anneal`` training goes on from before the branch, at the constant rate: the branch's
-steps are taken twice, and the record counts them. With ``chain`` it goes on from the branch.
+With ``--resume pre_anneal`` training goes on from before the branch, at the constant rate: the
+branch's steps are taken twice, and the record counts them. With ``chain`` it goes on from the
+branch.
 
-A schedule that anneals less trains later experiences at a lower mean rate, which by itself forgets less.
-Compare infinite with rewarmed-cosine at ``--later-peak`` such that both have one mean rate.
+A schedule that anneals less trains later experiences at a lower mean rate, which by itself forgets
+less. Compare infinite with rewarmed-cosine at ``--later-peak`` such that both have one mean rate.
 """
 
 import copy
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Le
+
 from clgym.avalanche import SGDStrategy, SupervisedPlugin
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
-from clgym.config import Range
 from clgym.errors import Incompatible
 from clgym.models import continual_rates as rates
 from clgym.strategy import Experience, Needs, State, StreamInfo
@@ -41,25 +44,25 @@ class LRScheduleConfig(WrapperConfig):
 
     kind: Kind = "rewarmed-cosine"
     """How the learning rate runs."""
-    warmup: Annotated[float, Range(0, 1)] = 0.01
+    warmup: Annotated[float, Ge(0), Le(1)] = 0.01
     """Warm-up, as a share of an experience's steps; of the first's where it never restarts."""
-    floor: Annotated[float, Range(0, 1)] = 0.1
+    floor: Annotated[float, Ge(0), Le(1)] = 0.1
     """Least rate, as a share of the peak."""
-    later_peak: Annotated[float, Range(0, exclusive=True)] = 1.0
+    later_peak: Annotated[float, Gt(0)] = 1.0
     """Rewarmed-cosine: peak after the first experience, as a share of the peak."""
     hold: Literal["min", "max"] = "min"
     """Constant: what holds after the first experience, the floor or the peak."""
-    constant: Annotated[float, Range(0, 1, exclusive=True)] = 0.5
+    constant: Annotated[float, Gt(0), Le(1)] = 0.5
     """Infinite: the constant rate, as a share of the peak."""
-    cooldown: Annotated[float, Range(0, 1)] = 0.6
+    cooldown: Annotated[float, Ge(0), Le(1)] = 0.6
     """Infinite: length of the cool-down, as a share of the first experience's steps."""
     shape: Literal["cosine", "invsqrt", "linear"] = "cosine"
     """Infinite: the cool-down's curve."""
-    annealing: Annotated[float, Range(0, 1)] = 0.2
+    annealing: Annotated[float, Ge(0), Le(1)] = 0.2
     """Infinite, wsd: length of the branch, as a share of an experience's steps."""
     resume: Literal["pre_anneal", "chain"] = "pre_anneal"
     """Infinite, wsd: where the next experience begins."""
-    exponent: Annotated[float, Range(0)] = 0.5
+    exponent: Annotated[float, Ge(0)] = 0.5
     """Power: how fast the rate falls."""
 
 

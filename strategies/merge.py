@@ -1,9 +1,9 @@
 """Merging: a network for each experience from one start, and their merged weights answer.
 
 Averages after Na et al., "Scalable Data Ablation Approximations for Language Models through Modular
-Training and Merging", EMNLP 2024 (arXiv 2410.15661); task arithmetic, Ilharco et al., ICLR 2023 (arXiv
-2212.04089); TIES, Yadav et al., NeurIPS 2023 (arXiv 2306.01708). With theta_0 the start, theta_i the
-weights after experience i, and ``tau_i = theta_i - theta_0``::
+Training and Merging", EMNLP 2024 (arXiv 2410.15661); task arithmetic, Ilharco et al., ICLR 2023
+(arXiv 2212.04089); TIES, Yadav et al., NeurIPS 2023 (arXiv 2306.01708). With theta_0 the start,
+theta_i the weights after experience i, and ``tau_i = theta_i - theta_0``::
 
     average      mean of theta_i             weighted   by the experiences' samples
     arithmetic   theta_0 + scale sum tau_i   ties       trim, elect signs, merge what agrees
@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
-from clgym.config import Range
 from clgym.models.merging import ties
 from clgym.models.norm import has_batch_norm, reestimate
 from clgym.strategy import Experience, Needs, StreamInfo
@@ -36,9 +36,9 @@ class MergeConfig(WrapperConfig):
 
     method: Literal["average", "weighted", "arithmetic", "ties"] = "average"
     """How weights are merged."""
-    scale: Annotated[float, Range(0)] = 0.4
+    scale: Annotated[float, Ge(0)] = 0.4
     """Factor of the task vectors, of arithmetic and ties."""
-    keep: Annotated[float, Range(0, 100, exclusive=True)] = 20.0
+    keep: Annotated[float, Gt(0), Le(100)] = 20.0
     """Ties: percentage of each task vector's entries that stay."""
     start: Literal["shared", "previous", "merged"] = "shared"
     """Where an experience starts: from theta_0, from the weights trained last, or from the merged

@@ -1,11 +1,11 @@
 """Replay at a rate: old samples take the places of new ones, so that a step costs what it cost.
 
-Ibrahim et al., "Simple and Scalable Strategies to Continually Pre-train Large Language Models", TMLR
-2024 (arXiv 2403.08763). From the second experience on a batch of B holds about ``rate * B`` old
-samples, a whole number of them in each step and the rate on average; batches and steps stay as they
-are without replay. An old sample comes from a past experience drawn at random, and is the next one
-in that experience's order. The whole of the past is at hand, as in the paper, so this is no memory
-of a fixed size: the record says that past data were read.
+Ibrahim et al., "Simple and Scalable Strategies to Continually Pre-train Large Language Models",
+TMLR 2024 (arXiv 2403.08763). From the second experience on a batch of B holds about ``rate * B``
+old samples, a whole number of them in each step and the rate on average; batches and steps stay as
+they are without replay. An old sample comes from a past experience drawn at random, and is the next
+one in that experience's order. The whole of the past is at hand, as in the paper, so this is no
+memory of a fixed size: the record says that past data were read.
 """
 
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
-from clgym.config import Range
 from clgym.data.rate_replay import RateReplay
 from clgym.strategy import Experience, Needs, StreamInfo
 
@@ -27,7 +27,7 @@ SPACE = {"rate": [0.01, 0.05, 0.1, 0.25, 0.5]}
 class RateReplayConfig(WrapperConfig):
     """Options of replay at a rate."""
 
-    rate: Annotated[float, Range(0, 0.99)] = 0.05
+    rate: Annotated[float, Ge(0), Le(0.99)] = 0.05
     """Share of old samples in a batch: 0.05 for weak shifts, 0.25 for strong ones, in the paper."""
     weighting: Literal["uniform", "size"] = "uniform"
     """Past experiences are drawn alike, or in proportion to their sizes."""

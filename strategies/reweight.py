@@ -1,9 +1,10 @@
 """Weights of the samples of a batch by their losses: a softmax over where each loss stands.
 
-Sow, Woisetschläger, Bulusu, Wang, Jacobsen, Liang, "Dynamic Loss-Based Sample Reweighting for Improved
-Large Language Model Pretraining", ICLR 2025 (arXiv 2502.06733), released code
-sowmaster/Sample-Level-Loss-Reweighting-ICLR-2025 edd6f15. The losses l of a batch, without gradient,
-are mapped onto h within [-1, 1] by their least and largest, and weigh ``softmax(F(h) / r)``::
+Sow, Woisetschläger, Bulusu, Wang, Jacobsen, Liang, "Dynamic Loss-Based Sample Reweighting for
+Improved Large Language Model Pretraining", ICLR 2025 (arXiv 2502.06733), released code
+sowmaster/Sample-Level-Loss-Reweighting-ICLR-2025 edd6f15. The losses l of a batch, without
+gradient, are mapped onto h within [-1, 1] by their least and largest, and weigh ``softmax(F(h) /
+r)``::
 
     linupper    F = min(h + 1, 1)     low losses count less, high ones are capped
     quadratic   F = 1 - h^2           those in the middle count most
@@ -11,21 +12,21 @@ are mapped onto h within [-1, 1] by their least and largest, and weigh ``softmax
     upper       F = (h + 1) / 2       high losses, without a cap
 
 Equal weights give the plain mean, so the scale of the gradient stays. Only the base's cross-entropy
-is weighted: penalties and distillation keep their own scale. New and old samples are weighted apart,
-each group with its share of the batch; ``--scope batch`` lets old samples lose weight to new ones,
-which is another method.
+is weighted: penalties and distillation keep their own scale. New and old samples are weighted
+apart, each group with its share of the batch; ``--scope batch`` lets old samples lose weight to new
+ones, which is another method.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche import SupervisedPlugin
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
-from clgym.config import Range
 from clgym.errors import Incompatible
 from clgym.strategy import State, StreamInfo
 
@@ -45,11 +46,12 @@ class ReweightConfig(WrapperConfig):
 
     curve: Curve = "linupper"
     """Which losses count more."""
-    sharpness: Annotated[float, Range(0, exclusive=True)] = 1.0
+    sharpness: Annotated[float, Gt(0)] = 1.0
     """r: small values favour few samples, large ones make all alike."""
     warmup: Literal["uniform", "high_r"] = "uniform"
-    """Training at first: the plain mean, or r = 100 for one step less, as in the large-scale code."""
-    warmup_steps: Annotated[int, Range(0)] = 0
+    """Training at first: the plain mean, or r = 100 for one step less, as in the large-scale
+    code."""
+    warmup_steps: Annotated[int, Ge(0)] = 0
     """Steps of the warm-up."""
     warmup_each: bool = True
     """Warm up in every experience, whose new classes have large losses, rather than once."""
@@ -112,7 +114,7 @@ class _Weigh(SupervisedPlugin):
         return torch.stack(parts).sum()
 
     def sharpness(self) -> float | None:
-        """r of the present step; None for the plain mean."""
+        """R of the present step; None for the plain mean."""
         config = self._config
         if config.warmup == "uniform":
             return None if self.step < config.warmup_steps else config.sharpness

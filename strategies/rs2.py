@@ -1,20 +1,21 @@
 """Repeated random subsets: each epoch trains on a new share of the rows, so that it costs a share.
 
-Okanovic et al., "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning", ICLR 2024;
-released code PatrikOkanovic/RS2 99edfc8. Of n rows an epoch has ``m = round(n * fraction)``, halves
-going to the even number. Nothing is scored, which makes it the honest cheap baseline for whatever
-selects samples. Only the rows of the experience are drawn; a memory stays as it is.
+Okanovic et al., "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning", ICLR
+2024; released code PatrikOkanovic/RS2 99edfc8. Of n rows an epoch has ``m = round(n * fraction)``,
+halves going to the even number. Nothing is scored, which makes it the honest cheap baseline for
+whatever selects samples. Only the rows of the experience are drawn; a memory stays as it is.
 
-* ``without-replacement`` cuts one random order of all rows into blocks of m; when fewer are left they
-  are dropped and a new order is drawn. ``released`` takes the rest of the order then and goes on at the
-  order's own start, with one row too few; the next epoch has a new order.
+* ``without-replacement`` cuts one random order of all rows into blocks of m; when fewer are left
+they
+  are dropped and a new order is drawn. ``released`` takes the rest of the order then and goes on at
+  the order's own start, with one row too few; the next epoch has a new order.
 * ``with-replacement`` draws m different rows in every epoch, whatever was drawn before.
 
-As in the released code a last batch that is not full is dropped, save with replacement, or where it is
-the only one: an epoch has at least one row.
+As in the released code a last batch that is not full is dropped, save with replacement, or where it
+is the only one: an epoch has at least one row.
 
-``--budget steps`` trains for epochs / fraction epochs, as many steps as the base takes without it: the
-control that tells fewer steps from other samples.
+``--budget steps`` trains for epochs / fraction epochs, as many steps as the base takes without it:
+the control that tells fewer steps from other samples.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,10 +23,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
-from clgym.config import Range
 from clgym.strategy import Experience
 
 SPACE = {"fraction": [0.1, 0.25, 0.5]}
@@ -37,7 +38,7 @@ Mode = Literal["without-replacement", "with-replacement", "released"]
 class RS2Config(WrapperConfig):
     """Options of repeated random subsets."""
 
-    fraction: Annotated[float, Range(0, 1, exclusive=True)] = 0.25
+    fraction: Annotated[float, Gt(0), Le(1)] = 0.25
     """Share of an experience's rows in each epoch."""
     mode: Mode = "without-replacement"
     """How rows are drawn."""

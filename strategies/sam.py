@@ -2,7 +2,8 @@
 
 Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving
 Generalization", ICLR 2021 (arXiv 2010.01412); adaptive: Kwon, Kim, Park, Choi, "ASAM", ICML 2021
-(arXiv 2102.11600). With L the base's whole loss of a batch, old samples included, and g its gradient::
+(arXiv 2102.11600). With L the base's whole loss of a batch, old samples included, and g its
+gradient::
 
     e = rho g / (|g| + 1e-12)              sam:  |g| over all tensors together
     e = rho w^2 g / (|w g| + 1e-12)        adaptive
@@ -20,13 +21,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche import SupervisedPlugin
 from clgym.avalanche.loop import evaluate_loss
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
-from clgym.config import Range
 
 SPACE = {"rho": [0.01, 0.02, 0.05, 0.1, 0.2]}
 
@@ -35,7 +36,7 @@ SPACE = {"rho": [0.01, 0.02, 0.05, 0.1, 0.2]}
 class SAMConfig(WrapperConfig):
     """Options of sharpness-aware minimisation."""
 
-    rho: Annotated[float, Range(0)] = 0.05
+    rho: Annotated[float, Ge(0)] = 0.05
     """Length of the step uphill; adaptive steps want about ten times as much."""
     adaptive: bool = False
     """Scale the step uphill by each weight's own size."""
@@ -87,11 +88,12 @@ class _Climb(SupervisedPlugin):
         first = strategy.loss, strategy.mb_output
         self._inside = True
         try:
-            with _moved({name: p for name, (p, _) in named.items()}, moves):
-                with _repeated(strategy.model, strategy.device, self._random):
-                    strategy.optimizer.zero_grad()
-                    evaluate_loss(strategy)
-                    strategy.backward()
+            weights = {name: p for name, (p, _) in named.items()}
+            again = _repeated(strategy.model, strategy.device, self._random)
+            with _moved(weights, moves), again:
+                strategy.optimizer.zero_grad()
+                evaluate_loss(strategy)
+                strategy.backward()
         finally:
             self._inside = False
             strategy.loss, strategy.mb_output = first  # what is reported is the unmoved weights'

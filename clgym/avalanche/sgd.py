@@ -88,7 +88,8 @@ class SGDStrategy(Strategy):
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
             `setup`, and saved by the code that set them.
-        criterion: Mean loss [] of logits and labels: cross-entropy, unless a wrapper weighs samples.
+        criterion: Mean loss [] of logits and labels: cross-entropy, unless a wrapper weighs
+        samples.
     """
 
     Config: ClassVar[type] = HeadsConfig

@@ -1,8 +1,8 @@
 """``--with ema,sam``: a strategy inside wrappers, without the nesting spelled out.
 
-``clgym run derpp STREAM --with ema,sam --ema.decay 0.9 --lr 0.1`` is the command
-``clgym run ema STREAM --base sam --base.base derpp --decay 0.9 --base.base.lr 0.1``: the first name is
-the outermost. Options of a wrapper have its name in front, those of the strategy inside are as ever.
+``clgym run derpp STREAM --with ema,sam --ema.decay 0.9 --lr 0.1`` is the command ``clgym run ema
+STREAM --base sam --base.base derpp --decay 0.9 --base.base.lr 0.1``: the first name is the
+outermost. Options of a wrapper have its name in front, those of the strategy inside are as ever.
 """
 
 from collections.abc import Sequence

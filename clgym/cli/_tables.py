@@ -138,7 +138,9 @@ def show_plan(console: Console, plan: RunOutline) -> None:
     """Print what a run would do."""
     strategy, scenario = plan.strategy, plan.scenario
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_row("strategy", f"{label_of(strategy.name, strategy.config)}: {_options(strategy.config)}")
+    table.add_row(
+        "strategy", f"{label_of(strategy.name, strategy.config)}: {_options(strategy.config)}"
+    )
     table.add_row("scenario", f"{scenario.name}: {_options(scenario.config)}")
     table.add_row("scenario type", scenario.setting)
     for source in plan.sources:

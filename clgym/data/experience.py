@@ -157,7 +157,11 @@ class Experience:
             OutOfReach: the experience is over.
         """
         sampled = self.part(torch.arange(0, device=self.pixels.device))
-        sampled._pixels, sampled._labels, sampled._features = self._pixels, self._labels, self._features
+        sampled._pixels, sampled._labels, sampled._features = (
+            self._pixels,
+            self._labels,
+            self._features,
+        )
         sampled._rows, sampled._length, sampled._rows_of = self._rows, size, rows_of
         return sampled
 

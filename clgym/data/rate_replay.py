@@ -1,7 +1,7 @@
 """Replay that displaces new samples: a share of every batch, of which the size never changes.
 
-Ibrahim et al. 2024 (arXiv 2403.08763): at a rate r a batch of B holds about r B old samples, so that
-runs with and without replay cost the same. `RateReplay` rounds r B at random in every step;
+Ibrahim et al. 2024 (arXiv 2403.08763): at a rate r a batch of B holds about r B old samples, so
+that runs with and without replay cost the same. `RateReplay` rounds r B at random in every step;
 `greedy_blend` mixes as their language-model code does, without random numbers.
 """
 
@@ -84,8 +84,8 @@ class RateReplay:
 def greedy_blend(weights: Sequence[float], count: int) -> tuple[Rows, Rows]:
     """Source and running number of ``count`` samples; each comes from the source most behind.
 
-    Sample i goes to the source of the largest ``w max(i, 1) - used``, the first one on ties, so that
-    every stretch of samples keeps the weights to within one sample.
+    Sample i goes to the source of the largest ``w max(i, 1) - used``, the first one on ties, so
+    that every stretch of samples keeps the weights to within one sample.
 
     Args:
         weights: Share of each source, positive, of sum 1.

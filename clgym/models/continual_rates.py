@@ -1,11 +1,12 @@
 """Learning rates that are set at every step and know how far a stream has come.
 
-Gupta et al. 2023 (arXiv 2308.04014), Ibrahim et al. 2024 (arXiv 2403.08763) and Singh, Janson et al.
-2025 (arXiv 2503.02844) compare them for continual pre-training. A schedule is a value without state:
-asked for the rate of a step, it answers from the step's place in the stream alone, so a run that is
-continued has the same rates, and what comes later in the stream cannot change them.
+Gupta et al. 2023 (arXiv 2308.04014), Ibrahim et al. 2024 (arXiv 2403.08763) and Singh, Janson et
+al. 2025 (arXiv 2503.02844) compare them for continual pre-training. A schedule is a value without
+state: asked for the rate of a step, it answers from the step's place in the stream alone, so a run
+that is continued has the same rates, and what comes later in the stream cannot change them.
 
-With C(u; a, b) = b + (a - b) / 2 (1 + cos(pi u)), u within [0, 1], and `ceil` of shares as decimals.
+With C(u; a, b) = b + (a - b) / 2 (1 + cos(pi u)), u within [0, 1], and `ceil` of shares as
+decimals.
 """
 
 import math
@@ -117,7 +118,7 @@ class RepeatedCosine:
 
 @dataclass(frozen=True)
 class Cosine:
-    """C(t / S; peak, floor) in every experience of S steps: the last step is just above the floor."""
+    """C(t / S; peak, floor) in every experience of S steps; its last step is above the floor."""
 
     peak: float
     floor: float
@@ -131,8 +132,8 @@ class Cosine:
 class ConstantAfterFirst:
     """The first experience as in `RepeatedCosine`; then no decay any more.
 
-    ``hold="min"``: all later steps at the floor. ``hold="max"``: the second experience warms up from
-    the floor to the peak, where the rate stays.
+    ``hold="min"``: all later steps at the floor. ``hold="max"``: the second experience warms up
+    from the floor to the peak, where the rate stays.
     """
 
     peak: float
@@ -167,8 +168,8 @@ class Infinite:
         constant   afterwards     constant
         annealing  j < A          start (floor / start)^((j + 1) / A)
 
-    A branch starts A steps before an experience's end, at the rate that the main line has there, and
-    is what is evaluated. Without a cool-down this is warm-up, stable, decay.
+    A branch starts A steps before an experience's end, at the rate that the main line has there,
+    and is what is evaluated. Without a cool-down this is warm-up, stable, decay.
     """
 
     peak: float
@@ -246,8 +247,8 @@ class LinearDecay:
 class Power:
     """Warm up once, then fall by a power of the stream's clock, without an end in view.
 
-    After Shen et al. 2024, "Power Scheduler" (arXiv 2408.13359), whose rate is a power of the samples
-    seen: with W warm-up steps, ``max(floor, peak ((g + 1) / W)^-exponent)`` from step W on.
+    After Shen et al. 2024, "Power Scheduler" (arXiv 2408.13359), whose rate is a power of the
+    samples seen: with W warm-up steps, ``max(floor, peak ((g + 1) / W)^-exponent)`` from step W on.
     """
 
     peak: float

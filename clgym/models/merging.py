@@ -1,8 +1,9 @@
 """Merging networks that were trained apart from one start: averages, task arithmetic and TIES.
 
 Task arithmetic: Ilharco et al., ICLR 2023 (arXiv 2212.04089). TIES: Yadav et al., NeurIPS 2023
-(arXiv 2306.01708), released code prateeky2806/ties-merging 44e7891. A network is its floating tensors
-by name; with theta_0 the common start, tau_i = theta_i - theta_0 is the task vector of network i.
+(arXiv 2306.01708), released code prateeky2806/ties-merging 44e7891. A network is its floating
+tensors by name; with theta_0 the common start, tau_i = theta_i - theta_0 is the task vector of
+network i.
 """
 
 from collections.abc import Mapping, Sequence

@@ -42,7 +42,9 @@ def test_a_chain_gives_the_record_of_strategies_nested_by_hand(cli, here) -> Non
     short = ("--with", "ema,sam", "--ema.decay", "0.9", "--sam.rho", "0.1", "--lr", "0.05")
     nested = ("--base", "sam", "--base.base", "derpp", "--decay", "0.9", "--base.rho", "0.1")
     _, one, _ = cli("run", "derpp", "split-digits", *own, here / "a", *short)
-    _, other, _ = cli("run", "ema", "split-digits", *own, here / "b", *nested, "--base.base.lr", "0.05")
+    _, other, _ = cli(
+        "run", "ema", "split-digits", *own, here / "b", *nested, "--base.base.lr", "0.05"
+    )
     assert json.loads(one)["result"] == json.loads(other)["result"]
     code, table, _ = cli("run", "derpp", "split-digits", *own[:2], *own[3:], here / "a", *short)
     assert code == 0

@@ -214,9 +214,10 @@ def test_uphill(golden) -> None:
     named = dict(net.named_parameters())
     groups = hp["groups"] or [{"names": list(named)}]
     rho = {name: g.get("rho", hp["rho"]) for g in groups for name in g["names"]}
-    optimizer = optimizer_of(hp, [
-        {"params": [named[n] for n in g["names"]], "lr": g.get("lr", hp["lr"])} for g in groups
-    ])
+    optimizer = optimizer_of(
+        hp,
+        [{"params": [named[n] for n in g["names"]], "lr": g.get("lr", hp["lr"])} for g in groups],
+    )
     device = torch.device("cpu")
     for s in range(hp["steps"]):
         x, y = torch.from_numpy(golden[f"x{s}"]), torch.from_numpy(golden[f"y{s}"])

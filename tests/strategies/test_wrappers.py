@@ -54,8 +54,10 @@ def trained(
 
 
 def weights(strategy: Any) -> dict[str, Tensor]:
-    return strategy.learner.network.state_dict() if hasattr(strategy, "learner") else (
-        strategy.network.state_dict()
+    return (
+        strategy.learner.network.state_dict()
+        if hasattr(strategy, "learner")
+        else (strategy.network.state_dict())
     )
 
 
@@ -108,7 +110,9 @@ def test_each_changes_what_is_learned(name: str, options: Any) -> None:
 
 
 def test_the_order_of_nesting_is_that_of_the_companions() -> None:
-    strategy = trained("ema", 1, **{"base": "sam", "base.base": "refresh", "base.base.base": "derpp"})
+    strategy = trained(
+        "ema", 1, **{"base": "sam", "base.base": "refresh", "base.base.base": "derpp"}
+    )
     found = [type(plugin).__name__ for plugin in strategy.learner.template.plugins[:3]]
     assert found == ["_Average", "_Climb", "Refresher"]
 
@@ -230,9 +234,7 @@ def test_rate_replay_keeps_steps_and_mixes_by_the_rate() -> None:
 
 def test_subsets_show_every_row_once_before_any_twice() -> None:
     rs2 = __import__("sys").modules[strategy_class("rs2").__module__]
-    subsets = rs2.Subsets(
-        24, 6, "without-replacement", lambda i: torch.Generator().manual_seed(i)
-    )
+    subsets = rs2.Subsets(24, 6, "without-replacement", lambda i: torch.Generator().manual_seed(i))
     first = torch.cat([subsets(epoch) for epoch in range(4)])
     assert sorted(first.tolist()) == list(range(24))
     assert torch.equal(subsets(5), subsets(5)) and not torch.equal(subsets(4), subsets(5))
