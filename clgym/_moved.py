@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clgym.errors import Renamed
 
-__all__ = ["MOVED", "RENAMED_MODULES", "RENAMED_NAMES", "install", "report_renamed"]
+__all__ = [
+    "MOVED",
+    "RENAMED_MODULES",
+    "RENAMED_NAMES",
+    "install",
+    "report_renamed",
+    "report_renamed_method",
+]
 
 # Modules that can be imported by either name.
 MOVED = {
@@ -162,6 +169,26 @@ def report_renamed(module: str) -> None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     vars(sys.modules[module])["__getattr__"] = __getattr__
+
+
+def report_renamed_method(old: str, new: str) -> property:
+    """A method that authors called by an old name, which answers with `Renamed`.
+
+    Args:
+        old: Class and name of clgym 0.2.
+        new: The method of today.
+    """
+
+    def renamed(self: object) -> Any:
+        from clgym.errors import Renamed
+
+        raise Renamed(
+            expected="a method of clgym 0.3",
+            found=old,
+            fix=f"{old} is called self.{new} since 0.3, with the same draws",
+        )
+
+    return property(renamed, doc=f"`{new}` of today.")
 
 
 class _MovedFinder:

@@ -3,11 +3,12 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from clgym.attributes import modules_in
 from clgym.errors import BadBatch, Incompatible
@@ -39,14 +40,17 @@ class AdaptConfig(Config):
     """For streams with batch size 1: number of most recent images that form the batch."""
 
 
-class AdaptStrategy(Strategy):
+C = TypeVar("C", bound=AdaptConfig, default=Any)
+
+
+class AdaptStrategy(Strategy[C]):
     """A classifier that predicts and adapts batch by batch.
 
     A method overrides `prepare` and `step`, and `answer` too if its prediction is not the plain
     forward pass. Its attributes are its state: saved, restored and reset together.
     """
 
-    Config = AdaptConfig
+    Config: ClassVar[type] = AdaptConfig
     transient = ("_start",)
     batch_matters: ClassVar[bool] = True
     """Whether an image's prediction depends on the other images of its batch."""

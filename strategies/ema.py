@@ -27,7 +27,7 @@ from torch import Tensor
 
 from clgym.avalanche import SupervisedPlugin
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
-from clgym.strategy import State
+from clgym.strategy import Stateful
 
 SPACE = {"rule": ["fixed", "released"], "decay": [0.9, 0.99, 0.995, 0.999]}
 
@@ -52,22 +52,22 @@ class EMAConfig(WrapperConfig):
     """Index of the first experience with a shadow."""
 
 
-class EMA(Wrapper):
+class EMA(Wrapper[EMAConfig]):
     """A base strategy whose averaged weights answer."""
-
-    Config = EMAConfig
 
     def make_companion(self) -> Any:
         """What keeps the shadow."""
         return _Average(self.config)
 
 
-class Shadow:
+class Shadow(Stateful):
     """The averaged weights of one experience.
 
     Attributes:
         weights: s by name.
     """
+
+    transient = ("config",)
 
     def __init__(self, config: EMAConfig) -> None:
         """Begin without weights: `start` or the first `update` gives them."""
@@ -141,18 +141,11 @@ class Shadow:
         inside = (w > 0) & (w < 1)
         return torch.where(inside, w, self.config.fallback), ~inside
 
-    def state_dict(self) -> State:
-        """The shadow, and what the next weight needs."""
-        return {"weights": self.weights, "gradients": self._gradients, "before": self._before}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        self.weights, self._gradients = dict(state["weights"]), dict(state["gradients"])
-        self._before = dict(state["before"])
-
-
-class _Average(SupervisedPlugin):
+class _Average(Stateful, SupervisedPlugin):
     """Keeps the shadow during an experience and hands it over at the end."""
+
+    transient = ("_config",)
 
     def __init__(self, config: EMAConfig) -> None:
         super().__init__()
@@ -206,16 +199,6 @@ class _Average(SupervisedPlugin):
         if self._config.rule == "fixed" or not self.updates:
             return {}
         return {"fallback_share": float(self.fallbacks) / self.updates}
-
-    def state_dict(self) -> State:
-        return {
-            "shadow": self.shadow.state_dict(),
-            "counts": [self.index, int(self.fallbacks), self.updates],
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        self.shadow.load_state_dict(state["shadow"])
-        self.index, self.fallbacks, self.updates = state["counts"]
 
 
 def _trained(model: Any) -> dict[str, Tensor]:

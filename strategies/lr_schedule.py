@@ -31,7 +31,7 @@ from clgym.avalanche import SGDStrategy, SupervisedPlugin
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
 from clgym.errors import Incompatible
 from clgym.models import continual_rates as rates
-from clgym.strategy import Experience, Needs, State, StreamInfo
+from clgym.strategy import Experience, Needs, State, Stateful, StreamInfo
 
 SPACE = {"kind": ["rewarmed-cosine", "infinite", "wsd"], "floor": [0.0, 0.1]}
 
@@ -66,15 +66,13 @@ class LRScheduleConfig(WrapperConfig):
     """Power: how fast the rate falls."""
 
 
-class LRSchedule(Wrapper):
+class LRSchedule(Wrapper[LRScheduleConfig]):
     """A base strategy whose learning rate is set at every step.
 
     Attributes:
         main: State of the base after the steps at the main line's rates, where a branch answers.
         branching: Whether the branch is being trained.
     """
-
-    Config = LRScheduleConfig
 
     @property
     def branches(self) -> bool:
@@ -145,7 +143,7 @@ class LRSchedule(Wrapper):
             companion.load_state_dict(held)
 
 
-class _Rates(SupervisedPlugin):
+class _Rates(Stateful, SupervisedPlugin):
     """Sets the rate before every step.
 
     Attributes:
@@ -154,6 +152,8 @@ class _Rates(SupervisedPlugin):
         steps: Steps of the present one; 0 before it is known.
         fork: State of the strategy where the branch leaves the main line.
     """
+
+    transient = ("_owner",)
 
     def __init__(self, owner: LRSchedule) -> None:
         super().__init__()
@@ -200,13 +200,3 @@ class _Rates(SupervisedPlugin):
             "constant": lambda: rates.ConstantAfterFirst(peak, floor, c.warmup, c.hold),
             "power": lambda: rates.Power(peak, floor, warm, c.exponent),
         }[c.kind]()
-
-    def state_dict(self) -> State:
-        state: State = {"places": [self.before, self.first, self.steps, self.index]}
-        if self.fork is not None:
-            state["fork"] = self.fork
-        return state
-
-    def load_state_dict(self, state: State) -> None:
-        self.before, self.first, self.steps, self.index = state["places"]
-        self.fork = state.get("fork")

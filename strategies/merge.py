@@ -47,7 +47,7 @@ class MergeConfig(WrapperConfig):
     """Running statistics of the merged network: from the experience's rows, or averaged."""
 
 
-class Merge(Wrapper):
+class Merge(Wrapper[MergeConfig]):
     """A base strategy whose weights of all experiences are merged.
 
     Attributes:
@@ -57,8 +57,6 @@ class Merge(Wrapper):
         trained: theta_i of the last experience; of all of them for ties.
         rows: The head's tensors, row by row from the experience that brought the class.
     """
-
-    Config = MergeConfig
 
     @property
     def needs(self) -> Needs:

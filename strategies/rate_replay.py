@@ -33,15 +33,13 @@ class RateReplayConfig(WrapperConfig):
     """Past experiences are drawn alike, or in proportion to their sizes."""
 
 
-class RateReplayStrategy(Wrapper):
+class RateReplayStrategy(Wrapper[RateReplayConfig]):
     """A base strategy whose batches hold a share of the past.
 
     Attributes:
         sizes: Rows of each experience that is over.
         pointers: The next row to replay of each of them.
     """
-
-    Config = RateReplayConfig
 
     @property
     def needs(self) -> Needs:

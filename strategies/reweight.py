@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy
 from clgym.avalanche import SupervisedPlugin
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
 from clgym.errors import Incompatible
-from clgym.strategy import State, StreamInfo
+from clgym.strategy import Stateful, StreamInfo
 
 SPACE = {
     "curve": ["linupper", "quadratic", "upper"],
@@ -59,10 +59,8 @@ class ReweightConfig(WrapperConfig):
     """Compare samples within the new and within the old, or all together."""
 
 
-class Reweight(Wrapper):
+class Reweight(Wrapper[ReweightConfig]):
     """A base strategy whose cross-entropy weighs its samples."""
-
-    Config = ReweightConfig
 
     def make_companion(self) -> Any:
         """What counts the steps."""
@@ -77,7 +75,8 @@ class Reweight(Wrapper):
             template._criterion = self.companion.loss
 
 
-class _Weigh(SupervisedPlugin):
+class _Weigh(Stateful, SupervisedPlugin):
+    transient = ("_config", "template")
     template: Any
 
     def __init__(self, config: ReweightConfig) -> None:
@@ -133,12 +132,6 @@ class _Weigh(SupervisedPlugin):
                 fix="Give --base another strategy, such as replay or derpp",
             )
         self.step += 1
-
-    def state_dict(self) -> State:
-        return {"step": self.step, "index": self.index}
-
-    def load_state_dict(self, state: State) -> None:
-        self.step, self.index = state["step"], state["index"]
 
 
 def weights_of(losses: Tensor, curve: Curve, r: float, delta: float = 1.0) -> Tensor:

@@ -46,10 +46,8 @@ class RS2Config(WrapperConfig):
     """As many epochs as the base has, or as many steps."""
 
 
-class RS2(Wrapper):
+class RS2(Wrapper[RS2Config]):
     """A base strategy that sees a share of the rows in each epoch."""
-
-    Config = RS2Config
 
     def __init__(self, config: RS2Config) -> None:
         """Take the base from the config, with its epochs made longer by ``--budget steps``."""

@@ -18,7 +18,7 @@ forward and backward passes: compare with the base at twice its epochs as well.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge
@@ -28,6 +28,7 @@ from torch.nn.functional import cross_entropy
 from clgym.avalanche import SupervisedPlugin
 from clgym.avalanche.loop import evaluate_loss
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
+from clgym.strategy import Stateful
 
 SPACE = {"rho": [0.01, 0.02, 0.05, 0.1, 0.2]}
 
@@ -44,19 +45,18 @@ class SAMConfig(WrapperConfig):
     """What to climb: the base's whole loss, or the cross-entropy of the new samples alone."""
 
 
-class SAM(Wrapper):
+class SAM(Wrapper[SAMConfig]):
     """A base strategy whose steps follow the gradient from uphill."""
-
-    Config = SAMConfig
-    transient: ClassVar[tuple[str, ...]] = ("companion",)
 
     def make_companion(self) -> Any:
         """What climbs and comes back."""
         return _Climb(self.config)
 
 
-class _Climb(SupervisedPlugin):
+class _Climb(Stateful, SupervisedPlugin):
     """Holds nothing from one step to the next."""
+
+    transient = ("_config", "_random", "_inside")
 
     def __init__(self, config: SAMConfig) -> None:
         super().__init__()

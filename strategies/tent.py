@@ -28,10 +28,9 @@ class TentConfig(AdaptConfig):
     """Learning rate."""
 
 
-class Tent(AdaptStrategy):
+class Tent(AdaptStrategy[TentConfig]):
     """Entropy minimisation over gamma and beta."""
 
-    Config = TentConfig
     DETERMINISTIC = True
 
     def prepare(self) -> None:

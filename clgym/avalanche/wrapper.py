@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
+from typing_extensions import TypeVar
 
+from clgym.avalanche.loop import EVENTS, hears
 from clgym.avalanche.sgd import SGDStrategy
 from clgym.config import Wrapped
 from clgym.errors import Incompatible
@@ -33,7 +35,10 @@ class WrapperConfig(Config):
     """Strategy that learns: any that trains by SGD, or a wrapper around one."""
 
 
-class Wrapper(Strategy):
+C = TypeVar("C", bound=WrapperConfig, default=Any)
+
+
+class Wrapper(Strategy[C]):
     """A base strategy with a companion.
 
     Attributes:
@@ -46,7 +51,7 @@ class Wrapper(Strategy):
     transient: ClassVar[tuple[str, ...]] = ("companions",)
     companions: tuple[Any, ...] = ()
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: C) -> None:
         """Take the base from the config."""
         super().__init__(config)
         self.base: Any = config.base.make()
@@ -64,7 +69,7 @@ class Wrapper(Strategy):
     def make_companion(self) -> Any:
         """The Avalanche plugin that does the wrapper's work, if any; asked for once, in `setup`.
 
-        It needs ``state_dict`` and ``load_state_dict`` where training depends on its attributes.
+        A `Stateful` one is saved by its attributes.
         """
         return None
 
@@ -72,7 +77,8 @@ class Wrapper(Strategy):
         """Set up the base, with this wrapper's companion before those inside it.
 
         Raises:
-            Incompatible: the base does not train by SGD.
+            Incompatible: the base does not train by SGD, or takes steps that the companion, which
+                listens inside them, would not hear of.
         """
         super().setup(info)
         if not isinstance(self.base, (SGDStrategy, Wrapper)):
@@ -85,6 +91,12 @@ class Wrapper(Strategy):
         own = () if self.companion is None else (self.companion,)
         self.base.companions = (*self.companions, *own)
         self.base.setup(info)
+        if self.learner.template.observe is not None and hears(own, EVENTS[1:-1]):
+            raise Incompatible(
+                expected="a base whose steps are a loss, its gradient and an update",
+                found=f"{type(self.learner).__name__}, which takes its steps itself",
+                fix="Give --base another strategy, such as derpp or avalanche:EWC",
+            )
 
     def train(self, experience: Experience) -> None:
         """Train the base, which calls the companion."""

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from clgym.errors import Incompatible
 from clgym.models.backbones import Backbone, Frozen, identify, load
@@ -32,7 +33,10 @@ class PretrainedConfig(Config):
     """Images per batch."""
 
 
-class PretrainedStrategy(Strategy):
+C = TypeVar("C", bound=PretrainedConfig, default=Any)
+
+
+class PretrainedStrategy(Strategy[C]):
     """A strategy that declares a frozen backbone.
 
     Attributes:
