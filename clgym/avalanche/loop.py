@@ -147,6 +147,7 @@ class FastLoop:
             template._before_training_epoch(**kwargs)  # type: ignore[attr-defined]
             template.training_epoch(**kwargs)
             template._after_training_epoch(**kwargs)  # type: ignore[attr-defined]
+        self._used = None  # its images are out of reach from now on
 
     def training_epoch(self, **kwargs: Any) -> None:
         """One epoch, hook by hook as Avalanche's."""
