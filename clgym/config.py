@@ -174,7 +174,7 @@ def _validator(
         of = {"int": int, "float": float}[kind]
         return Annotated[of, Interval(**dict(bounds)), BeforeValidator(_no_bool)]
 
-    plain: dict[str, Any] = {"bool": bool, "str": StrictStr, WRAPS: StrictStr}
+    plain = {"bool": bool, "str": StrictStr, WRAPS: StrictStr}
     if kind == "choice":
         hint: Any = Literal[choices]
     elif kind in ("ints", "floats"):
@@ -227,7 +227,7 @@ def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:
         raise TypeError(f"config field {field.name}: bounds of whole numbers must be whole")
     default = None if field.default is dataclasses.MISSING else field.default
     default = default.name if isinstance(default, Wrapped) else default
-    return Field(
+    made = Field(
         name=field.name,
         kind=kind,
         default=default,
@@ -236,8 +236,8 @@ def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:
         required=field.default is dataclasses.MISSING,
         choices=choices,
         search=search and search.literal,
-        **bounds,
     )
+    return dataclasses.replace(made, **bounds)
 
 
 def _peel(hint: Any) -> tuple[Any, list[Any], bool]:
@@ -270,9 +270,9 @@ def _kind(hint: Any, name: str) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def _bounds(marks: Sequence[Any], name: str) -> dict[str, Any]:
+def _bounds(marks: Sequence[Any], name: str) -> dict[str, int | float]:
     """The bounds that constraints of ``annotated_types`` set; others would hold nowhere."""
-    found: dict[str, Any] = {}
+    found: dict[str, int | float] = {}
     for mark in marks:
         said = {key: getattr(mark, key) for key in _BOUNDS if getattr(mark, key, None) is not None}
         if not said:

@@ -33,9 +33,12 @@ __all__ = [
     "DescribeNeeds",
     "DescribeOptions",
     "DomainPrepared",
+    "EndTest",
     "Event",
     "ExperienceOutline",
     "FeaturesComputed",
+    "FeaturesFilled",
+    "FillFeatures",
     "Fit",
     "Frozen",
     "Load",
@@ -48,7 +51,6 @@ __all__ = [
     "PredictionProgress",
     "Reply",
     "AnytimeTest",
-    "AnytimeAnswers",
     "Request",
     "RowGroup",
     "RunFinished",
@@ -63,6 +65,8 @@ __all__ = [
     "Start",
     "Started",
     "StreamFacts",
+    "TestDue",
+    "TestEnded",
     "Train",
     "TrainProgress",
     "ExperienceTrained",
@@ -103,8 +107,6 @@ Integers = Annotated[np.ndarray, _array("int64", 1)]
 """int64 [n]."""
 Images = Annotated[np.ndarray, _array("uint8", 4)]
 """uint8 [n, H, W, C]."""
-Classes = Annotated[np.ndarray, _array("int32", 2)]
-"""int32 [moments, n]."""
 Logits = Annotated[np.ndarray, _array("float32", 2)]
 """float32 [n, classes]."""
 
@@ -299,13 +301,35 @@ class Predict:
 
 
 @_message
+class EndTest:
+    """Report on a test that is over."""
+
+    do: Literal["end-test"] = "end-test"
+
+
+@_message
+class FillFeatures:
+    """Compute the frozen features of some rows that are not in the cache; no strategy is made."""
+
+    do: Literal["fill-features"] = "fill-features"
+    start: Start
+    """Message that starts the strategy: it names the images."""
+    backbone: Frozen
+    rows: Integers
+    where: Integers
+    """Index of each row's group."""
+    groups: tuple[RowGroup, ...]
+
+
+@_message
 class AnytimeTest:
-    """Test rows to predict inside an experience, for the accuracy at any time."""
+    """Tests inside an experience, for the accuracy at any time."""
 
     at: Annotated[tuple[int, ...], Field(min_length=1)]
-    """Numbers of training images after which to predict, ascending; the last is the end of the
+    """Numbers of training images after which a test is due, ascending; the last is the end of the
     experience."""
-    question: Predict
+    state: Path
+    """Path for the state to be tested. Training continues when the gym has deleted it."""
 
 
 @_message
@@ -360,7 +384,18 @@ class Load:
     path: Path
 
 
-Request = DescribeOptions | DescribeNeeds | Start | Train | Predict | Adapt | Save | Load
+Request = (
+    DescribeOptions
+    | DescribeNeeds
+    | Start
+    | Train
+    | Predict
+    | EndTest
+    | FillFeatures
+    | Adapt
+    | Save
+    | Load
+)
 
 
 # --- replies --------------------------------------------------------------------------------------
@@ -384,6 +419,9 @@ class NeedsDescribed:
     backbone: BackboneIdentity | None
     renamed: dict[str, str]
     """Options that named the backbone's weights by a path, with the name to record instead."""
+    libraries: tuple[int, ...] = ()
+    """Large libraries that the strategy's import loaded, by their number in
+    `clgym.learner.entrance.Learner.LIBRARIES`."""
 
 
 @_message
@@ -392,16 +430,8 @@ class Started:
 
     device_name: str
     classifier: ClassifierIdentity | None
-
-
-@_message
-class AnytimeAnswers:
-    """Answers to an `AnytimeTest`."""
-
-    images: Integers
-    """Numbers of training images after which the predictions were made, ascending."""
-    predicted: Classes
-    """Class indices, one row per prediction time."""
+    libraries: tuple[int, ...] = ()
+    """See `NeedsDescribed`."""
 
 
 @_message
@@ -410,9 +440,6 @@ class ExperienceTrained:
 
     seconds: float
     images: int
-    state: str
-    """Fingerprint of what the strategy and its memory hold."""
-    probed: AnytimeAnswers | None = None
 
 
 @_message
@@ -421,6 +448,24 @@ class Predicted:
 
     logits: Logits
     seconds: float
+
+
+@_message
+class TestEnded:
+    """Reply to `EndTest`."""
+
+    __test__ = False  # pytest takes classes of this name for its own
+
+    changed: bool
+    """Whether the predictions changed what the strategy and its memory hold."""
+    peak_memory_bytes: int
+    read_files: dict[str, str] = Field(default_factory=dict)
+    """See `Saved`."""
+
+
+@_message
+class FeaturesFilled:
+    """Reply to `FillFeatures`."""
 
 
 @_message
@@ -438,8 +483,6 @@ class Saved:
     """Reply to `Save`."""
 
     bytes: int
-    state: str
-    """Fingerprint of what the strategy and its memory hold when they are saved."""
     parameters: int
     stored_samples: int
     memory_bytes: int
@@ -464,6 +507,8 @@ Reply = (
     | Started
     | ExperienceTrained
     | Predicted
+    | TestEnded
+    | FeaturesFilled
     | Adapted
     | Saved
     | Loaded
@@ -585,6 +630,17 @@ class CheckpointSaved:
 
 
 @_message
+class TestDue:
+    """A state was saved inside an experience, to be tested; see `AnytimeTest`."""
+
+    __test__ = False
+
+    kind: Literal["test-due"] = "test-due"
+    images: int
+    """Training images of this experience processed so far."""
+
+
+@_message
 class RunPlanned:
     """A run is about to begin."""
 
@@ -637,6 +693,7 @@ Event = (
     | PredictionProgress
     | FeaturesComputed
     | CheckpointSaved
+    | TestDue
     | RunPlanned
     | RunResumed
     | DomainPrepared

@@ -22,8 +22,8 @@ from torch.nn.functional import cross_entropy
 from clgym.config import Search
 from clgym.data.augment import random_resized_crop_flip
 from clgym.models import peft
-from clgym.models.heads import ClassMeans, CosineHead, cosine_logits
-from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
+from clgym.models.heads import CosineHead
+from clgym.models.pretrained import ClassMeanStrategy, PretrainedConfig
 from clgym.models.training import CosineSGD
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
@@ -68,7 +68,7 @@ class AperConfig(PretrainedConfig):
         return _AUTHORS.get(str(given.get("variant")), {})
 
 
-class Aper(PretrainedStrategy[AperConfig]):
+class Aper(ClassMeanStrategy[AperConfig]):
     """Class means over a frozen network and one that was adapted in the first experience.
 
     Attributes:
@@ -96,7 +96,6 @@ class Aper(PretrainedStrategy[AperConfig]):
         super().setup(info)
         self.module = self._make_module().to(info.device)
         self.head: CosineHead | None = None
-        self.classes = ClassMeans(info.device)
         c, size = self.config, self.config.image_size
         self.training = CosineSGD(
             momentum=c.momentum,
@@ -121,10 +120,7 @@ class Aper(PretrainedStrategy[AperConfig]):
         """Adapt in the first experience; then count every image once into its class's row."""
         if experience.index == 0:
             self.adapt_network(experience)
-        for batch in experience.batches(self.config.batch_size, shuffle=False):
-            with torch.no_grad():
-                both = self.both(batch)
-            self.classes.update(both, batch.labels, experience.columns)
+        super().train(experience)
 
     def remake(self, name: str) -> nn.Module:
         """The head, which a state saved inside the first experience fills."""
@@ -154,14 +150,8 @@ class Aper(PretrainedStrategy[AperConfig]):
                 return self.backbone.model(images)
         return self.module(images)
 
-    def both(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         """[phi(x); phi_adapted(x)], [n, 2d]: side by side, not normalised."""
         self.module.eval()
         adapted = self.adapted(self.backbone.prepare(batch.images))
         return torch.cat([self.features(batch), adapted], dim=1)
-
-    def predict(self, batch: Batch) -> Tensor:
-        """Cosines [n, columns]; a class without an image gets -inf: a cosine may be negative."""
-        features = self.both(batch)
-        weight = self.classes.means.to(features.dtype)
-        return cosine_logits(features, weight).nan_to_num(nan=-torch.inf)

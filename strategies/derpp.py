@@ -67,5 +67,4 @@ class Derpp(SGDStrategy[DerppConfig]):
 
     def after_step(self, batch: TrainBatch, logits: Tensor) -> None:
         """Offer the new samples to the reservoir."""
-        new = batch.new
-        self.remember(new, labels=new.labels, logits=logits[: len(new)])
+        self.remember(batch.new, labels=batch.new.labels, logits=logits[: len(batch.new)])

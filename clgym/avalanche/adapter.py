@@ -137,6 +137,7 @@ class AvalancheStrategy(SGDStrategy):
     """
 
     recipe: ClassVar[Recipe]
+    transient = ("network",)  # the template's graph holds the model that answers
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Infer what the class leaves out: its recipe, and its options.

@@ -38,6 +38,7 @@ __all__ = [
 def strategy_checks() -> list[Check]:
     """The checks of a strategy, in order."""
     from clgym.check import behaviour as does
+    from clgym.check import completeness
     from clgym.check import declared as says
 
     return [
@@ -53,6 +54,7 @@ def strategy_checks() -> list[Check]:
         Check(does.predict_keeps_state),
         Check(does.state_round_trip),
         Check(does.resume),
+        Check(completeness.state_is_complete),
         Check(does.past_data),
         Check(does.one_sample_batch),
         Check(does.one_image_class),

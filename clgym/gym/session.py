@@ -31,9 +31,9 @@ from clgym.messages import (
     Load,
     RunResumed,
     Save,
-    Saved,
     Start,
     Started,
+    TestEnded,
 )
 from clgym.results.conduct import Conduct
 from clgym.results.layout import PREDICTIONS, STATE
@@ -90,12 +90,16 @@ class Phase(Protocol):
         """Whether the state is saved after a step, however recent the last save is."""
         ...
 
-    def saved(self, step: int) -> None:
-        """Called when the state after a step is on disk."""
+    def test(self, step: int, state: Path) -> TestEnded | None:
+        """Have the learner tested that a state of this step holds; None where no test is due."""
         ...
 
-    def take_piece(self, saved: Saved) -> Arrays:
-        """Return what was predicted and seen since the last piece; ``saved`` is the save."""
+    def saved(self, step: int) -> None:
+        """Called when what was measured up to a step is on disk."""
+        ...
+
+    def take_piece(self) -> Arrays:
+        """Return what was predicted and seen since the last piece."""
         ...
 
     def restore(self, piece: Arrays) -> None:
@@ -144,6 +148,10 @@ class Progress(BaseModel):
     peak_memory_bytes: int = 0
     wall_seconds: float = 0.0
     sessions: int = 0
+
+    def note_peak(self, size: int) -> None:
+        """Keep the largest peak of memory, in bytes."""
+        self.peak_memory_bytes = max(self.peak_memory_bytes, size)
 
 
 class Session:
@@ -234,7 +242,7 @@ class Session:
             phase.carry_out(step)
             boundary = phase.is_boundary(step)
             if boundary or time.monotonic() - saved >= interval:
-                self.save(number, step, time.perf_counter() - started)
+                self.save(number, step, started)
                 started, saved = time.perf_counter(), time.monotonic()
                 if not boundary:
                     self._emit(CheckpointSaved(experience=phase.experience(step)))
@@ -274,26 +282,34 @@ class Session:
                 fix="Put the old weights back, or give another --out",
             )
 
-    def save(self, number: int, step: int, seconds: float) -> None:
-        """Write the learner's state and the new piece, then the note that refers to them."""
+    def save(self, number: int, step: int, started: float) -> None:
+        """Write the learner's state, have it tested, write the new piece, then the note of them.
+
+        ``started`` is when the work since the last save began.
+        """
         phase, progress = self.phases[number], self._progress
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
         name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
-        saved = self._conversation.save(Save(path=self._out / LEARNER / name))
+        path = self._out / LEARNER / name
+        saved = self._conversation.save(Save(path=path))
         check_memory(self._resolved.needs.memory, saved.stored_samples)
-        piece, pieces = save(phase.take_piece(saved)), progress.pieces[number]
+        tested = phase.test(step, path)
+        piece, pieces = save(phase.take_piece()), progress.pieces[number]
         write_atomic(self._piece(number, len(pieces)), piece)
         pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
-        progress.state_sha256 = file_sha256(self._out / LEARNER / name)
+        progress.state_sha256 = file_sha256(path)
         progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
         self._note_files(saved.read_files)
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
         progress.memory_bytes = saved.memory_bytes
         for place, images in saved.kept_images.items():
             progress.kept_images[place] = max(images, progress.kept_images.get(place, 0))
-        progress.peak_memory_bytes = max(progress.peak_memory_bytes, saved.peak_memory_bytes)
-        progress.wall_seconds += seconds
+        progress.note_peak(saved.peak_memory_bytes)
+        if tested is not None:
+            self._note_files(tested.read_files)
+            progress.note_peak(tested.peak_memory_bytes)
+        progress.wall_seconds += time.perf_counter() - started
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)
         if before and before != name:

@@ -52,7 +52,7 @@ def plugins_of(folder: Path, ledger: Ledger) -> tuple[Path, ...]:
         Tampered: a file is not where it was, or has changed.
     """
     sessions = ledger.of("session")
-    listed = sessions[-1].body.get("plugins", []) if sessions else []
+    listed: list[dict[str, str]] = sessions[-1].body.get("plugins", []) if sessions else []
     return tuple(_found(folder, facts) for facts in listed)
 
 

@@ -26,6 +26,9 @@ class Conduct(BaseModel):
     """Numbers of one image: channels x height x width."""
     kept_images: dict[str, int] = {}
     """Most training images that lay outside of the memory after an experience, by place."""
+    tested_apart: bool | None = None
+    """Whether a learner of its own, restored from the state that training left, answered each test
+    and ended with it; None on adaptation streams and in records of earlier versions."""
     changed_by_testing: list[int] = []
     """Experiences after whose test the learner's state was not that which training left."""
     answered_twice: int = 0
@@ -46,6 +49,8 @@ class Conduct(BaseModel):
         found: list[str] = []
         for place, images in self.kept_images.items():
             found.append(f"{images} training images kept outside of the memory: {place}")
+        if self.tested_apart is False:
+            found.append("tests were answered in the learner's process")
         if self.changed_by_testing:
             found.append(f"testing changed the state {len(self.changed_by_testing)} times")
         if self.depends_on == "the batch":

@@ -18,6 +18,7 @@ from clgym.strategies.replay import Replay  # pyright: ignore[reportMissingImpor
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy
 
 _ALL_SEEN: list[Tensor] = []
+_SIZES: list[int] = []
 
 
 class PeeksAtLabels(NMC):
@@ -80,7 +81,15 @@ class ForgetsItsOptimizer(SGDStrategy):
 class ForgetsItsCounts(NMC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.counts = torch.ones_like(self.counts)
+        self.classes.counts = torch.ones_like(self.classes.counts)
+
+
+class CountsInItsModule(NMC):
+    """How many images there were, which a restored learner does not know."""
+
+    def train(self, experience: Experience) -> None:
+        _SIZES.append(len(experience))
+        super().train(experience)
 
 
 class DrawsFromItsOwnGenerator(SGDStrategy):
@@ -111,8 +120,8 @@ class LearnsFromTestImages(NMC):
 
     def predict(self, batch: Batch) -> Tensor:
         scores = super().predict(batch)
-        assert self.sums is not None
-        self.sums.index_add_(0, scores.argmax(1), F.normalize(self.features(batch.images).double()))
+        assert self.classes.sums is not None
+        self.classes.sums.index_add_(0, scores.argmax(1), self.embed(batch))
         return scores
 
 
@@ -225,6 +234,7 @@ CAUGHT = {
     PredictsUnseenClasses: "unseen-classes",
     ForgetsItsOptimizer: "resume",
     ForgetsItsCounts: "state-round-trip",
+    CountsInItsModule: "state-is-complete",
     DrawsFromItsOwnGenerator: "same-seed",
     IgnoresTheSeed: "other-seed",
     ClaimsToBeDeterministic: "other-seed",

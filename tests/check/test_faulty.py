@@ -8,7 +8,8 @@ from clgym.check import CheckFailed, check_strategy, strategy_checks, strategy_f
 
 NAMES = [
     "PeeksAtLabels", "KeepsPastData", "KeepsPastDataOutside", "KeepsFeatures", "ExceedsItsMemory",
-    "PredictsUnseenClasses", "ForgetsItsOptimizer", "ForgetsItsCounts", "DrawsFromItsOwnGenerator",
+    "PredictsUnseenClasses", "ForgetsItsOptimizer", "ForgetsItsCounts", "CountsInItsModule",
+    "DrawsFromItsOwnGenerator",
     "IgnoresTheSeed", "ClaimsToBeDeterministic", "LearnsFromTestImages", "NormalisesByTheBatch",
     "DropsOutAtTest", "NeedsTwoInABatch", "DividesByTheVariance", "TakesAnything",
     "RefusesItsOwnDefault", "SearchesOutsideItsLimits", "ExplainsNothing", "CannotBePickled",

@@ -19,6 +19,7 @@ from clgym.board.reading.entries import (
     file_of,
     place_of,
 )
+from clgym.board.reading.study_sets import place_in_set
 from clgym.errors import BadRecord
 from clgym.protocol.evaluation import EVALUATION, Evaluation, SeedResult
 from clgym.protocol.ledger import NAME as LEDGER
@@ -142,6 +143,7 @@ def _entry(
             "part": first.part,
         },
         tuning=_tuning(evaluation, certificate),
+        study=place_in_set(plan, evaluation.evaluation_number),
     )
 
 
