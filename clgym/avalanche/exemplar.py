@@ -17,7 +17,6 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from typing_extensions import TypeVar
 
 from clgym.avalanche.sgd import SGDConfig
@@ -190,7 +189,7 @@ class ExemplarStrategy(StagedStrategy[C]):
             batch: Images, with their labels.
             output: What the network returned: logits [n, classes].
         """
-        return cross_entropy(output, batch.labels)
+        return self.loss(output, batch.labels)
 
     def stages(self, experience: Experience) -> Sequence[Stage]:
         """One stage: the whole network on the data of the experience."""

@@ -21,7 +21,7 @@ from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads, TaskNetwork, logits_of_tasks, match_loss, with_heads
 from clgym.avalanche.hooks import MethodHooks, OwnPlugin, check_plugin, overridden
 from clgym.avalanche.loop import fast
-from clgym.data.augment import crop_flip
+from clgym.data.augment import AUGMENTATIONS
 from clgym.models import networks
 from clgym.models.norm import has_batch_norm, single_images_refused
 from clgym.models.training import Position, named_optimizer
@@ -37,7 +37,7 @@ from clgym.strategy import (
 
 __all__ = ["AUGMENT", "HeadsConfig", "SGDConfig", "SGDStrategy"]
 
-AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
+AUGMENT: dict[str, Augment | None] = AUGMENTATIONS
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class Experience:
         whole._labels = torch.cat([self.labels, labels])
         whole._features, whole._length = None, len(whole._labels)
         whole._parts, whole.images = [], 0
-        whole._rows = torch.arange(whole._length)
+        whole._rows, whole._rows_of = torch.arange(whole._length), None
         self._parts.append(whole)
         return whole
 
