@@ -288,7 +288,7 @@ class Beef(ExemplarStrategy[BeefConfig]):
         "network": "two-convolutions",
         "fusion_epochs": 2,
     }
-    network: BeefClassifier
+    network: BeefClassifier  # type: ignore[assignment] # its own kind
 
     def classifier(self) -> BeefClassifier:
         """A fresh network of one branch, without a class."""

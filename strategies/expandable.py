@@ -64,7 +64,7 @@ class Expandable(ExemplarStrategy[ExpandableConfig]):
         **ExemplarStrategy.CHECK_CONFIG,
         "network": "two-convolutions",
     }
-    network: ExpandingClassifier
+    network: ExpandingClassifier  # type: ignore[assignment] # its own kind
     gamma: float | None = None
 
     def classifier(self) -> ExpandingClassifier:

@@ -187,7 +187,7 @@ class Foster(ExemplarStrategy[FosterConfig]):
         "network": "two-convolutions",
         "compression_epochs": 2,
     }
-    network: BoostedClassifier
+    network: BoostedClassifier  # type: ignore[assignment] # its own kind
     student: BoostedClassifier
 
     def setup(self, info: StreamInfo) -> None:

@@ -79,7 +79,7 @@ class Memo(ExemplarStrategy[MemoConfig]):
         "network": "two-convolutions",
         "stem": "3x3",
     }
-    network: ExpandingClassifier
+    network: ExpandingClassifier  # type: ignore[assignment] # its own kind
     gamma: float | None = None
 
     def setup(self, info: StreamInfo) -> None:
