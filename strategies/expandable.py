@@ -1,4 +1,4 @@
-"""Expandable representation (DER of Yan et al.): a new branch for every task, old ones stay.
+"""The DER of class-incremental learning (expandable representation): a new branch for every task.
 
 Yan, Xie, He, "DER: Dynamically Expandable Representation for Class Incremental Learning", CVPR 2021
 (arXiv 2103.16788), as the protocol of Cha & Cho (arXiv 2403.09066; code csm9493/GTEP 4cb3895) and
