@@ -237,7 +237,7 @@ class BeefClassifier(BranchesClassifier):
         The newest branch is asked in evaluation mode; its running statistics stay.
 
         Args:
-            images: As the backbone is fed, [n, C, H, W].
+            images: Normalised images, [n, C, H, W].
             noise: What is added after each step, in order: as many tensors as steps.
         """
         last, training = self.backbone.last, self.backbone.last.training

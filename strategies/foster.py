@@ -117,9 +117,9 @@ def boosting_terms(
     """The three terms of the boosting loss, not weighted yet.
 
     Args:
-        logits: Of the whole head, [n, c].
-        extra: Of the trained branch's own head, [n, c].
-        old: Of the previous experience's network, [n, known]; without a gradient.
+        logits: Logits of the whole head, [n, c].
+        extra: Logits of the trained branch's own head, [n, c].
+        old: Logits of the previous experience's network, [n, known]; without a gradient.
         labels: Classes, int64 [n].
         weights: Divisors of the columns of ``logits``, [c].
         t: Temperature of the distillation.

@@ -212,7 +212,7 @@ class ExpandingClassifier(BranchesClassifier):
         """Cross-entropy of the head, plus ``weight`` times that of the auxiliary head, if any.
 
         Args:
-            features: Of all branches, [n, d].
+            features: Features of all branches, [n, d].
             labels: Classes, int64 [n].
             weight: Factor of the auxiliary loss.
         """
