@@ -20,14 +20,12 @@ __all__ = ["state_is_complete"]
 
 def state_is_complete(subject: Subject) -> str:
     """What learning changes lies in the state: a restored learner has the same attributes."""
-    bench = subject.bench()
-    before = _outside(bench.strategy)
+    first, second = subject.bench(), subject.bench()
     if subject.adapts:
-        bench.whole()
-    else:
-        bench.train(0)
-        bench.train(1)
-    learned = bench.strategy
+        first.whole()  # an adaptation stream sets its learner up with the first batch
+    before = _outside(first.strategy)
+    learner = second if subject.adapts else first
+    learned = _learned(learner, subject)
     after = _outside(learned)
     changed = sorted(place for place in before | after if before.get(place) != after.get(place))
     if changed:
@@ -35,7 +33,7 @@ def state_is_complete(subject: Subject) -> str:
             f"learning changes {changed[0]}, which lies outside the strategy",
             "Keep what is learned in attributes that setup makes: they are saved and restored",
         )
-    restored = subject.bench().strategy
+    restored = (first if subject.adapts else second).strategy
     restored.info.memory.load_state_dict(
         copy.deepcopy(learned.info.memory.state_dict()), restored.info.device
     )
@@ -48,6 +46,16 @@ def state_is_complete(subject: Subject) -> str:
             "Leave state_dict and load_state_dict to the base class, or put it into both",
         )
     return f"the same {len(wanted)} attributes after a restart, and none elsewhere changed"
+
+
+def _learned(bench: Any, subject: Subject) -> Strategy:
+    """The strategy of a bench, once it has learned something."""
+    if subject.adapts:
+        bench.whole()
+    else:
+        bench.train(0)
+        bench.train(1)
+    return bench.strategy
 
 
 def _attributes(strategy: Strategy) -> dict[str, str]:
