@@ -1,10 +1,10 @@
 """Run a strategy on a scenario, or continue an interrupted run.
 
 Name the strategy and the scenario first, then options; a file of your own goes
-by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help` lists
-the options of that pairing. An option on the command line overrides --config,
-which overrides the scenario's preset, which overrides the defaults. The same
-command given again continues an interrupted run.
+by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help`
+lists the options of that pairing. An option on the command line overrides
+--config, which overrides the scenario's preset, which overrides the defaults.
+The same command given again continues an interrupted run.
 """
 
 import argparse
