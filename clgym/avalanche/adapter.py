@@ -279,7 +279,12 @@ class AvalancheStrategy(SGDStrategy):
         self._add_tasks(template.model)
         with self.normalisable(experience), _quiet():
             template.feed = TrainLoader(
-                experience, config.batch_size, config.epochs, Position(), self.augment, safe=False
+                experience,
+                config.batch_size,
+                config.epochs,
+                Position(),
+                self.augmentation,
+                safe=False,
             )
             if self.recipe.sgd:
                 template.feed.rate = self.rate

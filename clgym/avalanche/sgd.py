@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -21,11 +21,12 @@ from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads, TaskNetwork, with_heads
 from clgym.avalanche.hooks import MethodHooks, OwnPlugin, check_plugin, overridden
 from clgym.avalanche.loop import fast
-from clgym.avalanche.steps import StepTools
+from clgym.avalanche.steps import AUGMENT, StepTools
 from clgym.models import networks
 from clgym.models.norm import has_batch_norm, single_images_refused
-from clgym.models.training import Position
+from clgym.models.training import Position, named_optimizer
 from clgym.strategy import (
+    Augment,
     Batch,
     Config,
     Experience,
@@ -44,6 +45,8 @@ class SGDConfig(Config):
     """Learning rate."""
     momentum: Annotated[float, Ge(0), Le(1)] = 0.0
     """Momentum of SGD; its state starts afresh with every experience."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Optimizer; momentum belongs to sgd, the others have their usual constants."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay (L2 penalty)."""
     epochs: Annotated[int, Ge(1)] = 1
@@ -87,6 +90,7 @@ class SGDStrategy(StepTools[C]):
     `after_step`                              once the weights have moved
     `observe`                                 the whole step, for a method that owns it
     `before_experience`, `after_experience`   around all epochs; the data are in reach
+    `augment`                                 a random view of training images
     `begin`, `rate`                           growing the network; the learning rate of an epoch
     `make_network`, `make_optimizer`          what is trained, and by what
     `plugins`                                 Avalanche's plugins that go along
@@ -113,6 +117,7 @@ class SGDStrategy(StepTools[C]):
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
             `setup`, and saved by the code that set them.
+        criterion: Mean loss of logits and labels: cross-entropy, unless a wrapper weighs samples.
     """
 
     Config: ClassVar[type] = HeadsConfig
@@ -121,6 +126,7 @@ class SGDStrategy(StepTools[C]):
     template: Any
     network: networks.Classifier
     companions: Sequence[Any] = ()
+    criterion: Callable[[Tensor, Tensor], Tensor] = staticmethod(cross_entropy)
 
     generator = report_renamed_method("SGDStrategy.generator", "rng")
 
@@ -139,13 +145,13 @@ class SGDStrategy(StepTools[C]):
     # --- hooks of a method ----------------------------------------------------------------------
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch before a penalty: cross-entropy over all columns.
+        """The loss of a batch before a penalty: `criterion` over all columns.
 
         Args:
             logits: [n, columns]; those of new samples come first.
             labels: int64 [n]; `batch` tells which are new.
         """
-        return cross_entropy(logits, labels)
+        return self.criterion(logits, labels)
 
     def penalty(self, batch: TrainBatch, logits: Tensor) -> Tensor | None:
         """What is added to the loss of a step; None for nothing.
@@ -196,6 +202,22 @@ class SGDStrategy(StepTools[C]):
         drops = sum(epoch >= round(share * config.epochs, 9) for share in config.lr_drops)
         return config.lr * 0.1**drops
 
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """A random view of training images; by default what ``--augment`` names.
+
+        `clgym.data.transforms.batched` makes such a function of torchvision's transforms, and of a
+        function of one image.
+
+        Args:
+            images: float [n, C, H, W] in [0, 1].
+            generator: On the CPU; all draws come from it.
+
+        Returns:
+            [n, C, H', W'].
+        """
+        named = AUGMENT[self.config.augment]
+        return images if named is None else named(images, generator)
+
     def plugins(self) -> Sequence[Any]:
         """Avalanche plugins, in the order in which they are called; asked for once, in `setup`."""
         return ()
@@ -219,7 +241,13 @@ class SGDStrategy(StepTools[C]):
         """A fresh optimizer, for every experience."""
         c = self.config
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        return torch.optim.SGD(parameters, c.lr, c.momentum, weight_decay=c.weight_decay)
+        return named_optimizer(c.optimizer, parameters, c.lr, c.momentum, c.weight_decay)
+
+    @property
+    def augmentation(self) -> Augment | None:
+        """`augment`, or None where it changes nothing."""
+        own = type(self).augment is not SGDStrategy.augment
+        return self.augment if own else super().augmentation
 
     # --- the life cycle -------------------------------------------------------------------------
 
@@ -310,7 +338,9 @@ class SGDStrategy(StepTools[C]):
         self.seen = experience.columns
         size, epochs = self.config.batch_size, self.config.epochs
         with self.normalisable(experience):
-            self.template.feed = TrainLoader(experience, size, epochs, self.position, self.augment)
+            self.template.feed = TrainLoader(
+                experience, size, epochs, self.position, self.augmentation
+            )
             self.template.feed.rate = self.rate
             self.template.train(ExperienceView(experience), [])
         self.template.feed = None

@@ -46,8 +46,8 @@ class StepTools(Strategy[C]):
         return self.template.optimizer
 
     @property
-    def augment(self) -> Augment | None:
-        """How training images are augmented."""
+    def augmentation(self) -> Augment | None:
+        """How images are augmented; None where nothing changes them."""
         config: Any = self.config  # an `SGDConfig`, which stands in another file
         return AUGMENT[config.augment]
 
@@ -105,11 +105,25 @@ class StepTools(Strategy[C]):
             images: float [n, C, H, W] in [0, 1].
             name: Name of the draw, see `rng`; that of the images themselves may be reused.
         """
-        augment = self.augment
+        augment = self.augmentation
         return images if augment is None else augment(images, self.rng(*name, "augmentation"))
+
+    def view(self, batch: TrainBatch, *name: str) -> Tensor:
+        """Another view of the images: as they are stored, augmented anew.
+
+        Args:
+            batch: New samples, and those of the memory that have joined them.
+            name: Tells several views of one batch apart.
+
+        Returns:
+            float [n, C, H, W], in the order of the batch.
+        """
+        parts = [batch.new] if batch.old is None else [batch.new, batch.old]
+        images = torch.cat([self.experience.to_float(part.pixels) for part in parts])
+        return self.augmented(images, "view", *name)
 
     def reread(self, experience: Experience) -> Iterator[TrainBatch]:
         """The rows once more, augmented as in training; declare ``Needs(rereads=True)``."""
         config: Any = self.config
         size, epochs = config.batch_size, config.epochs
-        return experience.batches(size, epoch=epochs, augment=self.augment, silent=True)
+        return experience.batches(size, epoch=epochs, augment=self.augmentation, silent=True)
