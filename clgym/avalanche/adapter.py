@@ -363,6 +363,8 @@ class AvalancheStrategy(SGDStrategy):
         for name, plugin in self._stateful.items():
             plugin.load_state_dict(state["plugins"][name])
         self.recipe.restored(self.template)
+        if isinstance(self.template.model, networks.Classifier):
+            self.network = self.template.model  # the one that setup made was never trained
 
     def _saved_tasks(self) -> list[list[Any]]:
         return [[task, list(classes)] for task, classes in self._tasks.items()]
