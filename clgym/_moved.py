@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clgym.errors import Renamed
 
-__all__ = ["MOVED", "RENAMED_MODULES", "RENAMED_NAMES", "install", "report_renamed"]
+__all__ = [
+    "MOVED",
+    "RENAMED_MODULES",
+    "RENAMED_NAMES",
+    "install",
+    "report_renamed",
+    "report_renamed_method",
+]
 
 # Modules that can be imported by either name.
 MOVED = {
@@ -80,6 +87,7 @@ RENAMED_NAMES = {
         "Finding": "clgym.board.submission.SubmissionFinding",
         "Found": "clgym.board.submission.SubmittedRecords",
     },
+    "clgym.config": {"Range": "annotated_types.Interval"},
     "clgym.data.cards": {"Card": "clgym.data.cards.DatasetInfo"},
     "clgym.data.locate": {"Found": "clgym.data.locate.LocatedFiles"},
     "clgym.data.store": {
@@ -127,6 +135,13 @@ RENAMED_NAMES = {
     "clgym.strategy": {"keyed_generator": "clgym.strategy.torch_generator"},
 }
 
+_SPELLING = {
+    "clgym.config.Range": "; write Range(0, 1) as Ge(0), Le(1) or as Interval(ge=0, le=1), "
+    "exclusive=True as Gt(0), and limits of a list's numbers at the number: "
+    "tuple[Annotated[int, Ge(1)], ...]",
+}
+"""What changes beside the import, for names that are used differently."""
+
 
 def _renamed(old: str, new: str) -> "Renamed":
     from clgym.errors import Renamed  # here, for a fast start: few processes ever need it
@@ -134,7 +149,7 @@ def _renamed(old: str, new: str) -> "Renamed":
     return Renamed(
         expected="a name of clgym 0.2",
         found=old,
-        fix=f"{old} is called {new} since 0.2: change the import",
+        fix=f"{old} is called {new} since 0.2: change the import" + _SPELLING.get(old, ""),
     )
 
 
@@ -154,6 +169,26 @@ def report_renamed(module: str) -> None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     vars(sys.modules[module])["__getattr__"] = __getattr__
+
+
+def report_renamed_method(old: str, new: str) -> property:
+    """A method that authors called by an old name, which answers with `Renamed`.
+
+    Args:
+        old: Class and name of clgym 0.2.
+        new: The method of today.
+    """
+
+    def renamed(self: object) -> Any:
+        from clgym.errors import Renamed
+
+        raise Renamed(
+            expected="a method of clgym 0.3",
+            found=old,
+            fix=f"{old} is called self.{new} since 0.3, with the same draws",
+        )
+
+    return property(renamed, doc=f"`{new}` of today.")
 
 
 class _MovedFinder:

@@ -3,13 +3,14 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from clgym.attributes import modules_in
-from clgym.config import Range
 from clgym.errors import BadBatch, Incompatible
 from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
 
@@ -35,18 +36,21 @@ class AdaptConfig(Config):
     predict: Literal["before", "after"] = "before"
     """Predictions that are scored: those before the update on the batch, or those of another
     forward pass after it."""
-    window: Annotated[int, Range(2)] = 64
+    window: Annotated[int, Ge(2)] = 64
     """For streams with batch size 1: number of most recent images that form the batch."""
 
 
-class AdaptStrategy(Strategy):
+C = TypeVar("C", bound=AdaptConfig, default=Any)
+
+
+class AdaptStrategy(Strategy[C]):
     """A classifier that predicts and adapts batch by batch.
 
     A method overrides `prepare` and `step`, and `answer` too if its prediction is not the plain
     forward pass. Its attributes are its state: saved, restored and reset together.
     """
 
-    Config = AdaptConfig
+    Config: ClassVar[type] = AdaptConfig
     transient = ("_start",)
     batch_matters: ClassVar[bool] = True
     """Whether an image's prediction depends on the other images of its batch."""

@@ -24,70 +24,64 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.data.augment import random_resized_crop_flip
 from clgym.models.heads import cosine_logits
 from clgym.models.peft import AdapterBank, Adapters
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.models.training import CosineSGD, set_rates
-from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
-
-SPACE = {
-    "lr": [0.01, 0.03, 0.05],
-    "epochs": [5, 10, 20],
-    "weight_decay": [0.0005, 0.005],
-    "merge_rate": [0.05, 0.1, 0.2],
-}
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 
 @dataclass(frozen=True)
 class MosConfig(PretrainedConfig):
     """Options of `Mos`; the defaults are the authors' for CIFAR-100."""
 
-    rank: Annotated[int, Range(1)] = 16
+    rank: Annotated[int, Ge(1)] = 16
     """Width of an adapter's bottleneck."""
-    epochs: Annotated[int, Range(1)] = 20
+    epochs: Annotated[int, Ge(1), Search(5, 10, 20)] = 20
     """Passes over each experience."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.03
+    lr: Annotated[float, Gt(0), Search(0.01, 0.03, 0.05)] = 0.03
     """Learning rate of the adapter; falls to 0 along a cosine."""
-    head_rate: Annotated[float, Range(0, exclusive=True)] = 0.1
+    head_rate: Annotated[float, Gt(0)] = 0.1
     """Learning rate of the head as a share of the adapter's."""
-    momentum: Annotated[float, Range(0, 1)] = 0.9
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     """Share of the last step that the next one keeps."""
-    weight_decay: Annotated[float, Range(0)] = 5e-4
+    weight_decay: Annotated[float, Ge(0), Search(0.0005, 0.005)] = 5e-4
     """Pull of adapter and head towards zero."""
-    batch_size: Annotated[int, Range(1)] = 48
+    batch_size: Annotated[int, Ge(1)] = 48
     """Images a batch."""
-    dropout: Annotated[float, Range(0, 1)] = 0.1
+    dropout: Annotated[float, Ge(0), Le(1)] = 0.1
     """Dropout inside adapters, in training."""
-    repulsion: Annotated[float, Range(0)] = 0.1
+    repulsion: Annotated[float, Ge(0)] = 0.1
     """Weight of the term that pushes features and class means apart."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 0.8
+    temperature: Annotated[float, Gt(0)] = 0.8
     """Divisor of the similarities in that term."""
     merge: Literal["per_step", "released"] = "per_step"
     """per_step: merge after each optimizer step; released: also inside every forward pass."""
-    merge_rate: Annotated[float, Range(0, 1)] = 0.1
+    merge_rate: Annotated[float, Ge(0), Le(1), Search(0.05, 0.1, 0.2)] = 0.1
     """How far a merge goes towards the mean of the stored adapters."""
     statistics: Literal["covariance", "variance"] = "covariance"
     """What is kept of a class's spread; variance for classes of very few images."""
-    jitter: Annotated[float, Range(0, exclusive=True)] = 1e-4
+    jitter: Annotated[float, Gt(0)] = 1e-4
     """Value added to every variance of a class, so that its covariance can be inverted."""
-    align_epochs: Annotated[int, Range(0)] = 30
+    align_epochs: Annotated[int, Ge(0)] = 30
     """Passes of the head's alignment, each over fresh draws."""
-    align_lr: Annotated[float, Range(0, exclusive=True)] = 0.005
+    align_lr: Annotated[float, Gt(0)] = 0.005
     """Learning rate of the alignment."""
-    align_batches: Annotated[int, Range(1)] = 5
+    align_batches: Annotated[int, Ge(1)] = 5
     """Draws of every class per pass, and size of a step, in multiples of batch_size."""
-    rounds: Annotated[int, Range(1)] = 4
+    rounds: Annotated[int, Ge(1)] = 4
     """Maximum number of adapters that an image asks for."""
     ensemble: bool = True
     """Let the prototypes decide together with the head."""
 
 
-class Mos(PretrainedStrategy):
+class Mos(PretrainedStrategy[MosConfig]):
     """Adapters per task with retrieval.
 
     Attributes:
@@ -103,7 +97,6 @@ class Mos(PretrainedStrategy):
         seen: Classes that have come.
     """
 
-    Config = MosConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
@@ -141,8 +134,14 @@ class Mos(PretrainedStrategy):
         self.spreads = torch.zeros(total, *spread, device=device)
         self.task_of = torch.full((total,), -1, device=device)
         self.seen = 0
-        self._training: CosineSGD | None = None
-        self._saved: State | None = None
+        c, size = self.config, self.config.image_size
+        self.training = CosineSGD(
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            epochs=c.epochs,
+            batch_size=c.batch_size,
+            augment=lambda images, key: random_resized_crop_flip(images, size, key),
+        )
 
     @property
     def released(self) -> bool:
@@ -161,32 +160,20 @@ class Mos(PretrainedStrategy):
 
     def fit(self, experience: Experience) -> None:
         """Train the working adapter and the head."""
-        c, size = self.config, self.config.image_size
-        self._training = CosineSGD(
-            [
-                {"params": list(self.current.parameters()), "lr": c.lr},
-                {"params": list(self.head.parameters()), "lr": c.head_rate * c.lr},
-            ],
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            epochs=c.epochs,
-            batch_size=c.batch_size,
-            augment=lambda images, key: random_resized_crop_flip(images, size, key),
-        )
-        if self._saved is not None:
-            self._training.load_state_dict(self._saved)
-            self._saved = None
+        c = self.config
+        trained = [
+            {"params": list(self.current.parameters()), "lr": c.lr},
+            {"params": list(self.head.parameters()), "lr": c.head_rate * c.lr},
+        ]
         columns = torch.tensor(experience.classes, device=self.info.device)
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             features = self.working(self.backbone.normalised(batch.images))
             return self.loss(features, self.head(features), batch.labels, columns)
 
         self.current.train()
-        self._training.run(experience, loss, self.merge)
+        self.training.run(experience, trained, loss, self.merge)
         self.current.eval()
-        self._training = None
 
     def loss(self, features: Tensor, logits: Tensor, labels: Tensor, columns: Tensor) -> Tensor:
         """Cross-entropy over ``columns``, and the repulsion of features [n, d] and class means.
@@ -394,34 +381,3 @@ class Mos(PretrainedStrategy):
         if not self.config.ensemble:
             return refined
         return refined.softmax(1) + (len(self.bank) * guess).softmax(1)
-
-    # --- state ----------------------------------------------------------------------------------
-
-    def state_dict(self) -> State:
-        """Adapters, head and statistics; inside an experience also how far training is."""
-        state: State = {
-            "current": dict(self.current.state_dict()),
-            "head": dict(self.head.state_dict()),
-            "bank": dict(self.bank.tensors),
-            "unmoved": dict(self.unmoved.tensors),
-            "seen": self.seen,
-        }
-        state |= {name: getattr(self, name) for name in _STATISTICS}
-        if self._training is not None:
-            state["training"] = self._training.state_dict()
-        return state
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        device = self.info.device
-        self.current.load_state_dict(state["current"])
-        self.head.load_state_dict(state["head"])
-        self.bank.tensors = {k: v.to(device) for k, v in state["bank"].items()}
-        self.unmoved.tensors = {k: v.to(device) for k, v in state["unmoved"].items()}
-        self.seen = state["seen"]
-        for name in _STATISTICS:
-            setattr(self, name, state[name].to(device))
-        self._saved = state.get("training")
-
-
-_STATISTICS = ("prototypes", "means", "spreads", "task_of")

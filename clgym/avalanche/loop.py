@@ -1,6 +1,6 @@
 """Avalanche's training loop without what costs time and brings nothing here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from avalanche.core import BasePlugin, BaseSGDPlugin, SupervisedPlugin
@@ -10,8 +10,9 @@ from avalanche.training.templates.base_sgd import BaseSGDTemplate, PeriodicEval
 from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 
 from clgym.avalanche.feed import TrainLoader
+from clgym.strategy import TrainBatch
 
-__all__ = ["EVENTS", "FastLoop", "fast", "hooks_of"]
+__all__ = ["EVENTS", "FastLoop", "evaluate_loss", "fast", "hears", "hooks_of"]
 
 EVENTS = (
     "before_training_iteration",
@@ -40,6 +41,11 @@ def hooks_of(template: Any, event: str) -> tuple[Hook, ...]:
     return tuple(getattr(p, event) for p in template.plugins if _overrides(p, event))
 
 
+def hears(plugins: Iterable[Any], events: Iterable[str]) -> bool:
+    """Whether a plugin does something at one of these events."""
+    return any(_overrides(plugin, event) for event in events for plugin in plugins)
+
+
 def _overrides(plugin: Any, event: str) -> bool:
     if event in vars(plugin):
         return True
@@ -54,10 +60,15 @@ class FastLoop:
         feed: Batches of the present experience, set by the caller of `train`.
         n_new: How many samples of the present batch are new ones. They come first; samples from a
             memory follow them.
+        observe: What takes a whole step with a batch and returns its loss, in the place of forward
+            pass, loss, backward pass and update; None leaves these to the template.
     """
 
     feed: TrainLoader | None = None
+    observe: Callable[[TrainBatch], Any] | None = None
+    _used: TrainBatch | None = None
     mbatch: Any
+    mb_output: Any
     experience: Any
     dataloader: Any
     optimizer: Any
@@ -74,6 +85,23 @@ class FastLoop:
     def n_new(self) -> int:
         """Number of new samples in the present batch."""
         return self.feed.n_new if self.feed is not None else 0
+
+    @property
+    def train_batch(self) -> TrainBatch:
+        """The present batch: new samples, and those that a memory or a plugin has added."""
+        images = self.mbatch[0]
+        given = None if self.feed is None else self.feed.batch
+        for known in (self._used, given):
+            if known is not None and known.images is images:
+                return known
+        labels, tasks = self.mbatch[1], self.mbatch[-1]
+        start = TrainBatch(images, labels, tasks=tasks) if given is None else given
+        return start.replaced(images, labels, tasks, self.n_new)
+
+    def use(self, batch: TrainBatch) -> None:
+        """Take the step with this batch."""
+        self._used = batch
+        self.mbatch = [batch.images, batch.labels, batch.tasks]
 
     def drop_idle_plugins(self) -> None:
         """Take off metrics and periodic evaluation, which the gym replaces."""
@@ -119,6 +147,7 @@ class FastLoop:
             template._before_training_epoch(**kwargs)  # type: ignore[attr-defined]
             template.training_epoch(**kwargs)
             template._after_training_epoch(**kwargs)  # type: ignore[attr-defined]
+        self._used = None  # its images are out of reach from now on
 
     def training_epoch(self, **kwargs: Any) -> None:
         """One epoch, hook by hook as Avalanche's."""
@@ -140,6 +169,12 @@ def _epoch(template: Any, **kwargs: Any) -> None:
             break
         template._unpack_minibatch()
         _call(begin, template, kwargs)
+        if template.observe is not None:
+            template.mb_output = None
+            template.loss = template.observe(template.train_batch)
+            feed.experience.loss = template.loss.detach()
+            _call(end, template, kwargs)
+            continue
         template.optimizer.zero_grad()
         template.loss = template._make_empty_loss()
         _call(pre, template, kwargs)
@@ -154,13 +189,27 @@ def _epoch(template: Any, **kwargs: Any) -> None:
         _call(pre_step, template, kwargs)
         template.optimizer_step()
         _call(post_step, template, kwargs)
-        feed.loss = template.loss
+        feed.experience.loss = template.loss.detach()
         _call(end, template, kwargs)
 
 
 def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, object]) -> None:
     for hook in hooks:
         hook(template, **kwargs)
+
+
+def evaluate_loss(template: Any, **kwargs: Any) -> Any:
+    """The whole loss of the present batch, `template.loss`: penalties and distillation included."""
+    pre, post, pre_back = (hooks_of(template, event) for event in EVENTS[1:4])
+    template.loss = template._make_empty_loss()
+    _call(pre, template, kwargs)
+    template.mb_output = template.forward()
+    _call(post, template, kwargs)
+    loss = template.criterion()
+    # Avalanche's empty loss is float32, and would round a float64 one.
+    template.loss = template.loss.to(loss.dtype) + loss
+    _call(pre_back, template, kwargs)
+    return template.loss
 
 
 def fast(strategy_class: type = SupervisedTemplate) -> type:

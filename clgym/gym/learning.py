@@ -146,18 +146,16 @@ class LearningPhase:
 
     def _facts(self) -> StreamFacts:
         """What the strategy may know beforehand; the total of classes only where it declared it."""
-        run, stream, source = self._run, self._stream, self._run.sources[0]
-        channels = stream.image_shape[0]
-        # A stream of grey and colour sources is in colour.
-        repeat = channels // len(source.mean or (0.0,) * channels)
+        run, stream = self._run, self._stream
+        mean, std = run.sources[0].statistics(stream.image_shape[0])
         known = run.needs.total_classes or stream.setting == "domain-incremental"
         return StreamFacts(
             image_shape=stream.image_shape,
             setting=stream.setting,
             device=run.request.device,
             seed=run.request.seed,
-            mean=tuple(source.mean or (0.0,) * channels) * repeat,
-            std=tuple(source.std or (1.0,) * channels) * repeat,
+            mean=mean,
+            std=std,
             total_columns=run.total_columns if known else None,
             single_pass=stream.single_pass,
         )

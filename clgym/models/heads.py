@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clgym.strategy import State
+from clgym.attributes import Stateful
 
 __all__ = ["ClassMeans", "CosineHead", "cosine_logits"]
 
 
-class ClassMeans:
+class ClassMeans(Stateful):
     """The mean feature of every class, as sums and counts: batches may come in any order.
 
     Sums are kept in float64: their order then moves the means by less than 1e-12.
@@ -38,16 +38,6 @@ class ClassMeans:
         assert self.sums is not None
         return self.sums / self.counts[:, None]
 
-    def state_dict(self) -> State:
-        """Sums and counts."""
-        return {"sums": self.sums, "counts": self.counts}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`, on the device that the means were made for."""
-        device, sums = self.counts.device, state["sums"]
-        self.sums = None if sums is None else sums.to(device)
-        self.counts = state["counts"].to(device)
-
 
 def cosine_logits(features: Tensor, weight: Tensor) -> Tensor:
     """Cosine of each feature [n, d] with each row [c, d]: [n, c]; an all-zero row gives 0."""
@@ -63,6 +53,15 @@ class CosineHead(nn.Module):
         bound = 1 / math.sqrt(width)
         self.weight = nn.Parameter(torch.empty(columns, width).uniform_(-bound, bound))
         self.scale = nn.Parameter(torch.ones(1))
+
+    def structure(self) -> int:
+        """Number of classes; see `clgym.attributes`."""
+        return len(self.weight)
+
+    def restructure(self, structure: int) -> None:
+        """Have as many classes as a `structure` tells of; a state fills them."""
+        if structure != len(self.weight):
+            self.weight = nn.Parameter(self.weight.new_zeros(structure, self.weight.shape[1]))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [n, columns] of features [n, width]."""
