@@ -24,7 +24,7 @@ from typing import Annotated
 
 import torch
 
-from clgym.config import Range
+from annotated_types import Interval
 from clgym.strategy import Config, Strategy
 
 SPACE = {"factor": [number / 1000 for number in range(1001)]}
@@ -34,7 +34,7 @@ SPACE = {"factor": [number / 1000 for number in range(1001)]}
 class QuickConfig(Config):
     """Options."""
 
-    factor: Annotated[float, Range(0, 1)] = 0.5
+    factor: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Factor of the sums."""
 
 
