@@ -329,11 +329,11 @@ class Strategy(Generic[C]):
         Raises:
             BadPlugin: an attribute that cannot be saved; the message names it.
         """
-        return attributes.state_of(self, self._stateless())
+        return attributes.state_of(self, self.stateless())
 
     def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`; called after `setup`, in a fresh process."""
-        attributes.restore(self, state, self.info.device, self._stateless())
+        attributes.restore(self, state, self.info.device, self.stateless())
 
     def remake(self, name: str) -> object | None:
         """Make a part that a saved state fills and that `setup` does not make.
@@ -346,7 +346,7 @@ class Strategy(Generic[C]):
         """
         return None
 
-    def _stateless(self) -> set[str]:
+    def stateless(self) -> set[str]:
         """Names of the attributes that are no state, those of all base classes too."""
         # An experience is over when something is saved; what is left of it holds no data.
         over = {name for name, value in vars(self).items() if isinstance(value, Experience)}

@@ -365,11 +365,11 @@ class SGDStrategy(Strategy[C]):
             if not (hasattr(plugin, "state_dict") and id(plugin) in attributes)
         ]
 
-    def _stateless(self) -> set[str]:
+    def stateless(self) -> set[str]:
         """Without own plugins that are attributes: they are saved with the other plugins."""
         plain = {id(p) for p in self._plugins if not hasattr(p, "state_dict")}
         held = {name for name, value in vars(self).items() if id(value) in plain}
-        return super()._stateless() | held
+        return super().stateless() | held
 
     def _build(self) -> None:
         self.network = self.make_network(self._columns(0))

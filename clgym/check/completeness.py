@@ -52,7 +52,7 @@ def state_is_complete(subject: Subject) -> str:
 
 def _attributes(strategy: Strategy) -> dict[str, str]:
     """A fingerprint of each attribute that is state and that the walk can read."""
-    left_out = strategy._stateless()
+    left_out = strategy.stateless()
     found = {}
     for name in vars(strategy).keys() - left_out:
         others = vars(strategy).keys() - {name}
