@@ -66,6 +66,11 @@ class Wrapper(Strategy[C]):
         """The strategy at the bottom, whose network is trained."""
         return self.base.learner if isinstance(self.base, Wrapper) else self.base
 
+    @property
+    def moves_on_elsewhere(self) -> bool:
+        """Whether an experience begins at other weights than those that answered before it."""
+        return isinstance(self.base, Wrapper) and self.base.moves_on_elsewhere
+
     def make_companion(self) -> Any:
         """The Avalanche plugin that does the wrapper's work, if any; asked for once, in `setup`.
 

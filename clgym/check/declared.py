@@ -30,7 +30,7 @@ def pickling(subject: Subject) -> str:
     made = subject.make()
     for what, thing in (("class", subject.cls), ("options", made.config), ("strategy", made)):
         try:
-            copy = pickle.loads(pickle.dumps(thing))  # nosec B301: its own bytes
+            copy = pickle.loads(pickle.dumps(thing))  # nosec B301 # its own bytes
         except Exception as error:
             raise Failed(
                 f"its {what} cannot be pickled ({error})",
