@@ -74,9 +74,9 @@ class ExemplarConfig(SGDConfig):
     max-pooling of stride 2 (3x3-pool), or 7x7 with stride 2 and such a pooling (7x7-pool). The
     protocol has 3x3 for CIFAR, 7x7-pool for ImageNet in equal experiences and 3x3-pool for
     ImageNet with a larger first one."""
-    augment: Literal["none", "crop-flip", "crop-flip-brightness", "resized-crop-flip"] = (
-        "crop-flip-brightness"
-    )
+    augment: Literal[  # type: ignore[assignment]  # more of them than `SGDConfig` offers
+        "none", "crop-flip", "crop-flip-brightness", "resized-crop-flip"
+    ] = "crop-flip-brightness"
     """Augmentation of training batches: random crop (padding 4) and flip; the same and a change of
     brightness by up to 63/255, as the protocol has it for CIFAR; a random resized crop and flip,
     as it has it for ImageNet."""
@@ -141,7 +141,8 @@ class ExemplarStrategy(StagedStrategy[C]):
         """
         config, shape = self.config, self.info.image_shape
         if config.network in get_args(networks.StagedName):
-            made = networks.staged(config.network, shape[0], config.stem, last_relu=self.RECTIFIED)
+            name: Any = config.network
+            made = networks.staged(name, shape[0], config.stem, last_relu=self.RECTIFIED)
             return made, made.width
         if config.stem != "3x3":
             raise BadConfig(
@@ -190,6 +191,12 @@ class ExemplarStrategy(StagedStrategy[C]):
             output: What the network returned: logits [n, classes].
         """
         return self.loss(output, batch.labels)
+
+    @torch.no_grad()
+    def taught(self, batch: TrainBatch) -> Any:
+        """What the teacher says to the same images, from the second experience on."""
+        assert self.teacher is not None
+        return self.teacher(batch.images)
 
     def stages(self, experience: Experience) -> Sequence[Stage]:
         """One stage: the whole network on the data of the experience."""
@@ -257,13 +264,13 @@ class ExemplarStrategy(StagedStrategy[C]):
 
     def after_experience(self, experience: Experience) -> None:
         """Choose exemplars, take their means, and copy the network for the next experience."""
-        self.remember(experience)
+        self.choose_exemplars(experience)
         self.means = self.exemplar_means(experience)
         self.known = experience.columns
         if self.TEACHER:
             self.teacher = copy.deepcopy(self.network).eval()
 
-    def remember(self, experience: Experience) -> None:
+    def choose_exemplars(self, experience: Experience) -> None:
         """Keep the first exemplars of each old class and of the ranking of each new one."""
         memory, share = self.info.memory, self.config.memory_size // experience.columns
         pixels, labels = [], []
