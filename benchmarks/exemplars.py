@@ -30,9 +30,16 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "bic": ("bic", {"split_ratio": 0.2, "lambda_kd": 1.0}),
     "wa": ("wa", {"lambda_kd": 1.0}),
     "wa without alignment": ("wa", {"lambda_kd": 1.0, "align": False}),
-    "podnet": ("podnet", {"finetune_epochs": 10}),
+    "podnet": ("podnet", {}),
+    "expandable": ("expandable", {}),
+    "foster": ("foster", {}),
+    "memo": ("memo", {}),
+    "beef": ("beef", {"network": "resnet32"}),
 }
 """Strategy and options by row of the table."""
+
+FURTHER = {"podnet": "finetune_epochs", "foster": "compression_epochs", "beef": "fusion_epochs"}
+"""Option with the epochs of a strategy's further stage, which has as many as training."""
 
 
 def parsed() -> argparse.Namespace:
@@ -63,6 +70,7 @@ def config_of(given: argparse.Namespace, strategy: str, own: dict[str, Any]) -> 
         "milestones": 2,
         "schedule": "step",
         "memory_size": given.memory,
+        **({FURTHER[strategy]: given.epochs} if strategy in FURTHER else {}),
         **own,
     }
 
@@ -79,8 +87,8 @@ def carried_out(given: argparse.Namespace, method: str, seed: int, folder: Path)
                 "classes": tuple(range(given.classes)),
                 "increments": (given.increments,),
                 "per_class": tuple(given.per_class),
+                "resize": given.resize,
             },
-            resize=given.resize,
             seed=seed,
             out=folder / f"{method.replace(' ', '-')}-{seed}",
         )

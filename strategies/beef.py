@@ -37,7 +37,7 @@ from clgym.models.expanding import (
     empty_linear,
     fresh_linear,
 )
-from clgym.strategy import Batch, Experience
+from clgym.strategy import Experience, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -146,7 +146,7 @@ class BeefClassifier(BranchesClassifier):
         The heads are merged, a copy of the first branch is added, and heads are made for it.
         """
         known, like, width = self.columns, self.mean, self.backbone.width
-        if columns == known:
+        if columns <= known:
             return
         if known:
             self.head = self.merged_head()
@@ -237,7 +237,7 @@ class BeefClassifier(BranchesClassifier):
         The newest branch is asked in evaluation mode; its running statistics stay.
 
         Args:
-            images: As the backbone is fed, [n, C, H, W].
+            images: Normalised images, [n, C, H, W].
             noise: What is added after each step, in order: as many tensors as steps.
         """
         last, training = self.backbone.last, self.backbone.last.training
@@ -280,16 +280,15 @@ def aligned(logits: Tensor, tasks: int, divisor: float) -> Tensor:
     return torch.cat([logits[:, :tasks] / divisor, logits[:, tasks:]], dim=1)
 
 
-class Beef(ExemplarStrategy):
+class Beef(ExemplarStrategy[BeefConfig]):
     """Expansion with energies, then fusion."""
 
-    Config = BeefConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         **ExemplarStrategy.CHECK_CONFIG,
         "network": "two-convolutions",
         "fusion_epochs": 2,
     }
-    network: BeefClassifier
+    network: BeefClassifier  # type: ignore[assignment] # its own kind
 
     def classifier(self) -> BeefClassifier:
         """A fresh network of one branch, without a class."""
@@ -317,10 +316,9 @@ class Beef(ExemplarStrategy):
         )
         return [expansion, fusion]
 
-    def expansion_loss(self, batch: Batch, own: Tensor) -> Tensor:
+    def expansion_loss(self, batch: TrainBatch, own: Tensor) -> Tensor:
         """The loss of a batch in the first stage, of the newest branch's features."""
         c, network, labels = self.config, self.network, batch.labels
-        assert labels is not None
         logits = network.train_logits(own)
         tasks = len(network.backbone) - 1
         outputs = aligned(logits, tasks, c.logit_alignment)
@@ -332,7 +330,7 @@ class Beef(ExemplarStrategy):
     def noise(self, images: Tensor) -> Tensor:
         """Noise of all steps of the sampling, [steps, n, C, H, W]."""
         shape = (_STEPS, *images.shape)
-        drawn = torch.randn(shape, generator=self.generator("sampling"))
+        drawn = torch.randn(shape, generator=self.rng("sampling"))
         return self.config.sampling_noise * drawn.to(images)
 
     def validation_rows(self, experience: Experience) -> Tensor:

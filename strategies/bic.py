@@ -118,7 +118,9 @@ class CorrectedClassifier(IncrementalClassifier):
         parts = [c(logits[:, c.first : end]) for c, end in zip(found, ends, strict=True)]
         return torch.cat(parts, dim=1)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: Any, prefix: str, *rest: Any
+    ) -> None:
         """Have the corrections of the state; torch loads them after this."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
         places = [k for k in state_dict if k.startswith(f"{prefix}corrections.") and "place" in k]
@@ -165,8 +167,7 @@ class Bic(ExemplarStrategy[BicConfig]):
         entropy = super().objective(batch, output)
         if not self.known:
             return entropy
-        with torch.no_grad():
-            taught = self.teacher(batch.images)
+        taught = self.taught(batch)
         kd = distillation(output, taught, self.config.temperature)
         if self.config.lambda_kd is not None:
             return entropy + self.config.lambda_kd * kd
@@ -181,7 +182,7 @@ class Bic(ExemplarStrategy[BicConfig]):
 
     def stages(self, experience: Experience) -> Sequence[Stage]:
         """The network; from the second experience on on fewer images, and then the pair."""
-        net = self.network
+        net: Any = self.network
         trained = [*net.backbone.parameters(), *net.head.parameters()]
         if not self.known:
             return [self.training_stage(experience, parameters=trained)]

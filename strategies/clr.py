@@ -56,6 +56,8 @@ class CLRConfig(SGDConfig):
     """Weight of the penalty, the sum of the norms of all trained parameters."""
     lr: Annotated[float, Gt(0)] = 1e-3
     """Initial learning rate of Adam."""
+    optimizer: Literal["adam"] = "adam"
+    """Optimizer, with its usual constants."""
     epochs: Annotated[int, Ge(1)] = 60
     """Number of epochs per experience."""
     lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (1 / 3, 2 / 3)

@@ -1,4 +1,4 @@
-"""Expandable representation: a new branch for every task, on features that stay as they are.
+"""The DER of class-incremental learning (expandable representation): a new branch for every task.
 
 Yan, Xie, He, "DER: Dynamically Expandable Representation for Class Incremental Learning", CVPR 2021
 (arXiv 2103.16788), as the protocol of Cha & Cho (arXiv 2403.09066; code csm9493/GTEP 4cb3895) and
@@ -25,7 +25,7 @@ from torch import Tensor
 from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
 from clgym.models.expanding import Branches, ExpandingClassifier, MethodOf
 from clgym.models.incremental import align_new_rows
-from clgym.strategy import Batch, Experience
+from clgym.strategy import Experience, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -53,19 +53,18 @@ class ExpandableConfig(ExemplarConfig):
     """Whether the head is aligned after training."""
 
 
-class Expandable(ExemplarStrategy):
+class Expandable(ExemplarStrategy[ExpandableConfig]):
     """A branch per task, an auxiliary loss, and weight aligning.
 
     Attributes:
         gamma: Factor of the last alignment; above 1 where the new rows are the shorter ones.
     """
 
-    Config = ExpandableConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         **ExemplarStrategy.CHECK_CONFIG,
         "network": "two-convolutions",
     }
-    network: ExpandingClassifier
+    network: ExpandingClassifier  # type: ignore[assignment] # its own kind
     gamma: float | None = None
 
     def classifier(self) -> ExpandingClassifier:
@@ -77,12 +76,11 @@ class Expandable(ExemplarStrategy):
         network, trained = MethodOf(self.network, "features"), self.network.trained()
         return [self.training_stage(experience, network=network, parameters=trained)]
 
-    def objective(self, batch: Batch, output: Tensor) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Tensor) -> Tensor:
         """The loss of a batch, of the features of all branches.
 
         The first experience has no auxiliary head.
         """
-        assert batch.labels is not None
         return self.network.expansion_loss(output, batch.labels, self.config.lambda_aux)
 
     def after_experience(self, experience: Experience) -> None:

@@ -25,7 +25,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, softmax
 
@@ -33,7 +33,7 @@ from clgym.avalanche import ExemplarConfig, ExemplarStrategy, Stage
 from clgym.models.distillation import distillation
 from clgym.models.expanding import Branches, BranchesClassifier, MethodOf, fresh_linear
 from clgym.models.incremental import grown
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.strategy import Experience, StreamInfo, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -70,12 +70,12 @@ class FosterConfig(ExemplarConfig):
     """Weight of the distillation of the old network."""
     lambda_fe: Annotated[float, Ge(0)] = 1.0
     """Weight of the loss of the new branch's own head."""
-    beta1: Annotated[float, Ge(0), Le(1)] = 0.96
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.96
     """How much the boosting holds back classes with many images; 0: not at all."""
-    beta1_by_task: Annotated[tuple[float, ...], Ge(0), Le(1)] = ()
-    """Values of beta1 for the experiences after the first, one each; the authors' for CIFAR-100 are
-    lists. Empty: beta1 for all."""
-    beta2: Annotated[float, Ge(0), Le(1)] = 0.97
+    beta1_by_task: tuple[Annotated[float, Ge(0), Lt(1)], ...] = ()
+    """Values of beta1 for the experiences after the first, one each, the last for all further ones;
+    the authors' for CIFAR-100 are such lists. Empty: beta1 for all."""
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.97
     """How much the compression favours classes with few images; 0: not at all."""
     compression_epochs: Annotated[int, Ge(1)] = 130
     """Number of epochs of the compression."""
@@ -88,7 +88,7 @@ def class_weights(counts: Tensor, beta: float) -> Tensor:
 
     Args:
         counts: Training images of each class, [c].
-        beta: Between 0 and 1; 0 gives equal weights.
+        beta: From 0, which gives equal weights, to below 1.
 
     Returns:
         float64 [c].
@@ -117,9 +117,9 @@ def boosting_terms(
     """The three terms of the boosting loss, not weighted yet.
 
     Args:
-        logits: Of the whole head, [n, c].
-        extra: Of the trained branch's own head, [n, c].
-        old: Of the previous experience's network, [n, known]; without a gradient.
+        logits: Logits of the whole head, [n, c].
+        extra: Logits of the trained branch's own head, [n, c].
+        old: Logits of the previous experience's network, [n, known]; without a gradient.
         labels: Classes, int64 [n].
         weights: Divisors of the columns of ``logits``, [c].
         t: Temperature of the distillation.
@@ -147,7 +147,7 @@ class BoostedClassifier(BranchesClassifier):
     def grow(self, columns: int) -> None:
         """Make ready for ``columns`` classes: with a second branch, except for the first ones."""
         width = self.backbone.width
-        if columns == self.columns:
+        if columns <= self.columns:
             return
         if self.columns:
             self.old_head = self.head.requires_grad_(False)
@@ -175,20 +175,19 @@ class BoostedClassifier(BranchesClassifier):
         return student
 
 
-class Foster(ExemplarStrategy):
+class Foster(ExemplarStrategy[FosterConfig]):
     """Boosting, then compression.
 
     Attributes:
         student: The compressed network; until there is one, that of the first experience.
     """
 
-    Config = FosterConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         **ExemplarStrategy.CHECK_CONFIG,
         "network": "two-convolutions",
         "compression_epochs": 2,
     }
-    network: BoostedClassifier
+    network: BoostedClassifier  # type: ignore[assignment] # its own kind
     student: BoostedClassifier
 
     def setup(self, info: StreamInfo) -> None:
@@ -200,14 +199,14 @@ class Foster(ExemplarStrategy):
         """A fresh network of one branch, without a class."""
         return BoostedClassifier(Branches(*self.make_backbone()), self.info.mean, self.info.std)
 
-    def before_experience(self, experience: Experience) -> None:
+    def begin(self, experience: Experience) -> None:
         """Go on from the student, and make the next one.
 
         It is made here, where the boosting has not begun: the frozen branch does not change.
         """
         if self.known:
             self.network.load_state_dict(self.student.state_dict())
-        super().before_experience(experience)
+        super().begin(experience)
         if self.known:
             self.student = self.network.student()
 
@@ -240,10 +239,9 @@ class Foster(ExemplarStrategy):
         counts[: self.known] = self.config.memory_size // self.known
         return class_weights(counts, beta)
 
-    def boosting_loss(self, batch: Batch, features: Tensor, weights: Tensor) -> Tensor:
+    def boosting_loss(self, batch: TrainBatch, features: Tensor, weights: Tensor) -> Tensor:
         """The loss of a batch in the first stage, of the features of both branches."""
         c, network = self.config, self.network
-        assert batch.labels is not None
         balanced, own, distilled = boosting_terms(
             network.logits(features),
             network.extra_logits(features),
@@ -254,7 +252,7 @@ class Foster(ExemplarStrategy):
         )
         return balanced + c.lambda_fe * own + c.lambda_okd * distilled
 
-    def compression_loss(self, batch: Batch, logits: Tensor, weights: Tensor) -> Tensor:
+    def compression_loss(self, batch: TrainBatch, logits: Tensor, weights: Tensor) -> Tensor:
         """The loss of a batch in the second stage, of the student's logits."""
         if self.network.training:
             self.network.eval()

@@ -10,7 +10,6 @@ mirror images in its means. Defaults are PyCIL's; ``avalanche:ICaRL`` is another
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
@@ -58,7 +57,6 @@ class Icarl(ExemplarStrategy[IcarlConfig]):
         loss = super().objective(batch, output)
         if not self.known:
             return loss
-        with torch.no_grad():
-            taught = self.teacher(batch.images)
+        taught = self.taught(batch)
         c = self.config
         return loss + c.lambda_aux * distillation(output, taught, c.temperature)

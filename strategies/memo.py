@@ -29,7 +29,7 @@ from clgym.models import networks
 from clgym.models.expanding import Branches, ExpandingClassifier, MethodOf
 from clgym.models.incremental import align_new_rows
 from clgym.models.staged import StagedNetwork
-from clgym.strategy import Batch, Experience
+from clgym.strategy import Experience, StreamInfo, TrainBatch
 
 SPACE = {
     "epochs": [30, 70, 120, 160, 200],
@@ -67,26 +67,25 @@ class MemoConfig(ExemplarConfig):
     """Whether the head is aligned after training."""
 
 
-class Memo(ExemplarStrategy):
+class Memo(ExemplarStrategy[MemoConfig]):
     """A base for all tasks, a branch per task, an auxiliary loss, and weight aligning.
 
     Attributes:
         gamma: Factor of the last alignment; above 1 where the new rows are the shorter ones.
     """
 
-    Config = MemoConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         **ExemplarStrategy.CHECK_CONFIG,
         "network": "two-convolutions",
         "stem": "3x3",
     }
-    network: ExpandingClassifier
+    network: ExpandingClassifier  # type: ignore[assignment] # its own kind
     gamma: float | None = None
 
-    @property
-    def extraction_batch(self) -> int:
-        """Images whose features are computed together."""
-        return self.config.exemplar_batch
+    def setup(self, info: StreamInfo) -> None:
+        """Build the network."""
+        super().setup(info)
+        self.extraction_batch = self.config.exemplar_batch
 
     def classifier(self) -> ExpandingClassifier:
         """A fresh network of a base and one branch, without a class.
@@ -111,12 +110,11 @@ class Memo(ExemplarStrategy):
         network, trained = MethodOf(self.network, "features"), self.network.trained()
         return [self.training_stage(experience, network=network, parameters=trained)]
 
-    def objective(self, batch: Batch, output: Tensor) -> Tensor:
+    def objective(self, batch: TrainBatch, output: Tensor) -> Tensor:
         """The loss of a batch, of the features of all branches.
 
         The first experience has no auxiliary head.
         """
-        assert batch.labels is not None
         return self.network.expansion_loss(output, batch.labels, self.config.lambda_aux)
 
     def after_experience(self, experience: Experience) -> None:

@@ -140,7 +140,9 @@ class ProxyHead(nn.Module):
         with torch.no_grad():
             self.new_weight.copy_(length * torch.cat(found))
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: Any, prefix: str, *rest: Any
+    ) -> None:
         """Have as many proxies as the state first."""
         for name in ("old_weight", "new_weight"):
             setattr(self, name, nn.Parameter(torch.empty_like(state_dict[prefix + name])))
@@ -207,16 +209,17 @@ class Podnet(ExemplarStrategy[PodnetConfig]):
             pixels = [experience.pixels[experience.labels == label] for label in new]
             features = [self.features_of(experience, part) for part in pixels]
             seed = experience.generator("imprinting").initial_seed() % 2**32
-            self.network.head.imprint(features, seed)
+            head: Any = self.network.head
+            head.imprint(features, seed)
 
     def objective(self, batch: TrainBatch, output: Output) -> Tensor:
         """NCA, and from the second experience on the two distillations."""
-        scale = self.network.head.sigma if self.config.variant == "original" else 1.0
+        head: Any = self.network.head
+        scale = head.sigma if self.config.variant == "original" else 1.0
         loss = nca(scale * output.logits, batch.labels)
         if not self.known:
             return loss
-        with torch.no_grad():
-            taught = self.teacher(batch.images)
+        taught = self.taught(batch)
         c, classes = self.config, output.logits.shape[1]
         factor = math.sqrt(classes / (classes - self.known)) if c.adaptive_factor else 1.0
         flat = cosine_distance(output.features, taught.features)
@@ -261,7 +264,11 @@ def _centres(vectors: Tensor, count: int, seed: int) -> Tensor:
         return F.normalize(vectors.mean(0, keepdim=True))
     from sklearn.cluster import KMeans  # slow to import: only where it is used
 
-    means = KMeans(count, n_init=10, random_state=seed).fit(vectors.cpu().numpy())
+    means = KMeans(
+        count,
+        n_init=10,  # type: ignore[arg-type]  # its stubs know "auto" alone
+        random_state=seed,
+    ).fit(vectors.cpu().numpy())
     return torch.from_numpy(means.cluster_centers_).to(vectors)
 
 

@@ -80,8 +80,7 @@ class Wa(ExemplarStrategy[WaConfig]):
         entropy = super().objective(batch, output)
         if not self.known:
             return entropy
-        with torch.no_grad():
-            taught = self.teacher(batch.images)
+        taught = self.taught(batch)
         kd = distillation(output, taught, self.config.temperature)
         if self.config.lambda_kd is not None:
             return entropy + self.config.lambda_kd * kd

@@ -39,7 +39,7 @@ from clgym.avalanche.heads import Heads
 from clgym.avalanche.loop import fast, hooks_of
 from clgym.avalanche.options import config_class, names_of, signature_of
 from clgym.avalanche.recipe import Recipe
-from clgym.avalanche.sgd import SGDStrategy
+from clgym.avalanche.sgd import C, SGDStrategy
 from clgym.errors import BadPlugin, Incompatible
 from clgym.models import networks
 from clgym.models.training import Position
@@ -120,7 +120,7 @@ def __getattr__(name: str) -> Any:
     return adapt(name)
 
 
-class AvalancheStrategy(SGDStrategy):
+class AvalancheStrategy(SGDStrategy[C]):
     """An Avalanche template behind clgym's life cycle.
 
     Subclasses state ``template_class``. The options are read from its constructor unless there is a
@@ -187,12 +187,15 @@ class AvalancheStrategy(SGDStrategy):
     @property
     def needs(self) -> Needs:
         """Needs that the recipe states."""
+        config: Any = (
+            self.config
+        )  # with memory_size where the recipe says so: see __init_subclass__
         return Needs(
             task_ids=self.recipe.settings == ("task-incremental",),
             total_classes=self.recipe.head == "total",
             past_data=self.recipe.past_data,
             rereads=self.recipe.rereads,
-            memory=self.config.memory_size if self.recipe.memory else 0,
+            memory=config.memory_size if self.recipe.memory else 0,
             settings=self.recipe.settings,
         )
 
@@ -279,7 +282,12 @@ class AvalancheStrategy(SGDStrategy):
         self._add_tasks(template.model)
         with self.normalisable(experience), _quiet():
             template.feed = TrainLoader(
-                experience, config.batch_size, config.epochs, Position(), self.augment, safe=False
+                experience,
+                config.batch_size,
+                config.epochs,
+                Position(),
+                self.augmentation,
+                safe=False,
             )
             if self.recipe.sgd:
                 template.feed.rate = self.rate
@@ -358,6 +366,8 @@ class AvalancheStrategy(SGDStrategy):
         for name, plugin in self._stateful.items():
             plugin.load_state_dict(state["plugins"][name])
         self.recipe.restored(self.template)
+        if isinstance(self.template.model, networks.Classifier):
+            self.network = self.template.model  # the one that setup made was never trained
 
     def _saved_tasks(self) -> list[list[Any]]:
         return [[task, list(classes)] for task, classes in self._tasks.items()]

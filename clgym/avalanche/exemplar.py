@@ -17,7 +17,6 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from typing_extensions import TypeVar
 
 from clgym.avalanche.sgd import SGDConfig
@@ -30,9 +29,6 @@ from clgym.models.schedules import Cosine, Schedule, Steps
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 __all__ = ["ExemplarConfig", "ExemplarStrategy"]
-
-_CHUNK = 256
-"""Images whose features are computed together."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +74,9 @@ class ExemplarConfig(SGDConfig):
     max-pooling of stride 2 (3x3-pool), or 7x7 with stride 2 and such a pooling (7x7-pool). The
     protocol has 3x3 for CIFAR, 7x7-pool for ImageNet in equal experiences and 3x3-pool for
     ImageNet with a larger first one."""
-    augment: Literal["none", "crop-flip", "crop-flip-brightness", "resized-crop-flip"] = (
-        "crop-flip-brightness"
-    )
+    augment: Literal[  # type: ignore[assignment]  # more of them than `SGDConfig` offers
+        "none", "crop-flip", "crop-flip-brightness", "resized-crop-flip"
+    ] = "crop-flip-brightness"
     """Augmentation of training batches: random crop (padding 4) and flip; the same and a change of
     brightness by up to 63/255, as the protocol has it for CIFAR; a random resized crop and flip,
     as it has it for ImageNet."""
@@ -107,11 +103,13 @@ class ExemplarStrategy(StagedStrategy[C]):
         known: Number of classes before the present experience; of all, outside of one.
         means: float64 [classes, d], means of the exemplars' unit features by the network of now.
         teacher: In evaluation mode.
+        extraction_batch: Number of images whose features are computed together.
     """
 
     Config: ClassVar[type] = ExemplarConfig
     TEACHER: ClassVar[bool] = False
     RECTIFIED: ClassVar[bool] = True
+    extraction_batch: int = 256
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "network": "mlp",
         "first_epochs": 2,
@@ -143,7 +141,8 @@ class ExemplarStrategy(StagedStrategy[C]):
         """
         config, shape = self.config, self.info.image_shape
         if config.network in get_args(networks.StagedName):
-            made = networks.staged(config.network, shape[0], config.stem, last_relu=self.RECTIFIED)
+            name: Any = config.network
+            made = networks.staged(name, shape[0], config.stem, last_relu=self.RECTIFIED)
             return made, made.width
         if config.stem != "3x3":
             raise BadConfig(
@@ -191,7 +190,13 @@ class ExemplarStrategy(StagedStrategy[C]):
             batch: Images, with their labels.
             output: What the network returned: logits [n, classes].
         """
-        return cross_entropy(output, batch.labels)
+        return self.loss(output, batch.labels)
+
+    @torch.no_grad()
+    def taught(self, batch: TrainBatch) -> Any:
+        """What the teacher says to the same images, from the second experience on."""
+        assert self.teacher is not None
+        return self.teacher(batch.images)
 
     def stages(self, experience: Experience) -> Sequence[Stage]:
         """One stage: the whole network on the data of the experience."""
@@ -259,13 +264,13 @@ class ExemplarStrategy(StagedStrategy[C]):
 
     def after_experience(self, experience: Experience) -> None:
         """Choose exemplars, take their means, and copy the network for the next experience."""
-        self.remember(experience)
+        self.choose_exemplars(experience)
         self.means = self.exemplar_means(experience)
         self.known = experience.columns
         if self.TEACHER:
             self.teacher = copy.deepcopy(self.network).eval()
 
-    def remember(self, experience: Experience) -> None:
+    def choose_exemplars(self, experience: Experience) -> None:
         """Keep the first exemplars of each old class and of the ranking of each new one."""
         memory, share = self.info.memory, self.config.memory_size // experience.columns
         pixels, labels = [], []
@@ -301,22 +306,29 @@ class ExemplarStrategy(StagedStrategy[C]):
     def features_of(self, experience: Experience, pixels: Tensor) -> Tensor:
         """Features [n, d] of stored pixels by the network in evaluation mode, not augmented."""
         self.network.eval()
-        parts = pixels.split(_CHUNK)
+        parts = pixels.split(self.extraction_batch)
         return torch.cat([self.network.features(experience.to_float(part)) for part in parts])
 
     # What is answered.
 
     def predict(self, batch: Batch) -> Tensor:
         """Logits of the head that counts."""
-        return self.predict_by_head(batch)[self.config.head]
+        return self._logits(batch, self.config.head)
 
     def predict_by_head(self, batch: Batch) -> dict[str, Tensor]:
         """Logits of both heads: the network's own, and negative squared distances to means."""
+        return {head: self._logits(batch, head) for head in ("linear", "nme")}
+
+    def _logits(self, batch: Batch, head: str) -> Tensor:
         if self.network.training:
             self.network.eval()
         features = self.network.features(batch.images)
+        if head == "linear":
+            return self.network.logits(features)
         assert self.means is not None
-        return {
-            "linear": self.network.logits(features),
-            "nme": nearest_mean_logits(features, self.means),
-        }
+        return nearest_mean_logits(features, self.means)
+
+    def parameter_count(self) -> int:
+        """Values of the network; with the head nme those of the means, too."""
+        means = self.means if self.config.head == "nme" else None
+        return super().parameter_count() + (0 if means is None else means.numel())

@@ -1,6 +1,6 @@
 """Avalanche's training loop without what costs time and brings nothing here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from avalanche.core import BasePlugin, BaseSGDPlugin, SupervisedPlugin
@@ -12,7 +12,7 @@ from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 from clgym.avalanche.feed import TrainLoader
 from clgym.strategy import TrainBatch
 
-__all__ = ["EVENTS", "FastLoop", "fast", "hooks_of"]
+__all__ = ["EVENTS", "FastLoop", "evaluate_loss", "fast", "hears", "hooks_of"]
 
 EVENTS = (
     "before_training_iteration",
@@ -30,15 +30,21 @@ _EMPTY = (BasePlugin, BaseSGDPlugin, SupervisedPlugin)
 """Modules in which Avalanche defines callbacks that do nothing."""
 
 Hook = Callable[..., Any]
+Hooks = tuple[Hook, ...]
 
 
-def hooks_of(template: Any, event: str) -> tuple[Hook, ...]:
+def hooks_of(template: Any, event: str) -> Hooks:
     """The callbacks for ``event`` that do something, in the order in which Avalanche calls them."""
     method = f"_{event}"
     if getattr(type(template), method) is not getattr(BaseSGDTemplate, method):
         own = getattr(template, method)  # a strategy's own: it calls the plugins itself
         return (lambda strategy, **kwargs: own(**kwargs),)
     return tuple(getattr(p, event) for p in template.plugins if _overrides(p, event))
+
+
+def hears(plugins: Iterable[Any], events: Iterable[str]) -> bool:
+    """Whether a plugin does something at one of these events."""
+    return any(_overrides(plugin, event) for event in events for plugin in plugins)
 
 
 def _overrides(plugin: Any, event: str) -> bool:
@@ -171,14 +177,7 @@ def _epoch(template: Any, **kwargs: Any) -> None:
             _call(end, template, kwargs)
             continue
         template.optimizer.zero_grad()
-        template.loss = template._make_empty_loss()
-        _call(pre, template, kwargs)
-        template.mb_output = template.forward()
-        _call(post, template, kwargs)
-        loss = template.criterion()
-        # Avalanche's empty loss is float32, and would round a float64 one.
-        template.loss = template.loss.to(loss.dtype) + loss
-        _call(pre_back, template, kwargs)
+        _evaluate(template, (pre, post, pre_back), kwargs)
         template.backward()
         _call(post_back, template, kwargs)
         _call(pre_step, template, kwargs)
@@ -188,9 +187,28 @@ def _epoch(template: Any, **kwargs: Any) -> None:
         _call(end, template, kwargs)
 
 
-def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, object]) -> None:
+def _call(hooks: Hooks, template: Any, kwargs: dict[str, object]) -> None:
     for hook in hooks:
         hook(template, **kwargs)
+
+
+def evaluate_loss(template: Any, **kwargs: Any) -> Any:
+    """The whole loss of the present batch, `template.loss`: penalties and distillation included."""
+    pre, post, pre_back = (hooks_of(template, event) for event in EVENTS[1:4])
+    _evaluate(template, (pre, post, pre_back), kwargs)
+    return template.loss
+
+
+def _evaluate(template: Any, hooks: tuple[Hooks, Hooks, Hooks], kwargs: dict[str, object]) -> None:
+    pre, post, pre_back = hooks
+    template.loss = template._make_empty_loss()
+    _call(pre, template, kwargs)
+    template.mb_output = template.forward()
+    _call(post, template, kwargs)
+    loss = template.criterion()
+    # Avalanche's empty loss is float32, and would round a float64 one.
+    template.loss = template.loss.to(loss.dtype) + loss
+    _call(pre_back, template, kwargs)
 
 
 def fast(strategy_class: type = SupervisedTemplate) -> type:

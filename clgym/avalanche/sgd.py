@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -18,26 +18,24 @@ from typing_extensions import TypeVar
 from clgym._moved import report_renamed_method
 from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.feed import TrainLoader
-from clgym.avalanche.heads import Heads, TaskNetwork, logits_of_tasks, match_loss, with_heads
+from clgym.avalanche.heads import Heads, TaskNetwork, with_heads
 from clgym.avalanche.hooks import MethodHooks, OwnPlugin, check_plugin, overridden
 from clgym.avalanche.loop import fast
-from clgym.data.augment import crop_flip
+from clgym.avalanche.steps import StepTools
+from clgym.data.augment import AUGMENTATIONS
 from clgym.models import networks
 from clgym.models.norm import has_batch_norm, single_images_refused
-from clgym.models.training import Position
+from clgym.models.training import Position, named_optimizer
 from clgym.strategy import (
     Augment,
     Batch,
     Config,
     Experience,
-    Strategy,
     StreamInfo,
     TrainBatch,
 )
 
-__all__ = ["AUGMENT", "HeadsConfig", "SGDConfig", "SGDStrategy"]
-
-AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
+__all__ = ["HeadsConfig", "SGDConfig", "SGDStrategy"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,8 @@ class SGDConfig(Config):
     """Learning rate."""
     momentum: Annotated[float, Ge(0), Le(1)] = 0.0
     """Momentum of SGD; its state starts afresh with every experience."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Optimizer; momentum belongs to sgd, the others have their usual constants."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay (L2 penalty)."""
     epochs: Annotated[int, Ge(1)] = 1
@@ -79,7 +79,7 @@ class HeadsConfig(SGDConfig):
 C = TypeVar("C", bound=SGDConfig, default=Any)
 
 
-class SGDStrategy(Strategy[C]):
+class SGDStrategy(StepTools[C]):
     """Trains one network with a growing linear head by SGD; a method overrides some hooks.
 
     One step on a batch x, y is ``loss(logits, y) + penalty(batch, logits)``, its gradient, the
@@ -91,6 +91,7 @@ class SGDStrategy(Strategy[C]):
     `after_step`                              once the weights have moved
     `observe`                                 the whole step, for a method that owns it
     `before_experience`, `after_experience`   around all epochs; the data are in reach
+    `augment`                                 a random view of training images
     `begin`, `rate`                           growing the network; the learning rate of an epoch
     `make_network`, `make_optimizer`          what is trained, and by what
     `plugins`                                 Avalanche's plugins that go along
@@ -117,6 +118,7 @@ class SGDStrategy(Strategy[C]):
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
             `setup`, and saved by the code that set them.
+        criterion: Mean loss of logits and labels: cross-entropy, unless a wrapper weighs samples.
     """
 
     Config: ClassVar[type] = HeadsConfig
@@ -125,6 +127,7 @@ class SGDStrategy(Strategy[C]):
     template: Any
     network: networks.Classifier
     companions: Sequence[Any] = ()
+    criterion: Callable[[Tensor, Tensor], Tensor] = staticmethod(cross_entropy)
 
     generator = report_renamed_method("SGDStrategy.generator", "rng")
 
@@ -143,13 +146,13 @@ class SGDStrategy(Strategy[C]):
     # --- hooks of a method ----------------------------------------------------------------------
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch before a penalty: cross-entropy over all columns.
+        """The loss of a batch before a penalty: `criterion` over all columns.
 
         Args:
             logits: [n, columns]; those of new samples come first.
             labels: int64 [n]; `batch` tells which are new.
         """
-        return cross_entropy(logits, labels)
+        return self.criterion(logits, labels)
 
     def penalty(self, batch: TrainBatch, logits: Tensor) -> Tensor | None:
         """What is added to the loss of a step; None for nothing.
@@ -200,6 +203,22 @@ class SGDStrategy(Strategy[C]):
         drops = sum(epoch >= round(share * config.epochs, 9) for share in config.lr_drops)
         return config.lr * 0.1**drops
 
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """A random view of training images; by default what ``--augment`` names.
+
+        `clgym.data.transforms.batched` makes such a function of torchvision's transforms, and of a
+        function of one image.
+
+        Args:
+            images: float [n, C, H, W] in [0, 1].
+            generator: On the CPU; all draws come from it.
+
+        Returns:
+            [n, C, H', W'].
+        """
+        named = AUGMENTATIONS[self.config.augment]
+        return images if named is None else named(images, generator)
+
     def plugins(self) -> Sequence[Any]:
         """Avalanche plugins, in the order in which they are called; asked for once, in `setup`."""
         return ()
@@ -223,86 +242,13 @@ class SGDStrategy(Strategy[C]):
         """A fresh optimizer, for every experience."""
         c = self.config
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        return torch.optim.SGD(parameters, c.lr, c.momentum, weight_decay=c.weight_decay)
-
-    # --- what hooks use -------------------------------------------------------------------------
+        return named_optimizer(c.optimizer, parameters, c.lr, c.momentum, c.weight_decay)
 
     @property
-    def batch(self) -> TrainBatch:
-        """The batch of the step under way."""
-        return self.template.train_batch
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer of the experience under way."""
-        return self.template.optimizer
-
-    @property
-    def augment(self) -> Augment | None:
-        """How training images are augmented."""
-        return AUGMENT[self.config.augment]
-
-    def forward(self, batch: TrainBatch) -> Tensor:
-        """The network's logits [n, columns], each sample's for its own task."""
-        return logits_of_tasks(self.network, batch.images, batch.tasks)
-
-    def recall(self, size: int, *name: str) -> TrainBatch | None:
-        """Draw from the memory, with images augmented as new ones are.
-
-        Args:
-            size: The most samples wanted.
-            name: Tells several draws of one step apart; the streams are ``rng("replay", *name)``.
-
-        Returns:
-            The samples with all that was stored of them, by column; None while there are none.
-        """
-        if not len(self.info.memory):
-            return None
-        drawn = self.info.memory.draw(size, self.rng("replay", *name))
-        images = self.experience.to_float(drawn["pixels"])
-        return TrainBatch(
-            self.augmented(images, "replay", *name),
-            drawn.get("labels"),
-            tasks=drawn.get("tasks"),
-            pixels=drawn["pixels"],
-            columns=drawn,
-        )
-
-    def remember(self, batch: TrainBatch, **columns: Tensor) -> None:
-        """Offer samples to the memory's reservoir: pixels, and tasks where heads know them.
-
-        Args:
-            batch: New samples; their pixels are stored, not augmented.
-            columns: What else to store: ``labels=batch.labels``, logits, features, [n, ...] each.
-        """
-        tasks = {} if self.heads == "shared" else {"tasks": batch.tasks}
-        held = {"pixels": batch.pixels, **columns, **tasks}
-        self.info.memory.add(self.rng("reservoir"), **held)
-
-    def match(self, batch: TrainBatch, logits: str | Tensor = "logits") -> Tensor:
-        """Mean squared distance of the network's logits to others, over each sample's own task.
-
-        Args:
-            batch: The samples.
-            logits: [n, columns], or the column of the memory that holds them.
-        """
-        wanted = batch[logits] if isinstance(logits, str) else logits
-        return match_loss(self.network, self.forward(batch), wanted)
-
-    def augmented(self, images: Tensor, *name: str) -> Tensor:
-        """Images of a memory, augmented as new ones are.
-
-        Args:
-            images: float [n, C, H, W] in [0, 1].
-            name: Name of the draw, see `rng`; that of the images themselves may be reused.
-        """
-        augment = self.augment
-        return images if augment is None else augment(images, self.rng(*name, "augmentation"))
-
-    def reread(self, experience: Experience) -> Iterator[TrainBatch]:
-        """The rows once more, augmented as in training; declare ``Needs(rereads=True)``."""
-        size, epochs = self.config.batch_size, self.config.epochs
-        return experience.batches(size, epoch=epochs, augment=self.augment, silent=True)
+    def augmentation(self) -> Augment | None:
+        """`augment`, or None where it changes nothing."""
+        own = type(self).augment is not SGDStrategy.augment
+        return self.augment if own else super().augmentation
 
     # --- the life cycle -------------------------------------------------------------------------
 
@@ -331,11 +277,11 @@ class SGDStrategy(Strategy[C]):
             if not (hasattr(plugin, "state_dict") and id(plugin) in attributes)
         ]
 
-    def _stateless(self) -> set[str]:
+    def stateless(self) -> set[str]:
         """Without own plugins that are attributes: they are saved with the other plugins."""
         plain = {id(p) for p in self._plugins if not hasattr(p, "state_dict")}
         held = {name for name, value in vars(self).items() if id(value) in plain}
-        return super()._stateless() | held
+        return super().stateless() | held
 
     def _build(self) -> None:
         self.network = self.make_network(self._columns(0))
@@ -361,12 +307,6 @@ class SGDStrategy(Strategy[C]):
             plugins=self._plugins,
             evaluator=None,
         )
-
-    @property
-    def heads(self) -> Heads:
-        """Heads that the config sets on task-incremental streams; one head on all others."""
-        tasks = self.info.setting == "task-incremental"
-        return getattr(self.config, "heads", "shared") if tasks else "shared"
 
     def _note_tasks(self, experience: Experience) -> None:
         """Know the classes of all tasks so far; the present one is the last."""
@@ -399,7 +339,9 @@ class SGDStrategy(Strategy[C]):
         self.seen = experience.columns
         size, epochs = self.config.batch_size, self.config.epochs
         with self.normalisable(experience):
-            self.template.feed = TrainLoader(experience, size, epochs, self.position, self.augment)
+            self.template.feed = TrainLoader(
+                experience, size, epochs, self.position, self.augmentation
+            )
             self.template.feed.rate = self.rate
             self.template.train(ExperienceView(experience), [])
         self.template.feed = None

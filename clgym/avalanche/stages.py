@@ -18,10 +18,10 @@ from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.hooks import MethodHooks
 from clgym.avalanche.sgd import SGDConfig, SGDStrategy
-from clgym.data.augment import AUGMENTATIONS
 from clgym.models.norm import refuses_single_images, single_images_refused
 from clgym.models.schedules import Schedule
-from clgym.strategy import Augment, Experience, StreamInfo, TrainBatch
+from clgym.models.training import named_optimizer
+from clgym.strategy import Experience, StreamInfo, TrainBatch
 
 __all__ = ["Stage", "StagedStrategy"]
 
@@ -100,11 +100,6 @@ class StagedStrategy(SGDStrategy[C]):
                 # Avalanche's experience is a stage here.
                 vars(plugin).pop("after_training_exp", None)
 
-    @property
-    def augment(self) -> Augment | None:
-        """How training images are augmented."""
-        return AUGMENTATIONS[self.config.augment]
-
     def rng(self, *name: str) -> torch.Generator:
         """A CPU generator for one draw of the present step; see `Strategy.rng`."""
         here = self.position  # the rows of a stage are not those of the experience
@@ -126,9 +121,9 @@ class StagedStrategy(SGDStrategy[C]):
         """A fresh one for every stage: its momentum starts empty."""
         if self.stage is None:
             return super().make_optimizer()
-        momentum, decay = self.config.momentum, self.stage.weight_decay
-        return torch.optim.SGD(
-            self.stage.parameters, self.stage.rate(0), momentum, weight_decay=decay
+        stage, c = self.stage, self.config
+        return named_optimizer(
+            c.optimizer, stage.parameters, stage.rate(0), c.momentum, stage.weight_decay
         )
 
     def train(self, experience: Experience) -> None:
@@ -158,7 +153,7 @@ class StagedStrategy(SGDStrategy[C]):
         first_image = data.to_float(data.pixels[:1])
         data.min_batch = 2 if refuses_single_images(stage.network, first_image) else 1
         end = before + stage.epochs
-        feed = TrainLoader(data, size, end, self.position, self.augment)
+        feed = TrainLoader(data, size, end, self.position, self.augmentation)
         feed.rate = lambda epoch: stage.rate(epoch - before)
         template = self.template
         template.feed, template.model, template.train_epochs = feed, stage.network, end

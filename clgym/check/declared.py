@@ -30,7 +30,7 @@ def pickling(subject: Subject) -> str:
     made = subject.make()
     for what, thing in (("class", subject.cls), ("options", made.config), ("strategy", made)):
         try:
-            copy = pickle.loads(pickle.dumps(thing))
+            copy = pickle.loads(pickle.dumps(thing))  # nosec B301 # its own bytes
         except Exception as error:
             raise Failed(
                 f"its {what} cannot be pickled ({error})",
@@ -58,7 +58,7 @@ def parameter_count(subject: Subject) -> str:
 def _used(subject: Subject) -> int:
     """Numbers of the state that answers depend on: those of tensors whose loss shows."""
     bench = subject.trained
-    plain, used = bench.answers(1), 0
+    plain, used = bench.predict(1), 0
     state = _copy(bench.strategy.state_dict())
     try:
         for tensor in _tensors(state):
@@ -76,7 +76,7 @@ def _changes(bench: Any, state: dict[str, object], plain: np.ndarray) -> bool:
     """Whether answers are others with this state; one that cannot be loaded tells nothing."""
     try:
         bench.strategy.load_state_dict(_copy(state))
-        return not np.array_equal(bench.answers(1), plain, equal_nan=True)
+        return not np.array_equal(bench.predict(1), plain, equal_nan=True)
     except BadAnswer:
         return True  # NaN came through
     except Exception:

@@ -1,10 +1,10 @@
 """Run a strategy on a scenario, or continue an interrupted run.
 
 Name the strategy and the scenario first, then options; a file of your own goes
-by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help` lists
-the options of that pairing. An option on the command line overrides --config,
-which overrides the scenario's preset, which overrides the defaults. The same
-command given again continues an interrupted run.
+by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help`
+lists the options of that pairing. An option on the command line overrides
+--config, which overrides the scenario's preset, which overrides the defaults.
+The same command given again continues an interrupted run.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym import registry
+from clgym.cli._chain import Chain, chained
 from clgym.cli._flags import add_flags, as_text, given, minutes
 from clgym.cli._parser import BadUsage, Parser, Several, add_plugin_option
 from clgym.cli._pools import add_sandbox_flag
@@ -36,7 +37,7 @@ __all__ = ["main", "run_options", "seeds_of"]
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym run``."""
     names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))[:2]
-    with contextlib.closing(_RunCommand(names, list(words[len(names) :]))) as asked:
+    with contextlib.closing(_RunCommand(chained(names, words[len(names) :]))) as asked:
         return _carry_out(asked)
 
 
@@ -74,8 +75,10 @@ class _RunCommand:
 
     describer: "Channel | None" = None
 
-    def __init__(self, names: list[str], words: list[str]) -> None:
+    def __init__(self, chain: Chain) -> None:
+        names, words = chain.names, chain.words
         self.parser = _parser(names)
+        self._aliases = chain.aliases
         # Whatever is wrong here is said before a worker is asked for the strategy's options.
         early, _ = self.parser.parse_known_args(words)
         self.plugins = tuple(early.plugin)
@@ -128,8 +131,9 @@ class _RunCommand:
             ]
         presets = {f.name: f"default: {as_text(f.default)}, from the scenario" for f in scenario}
         notes = {f.name: presets.get(f.name.rpartition(".")[2], "") for f in strategy}
-        add_flags(self.parser, f"options of {self.names[0]}", strategy, "strategy", own, notes)
-        taken = own | {field.name for field in strategy}
+        title = f"options of {self.names[0]}"
+        add_flags(self.parser, title, strategy, "strategy", own, notes, self._aliases)
+        taken = own | {name for f in strategy for name in (f.name, *self._aliases(f.name))}
         add_flags(self.parser, f"options of {self.names[-1]}", scenario, "scenario", taken)
         return strategy, scenario
 
@@ -197,6 +201,17 @@ def _parser(names: Sequence[str]) -> Parser:
     run.add_argument(
         "--source", metavar="NAME", help="Source of the images. (default: the preset's)"
     )
+    _add_seeds(run)
+    _add_places(run)
+    _add_execution(run)
+    run.add_argument(
+        "--dry-run", action="store_true", help="Check the options, show the plan, run nothing."
+    )
+    run.add_argument("--json", action="store_true", help="Print only the record, as JSON.")
+    return parser
+
+
+def _add_seeds(run: argparse._ArgumentGroup) -> None:
     seeds = run.add_mutually_exclusive_group()
     seeds.add_argument(
         "--seed", type=int, default=0, metavar="N", help="Seed of the learner. (default: 0)"
@@ -214,7 +229,46 @@ def _parser(names: Sequence[str]) -> Parser:
         metavar="N",
         help="Seed of the class order. (default: the preset's order)",
     )
-    _add_places(run)
+
+
+def _add_places(run: argparse._ArgumentGroup) -> None:
+    """Options that name files and folders."""
+    run.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="Output folder; with --seeds it holds one folder per seed. (default: below runs/)",
+    )
+    run.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML or JSON file of options, in the tables strategy and scenario.",
+    )
+    add_plugin_option(run)
+    run.add_argument(
+        "--with",
+        metavar="A,B",
+        help="Wrappers around the strategy, the outermost first: --with ema,sam. Options of a "
+        "wrapper have its name in front: --ema.decay 0.9.",
+    )
+    run.add_argument(
+        "--log",
+        action=Several,
+        known=("csv", "tensorboard", "wandb", "mlflow"),
+        default=[],
+        metavar="NAME",
+        help="Additional loggers: csv, tensorboard, wandb, mlflow.",
+    )
+    run.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="Folder of the data sets. (default: $CLGYM_DATA)",
+    )
+
+
+def _add_execution(run: argparse._ArgumentGroup) -> None:
     run.add_argument("--device", default="cpu", help="Device: cpu, cuda, cuda:1. (default: cpu)")
     run.add_argument(
         "--threads",
@@ -244,42 +298,6 @@ def _parser(names: Sequence[str]) -> Parser:
         default=5.0,
         metavar="X",
         help="Minutes between checkpoints inside an experience. (default: 5)",
-    )
-    run.add_argument(
-        "--dry-run", action="store_true", help="Check the options, show the plan, run nothing."
-    )
-    run.add_argument("--json", action="store_true", help="Print only the record, as JSON.")
-    return parser
-
-
-def _add_places(run: argparse._ArgumentGroup) -> None:
-    """Options that name files and folders."""
-    run.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="Output folder; with --seeds it holds one folder per seed. (default: below runs/)",
-    )
-    run.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="TOML or JSON file of options, in the tables strategy and scenario.",
-    )
-    add_plugin_option(run)
-    run.add_argument(
-        "--log",
-        action=Several,
-        known=("csv", "tensorboard", "wandb", "mlflow"),
-        default=[],
-        metavar="NAME",
-        help="Additional loggers: csv, tensorboard, wandb, mlflow.",
-    )
-    run.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA)",
     )
 
 

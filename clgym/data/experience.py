@@ -71,6 +71,7 @@ class Experience:
         self._length = len(labels)
         self._parts: list[Experience] = []
         self._rows = torch.arange(len(labels))  # of a part: places in the whole
+        self._rows_of: Callable[[int], Tensor] | None = None
         self._handed_out = torch.zeros(len(labels) if single_pass else 0, dtype=torch.bool)
         self.images, self.min_batch = 0, 1
         self.epoch: int | None = None
@@ -152,9 +153,29 @@ class Experience:
         whole._labels = torch.cat([self.labels, labels])
         whole._features, whole._length = None, len(whole._labels)
         whole._parts, whole.images = [], 0
-        whole._rows = torch.arange(whole._length)
+        whole._rows, whole._rows_of = torch.arange(whole._length), None
         self._parts.append(whole)
         return whole
+
+    def sampled(self, rows_of: Callable[[int], Tensor], size: int) -> "Experience":
+        """The experience with other rows in every epoch; closed together with this one.
+
+        Args:
+            rows_of: Places of an epoch's rows in the order in which they are handed out, int64 [m],
+                by the epoch's number alone. A place may come more than once.
+            size: Rows of an epoch; what is above it is left out.
+
+        Raises:
+            OutOfReach: the experience is over.
+        """
+        sampled = self.part(torch.arange(0, device=self.pixels.device))
+        sampled._pixels, sampled._labels, sampled._features = (
+            self._pixels,
+            self._labels,
+            self._features,
+        )
+        sampled._rows, sampled._length, sampled._rows_of = self._rows, size, rows_of
+        return sampled
 
     def to_float(self, pixels: Tensor) -> Tensor:
         """Stored pixels as float32 in [0, 1]."""
@@ -304,6 +325,8 @@ class Experience:
         self._handed_out[places] = True
 
     def _order(self, epoch: int) -> Tensor:
+        if self._rows_of is not None:
+            return self._rows_of(epoch)[: len(self)]
         return torch.randperm(len(self), generator=self._stream("order", epoch=epoch))
 
     def report(self, **event: Any) -> None:

@@ -57,5 +57,5 @@ def accuracies(stream: Stream, index: int, pool: TestPool, predicted: Arrays) ->
 
 def series(after: Sequence[Mapping[str, float]]) -> dict[str, list[float]] | None:
     """Accuracy after each experience of the heads that answered after all; None without any."""
-    names = set.intersection(*map(set, after)) if after else set()
+    names = [name for name in after[0] if all(name in told for told in after)] if after else []
     return {name: [told[name] for told in after] for name in sorted(names)} or None

@@ -94,6 +94,7 @@ class LearningPhase:
         self._repetition = Repetition(0, 0, None)
         self._inside: InsideAnswers | None = None
         self._by_head: list[dict[str, float]] = []
+        self._stored_before: list[int] | None = []
         self.first_step, self.initial_state = 0, None
         if run.request.after is not None:
             self._take_over(run.request.after)
@@ -125,6 +126,7 @@ class LearningPhase:
             aware = earlier.task_aware_accuracy_after[i]
             self._scores.append(Scores(row, earlier.accuracy_after[i], aware))
             self._by_head.append({name: after[i] for name, after in (earlier.heads or {}).items()})
+        self._stored_before = getattr(earlier, "stored_after", None)
         self.first_step, self.initial_state = count, folder.resolve() / STATE
 
     def start_message(self) -> Start:
@@ -371,6 +373,7 @@ class LearningPhase:
             "chance": chance,
             "anytime": anytime_facts(self._stream, self._saved_arrays),
             "heads": series(self._by_head),
+            "stored_after": self._stored_before,
         }
 
     def conduct(self) -> dict[str, object]:

@@ -360,9 +360,9 @@ class Session:
         measures: dict[str, object] = {}
         for phase in self.phases:
             measures |= phase.measures(progress.classifier)
-        stored = progress.stored_after  # shorter in a run that goes on from another one
-        if len(stored) == len(cast(list[object], measures.get("accuracy_after", []))) > 0:
-            measures["stored_after"] = stored
+        earlier = cast("list[int] | None", measures.get("stored_after"))
+        if earlier is not None:  # of the run from which this one goes on; empty without one
+            measures["stored_after"] = [*earlier, *progress.stored_after]
         facts = {
             **provenance(run),
             **measures,

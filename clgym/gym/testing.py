@@ -21,7 +21,7 @@ from clgym.gym.withheld_order import permutation
 from clgym.messages import FillFeatures, Load, Predict, Predicted, RowGroup, Start, TestEnded
 from clgym.scenario import Step, Stream
 
-__all__ = ["TestLearners", "Tested", "Tester", "row_group"]
+__all__ = ["TestLearners", "TestOutcome", "Tester", "row_group"]
 
 PREDICT_BATCH = 256
 
@@ -41,8 +41,10 @@ class TestLearners(Protocol):
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestOutcome:
     """Outcome of one test."""
+
+    __test__ = False  # pytest takes classes of this name for its own
 
     logits: np.ndarray
     """float32 [n, classes seen], in the pool's order."""
@@ -85,7 +87,7 @@ class Tester:
             conversation.load(Load(path=state))
             yield conversation
 
-    def test(self, index: int, pool: TestPool, state: Path, repeat: bool) -> Tested:
+    def test(self, index: int, pool: TestPool, state: Path, repeat: bool) -> TestOutcome:
         """Have a pool predicted.
 
         Args:
@@ -97,7 +99,7 @@ class Tester:
         with self._restored(state) as learner:
             logits, seconds, by_head = self.predict(learner, index, pool)
             again = self._repeated(learner, index, pool, logits) if repeat else None
-            return Tested(logits, seconds, again, learner.end_test(), by_head)
+            return TestOutcome(logits, seconds, again, learner.end_test(), by_head)
 
     def anytime(self, index: int, state: Path) -> np.ndarray:
         """Predictions inside an experience, int32 [n], in the order of `exposed`."""
@@ -131,22 +133,23 @@ class Tester:
         ]
 
     def predict(
-        self, learner: Conversation, index: int, pool: TestPool
+        self, learner: Conversation, index: int, pool: TestPool, by_head: bool = True
     ) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
         """Logits in the pool's order, float32 [n, classes seen], and the seconds they took.
 
-        The third value holds such logits of each head, for strategies that answer by several.
+        The third value holds such logits of each head, for strategies that answer by several, if
+        ``by_head`` is set.
         """
         logits = np.empty((len(pool.row), self._stream.columns_after(index)), dtype=np.float32)
-        by_head: dict[str, np.ndarray] = {}
+        heads: dict[str, np.ndarray] = {}
         seconds = 0.0
         for task, places in self._parts(index, pool):
-            reply = self._ask(learner, index, pool, task, places, PREDICT_BATCH, by_head=True)
+            reply = self._ask(learner, index, pool, task, places, PREDICT_BATCH, by_head)
             logits[places] = reply.logits
             for name, told in reply.by_head.items():
-                by_head.setdefault(name, np.empty_like(logits))[places] = told
+                heads.setdefault(name, np.empty_like(logits))[places] = told
             seconds += reply.seconds
-        return logits, seconds, by_head
+        return logits, seconds, heads
 
     def _repeated(
         self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray

@@ -136,6 +136,7 @@ class BranchesClassifier(Classifier):
         """
         super().__init__(branches, branches.width, 1, mean, std)
         self.head = empty_linear(branches.width, 0, next(branches.parameters()))
+        self.head.requires_grad_("head" not in self.frozen_heads)
         for name in self.heads[1:]:
             self.register_module(name, None)
 
@@ -165,7 +166,8 @@ class BranchesClassifier(Classifier):
                 continue
             layer = empty_linear(weight.shape[1], weight.shape[0], self.mean)
             setattr(self, name, layer.requires_grad_(name not in self.frozen_heads))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        # The sizes are right: Classifier's own way, which looks at the head alone, is left out.
+        nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
 
 
 class MethodOf(nn.Module):
@@ -199,7 +201,7 @@ class ExpandingClassifier(BranchesClassifier):
         the head keeps its old block, the auxiliary head is fresh.
         """
         known, width = self.columns, self.backbone.width
-        if columns == known:
+        if columns <= known:
             return
         if known:
             self.backbone.add()
@@ -210,7 +212,7 @@ class ExpandingClassifier(BranchesClassifier):
         """Cross-entropy of the head, plus ``weight`` times that of the auxiliary head, if any.
 
         Args:
-            features: Of all branches, [n, d].
+            features: Features of all branches, [n, d].
             labels: Classes, int64 [n].
             weight: Factor of the auxiliary loss.
         """

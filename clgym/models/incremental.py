@@ -46,7 +46,7 @@ def align_new_rows(weight: torch.Tensor, known: int) -> float:
     Weight aligning of Zhao et al. (CVPR 2020).
 
     Args:
-        weight: Of a linear head, [classes, width].
+        weight: Weight of a linear head, [classes, width].
         known: Number of old classes, at least 1, whose rows come first.
 
     Returns:

@@ -6,7 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clgym.data.augment import AUGMENTATIONS, brightness, crop_flip, resize
+from clgym.data.augment import (
+    brightness,
+    crop_flip,
+    crop_flip_brightness,
+    resize,
+    resized_crop_flip,
+)
 
 
 def batch(seed, n, channels, height, width):
@@ -113,7 +119,7 @@ def test_brightness_is_pillow_s() -> None:
 
 def test_the_protocol_s_crops_come_before_the_brightness() -> None:
     images = torch.full((200, 1, 8, 8), 100 / 255)
-    found = AUGMENTATIONS["crop-flip-brightness"](images, torch.Generator().manual_seed(0))
+    found = crop_flip_brightness(images, torch.Generator().manual_seed(0))
     levels = [image[image > 0].unique() for image in found]
     assert all(len(level) == 1 for level in levels), "one factor for each image"
     spread = torch.cat(levels) * 255
@@ -123,5 +129,5 @@ def test_the_protocol_s_crops_come_before_the_brightness() -> None:
 
 def test_the_resized_crop_keeps_the_side() -> None:
     images = torch.rand(3, 3, 12, 12)
-    found = AUGMENTATIONS["resized-crop-flip"](images, torch.Generator().manual_seed(0))
+    found = resized_crop_flip(images, torch.Generator().manual_seed(0))
     assert found.shape == images.shape and not torch.equal(found, images)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from growing import check_fresh, check_state, close, fill, renamed, tensor
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -17,6 +16,7 @@ from clgym.models.expanding import (
 from clgym.models.incremental import align_new_rows
 from clgym.models.staged import TwoConvolutions
 from clgym.registry import find, load_module
+from growing import check_fresh, check_state, close, fill, renamed, tensor
 
 FAMILY = ("expandable_parts", "foster_parts", "beef_parts")
 

@@ -30,7 +30,7 @@ def test_each_head_is_scored_on_all_classes_seen(tmp_path: Path) -> None:
         shifted = (arrays[f"{i}/predicted"] + 1) % (2 * i + 2)
         assert found == pytest.approx((shifted == arrays[f"{i}/label"]).mean())
     assert result.stored_after == [0] * 5
-    assert not open_run(tmp_path / "run").problems()
+    assert not list(open_run(tmp_path / "run").problems())
 
 
 def test_other_strategies_have_one_head(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def herding_by_numpy(features: np.ndarray, count: int) -> list[int]:
             np.inf if i in taken else np.linalg.norm(mean - (v[[*taken, i]]).sum(0) / k)
             for i in range(len(v))
         ]
-        taken.append(int(np.argmin(apart)))
+        taken.append(int(np.argmin(np.array(apart))))
     return taken
 
 

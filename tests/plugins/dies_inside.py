@@ -15,8 +15,8 @@ _module = importlib.import_module(f"clgym.strategies.{NAME}")
 class DiesInside(getattr(_module, NAME.title())):
     def after_step(self, batch, logits):
         here = (self.experience.index, self.stage_index)
-        # Not at the first steps: the optimizer has momentum, and a state was saved.
-        if here == (1, STAGE) and self.position.step == 2 and Path(FLAG).exists():
+        # Not at the first step: the optimizer has momentum, and a state was saved.
+        if here == (1, STAGE) and self.position.step == 1 and Path(FLAG).exists():
             os.kill(os.getpid(), signal.SIGKILL)
 
 

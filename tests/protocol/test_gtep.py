@@ -73,7 +73,13 @@ def test_the_papers_names_lead_to_the_right_strategies() -> None:
     assert gtep.leads_with_dummy("replay") and gtep.leads_with_dummy("expandable")
 
 
-@pytest.mark.parametrize("method", [m for m in gtep.SCRATCH])
+def test_the_listing_tells_two_methods_called_der_apart() -> None:
+    summaries = {name: registry.find("strategies", name).summary for name in ("der", "expandable")}
+    assert "Dark experience replay" in summaries["der"]
+    assert "DER of Yan et al." in summaries["expandable"]
+
+
+@pytest.mark.parametrize("method", list(gtep.SCRATCH))
 def test_a_strategy_beside_its_space_draws_the_papers_trials(method: str) -> None:
     """The literal beside the config is the paper's table, in the order of the draws."""
     name = gtep.strategy_of(method)

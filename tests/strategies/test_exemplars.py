@@ -135,7 +135,7 @@ def test_wa_without_alignment_is_icarl_s_training() -> None:
         ("wa", {"lambda_kd": 1.5, "align": False}),
         ("wa", {"lambda_kd": 1.5}),
     ):
-        strategy = made(name, **own)
+        strategy = made(name, milestones=2, **own)
         for experience in experiences()[:2]:
             strategy.train(experience)
         found.append(strategy.network.head.weight.detach())
@@ -278,13 +278,14 @@ def test_a_run_that_is_killed_inside_a_stage_goes_on_to_the_same_bits(
 ) -> None:
     flag = tmp_path / "flag"
     plugin = copy_plugin("dies_inside", tmp_path, NAME=name, STAGE=stage, FLAG=flag)
-    own = {"proxies": 2, "finetune_epochs": 2} if name == "podnet" else {}
+    own = {"podnet": {"proxies": 2, "finetune_epochs": 2}, "bic": {"split_ratio": 0.5}}
+    more = {"batch_size": 24, "augment": "crop-flip-brightness"}
 
     def request(out: str) -> Request:
         return Request(
             "dies-inside",
             "split-digits",
-            strategy_config={**SMALL, **own, "batch_size": 24, "augment": "crop-flip-brightness"},
+            strategy_config={**SMALL, **own.get(name, {}), **more},
             out=tmp_path / out,
             plugins=(plugin,),
             threads=1,

@@ -106,7 +106,7 @@ def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> BoardE
     flags = board.flags_of(scores)
     return BoardEntry(
         id=name,
-        strategy=result.strategy.name,
+        strategy=result.strategy.label,
         config=result.strategy.config,
         scores=tuple(scores),
         missing=(),

@@ -126,7 +126,7 @@ def _entry(
     failed = [seed for seed in evaluation.seeds if seed.status == "failed"]
     return BoardEntry(
         id=identity([evaluation.hash]),
-        strategy=plan.strategy,
+        strategy=first.strategy.label,
         config=first.strategy.config,
         scores=tuple(scores),
         missing=tuple(Missing(seed.seed, f"failed: {seed.error}") for seed in failed),
