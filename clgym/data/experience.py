@@ -115,6 +115,7 @@ class Experience:
     def close(self) -> None:
         """Put the data out of reach; called by the gym when `Strategy.train` returns."""
         self._pixels = self._labels = self._features = None
+        self._report, self._safe_point = _ignore, _ignore  # these lead back to the learner
         for part in self._parts:
             part.close()
 
@@ -341,6 +342,10 @@ class Experience:
         the same experience again, which must then go on where the state says.
         """
         self._safe_point()
+
+
+def _ignore(*_: object) -> None:
+    """An experience that is over reports nothing and is not saved."""
 
 
 def _second_pass(found: str) -> OutOfReach:

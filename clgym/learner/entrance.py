@@ -220,13 +220,17 @@ class Learner:
             if "probed" in state:
                 prober.load_state_dict(state["probed"])
         clock = _Clock(request.checkpoint_seconds)
+        # Not the request itself, for it holds rows and labels: the strategy gets this function.
+        index, checkpoint = request.index, request.checkpoint
+        probed_inside = request.probe is not None
 
         def safe_point() -> None:
             prober.visit(experience.images)
             if clock.due():
-                probed = None if request.probe is None else prober.state_dict(experience.images)
-                self._write(request.checkpoint, probed)
-                self._emit(CheckpointSaved(experience=request.index))
+                self._write(
+                    checkpoint, prober.state_dict(experience.images) if probed_inside else None
+                )
+                self._emit(CheckpointSaved(experience=index))
 
         experience = self._experience(request, safe_point)
         self._note_images(request.index, experience.pixels)

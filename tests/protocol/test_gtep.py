@@ -76,7 +76,7 @@ def test_the_papers_names_lead_to_the_right_strategies() -> None:
 def test_the_listing_tells_two_methods_called_der_apart() -> None:
     summaries = {name: registry.find("strategies", name).summary for name in ("der", "expandable")}
     assert "Dark experience replay" in summaries["der"]
-    assert "DER of Yan et al." in summaries["expandable"]
+    assert "DER of class-incremental learning" in summaries["expandable"]
 
 
 @pytest.mark.parametrize("method", list(gtep.SCRATCH))
