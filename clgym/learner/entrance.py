@@ -77,6 +77,7 @@ from clgym.messages import (
 )
 from clgym.models.backbones import Backbone
 from clgym.models.features import FrozenFeatures
+from clgym.registry.libraries import LIBRARIES
 from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
 
 __all__ = ["Learner", "info_from"]
@@ -103,11 +104,6 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
 class Learner:
     """Handles the gym's messages; ``handle`` is its one entry point."""
 
-    LIBRARIES = ("torch._dynamo", "clgym.avalanche.sgd", "timm")
-    """Modules that take seconds to import. Once a learner has loaded one, the server of its process
-    loads it too, and the learners that follow have it at once. A learner names them by number: it
-    cannot make the server import anything else."""
-
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send = emit
@@ -118,11 +114,15 @@ class Learner:
 
     @classmethod
     def prepare(cls, library: int) -> None:
-        """Load one of `LIBRARIES`."""
-        importlib.import_module(cls.LIBRARIES[library])
+        """Load one of the `LIBRARIES`, in the server that learners are forked from.
+
+        Once a learner has loaded one, those that follow have it at once. It names it by number: it
+        cannot make the server import anything else.
+        """
+        importlib.import_module(LIBRARIES[library])
 
     def _libraries(self) -> tuple[int, ...]:
-        return tuple(i for i, name in enumerate(self.LIBRARIES) if name in sys.modules)
+        return tuple(i for i, name in enumerate(LIBRARIES) if name in sys.modules)
 
     def handle(self, message: Message) -> Message:
         """Check a message, do what it asks for, and reply; both as plain data and arrays.
