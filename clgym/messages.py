@@ -38,10 +38,13 @@ __all__ = [
     "FeaturesComputed",
     "Fit",
     "Frozen",
+    "Holdings",
     "Load",
     "Loaded",
+    "LoggedNumbers",
     "Needs",
     "NeedsDescribed",
+    "NumbersLogged",
     "OptionsDescribed",
     "Predict",
     "Predicted",
@@ -101,6 +104,8 @@ def _array(dtype: str, dimensions: int) -> AfterValidator:
 
 Integers = Annotated[np.ndarray, _array("int64", 1)]
 """int64 [n]."""
+Floats = Annotated[np.ndarray, _array("float64", 1)]
+"""float64 [n]."""
 Images = Annotated[np.ndarray, _array("uint8", 4)]
 """uint8 [n, H, W, C]."""
 Classes = Annotated[np.ndarray, _array("int32", 2)]
@@ -146,7 +151,11 @@ class Needs:
     """Reads each experience more than once even with `epochs=1`; incompatible with single-pass
     streams."""
     memory: int = 0
-    """Number of samples of past experiences to keep in `StreamInfo.memory`."""
+    """Number of samples to keep in `StreamInfo.memory`: of past experiences; of past batches on
+    adaptation streams."""
+    memory_bytes: int | None = None
+    """Budget in bytes for all that serves no prediction: the memory, statistics, earlier networks.
+    None declares no budget."""
     settings: tuple[str, ...] = ("class-incremental", "task-incremental", "domain-incremental")
     """Scenario types that the strategy supports."""
     backbone: Frozen | None = None
@@ -405,6 +414,39 @@ class AnytimeAnswers:
 
 
 @_message
+class LoggedNumbers:
+    """Numbers that a strategy logged, one per row, in the order in which they came."""
+
+    names: tuple[str, ...]
+    """Names of the numbers, each once."""
+    name: Integers
+    """Index of each row's name."""
+    value: Floats
+    images: Integers
+    """Training images of the experience so far, over all epochs."""
+    epoch: Integers
+    """Number of the epoch, from 1; 0 where the strategy does not count them."""
+    step: Integers
+    """Number of the step within the epoch, from 1; 0 where the strategy does not count them."""
+    seconds: Floats
+    """Seconds of training in the experience so far."""
+
+
+@_message
+class Holdings:
+    """Sizes of what a strategy holds; see `clgym.learner.holdings`."""
+
+    trainable: int
+    """Number of parameters of networks that gradients change and predictions depend on."""
+    total: int
+    """Number of all values that predictions depend on, without buffers of networks."""
+    buffers: int
+    """Number of values in buffers of the networks that predictions depend on."""
+    stored: dict[str, int]
+    """Bytes of what predictions do not depend on, by place, the memory among them."""
+
+
+@_message
 class ExperienceTrained:
     """Reply to `Train`."""
 
@@ -413,6 +455,8 @@ class ExperienceTrained:
     state: str
     """Fingerprint of what the strategy and its memory hold."""
     probed: AnytimeAnswers | None = None
+    logged: LoggedNumbers | None = None
+    """What the strategy logged in the experience; None for nothing."""
 
 
 @_message
@@ -431,6 +475,7 @@ class Adapted:
     seconds: float
     forward: int
     backward: int
+    logged: LoggedNumbers | None = None
 
 
 @_message
@@ -440,12 +485,12 @@ class Saved:
     bytes: int
     state: str
     """Fingerprint of what the strategy and its memory hold when they are saved."""
-    parameters: int
+    holdings: Holdings
     stored_samples: int
     memory_bytes: int
     """Size of the stored samples."""
     kept_images: dict[str, int]
-    """Number of training images found outside of the memory, by the place where they lie."""
+    """Number of images of the stream found outside of the memory, by the place where they lie."""
     peak_memory_bytes: int
     own_costs: dict[str, float]
     read_files: dict[str, str] = Field(default_factory=dict)
@@ -558,6 +603,15 @@ class TrainProgress:
 
 
 @_message
+class NumbersLogged:
+    """Numbers that a strategy logged since the last such event."""
+
+    kind: Literal["logged"] = "logged"
+    experience: int
+    numbers: LoggedNumbers
+
+
+@_message
 class PredictionProgress:
     """Number of test images predicted so far."""
 
@@ -599,6 +653,9 @@ class RunResumed:
     kind: Literal["resumed"] = "resumed"
     experience: int
     """Experience or segment at which the run continues."""
+    images: int
+    """Images that the run learned or answered in the experiences or segments before, over all
+    epochs."""
 
 
 @_message
@@ -619,6 +676,8 @@ class Scored:
     experiences: int
     row: list[float | None]
     accuracy: float
+    images: int
+    """Images that were learned or answered in this experience or segment, over all epochs."""
     name: str | None = None
     """Name of the segment on adaptation streams."""
 
@@ -634,6 +693,7 @@ class RunFinished:
 
 Event = (
     TrainProgress
+    | NumbersLogged
     | PredictionProgress
     | FeaturesComputed
     | CheckpointSaved

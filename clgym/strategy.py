@@ -13,7 +13,7 @@ data of past and future experiences and, outside task-incremental streams, the t
 gym.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -183,6 +183,8 @@ class StreamInfo:
     it."""
     source_data: SourceData | None = None
     """Source data requested by `Needs.source_data`."""
+    log: Callable[[Mapping[str, Any]], None] = lambda numbers: None
+    """Takes in what `Strategy.log` logs."""
 
 
 class Strategy:
@@ -259,13 +261,13 @@ class Strategy:
         Raises:
             BadPlugin: an attribute that cannot be saved; the message names it.
         """
-        return attributes.state_of(self, self._stateless())
+        return attributes.state_of(self, self.stateless())
 
     def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`; called after `setup`, in a fresh process."""
-        attributes.restore(self, state, self.info.device, self._stateless())
+        attributes.restore(self, state, self.info.device, self.stateless())
 
-    def _stateless(self) -> set[str]:
+    def stateless(self) -> set[str]:
         """Names of the attributes that are no state, those of all base classes too."""
         named = (vars(cls).get("transient", ()) for cls in type(self).__mro__)
         # An experience is over when something is saved; what is left of it holds no data.
@@ -276,6 +278,13 @@ class Strategy:
         """Number of values that the learner holds in order to predict, for the record."""
         tensors = _tensors_in(self.state_dict())
         return sum(t.numel() for t in tensors)
+
+    def log(self, **numbers: Any) -> None:
+        """Log numbers of your own: ``self.log(entropy=0.7)``; see `Experience.log`.
+
+        On adaptation streams they belong to the present batch.
+        """
+        self.info.log(numbers)
 
     def costs(self) -> dict[str, float]:
         """Costs that the strategy measured itself, by name, for the record's ``cost.own``.

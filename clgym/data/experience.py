@@ -14,10 +14,29 @@ from torch import Tensor
 from clgym.data.generators import torch_generator
 from clgym.errors import OutOfReach
 
-__all__ = ["Augment", "Batch", "Experience", "Report"]
+__all__ = ["Augment", "Batch", "Experience", "Log", "Report"]
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes in progress by name; see `Experience.report`."""
+
+
+@dataclass
+class _Place:
+    """How far the batches of an experience and of its parts have come, both counted from 1.
+
+    0 where the strategy does not count them.
+    """
+
+    epoch: int = 0
+    step: int = 0
+
+
+Log = Callable[[Mapping[str, Any], int, int, int], None]
+"""Takes in numbers by name, and the images, epoch and step at which they were logged."""
+
+
+def _log_nowhere(numbers: Mapping[str, Any], images: int, epoch: int, step: int) -> None:
+    """What is logged without a gym, in an Avalanche script for example, is dropped."""
 
 
 @dataclass(eq=False)
@@ -73,6 +92,7 @@ class Experience:
         task_columns: tuple[tuple[int, ...], ...] = (),
         single_pass: bool = False,
         report: Report = lambda event: None,
+        log: Log = _log_nowhere,
         safe_point: Callable[[], None] = lambda: None,
         features: Tensor | None = None,
     ) -> None:
@@ -88,7 +108,8 @@ class Experience:
         self._rows = torch.arange(len(labels))  # of a part: places in the whole
         self._handed_out = torch.zeros(len(labels) if single_pass else 0, dtype=torch.bool)
         self.images, self.min_batch = 0, 1
-        self._report, self._safe_point = report, safe_point
+        self._report, self._log, self._safe_point = report, log, safe_point
+        self._place = _Place()
 
     def __len__(self) -> int:
         """Count the training rows."""
@@ -210,6 +231,7 @@ class Experience:
             part = slice(step * size, None if step == steps - 1 else (step + 1) * size)
             rows = part if order is None else order[part]
             self._hand_out(rows)
+            self._place.epoch, self._place.step = epoch + 1, step + 1
             pixels, labels = self.pixels[rows], self.labels[rows]
             images = self.to_float(pixels)
             if augment is not None:
@@ -231,8 +253,22 @@ class Experience:
         return torch.randperm(len(self), generator=self._stream("order", epoch=epoch))
 
     def report(self, **event: Any) -> None:
-        """Report progress to the gym: ``epoch, epochs, step, steps, loss, images`` as known."""
+        """Report progress to the gym: ``epoch, epochs, step, steps, loss, images`` as known.
+
+        ``epoch`` counts from 0, ``step`` is the number of steps done. Other names are logged.
+        """
         self._report({"experience": self.index, **event})
+
+    def log(self, **numbers: Any) -> None:
+        """Log numbers of your own: ``experience.log(gradient_norm=2.5, memory_loss=0.1)``.
+
+        They go to the loggers of the run and to ``series.csv`` beside the record, with the present
+        epoch and step; the record summarises each.
+
+        Raises:
+            BadAnswer: a value is no plain number.
+        """
+        self._log(numbers, self.images, self._place.epoch, self._place.step)
 
     def safe_point(self) -> None:
         """Offer the gym a point at which `Strategy.state_dict` suffices to continue `train`.

@@ -28,7 +28,9 @@ from clgym.gym.plan import ResolvedRun
 from clgym.messages import (
     CheckpointSaved,
     ClassifierIdentity,
+    Holdings,
     Load,
+    LoggedNumbers,
     RunResumed,
     Save,
     Saved,
@@ -36,11 +38,13 @@ from clgym.messages import (
     Started,
 )
 from clgym.results.conduct import Conduct
-from clgym.results.layout import PREDICTIONS, STATE
+from clgym.results.holdings import HoldingFacts
+from clgym.results.layout import PREDICTIONS, SERIES, STATE
 from clgym.results.record import Cost, Record, make_result
+from clgym.results.series import Series
 from clgym.text import printable_tree
 
-__all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session"]
+__all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session", "add_numbers"]
 
 Arrays = dict[str, np.ndarray]
 Kind = Literal["learning", "adaptation"]
@@ -118,6 +122,16 @@ class Phase(Protocol):
         """Cost of the steps."""
         ...
 
+    @property
+    def images(self) -> int:
+        """Images learned or answered so far, over all epochs."""
+        ...
+
+    @property
+    def series(self) -> Series:
+        """Numbers that the strategy logged so far."""
+        ...
+
 
 class Progress(BaseModel):
     """``progress.json``: the progress of a run."""
@@ -135,7 +149,11 @@ class Progress(BaseModel):
     """The classifier with which an adaptation phase began."""
     device_name: str = ""
     state_bytes: int = 0
-    parameters: int = 0
+    trainable: int = 0
+    total: int = 0
+    buffers: int = 0
+    stored: dict[str, int] = {}
+    most_stored: int = 0
     stored_samples: int = 0
     memory_bytes: int = 0
     kept_images: dict[str, int] = {}
@@ -144,6 +162,30 @@ class Progress(BaseModel):
     peak_memory_bytes: int = 0
     wall_seconds: float = 0.0
     sessions: int = 0
+
+
+def add_numbers(
+    series: Series, logged: LoggedNumbers, experience: int, images: int, seconds: float
+) -> None:
+    """Add what was logged in an experience or a batch to a phase's series.
+
+    Args:
+        series: The phase's.
+        logged: As the learner counts: from the beginning of the experience or batch.
+        experience: Number of the experience or segment, from 0.
+        images: Images of the phase before it.
+        seconds: Seconds of the phase before it.
+    """
+    columns = {
+        "name": logged.name,
+        "value": logged.value,
+        "images": logged.images + images,
+        "experience": np.full(len(logged.name), experience + 1),
+        "epoch": logged.epoch,
+        "step": logged.step,
+        "seconds": logged.seconds + seconds,
+    }
+    series.add(logged.names, columns)
 
 
 class Session:
@@ -191,7 +233,9 @@ class Session:
             self._progress = Progress.model_validate(load_checked(note.read_bytes()))
             for number, phase in enumerate(self.phases):
                 for piece, expected in enumerate(self._progress.pieces[number]):
-                    phase.restore(load(self._checked_piece(number, piece, expected)))
+                    arrays = load(self._checked_piece(number, piece, expected))
+                    phase.restore(arrays)
+                    phase.series.put_piece(arrays)
         except (ValidationError, SafetensorError, OSError, LookupError, ValueError) as error:
             raise BadOutput(
                 expected=f"the files of an interrupted run at {self._out.name}",
@@ -254,7 +298,8 @@ class Session:
         if state is not None:
             self._conversation.load(Load(path=state))
         if progress.done:
-            self._emit(RunResumed(experience=phase.experience(progress.done)))
+            images = sum(one.images for one in self.phases[: number + 1])
+            self._emit(RunResumed(experience=phase.experience(progress.done), images=images))
         progress.sessions += 1
 
     def _note_classifier(self, number: int, reply: Started, state: Path | None) -> None:
@@ -281,13 +326,15 @@ class Session:
         name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
         saved = self._conversation.save(Save(path=self._out / LEARNER / name))
         check_memory(self._resolved.needs.memory, saved.stored_samples)
-        piece, pieces = save(phase.take_piece(saved)), progress.pieces[number]
+        new = {**phase.take_piece(saved), **phase.series.take_piece()}
+        piece, pieces = save(new), progress.pieces[number]
         write_atomic(self._piece(number, len(pieces)), piece)
         pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
         progress.state_sha256 = file_sha256(self._out / LEARNER / name)
-        progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
+        progress.state_bytes = saved.bytes
         self._note_files(saved.read_files)
+        self._note_holdings(saved.holdings)
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
         progress.memory_bytes = saved.memory_bytes
         for place, images in saved.kept_images.items():
@@ -298,6 +345,14 @@ class Session:
         phase.saved(step)
         if before and before != name:
             (self._out / LEARNER / before).unlink(missing_ok=True)
+
+    def _note_holdings(self, found: Holdings) -> None:
+        """Keep the sizes of the learner; the gym holds the declared backbone."""
+        progress, backbone = self._progress, self._resolved.backbone
+        progress.trainable, progress.buffers = found.trainable, found.buffers
+        progress.total = found.total + (backbone.parameters if backbone else 0)
+        progress.stored = found.stored
+        progress.most_stored = max(progress.most_stored, sum(found.stored.values()))
 
     def _note_files(self, read: dict[str, str]) -> None:
         """Keep what the strategy read; over all sessions it must be the same.
@@ -327,7 +382,10 @@ class Session:
         write_atomic(self._out / PREDICTIONS, data)
         if (written := self._out / LEARNER / STATE).is_file():
             written.replace(self._out / STATE)
-        record = self._record(sha256(data))
+        series = self._series()
+        if len(series):
+            write_atomic(self._out / SERIES, series.as_csv())
+        record = self._record(sha256(data), series)
         write_record(self._out, record, self._resolved.key)
         for number, pieces in enumerate(self._progress.pieces):
             for piece in range(len(pieces)):
@@ -336,7 +394,17 @@ class Session:
         shutil.rmtree(self._out / LEARNER, ignore_errors=True)
         return record
 
-    def _record(self, predictions: str) -> Record:
+    def _series(self) -> Series:
+        """The logged numbers of all phases, one after the other."""
+        joined, images, seconds = Series(), 0, 0.0
+        for phase in self.phases:
+            joined.extend(phase.series, images, seconds)
+            cost = phase.cost()
+            images += phase.images
+            seconds += sum(cost.train_seconds or cost.predict_seconds)
+        return joined
+
+    def _record(self, predictions: str, series: Series) -> Record:
         run, progress = self._resolved, self._progress
         measures: dict[str, object] = {}
         for phase in self.phases:
@@ -346,7 +414,7 @@ class Session:
             **measures,
             "kind": "two-phases" if len(self.phases) > 1 else self.phases[0].kind,
             "class_order": list(run.stream.class_order),
-            "parameters": progress.parameters,
+            "parameters": progress.total,
             "stored_samples": progress.stored_samples,
             "predictions": {"file": PREDICTIONS, "sha256": predictions},
             "backbone": run.backbone,
@@ -365,6 +433,15 @@ class Session:
                 read_files=progress.read_files,
             ),
             conduct=self._conduct(),
+            holdings=HoldingFacts(
+                trainable=progress.trainable,
+                total=progress.total,
+                buffers=progress.buffers,
+                stored_bytes=progress.most_stored,
+                stored=printable_tree(progress.stored),
+                budget_bytes=run.needs.memory_bytes,
+            ),
+            logged=series.summary(),
         )
 
     def _conduct(self) -> Conduct:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clgym.data.experience import Report
+from clgym.data.experience import Log, Report
 from clgym.data.generators import (
     generator_states,
     seed_generators,
@@ -25,18 +25,19 @@ from clgym.data.generators import (
     untouched_generators,
 )
 from clgym.engines.channel import Message
+from clgym.errors import OutOfReach
 from clgym.learner.adaptation import build_resources, to_float
 from clgym.learner.assembly import (
     make_strategy,
     plugin_entry,
 )
 from clgym.learner.describing import describe_needs, describe_options, usable_device
-from clgym.learner.kept_images import Signatures
+from clgym.learner.logged import LogState, NumberLog
+from clgym.learner.oversight import Oversight
 from clgym.learner.peak_memory import forget_peak, peak_bytes
 from clgym.learner.probing import Prober, ProbeState, cloned
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
-from clgym.learner.reachable import arrays_in, roots_of
-from clgym.learner.replies import checked_costs, checked_count, checked_logits, checked_progress
+from clgym.learner.replies import checked_costs, checked_logits, checked_progress, own_numbers
 from clgym.learner.rows import RowImages
 from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
 from clgym.messages import (
@@ -51,6 +52,7 @@ from clgym.messages import (
     FeaturesComputed,
     Load,
     Loaded,
+    NumbersLogged,
     Predict,
     Predicted,
     PredictionProgress,
@@ -65,7 +67,6 @@ from clgym.messages import (
     parse_request,
     to_tree,
 )
-from clgym.models.backbones import Backbone
 from clgym.models.features import FrozenFeatures
 from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
 
@@ -110,6 +111,8 @@ class Learner:
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send = emit
+        self._log: NumberLog | None = None
+        self._experience: Experience | None = None
         clean_surroundings()
         watch_files()
 
@@ -165,14 +168,16 @@ class Learner:
         self._strategy = make_strategy(*self._made_from)
         self._facts = request.info
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
+        self._info = replace(self._info, log=self._log_own)
         self._rows = RowImages(request, self._info.image_shape[0], device)
         self._scale = self._rows.scale
         self._features = self._frozen_features()
-        self._signatures = self._blank_signatures(request)
         self._resize, self._passes = request.resize, None
         classifier = None if request.adaptation is None else self._take_resources(request, device)
         seed_generators(self._info.seed, "setup")
         self._strategy.setup(self._info)
+        self._oversight = Oversight(self._strategy, self._info, request, self._scale)
+        self._memory_at_start = cloned(self._info.memory.state_dict())
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         return Started(device_name=name, classifier=classifier)
 
@@ -205,31 +210,37 @@ class Learner:
         started = time.perf_counter()
         seed_generators(self._info.seed, "train", experience=request.index)
         prober = Prober(request.probe, self._answers, self._copied)
+        log = self._log = NumberLog()
         if request.resume is not None:
             state = read_learner(request.resume)
             self._restore(state)
             if "probed" in state:
                 prober.load_state_dict(state["probed"])
+            if "logged" in state:
+                log.load_state_dict(state["logged"])
         clock = _Clock(request.checkpoint_seconds)
 
         def safe_point() -> None:
             prober.visit(experience.images)
             if clock.due():
                 probed = None if request.probe is None else prober.state_dict(experience.images)
-                self._write(request.checkpoint, probed)
+                self._write(request.checkpoint, probed, log.state_dict(experience.images))
                 self._emit(CheckpointSaved(experience=request.index))
 
-        experience = self._experience(request, safe_point)
-        self._note_images(request.index, experience.pixels)
+        experience = self._experience = self._made_experience(request, safe_point)
+        self._oversight.note_experience(request.index, experience.pixels)
         try:
             self._strategy.train(experience)
         finally:
             experience.close()
+            self._experience = self._log = None
+        self._tell_news(request.index, log)
         seconds = time.perf_counter() - started - prober.seconds
         return ExperienceTrained(
             seconds=seconds,
             images=experience.images,
             probed=prober.finish(self._strategy),
+            logged=log.everything(),
             state=self._fingerprint(),
         )
 
@@ -250,7 +261,7 @@ class Learner:
             made.load_state_dict(cloned(self._strategy.state_dict()))
         return made
 
-    def _experience(self, request: Train, safe_point: Callable[[], None]) -> Experience:
+    def _made_experience(self, request: Train, safe_point: Callable[[], None]) -> Experience:
         pixels = self._rows.of_experience(request)
         features = None
         if self._features is not None:
@@ -268,18 +279,56 @@ class Learner:
             task_columns=request.task_columns,
             single_pass=self._info.single_pass,
             report=self._reporter(),
+            log=self._logger(request.index),
             safe_point=safe_point,
             features=features,
         )
 
     def _reporter(self) -> Report:
-        clock = _Clock(_EVENT_SECONDS)
+        clock, last = _Clock(_EVENT_SECONDS), None
 
         def report(event: Mapping[str, object]) -> None:
+            nonlocal last
+            if own := own_numbers(event):
+                self._log_own(own)
             if clock.due() or event.get("step") == event.get("steps"):
-                self._emit(checked_progress(event))
+                here = (event.get("epoch"), event.get("step"))
+                if last is None or None in here or here != last:  # an epoch's end comes twice
+                    self._emit(checked_progress(event))
+                last = here
 
         return report
+
+    def _logger(self, experience: int) -> Log:
+        clock = _Clock(_EVENT_SECONDS)
+
+        def log(numbers: Mapping[str, object], images: int, epoch: int, step: int) -> None:
+            present = self._present_log(numbers)
+            present.add(numbers, images, epoch, step)
+            if clock.due():
+                self._tell_news(experience, present)
+
+        return log
+
+    def _tell_news(self, experience: int, log: NumberLog) -> None:
+        if (numbers := log.news()) is not None:
+            self._emit(NumbersLogged(experience=experience, numbers=numbers))
+
+    def _log_own(self, numbers: Mapping[str, object]) -> None:
+        """What `Strategy.log` does: numbers of the present experience, or of the batch."""
+        if self._experience is not None:
+            self._experience.log(**numbers)
+        else:
+            self._present_log(numbers).add(numbers)
+
+    def _present_log(self, numbers: Mapping[str, object]) -> NumberLog:
+        if self._log is None:
+            raise OutOfReach(
+                expected="log(...) inside train or adapt",
+                found=f"{', '.join(map(ascii, numbers))} logged in another hook",
+                fix="Log where the strategy learns",
+            )
+        return self._log
 
     def _predict(self, request: Predict) -> Predicted:
         """Logits of some test rows, float32 [n, classes], in the order given."""
@@ -289,7 +338,7 @@ class Learner:
 
     def _answers(self, request: Predict, strategy: Strategy) -> np.ndarray:
         """Those logits, by the strategy or a copy of it."""
-        size, rows = request.batch_size, request.rows
+        size, rows, own = request.batch_size, request.rows, strategy is self._strategy
         logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
         features = self._known_features(request)
         clock = _Clock(_EVENT_SECONDS)
@@ -297,7 +346,8 @@ class Learner:
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 batch = self._test_batch(request, part, features)
-                answer = strategy.predict(batch)
+                ask = partial(strategy.predict, batch)
+                answer = self._oversight.predict(ask) if own else ask()
                 logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
                 if clock.due():
                     self._emit(PredictionProgress(images=start, total=len(rows)))
@@ -312,9 +362,13 @@ class Learner:
         seed_generators(self._info.seed, "adapt", step=request.number)
         if request.reset:
             self._strategy.reset()
-        before = self._counted()
+            self._info.memory.load_state_dict(cloned(self._memory_at_start), self._info.device)
+        before, log = self._counted(), NumberLog()
+        self._log = log
         images = to_float(request.images, self._resize, self._info.device)
-        answer = self._strategy.adapt(Batch(images))
+        ask = partial(self._strategy.adapt, Batch(images))
+        answer = self._oversight.adapt(images, request.number, ask)
+        self._log = None
         logits = checked_logits(answer, "adapt", len(images), request.num_seen_classes)
         after = self._counted()
         return Adapted(
@@ -322,6 +376,7 @@ class Learner:
             seconds=time.perf_counter() - started,
             forward=after[0] - before[0],
             backward=after[1] - before[1],
+            logged=log.everything(),
         )
 
     def _counted(self) -> tuple[int, int]:
@@ -349,60 +404,40 @@ class Learner:
         return Saved(
             bytes=written,
             state=self._fingerprint(),
-            parameters=checked_count(strategy.parameter_count()),
+            holdings=self._oversight.holdings(),
             stored_samples=len(self._info.memory),
             memory_bytes=self._info.memory.size,
-            kept_images=self._kept_images(),
+            kept_images=self._oversight.kept_images(Learner),
             peak_memory_bytes=peak,
             own_costs=checked_costs(strategy.costs()),
             read_files=files_read(self._plugin),
         )
 
-    def _blank_signatures(self, request: Start) -> Signatures | None:
-        """None where past images are not out of reach: joint training, and adaptation streams."""
-        if request.adaptation is not None or self._strategy.needs.past_data:
-            return None
-        return Signatures(self._info.image_shape, 1 / self._scale, self._info.mean, self._info.std)
-
-    def _note_images(self, experience: int, pixels: Tensor) -> None:
-        """Take signatures of the images that the strategy is about to see."""
-        if self._signatures is not None:
-            take = partial(_rows_of, pixels)
-            self._signatures.note(experience, len(pixels), take)
-
-    def _kept_images(self) -> dict[str, int]:
-        """Training images that lie in the strategy's reach besides those in its memory."""
-        if self._signatures is None:
-            return {}
-        frozen = vars(self._strategy).get("backbone")  # of pretraining; large, and never written
-        weights = frozen.parameters() if isinstance(frozen, Backbone) else ()
-        arrays = arrays_in(roots_of(self._strategy), [self._info.memory, Learner, *weights])
-        return {kept.place: kept.images for kept in self._signatures.find(arrays)}
-
-    def _write(self, path: Path, probed: ProbeState | None = None) -> int:
+    def _write(
+        self, path: Path, probed: ProbeState | None = None, logged: LogState | None = None
+    ) -> int:
         facts = {field.name: getattr(self._facts, field.name) for field in fields(self._facts)}
         state: LearnerState = {
             "strategy": self._strategy.state_dict(),
             "memory": self._info.memory.state_dict(),
             "generators": generator_states(self._info.device),
             "facts": {**facts, "scale": self._scale},
+            "serving": self._oversight.serving(),
         }
-        if self._signatures is not None:
-            state["signatures"] = self._signatures.state_dict()
+        if (signatures := self._oversight.signatures()) is not None:
+            state["signatures"] = signatures
         if probed is not None:
             state["probed"] = probed
+        if logged is not None:
+            state["logged"] = logged
         return len(write_state(path, state))
 
     def _restore(self, state: LearnerState) -> None:
         self._info.memory.load_state_dict(state["memory"], self._info.device)
         self._strategy.load_state_dict(state["strategy"])
-        if self._signatures is not None:  # states of clgym 0.1 have none
-            self._signatures.load_state_dict(state.get("signatures", {}))
+        # States of earlier versions have neither.
+        self._oversight.restore(state.get("signatures", {}), state.get("serving", []))
         set_generators(state["generators"], self._info.device)
-
-
-def _rows_of(pixels: Tensor, places: np.ndarray) -> np.ndarray:
-    return pixels[torch.as_tensor(places, device=pixels.device)].cpu().numpy()
 
 
 class _Clock:

@@ -93,7 +93,9 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    if tensor.dtype not in (torch.float16, torch.float64) and tensor.is_floating_point():
+        tensor = tensor.float()  # NumPy has no bfloat16
+    return tensor.numpy()
 
 
 def _parts(value: Any) -> Iterable[tuple[str, Any]]:
@@ -105,8 +107,8 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, Memory):
         return ((f"[{name!r}]", column) for name, column in value.columns().items())
     if isinstance(value, dict):
-        keys = ((f" key {key!r:.40}", key) for key in value)
-        return (*keys, *((f"[{key!r:.40}]", item) for key, item in value.items()))
+        keys = ((f" key {_name(key)}", key) for key in value)
+        return (*keys, *((f"[{_name(key)}]", item) for key, item in value.items()))
     if isinstance(value, (list, tuple, set, frozenset, deque)):
         return ((f"[{number}]", item) for number, item in enumerate(value))
     if isinstance(value, types.FunctionType):
@@ -121,6 +123,11 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
     names = [name for cls in type(value).__mro__ for name in _slots(cls)]
     slots = ((f".{name}", getattr(value, name, None)) for name in names)
     return (*((f".{n}", item) for n, item in getattr(value, "__dict__", {}).items()), *slots)
+
+
+def _name(key: object) -> str:
+    """A key of a dict in words; a tensor's numbers are none."""
+    return "tensor" if isinstance(key, torch.Tensor) else f"{key!r:.40}"
 
 
 def _filled(cell: types.CellType) -> bool:

@@ -11,7 +11,7 @@ NAMES = [
     "PredictsUnseenClasses", "ForgetsItsOptimizer", "ForgetsItsCounts", "DrawsFromItsOwnGenerator",
     "IgnoresTheSeed", "ClaimsToBeDeterministic", "LearnsFromTestImages", "NormalisesByTheBatch",
     "DropsOutAtTest", "NeedsTwoInABatch", "DividesByTheVariance", "TakesAnything",
-    "RefusesItsOwnDefault", "ExplainsNothing", "CannotBePickled", "CountsHalf", "CountsTwice",
+    "RefusesItsOwnDefault", "ExplainsNothing", "CannotBePickled", "HidesItsScale",
     "DoesNotRun", "SaysItFailsAndPasses",
 ]  # fmt: skip
 
