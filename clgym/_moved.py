@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clgym.errors import Renamed
 
-__all__ = ["MOVED", "RENAMED_MODULES", "RENAMED_NAMES", "install", "report_renamed"]
+__all__ = [
+    "MOVED",
+    "RENAMED_MODULES",
+    "RENAMED_NAMES",
+    "install",
+    "refuse_gone_methods",
+    "report_renamed",
+    "report_renamed_method",
+]
 
 # Modules that can be imported by either name.
 MOVED = {
@@ -154,6 +162,49 @@ def report_renamed(module: str) -> None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     vars(sys.modules[module])["__getattr__"] = __getattr__
+
+
+def report_renamed_method(old: str, new: str) -> property:
+    """A method that authors called by an old name, which answers with `Renamed`.
+
+    Args:
+        old: Class and name of clgym 0.2.
+        new: The method of today.
+    """
+
+    def renamed(self: object) -> Any:
+        from clgym.errors import Renamed
+
+        raise Renamed(
+            expected="a method of clgym 0.3",
+            found=old,
+            fix=f"{old} is called self.{new} since 0.3, with the same draws",
+        )
+
+    return property(renamed, doc=f"`{new}` of today.")
+
+
+GONE_METHODS = {
+    "parameter_count": "The gym counts parameters in the same way for every strategy: remove it",
+}
+"""Methods of a strategy that nothing calls any more, and what to do."""
+
+
+def refuse_gone_methods(cls: type) -> None:
+    """Refuse a strategy that defines a method which nothing calls any more.
+
+    Raises:
+        Renamed: it does.
+    """
+    from clgym.errors import Renamed
+
+    for name, fix in GONE_METHODS.items():
+        if name in vars(cls):
+            raise Renamed(
+                expected="a strategy of clgym 0.3",
+                found=f"{cls.__name__}.{name}, which nothing calls any more",
+                fix=fix,
+            )
 
 
 class _MovedFinder:

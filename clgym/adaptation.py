@@ -3,12 +3,12 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
-from clgym.attributes import modules_in
 from clgym.config import Range
 from clgym.errors import BadBatch, Incompatible
 from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
@@ -39,14 +39,17 @@ class AdaptConfig(Config):
     """For streams with batch size 1: number of most recent images that form the batch."""
 
 
-class AdaptStrategy(Strategy):
+C = TypeVar("C", bound=AdaptConfig, default=Any)
+
+
+class AdaptStrategy(Strategy[C]):
     """A classifier that predicts and adapts batch by batch.
 
     A method overrides `prepare` and `step`, and `answer` too if its prediction is not the plain
     forward pass. Its attributes are its state: saved, restored and reset together.
     """
 
-    Config = AdaptConfig
+    Config: ClassVar[type] = AdaptConfig
     transient = ("_start",)
     batch_matters: ClassVar[bool] = True
     """Whether an image's prediction depends on the other images of its batch."""
@@ -149,11 +152,6 @@ class AdaptStrategy(Strategy):
     def reset(self) -> None:
         """Return to the state after `setup`."""
         self.load_state_dict(copy.deepcopy(self._start))
-
-    def parameter_count(self) -> int:
-        """Parameters of all networks held."""
-        held = modules_in(self, skip=("info", "config"))
-        return sum(p.numel() for module in held.values() for p in module.parameters())
 
 
 def make_optimizer(

@@ -4,8 +4,9 @@ A strategy is its attributes, so nobody has to list them a second time. What can
 
 * plain values (None, bool, int, float, str), tensors, NumPy arrays, torch generators, and dicts,
   lists, tuples, sets and deques of them;
-* modules, optimizers and whatever else has ``state_dict`` and ``load_state_dict``. These are made
-  again by `setup` and restored in place;
+* modules, optimizers and whatever else has ``state_dict`` and ``load_state_dict``, as `Stateful`
+  has. These are made again by `setup`, or by ``remake(name)`` of their owner, and restored in
+  place;
 * a tensor of such a module, or a module inside another one, once more under another name: it is
   kept as a reference, so that it is the same object afterwards, too;
 * functions, classes, devices and dtypes, which do not change and are no state.
@@ -16,7 +17,7 @@ Anything else is refused by name: a state that lacks something continues with ot
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from clgym.errors import BadOutput, BadPlugin
 
-__all__ = ["State", "modules_in", "restore", "state_of"]
+__all__ = ["State", "Stateful", "modules_in", "names_left_out", "restore", "state_of"]
 
 State = dict[str, Any]
 """What a strategy depends on: nested dicts, lists and tuples of tensors and plain values. ``Any``:
@@ -32,6 +33,10 @@ each strategy may write and read keys of its own; whether all can be saved is ch
 (`clgym.codec.pack`)."""
 
 _PLAIN = (bool, int, float, str, type(None))
+_KINDS = {
+    *("reference", "part", "grown", "generator", "array", "value"),
+    *("dict", "set", "frozenset", "list", "tuple", "deque"),
+}
 _CONSTANT = (
     *(FunctionType, MethodType, BuiltinFunctionType, ModuleType, type),
     *(torch.device, torch.dtype, torch.Size),
@@ -39,9 +44,45 @@ _CONSTANT = (
 
 
 @runtime_checkable
-class _Stateful(Protocol):
+class _HasState(Protocol):
     def state_dict(self) -> Any: ...
     def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+@runtime_checkable
+class _HasStructure(Protocol):
+    """A module whose parts depend on what has come, as heads do: it tells them, and makes them."""
+
+    def structure(self) -> Any: ...
+    def restructure(self, structure: Any, /) -> None: ...
+
+
+class Stateful:
+    """An object whose attributes are its state: a running estimate, a bank, an own plugin.
+
+    A strategy that has one as an attribute saves and restores it with its own.
+    """
+
+    transient: ClassVar[tuple[str, ...]] = ()
+    """Names of attributes that are no state."""
+
+    def state_dict(self) -> "State":
+        """What the attributes hold, see `state_of`.
+
+        Raises:
+            BadPlugin: an attribute that cannot be saved; the message names it.
+        """
+        return state_of(self, names_left_out(self))
+
+    def load_state_dict(self, state: "State") -> None:
+        """Restore `state_dict`; tensors stay on the device that they come on."""
+        restore(self, state, None, names_left_out(self))
+
+
+def names_left_out(owner: object) -> set[str]:
+    """Names in ``transient`` of an object's class and of all its bases."""
+    named = (vars(cls).get("transient", ()) for cls in type(owner).__mro__)
+    return {name for names in named for name in names}
 
 
 def state_of(owner: object, skip: Iterable[str] = ()) -> State:
@@ -61,26 +102,33 @@ def state_of(owner: object, skip: Iterable[str] = ()) -> State:
 
 
 def restore(
-    owner: object, state: Mapping[str, Any], device: torch.device, skip: Iterable[str] = ()
+    owner: object, state: Mapping[str, Any], device: torch.device | None, skip: Iterable[str] = ()
 ) -> None:
     """Give an object the attributes of a state that `state_of` returned.
 
     Args:
         owner: An object of the same class, set up alike.
         state: Tensors may be on any device.
-        device: Where they are put.
+        device: Where they are put; None leaves them where they are.
         skip: Attributes that are no state, as they were for `state_of`.
 
     Raises:
         BadPlugin: the state holds a module or an optimizer that the object does not have.
         BadOutput: the state was saved by a version of clgym that had another form of it.
     """
-    owned = _attributes(owner, skip)
+    left_out = set(skip)
     for late in (False, True):  # references last: what they point to must be there
         for name, packed in state.items():
-            if _has_reference(packed) is late:
-                vars(owner)[name] = _restored(packed, owned.get(name), name, owned, device)
-                owned[name] = vars(owner)[name]
+            if name not in left_out and _has_reference(packed) is late:
+                owned = vars(owner)  # as it is now: a part may have made others
+                old = owned.get(name)
+                if old is None and isinstance(packed, dict) and _is_part(packed):
+                    old = getattr(owner, "remake", lambda _: None)(name)
+                owned[name] = _restored(packed, old, name, owned, device)
+
+
+def _is_part(packed: Mapping[str, Any]) -> bool:
+    return packed.keys() <= {"part", "grown"}
 
 
 def modules_in(owner: object, skip: Iterable[str] = ()) -> dict[str, nn.Module]:
@@ -140,8 +188,10 @@ def _packed(value: Any, place: str, places: Mapping[int, list[Any]]) -> Any:
         return {"array": torch.from_numpy(value.copy())}
     if isinstance(value, torch.Generator):
         return {"generator": value.get_state()}
-    if isinstance(value, _Stateful):
-        return {"part": value.state_dict()}
+    if isinstance(value, _HasState):
+        grown = _structures(value)
+        state = value.state_dict()
+        return {"grown": {"structure": grown, "state": state}} if grown else {"part": state}
     if isinstance(value, Mapping):
         items = [[k, _packed(v, f"{place}[{k!r}]", places)] for k, v in value.items()]
         if all(isinstance(key, _PLAIN) for key, _ in items):
@@ -160,6 +210,12 @@ def _packed(value: Any, place: str, places: Mapping[int, list[Any]]) -> Any:
     )
 
 
+def _structures(value: object) -> dict[str, Any]:
+    """What the modules within a module say of their parts, by name."""
+    parts = value.named_modules() if isinstance(value, nn.Module) else ()
+    return {name: part.structure() for name, part in parts if isinstance(part, _HasStructure)}
+
+
 def _has_reference(packed: Any) -> bool:
     if not isinstance(packed, dict):
         return isinstance(packed, list) and any(map(_has_reference, packed))
@@ -171,12 +227,12 @@ def _has_reference(packed: Any) -> bool:
 
 
 def _restored(
-    packed: Any, old: Any, place: str, owned: Mapping[str, Any], device: torch.device
+    packed: Any, old: Any, place: str, owned: Mapping[str, Any], device: torch.device | None
 ) -> Any:
     """Undo `_packed`; ``old`` is what stands there now."""
     if packed is None:
         return old
-    if not isinstance(packed, dict) or len(packed) != 1:
+    if not isinstance(packed, dict) or len(packed) != 1 or not packed.keys() <= _KINDS:
         raise BadOutput(
             expected=f"a state with an entry for {place!r} as this version of clgym saves it",
             found=f"a {type(packed).__name__} of another form",
@@ -185,17 +241,23 @@ def _restored(
     ((kind, content),) = packed.items()
     if kind == "reference":
         return _referenced(owned, *content)
-    if kind == "part":
-        if not isinstance(old, _Stateful):
+    if kind in ("part", "grown"):
+        if not isinstance(old, _HasState):
             raise BadPlugin(
                 expected=f"setup() to make {place!r}, which the saved state fills",
                 found=f"a {type(old).__name__}",
-                fix="Make it in setup(), or name it in the class's `transient`",
+                fix="Make it in setup(), return it from remake(), or name it in the class's "
+                "`transient`",
             )
+        if kind == "grown":
+            module: Any = old
+            for name, structure in content["structure"].items():
+                module.get_submodule(name).restructure(structure)
+            content = content["state"]
         old.load_state_dict(_moved(content, device))
         return old
     if kind == "generator":
-        generator = old if isinstance(old, torch.Generator) else torch.Generator(device)
+        generator = old if isinstance(old, torch.Generator) else torch.Generator(device or "cpu")
         return generator.set_state(content.cpu())
     if kind == "array":
         return content.cpu().numpy()
@@ -219,10 +281,10 @@ def _restored(
     return {"list": list, "tuple": tuple}[kind](items)
 
 
-def _tensor(content: Tensor, old: Any, device: torch.device) -> Tensor:
+def _tensor(content: Tensor, old: Any, device: torch.device | None) -> Tensor:
     """A tensor; one that is learned is filled in place, since an optimizer may hold it."""
     if not (isinstance(old, Tensor) and old.is_leaf and old.requires_grad):
-        return content.to(device)
+        return content if device is None else content.to(device)
     if old.shape == content.shape:
         with torch.no_grad():
             return old.copy_(content)
@@ -237,8 +299,10 @@ def _referenced(owned: Mapping[str, Any], name: str, inner: str) -> Any:
     return tensors[inner] if inner in tensors else module.get_submodule(inner)
 
 
-def _moved(state: Any, device: torch.device) -> Any:
+def _moved(state: Any, device: torch.device | None) -> Any:
     """Nested values with their tensors on a device."""
+    if device is None:
+        return state
     if isinstance(state, Tensor):
         return state.to(device)
     if isinstance(state, Mapping):

@@ -13,21 +13,23 @@ data of past and future experiences and, outside task-incremental streams, the t
 gym.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from clgym import attributes
-from clgym._moved import report_renamed
-from clgym.attributes import State
-from clgym.data.experience import Augment, Batch, Experience
+from clgym._moved import refuse_gone_methods, report_renamed
+from clgym.attributes import State, Stateful
+from clgym.data.experience import Augment, Batch, Experience, TrainBatch
 from clgym.data.generators import torch_generator
 from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
-from clgym.errors import BadConfig
+from clgym.errors import BadConfig, BadPlugin
 from clgym.messages import Fit, Frozen, Needs
 
 __all__ = [
@@ -42,8 +44,10 @@ __all__ = [
     "Needs",
     "SourceData",
     "State",
+    "Stateful",
     "Strategy",
     "StreamInfo",
+    "TrainBatch",
     "torch_generator",
 ]
 
@@ -140,8 +144,12 @@ class Classifier(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Grow to the head of the state first; torch asks a module before it asks its parts."""
+        """Take the state's width first; torch asks a module before it asks its parts."""
         if isinstance(weight := state_dict.get(f"{prefix}head.weight"), Tensor):
+            if len(weight) < self.columns:
+                old = self.head
+                self.head = nn.Linear(old.in_features, len(weight), old.bias is not None)
+                self.head.to(old.weight)
             self.grow(len(weight))
         super()._load_from_state_dict(
             state_dict,
@@ -164,7 +172,7 @@ class StreamInfo:
     device: torch.device
     seed: int
     """Seed of the learner; torch, numpy and random are seeded from it before every hook. Draws
-    that must not depend on those before them come from `Experience.generator`, or outside of an
+    that must not depend on those before them come from `Strategy.rng`, or outside of an
     experience from ``torch_generator(info.seed, "strategy", "what is drawn", step=...)``."""
     mean: tuple[float, ...]
     """Mean of each channel, for images in [0, 1]; zeros if unknown."""
@@ -187,14 +195,20 @@ class StreamInfo:
     """Takes in what `Strategy.log` logs."""
 
 
-class Strategy:
+# What a strategy's options are; `Any` where a class only says ``Config = ...``.
+C = TypeVar("C", bound=Config, default=Any)
+
+
+class Strategy(Generic[C]):
     """Base of all continual learners. Subclass it in ``strategies/<name>.py``; one class per file.
 
-    The first line of the file's docstring is what ``clgym list`` shows.
+    The first line of the file's docstring is what ``clgym list`` shows. ``class Mine(Strategy[
+    MineConfig])`` sets `Config` and gives ``self.config`` its type.
     """
 
     Config: ClassVar[type] = Config
-    """A frozen dataclass: every option typed, bounded and with one line of help under it."""
+    """A frozen dataclass: every option typed, bounded and with one line of help under it. The type
+    argument of the base class sets it."""
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether results are the same for every seed."""
@@ -212,9 +226,32 @@ class Strategy:
     """Adaptation streams: factor of its logits in the softmax that gives the confidence of an
     answer; 1/2 where it answers with the sum of two networks' logits."""
 
-    def __init__(self, config: Any) -> None:
+    _experience: Experience | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Take the config from the base's type argument, and let `train` know its experience.
+
+        Raises:
+            BadPlugin: ``Config`` is another class than the type argument.
+        """
+        super().__init_subclass__(**options)
+        refuse_gone_methods(cls)
+        stated, own = _config_argument(cls), vars(cls).get("Config")
+        if stated is not None:
+            if own not in (None, stated):
+                raise BadPlugin(
+                    expected=f"one class of options for {cls.__name__}",
+                    found=f"Config = {own.__name__}, and {stated.__name__} in the brackets of its "
+                    "base",
+                    fix="Remove the line Config = ...: the brackets set it",
+                )
+            cls.Config = stated
+        if "train" in vars(cls):
+            cls.train = _knowing_experience(cls.train)
+
+    def __init__(self, config: C) -> None:
         """Store ``config``; no work here."""
-        self.config = config
+        self.config: C = config
 
     @property
     def needs(self) -> Needs:
@@ -231,6 +268,37 @@ class Strategy:
     def train(self, experience: Experience) -> None:
         """Learn one experience. Its data cannot be read after this method returns."""
         raise NotImplementedError
+
+    @property
+    def experience(self) -> Experience:
+        """The experience that `train` is learning.
+
+        Raises:
+            BadPlugin: none is under way.
+        """
+        if self._experience is None:
+            raise BadPlugin(
+                expected="a call while an experience is learned",
+                found="none under way",
+                fix="Read self.experience and self.rng in train, and in what it calls",
+            )
+        return self._experience
+
+    def rng(self, *name: str) -> torch.Generator:
+        """A CPU generator for one draw: a stream that no other name shares.
+
+        What it draws depends on the run's seed, the experience, the epoch and the step of its
+        `Experience.batches`, and the name, on nothing else: ``torch.rand(n,
+        generator=self.rng("mask"))``.
+
+        Args:
+            name: What is drawn, in words.
+
+        Raises:
+            BadPlugin: no experience is under way, or numbers in the place of a name.
+        """
+        here = self.experience
+        return here.generator(*name, epoch=here.epoch, step=here.step)
 
     def predict(self, batch: Batch) -> Tensor:
         """Return logits, float [n, columns]; column c is the class of index c, in order of arrival.
@@ -267,17 +335,22 @@ class Strategy:
         """Restore `state_dict`; called after `setup`, in a fresh process."""
         attributes.restore(self, state, self.info.device, self.stateless())
 
+    def remake(self, name: str) -> object | None:
+        """Make a part that a saved state fills and that `setup` does not make.
+
+        Such as a teacher, which is a copy of the network from the second experience on. Attributes
+        are restored in the order in which they were made, so those before it are there.
+
+        Args:
+            name: Its attribute.
+        """
+        return None
+
     def stateless(self) -> set[str]:
         """Names of the attributes that are no state, those of all base classes too."""
-        named = (vars(cls).get("transient", ()) for cls in type(self).__mro__)
         # An experience is over when something is saved; what is left of it holds no data.
         over = {name for name, value in vars(self).items() if isinstance(value, Experience)}
-        return {"config", "info", *over, *(name for names in named for name in names)}
-
-    def parameter_count(self) -> int:
-        """Number of values that the learner holds in order to predict, for the record."""
-        tensors = _tensors_in(self.state_dict())
-        return sum(t.numel() for t in tensors)
+        return {"config", "info", "_experience", *over, *attributes.names_left_out(self)}
 
     def log(self, **numbers: Any) -> None:
         """Log numbers of your own: ``self.log(entropy=0.7)``; see `Experience.log`.
@@ -306,6 +379,43 @@ class Strategy:
                 found=str(epochs),
                 fix="Remove --epochs, or use a stream that is not online",
             )
+
+
+def _config_argument(cls: type) -> type | None:
+    """The class of options in the brackets of a base, as in ``Strategy[MineConfig]``.
+
+    Raises:
+        BadPlugin: something else stands there.
+    """
+    for base in vars(cls).get("__orig_bases__", ()):
+        origin = get_origin(base)
+        if not (isinstance(origin, type) and issubclass(origin, Strategy)):
+            continue
+        (stated,) = get_args(base)
+        if isinstance(stated, TypeVar):
+            continue
+        if not (isinstance(stated, type) and issubclass(stated, Config)):
+            raise BadPlugin(
+                expected=f"a class of options in the brackets of {cls.__name__}'s base",
+                found=repr(stated),
+                fix="Define it above the strategy, as a frozen dataclass over clgym's Config",
+            )
+        return stated
+    return None
+
+
+def _knowing_experience(train: Callable[..., None]) -> Callable[..., None]:
+    """`train`, during which ``self.experience`` is the one that it was given."""
+
+    @functools.wraps(train)
+    def knowing(self: Strategy, experience: Experience) -> None:
+        before, self._experience = self._experience, experience
+        try:
+            train(self, experience)
+        finally:
+            self._experience = before
+
+    return knowing
 
 
 def _tensors_in(state: Any) -> list[Tensor]:

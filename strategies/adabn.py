@@ -36,10 +36,9 @@ class AdaBNConfig(AdaptConfig):
     """Weight of the current batch."""
 
 
-class AdaBN(AdaptStrategy):
+class AdaBN(AdaptStrategy[AdaBNConfig]):
     """Target statistics, no gradients."""
 
-    Config = AdaBNConfig
     DETERMINISTIC = True
 
     def prepare(self) -> None:

@@ -24,7 +24,7 @@ from clgym.models import peft
 from clgym.models.heads import ClassMeans, CosineHead, cosine_logits
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.models.training import CosineSGD
-from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 ALIASES = ("adam",)
 SPACE = {
@@ -71,7 +71,7 @@ class AperConfig(PretrainedConfig):
         return _AUTHORS.get(str(given.get("variant")), {})
 
 
-class Aper(PretrainedStrategy):
+class Aper(PretrainedStrategy[AperConfig]):
     """Class means over a frozen network and one that was adapted in the first experience.
 
     Attributes:
@@ -80,7 +80,6 @@ class Aper(PretrainedStrategy):
         classes: Sums of features of both branches, [phi(x); phi_adapted(x)].
     """
 
-    Config = AperConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
@@ -101,8 +100,14 @@ class Aper(PretrainedStrategy):
         self.module = self._make_module().to(info.device)
         self.head: CosineHead | None = None
         self.classes = ClassMeans(info.device)
-        self._training: CosineSGD | None = None
-        self._saved: State | None = None
+        c, size = self.config, self.config.image_size
+        self.training = CosineSGD(
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            epochs=c.epochs,
+            batch_size=c.batch_size,
+            augment=lambda images, key: random_resized_crop_flip(images, size, key),
+        )
 
     def _make_module(self) -> nn.Module:
         c, vit = self.config, self.backbone.model
@@ -119,43 +124,31 @@ class Aper(PretrainedStrategy):
         """Adapt in the first experience; then count every image once into its class's row."""
         if experience.index == 0:
             self.adapt_network(experience)
-        done = 0
         for batch in experience.batches(self.config.batch_size, shuffle=False):
-            assert batch.labels is not None
             with torch.no_grad():
                 both = self.both(batch)
             self.classes.update(both, batch.labels, experience.columns)
-            done += len(batch)
-            experience.report(images=done, step=done, steps=len(experience))
+
+    def remake(self, name: str) -> nn.Module:
+        """The head, which a state saved inside the first experience fills."""
+        return CosineHead(self.backbone.width, 0).to(self.info.device)
 
     def adapt_network(self, experience: Experience) -> None:
         """Train the module, all rows of a cosine classifier and its scale, on cross-entropy."""
-        c, size = self.config, self.config.image_size
         if self.head is None:
             width = self.backbone.width
             self.head = CosineHead(width, experience.columns).to(self.info.device)
-        head = self.head
-        self._training = CosineSGD(
-            [{"params": [*self.module.parameters(), *head.parameters()], "lr": c.lr}],
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            epochs=c.epochs,
-            batch_size=c.batch_size,
-            augment=lambda images, key: random_resized_crop_flip(images, size, key),
-        )
-        if self._saved is not None:
-            self._training.load_state_dict(self._saved)
-            self._saved = None
+        head, module = self.head, self.module
+        trained = {"params": [*module.parameters(), *head.parameters()], "lr": self.config.lr}
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             images = self.backbone.normalised(batch.images)
             return cross_entropy(head(self.adapted(images)), batch.labels)
 
-        self.module.train()
-        self._training.run(experience, loss)
-        self.module.eval()
-        self._training = self.head = None
+        module.train()
+        self.training.run(experience, [trained], loss)
+        module.eval()
+        self.head = None
 
     def adapted(self, images: Tensor) -> Tensor:
         """Features [n, d] of the adapted network, of images as it is fed."""
@@ -175,24 +168,3 @@ class Aper(PretrainedStrategy):
         features = self.both(batch)
         weight = self.classes.means.to(features.dtype)
         return cosine_logits(features, weight).nan_to_num(nan=-torch.inf)
-
-    def state_dict(self) -> State:
-        """The module and the rows; inside the first experience also how far training is."""
-        state: State = {
-            "module": dict(self.module.state_dict()),
-            "classes": self.classes.state_dict(),
-        }
-        if self._training is not None and self.head is not None:
-            state["head"] = dict(self.head.state_dict())
-            state["training"] = self._training.state_dict()
-        return state
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        self.module.load_state_dict(state["module"])
-        self.classes.load_state_dict(state["classes"])
-        self._saved = state.get("training")
-        if "head" in state:
-            columns, width = state["head"]["weight"].shape
-            self.head = CosineHead(width, columns).to(self.info.device)
-            self.head.load_state_dict(state["head"])

@@ -33,7 +33,7 @@ from clgym.data.shares import rows_of_share
 from clgym.errors import BadConfig
 from clgym.models.backbones import Frozen, load
 from clgym.models.networks import Classifier
-from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, Stateful, StreamInfo
 
 FIRST_TASK = "first-task"
 Variant = Literal["clr", "full", "mixed"]
@@ -67,7 +67,7 @@ class CLRConfig(SGDConfig):
     """Fraction of each class that ``valid`` holds out: at least one row, never the only one."""
 
 
-class CLR(SGDStrategy):
+class CLR(SGDStrategy[CLRConfig]):
     """A frozen anchor and a set of small parts for every task.
 
     Attributes:
@@ -75,8 +75,8 @@ class CLR(SGDStrategy):
         columns: Of the logits, by task.
     """
 
-    Config = CLRConfig
     CHECK_CONFIG = {"backbone": "test_resnet@random", "image_size": 64, "epochs": 1}
+    transient = ("_serving",)
 
     def plugins(self) -> Sequence[Any]:
         """Who looks for the best epoch, where that is asked for."""
@@ -115,7 +115,7 @@ class CLR(SGDStrategy):
         self.own: list[dict[str, Tensor]] = []
         self.columns: list[tuple[int, ...]] = []
         self._start = _headless(self._part())
-        self._serving: int | None = None
+        self._serving: dict[str, Tensor] | None = None  # the part that the network has
 
     def make_network(self, columns: int) -> Classifier:
         """The anchor, converted, under a head."""
@@ -157,7 +157,6 @@ class CLR(SGDStrategy):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the task's columns, and the penalty."""
-        assert self.experience is not None
         columns = torch.tensor(self.experience.classes, device=labels.device)
         norms = [p.norm() for p in self.network.parameters() if p.requires_grad]
         penalty = self.config.penalty * torch.stack(norms).sum()
@@ -217,10 +216,10 @@ class CLR(SGDStrategy):
         return answer
 
     def _serve(self, task: int) -> None:
-        if self._serving != task:
+        if self._serving is not self.own[task]:
             self.network.head = self.make_head(len(self.columns[task]))
             self.network.load_state_dict(self.own[task], strict=False)
-            self._serving = task
+            self._serving = self.own[task]
 
     def growth(self) -> dict[str, float]:
         """Numbers that one more task adds (its head apart), by part, and those of the anchor."""
@@ -253,33 +252,8 @@ class CLR(SGDStrategy):
             "mean_head_parameters": head,
         }
 
-    def parameter_count(self) -> int:
-        """The anchor's numbers once, and what each task owns."""
-        state, own = self.network.state_dict(), self._own_names()
-        shared = sum(v.numel() for n, v in state.items() if n not in own)
-        return shared + sum(v.numel() for part in self.own for v in part.values())
 
-    def state_dict(self) -> State:
-        """All tasks' parts, the anchor, and the state of training inside an experience."""
-        return {
-            "training": super().state_dict(),
-            "own": self.own,
-            "start": self._start,
-            "columns": [list(c) for c in self.columns],
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        self.network.head = self.make_head(state["training"]["columns"])
-        super().load_state_dict(state["training"])
-        device = self.info.device
-        self.own = [{n: v.to(device) for n, v in part.items()} for part in state["own"]]
-        self._start = {n: v.to(device) for n, v in state["start"].items()}
-        self.columns = [tuple(c) for c in state["columns"]]
-        self._serving = None
-
-
-class BestEpoch(SupervisedPlugin):
+class BestEpoch(Stateful, SupervisedPlugin):
     """After every epoch: whether held-out rows are answered better than ever in this task.
 
     Attributes:
@@ -288,6 +262,7 @@ class BestEpoch(SupervisedPlugin):
         part: What trained, as that epoch left it.
     """
 
+    transient = ("owner", "rows")
     rows: Experience
 
     def __init__(self, strategy: CLR) -> None:
@@ -309,9 +284,9 @@ class BestEpoch(SupervisedPlugin):
 
     @torch.no_grad()
     def _score(self) -> float:
-        network, right = self.owner.network.eval(), 0
+        network, size, right = self.owner.network.eval(), self.owner.config.batch_size, 0
         classes = torch.tensor(self.rows.classes, device=self.rows.labels.device)
-        for batch in self.rows.batches(self.owner.config.batch_size, shuffle=False):
+        for batch in self.rows.batches(size, shuffle=False, silent=True):
             right += int((classes[network(batch.images).argmax(1)] == batch.labels).sum())
         network.train()
         return right / len(self.rows)
@@ -320,14 +295,6 @@ class BestEpoch(SupervisedPlugin):
         """Put the best epoch back."""
         self.owner.network.load_state_dict(self.part, strict=False)
         self.forget()
-
-    def state_dict(self) -> State:
-        """The best so far."""
-        return {"accuracy": self.accuracy, "part": self.part}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        self.accuracy, self.part = state["accuracy"], state["part"]
 
 
 def held_out(experience: Experience, share: float) -> Tensor:

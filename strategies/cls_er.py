@@ -12,18 +12,16 @@ mode on b, as in the authors' code, so their running statistics are their own.
 """
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
-from clgym.avalanche.heads import TaskNetwork, logits_of_tasks, match_loss
+from clgym.avalanche import HeadsConfig, SGDStrategy
+from clgym.avalanche.heads import TaskNetwork, logits_of_tasks
 from clgym.config import Range
-from clgym.models.networks import Classifier
-from clgym.strategy import Batch, Needs, State, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 
 @dataclass(frozen=True)
@@ -46,117 +44,73 @@ class CLSERConfig(HeadsConfig):
     """Share of itself that the plastic copy keeps."""
 
 
-class CLSER(SGDStrategy):
-    """A working network and its two copies."""
+class CLSER(SGDStrategy[CLSERConfig]):
+    """A working network and its two copies.
 
-    Config = CLSERConfig
+    Attributes:
+        stable: The copy that answers.
+        plastic: The other one.
+        steps: Steps so far.
+    """
 
     @property
     def needs(self) -> Needs:
         """A memory, and the number of classes: the copies keep their width."""
         return Needs(memory=self.config.memory_size, total_classes=True)
 
-    def plugins(self) -> Sequence[Any]:
-        """What rehearses and moves the copies."""
-        self.copies = _Copies(self)
-        return [self.copies]
-
     def setup(self, info: StreamInfo) -> None:
         """Build the network and copy it."""
         super().setup(info)
-        self.copies.begin(self.network)
+        self.steps = 0
+        self.stable, self.plastic = (
+            copy.deepcopy(self.network).requires_grad_(False) for _ in range(2)
+        )
 
-    def _add_tasks(self, network: Classifier) -> None:
+    def before_experience(self, experience: Experience) -> None:
         """Units for new tasks; the copies begin with the network's."""
-        super()._add_tasks(network)
-        self.copies.follow(network)
+        for slow in (self.stable, self.plastic):
+            if isinstance(slow, TaskNetwork) and isinstance(self.network, TaskNetwork):
+                slow.follow(self.network)
+                slow.requires_grad_(False)
+
+    def rehearse(self, batch: TrainBatch) -> TrainBatch | None:
+        """Samples of the memory, which are matched, too."""
+        return self.recall(self.config.replay_batch)
+
+    def penalty(self, batch: TrainBatch, logits: Tensor) -> Tensor | None:
+        """The squared distance to the better copy's logits."""
+        if batch.old is None:
+            return None
+        return self.config.strength * self.match(batch.old, self.better(batch.old))
+
+    @torch.no_grad()
+    def better(self, batch: TrainBatch) -> Tensor:
+        """Logits [n, columns] of the copy that is surer of each label."""
+        images, tasks = batch.images, batch.tasks
+        stable, plastic = (
+            logits_of_tasks(slow.train(), images, tasks) for slow in (self.stable, self.plastic)
+        )
+        chances = [z.softmax(1).gather(1, batch.labels[:, None]) for z in (stable, plastic)]
+        return torch.where(chances[0] > chances[1], stable, plastic)
+
+    def after_step(self, batch: TrainBatch, logits: Tensor) -> None:
+        """Offer the new samples to the reservoir, then perhaps move the copies."""
+        config, new = self.config, batch.new
+        self.remember(new, labels=new.labels, tasks=new.tasks)
+        self.steps += 1
+        plastic, stable = torch.rand(2, generator=self.rng("moves of the copies")).tolist()
+        if plastic < config.plastic_rate:
+            self.move(self.plastic, config.plastic_decay)
+        if stable < config.stable_rate:
+            self.move(self.stable, config.stable_decay)
+
+    @torch.no_grad()
+    def move(self, slow: nn.Module, decay: float) -> None:
+        """Draw the parameters of a copy towards the network's."""
+        share = min(1 - 1 / (self.steps + 1), decay)
+        for p, q in zip(slow.parameters(), self.network.parameters(), strict=True):
+            p.mul_(share).add_(q, alpha=1 - share)
 
     def predict(self, batch: Batch) -> Tensor:
         """The stable copy's logits, for the classes seen."""
-        stable = self.copies.stable.eval()
-        return logits_of_tasks(stable, batch.images, batch.task)[:, : self.seen]
-
-    def parameter_count(self) -> int:
-        """Weights and buffers of the copy that answers."""
-        return sum(t.numel() for t in self.copies.stable.state_dict().values())
-
-
-class _Copies(SupervisedPlugin):
-    stable: Classifier
-    plastic: Classifier
-
-    def __init__(self, owner: CLSER) -> None:
-        super().__init__()
-        self._owner = owner
-        self._drawn: tuple[Tensor, Tensor, Tensor] | None = None
-        self._copies: tuple[Classifier, ...] = ()
-        self.step = 0
-
-    def begin(self, network: Classifier) -> None:
-        self.stable, self.plastic = (copy.deepcopy(network).requires_grad_(False) for _ in "ab")
-        self._copies = (self.stable, self.plastic)
-
-    def follow(self, network: Classifier) -> None:
-        for slow in self._copies:
-            if isinstance(slow, TaskNetwork) and isinstance(network, TaskNetwork):
-                slow.follow(network)
-                slow.requires_grad_(False)
-
-    def before_training_iteration(self, strategy: Any, **_: Any) -> None:
-        """Draw once; the same samples join the batch and are matched."""
-        owner, experience = self._owner, self._owner.experience
-        if experience is None or not len(owner.info.memory):
-            return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
-        self._drawn = (images, drawn["labels"], drawn["tasks"])
-        strategy.mbatch = [
-            torch.cat(pair) for pair in zip(strategy.mbatch, self._drawn, strict=True)
-        ]
-
-    def before_backward(self, strategy: Any, **_: Any) -> None:
-        if self._drawn is not None:
-            images, labels, tasks = self._drawn
-            wanted = self.better(images, labels, tasks)
-            logits = logits_of_tasks(strategy.model, images, tasks)
-            distance = match_loss(strategy.model, logits, wanted)
-            strategy.loss += self._owner.config.strength * distance
-
-    @torch.no_grad()
-    def better(self, images: Tensor, labels: Tensor, tasks: Tensor) -> Tensor:
-        """Logits [n, columns] of the copy that is surer of each label."""
-        stable, plastic = (logits_of_tasks(slow.train(), images, tasks) for slow in self._copies)
-        chances = [z.softmax(1).gather(1, labels[:, None]) for z in (stable, plastic)]
-        return torch.where(chances[0] > chances[1], stable, plastic)
-
-    def after_training_iteration(self, strategy: Any, **_: Any) -> None:
-        owner, batch, config = self._owner, strategy.feed.batch, self._owner.config
-        owner.info.memory.add(
-            owner.generator("reservoir"),
-            pixels=batch.pixels,
-            labels=batch.labels,
-            tasks=strategy.mb_task_id[: strategy.n_new],
-        )
-        self._drawn = None
-        self.step += 1
-        plastic, stable = torch.rand(2, generator=owner.generator("moves of the copies")).tolist()
-        if plastic < config.plastic_rate:
-            self.move(self.plastic, strategy.model, config.plastic_decay)
-        if stable < config.stable_rate:
-            self.move(self.stable, strategy.model, config.stable_decay)
-
-    @torch.no_grad()
-    def move(self, slow: nn.Module, network: nn.Module, decay: float) -> None:
-        """Draw the parameters of a copy towards the network's."""
-        share = min(1 - 1 / (self.step + 1), decay)
-        for p, q in zip(slow.parameters(), network.parameters(), strict=True):
-            p.mul_(share).add_(q, alpha=1 - share)
-
-    def state_dict(self) -> State:
-        copies = {"stable": self.stable.state_dict(), "plastic": self.plastic.state_dict()}
-        return {"step": self.step, **{name: dict(state) for name, state in copies.items()}}
-
-    def load_state_dict(self, state: State) -> None:
-        self.step = state["step"]
-        self.stable.load_state_dict(state["stable"])
-        self.plastic.load_state_dict(state["plastic"])
+        return logits_of_tasks(self.stable.eval(), batch.images, batch.task)[:, : self.seen]

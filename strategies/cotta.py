@@ -56,10 +56,9 @@ class CottaConfig(AdaptConfig):
     """Loss against the target: cross-entropy (CIFAR) or its symmetric form (others)."""
 
 
-class Cotta(AdaptStrategy):
+class Cotta(AdaptStrategy[CottaConfig]):
     """Weight-averaged, augmentation-averaged targets and stochastic restoring."""
 
-    Config = CottaConfig
     CHECK_CONFIG = {"views": 2}
     transient = ("anchor",)
 

@@ -9,14 +9,14 @@ with b a draw from a reservoir; see derpp for what is kept of a sample, and when
 with tasks.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
-from clgym.avalanche.heads import logits_of_tasks, match_loss
+from torch import Tensor
+
+from clgym.avalanche import HeadsConfig, SGDStrategy
 from clgym.config import Range
-from clgym.strategy import Needs
+from clgym.strategy import Needs, TrainBatch
 
 
 @dataclass(frozen=True)
@@ -31,42 +31,19 @@ class DERConfig(HeadsConfig):
     """Weight of the squared distance to the stored logits."""
 
 
-class DER(SGDStrategy):
+class DER(SGDStrategy[DERConfig]):
     """Training on new samples, with a draw from the memory as a further term of the loss."""
-
-    Config = DERConfig
 
     @property
     def needs(self) -> Needs:
         """A memory, and the number of classes: stored logits keep one width."""
         return Needs(memory=self.config.memory_size, total_classes=True)
 
-    def plugins(self) -> Sequence[Any]:
-        """What adds the term and fills the memory."""
-        return [_Matching(self)]
+    def penalty(self, batch: TrainBatch, logits: Tensor) -> Tensor | None:
+        """The squared distance to stored logits."""
+        stored = self.recall(self.config.replay_batch)
+        return None if stored is None else self.config.alpha * self.match(stored)
 
-
-class _Matching(SupervisedPlugin):
-    def __init__(self, owner: DER) -> None:
-        super().__init__()
-        self._owner = owner
-
-    def before_backward(self, strategy: Any, **_: Any) -> None:
-        owner, experience = self._owner, self._owner.experience
-        if experience is None or not len(owner.info.memory):
-            return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
-        logits = logits_of_tasks(strategy.model, images, drawn.get("tasks"))
-        strategy.loss += owner.config.alpha * match_loss(strategy.model, logits, drawn["logits"])
-
-    def after_training_iteration(self, strategy: Any, **_: Any) -> None:
-        owner, batch = self._owner, strategy.feed.batch
-        new = slice(strategy.n_new)
-        tasks = {} if owner.heads == "shared" else {"tasks": strategy.mb_task_id[new]}
-        owner.info.memory.add(
-            owner.generator("reservoir"),
-            pixels=batch.pixels,
-            logits=strategy.mb_output[new].detach(),
-            **tasks,
-        )
+    def after_step(self, batch: TrainBatch, logits: Tensor) -> None:
+        """Offer the new samples to the reservoir."""
+        self.remember(batch.new, logits=logits[: len(batch.new)])

@@ -13,17 +13,14 @@ in every epoch. With a head for every task, on task-incremental streams, all thr
 the classes of a sample's own task.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
-from clgym.avalanche.heads import logits_of_tasks, match_loss
+from clgym.avalanche import HeadsConfig, SGDStrategy
 from clgym.config import Range
-from clgym.strategy import Needs
+from clgym.strategy import Needs, TrainBatch
 
 SPACE = {
     "lr": [0.01, 0.03, 0.1, 0.3],
@@ -51,52 +48,24 @@ class DerppConfig(HeadsConfig):
     """Weight of the cross-entropy on samples of the memory."""
 
 
-class Derpp(SGDStrategy):
+class Derpp(SGDStrategy[DerppConfig]):
     """Training on new samples, with two draws from the memory as further terms of the loss."""
-
-    Config = DerppConfig
 
     @property
     def needs(self) -> Needs:
         """A memory, and the number of classes: stored logits keep one width."""
         return Needs(memory=self.config.memory_size, total_classes=True)
 
-    def plugins(self) -> Sequence[Any]:
-        """What adds the two terms and fills the memory."""
-        return [_DarkReplay(self)]
+    def penalty(self, batch: TrainBatch, logits: Tensor) -> Tensor | None:
+        """The squared distance to stored logits, and the cross-entropy of stored labels."""
+        c = self.config
+        stored = self.recall(c.replay_batch, "logits")
+        again = self.recall(c.replay_batch, "labels")
+        if stored is None or again is None:
+            return None
+        return c.alpha * self.match(stored) + c.beta * self.loss(self.forward(again), again.labels)
 
-
-class _DarkReplay(SupervisedPlugin):
-    def __init__(self, owner: Derpp) -> None:
-        super().__init__()
-        self._owner = owner
-
-    def _draw(self, strategy: Any, matched: str) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of a draw from the memory, and what is stored of it."""
-        owner, experience = self._owner, self._owner.experience
-        assert experience is not None
-        draws = owner.generator("replay", matched)
-        drawn = owner.info.memory.draw(owner.config.replay_batch, draws)
-        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay", matched)
-        return logits_of_tasks(strategy.model, images, drawn.get("tasks")), drawn
-
-    def before_backward(self, strategy: Any, **_: Any) -> None:
-        config = self._owner.config
-        if not len(self._owner.info.memory):
-            return
-        logits, drawn = self._draw(strategy, "logits")
-        strategy.loss += config.alpha * match_loss(strategy.model, logits, drawn["logits"])
-        logits, drawn = self._draw(strategy, "labels")
-        strategy.loss += config.beta * cross_entropy(logits, drawn["labels"])
-
-    def after_training_iteration(self, strategy: Any, **_: Any) -> None:
-        owner, batch = self._owner, strategy.feed.batch
-        new = slice(strategy.n_new)
-        tasks = {} if owner.heads == "shared" else {"tasks": strategy.mb_task_id[new]}
-        owner.info.memory.add(
-            owner.generator("reservoir"),
-            pixels=batch.pixels,
-            labels=batch.labels,
-            logits=strategy.mb_output[new].detach(),
-            **tasks,
-        )
+    def after_step(self, batch: TrainBatch, logits: Tensor) -> None:
+        """Offer the new samples to the reservoir."""
+        new = batch.new
+        self.remember(new, labels=new.labels, logits=logits[: len(new)])

@@ -15,7 +15,6 @@ task's own, where theirs uses the statistics of each batch, also at test (``norm
 epoch's weights are kept, not those of the best training accuracy.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -23,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.avalanche import SGDConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche import SGDConfig, SGDStrategy
 from clgym.config import Range
 from clgym.errors import BadConfig
 from clgym.models import sparse
 from clgym.models.networks import Classifier
-from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, State, StreamInfo, TrainBatch
 
 Masks = dict[str, Tensor]
 
@@ -71,7 +70,7 @@ class DSTConfig(SGDConfig):
     """Start free weights at a fresh random initialisation instead of zero."""
 
 
-class DST(SGDStrategy):
+class DST(SGDStrategy[DSTConfig]):
     """One network, a mask a task.
 
     Attributes:
@@ -80,19 +79,16 @@ class DST(SGDStrategy):
         masks: Final masks by task.
         own: What no mask covers, by task: parameters and buffers.
         columns: Of the logits, by task.
+        mask: Of the present task, by name.
+        fired: Entries that have been on in this task.
     """
 
-    Config = DSTConfig
+    transient = ("_serving",)
 
     @property
     def needs(self) -> Needs:
         """Task ids, and the number of classes: the network has a fixed size."""
         return Needs(task_ids=True, total_classes=True, settings=("task-incremental",))
-
-    def plugins(self) -> Sequence[Any]:
-        """What keeps the masks during training."""
-        self.masking = Masking(self)
-        return [self.masking]
 
     def setup(self, info: StreamInfo) -> None:
         """Build the network; nothing is owned yet.
@@ -115,7 +111,9 @@ class DST(SGDStrategy):
         self.masks: list[Masks] = []
         self.own: list[dict[str, Tensor]] = []
         self.columns: list[tuple[int, ...]] = []
-        self._serving: int | None = None
+        self.mask: Masks = {}
+        self.fired: Masks = {}
+        self._serving: Masks | None = None  # the mask that the network has
 
     def make_network(self, columns: int) -> Classifier:
         """The network, with the authors' normalisation where it is asked for."""
@@ -141,7 +139,6 @@ class DST(SGDStrategy):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the task's own columns."""
-        assert self.experience is not None
         columns = torch.tensor(self.experience.classes, device=labels.device)
         return cross_entropy(logits[:, columns], torch.searchsorted(columns, labels))
 
@@ -161,7 +158,8 @@ class DST(SGDStrategy):
         self._serving = None
         self._start_weights(masks, first=experience.index == 0)
         self.network.load_state_dict(self._first, strict=False)
-        self.masking.begin(masks)
+        self.mask = masks
+        self.fired = {name: mask.clone() for name, mask in masks.items()}
 
     @torch.no_grad()
     def _start_weights(self, masks: Masks, first: bool) -> None:
@@ -178,18 +176,17 @@ class DST(SGDStrategy):
         """Numbers in [0, 1) in the shape of ``like``; drawn on the CPU, alike on every device."""
         return torch.rand(like.shape, generator=generator).to(like.device)
 
-    def train(self, experience: Experience) -> None:
-        """Train the task's part, then merge it into the network and own it."""
-        super().train(experience)
-        masks, self.columns = self.masking.masks, list(experience.task_columns)
+    def after_experience(self, experience: Experience) -> None:
+        """Merge the task's part into the network and own it."""
+        self.columns = list(experience.task_columns)
         for name, weight in self.weights().items():
             new = weight.detach().clone()
             if self.masks:
                 self.dense[name] = torch.where(self.owned[name], self.dense[name], new)
             else:
                 self.dense[name] = new
-            self.owned[name] = self.owned[name] | masks[name]
-        self.masks.append({n: m.clone() for n, m in masks.items()})
+            self.owned[name] = self.owned[name] | self.mask[name]
+        self.masks.append({n: m.clone() for n, m in self.mask.items()})
         state = self.network.state_dict()
         self.own.append({n: state[n].clone() for n in self._first})
 
@@ -206,12 +203,12 @@ class DST(SGDStrategy):
 
     @torch.no_grad()
     def _serve(self, task: int) -> None:
-        if self._serving == task:
+        if self._serving is self.masks[task]:
             return
         for name, weight in self.weights().items():
             weight.copy_(self.dense[name] * self.masks[task][name])
         self.network.load_state_dict(self.own[task], strict=False)
-        self._serving = task
+        self._serving = self.masks[task]
 
     def overlaps(self) -> Tensor:
         """Of the weights that task j uses, the share that task i uses too: float [tasks, tasks]."""
@@ -231,86 +228,43 @@ class DST(SGDStrategy):
             found["mean_overlap"] = float(overlaps.sum() - n) / (n * (n - 1))
         return found
 
-    def parameter_count(self) -> int:
-        """The network's weights, and what each task has of its own; masks are bits."""
-        shared = sum(w.numel() for w in self.dense.values())
-        return shared + sum(v.numel() for own in self.own for v in own.values())
+    def observe(self, batch: TrainBatch) -> Tensor:
+        """A step that leaves owned weights alone, then the mask again."""
+        loss = self.loss(self.network(batch.images), batch.labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self._protect()
+        self.optimizer.step()
+        self.settle()
+        return loss
 
-    def state_dict(self) -> State:
-        """The merged network, who owns what, and the state of training inside an experience."""
-        return {
-            "training": super().state_dict(),
-            "dense": self.dense,
-            "owned": _packed(self.owned),
-            "masks": [_packed(m) for m in self.masks],
-            "own": self.own,
-            "first": self._first,
-            "columns": [list(c) for c in self.columns],
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        super().load_state_dict(state["training"])
-        device = self.info.device
-        self.dense = {n: w.to(device) for n, w in state["dense"].items()}
-        self.owned = _unpacked(state["owned"], self.dense)
-        self.masks = [_unpacked(m, self.dense) for m in state["masks"]]
-        self.own = [{n: v.to(device) for n, v in own.items()} for own in state["own"]]
-        self._first = {n: v.to(device) for n, v in state["first"].items()}
-        self.columns = [tuple(c) for c in state["columns"]]
-        self._serving = None
-
-
-class Masking(SupervisedPlugin):
-    """Keeps weights on the mask, owned ones as they were, and lets the mask evolve.
-
-    Attributes:
-        masks: Of the present task, by name.
-        fired: Entries that have been on in this task.
-    """
-
-    def __init__(self, owner: DST) -> None:
-        """Serve ``owner``."""
-        super().__init__()
-        self._owner = owner
-        self.masks: Masks = {}
-        self.fired: Masks = {}
-
-    def begin(self, masks: Masks) -> None:
-        """Start a task from its initial masks."""
-        self.masks = masks
-        self.fired = {name: mask.clone() for name, mask in masks.items()}
-        self._free: dict[str, Tensor] = {}
-
-    def before_update(self, strategy: Any, **_: Any) -> None:
+    def _protect(self) -> None:
         """Zero the gradients of owned weights, whether the mask is on there or not.
 
         Gradients stay dense otherwise: growth looks at them where the mask is off.
         """
-        if self._owner.masks:
-            for name, weight in self._owner.weights().items():
+        if self.masks:
+            for name, weight in self.weights().items():
                 if weight.grad is not None:
-                    weight.grad.masked_fill_(self._owner.owned[name], 0)
+                    weight.grad.masked_fill_(self.owned[name], 0)
 
-    def after_update(self, strategy: Any, **_: Any) -> None:
+    def settle(self) -> None:
         """Mask the weights again; prune and grow when it is time."""
-        owner, config = self._owner, self._owner.config
+        c, here = self.config, self.position
         self._hold()
-        position, per_epoch = owner.position, len(strategy.feed)
-        step = position.epoch * per_epoch + position.step + 1
-        if step % config.update_every == 0:
-            steps = per_epoch * config.epochs
-            rate = sparse.cosine_rate(step, steps, config.death_rate, config.death_rate_end)
-            self.update(strategy.optimizer, rate)
+        per_epoch = self.experience.steps(c.batch_size)
+        step = here.epoch * per_epoch + here.step + 1
+        if step % c.update_every == 0:
+            rate = sparse.cosine_rate(step, per_epoch * c.epochs, c.death_rate, c.death_rate_end)
+            self.update(self.optimizer, rate)
 
     @torch.no_grad()
     def _hold(self) -> None:
         """Zero off the mask; owned weights at the value they were merged with."""
-        owner = self._owner
-        for name, weight in owner.weights().items():
-            if owner.masks and not owner.config.reference_merge:
-                torch.where(owner.owned[name], owner.dense[name], weight, out=weight.data)
-            weight.data.mul_(self.masks[name])
+        for name, weight in self.weights().items():
+            if self.masks and not self.config.reference_merge:
+                torch.where(self.owned[name], self.dense[name], weight, out=weight.data)
+            weight.data.mul_(self.mask[name])
 
     @torch.no_grad()
     def update(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -323,19 +277,19 @@ class Masking(SupervisedPlugin):
             optimizer: Where momentum is found.
             rate: Share to prune of the weights that are on.
         """
-        weights = self._owner.weights()
+        weights = self.weights()
         pruned = {name: self._pruned(name, w, rate) for name, w in weights.items()}
         for name, weight in weights.items():
-            count = int(self.masks[name].sum()) - int(pruned[name].sum())
-            self.masks[name] = self._grown(name, weight, pruned[name], count, optimizer)
-            self.fired[name] |= self.masks[name]
+            count = int(self.mask[name].sum()) - int(pruned[name].sum())
+            self.mask[name] = self._grown(name, weight, pruned[name], count, optimizer)
+            self.fired[name] |= self.mask[name]
         self._hold()
 
     def _pruned(self, name: str, weight: nn.Parameter, rate: float) -> Tensor:
-        if self._owner.config.death == "taylor":
+        if self.config.death == "taylor":
             assert weight.grad is not None
-            return sparse.prune_taylor(weight, weight.grad, self.masks[name], rate)
-        return sparse.prune_magnitude(weight, self.masks[name], rate)
+            return sparse.prune_taylor(weight, weight.grad, self.mask[name], rate)
+        return sparse.prune_magnitude(weight, self.mask[name], rate)
 
     def _grown(
         self,
@@ -345,29 +299,19 @@ class Masking(SupervisedPlugin):
         count: int,
         optimizer: torch.optim.Optimizer,
     ) -> Tensor:
-        growth = self._owner.config.growth
+        growth = self.config.growth
         if growth == "gradient":
             assert weight.grad is not None
             return sparse.grow_scored(mask, weight.grad.abs(), count)
         if growth == "momentum":
             return sparse.grow_scored(mask, momentum(optimizer.state[weight]), count)
-        generator = self._owner.generator("growth", name)
-        uniform = self._owner.uniform(weight, generator)
+        generator = self.rng("growth", name)
+        uniform = self.uniform(weight, generator)
         if growth == "random":
             return sparse.grow_random(mask, count, uniform)
         unfired = int((~self.fired[name]).sum())
         order = torch.randperm(unfired, generator=generator).to(mask.device)
         return sparse.grow_unfired(mask, self.fired[name], count, order, uniform)
-
-    def state_dict(self) -> State:
-        """Masks of the task under way."""
-        return {"masks": _packed(self.masks), "fired": _packed(self.fired)}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        weights = self._owner.weights()
-        self.masks = _unpacked(state["masks"], weights)
-        self.fired = _unpacked(state["fired"], weights)
 
 
 def momentum(state: State) -> Tensor:
@@ -394,24 +338,3 @@ def _replace_norms(module: nn.Module) -> None:
             setattr(module, name, plain)
         else:
             _replace_norms(child)
-
-
-def _packed(masks: Masks) -> Masks:
-    """Eight entries a byte."""
-    powers = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
-    found = {}
-    for name, mask in masks.items():
-        flat = mask.flatten().cpu()
-        flat = torch.cat([flat, flat.new_zeros(-len(flat) % 8)])
-        found[name] = (flat.view(-1, 8) * powers).sum(1, dtype=torch.uint8)
-    return found
-
-
-def _unpacked(packed: Masks, like: Any) -> Masks:
-    powers = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
-    found = {}
-    for name, numbers in packed.items():
-        flat = (numbers.cpu()[:, None] & powers).flatten() > 0
-        shape = like[name]
-        found[name] = flat[: shape.numel()].view(shape.shape).to(shape.device)
-    return found

@@ -45,10 +45,9 @@ class EATAConfig(AdaptConfig):
     """Source images that F is computed from."""
 
 
-class EATA(AdaptStrategy):
+class EATA(AdaptStrategy[EATAConfig]):
     """Sample-efficient entropy minimisation with anti-forgetting."""
 
-    Config = EATAConfig
     CHECK_CONFIG = {"entropy": 1.0, "margin": 1.0, "fisher_images": 16}  # all samples count
 
     @property

@@ -41,10 +41,9 @@ class LameConfig(AdaptConfig):
     """Maximum number of fixed-point iterations."""
 
 
-class Lame(AdaptStrategy):
+class Lame(AdaptStrategy[LameConfig]):
     """Laplacian-adjusted maximum-likelihood estimation."""
 
-    Config = LameConfig
     DETERMINISTIC = True
     batch_matters: ClassVar[bool] = False  # a single image gets the source's answer
 

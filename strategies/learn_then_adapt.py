@@ -20,7 +20,7 @@ from clgym.config import Wrapped
 from clgym.errors import Incompatible
 from clgym.learner.adaptation import PassCounter
 from clgym.models.networks import Classifier
-from clgym.strategy import Batch, Config, Experience, Needs, State, Strategy, StreamInfo
+from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,9 @@ class LearnThenAdaptConfig(Config):
     """Test-time method."""
 
 
-class LearnThenAdapt(Strategy):
+class LearnThenAdapt(Strategy[LearnThenAdaptConfig]):
     """Hands what one strategy learned to another that adapts it."""
 
-    Config = LearnThenAdaptConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {"base": "naive", "method": "lame"}
 
     def __init__(self, config: LearnThenAdaptConfig) -> None:
@@ -148,35 +147,19 @@ class LearnThenAdapt(Strategy):
         self.confidence_scale = method.confidence_scale
         return method
 
+    def remake(self, name: str) -> object | None:
+        """The method at work, which a saved state fills, and the count of its passes."""
+        return self._started() if name == "_method" else self._passes
+
     def reset(self) -> None:
         """Forget what the method learned."""
         if self._method is not None:
             self._method.reset()
 
-    def state_dict(self) -> State:
-        """Of the base, of the method once it is at work, and the passes so far."""
-        method = None if self._method is None else self._method.state_dict()
-        return {"base": self.base.state_dict(), "method": method, "passes": list(self._sums())}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        self.base.load_state_dict(state["base"])
-        self._method, self._passes = None, None
-        if state["method"] is not None:
-            self._method = self._started()
-            self._method.load_state_dict(state["method"])
-            assert self._passes is not None
-            self._passes.forward, self._passes.backward = state["passes"]
-
     def _sums(self) -> tuple[int, int]:
         """Images that went through the method's networks, forward and backward."""
         passes = self._passes
         return (0, 0) if passes is None else (passes.forward, passes.backward)
-
-    def parameter_count(self) -> int:
-        """Of the base, and of the method once it is at work."""
-        own = self.base.parameter_count()
-        return own if self._method is None else own + self._method.parameter_count()
 
     def costs(self) -> dict[str, float]:
         """The base's and the method's, and the images that went through the method's networks."""

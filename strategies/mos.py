@@ -33,7 +33,7 @@ from clgym.models.heads import cosine_logits
 from clgym.models.peft import AdapterBank, Adapters
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.models.training import CosineSGD, set_rates
-from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
+from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 SPACE = {
     "lr": [0.01, 0.03, 0.05],
@@ -87,7 +87,7 @@ class MosConfig(PretrainedConfig):
     """Let the prototypes decide together with the head."""
 
 
-class Mos(PretrainedStrategy):
+class Mos(PretrainedStrategy[MosConfig]):
     """Adapters per task with retrieval.
 
     Attributes:
@@ -103,7 +103,6 @@ class Mos(PretrainedStrategy):
         seen: Classes that have come.
     """
 
-    Config = MosConfig
     CHECK_CONFIG: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
@@ -141,8 +140,14 @@ class Mos(PretrainedStrategy):
         self.spreads = torch.zeros(total, *spread, device=device)
         self.task_of = torch.full((total,), -1, device=device)
         self.seen = 0
-        self._training: CosineSGD | None = None
-        self._saved: State | None = None
+        c, size = self.config, self.config.image_size
+        self.training = CosineSGD(
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            epochs=c.epochs,
+            batch_size=c.batch_size,
+            augment=lambda images, key: random_resized_crop_flip(images, size, key),
+        )
 
     @property
     def released(self) -> bool:
@@ -161,32 +166,20 @@ class Mos(PretrainedStrategy):
 
     def fit(self, experience: Experience) -> None:
         """Train the working adapter and the head."""
-        c, size = self.config, self.config.image_size
-        self._training = CosineSGD(
-            [
-                {"params": list(self.current.parameters()), "lr": c.lr},
-                {"params": list(self.head.parameters()), "lr": c.head_rate * c.lr},
-            ],
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            epochs=c.epochs,
-            batch_size=c.batch_size,
-            augment=lambda images, key: random_resized_crop_flip(images, size, key),
-        )
-        if self._saved is not None:
-            self._training.load_state_dict(self._saved)
-            self._saved = None
+        c = self.config
+        trained = [
+            {"params": list(self.current.parameters()), "lr": c.lr},
+            {"params": list(self.head.parameters()), "lr": c.head_rate * c.lr},
+        ]
         columns = torch.tensor(experience.classes, device=self.info.device)
 
-        def loss(batch: Batch) -> Tensor:
-            assert batch.labels is not None
+        def loss(batch: TrainBatch) -> Tensor:
             features = self.working(self.backbone.normalised(batch.images))
             return self.loss(features, self.head(features), batch.labels, columns)
 
         self.current.train()
-        self._training.run(experience, loss, self.merge)
+        self.training.run(experience, trained, loss, self.merge)
         self.current.eval()
-        self._training = None
 
     def loss(self, features: Tensor, logits: Tensor, labels: Tensor, columns: Tensor) -> Tensor:
         """Cross-entropy over ``columns``, and the repulsion of features [n, d] and class means.
@@ -394,34 +387,3 @@ class Mos(PretrainedStrategy):
         if not self.config.ensemble:
             return refined
         return refined.softmax(1) + (len(self.bank) * guess).softmax(1)
-
-    # --- state ----------------------------------------------------------------------------------
-
-    def state_dict(self) -> State:
-        """Adapters, head and statistics; inside an experience also how far training is."""
-        state: State = {
-            "current": dict(self.current.state_dict()),
-            "head": dict(self.head.state_dict()),
-            "bank": dict(self.bank.tensors),
-            "unmoved": dict(self.unmoved.tensors),
-            "seen": self.seen,
-        }
-        state |= {name: getattr(self, name) for name in _STATISTICS}
-        if self._training is not None:
-            state["training"] = self._training.state_dict()
-        return state
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        device = self.info.device
-        self.current.load_state_dict(state["current"])
-        self.head.load_state_dict(state["head"])
-        self.bank.tensors = {k: v.to(device) for k, v in state["bank"].items()}
-        self.unmoved.tensors = {k: v.to(device) for k, v in state["unmoved"].items()}
-        self.seen = state["seen"]
-        for name in _STATISTICS:
-            setattr(self, name, state[name].to(device))
-        self._saved = state.get("training")
-
-
-_STATISTICS = ("prototypes", "means", "spreads", "task_of")

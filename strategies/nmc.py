@@ -34,10 +34,9 @@ class NMCConfig(PretrainedConfig):
     """Images a batch; changes nothing but memory."""
 
 
-class NMC(PretrainedStrategy):
+class NMC(PretrainedStrategy[NMCConfig]):
     """Nearest class mean on frozen features, or on the pixels."""
 
-    Config = NMCConfig
     DETERMINISTIC: ClassVar[bool] = True
 
     @property
@@ -52,12 +51,8 @@ class NMC(PretrainedStrategy):
 
     def train(self, experience: Experience) -> None:
         """Add every image once to its class's sum."""
-        done = 0
         for batch in experience.batches(self.config.batch_size, shuffle=False):
-            assert batch.labels is not None
             self.update(self.features(batch), batch.labels, experience.columns)
-            done += len(batch)
-            experience.report(images=done, step=done, steps=len(experience))
 
     def features(self, batch: Batch) -> Tensor:
         """What is averaged: the backbone's features, else the pixels; float [n, d]."""
@@ -75,7 +70,3 @@ class NMC(PretrainedStrategy):
         """Negative Euclidean distances of raw features to the means, float64 [n, columns]."""
         distances = torch.cdist(F.normalize(features.double()), self.classes.means)
         return (-distances).nan_to_num(nan=-torch.inf)
-
-    def frozen_parameters(self) -> int:
-        """None without a backbone."""
-        return super().frozen_parameters() if self.config.backbone else 0

@@ -9,17 +9,16 @@ experience papers' code. With theta* the weights after the last experience::
 pi_i is the probability of sample i's own label, N the batches of one epoch times their size.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche import HeadsConfig, SGDStrategy
 from clgym.config import Range
 from clgym.models.fisher import fisher_sum, fitted
-from clgym.strategy import Needs, State
+from clgym.strategy import Experience, Needs, StreamInfo, TrainBatch
 
 
 @dataclass(frozen=True)
@@ -34,56 +33,43 @@ class OEWCConfig(HeadsConfig):
     """Batch normalisation in the Fisher pass: stored statistics, or each sample's own."""
 
 
-class OEWC(SGDStrategy):
-    """SGD with a pull towards the weights of the experience before."""
+class OEWC(SGDStrategy[OEWCConfig]):
+    """SGD with a pull towards the weights of the experience before.
 
-    Config = OEWCConfig
+    Attributes:
+        fisher: F by parameter, shaped as the parameters were; empty at first.
+        anchor: theta* by parameter.
+    """
 
     @property
     def needs(self) -> Needs:
         """The rows once more: F is estimated after training."""
         return Needs(rereads=True)
 
-    def plugins(self) -> Sequence[Any]:
-        """What adds the pull and estimates F."""
-        return [_Pull(self.config)]
-
-
-class _Pull(SupervisedPlugin):
-    def __init__(self, config: OEWCConfig) -> None:
-        super().__init__()
-        self._config = config
+    def setup(self, info: StreamInfo) -> None:
+        """Begin without a pull."""
+        super().setup(info)
         self.fisher: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}
 
-    def before_backward(self, strategy: Any, **_: Any) -> None:
-        if self.fisher:
-            strategy.loss += self._config.strength * self.penalty(strategy.model)
-
-    def penalty(self, model: Any) -> Tensor:
-        """Sum F (theta - theta*)^2; columns that are new since then are free."""
+    def penalty(self, batch: TrainBatch, logits: Tensor) -> Tensor | None:
+        """Strength times sum F (theta - theta*)^2; columns that are new since then are free."""
+        if not self.fisher:
+            return None
         terms = [
             (fitted(self.fisher[n], p) * (p - fitted(self.anchor[n], p)).square()).sum()
-            for n, p in model.named_parameters()
+            for n, p in self.network.named_parameters()
             if n in self.fisher
         ]
-        return torch.stack(terms).sum()
+        return self.config.strength * torch.stack(terms).sum()
 
-    def after_training_exp(self, strategy: Any, **_: Any) -> None:
-        feed, model = strategy.feed, strategy.model
-        total: dict[str, Tensor] = {}
-        for batch in feed.experience.batches(feed.size, epoch=feed.epochs, augment=feed.augment):
-            part = fisher_sum(model, batch.images, batch.labels, self._config.bn_mode)
+    def after_experience(self, experience: Experience) -> None:
+        """Estimate F, and take the weights as theta*."""
+        size, total = self.config.batch_size, dict[str, Tensor]()
+        for batch in self.reread(experience):
+            part = fisher_sum(self.network, batch.images, batch.labels, self.config.bn_mode)
             total = {n: total[n] + f for n, f in part.items()} if total else part
-        count, named = len(feed) * feed.size, dict(model.named_parameters())
+        count, named = experience.steps(size) * size, dict(self.network.named_parameters())
         old = {n: fitted(f, named[n]) for n, f in self.fisher.items()}
-        self.fisher = {
-            n: f / count + self._config.decay * old.get(n, 0.0) for n, f in total.items()
-        }
+        self.fisher = {n: f / count + self.config.decay * old.get(n, 0.0) for n, f in total.items()}
         self.anchor = {n: named[n].detach().clone() for n in total}
-
-    def state_dict(self) -> State:
-        return {"fisher": self.fisher, "anchor": self.anchor}
-
-    def load_state_dict(self, state: State) -> None:
-        self.fisher, self.anchor = dict(state["fisher"]), dict(state["anchor"])

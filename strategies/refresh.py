@@ -41,7 +41,7 @@ from clgym.strategy import (
     Config,
     Experience,
     Needs,
-    State,
+    Stateful,
     Strategy,
     StreamInfo,
     torch_generator,
@@ -78,10 +78,8 @@ class RefreshConfig(Config):
     """Batch normalisation in the Fisher pass: stored statistics, or each sample's own."""
 
 
-class Refresh(Strategy):
+class Refresh(Strategy[RefreshConfig]):
     """A base strategy with a `Refresher` before its plugins."""
-
-    Config = RefreshConfig
 
     def __init__(self, config: RefreshConfig) -> None:
         """Take the base from the config."""
@@ -119,25 +117,12 @@ class Refresh(Strategy):
         """The base's answer."""
         return self.base.predict(batch)
 
-    def state_dict(self) -> State:
-        """The base's state, the Fisher estimate and the count of steps."""
-        return {"base": self.base.state_dict(), "refresher": self.refresher.state_dict()}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        self.base.load_state_dict(state["base"])
-        self.refresher.load_state_dict(state["refresher"], self.info.device)
-
-    def parameter_count(self) -> int:
-        """The base's: the Fisher estimate is not used to predict."""
-        return self.base.parameter_count()
-
     def costs(self) -> dict[str, float]:
         """Seconds of the unlearning steps and of the Fisher passes, as the host saw them."""
         return {**self.base.costs(), **self.refresher.seconds}
 
 
-class Refresher(SupervisedPlugin):
+class Refresher(Stateful, SupervisedPlugin):
     """Unlearns before each step and estimates the Fisher information after each experience.
 
     It must come before the strategy's own plugins, so that it sees new samples only and that what
@@ -147,6 +132,8 @@ class Refresher(SupervisedPlugin):
         fisher: phi by parameter name, shaped as the parameters were; empty at first.
         step: Unlearning steps done; the key of the noise.
     """
+
+    transient = ("config",)
 
     def __init__(self, config: RefreshConfig, seed: int) -> None:
         """Begin without a Fisher estimate; ``seed`` keys the noise."""
@@ -215,7 +202,9 @@ class Refresher(SupervisedPlugin):
         rows = len(feed.experience) if limit is None else min(limit, len(feed.experience))
         if rows == 0:
             return
-        batches = feed.experience.batches(feed.size, epoch=feed.epochs, augment=feed.augment)
+        batches = feed.experience.batches(
+            feed.size, epoch=feed.epochs, augment=feed.augment, silent=True
+        )
         total: dict[str, Tensor] = {}
         left = rows
         while left > 0:
@@ -238,15 +227,6 @@ class Refresher(SupervisedPlugin):
             name: f / count + (share * old[name] if name in old else 0.0)
             for name, f in total.items()
         }
-
-    def state_dict(self) -> State:
-        """What training depends on, and the seconds so far."""
-        return {"fisher": self.fisher, "step": self.step, "seconds": self.seconds}
-
-    def load_state_dict(self, state: State, device: torch.device) -> None:
-        """Restore `state_dict` on ``device``."""
-        self.fisher = {name: phi.to(device) for name, phi in state["fisher"].items()}
-        self.step, self.seconds = state["step"], dict(state["seconds"])
 
 
 @torch.no_grad()

@@ -7,16 +7,14 @@ when they are seen for the first time, so that after n samples each has been kep
 memory_size / n.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 from torch import Tensor
 
-from clgym.avalanche import HeadsConfig, SGDStrategy, SupervisedPlugin
+from clgym.avalanche import HeadsConfig, SGDStrategy
 from clgym.config import Range
-from clgym.strategy import Needs
+from clgym.strategy import Needs, TrainBatch
 
 SPACE = {
     "lr": [0.01, 0.03, 0.1, 0.3],
@@ -43,49 +41,28 @@ class ReplayConfig(HeadsConfig):
     over all samples of the batch."""
 
 
-class Replay(SGDStrategy):
+class Replay(SGDStrategy[ReplayConfig]):
     """Training on batches of new samples, to which samples of the memory are appended."""
-
-    Config = ReplayConfig
 
     @property
     def needs(self) -> Needs:
         """A memory of ``memory_size`` samples."""
         return Needs(memory=self.config.memory_size)
 
-    def plugins(self) -> Sequence[Any]:
-        """What draws from the memory and adds to it."""
-        return [_Rehearsal(self)]
+    def rehearse(self, batch: TrainBatch) -> TrainBatch | None:
+        """Samples of the memory."""
+        return self.recall(self.config.replay_batch)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """One mean over the batch, or the weighted sum of two: new samples, and the memory's."""
-        weight, new = self.config.memory_weight, self.template.n_new
+        weight, new = self.config.memory_weight, len(self.batch.new)
         if weight is None or len(labels) == new:
             return super().loss(logits, labels)
         memory = super().loss(logits[new:], labels[new:])
         return super().loss(logits[:new], labels[:new]) + weight * memory
 
-
-class _Rehearsal(SupervisedPlugin):
-    """New samples stay in front: ``strategy.n_new`` of them."""
-
-    def __init__(self, owner: Replay) -> None:
-        super().__init__()
-        self._owner = owner
-
-    def before_training_iteration(self, strategy: Any, **_: Any) -> None:
-        owner, experience = self._owner, self._owner.experience
-        if experience is None or not len(owner.info.memory):
-            return
-        drawn = owner.info.memory.draw(owner.config.replay_batch, owner.generator("replay"))
-        images = owner.augmented(experience.to_float(drawn["pixels"]), "replay")
-        old = (images, drawn["labels"], drawn["tasks"])
-        strategy.mbatch = [torch.cat(pair) for pair in zip(strategy.mbatch, old, strict=True)]
-
-    def after_training_iteration(self, strategy: Any, **_: Any) -> None:
-        owner, batch = self._owner, strategy.feed.batch
-        if owner.position.epoch == 0:
-            tasks = strategy.mb_task_id[: strategy.n_new]
-            owner.info.memory.add(
-                owner.generator("reservoir"), pixels=batch.pixels, labels=batch.labels, tasks=tasks
-            )
+    def after_step(self, batch: TrainBatch, logits: Tensor) -> None:
+        """Offer samples to the reservoir when they are seen for the first time."""
+        if self.position.epoch == 0:
+            new = batch.new
+            self.remember(new, labels=new.labels, tasks=new.tasks)

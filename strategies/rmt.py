@@ -77,10 +77,9 @@ class RMTConfig(AdaptConfig):
     """Safetensors file with ``prototypes`` [classes, d]; none: computed from the source data."""
 
 
-class RMT(AdaptStrategy):
+class RMT(AdaptStrategy[RMTConfig]):
     """Robust mean teacher."""
 
-    Config = RMTConfig
     confidence_scale = 0.5
     CHECK_CONFIG = {"warmup_images": 64}
 

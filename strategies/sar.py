@@ -44,10 +44,9 @@ class SARConfig(AdaptConfig):
     classifier returns to the source; 0 never. The authors' 0.2 nats on 1000 classes by default."""
 
 
-class SAR(AdaptStrategy):
+class SAR(AdaptStrategy[SARConfig]):
     """Sharpness-aware and reliable entropy minimisation."""
 
-    Config = SARConfig
     DETERMINISTIC = True
 
     def prepare(self) -> None:

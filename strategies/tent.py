@@ -29,10 +29,9 @@ class TentConfig(AdaptConfig):
     """Learning rate."""
 
 
-class Tent(AdaptStrategy):
+class Tent(AdaptStrategy[TentConfig]):
     """Entropy minimisation over gamma and beta."""
 
-    Config = TentConfig
     DETERMINISTIC = True
 
     def prepare(self) -> None:

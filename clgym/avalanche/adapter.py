@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from clgym.avalanche import model_adapters, patches, retention, snapshot
 from clgym.avalanche.catalogue import RECIPES, REFUSED, Recipe
 from clgym.avalanche.experience_view import ExperienceView
-from clgym.avalanche.feed import Position, TrainLoader
+from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads
 from clgym.avalanche.loop import fast, hooks_of
 from clgym.avalanche.options import config_class, names_of
-from clgym.avalanche.sgd import AUGMENT, SGDStrategy
+from clgym.avalanche.sgd import SGDStrategy
 from clgym.errors import Incompatible
 from clgym.models import networks
+from clgym.models.training import Position
 from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
 __all__ = ["AvalancheStrategy", "adapt"]
@@ -143,11 +144,10 @@ class AvalancheStrategy(SGDStrategy):
             self._build()
         view = self._view(experience)
         config, template = self.config, self.template
-        augment = AUGMENT[config.augment]
         self._add_tasks(template.model)
         with self.normalisable(experience), _quiet():
             template.feed = TrainLoader(
-                experience, config.batch_size, config.epochs, Position(), augment, safe=False
+                experience, config.batch_size, config.epochs, Position(), self.augment, safe=False
             )
             if self.recipe.sgd:
                 template.feed.rate = self.rate
@@ -204,6 +204,10 @@ class AvalancheStrategy(SGDStrategy):
             answer = torch.cat([answer, missing], 1)
         return answer[:, : self.seen]
 
+    def stateless(self) -> set[str]:
+        """Not the template, whose whole graph of objects is saved here."""
+        return super().stateless() - {"template"}
+
     def state_dict(self) -> State:
         """The template's whole graph of objects, as tensors and plain values."""
         graph = snapshot.capture(vars(self.template), self._outside())
@@ -221,15 +225,27 @@ class AvalancheStrategy(SGDStrategy):
         vars(self.template).update(attributes)
         self.recipe.restored(self.template)
 
+    def _saved_tasks(self) -> list[list[Any]]:
+        return [[task, list(classes)] for task, classes in self._tasks.items()]
+
+    def _load_tasks(self, state: State) -> None:
+        """Know the tasks of a saved state.
+
+        Raises:
+            Incompatible: it has none, since it was trained before there were heads.
+        """
+        if self.heads != "shared" and "tasks" not in state:
+            raise Incompatible(
+                expected="a run with heads for tasks, as its options say",
+                found="one with a single head, from before there was a choice",
+                fix="Run it again, with --heads shared for the same training",
+            )
+        self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
+
     def _outside(self) -> dict[str, object]:
         """What the template leads to and others save."""
         companions = {f"companion {i}": plugin for i, plugin in enumerate(self.companions)}
         return {"memory": self.info.memory, **companions}
-
-    def parameter_count(self) -> int:
-        """Weights and buffers of the template's present model, and what it answers by besides."""
-        model = self.template.model.state_dict().values()
-        return sum(t.numel() for t in (*model, *self.recipe.beside(self.template)))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from clgym.avalanche.heads import tasks_by_column
 from clgym.avalanche.rows import Rows, dataset_of
 from clgym.strategy import Experience
 
@@ -38,7 +37,7 @@ class ExperienceView:
         """The rows, one sample at a time: slow, made when somebody asks."""
         if self._dataset is None:
             self.rows = Rows(self._experience)
-            tasks = tasks_by_column(self._experience)[self._experience.labels].tolist()
+            tasks = self._experience.task_of[self._experience.labels].tolist()
             self._dataset = dataset_of(self.rows, tasks)
         return self._dataset
 

@@ -1,6 +1,5 @@
 """Batches of an experience as Avalanche's loops want them, and what happens between two batches."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -8,34 +7,22 @@ import torch
 from torch import Tensor
 
 from clgym._moved import report_renamed
-from clgym.avalanche.heads import tasks_by_column
-from clgym.strategy import Augment, Batch, Experience
+from clgym.models.training import Position
+from clgym.strategy import Augment, Experience, TrainBatch
 
-__all__ = ["TrainLoader", "Position"]
+__all__ = ["TrainLoader"]
 
 report_renamed(__name__)
-
-_PAUSE = 0.2
-"""Seconds between two progress reports, since reading the loss waits for the device."""
-
-
-class Position:
-    """How far training has come: the next step to take, as `state_dict` keeps it."""
-
-    def __init__(self, experience: int = -1, epoch: int = 0, step: int = 0) -> None:
-        """Point at a step; experience -1 means that no experience is under way."""
-        self.experience, self.epoch, self.step = experience, epoch, step
 
 
 class TrainLoader:
     """The loader of a template: one pass an epoch over the experience's tensors.
 
     The code after ``yield`` runs once the step with that batch is complete, all hooks included:
-    there the position moves, progress is reported and the gym may save.
+    there the position moves and the gym may save.
 
     Attributes:
         batch: The present one, as the experience gave it; None while a plugin's loader is used.
-        loss: Loss of the last step; set by the loop.
         source: Another loader to read from, where a plugin has put one in our place.
         n_new: How many samples of the present batch are new ones; they come first.
         rate: The learning rate by epoch; None leaves the optimizer's.
@@ -64,14 +51,11 @@ class TrainLoader:
         """
         self.experience, self.size, self.epochs = experience, size, epochs
         self.position, self.augment = position, augment
-        self.batch: Batch | None = None
-        self.loss: Tensor | None = None
+        self.batch: TrainBatch | None = None
         self.source: Any = None
         self.rate: Callable[[int], float] | None = None
         self.n_new, self.merges = 0, False
         self._safe_point = experience.safe_point if safe else None
-        self._next_report = 0.0
-        self._task_of = tasks_by_column(experience)  # joint training brings rows of every task
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
@@ -84,45 +68,30 @@ class TrainLoader:
         for parts in batches:
             yield parts
             here.step += 1
-            if time.perf_counter() >= self._next_report:
-                self.report()
             if self._safe_point is not None:
                 self._safe_point()
-        self.report()
         here.epoch, here.step = here.epoch + 1, 0
 
     def _own(self) -> Iterator[list[Tensor]]:
         here, self.merges = self.position, self.experience.merges(self.size)
         for batch in self.experience.batches(
-            self.size, epoch=here.epoch, augment=self.augment, start=here.step
+            self.size, epoch=here.epoch, epochs=self.epochs, augment=self.augment, start=here.step
         ):
-            labels = batch.labels
-            assert labels is not None
-            self.batch, self.n_new = batch, len(labels)
-            yield [batch.images, labels, self._task_of[labels]]
+            self.batch, self.n_new = batch, len(batch)
+            yield [batch.images, batch.labels, batch.tasks]
 
     def _foreign(self) -> Iterator[Any]:
-        self.batch = None
-        for parts, new in _merged(self.source, self.size, self.experience.min_batch):
-            self.n_new, self.merges = new, new > self.size
-            self.experience.images += new
-            yield parts
-
-    def report(self) -> None:
-        """Tell the gym how far training is."""
-        here, steps = self.position, len(self)
-        total = len(self.experience)
-        rows = total if here.step >= steps else min(here.step * self.size, total)
-        told: dict[str, object] = {} if self.loss is None else {"loss": float(self.loss.detach())}
-        self.experience.report(
-            epoch=here.epoch,
-            epochs=self.epochs,
-            step=here.step,
-            steps=steps,
-            images=here.epoch * total + rows,
-            **told,
-        )
-        self._next_report = time.perf_counter() + _PAUSE
+        self.batch, experience, here = None, self.experience, self.position
+        try:
+            for parts, new in _merged(self.source, self.size, experience.min_batch):
+                self.n_new, self.merges = new, new > self.size
+                experience.images += new
+                experience.epoch, experience.step = here.epoch, here.step
+                yield parts
+                told = {"size": self.size, "steps": len(self), "epochs": self.epochs}
+                experience.progress(here.epoch, here.step, **told)
+        finally:
+            experience.epoch = experience.step = None
 
 
 def _merged(batches: Iterable[Any], size: int, least: int) -> Iterator[tuple[Any, int]]:

@@ -15,7 +15,6 @@ from avalanche.models.base_model import BaseModel
 from torch import Tensor, nn
 
 from clgym.models.networks import Classifier
-from clgym.strategy import Experience
 
 __all__ = [
     "CURRENT",
@@ -24,8 +23,6 @@ __all__ = [
     "TaskNetwork",
     "logits_of_tasks",
     "match_loss",
-    "task_classes",
-    "tasks_by_column",
     "with_heads",
 ]
 
@@ -85,6 +82,20 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
                 self.own[task] = own
                 self.known_train_tasks_labels.add(task)
         self.task = other.task
+
+    def structure(self) -> list[Any]:
+        """The tasks known, with their columns, and the present one; see `clgym.attributes`."""
+        return [[[task, list(own)] for task, own in self.own.items()], self.task]
+
+    def restructure(self, structure: list[Any]) -> None:
+        """Have the units that a `structure` tells of; a state fills them."""
+        tasks, present = structure
+        for task, own in tasks:
+            known, self.own[task] = self.own.get(task, ()), tuple(own)
+            self.known_train_tasks_labels.add(task)
+            if len(own) > len(known):
+                self._add_units(task)
+        self.task = present
 
     def adaptation(self, experience: Any) -> None:
         """Called by Avalanche before it trains."""
@@ -238,20 +249,3 @@ def match_loss(network: Any, logits: Tensor, stored: Tensor) -> Tensor:
     own = logits.detach() != MASK
     wider = F.pad(stored, (0, logits.shape[1] - stored.shape[1]))
     return F.mse_loss(logits[own], wider[own])
-
-
-def task_classes(experience: Experience) -> dict[int, tuple[int, ...]]:
-    """Columns of every task so far, the present one last; empty where there are no task ids."""
-    if experience.task is None:
-        return {}
-    found = dict(enumerate(experience.task_columns))
-    own = found.pop(experience.task, experience.classes)
-    return {**found, experience.task: own}
-
-
-def tasks_by_column(experience: Experience) -> Tensor:
-    """The task of each class, int64 [columns]: the last that brought it, 0 without task ids."""
-    tasks = torch.full((experience.columns,), experience.task or 0)
-    for task, columns in task_classes(experience).items():
-        tasks[list(columns)] = task
-    return tasks.to(experience.labels.device)

@@ -10,6 +10,7 @@ from avalanche.training.templates.base_sgd import BaseSGDTemplate, PeriodicEval
 from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 
 from clgym.avalanche.feed import TrainLoader
+from clgym.strategy import TrainBatch
 
 __all__ = ["EVENTS", "FastLoop", "fast", "hooks_of"]
 
@@ -54,10 +55,15 @@ class FastLoop:
         feed: Batches of the present experience, set by the caller of `train`.
         n_new: How many samples of the present batch are new ones. They come first; samples from a
             memory follow them.
+        observe: What takes a whole step with a batch and returns its loss, in the place of forward
+            pass, loss, backward pass and update; None leaves these to the template.
     """
 
     feed: TrainLoader | None = None
+    observe: Callable[[TrainBatch], Any] | None = None
+    _used: TrainBatch | None = None
     mbatch: Any
+    mb_output: Any
     experience: Any
     dataloader: Any
     optimizer: Any
@@ -74,6 +80,23 @@ class FastLoop:
     def n_new(self) -> int:
         """Number of new samples in the present batch."""
         return self.feed.n_new if self.feed is not None else 0
+
+    @property
+    def train_batch(self) -> TrainBatch:
+        """The present batch: new samples, and those that a memory or a plugin has added."""
+        images = self.mbatch[0]
+        given = None if self.feed is None else self.feed.batch
+        for known in (self._used, given):
+            if known is not None and known.images is images:
+                return known
+        labels, tasks = self.mbatch[1], self.mbatch[-1]
+        start = TrainBatch(images, labels, tasks=tasks) if given is None else given
+        return start.replaced(images, labels, tasks, self.n_new)
+
+    def use(self, batch: TrainBatch) -> None:
+        """Take the step with this batch."""
+        self._used = batch
+        self.mbatch = [batch.images, batch.labels, batch.tasks]
 
     def drop_idle_plugins(self) -> None:
         """Take off metrics and periodic evaluation, which the gym replaces."""
@@ -140,6 +163,12 @@ def _epoch(template: Any, **kwargs: Any) -> None:
             break
         template._unpack_minibatch()
         _call(begin, template, kwargs)
+        if template.observe is not None:
+            template.mb_output = None
+            template.loss = template.observe(template.train_batch)
+            feed.experience.loss = template.loss.detach()
+            _call(end, template, kwargs)
+            continue
         template.optimizer.zero_grad()
         template.loss = template._make_empty_loss()
         _call(pre, template, kwargs)
@@ -154,7 +183,7 @@ def _epoch(template: Any, **kwargs: Any) -> None:
         _call(pre_step, template, kwargs)
         template.optimizer_step()
         _call(post_step, template, kwargs)
-        feed.loss = template.loss
+        feed.experience.loss = template.loss.detach()
         _call(end, template, kwargs)
 
 

@@ -1,4 +1,4 @@
-"""`SGDStrategy`: a learner that owns an Avalanche template and composes by Avalanche's plugins."""
+"""`SGDStrategy`: a method as its hooks, around an Avalanche template and its plugins."""
 
 import contextlib
 import functools
@@ -12,17 +12,28 @@ from avalanche.models.utils import avalanche_forward
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from typing_extensions import TypeVar
 
+from clgym._moved import report_renamed_method
 from clgym.avalanche.experience_view import ExperienceView
-from clgym.avalanche.feed import Position, TrainLoader
-from clgym.avalanche.heads import Heads, TaskNetwork, task_classes, with_heads
+from clgym.avalanche.feed import TrainLoader
+from clgym.avalanche.heads import Heads, TaskNetwork, logits_of_tasks, match_loss, with_heads
+from clgym.avalanche.hooks import MethodHooks, OwnPlugin, check_plugin, overridden
 from clgym.avalanche.loop import fast
 from clgym.config import Range
 from clgym.data.augment import crop_flip
-from clgym.errors import Incompatible
 from clgym.models import networks
 from clgym.models.norm import has_batch_norm, single_images_refused
-from clgym.strategy import Augment, Batch, Config, Experience, State, Strategy, StreamInfo
+from clgym.models.training import Position
+from clgym.strategy import (
+    Augment,
+    Batch,
+    Config,
+    Experience,
+    Strategy,
+    StreamInfo,
+    TrainBatch,
+)
 
 __all__ = ["AUGMENT", "HeadsConfig", "SGDConfig", "SGDStrategy"]
 
@@ -65,23 +76,41 @@ class HeadsConfig(SGDConfig):
     classes (shared-masked); or one whose loss is over all classes seen (shared)."""
 
 
-class SGDStrategy(Strategy):
-    """Trains one network with a growing linear head by SGD, plain unless plugins say otherwise.
+C = TypeVar("C", bound=SGDConfig, default=Any)
+
+
+class SGDStrategy(Strategy[C]):
+    """Trains one network with a growing linear head by SGD; a method overrides some hooks.
+
+    One step on a batch x, y is ``loss(logits, y) + penalty(batch, logits)``, its gradient, the
+    optimizer's step, ``after_step``. Hooks that a class does not override cost nothing.
+
+    ========================================  =====================================================
+    `loss`, `penalty`                         the objective, and what a method adds to it
+    `rehearse`                                samples of the memory that join the batch
+    `after_step`                              once the weights have moved
+    `observe`                                 the whole step, for a method that owns it
+    `before_experience`, `after_experience`   around all epochs; the data are in reach
+    `begin`, `rate`                           growing the network; the learning rate of an epoch
+    `make_network`, `make_optimizer`          what is trained, and by what
+    `plugins`                                 Avalanche's plugins that go along
+    ========================================  =====================================================
+
+    The order within a step: companions (plugins of a strategy that wraps this one), the hooks,
+    then `plugins` in their order; each Avalanche event goes to all of them before the next one.
+    With `observe` plugins hear of the beginning and the end of a step only.
 
     On task-incremental streams there is a head for every task, where the config is a `HeadsConfig`
-    and says so. ``template.model(images)`` then answers for the present task, and
-    ``template.model(images, tasks)`` for each image's own; columns of other tasks hold a logit that
-    vanishes in a softmax. A strategy that replays puts the task of each sample into the batch.
+    and says so. ``self.network(images)`` then answers for the present task, and `forward` for each
+    sample's own; columns of other tasks hold a logit that vanishes in a softmax.
 
-    Subclasses override `plugins`, and `template_class` for another Avalanche loop. The template
-    calls the plugins as Avalanche does. A plugin that holds state has ``state_dict`` and
-    ``load_state_dict``; its ``before_training_exp`` is called again when a run is continued inside
-    an experience.
+    The attributes are the state, as in every strategy. An own plugin without ``state_dict`` is
+    saved by its attributes; its ``before_training_exp`` is called again when a run is continued
+    inside an experience. A plugin of Avalanche's without ``state_dict`` is refused.
 
     Attributes:
         template: The Avalanche strategy; plugins get it as their first argument.
         network: The classifier that is trained.
-        experience: The present one, while `train` runs.
         position: The next step, while `train` runs.
         seen: Classes that have come so far: the width of an answer.
         merged: Last batches of one image that have joined the batch before, which batch
@@ -92,9 +121,12 @@ class SGDStrategy(Strategy):
 
     Config: ClassVar[type] = HeadsConfig
     template_class: ClassVar[type] = SupervisedTemplate
+    transient = ("template", "companions", "_plugins")
     template: Any
     network: networks.Classifier
     companions: Sequence[Any] = ()
+
+    generator = report_renamed_method("SGDStrategy.generator", "rng")
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Let subclasses with costs of their own record the merged batches too."""
@@ -108,21 +140,202 @@ class SGDStrategy(Strategy):
 
             cls.costs = costs
 
+    # --- hooks of a method ----------------------------------------------------------------------
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch before a penalty: cross-entropy over all columns.
+
+        Args:
+            logits: [n, columns]; those of new samples come first.
+            labels: int64 [n]; `batch` tells which are new.
+        """
+        return cross_entropy(logits, labels)
+
+    def penalty(self, batch: TrainBatch, logits: Tensor) -> Tensor | None:
+        """What is added to the loss of a step; None for nothing.
+
+        Args:
+            batch: New samples and those that have joined them.
+            logits: [n, columns], of this step's forward pass, with their graph.
+        """
+        return None
+
+    def rehearse(self, batch: TrainBatch) -> TrainBatch | None:
+        """Old samples that join a batch of new ones, such as `recall` draws; None for none."""
+        return None
+
+    def after_step(self, batch: TrainBatch, logits: Tensor) -> None:
+        """Called when the weights have moved.
+
+        Args:
+            batch: New samples and those that have joined them.
+            logits: [n, columns], of this step's forward pass, detached.
+        """
+
+    def observe(self, batch: TrainBatch) -> Tensor:
+        """Take a whole step in the place of the template, where a subclass overrides it.
+
+        Gradients, ``self.optimizer`` and the weights are its own; `penalty` and `after_step` are
+        not called.
+
+        Returns:
+            The loss, for the report.
+        """
+        raise NotImplementedError
+
+    def before_experience(self, experience: Experience) -> None:
+        """Called when an experience begins, after `begin`; not when it is continued."""
+
+    def after_experience(self, experience: Experience) -> None:
+        """Called after the last step, while the experience's data can be read."""
+
+    def begin(self, experience: Experience) -> None:
+        """Make the network ready for a new experience; not called when one is continued."""
+        self.network.grow(self._columns(experience.columns))
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch."""
+        config = self.config
+        # Rounded: in binary 0.55 of 100 epochs is a little more than 55.
+        drops = sum(epoch >= round(share * config.epochs, 9) for share in config.lr_drops)
+        return config.lr * 0.1**drops
+
     def plugins(self) -> Sequence[Any]:
         """Avalanche plugins, in the order in which they are called; asked for once, in `setup`."""
         return ()
 
+    def make_network(self, columns: int) -> networks.Classifier:
+        """A fresh network on the device, its weights drawn from torch's global generator."""
+        info = self.info
+        network = networks.build(
+            self.config.network,
+            info.image_shape,
+            columns,
+            info.mean,
+            info.std,
+            self.config.hidden,
+        )
+        network = with_heads(network.to(info.device), self.heads)
+        self._add_tasks(network)
+        return network
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """A fresh optimizer, for every experience."""
+        c = self.config
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        return torch.optim.SGD(parameters, c.lr, c.momentum, weight_decay=c.weight_decay)
+
+    # --- what hooks use -------------------------------------------------------------------------
+
+    @property
+    def batch(self) -> TrainBatch:
+        """The batch of the step under way."""
+        return self.template.train_batch
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the experience under way."""
+        return self.template.optimizer
+
+    @property
+    def augment(self) -> Augment | None:
+        """How training images are augmented."""
+        return AUGMENT[self.config.augment]
+
+    def forward(self, batch: TrainBatch) -> Tensor:
+        """The network's logits [n, columns], each sample's for its own task."""
+        return logits_of_tasks(self.network, batch.images, batch.tasks)
+
+    def recall(self, size: int, *name: str) -> TrainBatch | None:
+        """Draw from the memory, with images augmented as new ones are.
+
+        Args:
+            size: The most samples wanted.
+            name: Tells several draws of one step apart; the streams are ``rng("replay", *name)``.
+
+        Returns:
+            The samples with all that was stored of them, by column; None while there are none.
+        """
+        if not len(self.info.memory):
+            return None
+        drawn = self.info.memory.draw(size, self.rng("replay", *name))
+        images = self.experience.to_float(drawn["pixels"])
+        return TrainBatch(
+            self.augmented(images, "replay", *name),
+            drawn.get("labels"),
+            tasks=drawn.get("tasks"),
+            pixels=drawn["pixels"],
+            columns=drawn,
+        )
+
+    def remember(self, batch: TrainBatch, **columns: Tensor) -> None:
+        """Offer samples to the memory's reservoir: pixels, and tasks where heads know them.
+
+        Args:
+            batch: New samples; their pixels are stored, not augmented.
+            columns: What else to store: ``labels=batch.labels``, logits, features, [n, ...] each.
+        """
+        tasks = {} if self.heads == "shared" else {"tasks": batch.tasks}
+        held = {"pixels": batch.pixels, **columns, **tasks}
+        self.info.memory.add(self.rng("reservoir"), **held)
+
+    def match(self, batch: TrainBatch, logits: str | Tensor = "logits") -> Tensor:
+        """Mean squared distance of the network's logits to others, over each sample's own task.
+
+        Args:
+            batch: The samples.
+            logits: [n, columns], or the column of the memory that holds them.
+        """
+        wanted = batch[logits] if isinstance(logits, str) else logits
+        return match_loss(self.network, self.forward(batch), wanted)
+
+    def augmented(self, images: Tensor, *name: str) -> Tensor:
+        """Images of a memory, augmented as new ones are.
+
+        Args:
+            images: float [n, C, H, W] in [0, 1].
+            name: Name of the draw, see `rng`; that of the images themselves may be reused.
+        """
+        augment = self.augment
+        return images if augment is None else augment(images, self.rng(*name, "augmentation"))
+
+    def reread(self, experience: Experience) -> Iterator[TrainBatch]:
+        """The rows once more, augmented as in training; declare ``Needs(rereads=True)``."""
+        size, epochs = self.config.batch_size, self.config.epochs
+        return experience.batches(size, epoch=epochs, augment=self.augment, silent=True)
+
+    # --- the life cycle -------------------------------------------------------------------------
+
     def setup(self, info: StreamInfo) -> None:
-        """Build the network and the template."""
+        """Build the network and the template.
+
+        Raises:
+            BadPlugin: a plugin of Avalanche's whose state cannot be saved.
+        """
         super().setup(info)
         self.check_single_pass(self.config.epochs)
         self.position = Position()
         self.seen = self.merged = 0
         self._tasks: dict[int, tuple[int, ...]] = {}
-        self.experience: Experience | None = None
-        self._optimizer_state: State | None = None
-        self._plugins = list(self.plugins())
+        self._take_plugins()
         self._build()
+
+    def _take_plugins(self) -> None:
+        self._plugins = list(self.plugins())
+        attributes = {id(value) for value in vars(self).values()}
+        for plugin in self._plugins:
+            check_plugin(plugin)
+        self._plugin_states = [
+            plugin if hasattr(plugin, "state_dict") else OwnPlugin(plugin, self)
+            for plugin in self._plugins
+            if not (hasattr(plugin, "state_dict") and id(plugin) in attributes)
+        ]
+
+    def stateless(self) -> set[str]:
+        """Without own plugins that are attributes: they are saved with the other plugins."""
+        plain = {id(p) for p in self._plugins if not hasattr(p, "state_dict")}
+        held = {name for name, value in vars(self).items() if id(value) in plain}
+        return super().stateless() | held
 
     def _build(self) -> None:
         self.network = self.make_network(self._columns(0))
@@ -131,7 +344,9 @@ class SGDStrategy(Strategy):
             warnings.filterwarnings("ignore", message="No loggers specified")
             self.template = self._make_template()
         self.template.drop_idle_plugins()
-        self.template.plugins[:0] = self.companions
+        self.template.plugins[:0] = [*self.companions, MethodHooks(self, SGDStrategy)]
+        if overridden(self, SGDStrategy, "observe"):
+            self.template.observe = self.observe
         self.template.check_model_and_optimizer = self._renew_optimizer
 
     def _make_template(self) -> Any:
@@ -153,43 +368,11 @@ class SGDStrategy(Strategy):
         tasks = self.info.setting == "task-incremental"
         return getattr(self.config, "heads", "shared") if tasks else "shared"
 
-    def make_network(self, columns: int) -> networks.Classifier:
-        """A fresh network on the device, its weights drawn from torch's global generator."""
-        info = self.info
-        network = networks.build(
-            self.config.network,
-            info.image_shape,
-            columns,
-            info.mean,
-            info.std,
-            self.config.hidden,
-        )
-        network = with_heads(network.to(info.device), self.heads)
-        self._add_tasks(network)
-        return network
-
     def _note_tasks(self, experience: Experience) -> None:
         """Know the classes of all tasks so far; the present one is the last."""
-        for task, classes in task_classes(experience).items():
+        for task, classes in experience.task_classes.items():
             old = self._tasks.pop(task, ())
             self._tasks[task] = tuple(dict.fromkeys((*old, *classes)))
-
-    def _saved_tasks(self) -> list[list[Any]]:
-        return [[task, list(classes)] for task, classes in self._tasks.items()]
-
-    def _load_tasks(self, state: State) -> None:
-        """Know the tasks of a saved state.
-
-        Raises:
-            Incompatible: it has none, since it was trained before there were heads.
-        """
-        if self.heads != "shared" and "tasks" not in state:
-            raise Incompatible(
-                expected="a run with heads for tasks, as its options say",
-                found="one with a single head, from before there was a choice",
-                fix="Run it again, with --heads shared for the same training",
-            )
-        self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
 
     def _add_tasks(self, network: networks.Classifier) -> None:
         """Units for all tasks that have come, where the network knows tasks."""
@@ -202,36 +385,25 @@ class SGDStrategy(Strategy):
         total = self.info.total_columns if self.needs.total_classes else None
         return total or max(seen, 1)
 
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        """A fresh optimizer, for every experience."""
-        c = self.config
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        return torch.optim.SGD(parameters, c.lr, c.momentum, weight_decay=c.weight_decay)
-
     def _renew_optimizer(self, **_: Any) -> None:
-        """A fresh optimizer, or the one of the run that is continued."""
-        self.template.optimizer = self.make_optimizer()
-        if self._optimizer_state is not None:
-            self.template.optimizer.load_state_dict(self._optimizer_state)
-            self._optimizer_state = None
+        """A fresh optimizer, in the state of the run that is continued."""
+        self.template.optimizer = self.position.take(self.make_optimizer())
 
     def train(self, experience: Experience) -> None:
         """Train on one experience, from where a loaded state left it."""
         self._note_tasks(experience)
         self._add_tasks(self.network)
-        if self.position.experience != experience.index:
-            self.position = Position(experience.index)
-            self._optimizer_state = None
+        if self.position.begin(experience.index):
             self.begin(experience)
-        self.experience, self.seen = experience, experience.columns
-        augment = AUGMENT[self.config.augment]
+            self.before_experience(experience)
+        self.seen = experience.columns
         size, epochs = self.config.batch_size, self.config.epochs
         with self.normalisable(experience):
-            self.template.feed = TrainLoader(experience, size, epochs, self.position, augment)
+            self.template.feed = TrainLoader(experience, size, epochs, self.position, self.augment)
             self.template.feed.rate = self.rate
             self.template.train(ExperienceView(experience), [])
-        self.template.feed = self.experience = None
-        self.position = Position()
+        self.template.feed = self.template._used = None  # the last batch is past
+        self.position.end()
 
     @contextlib.contextmanager
     def normalisable(self, experience: Experience) -> Iterator[None]:
@@ -246,84 +418,12 @@ class SGDStrategy(Strategy):
             yield
         self.merged += self.config.epochs * self.template.feed.merges
 
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch."""
-        config = self.config
-        # Rounded: in binary 0.55 of 100 epochs is a little more than 55.
-        drops = sum(epoch >= round(share * config.epochs, 9) for share in config.lr_drops)
-        return config.lr * 0.1**drops
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch before plugins add to it: cross-entropy over all columns."""
-        return cross_entropy(logits, labels)
-
-    def begin(self, experience: Experience) -> None:
-        """Make the network ready for a new experience; not called when one is continued."""
-        self.network.grow(self._columns(experience.columns))
-
-    def augmented(self, images: Tensor, *name: str) -> Tensor:
-        """Images of a memory, augmented as new ones are.
-
-        Args:
-            images: float [n, C, H, W] in [0, 1].
-            name: Name of the draw, see `generator`; that of the images themselves may be reused.
-        """
-        augment = AUGMENT[self.config.augment]
-        return images if augment is None else augment(images, self.generator(*name, "augmentation"))
-
-    def generator(self, *name: str) -> torch.Generator:
-        """A CPU generator that depends on the run's seed, the present step and ``name`` alone.
-
-        Raises:
-            BadPlugin: numbers in the place of a name, as in clgym 0.1.
-        """
-        assert self.experience is not None
-        here = self.position
-        return self.experience.generator(*name, epoch=here.epoch, step=here.step)
-
     def predict(self, batch: Batch) -> Tensor:
         """Logits of the network in evaluation mode, for the classes seen."""
         if self.network.training:
             self.network.eval()
         return avalanche_forward(self.network, batch.images, batch.task)[:, : self.seen]
 
-    def state_dict(self) -> State:
-        """Weights, and inside an experience also the optimizer and the position."""
-        state: State = {
-            "columns": self.network.columns,
-            "seen": self.seen,
-            "network": dict(self.network.state_dict()),
-            "position": dict(vars(self.position)),
-            "plugins": {
-                str(i): plugin.state_dict()
-                for i, plugin in enumerate(self._plugins)
-                if hasattr(plugin, "state_dict")
-            },
-        }
-        if self.merged:
-            state["merged"] = self.merged
-        if isinstance(self.network, TaskNetwork):
-            state["tasks"] = self._saved_tasks()
-        if self.position.experience >= 0:
-            state["optimizer"] = self.template.optimizer.state_dict()
-        return state
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore weights, plugins, optimizer and position."""
-        self.seen, self.merged = state["seen"], state.get("merged", 0)
-        self._load_tasks(state)
-        self._add_tasks(self.network)
-        self.network.grow(state["columns"])
-        self.network.load_state_dict(state["network"])
-        self.position = Position(**state["position"])
-        for index, held in state["plugins"].items():
-            self._plugins[int(index)].load_state_dict(held)
-        self._optimizer_state = state.get("optimizer")
-
     def costs(self) -> dict[str, float]:
         """Number of last batches of one image that were merged with the batch before, if any."""
         return {"merged_batches": self.merged} if self.merged else {}
-
-    def parameter_count(self) -> int:
-        """Weights and buffers of the network."""
-        return sum(t.numel() for t in self.network.state_dict().values())

@@ -60,7 +60,7 @@ class AdaptBench:
         labels = torch.full((len(message.images),), self.labels or 0)
 
         def labelled(batch: Batch) -> torch.Tensor:
-            batch.labels = labels
+            vars(batch)["labels"] = labels
             return adapt(strategy, batch)
 
         strategy.adapt = labelled  # type: ignore[method-assign]

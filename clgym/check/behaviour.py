@@ -78,7 +78,7 @@ def same_seed(subject: Subject) -> str:
     _same(
         subject.baseline,
         subject.bench().whole(),
-        "Draw from experience.generator(NAME), or from torch, numpy or random, seeded by the gym",
+        "Draw from self.rng(NAME), or from torch, numpy or random, seeded by the gym",
     )
     return "equal to the bit"
 

@@ -62,7 +62,7 @@ class ObservedLearner(Learner):
     def _test_batch(self, request: Predict, part: slice, features: torch.Tensor | None) -> Batch:
         batch = super()._test_batch(request, part, features)
         if self.labels is not None:
-            batch.labels = self.labels(request.rows[part])
+            vars(batch)["labels"] = self.labels(request.rows[part])  # a strategy may look for them
         return batch
 
     def _predict(self, request: Predict) -> Predicted:

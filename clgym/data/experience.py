@@ -4,31 +4,24 @@
 """
 
 import copy
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from clgym.data.batch import Batch, TrainBatch
 from clgym.data.generators import torch_generator
 from clgym.errors import OutOfReach
 
-__all__ = ["Augment", "Batch", "Experience", "Log", "Report"]
+__all__ = ["Augment", "Batch", "Experience", "Log", "Report", "TrainBatch"]
+
+_PAUSE = 0.2
+"""Seconds between two progress reports, since reading the loss waits for the device."""
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes in progress by name; see `Experience.report`."""
-
-
-@dataclass
-class _Place:
-    """How far the batches of an experience and of its parts have come, both counted from 1.
-
-    0 where the strategy does not count them.
-    """
-
-    epoch: int = 0
-    step: int = 0
 
 
 Log = Callable[[Mapping[str, Any], int, int, int], None]
@@ -37,27 +30,6 @@ Log = Callable[[Mapping[str, Any], int, int, int], None]
 
 def _log_nowhere(numbers: Mapping[str, Any], images: int, epoch: int, step: int) -> None:
     """What is logged without a gym, in an Avalanche script for example, is dropped."""
-
-
-@dataclass(eq=False)
-class Batch:
-    """Images of a batch, with what may be known about them."""
-
-    images: Tensor
-    """float32 [n, C, H, W] in [0, 1], augmented if the strategy requests it."""
-    labels: Tensor | None = None
-    """int64 [n], class indices; None outside training."""
-    task: int | None = None
-    """Task id; given in task-incremental streams only."""
-    pixels: Tensor | None = None
-    """uint8 [n, C, H, W], the same images as stored, not augmented; in training only."""
-    features: Tensor | None = None
-    """float32 [n, d], features of the declared backbone, without augmentation; None unless
-    `Needs.features` requests them and a gym provides them."""
-
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self.images)
 
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -74,6 +46,8 @@ class Experience:
         task_columns: For each task seen so far, its columns; empty unless task-incremental.
         images: Training images handed out so far, over all epochs; a strategy with a loader of
             its own adds to it, as one does that trains on a `part`.
+        epoch, step: The pass and the batch that `batches` is at; None outside of it.
+        loss: Loss of the last step: a strategy sets it, and `batches` reports it.
         min_batch: Smallest number of rows in a batch: a last batch with fewer joins the one before.
             1 unless the strategy sets it, as those do that train under batch normalisation.
     """
@@ -108,8 +82,12 @@ class Experience:
         self._rows = torch.arange(len(labels))  # of a part: places in the whole
         self._handed_out = torch.zeros(len(labels) if single_pass else 0, dtype=torch.bool)
         self.images, self.min_batch = 0, 1
+        self.epoch: int | None = None
+        self.step: int | None = None
+        self.loss: Tensor | float | None = None
+        self._next_report = 0.0
+        self._task_of: Tensor | None = None
         self._report, self._log, self._safe_point = report, log, safe_point
-        self._place = _Place()
 
     def __len__(self) -> int:
         """Count the training rows."""
@@ -207,11 +185,14 @@ class Experience:
         shuffle: bool = True,
         augment: Augment | None = None,
         start: int = 0,
-    ) -> Iterator[Batch]:
+        epochs: int | None = None,
+        silent: bool = False,
+    ) -> Iterator[TrainBatch]:
         """The rows once, in batches; the last may be smaller, or larger due to `min_batch`.
 
         Order and augmentation depend on (seed, experience, epoch, step) alone, so a run that was
-        killed goes on from step ``start`` with the same bits.
+        killed goes on from step ``start`` with the same bits. Progress is reported here, a few
+        times a second, with the `loss` that the strategy has set.
 
         Args:
             size: Rows a batch.
@@ -219,6 +200,8 @@ class Experience:
             shuffle: A fresh order each epoch; else the stored order.
             augment: Called with float images [n, C, H, W] and a generator.
             start: Steps to skip.
+            epochs: Passes in all, for the report.
+            silent: Report no progress, as in a pass that only looks at the rows once more.
 
         Raises:
             OutOfReach: a second pass over a single-pass stream, whatever ``epoch`` says of it.
@@ -227,18 +210,76 @@ class Experience:
             raise _second_pass(f"epoch {epoch + 1}")
         order = self._order(epoch).to(self.pixels.device) if shuffle else None
         steps = self.steps(size)
-        for step in range(start, steps):
-            part = slice(step * size, None if step == steps - 1 else (step + 1) * size)
-            rows = part if order is None else order[part]
-            self._hand_out(rows)
-            self._place.epoch, self._place.step = epoch + 1, step + 1
-            pixels, labels = self.pixels[rows], self.labels[rows]
-            images = self.to_float(pixels)
-            if augment is not None:
-                images = augment(images, self._stream("augmentation", epoch=epoch, step=step))
-            self.images += len(labels)
-            features = None if self._features is None else self._features[rows]
-            yield Batch(images, labels, self.task, pixels, features)
+        try:
+            for step in range(start, steps):
+                part = slice(step * size, None if step == steps - 1 else (step + 1) * size)
+                self.epoch, self.step = epoch, step
+                yield self._batch(part if order is None else order[part], augment)
+                if not silent:
+                    self.progress(epoch, step + 1, size=size, steps=steps, epochs=epochs)
+        finally:
+            self.epoch = self.step = None
+
+    def _batch(self, rows: slice | Tensor, augment: Augment | None) -> TrainBatch:
+        self._hand_out(rows)
+        pixels, labels = self.pixels[rows], self.labels[rows]
+        images = self.to_float(pixels)
+        if augment is not None:
+            here = self._stream("augmentation", epoch=self.epoch, step=self.step)
+            images = augment(images, here)
+        self.images += len(labels)
+        features = None if self._features is None else self._features[rows]
+        return TrainBatch(
+            images,
+            labels,
+            task=self.task,
+            task_of=self.task_of,
+            pixels=pixels,
+            features=features,
+        )
+
+    @property
+    def task_classes(self) -> dict[int, tuple[int, ...]]:
+        """Columns of every task so far, the present one last; empty where there are no ids."""
+        if self.task is None:
+            return {}
+        found = dict(enumerate(self.task_columns))
+        own = found.pop(self.task, self.classes)
+        return {**found, self.task: own}
+
+    @property
+    def task_of(self) -> Tensor:
+        """The task of each class, int64 [columns]: the last that brought it, 0 without ids."""
+        if self._task_of is None:  # joint training brings rows of every task
+            tasks = torch.full((self.columns,), self.task or 0)
+            for task, columns in self.task_classes.items():
+                tasks[list(columns)] = task
+            self._task_of = tasks.to(self.labels.device)
+        return self._task_of
+
+    def progress(
+        self, epoch: int, step: int, *, size: int, steps: int, epochs: int | None = None
+    ) -> None:
+        """Report how far training is, at most every 0.2 s and at the end of a pass.
+
+        `batches` does this by itself; a strategy with a loader of its own calls it.
+
+        Args:
+            epoch: The pass that is under way.
+            step: Steps of it that are done.
+            size: Rows a step.
+            steps: Steps of the whole pass.
+            epochs: Passes in all; None if unknown.
+        """
+        if step < steps and time.perf_counter() < self._next_report:
+            return
+        rows = len(self) if step >= steps else min(step * size, len(self))
+        told: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+        if self.loss is not None:
+            told["loss"] = float(self.loss)
+        images = epoch * len(self) + rows
+        self.report(epoch=epoch, step=step, steps=steps, images=images, **told)
+        self._next_report = time.perf_counter() + _PAUSE
 
     def _hand_out(self, rows: slice | Tensor) -> None:
         """On single-pass streams note that rows were given, once."""
@@ -268,7 +309,10 @@ class Experience:
         Raises:
             BadAnswer: a value is no plain number.
         """
-        self._log(numbers, self.images, self._place.epoch, self._place.step)
+        at_work = [one for one in (self, *self._parts) if one.epoch is not None]
+        here = at_work[0] if at_work else self
+        epoch, step = (0 if n is None else n + 1 for n in (here.epoch, here.step))
+        self._log(numbers, self.images, epoch, step)
 
     def safe_point(self) -> None:
         """Offer the gym a point at which `Strategy.state_dict` suffices to continue `train`.

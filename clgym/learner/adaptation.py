@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clgym._moved import report_renamed
+from clgym.attributes import Stateful
 from clgym.data.augment import resize
 from clgym.data.experience import Report
 from clgym.data.source_data import SourceData
@@ -25,7 +26,7 @@ __all__ = ["PassCounter", "Resources", "build_resources", "to_float"]
 report_renamed(__name__)
 
 
-class PassCounter:
+class PassCounter(Stateful):
     """Counts images that pass through a backbone, forward and backward, with all its copies."""
 
     def __init__(self, backbone: nn.Module) -> None:

@@ -1,17 +1,18 @@
 """Classifiers on top of features: class means, and the cosine classifier."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clgym.strategy import State
+from clgym.attributes import Stateful
 
 __all__ = ["ClassMeans", "CosineHead", "cosine_logits"]
 
 
-class ClassMeans:
+class ClassMeans(Stateful):
     """The mean feature of every class, as sums and counts: batches may come in any order.
 
     Sums are kept in float64: their order then moves the means by less than 1e-12.
@@ -38,16 +39,6 @@ class ClassMeans:
         assert self.sums is not None
         return self.sums / self.counts[:, None]
 
-    def state_dict(self) -> State:
-        """Sums and counts."""
-        return {"sums": self.sums, "counts": self.counts}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`, on the device that the means were made for."""
-        device, sums = self.counts.device, state["sums"]
-        self.sums = None if sums is None else sums.to(device)
-        self.counts = state["counts"].to(device)
-
 
 def cosine_logits(features: Tensor, weight: Tensor) -> Tensor:
     """Cosine of each feature [n, d] with each row [c, d]: [n, c]; an all-zero row gives 0."""
@@ -63,6 +54,13 @@ class CosineHead(nn.Module):
         bound = 1 / math.sqrt(width)
         self.weight = nn.Parameter(torch.empty(columns, width).uniform_(-bound, bound))
         self.scale = nn.Parameter(torch.ones(1))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Take the state's number of classes."""
+        rows = state_dict.get(f"{prefix}weight", self.weight)
+        if rows.shape != self.weight.shape:
+            self.weight = nn.Parameter(torch.empty_like(rows, device=self.weight.device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [n, columns] of features [n, width]."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clgym.attributes import Stateful
 from clgym.errors import Incompatible
 
 __all__ = [
@@ -122,7 +123,7 @@ class Adapters(Part):
             value.data = (1 - alpha) * value.data + alpha * towards[name]
 
 
-class AdapterBank:
+class AdapterBank(Stateful):
     """Adapters kept side by side, each image of a batch going through one of its own.
 
     Attributes:

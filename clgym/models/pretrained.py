@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from clgym.config import Range
 from clgym.errors import Incompatible
-from clgym.models.backbones import Backbone, Frozen, identify, load
+from clgym.models.backbones import Backbone, Frozen, load
 from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
 
 __all__ = ["PretrainedConfig", "PretrainedStrategy"]
@@ -32,7 +33,10 @@ class PretrainedConfig(Config):
     """Images per batch."""
 
 
-class PretrainedStrategy(Strategy):
+C = TypeVar("C", bound=PretrainedConfig, default=Any)
+
+
+class PretrainedStrategy(Strategy[C]):
     """A strategy that declares a frozen backbone.
 
     Attributes:
@@ -77,11 +81,3 @@ class PretrainedStrategy(Strategy):
         if batch.features is not None:
             return batch.features
         return self.backbone(batch.images)
-
-    def frozen_parameters(self) -> int:
-        """Numbers in the backbone, which is no part of the state. It need not be loaded."""
-        return identify(self.frozen).parameters
-
-    def parameter_count(self) -> int:
-        """The backbone's numbers and those of the state."""
-        return self.frozen_parameters() + super().parameter_count()

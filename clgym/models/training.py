@@ -1,15 +1,16 @@
-"""SGD over one experience with a learning rate that falls along a cosine, epoch by epoch."""
+"""SGD over one experience: where it stands, and a learning rate that falls along a cosine."""
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from clgym.models.norm import single_images_refused
-from clgym.strategy import Augment, Batch, Experience, State
+from clgym.strategy import Augment, Experience, State, TrainBatch
 
-__all__ = ["CosineSGD", "set_rates"]
+__all__ = ["CosineSGD", "Position", "set_rates"]
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rates: Iterable[float], share: float) -> None:
@@ -18,19 +19,76 @@ def set_rates(optimizer: torch.optim.Optimizer, rates: Iterable[float], share: f
         group["lr"] = rate / 2 * (1 + math.cos(math.pi * share))
 
 
+class Position:
+    """How far training on an experience has come, with the state of its optimizer.
+
+    A strategy that has one as an attribute and trains from where it points goes on inside an
+    experience after a kill.
+
+    Attributes:
+        experience: The one under way; -1 between two of them.
+        epoch: The pass to go on in.
+        step: The batch of it that is next.
+        optimizer: The one that takes the steps.
+    """
+
+    def __init__(self) -> None:
+        """Point at no experience."""
+        self._loaded: State | None = None
+        self.end()
+
+    def begin(self, experience: int) -> bool:
+        """Point at the beginning of an experience, unless a loaded state is inside it.
+
+        Returns:
+            Whether it begins now.
+        """
+        if self.experience == experience:
+            return False
+        self._loaded = None
+        self.experience, self.epoch, self.step = experience, 0, 0
+        return True
+
+    def take(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """Let a fresh optimizer take the steps, in the state of the one that is continued."""
+        if self._loaded is not None:
+            optimizer.load_state_dict(self._loaded)
+            self._loaded = None
+        self.optimizer = optimizer
+        return optimizer
+
+    def end(self) -> None:
+        """Point at no experience."""
+        self.experience, self.epoch, self.step = -1, 0, 0
+        self.optimizer: torch.optim.Optimizer | None = None
+
+    def state_dict(self) -> State:
+        """Where it points, and the optimizer's state while an experience is under way."""
+        optimizer = self._loaded
+        if self.optimizer is not None:
+            optimizer = self.optimizer.state_dict()
+        names = ("experience", "epoch", "step")
+        return {**{name: getattr(self, name) for name in names}, "optimizer": optimizer}
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore `state_dict`; the optimizer's state waits for `take`."""
+        self.experience, self.epoch = state["experience"], state["epoch"]
+        self.step, self._loaded = state["step"], state["optimizer"]
+        self.optimizer = None
+
+
 class CosineSGD:
     """SGD over one experience with rate lr / 2 (1 + cos(pi epoch / epochs)), no warm-up.
 
-    It offers the gym a safe point after every step. A strategy that keeps `state_dict` in its own
-    state, and hands it back through `load_state_dict`, goes on inside an experience.
+    It offers the gym a safe point after every step, and goes on from there after a kill: a strategy
+    keeps it as an attribute.
 
     Attributes:
-        optimizer: Over the groups given, each with its own rate.
+        position: How far the experience has come.
     """
 
     def __init__(
         self,
-        groups: Iterable[dict[str, object]],
         *,
         momentum: float,
         weight_decay: float,
@@ -38,73 +96,68 @@ class CosineSGD:
         batch_size: int,
         augment: Augment | None = None,
     ) -> None:
-        """Prepare ``epochs`` passes over parameter groups with ``params`` and ``lr`` each."""
-        self.optimizer = torch.optim.SGD(list(groups), momentum=momentum, weight_decay=weight_decay)
+        """Prepare ``epochs`` passes over an experience."""
+        self.position = Position()
+        self._options: dict[str, Any] = {"momentum": momentum, "weight_decay": weight_decay}
         self._epochs, self._batch_size, self._augment = epochs, batch_size, augment
-        self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        self._epoch = self._step = 0
 
     def run(
         self,
         experience: Experience,
-        loss_of: Callable[[Batch], Tensor],
+        groups: Iterable[dict[str, object]],
+        loss_of: Callable[[TrainBatch], Tensor],
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """Train, from where `load_state_dict` left it.
+        """Train, from where a loaded state left it.
 
         Args:
             experience: What to train on.
+            groups: Parameter groups with ``params`` and ``lr`` each.
             loss_of: The loss of a batch.
             after_step: Called when the optimizer has moved.
 
         Raises:
             Incompatible: a single image in a batch, under batch normalisation.
         """
+        self.position.begin(experience.index)
+        optimizer = torch.optim.SGD(list(groups), **self._options)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        self.position.take(optimizer)
         with single_images_refused(len(experience), self._batch_size):
-            self._run(experience, loss_of, after_step)
+            while self.position.epoch < self._epochs:
+                set_rates(optimizer, rates, self.position.epoch / self._epochs)
+                self._pass(experience, optimizer, loss_of, after_step)
+        self.position.end()
 
-    def _run(
+    def _pass(
         self,
         experience: Experience,
-        loss_of: Callable[[Batch], Tensor],
+        optimizer: torch.optim.Optimizer,
+        loss_of: Callable[[TrainBatch], Tensor],
         after_step: Callable[[], None],
     ) -> None:
-        steps = experience.steps(self._batch_size)
-        while self._epoch < self._epochs:
-            set_rates(self.optimizer, self._rates, self._epoch / self._epochs)
-            batches = experience.batches(
-                self._batch_size, epoch=self._epoch, augment=self._augment, start=self._step
-            )
-            for batch in batches:
-                loss = loss_of(batch)
-                self.optimizer.zero_grad()
-                loss.backward()
-                self.optimizer.step()
-                after_step()
-                self._step += 1
-                self._report(experience, steps, float(loss.detach()))
-                experience.safe_point()
-            self._epoch, self._step = self._epoch + 1, 0
-
-    def _report(self, experience: Experience, steps: int, loss: float) -> None:
-        rows = min(self._step * self._batch_size, len(experience))
-        experience.report(
-            epoch=self._epoch,
+        here = self.position
+        for batch in experience.batches(
+            self._batch_size,
+            epoch=here.epoch,
             epochs=self._epochs,
-            step=self._step,
-            steps=steps,
-            loss=loss,
-            images=self._epoch * len(experience) + rows,
-        )
+            augment=self._augment,
+            start=here.step,
+        ):
+            loss = loss_of(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            after_step()
+            here.step += 1
+            experience.loss = loss.detach()
+            experience.safe_point()
+        here.epoch, here.step = here.epoch + 1, 0
 
     def state_dict(self) -> State:
-        """Optimizer and position."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "position": [self._epoch, self._step],
-        }
+        """Position and optimizer."""
+        return self.position.state_dict()
 
     def load_state_dict(self, state: State) -> None:
         """Restore `state_dict`."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._epoch, self._step = state["position"]
+        self.position.load_state_dict(state)

@@ -12,7 +12,7 @@ from clgym.models import peft
 from clgym.models.backbones import Frozen, load
 from clgym.models.heads import CosineHead, cosine_logits
 from clgym.registry import find, load_class
-from clgym.strategy import Batch, Strategy
+from clgym.strategy import Batch, Strategy, TrainBatch
 from factories import stream_info
 
 FAMILY = ("adam_",)
@@ -125,9 +125,11 @@ class Given:
         self.index, size = session, int(golden["classes_per_session"])
         self.columns = size * (session + 1)
         tensors = {k: torch.from_numpy(v) for k, v in golden.items() if v.dtype.kind in "fi"}
-        self.proto = Batch(tensors[f"proto_x_{session}"], tensors[f"proto_y_{session}"])
+        self.proto = TrainBatch(tensors[f"proto_x_{session}"], tensors[f"proto_y_{session}"])
         count = golden.count("train_x_")
-        self.given = [Batch(tensors[f"train_x_{i}"], tensors[f"train_y_{i}"]) for i in range(count)]
+        self.given = [
+            TrainBatch(tensors[f"train_x_{i}"], tensors[f"train_y_{i}"]) for i in range(count)
+        ]
         self.losses: list[float] = []
 
     def __len__(self) -> int:
@@ -136,8 +138,17 @@ class Given:
     def steps(self, size: int) -> int:
         return len(self.given)
 
-    def batches(self, size: int, *, shuffle: bool = True, **_: Any) -> Iterator[Batch]:
+    def batches(self, size: int, *, shuffle: bool = True, **_: Any) -> Iterator[TrainBatch]:
         yield from self.given if shuffle else [self.proto]
+
+    @property
+    def loss(self) -> float:
+        """Of the last step, as a strategy sets it."""
+        return self.losses[-1]
+
+    @loss.setter
+    def loss(self, loss: Tensor) -> None:
+        self.losses.append(float(loss))
 
     def report(self, **event: Any) -> None:
         if "loss" in event:

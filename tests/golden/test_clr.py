@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from clgym.models.networks import Classifier
 from clgym.registry import find, load_module
-from clgym.strategy import Batch, Experience
+from clgym.strategy import Batch, Experience, TrainBatch
 from factories import stream_info
 
 FAMILY = ("clr_",)
@@ -156,9 +156,9 @@ class Given(Experience):
         )
         self.given, self.losses = list(zip(x, y, strict=True)), losses
 
-    def batches(self, size: int, **_: Any) -> Iterator[Batch]:
+    def batches(self, size: int, **_: Any) -> Iterator[TrainBatch]:
         for x, y in self.given:
-            yield Batch(x, y, self.task, x)
+            yield TrainBatch(x, y, task=self.task, pixels=x)
 
 
 @pytest.mark.golden("clr_train*")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clgym.models import sparse
 from clgym.registry import find, load_module
-from clgym.strategy import Batch, Experience
+from clgym.strategy import Experience, TrainBatch
 from factories import stream_info
 
 FAMILY = ("dst_",)
@@ -114,9 +114,9 @@ class Given(Experience):
         )
         self.given = list(zip(pixels, labels, strict=True))
 
-    def batches(self, size: int, **_: Any) -> Iterator[Batch]:
+    def batches(self, size: int, **_: Any) -> Iterator[TrainBatch]:
         for x, y in self.given:
-            yield Batch(x, y, self.task, x)
+            yield TrainBatch(x, y, task=self.task, pixels=x)
 
 
 @pytest.mark.golden("dst_uniform*")
@@ -127,7 +127,7 @@ def test_uniform_masks(golden) -> None:
     x = np.zeros((1, 1, *image_shape(weights)), np.float32)
     strategy.begin(Given(0, x, np.zeros((1, 1), np.int64), 1))
     for name, weight in strategy.weights().items():
-        assert np.array_equal(strategy.masking.masks[name], golden[f"mask.{name}"])
+        assert np.array_equal(strategy.mask[name], golden[f"mask.{name}"])
         assert np.array_equal(weight.detach(), golden[f"weight_after.{name}"])
 
 
@@ -149,43 +149,43 @@ def test_prune_and_grow(golden) -> None:
         }
         options["growth"] = {"random_unfired": "unfired"}.get(growth, growth)
         strategy = make(golden.group("weight."), **options)
-        plugin, optimizer = strategy.masking, strategy.make_optimizer()
+        optimizer = strategy.make_optimizer()
         for name, weight in strategy.weights().items():
-            plugin.masks[name] = as_mask(golden[f"mask.{name}"])
-            plugin.fired[name] = as_mask(golden[f"fired.{name}"])
+            strategy.mask[name] = as_mask(golden[f"mask.{name}"])
+            strategy.fired[name] = as_mask(golden[f"fired.{name}"])
             weight.grad = torch.from_numpy(golden[f"grad.{name}"])
             optimizer.state[weight] = {
                 key: torch.from_numpy(golden[f"{key}.{name}"]) for key in ("exp_avg", "exp_avg_sq")
             }
-        before = dict(plugin.masks)
+        before = dict(strategy.mask)
         case = f"{death}.{growth}"
         if growth in ("gradient", "momentum"):
-            plugin.update(optimizer, rate)
+            strategy.update(optimizer, rate)
         for name, weight in strategy.weights().items():
             if growth not in ("gradient", "momentum"):
-                grow_at_random(golden, case, plugin, name, weight, rate)
-                weight.data.mul_(plugin.masks[name])
-            assert np.array_equal(plugin.masks[name], golden[f"{case}.mask_after.{name}"]), case
+                grow_at_random(golden, case, strategy, name, weight, rate)
+                weight.data.mul_(strategy.mask[name])
+            assert np.array_equal(strategy.mask[name], golden[f"{case}.mask_after.{name}"]), case
             assert np.array_equal(weight.detach(), golden[f"{case}.weight_after.{name}"]), case
             if growth != "random":
-                assert plugin.masks[name].sum() == before[name].sum()
+                assert strategy.mask[name].sum() == before[name].sum()
     assert checked and names
 
 
 def grow_at_random(
-    golden: Any, case: str, plugin: Any, name: str, weight: Any, rate: float
+    golden: Any, case: str, strategy: Any, name: str, weight: Any, rate: float
 ) -> None:
-    """As `Masking.update`, with the vectors' random numbers."""
-    pruned = sparse.prune_magnitude(weight.detach(), plugin.masks[name], rate)
-    count = int(plugin.masks[name].sum() - pruned.sum())
+    """As `DST.update`, with the vectors' random numbers."""
+    pruned = sparse.prune_magnitude(weight.detach(), strategy.mask[name], rate)
+    count = int(strategy.mask[name].sum() - pruned.sum())
     assert count == golden[f"{case}.n_removed.{name}"]
     if case.endswith("random"):
         uniform = torch.from_numpy(golden[f"{case}.uniform.{name}"])
-        plugin.masks[name] = sparse.grow_random(pruned, count, uniform)
+        strategy.mask[name] = sparse.grow_random(pruned, count, uniform)
     else:
         order = torch.from_numpy(golden[f"{case}.permutation.{name}"])
-        plugin.masks[name] = sparse.grow_unfired(
-            pruned, plugin.fired[name], count, order, torch.ones(pruned.shape)
+        strategy.mask[name] = sparse.grow_unfired(
+            pruned, strategy.fired[name], count, order, torch.ones(pruned.shape)
         )
 
 
@@ -219,18 +219,18 @@ def test_two_tasks_end_to_end(golden, monkeypatch: pytest.MonkeyPatch) -> None:
         reference_merge=True,
     )
     classes, step = int(golden["n_classes_per_task"]), [0]
-    after_update = strategy.masking.after_update
+    settle = strategy.settle
     task = 0
 
-    def watched(template: Any, **_: Any) -> None:
-        after_update(template)
+    def watched() -> None:
+        settle()
         where = f"task{task}.step{step[0]}"
         for name, weight in strategy.weights().items():
-            assert np.array_equal(strategy.masking.masks[name], golden[f"{where}.mask.{name}"])
+            assert np.array_equal(strategy.mask[name], golden[f"{where}.mask.{name}"])
             close(weight.detach(), golden[f"{where}.weight.{name}"])
         step[0] += 1
 
-    strategy.masking.after_update = watched
+    strategy.settle = watched
     owned: dict[str, Tensor] = {}
     before: dict[str, Tensor] = {}
     for task in range(golden.count("task")):

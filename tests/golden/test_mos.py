@@ -11,7 +11,7 @@ from torch import Tensor
 from clgym.models import peft
 from clgym.models.peft import AdapterBank, Adapters
 from clgym.registry import find, load_module
-from clgym.strategy import Batch
+from clgym.strategy import Batch, TrainBatch
 from factories import stream_info
 
 FAMILY = ("mos_",)
@@ -231,13 +231,13 @@ class Given:
 
     single_pass, task = False, None
 
-    def __init__(self, given: list[Batch], index: int, columns: int, size: int = 0) -> None:
+    def __init__(self, given: list[TrainBatch], index: int, columns: int, size: int = 0) -> None:
         self.given, self.index, self.columns = given, index, columns
         self.classes = tuple(range(columns - size, columns))
         self.losses: list[float] = []
         if given:
             self.pixels = torch.cat([batch.images for batch in given])
-            self.labels = torch.cat([batch.labels for batch in given if batch.labels is not None])
+            self.labels = torch.cat([batch.labels for batch in given])
 
     def __len__(self) -> int:
         return sum(map(len, self.given))
@@ -248,11 +248,20 @@ class Given:
     def steps(self, size: int) -> int:
         return len(self.given)
 
-    def batches(self, size: int, **_: Any) -> Iterator[Batch]:
+    def batches(self, size: int, **_: Any) -> Iterator[TrainBatch]:
         yield from self.given
 
     def generator(self, *name: str, epoch: int) -> torch.Generator:
         return torch.Generator().manual_seed(epoch)
+
+    @property
+    def loss(self) -> float:
+        """Of the last step, as a strategy sets it."""
+        return self.losses[-1]
+
+    @loss.setter
+    def loss(self, loss: Tensor) -> None:
+        self.losses.append(float(loss))
 
     def report(self, **event: Any) -> None:
         if "loss" in event:
@@ -292,7 +301,7 @@ def test_training(golden, make: Make) -> None:
         count = inputs.count(f"task{task}_x_")
         names = [f"task{task}_{{}}_{i}".format for i in range(count)]
         given = [
-            Batch(torch.from_numpy(inputs[name("x")]), torch.from_numpy(inputs[name("y")]))
+            TrainBatch(torch.from_numpy(inputs[name("x")]), torch.from_numpy(inputs[name("y")]))
             for name in names
         ]
         experience = Given(given, task, size * (task + 1), size)

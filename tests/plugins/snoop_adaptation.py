@@ -38,7 +38,7 @@ class SnoopAdaptation(Source):
         self.batches += 1
         if self.batches == 5:  # one look, when a first segment has been answered
             found = {
-                "labels": batch.labels is not None,
+                "labels": hasattr(batch, "labels"),
                 "source": self.info.source_data is not None,
                 "arrays": [a for a in integers() if 20 < len(a) < 3000],
                 "gym": [m for m in GYM if m in sys.modules],

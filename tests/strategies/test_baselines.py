@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, log_softmax, mse_loss
 
 from clgym.api import make_strategy
 from clgym.registry import find
-from clgym.strategy import Batch, Experience, Memory
+from clgym.strategy import Batch, Experience, Memory, TrainBatch
 from factories import stream_info
 
 LR, ROWS = 0.1, 8
@@ -29,7 +29,7 @@ def set_up(name: str, side: int = 4, **options: Any) -> Any:
 class InOrder(Experience):
     """One batch, in the order of the rows."""
 
-    def batches(self, size: int, **options: Any) -> Iterator[Batch]:
+    def batches(self, size: int, **options: Any) -> Iterator[TrainBatch]:
         return super().batches(size, **{**options, "shuffle": False})
 
 
@@ -60,7 +60,7 @@ def check_step(before: Any, loss: Tensor, after: Any) -> None:
 def test_oewc_pulls_by_the_fisher_of_single_samples() -> None:
     strategy = set_up("oewc", strength=5.0, decay=0.5)
     strategy.train(experience(0))
-    first, (plugin,) = copy.deepcopy(strategy.network), strategy._plugins
+    first = copy.deepcopy(strategy.network)
     data = experience(0)
     x, wanted = data.to_float(data.pixels), [torch.zeros_like(p) for p in first.parameters()]
     for i in range(ROWS):
@@ -69,7 +69,7 @@ def test_oewc_pulls_by_the_fisher_of_single_samples() -> None:
             f += value.exp().detach() * g**2 / ROWS
     names = [n for n, _ in first.named_parameters()]
     for name, value in zip(names, wanted, strict=True):
-        torch.testing.assert_close(plugin.fisher[name], value, rtol=1e-4, atol=1e-8)
+        torch.testing.assert_close(strategy.fisher[name], value, rtol=1e-4, atol=1e-8)
     # From elsewhere than theta*, so that the pull has a gradient.
     with torch.no_grad():
         for p in strategy.network.parameters():
@@ -89,7 +89,7 @@ def test_oewc_estimates_with_each_sample_s_own_statistics() -> None:
     """`bn_mode=train`: the Fisher information of a network whose normalisation sees one sample."""
     strategy = set_up("oewc", side=16, network="slim-resnet18", bn_mode="train")
     strategy.train(experience(0, side=16))
-    net, (plugin,), data = strategy.network, strategy._plugins, experience(0, side=16)
+    net, data = strategy.network, experience(0, side=16)
     x, names = data.to_float(data.pixels), [n for n, _ in net.named_parameters()]
     for mode in ("train", "eval"):
         wanted = [torch.zeros_like(p) for p in net.parameters()]
@@ -100,7 +100,7 @@ def test_oewc_estimates_with_each_sample_s_own_statistics() -> None:
             for f, g in zip(wanted, gradients, strict=True):
                 f += value.exp().detach() * g**2 / ROWS
         alike = [
-            torch.allclose(plugin.fisher[name], value, rtol=1e-2, atol=1e-7)
+            torch.allclose(strategy.fisher[name], value, rtol=1e-2, atol=1e-7)
             for name, value in zip(names, wanted, strict=True)
         ]
         assert all(alike) == (mode == "train")
@@ -125,14 +125,15 @@ def test_cls_er_matches_the_surer_copy_and_moves_both() -> None:
     strategy.train(experience(0))
     memory, data = strategy.info.memory, experience(1)
     with torch.no_grad():  # copies that disagree
-        for p in strategy.copies.stable.parameters():
+        for p in strategy.stable.parameters():
             p += 0.1 * torch.randn_like(p)
-    before, copies = copy.deepcopy(strategy.network), copy.deepcopy(strategy.copies)
+    before = copy.deepcopy(strategy.network)
+    copies = {name: copy.deepcopy(getattr(strategy, name)) for name in ("stable", "plastic")}
     drawn = memory.draw(5, data.generator("replay", epoch=0, step=0))
     strategy.train(data)
     x, y = data.to_float(data.pixels), data.labels
     b, labels = data.to_float(drawn["pixels"]), drawn["labels"]
-    z = [copies.stable(b), copies.plastic(b)]
+    z = [slow(b) for slow in copies.values()]
     chosen = torch.stack(
         [
             z[0][i] if z[0][i].softmax(0)[c] > z[1][i].softmax(0)[c] else z[1][i]
@@ -143,7 +144,7 @@ def test_cls_er_matches_the_surer_copy_and_moves_both() -> None:
     check_step(before, loss + 0.7 * mse_loss(before(b), chosen), strategy.network)
     # Step 2: shares are min(1 - 1/3, decay).
     for slow, share in (("stable", 2 / 3), ("plastic", 0.4)):
-        old, new = getattr(copies, slow), getattr(strategy.copies, slow)
+        old, new = copies[slow], getattr(strategy, slow)
         trained = strategy.network.parameters()
         for p, q, w in zip(old.parameters(), new.parameters(), trained, strict=True):
             torch.testing.assert_close(q, share * p + (1 - share) * w, rtol=1e-5, atol=1e-7)

@@ -64,12 +64,12 @@ def test_owned_weights_and_old_answers_never_change(options: dict[str, Any]) -> 
     strategy = set_up(**options)
     owned: dict[str, Tensor] = {}
     values: dict[str, Tensor] = {}
-    hold = strategy.masking.after_update
+    settle = strategy.settle
 
-    def watched(template: Any, **_: Any) -> None:
-        hold(template)
+    def watched() -> None:
+        settle()
         for name, weight in strategy.weights().items():
-            mask = strategy.masking.masks[name]
+            mask = strategy.mask[name]
             assert not weight.detach()[~mask].any()
             if owned:
                 kept = owned[name] & mask
@@ -78,7 +78,7 @@ def test_owned_weights_and_old_answers_never_change(options: dict[str, Any]) -> 
                 regrown = weight.detach()[kept] == 0
                 assert (same | (regrown & strategy.config.reference_merge)).all()
 
-    strategy.masking.after_update = watched
+    strategy.settle = watched
     answers: list[Tensor] = []
     for index in range(3):
         strategy.train(task(index))
@@ -103,7 +103,7 @@ def test_realised_densities_match_the_requested_ones(init: str) -> None:
     shapes = [tuple(w.shape) for w in weights.values()]
     wanted = sparse.erk_densities(shapes, 0.2) if init == "erk" else [0.2] * len(shapes)
     for (name, weight), density in zip(weights.items(), wanted, strict=True):
-        n, on = weight.numel(), int(strategy.masking.masks[name].sum())
+        n, on = weight.numel(), int(strategy.mask[name].sum())
         assert abs(on - n * density) <= 5 * math.sqrt(n * density * (1 - density)) + 1e-9, name
 
 

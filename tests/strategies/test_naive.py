@@ -26,5 +26,5 @@ def test_naive_keeps_no_samples(experiences, learner):
     for experience in experiences():
         strategy.train(experience)
         state = strategy.state_dict()
-        assert set(state) == {"columns", "seen", "network", "position", "plugins"}
-        assert torch.is_tensor(state["network"]["head.weight"])
+        assert set(state) == {"seen", "merged", "network", "position", "_tasks", "_plugin_states"}
+        assert torch.is_tensor(state["network"]["part"]["head.weight"])

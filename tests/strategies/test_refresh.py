@@ -164,7 +164,7 @@ def test_the_full_loss_is_the_bases_own() -> None:
         assert template.mbatch is kept
         if seen:
             return
-        drawn = strategy.info.memory.draw(32, strategy.base.generator("replay"))
+        drawn = strategy.info.memory.draw(32, strategy.base.rng("replay"))
         x = torch.cat([kept[0], data.to_float(drawn["pixels"])])
         y = torch.cat([kept[1], drawn["labels"]])
         now = {n: p.detach().clone() for n, p in net.named_parameters()}

@@ -147,7 +147,7 @@ def test_a_run_that_was_cut_goes_on_with_the_same_bits(experiences, learner, sto
     state, memory = kept[0]
     resumed.info.memory.load_state_dict(memory, torch.device("cpu"))
     resumed.load_state_dict(state)
-    for experience in list(experiences(steps=2))[state["position"]["experience"] :]:
+    for experience in list(experiences(steps=2))[state["position"]["part"]["experience"] :]:
         torch.manual_seed(experience.index)
         resumed.train(experience)
     for key, value in whole.network.state_dict().items():
