@@ -102,7 +102,8 @@ class Signatures:
             arrays: Numbers of any shape, with their places.
             declared: The memory's: an image that is there too is no further image elsewhere.
         """
-        known = {match for _, array in declared for match in self._any_form(array)}
+        large = (array for _, array in declared if array.size >= self._size)
+        known = {match for array in large for match in self._any_form(array)}
         found: dict[str, float] = {}
         for place, array in arrays:
             if array.size >= self._size:
