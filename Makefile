@@ -31,6 +31,8 @@ lint:
 
 # Branch coverage by room: of one (make coverage ROOM=results), or of all by the fast tests.
 coverage:
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -e '.[test]'
 	$(VENV)/bin/python -m pytest -q --cov --cov-report= $(if $(ROOM),tests/$(ROOM))
 	$(VENV)/bin/python .ci/coverage_by_room.py $(ROOM)
 

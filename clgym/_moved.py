@@ -88,6 +88,7 @@ RENAMED_NAMES = {
         "Finding": "clgym.board.submission.SubmissionFinding",
         "Found": "clgym.board.submission.SubmittedRecords",
     },
+    "clgym.config": {"Range": "annotated_types.Interval"},
     "clgym.data.cards": {"Card": "clgym.data.cards.DatasetInfo"},
     "clgym.data.locate": {"Found": "clgym.data.locate.LocatedFiles"},
     "clgym.data.store": {
@@ -135,6 +136,13 @@ RENAMED_NAMES = {
     "clgym.strategy": {"keyed_generator": "clgym.strategy.torch_generator"},
 }
 
+_SPELLING = {
+    "clgym.config.Range": "; write Range(0, 1) as Ge(0), Le(1) or as Interval(ge=0, le=1), "
+    "exclusive=True as Gt(0), and limits of a list's numbers at the number: "
+    "tuple[Annotated[int, Ge(1)], ...]",
+}
+"""What changes beside the import, for names that are used differently."""
+
 
 def _renamed(old: str, new: str) -> "Renamed":
     from clgym.errors import Renamed  # here, for a fast start: few processes ever need it
@@ -142,7 +150,7 @@ def _renamed(old: str, new: str) -> "Renamed":
     return Renamed(
         expected="a name of clgym 0.2",
         found=old,
-        fix=f"{old} is called {new} since 0.2: change the import",
+        fix=f"{old} is called {new} since 0.2: change the import" + _SPELLING.get(old, ""),
     )
 
 

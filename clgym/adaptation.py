@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from clgym.config import Range
 from clgym.errors import BadBatch, Incompatible
 from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
 
@@ -35,7 +35,7 @@ class AdaptConfig(Config):
     predict: Literal["before", "after"] = "before"
     """Predictions that are scored: those before the update on the batch, or those of another
     forward pass after it."""
-    window: Annotated[int, Range(2)] = 64
+    window: Annotated[int, Ge(2)] = 64
     """For streams with batch size 1: number of most recent images that form the batch."""
 
 

@@ -1,6 +1,7 @@
 """The public functions: the same in Python as on the command line."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def run(
     """Run a strategy on a scenario and return the record.
 
     Args:
-        strategy: A name of ``clgym list strategies``.
-        scenario: A name of ``clgym list scenarios``.
+        strategy: A name of ``clgym list strategies``, or a file: ``FILE.py``, ``FILE.py:CLASS``.
+        scenario: A name of ``clgym list scenarios``, or a file.
         config: The strategy's options.
         scenario_config: The scenario's options.
         log: Names of loggers, as for ``--log``: csv, tensorboard, wandb, mlflow.
@@ -53,7 +54,9 @@ def run(
     """
     for name in options.keys() & {"out", "data_root"}:
         options[name] = options[name] and Path(options[name])
-    options["plugins"] = tuple(Path(p) for p in options.get("plugins", ()))
+    plugins = tuple(Path(p) for p in options.get("plugins", ()))
+    strategy, plugins = registry.named_file("strategies", strategy, plugins)
+    scenario, options["plugins"] = registry.named_file("scenarios", scenario, plugins)
     request = Request(
         strategy,
         scenario,
@@ -69,7 +72,7 @@ def make_scenario(name: str, *, data_root: Path | None = None, **options: Any) -
     """Create a stream: ``make_scenario("split-digits", increments=[5])``.
 
     Args:
-        name: A name of ``clgym list scenarios``.
+        name: A name of ``clgym list scenarios``, or a file.
         data_root: Where the data lie; None means ``CLGYM_DATA``.
         **options: ``source``, ``order_seed`` and the scenario's own options.
 
@@ -77,18 +80,23 @@ def make_scenario(name: str, *, data_root: Path | None = None, **options: Any) -
         ClgymError: the options do not fit, or data are missing.
     """
     source, seed = options.pop("source", None), options.pop("order_seed", None)
-    return make_stream(Request("", name, source, {}, options, order_seed=seed, data_root=data_root))
+    name, plugins = registry.named_file("scenarios", name, ())
+    asked = Request("", name, source, {}, options, order_seed=seed, data_root=data_root)
+    return make_stream(replace(asked, plugins=plugins))
 
 
 def make_strategy(name: str, **config: Any) -> Any:
     """Create a `clgym.strategy.Strategy` in this process: ``make_strategy("nmc")``.
+
+    ``name`` is a name of ``clgym list strategies``, or a file.
 
     Raises:
         ClgymError: an unknown name or a bad option.
     """
     from clgym.learner import assembly
 
-    return assembly.make_strategy(name, config)
+    name, plugins = registry.named_file("strategies", name, ())
+    return assembly.make_strategy(name, config, [str(path) for path in plugins])
 
 
 def register_strategy(cls: type) -> type:

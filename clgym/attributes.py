@@ -114,7 +114,8 @@ def restore(
 
     Raises:
         BadPlugin: the state holds a module or an optimizer that the object does not have.
-        BadOutput: the state was saved by a version of clgym that had another form of it.
+        BadOutput: the state was saved by a version of clgym that had another form of it, or with
+            other options.
     """
     left_out = set(skip)
     for late in (False, True):  # references last: what they point to must be there
@@ -254,7 +255,14 @@ def _restored(
             for name, structure in content["structure"].items():
                 module.get_submodule(name).restructure(structure)
             content = content["state"]
-        old.load_state_dict(_moved(content, device))
+        try:
+            old.load_state_dict(_moved(content, device))
+        except RuntimeError as error:  # torch's, for a module of another form
+            raise BadOutput(
+                expected=f"a state that fits {place!r} as setup() makes it",
+                found=str(error).strip().splitlines()[-1].strip(),
+                fix="Run it again, or with the options and the version that it was saved with",
+            ) from error
         return old
     if kind == "generator":
         generator = old if isinstance(old, torch.Generator) else torch.Generator(device or "cpu")

@@ -1,27 +1,46 @@
 """Typed configs: a frozen dataclass declares its fields, their ranges and one line of help each.
 
-A strategy's config lives in the learner's process, which imports torch and the plugin; the gym and
-the command line see it only as a `Field` list (plain data), so that flags are parsed and values are
-checked without running a line of the plugin where the labels are.
+Types and constraints are those that pydantic knows, such as ``Annotated[float, Gt(0), Le(1)]`` with
+the constraints of ``annotated_types``. A strategy's config lives in the learner's process, which
+imports torch and the plugin; the gym and the command line see it only as a `Field` list (plain
+data), from which pydantic's validator is built again. So flags are parsed and values are checked
+without running a line of the plugin where the labels are.
 """
 
 import ast
 import dataclasses
 import functools
 import inspect
-import math
 import textwrap
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
+from clgym._moved import report_renamed
 from clgym.errors import BadConfig, UnknownName, near
 
-__all__ = ["WRAPS", "Field", "Range", "Wrapped", "build", "fields_of", "values_of"]
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = ["WRAPS", "Field", "Search", "Wrapped", "build", "fields_of", "values_of"]
+
+report_renamed(__name__)
 
 WRAPS = "strategy"
 """Kind of a field that names a wrapped strategy, whose options follow as ``field.NAME``."""
+
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+"""Names of the constraints in ``annotated_types``, and how they are said."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +58,41 @@ class Wrapped:
         return self.cls(self.config)
 
 
-def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+class Search:
+    """Values of an option that ``clgym tune`` tries, as a part of the option's annotation.
 
+    ``Search(0.01, 0.1)`` lists values; ``Search(low=1e-5, high=1e-2, log=True)`` is a range that
+    includes both ends. A module's literal ``SPACE`` replaces all of them.
 
-@dataclass(frozen=True)
-class Range:
-    """Closed range of a number; ``None`` leaves a side open, ``exclusive`` excludes ``low``."""
+    Attributes:
+        literal: The same as it would stand in ``SPACE``; see `clgym.protocol.space`.
+    """
 
-    low: float | None = None
-    high: float | None = None
-    exclusive: bool = False
+    def __init__(
+        self,
+        *values: object,
+        low: float | None = None,
+        high: float | None = None,
+        log: bool = False,
+        when: Mapping[str, Sequence[object]] | None = None,
+    ) -> None:
+        """Store values or a range.
 
-    def __contains__(self, value: float) -> bool:
-        """Say whether ``value`` lies inside; NaN and infinity lie nowhere."""
-        if not math.isfinite(value):
-            return False
-        above = self.low is None or (value > self.low if self.exclusive else value >= self.low)
-        return above and (self.high is None or value <= self.high)
+        Args:
+            values: Values to try.
+            low: Lowest value of a range.
+            high: Highest value of a range.
+            log: Whether the logarithm of a range's values is uniform.
+            when: Other options and the values of theirs with which this one acts at all.
 
-    def __str__(self) -> str:
-        """Say the bounds in words."""
-        word = "above" if self.exclusive else "at least"
-        low = None if self.low is None else f"{word} {_number(self.low)}"
-        high = None if self.high is None else f"at most {_number(self.high)}"
-        return " and ".join(part for part in (low, high) if part) or "any number"
+        Raises:
+            TypeError: values as well as a range, or neither.
+        """
+        if bool(values) == (low is not None or high is not None or log):
+            raise TypeError("Search needs either values, or low and high")
+        span = {"low": low, "high": high} | ({"log": True} if log else {})
+        literal: dict[str, object] = {"values": list(values)} if values else {**span}
+        self.literal = literal | ({"when": dict(when)} if when else {})
 
 
 @dataclass(frozen=True)
@@ -71,7 +100,8 @@ class Field:
     """One config option as plain data, for the command line, the record and error messages.
 
     ``kind`` is one of int, float, bool, str, choice, ints, floats, strategy; ``optional`` admits
-    None.
+    None. The bounds of a number are named as in ``annotated_types``: gt (above), ge (at least), lt
+    (below), le (at most); those of ints and floats hold for each number.
     """
 
     name: str
@@ -80,79 +110,99 @@ class Field:
     help: str = ""
     optional: bool = False
     required: bool = False
-    low: int | float | None = None  # int is named, too: whole bounds stay whole across the wire
-    high: int | float | None = None
-    exclusive: bool = False
+    gt: int | float | None = None  # int is named, too: whole bounds stay whole across the wire
+    ge: int | float | None = None
+    lt: int | float | None = None
+    le: int | float | None = None
     choices: tuple[str, ...] = ()
+    search: Mapping[str, object] | None = None
+    """Values to try in a study, as in ``SPACE``; None if it is not tuned."""
+
+    @property
+    def bounds(self) -> dict[str, int | float]:
+        """The bounds that are set, by their names."""
+        given = {name: getattr(self, name) for name in _BOUNDS}
+        return {name: bound for name, bound in given.items() if bound is not None}
+
+    @property
+    def limits(self) -> str:
+        """The bounds in words; empty without any."""
+        return " and ".join(f"{_BOUNDS[name]} {_number(n)}" for name, n in self.bounds.items())
 
     def check(self, value: Any, owner: str) -> Any:
         """Return ``value`` in the field's type, or raise BadConfig."""
-        if value is None and self.optional:
-            return None
+        from pydantic import ValidationError  # here: a look at a plugin takes no pydantic
+
+        bounds = tuple(self.bounds.items())
         try:
-            result = _convert(self.kind, value, self.choices)
-        except (TypeError, ValueError):
+            return _validator(self.kind, bounds, self.choices, self.optional).validate_python(value)
+        except ValidationError:
             raise BadConfig(
                 expected=f"{owner}.{self.name} to be {self._wanted()}",
                 found=repr(value),
                 fix=f"Give --{self.name.replace('_', '-')} another value",
             ) from None
-        bounds = Range(self.low, self.high, self.exclusive)
-        numbers = result if isinstance(result, tuple) else (result,)
-        numeric = self.kind in ("int", "float", "ints", "floats")
-        if numeric and any(n not in bounds for n in numbers):
-            raise BadConfig(
-                expected=f"{owner}.{self.name} to be {bounds}",
-                found=repr(value),
-                fix=f"Give --{self.name.replace('_', '-')} a value in that range",
-            )
-        return result
 
     def _wanted(self) -> str:
         words = {
             "int": "a whole number",
-            "float": "a number",
+            "float": "a finite number",
             "bool": "true or false",
             "str": "text",
             "choice": f"one of {', '.join(self.choices)}",
             "ints": "whole numbers",
-            "floats": "numbers",
+            "floats": "finite numbers",
             WRAPS: "the name of a strategy",
         }
-        return words[self.kind] + (" or none" if self.optional else "")
+        bounded = ", ".join(part for part in (words[self.kind], self.limits) if part)
+        return bounded + (" or none" if self.optional else "")
 
 
-def _convert(kind: str, value: Any, choices: tuple[str, ...]) -> Any:
-    if kind in ("ints", "floats"):
-        items = value.replace(",", " ").split() if isinstance(value, str) else value
-        items = items if isinstance(items, (list, tuple)) else [items]
-        return tuple(_convert(kind[:-1], item, ()) for item in items)
-    if kind == "bool":
-        return _as_bool(value)
-    if kind in ("int", "float") and isinstance(value, bool):
-        raise ValueError(value)
-    if kind == "int":
-        if isinstance(value, float) and not value.is_integer():
-            raise ValueError(value)
-        return int(value)
-    if kind == "float":
-        return float(value)
-    if not isinstance(value, str) or (kind == "choice" and value not in choices):
-        raise ValueError(value)
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+
+
+@functools.cache
+def _validator(
+    kind: str, bounds: tuple[tuple[str, float], ...], choices: tuple[str, ...], optional: bool
+) -> "TypeAdapter[Any]":
+    """Pydantic's validator of a kind of field: text as typed is converted, NaN is no number."""
+    from annotated_types import Interval
+    from pydantic import BeforeValidator, ConfigDict, StrictStr, TypeAdapter
+
+    def number(kind: str) -> Any:
+        of = {"int": int, "float": float}[kind]
+        return Annotated[of, Interval(**dict(bounds)), BeforeValidator(_no_bool)]
+
+    plain = {"bool": bool, "str": StrictStr, WRAPS: StrictStr}
+    if kind == "choice":
+        hint: Any = Literal[choices]
+    elif kind in ("ints", "floats"):
+        hint = Annotated[tuple[number(kind[:-1]), ...], BeforeValidator(_as_items)]
+    else:
+        hint = plain[kind] if kind in plain else number(kind)
+    return TypeAdapter(hint | None if optional else hint, config=ConfigDict(allow_inf_nan=False))
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a truth value is no number")
     return value
 
 
-def _as_bool(value: Any) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    raise ValueError(value)
+def _as_items(value: object) -> object:
+    """``4 3 3``, ``4,3,3`` and a single number are lists as well."""
+    if isinstance(value, str):
+        return value.replace(",", " ").split()
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def fields_of(cls: type) -> list[Field]:
-    """Read the options of a config dataclass: types, ranges and help."""
+    """Read the options of a config dataclass: types, ranges, search values and help.
+
+    Raises:
+        TypeError: a type or a constraint that no option can have.
+    """
     hints = get_type_hints(cls, include_extras=True)
     helps: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
@@ -161,43 +211,56 @@ def fields_of(cls: type) -> list[Field]:
 
 
 def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:
-    hint, bounds, optional = _peel(hint)
+    hint, marks, optional = _peel(hint)
     kind, choices = _kind(hint, field.name)
+    search = next((mark for mark in marks if isinstance(mark, Search)), None)
+    limits = [mark for mark in marks if mark is not search]
+    if limits and kind not in ("int", "float"):
+        raise TypeError(
+            f"config field {field.name}: {limits[0]!r} belongs to a number; of a list's numbers "
+            "write tuple[Annotated[int, Ge(1)], ...]"
+        )
+    if kind in ("ints", "floats"):
+        limits = _peel(get_args(hint)[0])[1]
+    bounds = _bounds(limits, field.name)
+    if kind in ("int", "ints") and any(bound != int(bound) for bound in bounds.values()):
+        raise TypeError(f"config field {field.name}: bounds of whole numbers must be whole")
     default = None if field.default is dataclasses.MISSING else field.default
     default = default.name if isinstance(default, Wrapped) else default
-    return Field(
+    made = Field(
         name=field.name,
         kind=kind,
         default=default,
         help=field.metadata.get("help", help_line),
         optional=optional,
         required=field.default is dataclasses.MISSING,
-        low=bounds.low,
-        high=bounds.high,
-        exclusive=bounds.exclusive,
         choices=choices,
+        search=search and search.literal,
     )
+    return dataclasses.replace(made, **bounds)
 
 
-def _peel(hint: Any) -> tuple[Any, Range, bool]:
+def _peel(hint: Any) -> tuple[Any, list[Any], bool]:
     """Take ``Annotated`` and ``| None`` off a type, in whichever order they were put on."""
-    bounds, optional = Range(), False
+    marks: list[Any] = []
+    optional = False
     while True:
         if get_origin(hint) is Annotated:
-            hint, *marks = get_args(hint)
-            bounds = next((mark for mark in marks if isinstance(mark, Range)), bounds)
+            hint, *outer = get_args(hint)
+            marks = [*outer, *marks]
         elif get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
             (hint,) = (arg for arg in get_args(hint) if arg is not type(None))
             optional = True
         else:
-            return hint, bounds, optional
+            return hint, marks, optional
 
 
 def _kind(hint: Any, name: str) -> tuple[str, tuple[str, ...]]:
+    """Kind of a bare type, and its choices."""
     if get_origin(hint) is Literal:
         return "choice", tuple(get_args(hint))
-    if get_origin(hint) is tuple and get_args(hint)[0] in (int, float):
-        return get_args(hint)[0].__name__ + "s", ()
+    if get_origin(hint) is tuple and (item := _peel(get_args(hint)[0])[0]) in (int, float):
+        return f"{item.__name__}s", ()
     if hint in (int, float, bool, str):
         return hint.__name__, ()
     if hint is Wrapped:
@@ -205,6 +268,19 @@ def _kind(hint: Any, name: str) -> tuple[str, tuple[str, ...]]:
     raise TypeError(
         f"config field {name}: {hint} is not int, float, bool, str, Literal, tuple or Wrapped"
     )
+
+
+def _bounds(marks: Sequence[Any], name: str) -> dict[str, int | float]:
+    """The bounds that constraints of ``annotated_types`` set; others would hold nowhere."""
+    found: dict[str, int | float] = {}
+    for mark in marks:
+        said = {key: getattr(mark, key) for key in _BOUNDS if getattr(mark, key, None) is not None}
+        if not said:
+            raise TypeError(
+                f"config field {name}: {mark!r} is not Ge, Gt, Le, Lt, Interval or Search"
+            )
+        found |= said
+    return found
 
 
 @functools.cache  # parsing is slow, and a class's text does not change

@@ -33,9 +33,12 @@ __all__ = [
     "DescribeNeeds",
     "DescribeOptions",
     "DomainPrepared",
+    "EndTest",
     "Event",
     "ExperienceOutline",
     "FeaturesComputed",
+    "FeaturesFilled",
+    "FillFeatures",
     "Fit",
     "Frozen",
     "Holdings",
@@ -51,7 +54,6 @@ __all__ = [
     "PredictionProgress",
     "Reply",
     "AnytimeTest",
-    "AnytimeAnswers",
     "Request",
     "RowGroup",
     "RunFinished",
@@ -66,6 +68,8 @@ __all__ = [
     "Start",
     "Started",
     "StreamFacts",
+    "TestDue",
+    "TestEnded",
     "Train",
     "TrainProgress",
     "ExperienceTrained",
@@ -108,8 +112,6 @@ Floats = Annotated[np.ndarray, _array("float64", 1)]
 """float64 [n]."""
 Images = Annotated[np.ndarray, _array("uint8", 4)]
 """uint8 [n, H, W, C]."""
-Classes = Annotated[np.ndarray, _array("int32", 2)]
-"""int32 [moments, n]."""
 Logits = Annotated[np.ndarray, _array("float32", 2)]
 """float32 [n, classes]."""
 
@@ -308,13 +310,35 @@ class Predict:
 
 
 @_message
+class EndTest:
+    """Report on a test that is over."""
+
+    do: Literal["end-test"] = "end-test"
+
+
+@_message
+class FillFeatures:
+    """Compute the frozen features of some rows that are not in the cache; no strategy is made."""
+
+    do: Literal["fill-features"] = "fill-features"
+    start: Start
+    """Message that starts the strategy: it names the images."""
+    backbone: Frozen
+    rows: Integers
+    where: Integers
+    """Index of each row's group."""
+    groups: tuple[RowGroup, ...]
+
+
+@_message
 class AnytimeTest:
-    """Test rows to predict inside an experience, for the accuracy at any time."""
+    """Tests inside an experience, for the accuracy at any time."""
 
     at: Annotated[tuple[int, ...], Field(min_length=1)]
-    """Numbers of training images after which to predict, ascending; the last is the end of the
+    """Numbers of training images after which a test is due, ascending; the last is the end of the
     experience."""
-    question: Predict
+    state: Path
+    """Path for the state to be tested. Training continues when the gym has deleted it."""
 
 
 @_message
@@ -369,7 +393,18 @@ class Load:
     path: Path
 
 
-Request = DescribeOptions | DescribeNeeds | Start | Train | Predict | Adapt | Save | Load
+Request = (
+    DescribeOptions
+    | DescribeNeeds
+    | Start
+    | Train
+    | Predict
+    | EndTest
+    | FillFeatures
+    | Adapt
+    | Save
+    | Load
+)
 
 
 # --- replies --------------------------------------------------------------------------------------
@@ -393,6 +428,9 @@ class NeedsDescribed:
     backbone: BackboneIdentity | None
     renamed: dict[str, str]
     """Options that named the backbone's weights by a path, with the name to record instead."""
+    libraries: tuple[int, ...] = ()
+    """Large libraries that the strategy's import loaded, by their number in
+    `clgym.learner.entrance.Learner.LIBRARIES`."""
 
 
 @_message
@@ -401,16 +439,8 @@ class Started:
 
     device_name: str
     classifier: ClassifierIdentity | None
-
-
-@_message
-class AnytimeAnswers:
-    """Answers to an `AnytimeTest`."""
-
-    images: Integers
-    """Numbers of training images after which the predictions were made, ascending."""
-    predicted: Classes
-    """Class indices, one row per prediction time."""
+    libraries: tuple[int, ...] = ()
+    """See `NeedsDescribed`."""
 
 
 @_message
@@ -439,9 +469,9 @@ class Holdings:
     trainable: int
     """Number of parameters of networks that gradients change and predictions depend on."""
     total: int
-    """Number of all values that predictions depend on, without buffers of networks."""
+    """Number of all fractional values that predictions depend on, without buffers of networks."""
     buffers: int
-    """Number of values in buffers of the networks that predictions depend on."""
+    """Number of the other values that predictions depend on."""
     stored: dict[str, int]
     """Bytes of what predictions do not depend on, by place, the memory among them."""
 
@@ -452,9 +482,6 @@ class ExperienceTrained:
 
     seconds: float
     images: int
-    state: str
-    """Fingerprint of what the strategy and its memory hold."""
-    probed: AnytimeAnswers | None = None
     logged: LoggedNumbers | None = None
     """What the strategy logged in the experience; None for nothing."""
 
@@ -465,6 +492,26 @@ class Predicted:
 
     logits: Logits
     seconds: float
+
+
+@_message
+class TestEnded:
+    """Reply to `EndTest`."""
+
+    __test__ = False  # pytest takes classes of this name for its own
+
+    changed: bool
+    """Whether the predictions changed what the strategy and its memory hold."""
+    holdings: Holdings
+    """Sizes of what was tested."""
+    peak_memory_bytes: int
+    read_files: dict[str, str] = Field(default_factory=dict)
+    """See `Saved`."""
+
+
+@_message
+class FeaturesFilled:
+    """Reply to `FillFeatures`."""
 
 
 @_message
@@ -483,9 +530,8 @@ class Saved:
     """Reply to `Save`."""
 
     bytes: int
-    state: str
-    """Fingerprint of what the strategy and its memory hold when they are saved."""
-    holdings: Holdings
+    holdings: Holdings | None
+    """Sizes of what is saved; None on learning streams, where the test tells them."""
     stored_samples: int
     memory_bytes: int
     """Size of the stored samples."""
@@ -509,6 +555,8 @@ Reply = (
     | Started
     | ExperienceTrained
     | Predicted
+    | TestEnded
+    | FeaturesFilled
     | Adapted
     | Saved
     | Loaded
@@ -639,6 +687,17 @@ class CheckpointSaved:
 
 
 @_message
+class TestDue:
+    """A state was saved inside an experience, to be tested; see `AnytimeTest`."""
+
+    __test__ = False
+
+    kind: Literal["test-due"] = "test-due"
+    images: int
+    """Training images of this experience processed so far."""
+
+
+@_message
 class RunPlanned:
     """A run is about to begin."""
 
@@ -697,6 +756,7 @@ Event = (
     | PredictionProgress
     | FeaturesComputed
     | CheckpointSaved
+    | TestDue
     | RunPlanned
     | RunResumed
     | DomainPrepared

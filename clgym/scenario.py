@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from annotated_types import Ge, Le
 
-from clgym.config import Range, values_of
+from clgym.config import values_of
 from clgym.data.content import among
 from clgym.data.shares import rows_of_share
 from clgym.data.words import names_in_words
@@ -224,6 +225,10 @@ class Stream:
         return benchmark(self, data_root)
 
 
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
+"""Seed of NumPy's legacy generator."""
+
+
 @dataclass(frozen=True)
 class ScenarioConfig:
     """Options that every scenario has."""
@@ -231,14 +236,14 @@ class ScenarioConfig:
     source: str
     """Source of the images: a name of `clgym list sources`, folder:PATH, folder:PATH@SIDE or
     npz:PATH."""
-    validation: Annotated[float, Range(0, 0.5)] = 0.0
+    validation: Annotated[float, Ge(0), Le(0.5)] = 0.0
     """Fraction of each class's training rows that is held out for tuning."""
     network: str = "mlp"
     """Network that strategies train from scratch: mlp, slim-resnet18, resnet18, resnet32,
     resnet50."""
-    memory_size: Annotated[int, Range(1)] = 200
+    memory_size: Annotated[int, Ge(1)] = 200
     """Number of samples that a replay strategy may keep on this stream."""
-    resize: Annotated[int, Range(1)] | None = None
+    resize: Annotated[int, Ge(1)] | None = None
     """Side in pixels to which images are resized (bilinear) before the learner receives them."""
 
 

@@ -199,6 +199,9 @@ class StreamInfo:
 C = TypeVar("C", bound=Config, default=Any)
 
 
+_NoOptions = Config
+
+
 class Strategy(Generic[C]):
     """Base of all continual learners. Subclass it in ``strategies/<name>.py``; one class per file.
 
@@ -206,7 +209,7 @@ class Strategy(Generic[C]):
     MineConfig])`` sets `Config` and gives ``self.config`` its type.
     """
 
-    Config: ClassVar[type] = Config
+    Config: ClassVar[type] = _NoOptions
     """A frozen dataclass: every option typed, bounded and with one line of help under it. The type
     argument of the base class sets it."""
 

@@ -23,13 +23,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.random import RandomState
 
-from clgym.config import Range
 from clgym.data.shares import rows_of_share
 from clgym.data.sources import Source
 from clgym.errors import BadStream
-from clgym.scenario import Stream
+from clgym.scenario import Seed, Stream
 
 from .class_incremental import ClassIncremental, ClassIncrementalConfig
 from .repetition import renumber
@@ -96,20 +96,20 @@ _ATTEMPTS = 10_000
 class BlurryConfig(ClassIncrementalConfig):
     """Options of `Blurry`."""
 
-    blur: Annotated[float, Range(0, 0.9)] = 0.1
+    blur: Annotated[float, Ge(0), Le(0.9)] = 0.1
     """Fraction of each blurry class's training rows that arrives outside its own experience."""
-    disjoint: Annotated[float, Range(0, 1)] = 0.0
+    disjoint: Annotated[float, Ge(0), Le(1)] = 0.0
     """Fraction of the classes that are disjoint: all their rows arrive in their own experience."""
     boundaries: Literal["fixed", "random"] = "fixed"
     """Classes of each experience: those that increments give, or runs that are cut at random."""
-    blur_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    blur_seed: Seed = 0
     """Seed of the draws of disjoint classes, random boundaries, and rows that arrive elsewhere."""
     measured: Literal["home", "arrival"] = "home"
     """Experience in which a class is measured: that which it mainly belongs to, or the first that
     brings a row of it."""
     single_pass: bool = False
     """Whether every training row may be seen once only (online learning)."""
-    anytime: Annotated[int, Range(0)] = 20
+    anytime: Annotated[int, Ge(0)] = 20
     """Number of moments, equally spaced by training images, at which all classes that have come are
     tested, for the accuracy at any time; 0: none. Single-pass streams only."""
 

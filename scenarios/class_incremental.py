@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
-from clgym.config import Range
 from clgym.data.sources import Source
 from clgym.errors import BadStream
 from clgym.scenario import (
     Scenario,
     ScenarioConfig,
+    Seed,
     Setting,
     Step,
     Stream,
@@ -107,18 +108,18 @@ PRESETS = {
 class ClassIncrementalConfig(ScenarioConfig):
     """Options of `ClassIncremental`."""
 
-    increments: Annotated[tuple[int, ...], Range(1)] = (2,)
+    increments: tuple[Annotated[int, Ge(1)], ...] = (2,)
     """Classes per experience: one number for all, or a list that sums to the number of classes."""
-    first: Annotated[int, Range(1)] | None = None
+    first: Annotated[int, Ge(1)] | None = None
     """Classes in the first experience; none: as in the others."""
-    classes: Annotated[tuple[int, ...], Range(0)] | None = None
+    classes: tuple[Annotated[int, Ge(0)], ...] | None = None
     """Class numbers of the source that are used, in their natural order; none: all."""
-    per_class: Annotated[tuple[int, ...], Range(1)] | None = None
+    per_class: tuple[Annotated[int, Ge(1)], ...] | None = None
     """Maximum numbers of training and test rows per class, such as 100 20; the first rows in the
     source's order of hashes are used; none: all."""
-    order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
+    order_seed: Seed | None = None
     """Seed of the class order (NumPy's legacy permutation); none: the natural order."""
-    class_order: Annotated[tuple[int, ...], Range(0)] | None = None
+    class_order: tuple[Annotated[int, Ge(0)], ...] | None = None
     """Explicit class order, as all class numbers in order of arrival; used without an order
     seed."""
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, Le
 
-from clgym.config import Range
 from clgym.data import corruptions
 from clgym.data.sources import Source
+from clgym.scenario import Seed
 from clgym.streams import orders
 from clgym.streams.adaptation import (
     AdaptationConfig,
@@ -127,14 +128,14 @@ class CorruptionsConfig(AdaptationConfig):
     corruptions: str = "no-frost"
     """Corruptions in order of arrival: standard (15), no-frost (the 14 that need no texture
     photographs), extra (4), or names separated by commas."""
-    severity: Annotated[int, Range(1, 5)] = 5
+    severity: Annotated[int, Ge(1), Le(5)] = 5
     """Severity of the corruptions, from 1 to 5; gradual streams rise to 5 and fall again."""
     setting: Literal["continual", "gradual", "mixed", "reset"] = "continual"
     """Protocol: one corruption after another (continual); severities 1 to 5 to 1 of each (gradual);
     all shuffled together (mixed); or continual with a reset of the strategy at each (reset)."""
     probe: bool = False
     """Add the clean images as a further segment after every corruption, to measure forgetting."""
-    corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    corruption_seed: Seed = 0
     """Seed of the random numbers of the corruptions."""
     published: str | None = None
     """Folder with published corrupted images in the data root, such as CIFAR-10-C; none: clgym

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, Le
 
-from clgym.config import Range
 from clgym.data.sources import Source
 from clgym.errors import BadStream
-from clgym.scenario import Scenario, ScenarioConfig, Step, Stream, Transform, split_validation
+from clgym.scenario import Scenario, ScenarioConfig, Seed, Step, Stream, Transform, split_validation
 
 from .class_incremental import image_shape
 
@@ -41,11 +41,11 @@ class DomainIncrementalConfig(ScenarioConfig):
 
     kind: Literal["permute", "rotate", "sources"] = "permute"
     """Kind of domain: a pixel permutation, a rotation, or one source of a comma-separated list."""
-    domains: Annotated[int, Range(1, 1000)] = 5
+    domains: Annotated[int, Ge(1), Le(1000)] = 5
     """Number of domains for permute and rotate; the first one shows the images unchanged."""
-    degrees: Annotated[float, Range(0, 360)] = 180.0
+    degrees: Annotated[float, Ge(0), Le(360)] = 180.0
     """Upper end of the rotation angles in degrees, excluded; they rise from 0 in equal steps."""
-    order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
+    order_seed: Seed | None = None
     """First seed of the permutations (none: 0), or seed of the order of the sources."""
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, Le
 
-from clgym.config import Range
 from clgym.data.sources import Source
+from clgym.scenario import Seed
 from clgym.streams import orders
 from clgym.streams.adaptation import (
     AdaptationConfig,
@@ -57,9 +58,9 @@ class LabelShiftConfig(AdaptationConfig):
     corruptions: str = "none"
     """Corruptions, of which each image shows one at random: none, or a set or list as in the
     corruption streams."""
-    severities: Annotated[tuple[int, ...], Range(1, 5)] = (1, 2, 3, 4, 5)
+    severities: tuple[Annotated[int, Ge(1), Le(5)], ...] = (1, 2, 3, 4, 5)
     """Severities from 1 to 5, of which each image shows one at random."""
-    corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    corruption_seed: Seed = 0
     """Seed of the random numbers of the corruptions."""
     hsv: Literal["exact", "scaled"] = "exact"
     """How brightness and saturate change colours: through HSV and back as in the published code, or

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt, Le
 
-from clgym.config import Range
 from clgym.data.sources import Source
+from clgym.scenario import Seed
 from clgym.streams import orders
 from clgym.streams.adaptation import (
     AdaptationStream,
@@ -73,26 +74,26 @@ class LearnThenShiftConfig(ClassIncrementalConfig):
     corruptions: str = "no-frost"
     """Corruptions in order of arrival: standard (15), no-frost (the 14 that need no texture
     photographs), extra (4), or names separated by commas."""
-    severity: Annotated[int, Range(1, 5)] = 5
+    severity: Annotated[int, Ge(1), Le(5)] = 5
     """Severity of the corruptions, from 1 to 5; gradual shifts rise to 5 and fall again."""
     shift: Literal["continual", "gradual"] = "continual"
     """Protocol of the shift: one corruption after another, or severities 1 to 5 to 1 of each."""
-    batch_size: Annotated[int, Range(1)] = 200
+    batch_size: Annotated[int, Ge(1)] = 200
     """Batch size of the shift."""
-    images: Annotated[int, Range(1)] | None = None
+    images: Annotated[int, Ge(1)] | None = None
     """Number of images per corruption, drawn at random; none: all test images of the learned
     classes."""
     order: Order = "iid"
     """Order of the images within a corruption: shuffled, sorted by class, or Dirichlet chunks."""
-    delta: Annotated[float, Range(0, exclusive=True)] = 0.1
+    delta: Annotated[float, Gt(0)] = 0.1
     """Concentration of the Dirichlet order; smaller values give longer runs of few classes."""
-    shift_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
+    shift_seed: Seed = 1
     """Seed of the image order in the shift."""
     arrival: Arrival = "withheld"
     """Order of the images over the segments of the shift. withheld: a fresh one in every segment,
     which the learner cannot compute, and batches that cross the ends of segments; published: the
     same in every segment, computed from the seed, and a smaller last batch in each."""
-    corruption_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    corruption_seed: Seed = 0
     """Seed of the random numbers of the corruptions."""
     hsv: Literal["exact", "scaled"] = "exact"
     """How brightness and saturate change colours: through HSV and back as in the published code, or

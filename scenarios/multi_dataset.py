@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
-from clgym.config import Range
 from clgym.data.locate import card_of, data_root_of
 from clgym.data.sources import Source
 from clgym.errors import BadStream, MissingData
-from clgym.scenario import Scenario, ScenarioConfig, Step, Stream, split_validation
+from clgym.scenario import Scenario, ScenarioConfig, Seed, Step, Stream, split_validation
 
 PRESETS = {
     "multi-digits": {"source": "digits[0..4],digits[5..9]", "resize": 8, "memory_size": 100},
@@ -69,13 +69,13 @@ _MANY = 60
 class MultiDatasetConfig(ScenarioConfig):
     """Options of `MultiDataset`."""
 
-    images: Annotated[tuple[int, ...], Range(1)] | None = None
+    images: tuple[Annotated[int, Ge(1)], ...] | None = None
     """Maximum number of training and of test images per task, over all its classes; none: all."""
-    images_seed: Annotated[int, Range(0, 2**32 - 1)] = 27
+    images_seed: Seed = 27
     """Seed of the draw of images and classes."""
-    max_classes: Annotated[int, Range(1)] | None = None
+    max_classes: Annotated[int, Ge(1)] | None = None
     """Maximum number of classes per task; none: all."""
-    order_seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
+    order_seed: Seed | None = None
     """Seed of the task order; none: the order of the list."""
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from clgym.config import Range
+from annotated_types import Ge
+
 from clgym.data.sources import Source
 from clgym.scenario import Stream
 
@@ -26,7 +27,7 @@ PRESETS = {
 class OnlineConfig(ClassIncrementalConfig):
     """Options of `Online`."""
 
-    anytime: Annotated[int, Range(0)] = 20
+    anytime: Annotated[int, Ge(0)] = 20
     """Number of moments, equally spaced by training images, at which all classes that have come are
     tested, for the accuracy at any time; 0: none."""
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
-from clgym.config import Range
 from clgym.data.sources import Source
-from clgym.scenario import Step, Stream
+from clgym.scenario import Seed, Step, Stream
 
 from .class_incremental import ClassIncremental, ClassIncrementalConfig
 
@@ -32,9 +32,9 @@ PRESETS = {
 class RepetitionConfig(ClassIncrementalConfig):
     """Options of `Repetition`."""
 
-    repeat: Annotated[float, Range(0, 1)] = 0.3
+    repeat: Annotated[float, Ge(0), Le(1)] = 0.3
     """Probability that a class seen before returns in an experience."""
-    repeat_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    repeat_seed: Seed = 0
     """Seed of the draw of returning classes and their rows."""
 
 

@@ -13,26 +13,22 @@ from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clgym.adaptation import AdaptConfig, AdaptStrategy
-from clgym.config import Range
+from clgym.config import Search
 from clgym.models.norm import batch_norms
-
-SPACE = {
-    "mode": ["ema", "blend"],
-    "momentum": {"low": 0.01, "high": 0.5, "log": True},
-}
 
 
 @dataclass(frozen=True)
 class AdaBNConfig(AdaptConfig):
     """Options of `AdaBN`."""
 
-    mode: Literal["ema", "blend"] = "ema"
+    mode: Annotated[Literal["ema", "blend"], Search("ema", "blend")] = "ema"
     """Accumulate over the stream, or blend each batch with the source."""
-    momentum: Annotated[float, Range(0, 1)] = 0.1
+    momentum: Annotated[float, Ge(0), Le(1), Search(low=0.01, high=0.5, log=True)] = 0.1
     """Weight of the current batch."""
 
 

@@ -15,25 +15,19 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.data.augment import random_resized_crop_flip
 from clgym.models import peft
-from clgym.models.heads import ClassMeans, CosineHead, cosine_logits
-from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
+from clgym.models.heads import CosineHead
+from clgym.models.pretrained import ClassMeanStrategy, PretrainedConfig
 from clgym.models.training import CosineSGD
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 ALIASES = ("adam",)
-SPACE = {
-    "variant": ["adapter", "ssf", "vpt-shallow", "vpt-deep"],
-    "lr": [0.005, 0.01, 0.02, 0.05],
-    "epochs": [5, 10, 20],
-    "weight_decay": [0.0005, 0.005],
-}
-
 _AUTHORS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 5, "batch_size": 128},
     "vpt-deep": {"epochs": 5, "lr": 0.05, "batch_size": 16},
@@ -45,24 +39,27 @@ _AUTHORS: dict[str, dict[str, Any]] = {
 class AperConfig(PretrainedConfig):
     """Options of `Aper`."""
 
-    variant: Literal["finetune", "vpt-shallow", "vpt-deep", "ssf", "adapter"] = "adapter"
+    variant: Annotated[
+        Literal["finetune", "vpt-shallow", "vpt-deep", "ssf", "adapter"],
+        Search("adapter", "ssf", "vpt-shallow", "vpt-deep"),
+    ] = "adapter"
     """What is trained in the first experience; it brings its defaults of epochs, lr and batch_size:
     20, 0.01 and 48, with finetune 5, 0.01 and 128, with vpt-deep 5, 0.05 and 16."""
-    rank: Annotated[int, Range(1)] = 64
+    rank: Annotated[int, Ge(1)] = 64
     """Width of an adapter's bottleneck."""
-    prompts: Annotated[int, Range(1)] = 5
+    prompts: Annotated[int, Ge(1)] = 5
     """Prompt tokens, with vpt-deep of every block."""
-    epochs: Annotated[int, Range(1)] = 20
+    epochs: Annotated[int, Ge(1), Search(5, 10, 20)] = 20
     """Passes over the first experience."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.01
+    lr: Annotated[float, Gt(0), Search(0.005, 0.01, 0.02, 0.05)] = 0.01
     """Learning rate; falls to 0 along a cosine, epoch by epoch."""
-    momentum: Annotated[float, Range(0, 1)] = 0.9
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     """Share of the last step that the next one keeps."""
-    weight_decay: Annotated[float, Range(0)] = 5e-4
+    weight_decay: Annotated[float, Ge(0), Search(0.0005, 0.005)] = 5e-4
     """Pull of everything that is trained towards zero."""
-    batch_size: Annotated[int, Range(1)] = 48
+    batch_size: Annotated[int, Ge(1)] = 48
     """Images a batch."""
-    dropout: Annotated[float, Range(0, 1)] = 0.1
+    dropout: Annotated[float, Ge(0), Le(1)] = 0.1
     """Dropout inside adapters, in training."""
 
     @classmethod
@@ -71,7 +68,7 @@ class AperConfig(PretrainedConfig):
         return _AUTHORS.get(str(given.get("variant")), {})
 
 
-class Aper(PretrainedStrategy[AperConfig]):
+class Aper(ClassMeanStrategy[AperConfig]):
     """Class means over a frozen network and one that was adapted in the first experience.
 
     Attributes:
@@ -99,7 +96,6 @@ class Aper(PretrainedStrategy[AperConfig]):
         super().setup(info)
         self.module = self._make_module().to(info.device)
         self.head: CosineHead | None = None
-        self.classes = ClassMeans(info.device)
         c, size = self.config, self.config.image_size
         self.training = CosineSGD(
             momentum=c.momentum,
@@ -124,10 +120,7 @@ class Aper(PretrainedStrategy[AperConfig]):
         """Adapt in the first experience; then count every image once into its class's row."""
         if experience.index == 0:
             self.adapt_network(experience)
-        for batch in experience.batches(self.config.batch_size, shuffle=False):
-            with torch.no_grad():
-                both = self.both(batch)
-            self.classes.update(both, batch.labels, experience.columns)
+        super().train(experience)
 
     def remake(self, name: str) -> nn.Module:
         """The head, which a state saved inside the first experience fills."""
@@ -157,14 +150,8 @@ class Aper(PretrainedStrategy[AperConfig]):
                 return self.backbone.model(images)
         return self.module(images)
 
-    def both(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         """[phi(x); phi_adapted(x)], [n, 2d]: side by side, not normalised."""
         self.module.eval()
         adapted = self.adapted(self.backbone.prepare(batch.images))
         return torch.cat([self.features(batch), adapted], dim=1)
-
-    def predict(self, batch: Batch) -> Tensor:
-        """Cosines [n, columns]; a class without an image gets -inf: a cosine may be negative."""
-        features = self.both(batch)
-        weight = self.classes.means.to(features.dtype)
-        return cosine_logits(features, weight).nan_to_num(nan=-torch.inf)

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from avalanche.core import SupervisedPlugin
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clgym.avalanche import SGDConfig, SGDStrategy
-from clgym.config import Range
 from clgym.data.shares import rows_of_share
 from clgym.errors import BadConfig
 from clgym.models.backbones import Frozen, load
@@ -46,24 +46,26 @@ class CLRConfig(SGDConfig):
     backbone: str = "resnet18.tv_in1k"
     """Frozen anchor network: timm's full tag (after `clgym fetch TAG`), NAME@FILE, run@FOLDER or
     first-task."""
-    image_size: Annotated[int, Range(1)] | None = None
+    image_size: Annotated[int, Ge(1)] | None = None
     """Side in pixels to which images are stretched for the anchor; none: the anchor's own."""
     variant: Literal["clr", "full", "mixed"] = "clr"
     """Kernels after 1x1 convolutions: none, as after all others, or one number per channel."""
-    kernel: Annotated[int, Range(1)] = 3
+    kernel: Annotated[int, Ge(1)] = 3
     """Side of the kernels, an odd number."""
-    penalty: Annotated[float, Range(0)] = 1e-5
+    penalty: Annotated[float, Ge(0)] = 1e-5
     """Weight of the penalty, the sum of the norms of all trained parameters."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 1e-3
+    lr: Annotated[float, Gt(0)] = 1e-3
     """Initial learning rate of Adam."""
-    epochs: Annotated[int, Range(1)] = 60
+    optimizer: Literal["adam"] = "adam"
+    """Optimizer, with its usual constants."""
+    epochs: Annotated[int, Ge(1)] = 60
     """Number of epochs per experience."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (1 / 3, 2 / 3)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (1 / 3, 2 / 3)
     """Fractions of the epochs after which the learning rate is divided by ten."""
     select_on: Literal["last", "valid"] = "last"
     """Weights that a task keeps: those of the last epoch, or those of the epoch with the best
     accuracy on held-out training rows (valid)."""
-    select_share: Annotated[float, Range(0, 0.5, exclusive=True)] = 0.1
+    select_share: Annotated[float, Gt(0), Le(0.5)] = 0.1
     """Fraction of each class that ``valid`` holds out: at least one row, never the only one."""
 
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from clgym.avalanche import HeadsConfig, SGDStrategy
 from clgym.avalanche.heads import TaskNetwork, logits_of_tasks
-from clgym.config import Range
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 
@@ -28,19 +28,19 @@ from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 class CLSERConfig(HeadsConfig):
     """Options of CLS-ER."""
 
-    memory_size: Annotated[int, Range(1)] = 500
+    memory_size: Annotated[int, Ge(1)] = 500
     """Samples kept in the reservoir."""
-    replay_batch: Annotated[int, Range(1)] = 32
+    replay_batch: Annotated[int, Ge(1)] = 32
     """Samples of each draw from the memory."""
-    strength: Annotated[float, Range(0)] = 0.15
+    strength: Annotated[float, Ge(0)] = 0.15
     """Weight of the squared distance to the copies' logits."""
-    stable_rate: Annotated[float, Range(0, 1)] = 0.1
+    stable_rate: Annotated[float, Ge(0), Le(1)] = 0.1
     """Probability that a step moves the stable copy."""
-    stable_decay: Annotated[float, Range(0, 1)] = 0.999
+    stable_decay: Annotated[float, Ge(0), Le(1)] = 0.999
     """Share of itself that the stable copy keeps."""
-    plastic_rate: Annotated[float, Range(0, 1)] = 0.3
+    plastic_rate: Annotated[float, Ge(0), Le(1)] = 0.3
     """Probability that a step moves the plastic copy."""
-    plastic_decay: Annotated[float, Range(0, 1)] = 0.999
+    plastic_decay: Annotated[float, Ge(0), Le(1)] = 0.999
     """Share of itself that the plastic copy keeps."""
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -24,15 +25,9 @@ from clgym.adaptation import (
     symmetric_cross_entropy,
     weights_and_biases,
 )
-from clgym.config import Range
+from clgym.config import Search
 from clgym.data.view import random_view
 from clgym.models.norm import use_batch_statistics
-
-SPACE = {
-    "lr": {"low": 1e-5, "high": 1e-2, "log": True},
-    "restore": [0.0, 0.001, 0.01, 0.03],
-    "threshold": [0.1, 0.72, 0.92],
-}
 
 
 @dataclass(frozen=True)
@@ -41,16 +36,16 @@ class CottaConfig(AdaptConfig):
 
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimizer: Adam (CIFAR), or SGD with Nesterov momentum 0.9 (ImageNet, at lr 0.01)."""
-    lr: Annotated[float, Range(0)] = 1e-3
+    lr: Annotated[float, Ge(0), Search(low=1e-5, high=1e-2, log=True)] = 1e-3
     """Learning rate."""
-    momentum: Annotated[float, Range(0, 1)] = 0.999
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.999
     """Decay of the teacher's exponential moving average."""
-    threshold: Annotated[float, Range(0)] = 0.92
+    threshold: Annotated[float, Ge(0), Search(0.1, 0.72, 0.92)] = 0.92
     """Anchor confidence below which augmented views are averaged: 0.92 CIFAR-10, 0.72 CIFAR-100,
     0.1 others."""
-    views: Annotated[int, Range(1)] = 32
+    views: Annotated[int, Ge(1)] = 32
     """Number of augmented views that are averaged."""
-    restore: Annotated[float, Range(0, 1)] = 0.01
+    restore: Annotated[float, Ge(0), Le(1), Search(0.0, 0.001, 0.01, 0.03)] = 0.01
     """Probability that a weight returns to its source value: 0.01 CIFAR, 0.001 others."""
     loss: Literal["ce", "symmetric"] = "ce"
     """Loss against the target: cross-entropy (CIFAR) or its symmetric form (others)."""

@@ -12,10 +12,10 @@ with tasks.
 from dataclasses import dataclass
 from typing import Annotated
 
+from annotated_types import Ge
 from torch import Tensor
 
 from clgym.avalanche import HeadsConfig, SGDStrategy
-from clgym.config import Range
 from clgym.strategy import Needs, TrainBatch
 
 
@@ -23,11 +23,11 @@ from clgym.strategy import Needs, TrainBatch
 class DERConfig(HeadsConfig):
     """Options of DER."""
 
-    memory_size: Annotated[int, Range(1)] = 500
+    memory_size: Annotated[int, Ge(1)] = 500
     """Samples kept in the reservoir."""
-    replay_batch: Annotated[int, Range(1)] = 32
+    replay_batch: Annotated[int, Ge(1)] = 32
     """Samples of each draw from the memory."""
-    alpha: Annotated[float, Range(0)] = 0.3
+    alpha: Annotated[float, Ge(0)] = 0.3
     """Weight of the squared distance to the stored logits."""
 
 

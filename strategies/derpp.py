@@ -16,10 +16,10 @@ the classes of a sample's own task.
 from dataclasses import dataclass
 from typing import Annotated
 
+from annotated_types import Ge
 from torch import Tensor
 
 from clgym.avalanche import HeadsConfig, SGDStrategy
-from clgym.config import Range
 from clgym.strategy import Needs, TrainBatch
 
 SPACE = {
@@ -38,13 +38,13 @@ STABILITY = {"alpha": 1.0, "beta": 2.0}
 class DerppConfig(HeadsConfig):
     """Options of DER++."""
 
-    memory_size: Annotated[int, Range(1)] = 500
+    memory_size: Annotated[int, Ge(1)] = 500
     """Samples kept in the reservoir."""
-    replay_batch: Annotated[int, Range(1)] = 32
+    replay_batch: Annotated[int, Ge(1)] = 32
     """Samples of each of the two draws from the memory."""
-    alpha: Annotated[float, Range(0)] = 0.1
+    alpha: Annotated[float, Ge(0)] = 0.1
     """Weight of the squared distance to the stored logits."""
-    beta: Annotated[float, Range(0)] = 0.5
+    beta: Annotated[float, Ge(0)] = 0.5
     """Weight of the cross-entropy on samples of the memory."""
 
 
@@ -67,5 +67,4 @@ class Derpp(SGDStrategy[DerppConfig]):
 
     def after_step(self, batch: TrainBatch, logits: Tensor) -> None:
         """Offer the new samples to the reservoir."""
-        new = batch.new
-        self.remember(new, labels=new.labels, logits=logits[: len(new)])
+        self.remember(batch.new, labels=batch.new.labels, logits=logits[: len(batch.new)])

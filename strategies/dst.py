@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche import SGDConfig, SGDStrategy
-from clgym.config import Range
 from clgym.errors import BadConfig
 from clgym.models import sparse
 from clgym.models.networks import Classifier
@@ -36,17 +36,17 @@ Masks = dict[str, Tensor]
 class DSTConfig(SGDConfig):
     """Options of dynamic sparse training."""
 
-    lr: Annotated[float, Range(0, exclusive=True)] = 1e-3
+    lr: Annotated[float, Gt(0)] = 1e-3
     """Learning rate at first."""
-    epochs: Annotated[int, Range(1)] = 20
+    epochs: Annotated[int, Ge(1)] = 20
     """Passes over the rows of each experience."""
-    batch_size: Annotated[int, Range(1)] = 64
+    batch_size: Annotated[int, Ge(1)] = 64
     """Samples a step."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """What takes the steps; fresh for every task."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = (0.5, 0.75)
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = (0.5, 0.75)
     """Shares of the epochs after which the learning rate falls tenfold."""
-    density: Annotated[float, Range(0, 1, exclusive=True)] = 0.2
+    density: Annotated[float, Gt(0), Le(1)] = 0.2
     """Share of the weights that a task may use: 1 - sparsity."""
     init: Literal["uniform", "erk"] = "uniform"
     """Densities of layers: all alike, or Erdos-Renyi-kernel."""
@@ -54,11 +54,11 @@ class DSTConfig(SGDConfig):
     """What grows: any weight, one not yet tried, or those with the largest gradient or momentum."""
     death: Literal["magnitude", "taylor"] = "magnitude"
     """What is pruned: small weights, or those whose loss matters least to first order."""
-    update_every: Annotated[int, Range(1)] = 400
+    update_every: Annotated[int, Ge(1)] = 400
     """Steps between two changes of the mask."""
-    death_rate: Annotated[float, Range(0, 1)] = 0.5
+    death_rate: Annotated[float, Ge(0), Le(1)] = 0.5
     """Share pruned at first; falls by a cosine over the task."""
-    death_rate_end: Annotated[float, Range(0, 1)] = 0.005
+    death_rate_end: Annotated[float, Ge(0), Le(1)] = 0.005
     """Share pruned at the task's end."""
     norm: Literal["task", "batch"] = "task"
     """Batch normalisation: each task's own, or each batch's statistics without scale and shift."""

@@ -14,34 +14,29 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from clgym.adaptation import AdaptConfig, AdaptStrategy
-from clgym.config import Range
+from clgym.config import Search
 from clgym.models.norm import affine_parameters, batch_norms, use_batch_statistics
 from clgym.strategy import Needs
-
-SPACE = {
-    "lr": {"low": 1e-5, "high": 1e-2, "log": True},
-    "margin": [0.05, 0.2, 0.4],
-    "fisher": [0.0, 1.0, 2000.0],
-}
 
 
 @dataclass(frozen=True)
 class EATAConfig(AdaptConfig):
     """Options of `EATA`."""
 
-    lr: Annotated[float, Range(0)] = 0.005
+    lr: Annotated[float, Ge(0), Search(low=1e-5, high=1e-2, log=True)] = 0.005
     """Learning rate of SGD with momentum 0.9: 0.005 CIFAR, 0.00025 ImageNet."""
-    entropy: Annotated[float, Range(0, 1)] = 0.4
+    entropy: Annotated[float, Ge(0), Le(1)] = 0.4
     """E0 as a share of the entropy of a uniform guess."""
-    margin: Annotated[float, Range(0, 1)] = 0.4
+    margin: Annotated[float, Ge(0), Le(1), Search(0.05, 0.2, 0.4)] = 0.4
     """Largest cosine with what was seen: 0.4 CIFAR-10, 0.05 ImageNet."""
-    fisher: Annotated[float, Range(0)] = 1.0
+    fisher: Annotated[float, Ge(0), Search(0.0, 1.0, 2000.0)] = 1.0
     """Weight of the Fisher penalty: 1 CIFAR, 2000 ImageNet; 0 needs no source data."""
-    fisher_images: Annotated[int, Range(1)] = 2000
+    fisher_images: Annotated[int, Ge(1)] = 2000
     """Source images that F is computed from."""
 
 

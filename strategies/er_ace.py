@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from clgym.avalanche import HeadsConfig, SGDStrategy
-from clgym.config import Range
 from clgym.strategy import Needs, TrainBatch
 
 SPACE = {
@@ -37,9 +37,9 @@ SPACE = {
 class ERACEConfig(HeadsConfig):
     """Options of ER-ACE."""
 
-    memory_size: Annotated[int, Range(1)] = 200
+    memory_size: Annotated[int, Ge(1)] = 200
     """Samples kept in the reservoir."""
-    replay_batch: Annotated[int, Range(1)] = 32
+    replay_batch: Annotated[int, Ge(1)] = 32
     """Samples of the memory that join each batch."""
 
 

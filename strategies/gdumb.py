@@ -16,43 +16,37 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from clgym.avalanche.sgd import AUGMENT
-from clgym.config import Range
+from clgym.config import Search
 from clgym.models import networks
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo, TrainBatch
-
-SPACE = {
-    "lr": [0.01, 0.05, 0.1],
-    "passes": [31, 63, 127],
-    "batch_size": [10, 16, 32],
-    "weight_decay": [0.0, 0.000001, 0.0001],
-}
 
 
 @dataclass(frozen=True)
 class GDumbConfig(Config):
     """Options of GDumb."""
 
-    memory_size: Annotated[int, Range(1)] = 500
+    memory_size: Annotated[int, Ge(1)] = 500
     """Samples kept, balanced over the classes seen."""
-    passes: Annotated[int, Range(1)] = 63
+    passes: Annotated[int, Ge(1), Search(31, 63, 127)] = 63
     """Passes over the memory, after each experience."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.05
+    lr: Annotated[float, Gt(0), Search(0.01, 0.05, 0.1)] = 0.05
     """Learning rate at the beginning of each cycle."""
-    min_lr: Annotated[float, Range(0)] = 0.0005
+    min_lr: Annotated[float, Ge(0)] = 0.0005
     """Learning rate that each cycle approaches."""
-    momentum: Annotated[float, Range(0, 1)] = 0.9
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     """Momentum of SGD."""
-    weight_decay: Annotated[float, Range(0)] = 0.000001
+    weight_decay: Annotated[float, Ge(0), Search(0.0, 0.000001, 0.0001)] = 0.000001
     """Weight decay (L2 penalty)."""
-    batch_size: Annotated[int, Range(1)] = 16
+    batch_size: Annotated[int, Ge(1), Search(10, 16, 32)] = 16
     """Samples of the memory per step."""
     network: str = "mlp"
     """Network to train from scratch: mlp, slim-resnet18, resnet18, resnet32, vgg11 and others."""
-    hidden: Annotated[tuple[int, ...], Range(1)] = networks.HIDDEN
+    hidden: tuple[Annotated[int, Ge(1)], ...] = networks.HIDDEN
     """Units of each hidden layer of the network mlp."""
     augment: Literal["none", "crop-flip"] = "none"
     """Augmentation of training batches: random crop (padding 4) and horizontal flip."""

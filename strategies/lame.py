@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from clgym.adaptation import AdaptConfig, AdaptStrategy
-from clgym.config import Range
+from clgym.config import Search
 from clgym.errors import BadConfig
 
-SPACE = {"affinity": ["knn", "rbf", "linear"], "neighbours": [3, 5]}
 _TOLERANCE = 1e-8
 
 
@@ -29,15 +29,15 @@ _TOLERANCE = 1e-8
 class LameConfig(AdaptConfig):
     """Options of `Lame`."""
 
-    affinity: Literal["knn", "rbf", "linear"] = "knn"
+    affinity: Annotated[Literal["knn", "rbf", "linear"], Search("knn", "rbf", "linear")] = "knn"
     """Affinity between images: directed nearest neighbours (knn), Gaussian (rbf) or cosine
     (linear)."""
-    neighbours: Annotated[int, Range(1)] = 5
+    neighbours: Annotated[int, Ge(1), Search(3, 5)] = 5
     """Number of neighbours k: of each image in knn; in rbf the width is the mean distance to the
     k-th one, the image itself included."""
     symmetric: bool = False
     """Average the affinity matrix with its transpose."""
-    iterations: Annotated[int, Range(1)] = 100
+    iterations: Annotated[int, Ge(1)] = 100
     """Maximum number of fixed-point iterations."""
 
 

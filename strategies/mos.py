@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Range
+from clgym.config import Search
 from clgym.data.augment import random_resized_crop_flip
 from clgym.models.heads import cosine_logits
 from clgym.models.peft import AdapterBank, Adapters
@@ -35,53 +36,46 @@ from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
 from clgym.models.training import CosineSGD, set_rates
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
-SPACE = {
-    "lr": [0.01, 0.03, 0.05],
-    "epochs": [5, 10, 20],
-    "weight_decay": [0.0005, 0.005],
-    "merge_rate": [0.05, 0.1, 0.2],
-}
-
 
 @dataclass(frozen=True)
 class MosConfig(PretrainedConfig):
     """Options of `Mos`; the defaults are the authors' for CIFAR-100."""
 
-    rank: Annotated[int, Range(1)] = 16
+    rank: Annotated[int, Ge(1)] = 16
     """Width of an adapter's bottleneck."""
-    epochs: Annotated[int, Range(1)] = 20
+    epochs: Annotated[int, Ge(1), Search(5, 10, 20)] = 20
     """Passes over each experience."""
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.03
+    lr: Annotated[float, Gt(0), Search(0.01, 0.03, 0.05)] = 0.03
     """Learning rate of the adapter; falls to 0 along a cosine."""
-    head_rate: Annotated[float, Range(0, exclusive=True)] = 0.1
+    head_rate: Annotated[float, Gt(0)] = 0.1
     """Learning rate of the head as a share of the adapter's."""
-    momentum: Annotated[float, Range(0, 1)] = 0.9
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     """Share of the last step that the next one keeps."""
-    weight_decay: Annotated[float, Range(0)] = 5e-4
+    weight_decay: Annotated[float, Ge(0), Search(0.0005, 0.005)] = 5e-4
     """Pull of adapter and head towards zero."""
-    batch_size: Annotated[int, Range(1)] = 48
+    batch_size: Annotated[int, Ge(1)] = 48
     """Images a batch."""
-    dropout: Annotated[float, Range(0, 1)] = 0.1
+    dropout: Annotated[float, Ge(0), Le(1)] = 0.1
     """Dropout inside adapters, in training."""
-    repulsion: Annotated[float, Range(0)] = 0.1
+    repulsion: Annotated[float, Ge(0)] = 0.1
     """Weight of the term that pushes features and class means apart."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 0.8
+    temperature: Annotated[float, Gt(0)] = 0.8
     """Divisor of the similarities in that term."""
     merge: Literal["per_step", "released"] = "per_step"
     """per_step: merge after each optimizer step; released: also inside every forward pass."""
-    merge_rate: Annotated[float, Range(0, 1)] = 0.1
+    merge_rate: Annotated[float, Ge(0), Le(1), Search(0.05, 0.1, 0.2)] = 0.1
     """How far a merge goes towards the mean of the stored adapters."""
     statistics: Literal["covariance", "variance"] = "covariance"
     """What is kept of a class's spread; variance for classes of very few images."""
-    jitter: Annotated[float, Range(0, exclusive=True)] = 1e-4
+    jitter: Annotated[float, Gt(0)] = 1e-4
     """Value added to every variance of a class, so that its covariance can be inverted."""
-    align_epochs: Annotated[int, Range(0)] = 30
+    align_epochs: Annotated[int, Ge(0)] = 30
     """Passes of the head's alignment, each over fresh draws."""
-    align_lr: Annotated[float, Range(0, exclusive=True)] = 0.005
+    align_lr: Annotated[float, Gt(0)] = 0.005
     """Learning rate of the alignment."""
-    align_batches: Annotated[int, Range(1)] = 5
+    align_batches: Annotated[int, Ge(1)] = 5
     """Draws of every class per pass, and size of a step, in multiples of batch_size."""
-    rounds: Annotated[int, Range(1)] = 4
+    rounds: Annotated[int, Ge(1)] = 4
     """Maximum number of adapters that an image asks for."""
     ensemble: bool = True
     """Let the prototypes decide together with the head."""

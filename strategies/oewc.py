@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from clgym.avalanche import HeadsConfig, SGDStrategy
-from clgym.config import Range
 from clgym.models.fisher import fisher_sum, fitted
 from clgym.strategy import Experience, Needs, StreamInfo, TrainBatch
 
@@ -25,9 +25,9 @@ from clgym.strategy import Experience, Needs, StreamInfo, TrainBatch
 class OEWCConfig(HeadsConfig):
     """Options of online EWC."""
 
-    strength: Annotated[float, Range(0)] = 10.0
+    strength: Annotated[float, Ge(0)] = 10.0
     """Weight of the pull."""
-    decay: Annotated[float, Range(0, 1)] = 1.0
+    decay: Annotated[float, Ge(0), Le(1)] = 1.0
     """Share of the old Fisher estimate that is kept."""
     bn_mode: Literal["eval", "train"] = "eval"
     """Batch normalisation in the Fisher pass: stored statistics, or each sample's own."""

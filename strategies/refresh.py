@@ -28,28 +28,20 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.avalanche import SGDStrategy, SupervisedPlugin
-from clgym.avalanche.loop import hooks_of
-from clgym.config import Range, Wrapped
-from clgym.errors import Incompatible
+from clgym.avalanche import SupervisedPlugin
+from clgym.avalanche.loop import evaluate_loss, hooks_of
+from clgym.avalanche.wrapper import Wrapper, WrapperConfig
+from clgym.config import Wrapped
 from clgym.models.fisher import fisher_sum, fitted
-from clgym.strategy import (
-    Batch,
-    Config,
-    Experience,
-    Needs,
-    Stateful,
-    Strategy,
-    StreamInfo,
-    torch_generator,
-)
+from clgym.strategy import Needs, Stateful, torch_generator
 
 
 @dataclass(frozen=True)
-class RefreshConfig(Config):
+class RefreshConfig(WrapperConfig):
     """Options of refresh learning; those of the base follow as ``base.OPTION``."""
 
     base: Wrapped = Wrapped("derpp")
@@ -58,33 +50,28 @@ class RefreshConfig(Config):
     """How to unlearn: as in the authors' code, or preconditioned as in the paper."""
     loss: Literal["new", "full"] = "new"
     """What to ascend: cross-entropy of the new samples, or the base's whole loss."""
-    steps: Annotated[int, Range(1)] = 1
+    steps: Annotated[int, Ge(1)] = 1
     """Unlearning steps before each step of the base."""
-    delta: Annotated[float, Range(0)] = 1e-5
+    delta: Annotated[float, Ge(0)] = 1e-5
     """Released rule: length of a step, relative to each tensor's norm."""
-    gamma: Annotated[float, Range(0)] = 0.02
+    gamma: Annotated[float, Ge(0)] = 0.02
     """Paper's rule: length of a step."""
-    noise: Annotated[float, Range(0)] = 1e-3
+    noise: Annotated[float, Ge(0)] = 1e-3
     """Factor of the noise."""
-    fisher_weight: Annotated[float, Range(0)] = 1e-3
+    fisher_weight: Annotated[float, Ge(0)] = 1e-3
     """Released rule: how much a Fisher estimate holds a weight back."""
-    damping: Annotated[float, Range(0, exclusive=True)] = 1.0
+    damping: Annotated[float, Gt(0)] = 1.0
     """Paper's rule: added to the Fisher estimate before it is inverted."""
-    fisher_decay: Annotated[float, Range(0, 1)] = 1e-5
+    fisher_decay: Annotated[float, Ge(0), Le(1)] = 1e-5
     """Share of the Fisher estimate that an experience leaves to the next."""
-    fisher_samples: Annotated[int, Range(0)] | None = None
+    fisher_samples: Annotated[int, Ge(0)] | None = None
     """Samples of each experience in the Fisher pass; none means all, 0 no pass."""
     bn_mode: Literal["eval", "train"] = "eval"
     """Batch normalisation in the Fisher pass: stored statistics, or each sample's own."""
 
 
-class Refresh(Strategy[RefreshConfig]):
+class Refresh(Wrapper[RefreshConfig]):
     """A base strategy with a `Refresher` before its plugins."""
-
-    def __init__(self, config: RefreshConfig) -> None:
-        """Take the base from the config."""
-        super().__init__(config)
-        self.base: Strategy = config.base.make()
 
     @property
     def needs(self) -> Needs:
@@ -92,34 +79,9 @@ class Refresh(Strategy[RefreshConfig]):
         needs = self.base.needs
         return replace(needs, rereads=needs.rereads or self.config.fisher_samples != 0)
 
-    def setup(self, info: StreamInfo) -> None:
-        """Set up the base, with the unlearning plugin.
-
-        Raises:
-            Incompatible: the base does not train by SGD.
-        """
-        super().setup(info)
-        if not isinstance(self.base, SGDStrategy):
-            raise Incompatible(
-                expected="a base that trains by SGD",
-                found=repr(self.config.base.name),
-                fix="Give --base another strategy, such as derpp or avalanche:EWC",
-            )
-        self.refresher = Refresher(self.config, info.seed)
-        self.base.companions = [self.refresher]
-        self.base.setup(info)
-
-    def train(self, experience: Experience) -> None:
-        """Train the base, which calls the plugin."""
-        self.base.train(experience)
-
-    def predict(self, batch: Batch) -> Tensor:
-        """The base's answer."""
-        return self.base.predict(batch)
-
-    def costs(self) -> dict[str, float]:
-        """Seconds of the unlearning steps and of the Fisher passes, as the host saw them."""
-        return {**self.base.costs(), **self.refresher.seconds}
+    def make_companion(self) -> "Refresher":
+        """What unlearns."""
+        return Refresher(self.config, self.info.seed)
 
 
 class Refresher(Stateful, SupervisedPlugin):
@@ -131,6 +93,7 @@ class Refresher(Stateful, SupervisedPlugin):
     Attributes:
         fisher: phi by parameter name, shaped as the parameters were; empty at first.
         step: Unlearning steps done; the key of the noise.
+        costs: Seconds of the unlearning steps and of the Fisher passes, as the host saw them.
     """
 
     transient = ("config",)
@@ -141,7 +104,7 @@ class Refresher(Stateful, SupervisedPlugin):
         self.config, self._seed = config, seed
         self.fisher: dict[str, Tensor] = {}
         self.step = 0
-        self.seconds = {"unlearn_seconds": 0.0, "fisher_seconds": 0.0}
+        self.costs = {"unlearn_seconds": 0.0, "fisher_seconds": 0.0}
         self._inside = False
 
     def before_training_iteration(self, strategy: Any, **_: Any) -> None:
@@ -151,7 +114,7 @@ class Refresher(Stateful, SupervisedPlugin):
         started = time.perf_counter()
         for _step in range(self.config.steps):
             self.unlearn(strategy)
-        self.seconds["unlearn_seconds"] += time.perf_counter() - started
+        self.costs["unlearn_seconds"] += time.perf_counter() - started
 
     def unlearn(self, strategy: Any) -> None:
         """One step up the loss, written straight into the weights."""
@@ -184,14 +147,9 @@ class Refresher(Stateful, SupervisedPlugin):
         """The base's own loss: its hooks run once more, from the batch as it came."""
         kept, self._inside = strategy.mbatch, True
         try:
-            _call(strategy, "before_training_iteration")
-            strategy.loss = strategy._make_empty_loss()
-            _call(strategy, "before_forward")
-            strategy.mb_output = strategy.forward()
-            _call(strategy, "after_forward")
-            strategy.loss += strategy.criterion()
-            _call(strategy, "before_backward")
-            return strategy.loss
+            for hook in hooks_of(strategy, "before_training_iteration"):
+                hook(strategy)
+            return evaluate_loss(strategy)
         finally:
             strategy.mbatch, self._inside = kept, False
 
@@ -215,7 +173,7 @@ class Refresher(Stateful, SupervisedPlugin):
             total = {name: total[name] + f for name, f in part.items()} if total else part
             left -= len(batch)
         self.decay(strategy.model, total, -(-rows // feed.size) * feed.size)
-        self.seconds["fisher_seconds"] += time.perf_counter() - started
+        self.costs["fisher_seconds"] += time.perf_counter() - started
 
     def decay(self, model: nn.Module, total: Mapping[str, Tensor], count: int) -> None:
         """Let ``total / count`` follow on what is left of the old estimate."""
@@ -267,11 +225,6 @@ def _new_loss(strategy: Any) -> Tensor:
     """Cross-entropy of the new samples over all outputs."""
     n = strategy.n_new
     return cross_entropy(strategy.model(strategy.mbatch[0][:n]), strategy.mbatch[1][:n])
-
-
-def _call(strategy: Any, event: str) -> None:
-    for hook in hooks_of(strategy, event):
-        hook(strategy)
 
 
 @contextmanager

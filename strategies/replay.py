@@ -10,10 +10,10 @@ memory_size / n.
 from dataclasses import dataclass
 from typing import Annotated
 
+from annotated_types import Ge
 from torch import Tensor
 
 from clgym.avalanche import HeadsConfig, SGDStrategy
-from clgym.config import Range
 from clgym.strategy import Needs, TrainBatch
 
 SPACE = {
@@ -32,11 +32,11 @@ ALIASES = ("er",)
 class ReplayConfig(HeadsConfig):
     """Options of replay."""
 
-    memory_size: Annotated[int, Range(1)] = 200
+    memory_size: Annotated[int, Ge(1)] = 200
     """Samples kept in the reservoir."""
-    replay_batch: Annotated[int, Range(1)] = 32
+    replay_batch: Annotated[int, Ge(1)] = 32
     """Samples of the memory that join each batch."""
-    memory_weight: Annotated[float, Range(0)] | None = None
+    memory_weight: Annotated[float, Ge(0)] | None = None
     """Weight of the memory samples' mean loss, added to the new samples' mean loss; none: one mean
     over all samples of the batch."""
 

@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 
 import safetensors.torch
 import torch
+from annotated_types import Ge, Gt, Le
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
@@ -33,17 +34,12 @@ from clgym.adaptation import (
     symmetric_cross_entropy,
     weights_and_biases,
 )
-from clgym.config import Range
+from clgym.config import Search
 from clgym.data.view import random_view
 from clgym.errors import BadSource, MissingData
 from clgym.models.norm import use_batch_statistics
 from clgym.strategy import Needs
 
-SPACE = {
-    "lr": {"low": 1e-5, "high": 1e-2, "log": True},
-    "lambda_con": [0.0, 0.5, 1.0],
-    "temperature": [0.05, 0.1, 0.2],
-}
 _FEATURES = 100_000
 """More source features than this are not averaged."""
 
@@ -55,23 +51,23 @@ class RMTConfig(AdaptConfig):
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimizer: Adam (CIFAR), or SGD with Nesterov momentum 0.9 (ImageNet, DomainNet, at lr
     0.01)."""
-    lr: Annotated[float, Range(0)] = 1e-3
+    lr: Annotated[float, Ge(0), Search(low=1e-5, high=1e-2, log=True)] = 1e-3
     """Learning rate."""
-    momentum: Annotated[float, Range(0, 1)] = 0.999
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.999
     """Decay of the teacher's exponential moving average."""
-    temperature: Annotated[float, Range(0, exclusive=True)] = 0.1
+    temperature: Annotated[float, Gt(0), Search(0.05, 0.1, 0.2)] = 0.1
     """Temperature of the contrastive loss."""
-    projection: Annotated[int, Range(0)] = 128
+    projection: Annotated[int, Ge(0)] = 128
     """Width of the projection head; 0: none (networks that end in a bottleneck)."""
-    lambda_trg: Annotated[float, Range(0)] = 1.0
+    lambda_trg: Annotated[float, Ge(0)] = 1.0
     """Weight of the consistency loss with the teacher."""
-    lambda_con: Annotated[float, Range(0)] = 1.0
+    lambda_con: Annotated[float, Ge(0), Search(0.0, 0.5, 1.0)] = 1.0
     """Weight of the contrastive loss."""
-    lambda_src: Annotated[float, Range(0)] = 1.0
+    lambda_src: Annotated[float, Ge(0)] = 1.0
     """Weight of the loss on a labelled source batch in every step; 0: source-free."""
-    warmup_images: Annotated[int, Range(0)] = 50_000
+    warmup_images: Annotated[int, Ge(0)] = 50_000
     """Number of unlabelled source images for the warm-up before the stream."""
-    steps: Annotated[int, Range(1)] = 1
+    steps: Annotated[int, Ge(1)] = 1
     """Optimizer steps per batch."""
     prototypes: str | None = None
     """Safetensors file with ``prototypes`` [classes, d]; none: computed from the source data."""

@@ -24,38 +24,33 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from clgym.adaptation import AdaptConfig, AdaptStrategy, move_average
-from clgym.config import Range
+from clgym.config import Search
 from clgym.data.view import random_view
 from clgym.models.norm import batch_norms
 from clgym.strategy import Needs
-
-SPACE = {
-    "lr": {"low": 1e-5, "high": 1e-2, "log": True},
-    "statistics": [0.01, 0.05, 0.1],
-    "momentum": [0.99, 0.999],
-}
 
 
 @dataclass(frozen=True)
 class RottaConfig(AdaptConfig):
     """Options of `Rotta`."""
 
-    memory_size: Annotated[int, Range(2)] = 64
+    memory_size: Annotated[int, Ge(2)] = 64
     """Images in the bank."""
-    interval: Annotated[int, Range(1)] = 64
+    interval: Annotated[int, Ge(1)] = 64
     """Images from one update to the next."""
-    lr: Annotated[float, Range(0)] = 1e-3
+    lr: Annotated[float, Ge(0), Search(low=1e-5, high=1e-2, log=True)] = 1e-3
     """Learning rate of Adam."""
-    statistics: Annotated[float, Range(0, 1)] = 0.05
+    statistics: Annotated[float, Ge(0), Le(1), Search(0.01, 0.05, 0.1)] = 0.05
     """Share of the bank's statistics in those of the normalisation, at each update."""
-    momentum: Annotated[float, Range(0, 1)] = 0.999
+    momentum: Annotated[float, Ge(0), Le(1), Search(0.99, 0.999)] = 0.999
     """Decay of the teacher's exponential moving average."""
-    timeliness: Annotated[float, Range(0)] = 1.0
+    timeliness: Annotated[float, Ge(0)] = 1.0
     """Weight of an image's age in its score."""
-    uncertainty: Annotated[float, Range(0)] = 1.0
+    uncertainty: Annotated[float, Ge(0)] = 1.0
     """Weight of the entropy of its answer."""
 
 

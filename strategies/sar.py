@@ -15,31 +15,26 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from clgym.adaptation import AdaptConfig, AdaptStrategy
-from clgym.config import Range
+from clgym.config import Search
 from clgym.errors import Incompatible
 from clgym.models.norm import affine_parameters, use_batch_statistics
-
-SPACE = {
-    "lr": {"low": 1e-5, "high": 1e-2, "log": True},
-    "rho": [0.02, 0.05, 0.1],
-    "entropy": {"low": 0.2, "high": 0.8},
-}
 
 
 @dataclass(frozen=True)
 class SARConfig(AdaptConfig):
     """Options of `SAR`."""
 
-    lr: Annotated[float, Range(0)] = 0.00025
+    lr: Annotated[float, Ge(0), Search(low=1e-5, high=1e-2, log=True)] = 0.00025
     """Learning rate of SGD with momentum 0.9."""
-    entropy: Annotated[float, Range(0, 1)] = 0.4
+    entropy: Annotated[float, Ge(0), Le(1), Search(low=0.2, high=0.8)] = 0.4
     """Samples count whose entropy is below this share of a uniform guess's."""
-    rho: Annotated[float, Range(0, exclusive=True)] = 0.05
+    rho: Annotated[float, Gt(0), Search(0.02, 0.05, 0.1)] = 0.05
     """How far, in Euclidean norm, the sharpest point is looked for."""
-    collapse: Annotated[float, Range(0)] = 0.2 / math.log(1000)
+    collapse: Annotated[float, Ge(0)] = 0.2 / math.log(1000)
     """Moving average of the loss, as a share of a uniform guess's entropy, below which the
     classifier returns to the source; 0 never. The authors' 0.2 nats on 1000 classes by default."""
 

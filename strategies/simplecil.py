@@ -8,15 +8,10 @@ compared by cosine.
 
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from clgym.models.heads import ClassMeans, cosine_logits
-from clgym.models.pretrained import PretrainedStrategy
-from clgym.strategy import Batch, Experience, StreamInfo
+from clgym.models.pretrained import ClassMeanStrategy
 
 
-class SimpleCIL(PretrainedStrategy):
+class SimpleCIL(ClassMeanStrategy):
     """Class means of frozen features under the cosine."""
 
     DETERMINISTIC: ClassVar[bool] = True
@@ -26,19 +21,3 @@ class SimpleCIL(PretrainedStrategy):
         "image_size": 8,
         "fit": "stretch",
     }
-
-    def setup(self, info: StreamInfo) -> None:
-        """Begin with no class."""
-        super().setup(info)
-        self.classes = ClassMeans(info.device)
-
-    def train(self, experience: Experience) -> None:
-        """Add every feature once to its class's sum."""
-        for batch in experience.batches(self.config.batch_size, shuffle=False):
-            self.classes.update(self.features(batch), batch.labels, experience.columns)
-
-    def predict(self, batch: Batch) -> Tensor:
-        """Cosines [n, columns]; a class without an image gets -inf: a cosine may be negative."""
-        features = self.features(batch)
-        weight = self.classes.means.to(features.dtype)
-        return cosine_logits(features, weight).nan_to_num(nan=-torch.inf)

@@ -9,23 +9,22 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from clgym.adaptation import AdaptConfig, AdaptStrategy, make_optimizer
-from clgym.config import Range
+from clgym.config import Search
 from clgym.errors import Incompatible
 from clgym.models.norm import affine_parameters, use_batch_statistics
-
-SPACE = {"lr": {"low": 1e-5, "high": 1e-2, "log": True}, "optimizer": ["adam", "sgd"]}
 
 
 @dataclass(frozen=True)
 class TentConfig(AdaptConfig):
     """Options of `Tent`."""
 
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Annotated[Literal["adam", "sgd"], Search("adam", "sgd")] = "adam"
     """Adam (CIFAR), or SGD with Nesterov momentum 0.9 (ImageNet, at lr 0.00025)."""
-    lr: Annotated[float, Range(0)] = 1e-3
+    lr: Annotated[float, Ge(0), Search(low=1e-5, high=1e-2, log=True)] = 1e-3
     """Learning rate."""
 
 

@@ -89,3 +89,49 @@ def test_built_in_files_are_described_by_their_beginning_alike() -> None:
         '"""B."""\nclass C: ...\nALIASES = ("b",)\n',
     ):
         assert _facts_of_head(text) == _facts(text)
+
+
+def test_a_folder_of_several_files_is_one_plugin() -> None:
+    """Named by its folder; its class may stand in any of its files."""
+    folder = PLUGINS / "many_files"
+    entry = registry.find("strategies", "many-files", [folder])
+    assert entry.summary.startswith("A plugin of several files")
+    assert entry.file_name == "many_files/__init__.py"
+    assert registry.load_class(entry, Strategy).__name__ == "Brightness"
+    named = registry.find("strategies", "brightness", [Path(f"{folder}:Brightness")])
+    assert registry.load_class(named, Strategy).__name__ == "Brightness"
+    assert "many-files" not in registry.entries("scenarios", [folder])
+
+
+def test_files_that_a_folder_imports_stand_in_the_record(tmp_path: Path) -> None:
+    import clgym
+
+    record = clgym.run(f"{PLUGINS / 'many_files'}/", "split-digits", out=tmp_path / "run")
+    assert record.result.strategy.name == "many-files"
+    read = record.environment.read_files
+    assert {"method.py", "arithmetic.py"} <= set(read)
+
+
+@pytest.mark.parametrize("name", ["my_method.py", "my_method.py:Mine"])
+def test_a_file_goes_by_its_path(name: str, tmp_path: Path) -> None:
+    copy_plugin("my_method", tmp_path)
+    given = f"{tmp_path}/{name}"
+    found, plugins = registry.named_file("strategies", given, [])
+    assert found == ("mine" if ":" in name else "my-method") and plugins == (Path(given),)
+    assert registry.named_file("strategies", "nmc", [Path("x.py")]) == ("nmc", (Path("x.py"),))
+    with pytest.raises(BadPlugin, match="one of the scenarios"):
+        registry.named_file("scenarios", given, [])
+
+
+def test_a_folder_without_a_first_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadPlugin, match="__init__.py"):
+        registry.entries("strategies", [tmp_path])
+
+
+def test_a_study_finds_the_folder_of_its_plugin_again(tmp_path: Path) -> None:
+    from clgym.protocol.plugin_files import _found, recorded_plugins
+
+    given = Path(f"{PLUGINS / 'many_files'}:Brightness")
+    (facts,) = recorded_plugins(tmp_path, [given])["plugins"]  # type: ignore[misc]
+    (again,) = [_found(tmp_path, facts)]
+    assert registry.find("strategies", "brightness", [again]).path.parent.name == "many_files"

@@ -3,6 +3,7 @@
 Nothing here imports Avalanche (or torch) until it is used.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from clgym.avalanche import _lazy_imports
@@ -10,12 +11,17 @@ from clgym.avalanche import _lazy_imports
 if TYPE_CHECKING:
     from avalanche.training.plugins import SupervisedPlugin
 
+    from clgym.avalanche.adapter import AvalancheStrategy
     from clgym.avalanche.benchmarks import benchmark
+    from clgym.avalanche.recipe import Extra, Recipe
     from clgym.avalanche.sgd import HeadsConfig, SGDConfig, SGDStrategy
     from clgym.avalanche.template import as_template
 
 __all__ = [
+    "AvalancheStrategy",
+    "Extra",
     "HeadsConfig",
+    "Recipe",
     "SGDConfig",
     "SGDStrategy",
     "SupervisedPlugin",
@@ -28,21 +34,24 @@ _lazy_imports.install()
 
 def __getattr__(name: str) -> Any:
     """Load the public names on first use."""
-    if name in ("HeadsConfig", "SGDConfig", "SGDStrategy"):
-        from clgym.avalanche import sgd
-
-        return getattr(sgd, name)
-    if name == "as_template":
-        from clgym.avalanche.template import as_template
-
-        return as_template
-    if name == "benchmark":
-        from clgym.avalanche.benchmarks import benchmark
-
-        return benchmark
     if name == "SupervisedPlugin":
         # Taken from here, not from Avalanche, so that the import above comes first.
         from avalanche.training.plugins import SupervisedPlugin
 
         return SupervisedPlugin
-    raise AttributeError(f"module 'clgym.avalanche' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clgym.avalanche' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"clgym.avalanche.{_HOMES[name]}"), name)
+
+
+_HOMES = {
+    "AvalancheStrategy": "adapter",
+    "Extra": "recipe",
+    "HeadsConfig": "sgd",
+    "Recipe": "recipe",
+    "SGDConfig": "sgd",
+    "SGDStrategy": "sgd",
+    "as_template": "template",
+    "benchmark": "benchmarks",
+}
+"""Module of each public name."""

@@ -1,4 +1,14 @@
-"""Avalanche's own strategies behind clgym's life cycle: `avalanche:NAME`.
+"""Avalanche templates behind clgym's life cycle: its own strategies, `avalanche:NAME`, and yours.
+
+A template of your own is a strategy as it stands: ``clgym run my_file.py:MyTemplate split-mnist``.
+Subclass `AvalancheStrategy` where its constructor takes more than numbers and texts::
+
+    class Mine(AvalancheStrategy):
+        Config = MineConfig  # an SGDConfig with memory_size
+        template_class = Naive
+
+        def arguments(self) -> dict[str, Any]:
+            return {"plugins": [ReplayPlugin(self.config.memory_size), MyPlugin()]}
 
 Their data are the present experience and a counted memory. After each experience everything that
 the strategy can reach is walked; the rows that its buffers hold are copied to ``info.memory``, and
@@ -7,13 +17,14 @@ experiences: an experience that was cut short is trained again from its beginnin
 """
 
 import contextlib
+import dataclasses
 import functools
-import inspect
 import io
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -21,19 +32,26 @@ from avalanche.training.plugins.clock import Clock
 from torch import Tensor, nn
 
 from clgym.avalanche import model_adapters, patches, retention, snapshot
-from clgym.avalanche.catalogue import RECIPES, REFUSED, Recipe
+from clgym.avalanche.catalogue import RECIPES, REFUSED, recipe_of
 from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads
 from clgym.avalanche.loop import fast, hooks_of
-from clgym.avalanche.options import config_class, names_of
+from clgym.avalanche.options import config_class, names_of, signature_of
+from clgym.avalanche.recipe import Recipe
 from clgym.avalanche.sgd import SGDStrategy
-from clgym.errors import Incompatible
+from clgym.errors import BadPlugin, Incompatible
 from clgym.models import networks
 from clgym.models.training import Position
 from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
-__all__ = ["AvalancheStrategy", "adapt"]
+__all__ = ["AvalancheStrategy", "Recipe", "adapt", "is_template", "strategy_of"]
+
+_UNUSED = (
+    *("loss", "penalty", "rehearse", "after_step", "observe", "plugins", "begin"),
+    *("before_experience", "after_experience"),
+)
+"""Hooks of `SGDStrategy` that nothing calls here: the template's plugins do their work."""
 
 _EVAL = ("after_eval_forward", "after_eval_iteration")
 """Transformations of predictions by plugins before they are used (BiC, CoPE)."""
@@ -55,32 +73,116 @@ def adapt(name: str) -> type["AvalancheStrategy"]:
     import avalanche.training
 
     patches.apply()
-    recipe, source = RECIPES[name], getattr(avalanche.training, name)
-    config = config_class(name, source, recipe)
-    config.__module__ = __name__
+    return _made(name, __name__, getattr(avalanche.training, name), RECIPES[name])
+
+
+def is_template(cls: type) -> bool:
+    """Whether a class is one of Avalanche's strategies, or derives from one."""
+    return any(
+        base.__name__ == "BaseTemplate" and base.__module__ == "avalanche.training.templates.base"
+        for base in cls.__mro__
+    )
+
+
+@functools.cache
+def strategy_of(template_class: type) -> type["AvalancheStrategy"]:
+    """The clgym strategy for an Avalanche template of the user's.
+
+    It becomes an attribute of the template's module, where another process finds it.
+
+    Raises:
+        BadPlugin: its constructor takes what no option can give.
+    """
+    patches.apply()
+    module, name = template_class.__module__, f"{template_class.__name__}Strategy"
+    made = _made(name, module, template_class, recipe_of(template_class))
+    setattr(sys.modules[module], name, made)
+    return made
+
+
+def _made(name: str, module: str, source: type, recipe: Recipe) -> type["AvalancheStrategy"]:
+    about = f"Avalanche's {name}: {recipe.summary}." if name in RECIPES else recipe.summary
     body = {
-        "Config": config,
         "recipe": recipe,
         "template_class": source,
         "CHECK_CONFIG": recipe.check,
         "KNOWN_FAILURES": recipe.fails,
-        "__doc__": f"Avalanche's {name}: {recipe.summary}.",
+        "__module__": module,
+        "__doc__": about,
     }
     return type(name, (AvalancheStrategy,), body)
 
 
 def __getattr__(name: str) -> Any:
     """The classes that `adapt` makes, by name: so pickle finds them again."""
-    own = name.removesuffix("Config")
-    if own not in RECIPES:
+    if name not in RECIPES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return adapt(own) if own == name else adapt(own).Config
+    return adapt(name)
 
 
 class AvalancheStrategy(SGDStrategy):
-    """One of Avalanche's strategies; made by `adapt`."""
+    """An Avalanche template behind clgym's life cycle.
+
+    Subclasses state ``template_class``. The options are read from its constructor unless there is a
+    ``Config``; `arguments` gives what no option can: plugins, buffers, losses. Buffers of Avalanche
+    that the template keeps are counted in ``info.memory``, so a subclass that has any needs an
+    option ``memory_size``.
+
+    All objects that the template leads to are its state: those of Avalanche and torch, and those of
+    classes and functions in the files of the strategy and of the template. A plugin of another
+    origin has ``state_dict`` and ``load_state_dict``.
+
+    Attributes:
+        recipe: What the constructor of the template does not say; inferred if left out.
+    """
 
     recipe: ClassVar[Recipe]
+    transient = ("network",)  # the template's graph holds the model that answers
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Infer what the class leaves out: its recipe, and its options.
+
+        Raises:
+            BadPlugin: samples are kept, and no option says how many; or a hook that nothing calls.
+        """
+        super().__init_subclass__(**options)
+        body = vars(cls)
+        if unused := [name for name in _UNUSED if name in body]:
+            raise BadPlugin(
+                expected=f"{cls.__name__} to override what an AvalancheStrategy calls: arguments, "
+                "augment, rate, make_network, make_optimizer",
+                found=", ".join(unused),
+                fix="Derive from SGDStrategy, or write a plugin and give it in `arguments`",
+            )
+        own = "Config" in body
+        if "recipe" not in body and ("template_class" in body or not hasattr(cls, "recipe")):
+            found = recipe_of(cls.template_class, strict="arguments" not in body)
+            if own:
+                names = {field.name for field in dataclasses.fields(cls.Config)}
+                found = dataclasses.replace(found, memory="memory_size" in names)
+            cls.recipe = found
+        if not own and ("template_class" in body or "recipe" in body):
+            config = config_class(cls.__name__, cls.template_class, cls.recipe)
+            config.__module__, config.__qualname__ = cls.__module__, f"{cls.__qualname__}.Config"
+            cls.Config = config
+        if cls.recipe.memory and "memory_size" not in cls.Config.__dataclass_fields__:
+            raise BadPlugin(
+                expected=f"an option memory_size in {cls.Config.__name__}, since the recipe of "
+                f"{cls.__name__} says that it keeps samples",
+                found="none",
+                fix="Add memory_size: Annotated[int, Ge(1)] = 200 to it",
+            )
+
+    def arguments(self) -> Mapping[str, Any]:
+        """Arguments of the template's constructor, besides network, optimizer, loss and sizes.
+
+        By default the options that go by the names of arguments. What is returned here goes before
+        what every template gets: ``model``, ``optimizer``, ``criterion``, ``train_mb_size``,
+        ``train_epochs``, ``eval_mb_size``, ``device``, ``evaluator``.
+        """
+        names = names_of(self.template_class, self.recipe)
+        own = {t: getattr(self.config, o) for o, t in names.items() if hasattr(self.config, o)}
+        return own | self.recipe.given(self)
 
     @property
     def needs(self) -> Needs:
@@ -111,29 +213,59 @@ class AvalancheStrategy(SGDStrategy):
         return "per-task" if self.recipe.body == "packed" else super().heads
 
     def _make_template(self) -> Any:
-        names = names_of(self.template_class, self.recipe)
-        own = {theirs: getattr(self.config, ours) for ours, theirs in names.items()}
-        own |= self.recipe.given(self)
+        config, takes = self.config, signature_of(self.template_class)
+        common: dict[str, Any] = {
+            "train_mb_size": config.batch_size,
+            "train_epochs": config.epochs,
+            "eval_mb_size": config.batch_size,
+            "device": self.info.device,
+            "evaluator": None,
+        }
+        common |= model_adapters.arguments(self.recipe.body, self.network)
         if self.recipe.sgd:
-            own["optimizer"] = self.make_optimizer()
-        own |= model_adapters.arguments(self.recipe.body, self.network)
-        if "criterion" in inspect.signature(self.template_class).parameters:
-            own["criterion"] = nn.CrossEntropyLoss()  # fresh: some defaults are shared by all
-        with _quiet():
-            return fast(self.template_class)(
-                train_mb_size=self.config.batch_size,
-                train_epochs=self.config.epochs,
-                eval_mb_size=self.config.batch_size,
-                device=self.info.device,
-                evaluator=None,
-                **own,
+            common["optimizer"] = self.make_optimizer()
+        if "criterion" in takes:
+            common["criterion"] = nn.CrossEntropyLoss()  # fresh: some defaults are shared by all
+        missing = [name for name in common if name not in takes]
+        if missing and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+            raise BadPlugin(
+                expected=f"a constructor of {self.template_class.__name__} that takes "
+                f"{', '.join(missing)}",
+                found=f"one that takes {', '.join(takes)}",
+                fix="Add **kwargs to it, and hand them on to the constructor of Avalanche's class",
             )
+        with _quiet():
+            return fast(self.template_class)(**{**common, **self.arguments()})
 
     def _build(self) -> None:
         self.network = self.make_network(self._columns(self.seen))
         self.template = self._make_template()
         self.template.drop_idle_plugins()
+        self._stateful = {
+            f"plugin {i}": p for i, p in enumerate(self.template.plugins) if _saves_itself(p)
+        }
+        if type(self).__module__ != __name__:  # recipes of the catalogue make theirs writable later
+            for plugin in self.template.plugins:
+                self._written({type(plugin).__name__: plugin})
+            self._written(vars(self.template))
         self.template.plugins[:0] = self.companions
+
+    def _written(self, objects: Mapping[str, object]) -> State:
+        """Objects of the template as tensors and plain values.
+
+        Raises:
+            BadPlugin: one of a class or function that cannot be looked up when a run is continued.
+        """
+        try:
+            return snapshot.capture(objects, self._outside(), self._own_modules())
+        except TypeError as error:
+            raise BadPlugin(
+                expected=f"objects in {type(self).__name__}'s template that can be saved: those of "
+                "Avalanche, torch and clgym, and of classes and functions at the top level of its "
+                "own file",
+                found=str(error),
+                fix="Define it there, or give the plugin state_dict and load_state_dict",
+            ) from None
 
     def train(self, experience: Experience) -> None:
         """Train by Avalanche's loop and plugins, then end what the strategy can reach."""
@@ -147,7 +279,12 @@ class AvalancheStrategy(SGDStrategy):
         self._add_tasks(template.model)
         with self.normalisable(experience), _quiet():
             template.feed = TrainLoader(
-                experience, config.batch_size, config.epochs, Position(), self.augment, safe=False
+                experience,
+                config.batch_size,
+                config.epochs,
+                Position(),
+                self.augmentation,
+                safe=False,
             )
             if self.recipe.sgd:
                 template.feed.rate = self.rate
@@ -210,9 +347,11 @@ class AvalancheStrategy(SGDStrategy):
 
     def state_dict(self) -> State:
         """The template's whole graph of objects, as tensors and plain values."""
-        graph = snapshot.capture(vars(self.template), self._outside())
+        graph = self._written(vars(self.template))
         state: State = {"seen": self.seen, "sizes": list(self._sizes), "template": graph}
         state |= {"merged": self.merged} if self.merged else {}
+        if self._stateful:
+            state["plugins"] = {name: p.state_dict() for name, p in self._stateful.items()}
         return state if self.heads == "shared" else {**state, "tasks": self._saved_tasks()}
 
     def load_state_dict(self, state: State) -> None:
@@ -220,9 +359,13 @@ class AvalancheStrategy(SGDStrategy):
         self.seen, self._sizes = state["seen"], state["sizes"]
         self.merged = state.get("merged", 0)
         self._load_tasks(state)
-        attributes = snapshot.rebuild(state["template"], self._outside(), self.info.device)
+        attributes = snapshot.rebuild(
+            state["template"], self._outside(), self.info.device, self._own_modules()
+        )
         vars(self.template).clear()
         vars(self.template).update(attributes)
+        for name, plugin in self._stateful.items():
+            plugin.load_state_dict(state["plugins"][name])
         self.recipe.restored(self.template)
 
     def _saved_tasks(self) -> list[list[Any]]:
@@ -245,7 +388,21 @@ class AvalancheStrategy(SGDStrategy):
     def _outside(self) -> dict[str, object]:
         """What the template leads to and others save."""
         companions = {f"companion {i}": plugin for i, plugin in enumerate(self.companions)}
-        return {"memory": self.info.memory, **companions}
+        here = {"memory": self.info.memory, "template": self.template, "strategy": self}
+        return {**here, **companions, **self._stateful}
+
+    def _own_modules(self) -> dict[str, ModuleType]:
+        """Files of the strategy and of its template: their classes may be looked up."""
+        homes = {"strategy": type(self).__module__, "template": self.template_class.__module__}
+        known = ("avalanche.", "clgym.avalanche.")
+        return {name: sys.modules[m] for name, m in homes.items() if not m.startswith(known)}
+
+
+def _saves_itself(plugin: object) -> bool:
+    """Whether a plugin that is not Avalanche's has the two methods of a state."""
+    methods = ("state_dict", "load_state_dict")
+    theirs = type(plugin).__module__.startswith("avalanche.")
+    return not theirs and all(callable(getattr(plugin, name, None)) for name in methods)
 
 
 @contextlib.contextmanager

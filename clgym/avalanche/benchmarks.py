@@ -56,7 +56,10 @@ def _dataset(stream: Stream, sources: list[Source], index: int, part: str) -> Av
     split = source.test if part == "test" else source.train
     numbers = getattr(step, part)
     columns = np.array(stream.columns[step.source])[split.labels[numbers]]
-    rows: Any = _StepRows(split, numbers, columns, step, source.max_value, stream.image_shape)
+    largest = max(one.max_value for one in sources)  # one range for all, as in the gym
+    rows: Any = _StepRows(
+        split, numbers, columns, step, stream.image_shape, (source.max_value, largest)
+    )
     task = index if stream.gives_task_ids else 0
     return as_dataset(rows, targets=rows.targets, task_labels=task)
 
@@ -70,12 +73,14 @@ class _StepRows:
         numbers: np.ndarray,
         columns: np.ndarray,
         step: Step,
-        max_value: int,
         shape: tuple[int, int, int],
+        greatest: tuple[int, int],
     ) -> None:
+        """``greatest``: the greatest pixel value of this source, and of all of the stream's."""
         self.targets: list[int] = columns.tolist()
         self._split, self._numbers, self._step = split, numbers, step
-        self._scale, self._shape = 1.0 / max_value, shape
+        self._shape, self._gain = shape, greatest[1] / greatest[0]
+        self._scale = 1.0 / greatest[1]
         self._pixels: Tensor | None = None
 
     def __len__(self) -> int:
@@ -89,6 +94,6 @@ class _StepRows:
     def _gather(self) -> Tensor:
         stored, side = self._split.images.shape[1:3], self._shape[1]
         resized = None if tuple(stored) == self._shape[1:] else side
-        images = Images(self._split.path, resized, torch.device("cpu"))
+        images = Images(self._split.path, resized, torch.device("cpu"), self._shape[0], self._gain)
         change = self._step.transform
         return images.gather(self._numbers, change and (change.kind, change.amount))

@@ -4,85 +4,18 @@ A recipe says how a strategy of `avalanche.training` becomes a clgym strategy. I
 from the constructor; here stands only what the constructor does not say.
 """
 
+import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from clgym.config import Range
-from clgym.errors import Incompatible
+from annotated_types import Ge, Le
 
-__all__ = ["RECIPES", "REFUSED", "Extra", "Recipe"]
+from clgym.avalanche.options import COMMON, MEMORY, plain_kind, signature_of
+from clgym.avalanche.recipe import CLASSES, Extra, Recipe
+from clgym.errors import BadPlugin, Incompatible
 
-CLASSES = ("class-incremental", "task-incremental")
-ALL = (*CLASSES, "domain-incremental")
-
-Body = Literal["classifier", "featured", "features", "split", "contrastive", "packed"]
-
-
-def _nothing(*_: Any) -> None:
-    pass
-
-
-class Extra(NamedTuple):
-    """An option that Avalanche's constructor does not have."""
-
-    name: str
-    kind: Any
-    default: Any
-    help: str
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one strategy is built."""
-
-    summary: str
-    body: Body = "classifier"
-    """Kind of model that the strategy takes: the classifier, one with ``get_features``, only the
-    part before the head, both parts separately, or Avalanche's contrastive or packed model."""
-    head: Literal["growing", "total"] = "growing"
-    """Whether the head has a column for every class of the stream from the start."""
-    multi_head: bool = False
-    """Whether the strategy passes task ids to its model, so that each task can have its own head.
-    The others have one head on task-incremental streams, as in Avalanche."""
-    memory: bool = False
-    """Whether the strategy keeps samples, at most ``memory_size``."""
-    past_data: bool = False
-    rereads: bool = False
-    """Whether the strategy reads the rows of an experience again, besides its epochs."""
-    afresh: bool = False
-    """Whether every experience gets a new strategy (joint training)."""
-    sgd: bool = True
-    """Whether the strategy has an optimizer, and so its options."""
-    settings: tuple[str, ...] = ALL
-    new_classes_only: bool = False
-    """Whether every experience must bring classes that have not been seen before."""
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Defaults of options that have none in Avalanche, or an unsuitable one."""
-    extra: tuple[Extra, ...] = ()
-    """Additional options of clgym."""
-    hidden: tuple[str, ...] = ()
-    """Options of the constructor that a user cannot set."""
-    given: Callable[[Any], dict[str, object]] = lambda owner: {}
-    """Function from the adapter to constructor arguments that depend on the stream."""
-    before: Callable[[Any, Any], None] = _nothing
-    """Function called with the template and the view before each experience."""
-    after: Callable[[Any, int], None] = _nothing
-    """Function called with the template and the memory size after each experience, before samples
-    are counted."""
-    kept: Callable[[Any], list[tuple[Any, Any]]] = lambda template: []
-    """Pairs (images, class indices) that the template keeps as tensors."""
-    beside: Callable[[Any], list[Any]] = lambda template: []
-    """Tensors that predictions depend on and that are not part of the template's model."""
-    refuse: Callable[[Any], None] = _nothing
-    """Function called with the config in `setup`; raises if options contradict each other."""
-    restored: Callable[[Any], None] = _nothing
-    """Function called with the template after a saved state is restored."""
-    check: Mapping[str, Any] = field(default_factory=dict)
-    """`Strategy.CHECK_CONFIG`."""
-    fails: Mapping[str, str] = field(default_factory=dict)
-    """`Strategy.KNOWN_FAILURES`."""
+__all__ = ["RECIPES", "REFUSED", "recipe_of"]
 
 
 def _plugin(template: Any, name: str) -> Any:
@@ -341,7 +274,7 @@ RECIPES: dict[str, Recipe] = {
         extra=(
             Extra(
                 "prune_proportion",
-                Annotated[float, Range(0, 1)],
+                Annotated[float, Ge(0), Le(1)],
                 0.5,
                 "Share of the weights free so far that a task leaves to the next ones.",
             ),
@@ -396,3 +329,53 @@ REFUSED: dict[str, str] = {
     "PNNStrategy": "it needs Avalanche's own progressive network",
 }
 """Strategies of `avalanche.training` that cannot run here, with the reason."""
+
+
+def recipe_of(template_class: type, *, strict: bool = True) -> Recipe:
+    """The recipe of a template that is not in the catalogue, from its constructor.
+
+    One that derives from a catalogued class has that one's. It is taken to read the rows of an
+    experience again, since nobody says that it does not; single-pass streams refuse it.
+
+    Args:
+        template_class: A class that derives from Avalanche's templates.
+        strict: Whether every argument must be an option; not where `arguments` gives some.
+
+    Raises:
+        BadPlugin: an argument that no option can give.
+    """
+    takes = signature_of(template_class)
+    bases = [b for b in template_class.__mro__ if b.__module__.startswith("avalanche.training")]
+    known = next((RECIPES[b.__name__] for b in bases if b.__name__ in RECIPES), None)
+    plain = Recipe(
+        multi_head=_passes_task_ids(template_class),
+        memory=any(name in takes for name in MEMORY),
+        sgd="optimizer" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values()),
+    )
+    own = [p for p in takes.values() if p.name not in COMMON and not _variadic(p)]
+    objects = [p for p in own if plain_kind(p.annotation, p.default) is None]
+    needed = [
+        p.name for p in objects if p.default is p.empty and not (known and p.name in known.hidden)
+    ]
+    if needed and strict:
+        raise BadPlugin(
+            expected=f"numbers, texts and true or false as arguments of {template_class.__name__}",
+            found=", ".join(needed),
+            fix="Write a class that derives from clgym.avalanche.AvalancheStrategy, with "
+            "`template_class`, and give them in `arguments`",
+        )
+    recipe = known or plain
+    hidden = dict.fromkeys([*recipe.hidden, *(p.name for p in objects)])
+    summary = (inspect.getdoc(template_class) or "").split("\n", 1)[0]
+    return replace(recipe, summary=summary, hidden=tuple(hidden), rereads=True)
+
+
+def _passes_task_ids(template_class: Any) -> bool:
+    """Whether a template asks its model as Avalanche's own do, with the tasks of the images."""
+    from avalanche.training.templates.problem_type import SupervisedProblem
+
+    return getattr(template_class, "forward", None) is SupervisedProblem.forward
+
+
+def _variadic(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)

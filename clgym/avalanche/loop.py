@@ -1,6 +1,6 @@
 """Avalanche's training loop without what costs time and brings nothing here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from avalanche.core import BasePlugin, BaseSGDPlugin, SupervisedPlugin
@@ -12,7 +12,7 @@ from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 from clgym.avalanche.feed import TrainLoader
 from clgym.strategy import TrainBatch
 
-__all__ = ["EVENTS", "FastLoop", "fast", "hooks_of"]
+__all__ = ["EVENTS", "FastLoop", "evaluate_loss", "fast", "hears", "hooks_of"]
 
 EVENTS = (
     "before_training_iteration",
@@ -39,6 +39,11 @@ def hooks_of(template: Any, event: str) -> tuple[Hook, ...]:
         own = getattr(template, method)  # a strategy's own: it calls the plugins itself
         return (lambda strategy, **kwargs: own(**kwargs),)
     return tuple(getattr(p, event) for p in template.plugins if _overrides(p, event))
+
+
+def hears(plugins: Iterable[Any], events: Iterable[str]) -> bool:
+    """Whether a plugin does something at one of these events."""
+    return any(_overrides(plugin, event) for event in events for plugin in plugins)
 
 
 def _overrides(plugin: Any, event: str) -> bool:
@@ -142,6 +147,7 @@ class FastLoop:
             template._before_training_epoch(**kwargs)  # type: ignore[attr-defined]
             template.training_epoch(**kwargs)
             template._after_training_epoch(**kwargs)  # type: ignore[attr-defined]
+        self._used = None  # its images are out of reach from now on
 
     def training_epoch(self, **kwargs: Any) -> None:
         """One epoch, hook by hook as Avalanche's."""
@@ -190,6 +196,20 @@ def _epoch(template: Any, **kwargs: Any) -> None:
 def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, object]) -> None:
     for hook in hooks:
         hook(template, **kwargs)
+
+
+def evaluate_loss(template: Any, **kwargs: Any) -> Any:
+    """The whole loss of the present batch, `template.loss`: penalties and distillation included."""
+    pre, post, pre_back = (hooks_of(template, event) for event in EVENTS[1:4])
+    template.loss = template._make_empty_loss()
+    _call(pre, template, kwargs)
+    template.mb_output = template.forward()
+    _call(post, template, kwargs)
+    loss = template.criterion()
+    # Avalanche's empty loss is float32, and would round a float64 one.
+    template.loss = template.loss.to(loss.dtype) + loss
+    _call(pre_back, template, kwargs)
+    return template.loss
 
 
 def fast(strategy_class: type = SupervisedTemplate) -> type:

@@ -7,17 +7,19 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from clgym.avalanche.catalogue import Recipe
+from annotated_types import Ge
+
+from clgym.avalanche.recipe import Recipe
 from clgym.avalanche.sgd import HeadsConfig, SGDConfig
-from clgym.config import Range, fields_of
+from clgym.config import fields_of
 from clgym.strategy import Config
 
-__all__ = ["config_class", "names_of"]
+__all__ = ["COMMON", "MEMORY", "config_class", "names_of", "plain_kind", "signature_of"]
 
-_OURS = {"mem_size": "memory_size", "memory_size": "memory_size"}
-"""Names in clgym for options that Avalanche names differently."""
+MEMORY = {"mem_size": "memory_size", "memory_size": "memory_size"}
+"""Arguments that bound the number of samples kept, by name; clgym has one name for them."""
 
-_BASE = {"self", "model", "optimizer", "criterion", "device", "plugins", "evaluator"} | {
+COMMON = {"self", "model", "optimizer", "criterion", "device", "plugins", "evaluator"} | {
     "train_mb_size",
     "train_epochs",
     "eval_mb_size",
@@ -25,6 +27,8 @@ _BASE = {"self", "model", "optimizer", "criterion", "device", "plugins", "evalua
     "peval_mode",
 }
 """Arguments that every strategy has, which the adapter sets."""
+
+_PLAIN = (bool, int, float, str)
 
 _WITHOUT_SGD = ("batch_size", "network", "hidden")
 
@@ -53,7 +57,7 @@ def names_of(cls: type, recipe: Recipe) -> dict[str, str]:
 
 def _ours(name: str) -> str:
     # BiC's second stage has a learning rate too, besides that of SGD.
-    return _OURS.get(name, "stage_2_lr" if name == "lr" else name)
+    return MEMORY.get(name, "stage_2_lr" if name == "lr" else name)
 
 
 def _sgd_fields(recipe: Recipe) -> list[Any]:
@@ -76,7 +80,7 @@ def _own_fields(cls: type, recipe: Recipe) -> list[Any]:
         own.append((name, hint, _field(default, _help(cls, parameter.name))))
     if recipe.memory and not any(name == "memory_size" for name, *_ in own):
         help_line = "Samples kept in all; every experience has an equal share once it is full."
-        own.append(("memory_size", Annotated[int, Range(1)], _field(200, help_line)))
+        own.append(("memory_size", Annotated[int, Ge(1)], _field(200, help_line)))
     return own + [(e.name, e.kind, _field(e.default, e.help)) for e in recipe.extra]
 
 
@@ -84,26 +88,42 @@ def _field(default: Any, help_line: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help_line})
 
 
+def signature_of(cls: type) -> Mapping[str, inspect.Parameter]:
+    """Arguments of a constructor by name, annotations as types where they can be read."""
+    try:
+        return inspect.signature(cls, eval_str=True).parameters
+    except (NameError, TypeError, SyntaxError):
+        return inspect.signature(cls).parameters
+
+
 def _parameters(cls: type, recipe: Recipe) -> list[inspect.Parameter]:
+    """A constructor's own arguments, those that are options."""
+    found = signature_of(cls).values()
     return [
         p
-        for p in inspect.signature(cls).parameters.values()
-        if p.name not in _BASE | set(recipe.hidden) and p.kind is not p.VAR_KEYWORD
+        for p in found
+        if p.name not in COMMON | set(recipe.hidden)
+        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
+
+
+def plain_kind(annotation: Any, default: Any) -> type | None:
+    """The type of an argument that can be an option; None for an object of another kind."""
+    parts = get_args(annotation) if _is_union(annotation) else (annotation,)
+    kind = next((p for p in parts if p in _PLAIN), None)
+    # An int's annotation on a default like 0.1 is Avalanche's slip.
+    if kind is None or (kind is int and isinstance(default, float)):
+        kind = type(default) if type(default) in _PLAIN else kind
+    return kind
 
 
 def _hint(annotation: Any, default: Any, name: str) -> Any:
     """int, float, bool or str with bounds; Avalanche's annotations are loose."""
     optional = default is None
-    kind: Any = type(default)
-    if optional or annotation is not inspect.Parameter.empty:
-        parts = get_args(annotation) if _is_union(annotation) else (annotation,)
-        kind = next((p for p in parts if p in (bool, int, float, str)), kind)
-    # An int's annotation on a default like 0.1 is Avalanche's slip.
-    kind = float if isinstance(default, float) else kind
+    kind: Any = plain_kind(annotation, default) or type(default)
     if kind in (int, float):
         low = 1 if name == "memory_size" else -1 if default == -1 else 0
-        kind = Annotated[kind, Range(low)]
+        kind = Annotated[kind, Ge(low)]
     return kind | None if optional else kind
 
 
@@ -116,4 +136,5 @@ def _help(cls: type, name: str) -> str:
     doc = cls.__init__.__doc__ or ""
     found = re.search(rf":param {name}:(.*?)(?=:param |:return|\Z)", doc, re.DOTALL)
     words = " ".join(found.group(1).split()) if found else ""
-    return words or f"Avalanche's {name}."
+    owner = "Avalanche's" if cls.__module__.startswith("avalanche.") else f"{cls.__name__}'s"
+    return words or f"{owner} {name}."

@@ -3,11 +3,12 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from avalanche.models.utils import avalanche_forward
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
@@ -20,11 +21,10 @@ from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads, TaskNetwork, logits_of_tasks, match_loss, with_heads
 from clgym.avalanche.hooks import MethodHooks, OwnPlugin, check_plugin, overridden
 from clgym.avalanche.loop import fast
-from clgym.config import Range
 from clgym.data.augment import crop_flip
 from clgym.models import networks
 from clgym.models.norm import has_batch_norm, single_images_refused
-from clgym.models.training import Position
+from clgym.models.training import Position, named_optimizer
 from clgym.strategy import (
     Augment,
     Batch,
@@ -44,23 +44,25 @@ AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
 class SGDConfig(Config):
     """Options of every strategy that trains by stochastic gradient descent."""
 
-    lr: Annotated[float, Range(0, exclusive=True)] = 0.03
+    lr: Annotated[float, Gt(0)] = 0.03
     """Learning rate."""
-    momentum: Annotated[float, Range(0, 1)] = 0.0
+    momentum: Annotated[float, Ge(0), Le(1)] = 0.0
     """Momentum of SGD; its state starts afresh with every experience."""
-    weight_decay: Annotated[float, Range(0)] = 0.0
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Optimizer; momentum belongs to sgd, the others have their usual constants."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay (L2 penalty)."""
-    epochs: Annotated[int, Range(1)] = 1
+    epochs: Annotated[int, Ge(1)] = 1
     """Number of epochs per experience."""
-    lr_drops: Annotated[tuple[float, ...], Range(0, 1)] = ()
+    lr_drops: tuple[Annotated[float, Ge(0), Le(1)], ...] = ()
     """Fractions of the epochs after which the learning rate is divided by ten."""
-    batch_size: Annotated[int, Range(1)] = 32
+    batch_size: Annotated[int, Ge(1)] = 32
     """New samples per step. A last batch of one image, which batch normalisation cannot process,
     joins the batch before it."""
     network: str = "mlp"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
     resnet32, resnet50, resnet50-bottleneck, slim-resnet18, vgg11, vgg16."""
-    hidden: Annotated[tuple[int, ...], Range(1)] = networks.HIDDEN
+    hidden: tuple[Annotated[int, Ge(1)], ...] = networks.HIDDEN
     """Units of each hidden layer of the network mlp; two layers of 100 are common in the
     literature."""
     augment: Literal["none", "crop-flip"] = "none"
@@ -91,6 +93,7 @@ class SGDStrategy(Strategy[C]):
     `after_step`                              once the weights have moved
     `observe`                                 the whole step, for a method that owns it
     `before_experience`, `after_experience`   around all epochs; the data are in reach
+    `augment`                                 a random view of training images
     `begin`, `rate`                           growing the network; the learning rate of an epoch
     `make_network`, `make_optimizer`          what is trained, and by what
     `plugins`                                 Avalanche's plugins that go along
@@ -117,6 +120,7 @@ class SGDStrategy(Strategy[C]):
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
             `setup`, and saved by the code that set them.
+        criterion: Mean loss of logits and labels: cross-entropy, unless a wrapper weighs samples.
     """
 
     Config: ClassVar[type] = HeadsConfig
@@ -125,6 +129,7 @@ class SGDStrategy(Strategy[C]):
     template: Any
     network: networks.Classifier
     companions: Sequence[Any] = ()
+    criterion: Callable[[Tensor, Tensor], Tensor] = staticmethod(cross_entropy)
 
     generator = report_renamed_method("SGDStrategy.generator", "rng")
 
@@ -143,13 +148,13 @@ class SGDStrategy(Strategy[C]):
     # --- hooks of a method ----------------------------------------------------------------------
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch before a penalty: cross-entropy over all columns.
+        """The loss of a batch before a penalty: `criterion` over all columns.
 
         Args:
             logits: [n, columns]; those of new samples come first.
             labels: int64 [n]; `batch` tells which are new.
         """
-        return cross_entropy(logits, labels)
+        return self.criterion(logits, labels)
 
     def penalty(self, batch: TrainBatch, logits: Tensor) -> Tensor | None:
         """What is added to the loss of a step; None for nothing.
@@ -200,6 +205,22 @@ class SGDStrategy(Strategy[C]):
         drops = sum(epoch >= round(share * config.epochs, 9) for share in config.lr_drops)
         return config.lr * 0.1**drops
 
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """A random view of training images; by default what ``--augment`` names.
+
+        `clgym.data.transforms.batched` makes such a function of torchvision's transforms, and of a
+        function of one image.
+
+        Args:
+            images: float [n, C, H, W] in [0, 1].
+            generator: On the CPU; all draws come from it.
+
+        Returns:
+            [n, C, H', W'].
+        """
+        named = AUGMENT[self.config.augment]
+        return images if named is None else named(images, generator)
+
     def plugins(self) -> Sequence[Any]:
         """Avalanche plugins, in the order in which they are called; asked for once, in `setup`."""
         return ()
@@ -223,7 +244,7 @@ class SGDStrategy(Strategy[C]):
         """A fresh optimizer, for every experience."""
         c = self.config
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        return torch.optim.SGD(parameters, c.lr, c.momentum, weight_decay=c.weight_decay)
+        return named_optimizer(c.optimizer, parameters, c.lr, c.momentum, c.weight_decay)
 
     # --- what hooks use -------------------------------------------------------------------------
 
@@ -238,9 +259,10 @@ class SGDStrategy(Strategy[C]):
         return self.template.optimizer
 
     @property
-    def augment(self) -> Augment | None:
-        """How training images are augmented."""
-        return AUGMENT[self.config.augment]
+    def augmentation(self) -> Augment | None:
+        """`augment`, or None where it changes nothing."""
+        own = type(self).augment is not SGDStrategy.augment
+        return self.augment if own else AUGMENT[self.config.augment]
 
     def forward(self, batch: TrainBatch) -> Tensor:
         """The network's logits [n, columns], each sample's for its own task."""
@@ -296,13 +318,27 @@ class SGDStrategy(Strategy[C]):
             images: float [n, C, H, W] in [0, 1].
             name: Name of the draw, see `rng`; that of the images themselves may be reused.
         """
-        augment = self.augment
+        augment = self.augmentation
         return images if augment is None else augment(images, self.rng(*name, "augmentation"))
+
+    def view(self, batch: TrainBatch, *name: str) -> Tensor:
+        """Another view of the images: as they are stored, augmented anew.
+
+        Args:
+            batch: New samples, and those of the memory that have joined them.
+            name: Tells several views of one batch apart.
+
+        Returns:
+            float [n, C, H, W], in the order of the batch.
+        """
+        parts = [batch.new] if batch.old is None else [batch.new, batch.old]
+        images = torch.cat([self.experience.to_float(part.pixels) for part in parts])
+        return self.augmented(images, "view", *name)
 
     def reread(self, experience: Experience) -> Iterator[TrainBatch]:
         """The rows once more, augmented as in training; declare ``Needs(rereads=True)``."""
         size, epochs = self.config.batch_size, self.config.epochs
-        return experience.batches(size, epoch=epochs, augment=self.augment, silent=True)
+        return experience.batches(size, epoch=epochs, augment=self.augmentation, silent=True)
 
     # --- the life cycle -------------------------------------------------------------------------
 
@@ -399,7 +435,9 @@ class SGDStrategy(Strategy[C]):
         self.seen = experience.columns
         size, epochs = self.config.batch_size, self.config.epochs
         with self.normalisable(experience):
-            self.template.feed = TrainLoader(experience, size, epochs, self.position, self.augment)
+            self.template.feed = TrainLoader(
+                experience, size, epochs, self.position, self.augmentation
+            )
             self.template.feed.rate = self.rate
             self.template.train(ExperienceView(experience), [])
         self.template.feed = self.template._used = None  # the last batch is past

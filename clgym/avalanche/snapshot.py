@@ -2,7 +2,8 @@
 
 Avalanche's strategies keep their state wherever they like. `capture` walks it and writes down what
 each object is made of; `rebuild` makes it again. A class is written as its name and looked up in
-Avalanche, torch's networks and optimizers, and clgym only; of functions a few are known. Nothing
+Avalanche, torch's networks and optimizers, and clgym only; of functions a few are known. Classes
+and functions of the strategy's own file are looked up there, since it is running already. Nothing
 else is imported, and nothing is called, so a state file from elsewhere can do no harm beyond a
 wrong state.
 """
@@ -12,7 +13,7 @@ import importlib
 import logging
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,33 +41,43 @@ _PLAIN = (bool, int, float, str)
 _BUILTINS = {c.__name__: c for c in (dict, list, set, tuple, int, float, bool, str, object)}
 
 
-def capture(root: Node, outside: Node) -> Node:
+Modules = Mapping[str, types.ModuleType]
+"""Modules that are loaded already, whose classes and functions may be named, by a short name."""
+
+
+def capture(
+    root: Mapping[str, Any], outside: Node, own: Modules = types.MappingProxyType({})
+) -> Node:
     """Write down everything that ``root`` leads to.
 
     Args:
         root: Attributes by name.
         outside: Objects, by name, that are there already when the state is rebuilt.
+        own: Modules whose classes and functions may be named besides the known ones.
 
     Raises:
         TypeError: something that cannot be written down, with the way to it.
     """
-    writer = _Writer(outside)
+    writer = _Writer(outside, own)
     top = {name: writer.write(value, name) for name, value in root.items()}
     return {"top": top, "nodes": writer.nodes, "tensors": writer.tensors}
 
 
-def rebuild(state: Node, outside: Node, device: torch.device) -> Node:
+def rebuild(
+    state: Node, outside: Node, device: torch.device, own: Modules = types.MappingProxyType({})
+) -> Node:
     """Make the objects again that `capture` wrote down.
 
     Raises:
         ValueError: the state names something that may not be looked up.
     """
-    reader = _Reader(state, outside, device)
+    reader = _Reader(state, outside, device, own)
     return {name: reader.read(value) for name, value in state["top"].items()}
 
 
 class _Writer:
-    def __init__(self, outside: Node) -> None:
+    def __init__(self, outside: Node, own: Modules) -> None:
+        self._own = own
         self.nodes: list[Node] = []
         self.tensors: list[Tensor] = []
         self._known: dict[int, int] = {}
@@ -134,24 +145,34 @@ class _Writer:
         for name in (*_FUNCTIONS, *_BUILTINS):
             if _named(name) is value:
                 return {"is": "named", "name": name}
+        if own := self._own_name(value):
+            return {"is": "named", "name": own}
         name = f"{value.__module__}:{value.__qualname__}"
         raise TypeError(f"{way} is {name}, which is not among the functions that may be written")
 
     def _object(self, value: Any, way: str) -> Node:
         cls = type(value)
-        name = f"{cls.__module__}:{cls.__qualname__}"
+        name = self._own_name(cls) or f"{cls.__module__}:{cls.__qualname__}"
         try:
-            known = _class(name) is cls
+            known = _class(name, self._own) is cls
         except (ValueError, AttributeError, ImportError):
             known = False
-        if not known:
+        if not known or not hasattr(value, "__dict__"):
             raise TypeError(f"{way} is a {name}, which cannot be written down")
         fields = {k: self.write(v, f"{way}.{k}") for k, v in vars(value).items()}
         return {"is": "object", "class": name, "fields": fields}
 
+    def _own_name(self, value: Any) -> str:
+        """``short name:qualified name`` of a class or function of one of the own modules."""
+        for short, module in self._own.items():
+            if value.__module__ == module.__name__ and "<" not in value.__qualname__:
+                return f"{short}:{value.__qualname__}"
+        return ""
+
 
 class _Reader:
-    def __init__(self, state: dict, outside: Node, device: torch.device) -> None:
+    def __init__(self, state: dict, outside: Node, device: torch.device, own: Modules) -> None:
+        self._own = own
         self._nodes, self._tensors = state["nodes"], state["tensors"]
         self._outside, self._device = outside, device
         self._made: dict[int, Any] = {}
@@ -170,7 +191,7 @@ class _Reader:
     def _begin(self, node: Node) -> tuple[Any, Callable[[], None]]:
         kind = node["is"]
         if kind == "object":
-            cls: Any = _class(node["class"])
+            cls: Any = _class(node["class"], self._own)
             made = cls.__new__(cls)
             return made, lambda: self._fields(made, node["fields"])
         if kind in ("dict", "OrderedDict", "defaultdict"):
@@ -197,7 +218,7 @@ class _Reader:
         if kind == "logger":
             return logging.getLogger(node["name"])
         if kind == "named":
-            return _named(node["name"])
+            return _named(node["name"], self._own)
         if kind == "method":
             return types.MethodType(
                 getattr(type(self.read(node["owner"])), node["name"]), self.read(node["owner"])
@@ -228,32 +249,37 @@ class _Reader:
         return tensor.requires_grad_(node["grad"])
 
 
-def _class(name: str) -> type:
+def _class(name: str, own: Modules) -> type:
     """The class that goes by ``module:qualified name``.
 
     Raises:
         ValueError: it lies outside the modules that are trusted.
     """
     module, _, qualified = name.partition(":")
-    if not module.startswith(_CLASSES) or "<" in qualified:
+    if (module not in own and not module.startswith(_CLASSES)) or "<" in qualified:
         raise ValueError(f"{name} may not be looked up")
-    value = _within(importlib.import_module(module), qualified)
-    if not isinstance(value, type) or value.__module__ != module:
+    home = own[module] if module in own else importlib.import_module(module)
+    value = _within(home, qualified)
+    if not isinstance(value, type) or value.__module__ != home.__name__:
         raise ValueError(f"{name} is no class of that module")
     return value
 
 
-def _named(name: str) -> Any:
-    """One of the known functions, or a type of the language.
+def _named(name: str, own: Modules = types.MappingProxyType({})) -> Any:
+    """One of the known functions, a type of the language, or a function of an own module.
 
     Raises:
         ValueError: it is not known.
     """
     if name in _BUILTINS:
         return _BUILTINS[name]
+    module, _, qualified = name.partition(":")
+    if module in own:
+        value = _within(own[module], qualified)
+        if value.__module__ == own[module].__name__:
+            return value
     if name not in _FUNCTIONS:
         raise ValueError(f"{name} may not be looked up")
-    module, _, qualified = name.partition(":")
     return _within(importlib.import_module(module), qualified)
 
 

@@ -38,6 +38,7 @@ __all__ = [
 def strategy_checks() -> list[Check]:
     """The checks of a strategy, in order."""
     from clgym.check import behaviour as does
+    from clgym.check import completeness
     from clgym.check import declared as says
 
     return [
@@ -53,6 +54,7 @@ def strategy_checks() -> list[Check]:
         Check(does.predict_keeps_state),
         Check(does.state_round_trip),
         Check(does.resume),
+        Check(completeness.state_is_complete),
         Check(does.past_data),
         Check(does.one_sample_batch),
         Check(does.one_image_class),
@@ -147,9 +149,9 @@ def findings_of(
         BadPlugin: it cannot be imported.
     """
     if kind == "strategies":
-        from clgym.strategy import Strategy
+        from clgym.learner.assembly import load_strategy
 
-        cls = registry.load_class(entry, Strategy)
+        cls = load_strategy(entry)
         summary = (cls.__doc__ or "").split("\n", 1)[0] if entry.argument else entry.summary
         return strategy_findings(cls, name=entry.name, summary=summary, plugins=plugins, only=only)
     if kind == "scenarios":

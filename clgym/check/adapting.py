@@ -1,10 +1,11 @@
 """A test-time strategy on one tiny stream in this process, driven by the gym's own code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 
+from clgym.check.solo import SoloLearners
 from clgym.engines.channel import Message
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.plan import resolve
@@ -37,7 +38,9 @@ class AdaptBench:
         self.logits: dict[int, np.ndarray] = {}
         self._images: np.ndarray | None = None
         resolved = resolve(request, self)
-        self._session = make_session(resolved, Conversation(self, on_event), on_event, ORDER_KEY)
+        self._session = make_session(
+            resolved, Conversation(self, on_event), SoloLearners(self), on_event, ORDER_KEY
+        )
         resolved.out.mkdir(parents=True, exist_ok=True)
 
     def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
@@ -50,6 +53,9 @@ class AdaptBench:
             self.logits[request.number] = parse_reply(Adapted, reply).logits
             self._images = request.images
         return reply
+
+    def prepare(self, libraries: Iterable[int]) -> None:
+        """Nothing to prepare."""
 
     def close(self) -> None:
         """Nothing to end."""

@@ -1,7 +1,8 @@
 """One strategy on one tiny stream in this process, driven by the gym's own code."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from clgym import config as configs
 from clgym.check.adapting import ORDER_KEY, AdaptBench
 from clgym.check.report import Failed
+from clgym.check.solo import SoloLearners
 from clgym.check.tiny import Tiny
 from clgym.config import Field
 from clgym.engines.channel import Message
@@ -93,8 +95,9 @@ class Bench:
         """Start the strategy, or continue the run whose files are in the request's folder."""
         self.probe = ObservedLearner(lambda event: on_event(parse_event(event)))
         self._resolved = resolve(request, self)
+        self._conversation = Conversation(self, on_event)
         self._session = make_session(
-            self._resolved, Conversation(self, on_event), on_event, ORDER_KEY
+            self._resolved, self._conversation, SoloLearners(self), on_event, ORDER_KEY
         )
         (phase,) = self._session.phases
         assert isinstance(phase, LearningPhase)
@@ -121,6 +124,9 @@ class Bench:
         logits[order] = reply["logits"]
         return {**reply, "logits": logits}
 
+    def prepare(self, libraries: Iterable[int]) -> None:
+        """Nothing to prepare."""
+
     def close(self) -> None:
         """Nothing to end."""
 
@@ -145,7 +151,7 @@ class Bench:
 
     def train(self, index: int) -> None:
         """Train experience ``index``, from its beginning or where a killed run left it."""
-        self._phase.train(index)
+        self._phase.carry_out(index)
 
     def pool(self, index: int) -> TestPool:
         """The test rows scored after experience ``index``."""
@@ -153,12 +159,11 @@ class Bench:
 
     def answers(self, index: int) -> np.ndarray:
         """Logits of those rows, float32 [n, classes], in the pool's order."""
-        return self._phase.predict(index, self.pool(index))
+        return self._phase.tester.predict(self._conversation, index, self.pool(index))[0]
 
     def save(self, index: int) -> None:
         """Save the boundary after experience ``index``."""
-        self._phase.evaluate(index, images=0)
-        self._session.save(0, index, seconds=0.0)
+        self._session.save(0, index, started=time.perf_counter())
 
     def state(self) -> bytes:
         """The learner's whole state as it would be saved."""

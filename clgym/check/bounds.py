@@ -7,7 +7,8 @@ from typing import Any
 from clgym import config as configs
 from clgym.check.report import Failed
 from clgym.config import Field
-from clgym.errors import BadConfig
+from clgym.errors import BadConfig, BadPlan
+from clgym.protocol.space import parse
 
 __all__ = ["check_bounds", "check_words"]
 
@@ -32,10 +33,11 @@ def check_bounds(cls: type, fields: Sequence[Field], owner: str) -> str:
     """Say how many bad values the options refuse.
 
     Raises:
-        Failed: an option that takes anything, or whose default it would refuse itself.
+        Failed: an option that takes anything, or refuses its own default or search values.
     """
     if not dataclasses.is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:  # noqa: B009
         raise Failed(f"{cls.__name__} is no frozen dataclass", "Write @dataclass(frozen=True)")
+    _check_search(fields, owner)
     refused = 0
     for field in fields:
         _check_default(field, owner)
@@ -43,7 +45,7 @@ def check_bounds(cls: type, fields: Sequence[Field], owner: str) -> str:
         if not bad and field.kind in ("int", "float", "ints", "floats"):
             raise Failed(
                 f"{field.name} takes any number",
-                f"Declare its limits: {field.name}: Annotated[{field.kind}, Range(low, high)]",
+                f"Declare its limits: {field.name}: Annotated[{field.kind}, Ge(low), Le(high)]",
             )
         for value in bad:
             _must_refuse(field, value, owner)
@@ -63,13 +65,19 @@ def _check_default(field: Field, owner: str) -> None:
         ) from error
 
 
+def _check_search(fields: Sequence[Field], owner: str) -> None:
+    try:
+        parse({f.name: f.search for f in fields if f.search is not None}, fields, owner)
+    except BadPlan as error:
+        raise Failed(error.found, "Give Search values that the option accepts") from error
+
+
 def _bad_values(field: Field) -> list[Any]:
     """Values that the field must refuse; [] where its declaration refuses none."""
     values: list[Any] = []
     if field.kind in ("int", "float", "ints", "floats"):
-        values += [field.low - 1] if field.low is not None else []
-        values += [field.low] if field.low is not None and field.exclusive else []
-        values += [field.high + 1] if field.high is not None else []
+        step = {"gt": 0, "ge": -1, "lt": 0, "le": 1}
+        values += [bound + step[name] for name, bound in field.bounds.items()]
         values += ["word", float("nan")] if values else []
     if field.kind == "choice":
         values += ["no such choice", 3]
@@ -83,4 +91,4 @@ def _must_refuse(field: Field, value: Any, owner: str) -> None:
         configs.resolve([field], {field.name: value}, owner)
     except BadConfig:
         return
-    raise Failed(f"{field.name} takes {value!r}", "Declare its limits with Range or Literal")
+    raise Failed(f"{field.name} takes {value!r}", "Declare its limits, or write a Literal")

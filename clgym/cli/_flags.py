@@ -1,10 +1,10 @@
 """Config fields as command-line options: ``--learning-rate X``, with help, default and range."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from clgym.config import WRAPS, Field, Range
+from clgym.config import WRAPS, Field
 
 __all__ = ["add_flags", "as_failures", "as_text", "given", "limits", "minutes"]
 
@@ -19,6 +19,7 @@ def add_flags(
     owner: str,
     taken: Collection[str] = (),
     notes: dict[str, str] | None = None,
+    aliases: Callable[[str], Sequence[str]] = lambda field: (),
 ) -> None:
     """Add an option for every field.
 
@@ -30,17 +31,21 @@ def add_flags(
             prefix of options whose plain name is taken.
         taken: Field names that have another meaning already.
         notes: Text that replaces the default's value in the help, by field name.
+        aliases: Other names of a field's option, which come first in the help; see
+            `clgym.cli._chain`.
     """
     group = parser.add_argument_group(title)
     for field in fields:
         plain = field.name.replace("_", "-")
         name = f"--{owner}.{plain}" if field.name in taken else f"--{plain}"
+        others = [f"--{a.replace('_', '-')}" for a in aliases(field.name) if a not in taken]
         default = "required" if field.required else f"default: {as_text(field.default)}"
         default = (notes or {}).get(field.name) or default
         facts = "; ".join(part for part in (limits(field), default) if part)
         help_text = f"{field.help} ({facts})".strip().replace("%", "%%")
         group.add_argument(
-            name,
+            *others,
+            *(() if name in others or (others and "." not in field.name) else (name,)),
             dest=f"{owner}.{field.name}",
             default=argparse.SUPPRESS,
             help=help_text,
@@ -74,11 +79,7 @@ def given(values: argparse.Namespace, owner: str, fields: Sequence[Field]) -> di
 
 def limits(field: Field) -> str:
     """Range of a field in words; empty where all values are valid."""
-    if field.kind == "choice":
-        return ""
-    bounds = Range(field.low, field.high, field.exclusive)
-    words = "" if bounds == Range() else str(bounds)
-    return f"{words}, or none".lstrip(", ") if field.optional and words else words
+    return f"{field.limits}, or none" if field.optional and field.limits else field.limits
 
 
 def as_text(value: Any) -> str:

@@ -1,13 +1,13 @@
 """argparse, with clgym's errors in place of its own."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from clgym.errors import ClgymError, UnknownName, near
 
-__all__ = ["BadUsage", "Parser", "add_plugin_option"]
+__all__ = ["BadUsage", "Parser", "Several", "add_plugin_option"]
 
 
 class BadUsage(ClgymError):
@@ -61,6 +61,49 @@ class Parser(argparse.ArgumentParser):
             found=name,
             fix=f"{near(name, known)}`{self.prog} --help` lists them",
         )
+
+
+class Several(argparse.Action):
+    """A list, in several words or in one: ``csv tensorboard`` and ``csv,tensorboard``."""
+
+    def __init__(
+        self,
+        option_strings: Sequence[str],
+        dest: str,
+        *,
+        known: Sequence[str] = (),
+        convert: Callable[[list[str]], Any] = list,
+        **options: Any,
+    ) -> None:
+        """Make the option.
+
+        Args:
+            option_strings: Names of the option.
+            dest: Name of its value.
+            known: The words that are allowed; () means all.
+            convert: Makes the value of the words; raises ``argparse.ArgumentTypeError``.
+            **options: argparse's.
+        """
+        super().__init__(option_strings, dest, nargs="+", **options)
+        self.known, self.convert = tuple(known), convert
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Split at commas, check, convert."""
+        words = [part for word in values for part in word.replace(",", " ").split()]
+        for word in words if self.known else ():
+            if word not in self.known:
+                allowed = ", ".join(self.known)
+                raise argparse.ArgumentError(self, f"{word!r} is none of {allowed}")
+        try:
+            setattr(namespace, self.dest, self.convert(words))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
 
 
 def add_plugin_option(target: argparse._ActionsContainer) -> None:

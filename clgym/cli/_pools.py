@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clgym.cli._parser import BadUsage, add_plugin_option
+from clgym.cli._parser import BadUsage, Several, add_plugin_option
 
 if TYPE_CHECKING:
     from clgym.engines.pool import PoolSpec
@@ -21,8 +21,9 @@ def add_pool_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--devices",
-        default="cpu",
-        metavar="LIST",
+        action=Several,
+        default=["cpu"],
+        metavar="DEVICE",
         help="Devices, assigned to the workers in turn: cuda:0,cuda:1. (default: cpu)",
     )
     group.add_argument(
@@ -78,6 +79,6 @@ def pool_of(values: argparse.Namespace) -> "PoolSpec":
             options[name] = json.loads(text)
         except json.JSONDecodeError:
             options[name] = text
-    devices = tuple(values.devices.split(","))
+    devices = tuple(values.devices)
     workers = len(devices) if values.workers is None else values.workers
     return PoolSpec(values.engine, workers, devices, options)

@@ -17,7 +17,7 @@ from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
 from clgym.messages import RunOutline, SegmentOutline
 from clgym.results.layout import RECORD
-from clgym.results.record import Record
+from clgym.results.record import Record, label_of
 
 __all__ = ["show_plan", "show_record", "show_seeds"]
 
@@ -25,7 +25,7 @@ __all__ = ["show_plan", "show_record", "show_seeds"]
 def show_record(console: Console, record: Record, out: str) -> None:
     """Print everything that one run measured."""
     result = record.result
-    title = f"{result.strategy.name} on {result.scenario.name}, seed {result.seed}"
+    title = f"{result.strategy.label} on {result.scenario.name}, seed {result.seed}"
     console.print(f"\n[bold]{title}[/bold] ({result.scenario.setting})", highlight=False)
     if result.scenario.setting != "adaptation":
         _show_matrix(console, record)
@@ -159,7 +159,9 @@ def show_plan(console: Console, plan: RunOutline) -> None:
     """Print what a run would do."""
     strategy, scenario = plan.strategy, plan.scenario
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_row("strategy", f"{strategy.name}: {_options(strategy.config)}")
+    table.add_row(
+        "strategy", f"{label_of(strategy.name, strategy.config)}: {_options(strategy.config)}"
+    )
     table.add_row("scenario", f"{scenario.name}: {_options(scenario.config)}")
     table.add_row("scenario type", scenario.setting)
     for source in plan.sources:
@@ -191,7 +193,7 @@ def show_seeds(console: Console, records: Sequence[Record], outs: Sequence[str])
     """Print one row per seed, then mean and standard deviation (n - 1)."""
     first = records[0].result
     console.print(
-        f"\n[bold]{first.strategy.name} on {first.scenario.name}[/bold], {len(records)} seeds",
+        f"\n[bold]{first.strategy.label} on {first.scenario.name}[/bold], {len(records)} seeds",
         highlight=False,
     )
     if first.scenario.setting != "adaptation":

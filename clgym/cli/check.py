@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from clgym import check, registry
-from clgym.cli._parser import BadUsage, Parser, add_plugin_option
+from clgym.cli._parser import BadUsage, Parser, Several, add_plugin_option
 from clgym.errors import UnknownName, near
 from clgym.registry import Kind, PluginEntry
 
@@ -23,8 +23,10 @@ KINDS: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym check``."""
     parser = Parser("clgym check", __doc__)
-    parser.add_argument("name", help="Name or file; FILE:CLASS if it holds several.")
-    parser.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="Run only these.")
+    parser.add_argument("name", help="Name, file or FOLDER/; FILE:CLASS if it holds several.")
+    parser.add_argument(
+        "--only", action=Several, default=[], metavar="CHECK", help="Run only these."
+    )
     parser.add_argument("--list", action="store_true", help="Describe the checks and exit.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of text.")
     add_plugin_option(parser)
@@ -48,7 +50,7 @@ def main(words: Sequence[str]) -> int:
 
 def _asked(name: str, plugins: list[Path]) -> tuple[Kind, PluginEntry, list[Path]]:
     """What a name or a file stands for, and the files that are needed to find it."""
-    file = name.partition(":")[0].endswith(".py")
+    file = registry.is_path(name)
     known = [*plugins, Path(name)] if file else plugins
     found: list[tuple[Kind, str]] = []
     names: set[str] = set()

@@ -55,8 +55,11 @@ def _listed(kind: Kind, plugins: list[Path]) -> list[dict[str, object]]:
 def _fault(kind: Kind, entry: registry.PluginEntry) -> str | None:
     """Reason why another distribution's plugin cannot be used; None if it can."""
     if kind == "strategies":
-        from clgym.strategy import Strategy as Base
-    elif kind == "scenarios":
+        from clgym.learner.assembly import around_template
+        from clgym.strategy import Strategy
+
+        return registry.fault(entry, Strategy, around_template)
+    if kind == "scenarios":
         from clgym.scenario import Scenario as Base
     else:
         from clgym.data.imageset import ImageSet as Base

@@ -16,7 +16,7 @@ replaced. The same records give the same bytes.
 from collections.abc import Sequence
 from pathlib import Path
 
-from clgym.cli._parser import Parser
+from clgym.cli._parser import Parser, Several
 
 __all__ = ["main"]
 
@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> int:
         help="Output folder of a run, of a run with --seeds, or of a study.",
     )
     parser.add_argument(
-        "--kind", nargs="+", default=[], metavar="NAME", help="Figures to draw. (default: all)"
+        "--kind", action=Several, default=[], metavar="NAME", help="Figures to draw. (default: all)"
     )
     parser.add_argument("--format", choices=("svg", "pdf"), default="svg", help="(default: svg)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="Output folder.")

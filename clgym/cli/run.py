@@ -1,9 +1,10 @@
 """Run a strategy on a scenario, or continue an interrupted run.
 
-Name the strategy and the scenario first, then options. `clgym run STRATEGY
-SCENARIO --help` lists the options of that pairing. An option on the command
-line overrides --config, which overrides the scenario's preset, which overrides
-the defaults. The same command given again continues an interrupted run.
+Name the strategy and the scenario first, then options; a file of your own goes
+by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help` lists
+the options of that pairing. An option on the command line overrides --config,
+which overrides the scenario's preset, which overrides the defaults. The same
+command given again continues an interrupted run.
 """
 
 import argparse
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym import registry
+from clgym.cli._chain import Chain, chained
 from clgym.cli._flags import add_flags, as_text, given, minutes
-from clgym.cli._parser import BadUsage, Parser, add_plugin_option
+from clgym.cli._parser import BadUsage, Parser, Several, add_plugin_option
 from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import BadConfig, UnknownName, near
 
@@ -29,13 +31,13 @@ if TYPE_CHECKING:
     from clgym.messages import Event
     from clgym.results.record import Record
 
-__all__ = ["main", "run_options"]
+__all__ = ["main", "run_options", "seeds_of"]
 
 
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym run``."""
     names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))[:2]
-    with contextlib.closing(_RunCommand(names, list(words[len(names) :]))) as asked:
+    with contextlib.closing(_RunCommand(chained(names, words[len(names) :]))) as asked:
         return _carry_out(asked)
 
 
@@ -73,13 +75,17 @@ class _RunCommand:
 
     describer: "Channel | None" = None
 
-    def __init__(self, names: list[str], words: list[str]) -> None:
+    def __init__(self, chain: Chain) -> None:
+        names, words = chain.names, chain.words
         self.parser = _parser(names)
+        self._aliases = chain.aliases
         # Whatever is wrong here is said before a worker is asked for the strategy's options.
         early, _ = self.parser.parse_known_args(words)
         self.plugins = tuple(early.plugin)
-        for kind, name in zip(("strategies", "scenarios"), names, strict=False):
-            registry.find(kind, name, self.plugins)
+        kinds: tuple[registry.Kind, ...] = ("strategies", "scenarios")
+        for place, kind in enumerate(kinds[: len(names)]):
+            names[place], self.plugins = registry.named_file(kind, names[place], self.plugins)
+            registry.find(kind, names[place], self.plugins)
         if len(names) < 2 and not early.help:
             raise BadUsage(
                 expected="`clgym run STRATEGY SCENARIO [options]`, the two names first",
@@ -125,8 +131,9 @@ class _RunCommand:
             ]
         presets = {f.name: f"default: {as_text(f.default)}, from the scenario" for f in scenario}
         notes = {f.name: presets.get(f.name.rpartition(".")[2], "") for f in strategy}
-        add_flags(self.parser, f"options of {self.names[0]}", strategy, "strategy", own, notes)
-        taken = own | {field.name for field in strategy}
+        title = f"options of {self.names[0]}"
+        add_flags(self.parser, title, strategy, "strategy", own, notes, self._aliases)
+        taken = own | {name for f in strategy for name in (f.name, *self._aliases(f.name))}
         add_flags(self.parser, f"options of {self.names[-1]}", scenario, "scenario", taken)
         return strategy, scenario
 
@@ -199,7 +206,11 @@ def _parser(names: Sequence[str]) -> Parser:
         "--seed", type=int, default=0, metavar="N", help="Seed of the learner. (default: 0)"
     )
     seeds.add_argument(
-        "--seeds", type=_seeds, metavar="A..B", help="One run per seed: 0..4 (both ends) or 0,3,7."
+        "--seeds",
+        action=Several,
+        convert=seeds_of,
+        metavar="A..B",
+        help="One run per seed: 0..4 (both ends), or a list.",
     )
     run.add_argument(
         "--order-seed",
@@ -261,11 +272,18 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
     )
     add_plugin_option(run)
     run.add_argument(
+        "--with",
+        metavar="A,B",
+        help="Wrappers around the strategy, the outermost first: --with ema,sam. Options of a "
+        "wrapper have its name in front: --ema.decay 0.9.",
+    )
+    run.add_argument(
         "--log",
-        nargs="+",
-        choices=("csv", "tensorboard", "wandb", "mlflow"),
+        action=Several,
+        known=("csv", "tensorboard", "wandb", "mlflow"),
         default=[],
-        help="Additional loggers.",
+        metavar="NAME",
+        help="Additional loggers: csv, tensorboard, wandb, mlflow.",
     )
     run.add_argument(
         "--data-root",
@@ -285,19 +303,23 @@ def _loosely(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _seeds(text: str) -> list[int]:
-    """``0..4`` or ``0,3,7`` as a list of seeds."""
-    first, dots, last = text.partition("..")
-    try:
-        seeds = (
-            list(range(int(first), int(last) + 1)) if dots else [int(n) for n in text.split(",")]
-        )
-    except ValueError:
-        seeds = []
+def seeds_of(words: list[str]) -> list[int]:
+    """Seeds from words such as ``0..4`` or ``0``, ``3``, ``7``.
+
+    Raises:
+        argparse.ArgumentTypeError: no seeds, or one twice.
+    """
+    seeds: list[int] = []
+    for word in words:
+        first, dots, last = word.partition("..")
+        try:
+            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
+        except ValueError:
+            seeds.append(-1)
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise argparse.ArgumentTypeError(
-            f"{text!r} names no seeds: write 0..4 (rising, both ends included) or 0,3,7, "
-            "each at least 0 and once"
+            f"{','.join(words)!r} names no seeds: write 0..4 (rising, both ends included) or "
+            "0,3,7, each at least 0 and once"
         )
     return seeds
 

@@ -35,7 +35,7 @@ _KINDS = {
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym show``."""
     parser = Parser("clgym show", __doc__)
-    parser.add_argument("name", help="Name of `clgym list`, or the folder of a finished run.")
+    parser.add_argument("name", help="Name of `clgym list`, a file, or a finished run's folder.")
     add_plugin_option(parser)
     values = parser.parse(words)
     name, plugins = values.name, tuple(values.plugin)
@@ -48,27 +48,32 @@ def main(words: Sequence[str]) -> int:
 
         show_record(console, open_run(Path(name)).record, name)
         return 0
+    if registry.is_path(name):
+        plugins = (*plugins, Path(name))
     kinds = _kinds(name, plugins)
-    for kind in kinds:
+    for kind, name in kinds:
         {"strategies": _strategy, "scenarios": _scenario, "sources": _source}[kind](
             console, name, plugins
         )
     return 0
 
 
-def _kinds(name: str, plugins: Sequence[Path]) -> list[str]:
-    """Kinds that know the name; one name may stand for one of each."""
+def _kinds(name: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
+    """Kinds that know the name, and its name there; one name may stand for one of each."""
     from clgym.data.cards import CARDS
 
-    base, names, kinds = name.partition(":")[0].replace("_", "-"), set(CARDS), []
+    base, names = name.partition(":")[0].replace("_", "-"), set(CARDS)
+    kinds: list[tuple[str, str]] = []
     for kind in ("strategies", "scenarios"):
         for entry in registry.entries(kind, plugins).values():
             own = {entry.name, *entry.presets, *entry.aliases}
             names |= own
             if base in own:
-                kinds.append(kind)
+                kinds.append((kind, name))
+            elif registry.is_path(name) and entry.given == str(Path(name)):
+                kinds.append((kind, entry.name))
     if base in CARDS:
-        kinds.append("sources")
+        kinds.append(("sources", name))
     if not kinds:
         raise UnknownName(
             expected="a name among the strategies, scenarios and sources",
@@ -153,7 +158,7 @@ def _entry(kind: "Kind", name: str, plugins: Sequence[Path]) -> "PluginEntry":
 
 def _facts(console: "Console", entry: "PluginEntry") -> None:
     also = f", also called {', '.join(entry.aliases)}" if entry.aliases else ""
-    console.print(f"file: {entry.path.name}, {entry.origin}{also}", markup=False)
+    console.print(f"file: {entry.file_name}, {entry.origin}{also}", markup=False)
     console.print(f"sha256 {entry.source_hash}", soft_wrap=True)
 
 

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clgym import registry
 from clgym.cli._flags import add_flags, given
-from clgym.cli._parser import BadUsage, Parser
+from clgym.cli._parser import BadUsage, Parser, Several
 from clgym.cli._pools import add_pool_flags, pool_of
-from clgym.cli.run import _loosely, _seeds
+from clgym.cli.run import _loosely, seeds_of
 
 if TYPE_CHECKING:
     from clgym.gym.request import Sandbox
@@ -39,6 +40,10 @@ def main(words: Sequence[str]) -> int:
             found=f"clgym tune {' '.join(words)}".rstrip(),
             fix="`clgym tune --help` lists the pairs",
         )
+    if names:
+        names[0], plugins = registry.named_file("strategies", names[0], early.plugin)
+        rest += [f"--plugin={path}" for path in plugins if path not in early.plugin]
+        early.plugin = list(plugins)
     fields = _strategy_flags(parser, names, tuple(early.plugin), early.sandbox, rest)
     if early.help:
         parser.print_help()
@@ -58,7 +63,6 @@ def _strategy_flags(
     """Add the strategy's options to the parser; an unknown option is refused first."""
     if not names:
         return []
-    from clgym import registry
     from clgym.gym.description import describe_strategy
 
     registry.find("strategies", names[0], plugins)
@@ -101,7 +105,8 @@ def _add_study_flags(parser: Parser) -> None:
     )
     study.add_argument(
         "--seeds",
-        type=_seeds,
+        action=Several,
+        convert=seeds_of,
         metavar="A..B",
         help="Seeds of every trial (weights and class order). (default: the pair's)",
     )
@@ -127,7 +132,7 @@ def _add_study_flags(parser: Parser) -> None:
         "--space",
         metavar="FILE",
         help="Search space: a TOML or JSON file, or `paper` for that of the paper. "
-        "(default: SPACE in the strategy's file)",
+        "(default: the search values in the strategy's file)",
     )
     study.add_argument(
         "--studies",

@@ -42,6 +42,13 @@ def main(words: Sequence[str]) -> int:
         help="Published head of the ledger, which the study must match.",
     )
     parser.add_argument(
+        "--studies",
+        type=int,
+        metavar="K",
+        help="Number of studies that the folder must hold, study-1 to study-K, as reported by "
+        "their median. (default: as many as their certificates say)",
+    )
+    parser.add_argument(
         "--data-root",
         type=Path,
         metavar="DIR",
@@ -55,11 +62,21 @@ def main(words: Sequence[str]) -> int:
     if values.head is not None and not re.fullmatch("[0-9a-f]{64}", values.head):
         parser.error(f"--head {values.head}: a head is 64 hexadecimal digits")
 
-    from clgym.protocol.against_source import compare_with_sources
-    from clgym.protocol.verify import verify
+    if values.studies is not None and values.studies < 2:
+        parser.error("--studies: a set holds 2 studies or more")
 
-    plugins = tuple(values.plugin)
-    audit = verify(values.path, values.rerun, values.data_root, plugins, values.head)
+    from clgym.protocol.against_source import compare_with_sources
+    from clgym.protocol.studies import studies_in
+    from clgym.protocol.verify import verify
+    from clgym.protocol.verify_studies import verify_studies
+
+    plugins, rest = tuple(values.plugin), (values.rerun, values.data_root)
+    if values.studies is None and not studies_in(values.path):
+        audit = verify(values.path, *rest, plugins, values.head)
+    elif values.head is not None:
+        parser.error("--head: give the folder of the study whose head it is")
+    else:
+        audit = verify_studies(values.path, values.studies, *rest, plugins)
     if not audit.problems:
         compare_with_sources(audit, values.data_root, plugins)
     if values.json:

@@ -80,6 +80,7 @@ class Experience:
         self._length = len(labels)
         self._parts: list[Experience] = []
         self._rows = torch.arange(len(labels))  # of a part: places in the whole
+        self._rows_of: Callable[[int], Tensor] | None = None
         self._handed_out = torch.zeros(len(labels) if single_pass else 0, dtype=torch.bool)
         self.images, self.min_batch = 0, 1
         self.epoch: int | None = None
@@ -142,6 +143,26 @@ class Experience:
         part._rows = self._rows[rows.to(self._rows.device)]
         self._parts.append(part)
         return part
+
+    def sampled(self, rows_of: Callable[[int], Tensor], size: int) -> "Experience":
+        """The experience with other rows in every epoch; closed together with this one.
+
+        Args:
+            rows_of: Places of an epoch's rows in the order in which they are handed out, int64 [m],
+                by the epoch's number alone. A place may come more than once.
+            size: Rows of an epoch; what is above it is left out.
+
+        Raises:
+            OutOfReach: the experience is over.
+        """
+        sampled = self.part(torch.arange(0, device=self.pixels.device))
+        sampled._pixels, sampled._labels, sampled._features = (
+            self._pixels,
+            self._labels,
+            self._features,
+        )
+        sampled._rows, sampled._length, sampled._rows_of = self._rows, size, rows_of
+        return sampled
 
     def to_float(self, pixels: Tensor) -> Tensor:
         """Stored pixels as float32 in [0, 1]."""
@@ -291,6 +312,8 @@ class Experience:
         self._handed_out[places] = True
 
     def _order(self, epoch: int) -> Tensor:
+        if self._rows_of is not None:
+            return self._rows_of(epoch)[: len(self)]
         return torch.randperm(len(self), generator=self._stream("order", epoch=epoch))
 
     def report(self, **event: Any) -> None:

@@ -59,6 +59,20 @@ class Source:
     """Warnings about the source: differences from its card, and what is unverified."""
     licence: str
 
+    def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel of images in [0, 1].
+
+        Args:
+            channels: Channels of the stream's images; grey images are repeated in a colour stream.
+
+        Returns:
+            Zeros and ones where the source does not state them.
+        """
+        stated = len(self.mean) or channels
+        repeat = channels // stated
+        mean, std = self.mean or (0.0,) * channels, self.std or (1.0,) * channels
+        return tuple(mean) * repeat, tuple(std) * repeat
+
 
 def load_source(
     name: str,

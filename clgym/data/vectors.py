@@ -57,7 +57,8 @@ class Table:
         with _refusals(self.folder):
             if not _is_table(self.folder, facts):
                 _make_table(self.folder, facts)
-            os.utime(self.folder / _FACTS)  # the time of the last use
+            with contextlib.suppress(PermissionError):  # a process that may only read
+                os.utime(self.folder / _FACTS)  # the time of the last use
             self._values, self._marks = (mapped(self.folder / name) for name in (_VALUES, _MARKS))
         self._verified = np.zeros(rows, dtype=bool)
 

@@ -1,8 +1,8 @@
 """Execution of learners. An engine opens a `Channel`; the gym asks, the learner replies.
 
 Engines know nothing of learners: they carry messages to whatever *target* they are given, a
-``module:Class`` whose instances have ``handle(message) -> reply``. A class method ``prepare()``, if
-there is one, loads more than its module does: it is called once where many workers are started.
+``module:Class`` whose instances have ``handle(message) -> reply``. A class method
+``prepare(library)``, if there is one, imports a library of the target's own list, by its number.
 """
 
 import os

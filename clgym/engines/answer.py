@@ -43,9 +43,9 @@ def load_target(target: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)
 
 
-def prepare(target: str) -> None:
-    """Preload what many workers of a target may need, so that forks of this process have it."""
-    getattr(load_target(target), "prepare", lambda: None)()
+def prepare(target: str, library: int) -> None:
+    """Import a library that workers of a target need, so that forks of this process have it."""
+    load_target(target).prepare(library)  # type: ignore[attr-defined]  # it named the number
 
 
 def make_target(target: str, emit: Callable[[Message], None]) -> Handler:

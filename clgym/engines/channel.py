@@ -1,6 +1,6 @@
 """The conversation with a worker, whatever carries it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
 from clgym.codec import Tree
@@ -31,6 +31,14 @@ class Channel(Protocol):
         Raises:
             ClgymError: what the other side raised.
             StrategyFailed: its own code raised, the process died, or time is up.
+        """
+        ...
+
+    def prepare(self, libraries: Iterable[int]) -> None:
+        """Have libraries of the target's list imported once for all learners to come.
+
+        Args:
+            libraries: Numbers from 0 to 254, as a learner reported them.
         """
         ...
 

@@ -3,8 +3,8 @@
 It imports the target's module and forks a worker whenever the gym sends it two sockets and a place
 for output: the worker talks through one, on the other the server tells how the worker ended. It
 reads nothing of what a run consists of, so that a worker starts fast and knows of no run but its
-own. When a worker ends, all that it started ends with it; when the gym is gone, so is everything
-here.
+own; libraries that the gym names by number, from a list of the target's, are imported here once.
+When a worker ends, all that it started ends with it; when the gym is gone, so is everything here.
 """
 
 import contextlib
@@ -18,22 +18,19 @@ from pathlib import Path
 
 from clgym.engines.answer import load_target, prepare
 from clgym.engines.system import adopt_orphans, die_with_parent
+from clgym.engines.wire import FORK
 from clgym.engines.worker import work
 
 __all__: list[str] = []
 
 _TICK = 1.0
 """Seconds between two checks of whether the gym is still alive."""
-_FEW = 2
-"""Number of workers of a single run: one describes the strategy, one learns. For more, the server
-preloads what only some strategies need."""
 
 
 class _Server:
     def __init__(self, control: socket.socket, target: str) -> None:
         self._control, self._target, self._parent = control, target, os.getppid()
         self._living: dict[int, socket.socket] = {}
-        self._forked = 0
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
@@ -63,7 +60,7 @@ class _Server:
             _end_orphans(())
         if os.getppid() != self._parent:
             return False
-        return self._fork() if self._control in ready else True
+        return self._obey() if self._control in ready else True
 
     def _reap(self) -> None:
         """Collect workers that ended, end what they left, then tell how they ended."""
@@ -76,13 +73,17 @@ class _Server:
                 with status, contextlib.suppress(OSError):
                     status.send(str(os.waitstatus_to_exitcode(code)).encode())
 
-    def _fork(self) -> bool:
+    def _obey(self) -> bool:
+        """Do what the gym asks for; False where it has hung up."""
         data, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
-        if not data:
-            return False
-        if self._forked == _FEW:
-            prepare(self._target)
-        self._forked += 1
+        if data == FORK:
+            self._fork(descriptors)
+        elif data:
+            with contextlib.suppress(Exception):  # workers will say what is wrong with it
+                prepare(self._target, data[0])
+        return bool(data)
+
+    def _fork(self, descriptors: list[int]) -> None:
         pid = os.fork()
         if pid == 0:
             self._become_worker(*descriptors)
@@ -90,7 +91,6 @@ class _Server:
         os.close(talk)
         os.close(output)
         self._living[pid] = socket.socket(fileno=status)
-        return True
 
     def _become_worker(self, talk: int, status: int, output: int) -> None:
         """Never returns."""

@@ -1,6 +1,7 @@
 """Gym and learner in one process: for a debugger. Nothing is withheld by a process border."""
 
 import sys
+from collections.abc import Iterable
 
 from clgym.engines.answer import answer, error_in, make_target, raise_error
 from clgym.engines.channel import Message, OnEvent
@@ -26,6 +27,9 @@ class InlineChannel:
         reply = answer(self._handler, message)
         raise_error(reply, sys.stderr.write)
         return reply
+
+    def prepare(self, libraries: Iterable[int]) -> None:
+        """Nothing to do: what one imports, all have."""
 
     def close(self) -> None:
         """Nothing to end."""

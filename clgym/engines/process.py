@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ from typing import Any
 from clgym.engines.answer import event_in, raise_error
 from clgym.engines.channel import Message, OnEvent
 from clgym.engines.sandbox import Confinement
-from clgym.engines.wire import receive, send
+from clgym.engines.wire import FORK, receive, send
 from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
 
 __all__ = ["ProcessChannel", "Worker"]
 
 _PATIENCE = 2.0
 """Seconds that a process may take to end by itself."""
+_LAST_WORD = 20.0
+"""Seconds to wait for word of a killed process: its server may be importing a library."""
 _STDERR = 2
 _READ_WHEN_LOADING = (
     *("PATH", "PYTHON", "VIRTUAL_ENV", "LD_", "DYLD_", "MALLOC_", "TORCH", "CUDA", "CUBLAS"),
@@ -52,6 +55,7 @@ class _ForkServer:
         )
         theirs.close()
         self._control = ours
+        self._prepared: set[int] = set()
         self.workers = 0
         """Number of workers that live."""
 
@@ -60,9 +64,16 @@ class _ForkServer:
         ours, theirs = socket.socketpair()
         status, told = socket.socketpair()
         with theirs, told, contextlib.suppress(OSError):  # it is dead: the worker's status says so
-            socket.send_fds(self._control, [b"w"], [theirs.fileno(), told.fileno(), _STDERR])
+            socket.send_fds(self._control, [FORK], [theirs.fileno(), told.fileno(), _STDERR])
         self.workers += 1
         return Connection(ours.detach()), status
+
+    def prepare(self, libraries: Iterable[int]) -> None:
+        """Have libraries imported, for workers to come; returns before they are."""
+        for library in set(libraries) - self._prepared:
+            self._prepared.add(library)
+            with contextlib.suppress(OSError):
+                self._control.send(bytes([library]))
 
     def stop(self) -> None:
         """Hang up and wait; whatever still works there is killed."""
@@ -180,6 +191,10 @@ class Worker:
         """Whether the process is gone."""
         return self.status.fileno() < 0 or bool(wait([self.status], 0))
 
+    def prepare(self, libraries: Iterable[int]) -> None:
+        """Have libraries imported where later workers come from; see `Channel.prepare`."""
+        self._server.prepare(libraries)
+
     def kill(self) -> None:
         """Kill the process and everything that it started."""
         with contextlib.suppress(OSError):
@@ -194,7 +209,7 @@ class Worker:
         if not wait([self.status], _PATIENCE):
             self.kill()
         code = None
-        if wait([self.status], _PATIENCE):
+        if wait([self.status], _LAST_WORD):
             with contextlib.suppress(OSError, ValueError):
                 code = int(self.status.recv(16))
         self.status.close()
@@ -250,6 +265,10 @@ class ProcessChannel:
         self._spoiled = False
         raise_error(reply, sys.stderr.write)
         return reply
+
+    def prepare(self, libraries: Iterable[int]) -> None:
+        """See `Channel.prepare`."""
+        self._worker.prepare(libraries)
 
     def close(self) -> None:
         """End the worker and all that it started."""

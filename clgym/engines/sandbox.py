@@ -42,6 +42,8 @@ class Confinement:
     """Folders in which files may be read, created and changed."""
     closed: tuple[Path, ...] = ()
     """Files and folders that stay closed even among Python's packages or beside code."""
+    shared_memory: bool = True
+    """Whether `/dev/shm` may be written to, which all processes of the machine share."""
     scratch: Path = Path()
     """Folder for temporary files of the worker, deleted when it ends."""
 
@@ -52,13 +54,19 @@ class Confinement:
     def to_tree(self) -> Message:
         """Return plain data."""
         lists = {k: [str(p) for p in v] for k, v in vars(self).items() if isinstance(v, tuple)}
-        return {**lists, "required": self.required, "scratch": str(self.scratch)}
+        flags = {"required": self.required, "shared_memory": self.shared_memory}
+        return {**lists, **flags, "scratch": str(self.scratch)}
 
     @classmethod
     def from_tree(cls, tree: Message) -> "Confinement":
         """Create a confinement from plain data."""
         lists = {k: tuple(Path(str(p)) for p in v) for k, v in tree.items() if isinstance(v, list)}
-        return cls(required=bool(tree["required"]), scratch=Path(str(tree["scratch"])), **lists)
+        return cls(
+            required=bool(tree["required"]),
+            shared_memory=bool(tree["shared_memory"]),
+            scratch=Path(str(tree["scratch"])),
+            **lists,
+        )
 
 
 def confine(confinement: Confinement) -> str:
@@ -83,7 +91,7 @@ def confine(confinement: Confinement) -> str:
     rules = landlock.Rules(
         read=(*cut.python(), *code, *confinement.read, *(Path("/proc") / n for n in _PROCESSES)),
         names=tuple(_listed(confinement.code)),
-        write=(*confinement.write, Path("/dev/shm")),
+        write=(*confinement.write, *([Path("/dev/shm")] if confinement.shared_memory else [])),
         everything=(confinement.scratch,),
         devices=tuple(_devices()),
         change=(Path("/proc/self"),),

@@ -13,7 +13,10 @@ from clgym.codec import Unpackable, pack, unpack
 from clgym.engines.channel import Message
 from clgym.errors import BadAnswer
 
-__all__ = ["receive", "send"]
+__all__ = ["FORK", "receive", "send"]
+
+FORK = b"\xff"
+"""Byte that asks a fork server for a worker; any other is the number of a library to import."""
 
 _MOST_TEXT = 64 * 2**20
 """Maximum size in bytes of a message without its arrays; larger ones are refused before memory is

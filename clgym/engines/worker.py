@@ -65,6 +65,8 @@ def _confine(asked: Message | None) -> str:
     confinement = Confinement.from_tree(asked)
     os.environ["TMPDIR"] = str(confinement.scratch)
     tempfile.tempdir = None
+    if not confinement.shared_memory:  # joblib, of scikit-learn, would warn that it has none
+        os.environ["JOBLIB_MULTIPROCESSING"] = "0"
     return confine(confinement)
 
 

@@ -20,7 +20,6 @@ from clgym.messages import (
     ClassifierIdentity,
     LoggedNumbers,
     NumbersLogged,
-    Saved,
     Scored,
     Start,
     StreamFacts,
@@ -221,10 +220,13 @@ class AdaptationPhase:
         """Whether a step is the last one of the stream."""
         return step + 1 == len(self)
 
+    def test(self, step: int, state: Path) -> None:
+        """Every batch is a test."""
+
     def saved(self, step: int) -> None:
         """Nothing is kept for the steps since the last save alone."""
 
-    def take_piece(self, saved: Saved) -> Arrays:
+    def take_piece(self) -> Arrays:
         """The answers to the batches since the last piece, and what they cost."""
         batches = self._batches[self._in_pieces : self._answered]
         parts = [part for batch in batches for part in batch]

@@ -9,8 +9,11 @@ from clgym.messages import (
     Adapted,
     DescribeNeeds,
     DescribeOptions,
+    EndTest,
     Event,
     ExperienceTrained,
+    FeaturesFilled,
+    FillFeatures,
     Load,
     Loaded,
     NeedsDescribed,
@@ -22,6 +25,8 @@ from clgym.messages import (
     Saved,
     Start,
     Started,
+    TestDue,
+    TestEnded,
     Train,
     parse_event,
     parse_reply,
@@ -56,19 +61,35 @@ class Conversation:
 
     def describe_needs(self, question: DescribeNeeds) -> NeedsDescribed:
         """What a strategy needs with all its options known."""
-        return self._ask(question, NeedsDescribed)
+        reply = self._ask(question, NeedsDescribed)
+        self._channel.prepare(reply.libraries)
+        return reply
 
     def start(self, message: Start) -> Started:
         """Build the strategy for one stream."""
-        return self._ask(message, Started)
+        reply = self._ask(message, Started)
+        self._channel.prepare(reply.libraries)
+        return reply
 
-    def train(self, message: Train) -> ExperienceTrained:
-        """Train on one experience."""
-        return self._ask(message, ExperienceTrained)
+    def train(self, message: Train, on_test: Callable[[TestDue], None]) -> ExperienceTrained:
+        """Train on one experience; ``on_test`` is called when a test inside it is due."""
+
+        def on_event(event: Event) -> None:
+            on_test(event) if isinstance(event, TestDue) else self._on_event(event)
+
+        return self._ask(message, ExperienceTrained, on_event)
 
     def predict(self, message: Predict) -> Predicted:
         """Answer test rows."""
         return self._ask(message, Predicted)
+
+    def end_test(self) -> TestEnded:
+        """End a test."""
+        return self._ask(EndTest(), TestEnded)
+
+    def fill_features(self, message: FillFeatures) -> None:
+        """Compute frozen features that are not in the cache."""
+        self._ask(message, FeaturesFilled)
 
     def adapt(self, message: Adapt) -> Adapted:
         """Answer an unlabelled batch, then learn from it."""
@@ -82,8 +103,7 @@ class Conversation:
         """Go on from a state."""
         return self._ask(message, Loaded)
 
-    def _ask(self, message: Request, reply: type[R]) -> R:
-        answer = self._channel.ask(
-            to_tree(message), lambda event: self._on_event(parse_event(event))
-        )
+    def _ask(self, message: Request, reply: type[R], on_event: OnEvent | None = None) -> R:
+        hear = on_event or self._on_event
+        answer = self._channel.ask(to_tree(message), lambda event: hear(parse_event(event)))
         return parse_reply(reply, answer)

@@ -33,9 +33,9 @@ from clgym.messages import (
     LoggedNumbers,
     RunResumed,
     Save,
-    Saved,
     Start,
     Started,
+    TestEnded,
 )
 from clgym.results.conduct import Conduct
 from clgym.results.holdings import HoldingFacts
@@ -94,12 +94,16 @@ class Phase(Protocol):
         """Whether the state is saved after a step, however recent the last save is."""
         ...
 
-    def saved(self, step: int) -> None:
-        """Called when the state after a step is on disk."""
+    def test(self, step: int, state: Path) -> TestEnded | None:
+        """Have the learner tested that a state of this step holds; None where no test is due."""
         ...
 
-    def take_piece(self, saved: Saved) -> Arrays:
-        """Return what was predicted and seen since the last piece; ``saved`` is the save."""
+    def saved(self, step: int) -> None:
+        """Called when what was measured up to a step is on disk."""
+        ...
+
+    def take_piece(self) -> Arrays:
+        """Return what was predicted and seen since the last piece."""
         ...
 
     def restore(self, piece: Arrays) -> None:
@@ -149,11 +153,7 @@ class Progress(BaseModel):
     """The classifier with which an adaptation phase began."""
     device_name: str = ""
     state_bytes: int = 0
-    trainable: int = 0
-    total: int = 0
-    buffers: int = 0
-    stored: dict[str, int] = {}
-    most_stored: int = 0
+    holdings: HoldingFacts = HoldingFacts()
     stored_samples: int = 0
     memory_bytes: int = 0
     kept_images: dict[str, int] = {}
@@ -162,6 +162,10 @@ class Progress(BaseModel):
     peak_memory_bytes: int = 0
     wall_seconds: float = 0.0
     sessions: int = 0
+
+    def note_peak(self, size: int) -> None:
+        """Keep the largest peak of memory, in bytes."""
+        self.peak_memory_bytes = max(self.peak_memory_bytes, size)
 
 
 def add_numbers(
@@ -278,7 +282,7 @@ class Session:
             phase.carry_out(step)
             boundary = phase.is_boundary(step)
             if boundary or time.monotonic() - saved >= interval:
-                self.save(number, step, time.perf_counter() - started)
+                self.save(number, step, started)
                 started, saved = time.perf_counter(), time.monotonic()
                 if not boundary:
                     self._emit(CheckpointSaved(experience=phase.experience(step)))
@@ -319,28 +323,38 @@ class Session:
                 fix="Put the old weights back, or give another --out",
             )
 
-    def save(self, number: int, step: int, seconds: float) -> None:
-        """Write the learner's state and the new piece, then the note that refers to them."""
+    def save(self, number: int, step: int, started: float) -> None:
+        """Write the learner's state, have it tested, write the new piece, then the note of them.
+
+        ``started`` is when the work since the last save began.
+        """
         phase, progress = self.phases[number], self._progress
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
         name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
-        saved = self._conversation.save(Save(path=self._out / LEARNER / name))
+        path = self._out / LEARNER / name
+        saved = self._conversation.save(Save(path=path))
         check_memory(self._resolved.needs.memory, saved.stored_samples)
-        new = {**phase.take_piece(saved), **phase.series.take_piece()}
+        tested = phase.test(step, path)
+        new = {**phase.take_piece(), **phase.series.take_piece()}
         piece, pieces = save(new), progress.pieces[number]
         write_atomic(self._piece(number, len(pieces)), piece)
         pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
-        progress.state_sha256 = file_sha256(self._out / LEARNER / name)
+        progress.state_sha256 = file_sha256(path)
         progress.state_bytes = saved.bytes
         self._note_files(saved.read_files)
-        self._note_holdings(saved.holdings)
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
         progress.memory_bytes = saved.memory_bytes
         for place, images in saved.kept_images.items():
             progress.kept_images[place] = max(images, progress.kept_images.get(place, 0))
-        progress.peak_memory_bytes = max(progress.peak_memory_bytes, saved.peak_memory_bytes)
-        progress.wall_seconds += seconds
+        progress.note_peak(saved.peak_memory_bytes)
+        if saved.holdings is not None:
+            self._note_holdings(saved.holdings)
+        if tested is not None:
+            self._note_holdings(tested.holdings)
+            self._note_files(tested.read_files)
+            progress.note_peak(tested.peak_memory_bytes)
+        progress.wall_seconds += time.perf_counter() - started
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)
         if before and before != name:
@@ -348,11 +362,15 @@ class Session:
 
     def _note_holdings(self, found: Holdings) -> None:
         """Keep the sizes of the learner; the gym holds the declared backbone."""
-        progress, backbone = self._progress, self._resolved.backbone
-        progress.trainable, progress.buffers = found.trainable, found.buffers
-        progress.total = found.total + (backbone.parameters if backbone else 0)
-        progress.stored = found.stored
-        progress.most_stored = max(progress.most_stored, sum(found.stored.values()))
+        run, before = self._resolved, self._progress.holdings
+        self._progress.holdings = HoldingFacts(
+            trainable=found.trainable,
+            total=found.total + (run.backbone.parameters if run.backbone else 0),
+            buffers=found.buffers,
+            stored_bytes=max(before.stored_bytes, sum(found.stored.values())),
+            stored=printable_tree(found.stored),
+            budget_bytes=run.needs.memory_bytes,
+        )
 
     def _note_files(self, read: dict[str, str]) -> None:
         """Keep what the strategy read; over all sessions it must be the same.
@@ -414,7 +432,7 @@ class Session:
             **measures,
             "kind": "two-phases" if len(self.phases) > 1 else self.phases[0].kind,
             "class_order": list(run.stream.class_order),
-            "parameters": progress.total,
+            "parameters": progress.holdings.total,
             "stored_samples": progress.stored_samples,
             "predictions": {"file": PREDICTIONS, "sha256": predictions},
             "backbone": run.backbone,
@@ -433,14 +451,7 @@ class Session:
                 read_files=progress.read_files,
             ),
             conduct=self._conduct(),
-            holdings=HoldingFacts(
-                trainable=progress.trainable,
-                total=progress.total,
-                buffers=progress.buffers,
-                stored_bytes=progress.most_stored,
-                stored=printable_tree(progress.stored),
-                budget_bytes=run.needs.memory_bytes,
-            ),
+            holdings=progress.holdings,
             logged=series.summary(),
         )
 

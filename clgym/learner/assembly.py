@@ -12,12 +12,37 @@ from clgym import registry
 from clgym.config import WRAPS, Field, Wrapped, fields_of, resolve
 from clgym.strategy import Config, Strategy
 
-__all__ = ["config_fields", "known_failures", "make_strategy", "plugin_entry", "strategy_class"]
+__all__ = [
+    "around_template",
+    "config_fields",
+    "known_failures",
+    "load_strategy",
+    "make_strategy",
+    "plugin_entry",
+    "strategy_class",
+]
 
 
 def strategy_class(name: str, plugins: Sequence[str] = ()) -> type[Strategy]:
     """Import the class that goes by ``name``."""
-    return registry.load_class(plugin_entry(name, plugins), Strategy)
+    return load_strategy(plugin_entry(name, plugins))
+
+
+def load_strategy(entry: registry.PluginEntry) -> type[Strategy]:
+    """Import a strategy's class; for a class of Avalanche's templates, the strategy around it."""
+    return registry.load_class(entry, Strategy, around_template)
+
+
+def around_template(cls: type) -> type[Strategy] | None:
+    """The strategy that runs an Avalanche template, if ``cls`` is one.
+
+    Whoever defines one has imported Avalanche already.
+    """
+    if not any(base.__module__.startswith("avalanche.") for base in cls.__mro__):
+        return None
+    from clgym.avalanche import adapter
+
+    return adapter.strategy_of(cls) if adapter.is_template(cls) else None
 
 
 def plugin_entry(name: str, plugins: Sequence[str] = ()) -> registry.PluginEntry:
@@ -38,7 +63,7 @@ def config_fields(
     inner: list[Field] = []
     for option, wrapped, below in _wrapped(cls, given, plugins):
         theirs = config_fields(wrapped, below, plugins)
-        inner += [replace(f, name=f"{option}.{f.name}") for f in theirs]
+        inner += [replace(f, name=f"{option}.{f.name}", search=None) for f in theirs]
     return [*_own_fields(cls, given), *inner]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["Dataflow", "address"]
@@ -21,8 +22,7 @@ class Dataflow(TorchDispatchMode):
     """Notes every operation inside ``with``; the operations themselves are not changed.
 
     Attributes:
-        given: Tensors that no operation made, by address. They live as long as this object, so that
-            no other tensor gets their address.
+        given: Tensors that no operation made, by address.
     """
 
     def __init__(self, *, follow_updates: bool) -> None:
@@ -34,48 +34,77 @@ class Dataflow(TorchDispatchMode):
         """
         super().__init__()
         self._follow_updates = follow_updates
-        # Versions of storages, since an address is given to one after the other.
-        self._version: dict[int, int] = {}  # the present one by address
+        self._storages: dict[int, _Storage] = {}
         self._before: list[set[int]] = []  # versions that a version was computed from
-        self._origin: list[int] = []  # address of one that no operation made, else 0
         self.given: dict[int, torch.Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Carry out an operation and note what its results depend on."""
         kwargs = kwargs or {}
-        tensors = {address(tensor): tensor for tensor in _tensors((args, list(kwargs.values())))}
-        versions = {self._known(place, tensor) for place, tensor in tensors.items()}
+        taken = [self._known(tensor) for tensor in _tensors((args, list(kwargs.values())))]
+        versions = {storage.version for storage in taken if storage is not None}
         result = func(*args, **kwargs)
-        for place in {address(tensor) for tensor in _tensors(result)} - tensors.keys():
-            self._add(place, versions)
-        for place in _written(func, args, kwargs):
-            made_here = not self._origin[self._version[place]]
-            if made_here or self._follow_updates:
-                self._add(place, versions)  # its own old version is among them
+        for tensor in _tensors(result):
+            if _identity(tensor) not in self._storages:
+                self._add(tensor, versions, made=True)
+        for tensor in _written(func, args, kwargs):
+            storage = self._known(tensor)
+            if storage is not None and (storage.made or self._follow_updates):
+                storage.version = self._new_version(versions)  # its old version is among them
         return result
 
-    def _known(self, place: int, tensor: torch.Tensor) -> int:
-        if place not in self._version:
-            self._add(place, set(), place)
-            self.given[place] = tensor
-        return self._version[place]
+    def _known(self, tensor: torch.Tensor) -> "_Storage | None":
+        """The storage of an argument; one that was not seen yet is given."""
+        if (known := self._storages.get(_identity(tensor))) is None:
+            known = self._add(tensor, set(), made=False)
+            if known is not None:
+                self.given[known.address] = tensor  # alive, so that it keeps its address
+        return known
 
-    def _add(self, place: int, before: set[int], origin: int = 0) -> None:
-        self._version[place] = len(self._before)
+    def _add(self, tensor: torch.Tensor, before: set[int], made: bool) -> "_Storage | None":
+        if not (identity := _identity(tensor)):
+            return None
+        reference = StorageWeakRef(tensor.untyped_storage())
+        known = _Storage(reference, address(tensor), made, self._new_version(before))
+        self._storages[identity] = known
+        return known
+
+    def _new_version(self, before: set[int]) -> int:
         self._before.append(before)
-        self._origin.append(origin)
+        return len(self._before) - 1
 
     def sources(self, answer: torch.Tensor) -> set[int]:
-        """Addresses of all storages that an answer depends on, intermediate results among them."""
-        found: set[int] = set()
-        waiting = [self._version[address(answer)]] if address(answer) in self._version else []
+        """Addresses of all storages that an answer depends on and that still are."""
+        known, found = self._storages.get(_identity(answer)), set[int]()
+        waiting = [] if known is None else [known.version]
         while waiting:
             version = waiting.pop()
             if version not in found:
                 found.add(version)
                 waiting.extend(self._before[version])
-        present = {place for place, version in self._version.items() if version in found}
-        return (present | {self._origin[version] for version in found}) - {0}
+        used = [s for s in self._storages.values() if found & {s.version, s.first}]
+        return {storage.address for storage in used if not storage.reference.expired()} - {0}
+
+
+class _Storage:
+    """A storage that an operation took or made; the weak reference keeps its identity from others.
+
+    Attributes:
+        version: Number of its present content: what is written into it depends on other things.
+        first: Number of the content with which it was first seen.
+    """
+
+    def __init__(self, reference: StorageWeakRef, address: int, made: bool, version: int) -> None:
+        self.reference, self.address, self.made = reference, address, made
+        self.version = self.first = version
+
+
+def _identity(tensor: torch.Tensor) -> int:
+    """What tells storages apart, those that have the same address one after the other, too."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # sparse tensors, for example
+        return 0
 
 
 def address(tensor: torch.Tensor) -> int:
@@ -86,13 +115,13 @@ def address(tensor: torch.Tensor) -> int:
         return 0
 
 
-def _written(func: Any, args: Any, kwargs: Any) -> set[int]:
-    """Addresses that an operation writes to."""
+def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """Tensors that an operation writes to."""
     declared = func._schema.arguments
     given = list(zip(declared, args, strict=False))
     given += [(argument, kwargs[argument.name]) for argument in declared if argument.name in kwargs]
     values = [v for a, v in given if a.alias_info is not None and a.alias_info.is_write]
-    return {address(tensor) for tensor in _tensors(values)}
+    return list(_tensors(values))
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

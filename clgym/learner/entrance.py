@@ -4,8 +4,8 @@ It lives in a worker process. It maps the images, receives rows and training lab
 experience at a time, and replies with logits. A label of a test row never enters this process.
 """
 
+import copy
 import importlib
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -34,12 +34,12 @@ from clgym.learner.assembly import (
 from clgym.learner.describing import describe_needs, describe_options, usable_device
 from clgym.learner.logged import LogState, NumberLog
 from clgym.learner.oversight import Oversight
-from clgym.learner.peak_memory import forget_peak, peak_bytes
-from clgym.learner.probing import Prober, ProbeState, cloned
+from clgym.learner.probing import Prober, ProbeState
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
 from clgym.learner.replies import checked_costs, checked_logits, checked_progress, own_numbers
 from clgym.learner.rows import RowImages
 from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
+from clgym.learner.torch_settings import be_deterministic, peak, start_measuring
 from clgym.messages import (
     Adapt,
     Adapted,
@@ -47,9 +47,12 @@ from clgym.messages import (
     ClassifierIdentity,
     DescribeNeeds,
     DescribeOptions,
+    EndTest,
     Event,
     ExperienceTrained,
     FeaturesComputed,
+    FeaturesFilled,
+    FillFeatures,
     Load,
     Loaded,
     NumbersLogged,
@@ -63,12 +66,14 @@ from clgym.messages import (
     Start,
     Started,
     StreamFacts,
+    TestDue,
+    TestEnded,
     Train,
     parse_request,
     to_tree,
 )
 from clgym.models.features import FrozenFeatures
-from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, Memory, StreamInfo
 
 __all__ = ["Learner", "info_from"]
 
@@ -90,36 +95,31 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
     )
 
 
-def _be_deterministic() -> None:
-    """Make torch choose deterministic algorithms.
-
-    `torch.use_deterministic_algorithms` imports the compiler to configure it: a second of CPU
-    before every run. If nothing has imported it yet, the variable that it reads is set instead.
-    """
-    if "torch._inductor.config" in sys.modules:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    else:
-        os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
-        torch._C._set_deterministic_algorithms(  # pyright: ignore[reportPrivateUsage]
-            True, warn_only=True
-        )
-
-
 class Learner:
     """Handles the gym's messages; ``handle`` is its one entry point."""
+
+    LIBRARIES = ("torch._dynamo", "clgym.avalanche.sgd", "timm")
+    """Modules that take seconds to import. Once a learner has loaded one, the server of its process
+    loads it too, and the learners that follow have it at once. A learner names them by number: it
+    cannot make the server import anything else."""
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send = emit
         self._log: NumberLog | None = None
         self._experience: Experience | None = None
+        self._untested: str | None = None
+        self._filled: FrozenFeatures | None = None
         clean_surroundings()
         watch_files()
 
-    @staticmethod
-    def prepare() -> None:
-        """Load what the first optimizer of a process imports, in a second of CPU."""
-        importlib.import_module("torch._dynamo")
+    @classmethod
+    def prepare(cls, library: int) -> None:
+        """Load one of `LIBRARIES`."""
+        importlib.import_module(cls.LIBRARIES[library])
+
+    def _libraries(self) -> tuple[int, ...]:
+        return tuple(i for i, name in enumerate(self.LIBRARIES) if name in sys.modules)
 
     def handle(self, message: Message) -> Message:
         """Check a message, do what it asks for, and reply; both as plain data and arrays.
@@ -135,13 +135,17 @@ class Learner:
             case DescribeOptions():
                 return describe_options(request)
             case DescribeNeeds():
-                return describe_needs(request)
+                return replace(describe_needs(request), libraries=self._libraries())
             case Start():
                 return self._start(request)
             case Train():
                 return self._train(request)
             case Predict():
                 return self._predict(request)
+            case EndTest():
+                return self._end_test()
+            case FillFeatures():
+                return self._fill_features(request)
             case Adapt():
                 return self._adapt(request)
             case Save():
@@ -156,16 +160,10 @@ class Learner:
     def _start(self, request: Start) -> Started:
         """Build the strategy for one stream."""
         device = usable_device(request.info.device)
-        torch.set_num_threads(request.threads)
-        _be_deterministic()
-        torch.backends.cudnn.benchmark = False
-        forget_peak()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        be_deterministic(request.threads)
+        start_measuring(device)
         self._plugin = plugin_entry(request.strategy, request.plugins)
-        # Not the request itself: it may carry labels, which nothing here may keep.
-        self._made_from = (request.strategy, request.config, request.plugins)
-        self._strategy = make_strategy(*self._made_from)
+        self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         self._facts = request.info
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
         self._info = replace(self._info, log=self._log_own)
@@ -177,9 +175,9 @@ class Learner:
         seed_generators(self._info.seed, "setup")
         self._strategy.setup(self._info)
         self._oversight = Oversight(self._strategy, self._info, request, self._scale)
-        self._memory_at_start = cloned(self._info.memory.state_dict())
+        self._memory_at_start = copy.deepcopy(self._info.memory.state_dict())
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        return Started(device_name=name, classifier=classifier)
+        return Started(device_name=name, classifier=classifier, libraries=self._libraries())
 
     def _frozen_features(self) -> FrozenFeatures | None:
         """What fills `Batch.features`, for a strategy that asked for it."""
@@ -188,6 +186,10 @@ class Learner:
             return None
         assert needs.backbone is not None
         return self._rows.features(needs.backbone, self._report_features)
+
+    @property
+    def _adapts(self) -> bool:
+        return self._info.setting == "adaptation"
 
     def _report_features(self, images: int, total: int) -> None:
         self._emit(FeaturesComputed(images=images, total=total))
@@ -209,8 +211,8 @@ class Learner:
         """Train on one experience, from its beginning or from a state saved inside it."""
         started = time.perf_counter()
         seed_generators(self._info.seed, "train", experience=request.index)
-        prober = Prober(request.probe, self._answers, self._copied)
-        log = self._log = NumberLog()
+        prober, log = self._prober(request), NumberLog()
+        self._log = log
         if request.resume is not None:
             state = read_learner(request.resume)
             self._restore(state)
@@ -239,9 +241,16 @@ class Learner:
         return ExperienceTrained(
             seconds=seconds,
             images=experience.images,
-            probed=prober.finish(self._strategy),
             logged=log.everything(),
-            state=self._fingerprint(),
+        )
+
+    def _prober(self, request: Train) -> Prober:
+        """What has the state tested inside the experience."""
+        probe = request.probe
+        return Prober(
+            probe,
+            write=lambda: None if probe is None else self._write(probe.state),
+            tell=lambda images: self._emit(TestDue(images=images)),
         )
 
     def _fingerprint(self) -> str:
@@ -249,17 +258,6 @@ class Learner:
         memory = self._info.memory
         kept = {"seen": memory.seen, "columns": memory.columns()}
         return state_fingerprint({"strategy": self._strategy.state_dict(), "memory": kept})
-
-    def _copied(self) -> Strategy:
-        """A second strategy in the state of the first, which may answer while that one learns."""
-        memory = Memory(self._info.memory.capacity)
-        with untouched_generators(self._info.device):
-            seed_generators(self._info.seed, "setup")
-            made = make_strategy(*self._made_from)
-            made.setup(replace(self._info, memory=memory))
-            memory.load_state_dict(cloned(self._info.memory.state_dict()), self._info.device)
-            made.load_state_dict(cloned(self._strategy.state_dict()))
-        return made
 
     def _made_experience(self, request: Train, safe_point: Callable[[], None]) -> Experience:
         pixels = self._rows.of_experience(request)
@@ -285,17 +283,13 @@ class Learner:
         )
 
     def _reporter(self) -> Report:
-        clock, last = _Clock(_EVENT_SECONDS), None
+        clock = _Clock(_EVENT_SECONDS)
 
         def report(event: Mapping[str, object]) -> None:
-            nonlocal last
             if own := own_numbers(event):
                 self._log_own(own)
             if clock.due() or event.get("step") == event.get("steps"):
-                here = (event.get("epoch"), event.get("step"))
-                if last is None or None in here or here != last:  # an epoch's end comes twice
-                    self._emit(checked_progress(event))
-                last = here
+                self._emit(checked_progress(event))
 
         return report
 
@@ -332,13 +326,14 @@ class Learner:
 
     def _predict(self, request: Predict) -> Predicted:
         """Logits of some test rows, float32 [n, classes], in the order given."""
+        if self._untested is None:
+            self._untested = self._fingerprint()
         started = time.perf_counter()
-        logits = self._answers(request, self._strategy)
+        logits = self._answers(request)
         return Predicted(logits=logits, seconds=time.perf_counter() - started)
 
-    def _answers(self, request: Predict, strategy: Strategy) -> np.ndarray:
-        """Those logits, by the strategy or a copy of it."""
-        size, rows, own = request.batch_size, request.rows, strategy is self._strategy
+    def _answers(self, request: Predict) -> np.ndarray:
+        size, rows = request.batch_size, request.rows
         logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
         features = self._known_features(request)
         clock = _Clock(_EVENT_SECONDS)
@@ -346,12 +341,30 @@ class Learner:
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 batch = self._test_batch(request, part, features)
-                ask = partial(strategy.predict, batch)
-                answer = self._oversight.predict(ask) if own else ask()
+                answer = self._oversight.predict(partial(self._strategy.predict, batch))
                 logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
                 if clock.due():
                     self._emit(PredictionProgress(images=start, total=len(rows)))
         return logits
+
+    def _end_test(self) -> TestEnded:
+        """Say what the test did to the learner, and what it took."""
+        return TestEnded(
+            changed=self._untested not in (None, self._fingerprint()),
+            holdings=self._oversight.holdings(),
+            peak_memory_bytes=peak(self._info.device),
+            read_files=files_read(self._plugin),
+        )
+
+    def _fill_features(self, request: FillFeatures) -> FeaturesFilled:
+        """Compute features of some rows, in a process that loads no plugin."""
+        if self._filled is None:
+            device = usable_device(request.start.info.device)
+            be_deterministic(request.start.threads)
+            images = RowImages(request.start, request.start.info.image_shape[0], device)
+            self._filled = images.features(request.backbone, self._report_features)
+        self._filled.fill(request.groups, request.rows, request.where)
+        return FeaturesFilled()
 
     def _adapt(self, request: Adapt) -> Adapted:
         """Answer one unlabelled batch and learn from it.
@@ -362,10 +375,12 @@ class Learner:
         seed_generators(self._info.seed, "adapt", step=request.number)
         if request.reset:
             self._strategy.reset()
-            self._info.memory.load_state_dict(cloned(self._memory_at_start), self._info.device)
+            self._info.memory.load_state_dict(
+                copy.deepcopy(self._memory_at_start), self._info.device
+            )
         before, log = self._counted(), NumberLog()
-        self._log = log
         images = to_float(request.images, self._resize, self._info.device)
+        self._log = log
         ask = partial(self._strategy.adapt, Batch(images))
         answer = self._oversight.adapt(images, request.number, ask)
         self._log = None
@@ -397,18 +412,14 @@ class Learner:
 
     def _save(self, request: Save) -> Saved:
         """Write the state at an experience's boundary, and say how large things are."""
-        device, strategy = self._info.device, self._strategy
-        written = self._write(request.path)
-        on_gpu = device.type == "cuda"
-        peak = torch.cuda.max_memory_allocated(device) if on_gpu else peak_bytes()
+        strategy, written = self._strategy, self._write(request.path)
         return Saved(
             bytes=written,
-            state=self._fingerprint(),
-            holdings=self._oversight.holdings(),
+            holdings=self._oversight.holdings() if self._adapts else None,
             stored_samples=len(self._info.memory),
             memory_bytes=self._info.memory.size,
             kept_images=self._oversight.kept_images(Learner),
-            peak_memory_bytes=peak,
+            peak_memory_bytes=peak(self._info.device),
             own_costs=checked_costs(strategy.costs()),
             read_files=files_read(self._plugin),
         )
@@ -422,8 +433,9 @@ class Learner:
             "memory": self._info.memory.state_dict(),
             "generators": generator_states(self._info.device),
             "facts": {**facts, "scale": self._scale},
-            "serving": self._oversight.serving(),
         }
+        if self._adapts:
+            state["serving"] = self._oversight.serving()
         if (signatures := self._oversight.signatures()) is not None:
             state["signatures"] = signatures
         if probed is not None:

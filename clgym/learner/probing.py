@@ -1,19 +1,15 @@
-"""Answers in the middle of an experience, for the accuracy at any time of single-pass streams."""
+"""Tests in the middle of an experience, for the accuracy at any time of single-pass streams."""
 
 import time
 from collections.abc import Callable
-from typing import TypedDict, TypeVar, cast
+from typing import TypedDict
 
-import numpy as np
-import torch
+from clgym.messages import AnytimeTest
 
-from clgym.codec import pack, unpack
-from clgym.messages import AnytimeAnswers, AnytimeTest, Predict
-from clgym.strategy import Strategy
+__all__ = ["Prober", "ProbeState"]
 
-__all__ = ["ProbeState", "Prober", "cloned"]
-
-S = TypeVar("S")
+_TICK = 0.002
+"""Seconds between two looks at whether a test is over."""
 
 
 class ProbeState(TypedDict):
@@ -21,79 +17,55 @@ class ProbeState(TypedDict):
 
     seen: int
     """Training images of the experience so far."""
-    images: list[int]
-    predicted: list[torch.Tensor]
-    """Answers, int32, of as many moments."""
+    last: int
+    """Training images at the last test."""
 
 
 class Prober:
-    """Answers the rows of an `AnytimeTest` when training has come so far.
+    """Saves the state when training has come so far that a test is due, and waits for its end.
 
-    In the middle of training a copy answers, so that nothing of the learner changes. Where a
-    strategy offers no safe points there are answers at the end only.
+    Another process answers, so that no test image is ever in the process that trains. Where a
+    strategy offers no safe points there are tests at the end only, which are the gym's own.
 
     Attributes:
-        seconds: What the answers took.
+        seconds: Duration of the tests.
     """
 
     def __init__(
-        self,
-        probe: AnytimeTest | None,
-        answer: Callable[[Predict, Strategy], np.ndarray],
-        copied: Callable[[], Strategy],
+        self, probe: AnytimeTest | None, write: Callable[[], object], tell: Callable[[int], object]
     ) -> None:
-        """Answer nothing yet.
+        """Test nothing yet.
 
         Args:
-            probe: Moments and rows; None for none at all.
-            answer: Logits of a question by a strategy.
-            copied: Makes a strategy in the present state of the learner.
+            probe: Moments and the state's path; None for no tests at all.
+            write: Writes the state.
+            tell: Tells the gym of it; called with the training images so far.
         """
-        self._probe, self._answer, self._copied = probe, answer, copied
-        self._images: list[int] = []
-        self._predicted: list[np.ndarray] = []
-        self._before = 0
+        self._probe, self._write, self._tell = probe, write, tell
+        self._before = self._last = 0
         self.seconds = 0.0
 
     def visit(self, images: int) -> None:
-        """Answer if a moment has come; called at safe points, ``images`` into this session."""
+        """Have the state tested if a moment has come.
+
+        Called at safe points, ``images`` into this session.
+        """
         if self._probe is None:
             return
-        seen, last = images + self._before, self._images[-1] if self._images else 0
-        if seen < self._probe.at[-1] and any(last < moment <= seen for moment in self._probe.at):
-            self._note(seen, self._copied())
-
-    def finish(self, strategy: Strategy) -> AnytimeAnswers | None:
-        """Answer at the end of the experience; all answers."""
-        if self._probe is None:
-            return None
-        self._note(self._probe.at[-1], strategy)
-        return AnytimeAnswers(images=np.array(self._images), predicted=np.stack(self._predicted))
-
-    def _note(self, images: int, strategy: Strategy) -> None:
-        assert self._probe is not None
-        started = time.perf_counter()
-        logits = self._answer(self._probe.question, strategy)
-        self._images.append(images)
-        self._predicted.append(logits.argmax(1).astype(np.int32))
-        self.seconds += time.perf_counter() - started
+        seen = images + self._before
+        if seen < self._probe.at[-1] and any(self._last < at <= seen for at in self._probe.at):
+            started = time.perf_counter()
+            self._last = seen
+            self._write()
+            self._tell(seen)
+            while self._probe.state.exists():
+                time.sleep(_TICK)
+            self.seconds += time.perf_counter() - started
 
     def state_dict(self, images: int) -> ProbeState:
         """What a run that is continued here must know."""
-        return {
-            "seen": images + self._before,
-            "images": self._images,
-            "predicted": [torch.as_tensor(p) for p in self._predicted],
-        }
+        return {"seen": images + self._before, "last": self._last}
 
     def load_state_dict(self, state: ProbeState) -> None:
         """Go on from `state_dict`."""
-        self._before, self._images = state["seen"], list(state["images"])
-        self._predicted = [p.numpy() for p in state["predicted"]]
-
-
-def cloned(state: S) -> S:
-    """A copy of nested dicts, lists and tuples that shares no tensor."""
-    leaves: list[torch.Tensor] = []
-    tree = pack(state, torch.Tensor, leaves, "state")
-    return cast(S, unpack(tree, [leaf.detach().clone() for leaf in leaves]))
+        self._before, self._last = state["seen"], state["last"]

@@ -32,7 +32,18 @@ _PLUGINS = ("strategies", "scenarios")
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/")
 _ALLOWED = {
     *("CLGYM_CACHE", "CLGYM_CACHE_GB", "CLGYM_DATA", "CLGYM_WITHHELD", INSIDE),
-    *("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"),
+    *(
+        "HOME",
+        "JOBLIB_MULTIPROCESSING",
+        "LANG",
+        "LOGNAME",
+        "PATH",
+        "SHELL",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "VIRTUAL_ENV",
+    ),
     *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME"),
     *("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHASHSEED", "SYSTEMROOT"),
 }

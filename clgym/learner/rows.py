@@ -14,25 +14,33 @@ __all__ = ["RowImages"]
 
 
 class RowImages:
-    """Images of all sources of a run, mapped and brought to one range of values.
+    """Images of a run's sources, mapped and brought to one range of values.
 
     Attributes:
         scale: Factor that brings stored pixels into [0, 1].
     """
 
     def __init__(self, request: Start, channels: int, device: torch.device) -> None:
-        """Map the files that a run's start message names."""
+        """Note the files that a run's start message names."""
         # One range for all sources: a memory mixes their pixels.
         largest = max((source.max_value for source in request.sources), default=1)
         self.scale = 1.0 / largest
         self._sources, self._resize, self._device = request.sources, request.resize, device
-        self._images = {
-            (number, split): Images(
-                path, request.resize, device, channels, largest / source.max_value
+        self._channels, self._largest = channels, largest
+        self._mapped: dict[tuple[int, str], Images] = {}
+
+    def _images(self, number: int, split: str) -> Images:
+        """Images of a split, mapped when they are first asked for: others may be out of reach."""
+        if (number, split) not in self._mapped:
+            source = self._sources[number]
+            self._mapped[number, split] = Images(
+                source.train if split == "train" else source.test,
+                self._resize,
+                self._device,
+                self._channels,
+                self._largest / source.max_value,
             )
-            for number, source in enumerate(request.sources)
-            for split, path in (("train", source.train), ("test", source.test))
-        }
+        return self._mapped[number, split]
 
     def features(self, backbone: Frozen, report: Callable[[int, int], None]) -> FrozenFeatures:
         """Features of these images by a frozen backbone, which fill `Batch.features`.
@@ -41,20 +49,19 @@ class RowImages:
             backbone: The network and what it is fed.
             report: Gets the number of images that are computed, and of all.
         """
-        splits = {
-            (number, split): SplitRows(
-                images, (self._sources[number].fingerprint, split, self._resize), self.scale
-            )
-            for (number, split), images in self._images.items()
-        }
-        return FrozenFeatures(backbone, self._device, splits, report)
+
+        def rows_of(number: int, split: str) -> SplitRows:
+            content = (self._sources[number].fingerprint, split, self._resize)
+            return SplitRows(self._images(number, split), content, self.scale)
+
+        return FrozenFeatures(backbone, self._device, rows_of, report)
 
     def of_experience(self, request: Train) -> Tensor:
         """Pixels of an experience's rows, which come group by group, as they are stored."""
         parts: list[Tensor] = []
         start = 0
         for group, count in zip(request.groups, request.counts, strict=True):
-            images = self._images[group.source, group.split]
+            images = self._images(group.source, group.split)
             parts.append(images.gather(request.rows[start : start + count], group.transform))
             start += count
         return torch.cat(parts) if len(parts) != 1 else parts[0]
@@ -67,7 +74,7 @@ class RowImages:
         images: Tensor | None = None
         for number in map(int, np.unique(where)):
             group, places = groups[number], np.flatnonzero(where == number)
-            pixels = self._images[group.source, group.split].gather(rows[places], group.transform)
+            pixels = self._images(group.source, group.split).gather(rows[places], group.transform)
             some = pixels.float().mul_(self.scale)
             if len(places) == len(rows):
                 return some

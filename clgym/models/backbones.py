@@ -16,6 +16,7 @@ where it is another than the architecture's. A safetensors file, or the ``config
 may say ``mean`` and ``std`` too.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clgym._moved import report_renamed
-from clgym.errors import Incompatible
+from clgym.errors import BadOutput, Incompatible
 from clgym.files import canonical_json, dump_checked, load_checked, sha256, write_atomic
 from clgym.messages import BackboneIdentity
 from clgym.models.backbone_weights import digest, fetch, native, notes, weights_file
@@ -213,8 +214,12 @@ def identify(frozen: Frozen, data_root: Path | None = None) -> BackboneIdentity:
 
 
 def _write(path: Path, facts: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, dump_checked(facts))
+    """Write a note, unless it says so already; who may not write goes without."""
+    data = dump_checked(facts)
+    with contextlib.suppress(OSError, BadOutput):
+        if not path.is_file() or path.read_bytes() != data:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, data)
 
 
 def _identity(name: Name, path: Path | None, data_root: Path | None) -> BackboneIdentity:

@@ -5,7 +5,7 @@ its way to the network, and the kind of device. One pass over the images serves 
 orders and trials.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class FrozenFeatures:
         self,
         frozen: Frozen,
         device: torch.device,
-        splits: Mapping[tuple[int, str], SplitRows],
+        rows_of: Callable[[int, str], SplitRows],
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Find out who the backbone is.
@@ -53,14 +53,14 @@ class FrozenFeatures:
         Args:
             frozen: The backbone, and what it is fed.
             device: Where to compute, and where the answers go.
-            splits: By number of the source and name of the split.
+            rows_of: Returns the split of a source's number and the split's name.
             report: Called with the number of missing rows that are done, and their total.
 
         Raises:
             ClgymError: the backbone is not to be had.
         """
         self._frozen, self._device = frozen, device
-        self._splits, self._report = splits, report
+        self._rows_of, self._report = rows_of, report
         self._identity = identify(frozen)
         self._backbone: Backbone | None = None
         self._tables: dict[str, Table] = {}
@@ -77,15 +77,18 @@ class FrozenFeatures:
             BadOutput: the cache cannot be written.
         """
         found = np.empty((len(rows), self._identity.width), dtype=np.float32)
-        for number in np.unique(where):
-            group, places = groups[number], np.flatnonzero(where == number)
-            split = self._splits[group.source, group.split]
-            found[places] = self._of(split, group.transform, rows[places])
+        for group, places in _by_group(groups, where):
+            found[places] = self._filled(group, rows[places]).get(rows[places])
         return torch.from_numpy(found).to(self._device)
 
-    def _of(
-        self, split: SplitRows, transform: tuple[str, float] | None, rows: np.ndarray
-    ) -> np.ndarray:
+    def fill(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> None:
+        """Compute what is missing; arguments and errors are those of `of`."""
+        for group, places in _by_group(groups, where):
+            self._filled(group, rows[places])
+
+    def _filled(self, group: RowGroup, rows: np.ndarray) -> Table:
+        """The table of a group, with the rows in it."""
+        split, transform = self._rows_of(group.source, group.split), group.transform
         table = self._table(split, transform)
         missing = table.missing(rows)
         for start in range(0, len(missing), BATCH):
@@ -93,7 +96,7 @@ class FrozenFeatures:
             table.put(due, self._compute(split.images.gather(due, transform), split.scale))
             done = min(start + BATCH, len(missing))
             self._report(done, len(missing))
-        return table.get(rows)
+        return table
 
     def _table(self, split: SplitRows, transform: tuple[str, float] | None) -> Table:
         frozen = {k: v for k, v in asdict(self._frozen).items() if k != "name"}
@@ -118,3 +121,11 @@ class FrozenFeatures:
         batch = pixels.new_zeros((BATCH, *pixels.shape[1:]), dtype=torch.float32)
         batch[: len(pixels)] = pixels.float().mul_(scale)
         return self._backbone(batch)[: len(pixels)].cpu().numpy()
+
+
+def _by_group(
+    groups: Sequence[RowGroup], where: np.ndarray
+) -> Iterator[tuple[RowGroup, np.ndarray]]:
+    """Each group that has rows, and the places of these."""
+    for number in np.unique(where):
+        yield groups[number], np.flatnonzero(where == number)

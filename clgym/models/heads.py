@@ -1,7 +1,6 @@
 """Classifiers on top of features: class means, and the cosine classifier."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,12 +54,14 @@ class CosineHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(columns, width).uniform_(-bound, bound))
         self.scale = nn.Parameter(torch.ones(1))
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        """Take the state's number of classes."""
-        rows = state_dict.get(f"{prefix}weight", self.weight)
-        if rows.shape != self.weight.shape:
-            self.weight = nn.Parameter(torch.empty_like(rows, device=self.weight.device))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def structure(self) -> int:
+        """Number of classes; see `clgym.attributes`."""
+        return len(self.weight)
+
+    def restructure(self, structure: int) -> None:
+        """Have as many classes as a `structure` tells of; a state fills them."""
+        if structure != len(self.weight):
+            self.weight = nn.Parameter(self.weight.new_zeros(structure, self.weight.shape[1]))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [n, columns] of features [n, width]."""

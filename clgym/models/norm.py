@@ -1,9 +1,10 @@
 """Batch normalisation at test time: which statistics a network uses, which parameters it has."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clgym.errors import Incompatible
@@ -12,6 +13,7 @@ __all__ = [
     "affine_parameters",
     "batch_norms",
     "has_batch_norm",
+    "reestimate",
     "single_images_refused",
     "use_batch_statistics",
 ]
@@ -74,6 +76,26 @@ def use_batch_statistics(network: nn.Module) -> None:
         if isinstance(module, _BatchNorm):
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
+
+
+@torch.no_grad()
+def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Take the running statistics anew, as plain means over ``batches`` of images.
+
+    Everything else in the network, dropout for one, is in evaluation mode meanwhile and afterwards.
+    """
+    network.eval()
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # PyTorch's word for a plain mean
+        layer.train()
+    for images in batches:
+        network(images)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+        layer.eval()
 
 
 def affine_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
+from annotated_types import Ge
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from clgym.config import Range
 from clgym.errors import Incompatible
 from clgym.models.backbones import Backbone, Frozen, load
-from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
+from clgym.models.heads import ClassMeans, cosine_logits
+from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo
 
-__all__ = ["PretrainedConfig", "PretrainedStrategy"]
+__all__ = ["ClassMeanStrategy", "PretrainedConfig", "PretrainedStrategy"]
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,14 @@ class PretrainedConfig(Config):
     backbone: str = "vit_base_patch16_224.augreg_in21k"
     """Pretrained network: timm's full tag (after `clgym fetch TAG`), NAME@random, or NAME@FILE with
     a path or the name of a file in the data root's weights/."""
-    image_size: Annotated[int, Range(1)] = 224
+    image_size: Annotated[int, Ge(1)] = 224
     """Side in pixels of the network's input."""
     fit: Literal["stretch", "crop"] = "crop"
     """Resizing of images: stretch (bilinear to that side), or crop (shorter side to 8/7 of it,
     bicubic, then a centre crop)."""
     normalise: bool = False
     """Normalise images as in pretraining; the papers use the range [0, 1] instead."""
-    batch_size: Annotated[int, Range(1)] = 256
+    batch_size: Annotated[int, Ge(1)] = 256
     """Images per batch."""
 
 
@@ -37,7 +39,7 @@ C = TypeVar("C", bound=PretrainedConfig, default=Any)
 
 
 class PretrainedStrategy(Strategy[C]):
-    """A strategy that declares a frozen backbone.
+    """A strategy that declares a frozen backbone; without one the pixels are its features.
 
     Attributes:
         backbone: The network itself; loaded when first asked for.
@@ -54,8 +56,8 @@ class PretrainedStrategy(Strategy[C]):
 
     @property
     def needs(self) -> Needs:
-        """The backbone, and its features of every image."""
-        return Needs(backbone=self.frozen, features=True)
+        """The backbone, and its features of every image; nothing without one."""
+        return Needs(backbone=self.frozen, features=True) if self.config.backbone else Needs()
 
     def setup(self, info: StreamInfo) -> None:
         """Refuse images that the backbone cannot take.
@@ -77,7 +79,36 @@ class PretrainedStrategy(Strategy[C]):
         return load(self.frozen, self.info.device)
 
     def features(self, batch: Batch) -> Tensor:
-        """The frozen backbone's features, [n, d]: the gym's, else computed here."""
+        """The frozen backbone's features, [n, d]: the gym's, else computed here; or the pixels."""
         if batch.features is not None:
             return batch.features
-        return self.backbone(batch.images)
+        return self.backbone(batch.images) if self.config.backbone else batch.images.flatten(1)
+
+
+class ClassMeanStrategy(PretrainedStrategy[C]):
+    """Keeps the mean of what `embed` gives of each class's images.
+
+    Attributes:
+        classes: The means, as sums and counts.
+    """
+
+    def setup(self, info: StreamInfo) -> None:
+        """Begin with no class."""
+        super().setup(info)
+        self.classes = ClassMeans(info.device)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """What is averaged and compared, float [n, d]: the features."""
+        return self.features(batch)
+
+    @torch.no_grad()
+    def train(self, experience: Experience) -> None:
+        """Count every image once into its class's mean."""
+        for batch in experience.batches(self.config.batch_size, shuffle=False):
+            self.classes.update(self.embed(batch), batch.labels, experience.columns)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Cosines [n, columns]; a class without an image gets -inf: a cosine may be negative."""
+        features = self.embed(batch)
+        weight = self.classes.means.to(features.dtype)
+        return cosine_logits(features, weight).nan_to_num(nan=-torch.inf)

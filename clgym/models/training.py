@@ -7,10 +7,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clgym.errors import BadConfig
 from clgym.models.norm import single_images_refused
 from clgym.strategy import Augment, Experience, State, TrainBatch
 
-__all__ = ["CosineSGD", "Position", "set_rates"]
+__all__ = ["CosineSGD", "Position", "named_optimizer", "set_rates"]
+
+
+def named_optimizer(
+    name: str, parameters: Iterable[Tensor], lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """SGD, Adam or AdamW by name.
+
+    Args:
+        name: sgd, adam or adamw.
+        parameters: What it moves.
+        lr: Learning rate.
+        momentum: Momentum of SGD.
+        weight_decay: L2 penalty; of adamw decoupled decay.
+
+    Raises:
+        BadConfig: momentum for another optimizer than SGD.
+    """
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)
+    if momentum:
+        raise BadConfig(
+            expected=f"no momentum with the optimizer {name}, which has constants of its own",
+            found=f"momentum = {momentum:g}",
+            fix="Remove --momentum, or give --optimizer sgd",
+        )
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[name](parameters, lr, weight_decay=weight_decay)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rates: Iterable[float], share: float) -> None:

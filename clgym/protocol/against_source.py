@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,7 +92,8 @@ def _check_public(request: Request) -> None:
     """
     registry.find("scenarios", request.scenario, request.plugins)
     for option, value in request.scenario_config.items():
-        for word in value if isinstance(value, (list, tuple)) else [value]:
+        listed = isinstance(value, (list, tuple))
+        for word in cast(Sequence[object], value) if listed else [value]:
             if isinstance(word, str) and _ELSEWHERE.search(word):
                 raise MissingData(
                     expected="images with a public name",

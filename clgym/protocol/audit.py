@@ -15,10 +15,10 @@ MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSErro
 class Audit:
     """Checks made and problems found."""
 
-    checks: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    records: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list[str])
+    problems: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+    records: list[str] = field(default_factory=list[str])
     """Folders of the records that are results, without those of tuning runs."""
     head: str | None = None
     """Hash of the ledger's last line, which covers the whole study; None without a ledger."""

@@ -31,6 +31,7 @@ from clgym.protocol.plugin_files import plugins_of
 from clgym.protocol.relatives import register_opening, register_study, relatives
 from clgym.protocol.runs import FAILURES, Event, ExecutionOptions, check_files, start_workers
 from clgym.protocol.study import CERTIFICATE, read_certificate
+from clgym.results.record import Record
 from clgym.results.stored import open_run
 
 __all__ = ["EVALUATION", "Evaluation", "SeedResult", "evaluate", "open_certificate", "requests_of"]
@@ -215,7 +216,7 @@ class _Evaluating:
         """The strategy's file, those of what it wraps and its helpers must be as they were."""
         plan, plugins = self._plan, self._where.plugins
         entry = registry.find("strategies", plan.strategy, plugins)
-        changed = [] if entry.source_hash == plan.source_hash else [entry.path.name]
+        changed = [] if entry.source_hash == plan.source_hash else [entry.file_name]
         if not changed:  # else there is no need to import it
             described = describe_strategy(plan.strategy, plugins, plan.base, self._where.sandbox)
             now, read = (
@@ -323,7 +324,8 @@ class _Evaluating:
 
     def _result(self) -> Evaluation:
         plan = self._plan
-        seeds, records = [], []
+        seeds: list[SeedResult] = []
+        records: list[Record] = []
         for seed in plan.evaluation_seeds:
             if seed in self._failed:
                 seeds.append(SeedResult(seed=seed, status="failed", error=self._failed[seed]))

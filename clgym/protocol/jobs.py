@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from pydantic import TypeAdapter
+
 from clgym._moved import report_renamed
 from clgym.data import withheld
 from clgym.data.sources import load_source
@@ -22,7 +24,7 @@ from clgym.protocol.pairs import ScenarioPair
 from clgym.results.layout import STATE
 from clgym.results.record import Record, result_hash
 from clgym.results.stored import StoredRun, open_run
-from clgym.scenario import Stream
+from clgym.scenario import Stream, kind_of
 from clgym.streams.adaptation import AdaptationStream
 
 __all__ = ["TARGET", "Jobs", "RunSummary", "as_message", "order_hash", "run_summary"]
@@ -90,8 +92,7 @@ def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool
 
 def _rule(rule: Mapping[str, Any]) -> withheld.Rule:
     """A rule as it was before its tuples were written as lists."""
-    lists = {name: tuple(value) for name, value in rule.items() if isinstance(value, list)}
-    return withheld.Rule(**{**rule, **lists})
+    return TypeAdapter(withheld.Rule).validate_python(rule)
 
 
 def _request(message: Mapping[str, Any]) -> Request:
@@ -148,7 +149,7 @@ def _survey(message: Mapping[str, Any]) -> Message:
         )
         for side in named
     ]
-    setting = streams[0].setting
+    setting = kind_of(streams[0])
     if setting == "learn-then-shift":
         raise BadPlan(
             expected=f"a learning stream or an adaptation stream for {pair.name}",

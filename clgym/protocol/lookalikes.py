@@ -7,6 +7,8 @@ other side are candidates. The inner part of the image is then laid over each of
 flips and turns, with every shift of a few pixels: the normalised correlations decide.
 """
 
+from typing import Any
+
 import numpy as np
 
 __all__ = ["averaging", "lookalikes", "shrunk", "spectra"]
@@ -61,10 +63,10 @@ def lookalikes(one: np.ndarray, other: np.ndarray) -> list[tuple[int, int]]:
     if not len(one) or not len(other):
         return []
     # Here for a fast start: only the look at a pair needs it.
-    from sklearn.neighbors import NearestNeighbors
+    from sklearn.neighbors import NearestNeighbors  # pyright: ignore[reportMissingTypeStubs]
 
-    known = NearestNeighbors(n_neighbors=min(_CANDIDATES, len(other)), algorithm="brute")
-    nearest = known.fit(spectra(other)).kneighbors(spectra(one), return_distance=False)
+    known: Any = NearestNeighbors(n_neighbors=min(_CANDIDATES, len(other)), algorithm="brute")
+    nearest: np.ndarray = known.fit(spectra(other)).kneighbors(spectra(one), return_distance=False)
     alike = np.concatenate(
         [
             _correlations(one[start : start + _BLOCK], other, nearest[start : start + _BLOCK])
@@ -109,7 +111,7 @@ def _spectra_of_block(images: np.ndarray) -> np.ndarray:
 
 def _exchanged() -> list[tuple[list[int], list[int]]]:
     """Frequencies, down and right, in groups that flips and quarter turns exchange."""
-    groups = []
+    groups: list[tuple[list[int], list[int]]] = []
     for high in range(1, _HIGHEST + 1):
         for low in range(high + 1):
             turned = [(low, high), (-low, high), (high, low), (-high, low)]

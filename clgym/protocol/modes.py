@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from clgym.errors import BadPlan
@@ -59,7 +60,8 @@ def choose(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list
     if not plan.per_seed:
         trials = _search(plan, space, runs, plan.seeds, part, None)
         return trials, [_best(trials, None)]
-    trials, chosen = [], []
+    trials: list[Trial] = []
+    chosen: list[Choice] = []
     for seed in plan.seeds:
         own = _search(plan, space, runs, (seed,), part, seed)
         trials += own
@@ -134,16 +136,16 @@ def _judged(
 ) -> Trial:
     """A trial from its runs; the cap is applied in trial order, not in order of completion."""
     used = sum(run.images for trial in before for run in trial.runs)
-    facts = {"trial": number, "config": dict(config), "seed": stream}
+    made = partial(Trial, trial=number, config=dict(config), seed=stream)
     over = plan.cap_images is not None and used >= plan.cap_images
     if over or any(run is None for run in own):
-        return Trial(**facts, status="over-cap", score=None, runs=())
+        return made(status="over-cap", score=None, runs=())
     finished = [run for run in own if run is not None]
     if any(run.status == "failed" for run in finished):
-        return Trial(**facts, status="failed", score=None, runs=tuple(finished))
+        return made(status="failed", score=None, runs=tuple(finished))
     values = [criterion_of(plan.criterion, run) for run in finished]
     score = sum(values) / len(values)
-    return Trial(**facts, status="done", score=score, runs=tuple(finished))
+    return made(status="done", score=score, runs=tuple(finished))
 
 
 def _best(trials: Sequence[Trial], seed: int | None) -> Choice:
@@ -212,7 +214,8 @@ def _chain(seed: int, parts: Sequence[Trial]) -> Choice:
 def _decay(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
     """De Lange et al.: the best plain learning rate, then as much stability as it bears."""
     rates = _rates(plan, space)
-    trials, chosen = [], []
+    trials: list[Trial] = []
+    chosen: list[Choice] = []
     for seed in plan.seeds:
         parts: list[Trial] = []
         last: TrialRun | None = None
@@ -221,7 +224,7 @@ def _decay(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list
                 plan, rates, runs, TrialRun(0, seed, {}, (0, t + 1), last, t)
             )
             trials += tried
-            parts.append(tried[-1] if last is None else tried[last.trial])
+            parts.append(tried[last.trial])
         chosen.append(_chain(seed, parts))
     return trials, chosen
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clgym.codec import Tree
 from clgym.data.halves import Half, in_half
 from clgym.data.sources import Source
 from clgym.errors import BadPlan
@@ -78,7 +79,7 @@ class Overlap:
         count, verb = self.near_images, "looks" if self.near_images == 1 else "look"
         return [f"{count} of its images {verb} like one of the evaluation"] if count else []
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Tree]:
         """Return the report as JSON-ready data."""
         return {
             "shared_images": list(self.shared_images),
@@ -180,7 +181,7 @@ def alike(one: Footprint, other: Footprint) -> list[tuple[int, int]]:
 
 def _near(one: Footprint, other: Footprint) -> list[tuple[int, int]]:
     """Pairs of rows whose thumbnails are almost equal: few changed pixels, whatever they hold."""
-    found = []
+    found: list[tuple[int, int]] = []
     for start in range(0, len(one.codes), _BLOCK):
         part = one.codes[start : start + _BLOCK]
         distance = np.bitwise_count(part[:, None] ^ other.codes[None])

@@ -1,8 +1,8 @@
 """Pairs: two sources under one scenario, one for tuning and one for evaluation."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, model_serializer
 
@@ -57,7 +57,8 @@ class Side(BaseModel):
 
 
 def _listed(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    listed = isinstance(value, (list, tuple))
+    return " ".join(map(str, cast(Sequence[object], value))) if listed else str(value)
 
 
 class ScenarioPair(BaseModel):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clgym import registry
 from clgym.config import WRAPS, resolve
@@ -32,7 +32,7 @@ class StudySpec:
 
     strategy: str
     pair: ScenarioPair
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict[str, object])
     """Options of the strategy that are not tuned, if they differ from its defaults."""
     space: str | None = None
     """See `clgym.protocol.space.find_space`."""
@@ -96,30 +96,16 @@ def make_plan(
         )
     own = {*pair.tuning.extra, *pair.evaluation.extra}  # of a side: its model, for one
     transfer = asked.mode in ("transfer", "default")
-    described = space.describe()
     return StudyPlan.model_validate(
         {
-            "pair": pair,
-            "pair_hash": pair.digest,
-            "tuning": looked["tuning"],
-            "evaluation": looked["evaluation"],
-            "overlap_hash": sha256(canonical_json(looked["overlap"])),
-            "withheld_images": looked["withheld_images"],
-            "experiences": looked["experiences"],
+            **_sides(pair, looked),
             "mode": asked.mode,
             "k": {"first_task": 1, "first_k": asked.k}.get(asked.mode, 0),
             "strategy": description.name,
             "source_hash": description.source_hash,
             "base": {k: v for k, v in values.items() if k not in tuned and k not in own},
-            "space": described,
-            "space_hash": sha256(canonical_json(described)),
+            **_searched(asked, space, pair),
             "stability": _stability(asked, where) if asked.mode == "stability_decay" else {},
-            "sampler": asked.sampler,
-            "sampler_seed": asked.sampler_seed,
-            "generation": asked.generation if asked.sampler in ADAPTIVE else 0,
-            "trials": 0
-            if asked.mode == "default"
-            else available(asked.sampler, space, asked.trials or pair.trials),
             "seeds": seeds,
             # Modes that look at a stream choose for that stream: they are evaluated on the same.
             "evaluation_seeds": evaluation_seeds(pair, len(seeds)) if transfer else seeds,
@@ -134,6 +120,33 @@ def make_plan(
             **_method(asked, where, description, values, tuned),
         }
     )
+
+
+def _sides(pair: ScenarioPair, looked: Mapping[str, Any]) -> dict[str, object]:
+    """Facts of the plan about the pair and what the look at it found."""
+    return {
+        "pair": pair,
+        "pair_hash": pair.digest,
+        "tuning": looked["tuning"],
+        "evaluation": looked["evaluation"],
+        "overlap_hash": sha256(canonical_json(looked["overlap"])),
+        "withheld_images": looked["withheld_images"],
+        "experiences": looked["experiences"],
+    }
+
+
+def _searched(asked: StudySpec, space: Space, pair: ScenarioPair) -> dict[str, object]:
+    """Facts of the plan about the search: its space, its sampler and the number of trials."""
+    described = space.describe()
+    trials = available(asked.sampler, space, asked.trials or pair.trials)
+    return {
+        "space": described,
+        "space_hash": sha256(canonical_json(described)),
+        "sampler": asked.sampler,
+        "sampler_seed": asked.sampler_seed,
+        "generation": asked.generation if asked.sampler in ADAPTIVE else 0,
+        "trials": 0 if asked.mode == "default" else trials,
+    }
 
 
 def _method(
@@ -212,7 +225,11 @@ def _base_values(
         f.name: said[k] for f in description.fields if (k := f.name.rpartition(".")[2]) in said
     }
     values = resolve(description.fields, {**shared, **asked.config}, description.name)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    return {k: _listed(v) for k, v in values.items()}
+
+
+def _listed(value: object) -> object:
+    return list(cast(tuple[object, ...], value)) if isinstance(value, tuple) else value
 
 
 def _stability(asked: StudySpec, where: ExecutionOptions) -> dict[str, float]:

@@ -35,11 +35,10 @@ def _recorded(folder: Path, given: str) -> dict[str, str]:
 
 
 def _split(given: str) -> tuple[Path, str]:
-    """A file, and the class that was named behind it, or nothing."""
-    if Path(given).is_file():
-        return Path(given), ""
-    text, _, attribute = given.rpartition(":")
-    return Path(text), attribute
+    """A file, of a folder its ``__init__.py``; and the class that was named behind it, or none."""
+    text, _, attribute = (given, "", "") if Path(given).exists() else given.rpartition(":")
+    path = Path(text)
+    return (path / "__init__.py" if path.is_dir() else path), attribute
 
 
 def plugins_of(folder: Path, ledger: Ledger) -> tuple[Path, ...]:
@@ -53,7 +52,7 @@ def plugins_of(folder: Path, ledger: Ledger) -> tuple[Path, ...]:
         Tampered: a file is not where it was, or has changed.
     """
     sessions = ledger.of("session")
-    listed = sessions[-1].body.get("plugins", []) if sessions else []
+    listed: list[dict[str, str]] = sessions[-1].body.get("plugins", []) if sessions else []
     return tuple(_found(folder, facts) for facts in listed)
 
 

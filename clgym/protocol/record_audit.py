@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from pydantic import ValidationError
@@ -41,12 +41,18 @@ def parsed(model: Any, data: bytes) -> Any:
 def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
     """Places where two JSON values differ."""
     if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted({*one, *other}):
-            yield from differences(one.get(key), other.get(key), f"{place}.{key}".lstrip("."))
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for i, (a, b) in enumerate(zip(one, other, strict=True)):
-            yield from differences(a, b, f"{place}[{i}]")
-    elif canonical_json(one) != canonical_json(other):
+        fields, others = cast(dict[str, object], one), cast(dict[str, object], other)
+        for key in sorted({*fields, *others}):
+            here = f"{place}.{key}".lstrip(".")
+            yield from differences(fields.get(key), others.get(key), here)
+        return
+    if isinstance(one, list) and isinstance(other, list):
+        items, found = cast(list[Any], one), cast(list[Any], other)
+        if len(items) == len(found):
+            for i, (a, b) in enumerate(zip(items, found, strict=True)):
+                yield from differences(a, b, f"{place}[{i}]")
+            return
+    if canonical_json(one) != canonical_json(other):
         yield place or "the whole"
 
 
@@ -99,7 +105,7 @@ def against_plan(
     """Compare a record with what the plan states about its run."""
     result, where = record.result, record.environment
     side = plan.evaluation if evaluating or plan.tunes_on_evaluation else plan.tuning
-    facts = {
+    facts: dict[str, tuple[object, object]] = {
         "result.seed": (result.seed, wanted.seed),
         "result.order_seed": (result.order_seed, wanted.seed),
         "result.part": (result.part, wanted.part),

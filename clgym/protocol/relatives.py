@@ -43,7 +43,7 @@ class _Known:
     names: set[str]
     """Names and code hashes of the strategy, either of which identifies the method."""
     evaluates: str
-    openings: set[str] = field(default_factory=set)
+    openings: set[str] = field(default_factory=set[str])
     """Hashes of the ledger's lines that opened an evaluation."""
 
 
@@ -78,11 +78,11 @@ def relatives(out: Path, plan: StudyPlan) -> Relatives:
             before[study].openings |= known.openings
         else:
             before[study] = known
-    copies = ordered[own].openings if own in ordered else set()
-    copies |= before.pop(own).openings if own in before else set()
+    copies = ordered[own].openings if own in ordered else set[str]()
+    copies |= before.pop(own).openings if own in before else set[str]()
     mine, names = evaluates(plan), _names(plan)
     others = [k for k in before.values() if k.evaluates == mine and k.names & names]
-    openings = set().union(copies, *(known.openings for known in others))
+    openings = set[str]().union(copies, *(known.openings for known in others))
     openings -= {entry.hash for entry in entries if entry.kind == "opened"}
     return Relatives(len(others) + 1, len(openings), registry.head)
 

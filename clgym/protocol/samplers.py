@@ -101,7 +101,7 @@ def _draw(space: Space, seed: int, trial: int, attempt: int) -> Config:
 
 
 def _as_the_authors(space: Space, strategy: str, trials: int) -> list[Config]:
-    lists = []
+    lists: list[tuple[str, tuple[Any, ...]]] = []
     for p in space.parameters:
         if p.values is None:
             raise BadPlan(
@@ -148,8 +148,7 @@ def _adaptive(
 ) -> list[Config]:
     """Optuna's ask and tell, repeated from the start: the same questions give the same answers."""
     try:
-        import optuna  # pyright: ignore[reportMissingImports]
-
+        optuna: Any = importlib.import_module("optuna")  # has no types where it is not installed
         if sampler == "cmaes":
             importlib.import_module("cmaes")  # Optuna would miss it at the second trial
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Search spaces: a literal ``SPACE`` beside a strategy's config, parsed and checked.
+"""Search spaces: `Search` at a strategy's options, or a literal ``SPACE``, parsed and checked.
 
 ``{"lr": [0.01, 0.1], "alpha": {"low": 0.1, "high": 2.0, "log": True}, "steps": {"values": [2, 3],
 "when": {"schedule": ["step"]}}}``: keys are config fields; a list is drawn from uniformly; a range
@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clgym import registry
 from clgym.config import Field
@@ -117,7 +117,7 @@ class Space:
 
     def without(self, fixed: Mapping[str, Any]) -> "Space":
         """Space that remains if some parameters have one value."""
-        left = []
+        left: list[Parameter] = []
         for p in self.parameters:
             met = all(fixed[name] in allowed for name, allowed in p.when if name in fixed)
             if p.name not in fixed and met:
@@ -210,20 +210,23 @@ def find_space(
                 fix="Give --space a file, or leave it out",
             )
         return parse(known[name], fields, strategy)
-    literal = _beside(strategy, plugins) if file is None else _read(Path(file))
+    literal = _declared(strategy, fields, plugins) if file is None else _read(Path(file))
     return parse(literal, fields, strategy)
 
 
-def _beside(strategy: str, plugins: Sequence[Path]) -> Mapping[str, Any]:
+def _declared(strategy: str, fields: Sequence[Field], plugins: Sequence[Path]) -> Mapping[str, Any]:
+    """What the strategy's file says: the whole of its SPACE, else what stands at the options."""
     entry = registry.find("strategies", strategy, plugins)
     literal = literal_in(entry.path, "SPACE")
     if entry.variants:
         literal = literal.get(entry.argument or "")
+    literal = literal or {f.name: f.search for f in fields if f.search is not None}
     if not literal:
         raise BadPlan(
-            expected=f"a SPACE for {strategy} in {entry.path.name}",
+            expected=f"search values for {strategy} in {entry.file_name}",
             found="none",
-            fix="Give --space FILE (TOML, JSON) or --mode default, or write one beside its config",
+            fix="Give --space FILE (TOML, JSON) or --mode default, or write Search(...) at its "
+            "options or a SPACE beside its config",
         )
     return literal
 
@@ -249,13 +252,13 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def parse(literal: Mapping[str, Any], fields: Sequence[Field], owner: str) -> Space:
-    """Create a space from its literal form; every value is checked by its config field.
+    """Create a space from its literal form. Every value is checked by its config field.
 
     Raises:
         BadPlan: an unknown parameter, a value that its field refuses, a condition that cannot hold.
     """
     known = {field.name: field for field in fields}
-    parameters = []
+    parameters: list[Parameter] = []
     for name, given in literal.items():
         if name not in known:
             raise _bad(
@@ -272,27 +275,28 @@ def parse(literal: Mapping[str, Any], fields: Sequence[Field], owner: str) -> Sp
 
 
 def _parameter(field: Field, given: Any, owner: str) -> Parameter:
-    given = {"values": given} if isinstance(given, (list, tuple)) else given
     allowed = {"values", "low", "high", "log", "when"}
-    if not isinstance(given, dict) or set(given) - allowed:
+    said = cast(Mapping[str, Any], given) if isinstance(given, dict) else {"values": given}
+    if not isinstance(given, (list, tuple, dict)) or set(said) - allowed:
         raise _bad(owner, field.name, f"{given!r}")
     try:
-        when = tuple(
-            (name, tuple(v) if isinstance(v, (list, tuple)) else (v,))
-            for name, v in given.get("when", {}).items()
-        )
-        if "values" in given:
-            values = tuple(field.check(value, owner) for value in given["values"])
+        when = tuple((name, _as_tuple(v)) for name, v in said.get("when", {}).items())
+        if "values" in said:
+            values = tuple(field.check(value, owner) for value in said["values"])
             if not values or len(set(map(repr, values))) < len(values):
                 raise _bad(owner, field.name, "no values, or one twice")
             return Parameter(field.name, field.kind, values, when=when)
-        low, high = (field.check(given[side], owner) for side in ("low", "high"))
-        log = bool(given.get("log", False))
+        low, high = (field.check(said[side], owner) for side in ("low", "high"))
+        log = bool(said.get("log", False))
         if field.kind not in ("int", "float") or not low < high or (log and low <= 0):
             raise _bad(owner, field.name, f"a range from {low} to {high}")
         return Parameter(field.name, field.kind, None, low, high, log, when)
     except (BadConfig, KeyError, TypeError, AttributeError) as error:
         raise _bad(owner, field.name, f"{error}") from error
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(cast(Sequence[Any], value)) if isinstance(value, (list, tuple)) else (value,)
 
 
 def _cyclic(needs: dict[str, list[str]]) -> bool:

@@ -119,7 +119,7 @@ def evaluate_studies(
     """
     studies = studies_in(folder)
     _check_whole(folder, studies)
-    found = []
+    found: list[Evaluation] = []
     for study in studies:
         entries = read_ledger(study / NAME)
         opened, ended = ([e for e in entries if e.kind == kind] for kind in ("opened", "complete"))

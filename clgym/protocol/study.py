@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from clgym._moved import report_renamed
@@ -84,7 +84,7 @@ def tune(
 
 
 @contextlib.contextmanager
-def _nothing_left_of_a_refusal(out: Path) -> Iterator[None]:
+def _nothing_left_of_a_refusal(out: Path) -> Generator[None, None, None]:
     """Take away a folder in which nothing but its lock was written."""
     try:
         yield

@@ -3,7 +3,8 @@
 A plugin is a file in ``strategies/`` or ``scenarios/``, another distribution's entry point, or a
 file named by the user. The file's name is the plugin's name, the first line of its docstring its
 description. A file with several classes is named with the one that is meant, ``FILE:CLASS``; the
-plugin's name is then the class's (``MyMethod``: ``my-method``).
+plugin's name is then the class's (``MyMethod``: ``my-method``). A plugin of several files is a
+folder with an ``__init__.py``, and goes by the folder's name.
 
 Sources that are built in are data (`clgym.data.cards`), not plugins; `entries` gives the others.
 """
@@ -13,6 +14,8 @@ from clgym.registry.entry import Kind, PluginEntry
 from clgym.registry.finding import (
     entries,
     find,
+    is_path,
+    named_file,
     register,
     reserve,
     temporarily_registered,
@@ -28,7 +31,9 @@ __all__ = [
     "find",
     "temporarily_registered",
     "load_class",
+    "is_path",
     "load_module",
+    "named_file",
     "register",
     "reserve",
     "with_registered",

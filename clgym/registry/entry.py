@@ -19,6 +19,7 @@ class PluginEntry:
     origin: str
     """Origin of the plugin: built-in, a distribution's name, or a file's name."""
     path: Path
+    """Path of the file; of a plugin that is a folder that of its ``__init__.py``."""
     module: str
     """Import name; generated for a file that the user gave."""
     summary: str = ""
@@ -38,8 +39,18 @@ class PluginEntry:
     """Text after the colon: ``EWC`` in ``avalanche:EWC``."""
 
     @property
+    def file_name(self) -> str:
+        """Name of the file, as messages show it; with its folder where the plugin is a folder."""
+        if self.path.name != "__init__.py":
+            return self.path.name
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
     def source_hash(self) -> str:
-        """SHA-256 of the plugin's file, hex."""
+        """SHA-256 of the plugin's file in hex; of a folder that of its ``__init__.py``.
+
+        The other files of a folder stand in the record as files that the plugin has read.
+        """
         import hashlib  # here, since it loads OpenSSL, which `clgym list` has no use for
 
         return hashlib.sha256(self.path.read_bytes()).hexdigest()

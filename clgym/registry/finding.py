@@ -14,7 +14,16 @@ from clgym.errors import BadPlugin, DuplicateName, UnknownName, near
 from clgym.registry.entry import Kind, PluginEntry
 from clgym.registry.reading import kebab, kinds_in, read_entry
 
-__all__ = ["entries", "find", "temporarily_registered", "register", "reserve", "with_registered"]
+__all__ = [
+    "entries",
+    "find",
+    "is_path",
+    "named_file",
+    "register",
+    "reserve",
+    "temporarily_registered",
+    "with_registered",
+]
 
 
 def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, PluginEntry]:
@@ -41,7 +50,7 @@ def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, PluginEntry]:
 def _taken(kind: Kind, name: str, first: PluginEntry, second: PluginEntry) -> DuplicateName:
     return DuplicateName(
         expected=f"one plugin called {name!r} among the {kind}",
-        found=f"two: {first.origin} ({first.path.name}) and {second.origin} ({second.path.name})",
+        found=f"two: {first.origin} ({first.file_name}) and {second.origin} ({second.file_name})",
         fix="Rename one of them",
     )
 
@@ -63,13 +72,44 @@ def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> PluginEntry:
         raise _unknown(kind, name, known.values())
     if entry.error:
         raise BadPlugin(
-            expected=f"{entry.path.name} to be a Python file",
+            expected=f"{entry.file_name} to be a Python file",
             found=entry.error,
             fix="Correct the file",
         )
     if entry.variants:
         return _variant(entry, argument)
     return entry
+
+
+def is_path(name: str) -> bool:
+    """Whether a plugin is named by its file: ``FILE.py``, ``FILE.py:CLASS``, ``FOLDER/``."""
+    path = name.partition(":")[0]
+    return path.endswith(".py") or ("/" in path and Path(path).is_dir())
+
+
+def named_file(kind: Kind, name: str, plugins: Sequence[Path]) -> tuple[str, tuple[Path, ...]]:
+    """The name of a plugin that may be given by its file, and the files that are needed to find it.
+
+    Args:
+        kind: Kind of the plugin.
+        name: A name, or a path as `is_path` describes it.
+        plugins: Other files that the user named.
+
+    Raises:
+        BadPlugin: no such file, or none of its classes is of that kind.
+    """
+    if not is_path(name):
+        return name, tuple(plugins)
+    given = Path(name)
+    files = (*(p for p in plugins if p != given), given)
+    for entry in entries(kind, files).values():
+        if entry.given == str(given):
+            return entry.name, files
+    raise BadPlugin(
+        expected=f"one of the {kind} in {name}",
+        found="a plugin of another kind",
+        fix="Check the path; `FILE.py:CLASS` says which class of a file is meant",
+    )
 
 
 def _unknown(kind: Kind, name: str, known: Iterable[PluginEntry]) -> UnknownName:
@@ -141,9 +181,11 @@ def _built_in(kind: Kind) -> Iterable[PluginEntry]:
         return
     package = importlib.import_module(f"clgym.{kind}")
     for folder in package.__path__:
-        for path in sorted(Path(folder).glob("*.py")):
-            if path.stem[0] != "_":
-                yield read_entry(kind, path, f"clgym.{kind}.{path.stem}", "built-in")
+        files = {path.stem: path for path in Path(folder).glob("*.py")}
+        files |= {path.parent.name: path for path in Path(folder).glob("*/__init__.py")}
+        for name in sorted(files):
+            if name[0] != "_":
+                yield read_entry(kind, files[name], f"clgym.{kind}.{name}", "built-in")
 
 
 def _installed(kind: Kind) -> Iterable[PluginEntry]:
@@ -172,26 +214,39 @@ def _entry_points(kind: Kind) -> importlib.metadata.EntryPoints:
 def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[PluginEntry]:
     mine = {path: cls for (of, path), cls in _registered.items() if of == kind}
     for given in dict.fromkeys([*plugins, *mine]):
-        text, colon, attribute = str(given).rpartition(":")
-        named = bool(colon) and not given.is_file()
-        path = Path(text if named else given)
-        if not path.is_file():
-            raise BadPlugin(
-                expected="a Python file that is a plugin",
-                found=f"no file {path}",
-                fix="Check the path",
-            )
-        path = path.resolve()
+        path, attribute = _split(given)
         entry = read_entry(kind, path, _module_name(path), path.name)
+        entry = replace(entry, origin=entry.file_name)
         entry = replace(entry, given=str(given), cls=mine.get(given))
-        if named:
+        if attribute is not None:
             entry = replace(entry, name=kebab(attribute), attribute=attribute)
-        if entry.error or given in mine or kind in kinds_in(path, attribute if named else None):
+        if entry.error or given in mine or kind in kinds_in(path, attribute):
             yield entry
+
+
+def _split(given: Path) -> tuple[Path, str | None]:
+    """The file of a plugin that the user named, and the class that was named behind a colon.
+
+    Raises:
+        BadPlugin: there is no such file.
+    """
+    text, colon, attribute = str(given).rpartition(":")
+    named = bool(colon) and not given.exists()
+    path = Path(text) if named else given
+    if path.is_dir():
+        path /= "__init__.py"
+    if not path.is_file():
+        raise BadPlugin(
+            expected="a Python file that is a plugin, or a folder with a file __init__.py",
+            found=f"no file {path}",
+            fix="Check the path",
+        )
+    return path.resolve(), attribute if named else None
 
 
 def _module_name(path: Path) -> str:
     """An import name for a file that the user named: two of one name in two folders are two."""
     import hashlib  # here, since it loads OpenSSL, which `clgym list` has no use for
 
-    return f"clgym_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    name = path.parent.name if path.name == "__init__.py" else path.stem
+    return f"clgym_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{name}"

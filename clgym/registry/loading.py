@@ -3,12 +3,13 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
 from clgym.errors import BadPlugin
 from clgym.registry.entry import PluginEntry
 
-__all__ = ["fault", "load_class", "load_module"]
+__all__ = ["Convert", "fault", "load_class", "load_module"]
 
 
 def load_module(entry: PluginEntry) -> ModuleType:
@@ -22,9 +23,12 @@ def load_module(entry: PluginEntry) -> ModuleType:
     try:
         if not entry.module.startswith("clgym_plugin_"):
             return importlib.import_module(entry.module)
-        spec = importlib.util.spec_from_file_location(entry.module, entry.path)
+        inside = [str(entry.path.parent)] if entry.path.name == "__init__.py" else None
+        spec = importlib.util.spec_from_file_location(
+            entry.module, entry.path, submodule_search_locations=inside
+        )
         if spec is None or spec.loader is None:
-            raise ImportError(f"{entry.path.name} is not a Python file")
+            raise ImportError(f"{entry.file_name} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[entry.module] = module
         spec.loader.exec_module(module)
@@ -34,27 +38,32 @@ def load_module(entry: PluginEntry) -> ModuleType:
         raise BadPlugin(
             expected=f"{entry.name!r} to be importable",
             found=f"{type(error).__name__}: {error}",
-            fix=f"Correct {entry.path.name}",
+            fix=f"Correct {entry.file_name}",
         ) from error
 
 
-def fault(entry: PluginEntry, base: type) -> str | None:
+Convert = Callable[[type], type | None]
+"""Gives the class of a base for a class of another one, or None."""
+
+
+def fault(entry: PluginEntry, base: type, convert: Convert = lambda cls: None) -> str | None:
     """Reason why a plugin cannot be used, in one line; None if it can. Imports it."""
     if entry.error:
         return entry.error
     try:
-        load_class(entry, base)
+        load_class(entry, base, convert)
     except BadPlugin as error:
         return error.found
     return None
 
 
-def load_class(entry: PluginEntry, base: type) -> type:
+def load_class(entry: PluginEntry, base: type, convert: Convert = lambda cls: None) -> type:
     """Import the plugin and return its class.
 
     Args:
         entry: From `find`.
         base: Required base class, given by the caller, since the registry does not know the rooms.
+        convert: Gives such a class for one of another base; used if none derives from ``base``.
 
     Raises:
         BadPlugin: no class, several, or one of another kind.
@@ -67,17 +76,22 @@ def load_class(entry: PluginEntry, base: type) -> type:
     if entry.attribute is not None:
         classes = [getattr(module, entry.attribute, None)]
     else:
-        classes = [
-            value
-            for name, value in vars(module).items()
-            if isinstance(value, type) and value.__module__ == module.__name__ and name[0] != "_"
-        ]
+        classes = [v for name, v in vars(module).items() if name[0] != "_" and _is_of(v, module)]
     fitting = [c for c in classes if isinstance(c, type) and issubclass(c, base)]
+    if not fitting:
+        found = [convert(c) for c in classes if isinstance(c, type)]
+        fitting = [c for c in found if c is not None]
     if len(fitting) != 1:
         names = ", ".join(c.__name__ for c in fitting) or "none"
         raise BadPlugin(
-            expected=f"one public class deriving from {base.__name__} in {entry.path.name}",
+            expected=f"one public class deriving from {base.__name__} in {entry.file_name}",
             found=names,
             fix="Keep one, and begin the names of helpers with an underscore",
         )
     return fitting[0]
+
+
+def _is_of(value: object, module: ModuleType) -> bool:
+    """Whether a class is defined in a module, or in one below it."""
+    home = value.__module__ if isinstance(value, type) else ""
+    return home == module.__name__ or home.startswith(f"{module.__name__}.")

@@ -35,26 +35,33 @@ _HOMES: dict[str, Kind] = {
 
 
 def kinds_in(path: Path, attribute: str | None) -> set[Kind]:
-    """Kinds of a file's classes, by the modules of their base classes."""
-    tree = ast.parse(path.read_text())
+    """Kinds of the classes of a file, or of a folder's files, by the modules of their bases."""
+    files = sorted(path.parent.glob("*.py")) if path.name == "__init__.py" else [path]
+    found: dict[str, set[Kind]] = {}
+    for file in files:
+        found |= _classes_of(ast.parse(file.read_text()), found)
+    special = {kind for name, kinds in found.items() if name[0] != "_" for kind in kinds}
+    if attribute is not None:
+        special = found.get(attribute, set())
+    return special or {"strategies"}
+
+
+def _classes_of(tree: ast.Module, known: Mapping[str, set[Kind]]) -> dict[str, set[Kind]]:
+    """Kinds by class, of the classes of a file; ``known`` are those of other files of a folder."""
     homes = {
         alias.asname or alias.name: node.module or ""
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    found: dict[str, set[Kind]] = {}
-    special: set[Kind]
+    found = dict(known)
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             bases = [ast.unparse(base) for base in node.bases]
             kinds: set[Kind] = {kind for base in bases for kind in found.get(base, set())}
             kinds |= {kind for base in bases if (kind := _home(homes.get(base, base)))}
             found[node.name] = kinds
-    special = {kind for name, kinds in found.items() if name[0] != "_" for kind in kinds}
-    if attribute is not None:
-        special = found.get(attribute, set())
-    return special or {"strategies"}
+    return found
 
 
 def _home(module: str) -> Kind | None:
@@ -66,7 +73,8 @@ def _home(module: str) -> Kind | None:
 
 def read_entry(kind: Kind, path: Path, module: str, origin: str) -> PluginEntry:
     """Describe a file by its text: docstring, and the literals that declare facts."""
-    name = path.stem.replace("_", "-")
+    inside = path.name == "__init__.py"
+    name = (path.parent.name if inside else path.stem).replace("_", "-")
     try:
         text = path.read_text()
         doc, facts = _facts_of_head(text) if origin == "built-in" else _facts(text)

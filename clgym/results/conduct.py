@@ -27,6 +27,9 @@ class Conduct(BaseModel):
     """Numbers of one image: channels x height x width."""
     kept_images: dict[str, int] = {}
     """Most images of the stream that lay outside of the memory when the run was saved, by place."""
+    tested_apart: bool | None = None
+    """Whether a learner of its own, restored from the state that training left, answered each test
+    and ended with it; None on adaptation streams and in records of earlier versions."""
     changed_by_testing: list[int] = []
     """Experiences after whose test the learner's state was not that which training left."""
     answered_twice: int = 0
@@ -52,6 +55,8 @@ class Conduct(BaseModel):
             known_failures: Checks that the strategy declares to fail.
         """
         found = self.hoards()
+        if self.tested_apart is False:
+            found.append("tests were answered in the learner's process")
         if self.changed_by_testing:
             found.append(f"testing changed the state {len(self.changed_by_testing)} times")
         if self.depends_on == "the batch":

@@ -26,6 +26,7 @@ __all__ = [
     "Record",
     "Result",
     "TwoPhaseResult",
+    "label_of",
     "make_result",
     "result_hash",
 ]
@@ -45,6 +46,26 @@ class StrategyFacts(_RecordBlock):
     config: dict[str, Any]  # a plugin's options, of any type
     known_failures: dict[str, str] = {}
     """Checks that the strategy declares to fail, with the reason."""
+
+    @property
+    def label(self) -> str:
+        """The strategy's name for people, with what is around it: ``derpp with ema, sam``."""
+        return label_of(self.name, self.config)
+
+
+def label_of(name: str, config: Mapping[str, object]) -> str:
+    """A strategy's name for people; of a strategy in wrappers, their names after its own.
+
+    Args:
+        name: The outermost strategy.
+        config: Its options; those that name a wrapped strategy are ``base``, ``base.base``, ...
+    """
+    chain, option = [name], "base"
+    while option in config and any(key.startswith(f"{option}.") for key in config):
+        chain.append(str(config[option]))
+        option += ".base"
+    *wrappers, inside = chain
+    return f"{inside} with {', '.join(wrappers)}" if wrappers else inside
 
 
 class ScenarioFacts(_RecordBlock):

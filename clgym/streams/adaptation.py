@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt
 
-from clgym.config import Range
 from clgym.data.halves import in_half
 from clgym.data.published import published_digest, published_labels
 from clgym.errors import BadStream
-from clgym.scenario import Scenario, check_part
+from clgym.scenario import Scenario, Seed, check_part
 from clgym.streams import orders
 
 if TYPE_CHECKING:
@@ -229,24 +229,24 @@ class AdaptationConfig:
     model: str = "auto"
     """Classifier to adapt: NETWORK@FILE, the folder of a finished run, or auto: a small classifier
     that clgym trains on the source's training rows."""
-    batch_size: Annotated[int, Range(1)] = 200
+    batch_size: Annotated[int, Ge(1)] = 200
     """Images per batch."""
-    images: Annotated[int, Range(1)] | None = None
+    images: Annotated[int, Ge(1)] | None = None
     """Number of images per segment, drawn at random; none: all."""
     rows: Literal["all", "tuning", "evaluation"] = "all"
     """Images that arrive: all, or one of two disjoint halves (tuning, evaluation), split by image
     hash."""
     order: Order = "iid"
     """Order of the images within a segment: shuffled, sorted by class, or Dirichlet chunks."""
-    delta: Annotated[float, Range(0, exclusive=True)] = 0.1
+    delta: Annotated[float, Gt(0)] = 0.1
     """Concentration of the Dirichlet order; smaller values give longer runs of few classes."""
-    order_seed: Annotated[int, Range(0, 2**32 - 1)] = 1
+    order_seed: Seed = 1
     """Seed of the image order."""
     arrival: Arrival = "withheld"
     """Order of the images over the segments. withheld: a fresh one in every segment, which the
     learner cannot compute, and batches that cross the ends of segments; published: the same in
     every segment, computed from the order seed, and a smaller last batch in each."""
-    resize: Annotated[int, Range(1)] | None = None
+    resize: Annotated[int, Ge(1)] | None = None
     """Side in pixels to which images are resized (bilinear) before the learner receives them."""
 
 

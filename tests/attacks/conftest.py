@@ -25,11 +25,11 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def outcome(tmp_path: Path) -> Callable[..., str]:
     """Runs a plugin that looks at something of its process; ``GOT ...`` or ``REFUSED ...``."""
 
-    def of(look: str, **options: Any) -> str:
-        plugin = copy_plugin("attacker", tmp_path / "plugin", LOOK=look)
-        request = Request(
-            "attacker", "split-digits", out=tmp_path / "run", threads=1, plugins=(plugin,)
-        )
+    def of(look: str, testing: bool = False, **options: Any) -> str:
+        facts = {"LOOK": look, "TESTING": testing}
+        plugin = copy_plugin("attacker", tmp_path / "plugin", **facts)
+        out = tmp_path / f"{look}-{testing}"
+        request = Request("attacker", "split-digits", out=out, threads=1, plugins=(plugin,))
         with pytest.raises(ClgymError) as caught:
             run(replace(request, **options))
         found = caught.value.found.removeprefix("RuntimeError: ")

@@ -111,6 +111,20 @@ def test_temporary_files_go_to_a_folder_that_ends_with_the_run(outcome: Outcome)
     assert "clgym-" in name.parent.name and not name.parent.exists()
 
 
+@pytest.mark.parametrize(("testing", "closed"), [(False, "test"), (True, "train")])
+def test_training_reads_no_test_image_and_a_test_no_training_image(
+    outcome: Outcome, testing: bool, closed: str
+) -> None:
+    other = "train" if closed == "test" else "test"
+    assert outcome(other, testing).startswith("GOT (")
+    assert outcome(closed, testing).startswith("REFUSED PermissionError")
+
+
+def test_a_test_leaves_nothing_in_shared_memory(outcome: Outcome) -> None:
+    assert outcome("shared_memory", testing=True).startswith("REFUSED PermissionError")
+    assert outcome("shared_memory", testing=False).startswith("GOT /dev/shm")
+
+
 def test_a_record_says_what_was_enforced(tmp_path: Path) -> None:
     request = Request("nmc", "split-digits", threads=1)
     shut = run(replace(request, out=tmp_path / "shut", sandbox="landlock")).environment.sandbox

@@ -1,11 +1,13 @@
-"""What a plugin gains by being tested, by reading twice, by storing more: refused, or flagged."""
+"""What a plugin gains by being tested, by reading twice, by storing more: nothing, or a flag."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clgym.engines import Engine
 from clgym.errors import ClgymError, OutOfReach
 from clgym.gym.request import Request
 from clgym.gym.run import run
@@ -20,12 +22,23 @@ Attack = Callable[..., Record]
 def attack(tmp_path: Path) -> Attack:
     """Runs a strategy, one of the plugins or a built-in one."""
 
-    def carry_out(name: str, scenario: str = "split-digits", **config: Any) -> Record:
+    def carry_out(
+        name: str,
+        scenario: str = "split-digits",
+        *,
+        seed: int = 0,
+        engine: Engine = "process",
+        scenario_config: Mapping[str, Any] | None = None,
+        **config: Any,
+    ) -> Record:
         file = PLUGINS / f"{name.replace('-', '_')}.py"
         plugins = (file,) if file.exists() else ()
         request = Request(
             name,
             scenario,
+            seed=seed,
+            engine=engine,
+            scenario_config=scenario_config or {},
             strategy_config=config,
             out=tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}",
             plugins=plugins,
@@ -44,15 +57,50 @@ def test_a_state_that_testing_changes_is_flagged(attack: Attack, name: str) -> N
     assert "testing changed the state 5 times" in record.flags
 
 
-def test_what_is_remembered_of_the_test_gains(attack: Attack) -> None:
-    """The attack is real: whoever knows an image again knows its experience."""
+PLACES = ("state", "attribute", "global", "class", "module", "environment", "file", "machine")
+
+
+@pytest.mark.parametrize("where", [*PLACES, "cache"])
+def test_what_is_remembered_of_a_test_is_gone_at_the_next(attack: Attack, where: str) -> None:
+    """Whoever knows an image again knows its experience: wherever it is kept, it is not there."""
     plain = attack("nmc").result.last_accuracy
-    assert attack("remembers-in-predict").result.last_accuracy > plain + 0.03
+    assert attack("remembers-in-predict", where=where).result.last_accuracy <= plain
 
 
-def test_memory_that_the_state_conceals_is_not_seen(attack: Attack) -> None:
-    """What remains, as docs/withholding.md says: an attribute outside of the state."""
-    assert attack("remembers-in-predict", aside=True).flags == []
+def test_it_gains_in_one_process_and_the_record_says_so(attack: Attack) -> None:
+    """The attack is real, where nothing separates the tests."""
+    plain = attack("nmc").result.last_accuracy
+    gained = attack("remembers-in-predict", engine="inline", where="class")
+    assert gained.result.last_accuracy > plain + 0.03
+    assert "tests were answered in the learner's process" in gained.flags
+
+
+@pytest.mark.parametrize("where", ["state", "global"])
+def test_nothing_is_remembered_of_tests_inside_an_experience(attack: Attack, where: str) -> None:
+    stream = {"anytime": 10}
+    plain = attack("nmc", "online-digits", scenario_config=stream).result
+    gained = attack("remembers-in-predict", "online-digits", scenario_config=stream, where=where)
+    assert plain.anytime is not None and gained.result.anytime is not None
+    assert gained.result.anytime.area <= plain.anytime.area
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["global", "file"])
+def test_nothing_is_gained_on_ten_seeds(attack: Attack, where: str) -> None:
+    for seed in range(10):
+        plain = attack("nmc", seed=seed).result.last_accuracy
+        assert attack("remembers-in-predict", seed=seed, where=where).result.last_accuracy <= plain
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path(os.environ.get("CLGYM_DATA", "/nowhere"), "cifar100").exists(),
+    reason="needs CIFAR-100 below CLGYM_DATA",
+)
+def test_nothing_is_gained_on_a_hundred_classes(attack: Attack) -> None:
+    plain = attack("nmc", "split-cifar100").result.last_accuracy
+    gained = attack("remembers-in-predict", "split-cifar100", where="global")
+    assert plain == pytest.approx(0.1198, abs=5e-4) and gained.result.last_accuracy <= plain
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from clgym import registry
 from clgym.api import make_strategy
 from clgym.avalanche import SGDStrategy
 from clgym.avalanche.heads import MASK, with_heads
-from clgym.errors import Incompatible
+from clgym.errors import BadOutput, Incompatible
 from clgym.models import networks
 from clgym.strategy import Batch, Experience, Memory, Strategy, torch_generator
 from factories import stream_info
@@ -125,7 +125,7 @@ def test_a_run_goes_on_inside_a_task(experiences, learner, heads):
         resumed = learner(SGDStrategy, TASKS, **options)
         resumed.load_state_dict(state)
         for experience in experiences(TASKS, steps=2):
-            if experience.index >= state["position"]["experience"]:
+            if experience.index >= state["position"]["part"]["experience"]:
                 torch.manual_seed(experience.index)
                 resumed.train(experience)
         for key, value in whole.network.state_dict().items():
@@ -168,7 +168,7 @@ def test_dark_replay_runs_over_the_classes_of_each_sample_s_task(experiences, le
         def before_training_iteration(self, template, **_):
             seen["net"] = copy.deepcopy(template.model)
             if name == "cls-er":
-                seen["copies"] = copy.deepcopy([strategy.copies.stable, strategy.copies.plastic])
+                seen["copies"] = copy.deepcopy([strategy.stable, strategy.plastic])
 
         def after_update(self, template, **_):
             seen["loss"] = float(template.loss.detach())
@@ -295,7 +295,7 @@ def test_a_task_that_comes_again_with_more_classes_keeps_what_it_had():
 
 def test_a_state_of_one_head_is_no_state_of_several(learner, experiences):
     old, new = learner(SGDStrategy, TASKS, heads="shared"), learner(SGDStrategy, TASKS)
-    with pytest.raises(Incompatible, match="single head"):
+    with pytest.raises(BadOutput, match="fits 'network'"):
         new.load_state_dict(old.state_dict())
 
 

@@ -8,15 +8,17 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from clgym.avalanche import SGDStrategy
-from clgym.config import Range
+from clgym.config import Search
 from clgym.strategies.nmc import NMC, NMCConfig  # pyright: ignore[reportMissingImports]
 from clgym.strategies.replay import Replay  # pyright: ignore[reportMissingImports]
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy
 
 _ALL_SEEN: list[Tensor] = []
+_SIZES: list[int] = []
 
 
 class PeeksAtLabels(NMC):
@@ -79,7 +81,15 @@ class ForgetsItsOptimizer(SGDStrategy):
 class ForgetsItsCounts(NMC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.counts = torch.ones_like(self.counts)
+        self.classes.counts = torch.ones_like(self.classes.counts)
+
+
+class CountsInItsModule(NMC):
+    """How many images there were, which a restored learner does not know."""
+
+    def train(self, experience: Experience) -> None:
+        _SIZES.append(len(experience))
+        super().train(experience)
 
 
 class DrawsFromItsOwnGenerator(SGDStrategy):
@@ -110,8 +120,8 @@ class LearnsFromTestImages(NMC):
 
     def predict(self, batch: Batch) -> Tensor:
         scores = super().predict(batch)
-        assert self.sums is not None
-        self.sums.index_add_(0, scores.argmax(1), F.normalize(self.features(batch.images).double()))
+        assert self.classes.sums is not None
+        self.classes.sums.index_add_(0, scores.argmax(1), self.embed(batch))
         return scores
 
 
@@ -157,7 +167,7 @@ class TakesAnything(NMC):
 
 @dataclass(frozen=True)
 class _OddConfig(NMCConfig):
-    temperature: Annotated[float, Range(0, 1)] = 7.0
+    temperature: Annotated[float, Ge(0), Le(1)] = 7.0
     """Divides the distances."""
 
 
@@ -167,8 +177,18 @@ class RefusesItsOwnDefault(NMC):
 
 
 @dataclass(frozen=True)
+class _SearchedConfig(NMCConfig):
+    temperature: Annotated[float, Ge(0), Le(1), Search(0.5, 2.0)] = 0.5
+    """Divides the distances."""
+
+
+class SearchesOutsideItsLimits(NMC):
+    Config = _SearchedConfig
+
+
+@dataclass(frozen=True)
 class _SilentConfig(Config):
-    batch_size: Annotated[int, Range(1)] = 8
+    batch_size: Annotated[int, Ge(1)] = 8
 
 
 class ExplainsNothing(NMC):
@@ -215,6 +235,7 @@ CAUGHT = {
     PredictsUnseenClasses: "unseen-classes",
     ForgetsItsOptimizer: "resume",
     ForgetsItsCounts: "state-round-trip",
+    CountsInItsModule: "state-is-complete",
     DrawsFromItsOwnGenerator: "same-seed",
     IgnoresTheSeed: "other-seed",
     ClaimsToBeDeterministic: "other-seed",
@@ -225,6 +246,7 @@ CAUGHT = {
     DividesByTheVariance: "one-image-class",
     TakesAnything: "config-bounds",
     RefusesItsOwnDefault: "config-bounds",
+    SearchesOutsideItsLimits: "config-bounds",
     ExplainsNothing: "described",
     CannotBePickled: "pickling",
     HidesItsScale: "parameters-counted",

@@ -8,11 +8,12 @@ from clgym.check import CheckFailed, check_strategy, strategy_checks, strategy_f
 
 NAMES = [
     "PeeksAtLabels", "KeepsPastData", "KeepsPastDataOutside", "KeepsFeatures", "ExceedsItsMemory",
-    "PredictsUnseenClasses", "ForgetsItsOptimizer", "ForgetsItsCounts", "DrawsFromItsOwnGenerator",
+    "PredictsUnseenClasses", "ForgetsItsOptimizer", "ForgetsItsCounts", "CountsInItsModule",
+    "DrawsFromItsOwnGenerator",
     "IgnoresTheSeed", "ClaimsToBeDeterministic", "LearnsFromTestImages", "NormalisesByTheBatch",
     "DropsOutAtTest", "NeedsTwoInABatch", "DividesByTheVariance", "TakesAnything",
-    "RefusesItsOwnDefault", "ExplainsNothing", "CannotBePickled", "HidesItsScale",
-    "DoesNotRun", "SaysItFailsAndPasses",
+    "RefusesItsOwnDefault", "SearchesOutsideItsLimits", "ExplainsNothing", "CannotBePickled",
+    "HidesItsScale", "DoesNotRun", "SaysItFailsAndPasses",
 ]  # fmt: skip
 
 

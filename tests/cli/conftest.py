@@ -15,15 +15,12 @@ def shared_cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch, shared_cache):
+def here(monkeypatch, working_folder, shared_cache):
     """An empty working directory without a data root."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
     monkeypatch.setenv("CLGYM_CACHE", str(shared_cache))
     monkeypatch.delenv("CLGYM_DATA", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
-    return folder
+    return working_folder
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clgym.registry import find, load_class
-from clgym.strategy import Strategy
+from clgym.strategy import Batch, Strategy
 from factories import stream_info
 
 FAMILY = ("nmc_",)
@@ -20,8 +20,17 @@ def make(width: int) -> Any:
     return strategy
 
 
+def given(features: torch.Tensor) -> Batch:
+    """Images whose pixels are these features, [n, d]."""
+    return Batch(features[:, None, None])
+
+
+def count(strategy: Any, features: torch.Tensor, labels: torch.Tensor, columns: int) -> None:
+    strategy.classes.update(strategy.embed(given(features)), labels, columns)
+
+
 def predicted(strategy: Any, features: np.ndarray) -> np.ndarray:
-    return strategy.scores(torch.from_numpy(features)).argmax(1).numpy()
+    return strategy.predict(given(torch.from_numpy(features))).argmax(1).numpy()
 
 
 @pytest.mark.golden("nmc_classinc*")
@@ -31,7 +40,7 @@ def test_class_incremental(golden) -> None:
     accuracies = golden["accuracy_per_task"]
     for task, accuracy in enumerate(accuracies):
         new = (y >= task * size) & (y < (task + 1) * size)
-        strategy.update(x[new], y[new], (task + 1) * size)
+        count(strategy, x[new], y[new], (task + 1) * size)
         seen = golden["y_test"] < (task + 1) * size
         found = predicted(strategy, golden["x_test"][seen])
         np.testing.assert_array_equal(found, golden[f"pred_after_task_{task}"])
@@ -47,7 +56,7 @@ def test_sessions_of_unequal_size(golden) -> None:
     for session in range(sessions):
         x, y = (torch.from_numpy(golden[f"{k}_train_{session}"]) for k in "xy")
         for part in torch.arange(len(y)).tensor_split(session + 2):  # however batches are cut
-            strategy.update(x[part], y[part], columns)
+            count(strategy, x[part], y[part], columns)
         found = predicted(strategy, golden["x_test"])
         np.testing.assert_array_equal(found, golden[f"pred_after_session_{session}"])
     np.testing.assert_array_equal(strategy.classes.counts.numpy(), golden["class_counts_final"])

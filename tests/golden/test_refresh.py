@@ -126,7 +126,7 @@ def pairing(golden: Any, net: Tiny) -> Strategy:
     strategy.setup(stream_info(shape, total_columns=net.columns, memory=memory))
     x, y, logits = (torch.from_numpy(golden[f"buf_{key}"]) for key in ("x", "y", "logits"))
     memory.add(torch.Generator(), pixels=x, labels=y, logits=logits)
-    strategy.refresher.fisher = tensors(golden.group("fisher."))
+    strategy.companion.fisher = tensors(golden.group("fisher."))
     return strategy
 
 
@@ -138,14 +138,14 @@ def test_full_steps_over_derpp(golden, monkeypatch: pytest.MonkeyPatch) -> None:
     for step in range(int(golden["steps"])):
         group = f"step{step}."
         noise = tensors(golden.group(f"{group}noise."))
-        monkeypatch.setattr(strategy.refresher, "draw", lambda parameters, z=noise: z)
+        monkeypatch.setattr(strategy.companion, "draw", lambda parameters, z=noise: z)
         seen: dict[str, Tensor] = {}
 
         def watched(template: Any, seen: dict = seen) -> None:
-            refresh.Refresher.unlearn(strategy.refresher, template)
+            refresh.Refresher.unlearn(strategy.companion, template)
             seen.update({n: p.detach().clone() for n, p in net.state_dict().items()})
 
-        monkeypatch.setattr(strategy.refresher, "unlearn", watched)
+        monkeypatch.setattr(strategy.companion, "unlearn", watched)
         x, y = (torch.from_numpy(golden[group + key]) for key in "xy")
         losses: list[float] = []
         experience = Exact(

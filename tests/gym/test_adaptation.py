@@ -287,8 +287,7 @@ def test_the_published_resnet20_reaches_its_published_accuracy(tmp_path):
     assert facts(record).pooled_error == pytest.approx(1 - 0.9173, abs=1e-9)
 
 
-def test_paths_in_plans_stay_relative_to_nothing(tmp_path, weights, monkeypatch):
+def test_paths_in_plans_stay_relative_to_nothing(working_folder, weights):
     """A run started from another folder with a relative --out."""
-    monkeypatch.chdir(tmp_path)
     go("source", Path("run"), model=weights)
-    assert (tmp_path / "run" / "record.json").is_file()
+    assert (working_folder / "run" / "record.json").is_file()

@@ -104,25 +104,23 @@ def test_a_changed_file_of_the_same_strategy_is_another(first: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["predictions.safetensors", "state.safetensors", "record.json"])
-def test_a_run_that_lost_a_file_is_not_continued(tmp_path: Path, name: str) -> None:
-    before = tmp_path / "before"
-    run(replace(WHOLE, part=(0, 1), out=before))
+def test_a_run_that_lost_a_file_is_not_continued(first: Path, tmp_path: Path, name: str) -> None:
+    before = shutil.copytree(first, tmp_path / "before")
     (before / name).unlink()
-    request = replace(WHOLE, part=(0, 2), after=before, out=tmp_path / "run")
+    request = replace(WHOLE, part=(0, 3), after=before, out=tmp_path / "run")
     with pytest.raises(BadRecord, match=name):
         run(request)
     assert not (tmp_path / "run").exists()
 
 
-def test_changed_answers_are_not_taken_over(tmp_path: Path) -> None:
-    before = tmp_path / "before"
-    run(replace(WHOLE, part=(0, 1), out=before))
+def test_changed_answers_are_not_taken_over(first: Path, tmp_path: Path) -> None:
+    before = shutil.copytree(first, tmp_path / "before")
     file = before / "predictions.safetensors"
     answers = load_file(file)
     answers["0/predicted"][:1] += 1
     save_file(answers, file)
     with pytest.raises(BadRecord, match="without its predictions"):
-        run(replace(WHOLE, part=(0, 2), after=before, out=tmp_path / "run"))
+        run(replace(WHOLE, part=(0, 3), after=before, out=tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

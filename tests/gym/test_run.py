@@ -155,16 +155,11 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request_: Request,
-    error: type[Exception],
-    words: str,
+    working_folder: Path, request_: Request, error: type[Exception], words: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=words):
         run(request_)
-    assert list(tmp_path.iterdir()) == []
+    assert list(working_folder.iterdir()) == []
 
 
 def test_an_out_folder_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -5,15 +5,15 @@ import sys
 
 SCRIPT = """
 import sys, torch
-from clgym.learner.entrance import _be_deterministic
-_be_deterministic()
+from clgym.learner.torch_settings import be_deterministic
+be_deterministic(1)
 assert torch.are_deterministic_algorithms_enabled()
 assert torch.is_deterministic_algorithms_warn_only_enabled()
 assert not [name for name in sys.modules if name.startswith("torch._inductor")]
 import torch._inductor.config as compiler
 assert getattr(compiler, "deterministic", True)  # torch before 2.9 has no such switch
 torch.use_deterministic_algorithms(False)
-_be_deterministic()
+be_deterministic(1)
 assert torch.are_deterministic_algorithms_enabled()
 assert getattr(compiler, "deterministic", True)
 """

@@ -34,7 +34,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SplitRows:
 def frozen(
     rows: SplitRows, backbone: Frozen = FROZEN, report: Any = lambda done, total: None
 ) -> Any:
-    return FrozenFeatures(backbone, torch.device("cpu"), {(0, "train"): rows}, report)
+    return FrozenFeatures(backbone, torch.device("cpu"), lambda number, split: rows, report)
 
 
 def test_the_features_are_the_networks(rows: SplitRows) -> None:

@@ -1,8 +1,11 @@
 """Looks around when it is set up, and tells what it found by the error that it ends with."""
 
 import resource
+import sys
 import tempfile
 from pathlib import Path
+
+import numpy as np
 
 from clgym.strategies.nmc import NMC
 
@@ -23,11 +26,41 @@ def temporary_file():
     return file.name
 
 
+def images(split):
+    """The shape of the images of a split, whose path the learner above knows."""
+    frame = sys._getframe()
+    while "self" not in frame.f_locals or not hasattr(frame.f_locals["self"], "_rows"):
+        frame = frame.f_back
+    return np.load(getattr(frame.f_locals["self"]._rows._sources[0], split), mmap_mode="r").shape
+
+
+def shared_memory():
+    """A file in the machine's shared memory."""
+    return tempfile.NamedTemporaryFile(dir="/dev/shm").name
+
+
+LOOKS = {
+    "limits": limits,
+    "temporary_file": temporary_file,
+    "train": lambda: images("train"),
+    "test": lambda: images("test"),
+    "shared_memory": shared_memory,
+}
+TESTING = False  # whether it looks when it is tested, or when it is set up to train
+
+
 class Attacker(NMC):
     def setup(self, info):
         super().setup(info)
+        if not TESTING:
+            self.look()
+
+    def predict(self, batch):
+        self.look()
+
+    def look(self):
         try:
-            found = {"limits": limits, "temporary_file": temporary_file}[LOOK]()
+            found = LOOKS[LOOK]()
         except BaseException as error:
             raise RuntimeError(f"REFUSED {type(error).__name__} {error}") from None
         raise RuntimeError(f"GOT {found}")

@@ -119,3 +119,6 @@ class Attacks(NMC):
 
     def state_dict(self):
         return {**super().state_dict(), "outcomes": self.outcomes}
+
+    def load_state_dict(self, state):
+        super().load_state_dict({k: v for k, v in state.items() if k != "outcomes"})

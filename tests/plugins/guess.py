@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 
-from clgym.config import Range
 from clgym.strategy import Config, Needs, Strategy
 
 
@@ -15,11 +15,11 @@ class Options(Config):
     """A name that the run has too."""
     fast: bool = False
     """A switch."""
-    widths: Annotated[tuple[int, ...], Range(1)] = (8, 4)
+    widths: tuple[Annotated[int, Ge(1)], ...] = (8, 4)
     """A list."""
     kind: Literal["plain", "odd"] = "plain"
     """A choice."""
-    share: Annotated[float, Range(0, 1)] | None = None
+    share: Annotated[float, Ge(0), Le(1)] | None = None
     """Fewer than 100 % of the rows."""
 
 

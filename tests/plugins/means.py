@@ -15,9 +15,7 @@ class MeansConfig(Config):
     """Exponent."""
 
 
-class Means(Strategy):
-    Config = MeansConfig
-
+class Means(Strategy[MeansConfig]):
     def setup(self, info):
         super().setup(info)
         self.means = torch.zeros(0, 0)
@@ -32,9 +30,3 @@ class Means(Strategy):
 
     def predict(self, batch):
         return -torch.cdist(batch.images.flatten(1) ** self.config.power, self.means)
-
-    def state_dict(self):
-        return {"means": self.means}
-
-    def load_state_dict(self, state):
-        self.means = state["means"]

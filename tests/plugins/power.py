@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
+from annotated_types import Ge
 
-from clgym.config import Range
 from clgym.strategy import Config, Strategy
 
 SPACE = {"power": [0.5, 1.0, 2.0, 4.0], "batch_size": [64, 128, 256]}
@@ -22,7 +22,7 @@ FULL_DISK_AT = ()
 class PowerConfig(Config):
     """Options."""
 
-    power: Annotated[float, Range(0)] = 1.0
+    power: Annotated[float, Ge(0)] = 1.0
     """Exponent."""
     fails: float = -1.0
     """Power at which it raises."""

@@ -23,14 +23,18 @@ from clgym.results.record import Record
 from factories import copy_plugin
 
 
-@pytest.fixture
-def leaning(tmp_path: Path) -> Path:
+def leaning_in(folder: Path) -> Path:
     """A plugin with a helper module and a table beside it."""
-    folder = tmp_path / "plugin"
     plugin = copy_plugin("leaning", folder)
     (folder / "leaning_helper.py").write_text("SWAY = 0\n")
     (folder / "table.txt").write_text("0")
     return plugin
+
+
+@pytest.fixture
+def leaning(tmp_path: Path) -> Path:
+    """That plugin, in a folder of its own."""
+    return leaning_in(tmp_path / "plugin")
 
 
 def played(plugin: Path, out: Path, seed: int = 0, sandbox: Any = "auto") -> Record:
@@ -48,22 +52,24 @@ def tuned(plugin: Path, out: Path, mode: str = "default") -> None:
     tune(asked, ExecutionOptions(out, plugins=(plugin,)))
 
 
+@pytest.fixture(scope="module")
+def _tuned_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tuned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLGYM_WITHHELD", "[]")
+        tuned(leaning_in(folder / "plugin"), folder / "study", "transfer")
+    return folder
+
+
+@pytest.fixture
+def studied(_tuned_once: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Copies of the plugin and of a sealed study of it."""
+    folder = shutil.copytree(_tuned_once, tmp_path / "copy")
+    return folder / "plugin" / "leaning.py", folder / "study"
+
+
 def hashed(*files: Path) -> dict[str, str]:
     return {file.name: sha256(file.read_bytes()) for file in files}
-
-
-def stop_workers() -> None:
-    """As before a later command: no process of this one is left, with a helper imported."""
-    from clgym.engines import process
-
-    for workers in getattr(process, "_idle", {}).values():
-        while workers:
-            workers.pop().stop()
-
-
-@pytest.fixture(autouse=True)
-def _fresh_workers() -> None:
-    stop_workers()
 
 
 def test_a_record_names_what_was_imported_and_opened(leaning: Path, tmp_path: Path) -> None:
@@ -102,7 +108,6 @@ def test_a_variable_of_the_environment_does_not_reach_a_strategy(
 ) -> None:
     before = played(leaning, tmp_path / "one").result
     monkeypatch.setenv("SWAY", "1")
-    stop_workers()
     after = played(leaning, tmp_path / "two").result
     assert after.last_accuracy == before.last_accuracy > 0.8
 
@@ -123,7 +128,6 @@ def test_a_module_of_the_working_folder_is_not_imported(
 def test_a_run_whose_helper_changed_is_another_run(leaning: Path, tmp_path: Path) -> None:
     played(leaning, tmp_path / "run")
     leaning.with_name("leaning_helper.py").write_text("SWAY = 1\n")
-    stop_workers()
     with pytest.raises(BadOutput, match="other options, code or data"):
         played(leaning, tmp_path / "run")
 
@@ -136,17 +140,16 @@ def test_a_study_whose_helper_changed_is_another_study(
     tuned(leaning, out)
     assert read_certificate(out).body.plan.helpers == hashed(leaning.with_name(name))
     leaning.with_name(name).write_text(text)
-    stop_workers()
     with pytest.raises(BadPlan, match="different helpers"):
         tuned(leaning, out)
     with pytest.raises(Tampered, match=f"different content .{name}."):
         evaluate(out, plugins=(leaning,))
 
 
-def test_a_table_that_changed_after_tuning_is_refused(leaning: Path, tmp_path: Path) -> None:
+def test_a_table_that_changed_after_tuning_is_refused(studied: tuple[Path, Path]) -> None:
     """What is opened as late as in `predict` is known from the tuning runs."""
-    out, table = tmp_path / "study", leaning.with_name("table.txt")
-    tuned(leaning, out, "transfer")
+    leaning, out = studied
+    table = leaning.with_name("table.txt")
     assert read_certificate(out).body.read_files == hashed(
         leaning.with_name("leaning_helper.py"), table
     )
@@ -175,9 +178,9 @@ def test_a_file_that_only_the_evaluation_read_is_flagged(leaning: Path, tmp_path
     assert any("flags does not follow" in problem for problem in verify(out).problems)
 
 
-def test_a_study_goes_on_with_the_files_it_began_with(leaning: Path, tmp_path: Path) -> None:
-    out, table = tmp_path / "study", leaning.with_name("table.txt")
-    tuned(leaning, out, "transfer")
+def test_a_study_goes_on_with_the_files_it_began_with(studied: tuple[Path, Path]) -> None:
+    leaning, out = studied
+    table = leaning.with_name("table.txt")
     lines = (out / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     first = next(i for i, line in enumerate(lines) if b'"kind":"run"' in line)
     (out / "ledger.jsonl").write_bytes(b"".join(lines[: first + 1]))  # as after a kill

@@ -16,6 +16,7 @@ from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.studies import evaluate_studies, spread_of, studies_in, tune_studies
 from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
+from clgym.protocol.verify_studies import verify_studies
 
 HERE = PoolSpec("inline")
 
@@ -96,6 +97,42 @@ def test_studies_that_would_draw_the_same_are_refused(
         where = ExecutionOptions(tmp_path / "s", HERE, plugins=(plugin,))
         tune_studies(asked(**changed), 3, where)
     assert not (tmp_path / "s").exists()
+
+
+def test_a_set_of_studies_is_verified_as_a_whole(
+    studies: Path, plugin: Path, capsys: pytest.CaptureFixture
+) -> None:
+    evaluate_studies(studies, HERE, plugins=(plugin,))
+    capsys.readouterr()
+    own = ["--plugin", str(plugin)]
+    assert main(["verify", str(studies), "--studies", "3", *own]) == 0
+    shown = capsys.readouterr().out
+    assert "median last accuracy of 3 studies: " in shown and "all hold" in shown
+    assert main(["verify", str(studies), "--studies", "4", *own]) == 1
+    assert "expected studies 1 to 4 of 4; found 1 of 3, 2 of 3, 3 of 3" in capsys.readouterr().out
+    record = next(studies.glob("study-2/evaluations/1/seed-*/record.json"))
+    record.write_text(record.read_text().replace('"seed": ', '"seed": 1'))
+    shutil.rmtree(studies / "study-3")
+    problems = verify_studies(studies).problems
+    assert any(problem.startswith("study-2: ") for problem in problems)
+    assert any("found 1 of 3, 2 of 3" in problem for problem in problems)
+
+
+def test_studies_of_another_plan_are_no_set(
+    studies: Path, tmp_path: Path, plugin: Path, asked: Callable
+) -> None:
+    """A study from another set, moved among these, has other seeds."""
+    where = ExecutionOptions(tmp_path / "other", PoolSpec(), plugins=(plugin,))
+    tune_studies(asked(trials=1, seeds=(1,)), 3, where)
+    shutil.rmtree(studies / "study-2")
+    shutil.copytree(tmp_path / "other/study-2", studies / "study-2")
+    problems = verify_studies(studies, 3).problems
+    assert problems == ["the set of studies: the plan of study-2 differs by more than its draws"]
+
+
+def test_a_folder_without_studies_is_no_set(tmp_path: Path) -> None:
+    with pytest.raises(BadPlan, match="study-1"):
+        verify_studies(tmp_path)
 
 
 @pytest.mark.slow

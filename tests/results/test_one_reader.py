@@ -10,8 +10,8 @@ import clgym
 
 PACKAGE = Path(clgym.__file__).parent
 NAMES = ("record.json", "predictions.safetensors")
-NUMPY_READERS = {"results/predictions.py", "gym/session.py"}
-"""The second reads what it wrote of a run that is not finished."""
+NUMPY_READERS = {"results/predictions.py", "gym/session.py", "gym/inside.py"}
+"""The last two read what they wrote of a run that is not finished."""
 
 
 def texts(tree: ast.Module) -> Iterator[str]:

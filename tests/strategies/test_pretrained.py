@@ -91,7 +91,7 @@ def test_aper_trains_in_the_first_experience_only(variant: str) -> None:
     assert digest(strategy.backbone.model) == base
     width = strategy.backbone.width
     plain = strategy.backbone(IMAGES)
-    torch.testing.assert_close(strategy.both(Batch(IMAGES))[:, :width], plain, rtol=0, atol=0)
+    torch.testing.assert_close(strategy.embed(Batch(IMAGES))[:, :width], plain, rtol=0, atol=0)
     torch.testing.assert_close(answers(strategy), answers(strategy), rtol=0, atol=0)
     assert strategy.classes.means.shape == (6, 2 * width)
 

@@ -68,7 +68,7 @@ def test_any_base_learns_the_same_bits_when_nothing_is_unlearned(base: str) -> N
             data.close()
     ours, theirs = wrapped.base.template.model.state_dict(), plain.template.model.state_dict()
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
-    assert wrapped.refresher.step == 4
+    assert wrapped.companion.step == 4
     assert wrapped.costs()["unlearn_seconds"] > 0 and wrapped.costs()["fisher_seconds"] > 0
 
 
@@ -97,8 +97,8 @@ def test_statistics_and_memory_are_left_alone_while_weights_climb() -> None:
     weights = {n: p.detach().clone() for n, p in net.named_parameters()}
     memory = strategy.info.memory.state_dict()
     generator = torch.get_rng_state()
-    strategy.refresher.fisher = {}
-    strategy.refresher.unlearn(template)
+    strategy.companion.fisher = {}
+    strategy.companion.unlearn(template)
     assert all(torch.equal(buffers[n], b) for n, b in net.named_buffers())
     assert torch.equal(generator, torch.get_rng_state())
     after = strategy.info.memory.state_dict()
@@ -154,7 +154,7 @@ def test_the_full_loss_is_the_bases_own() -> None:
     strategy.train(experience(0))
     data = experience(1)
     seen: list[torch.Tensor] = []
-    unlearn = strategy.refresher.unlearn
+    unlearn = strategy.companion.unlearn
 
     def watched(template: Any) -> None:
         net = strategy.base.network
@@ -174,7 +174,7 @@ def test_the_full_loss_is_the_bases_own() -> None:
         seen.append((now["head.weight"] - w) - 1e-5 * w.norm() * g / g.norm())
         net.load_state_dict(now, strict=False)
 
-    strategy.refresher.unlearn = watched
+    strategy.companion.unlearn = watched
     strategy.train(data)
     assert seen[0].abs().max() < 2e-8  # float32 beside weights of order 0.1
 

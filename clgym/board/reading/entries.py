@@ -24,6 +24,7 @@ __all__ = [
     "BoardEntry",
     "Exclusion",
     "Score",
+    "StudyPlace",
     "file_of",
     "options_text",
     "place_of",
@@ -92,6 +93,18 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class StudyPlace:
+    """Place of an evaluation in a set of studies."""
+
+    studies: str
+    """Identity of the set, and of the number of the evaluation."""
+    number: int
+    """Number of the study, from 1."""
+    count: int
+    """Number of studies in the set."""
+
+
+@dataclass(frozen=True)
 class BoardEntry:
     """One row of a table."""
 
@@ -107,6 +120,8 @@ class BoardEntry:
     """Name, sources and options of the stream, which the rows of a table share."""
     tuning: Tuning | None = None
     """Facts of the tuning; None for runs with hand-set hyper-parameters."""
+    study: StudyPlace | None = None
+    """Place among studies that are reported by their median; None for a study by itself."""
 
     @property
     def adaptation(self) -> bool:

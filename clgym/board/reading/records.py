@@ -15,6 +15,7 @@ from clgym.board.reading.entries import (
 )
 from clgym.board.reading.source_files import built_in, python_files
 from clgym.board.reading.studies import add_study
+from clgym.board.reading.study_sets import group_studies
 from clgym.errors import BadRecord
 from clgym.protocol.evaluation import EVALUATION
 from clgym.protocol.ledger import NAME as LEDGER
@@ -58,6 +59,7 @@ def read_board(root: Path) -> Board:
                 board.refuse(place_of(found, root), "an evaluation without its study's ledger")
             else:
                 runs += _read_run(board, root, found)
+    group_studies(board)
     _add_runs(board, runs)
     board.entries.sort(key=lambda entry: entry.id)
     board.left_out.sort(key=lambda left: (left.place, left.reason))
@@ -104,7 +106,7 @@ def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> BoardE
     flags = board.flags_of(scores)
     return BoardEntry(
         id=name,
-        strategy=result.strategy.name,
+        strategy=result.strategy.label,
         config=result.strategy.config,
         scores=tuple(scores),
         missing=(),

@@ -19,6 +19,7 @@ from clgym.board.reading.entries import (
     file_of,
     place_of,
 )
+from clgym.board.reading.study_sets import place_in_set
 from clgym.errors import BadRecord
 from clgym.protocol.evaluation import EVALUATION, Evaluation, SeedResult
 from clgym.protocol.ledger import NAME as LEDGER
@@ -125,7 +126,7 @@ def _entry(
     failed = [seed for seed in evaluation.seeds if seed.status == "failed"]
     return BoardEntry(
         id=identity([evaluation.hash]),
-        strategy=plan.strategy,
+        strategy=first.strategy.label,
         config=first.strategy.config,
         scores=tuple(scores),
         missing=tuple(Missing(seed.seed, f"failed: {seed.error}") for seed in failed),
@@ -142,6 +143,7 @@ def _entry(
             "part": first.part,
         },
         tuning=_tuning(evaluation, certificate),
+        study=place_in_set(plan, evaluation.evaluation_number),
     )
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from annotated_types import Ge
 
 from clgym.adaptation import AdaptConfig, AdaptStrategy
-from clgym.config import Range
 from clgym.strategy import Needs
 
 
@@ -14,11 +14,11 @@ from clgym.strategy import Needs
 class TestTimeBankConfig(AdaptConfig):
     """Options."""
 
-    bank: Annotated[int, Range(1)] = 32
+    bank: Annotated[int, Ge(1)] = 32
     """Images in the bank."""
     declared: bool = False
     """Whether the bank is declared, and kept in `info.memory`."""
-    declared_size: Annotated[int, Range(0)] = 32
+    declared_size: Annotated[int, Ge(0)] = 32
     """Images that are declared."""
 
 

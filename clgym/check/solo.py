@@ -1,0 +1,29 @@
+"""The learners of a check: all in this process, so that exceptions can be followed."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from clgym.engines import Channel
+from clgym.engines.inline import InlineChannel
+from clgym.gym.conversation import Conversation
+from clgym.gym.description import LEARNER
+from clgym.messages import FillFeatures
+
+__all__ = ["SoloLearners"]
+
+
+class SoloLearners:
+    """Learners for tests are made here; features are computed by the learner that trains."""
+
+    def __init__(self, channel: Channel) -> None:
+        """``channel`` leads to the learner that trains."""
+        self._channel = channel
+
+    @contextmanager
+    def testing(self) -> Generator[Conversation]:
+        """See `clgym.gym.testing.TestLearners`."""
+        yield Conversation(InlineChannel(LEARNER))
+
+    def fill_features(self, message: FillFeatures) -> None:
+        """See `clgym.gym.testing.TestLearners`."""
+        Conversation(self._channel).fill_features(message)

@@ -1,0 +1,87 @@
+"""Opening of a run's learners: one trains; each test has one of its own; one computes features."""
+
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import cast
+
+from clgym.data.store import cache_dir
+from clgym.engines import Channel, open_channel
+from clgym.gym.confinement import confinement
+from clgym.gym.conversation import Conversation, OnEvent
+from clgym.gym.description import LEARNER
+from clgym.gym.folder import LEARNER as STATES
+from clgym.gym.plan import ResolvedRun
+from clgym.messages import FillFeatures
+from clgym.results.layout import STATE
+from clgym.scenario import Stream
+
+__all__ = ["Learners"]
+
+
+class Learners:
+    """Processes of one run, each of which may open what its work needs and nothing else."""
+
+    def __init__(self, run: ResolvedRun, on_event: OnEvent) -> None:
+        """Open nothing yet; ``on_event`` is called with their progress."""
+        self._run, self._on_event = run, on_event
+        self._features: Channel | None = None
+
+    @contextlib.contextmanager
+    def training(self) -> Generator[Conversation]:
+        """The learner that trains, for the whole run.
+
+        It writes its states, and to those folders of the cache that its strategy declared.
+        """
+        needs, read = self._run.needs, [*self._images(testing=False), *self._cached()]
+        if self._run.request.after is not None:
+            read.append(self._run.request.after / STATE)
+        wanted = {"backbones": needs.backbone is not None, "classifiers": bool(needs.classifier)}
+        write = [cache_dir() / name for name, used in wanted.items() if used]
+        channel = self._open(read, [self._run.out / STATES, *write])
+        try:
+            yield Conversation(channel, self._on_event)
+        finally:
+            channel.close()
+            if self._features is not None:
+                self._features.close()
+
+    @contextlib.contextmanager
+    def testing(self) -> Generator[Conversation]:
+        """A learner for one test: it writes nothing that another process could read."""
+        read = [*self._images(testing=True), *self._cached(), self._run.out.resolve() / STATES]
+        channel = self._open(read, [], shared_memory=False)
+        try:
+            yield Conversation(channel, self._on_event)
+        finally:
+            channel.close()
+
+    def fill_features(self, message: FillFeatures) -> None:
+        """Have frozen features computed by a process that loads no plugin, and writes the cache."""
+        if self._features is None:
+            write = [cache_dir() / name for name in ("backbones", "features")]
+            self._features = self._open(self._images(testing=None), write)
+        Conversation(self._features, self._on_event).fill_features(message)
+
+    def _images(self, testing: bool | None) -> list[Path]:
+        """Image files to train on, to test on, or (None) all.
+
+        Phases of adaptation are sent their images; which of these files they read as labelled data
+        of the source domain says their start message.
+        """
+        run, stream = self._run, cast(object, self._run.stream)
+        splits = {"train", "test"}
+        if isinstance(stream, Stream) and testing is not None:
+            splits = {step.measured_on for step in stream.steps} if testing else {"train"}
+        return [Path(getattr(source, name).path) for source in run.sources for name in splits]
+
+    def _cached(self) -> list[Path]:
+        """Folders of the cache that a strategy with a backbone reads."""
+        names = ("backbones", "features") if self._run.needs.backbone is not None else ()
+        return [cache_dir() / name for name in names]
+
+    def _open(self, read: list[Path], write: list[Path], shared_memory: bool = True) -> Channel:
+        request, limit = self._run.request, self._run.request.timeout_minutes
+        shut = confinement(request, self._run.strategy_config, read, write, shared_memory)
+        seconds = None if limit is None else 60 * limit
+        return open_channel(request.engine, LEARNER, shut, seconds)

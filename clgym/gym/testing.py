@@ -1,0 +1,201 @@
+"""Tests of a learning stream: a learner that is restored for each test answers, and ends with it.
+
+Whatever `predict` learned of the test images, kept anywhere or wrote down, is gone with the process
+that it ran in. The process that trains is never sent a test row.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from clgym.gym.anytime import exposed_pool
+from clgym.gym.conduct import REPEAT_BATCH, Repetition, compared, repeated_places
+from clgym.gym.conversation import Conversation
+from clgym.gym.plan import ResolvedRun
+from clgym.gym.scoring import TestPool
+from clgym.gym.withheld_order import permutation
+from clgym.messages import FillFeatures, Load, Predict, Predicted, RowGroup, Start, TestEnded
+from clgym.scenario import Step, Stream
+
+__all__ = ["TestLearners", "Tested", "Tester", "row_group"]
+
+PREDICT_BATCH = 256
+
+
+class TestLearners(Protocol):
+    """Opens the learners that tests need."""
+
+    __test__ = False  # pytest takes classes of this name for its own
+
+    def testing(self) -> AbstractContextManager[Conversation]:
+        """A conversation with a new learner, which ends with the context."""
+        ...
+
+    def fill_features(self, message: FillFeatures) -> None:
+        """Have frozen features computed that the cache lacks."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Outcome of one test."""
+
+    logits: np.ndarray
+    """float32 [n, classes seen], in the pool's order."""
+    seconds: float
+    repetition: Repetition | None
+    """Second reading of some rows; None if there was none."""
+    ended: TestEnded
+
+
+class Tester:
+    """Sends test rows to learners that begin from a given state; holds no label."""
+
+    def __init__(
+        self,
+        run: ResolvedRun,
+        stream: Stream,
+        order_key: str,
+        learners: TestLearners,
+        start: Callable[[], Start],
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            run: What is carried out.
+            stream: The learning stream.
+            order_key: See `clgym.gym.withheld_order`.
+            learners: Opens a learner for each test.
+            start: Returns the message that builds the strategy.
+        """
+        self._run, self._stream, self._order_key = run, stream, order_key
+        self._learners, self._start = learners, start
+
+    @contextmanager
+    def _restored(self, state: Path) -> Generator[Conversation]:
+        """A learner that begins from a state, and ends."""
+        with self._learners.testing() as conversation:
+            conversation.start(self._start())
+            conversation.load(Load(path=state))
+            yield conversation
+
+    def test(self, index: int, pool: TestPool, state: Path, repeat: bool) -> Tested:
+        """Have a pool predicted.
+
+        Args:
+            index: The experience that was learned last.
+            pool: Rows to predict.
+            state: State after training.
+            repeat: Whether some of the rows are predicted again; see `clgym.gym.conduct`.
+        """
+        with self._restored(state) as learner:
+            logits, seconds = self.predict(learner, index, pool)
+            again = self._repeated(learner, index, pool, logits) if repeat else None
+            return Tested(logits, seconds, again, learner.end_test())
+
+    def anytime(self, index: int, state: Path) -> np.ndarray:
+        """Predictions inside an experience, int32 [n], in the order of `exposed`."""
+        pool, places = self.exposed(index)
+        with self._restored(state) as learner:
+            reply = self._ask(learner, index, pool, None, places, PREDICT_BATCH)
+        return reply.logits.argmax(1).astype(np.int32)
+
+    def exposed(self, index: int) -> tuple[TestPool, np.ndarray]:
+        """Rows that are predicted inside an experience, and the order in which they are sent."""
+        pool = exposed_pool(self._stream, self._run.sources, index)
+        return pool, permutation(self._order_key, len(pool.row), index, -1)
+
+    def sent_order(self, index: int, pool: TestPool) -> np.ndarray:
+        """Places in the pool, int64 [n], in the order in which the rows go out."""
+        return np.concatenate([places for _, places in self._parts(index, pool)])
+
+    def _parts(self, index: int, pool: TestPool) -> list[tuple[int | None, np.ndarray]]:
+        """Places in the pool as they go out: task by task where task ids are given, else all.
+
+        One shuffled pool tells nothing of a row's experience, neither by its order nor by what
+        shares a batch.
+        """
+        whole = np.arange(len(pool.row))
+        tasks: list[tuple[int | None, np.ndarray]] = [(None, whole)]
+        if self._stream.gives_task_ids:
+            tasks = [(int(j), whole[pool.step == j]) for j in np.unique(pool.step)]
+        return [
+            (task, places[permutation(self._order_key, len(places), index, task)])
+            for task, places in tasks
+        ]
+
+    def predict(
+        self, learner: Conversation, index: int, pool: TestPool
+    ) -> tuple[np.ndarray, float]:
+        """Logits in the pool's order, float32 [n, classes seen], and the seconds they took."""
+        logits = np.empty((len(pool.row), self._stream.columns_after(index)), dtype=np.float32)
+        seconds = 0.0
+        for task, places in self._parts(index, pool):
+            reply = self._ask(learner, index, pool, task, places, PREDICT_BATCH)
+            logits[places] = reply.logits
+            seconds += reply.seconds
+        return logits, seconds
+
+    def _repeated(
+        self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray
+    ) -> Repetition:
+        """Have some of the rows answered a second time; see `clgym.gym.conduct`."""
+        chosen = repeated_places(self._order_key, len(pool.row), index)
+        tasks: list[tuple[int | None, np.ndarray]] = [(None, chosen)]
+        if self._stream.gives_task_ids:
+            own = pool.step[chosen]
+            tasks = [(int(j), chosen[own == j]) for j in np.unique(own)]
+
+        def ask() -> np.ndarray:
+            replies = [self._ask(learner, index, pool, *part, REPEAT_BATCH) for part in tasks]
+            return np.concatenate([reply.logits for reply in replies])
+
+        first = logits[np.concatenate([places for _, places in tasks])]
+        return compared(first, ask, self._run.request.device)
+
+    def _ask(
+        self,
+        learner: Conversation,
+        index: int,
+        pool: TestPool,
+        task: int | None,
+        places: np.ndarray,
+        size: int,
+    ) -> Predicted:
+        """Have some rows of the pool predicted, in batches of ``size``."""
+        groups, where = self.groups(pool.step[places])
+        return learner.predict(
+            Predict(
+                rows=pool.row[places],
+                where=where,
+                groups=groups,
+                task=task,
+                num_seen_classes=self._stream.columns_after(index),
+                batch_size=size,
+            )
+        )
+
+    def groups(self, steps: np.ndarray) -> tuple[tuple[RowGroup, ...], np.ndarray]:
+        """The distinct (source, split, transform) triples, and which of them each row needs.
+
+        Rows with the same triple are indistinguishable: in a class-incremental stream of one
+        source the learner's process gets no hint of a row's experience.
+        """
+        keys: dict[tuple[Any, ...], RowGroup] = {}
+        number = np.zeros(len(self._stream), dtype=np.int64)
+        for j, step in enumerate(self._stream.steps):
+            group = row_group(step, step.measured_on)
+            key = (group.source, group.split, group.transform)
+            keys.setdefault(key, group)
+            number[j] = list(keys).index(key)
+        return tuple(keys.values()), number[steps]
+
+
+def row_group(step: Step, split: Literal["train", "test"]) -> RowGroup:
+    """The group of an experience's rows in one split."""
+    change = step.transform and (step.transform.kind, step.transform.amount)
+    return RowGroup(source=step.source, split=split, transform=change)

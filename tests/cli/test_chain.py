@@ -1,0 +1,51 @@
+"""``--with``: wrappers around a strategy on the command line."""
+
+import json
+
+import pytest
+
+from clgym.cli._chain import chained
+from clgym.cli._parser import BadUsage
+
+
+def test_the_first_wrapper_is_the_outermost() -> None:
+    chain = chained(["derpp", "split-digits"], ["--lr", "0.1", "--with", "ema,sam", "--seed", "3"])
+    assert chain.names == ["ema", "split-digits"]
+    assert chain.words == [
+        *("--base", "sam", "--base.base", "derpp"),
+        *("--lr", "0.1", "--seed", "3"),
+    ]
+
+
+def test_options_of_a_chain_have_short_names() -> None:
+    chain = chained(["derpp", "split-digits"], ["--with=ema,sam"])
+    assert chain.aliases("base.base.lr") == ["lr"]
+    assert chain.aliases("base.rho") == ["sam.rho"]
+    assert chain.aliases("decay") == ["ema.decay"]
+    assert chain.aliases("base") == [] == chain.aliases("base.base.base.lr")
+
+
+def test_without_the_option_nothing_changes() -> None:
+    chain = chained(["derpp", "split-digits"], ["--lr", "0.1"])
+    assert chain.names == ["derpp", "split-digits"] and chain.words == ["--lr", "0.1"]
+    assert chain.aliases("lr") == []
+
+
+@pytest.mark.parametrize("words", [["--with"], ["--with", "--lr", "1"], ["--with", "ema,ema"]])
+def test_a_chain_names_each_wrapper_once(words: list[str]) -> None:
+    with pytest.raises(BadUsage, match="each once"):
+        chained(["derpp", "split-digits"], words)
+
+
+def test_a_chain_gives_the_record_of_strategies_nested_by_hand(cli, here) -> None:
+    own = ("--threads", "1", "--json", "--out")
+    short = ("--with", "ema,sam", "--ema.decay", "0.9", "--sam.rho", "0.1", "--lr", "0.05")
+    nested = ("--base", "sam", "--base.base", "derpp", "--decay", "0.9", "--base.rho", "0.1")
+    _, one, _ = cli("run", "derpp", "split-digits", *own, here / "a", *short)
+    _, other, _ = cli(
+        "run", "ema", "split-digits", *own, here / "b", *nested, "--base.base.lr", "0.05"
+    )
+    assert json.loads(one)["result"] == json.loads(other)["result"]
+    code, table, _ = cli("run", "derpp", "split-digits", *own[:2], *own[3:], here / "a", *short)
+    assert code == 0
+    assert "derpp with ema, sam on split-digits" in table
