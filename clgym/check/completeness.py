@@ -60,7 +60,7 @@ def _learned(bench: Any, subject: Subject) -> Strategy:
 
 def _attributes(strategy: Strategy) -> dict[str, str]:
     """A fingerprint of each attribute that is state and that the walk can read."""
-    left_out = strategy._stateless()
+    left_out = strategy.stateless()
     found = {}
     for name in vars(strategy).keys() - left_out:
         others = vars(strategy).keys() - {name}

@@ -23,6 +23,8 @@ from clgym.strategy import Strategy
 __all__ = ["arrays_in", "roots_of", "walk"]
 
 _FOREIGN = (types.ModuleType, types.BuiltinFunctionType, torch.dtype, torch.device)
+_OF_IMPORTS = ("__builtins__", "__loader__", "__spec__")
+"""Variables that Python's import system sets in every module."""
 _LEAVES = (str, int, float, type, torch.Tensor, np.ndarray, bytes, bytearray, type(None))
 
 
@@ -33,6 +35,8 @@ def roots_of(strategy: Strategy) -> dict[str, object]:
     if module is None or module.__name__.startswith("clgym.avalanche"):
         return roots
     for name, value in vars(module).items():
+        if name in _OF_IMPORTS:
+            continue
         if isinstance(value, type) and value.__module__ == module.__name__:
             roots |= {f"{name}.{key}": inner for key, inner in vars(value).items()}
         elif not isinstance(value, (type, types.ModuleType, types.FunctionType)):
