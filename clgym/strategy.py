@@ -13,10 +13,9 @@ data of past and future experiences and, outside task-incremental streams, the t
 gym.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, get_args, get_origin
+from typing import Any, ClassVar, Generic, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +30,7 @@ from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
 from clgym.errors import BadConfig, BadPlugin
 from clgym.messages import Fit, Frozen, Needs
+from clgym.subclassing import config_argument, knowing_experience
 
 __all__ = [
     "Augment",
@@ -239,7 +239,7 @@ class Strategy(Generic[C]):
         """
         super().__init_subclass__(**options)
         refuse_gone_methods(cls)
-        stated, own = _config_argument(cls), vars(cls).get("Config")
+        stated, own = config_argument(cls, Strategy, _NoOptions), vars(cls).get("Config")
         if stated is not None:
             if own not in (None, stated):
                 raise BadPlugin(
@@ -250,7 +250,7 @@ class Strategy(Generic[C]):
                 )
             cls.Config = stated
         if "train" in vars(cls):
-            cls.train = _knowing_experience(cls.train)
+            cls.train = knowing_experience(cls.train)
 
     def __init__(self, config: C) -> None:
         """Store ``config``; no work here."""
@@ -382,43 +382,6 @@ class Strategy(Generic[C]):
                 found=str(epochs),
                 fix="Remove --epochs, or use a stream that is not online",
             )
-
-
-def _config_argument(cls: type) -> type | None:
-    """The class of options in the brackets of a base, as in ``Strategy[MineConfig]``.
-
-    Raises:
-        BadPlugin: something else stands there.
-    """
-    for base in vars(cls).get("__orig_bases__", ()):
-        origin = get_origin(base)
-        if not (isinstance(origin, type) and issubclass(origin, Strategy)):
-            continue
-        (stated,) = get_args(base)
-        if isinstance(stated, TypeVar):
-            continue
-        if not (isinstance(stated, type) and issubclass(stated, Config)):
-            raise BadPlugin(
-                expected=f"a class of options in the brackets of {cls.__name__}'s base",
-                found=repr(stated),
-                fix="Define it above the strategy, as a frozen dataclass over clgym's Config",
-            )
-        return stated
-    return None
-
-
-def _knowing_experience(train: Callable[..., None]) -> Callable[..., None]:
-    """`train`, during which ``self.experience`` is the one that it was given."""
-
-    @functools.wraps(train)
-    def knowing(self: Strategy, experience: Experience) -> None:
-        before, self._experience = self._experience, experience
-        try:
-            train(self, experience)
-        finally:
-            self._experience = before
-
-    return knowing
 
 
 def _tensors_in(state: Any) -> list[Tensor]:

@@ -43,7 +43,7 @@ class RS2Config(WrapperConfig):
     mode: Mode = "without-replacement"
     """How rows are drawn."""
     budget: Literal["fraction", "steps"] = "fraction"
-    """As many epochs as the base has, or as many steps."""
+    """Quantity that stays that of the base: its number of epochs (fraction) or of steps (steps)."""
 
 
 class RS2(Wrapper[RS2Config]):

@@ -13,6 +13,7 @@ from clgym.errors import BadConfig
 
 WITHOUT_POSIX = """
 import os, signal, socket, sys
+import platformdirs.unix  # still chosen here; older releases import os.getuid at once
 for name in ("fcntl", "resource", "pwd", "grp", "termios", "pty", "readline"):
     sys.modules[name] = None  # an import of it fails
 for owner, names in (

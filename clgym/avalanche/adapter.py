@@ -39,7 +39,7 @@ from clgym.avalanche.heads import Heads
 from clgym.avalanche.loop import fast, hooks_of
 from clgym.avalanche.options import config_class, names_of, signature_of
 from clgym.avalanche.recipe import Recipe
-from clgym.avalanche.sgd import SGDStrategy
+from clgym.avalanche.sgd import C, SGDStrategy
 from clgym.errors import BadPlugin, Incompatible
 from clgym.models import networks
 from clgym.models.training import Position
@@ -120,7 +120,7 @@ def __getattr__(name: str) -> Any:
     return adapt(name)
 
 
-class AvalancheStrategy(SGDStrategy):
+class AvalancheStrategy(SGDStrategy[C]):
     """An Avalanche template behind clgym's life cycle.
 
     Subclasses state ``template_class``. The options are read from its constructor unless there is a
@@ -367,6 +367,8 @@ class AvalancheStrategy(SGDStrategy):
         for name, plugin in self._stateful.items():
             plugin.load_state_dict(state["plugins"][name])
         self.recipe.restored(self.template)
+        if isinstance(self.template.model, networks.Classifier):
+            self.network = self.template.model  # the one that setup made was never trained
 
     def _saved_tasks(self) -> list[list[Any]]:
         return [[task, list(classes)] for task, classes in self._tasks.items()]

@@ -18,10 +18,10 @@ from typing_extensions import TypeVar
 from clgym._moved import report_renamed_method
 from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.feed import TrainLoader
-from clgym.avalanche.heads import Heads, TaskNetwork, logits_of_tasks, match_loss, with_heads
+from clgym.avalanche.heads import Heads, TaskNetwork, with_heads
 from clgym.avalanche.hooks import MethodHooks, OwnPlugin, check_plugin, overridden
 from clgym.avalanche.loop import fast
-from clgym.data.augment import crop_flip
+from clgym.avalanche.steps import AUGMENT, StepTools
 from clgym.models import networks
 from clgym.models.norm import has_batch_norm, single_images_refused
 from clgym.models.training import Position, named_optimizer
@@ -30,14 +30,11 @@ from clgym.strategy import (
     Batch,
     Config,
     Experience,
-    Strategy,
     StreamInfo,
     TrainBatch,
 )
 
-__all__ = ["AUGMENT", "HeadsConfig", "SGDConfig", "SGDStrategy"]
-
-AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
+__all__ = ["HeadsConfig", "SGDConfig", "SGDStrategy"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class HeadsConfig(SGDConfig):
 C = TypeVar("C", bound=SGDConfig, default=Any)
 
 
-class SGDStrategy(Strategy[C]):
+class SGDStrategy(StepTools[C]):
     """Trains one network with a growing linear head by SGD; a method overrides some hooks.
 
     One step on a batch x, y is ``loss(logits, y) + penalty(batch, logits)``, its gradient, the
@@ -246,99 +243,11 @@ class SGDStrategy(Strategy[C]):
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         return named_optimizer(c.optimizer, parameters, c.lr, c.momentum, c.weight_decay)
 
-    # --- what hooks use -------------------------------------------------------------------------
-
-    @property
-    def batch(self) -> TrainBatch:
-        """The batch of the step under way."""
-        return self.template.train_batch
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer of the experience under way."""
-        return self.template.optimizer
-
     @property
     def augmentation(self) -> Augment | None:
         """`augment`, or None where it changes nothing."""
         own = type(self).augment is not SGDStrategy.augment
-        return self.augment if own else AUGMENT[self.config.augment]
-
-    def forward(self, batch: TrainBatch) -> Tensor:
-        """The network's logits [n, columns], each sample's for its own task."""
-        return logits_of_tasks(self.network, batch.images, batch.tasks)
-
-    def recall(self, size: int, *name: str) -> TrainBatch | None:
-        """Draw from the memory, with images augmented as new ones are.
-
-        Args:
-            size: The most samples wanted.
-            name: Tells several draws of one step apart; the streams are ``rng("replay", *name)``.
-
-        Returns:
-            The samples with all that was stored of them, by column; None while there are none.
-        """
-        if not len(self.info.memory):
-            return None
-        drawn = self.info.memory.draw(size, self.rng("replay", *name))
-        images = self.experience.to_float(drawn["pixels"])
-        return TrainBatch(
-            self.augmented(images, "replay", *name),
-            drawn.get("labels"),
-            tasks=drawn.get("tasks"),
-            pixels=drawn["pixels"],
-            columns=drawn,
-        )
-
-    def remember(self, batch: TrainBatch, **columns: Tensor) -> None:
-        """Offer samples to the memory's reservoir: pixels, and tasks where heads know them.
-
-        Args:
-            batch: New samples; their pixels are stored, not augmented.
-            columns: What else to store: ``labels=batch.labels``, logits, features, [n, ...] each.
-        """
-        tasks = {} if self.heads == "shared" else {"tasks": batch.tasks}
-        held = {"pixels": batch.pixels, **columns, **tasks}
-        self.info.memory.add(self.rng("reservoir"), **held)
-
-    def match(self, batch: TrainBatch, logits: str | Tensor = "logits") -> Tensor:
-        """Mean squared distance of the network's logits to others, over each sample's own task.
-
-        Args:
-            batch: The samples.
-            logits: [n, columns], or the column of the memory that holds them.
-        """
-        wanted = batch[logits] if isinstance(logits, str) else logits
-        return match_loss(self.network, self.forward(batch), wanted)
-
-    def augmented(self, images: Tensor, *name: str) -> Tensor:
-        """Images of a memory, augmented as new ones are.
-
-        Args:
-            images: float [n, C, H, W] in [0, 1].
-            name: Name of the draw, see `rng`; that of the images themselves may be reused.
-        """
-        augment = self.augmentation
-        return images if augment is None else augment(images, self.rng(*name, "augmentation"))
-
-    def view(self, batch: TrainBatch, *name: str) -> Tensor:
-        """Another view of the images: as they are stored, augmented anew.
-
-        Args:
-            batch: New samples, and those of the memory that have joined them.
-            name: Tells several views of one batch apart.
-
-        Returns:
-            float [n, C, H, W], in the order of the batch.
-        """
-        parts = [batch.new] if batch.old is None else [batch.new, batch.old]
-        images = torch.cat([self.experience.to_float(part.pixels) for part in parts])
-        return self.augmented(images, "view", *name)
-
-    def reread(self, experience: Experience) -> Iterator[TrainBatch]:
-        """The rows once more, augmented as in training; declare ``Needs(rereads=True)``."""
-        size, epochs = self.config.batch_size, self.config.epochs
-        return experience.batches(size, epoch=epochs, augment=self.augmentation, silent=True)
+        return self.augment if own else super().augmentation
 
     # --- the life cycle -------------------------------------------------------------------------
 
@@ -397,12 +306,6 @@ class SGDStrategy(Strategy[C]):
             plugins=self._plugins,
             evaluator=None,
         )
-
-    @property
-    def heads(self) -> Heads:
-        """Heads that the config sets on task-incremental streams; one head on all others."""
-        tasks = self.info.setting == "task-incremental"
-        return getattr(self.config, "heads", "shared") if tasks else "shared"
 
     def _note_tasks(self, experience: Experience) -> None:
         """Know the classes of all tasks so far; the present one is the last."""

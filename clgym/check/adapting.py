@@ -74,14 +74,14 @@ class AdaptBench:
     @property
     def strategy(self) -> Strategy:
         """The strategy at work."""
-        return self._learner._strategy
+        return self._learner.strategy
 
     def whole(self) -> list[np.ndarray]:
         """All batches, or those that are left: their answers."""
         self._session.run()
         return [self.logits[number] for number in sorted(self.logits)]
 
-    def answers(self, index: int) -> np.ndarray:
+    def predict(self, index: int) -> np.ndarray:
         """What it predicts for the last batch, without an update: float32 [n, columns]."""
         assert self._images is not None
         pixels = torch.from_numpy(self._images).permute(0, 3, 1, 2).float().div(255)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clgym.check.bench import Bench, Subject
+from clgym.check.bench import Subject
 from clgym.check.report import Failed, Skipped
 from clgym.check.retention import held_by
+from clgym.check.simulator import Simulator
 from clgym.check.tiny import MAX_VALUE
 from clgym.errors import BadAnswer, ClgymError
 from clgym.messages import CheckpointSaved, Event
@@ -49,10 +50,10 @@ def unseen_classes(subject: Subject) -> str:
     bench = subject.bench()
     for index in range(len(bench.stream)):
         bench.train(index)
-        bench.probe.widths = []
-        bench.answers(index)
+        bench.shapes = []
+        bench.predict(index)
         columns = bench.stream.columns_after(index)
-        for shape in bench.probe.widths:
+        for shape in bench.shapes:
             if len(shape) != 2 or shape[1] != columns:
                 raise Failed(
                     f"answers of shape {shape} when {columns} classes have been seen",
@@ -106,31 +107,31 @@ def no_labels(subject: Subject) -> str:
         _same(subject.baseline, bench.whole(), fix)
         return "the same answers with labels on the batches"
     bench = subject.trained
-    plain = bench.answers(1)
+    plain = bench.predict(1)
     try:
         for shift in (0, 1):
-            bench.probe.labels = lambda rows, shift=shift: (bench.labels_of(rows) + shift) % 4
-            if not np.array_equal(plain, bench.answers(1), equal_nan=True):
+            bench.labels = lambda rows, shift=shift: (bench.labels_of(rows) + shift) % 4
+            if not np.array_equal(plain, bench.predict(1), equal_nan=True):
                 raise Failed(
                     "answers that change with the labels of the test batch",
                     "Do not read batch.labels in predict: in a run they are not there",
                 )
     finally:
-        bench.probe.labels = None
+        bench.labels = None
     return "the same answers whatever the labels"
 
 
 def batch_independence(subject: Subject) -> str:
     """Predictions depend neither on the order of the test rows nor on their batches."""
     bench = subject.trained
-    plain = bench.answers(1)
+    plain = bench.predict(1)
     _learning(subject, "it learns from each batch as it answers it")
     fix = "Treat each image alone in predict: evaluation mode, no statistics of the batch, no draws"
     try:
         for size, seed in ((None, 1), (7, 2), (1, 3)):
             bench.order = lambda n, seed=seed: np.random.RandomState(seed).permutation(n)
             bench.batch_size = size
-            _near(plain, bench.answers(1), f"in shuffled batches of {size or 'all'}", fix)
+            _near(plain, bench.predict(1), f"in shuffled batches of {size or 'all'}", fix)
     finally:
         bench.order = bench.batch_size = None
     return "the same answers shuffled, in batches of 7 and one by one"
@@ -141,8 +142,8 @@ def predict_keeps_state(subject: Subject) -> str:
     _learning(subject, "its answers are given in adapt, which may change it")
     fix = "Change nothing in predict; what must adapt at test time belongs into adapt"
     bench = subject.trained
-    first, before = bench.answers(1), bench.state()
-    if not np.array_equal(first, bench.answers(1), equal_nan=True):
+    first, before = bench.predict(1), bench.state()
+    if not np.array_equal(first, bench.predict(1), equal_nan=True):
         raise Failed("other answers when the same rows are predicted again", fix)
     if bench.state() != before:
         raise Failed("another state after predicting", fix)
@@ -150,7 +151,7 @@ def predict_keeps_state(subject: Subject) -> str:
     for index in range(len(silent.stream)):
         silent.train(index)
     last = len(silent.stream) - 1
-    _same(subject.baseline[last:], [silent.answers(last)], fix)
+    _same(subject.baseline[last:], [silent.predict(last)], fix)
     return "the same state, and the same learning with and without predictions"
 
 
@@ -164,9 +165,9 @@ def state_round_trip(subject: Subject) -> str:
         first.train(index)
         first.save(index)
     second = subject.bench(out=folder)
-    _same(subject.baseline[1:2], [second.answers(1)], fix)
+    _same(subject.baseline[1:2], [second.predict(1)], fix)
     second.train(2)
-    _same(subject.baseline[2:], [second.answers(2)], fix)
+    _same(subject.baseline[2:], [second.predict(2)], fix)
     return f"equal after a state of {len(second.state()):,} bytes"
 
 
@@ -174,6 +175,7 @@ def resume(subject: Subject) -> str:
     """A run killed inside an experience and started again ends with the same result."""
     if not hasattr(os, "fork"):
         raise Skipped("this system cannot fork")
+    subject.setting, subject.baseline  # noqa: B018  # before the fork: both sides need the images
     folder = subject.folder()
     saves = _killed(lambda told: _until_killed(subject, folder, told))
     bench = subject.bench(out=folder)
@@ -189,7 +191,7 @@ def resume(subject: Subject) -> str:
         bench.train(index)
         _same(
             subject.baseline[index : index + 1],
-            [bench.answers(index)],
+            [bench.predict(index)],
             "Put the optimizer and the position inside the experience into state_dict, and go on "
             "there in train; or offer no safe_point",
         )
@@ -246,7 +248,7 @@ def past_data(subject: Subject) -> str:
         bench = subject.bench(train=count)
         bench.train(0)
         bench.train(1)
-        bench.answers(1)
+        bench.predict(1)
         held = held_by(bench.strategy, bench.train_images(), _SCALES)
         if held.images > memory:
             raise Failed(
@@ -302,9 +304,9 @@ def devices(subject: Subject) -> str:
     first = subject.bench(out=folder, device="cuda")
     first.train(0)
     first.save(0)
-    on_gpu = first.answers(0)
+    on_gpu = first.predict(0)
     second = subject.bench(out=folder)
-    _near(on_gpu, second.answers(0), "on the CPU", "Create tensors on info.device", 1e-2)
+    _near(on_gpu, second.predict(0), "on the CPU", "Create tensors on info.device", 1e-2)
     return "the CPU and the GPU, and a state of the one on the other"
 
 
@@ -314,7 +316,7 @@ def _learning(subject: Subject, reason: str) -> None:
         raise Skipped(reason)
 
 
-def _survives(bench: Bench, what: str, fix: str) -> None:
+def _survives(bench: Simulator, what: str, fix: str) -> None:
     try:
         bench.whole()
     except BadAnswer as error:

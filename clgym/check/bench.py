@@ -1,37 +1,28 @@
 """One strategy on one tiny stream in this process, driven by the gym's own code."""
 
 import contextlib
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
 from clgym import config as configs
-from clgym.check.adapting import ORDER_KEY, AdaptBench
+from clgym.check.adapting import AdaptBench
 from clgym.check.report import Failed
-from clgym.check.solo import SoloLearners
+from clgym.check.simulator import Simulator
 from clgym.check.tiny import Tiny
 from clgym.config import Field
-from clgym.engines.channel import Message
 from clgym.errors import MissingData
-from clgym.gym.conversation import Conversation, OnEvent
-from clgym.gym.learning import LearningPhase
-from clgym.gym.plan import resolve
+from clgym.gym.conversation import OnEvent
 from clgym.gym.request import Request
-from clgym.gym.run import make_session
-from clgym.gym.scoring import TestPool, pool_after
 from clgym.learner.assembly import config_fields, make_strategy
-from clgym.learner.entrance import Learner
-from clgym.messages import Predict, Predicted, Save, parse_event, parse_request, to_tree
-from clgym.scenario import Stream
-from clgym.strategy import Batch, Strategy
+from clgym.strategy import Strategy
 
-__all__ = ["NAME", "Bench", "ObservedLearner", "Subject", "quiet_torch"]
+__all__ = ["NAME", "Subject", "quiet_torch"]
 
 NAME = "checked"
 """Name of the strategy in the registry while it is checked."""
@@ -48,138 +39,6 @@ _STREAMS: dict[str, dict[str, object]] = {
 """Scenarios for the checks, with options; the first one that the strategy supports is used."""
 
 
-class ObservedLearner(Learner):
-    """The learner's side, with its strategy and its batches in reach."""
-
-    labels: Callable[[np.ndarray], torch.Tensor] | None = None
-    """Function from rows to the labels that a test batch carries; None as in every run."""
-    widths: list[tuple[int, ...]] | None = None
-    """Place where the shapes of logits are recorded instead of being checked."""
-
-    @property
-    def strategy(self) -> Strategy:
-        """The strategy at work."""
-        return self._strategy
-
-    def _test_batch(self, request: Predict, part: slice, features: torch.Tensor | None) -> Batch:
-        batch = super()._test_batch(request, part, features)
-        if self.labels is not None:
-            vars(batch)["labels"] = self.labels(request.rows[part])  # a strategy may look for them
-        return batch
-
-    def _predict(self, request: Predict) -> Predicted:
-        if self.widths is None:
-            return super()._predict(request)
-        with torch.no_grad():
-            features = self._known_features(request)
-            answer = self._strategy.predict(self._test_batch(request, slice(None), features))
-        self.widths.append(tuple(answer.shape))
-        logits = np.zeros((len(request.rows), request.num_seen_classes), np.float32)
-        return Predicted(logits=logits, seconds=0.0)
-
-
-class Bench:
-    """A run that a check takes step by step.
-
-    Attributes:
-        probe: The learner's side.
-        order: Function from a number of rows to their order; None leaves the gym's.
-        batch_size: Rows a batch at prediction; None leaves the gym's.
-    """
-
-    enforced = "none"
-    order: Callable[[int], np.ndarray] | None = None
-    batch_size: int | None = None
-
-    def __init__(self, request: Request, on_event: OnEvent) -> None:
-        """Start the strategy, or continue the run whose files are in the request's folder."""
-        self.probe = ObservedLearner(lambda event: on_event(parse_event(event)))
-        self._resolved = resolve(request, self)
-        self._conversation = Conversation(self, on_event)
-        self._session = make_session(
-            self._resolved, self._conversation, SoloLearners(self), on_event, ORDER_KEY
-        )
-        (phase,) = self._session.phases
-        assert isinstance(phase, LearningPhase)
-        self._phase = phase
-        self._resolved.out.mkdir(parents=True, exist_ok=True)
-        self._session.resume()
-        self._session.begin(0)
-
-    def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
-        """Be the channel: hand the message to the learner; its exceptions come through."""
-        request = parse_request(message)
-        if not isinstance(request, Predict):
-            return self.probe.handle(message)
-        count = len(request.rows)
-        order = np.arange(count) if self.order is None else self.order(count)
-        changed = replace(
-            request,
-            rows=request.rows[order],
-            where=request.where[order],
-            batch_size=self.batch_size or request.batch_size,
-        )
-        reply: Any = self.probe.handle(to_tree(changed))
-        logits = np.empty_like(reply["logits"])
-        logits[order] = reply["logits"]
-        return {**reply, "logits": logits}
-
-    def prepare(self, libraries: Iterable[int]) -> None:
-        """Nothing to prepare."""
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-    @property
-    def strategy(self) -> Strategy:
-        """The strategy at work."""
-        return self.probe.strategy
-
-    @property
-    def stream(self) -> Stream:
-        """What it learns."""
-        return self._resolved.stream
-
-    def labels_of(self, rows: np.ndarray) -> torch.Tensor:
-        """Class indices of test rows, int64 [n]."""
-        (source,), (columns,) = self._resolved.sources, self.stream.columns
-        return torch.from_numpy(np.array(columns)[source.test.labels[rows]])
-
-    def train_images(self) -> np.ndarray:
-        """All training images of the stream, uint8 [n, H, W, C]."""
-        return np.asarray(self._resolved.sources[0].train.images)
-
-    def train(self, index: int) -> None:
-        """Train experience ``index``, from its beginning or where a killed run left it."""
-        self._phase.carry_out(index)
-
-    def pool(self, index: int) -> TestPool:
-        """The test rows scored after experience ``index``."""
-        return pool_after(self.stream, self._resolved.sources, index)
-
-    def answers(self, index: int) -> np.ndarray:
-        """Logits of those rows, float32 [n, classes], in the pool's order."""
-        return self._phase.tester.predict(self._conversation, index, self.pool(index))[0]
-
-    def save(self, index: int) -> None:
-        """Save the boundary after experience ``index``."""
-        self._session.save(0, index, started=time.perf_counter())
-
-    def state(self) -> bytes:
-        """The learner's whole state as it would be saved."""
-        path = self._resolved.out / "now.safetensors"
-        Conversation(self).save(Save(path=path))
-        return path.read_bytes()
-
-    def whole(self) -> list[np.ndarray]:
-        """Train every experience, answer after each."""
-        found = []
-        for index in range(len(self.stream)):
-            self.train(index)
-            found.append(self.answers(index))
-        return found
-
-
 class Subject:
     """A strategy under check: makes benches for it and keeps what several checks need.
 
@@ -193,13 +52,31 @@ class Subject:
     """
 
     def __init__(
-        self, cls: type[Strategy], name: str, summary: str, plugins: Sequence[Path], folder: Path
+        self,
+        cls: type[Strategy],
+        name: str,
+        summary: str,
+        plugins: Sequence[Path],
+        folder: Path,
+        config: Mapping[str, object] = MappingProxyType({}),
+        setting: str | None = None,
     ) -> None:
-        """Resolve the options that the checks use; files go to ``folder``."""
+        """Resolve the options that the checks use; files go to ``folder``.
+
+        Args:
+            cls: The class.
+            name: What it is called.
+            summary: First line of its file's docstring.
+            plugins: Files that hold strategies which it wraps.
+            folder: Where runs are written.
+            config: Options that replace those of the checks.
+            setting: Scenario type; None takes the first that the strategy works in.
+        """
         self.cls, self.name, self.summary, self.plugins = cls, name, summary, tuple(plugins)
         self._folder, self._tiny = folder, Tiny(folder, cls.CHECK_IMAGES)
         self._count = 0
-        given = dict(cls.CHECK_CONFIG)
+        self._setting = setting
+        given = {**cls.CHECK_CONFIG, **config}
         self.fields: list[Field] = config_fields(cls, given, [str(p) for p in plugins])
         small = {f.name: _SMALL[k] for f in self.fields if (k := f.name.split(".")[-1]) in _SMALL}
         self.config = configs.resolve(self.fields, {**small, **given}, name)
@@ -211,6 +88,8 @@ class Subject:
     @cached_property
     def setting(self) -> str:
         """The kind of stream it is checked on."""
+        if self._setting is not None:
+            return self._setting
         needs = self.make().needs
         fit = [k for k in _STREAMS if k in needs.settings]
         return "task-incremental" if needs.task_ids or not fit else fit[0]
@@ -243,7 +122,7 @@ class Subject:
             on_event: Called with the run's events.
 
         Returns:
-            A `Bench`; for a strategy that learns at test time an `AdaptBench`.
+            A `Simulator`; for a strategy that learns at test time an `AdaptBench`.
         """
         request = Request(
             strategy=NAME,
@@ -259,7 +138,7 @@ class Subject:
             checkpoint_minutes=0.0 if saving else 1e6,
         )
         try:
-            return (AdaptBench if self.adapts else Bench)(request, on_event)
+            return (AdaptBench if self.adapts else Simulator)(request, on_event)
         except MissingData as error:
             # The images are at hand: it is weights that are missing, of a default most likely.
             raise Failed(

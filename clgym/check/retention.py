@@ -63,7 +63,7 @@ def _among(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def held_by(strategy: Strategy, pixels: np.ndarray, scales: Sequence[tuple[float, float]]) -> Held:
     """Visit everything reachable from ``strategy``, its module's globals included."""
     memory = strategy.info.memory
-    kept = [column.detach().cpu().numpy() for column in memory._columns.values()]
+    kept = [column.detach().cpu().numpy() for column in memory.storage().values()]
     return Held(_outside(roots_of(strategy), memory), kept, pixels, scales)
 
 

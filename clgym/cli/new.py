@@ -1,6 +1,7 @@
 """Write a short working file for your own strategy, scenario or source.
 
-The file holds a small commented method that passes `clgym check`, and comes with a one-line test.
+The file holds a small commented method that passes `clgym check`, and comes with a one-line test;
+`--kind` chooses among strategies that train by SGD, build on a pretrained network, and so on.
 In a checkout of clgym it is written to strategies/ or scenarios/, whose tests include it.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from clgym import registry
 from clgym._checkout import ROOT
-from clgym.cli._parser import Parser
+from clgym.cli._parser import BadUsage, Parser
 from clgym.errors import BadConfig, BadOutput, DuplicateName
 from clgym.files import write_atomic
 from clgym.registry import Kind
@@ -20,6 +21,8 @@ from clgym.registry import Kind
 __all__ = ["main"]
 
 KINDS: dict[str, Kind] = {"strategy": "strategies", "scenario": "scenarios", "source": "sources"}
+STRATEGIES = ("plain", "sgd", "pretrained", "test-time", "avalanche", "wrapper")
+"""Kinds of strategies, each with a template of its own."""
 _TEST = '''"""$TITLE passes clgym's checks."""
 
 from clgym import check_$KIND
@@ -36,13 +39,26 @@ def main(words: Sequence[str]) -> int:
     parser = Parser("clgym new", __doc__)
     parser.add_argument("kind", choices=KINDS, help="Kind of the plugin.")
     parser.add_argument("name", help="Name of the plugin; my-method becomes my_method.py.")
+    parser.add_argument(
+        "--kind",
+        dest="template",
+        choices=STRATEGIES,
+        help="Kind of the strategy: plain, trained by SGD, on a pretrained network, adapting at "
+        "test time, of Avalanche's templates and plugins, or around another. (default: plain)",
+    )
     values = parser.parse(words)
     module = values.name.lower().replace("-", "_")
     _check_name(values.kind, module)
-    for path, text in _files(values.kind, module).items():
+    if values.template is not None and values.kind != "strategy":
+        raise BadUsage(
+            expected="--kind with a strategy only",
+            found=f"--kind {values.template} with a {values.kind}",
+            fix="Remove --kind",
+        )
+    for path, text in _files(values.kind, module, values.template or "plain").items():
         write_atomic(path, text.encode())
         print(f"wrote {path}")
-    _say_next(values.kind, module)
+    _say_next(values.kind, module, values.template or "plain")
     return 0
 
 
@@ -63,7 +79,7 @@ def _check_name(kind: str, module: str) -> None:
             )
 
 
-def _files(kind: str, module: str) -> dict[Path, str]:
+def _files(kind: str, module: str, template: str) -> dict[Path, str]:
     """What to write where.
 
     Raises:
@@ -76,7 +92,8 @@ def _files(kind: str, module: str) -> dict[Path, str]:
         "MODULE": module,
         "KIND": kind,
     }
-    text = resources.files("clgym").joinpath(f"templates/{kind}.py.txt").read_text()
+    file = kind if template == "plain" else f"{kind}-{template}"
+    text = resources.files("clgym").joinpath(f"templates/{file}.py.txt").read_text()
     folder = Path.cwd()
     inside = folder == ROOT and kind != "source"
     files = {Path(KINDS[kind] if inside else "") / f"{module}.py": text}
@@ -92,10 +109,11 @@ def _files(kind: str, module: str) -> dict[Path, str]:
     return {path: string.Template(t).substitute(words) for path, t in files.items()}
 
 
-def _say_next(kind: str, module: str) -> None:
+def _say_next(kind: str, module: str, template: str) -> None:
     name, file = module.replace("_", "-"), f"{module}.py"
+    stream = "digits-c" if template == "test-time" else "split-digits"
     run = {
-        "strategy": f"clgym run {name} split-digits --plugin {file}",
+        "strategy": f"clgym run {name} {stream} --plugin {file}",
         "scenario": f"clgym run nmc {name}-digits --plugin {file}",
         "source": f"clgym run nmc class-incremental --source {name} --increments 1 --plugin {file}",
     }[kind]

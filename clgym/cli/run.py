@@ -1,10 +1,10 @@
 """Run a strategy on a scenario, or continue an interrupted run.
 
 Name the strategy and the scenario first, then options; a file of your own goes
-by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help` lists
-the options of that pairing. An option on the command line overrides --config,
-which overrides the scenario's preset, which overrides the defaults. The same
-command given again continues an interrupted run.
+by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help`
+lists the options of that pairing. An option on the command line overrides
+--config, which overrides the scenario's preset, which overrides the defaults.
+The same command given again continues an interrupted run.
 """
 
 import argparse
@@ -201,6 +201,17 @@ def _parser(names: Sequence[str]) -> Parser:
     run.add_argument(
         "--source", metavar="NAME", help="Source of the images. (default: the preset's)"
     )
+    _add_seeds(run)
+    _add_places(run)
+    _add_execution(run)
+    run.add_argument(
+        "--dry-run", action="store_true", help="Check the options, show the plan, run nothing."
+    )
+    run.add_argument("--json", action="store_true", help="Print only the record, as JSON.")
+    return parser
+
+
+def _add_seeds(run: argparse._ArgumentGroup) -> None:
     seeds = run.add_mutually_exclusive_group()
     seeds.add_argument(
         "--seed", type=int, default=0, metavar="N", help="Seed of the learner. (default: 0)"
@@ -218,42 +229,6 @@ def _parser(names: Sequence[str]) -> Parser:
         metavar="N",
         help="Seed of the class order. (default: the preset's order)",
     )
-    _add_places(run)
-    run.add_argument("--device", default="cpu", help="Device: cpu, cuda, cuda:1. (default: cpu)")
-    run.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="Number of torch threads, which may change the last digits of a result. "
-        "(default: all cores)",
-    )
-    run.add_argument(
-        "--engine",
-        choices=("process", "inline"),
-        default="process",
-        help="process: gym and learner in two processes; inline: both in one, for a debugger; "
-        "the learner could then reach the labels. (default: process)",
-    )
-    add_sandbox_flag(run)
-    run.add_argument(
-        "--timeout",
-        type=minutes,
-        metavar="X",
-        help="Time limit in minutes per experience, or per batch of an adaptation stream; a run "
-        "that exceeds it ends with an error. (default: no limit)",
-    )
-    run.add_argument(
-        "--checkpoint-minutes",
-        type=float,
-        default=5.0,
-        metavar="X",
-        help="Minutes between checkpoints inside an experience. (default: 5)",
-    )
-    run.add_argument(
-        "--dry-run", action="store_true", help="Check the options, show the plan, run nothing."
-    )
-    run.add_argument("--json", action="store_true", help="Print only the record, as JSON.")
-    return parser
 
 
 def _add_places(run: argparse._ArgumentGroup) -> None:
@@ -290,6 +265,39 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="DIR",
         help="Folder of the data sets. (default: $CLGYM_DATA)",
+    )
+
+
+def _add_execution(run: argparse._ArgumentGroup) -> None:
+    run.add_argument("--device", default="cpu", help="Device: cpu, cuda, cuda:1. (default: cpu)")
+    run.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="Number of torch threads, which may change the last digits of a result. "
+        "(default: all cores)",
+    )
+    run.add_argument(
+        "--engine",
+        choices=("process", "inline"),
+        default="process",
+        help="process: gym and learner in two processes; inline: both in one, for a debugger; "
+        "the learner could then reach the labels. (default: process)",
+    )
+    add_sandbox_flag(run)
+    run.add_argument(
+        "--timeout",
+        type=minutes,
+        metavar="X",
+        help="Time limit in minutes per experience, or per batch of an adaptation stream; a run "
+        "that exceeds it ends with an error. (default: no limit)",
+    )
+    run.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=5.0,
+        metavar="X",
+        help="Minutes between checkpoints inside an experience. (default: 5)",
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clgym import registry
 from clgym.cli._flags import as_failures, as_text, limits
 from clgym.cli._parser import Parser, add_plugin_option
-from clgym.errors import UnknownName, near
+from clgym.errors import MissingData, UnknownName, near
 from clgym.results.layout import is_run
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
     channel = open_learner(Request(name, "", plugins=plugins))
     try:
         needs = ask_needs(name, plugins, channel, {}, "cpu").needs
+    except MissingData as error:
+        return f"unknown without its default weights ({error.found}). {error.fix}"
     finally:
         channel.close()
     words = {

@@ -96,7 +96,6 @@ def _parser(names: Sequence[str]) -> Parser:
 
 def _add_study_flags(parser: Parser) -> None:
     from clgym.protocol.modes import MODES
-    from clgym.protocol.samplers import SAMPLERS
 
     study = parser.add_argument_group("options of the study (committed to before the first trial)")
     study.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
@@ -128,6 +127,12 @@ def _add_study_flags(parser: Parser) -> None:
         help="Rows that trials are scored on: a tenth of the training rows, held out (valid), or "
         "the tuning source's test split, as in the paper (test). (default: valid)",
     )
+    _add_search_flags(study)
+
+
+def _add_search_flags(study: argparse._ArgumentGroup) -> None:
+    from clgym.protocol.samplers import SAMPLERS
+
     study.add_argument(
         "--space",
         metavar="FILE",

@@ -8,9 +8,12 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from clgym.cli._parser import Parser, add_plugin_option
+
+if TYPE_CHECKING:
+    from clgym.protocol.audit import Audit
 
 __all__ = ["main"]
 
@@ -24,6 +27,37 @@ def _count(text: str) -> int | Literal["all"] | None:
 
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym verify``."""
+    parser = _parser()
+    values = parser.parse(words)
+    if values.rerun is None:
+        parser.error("--rerun: a number of runs is 0 or more, or `all`")
+    if values.head is not None and not re.fullmatch("[0-9a-f]{64}", values.head):
+        parser.error(f"--head {values.head}: a head is 64 hexadecimal digits")
+    if values.studies is not None and values.studies < 2:
+        parser.error("--studies: a set holds 2 studies or more")
+
+    from clgym.protocol.against_source import compare_with_sources
+    from clgym.protocol.studies import studies_in
+    from clgym.protocol.verify import verify
+    from clgym.protocol.verify_studies import verify_studies
+
+    plugins, rest = tuple(values.plugin), (values.rerun, values.data_root)
+    if values.studies is None and not studies_in(values.path):
+        audit = verify(values.path, *rest, plugins, values.head)
+    elif values.head is not None:
+        parser.error("--head: give the folder of the study whose head it is")
+    else:
+        audit = verify_studies(values.path, values.studies, *rest, plugins)
+    if not audit.problems:
+        compare_with_sources(audit, values.data_root, plugins)
+    if values.json:
+        print(json.dumps(vars(audit), indent=1))
+    else:
+        _show(audit)
+    return 1 if audit.problems else 0
+
+
+def _parser() -> Parser:
     parser = Parser("clgym verify", __doc__)
     parser.add_argument("path", type=Path, help="File or folder of `clgym run`, tune or evaluate.")
     parser.add_argument(
@@ -56,38 +90,15 @@ def main(words: Sequence[str]) -> int:
     )
     add_plugin_option(parser)
     parser.add_argument("--json", action="store_true", help="Print only the findings, as JSON.")
-    values = parser.parse(words)
-    if values.rerun is None:
-        parser.error("--rerun: a number of runs is 0 or more, or `all`")
-    if values.head is not None and not re.fullmatch("[0-9a-f]{64}", values.head):
-        parser.error(f"--head {values.head}: a head is 64 hexadecimal digits")
+    return parser
 
-    if values.studies is not None and values.studies < 2:
-        parser.error("--studies: a set holds 2 studies or more")
 
-    from clgym.protocol.against_source import compare_with_sources
-    from clgym.protocol.studies import studies_in
-    from clgym.protocol.verify import verify
-    from clgym.protocol.verify_studies import verify_studies
-
-    plugins, rest = tuple(values.plugin), (values.rerun, values.data_root)
-    if values.studies is None and not studies_in(values.path):
-        audit = verify(values.path, *rest, plugins, values.head)
-    elif values.head is not None:
-        parser.error("--head: give the folder of the study whose head it is")
-    else:
-        audit = verify_studies(values.path, values.studies, *rest, plugins)
-    if not audit.problems:
-        compare_with_sources(audit, values.data_root, plugins)
-    if values.json:
-        print(json.dumps(vars(audit), indent=1))
-    else:
-        for problem in audit.problems:
-            print(f"WRONG  {problem}")
-        for note in audit.notes:
-            print(f"note   {note}")
-        if audit.head is not None and not audit.problems:
-            print(f"head   {audit.head}")
-        verdict = f"{len(audit.problems)} wrong" if audit.problems else "all hold"
-        print(f"{len(audit.checks)} checks: {verdict}")
-    return 1 if audit.problems else 0
+def _show(audit: "Audit") -> None:
+    for problem in audit.problems:
+        print(f"WRONG  {problem}")
+    for note in audit.notes:
+        print(f"note   {note}")
+    if audit.head is not None and not audit.problems:
+        print(f"head   {audit.head}")
+    verdict = f"{len(audit.problems)} wrong" if audit.problems else "all hold"
+    print(f"{len(audit.checks)} checks: {verdict}")

@@ -174,6 +174,10 @@ class Memory:
         """All columns of the samples held, not copied."""
         return {name: self[name] for name in self._columns}
 
+    def storage(self) -> dict[str, Tensor]:
+        """All columns with the rows that hold no sample, [capacity, ...], for the checks."""
+        return dict(self._columns)
+
     def state_dict(self) -> MemoryState:
         """All samples, as tensors and numbers."""
         return {

@@ -23,6 +23,7 @@ _PROCESSES = (
 )
 """Files of /proc that may be read: those of this process, and those of none."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "kfd")
+_SHARED_MEMORY = Path("/dev/shm")  # nosec B108: no temporary file, the folder itself
 _KNOWN_DATA = ("sklearn/datasets/data", "skimage/data")
 """Folders of installed packages that contain data sets."""
 _MOST_FILES, _MOST_PROCESSES = 4096, 32768
@@ -91,7 +92,7 @@ def confine(confinement: Confinement) -> str:
     rules = landlock.Rules(
         read=(*cut.python(), *code, *confinement.read, *(Path("/proc") / n for n in _PROCESSES)),
         names=tuple(_listed(confinement.code)),
-        write=(*confinement.write, *([Path("/dev/shm")] if confinement.shared_memory else [])),
+        write=(*confinement.write, *([_SHARED_MEMORY] if confinement.shared_memory else [])),
         everything=(confinement.scratch,),
         devices=tuple(_devices()),
         change=(Path("/proc/self"),),

@@ -21,7 +21,7 @@ from clgym.gym.withheld_order import permutation
 from clgym.messages import FillFeatures, Load, Predict, Predicted, RowGroup, Start, TestEnded
 from clgym.scenario import Step, Stream
 
-__all__ = ["TestLearners", "Tested", "Tester", "row_group"]
+__all__ = ["TestLearners", "TestOutcome", "Tester", "row_group"]
 
 PREDICT_BATCH = 256
 
@@ -41,8 +41,10 @@ class TestLearners(Protocol):
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestOutcome:
     """Outcome of one test."""
+
+    __test__ = False  # pytest takes classes of this name for its own
 
     logits: np.ndarray
     """float32 [n, classes seen], in the pool's order."""
@@ -83,7 +85,7 @@ class Tester:
             conversation.load(Load(path=state))
             yield conversation
 
-    def test(self, index: int, pool: TestPool, state: Path, repeat: bool) -> Tested:
+    def test(self, index: int, pool: TestPool, state: Path, repeat: bool) -> TestOutcome:
         """Have a pool predicted.
 
         Args:
@@ -95,7 +97,7 @@ class Tester:
         with self._restored(state) as learner:
             logits, seconds = self.predict(learner, index, pool)
             again = self._repeated(learner, index, pool, logits) if repeat else None
-            return Tested(logits, seconds, again, learner.end_test())
+            return TestOutcome(logits, seconds, again, learner.end_test())
 
     def anytime(self, index: int, state: Path) -> np.ndarray:
         """Predictions inside an experience, int32 [n], in the order of `exposed`."""

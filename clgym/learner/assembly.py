@@ -36,7 +36,7 @@ def load_strategy(entry: registry.PluginEntry) -> type[Strategy]:
 def around_template(cls: type) -> type[Strategy] | None:
     """The strategy that runs an Avalanche template, if ``cls`` is one.
 
-    Whoever defines one has imported Avalanche already.
+    A file that defines one has imported Avalanche already.
     """
     if not any(base.__module__.startswith("avalanche.") for base in cls.__mro__):
         return None

@@ -73,7 +73,7 @@ from clgym.messages import (
     to_tree,
 )
 from clgym.models.features import FrozenFeatures
-from clgym.strategy import Batch, Experience, Memory, StreamInfo
+from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
 
 __all__ = ["Learner", "info_from"]
 
@@ -128,6 +128,11 @@ class Learner:
             ClgymError: what is wrong with the message, or with what the strategy made of it.
         """
         return to_tree(self._dispatch(parse_request(message)))
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy at work, once `Start` has built it; for simulations in one process."""
+        return self._strategy
 
     def _dispatch(self, request: Request) -> Reply:
         """The reply to a request."""

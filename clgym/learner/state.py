@@ -5,10 +5,12 @@ Each carries a checksum (`clgym.checksums`): a state that changed on disk is ref
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -89,9 +91,23 @@ def write_state(path: Path, state: Mapping[str, object]) -> bytes:
     tree = pack(state, torch.Tensor, leaves, "state")
     # Clones: safetensors refuses tensors that share memory.
     tensors = {str(i): t.detach().cpu().clone().contiguous() for i, t in enumerate(leaves)}
-    data = with_checksum(save(tensors, metadata={"tree": json.dumps(tree)}))
+    masks = {name: list(t.shape) for name, t in tensors.items() if t.dtype == torch.bool}
+    tensors |= {name: _bits(tensors[name]) for name in masks}
+    metadata = {"tree": json.dumps(tree)} | ({"masks": json.dumps(masks)} if masks else {})
+    data = with_checksum(save(tensors, metadata=metadata))
     write_atomic(path, data)
     return data
+
+
+def _bits(mask: torch.Tensor) -> torch.Tensor:
+    """Eight entries a byte, uint8 [ceil(n / 8)]: masks of weights are large."""
+    return torch.as_tensor(np.packbits(mask.numpy()))
+
+
+def _mask(bits: torch.Tensor, shape: list[int]) -> torch.Tensor:
+    """Undo `_bits`."""
+    entries = np.unpackbits(bits.numpy(), count=math.prod(shape))
+    return torch.as_tensor(entries.astype(bool)).view(shape)
 
 
 def read_learner(path: Path) -> LearnerState:
@@ -115,9 +131,11 @@ def read_state(path: Path) -> dict[str, Tree]:
     try:
         data = path.read_bytes()
         metadata = check_safetensors(data)
-        if metadata.keys() != {"tree"}:
+        if not {"tree"} <= metadata.keys() <= {"tree", "masks"}:
             raise Damaged("its metadata are not those of a state")
         tensors = load(data)
+        for name, shape in json.loads(metadata.get("masks", "{}")).items():
+            tensors[name] = _mask(tensors[name], shape)
         leaves = [tensors[str(i)] for i in range(len(tensors))]
         state = unpack(json.loads(metadata["tree"]), leaves)
         if not isinstance(state, dict):

@@ -48,7 +48,8 @@ def fetch(tag: str, progress: Callable[[str], None] = lambda line: None) -> Path
     timm_networks.check_known(Name(tag, {}, None))
     progress(f"getting {tag}")
     try:
-        file = Path(hf_hub_download(_hub_name(tag), _HUB_FILE))
+        # nosec below: a tag says no revision; records name weights by their own hash.
+        file = Path(hf_hub_download(_hub_name(tag), _HUB_FILE))  # nosec B615
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise MissingData(
             expected=f"a download of {tag}",

@@ -58,9 +58,9 @@ def test_the_terminal_shows_the_warning(tmp_path: Path, capsys: pytest.CaptureFi
         ("replay", {"memory_size": 50}),
         ("derpp", {"memory_size": 50}),
         ("joint", {}),
-        ("refresh", {"base": "derpp", "base.memory_size": 50}),
-        ("avalanche:Replay", {}),
-        ("avalanche:EWC", {}),
+        pytest.param("refresh", {"base": "derpp", "base.memory_size": 50}, marks=pytest.mark.slow),
+        pytest.param("avalanche:Replay", {}, marks=pytest.mark.slow),
+        pytest.param("avalanche:EWC", {}, marks=pytest.mark.slow),
     ],
 )
 def test_what_is_declared_is_no_hoard(tmp_path: Path, name: str, config: dict[str, Any]) -> None:

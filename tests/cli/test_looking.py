@@ -104,3 +104,15 @@ def test_compare_refuses_what_cannot_be_paired(cli, here):
         assert (code, out) == (2, "")
         assert err.startswith("error: cannot use the record: ")
         assert part in err
+
+
+def test_show_of_a_strategy_without_its_weights_says_so_and_goes_on(cli, tmp_path, monkeypatch):
+    """Options, file and hash are shown; what depends on the weights is named."""
+    monkeypatch.setenv("CLGYM_DATA", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    code, out, err = cli("show", "simplecil")
+    assert code == 0, err
+    words = " ".join(out.split())
+    assert "needs: unknown without its default weights" in words and "--backbone" in words
+    assert "sha256" in words

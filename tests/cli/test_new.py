@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clgym.cli import main
+from clgym.cli import main, new
 
 
 @pytest.mark.slow
@@ -24,6 +24,28 @@ def test_a_new_file_passes_its_checks_and_its_test(
     assert "FAIL" not in out and "passed" in out
     done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stdout.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", new.STRATEGIES[1:])
+def test_every_kind_of_strategy_is_a_method_that_conforms(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "strategy", "my-own", "--kind", kind]) == 0
+    assert main(["check", "my_own.py"]) == 0, capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "FAIL" not in out and "known" not in out
+    assert main(["show", "my_own.py"]) == 0
+
+
+def test_a_kind_of_strategy_is_no_kind_of_scenario(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "scenario", "my-own", "--kind", "sgd"]) == 2
+    assert "--kind with a strategy only" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_invalid_plugin_names_are_refused(

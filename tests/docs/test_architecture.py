@@ -17,6 +17,7 @@ GROUND = {
     "files",
     "codec",
     "attributes",
+    "subclassing",
     "checksums",
     "errors",
     "text",

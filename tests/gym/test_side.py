@@ -25,7 +25,7 @@ BOTH = {**SHORT, "increments": [5]}
     ("strategy", "scenario", "options"),
     [
         ("nmc", "split-digits", {}),
-        ("avalanche:EWC", "split-digits", {"increments": [5]}),
+        pytest.param("avalanche:EWC", "split-digits", {"increments": [5]}, marks=pytest.mark.slow),
         pytest.param("source", "digits-c", SHORT, marks=pytest.mark.slow),
         pytest.param("learn-then-adapt", "learn-then-shift-digits", BOTH, marks=pytest.mark.slow),
     ],

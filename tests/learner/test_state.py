@@ -53,6 +53,17 @@ def test_tensors_survive_bit_for_bit_and_bytes_repeat(tmp_path: Path) -> None:
     assert back["nested"][1]["empty"].shape == (0, 2) and back["scalar"].dtype == torch.int64
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (8,), (9, 5), (3, 1, 2, 3)])
+def test_a_mask_takes_a_bit_an_entry(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    write_state(tmp_path / "s", {"mask": mask, "other": mask.float()})
+    back: Any = read_state(tmp_path / "s")
+    assert back["mask"].dtype == torch.bool and torch.equal(back["mask"], mask)
+    assert torch.equal(back["other"], mask.float())
+    large = write_state(tmp_path / "large", {"mask": torch.ones(80_000, dtype=torch.bool)})
+    assert len(large) < 11_000
+
+
 def test_what_is_not_data_is_refused_by_place(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"a object at state\.a\[1\]"):
         write_state(tmp_path / "s", {"a": [1, object()]})

@@ -11,8 +11,8 @@ from clgym import config as configs
 from clgym import registry
 from clgym.config import Field
 from clgym.errors import BadRecord, UnknownName
-from clgym.gym.description import describe_strategy
 from clgym.gym.request import scenario_fields
+from clgym.learner.assembly import config_fields, strategy_class
 from clgym.papers import Paper, load_paper, paper_names
 from clgym.protocol.modes import MODES
 from clgym.protocol.pairs import find_pair
@@ -23,8 +23,8 @@ PAPERS = ("aper", "clr", "dst", "lame", "mos", "nmc", "protocol", "refresh", "rm
 
 @cache
 def fields_of(strategy: str, base: str | None) -> list[Field]:
-    """Options of a strategy; the warm worker is asked once for each."""
-    return describe_strategy(strategy, given={"base": base} if base else {}).fields
+    """Options of a strategy, read in this process: no worker is needed for a look at them."""
+    return config_fields(strategy_class(strategy), {"base": base} if base else {})
 
 
 @cache

@@ -124,6 +124,19 @@ def test_an_avalanche_strategy_resumes_bit_for_bit(experiences, learner, name, s
             assert torch.equal(whole.predict(batch), cut.predict(batch))
 
 
+def test_the_network_of_a_restored_strategy_is_the_one_that_answers(experiences, learner):
+    """A test-time method adapts it, and a finished run gives it as a backbone."""
+    cls, options = strategy_class("EWC"), options_for("EWC")
+    strategy, again = learner(cls, **options), learner(cls, **options)
+    (experience,) = experiences(steps=1)
+    train(strategy, experience)
+    again.load_state_dict(strategy.state_dict())
+    images = torch.rand(5, 1, 6, 6)
+    with torch.no_grad():
+        answer = again.network.eval()(images)[:, : again.seen]
+        assert torch.equal(answer, strategy.predict(Batch(images)))
+
+
 @pytest.mark.parametrize("name", sorted(NOWHERE))
 def test_an_unsupported_avalanche_strategy_is_refused_with_the_reason(name):
     with pytest.raises(Incompatible, match=name):

@@ -138,7 +138,7 @@ def test_a_chain_goes_on_after_a_kill_inside_an_experience(name: str, options: A
     chained = type(cls.__name__, (cls,), {"CHECK_CONFIG": small, "__module__": cls.__module__})
     wanted = ("unseen-classes", "predict-keeps-state", "state-round-trip", "resume", "same-seed")
     found = list(strategy_findings(chained, name=name, summary="A chain.", only=wanted))
-    assert [(f.check, f.status, f.found) for f in found if f.status != "ok"] == []
+    assert [(f.check, f.status, f.found) for f in found if f.status != "passed"] == []
 
 
 def test_sam_follows_the_gradient_from_uphill() -> None:

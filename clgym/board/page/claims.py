@@ -26,7 +26,7 @@ _KINDS = {"number": "numbers", "order": "orders", "by construction": "by constru
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestedClaim:
     """A claim that was tested, with its scale, kind and source."""
 
     scale: str
@@ -44,7 +44,7 @@ class PaperClaims:
     link: str
     claims: tuple[tuple[str, ...], ...]
     """Cells of each claim, one row per claim, by column."""
-    tested: tuple[Tested, ...] = ()
+    tested: tuple[TestedClaim, ...] = ()
     """Tested claims among those that are shown."""
 
 
@@ -62,12 +62,12 @@ def read_claims(board: Board, root: Path) -> list[PaperClaims]:
             board.refuse(place, f"it does not validate: {error.found}")
             continue
         claims: list[tuple[str, ...]] = []
-        tested: list[Tested] = []
+        tested: list[TestedClaim] = []
         for row in status.rows:
             for claim, cells in _claims(board, root, status.paper, row, place):
                 claims.append(cells)
                 if claim.verdict != "not run":
-                    tested.append(Tested(row.scale, claim.kind, claim.known, claim.held))
+                    tested.append(TestedClaim(row.scale, claim.kind, claim.known, claim.held))
         found = PaperClaims(status.paper, status.title, status.link, tuple(claims), tuple(tested))
         papers.append(found)
     return papers

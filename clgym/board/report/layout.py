@@ -91,7 +91,7 @@ def _rendered(title: str, lead: str, status: tuple[bool, list[str]], parts: list
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.j2").render(
-        style=Markup((_HERE.parent / "style.css").read_text(encoding="utf-8")),
+        style=Markup((_HERE.parent / "style.css").read_text(encoding="utf-8")),  # nosec B704
         title=title,
         lead=lead,
         holds=status[0],

@@ -1,0 +1,163 @@
+"""A learning run in this process, message by message, driven by the gym's own code."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from clgym.check.adapting import ORDER_KEY
+from clgym.check.solo import SoloLearners
+from clgym.engines.channel import Message
+from clgym.gym.conversation import Conversation, OnEvent
+from clgym.gym.learning import LearningPhase
+from clgym.gym.plan import resolve
+from clgym.gym.request import Request
+from clgym.gym.run import make_session
+from clgym.gym.scoring import TestPool, pool_after
+from clgym.learner.entrance import Learner
+from clgym.messages import Predict, Save, parse_event, parse_request, to_tree
+from clgym.scenario import Stream
+from clgym.strategy import Batch, Strategy
+
+__all__ = ["Simulator"]
+
+
+class Simulator:
+    """Both sides of a learning run, taken step by step; made by `clgym.testing.simulate`.
+
+    The messages are those of every run (`clgym.messages`), checked on both ends.
+
+    Attributes:
+        learner: The learner's side.
+        order: Function from a number of test rows to their order; None leaves the gym's.
+        batch_size: Rows a batch at prediction; None leaves the gym's.
+        labels: Function from test rows to labels that test batches carry; None as in every run.
+        shapes: Where the shapes of logits are recorded, which are not checked then; None as in
+            every run.
+    """
+
+    enforced = "none"
+    order: Callable[[int], np.ndarray] | None = None
+    batch_size: int | None = None
+    labels: Callable[[np.ndarray], torch.Tensor] | None = None
+    shapes: list[tuple[int, ...]] | None = None
+
+    def __init__(self, request: Request, on_event: OnEvent = lambda event: None) -> None:
+        """Start the strategy, or continue the run whose files are in the request's folder."""
+        self.learner = Learner(lambda event: on_event(parse_event(event)))
+        self._resolved = resolve(request, self)
+        self._conversation = Conversation(self, on_event)
+        self._session = make_session(
+            self._resolved, self._conversation, SoloLearners(self), on_event, ORDER_KEY
+        )
+        (phase,) = self._session.phases
+        assert isinstance(phase, LearningPhase)
+        self._phase = phase
+        self._resolved.out.mkdir(parents=True, exist_ok=True)
+        self._session.resume()
+        self._session.begin(0)
+
+    def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
+        """Be the channel: hand the message to the learner; its exceptions come through."""
+        request = parse_request(message)
+        if not isinstance(request, Predict):
+            return self.learner.handle(message)
+        count = len(request.rows)
+        order = np.arange(count) if self.order is None else self.order(count)
+        changed = replace(
+            request,
+            rows=request.rows[order],
+            where=request.where[order],
+            batch_size=self.batch_size or request.batch_size,
+        )
+        with self._observed(changed):
+            reply: Any = self.learner.handle(to_tree(changed))
+        logits = np.empty_like(reply["logits"])
+        logits[order] = reply["logits"]
+        return {**reply, "logits": logits}
+
+    @contextlib.contextmanager
+    def _observed(self, request: Predict) -> Iterator[None]:
+        """Put labels on the batches, or take in shapes, while a message is answered."""
+        if self.labels is None and self.shapes is None:
+            yield
+            return
+        strategy, done = self.strategy, 0
+        predict = strategy.predict
+
+        def observed(batch: Batch) -> torch.Tensor:
+            nonlocal done
+            rows = request.rows[done : done + len(batch)]
+            done += len(batch)
+            if self.labels is not None:
+                vars(batch)["labels"] = self.labels(rows)  # a strategy may look for them
+            answer = predict(batch)
+            if self.shapes is None:
+                return answer
+            self.shapes.append(tuple(answer.shape))
+            return torch.zeros(len(batch), request.num_seen_classes)
+
+        vars(strategy)["predict"] = observed
+        try:
+            yield
+        finally:
+            del vars(strategy)["predict"]
+
+    def prepare(self, libraries: Iterable[int]) -> None:
+        """Nothing to prepare."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy at work."""
+        return self.learner.strategy
+
+    @property
+    def stream(self) -> Stream:
+        """What it learns."""
+        return self._resolved.stream
+
+    def labels_of(self, rows: np.ndarray) -> torch.Tensor:
+        """Class indices of test rows, int64 [n]."""
+        (source,), (columns,) = self._resolved.sources, self.stream.columns
+        return torch.from_numpy(np.array(columns)[source.test.labels[rows]])
+
+    def train_images(self) -> np.ndarray:
+        """All training images of the stream, uint8 [n, H, W, C]."""
+        return np.asarray(self._resolved.sources[0].train.images)
+
+    def train(self, index: int) -> None:
+        """Train experience ``index``, from its beginning or where a killed run left it."""
+        self._phase.carry_out(index)
+
+    def pool(self, index: int) -> TestPool:
+        """The test rows scored after experience ``index``."""
+        return pool_after(self.stream, self._resolved.sources, index)
+
+    def predict(self, index: int) -> np.ndarray:
+        """Logits of those rows, float32 [n, classes], in the pool's order."""
+        return self._phase.tester.predict(self._conversation, index, self.pool(index))[0]
+
+    def save(self, index: int) -> None:
+        """Save the boundary after experience ``index``."""
+        self._session.save(0, index, started=time.perf_counter())
+
+    def state(self) -> bytes:
+        """The learner's whole state as it would be saved."""
+        path = self._resolved.out / "now.safetensors"
+        Conversation(self).save(Save(path=path))
+        return path.read_bytes()
+
+    def whole(self) -> list[np.ndarray]:
+        """Train every experience; the logits after each."""
+        found = []
+        for index in range(len(self.stream)):
+            self.train(index)
+            found.append(self.predict(index))
+        return found
