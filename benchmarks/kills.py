@@ -200,7 +200,7 @@ def _study() -> Case:
     return Case("tune and evaluate", lines, left)
 
 
-def _tree(out: Path) -> object:
+def _tree(out: Path) -> list[tuple[str, str]]:
     files = sorted(path for path in out.rglob("*") if path.is_file())
     return [(str(p.relative_to(out)), hashlib.sha256(p.read_bytes()).hexdigest()) for p in files]
 

@@ -147,6 +147,8 @@ class Needs:
     only."""
     total_classes: bool = False
     """Whether the number of classes of the whole stream is needed in advance."""
+    total_experiences: bool = False
+    """Whether the number of experiences of the whole stream is needed in advance."""
     past_data: bool = False
     """Whether each experience includes all earlier training rows (joint training)."""
     rereads: bool = False
@@ -238,6 +240,8 @@ class StreamFacts:
     total_columns: int | None
     """Number of classes of the whole stream; None if withheld."""
     single_pass: bool
+    total_experiences: int | None = None
+    """Number of experiences of the whole stream; None if withheld."""
 
 
 @_message
@@ -307,6 +311,8 @@ class Predict:
     task: int | None
     num_seen_classes: int
     batch_size: int
+    by_head: bool = False
+    """Whether to answer by head, too, where the strategy does; see `Strategy.predict_by_head`."""
 
 
 @_message
@@ -474,6 +480,8 @@ class Holdings:
     """Number of the other values that predictions depend on."""
     stored: dict[str, int]
     """Bytes of what predictions do not depend on, by place, the memory among them."""
+    backbone: bool
+    """Whether predictions depend on the declared backbone, which is none of these."""
 
 
 @_message
@@ -492,6 +500,8 @@ class Predicted:
 
     logits: Logits
     seconds: float
+    by_head: dict[str, Logits] = Field(default_factory=dict)
+    """Logits of each head, where they were asked for and the strategy has several."""
 
 
 @_message

@@ -180,6 +180,8 @@ class StreamInfo:
     total_columns: int | None = None
     """Number of classes of the whole stream; None unless `Needs.total_classes` or the scenario type
     fixes it."""
+    total_experiences: int | None = None
+    """Number of experiences of the whole stream; None unless `Needs.total_experiences`."""
     single_pass: bool = False
     """Whether every training row may be read only once."""
     memory: Memory = field(default_factory=lambda: Memory(0))
@@ -310,6 +312,15 @@ class Strategy(Generic[C]):
         images share the batch (test-time methods use `adapt`).
         """
         raise NotImplementedError
+
+    def predict_by_head(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Answers of several heads to one batch: logits like those of `predict`, by head.
+
+        For methods that are reported with more than one, such as a linear head and the nearest mean
+        of exemplars. The record has the accuracy of each beside that of `predict`, which counts.
+        Called where a subclass overrides it, as `predict` is, and under the same rules.
+        """
+        return {}
 
     def adapt(self, batch: Batch) -> Tensor:
         """Adaptation streams: predict an unlabelled batch, then learn from it.

@@ -15,19 +15,24 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Search
-from clgym.data.augment import random_resized_crop_flip
 from clgym.models import peft
+from clgym.models.fitting import SessionTraining, TrainedConfig
 from clgym.models.heads import CosineHead
-from clgym.models.pretrained import ClassMeanStrategy, PretrainedConfig
-from clgym.models.training import CosineSGD
+from clgym.models.pretrained import ClassMeanStrategy
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
 
 ALIASES = ("adam",)
+SPACE = {
+    "variant": ["adapter", "ssf", "vpt-shallow", "vpt-deep"],
+    "epochs": [5, 10, 20],
+    "lr": [0.005, 0.01, 0.02, 0.05],
+    "weight_decay": [0.0005, 0.005],
+}
+
 _AUTHORS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 5, "batch_size": 128},
     "vpt-deep": {"epochs": 5, "lr": 0.05, "batch_size": 16},
@@ -36,29 +41,16 @@ _AUTHORS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class AperConfig(PretrainedConfig):
+class AperConfig(TrainedConfig):
     """Options of `Aper`."""
 
-    variant: Annotated[
-        Literal["finetune", "vpt-shallow", "vpt-deep", "ssf", "adapter"],
-        Search("adapter", "ssf", "vpt-shallow", "vpt-deep"),
-    ] = "adapter"
+    variant: Literal["finetune", "vpt-shallow", "vpt-deep", "ssf", "adapter"] = "adapter"
     """What is trained in the first experience; it brings its defaults of epochs, lr and batch_size:
     20, 0.01 and 48, with finetune 5, 0.01 and 128, with vpt-deep 5, 0.05 and 16."""
     rank: Annotated[int, Ge(1)] = 64
     """Width of an adapter's bottleneck."""
     prompts: Annotated[int, Ge(1)] = 5
     """Prompt tokens, with vpt-deep of every block."""
-    epochs: Annotated[int, Ge(1), Search(5, 10, 20)] = 20
-    """Passes over the first experience."""
-    lr: Annotated[float, Gt(0), Search(0.005, 0.01, 0.02, 0.05)] = 0.01
-    """Learning rate; falls to 0 along a cosine, epoch by epoch."""
-    momentum: Annotated[float, Ge(0), Le(1)] = 0.9
-    """Share of the last step that the next one keeps."""
-    weight_decay: Annotated[float, Ge(0), Search(0.0005, 0.005)] = 5e-4
-    """Pull of everything that is trained towards zero."""
-    batch_size: Annotated[int, Ge(1)] = 48
-    """Images a batch."""
     dropout: Annotated[float, Ge(0), Le(1)] = 0.1
     """Dropout inside adapters, in training."""
 
@@ -96,14 +88,7 @@ class Aper(ClassMeanStrategy[AperConfig]):
         super().setup(info)
         self.module = self._make_module().to(info.device)
         self.head: CosineHead | None = None
-        c, size = self.config, self.config.image_size
-        self.training = CosineSGD(
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            epochs=c.epochs,
-            batch_size=c.batch_size,
-            augment=lambda images, key: random_resized_crop_flip(images, size, key),
-        )
+        self.training = SessionTraining(self.config)
 
     def _make_module(self) -> nn.Module:
         c, vit = self.config, self.backbone.model
@@ -132,14 +117,13 @@ class Aper(ClassMeanStrategy[AperConfig]):
             width = self.backbone.width
             self.head = CosineHead(width, experience.columns).to(self.info.device)
         head, module = self.head, self.module
-        trained = {"params": [*module.parameters(), *head.parameters()], "lr": self.config.lr}
 
         def loss(batch: TrainBatch) -> Tensor:
             images = self.backbone.normalised(batch.images)
             return cross_entropy(head(self.adapted(images)), batch.labels)
 
         module.train()
-        self.training.run(experience, [trained], loss)
+        self.training.run(experience, [*module.parameters(), *head.parameters()], loss)
         module.eval()
         self.head = None
 

@@ -170,20 +170,10 @@ class _Average(Stateful, SupervisedPlugin):
         weights = _trained(strategy.model)
         gradients = {n: p.grad for n, p in weights.items() if p.grad is not None}
         with torch.no_grad():
-            self._widen(weights)
             used = self.shadow.update(weights, gradients)
         self.updates += len(used)
         if self._config.rule != "fixed":  # summed where they are: reading them waits for the device
             self.fallbacks = self.fallbacks + torch.stack([fell for _, fell in used.values()]).sum()
-
-    def _widen(self, weights: Mapping[str, Tensor]) -> None:
-        """Give units that are new since the shadow began their present weights."""
-        for name, shadow in self.shadow.weights.items():
-            if shadow.shape != weights[name].shape:
-                wide = weights[name].detach().clone()
-                old = tuple(slice(size) for size in shadow.shape)
-                wide[old] = shadow
-                self.shadow.weights[name] = wide
 
     def after_training_exp(self, strategy: Any, **_: Any) -> None:
         """The weights become the shadow, in place: the optimizer holds them."""

@@ -20,8 +20,8 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from clgym.avalanche.sgd import AUGMENT
 from clgym.config import Search
+from clgym.data.augment import AUGMENTATIONS
 from clgym.models import networks
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo, TrainBatch
 
@@ -127,7 +127,7 @@ class GDumb(Strategy[GDumbConfig]):
     ) -> float:
         """All samples of the memory once; the mean loss of the steps."""
         memory, size = self.info.memory, self.config.batch_size
-        augment = AUGMENT[self.config.augment]
+        augment = AUGMENTATIONS[self.config.augment]
         order = torch.randperm(len(memory), generator=experience.generator("order", epoch=number))
         losses: list[Tensor] = []
         for step, rows in enumerate(_batches(order.to(self.info.device), size)):

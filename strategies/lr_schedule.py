@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from clgym.avalanche import SGDStrategy, SupervisedPlugin
+from clgym.avalanche import AvalancheStrategy, SGDStrategy, SupervisedPlugin
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
 from clgym.errors import Incompatible
 from clgym.models import continual_rates as rates
@@ -81,6 +81,11 @@ class LRSchedule(Wrapper[LRScheduleConfig]):
         return c.kind in ("infinite", "wsd") and c.resume == "pre_anneal" and c.annealing > 0
 
     @property
+    def moves_on_elsewhere(self) -> bool:
+        """True where a branch answers: training goes on from the main line."""
+        return self.branches or super().moves_on_elsewhere
+
+    @property
     def needs(self) -> Needs:
         """What the base needs; a branch takes its steps once more."""
         needs = self.base.needs
@@ -94,10 +99,17 @@ class LRSchedule(Wrapper[LRScheduleConfig]):
         """Set up the base.
 
         Raises:
-            Incompatible: the base has a schedule of its own.
+            Incompatible: the base has a schedule of its own, or cannot go on inside an experience,
+                as a branch does.
         """
         super().setup(info)
         learner = self.learner
+        if self.branches and isinstance(learner, AvalancheStrategy):
+            raise Incompatible(
+                expected="a base that can go on inside an experience, where a branch begins",
+                found=f"{type(learner).__name__}, which starts an experience from its beginning",
+                fix="Give --resume chain or --annealing 0, or another --base",
+            )
         if type(learner).rate is not SGDStrategy.rate or learner.config.lr_drops:
             raise Incompatible(
                 expected="a base without a schedule of its own",
@@ -162,12 +174,17 @@ class _Rates(Stateful, SupervisedPlugin):
         self.index = -1
         self.fork: State | None = None
 
+    def before_training_exp(self, strategy: Any, **_: Any) -> None:
+        """Count the steps so far; not when an experience is continued."""
+        index = strategy.feed.experience.index
+        if index != self.index:
+            self.before, self.steps, self.index = self.before + self.steps, 0, index
+
     def before_training_iteration(self, strategy: Any, **_: Any) -> None:
         """Know the step's place in the stream, and set its rate."""
         owner, feed = self._owner, strategy.feed
         here = feed.position
-        if here.experience != self.index:
-            self.before, self.index = self.before + self.steps, here.experience
+        if not self.steps:
             self.steps = feed.epochs * len(feed)
             self.first = self.first or self.steps
         step = here.epoch * len(feed) + here.step

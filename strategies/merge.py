@@ -23,6 +23,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
+from clgym.errors import Incompatible
 from clgym.models.merging import ties
 from clgym.models.norm import has_batch_norm, reestimate
 from clgym.strategy import Experience, Needs, StreamInfo
@@ -64,9 +65,24 @@ class Merge(Wrapper[MergeConfig]):
         needs = self.base.needs
         return replace(needs, rereads=needs.rereads or self.config.statistics == "current")
 
+    @property
+    def moves_on_elsewhere(self) -> bool:
+        """True unless experiences begin at the merged weights."""
+        return self.config.start != "merged" or super().moves_on_elsewhere
+
     def setup(self, info: StreamInfo) -> None:
-        """Set up the base; its weights are the start."""
+        """Set up the base; its weights are the start.
+
+        Raises:
+            Incompatible: a wrapper inside has a say where experiences begin.
+        """
         super().setup(info)
+        if super().moves_on_elsewhere:
+            raise Incompatible(
+                expected="a base whose experiences begin where this wrapper says",
+                found=f"{self.config.base.name}, which has weights of its own to go on from",
+                fix="Put merge inside it, or give lr-schedule --resume chain",
+            )
         self.start = self._merged_part()
         self.total = {name: torch.zeros_like(w) for name, w in self.start.items()}
         self.weight = 0.0

@@ -28,33 +28,31 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.config import Search
-from clgym.data.augment import random_resized_crop_flip
+from clgym.models.fitting import SessionTraining, TrainedConfig
 from clgym.models.heads import cosine_logits
 from clgym.models.peft import AdapterBank, Adapters
-from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
-from clgym.models.training import CosineSGD, set_rates
+from clgym.models.pretrained import PretrainedStrategy
+from clgym.models.training import set_rates
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
+
+SPACE = {
+    "epochs": [5, 10, 20],
+    "lr": [0.01, 0.03, 0.05],
+    "weight_decay": [0.0005, 0.005],
+    "merge_rate": [0.05, 0.1, 0.2],
+}
 
 
 @dataclass(frozen=True)
-class MosConfig(PretrainedConfig):
+class MosConfig(TrainedConfig):
     """Options of `Mos`; the defaults are the authors' for CIFAR-100."""
 
     rank: Annotated[int, Ge(1)] = 16
     """Width of an adapter's bottleneck."""
-    epochs: Annotated[int, Ge(1), Search(5, 10, 20)] = 20
-    """Passes over each experience."""
-    lr: Annotated[float, Gt(0), Search(0.01, 0.03, 0.05)] = 0.03
-    """Learning rate of the adapter; falls to 0 along a cosine."""
+    lr: Annotated[float, Gt(0)] = 0.03
+    """Learning rate of the adapter at the beginning of a session."""
     head_rate: Annotated[float, Gt(0)] = 0.1
     """Learning rate of the head as a share of the adapter's."""
-    momentum: Annotated[float, Ge(0), Le(1)] = 0.9
-    """Share of the last step that the next one keeps."""
-    weight_decay: Annotated[float, Ge(0), Search(0.0005, 0.005)] = 5e-4
-    """Pull of adapter and head towards zero."""
-    batch_size: Annotated[int, Ge(1)] = 48
-    """Images a batch."""
     dropout: Annotated[float, Ge(0), Le(1)] = 0.1
     """Dropout inside adapters, in training."""
     repulsion: Annotated[float, Ge(0)] = 0.1
@@ -63,7 +61,7 @@ class MosConfig(PretrainedConfig):
     """Divisor of the similarities in that term."""
     merge: Literal["per_step", "released"] = "per_step"
     """per_step: merge after each optimizer step; released: also inside every forward pass."""
-    merge_rate: Annotated[float, Ge(0), Le(1), Search(0.05, 0.1, 0.2)] = 0.1
+    merge_rate: Annotated[float, Ge(0), Le(1)] = 0.1
     """How far a merge goes towards the mean of the stored adapters."""
     statistics: Literal["covariance", "variance"] = "covariance"
     """What is kept of a class's spread; variance for classes of very few images."""
@@ -134,14 +132,7 @@ class Mos(PretrainedStrategy[MosConfig]):
         self.spreads = torch.zeros(total, *spread, device=device)
         self.task_of = torch.full((total,), -1, device=device)
         self.seen = 0
-        c, size = self.config, self.config.image_size
-        self.training = CosineSGD(
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            epochs=c.epochs,
-            batch_size=c.batch_size,
-            augment=lambda images, key: random_resized_crop_flip(images, size, key),
-        )
+        self.training = SessionTraining(self.config)
 
     @property
     def released(self) -> bool:

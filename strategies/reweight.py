@@ -11,10 +11,11 @@ r)``::
     extremes    F = |h|               those at both ends
     upper       F = (h + 1) / 2       high losses, without a cap
 
-Equal weights give the plain mean, so the scale of the gradient stays. Only the base's cross-entropy
-is weighted: penalties and distillation keep their own scale. New and old samples are weighted
-apart, each group with its share of the batch; ``--scope batch`` lets old samples lose weight to new
-ones, which is another method.
+Equal weights give the plain mean, so the scale of the gradient stays. Only the base's mean
+cross-entropies are weighted, that of a second draw from the memory too, by its own samples;
+penalties and distillation keep their scale. Within a batch new and old samples are weighted apart,
+each group with its share of the batch; ``--scope batch`` lets old samples lose weight to new ones,
+which is another method.
 """
 
 from dataclasses import dataclass
@@ -69,15 +70,13 @@ class Reweight(Wrapper[ReweightConfig]):
     def setup(self, info: StreamInfo) -> None:
         """Set up the base and put the weighted loss in the place of its cross-entropy."""
         super().setup(info)
-        template = self.companion.template = self.learner.template
         self.learner.criterion = self.companion.loss
-        if isinstance(template._criterion, nn.CrossEntropyLoss):  # Avalanche's own strategies
-            template._criterion = self.companion.loss
 
 
 class _Weigh(Stateful, SupervisedPlugin):
-    transient = ("_config", "template")
-    template: Any
+    transient = ("_config", "_template", "_plain")
+    _template: Any
+    _plain: Any = None
 
     def __init__(self, config: ReweightConfig) -> None:
         super().__init__()
@@ -87,16 +86,25 @@ class _Weigh(Stateful, SupervisedPlugin):
 
     def before_training_exp(self, strategy: Any, **_: Any) -> None:
         """Begin the warm-up; not when an experience is continued."""
+        self._template = strategy
+        if isinstance(strategy._criterion, nn.CrossEntropyLoss):  # one of Avalanche's own
+            self._plain, strategy._criterion = strategy._criterion, self.loss
         index = strategy.feed.experience.index
         if index != self.index and self._config.warmup_each:
             self.step = 0
         self.index = index
 
+    def after_training_exp(self, strategy: Any, **_: Any) -> None:
+        """Leave the template as it was: what is saved of it knows no wrapper."""
+        if self._plain is not None:
+            strategy._criterion, self._plain = self._plain, None
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The weighted cross-entropy of a batch, [].
 
         Args:
-            logits: [n, columns]; new samples first.
+            logits: [n, columns]; of the whole batch, new samples first, or of some samples alone,
+                as those of a second draw from the memory.
             labels: int64 [n].
         """
         self._asked = True
@@ -104,7 +112,8 @@ class _Weigh(Stateful, SupervisedPlugin):
         if r is None:
             return cross_entropy(logits, labels)
         losses = cross_entropy(logits, labels, reduction="none")
-        new = self.template.n_new if self._config.scope == "group" else len(losses)
+        grouped = self._config.scope == "group" and labels is self._template.mb_y
+        new = self._template.n_new if grouped else len(losses)
         groups = [part for part in (losses[:new], losses[new:]) if len(part)]
         parts = [
             len(part) / len(losses) * (weights_of(part, self._config.curve, r) * part).sum()

@@ -173,6 +173,7 @@ ELSEWHERE = {
     "clgym/data/corruptions.py": "content of corrupted images, which records name by digest",
     "clgym/data/images.py": "permuted pixels: content of a stream",
     "clgym/gym/withheld_order.py": "keyed by a secret, so that no learner can repeat it",
+    "clgym/data/transforms.py": "torch's global one, for transforms of others, from a named stream",
     "clgym/learner/run_networks.py": "an image to compare two networks on",
     "clgym/models/backbone_weights.py": "weights named `random`, which records name by hash",
     "clgym/models/source_models.py": "images to compare two networks on",

@@ -1,5 +1,6 @@
 """Names to plugins, and what is refused."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +132,10 @@ def test_a_folder_without_a_first_file_is_refused(tmp_path: Path) -> None:
 def test_a_study_finds_the_folder_of_its_plugin_again(tmp_path: Path) -> None:
     from clgym.protocol.plugin_files import _found, recorded_plugins
 
-    given = Path(f"{PLUGINS / 'many_files'}:Brightness")
-    (facts,) = recorded_plugins(tmp_path, [given])["plugins"]  # type: ignore[misc]
-    (again,) = [_found(tmp_path, facts)]
+    plugin = shutil.copytree(PLUGINS / "many_files", tmp_path / "plugins" / "many_files")
+    study = tmp_path / "study"
+    study.mkdir()
+    given = Path(f"{plugin}:Brightness")
+    (facts,) = recorded_plugins(study, [given])["plugins"]  # type: ignore[misc]
+    (again,) = [_found(study, facts)]
     assert registry.find("strategies", "brightness", [again]).path.parent.name == "many_files"

@@ -1,5 +1,6 @@
 """The base of all strategies: its config by type argument, the experience it learns, progress."""
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,3 +113,24 @@ def test_progress_is_told_now_and_then_and_at_the_end() -> None:
     list(experience(200, report=told.append).batches(1))
     assert told[0]["step"] == 1 and told[-1]["step"] == 200
     assert len(told) < 20
+
+
+class Learner:
+    """What the functions that an experience gets from the learner lead to."""
+
+    def tell(self, *_: object) -> None:
+        """Take in progress."""
+
+
+def test_an_experience_that_is_over_leads_back_to_nobody() -> None:
+    """A strategy may keep it, or a cycle of references may: the learner knows rows and labels."""
+    learner = Learner()
+    gone = weakref.ref(learner)
+    kept = experience(report=learner.tell, safe_point=learner.tell)
+    parts = [kept.part(torch.arange(3)), kept.joined(kept.pixels, kept.labels)]
+    kept.close()
+    del learner
+    assert gone() is None
+    for over in (kept, *parts):
+        over.report(step=1)
+        over.safe_point()

@@ -13,17 +13,23 @@ if TYPE_CHECKING:
 
     from clgym.avalanche.adapter import AvalancheStrategy
     from clgym.avalanche.benchmarks import benchmark
+    from clgym.avalanche.exemplar import ExemplarConfig, ExemplarStrategy
     from clgym.avalanche.recipe import Extra, Recipe
     from clgym.avalanche.sgd import HeadsConfig, SGDConfig, SGDStrategy
+    from clgym.avalanche.stages import Stage, StagedStrategy
     from clgym.avalanche.template import as_template
 
 __all__ = [
     "AvalancheStrategy",
+    "ExemplarConfig",
+    "ExemplarStrategy",
     "Extra",
     "HeadsConfig",
     "Recipe",
     "SGDConfig",
     "SGDStrategy",
+    "Stage",
+    "StagedStrategy",
     "SupervisedPlugin",
     "as_template",
     "benchmark",
@@ -46,11 +52,15 @@ def __getattr__(name: str) -> Any:
 
 _HOMES = {
     "AvalancheStrategy": "adapter",
+    "ExemplarConfig": "exemplar",
+    "ExemplarStrategy": "exemplar",
     "Extra": "recipe",
     "HeadsConfig": "sgd",
     "Recipe": "recipe",
     "SGDConfig": "sgd",
     "SGDStrategy": "sgd",
+    "Stage": "stages",
+    "StagedStrategy": "stages",
     "as_template": "template",
     "benchmark": "benchmarks",
 }

@@ -187,12 +187,15 @@ class AvalancheStrategy(SGDStrategy[C]):
     @property
     def needs(self) -> Needs:
         """Needs that the recipe states."""
+        config: Any = (
+            self.config
+        )  # with memory_size where the recipe says so: see __init_subclass__
         return Needs(
             task_ids=self.recipe.settings == ("task-incremental",),
             total_classes=self.recipe.head == "total",
             past_data=self.recipe.past_data,
             rereads=self.recipe.rereads,
-            memory=self.config.memory_size if self.recipe.memory else 0,
+            memory=config.memory_size if self.recipe.memory else 0,
             settings=self.recipe.settings,
         )
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor
 
 from clgym import attributes
 from clgym.errors import BadPlugin
@@ -49,8 +50,10 @@ class MethodHooks(SupervisedPlugin):
             template.loss += term
 
     def _after_step(self, template: Any, **_: Any) -> None:
-        if template.mb_output is not None:  # a strategy that owns its step has none
-            self._owner.after_step(template.train_batch, template.mb_output.detach())
+        output = template.mb_output
+        if output is not None:  # a strategy that owns its step has none
+            output = output.detach() if isinstance(output, Tensor) else output
+            self._owner.after_step(template.train_batch, output)
 
     def _after_experience(self, template: Any, **_: Any) -> None:
         self._owner.after_experience(self._owner.experience)

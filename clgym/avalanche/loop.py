@@ -30,9 +30,10 @@ _EMPTY = (BasePlugin, BaseSGDPlugin, SupervisedPlugin)
 """Modules in which Avalanche defines callbacks that do nothing."""
 
 Hook = Callable[..., Any]
+Hooks = tuple[Hook, ...]
 
 
-def hooks_of(template: Any, event: str) -> tuple[Hook, ...]:
+def hooks_of(template: Any, event: str) -> Hooks:
     """The callbacks for ``event`` that do something, in the order in which Avalanche calls them."""
     method = f"_{event}"
     if getattr(type(template), method) is not getattr(BaseSGDTemplate, method):
@@ -176,14 +177,7 @@ def _epoch(template: Any, **kwargs: Any) -> None:
             _call(end, template, kwargs)
             continue
         template.optimizer.zero_grad()
-        template.loss = template._make_empty_loss()
-        _call(pre, template, kwargs)
-        template.mb_output = template.forward()
-        _call(post, template, kwargs)
-        loss = template.criterion()
-        # Avalanche's empty loss is float32, and would round a float64 one.
-        template.loss = template.loss.to(loss.dtype) + loss
-        _call(pre_back, template, kwargs)
+        _evaluate(template, (pre, post, pre_back), kwargs)
         template.backward()
         _call(post_back, template, kwargs)
         _call(pre_step, template, kwargs)
@@ -193,7 +187,7 @@ def _epoch(template: Any, **kwargs: Any) -> None:
         _call(end, template, kwargs)
 
 
-def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, object]) -> None:
+def _call(hooks: Hooks, template: Any, kwargs: dict[str, object]) -> None:
     for hook in hooks:
         hook(template, **kwargs)
 
@@ -201,6 +195,12 @@ def _call(hooks: tuple[Hook, ...], template: Any, kwargs: dict[str, object]) -> 
 def evaluate_loss(template: Any, **kwargs: Any) -> Any:
     """The whole loss of the present batch, `template.loss`: penalties and distillation included."""
     pre, post, pre_back = (hooks_of(template, event) for event in EVENTS[1:4])
+    _evaluate(template, (pre, post, pre_back), kwargs)
+    return template.loss
+
+
+def _evaluate(template: Any, hooks: tuple[Hooks, Hooks, Hooks], kwargs: dict[str, object]) -> None:
+    pre, post, pre_back = hooks
     template.loss = template._make_empty_loss()
     _call(pre, template, kwargs)
     template.mb_output = template.forward()
@@ -209,7 +209,6 @@ def evaluate_loss(template: Any, **kwargs: Any) -> Any:
     # Avalanche's empty loss is float32, and would round a float64 one.
     template.loss = template.loss.to(loss.dtype) + loss
     _call(pre_back, template, kwargs)
-    return template.loss
 
 
 def fast(strategy_class: type = SupervisedTemplate) -> type:

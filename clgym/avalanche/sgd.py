@@ -21,7 +21,8 @@ from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads, TaskNetwork, with_heads
 from clgym.avalanche.hooks import MethodHooks, OwnPlugin, check_plugin, overridden
 from clgym.avalanche.loop import fast
-from clgym.avalanche.steps import AUGMENT, StepTools
+from clgym.avalanche.steps import StepTools
+from clgym.data.augment import AUGMENTATIONS
 from clgym.models import networks
 from clgym.models.norm import has_batch_norm, single_images_refused
 from clgym.models.training import Position, named_optimizer
@@ -215,7 +216,7 @@ class SGDStrategy(StepTools[C]):
         Returns:
             [n, C, H', W'].
         """
-        named = AUGMENT[self.config.augment]
+        named = AUGMENTATIONS[self.config.augment]
         return images if named is None else named(images, generator)
 
     def plugins(self) -> Sequence[Any]:

@@ -8,12 +8,10 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from clgym.avalanche.heads import Heads, logits_of_tasks, match_loss
-from clgym.data.augment import crop_flip
+from clgym.data.augment import AUGMENTATIONS
 from clgym.strategy import Augment, Config, Experience, Strategy, TrainBatch
 
-__all__ = ["AUGMENT", "StepTools"]
-
-AUGMENT: dict[str, Augment | None] = {"none": None, "crop-flip": crop_flip}
+__all__ = ["StepTools"]
 
 C = TypeVar("C", bound=Config, default=Any)
 
@@ -49,7 +47,7 @@ class StepTools(Strategy[C]):
     def augmentation(self) -> Augment | None:
         """How images are augmented; None where nothing changes them."""
         config: Any = self.config  # an `SGDConfig`, which stands in another file
-        return AUGMENT[config.augment]
+        return AUGMENTATIONS[config.augment]
 
     def forward(self, batch: TrainBatch) -> Tensor:
         """The network's logits [n, columns], each sample's for its own task."""

@@ -275,6 +275,8 @@ class StrategyTemplate(SupervisedTemplate):
             plan = facts.plan
             total = len(_all_classes(experience)) if plan is None else len(plan.class_order)
             info = replace(info, total_columns=total)
+        if self.strategy.needs.total_experiences:
+            info = replace(info, total_experiences=len(experience.origin_stream))
         seed_generators(self._seed, "setup")
         self.strategy.setup(info)
 

@@ -20,6 +20,7 @@ from typing_extensions import TypeVar
 
 from clgym.avalanche.loop import EVENTS, hears
 from clgym.avalanche.sgd import SGDStrategy
+from clgym.avalanche.stages import StagedStrategy
 from clgym.config import Wrapped
 from clgym.errors import Incompatible
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo
@@ -66,6 +67,11 @@ class Wrapper(Strategy[C]):
         """The strategy at the bottom, whose network is trained."""
         return self.base.learner if isinstance(self.base, Wrapper) else self.base
 
+    @property
+    def moves_on_elsewhere(self) -> bool:
+        """Whether an experience begins at other weights than those that answered before it."""
+        return isinstance(self.base, Wrapper) and self.base.moves_on_elsewhere
+
     def make_companion(self) -> Any:
         """The Avalanche plugin that does the wrapper's work, if any; asked for once, in `setup`.
 
@@ -77,10 +83,16 @@ class Wrapper(Strategy[C]):
         """Set up the base, with this wrapper's companion before those inside it.
 
         Raises:
-            Incompatible: the base does not train by SGD, or takes steps that the companion, which
-                listens inside them, would not hear of.
+            Incompatible: the base does not train by SGD, trains in stages, or takes steps that the
+                companion, which listens inside them, would not hear of.
         """
         super().setup(info)
+        if isinstance(self.base, StagedStrategy):
+            raise Incompatible(
+                expected="a base that trains an experience in one go",
+                found=f"{self.config.base.name}, which trains it in stages of its own",
+                fix="Give --base another strategy, such as derpp or avalanche:EWC",
+            )
         if not isinstance(self.base, (SGDStrategy, Wrapper)):
             raise Incompatible(
                 expected="a base that trains by SGD",

@@ -10,7 +10,7 @@ from clgym.check.bench import Subject
 from clgym.check.bounds import check_bounds, check_words
 from clgym.check.report import Failed
 from clgym.learner.dataflow import Dataflow, address
-from clgym.learner.holdings import Held, held_by
+from clgym.learner.holdings import HeldNumbers, held_by
 from clgym.strategy import Batch, Strategy
 
 __all__ = ["config_bounds", "described", "parameters_counted", "pickling"]
@@ -31,7 +31,7 @@ def pickling(subject: Subject) -> str:
     made = subject.make()
     for what, thing in (("class", subject.cls), ("options", made.config), ("strategy", made)):
         try:
-            copy = pickle.loads(pickle.dumps(thing))  # nosec B301: its own bytes
+            copy = pickle.loads(pickle.dumps(thing))  # nosec B301 # its own bytes
         except Exception as error:
             raise Failed(
                 f"its {what} cannot be pickled ({error})",
@@ -76,7 +76,7 @@ def parameters_counted(subject: Subject) -> str:
     return f"answers depend on {sum(map(_numbers, used)):,} numbers, all counted"
 
 
-def _counted(strategy: Strategy, held: dict[str, Held]) -> set[int]:
+def _counted(strategy: Strategy, held: dict[str, HeldNumbers]) -> set[int]:
     """Addresses of all that the gym counts, the declared backbone among them."""
     backbone = vars(strategy).get("backbone")
     weights = backbone.state_dict().values() if isinstance(backbone, torch.nn.Module) else ()
@@ -90,6 +90,6 @@ def _given(batches: Sequence[Batch]) -> set[int]:
     return {address(tensor) for tensor in tensors if isinstance(tensor, torch.Tensor)}
 
 
-def _numbers(held: Held) -> int:
+def _numbers(held: HeldNumbers) -> int:
     tensors = (*held.parameters, *held.buffers, *held.loose)
     return sum(int(np.prod(tensor.shape)) for tensor in tensors)

@@ -289,7 +289,7 @@ def other_order(subject: ScenarioSubject) -> str:
 def pickling(subject: ScenarioSubject) -> str:
     """A stream is a value: it survives pickling, compares and hashes by its plan."""
     stream = subject.plain
-    copy = pickle.loads(pickle.dumps(stream))  # nosec B301: its own bytes
+    copy = pickle.loads(pickle.dumps(stream))  # nosec B301 # its own bytes
     if copy != stream or hash(copy) != hash(stream):
         raise Failed("a stream that comes back changed", "Keep to the fields of Stream and Step")
     return f"{len(pickle.dumps(stream)):,} bytes"

@@ -142,7 +142,8 @@ class Simulator:
 
     def predict(self, index: int) -> np.ndarray:
         """Logits of those rows, float32 [n, classes], in the pool's order."""
-        return self._phase.tester.predict(self._conversation, index, self.pool(index))[0]
+        tester, pool = self._phase.tester, self.pool(index)
+        return tester.predict(self._conversation, index, pool, by_head=False)[0]
 
     def save(self, index: int) -> None:
         """Save the boundary after experience ``index``."""

@@ -109,6 +109,8 @@ def _learning_measures(record: Record) -> list[tuple[str, str]]:
     ]
     if result.anytime is not None:
         lines.insert(2, ("accuracy at any time", f"{_percent(result.anytime.area)} % (area)"))
+    for head, after in (result.heads or {}).items():
+        lines.append((f"last accuracy, head {head}", f"{_percent(after[-1])} %"))
     if result.scenario.setting == "class-incremental":
         aware = result.task_aware_accuracy_after[-1]
         lines.insert(1, ("  if the task were known", f"{_percent(aware)} %"))

@@ -128,6 +128,7 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
     words = {
         "task_ids": "task ids",
         "total_classes": "the number of classes in advance",
+        "total_experiences": "the number of experiences in advance",
         "past_data": "the data of past experiences",
     }
     wanted = [text for key, text in words.items() if getattr(needs, key)]

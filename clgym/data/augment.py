@@ -1,12 +1,21 @@
 """Augmentations of a whole batch on its device: no Python code runs per sample."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["crop_flip", "random_resized_crop_flip", "resize"]
+__all__ = [
+    "AUGMENTATIONS",
+    "brightness",
+    "crop_flip",
+    "crop_flip_brightness",
+    "random_resized_crop_flip",
+    "resize",
+    "resized_crop_flip",
+]
 
 
 def crop_flip(images: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
@@ -24,6 +33,26 @@ def crop_flip(images: Tensor, generator: torch.Generator, pad: int = 4) -> Tenso
     places = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     cut = places[torch.arange(n, device=images.device), :, top, left]
     return torch.where(mirrored[:, None, None, None], cut.flip(-1), cut)
+
+
+def brightness(images: Tensor, generator: torch.Generator, amount: float = 63 / 255) -> Tensor:
+    """Multiply each image by a factor of its own from U(1 - amount, 1 + amount).
+
+    The result has 8 bits as Pillow's has, whose brightness cuts fractions off: rounded down.
+
+    Args:
+        images: float [n, C, H, W] in [0, 1].
+        generator: On the CPU, so that a run is the same on every device.
+        amount: Largest change.
+    """
+    factor = 1 - amount + 2 * amount * torch.rand(len(images), generator=generator)
+    levels = (images * 255).round() * factor.to(images)[:, None, None, None]
+    return levels.floor().clamp(0, 255) / 255
+
+
+def crop_flip_brightness(images: Tensor, generator: torch.Generator) -> Tensor:
+    """`crop_flip`, then `brightness`: CIFAR's augmentation in PyCIL and the protocol made of it."""
+    return brightness(crop_flip(images, generator), generator)
 
 
 def resize(images: Tensor, side: int) -> Tensor:
@@ -65,6 +94,20 @@ def random_resized_crop_flip(
     cut = _pick(images, top, high, side, dim=2)
     cut = _pick(cut, left, wide, side, dim=3)
     return torch.where(mirrored.to(images.device)[:, None, None, None], cut.flip(-1), cut)
+
+
+def resized_crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """`random_resized_crop_flip` to the images' own side, at torchvision's default areas."""
+    return random_resized_crop_flip(images, images.shape[-1], generator, (0.08, 1.0))
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
+    "none": None,
+    "crop-flip": crop_flip,
+    "crop-flip-brightness": crop_flip_brightness,
+    "resized-crop-flip": resized_crop_flip,
+}
+"""Augmentations of training batches that an option names."""
 
 
 def _boxes(

@@ -124,6 +124,7 @@ class Experience:
     def close(self) -> None:
         """Put the data out of reach; called by the gym when `Strategy.train` returns."""
         self._pixels = self._labels = self._features = None
+        self._report, self._safe_point = _ignore, _ignore  # these lead back to the learner
         for part in self._parts:
             part.close()
 
@@ -143,6 +144,28 @@ class Experience:
         part._rows = self._rows[rows.to(self._rows.device)]
         self._parts.append(part)
         return part
+
+    def joined(self, pixels: Tensor, labels: Tensor) -> "Experience":
+        """These rows and stored samples behind them as one experience; closed with this one.
+
+        Args:
+            pixels: Samples as they are stored, [n, C, H, W], such as those of a memory.
+            labels: int64 [n].
+
+        Raises:
+            OutOfReach: the experience is over, or the stream is single-pass: whose rows are
+                handed out once, which stored samples are not.
+        """
+        if self.single_pass:
+            raise _second_pass("rows joined by samples of a memory")
+        whole = copy.copy(self)
+        whole._pixels = torch.cat([self.pixels, pixels])
+        whole._labels = torch.cat([self.labels, labels])
+        whole._features, whole._length = None, len(whole._labels)
+        whole._parts, whole.images = [], 0
+        whole._rows, whole._rows_of = torch.arange(whole._length), None
+        self._parts.append(whole)
+        return whole
 
     def sampled(self, rows_of: Callable[[int], Tensor], size: int) -> "Experience":
         """The experience with other rows in every epoch; closed together with this one.
@@ -345,6 +368,10 @@ class Experience:
         the same experience again, which must then go on where the state says.
         """
         self._safe_point()
+
+
+def _ignore(*_: object) -> None:
+    """An experience that is over reports nothing and is not saved."""
 
 
 def _second_pass(found: str) -> OutOfReach:

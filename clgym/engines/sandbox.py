@@ -23,7 +23,7 @@ _PROCESSES = (
 )
 """Files of /proc that may be read: those of this process, and those of none."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "kfd")
-_SHARED_MEMORY = Path("/dev/shm")  # nosec B108: no temporary file, the folder itself
+_SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # no temporary file, the folder itself
 _KNOWN_DATA = ("sklearn/datasets/data", "skimage/data")
 """Folders of installed packages that contain data sets."""
 _MOST_FILES, _MOST_PROCESSES = 4096, 32768

@@ -11,6 +11,8 @@ import numpy as np
 
 from clgym.checksums import is_undamaged
 from clgym.gym.anytime import anytime_facts, moments
+from clgym.gym.by_head import accuracies, received, series
+from clgym.gym.by_head import sent as by_head_arrays
 from clgym.gym.conduct import Repetition
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import LEARNER
@@ -93,6 +95,8 @@ class LearningPhase:
         self._changed: list[int] = []
         self._repetition = Repetition(0, 0, None)
         self._inside: InsideAnswers | None = None
+        self._by_head: list[dict[str, float]] = []
+        self._stored_before: list[int] | None = []
         self.first_step, self.initial_state = 0, None
         if run.request.after is not None:
             self._take_over(run.request.after)
@@ -123,6 +127,8 @@ class LearningPhase:
             row = [*earlier.accuracy_matrix[i], *rest]
             aware = earlier.task_aware_accuracy_after[i]
             self._scores.append(Scores(row, earlier.accuracy_after[i], aware))
+            self._by_head.append({name: after[i] for name, after in (earlier.heads or {}).items()})
+        self._stored_before = getattr(earlier, "stored_after", None)
         self.first_step, self.initial_state = count, folder.resolve() / STATE
 
     def start_message(self) -> Start:
@@ -147,7 +153,7 @@ class LearningPhase:
         )
 
     def _facts(self) -> StreamFacts:
-        """What the strategy may know beforehand; the total of classes only where it declared it."""
+        """What the strategy may know beforehand; totals only where it declared them."""
         run, stream = self._run, self._stream
         mean, std = run.sources[0].statistics(stream.image_shape[0])
         known = run.needs.total_classes or stream.setting == "domain-incremental"
@@ -160,6 +166,7 @@ class LearningPhase:
             std=std,
             total_columns=run.total_columns if known else None,
             single_pass=stream.single_pass,
+            total_experiences=len(stream) if run.needs.total_experiences else None,
         )
 
     def test(self, step: int, state: Path) -> TestEnded:
@@ -192,6 +199,7 @@ class LearningPhase:
             "task_aware": answers.task_aware[sent].astype(np.int32),
             "seconds": np.array([self._train_seconds[-1], self._predict_seconds[-1]]),
             "images": np.array([self._train_images_of_step]),
+            **by_head_arrays(self._stream, pool, tested.by_head, sent),
             **self._anytime_answers(step, state),
         }
         self._take_in(step, pool, answers)
@@ -206,12 +214,15 @@ class LearningPhase:
 
     def _take_in(self, index: int, pool: TestPool, answers: Predictions) -> None:
         self._scores.append(score(self._stream, index, pool, answers))
+        by_head = received(self._piece, self.tester.sent_order(index, pool))
+        self._by_head.append(accuracies(self._stream, index, pool, by_head))
         self._saved_arrays.append(
             {
                 "experience": pool.step.astype(np.int32),
                 "row": pool.row.astype(np.int64),
                 "label": pool.label.astype(np.int32),
                 "predicted": answers.predicted.astype(np.int32),
+                **by_head,
                 **self._anytime_arrays(index),
             }
         )
@@ -366,6 +377,8 @@ class LearningPhase:
             **matrix_summary(matrix, after, chance),
             "chance": chance,
             "anytime": anytime_facts(self._stream, self._saved_arrays),
+            "heads": series(self._by_head),
+            "stored_after": self._stored_before,
         }
 
     def conduct(self) -> dict[str, object]:

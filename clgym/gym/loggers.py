@@ -157,7 +157,7 @@ class _Csv:
         kept = _rows_before(path, first)
         self._began = time.monotonic() - (float(kept[-1]["seconds"]) if kept else 0.0)
         self._file = path.open("w", newline="")
-        self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        self._writer = csv.DictWriter[str](self._file, COLUMNS, lineterminator="\n")
         self._writer.writeheader()
         self._writer.writerows(kept)
 

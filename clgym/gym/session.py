@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -155,6 +155,8 @@ class Progress(BaseModel):
     state_bytes: int = 0
     holdings: HoldingFacts = HoldingFacts()
     stored_samples: int = 0
+    stored_after: list[int] = []
+    """Number of stored samples after each experience of a learning phase."""
     memory_bytes: int = 0
     kept_images: dict[str, int] = {}
     own_costs: dict[str, float] = {}
@@ -175,7 +177,7 @@ def add_numbers(
 
     Args:
         series: The phase's.
-        logged: As the learner counts: from the beginning of the experience or batch.
+        logged: Numbers with the learner's counts, from the beginning of the experience or batch.
         experience: Number of the experience or segment, from 0.
         images: Images of the phase before it.
         seconds: Seconds of the phase before it.
@@ -344,6 +346,7 @@ class Session:
         progress.state_bytes = saved.bytes
         self._note_files(saved.read_files)
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
+        progress.stored_after += [saved.stored_samples] if phase.kind == "learning" else []
         progress.memory_bytes = saved.memory_bytes
         for place, images in saved.kept_images.items():
             progress.kept_images[place] = max(images, progress.kept_images.get(place, 0))
@@ -365,7 +368,7 @@ class Session:
         run, before = self._resolved, self._progress.holdings
         self._progress.holdings = HoldingFacts(
             trainable=found.trainable,
-            total=found.total + (run.backbone.parameters if run.backbone else 0),
+            total=found.total + (run.backbone.parameters if found.backbone and run.backbone else 0),
             buffers=found.buffers,
             stored_bytes=max(before.stored_bytes, sum(found.stored.values())),
             stored=printable_tree(found.stored),
@@ -427,6 +430,9 @@ class Session:
         measures: dict[str, object] = {}
         for phase in self.phases:
             measures |= phase.measures(progress.classifier)
+        earlier = cast("list[int] | None", measures.get("stored_after"))
+        if earlier is not None:  # of the run from which this one goes on; empty without one
+            measures["stored_after"] = [*earlier, *progress.stored_after]
         facts = {
             **provenance(run),
             **measures,

@@ -52,6 +52,8 @@ class TestOutcome:
     repetition: Repetition | None
     """Second reading of some rows; None if there was none."""
     ended: TestEnded
+    by_head: dict[str, np.ndarray]
+    """Logits of each head, like ``logits``; empty for strategies of one head."""
 
 
 class Tester:
@@ -95,9 +97,9 @@ class Tester:
             repeat: Whether some of the rows are predicted again; see `clgym.gym.conduct`.
         """
         with self._restored(state) as learner:
-            logits, seconds = self.predict(learner, index, pool)
+            logits, seconds, by_head = self.predict(learner, index, pool)
             again = self._repeated(learner, index, pool, logits) if repeat else None
-            return TestOutcome(logits, seconds, again, learner.end_test())
+            return TestOutcome(logits, seconds, again, learner.end_test(), by_head)
 
     def anytime(self, index: int, state: Path) -> np.ndarray:
         """Predictions inside an experience, int32 [n], in the order of `exposed`."""
@@ -131,16 +133,23 @@ class Tester:
         ]
 
     def predict(
-        self, learner: Conversation, index: int, pool: TestPool
-    ) -> tuple[np.ndarray, float]:
-        """Logits in the pool's order, float32 [n, classes seen], and the seconds they took."""
+        self, learner: Conversation, index: int, pool: TestPool, by_head: bool = True
+    ) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
+        """Logits in the pool's order, float32 [n, classes seen], and the seconds they took.
+
+        The third value holds such logits of each head, for strategies that answer by several, if
+        ``by_head`` is set.
+        """
         logits = np.empty((len(pool.row), self._stream.columns_after(index)), dtype=np.float32)
+        heads: dict[str, np.ndarray] = {}
         seconds = 0.0
         for task, places in self._parts(index, pool):
-            reply = self._ask(learner, index, pool, task, places, PREDICT_BATCH)
+            reply = self._ask(learner, index, pool, task, places, PREDICT_BATCH, by_head)
             logits[places] = reply.logits
+            for name, told in reply.by_head.items():
+                heads.setdefault(name, np.empty_like(logits))[places] = told
             seconds += reply.seconds
-        return logits, seconds
+        return logits, seconds, heads
 
     def _repeated(
         self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray
@@ -167,6 +176,7 @@ class Tester:
         task: int | None,
         places: np.ndarray,
         size: int,
+        by_head: bool = False,
     ) -> Predicted:
         """Have some rows of the pool predicted, in batches of ``size``."""
         groups, where = self.groups(pool.step[places])
@@ -178,6 +188,7 @@ class Tester:
                 task=task,
                 num_seen_classes=self._stream.columns_after(index),
                 batch_size=size,
+                by_head=by_head,
             )
         )
 

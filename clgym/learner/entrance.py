@@ -36,7 +36,13 @@ from clgym.learner.logged import LogState, NumberLog
 from clgym.learner.oversight import Oversight
 from clgym.learner.probing import Prober, ProbeState
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
-from clgym.learner.replies import checked_costs, checked_logits, checked_progress, own_numbers
+from clgym.learner.replies import (
+    checked_costs,
+    checked_heads,
+    checked_logits,
+    checked_progress,
+    own_numbers,
+)
 from clgym.learner.rows import RowImages
 from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
 from clgym.learner.torch_settings import be_deterministic, peak, start_measuring
@@ -90,6 +96,7 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
         mean=facts.mean,
         std=facts.std,
         total_columns=facts.total_columns,
+        total_experiences=facts.total_experiences,
         single_pass=facts.single_pass,
         memory=memory,
     )
@@ -226,13 +233,16 @@ class Learner:
             if "logged" in state:
                 log.load_state_dict(state["logged"])
         clock = _Clock(request.checkpoint_seconds)
+        # Not the request itself, for it holds rows and labels: the strategy gets this function.
+        index, checkpoint = request.index, request.checkpoint
+        probed_inside = request.probe is not None
 
         def safe_point() -> None:
             prober.visit(experience.images)
             if clock.due():
-                probed = None if request.probe is None else prober.state_dict(experience.images)
-                self._write(request.checkpoint, probed, log.state_dict(experience.images))
-                self._emit(CheckpointSaved(experience=request.index))
+                probed = prober.state_dict(experience.images) if probed_inside else None
+                self._write(checkpoint, probed, log.state_dict(experience.images))
+                self._emit(CheckpointSaved(experience=index))
 
         experience = self._experience = self._made_experience(request, safe_point)
         self._oversight.note_experience(request.index, experience.pixels)
@@ -334,10 +344,13 @@ class Learner:
         if self._untested is None:
             self._untested = self._fingerprint()
         started = time.perf_counter()
-        logits = self._answers(request)
-        return Predicted(logits=logits, seconds=time.perf_counter() - started)
+        by_head: dict[str, np.ndarray] = {}
+        logits = self._answers(request, by_head)
+        seconds = time.perf_counter() - started
+        return Predicted(logits=logits, seconds=seconds, by_head=by_head)
 
-    def _answers(self, request: Predict) -> np.ndarray:
+    def _answers(self, request: Predict, by_head: dict[str, np.ndarray]) -> np.ndarray:
+        """Those logits; ``by_head`` takes those of the strategy's heads, if they are asked for."""
         size, rows = request.batch_size, request.rows
         logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
         features = self._known_features(request)
@@ -346,8 +359,12 @@ class Learner:
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 batch = self._test_batch(request, part, features)
-                answer = self._oversight.predict(partial(self._strategy.predict, batch))
+                answer = self._oversight.predict(batch)
                 logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
+                if request.by_head:
+                    told = self._strategy.predict_by_head(batch)
+                    for name, found in checked_heads(told, logits[part]):
+                        by_head.setdefault(name, np.empty_like(logits))[part] = found
                 if clock.due():
                     self._emit(PredictionProgress(images=start, total=len(rows)))
         return logits

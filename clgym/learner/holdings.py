@@ -27,27 +27,30 @@ from clgym.messages import Holdings
 from clgym.models.backbones import Backbone
 from clgym.strategy import Experience, Memory, Strategy, StreamInfo
 
-__all__ = ["Bookkeeper", "Held", "held_by"]
+__all__ = ["Bookkeeper", "HeldNumbers", "held_by"]
 
 _KEY = re.compile(r"\[[^\]]*\]")
 _MEMORY = "info.memory"
+_BACKBONE = "backbone"
+"""The declared backbone among the places that answers depend on; no attribute's place."""
 _KINDS = "biuf"
 """Kinds of NumPy arrays that hold numbers."""
 _LEFT_OUT = (StreamInfo, SourceData, Memory, Experience, torch.optim.Optimizer)
 """What the gym gave, and what belongs to computing."""
 _PLAIN = (str, int, float, type(None))
-N = TypeVar("N", Tensor, np.ndarray)
+N = TypeVar("N", bound=Tensor | np.ndarray)
 
 
 @dataclass
-class Held:
+class HeldNumbers:
     """Numbers in one place: those of a network, or of tensors and arrays that stand together."""
 
     parameters: list[Tensor] = field(default_factory=list)
-    """Of a network."""
+    """Parameters of a network."""
     buffers: list[Tensor] = field(default_factory=list)
-    """Of a network."""
+    """Buffers of a network."""
     loose: list[Tensor | np.ndarray] = field(default_factory=list)
+    """Tensors and arrays outside of networks."""
     is_state: bool = True
     """False in transient attributes and variables of the plugin's module: such numbers count where
     answers depend on them, but are not stored."""
@@ -64,29 +67,34 @@ class Held:
         return sum(v.nbytes for v in (*self.parameters, *self.buffers, *self.loose))
 
 
-def held_by(strategy: Strategy) -> dict[str, Held]:
+def held_by(strategy: Strategy) -> dict[str, HeldNumbers]:
     """What a strategy leads to, by place; no number stands in two places."""
-    state, known = _state(strategy), set[int]()
+    state = _state(strategy)
+    backbones = _backbones(state)
+    known = {_start(tensor) for backbone in backbones for tensor in _tensors_of(backbone)}
     held = _sorted_by_place(state, known)
     seen = [value for _, value in state if not isinstance(value, _PLAIN)]
-    others = walk(_no_state(strategy, state), [*_LEFT_OUT, *_backbone(strategy), *seen])
+    others = walk(_no_state(strategy, state), [*_LEFT_OUT, *backbones, *seen])
     for place, one in _sorted_by_place(list(others), known).items():
         held[place] = replace(one, is_state=False)
     return held
 
 
-def _sorted_by_place(found: Sequence[tuple[str, object]], known: set[int]) -> dict[str, Held]:
+def _sorted_by_place(
+    found: Sequence[tuple[str, object]], known: set[int]
+) -> dict[str, HeldNumbers]:
     """Networks and loose numbers among what a walk found, but for those that are known."""
     modules = [(place, value) for place, value in found if isinstance(value, nn.Module)]
     inner = {id(part) for _, module in modules for part in list(module.modules())[1:]}
-    held: dict[str, Held] = defaultdict(Held)
+    held: dict[str, HeldNumbers] = defaultdict(HeldNumbers)
     for place, module in modules:
         if id(module) not in inner:
             held[place].parameters = list(_unknown(module.parameters(), known))
             held[place].buffers = list(_unknown(module.buffers(), known))
     for place, value in found:
-        is_array = isinstance(value, np.ndarray) and value.dtype.kind in _KINDS
-        if is_array or isinstance(value, Tensor):
+        if isinstance(value, Tensor) or (
+            isinstance(value, np.ndarray) and value.dtype.kind in _KINDS
+        ):
             held[_KEY.sub("[*]", place)].loose += _unknown([value], known)
     return dict(held)
 
@@ -118,10 +126,16 @@ def _no_state(strategy: Strategy, state: Sequence[tuple[str, object]]) -> dict[s
     return roots
 
 
-def _backbone(strategy: Strategy) -> list[Backbone]:
-    """The declared backbone, which the gym counts by its name."""
-    found = vars(strategy).get("backbone")
-    return [found] if isinstance(found, Backbone) else []
+def _backbones(state: Sequence[tuple[str, object]]) -> list[Backbone]:
+    """The declared backbone, which the gym counts by its name, of every strategy of a walk."""
+    strategies = [value for _, value in state if isinstance(value, Strategy)]
+    found = [vars(strategy).get("backbone") for strategy in strategies]
+    return [backbone for backbone in found if isinstance(backbone, Backbone)]
+
+
+def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
 
 
 def _unknown(values: Iterable[N], known: set[int]) -> Iterator[N]:
@@ -161,13 +175,22 @@ class Bookkeeper:
         """Know of no answer yet."""
         self._serving: set[str] = set()
 
-    def observe(self, strategy: Strategy, ask: Callable[[], Tensor], *, learns: bool) -> Tensor:
+    def observe(
+        self,
+        strategy: Strategy,
+        ask: Callable[[], Tensor],
+        *,
+        learns: bool,
+        features: Tensor | None = None,
+    ) -> Tensor:
         """Have a question answered, and note the places that the answer depends on.
 
         Args:
-            strategy: Who answers.
+            strategy: The strategy that answers.
             ask: Calls `Strategy.predict` or `Strategy.adapt`.
             learns: Whether the call also learns.
+            features: Features that the declared backbone made of the images, where the gym gave
+                them.
         """
         flow = Dataflow(follow_updates=not learns)
         with flow:
@@ -175,8 +198,13 @@ class Bookkeeper:
         if isinstance(answer, Tensor):
             sources, held = flow.sources(answer), held_by(strategy)
             serving = {place for place, one in held.items() if one.addresses & sources}
-            # An answer that went through something else than torch may depend on everything.
-            self._serving |= serving or held.keys()
+            weights = {address(p) for b in _backbones(_state(strategy)) for p in b.parameters()}
+            made = set[int]() if features is None else {address(features)}
+            if not serving:  # an answer that went through something else than torch, for example
+                serving = {*held, _BACKBONE}
+            elif (weights | made) & sources:
+                serving.add(_BACKBONE)
+            self._serving |= serving
         return answer
 
     def forget(self) -> None:
@@ -184,7 +212,7 @@ class Bookkeeper:
         self._serving = set()
 
     def count(self, strategy: Strategy, memory: Memory) -> Holdings:
-        """Count what the strategy holds now; the declared backbone is the gym's to add."""
+        """Count what the strategy holds now; the gym adds the declared backbone's parameters."""
         held = held_by(strategy)
         trainable = total = buffers = 0
         stored = {_MEMORY: memory.size}
@@ -199,7 +227,13 @@ class Bookkeeper:
             buffers += sum(b.numel() for b in one.buffers)
             buffers += sum(_size(v) for v in one.loose if not _is_real(v))
         stored = {place: size for place, size in stored.items() if size}
-        return Holdings(trainable=trainable, total=total, buffers=buffers, stored=stored)
+        return Holdings(
+            trainable=trainable,
+            total=total,
+            buffers=buffers,
+            stored=stored,
+            backbone=_BACKBONE in self._serving,
+        )
 
     def state_dict(self) -> list[str]:
         """The places that answers depend on, for a run that goes on in another process."""

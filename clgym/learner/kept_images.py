@@ -214,7 +214,7 @@ class StreamSignatures(Signatures):
         """Put all signatures but the latest into a table: they stay on the device until then."""
         noted = torch.cat([torch.zeros(0, 3), *(batch.cpu() for batch in self._batches)]).numpy()
         past = noted[: max(len(noted) - self._latest, 0)]
-        self._batches = [torch.from_numpy(noted[len(past) :].copy())]
+        self._batches = [torch.as_tensor(noted[len(past) :].copy())]
         mean = past[:, 0] / self._size
         past = past[past[:, 1] / self._size - mean**2 > _FLAT**2]
         table = np.concatenate([self._tables.get(0, (np.zeros((0, 3)), 1.0))[0], past])

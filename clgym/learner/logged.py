@@ -92,9 +92,9 @@ class NumberLog:
         }
 
     def load_state_dict(self, state: LogState) -> None:
-        """Go on from `state_dict`; these rows are not told again."""
+        """Go on from `state_dict`; `news` leaves these rows out."""
         self._names = {name: i for i, name in enumerate(json.loads(state["names"]))}
-        rows: list[list[float]] = state["rows"].tolist()
+        rows: list[list[float]] = state["rows"].numpy().tolist()
         self._rows = [
             (int(name), value, int(images), int(epoch), int(step), seconds)
             for name, value, images, epoch, step, seconds in rows

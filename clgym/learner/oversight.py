@@ -12,7 +12,7 @@ from clgym.learner.kept_images import Signatures, SignatureState, StreamSignatur
 from clgym.learner.reachable import arrays_in, roots_of
 from clgym.messages import Holdings, Start
 from clgym.models.backbones import Backbone
-from clgym.strategy import Strategy, StreamInfo
+from clgym.strategy import Batch, Strategy, StreamInfo
 
 __all__ = ["Oversight"]
 
@@ -40,12 +40,14 @@ class Oversight:
         if self._signatures is not None:
             self._signatures.note(index, len(pixels), partial(_rows_of, pixels))
 
-    def predict(self, ask: Callable[[], Tensor]) -> Tensor:
+    def predict(self, batch: Batch) -> Tensor:
         """An answer of `Strategy.predict`; the first after training shows where it comes from."""
+        ask = partial(self._strategy.predict, batch)
         if not self._is_fresh:
             return ask()
         self._is_fresh = False
-        return self._books.observe(self._strategy, ask, learns=False)
+        features = batch.features
+        return self._books.observe(self._strategy, ask, learns=False, features=features)
 
     def adapt(self, images: Tensor, number: int, ask: Callable[[], Tensor]) -> Tensor:
         """An answer of `Strategy.adapt` to batch ``number``, counted from 0.

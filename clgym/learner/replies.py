@@ -1,7 +1,8 @@
 """Replies of a strategy, checked before they leave the learner's process."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from numbers import Real
 from typing import Any, cast
@@ -14,7 +15,9 @@ from torch import Tensor
 from clgym.errors import BadAnswer
 from clgym.messages import TrainProgress
 
-__all__ = ["checked_costs", "checked_logits", "checked_progress", "own_numbers"]
+__all__ = ["checked_costs", "checked_heads", "checked_logits", "checked_progress", "own_numbers"]
+
+_HEAD_NAME = re.compile(r"[\w-]{1,40}")
 
 
 def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarray:
@@ -44,6 +47,24 @@ def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarr
             fix="Check the training loss, which may have diverged; try a lower learning rate",
         )
     return logits
+
+
+def checked_heads(answers: Any, like: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Logits of each head, checked as those of ``predict`` are; ``like``: an array of their shape.
+
+    Raises:
+        BadAnswer: they are not that, or not by the name of a head.
+    """
+    plain = isinstance(answers, Mapping)
+    found = cast(Mapping[object, object], answers).items() if plain else ()
+    if not plain or not all(isinstance(n, str) and _HEAD_NAME.fullmatch(n) for n, _ in found):
+        raise BadAnswer(
+            expected="logits by the name of a head (letters, digits, - and _) from predict_by_head",
+            found=f"the names {[name for name, _ in found]}" if plain else _kind(answers),
+            fix="Return a dict such as {'linear': ..., 'nme': ...}",
+        )
+    for name, logits in found:
+        yield str(name), checked_logits(logits, f"predict_by_head ({name})", *like.shape)
 
 
 def _plain(answer: Any) -> Tensor | None:

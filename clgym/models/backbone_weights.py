@@ -48,7 +48,7 @@ def fetch(tag: str, progress: Callable[[str], None] = lambda line: None) -> Path
     timm_networks.check_known(Name(tag, {}, None))
     progress(f"getting {tag}")
     try:
-        # nosec below: a tag says no revision; records name weights by their own hash.
+        # A tag says no revision, of which bandit complains; records name weights by their hash.
         file = Path(hf_hub_download(_hub_name(tag), _HUB_FILE))  # nosec B615
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise MissingData(

@@ -18,7 +18,6 @@ from clgym.errors import BadConfig
 
 __all__ = [
     "ConstantAfterFirst",
-    "Cosine",
     "Infinite",
     "LinearDecay",
     "Place",
@@ -114,18 +113,6 @@ class RepeatedCosine:
         if t >= end or warm == end - 1:
             return self.floor
         return _cosine((t - warm) / max(1, end - 1 - warm), peak, self.floor)
-
-
-@dataclass(frozen=True)
-class Cosine:
-    """C(t / S; peak, floor) in every experience of S steps; its last step is above the floor."""
-
-    peak: float
-    floor: float
-
-    def __call__(self, place: Place) -> float:
-        """The rate of the step at ``place``."""
-        return _cosine(place.step / place.steps, self.peak, self.floor)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from clgym.attributes import Stateful
 
-__all__ = ["ClassMeans", "CosineHead", "cosine_logits"]
+__all__ = ["ClassMeans", "CosineHead", "SessionHeads", "cosine_logits"]
 
 
 class ClassMeans(Stateful):
@@ -50,9 +50,16 @@ class CosineHead(nn.Module):
     def __init__(self, width: int, columns: int) -> None:
         """Draw rows uniformly from (-1/sqrt(width), 1/sqrt(width)); the scale begins at 1."""
         super().__init__()
-        bound = 1 / math.sqrt(width)
-        self.weight = nn.Parameter(torch.empty(columns, width).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(columns, width))
         self.scale = nn.Parameter(torch.ones(1))
+        self.resize(columns)
+
+    def resize(self, columns: int) -> None:
+        """Draw ``columns`` new rows, and set the scale to 1: the parameters are new objects."""
+        rows = self.weight.new_empty(columns, self.weight.shape[1])
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        self.weight = nn.Parameter(rows.uniform_(-bound, bound))
+        self.scale = nn.Parameter(torch.ones_like(self.scale))
 
     def structure(self) -> int:
         """Number of classes; see `clgym.attributes`."""
@@ -66,3 +73,41 @@ class CosineHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Logits [n, columns] of features [n, width]."""
         return self.scale * cosine_logits(features, self.weight)
+
+
+class SessionHeads(nn.Module):
+    """One linear layer per session; their outputs lie side by side.
+
+    Attributes:
+        layers: In the order of the sessions.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Begin without a layer, for features of ``width``."""
+        super().__init__()
+        self.width = width
+        self.layers = nn.ModuleList()
+        self.register_buffer("place", torch.zeros(0), persistent=False)  # tells the device
+
+    def add(self, classes: int, deviation: float = 0.02) -> nn.Linear:
+        """Append a layer: truncated normal weights of that deviation, bias 0."""
+        layer = nn.Linear(self.width, classes).to(self.get_buffer("place"))
+        nn.init.trunc_normal_(layer.weight, std=deviation)
+        nn.init.zeros_(layer.bias)
+        self.layers.append(layer)
+        return layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits [n, classes of all sessions] of features [n, width]."""
+        return torch.cat([layer(features) for layer in self.layers], dim=1)
+
+    def structure(self) -> list[int]:
+        """Number of classes of each layer; see `clgym.attributes`."""
+        return [len(layer.get_parameter("weight")) for layer in self.layers]
+
+    def restructure(self, structure: list[int]) -> None:
+        """Have the layers that a `structure` tells of; a state fills them."""
+        if structure != self.structure():
+            self.layers = nn.ModuleList()
+            for classes in structure:
+                self.add(classes)

@@ -19,17 +19,20 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clgym.errors import BadConfig, UnknownName, near
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.paper_networks import bottleneck_resnet50, small_mobilenetv2, vgg
+from clgym.models.staged import StagedNetwork, TwoConvolutions, init_by_fan_out
 from clgym.strategy import Classifier
 
-__all__ = ["HIDDEN", "NETWORKS", "Classifier", "build"]
+__all__ = ["HIDDEN", "NETWORKS", "Classifier", "StagedName", "StemName", "build", "staged"]
+
+StagedName = Literal["resnet18", "slim-resnet18", "resnet32", "two-convolutions"]
+StemName = Literal["3x3", "3x3-pool", "7x7-pool"]
 
 HIDDEN = (100,)
 """Default widths of mlp's hidden layers."""
@@ -79,6 +82,47 @@ def build(
     return classifier
 
 
+def staged(
+    name: StagedName, channels: int, stem: StemName = "3x3", *, last_relu: bool = True
+) -> StagedNetwork:
+    """A fresh backbone whose maps can be read stage by stage; its convolutions by fan-out.
+
+    Args:
+        name: ``slim-resnet18`` has 20 channels instead of 64; ``resnet32`` is He et al.'s for
+            CIFAR; ``two-convolutions`` is for tiny images.
+        channels: Channels of the images.
+        stem: First convolution of the ResNet-18s: 3x3 of stride 1, or 7x7 of stride 2; with
+            ``-pool`` a max-pooling of stride 2 follows.
+        last_relu: Whether the last map is rectified; PODNet's is not.
+
+    Raises:
+        UnknownName: there is no such network.
+        BadConfig: another stem for a network that has one only.
+    """
+    if name not in (names := get_args(StagedName)):
+        raise UnknownName(
+            expected=f"a network with stages ({', '.join(names)})",
+            found=repr(name),
+            fix=f"{near(name, names)}Give --network another name",
+        )
+    if name.endswith("resnet18"):
+        from clgym.models.resnet import resnet18  # slow to import: only where it is used
+
+        width = 20 if name.startswith("slim") else 64
+        return resnet18(channels, width, stem=stem, last_relu=last_relu)
+    if stem != "3x3":
+        raise BadConfig(
+            expected=f"the stem 3x3, which {name} has",
+            found=repr(stem),
+            fix="Remove --stem, or give --network resnet18",
+        )
+    if name == "two-convolutions":
+        return TwoConvolutions(channels, last_relu=last_relu)
+    network = CifarResNet(5, channels, last_relu=last_relu)
+    init_by_fan_out(network)
+    return network
+
+
 def _mlp(
     image_shape: tuple[int, int, int], hidden: Sequence[int] = HIDDEN
 ) -> tuple[nn.Module, int]:
@@ -89,75 +133,22 @@ def _mlp(
     return nn.Sequential(*layers), widths[-1]
 
 
-class _ResNet(nn.Module):
-    """A ResNet for small images: a 3x3 stem with stride 1, or a 7x7 one with 2; no max-pooling.
-
-    The blocks and the names of the parameters are torchvision's.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        width: int,
-        block: Any,
-        depths: Sequence[int],
-        kernel: int = 3,
-        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
-    ) -> None:
-        super().__init__()
-        stride = 1 if kernel == 3 else 2
-        self.conv1 = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
-        self.bn1 = norm(width)
-        wide_in, layers = width, []
-        for stage, depth in enumerate(depths):
-            planes, stride = width * 2**stage, 1 if stage == 0 else 2
-            layers.append(_stage(block, wide_in, planes, stride, depth, norm))
-            wide_in = planes * block.expansion
-        self.layer1, self.layer2, self.layer3, self.layer4 = layers
-        self.width = wide_in
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = torch.relu_(self.bn1(self.conv1(images)))
-        maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
-        return maps.mean((2, 3))
-
-
-def _stage(
-    block: Any,
-    wide_in: int,
-    planes: int,
-    stride: int,
-    depth: int,
-    norm: Callable[[int], nn.Module],
-) -> nn.Sequential:
-    shortcut, wide_out = None, planes * block.expansion
-    if stride != 1 or wide_in != wide_out:
-        conv = nn.Conv2d(wide_in, wide_out, 1, stride, bias=False)
-        shortcut = nn.Sequential(conv, norm(wide_out))
-    first = block(wide_in, planes, stride, shortcut, norm_layer=norm)
-    later = (block(wide_out, planes, norm_layer=norm) for _ in range(depth - 1))
-    return nn.Sequential(first, *later)
-
-
 def _resnet18(
-    image_shape: tuple[int, int, int], width: int = 64, **stem: Any
+    image_shape: tuple[int, int, int], width: int = 64, **options: Any
 ) -> tuple[nn.Module, int]:
-    from torchvision.models.resnet import BasicBlock  # slow to import: only where it is used
+    from clgym.models.resnet import resnet18  # torchvision is slow to import: only where it is used
 
-    net = _ResNet(image_shape[0], width, BasicBlock, (2, 2, 2, 2), **stem)
+    net = resnet18(image_shape[0], width, **options)
     return net, net.width
 
 
 def _resnet18_7x7(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
-    return _resnet18(image_shape, kernel=7)
+    return _resnet18(image_shape, stem="7x7")
 
 
 def _resnet18_dst(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
     norm = functools.partial(nn.BatchNorm2d, affine=False, track_running_stats=False)
-    return _resnet18(image_shape, kernel=7, norm=norm)
+    return _resnet18(image_shape, stem="7x7", norm=norm)
 
 
 def _slim_resnet18(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
@@ -169,9 +160,9 @@ def _resnet32(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
 
 
 def _resnet50(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
-    from torchvision.models.resnet import Bottleneck
+    from clgym.models.resnet import resnet50
 
-    net = _ResNet(image_shape[0], 64, Bottleneck, (3, 4, 6, 3))
+    net = resnet50(image_shape[0])
     return net, net.width
 
 

@@ -1,6 +1,7 @@
 """Batch normalisation at test time: which statistics a network uses, which parameters it has."""
 
 import contextlib
+import copy
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -13,6 +14,7 @@ __all__ = [
     "affine_parameters",
     "batch_norms",
     "has_batch_norm",
+    "refuses_single_images",
     "reestimate",
     "single_images_refused",
     "use_batch_statistics",
@@ -24,6 +26,27 @@ _NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 def has_batch_norm(network: nn.Module) -> bool:
     """Whether a layer normalises by the batch."""
     return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def refuses_single_images(network: nn.Module, images: Tensor) -> bool:
+    """Whether training on a batch of one image fails: a batch norm finds one value per channel.
+
+    Where its maps are larger than 1 x 1, batch normalisation takes a single image.
+
+    Args:
+        network: It is not changed.
+        images: [n, C, H, W], of which the first is tried.
+    """
+    if not has_batch_norm(network):
+        return False
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            copy.deepcopy(network).train()(images[:1])
+        except ValueError as error:
+            if "more than 1 value per channel" in str(error):
+                return True
+            raise
+    return False
 
 
 @contextlib.contextmanager

@@ -1,17 +1,15 @@
-"""SGD over one experience: where it stands, and a learning rate that falls along a cosine."""
+"""Training on one experience: where it stands, and rates that fall along a cosine."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from clgym.errors import BadConfig
-from clgym.models.norm import single_images_refused
-from clgym.strategy import Augment, Experience, State, TrainBatch
+from clgym.strategy import State
 
-__all__ = ["CosineSGD", "Position", "named_optimizer", "set_rates"]
+__all__ = ["Position", "named_optimizer", "set_rates"]
 
 
 def named_optimizer(
@@ -103,89 +101,3 @@ class Position:
         self.experience, self.epoch = state["experience"], state["epoch"]
         self.step, self._loaded = state["step"], state["optimizer"]
         self.optimizer = None
-
-
-class CosineSGD:
-    """SGD over one experience with rate lr / 2 (1 + cos(pi epoch / epochs)), no warm-up.
-
-    It offers the gym a safe point after every step, and goes on from there after a kill: a strategy
-    keeps it as an attribute.
-
-    Attributes:
-        position: How far the experience has come.
-    """
-
-    def __init__(
-        self,
-        *,
-        momentum: float,
-        weight_decay: float,
-        epochs: int,
-        batch_size: int,
-        augment: Augment | None = None,
-    ) -> None:
-        """Prepare ``epochs`` passes over an experience."""
-        self.position = Position()
-        self._options: dict[str, Any] = {"momentum": momentum, "weight_decay": weight_decay}
-        self._epochs, self._batch_size, self._augment = epochs, batch_size, augment
-
-    def run(
-        self,
-        experience: Experience,
-        groups: Iterable[dict[str, object]],
-        loss_of: Callable[[TrainBatch], Tensor],
-        after_step: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Train, from where a loaded state left it.
-
-        Args:
-            experience: What to train on.
-            groups: Parameter groups with ``params`` and ``lr`` each.
-            loss_of: The loss of a batch.
-            after_step: Called when the optimizer has moved.
-
-        Raises:
-            Incompatible: a single image in a batch, under batch normalisation.
-        """
-        self.position.begin(experience.index)
-        optimizer = torch.optim.SGD(list(groups), **self._options)
-        rates = [group["lr"] for group in optimizer.param_groups]
-        self.position.take(optimizer)
-        with single_images_refused(len(experience), self._batch_size):
-            while self.position.epoch < self._epochs:
-                set_rates(optimizer, rates, self.position.epoch / self._epochs)
-                self._pass(experience, optimizer, loss_of, after_step)
-        self.position.end()
-
-    def _pass(
-        self,
-        experience: Experience,
-        optimizer: torch.optim.Optimizer,
-        loss_of: Callable[[TrainBatch], Tensor],
-        after_step: Callable[[], None],
-    ) -> None:
-        here = self.position
-        for batch in experience.batches(
-            self._batch_size,
-            epoch=here.epoch,
-            epochs=self._epochs,
-            augment=self._augment,
-            start=here.step,
-        ):
-            loss = loss_of(batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            after_step()
-            here.step += 1
-            experience.loss = loss.detach()
-            experience.safe_point()
-        here.epoch, here.step = here.epoch + 1, 0
-
-    def state_dict(self) -> State:
-        """Position and optimizer."""
-        return self.position.state_dict()
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`."""
-        self.position.load_state_dict(state)

@@ -1,13 +1,23 @@
-"""Facts of the GTEP paper: its search spaces, its draws, and its rule of milestones.
+"""Facts of the GTEP paper: its search spaces, its draws, and the strategies of its methods.
 
 Cha & Cho, "Hyperparameters in Continual Learning: A Reality Check", TMLR 2025 (arXiv 2403.09066).
 Spaces are in the order of the authors' draws; the names are those that configs of strategies use.
+The rule of milestones stands in `clgym.models.schedules`.
 """
 
 import random
 from typing import Any
 
-__all__ = ["PRETRAINED", "SCRATCH", "SEEDS", "TRIALS", "draw", "milestones"]
+__all__ = [
+    "PRETRAINED",
+    "SCRATCH",
+    "SEEDS",
+    "TRIALS",
+    "draw",
+    "leads_with_dummy",
+    "space_of",
+    "strategy_of",
+]
 
 TRIALS, SEEDS = 30, 5
 
@@ -38,7 +48,14 @@ _DECAYS = [1e-4, 5e-4, 1e-3, 5e-3, 1e-2]
 SCRATCH: dict[str, Literal] = {
     "replay": _base(),
     "icarl": _base(weight_decay=_DECAYS, temperature=_TEMPERATURES, lambda_aux=_WEIGHTS),
-    "wa": _base(weight_decay=_DECAYS, temperature=_TEMPERATURES, lambda_kd=_WEIGHTS),
+    # The authors' WA trains in steps whatever schedule a trial drew: these two always act.
+    "wa": _base(
+        milestones=[2, 3, 4],
+        lr_decay=[0.1, 0.3, 0.5],
+        weight_decay=_DECAYS,
+        temperature=_TEMPERATURES,
+        lambda_kd=_WEIGHTS,
+    ),
     "bic": _base(
         temperature=_TEMPERATURES, lambda_kd=_WEIGHTS, split_ratio=[0.05, 0.1, 0.15, 0.2, 0.3]
     ),
@@ -69,6 +86,10 @@ SCRATCH: dict[str, Literal] = {
 }
 """Search spaces by method, with the authors' names."""
 
+_STRATEGIES = {"replay": "exemplar-replay", "der": "expandable"}
+"""Strategies with another name than the paper's method: here `replay` is a reservoir that joins
+each batch, and `der` is dark experience replay."""
+
 _NO_DUMMY = ("replay",)
 """Methods whose draws begin at once; the others first draw once from a list of one element."""
 
@@ -94,7 +115,7 @@ def _prompts(**own: Any) -> Literal:
 
 def _adapters(**own: Any) -> Literal:
     rates, decays = [0.01, 0.02, 0.03, 0.04, 0.05], [1e-4, 5e-4, 1e-3, 5e-3]
-    sizes = {"adapter_dim": [4, 8, 16, 32, 64]}
+    sizes = {"rank": [4, 8, 16, 32, 64]}
     return _pretrained([5, 10, 15, 20, 25, 30], rates, decays, **sizes, **own)
 
 
@@ -144,11 +165,23 @@ def draw(space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = Tru
     return values
 
 
+def strategy_of(method: str) -> str:
+    """The strategy that is the paper's method of this name."""
+    return _STRATEGIES.get(method, method)
+
+
+def _method_of(strategy: str) -> str | None:
+    """The paper's method that a strategy is, by its name; None for others."""
+    name = strategy.rpartition(":")[2].lower().replace("_", "-")
+    return {strategy_of(method): method for method in {**SCRATCH, **PRETRAINED}}.get(name)
+
+
+def space_of(strategy: str) -> Literal | None:
+    """The paper's search space for a strategy; None for those that the paper does not study."""
+    method = _method_of(strategy)
+    return None if method is None else {**SCRATCH, **PRETRAINED}[method]
+
+
 def leads_with_dummy(strategy: str) -> bool:
-    """Whether the authors' script for this method discards a first draw."""
-    return strategy not in _NO_DUMMY
-
-
-def milestones(count: int, epochs: int) -> list[int]:
-    """Epochs at which the learning rate falls: fractions 2i / (2 count + 1), truncated."""
-    return [epochs * 2 * i // (2 * count + 1) for i in range(1, count + 1)]
+    """Whether the authors' script for the method that a strategy is discards a first draw."""
+    return _method_of(strategy) not in _NO_DUMMY

@@ -30,8 +30,13 @@ def recorded_plugins(folder: Path, plugins: Sequence[Path]) -> dict[str, object]
 def _recorded(folder: Path, given: str) -> dict[str, str]:
     file, attribute = _split(given)
     alone = len(Path(os.path.commonpath([folder, file])).parts) < 2
-    path = file.name if alone else Path(os.path.relpath(file, folder)).as_posix()
+    path = _name(file) if alone else Path(os.path.relpath(file, folder)).as_posix()
     return {"path": path, "class": attribute, "sha256": sha256(file.read_bytes())}
+
+
+def _name(file: Path) -> str:
+    """A file's name; of a folder's ``__init__.py`` the folder's, too."""
+    return "/".join(file.parts[-2:]) if file.name == "__init__.py" else file.name
 
 
 def _split(given: str) -> tuple[Path, str]:
@@ -58,7 +63,7 @@ def plugins_of(folder: Path, ledger: Ledger) -> tuple[Path, ...]:
 
 def _found(folder: Path, facts: dict[str, str]) -> Path:
     """The first place at which the file lies, with the class that was named."""
-    name, folder = Path(facts["path"]).name, folder.resolve()
+    name, folder = _name(Path(facts["path"])), folder.resolve()
     places = [folder / facts["path"], Path(name), folder / name]
     files = [Path(os.path.normpath(place.absolute())) for place in places if place.is_file()]
     for file in files:

@@ -201,15 +201,15 @@ def find_space(
         BadPlan: there is none, or it does not fit the config.
     """
     if file == "paper":
-        known = {**gtep.SCRATCH, **gtep.PRETRAINED}
-        name = strategy.rpartition(":")[2].lower()
-        if name not in known:
+        literal = gtep.space_of(strategy)
+        if literal is None:
+            methods = map(gtep.strategy_of, {**gtep.SCRATCH, **gtep.PRETRAINED})
             raise BadPlan(
-                expected=f"a method of the paper ({', '.join(known)})",
+                expected=f"a method of the paper ({', '.join(methods)})",
                 found=repr(strategy),
                 fix="Give --space a file, or leave it out",
             )
-        return parse(known[name], fields, strategy)
+        return parse(literal, fields, strategy)
     literal = _declared(strategy, fields, plugins) if file is None else _read(Path(file))
     return parse(literal, fields, strategy)
 

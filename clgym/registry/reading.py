@@ -40,10 +40,11 @@ def kinds_in(path: Path, attribute: str | None) -> set[Kind]:
     found: dict[str, set[Kind]] = {}
     for file in files:
         found |= _classes_of(ast.parse(file.read_text()), found)
-    special = {kind for name, kinds in found.items() if name[0] != "_" for kind in kinds}
+    special: set[Kind] = {kind for name, kinds in found.items() if name[0] != "_" for kind in kinds}
     if attribute is not None:
         special = found.get(attribute, set())
-    return special or {"strategies"}
+    fallback: set[Kind] = {"strategies"}
+    return special or fallback
 
 
 def _classes_of(tree: ast.Module, known: Mapping[str, set[Kind]]) -> dict[str, set[Kind]]:

@@ -66,8 +66,19 @@ def own_problems(record: Record) -> Iterator[str]:
         yield f"result.kind is {result.kind}, though its setting is {result.scenario.setting}"
     if not isinstance(result, AdaptationResult):
         yield from _matrix_problems(result)
+        yield from _storage_problems(record, result.stored_after)
     if result.adaptation is not None:
         yield from _segment_problems(result.adaptation)
+
+
+def _storage_problems(record: Record, stored: Sequence[int] | None) -> Iterator[str]:
+    """Compare the numbers of stored samples with the last one and with the capacity."""
+    if stored is None:
+        return
+    if stored[-1] != record.result.stored_samples and record.result.kind == "learning":
+        yield "result.stored_samples is not the last of result.stored_after"
+    if record.conduct is not None and max(stored) > record.conduct.memory_capacity:
+        yield "result.stored_after is above conduct.memory_capacity"
 
 
 def impossible_numbers(record: Record) -> Iterator[str]:
@@ -179,6 +190,8 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
         for experience in range(len(result.accuracy_matrix)):
             rows = predictions.after(experience)
             yield from _evaluation_problems(result, experience, rows)
+            by_head = predictions.by_head(experience)
+            yield from _head_problems(result, experience, rows, by_head)
         if result.anytime is not None:
             images, accuracy = predictions.anytime()
             if images != result.anytime.images:
@@ -206,6 +219,24 @@ def _evaluation_problems(result: Result, i: int, rows: PredictedRows) -> Iterato
     counts = [int(here.sum()) for here in tested[: i + 1]]
     if any(n and n != result.test_counts[j] for j, n in enumerate(counts)):
         yield f"result.test_counts does not fit the predictions after experience {i + 1}"
+
+
+def _head_problems(
+    result: LearningResult | TwoPhaseResult,
+    i: int,
+    rows: PredictedRows,
+    by_head: Mapping[str, np.ndarray],
+) -> Iterator[str]:
+    """Compute the accuracy of each head after experience ``i`` again."""
+    for name, after in (result.heads or {}).items():
+        if name not in by_head:
+            yield f"result.heads.{name} has no predictions after experience {i + 1}"
+            continue
+        hits = by_head[name] == rows.label
+        shares = [hits[rows.group == j] for j in range(i + 1)]
+        seen = [(float(share.mean()), len(share)) for share in shares if len(share)]
+        if not alike(after[i], _accuracy_over(seen, result)):
+            yield f"result.heads.{name}[{i}] does not follow from the predictions"
 
 
 def _adaptation_problems(

@@ -10,20 +10,20 @@ class HoldingFacts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trainable: int = Field(0, ge=0)
+    trainable: int = Field(default=0, ge=0)
     """Number of parameters of networks that gradients change and predictions depend on."""
-    total: int = Field(0, ge=0)
+    total: int = Field(default=0, ge=0)
     """Number of all fractional values that predictions depend on (parameters, class means, frozen
     backbones) without buffers of networks."""
-    buffers: int = Field(0, ge=0)
+    buffers: int = Field(default=0, ge=0)
     """Number of the other values that predictions depend on: buffers of networks such as running
     statistics, counts, masks."""
-    stored_bytes: int = Field(0, ge=0)
+    stored_bytes: int = Field(default=0, ge=0)
     """Most bytes that predictions did not depend on, over all saves of the run: memory, statistics,
     earlier networks. Optimizers are left out."""
     stored: dict[str, int] = {}
     """These bytes at the end of the run, by place."""
-    budget_bytes: int | None = Field(None, ge=0)
+    budget_bytes: int | None = Field(default=None, ge=0)
     """Most bytes that the strategy declared to store; None if it declared no budget."""
 
     @property

@@ -69,6 +69,20 @@ class StoredPredictions:
         group = self._integers(f"{experience}/experience", experiences)
         return self._rows(str(experience), group)
 
+    def by_head(self, experience: int) -> dict[str, np.ndarray]:
+        """Return predicted classes, int [n], by head after an experience, in the order of `after`.
+
+        Raises:
+            BadRecord: arrays do not fit the record.
+        """
+        start, classes = f"{experience}/head/", len(self._result.class_order)
+        names = [name for name in self.arrays if name.startswith(start)]
+        found = {name.removeprefix(start): self._integers(name, classes) for name in names}
+        count = len(self._array(f"{experience}/predicted", "iu"))
+        if any(len(predicted) != count for predicted in found.values()):
+            raise self._misfit(f"arrays of different lengths in {start}")
+        return found
+
     def anytime(self) -> tuple[list[int], list[float]]:
         """Return the measurements inside the experiences of a single-pass stream, in order.
 

@@ -229,17 +229,27 @@ class _LearningMeasures(_RunFacts):
     """Accuracy of guessing on each experience, the reference of forward transfer."""
     anytime: AnytimeFacts | None = None
     """Accuracy inside the experiences of a single-pass stream; None on others."""
+    heads: dict[str, list[float]] | None = None
+    """Accuracy after each experience by head, for strategies that answer by several; None for
+    others. Which one counts, in all other fields, is an option of the strategy."""
+    stored_after: list[int] | None = None
+    """Number of samples of past experiences held after each experience; None in records of earlier
+    versions."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "_LearningMeasures":
         size = len(self.accuracy_matrix)
         if any(len(row) != size for row in self.accuracy_matrix):
             raise ValueError("accuracy_matrix is not square")
-        lists = (self.test_counts, self.accuracy_after, self.task_aware_accuracy_after, self.chance)
+        heads = list((self.heads or {}).values())
+        lists: list[list[Any]] = [self.test_counts, self.accuracy_after, self.chance, *heads]
+        lists += [self.task_aware_accuracy_after]
+        lists += [] if self.stored_after is None else [self.stored_after]
         if any(len(values) != size for values in lists):
             raise ValueError("a list has another length than accuracy_matrix")
         fractions = [v for row in self.accuracy_matrix for v in row if v is not None]
         fractions += [*self.accuracy_after, *self.task_aware_accuracy_after, *self.chance]
+        fractions += [value for head in heads for value in head]
         if not all(0 <= v <= 1 for v in fractions):
             raise ValueError("an accuracy lies outside 0 to 1")
         return self
@@ -325,6 +335,11 @@ class AdaptationResult(_RunFacts):
     @property
     def forward_transfer(self) -> None:
         """None: there is one experience."""
+        return None
+
+    @property
+    def heads(self) -> None:
+        """None: an answer comes from one head."""
         return None
 
 
@@ -432,6 +447,7 @@ def result_hash(record: Record) -> str:
     facts = record.result.model_dump(mode="json", exclude={"kind"})
     if isinstance(record.result, AdaptationResult):
         facts |= schema1.as_one_experience(facts)
-    if facts.get("anytime") is None:  # earlier records have no such field
-        facts.pop("anytime", None)
+    for name in ("anytime", "heads", "stored_after"):  # earlier records have no such fields
+        if facts.get(name) is None:
+            facts.pop(name, None)
     return sha256(canonical_json(facts))

@@ -10,7 +10,7 @@ from clgym.data.experience import Experience
 from clgym.errors import Incompatible
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.models.training import CosineSGD
+from clgym.models.fitting import SessionTraining, TrainedConfig
 
 
 def experience(rows: int, least: int = 2) -> Experience:
@@ -70,10 +70,11 @@ def test_the_loaders_of_avalanche_are_merged_alike(sizes, least, wanted):
 
 def test_training_that_does_not_merge_names_the_single_image():
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(1))
-    groups = [{"params": list(network.parameters()), "lr": 0.1}]
-    training = CosineSGD(momentum=0, weight_decay=0, epochs=1, batch_size=7)
+    training = SessionTraining(TrainedConfig(epochs=1, batch_size=7, image_size=1))
     with pytest.raises(Incompatible, match="one image, of 8 in batches of 7"):
-        training.run(experience(8, 1), groups, lambda batch: network(batch.images).sum())
+        training.run(
+            experience(8, 1), network.parameters(), lambda batch: network(batch.images).sum()
+        )
 
 
 STREAM = {"classes": (0, 1, 2, 3), "per_class": (4, 5)}

@@ -6,7 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clgym.data.augment import crop_flip, resize
+from clgym.data.augment import (
+    brightness,
+    crop_flip,
+    crop_flip_brightness,
+    resize,
+    resized_crop_flip,
+)
 
 
 def batch(seed, n, channels, height, width):
@@ -92,3 +98,36 @@ def test_resize_is_the_triangle_filter(seed, height, width, side):
 def test_resize_to_the_same_side_changes_nothing(dtype):
     images = torch.from_numpy(batch(0, 2, 1, 5, 5)).to(dtype)
     assert torch.equal(resize(images, 5), images)
+
+
+def test_brightness_is_pillow_s() -> None:
+    """Pillow cuts the fractions off, with the factor in single precision as ours is."""
+    from PIL import Image, ImageEnhance
+
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (40, 3, 6, 5), generator=generator, dtype=torch.uint8)
+    found = brightness(pixels.float() / 255, torch.Generator().manual_seed(1))
+    draws = torch.rand(40, generator=torch.Generator().manual_seed(1))
+    factors = 1 - 63 / 255 + 2 * 63 / 255 * draws
+    assert float(factors.min()) < 0.8 and float(factors.max()) > 1.2
+    for image, factor, bright in zip(pixels, factors, found, strict=True):
+        array = image.permute(1, 2, 0).numpy()
+        wanted = np.asarray(ImageEnhance.Brightness(Image.fromarray(array)).enhance(float(factor)))
+        levels = (bright * 255).round().byte().permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(levels, wanted)
+
+
+def test_the_protocol_s_crops_come_before_the_brightness() -> None:
+    images = torch.full((200, 1, 8, 8), 100 / 255)
+    found = crop_flip_brightness(images, torch.Generator().manual_seed(0))
+    levels = [image[image > 0].unique() for image in found]
+    assert all(len(level) == 1 for level in levels), "one factor for each image"
+    spread = torch.cat(levels) * 255
+    assert 75 <= float(spread.min()) < 80 and 120 < float(spread.max()) <= 125
+    assert any((image == 0).any() for image in found), "the border stays black"
+
+
+def test_the_resized_crop_keeps_the_side() -> None:
+    images = torch.rand(3, 3, 12, 12)
+    found = resized_crop_flip(images, torch.Generator().manual_seed(0))
+    assert found.shape == images.shape and not torch.equal(found, images)

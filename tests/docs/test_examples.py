@@ -119,7 +119,7 @@ def test_rotations_come_again_with_other_images() -> None:
         rows = np.concatenate([step.train for step in stream.steps[angle::2]])
         assert len(np.unique(rows)) == len(rows) == len(load_source("digits").train.labels)
     record = clgym.run("nmc", str(path("my_recurring")), source="digits", engine="inline")
-    assert np.shape(record.result.accuracy_matrix) == (6, 6)
+    assert [len(row) for row in record.result.accuracy_matrix] == [6] * 6
 
 
 def test_parquet_files_become_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

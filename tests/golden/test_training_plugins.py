@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clgym import registry
-from clgym.models.continual_rates import Cosine, Place
+from clgym.models.schedules import Cosine
 
 FAMILY = ("dema_", "rs2_", "reweight_", "sam_")
 
@@ -92,8 +92,8 @@ def test_subsets(golden) -> None:
     assert [-(-rows // size) for rows in used] == steps
     total = hp["scheduled_steps"]
     assert total == steps[0] * hp["epochs"]
-    cosine = Cosine(hp["lr"], hp["min_lr"])
-    rates = [cosine(Place(0, step, total)) for step in range(total)]
+    cosine = Cosine(hp["lr"] - hp["min_lr"], total)
+    rates = [hp["min_lr"] + cosine(step) for step in range(total)]
     near(rates, golden["lr_scheduled"], hp["tol"])
 
 

@@ -18,7 +18,10 @@ from clgym.protocol.modes import MODES
 from clgym.protocol.pairs import find_pair
 from clgym.protocol.space import find_space
 
-PAPERS = ("aper", "clr", "dst", "lame", "mos", "nmc", "protocol", "refresh", "rmt")
+PAPERS = (
+    *("aper", "clr", "coda-prompt", "dst", "dualprompt", "ease", "l2p", "lame", "mos", "nmc"),
+    *("protocol", "ranpac", "refresh", "rmt", "slca"),
+)
 
 
 @cache
@@ -111,6 +114,11 @@ STATED = [
         "verified",
     ),
     ("mos", "imagenet-a", "imagenet-a", "last_accuracy", 56.22, 1.0, "log"),
+    ("ease", "cifar-inc5", "cifar-inc5", "last_accuracy", 85.80, 1.0, "verified"),
+    ("slca", "imagenet-a-inc20", "imagenet-a-inc20", "last_accuracy", 58.74, 1.0, "verified"),
+    ("l2p", "vtab-inc10", "vtab-inc10", "last_accuracy", 77.10, 1.0, "verified"),
+    ("ranpac", "cifar", "cifar-frozen", "last_accuracy", 89.0, 1.0, "log"),
+    ("coda-prompt", "cifar-inc10", "cifar-inc10", "last_accuracy", 86.8, 1.5, "inferred"),
     (
         "refresh",
         "cifar100-derpp",

@@ -1,12 +1,14 @@
-"""The paper's draws and its rule of milestones, against the published files."""
+"""The paper's draws and its names, against the published files."""
 
 import pytest
 
-from clgym.config import Field
+from clgym import registry
+from clgym.config import Field, fields_of
 from clgym.protocol import gtep
 from clgym.protocol.pairs import PAIRS, find_pair
 from clgym.protocol.samplers import proposals
-from clgym.protocol.space import parse
+from clgym.protocol.space import find_space, parse
+from clgym.strategy import Strategy
 
 KINDS = {int: "int", float: "float", str: "str", bool: "bool"}
 
@@ -39,15 +41,60 @@ def fields(method: str) -> list[Field]:
 def test_published_settings_are_drawn_again(method, trial, shared, own) -> None:
     space = parse(gtep.SCRATCH[method], fields(method), method)
     lists = [(p.name, p.values or ()) for p in space.parameters]
-    drawn = tuple(gtep.draw(lists, trial, gtep.leads_with_dummy(method)).values())
+    dummy = gtep.leads_with_dummy(gtep.strategy_of(method))
+    drawn = tuple(gtep.draw(lists, trial, dummy).values())
     assert drawn == (*shared, *own)
 
 
 @pytest.mark.parametrize("method", list(gtep.SCRATCH))
 def test_the_sampler_leaves_out_what_has_no_effect(method: str) -> None:
-    space = parse(gtep.SCRATCH[method], fields(method), method)
-    for config in proposals("gtep-paper", space, method, 0, 30, 0, []):
-        assert ("milestones" in config) == (config["schedule"] == "step") == ("lr_decay" in config)
+    name = gtep.strategy_of(method)
+    space = parse(gtep.SCRATCH[method], fields(method), name)
+    for config in proposals("gtep-paper", space, name, 0, 30, 0, []):
+        in_steps = config["schedule"] == "step" or method == "wa"
+        assert ("milestones" in config) == in_steps == ("lr_decay" in config)
+
+
+def test_sixteen_trials_of_wa_drew_cosine_and_keep_their_steps() -> None:
+    space = parse(gtep.SCRATCH["wa"], fields("wa"), "wa")
+    drawn = proposals("gtep-paper", space, "wa", 0, 30, 0, [])
+    cosine = [trial for trial, config in enumerate(drawn) if config["schedule"] == "cosine"]
+    assert cosine == [0, 1, 6, 7, 9, 10, 12, 14, 18, 19, 22, 23, 25, 26, 27, 29]
+    assert all({"milestones", "lr_decay"} <= config.keys() for config in drawn)
+
+
+def test_the_papers_names_lead_to_the_right_strategies() -> None:
+    assert gtep.strategy_of("der") == "expandable"
+    assert gtep.strategy_of("replay") == "exemplar-replay"
+    assert gtep.strategy_of("icarl") == "icarl"
+    assert gtep.space_of("der") is None and gtep.space_of("replay") is None
+    assert gtep.space_of("exemplar_replay") == gtep.SCRATCH["replay"]
+    assert not gtep.leads_with_dummy("exemplar-replay")
+    assert gtep.leads_with_dummy("replay") and gtep.leads_with_dummy("expandable")
+
+
+def test_the_listing_tells_two_methods_called_der_apart() -> None:
+    summaries = {name: registry.find("strategies", name).summary for name in ("der", "expandable")}
+    assert "Dark experience replay" in summaries["der"]
+    assert "DER of class-incremental learning" in summaries["expandable"]
+
+
+@pytest.mark.parametrize("method", list(gtep.SCRATCH))
+def test_a_strategy_beside_its_space_draws_the_papers_trials(method: str) -> None:
+    """The literal beside the config is the paper's table, in the order of the draws."""
+    name = gtep.strategy_of(method)
+    cls = registry.load_class(registry.find("strategies", name), Strategy)
+    space = find_space(name, None, fields_of(cls.Config))
+    papers = find_space(name, "paper", fields_of(cls.Config))
+    assert space == papers
+    (wanted,) = [row for row in PUBLISHED if row[0] == method]
+    _, trial, shared, own = wanted
+    config = proposals("gtep-paper", space, name, 0, 30, 0, [])[trial]
+    drawn = [config.get(p.name) for p in space.parameters]
+    steps = [*shared, *own]
+    if shared[-1] == "cosine":
+        steps[1] = steps[3] = None  # dead in these trials
+    assert drawn == steps
 
 
 @pytest.mark.parametrize("method", list(gtep.PRETRAINED))
@@ -57,14 +104,6 @@ def test_pretrained_spaces_parse(method: str) -> None:
 
 def test_the_base_space_has_9000_settings() -> None:
     assert parse(gtep.SCRATCH["replay"], fields("replay"), "replay").size == 9000
-
-
-@pytest.mark.parametrize(
-    ("count", "epochs", "expected"),
-    [(2, 200, [80, 160]), (3, 70, [20, 40, 60]), (4, 30, [6, 13, 20, 26]), (3, 120, [34, 68, 102])],
-)
-def test_learning_rate_milestones_of_gtep(count: int, epochs: int, expected: list[int]) -> None:
-    assert gtep.milestones(count, epochs) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Wrappers around SGD strategies: what they leave alone, how they nest, resumption inside them."""
 
 import copy
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from clgym.api import make_strategy
+from clgym.avalanche import SupervisedPlugin
 from clgym.check import strategy_findings
 from clgym.errors import Incompatible
 from clgym.learner.assembly import strategy_class
@@ -20,6 +23,8 @@ from clgym.strategy import Experience, Memory
 from factories import stream_info
 
 SHAPE = (1, 8, 8)
+DROPS: Any = {"base.lr_drops": (0.5,)}
+BATCH: Any = {"base.batch_size": 16}
 
 
 def experience(index: int, rows: int = 48, shape: tuple[int, int, int] = SHAPE) -> Experience:
@@ -36,15 +41,19 @@ def experience(index: int, rows: int = 48, shape: tuple[int, int, int] = SHAPE) 
     )
 
 
+def set_up(strategy: Any, classes: int, shape: tuple[int, int, int] = SHAPE) -> None:
+    torch.manual_seed(0)
+    needs = strategy.needs
+    total = classes if needs.total_classes else None
+    strategy.setup(stream_info(shape, total_columns=total, memory=Memory(needs.memory)))
+
+
 def trained(
     name: str, experiences: int = 2, shape: tuple[int, int, int] = SHAPE, **options: Any
 ) -> Any:
     """A strategy after some experiences of two classes each."""
     strategy = make_strategy(name, **options)
-    torch.manual_seed(0)
-    needs = strategy.needs
-    total = 2 * experiences if needs.total_classes else None
-    strategy.setup(stream_info(shape, total_columns=total, memory=Memory(needs.memory)))
+    set_up(strategy, 2 * experiences, shape)
     for index in range(experiences):
         data = experience(index, shape=shape)
         torch.manual_seed(100 + index)
@@ -103,16 +112,15 @@ def test_neutral_options_leave_the_base_alone(base: str, name: str, options: Any
 )
 def test_each_changes_what_is_learned(name: str, options: Any) -> None:
     plain = trained("replay", 2, memory_size=10)
-    wrapped = trained(name, 2, base="replay", **{"base.memory_size": 10}, **options)
+    wrapped = trained(name, 2, **{"base": "replay", "base.memory_size": 10, **options})
     found = weights(wrapped)
     assert not same(found, weights(plain))
     assert all(value.isfinite().all() for value in found.values())
 
 
 def test_the_order_of_nesting_is_that_of_the_companions() -> None:
-    strategy = trained(
-        "ema", 1, **{"base": "sam", "base.base": "refresh", "base.base.base": "derpp"}
-    )
+    chain: Any = {"base": "sam", "base.base": "refresh", "base.base.base": "derpp"}
+    strategy = trained("ema", 1, **chain)
     found = [type(plugin).__name__ for plugin in strategy.learner.template.plugins[:3]]
     assert found == ["_Average", "_Climb", "Refresher"]
 
@@ -127,6 +135,8 @@ CHAINS = [
     ("rs2", {"base": "derpp", "fraction": 0.5, "base.epochs": 3}),
     ("reweight", {"base": "replay", "warmup_steps": 2, "warmup_each": False}),
     ("rate-replay", {"base": "sam", "base.base": "naive", "rate": 0.25}),
+    ("reweight", {"base": "avalanche:Replay", "base.memory_size": 10}),
+    ("sam", {"base": "ema", "base.base": "avalanche:EWC"}),
 ]
 
 
@@ -142,7 +152,8 @@ def test_a_chain_goes_on_after_a_kill_inside_an_experience(name: str, options: A
 
 
 def test_sam_follows_the_gradient_from_uphill() -> None:
-    strategy = trained("sam", 1, rho=0.3, **{"base.momentum": 0.9, "base.lr": 0.1})
+    options: Any = {"base.momentum": 0.9, "base.lr": 0.1}
+    strategy = trained("sam", 1, rho=0.3, **options)
     reference = make_strategy("naive", momentum=0.9, lr=0.1)
     torch.manual_seed(0)
     reference.setup(stream_info(SHAPE))
@@ -177,7 +188,7 @@ def test_sam_counts_one_batch_a_step_in_running_statistics() -> None:
 
 
 def test_a_fixed_average_is_the_closed_form() -> None:
-    ema = __import__("sys").modules[strategy_class("ema").__module__]
+    ema = sys.modules[strategy_class("ema").__module__]
     shadow = ema.Shadow(ema.EMAConfig(decay=0.9))
     shadow.start({"w": torch.zeros(3, dtype=torch.float64)})
     for _ in range(7):
@@ -204,7 +215,7 @@ def test_training_goes_on_as_if_there_had_been_no_branch() -> None:
 
 def test_a_base_with_drops_has_no_other_schedule() -> None:
     with pytest.raises(Incompatible, match="a schedule of its own"):
-        trained("lr-schedule", 1, **{"base.lr_drops": (0.5,)})
+        trained("lr-schedule", 1, **DROPS)
 
 
 def test_a_wrapper_wraps_what_trains_by_sgd() -> None:
@@ -212,8 +223,73 @@ def test_a_wrapper_wraps_what_trains_by_sgd() -> None:
         trained("ema", 1, base="nmc")
 
 
+def test_samples_of_a_second_draw_are_weighed_among_themselves() -> None:
+    strategy = trained("reweight", 1, base="derpp", sharpness=0.1)
+    weigh, module = strategy.companion, sys.modules[type(strategy).__module__]
+    torch.manual_seed(3)
+    batch = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
+    weigh._template = SimpleNamespace(n_new=2, mb_y=batch[1])
+    losses = cross_entropy(*batch, reduction="none")
+    groups = {"new": losses[:2], "old": losses[2:], "all": losses}
+    mean = {
+        name: (module.weights_of(part, "linupper", 0.1) * part).sum()
+        for name, part in groups.items()
+    }
+    torch.testing.assert_close(weigh.loss(*batch), (2 * mean["new"] + 4 * mean["old"]) / 6)
+    drawn = batch[0], batch[1].clone()  # as many as they like: no one of them is new
+    torch.testing.assert_close(weigh.loss(*drawn), mean["all"])
+
+
+def test_a_strategy_of_avalanches_has_its_loss_back_after_an_experience() -> None:
+    strategy = trained("reweight", 1, base="avalanche:EWC")
+    assert isinstance(strategy.learner.template._criterion, torch.nn.CrossEntropyLoss)
+
+
+class Rates(SupervisedPlugin):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[float] = []
+
+    def after_update(self, strategy: Any, **_: Any) -> None:
+        self.found += {group["lr"] for group in strategy.optimizer.param_groups}
+
+
+@pytest.mark.parametrize("base", ["derpp", "avalanche:EWC", "avalanche:Replay"])
+def test_the_steps_of_every_base_have_the_rates_of_the_schedule(base: str) -> None:
+    options: Any = {"base.epochs": 3, "base.batch_size": 16, "warmup": 0.2}
+    strategy = make_strategy("lr-schedule", base=base, **options)
+    strategy.companions = (rates := Rates(),)
+    set_up(strategy, 4)
+    for index in (0, 1):
+        data = experience(index)
+        strategy.train(data)
+        data.close()
+    peak = strategy.learner.config.lr
+    cosine = RepeatedCosine(peak, 0.1 * peak, 0.2)
+    assert rates.found == [cosine(Place(k, t, 9, 9 * k)) for k in (0, 1) for t in range(9)]
+
+
+def test_a_branch_wants_a_base_that_goes_on_inside_an_experience() -> None:
+    with pytest.raises(Incompatible, match="starts an experience from its beginning"):
+        trained("lr-schedule", 1, kind="infinite", base="avalanche:EWC")
+    trained("lr-schedule", 2, kind="infinite", resume="chain", base="avalanche:EWC")
+
+
+def test_two_wrappers_do_not_both_say_where_experiences_begin() -> None:
+    branched: Any = {"base": "lr-schedule", "base.kind": "infinite"}
+    with pytest.raises(Incompatible, match="weights of its own to go on from"):
+        trained("merge", 1, **branched)
+    branched["base.resume"] = "chain"
+    trained("merge", 2, **branched)
+
+
+def test_a_wrapper_does_not_wrap_what_trains_in_stages() -> None:
+    with pytest.raises(Incompatible, match="in stages of its own"):
+        trained("ema", 1, base="icarl")
+
+
 def test_rate_replay_keeps_steps_and_mixes_by_the_rate() -> None:
-    strategy = trained("rate-replay", 1, rate=0.5, **{"base.batch_size": 16})
+    strategy = trained("rate-replay", 1, **{"rate": 0.5, **BATCH})
     assert strategy.sizes == [48]
     old, new = experience(0), experience(1)
     both = Experience(
@@ -233,7 +309,7 @@ def test_rate_replay_keeps_steps_and_mixes_by_the_rate() -> None:
 
 
 def test_subsets_show_every_row_once_before_any_twice() -> None:
-    rs2 = __import__("sys").modules[strategy_class("rs2").__module__]
+    rs2 = sys.modules[strategy_class("rs2").__module__]
     subsets = rs2.Subsets(24, 6, "without-replacement", lambda i: torch.Generator().manual_seed(i))
     first = torch.cat([subsets(epoch) for epoch in range(4)])
     assert sorted(first.tolist()) == list(range(24))

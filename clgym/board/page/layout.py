@@ -117,10 +117,10 @@ def as_html(board: Board, tables: Sequence[BoardTable], papers: Sequence[PaperCl
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("page.html.j2").render(
-        style=Markup(_asset("../style.css")),  # nosec B704: a file of ours
-        script=Markup(script),  # nosec B704: a file of ours
+        style=Markup(_asset("../style.css")),  # nosec B704 # a file of ours
+        script=Markup(script),  # nosec B704 # a file of ours
         script_hash=digest,
-        data=Markup(_embedded(tables)),  # nosec B704: JSON with every < escaped
+        data=Markup(_embedded(tables)),  # nosec B704 # JSON with every < escaped
         tables=[_with_extras(table) for table in tables],
         across=across_charts(tables),
         papers=papers,

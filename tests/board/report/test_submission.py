@@ -42,7 +42,10 @@ def test_a_valid_submission_passes_every_check(sent, cli):
         "strategy": "ok",
         "images": "ok",
         "seeds": "ok",
+        "shown on the board": "flag",
     }
+    inline = "tests were answered in the learner's process"
+    assert words_of(sent, "shown on the board") == f"{inline} {inline}"
     code, out, err = cli("submit", "--check", sent)
     assert (code, err) == (0, "")
     assert "all agree with the predictions" in out

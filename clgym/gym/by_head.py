@@ -1,0 +1,61 @@
+"""Scores of the heads of a strategy that answers by several; see `Strategy.predict_by_head`."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from clgym.gym.scoring import Predictions, TestPool, predictions_of, score
+from clgym.scenario import Stream
+
+__all__ = ["accuracies", "received", "sent", "series"]
+
+_HEAD = "head/"
+"""Beginning of the names of arrays that hold a head's predicted classes."""
+
+Arrays = dict[str, np.ndarray]
+
+
+def sent(
+    stream: Stream, pool: TestPool, logits: Mapping[str, np.ndarray], order: np.ndarray
+) -> Arrays:
+    """Predicted classes of each head as the rows went out, int32 [n] each, for a piece.
+
+    Args:
+        stream: The plan.
+        pool: The rows, n of them.
+        logits: float [n, classes] by head, in the pool's order.
+        order: Places in the pool in the order in which the rows went out.
+    """
+    return {
+        _HEAD + name: predictions_of(stream, pool, told).predicted[order].astype(np.int32)
+        for name, told in logits.items()
+    }
+
+
+def received(piece: Arrays, order: np.ndarray) -> Arrays:
+    """Predicted classes of each head in the pool's order, from a piece; undoes ``order``."""
+    found = {name: np.empty_like(told) for name, told in piece.items() if name.startswith(_HEAD)}
+    for name, predicted in found.items():
+        predicted[order] = piece[name]
+    return found
+
+
+def accuracies(stream: Stream, index: int, pool: TestPool, predicted: Arrays) -> dict[str, float]:
+    """Accuracy of each head after an experience, by its name.
+
+    Args:
+        stream: The plan.
+        index: The experience just learned.
+        pool: The rows, n of them.
+        predicted: What `received` returned.
+    """
+    return {
+        name.removeprefix(_HEAD): score(stream, index, pool, Predictions(told, told)).accuracy
+        for name, told in predicted.items()
+    }
+
+
+def series(after: Sequence[Mapping[str, float]]) -> dict[str, list[float]] | None:
+    """Accuracy after each experience of the heads that answered after all; None without any."""
+    names = [name for name in after[0] if all(name in told for told in after)] if after else []
+    return {name: [told[name] for told in after] for name in sorted(names)} or None
