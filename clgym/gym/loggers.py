@@ -111,9 +111,10 @@ class Logger:
 
     def _write_numbers(self, event: NumbersLogged) -> None:
         found = event.numbers
-        columns = (found.name, found.value, found.images, found.epoch, found.step)
-        for name, value, *place in zip(*(column.tolist() for column in columns), strict=True):
-            self._write(found.names[name], value, self._point(event.experience, *place))
+        for row, value in enumerate(found.value.tolist()):
+            place = (int(column[row]) for column in (found.images, found.epoch, found.step))
+            where = self._point(event.experience, *place)
+            self._write(found.names[found.name[row]], value, where)
 
     def _write(self, name: str, value: float, where: Point) -> None:
         if self._sink is None:
@@ -157,7 +158,7 @@ class _Csv:
         kept = _rows_before(path, first)
         self._began = time.monotonic() - (float(kept[-1]["seconds"]) if kept else 0.0)
         self._file = path.open("w", newline="")
-        self._writer = csv.DictWriter[str](self._file, COLUMNS, lineterminator="\n")
+        self._writer: csv.DictWriter[str] = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
         self._writer.writeheader()
         self._writer.writerows(kept)
 

@@ -89,7 +89,7 @@ class Series:
         return {name: _summary(values) for name, values in self._values().items()}
 
     def _values(self) -> dict[str, np.ndarray]:
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for name, index in self._names.items():
             rows = [part["value"][part["name"] == index] for part in self._parts]
             found[name] = np.concatenate(rows)
