@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clgym import registry
 from clgym.data.experience import Log, Report
 from clgym.data.generators import (
     generator_states,
@@ -75,6 +76,7 @@ from clgym.messages import (
     TestDue,
     TestEnded,
     Train,
+    build_checks,
     parse_request,
     to_tree,
 )
@@ -115,6 +117,13 @@ class Learner:
         self._filled: FrozenFeatures | None = None
         clean_surroundings()
         watch_files()
+
+    @classmethod
+    def warm_up(cls) -> None:
+        """Do what every learner does first; the server that they are forked from does it once."""
+        importlib.import_module("numpy.ma")  # the first np.unique would
+        build_checks()
+        registry.entries("strategies")
 
     @classmethod
     def prepare(cls, library: int) -> None:
