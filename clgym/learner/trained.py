@@ -58,6 +58,10 @@ class Trained:
         strategy.load_state_dict(state["strategy"])
         return cls(strategy, record, tuple(record.result.class_order), scale)
 
+    def _repr_html_(self) -> str:
+        """Show what was trained, and on what, in a notebook."""
+        return self.record._repr_html_()
+
     def logits(self, images: np.ndarray | Tensor, task: int | None = None) -> Tensor:
         """Logits, float [n, columns].
 
