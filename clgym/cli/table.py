@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from clgym.board.summary.model import Axis, SummaryCell, TableModel
 
-__all__ = ["main"]
+__all__ = ["main", "show_table"]
 
 _AXES = ("strategy", "scenario")
 _FORMATS = ("rich", "markdown", "latex", "csv", "html")
@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
 
     table = summarize(load_runs(values.records), rows, values.measure, values.spread)
     if values.format == "rich":
-        _show(table)
+        show_table(table)
     else:
         print(render(table, values.format), end="")
     return 0
@@ -100,7 +100,8 @@ def _rows(values: "argparse.Namespace") -> "Axis":
     return values.rows
 
 
-def _show(table: "TableModel") -> None:
+def show_table(table: "TableModel") -> None:
+    """Print a table for a reader, one scenario after the other."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

@@ -184,12 +184,18 @@ def _cores() -> int:
 
 
 def _threads(request: Request) -> int:
-    threads = _cores() if request.threads is None else request.threads
+    threads = _usual_threads() if request.threads is None else request.threads
     if threads < 1:
         raise BadConfig(
             expected="at least one thread", found=str(threads), fix="Give --threads 1 or more"
         )
     return threads
+
+
+def _usual_threads() -> int:
+    """All cores, unless the user or a cluster's scheduler limited them by ``OMP_NUM_THREADS``."""
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(limit) if limit.isdecimal() and int(limit) > 0 else _cores()
 
 
 def _backbone(identity: BackboneIdentity | None, stream: Stream) -> BackboneFacts | None:

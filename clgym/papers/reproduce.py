@@ -6,14 +6,14 @@ pool of workers; studies follow, each with the same pool's number of workers.
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from clgym.data.locate import locate
-from clgym.engines.pool import Done, PoolSpec, open_pool
-from clgym.errors import ClgymError, MissingData, WorkerDied
+from clgym.engines.pool import PoolSpec
+from clgym.errors import ClgymError, MissingData
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import ANOTHER
 from clgym.gym.plan import resolve
@@ -21,8 +21,8 @@ from clgym.gym.request import Request, Sandbox
 from clgym.papers.claims import ClaimRow, ClaimRun, ClaimStudy, Paper
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
 from clgym.papers.verdicts import Measured, judge, not_run
+from clgym.protocol.batch import run_batch
 from clgym.protocol.evaluation import EVALUATION, Evaluation, evaluate
-from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
@@ -198,38 +198,21 @@ class Reproduction:
         }
         waiting = {f"{t.key}/seed-{q.seed}": q for t in tasks for q in self._requests(t)}
         self.emit({"kind": "runs", "title": "runs of papers", "total": len(waiting)})
-        failed, deaths, running = {}, set(), {}
-        pool = open_pool(self.pool, TARGET, self._pass_on)
-        try:
-            while waiting or running:
-                for key in list(waiting):
-                    first = before.get(key.rpartition("/")[0])
-                    held = first and any(k.startswith(f"{first}/") for k in (*waiting, *running))
-                    if pool.free and not held:
-                        running[key] = waiting.pop(key)
-                        self.emit({"kind": "start", "key": key})
-                        pool.submit(key, as_message(running[key], [], keep_state=False))
-                for done in pool.wait(1.0):
-                    request = running.pop(done.key)
-                    if isinstance(done.error, WorkerDied) and done.key not in deaths:
-                        deaths.add(done.key)
-                        waiting[done.key] = request
-                        continue
-                    if done.error is not None:
-                        failed[done.key.rpartition("/")[0]] = f"failed: {self._failure(done)}"
-                    self.emit({"kind": "end", **_ended(done)})
-        finally:
-            pool.close()
-        return failed
 
-    def _failure(self, done: Done) -> str:
-        assert done.error is not None
-        if done.error.found == ANOTHER:
-            return f"{ANOTHER}; delete {done.key} in the folder of --runs to run it again"
-        return self._reason(done.error)
+        def held(key: str, unfinished: Collection[str]) -> bool:
+            first = before.get(key.rpartition("/")[0])
+            return bool(first) and any(k.startswith(f"{first}/") for k in unfinished)
 
-    def _pass_on(self, key: str, event: Event) -> None:
-        self.emit({"kind": "run", "key": key, "event": event})
+        lost = run_batch(waiting, self.pool, self.emit, held)
+        return {
+            key.rpartition("/")[0]: f"failed: {self._failure(key, error)}"
+            for key, error in lost.items()
+        }
+
+    def _failure(self, key: str, error: ClgymError) -> str:
+        if error.found == ANOTHER:
+            return f"{ANOTHER}; delete {key} in the folder of --runs to run it again"
+        return self._reason(error)
 
     def _study(self, task: Task) -> dict[str, str]:
         """Tune, and evaluate once; what failed, and why."""
@@ -317,13 +300,6 @@ class Reproduction:
 def _complete(ledger: Path) -> bool:
     """Whether a study's ledger says that an evaluation of it is complete."""
     return ledger.is_file() and any(e.kind == "complete" for e in read_ledger(ledger))
-
-
-def _ended(done: Done) -> Event:
-    """A run's end, in the words of a study's."""
-    if done.error is None:
-        return {"key": done.key, **(done.reply or {})}
-    return {"key": done.key, "status": "failed", "reason": done.error.found}
 
 
 def keep(finished: Path, target: Path) -> None:

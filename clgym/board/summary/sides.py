@@ -18,7 +18,7 @@ def compare_all(paths: Sequence[Path], measure: str | None = None) -> Comparison
     Args:
         paths: A side each: a run, a folder of runs over seeds, or a study; a folder that holds
             several of these stands for all of them.
-        measure: TableMeasure that is ranked, of three sides or more; None means the last accuracy, or
+        measure: Measure that is ranked, of three sides or more; None means the last accuracy, or
             the mean error of adaptation streams.
 
     Raises:
