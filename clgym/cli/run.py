@@ -281,7 +281,7 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA)",
+        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
     )
 
 
