@@ -1,7 +1,7 @@
 """Everything that keeps a request from running on this machine."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from clgym import registry
 from clgym.data.locate import locate
@@ -51,7 +51,7 @@ def obstacles(request: Request, channel: Channel | None = None) -> list[ClgymErr
 
 
 @contextlib.contextmanager
-def _noting(found: list[ClgymError]) -> Iterator[None]:
+def _noting(found: list[ClgymError]) -> Generator[None, None, None]:
     """Note an error and go on."""
     try:
         yield

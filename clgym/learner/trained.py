@@ -14,6 +14,7 @@ from clgym.learner.assembly import make_strategy
 from clgym.learner.entrance import info_from
 from clgym.learner.state import read_learner
 from clgym.messages import StreamFacts
+from clgym.results.html_table import html_table
 from clgym.results.layout import STATE
 from clgym.results.record import Record
 from clgym.results.stored import open_run
@@ -60,7 +61,7 @@ class Trained:
 
     def _repr_html_(self) -> str:
         """Show what was trained, and on what, in a notebook."""
-        return self.record._repr_html_()
+        return html_table([self.record.headline])
 
     def logits(self, images: np.ndarray | Tensor, task: int | None = None) -> Tensor:
         """Logits, float [n, columns].
