@@ -14,6 +14,7 @@ from clgym.files import canonical_json, sha256
 from clgym.results import schema1
 from clgym.results.conduct import Conduct
 from clgym.results.holdings import HoldingFacts
+from clgym.results.html_table import html_table
 from clgym.results.series import NumberSummary
 from clgym.text import first_unprintable
 
@@ -428,6 +429,26 @@ class Record(_RecordBlock):
         """What keeps a run off a leaderboard: more was kept than the strategy declared."""
         hoards = self.conduct.hoards() if self.conduct else []
         return [*hoards, *(self.holdings.flags() if self.holdings else [])]
+
+    @property
+    def headline(self) -> dict[str, str | int | float | None]:
+        """The most important facts, by title: what ran, how well it did, how long it took."""
+        result, shift = self.result, self.result.adaptation
+        learned = None if isinstance(result, AdaptationResult) else result
+        return {
+            "strategy": result.strategy.label,
+            "scenario": result.scenario.name,
+            "seed": result.seed,
+            "last accuracy": learned and learned.last_accuracy,
+            "average incremental accuracy": learned and learned.average_incremental_accuracy,
+            "forgetting": result.forgetting,
+            "mean error": shift and shift.mean_error,
+            "seconds": self.cost.wall_seconds,
+        }
+
+    def _repr_html_(self) -> str:
+        """Show the record as a table in a notebook."""
+        return html_table([self.headline])
 
     @model_validator(mode="before")
     @classmethod
