@@ -6,8 +6,8 @@
 ``slim-resnet18``           the same, 20 channels instead of 64 (GEM)
 ``slim-resnet18-7x7-pool``  the same with the stem for large images: 7x7, stride 2, max-pooling
 ``resnet18-7x7``            7x7 stem with stride 2 and no pooling
-``resnet18-dst``            the same, as in DST: batch normalisation by the batch's statistics alone,
-                          also at test, without scale and shift; no bias in the head
+``resnet18-dst``            the same, as in DST: batch normalisation by the batch's statistics only,
+                            also at test, without scale and shift; no bias in the head
 ``resnet32``                He et al.'s for CIFAR: stages of 16, 32, 64 channels
 ``resnet50``                the small-image stem of ``resnet18``
 ``resnet50-bottleneck``     torchvision's, ending in 256 features (DomainNet-126)
