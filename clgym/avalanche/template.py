@@ -131,8 +131,7 @@ class _Facts:
         found = f"{len(labels)} images in experience {index}"
         if index < len(self.plan):
             step = self.plan.steps[index]
-            columns = np.array(self.plan.columns[step.source])
-            wanted = columns[self.sources[step.source].train.labels[step.train]]
+            wanted = self.plan.training_labels(step, self.sources[step.source])
             pixels = (images / self.scale).round().clamp(0, 255).byte()
             same = torch.equal(pixels.float().mul_(self.scale), images)
             if same and np.array_equal(wanted, labels.numpy()):

@@ -83,7 +83,6 @@ class LearningPhase:
         self._run, self._stream = run, stream
         self._conversation, self._learners, self._emit = conversation, learners, on_event
         self.tester = Tester(run, stream, order_key, learners, self.start_message)
-        self._columns = [np.array(c) for c in stream.columns]
         self._scores: list[Scores] = []
         self._saved_arrays: list[Arrays] = []
         self._train_seconds: list[float] = []
@@ -241,10 +240,7 @@ class LearningPhase:
         index, stream = step, self._stream
         first = 0 if self._run.needs.past_data else index
         steps = stream.steps[first : index + 1]
-        labels = [
-            self._columns[s.source][self._run.sources[s.source].train.labels[s.train]]
-            for s in steps
-        ]
+        labels = [stream.training_labels(s, self._run.sources[s.source]) for s in steps]
         groups = tuple(row_group(s, "train") for s in steps)
         rows, counts = np.concatenate([s.train for s in steps]), tuple(len(s.train) for s in steps)
         self._fill_features(rows, groups, np.repeat(np.arange(len(groups)), counts))

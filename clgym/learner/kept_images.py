@@ -130,20 +130,29 @@ class Signatures:
             values = rows[near[start : start + _CHUNK]] * factor + added
             inside = (values.min(1) > -_PIXEL) & (values.max(1) < 1 + _PIXEL)
             if inside.any():
-                moments = _moments(values[inside])
-                total += sum(w * self._alike(moments, table) for table, w in self._tables.values())
+                total += self._weights(_moments(values[inside])).sum()
         return total
 
-    def _alike(self, moments: np.ndarray, table: np.ndarray) -> int:
-        """How many rows of signatures stand in a table, up to rounding errors."""
+    def _weights(self, moments: np.ndarray) -> np.ndarray:
+        """Images that each row of signatures stands for: 0 for one that is no training image.
+
+        A row counts once, however many experiences have brought its image.
+        """
+        found = np.zeros(len(moments))
+        for table, weight in self._tables.values():
+            found = np.maximum(found, weight * self._alike(moments, table))
+        return found
+
+    def _alike(self, moments: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """Which rows of signatures stand in a table, up to rounding errors: bool [n]."""
         # Errors of single pixels add up as a random walk does; a power's grow by the exponent.
         slack = _PIXEL * np.sqrt(self._size) * np.array([1, 2, 3])
-        count, sums = 0, table[:, 0].tolist()
-        for row in moments:
+        sums, alike = table[:, 0].tolist(), np.zeros(len(moments), dtype=bool)
+        for number, row in enumerate(moments):
             first = bisect_left(sums, row[0] - slack[0])
             last = bisect_right(sums, row[0] + slack[0])
-            count += bool((np.abs(table[first:last] - row) < slack).all(axis=1).any())
-        return count
+            alike[number] = (np.abs(table[first:last] - row) < slack).all(axis=1).any()
+        return alike
 
 
 def _moments(values: np.ndarray) -> np.ndarray:
