@@ -42,7 +42,7 @@ from clgym.messages import (
     TestEnded,
     Train,
 )
-from clgym.registry import with_registered
+from clgym.registry import strategy_files
 from clgym.results.conduct import Cause
 from clgym.results.layout import STATE
 from clgym.results.metrics import matrix_summary
@@ -133,7 +133,7 @@ class LearningPhase:
         run = self._run
         return Start(
             strategy=run.strategy.name,
-            plugins=tuple(with_registered(run.request.plugins)),
+            plugins=strategy_files(run.request.plugins),
             config=run.strategy_config,
             threads=run.threads,
             resize=run.resize,

@@ -1,5 +1,6 @@
 """Experiences that come again, transformed images and wrong labels: what a run makes of them."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from clgym import registry
 from clgym.check import findings_of
 from clgym.data.sources import load_source
 from clgym.errors import BadStream
-from clgym.scenario import Step
+from clgym.results.stored import open_run
+from clgym.scenario import Step, Transform
 from clgym.streams.source_flags import with_stream_flags
 
 CHANGING = '''"""Digits that come darker, and darker still, with some labels wrong."""
@@ -66,15 +68,19 @@ DARKEN = "def darken(images, amount):\n    return images * amount\n"
 def changing(tmp_path: Path) -> Any:
     """Writes the scenario with other constants, and the function beside it."""
 
+    numbers = itertools.count()
+
     def write(visits: list[int], recurring: bool = True, **constants: object) -> Path:
+        folder = tmp_path / f"version-{next(numbers)}"
+        folder.mkdir()
         text = CHANGING.replace("VISITS_HERE", str(visits))
         text = text.replace("RECURRING_HERE", str(recurring))
         for name, value in constants.items():
             old = next(line for line in text.splitlines() if line.startswith(f"{name} ="))
             text = text.replace(old, f"{name} = {value!r}")
-        (tmp_path / "changes.py").write_text(DARKEN)
-        (tmp_path / "changing.py").write_text(text)
-        return tmp_path / "changing.py"
+        (folder / "changes.py").write_text(DARKEN)
+        (folder / "changing.py").write_text(text)
+        return folder / "changing.py"
 
     return write
 
@@ -111,8 +117,8 @@ def test_measuring_the_same_images_twice_is_refused(changing: Any, tmp_path: Pat
 
 
 def findings(path: Path) -> dict[str, str]:
-    entry = registry.find("scenarios", str(path))
-    return {f.name: f.status for f in findings_of("scenarios", entry, [path])}
+    entry = registry.find("scenarios", "changing", [path])
+    return {f.check: f.status for f in findings_of("scenarios", entry, [path])}
 
 
 def test_the_check_wants_recurrence_declared(changing: Any) -> None:
@@ -136,7 +142,7 @@ def test_a_stream_is_known_by_its_transformations_and_labels(changing: Any) -> N
 def test_training_labels_are_noisy_and_test_labels_true(changing: Any, tmp_path: Path) -> None:
     path, source = changing([0, 1]), load_source("digits")
     record = run(path, tmp_path / "out", engine="inline")
-    predictions = clgym.open_run(tmp_path / "out").predictions().arrays
+    predictions = open_run(tmp_path / "out").predictions().arrays
     np.testing.assert_array_equal(
         np.sort(predictions["1/label"]), np.sort(np.tile(source.test.labels, 2))
     )
@@ -179,8 +185,6 @@ def test_a_function_of_a_file_runs_in_the_sandbox(changing: Any, tmp_path: Path)
 
 def test_flags_count_images_that_look_the_same_only() -> None:
     source, rows = load_source("digits"), np.arange(6)
-    from clgym.scenario import Transform
-
     steps = [Step(rows, rows, (0,), rows[:0], transform=t) for t in (None, Transform("blur", 1.0))]
 
     class Plan:
