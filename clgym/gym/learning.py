@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from clgym.checksums import is_undamaged
+from clgym.data.words import class_words
 from clgym.gym.anytime import anytime_facts, moments
 from clgym.gym.by_head import accuracies, received, series
 from clgym.gym.by_head import sent as by_head_arrays
@@ -263,6 +264,7 @@ class LearningPhase:
                 classes=tuple(sorted({c for s in steps for c in s.classes})),
                 num_seen_classes=stream.columns_after(index),
                 task=index if given else None,
+                class_names=self._class_names(index),
                 task_columns=tuple(s.classes for s in stream.steps[: index + 1]) if given else (),
                 checkpoint=inside,
                 checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
@@ -309,6 +311,11 @@ class LearningPhase:
         state = self._state_inside(index)
         self._inside.put(due.images, self.tester.anytime(index, state))
         state.unlink()
+
+    def _class_names(self, index: int) -> tuple[str, ...]:
+        """Names of the classes that have come, where the strategy declared the need."""
+        names = class_words(self._stream.class_order) if self._run.needs.class_names else None
+        return () if names is None else names[: self._stream.columns_after(index)]
 
     def _checkpoint(self, index: int) -> Path:
         """Where the learner saves in the middle of an experience."""

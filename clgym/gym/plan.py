@@ -14,6 +14,7 @@ from clgym import registry
 from clgym._version import __version__
 from clgym.config import Field
 from clgym.data.sources import Source
+from clgym.data.words import class_words, names_in_words
 from clgym.engines import Channel
 from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
@@ -257,6 +258,13 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
             expected=f"a scenario type that {name} supports ({', '.join(needs.settings)})",
             found=f"{stream.name}, which is {stream.setting}",
             fix="Use another scenario (`clgym list scenarios`)",
+        )
+    if needs.class_names and class_words(stream.class_order) is None:
+        raise Incompatible(
+            expected=f"a source whose classes have names, which {name} needs",
+            found=f"{stream.name} with the classes {names_in_words(stream.class_order)}",
+            fix="Name the classes: `classes` of an npz file, the folders' names, or the classes of "
+            "an ImageSet",
         )
     if (needs.past_data or needs.rereads) and stream.single_pass:
         raise Incompatible(

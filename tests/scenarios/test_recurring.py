@@ -15,72 +15,18 @@ from clgym.errors import BadStream
 from clgym.results.stored import open_run
 from clgym.scenario import Step, Transform
 from clgym.streams.source_flags import with_stream_flags
-
-CHANGING = '''"""Digits that come darker, and darker still, with some labels wrong."""
-
-from pathlib import Path
-
-import numpy as np
-
-from clgym.scenario import (
-    Scenario, ScenarioConfig, Step, Stream, Transform, noisy_labels, split_validation,
-)
-
-DARK = f"{Path(__file__).with_name('changes.py')}:darken"
-LOOKS = [None, Transform(DARK, 0.5), Transform("blur", 1.0)]
-VISITS = VISITS_HERE
-MEASURED_AGAIN = False
-NOISE = 0.25
-
-
-class Changing(Scenario):
-    """The same rows in every experience; the first look comes again at the end."""
-
-    Config = ScenarioConfig
-    DETERMINISTIC = True
-    RECURRING = RECURRING_HERE
-
-    def stream(self, sources, order_seed):
-        (source,) = sources
-        rows = np.arange(len(source.train.labels))
-        train, valid = split_validation(rows, source.train.labels, self.config.validation)
-        classes = tuple(np.unique(source.train.labels).tolist())
-        test, labels = np.arange(len(source.test.labels)), source.train.labels[train]
-        steps = []
-        for number, look in enumerate(VISITS):
-            noisy = noisy_labels(labels, classes, NOISE, seed=number) if NOISE else None
-            new = MEASURED_AGAIN or look not in VISITS[:number]
-            steps.append(
-                Step(train, test if new else test[:0], classes, valid if new else valid[:0],
-                     transform=LOOKS[look], labels=noisy)
-            )
-        height, width, channels = source.train.images.shape[1:]
-        return Stream(
-            self.name, "domain-incremental", (source.name,), (source.fingerprint,),
-            (channels, height, width), (tuple(range(len(classes))),), tuple(steps),
-            source.classes[: len(classes)],
-        )
-'''
-DARKEN = "def darken(images, amount):\n    return images * amount\n"
+from factories import copy_plugin
 
 
 @pytest.fixture
 def changing(tmp_path: Path) -> Any:
-    """Writes the scenario with other constants, and the function beside it."""
-
+    """Copies the scenario with other constants, and the function beside it."""
     numbers = itertools.count()
 
-    def write(visits: list[int], recurring: bool = True, **constants: object) -> Path:
+    def write(visits: list[int], recurs: bool = True, **constants: object) -> Path:
         folder = tmp_path / f"version-{next(numbers)}"
-        folder.mkdir()
-        text = CHANGING.replace("VISITS_HERE", str(visits))
-        text = text.replace("RECURRING_HERE", str(recurring))
-        for name, value in constants.items():
-            old = next(line for line in text.splitlines() if line.startswith(f"{name} ="))
-            text = text.replace(old, f"{name} = {value!r}")
-        (folder / "changes.py").write_text(DARKEN)
-        (folder / "changing.py").write_text(text)
-        return folder / "changing.py"
+        copy_plugin("changes", folder)
+        return copy_plugin("changing", folder, VISITS=visits, RECURS=recurs, **constants)
 
     return write
 
@@ -122,7 +68,7 @@ def findings(path: Path) -> dict[str, str]:
 
 
 def test_the_check_wants_recurrence_declared(changing: Any) -> None:
-    assert findings(changing([0, 1, 0], recurring=False))["train-rows-once"] == "failed"
+    assert findings(changing([0, 1, 0], recurs=False))["train-rows-once"] == "failed"
     found = findings(changing([0, 1, 0]))
     assert [name for name, status in found.items() if status == "failed"] == []
     assert found["transforms-repeat"] == "passed"
