@@ -69,6 +69,7 @@ class Experience:
         log: Log = _log_nowhere,
         safe_point: Callable[[], None] = lambda: None,
         features: Tensor | None = None,
+        class_names: tuple[str, ...] = (),
     ) -> None:
         """Made by the gym only. ``scale`` turns stored pixels into [0, 1]."""
         self.index, self.classes, self.columns = index, classes, columns
@@ -76,7 +77,7 @@ class Experience:
         self._seed, self._scale = seed, scale
         self._pixels: Tensor | None = pixels
         self._labels: Tensor | None = labels
-        self._features = features
+        self._features, self._class_names = features, class_names
         self._length = len(labels)
         self._parts: list[Experience] = []
         self._rows = torch.arange(len(labels))  # of a part: places in the whole
@@ -111,6 +112,21 @@ class Experience:
             OutOfReach: the experience is over.
         """
         return self._held(self._labels)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes seen so far, in words, by class index.
+
+        Raises:
+            OutOfReach: the strategy did not declare that it needs them.
+        """
+        if not self._class_names:
+            raise OutOfReach(
+                expected="names of classes for a strategy that declares the need",
+                found="none: they are withheld",
+                fix="Declare Needs(class_names=True); in as_template give stream= as well",
+            )
+        return self._class_names
 
     def _held(self, data: Tensor | None) -> Tensor:
         if data is None:

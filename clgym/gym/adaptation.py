@@ -25,7 +25,7 @@ from clgym.messages import (
     StreamFacts,
     TrainProgress,
 )
-from clgym.registry import with_registered
+from clgym.registry import strategy_files
 from clgym.results.online_errors import confidence, scores
 from clgym.results.series import Series
 from clgym.streams.adaptation import AdaptationStream, Batch, segment_labels
@@ -112,7 +112,7 @@ class AdaptationPhase:
         home, home_labels, home_max = self._home()
         return Start(
             strategy=run.strategy.name,
-            plugins=tuple(with_registered(run.request.plugins)),
+            plugins=strategy_files(run.request.plugins),
             config=run.strategy_config,
             threads=run.threads,
             resize=run.resize,

@@ -113,7 +113,7 @@ def ask_options(
     entry: registry.PluginEntry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
 ) -> Description:
     """Options of a strategy, from a worker that is running already; see `describe_strategy`."""
-    files = tuple(registry.with_registered(plugins))
+    files = registry.strategy_files(plugins)
     question = DescribeOptions(strategy=entry.name, plugins=files, given=dict(given))
     reply = Conversation(channel).describe_options(question)
     return Description(
@@ -140,7 +140,7 @@ def ask_needs(
     Raises:
         ClgymError: the options do not fit one another, or weights are not to be had.
     """
-    files = tuple(registry.with_registered(plugins))
+    files = registry.strategy_files(plugins)
     root = None if data_root is None else data_root.resolve()
     question = DescribeNeeds(
         strategy=name, plugins=files, config=dict(values), device=device, data_root=root

@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from clgym.checksums import is_undamaged
+from clgym.data.words import class_words
 from clgym.gym.anytime import anytime_facts, moments
 from clgym.gym.by_head import accuracies, received, series
 from clgym.gym.by_head import sent as by_head_arrays
@@ -41,7 +42,7 @@ from clgym.messages import (
     TestEnded,
     Train,
 )
-from clgym.registry import with_registered
+from clgym.registry import strategy_files
 from clgym.results.conduct import Cause
 from clgym.results.layout import STATE
 from clgym.results.metrics import matrix_summary
@@ -83,7 +84,6 @@ class LearningPhase:
         self._run, self._stream = run, stream
         self._conversation, self._learners, self._emit = conversation, learners, on_event
         self.tester = Tester(run, stream, order_key, learners, self.start_message)
-        self._columns = [np.array(c) for c in stream.columns]
         self._scores: list[Scores] = []
         self._saved_arrays: list[Arrays] = []
         self._train_seconds: list[float] = []
@@ -155,7 +155,7 @@ class LearningPhase:
         run = self._run
         return Start(
             strategy=run.strategy.name,
-            plugins=tuple(with_registered(run.request.plugins)),
+            plugins=strategy_files(run.request.plugins),
             config=run.strategy_config,
             threads=run.threads,
             resize=run.resize,
@@ -262,10 +262,7 @@ class LearningPhase:
         index, stream = step, self._stream
         first = 0 if self._run.needs.past_data else index
         steps = stream.steps[first : index + 1]
-        labels = [
-            self._columns[s.source][self._run.sources[s.source].train.labels[s.train]]
-            for s in steps
-        ]
+        labels = [stream.training_labels(s, self._run.sources[s.source]) for s in steps]
         groups = tuple(row_group(s, "train") for s in steps)
         rows, counts = np.concatenate([s.train for s in steps]), tuple(len(s.train) for s in steps)
         inside, given = self._checkpoint(index), stream.gives_task_ids
@@ -284,6 +281,7 @@ class LearningPhase:
                 classes=tuple(sorted({c for s in steps for c in s.classes})),
                 num_seen_classes=stream.columns_after(index),
                 task=index if given else None,
+                class_names=self._class_names(index),
                 task_columns=tuple(s.classes for s in stream.steps[: index + 1]) if given else (),
                 checkpoint=inside,
                 checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
@@ -311,6 +309,11 @@ class LearningPhase:
         state = self._state_inside(index)
         self._inside.put(due.images, self.tester.anytime(index, state))
         state.unlink()
+
+    def _class_names(self, index: int) -> tuple[str, ...]:
+        """Names of the classes that have come, where the strategy declared the need."""
+        names = class_words(self._stream.class_order) if self._run.needs.class_names else None
+        return () if names is None else names[: self._stream.columns_after(index)]
 
     def _checkpoint(self, index: int) -> Path:
         """Where the learner saves in the middle of an experience."""

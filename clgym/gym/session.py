@@ -442,6 +442,7 @@ class Session:
             "stored_samples": progress.stored_samples,
             "predictions": {"file": PREDICTIONS, "sha256": predictions},
             "backbone": run.backbone,
+            "class_names": run.needs.class_names or None,
         }
         return Record(
             # Names come from data sets and plugins; a record holds only what can be shown.

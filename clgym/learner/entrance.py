@@ -223,6 +223,7 @@ class Learner:
         self._info = replace(
             self._info,
             batch_size=resources.batch_size,
+            class_names=resources.class_names,
             source_data=resources.source_data,
             classifier=resources.classifier,
         )
@@ -304,6 +305,7 @@ class Learner:
             log=self._logger(request.index),
             safe_point=safe_point,
             features=features,
+            class_names=request.class_names,
         )
 
     def _reporter(self) -> Report:

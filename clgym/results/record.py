@@ -184,6 +184,8 @@ class _RunFacts(_RecordBlock):
     """Number of samples of past experiences held at the end."""
     predictions: FileFacts
     backbone: BackboneFacts | None = None
+    class_names: bool | None = None
+    """Whether the strategy was given the names of the classes seen; None if not."""
 
 
 class AnytimeFacts(_RecordBlock):
@@ -468,7 +470,12 @@ def result_hash(record: Record) -> str:
     facts = record.result.model_dump(mode="json", exclude={"kind"})
     if isinstance(record.result, AdaptationResult):
         facts |= schema1.as_one_experience(facts)
-    for name in ("anytime", "heads", "stored_after"):  # earlier records have no such fields
+    for name in (
+        "anytime",
+        "heads",
+        "stored_after",
+        "class_names",
+    ):  # earlier records have no such fields
         if facts.get(name) is None:
             facts.pop(name, None)
     return sha256(canonical_json(facts))
