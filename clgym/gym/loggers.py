@@ -115,10 +115,10 @@ class Logger:
 
     def _write_numbers(self, event: NumbersLogged) -> None:
         found = event.numbers
-        for row, value in enumerate(found.value.tolist()):
+        for row, index in enumerate(found.name):
             place = (int(column[row]) for column in (found.images, found.epoch, found.step))
             where = self._point(event.experience, *place)
-            self._write(found.names[found.name[row]], value, where)
+            self._write(found.names[int(index)], float(found.value[row]), where)
 
     def _write(self, name: str, value: float, where: Point) -> None:
         if self._sink is None:

@@ -236,8 +236,10 @@ class Learner:
             images = experience.images_so_far
             prober.visit(images)
             if clock.due():
-                parts = {"probed": prober.state_dict(), "logged": log.state_dict()}
-                self._write(checkpoint, {"images": images, **parts})
+                told = InsideState(
+                    images=images, probed=prober.state_dict(), logged=log.state_dict()
+                )
+                self._write(checkpoint, told)
                 self._emit(CheckpointSaved(experience=index))
 
         experience = self._made_experience(request, log, safe_point)
