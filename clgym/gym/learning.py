@@ -291,7 +291,7 @@ class LearningPhase:
             on_test=lambda due: self._test_inside(index, due),
         )
         if reply.logged is not None:
-            add_numbers(self.series, reply.logged, index, self.images, sum(self._train_seconds))
+            add_numbers(self.series, reply.logged, index, self.images)
         self._train_seconds.append(reply.seconds)
         self._train_images_of_step = reply.images
         self.images += reply.images
