@@ -9,7 +9,6 @@ compressed, averaged or encoded otherwise is not found.
 
 import itertools
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -168,15 +167,15 @@ class Signatures:
         slack = pixel * np.sqrt(self._size) * np.array([1, 2, 3])
         found: dict[int, _Match] = {}
         for experience, (table, _) in self._tables.items():
-            sums = table[:, 0].tolist()
-            for number, row in enumerate(moments):
+            first = np.searchsorted(table[:, 0], moments[:, 0] - slack[0], "left")
+            last = np.searchsorted(table[:, 0], moments[:, 0] + slack[0], "right")
+            for number in np.flatnonzero(last > first).tolist():
                 if number in found:
                     continue
-                first = bisect_left(sums, row[0] - slack[0])
-                last = bisect_right(sums, row[0] + slack[0])
-                alike = (np.abs(table[first:last] - row) < slack).all(axis=1)
+                start, row = int(first[number]), moments[number]
+                alike = (np.abs(table[start : last[number]] - row) < slack).all(axis=1)
                 if alike.any():
-                    found[number] = experience, first + int(alike.argmax())
+                    found[number] = experience, start + int(alike.argmax())
         return list(found.values())
 
 
