@@ -14,11 +14,18 @@ if TYPE_CHECKING:
         check_scenario,
         check_source,
         check_strategy,
+        compare,
+        evaluate,
         load,
         make_scenario,
         make_strategy,
+        plot,
+        records,
         register_strategy,
         run,
+        table,
+        tune,
+        verify,
     )
 
 __all__ = [
@@ -26,11 +33,18 @@ __all__ = [
     "check_scenario",
     "check_source",
     "check_strategy",
+    "compare",
+    "evaluate",
     "load",
     "make_scenario",
     "make_strategy",
+    "plot",
+    "records",
     "register_strategy",
     "run",
+    "table",
+    "tune",
+    "verify",
 ]
 
 bind("strategies", "scenarios")
@@ -44,3 +58,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'clgym' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, so that tab completion shows them before they are loaded."""
+    return sorted({*__all__, *globals()})

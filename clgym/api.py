@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from clgym import registry
 from clgym.check import check_scenario, check_source, check_strategy
@@ -11,18 +11,37 @@ from clgym.gym.conversation import OnEvent
 from clgym.gym.loggers import listening
 from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run as _run
+from clgym.results.collection import Records
 from clgym.results.record import Record
 from clgym.scenario import Stream
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from clgym.board.summary.model import Axis, Spread
+    from clgym.board.summary.ranking import Ranking
+    from clgym.board.summary.table import SummaryTable
+    from clgym.protocol.audit import Audit
+    from clgym.protocol.outcome import Evaluation
+    from clgym.protocol.plan import Certificate
+    from clgym.results.compare import Comparison
 
 __all__ = [
     "check_scenario",
     "check_source",
     "check_strategy",
+    "compare",
+    "evaluate",
     "load",
     "make_scenario",
     "make_strategy",
+    "plot",
+    "records",
     "register_strategy",
     "run",
+    "table",
+    "tune",
+    "verify",
 ]
 
 
@@ -127,3 +146,207 @@ def load(folder: str | Path, device: str = "cpu", plugins: Sequence[str | Path] 
     from clgym.learner.trained import Trained
 
     return Trained.load(Path(folder), device, tuple(Path(p) for p in plugins))
+
+
+def records(*paths: str | Path) -> Records:
+    """Return the records of runs, folders of runs and studies.
+
+    Args:
+        *paths: Output folders of `clgym run` or `clgym evaluate`, or folders that hold several.
+
+    Raises:
+        BadRecord: there is no finished run.
+    """
+    from clgym.board.reading.found import load_runs
+
+    methods = load_runs([Path(path) for path in paths])
+    return Records(run.record for method in methods for run in method.runs)
+
+
+def _folder(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def table(
+    *paths: str | Path,
+    rows: "Axis" = "strategy",
+    measures: Sequence[str] = (),
+    spread: "Spread" = "std",
+) -> "SummaryTable":
+    """Make the table of a paper; see `clgym table`.
+
+    Args:
+        *paths: Output folders, as for `records`.
+        rows: What the rows are, ``strategy`` or ``scenario``; the columns are the other one.
+        measures: Names of measures; none means last, average, forgetting and error where there are
+            any.
+        spread: ``std``, or ``ci95`` for the half-width of the interval of the mean.
+
+    Returns:
+        The table, which `SummaryTable.render` writes as text.
+
+    Raises:
+        ClgymError: records that cannot be used, or an unknown measure.
+    """
+    from clgym.board.reading.found import load_runs
+    from clgym.board.summary.table import summarize
+
+    return summarize(load_runs([Path(path) for path in paths]), rows, measures, spread)
+
+
+def compare(*sides: str | Path, measure: str | None = None) -> "Comparison | Ranking":
+    """Compare two sides by paired tests, or three and more by their ranks; see `clgym compare`.
+
+    Args:
+        *sides: Runs, folders of runs over seeds, and studies.
+        measure: Measure that is ranked, of three sides or more.
+
+    Raises:
+        BadRecord: sides that cannot be paired.
+    """
+    from clgym.board.summary.sides import compare_all
+
+    return compare_all([Path(side) for side in sides], measure)
+
+
+def plot(
+    *paths: str | Path,
+    kinds: Sequence[str] = (),
+    size: str | None = None,
+    font_size: float | None = None,
+    labels: Mapping[str, str] | None = None,
+    order: Sequence[str] = (),
+) -> "list[Figure]":
+    """Draw figures of runs and studies; see `clgym plot`.
+
+    Args:
+        *paths: Output folders, as for `records`.
+        kinds: Names of figures; none means all that the records allow.
+        size: ``single-column``, ``double-column`` or ``WxH`` in inches.
+        font_size: Font size in points.
+        labels: New names of methods by name.
+        order: Names of the methods that come first.
+
+    Returns:
+        Matplotlib figures; `clgym.board.figures.drawing.save` writes one with the same bytes for
+        the same data.
+
+    Raises:
+        ClgymError: records that cannot be drawn, or an unknown kind.
+    """
+    from clgym.board.figures.canvas import FigureStyle, drawn_in
+    from clgym.board.figures.plots import draw
+    from clgym.board.reading.found import arranged, load_runs
+
+    style = FigureStyle.parse(size, font_size)
+    methods = arranged(load_runs([Path(path) for path in paths]), labels or {}, order)
+    with drawn_in(style):
+        return [made.draw() for made in draw(methods, kinds)]
+
+
+def tune(
+    strategy: str,
+    pair: str,
+    *,
+    out: str | Path,
+    config: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    devices: Sequence[str] = ("cpu",),
+    data_root: str | Path | None = None,
+    plugins: Sequence[str | Path] = (),
+    retry_failed: bool = False,
+    **options: Any,
+) -> "Certificate":
+    """Choose a strategy's hyper-parameters on the tuning side of a pair; see `clgym tune`.
+
+    Args:
+        strategy: A name of ``clgym list strategies``, or a file.
+        pair: Name of a preset pair.
+        out: Folder of the study; the same call continues an interrupted one.
+        config: Options of the strategy that are fixed.
+        workers: Number of parallel runs.
+        devices: Devices, assigned to the workers in turn.
+        data_root: Where the data lie; None means ``CLGYM_DATA``.
+        plugins: Files that hold strategies.
+        retry_failed: Whether to repeat the failed runs of an unfinished study.
+        **options: The other fields of `clgym.protocol.planning.StudySpec`: ``trials, seeds, mode,
+            criterion, score_on, space, sampler, ...``.
+
+    Raises:
+        ClgymError: the study cannot be carried out.
+    """
+    from clgym.engines.pool import PoolSpec
+    from clgym.protocol import study as studies
+    from clgym.protocol.pairs import find_pair
+    from clgym.protocol.runs import ExecutionOptions
+
+    name, files = registry.named_file("strategies", strategy, tuple(map(Path, plugins)))
+    if options.get("seeds") is not None:
+        options["seeds"] = tuple(options["seeds"])
+    asked = studies.StudySpec(name, find_pair(pair), config or {}, **options)
+    pool = PoolSpec(workers=workers, devices=tuple(devices))
+    where = ExecutionOptions(Path(out), pool, _folder(data_root), files)
+    return studies.tune(asked, where, retry_failed=retry_failed)
+
+
+def evaluate(
+    study: str | Path,
+    *,
+    workers: int = 1,
+    devices: Sequence[str] = ("cpu",),
+    data_root: str | Path | None = None,
+    plugins: Sequence[str | Path] = (),
+    again: bool = False,
+) -> "Evaluation":
+    """Run sealed hyper-parameters on the evaluation side of their pair; see `clgym evaluate`.
+
+    Args:
+        study: Folder of a sealed study.
+        workers: Number of parallel runs.
+        devices: Devices, assigned to the workers in turn.
+        data_root: Where the data lie; None means ``CLGYM_DATA``.
+        plugins: Files that hold the strategy; none means those of the tuning.
+        again: Whether to begin another evaluation, which is counted.
+
+    Raises:
+        ClgymError: the study is not sealed, was changed, or was evaluated before.
+    """
+    from clgym.engines.pool import PoolSpec
+    from clgym.protocol import evaluation
+
+    pool = PoolSpec(workers=workers, devices=tuple(devices))
+    root, files = _folder(data_root), tuple(map(Path, plugins))
+    return evaluation.evaluate(Path(study), pool, root, files, again)
+
+
+def verify(
+    path: str | Path,
+    *,
+    rerun: "int | Literal['all']" = 0,
+    data_root: str | Path | None = None,
+    plugins: Sequence[str | Path] = (),
+    head: str | None = None,
+) -> "Audit":
+    """Audit a record, a certificate, an evaluation or a study; see `clgym verify`.
+
+    Args:
+        path: A file or a folder.
+        rerun: Number of evaluation runs to repeat and compare, or ``all``.
+        data_root: Where the data lie; None means ``CLGYM_DATA``.
+        plugins: Files that hold the strategy.
+        head: Published head of the ledger.
+
+    Returns:
+        The audit; nothing is wrong if its ``problems`` are empty.
+
+    Raises:
+        BadRecord: nothing of the kind lies there.
+    """
+    from clgym.protocol import verify as protocol_verify
+    from clgym.protocol.against_source import compare_with_sources
+
+    root, files = _folder(data_root), tuple(map(Path, plugins))
+    audit = protocol_verify.verify(Path(path), rerun, root, files, head)
+    if not audit.problems:
+        compare_with_sources(audit, root, files)
+    return audit

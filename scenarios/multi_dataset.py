@@ -26,7 +26,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from clgym.data.locate import card_of, data_root_of
+from clgym.data.root import data_root as root_of
 from clgym.data.sources import Source
 from clgym.errors import BadStream, MissingData
 from clgym.scenario import Scenario, ScenarioConfig, Seed, Step, Stream, split_validation
@@ -101,7 +101,7 @@ class MultiDataset(Scenario):
         return [(name, classes) for name, (_, classes) in zip(found, parts, strict=True)]
 
     def _root(self) -> Path:
-        return data_root_of(card_of("folder"), self.data_root)
+        return root_of(self.data_root)
 
     def stream(self, sources: Sequence[Source], order_seed: int | None) -> Stream:
         """One task a source; see `Scenario.stream`.

@@ -28,6 +28,8 @@ def _own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """The installation's secret and registry of studies are those of this test session."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLGYM_STATE", str(tmp_path_factory.mktemp("state")))
+        # The data root of a test without CLGYM_DATA: no data of whoever runs the tests.
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data-home")))
         yield
 
 

@@ -5,7 +5,7 @@ No code of the contributor is imported: a plugin's file is hashed and parsed, ne
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from clgym.protocol.outcome import EVALUATION
 from clgym.protocol.record_audit import class_order_problems
 from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import verify
-from clgym.results.grouping import by_seed, method_of
+from clgym.results.grouping import Seeds, by_seed, method_of
 from clgym.results.layout import RECORD
 from clgym.results.record import Record, StrategyFacts
 from clgym.results.stored import StoredRun, open_run
@@ -215,7 +215,7 @@ def _seeds(submission: Submission, folder: Path) -> None:
         seeds = sorted(run.result.seed for run in runs)
         about = f"{result.strategy.name} on {result.scenario.name}"
         if any(len(group) > 1 for group in groups.values()):
-            words = f"{about}: two runs of one seed among {seeds}; send one of them"
+            words = f"{about}: two runs of one seed and class order among {seeds}; send one of them"
             submission.add(str(folder), "seeds", "wrong", words)
         elif len(seeds) == 1:
             words = f"{about}: a single seed has no interval and no rank; send at least three"
@@ -224,7 +224,12 @@ def _seeds(submission: Submission, folder: Path) -> None:
             words = f"{about}: {gaps} missing between {seeds[0]} and {seeds[-1]}; send or explain"
             submission.add(str(folder), "seeds", "flag", words)
         else:
-            submission.add(str(folder), "seeds", "ok", f"{about}: {seeds}")
+            submission.add(str(folder), "seeds", "ok", f"{about}: {_orders(groups)}")
+
+
+def _orders(seeds: Iterable[Seeds]) -> str:
+    """Seeds of runs, with their class orders where these were drawn."""
+    return ", ".join(str(s) if order < 0 else f"{s} (order {order})" for s, order in seeds)
 
 
 # --- a study -------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def add_pool_flags(parser: argparse.ArgumentParser) -> None:
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA)",
+        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
     )
     group.add_argument("--json", action="store_true", help="Print only the outcome, as JSON.")
 

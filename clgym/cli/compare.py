@@ -1,7 +1,12 @@
-"""Compare two runs, or two folders of runs over seeds, with paired tests.
+"""Compare runs, folders of runs over seeds, and studies.
 
-Over images: exact McNemar test on the predictions after the last experience, and on those
-along an adaptation stream, with a 95 % interval of the difference. Over seeds: paired t test.
+Two sides, over images: exact McNemar test on the predictions after the last experience, and
+on those along an adaptation stream, with a 95 % interval of the difference. Over seeds:
+paired t test.
+
+Three sides or more: ranks over the seeds of one stream, or over several streams, by Friedman's
+test of all and Nemenyi's test of each pair; --plot draws the critical-difference diagram.
+A folder that holds the runs of several methods stands for all of them.
 """
 
 import json
@@ -9,39 +14,116 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clgym.cli._parser import Parser
+from clgym.cli._parser import BadUsage, Parser
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from clgym.board.summary.ranking import Ranking
     from clgym.results.compare import Comparison, Difference
 
 __all__ = ["main"]
+
+_MEASURES = ("last", "average", "forgetting", "backward", "forward", "anytime", "error", "pooled")
 
 
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym compare``."""
     parser = Parser("clgym compare", __doc__)
-    for side in ("a", "b"):
-        parser.add_argument(
-            side,
-            type=Path,
-            metavar=side.upper(),
-            help="Output folder of a run, its record.json, or the --out of a run with --seeds.",
-        )
+    parser.add_argument(
+        "sides",
+        type=Path,
+        nargs="+",
+        metavar="SIDE",
+        help="Output folder of a run, its record.json, the --out of a run with --seeds, or the "
+        "folder of a study.",
+    )
+    parser.add_argument(
+        "--measure",
+        choices=_MEASURES,
+        help="Measure that is ranked, of three sides or more. (default: last; error on adaptation "
+        "streams)",
+    )
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="File of the critical-difference diagram: .svg, .pdf or .png.",
+    )
     parser.add_argument("--json", action="store_true", help="Print JSON instead of tables.")
     values = parser.parse(words)
     from dataclasses import asdict
 
-    from clgym.results.compare import compare
+    from clgym.board.summary.ranking import Ranking
+    from clgym.board.summary.sides import compare_all
 
-    found = compare(values.a, values.b)
+    found = compare_all(values.sides, values.measure)
+    if values.plot is not None:
+        _plot(found, values.plot)
     if values.json:
         print(json.dumps(asdict(found), indent=1))
+    elif isinstance(found, Ranking):
+        _show_ranking(found)
     else:
         _show(found)
     return 0
+
+
+def _plot(found: "Comparison | Ranking", file: Path) -> None:
+    from clgym.board.figures.diagram import critical_difference
+    from clgym.board.figures.drawing import save
+    from clgym.board.summary.ranking import Ranking
+
+    if not isinstance(found, Ranking):
+        raise BadUsage(
+            expected="three sides or more, to draw their ranks",
+            found="two sides",
+            fix="Leave out --plot, or use `clgym plot`",
+        )
+    groups = [[found.methods.index(name) for name in group] for group in found.groups]
+    ranks = dict(zip(found.methods, found.mean_ranks, strict=True))
+    figure = critical_difference(ranks, found.critical_difference, groups)
+    save(figure, file)
+
+
+def _show_ranking(found: "Ranking") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from clgym.board.summary.measures import MEASURES
+    from clgym.cli._console import Console
+
+    console = Console(highlight=False)
+    measure = MEASURES[found.measure]
+    console.print(
+        f"{len(found.methods)} methods over {len(found.blocks)} blocks "
+        f"({'; '.join(found.blocks)}), ranked by {measure.name}",
+        markup=False,
+    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("method", overflow="fold")
+    for title in ("mean rank", measure.title):
+        table.add_column(title, justify="right")
+    for name, rank, mean in zip(found.methods, found.mean_ranks, found.means, strict=True):
+        table.add_row(Text(name), f"{rank:.2f}", f"{100 * mean:.2f}")
+    console.print(table)
+    degrees = len(found.methods) - 1
+    friedman = f"Friedman: chi-squared {found.statistic:.2f} ({degrees} degrees of freedom)"
+    console.print(f"{friedman}, p {_number(found.p)}")
+    reach = f"Nemenyi: ranks that lie {found.critical_difference:.2f} or more apart differ"
+    console.print(f"{reach} significantly (level 0.05)")
+    pairs = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in ("A", "B", "rank A - rank B", "p"):
+        pairs.add_column(title, overflow="fold")
+    for pair in found.pairs:
+        pairs.add_row(Text(pair.a), Text(pair.b), f"{pair.difference:+.2f}", _number(pair.p))
+    console.print(pairs)
+    for group in found.groups:
+        console.print(Text(f"not significantly different: {', '.join(group)}"))
+    for note in found.notes:
+        console.print(Text(f"note: {note}"))
 
 
 def _show(found: "Comparison") -> None:
@@ -105,6 +187,8 @@ def _interval(found: "Difference") -> str:
 
 
 def _p(found: "Difference") -> str:
-    if found.p is None:
-        return "-"
-    return "< 0.0001" if found.p < 1e-4 else f"{found.p:.4f}"
+    return "-" if found.p is None else _number(found.p)
+
+
+def _number(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"

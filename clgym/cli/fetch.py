@@ -16,7 +16,7 @@ def main(words: Sequence[str]) -> int:
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA)",
+        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
     )
     values = parser.parse(words)
     if "." in values.name:  # no source has a dot, every tag has one

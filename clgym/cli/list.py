@@ -1,4 +1,4 @@
-"""List strategies, scenarios and sources."""
+"""List strategies, scenarios, pairs, sources and networks."""
 
 import json
 import shutil
@@ -13,9 +13,11 @@ from clgym.cli._flags import as_text
 from clgym.cli._parser import Parser, add_plugin_option
 from clgym.registry import Kind
 
-__all__ = ["main"]
+__all__ = ["main", "network_names"]
 
-KINDS: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
+KINDS = ("strategies", "scenarios", "pairs", "sources", "networks")
+_PLUGINS: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
+_HERE = "[data here]"
 _LEARNERS = ("network", "memory_size")
 """Options that a preset only proposes to strategies; `clgym show` lists them."""
 
@@ -25,10 +27,16 @@ def main(words: Sequence[str]) -> int:
     parser = Parser("clgym list", __doc__)
     parser.add_argument("kind", nargs="?", choices=KINDS, help="Kind. (default: all)")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
+    )
     add_plugin_option(parser)
     values = parser.parse(words)
     kinds = [values.kind] if values.kind else KINDS
-    listed = {kind: _listed(kind, values.plugin) for kind in kinds}
+    listed = {kind: _listed(kind, values.plugin, values.data_root) for kind in kinds}
     if values.json:
         print(json.dumps(listed, indent=1))
     else:
@@ -36,20 +44,33 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _listed(kind: Kind, plugins: list[Path]) -> list[dict[str, object]]:
-    found = [
-        {
-            "name": entry.name,
-            "summary": entry.summary,
-            "origin": entry.origin,
-            "aliases": list(entry.aliases),
-            "variants": list(entry.variants),
-            "presets": entry.presets,
-            "error": entry.error if entry.origin == "built-in" else _fault(kind, entry),
-        }
-        for entry in registry.entries(kind, plugins).values()
-    ]
-    return [*_sources(), *found] if kind == "sources" else found
+def _listed(kind: str, plugins: list[Path], root: Path | None) -> list[dict[str, object]]:
+    """Entries of a kind, sorted by name."""
+    found: list[dict[str, object]] = []
+    if kind in _PLUGINS:
+        found += [_plugin(kind, entry, root) for entry in registry.entries(kind, plugins).values()]
+    found += {"sources": _sources, "pairs": _pairs, "networks": _networks}.get(kind, _none)(root)
+    return sorted(found, key=lambda item: str(item["name"]))
+
+
+def _none(root: Path | None) -> list[dict[str, object]]:
+    return []
+
+
+def _plugin(kind: Kind, entry: registry.PluginEntry, root: Path | None) -> dict[str, object]:
+    from clgym.data.available import preset_data_here
+
+    here = [name for name, options in entry.presets.items() if preset_data_here(options, root)]
+    return {
+        "name": entry.name,
+        "summary": entry.summary,
+        "origin": entry.origin,
+        "aliases": list(entry.aliases),
+        "variants": list(entry.variants),
+        "presets": entry.presets,
+        "presets_with_data_here": here,
+        "error": entry.error if entry.origin == "built-in" else _fault(kind, entry),
+    }
 
 
 def _fault(kind: Kind, entry: registry.PluginEntry) -> str | None:
@@ -66,7 +87,8 @@ def _fault(kind: Kind, entry: registry.PluginEntry) -> str | None:
     return registry.fault(entry, Base)
 
 
-def _sources() -> list[dict[str, object]]:
+def _sources(root: Path | None) -> list[dict[str, object]]:
+    from clgym.data.available import source_here
     from clgym.data.cards import CARDS
 
     return [
@@ -77,9 +99,43 @@ def _sources() -> list[dict[str, object]]:
             "train": card.train,
             "test": card.test,
             "licence": card.licence,
+            "here": source_here(card.name, root),
         }
         for card in CARDS.values()
     ]
+
+
+def _pairs(root: Path | None) -> list[dict[str, object]]:
+    from clgym.data.available import source_here
+    from clgym.protocol.pairs import PAIRS
+
+    return [
+        {
+            "name": pair.name,
+            "scenario": pair.scenario,
+            "tuning": pair.tuning.words,
+            "evaluation": pair.evaluation.words,
+            "here": all(source_here(s.source, root) for s in (pair.tuning, pair.evaluation)),
+        }
+        for pair in PAIRS.values()
+    ]
+
+
+def _networks(root: Path | None) -> list[dict[str, object]]:
+    """Networks that `--network` builds; read from the source, since importing it loads torch."""
+    return [{"name": name} for name in network_names()]
+
+
+def network_names() -> list[str]:
+    """Names of the networks that are built in."""
+    import ast
+
+    file = Path(__file__).parents[1] / "models" / "networks.py"
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "NETWORKS":
+            assert isinstance(node.value, ast.Dict)
+            return sorted(str(ast.literal_eval(key)) for key in node.value.keys if key)
+    raise AssertionError("clgym.models.networks defines NETWORKS")
 
 
 def _show(listed: dict[str, list[dict[str, object]]]) -> None:
@@ -94,19 +150,29 @@ def _show(listed: dict[str, list[dict[str, object]]]) -> None:
             lines = textwrap.wrap(text, max(width - column - 2, 20)) or [""]
             print(f"  {name:<{column}}{lines[0]}", *[indent + line for line in lines[1:]], sep="\n")
         print()
-    print("`clgym show NAME` tells more about one of them.")
+    print(
+        f"`clgym show NAME` describes one of them. {_HERE}: the data are on this machine; weights "
+        "are not looked for."
+    )
 
 
 def _rows(item: Mapping[str, Any]) -> list[tuple[str, str]]:
+    tag = f" {_HERE}" if item.get("here") else ""
     if "classes" in item:
         counts = [f"{item[part]:,} {part}" for part in ("train", "test") if item[part]]
-        return [(item["name"], ", ".join([f"{item['classes']} classes", *counts]))]
+        return [(item["name"], ", ".join([f"{item['classes']} classes", *counts]) + tag)]
+    if "tuning" in item:
+        sides = f"tuning on {item['tuning']}; evaluation on {item['evaluation']}"
+        return [(item["name"], f"{item['scenario']}, {sides}{tag}")]
+    if "summary" not in item:
+        return [(item["name"], "")]
     name = f"{item['name']}:NAME" if item["variants"] else item["name"]
     text = f"cannot be used: {item['error']}" if item["error"] else item["summary"]
     if item["origin"] != "built-in":
         text += f" [{item['origin']}]"
     rows = [(", ".join([name, *item["aliases"]]), text)]
-    for preset, options in item["presets"].items():
+    for preset, options in sorted(item["presets"].items()):
         shown = [f"{k} {as_text(v)}" for k, v in options.items() if k not in _LEARNERS]
-        rows.append((f"  {preset}", ", ".join(shown).removeprefix("source ")))
+        tag = f" {_HERE}" if preset in item["presets_with_data_here"] else ""
+        rows.append((f"  {preset}", ", ".join(shown).removeprefix("source ") + tag))
     return rows

@@ -30,7 +30,7 @@ def main(words: Sequence[str]) -> int:
     from clgym.papers import load_paper, paper_names
 
     if values.paper is None and not values.all:
-        return _list([load_paper(name) for name in paper_names()], values.json)
+        return _list([load_paper(name) for name in paper_names()], values)
     names = paper_names() if values.all else [str(values.paper)]
     chosen = [(p, r) for p in map(load_paper, names) for r in _rows(p, values)]
     if not chosen:
@@ -78,7 +78,7 @@ def _parser() -> Parser:
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA)",
+        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
     )
     parser.add_argument("--json", action="store_true", help="Print only the outcome, as JSON.")
     return parser
@@ -133,22 +133,28 @@ def _carry_out(chosen: Sequence[tuple["Paper", "ClaimRow"]], values: argparse.Na
 def _needs(
     console: "Console", work: "Reproduction", chosen: Sequence[tuple["Paper", "ClaimRow"]]
 ) -> int:
-    """Hours, device and runs of each row, and what each of them lacks."""
-    missing = work.missing()
+    """Hours, device and runs of each row, and everything that each of them lacks."""
+    from clgym.data.root import data_root
+
+    lacking = work.obstacles()
+    if lacking:
+        line = f"DATA_ROOT is {data_root(work.root)} (--data-root or CLGYM_DATA changes it)"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for paper, row in chosen:
         runs = ", ".join(row.wanted)
         line = f"{paper.name} {row.name}: {_time(row.hours)} on {_device(row.device)}; {runs}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
         reasons: dict[str, list[str]] = {}
         for name in row.wanted:
-            if why := missing.get(work.task(paper, row, name).key):
+            for why in lacking.get(work.task(paper, row, name).key, []):
                 reasons.setdefault(why, []).append(name)
         for why, names in reasons.items():
             which = "all" if len(names) == len(row.wanted) else ", ".join(names)
             text = f"  missing for {which}: {why}"
             console.print(text, highlight=False, soft_wrap=True, markup=False)
         if reasons and row.get:
-            console.print(f"  {row.get}", highlight=False, soft_wrap=True, markup=False)
+            text = f"  {row.get.replace('{data}', 'DATA_ROOT')}"
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
         if not reasons:
             console.print("  nothing is missing")
     return 0
@@ -162,18 +168,38 @@ def _time(hours: float) -> str:
     return f"{round(60 * hours)} min" if hours < 1 else f"{hours:.3g} h"
 
 
-def _list(papers: Sequence["Paper"], as_json: bool) -> int:
-    """Print every paper with its rows."""
-    if as_json:
+def _list(papers: Sequence["Paper"], values: argparse.Namespace) -> int:
+    """Print every paper with its rows, and the last verdict of each."""
+    if values.json:
         print(json.dumps([paper.model_dump(mode="json") for paper in papers], indent=1))
         return 0
     for paper in papers:
         print(f"{paper.name}: {paper.title} ({paper.venue} {paper.year})")
+        verdicts = _last_verdicts(paper, values.board)
         for row in paper.rows:
             where = f"{row.scale}, {_time(row.hours)} on {_device(row.device)}"
             print(f"  {row.name:<24} {where}: {row.about}")
+            if row.name in verdicts:
+                print(f"  {'':<24} last verdict: {verdicts[row.name]}")
     print("\n`clgym reproduce PAPER [ROW]` runs the lite rows of one; --all those of all.")
     return 0
+
+
+def _last_verdicts(paper: "Paper", board: Path) -> dict[str, str]:
+    """Verdicts of a paper's rows in words, by row, from the status that the last run wrote."""
+    from collections import Counter
+
+    from clgym.papers.status import read_status
+
+    file = board / "status" / f"{paper.name}.json"
+    if not file.is_file():
+        return {}
+    found = {}
+    for row in read_status(file).rows:
+        counts = Counter(claim.verdict for claim in row.claims)
+        words = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+        found[row.row] = words or "run, without claims to judge"
+    return found
 
 
 def _show(console: "Console", status: "PaperStatus", asked: set[tuple[str, str]]) -> None:

@@ -5,6 +5,10 @@ by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help`
 lists the options of that pairing. An option on the command line overrides
 --config, which overrides the scenario's preset, which overrides the defaults.
 The same command given again continues an interrupted run.
+
+Several strategies may be named before the scenario: `clgym run A B C SCENARIO
+--seeds 0..4 --workers 2`. `clgym run --experiment FILE.toml` carries out a list
+of runs; `clgym run --experiment --help` shows an example.
 """
 
 import argparse
@@ -18,7 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym import registry
+from clgym.cli._batch import add_batch_options, is_batch, run_batch_command
 from clgym.cli._chain import Chain, chained
+from clgym.cli._experiment import OPTION, run_experiment
 from clgym.cli._flags import add_flags, as_text, given, minutes
 from clgym.cli._parser import BadUsage, Parser, Several, add_plugin_option
 from clgym.cli._pools import add_sandbox_flag
@@ -36,7 +42,17 @@ __all__ = ["main", "run_options", "seeds_of"]
 
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym run``."""
-    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))[:2]
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    if any(word.partition("=")[0] == OPTION for word in words):
+        return run_experiment(words, seeds_of)
+    options = words[len(names) :]
+    wants_help = not {"-h", "--help"}.isdisjoint(options)
+    if len(names) > 1 and is_batch(names, options) and not wants_help:
+        return run_batch_command(
+            names, lambda strategy: _RunCommand(chained([strategy, names[-1]], options))
+        )
+    if len(names) > 2:
+        names = [names[0], names[-1]]
     with contextlib.closing(_RunCommand(chained(names, words[len(names) :]))) as asked:
         return _carry_out(asked)
 
@@ -229,6 +245,7 @@ def _add_seeds(run: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="Seed of the class order. (default: the preset's order)",
     )
+    add_batch_options(run, seeds_of)
 
 
 def _add_places(run: argparse._ArgumentGroup) -> None:
@@ -264,7 +281,7 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA)",
+        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
     )
 
 
@@ -275,7 +292,7 @@ def _add_execution(run: argparse._ArgumentGroup) -> None:
         type=int,
         metavar="N",
         help="Number of torch threads, which may change the last digits of a result. "
-        "(default: all cores)",
+        "(default: $OMP_NUM_THREADS, else all cores)",
     )
     run.add_argument(
         "--engine",
@@ -397,7 +414,10 @@ def _run_all(asked: _RunCommand, as_json: bool, several: bool, logs: Sequence[st
     records: list[Record] = []
     outs: list[str] = []
     console = Console(stderr=True)
-    for request in asked.requests():
+    requests = asked.requests()
+    for number, request in enumerate(requests, 1):
+        if several:
+            console.print(f"seed {number} of {len(requests)}", highlight=False)
         with watch(console) as show, listening(logs, [show, partial(_note_out, outs)]) as listen:
             records.append(run(request, listen, asked.describer))
     if as_json:

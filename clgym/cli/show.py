@@ -1,4 +1,4 @@
-"""Show a strategy, a scenario or a source: its text, options, needs and licence.
+"""Show a strategy, scenario, pair, source or network: its text, options, needs and licence.
 
 The folder of a finished run shows its accuracies, what it held and what it cost.
 """
@@ -52,17 +52,18 @@ def main(words: Sequence[str]) -> int:
         plugins = (*plugins, Path(name))
     kinds = _kinds(name, plugins)
     for kind, name in kinds:
-        {"strategies": _strategy, "scenarios": _scenario, "sources": _source}[kind](
-            console, name, plugins
-        )
+        _SHOWN[kind](console, name, plugins)
     return 0
 
 
 def _kinds(name: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
     """Kinds that know the name, and its name there; one name may stand for one of each."""
+    from clgym.cli.list import network_names
     from clgym.data.cards import CARDS
+    from clgym.protocol.pairs import PAIRS
 
-    base, names = name.partition(":")[0].replace("_", "-"), set(CARDS)
+    networks = network_names()
+    base, names = name.partition(":")[0].replace("_", "-"), {*CARDS, *PAIRS, *networks}
     kinds: list[tuple[str, str]] = []
     for kind in ("strategies", "scenarios"):
         for entry in registry.entries(kind, plugins).values():
@@ -74,9 +75,11 @@ def _kinds(name: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
                 kinds.append((kind, entry.name))
     if base in CARDS:
         kinds.append(("sources", name))
+    kinds += [("pairs", base)] if base in PAIRS else []
+    kinds += [("networks", base)] if base in networks else []
     if not kinds:
         raise UnknownName(
-            expected="a name among the strategies, scenarios and sources",
+            expected="the name of a strategy, scenario, pair, source or network",
             found=repr(name),
             fix=f"{near(name, names)}`clgym list` shows them all",
         )
@@ -205,3 +208,44 @@ def _source(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
     for part, digest in card.fingerprints.items():
         table.add_row(f"fingerprint, {part}", digest)
     console.print(table, markup=False)
+
+
+def _pair(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
+    from rich.table import Table
+
+    from clgym.data.available import source_here
+    from clgym.protocol.pairs import PAIRS
+
+    pair = PAIRS[name]
+    console.print(f"[bold]{pair.name}[/bold] (pair)\n")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("scenario", pair.scenario)
+    for option, value in pair.config.items():
+        table.add_row(f"  {option}", as_text(value))
+    for title, side in (("tuning", pair.tuning), ("evaluation", pair.evaluation)):
+        state = "data here" if source_here(side.source) else f"clgym fetch {side.source}"
+        table.add_row(title, f"{side.words} ({state})")
+    table.add_row("trials, seeds", f"{pair.trials}, {pair.seeds} (defaults of a study)")
+    console.print(table, markup=False)
+    console.print(f"\nclgym tune STRATEGY {pair.name}", markup=False)
+
+
+def _network(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
+    """A network has no options of its own; its size depends on the images."""
+    console.print(f"[bold]{name}[/bold] (network)\n")
+    console.print(
+        f"Built for the images of the stream: `clgym run STRATEGY SCENARIO --network {name}`, for "
+        "strategies with this option.",
+        markup=False,
+    )
+
+
+_SHOWN = {
+    "strategies": _strategy,
+    "scenarios": _scenario,
+    "sources": _source,
+    "pairs": _pair,
+    "networks": _network,
+}

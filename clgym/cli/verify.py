@@ -86,7 +86,7 @@ def _parser() -> Parser:
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA)",
+        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
     )
     add_plugin_option(parser)
     parser.add_argument("--json", action="store_true", help="Print only the findings, as JSON.")

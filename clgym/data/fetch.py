@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from clgym.data.cards import DatasetInfo
-from clgym.data.locate import data_root_of, differing, find_card
+from clgym.data.locate import differing, find_card
+from clgym.data.root import data_root as root_of
 from clgym.errors import BadSource, MissingData
 from clgym.files import writing
 
@@ -40,7 +41,7 @@ def fetch(
     if card.layout == "digits":
         progress("digits comes with scikit-learn: nothing to fetch")
         return []
-    root = data_root_of(card, data_root)
+    root = root_of(data_root)
     if not card.downloads:
         raise _by_hand(card, root, "no download that is open to everybody")
     with writing(root):

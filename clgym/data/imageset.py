@@ -7,7 +7,8 @@ from typing import ClassVar
 from clgym import registry
 from clgym.data.cards import DatasetInfo
 from clgym.data.labelled import Labelled
-from clgym.data.locate import LocatedFiles, data_root_of
+from clgym.data.locate import LocatedFiles
+from clgym.data.root import data_root as root_of
 from clgym.errors import MissingData
 
 __all__ = ["ImageSet", "Labelled", "find_image_set"]
@@ -75,7 +76,7 @@ def find_image_set(
     )
     if not made.folder:
         return LocatedFiles(card, card.layout, Path(), (entry.path,), None, made.read)
-    folder = data_root_of(card, data_root) / made.folder
+    folder = root_of(data_root) / made.folder
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
         raise MissingData(

@@ -1,7 +1,6 @@
 """Location of a source on disk: its card, its layout, its files."""
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,11 @@ from clgym._moved import report_renamed
 from clgym.data.cards import CARDS, DatasetInfo
 from clgym.data.labelled import Labelled
 from clgym.data.readers import IMAGE_FILES, READERS
+from clgym.data.root import data_root as root_of
 from clgym.data.trees import ENDINGS
 from clgym.errors import BadConfig, MissingData, UnknownName, near
 
-__all__ = ["LocatedFiles", "card_of", "data_root_of", "differing", "find_card", "locate"]
+__all__ = ["LocatedFiles", "card_of", "differing", "find_card", "locate"]
 
 report_renamed(__name__)
 
@@ -103,26 +103,10 @@ _PATHS = {
 }
 
 
-def data_root_of(card: DatasetInfo, data_root: Path | None) -> Path:
-    """Folder of the named sources: the given one, else ``CLGYM_DATA``.
-
-    Raises:
-        MissingData: neither is set.
-    """
-    given = data_root or os.environ.get("CLGYM_DATA")
-    if not given:
-        raise MissingData(
-            expected=f"a data root for {card.name}",
-            found="neither --data-root nor CLGYM_DATA",
-            fix=f"Set CLGYM_DATA to a folder, then `clgym fetch {card.name}`",
-        )
-    return Path(given).expanduser()
-
-
 def _named(card: DatasetInfo, data_root: Path | None) -> LocatedFiles:
     if card.layout == "digits":
         return LocatedFiles(card, "digits", Path(), (), None)
-    root = data_root_of(card, data_root)
+    root = root_of(data_root)
     places = [(card.layout, root / folder) for folder in card.folders]
     places.append(("npz", root / card.name))
     for layout, path in places:
@@ -132,7 +116,7 @@ def _named(card: DatasetInfo, data_root: Path | None) -> LocatedFiles:
     raise MissingData(
         expected=f"{card.name} in the data root",
         found=f"nothing at {looked}",
-        fix=f"`clgym fetch {card.name}` gets it or says how",
+        fix=f"`clgym fetch {card.name}` gets it or says how; CLGYM_DATA names another data root",
     )
 
 

@@ -7,7 +7,6 @@ From https://zenodo.org/records/2535967 (CIFAR-10-C), 3555552 (CIFAR-100-C), 223
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from clgym.data.npy import mapped
 from clgym.data.pixels import decoded
+from clgym.data.root import data_root as root_of
 from clgym.data.store import cache_dir
 from clgym.data.trees import find_images
 from clgym.errors import BadSource, MissingData
@@ -27,12 +27,11 @@ _SEVERITIES = 5
 
 
 def _file(data_root: Path | None, folder: str, name: str) -> Path:
-    given = data_root or os.environ.get("CLGYM_DATA")
-    path = Path(given or ".").expanduser() / folder / f"{name}.npy"
-    if not given or not path.is_file():
+    path = root_of(data_root) / folder / f"{name}.npy"
+    if not path.is_file():
         raise MissingData(
             expected=f"{folder}/{name}.npy in the data root",
-            found="no such file" if given else "neither --data-root nor CLGYM_DATA",
+            found=f"no such file in {path.parent.parent}",
             fix="Get the published files (https://zenodo.org/records/2535967), or leave --published"
             " out: the corruptions are then made here",
         )
@@ -128,9 +127,8 @@ class Decoding:
 
 
 def _tree(data_root: Path | None, folder: str, name: str, severity: int) -> Path | None:
-    given = data_root or os.environ.get("CLGYM_DATA")
-    path = Path(given or ".").expanduser() / folder / name / str(severity)
-    return path if given and path.is_dir() else None
+    path = root_of(data_root) / folder / name / str(severity)
+    return path if path.is_dir() else None
 
 
 def _files(tree: Path, classes: Sequence[str]) -> list[list[Path]]:

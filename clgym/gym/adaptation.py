@@ -182,8 +182,7 @@ class AdaptationPhase:
         segment, places = self._batches[step][-1]
         count, number = len(logged.name), self._after + segment
         here = replace(logged, step=np.full(count, step + 1))
-        seconds = float(self._seconds.sum()) - float(logged.seconds[-1])
-        add_numbers(self.series, here, number, self.images, seconds)
+        add_numbers(self.series, here, number, self.images)
         inside = replace(here, images=np.full(count, places.stop))
         self._emit(NumbersLogged(experience=number, numbers=inside))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clgym import registry
+from clgym.data.root import data_root as root_of
 from clgym.data.store import cache_dir
 from clgym.engines import Confinement
 from clgym.files import load_checked
@@ -48,7 +49,7 @@ def confinement(
             folder.mkdir(parents=True, exist_ok=True)
     known = registry.entries("strategies", request.plugins).values()
     closed = [cache_dir(), state_folder(), Path("runs")]
-    closed += [folder for folder in (_data_root(request), request.out) if folder is not None]
+    closed += [root_of(request.data_root), *([request.out] if request.out else [])]
     return Confinement(
         required=request.sandbox == "landlock",
         code=tuple(dict.fromkeys(e.path.resolve() for e in known if e.origin != "built-in")),
@@ -59,19 +60,14 @@ def confinement(
     )
 
 
-def _data_root(request: Request) -> Path | None:
-    given = request.data_root or os.environ.get("CLGYM_DATA")
-    return Path(given).expanduser() if given else None
-
-
 def _weights(request: Request, config: Mapping[str, Any]) -> Iterator[Path]:
     """Pretrained weights: in the caches of their hubs, in the data root, where options say."""
     hub = _folder("HF_HOME", ".cache/huggingface") / "hub"
     yield from Path(os.environ.get("HF_HUB_CACHE", hub)).glob("models--*")
     yield _folder("TORCH_HOME", ".cache/torch") / "hub" / "checkpoints"
-    for root in filter(None, [_data_root(request)]):
-        yield root / "weights"
-        yield root / "models"
+    root = root_of(request.data_root)
+    yield root / "weights"
+    yield root / "models"
     for value in config.values():
         if isinstance(value, str):
             name = value.rpartition("@")[2]

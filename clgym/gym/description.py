@@ -14,6 +14,7 @@ from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation
 from clgym.gym.request import Request, Sandbox
 from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed
+from clgym.registry.libraries import libraries_of
 
 __all__ = [
     "Description",
@@ -47,7 +48,13 @@ def open_learner(request: Request) -> Channel:
     """Open a channel that reports a strategy's options and needs; it may open no image."""
     places = [cache_dir() / "backbones"]
     shut = confinement(request, request.strategy_config, write=places)
-    return open_channel(request.engine, LEARNER, shut)
+    return open_channel(request.engine, LEARNER, shut, libraries=_libraries(request))
+
+
+def _libraries(request: Request) -> frozenset[int]:
+    """What the strategy's file is seen to import."""
+    entry = registry.find("strategies", request.strategy, request.plugins)
+    return libraries_of(entry.path)
 
 
 def _bare(

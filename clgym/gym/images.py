@@ -7,7 +7,6 @@ before changes anything.
 
 import io
 import logging
-import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import numpy as np
 from clgym.data import corruptions
 from clgym.data.npy import mapped
 from clgym.data.published import Decoding, published_images
+from clgym.data.root import data_root as root_of
 from clgym.data.sources import Source
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
@@ -173,10 +173,8 @@ def stored(source: Source, part: str, rows: np.ndarray) -> np.ndarray:
 
 
 def _frost_folder(data_root: Path | None) -> Path:
-    given = data_root or os.environ.get("CLGYM_DATA")
-    folder = Path(given).expanduser() / "frost" if given else None
+    folder = root_of(data_root) / "frost"
     corruptions.textures(folder)
-    assert folder is not None
     return folder
 
 

@@ -36,7 +36,7 @@ from clgym.results.stored import open_run
 from clgym.scenario import Scenario, Stream, kind_of, measured_twice
 from clgym.streams.source_flags import with_stream_flags
 
-__all__ = ["ResolvedRun", "method_hash", "resolve"]
+__all__ = ["ResolvedRun", "method_hash", "resolve", "strategy_values"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     asked = channel or open_learner(request)
     try:
         description = ask_options(entry, request.plugins, asked, request.strategy_config)
-        values = _strategy_values(description, scenario, request)
+        values = strategy_values(description, scenario, request)
         root = request.data_root
         reply = ask_needs(entry.name, request.plugins, asked, values, request.device, root)
     finally:
@@ -166,7 +166,7 @@ def method_hash(
     return sha256(canonical_json([entry.source_hash, *wrapped]))
 
 
-def _strategy_values(
+def strategy_values(
     description: Description, scenario: Scenario, request: Request
 ) -> dict[str, object]:
     """Defaults, then what the preset says under the same name, then what the user gave."""
@@ -186,12 +186,18 @@ def _cores() -> int:
 
 
 def _threads(request: Request) -> int:
-    threads = _cores() if request.threads is None else request.threads
+    threads = _usual_threads() if request.threads is None else request.threads
     if threads < 1:
         raise BadConfig(
             expected="at least one thread", found=str(threads), fix="Give --threads 1 or more"
         )
     return threads
+
+
+def _usual_threads() -> int:
+    """All cores, unless the user or a cluster's scheduler limited them by ``OMP_NUM_THREADS``."""
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(limit) if limit.isdecimal() and int(limit) > 0 else _cores()
 
 
 def _backbone(identity: BackboneIdentity | None, stream: Stream) -> BackboneFacts | None:

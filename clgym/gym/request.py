@@ -47,7 +47,8 @@ class Request:
     """Seed of the class order; None means the preset's order."""
     device: str = "cpu"
     threads: int | None = None
-    """Number of torch threads; None means all cores. It may change the last digits of a result."""
+    """Number of torch threads; None means ``OMP_NUM_THREADS``, or all cores where that is not set.
+    It may change the last digits of a result."""
     engine: Engine = "process"
     sandbox: Sandbox = "auto"
     """Sandbox of the learner's process: Landlock where available (auto), Landlock or an error, or

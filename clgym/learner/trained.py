@@ -14,6 +14,7 @@ from clgym.learner.assembly import make_strategy
 from clgym.learner.entrance import info_from
 from clgym.learner.state import read_learner
 from clgym.messages import StreamFacts
+from clgym.results.html_table import html_table
 from clgym.results.layout import STATE
 from clgym.results.record import Record
 from clgym.results.stored import open_run
@@ -57,6 +58,10 @@ class Trained:
         memory.load_state_dict(state["memory"], torch.device(device))
         strategy.load_state_dict(state["strategy"])
         return cls(strategy, record, tuple(record.result.class_order), scale)
+
+    def _repr_html_(self) -> str:
+        """Show what was trained, and on what, in a notebook."""
+        return html_table([self.record.headline])
 
     def logits(self, images: np.ndarray | Tensor, task: int | None = None) -> Tensor:
         """Logits, float [n, columns].

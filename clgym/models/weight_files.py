@@ -10,7 +10,6 @@ Where averaged weights (EMA) lie beside the raw ones, the averaged ones are take
 import argparse
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from clgym.data.root import data_root as root_of
 from clgym.errors import BadSource
 
 __all__ = ["WeightFile", "digest_of", "find_file", "load", "read", "unfit", "weight_folder"]
@@ -49,8 +49,7 @@ class WeightFile:
 
 def weight_folder(data_root: Path | None = None) -> Path:
     """Folder of weights in the data root."""
-    given = data_root or os.environ.get("CLGYM_DATA") or "."
-    return Path(given).expanduser() / "weights"
+    return root_of(data_root) / "weights"
 
 
 def find_file(file: str, data_root: Path | None = None) -> Path | None:

@@ -4,25 +4,25 @@ A run's folder is named by what the run is, so papers that want the same run sha
 pool of workers; studies follow, each with the same pool's number of workers.
 """
 
-import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from clgym.data.locate import locate
-from clgym.engines.pool import Done, PoolSpec, open_pool
-from clgym.errors import ClgymError, MissingData, WorkerDied
+from clgym.data.root import data_root as root_of
+from clgym.engines.pool import PoolSpec
+from clgym.errors import ClgymError
 from clgym.files import canonical_json, sha256
 from clgym.gym.folder import ANOTHER
-from clgym.gym.plan import resolve
+from clgym.gym.obstacles import obstacles
 from clgym.gym.request import Request, Sandbox
 from clgym.papers.claims import ClaimRow, ClaimRun, ClaimStudy, Paper
 from clgym.papers.status import PaperStatus, RowStatus, read_status, write_status
 from clgym.papers.verdicts import Measured, judge, not_run
+from clgym.protocol.batch import run_batch
 from clgym.protocol.evaluation import EVALUATION, Evaluation, evaluate
-from clgym.protocol.jobs import TARGET, as_message
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import read_ledger
 from clgym.protocol.pairs import find_pair
@@ -78,27 +78,40 @@ class Reproduction:
 
     def missing(self) -> dict[str, str]:
         """Reason for each run that cannot be executed here, by key."""
-        found: dict[str, str] = {}
+        return {key: "; ".join(reasons) for key, reasons in self.obstacles().items()}
+
+    def obstacles(self) -> dict[str, list[str]]:
+        """Everything that each run lacks here (data, weights, device), by key."""
+        found: dict[str, list[str]] = {}
         for key, task in self.tasks().items():
-            if self._finished(task):
-                continue
-            try:
-                resolve(self._first(task))
-            except ClgymError as error:
-                found[key] = self._reason(error)
+            if not self._finished(task) and (errors := self._lacks(task)):
+                found[key] = list(dict.fromkeys(map(self._reason, errors)))
         return found
+
+    def _lacks(self, task: Task) -> list[ClgymError]:
+        """Errors about a task's sources, of a study those of both sides, weights and device."""
+        errors: list[ClgymError] = []
+        try:
+            if isinstance(task.what, ClaimStudy):
+                pair = find_pair(task.what.pair, config=self._filled(task.what.stream))
+                try:
+                    locate(pair.evaluation.source, self.root, None)
+                except ClgymError as error:
+                    errors.append(error)
+            return [*errors, *obstacles(self._first(task))]
+        except ClgymError as error:
+            return [*errors, error]
 
     def _first(self, task: Task) -> Request:
         """A request that lacks what the task lacks; of a study one on its tuning side.
 
         Raises:
-            ClgymError: the study's pair cannot be made, or its evaluation source is not here.
+            ClgymError: the study's pair cannot be made.
         """
         study = task.what
         if isinstance(study, ClaimRun):
             return self._requests(task)[0]
         pair = find_pair(study.pair, config=self._filled(study.stream))
-        locate(pair.evaluation.source, self.root, None)
         return Request(
             study.strategy,
             pair.scenario,
@@ -110,11 +123,13 @@ class Reproduction:
         )
 
     def _reason(self, error: ClgymError) -> str:
-        """What is wrong and what to do, without the place of the data."""
+        """What is wrong and what to do; the data root's own path stays out of status files."""
         # A row names its device: no option of `clgym reproduce` changes it.
-        fix = "a row's device is its own" if "--device" in error.fix else error.fix
-        text, root = f"{error.found}; {fix}", self.root or os.environ.get("CLGYM_DATA")
-        return text.replace(str(Path(root).resolve()), "{data}") if root else text
+        fix = "the row needs this device" if "--device" in error.fix else error.fix
+        text, root = f"{error.found}; {fix}", root_of(self.root)
+        for path in {str(root), str(root.resolve())}:
+            text = text.replace(path, "DATA_ROOT")
+        return text
 
     def carry_out(self) -> list[PaperStatus]:
         """Run what can be run; returns statuses in the order of the papers."""
@@ -136,19 +151,9 @@ class Reproduction:
         found = {}
         for key, value in options.items():
             if isinstance(value, str) and "{data}" in value:
-                value = value.replace("{data}", self._data_root())
+                value = value.replace("{data}", str(root_of(self.root).resolve()))
             found[key] = value
         return found
-
-    def _data_root(self) -> str:
-        given = self.root or os.environ.get("CLGYM_DATA")
-        if not given:
-            raise MissingData(
-                expected="a data root with the weights that the row names",
-                found="neither --data-root nor CLGYM_DATA",
-                fix="Set CLGYM_DATA to the folder",
-            )
-        return str(Path(given).resolve())
 
     def _requests(self, task: Task) -> list[Request]:
         run = task.what
@@ -198,38 +203,21 @@ class Reproduction:
         }
         waiting = {f"{t.key}/seed-{q.seed}": q for t in tasks for q in self._requests(t)}
         self.emit({"kind": "runs", "title": "runs of papers", "total": len(waiting)})
-        failed, deaths, running = {}, set(), {}
-        pool = open_pool(self.pool, TARGET, self._pass_on)
-        try:
-            while waiting or running:
-                for key in list(waiting):
-                    first = before.get(key.rpartition("/")[0])
-                    held = first and any(k.startswith(f"{first}/") for k in (*waiting, *running))
-                    if pool.free and not held:
-                        running[key] = waiting.pop(key)
-                        self.emit({"kind": "start", "key": key})
-                        pool.submit(key, as_message(running[key], [], keep_state=False))
-                for done in pool.wait(1.0):
-                    request = running.pop(done.key)
-                    if isinstance(done.error, WorkerDied) and done.key not in deaths:
-                        deaths.add(done.key)
-                        waiting[done.key] = request
-                        continue
-                    if done.error is not None:
-                        failed[done.key.rpartition("/")[0]] = f"failed: {self._failure(done)}"
-                    self.emit({"kind": "end", **_ended(done)})
-        finally:
-            pool.close()
-        return failed
 
-    def _failure(self, done: Done) -> str:
-        assert done.error is not None
-        if done.error.found == ANOTHER:
-            return f"{ANOTHER}; delete {done.key} in the folder of --runs to run it again"
-        return self._reason(done.error)
+        def held(key: str, unfinished: Collection[str]) -> bool:
+            first = before.get(key.rpartition("/")[0])
+            return bool(first) and any(k.startswith(f"{first}/") for k in unfinished)
 
-    def _pass_on(self, key: str, event: Event) -> None:
-        self.emit({"kind": "run", "key": key, "event": event})
+        lost = run_batch(waiting, self.pool, self.emit, held)
+        return {
+            key.rpartition("/")[0]: f"failed: {self._failure(key, error)}"
+            for key, error in lost.items()
+        }
+
+    def _failure(self, key: str, error: ClgymError) -> str:
+        if error.found == ANOTHER:
+            return f"{ANOTHER}; delete {key} in the folder of --runs to run it again"
+        return self._reason(error)
 
     def _study(self, task: Task) -> dict[str, str]:
         """Tune, and evaluate once; what failed, and why."""
@@ -317,13 +305,6 @@ class Reproduction:
 def _complete(ledger: Path) -> bool:
     """Whether a study's ledger says that an evaluation of it is complete."""
     return ledger.is_file() and any(e.kind == "complete" for e in read_ledger(ledger))
-
-
-def _ended(done: Done) -> Event:
-    """A run's end, in the words of a study's."""
-    if done.error is None:
-        return {"key": done.key, **(done.reply or {})}
-    return {"key": done.key, "status": "failed", "reason": done.error.found}
 
 
 def keep(finished: Path, target: Path) -> None:

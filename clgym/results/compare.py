@@ -40,13 +40,17 @@ __all__ = [
     "SegmentPair",
     "ShiftPair",
     "compare",
+    "compare_sides",
     "mcnemar",
     "over_samples",
     "over_seeds",
+    "side_of",
 ]
 
 LEVEL = 0.95
 """Confidence level of the intervals."""
+Side = dict[Seeds, StoredRun]
+"""Runs of one method by their seeds."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,14 @@ def compare(a: Path, b: Path) -> Comparison:
     Raises:
         BadRecord: a record or its predictions cannot be read, or the two cannot be paired.
     """
-    left, right = _side(a), _side(b)
+    left, right = (
+        side_of(path, [open_run(place) for place in run_folders(path) or [path]]) for path in (a, b)
+    )
+    return compare_sides(left, right)
+
+
+def compare_sides(left: Side, right: Side) -> Comparison:
+    """Compare two sides that are open already; see `compare`."""
     shared = sorted(left.keys() & right.keys())
     if not shared:
         raise _no_pairs(left, right)
@@ -211,7 +222,6 @@ def compare(a: Path, b: Path) -> Comparison:
     )
 
 
-Side = dict[Seeds, StoredRun]
 Results = list[tuple[Result, Result]]
 BothPredictions = list[tuple[StoredPredictions, StoredPredictions]]
 
@@ -280,9 +290,16 @@ def _notes(left: Side, right: Side, results: Results) -> Iterator[str]:
         yield "A and B started from different classifiers: the difference is theirs too"
 
 
-def _side(path: Path) -> Side:
-    """Open the runs of one side, which differ in seeds only."""
-    runs = [open_run(place) for place in run_folders(path) or [path]]
+def side_of(path: Path, runs: Iterable[StoredRun]) -> Side:
+    """Arrange the runs of one side by seeds, in which alone they may differ.
+
+    Args:
+        path: Where they lie, for messages.
+        runs: Runs of one method.
+
+    Raises:
+        BadRecord: two runs of one seed, or runs that differ in more than their seeds.
+    """
     groups = by_seed(runs, lambda run: run.result)
     for seeds, group in groups.items():
         if len(group) > 1:

@@ -8,12 +8,21 @@ result is of one of three kinds, by what was measured. Records of schema 1 are r
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
 from clgym.results.conduct import Conduct
 from clgym.results.holdings import HoldingFacts
+from clgym.results.html_table import html_table
 from clgym.results.series import NumberSummary
 from clgym.text import first_unprintable
 
@@ -416,7 +425,8 @@ class Record(_RecordBlock):
     holdings: HoldingFacts | None = None
     """None for records that were written before the gym counted them."""
     logged: dict[str, NumberSummary] = {}
-    """Numbers that the strategy logged, by name; ``series.csv`` beside the record has all rows."""
+    """Numbers that the strategy logged, by name; ``series.csv`` beside the record has all rows.
+    Records of runs that logged none have no such field."""
 
     @property
     def flags(self) -> list[str]:
@@ -430,6 +440,33 @@ class Record(_RecordBlock):
         """What keeps a run off a leaderboard: more was kept than the strategy declared."""
         hoards = self.conduct.hoards() if self.conduct else []
         return [*hoards, *(self.holdings.flags() if self.holdings else [])]
+
+    @property
+    def headline(self) -> dict[str, str | int | float | None]:
+        """The most important facts, by title: what ran, how well it did, how long it took."""
+        result, shift = self.result, self.result.adaptation
+        learned = None if isinstance(result, AdaptationResult) else result
+        return {
+            "strategy": result.strategy.label,
+            "scenario": result.scenario.name,
+            "seed": result.seed,
+            "last accuracy": learned and learned.last_accuracy,
+            "average incremental accuracy": learned and learned.average_incremental_accuracy,
+            "forgetting": result.forgetting,
+            "mean error": shift and shift.mean_error,
+            "seconds": self.cost.wall_seconds,
+        }
+
+    def _repr_html_(self) -> str:
+        """Show the record as a table in a notebook."""
+        return html_table([self.headline])
+
+    @model_serializer(mode="wrap")
+    def _without_what_was_not_logged(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        facts: dict[str, Any] = plain(self)
+        if not self.logged:
+            facts.pop("logged", None)
+        return facts
 
     @model_validator(mode="before")
     @classmethod

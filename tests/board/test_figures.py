@@ -6,12 +6,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 
-from clgym.board.figures import drawing
-from clgym.board.figures.canvas import series_style
+from clgym.board.figures import drawing, outcomes
+from clgym.board.figures.canvas import FigureStyle, drawn_in, series_style
+from clgym.board.figures.diagram import critical_difference
 from clgym.errors import BadConfig, BadOutput
 
+ENDS = dict.fromkeys(
+    ["naive", "replay", "a $x$ <script>alert(1)</script>", "two\nlines\x07"], (0.1, 0.5)
+)
 NAMES = ["naive", "replay", "a $x$ <script>alert(1)</script>", "two\nlines\x07"]
 
 
@@ -54,6 +59,12 @@ def every() -> dict:
         "error_over_time": drawing.error_over_time(
             {n: [[True, False, True], [False]] for n in NAMES}, ["fog", "snow & ice"]
         ),
+        "task_accuracy": outcomes.task_accuracy([table, table]),
+        "confusion_matrix": outcomes.confusion_matrix(np.eye(4, dtype=int), NAMES),
+        "last_accuracy": outcomes.last_accuracy({n: [0.2, 0.4] for n in NAMES}, ENDS),
+        "critical_difference": critical_difference(
+            dict(zip(NAMES, (1.25, 2, 2.75, 4), strict=True)), 1.6, [[0, 1, 2], [2, 3]]
+        ),
     }
 
 
@@ -65,6 +76,14 @@ def drawn() -> dict:
 def points(line: Line2D) -> list[list[float]]:
     """Its x, and its y."""
     return [np.asarray(values).tolist() for values in (line.get_xdata(), line.get_ydata())]
+
+
+def band_ends(axes, place: float) -> tuple[float, float]:
+    """Lower and upper end of the first band at a place."""
+    band = next(c for c in axes.collections if isinstance(c, PolyCollection))
+    corners = np.asarray(band.get_paths()[0].vertices)
+    heights = corners[corners[:, 0] == place][:, 1]
+    return float(heights.min()), float(heights.max())
 
 
 def texts(markup: str) -> str:
@@ -167,6 +186,90 @@ def test_errors_are_averaged_inside_their_segment():
     assert points(line) == [[0.25, 0.75, 1.25, 1.75], [100, 0, 0, 50]]
 
 
+def test_each_experience_is_a_line_from_where_it_was_learned():
+    seeds = [[[0.9, None], [0.5, 0.7]], [[0.8, 0.1], [0.3, 0.6]]]
+    axes = outcomes.task_accuracy(seeds).axes[0]
+    first, second = map(points, axes.lines)
+    assert first == [[1, 2], pytest.approx([85, 40])]
+    assert second == [[2], pytest.approx([65])]
+    reach = np.std([50, 30], ddof=1)
+    assert band_ends(axes, 2) == pytest.approx((40 - reach, 40 + reach))
+
+
+def test_bands_reach_one_standard_deviation():
+    seeds = [[0.5, 0.2], [0.7, 0.2], [0.3, 0.2]]
+    axes = drawing.anytime({"m": seeds}).axes[0]
+    assert band_ends(axes, 1) == pytest.approx((30, 70))
+    assert band_ends(axes, 2) == pytest.approx((20, 20))
+
+
+def test_confusions_are_shares_of_the_true_class():
+    counts = np.array([[3, 1], [0, 5]])
+    figure = outcomes.confusion_matrix(counts, ["digits/4", "digits/7"])
+    said = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    assert said == {(0.5, 0.5): "75", (1.5, 0.5): "25", (1.5, 1.5): "100"}
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["4", "7"]
+
+
+def test_bars_begin_at_zero():
+    figure = outcomes.last_accuracy({"m": [0.2, 0.4]}, {"m": (0.1, 0.5)})
+    axes = figure.axes[0]
+    assert axes.patches[0].get_x() == 0 and axes.patches[0].get_width() == pytest.approx(30)
+    assert axes.get_xlim() == (0, 100)
+    assert points(axes.lines[0])[0] == [10, 50]
+
+
+def test_ranks_are_marked_on_the_line_and_groups_joined():
+    figure = critical_difference({"a": 1.25, "b": 2.0, "c": 2.75}, 1.2, [[0, 1], [1, 2]])
+    lines = [points(line) for line in figure.axes[0].lines]
+    assert [x for x, _ in lines if len(x) == 1] == [[1.25], [2.0], [2.75]]
+    assert [
+        [pytest.approx(v) for v in x] for x, y in lines if len(x) == 2 and y[0] == y[1] < 0
+    ] == [[1.21, 2.04], [1.96, 2.79]]
+    assert "a (1.25)" in [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ((20, 8000), ["1 min", "10 min", "1 h"]),
+        ((40, 700), ["1 min", "2 min", "5 min", "10 min"]),
+        ((3.4, 4.9), ["4 s"]),
+    ],
+)
+def test_ticks_of_time_are_round(seconds, expected):
+    rows = [{"name": str(s), "seconds": s, "accuracy": 0.5} for s in seconds]
+    axes = drawing.accuracy_against_cost(rows).axes[0]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert set(expected) <= set(labels) and 2 <= len(labels) <= 8
+
+
+def test_a_figure_has_the_size_that_is_asked_for(tmp_path):
+    from PIL import Image
+
+    def draw() -> object:
+        return drawing.anytime({n: [[0.1, 0.2]] for n in NAMES})
+
+    plain = draw()
+    with drawn_in(FigureStyle.parse("3.5x2.5")):
+        figure = draw()
+        drawing.save(figure, tmp_path / "figure.png")
+    assert figure.get_size_inches().tolist() == [3.5, 2.5]
+    assert Image.open(tmp_path / "figure.png").size == (1050, 750)
+    with drawn_in(FigureStyle.parse("single-column")):
+        narrow = draw()
+    assert narrow.get_figwidth() == 3.3 and plain.get_figwidth() == 5.0
+    assert narrow.axes[0].xaxis.label.get_size() == 8
+    with drawn_in(FigureStyle.parse(None, 14)):
+        assert draw().axes[0].xaxis.label.get_size() == 14
+
+
+@pytest.mark.parametrize("size", ["wide", "3x", "0.5x2", "100x100"])
+def test_sizes_that_are_none_are_refused(size):
+    with pytest.raises(BadConfig, match="--size"):
+        FigureStyle.parse(size)
+
+
 def test_drawing_leaves_the_settings_of_the_process_alone():
     script = (
         "import matplotlib; matplotlib.rcParams['font.size'] = 31\n"
@@ -179,8 +282,8 @@ def test_drawing_leaves_the_settings_of_the_process_alone():
 
 
 def test_a_figure_that_cannot_be_written_is_refused(drawn, tmp_path):
-    with pytest.raises(BadConfig, match=r"\.svg or \.pdf.*figure\.png"):
-        drawing.save(drawn["forgetting"], tmp_path / "figure.png")
+    with pytest.raises(BadConfig, match=r"\.svg, \.pdf or \.png.*figure\.jpg"):
+        drawing.save(drawn["forgetting"], tmp_path / "figure.jpg")
     with pytest.raises(BadOutput):
         drawing.save(drawn["forgetting"], tmp_path / "none" / "figure.svg")
     assert not list(tmp_path.iterdir())

@@ -21,11 +21,51 @@ def test_list_has_every_plugin_preset_and_source(cli):
 
 def test_list_prints_json(cli, plugin):
     listed = json.loads(cli("list", "--json", "--plugin", plugin)[1])
-    assert list(listed) == ["strategies", "scenarios", "sources"]
+    assert list(listed) == [
+        "strategies",
+        "scenarios",
+        "pairs",
+        "sources",
+        "networks",
+    ]
     (guess,) = (item for item in listed["strategies"] if item["name"] == "guess")
     assert guess["origin"] == "guess.py"
     assert guess["summary"] == "Answers that need a task id, and options of every kind."
     assert json.loads(cli("list", "sources", "--json")[1]) == {"sources": listed["sources"]}
+
+
+def test_lists_are_sorted_and_name_the_data_that_are_here(cli, tmp_path):
+    listed = json.loads(cli("list", "--json", "--data-root", tmp_path)[1])
+    for items in listed.values():
+        names = [item["name"] for item in items]
+        assert names == sorted(names) and names
+    assert [s["name"] for s in listed["sources"] if s["here"]] == ["digits"]
+    here = {n for item in listed["scenarios"] for n in item["presets_with_data_here"]}
+    presets = {n: o for item in listed["scenarios"] for n, o in item["presets"].items()}
+    assert here == {n for n, o in presets.items() if o["source"].startswith("digits")}
+    (tmp_path / "cifar10").mkdir()
+    for half in ("train", "test"):
+        (tmp_path / "cifar10" / f"{half}.npz").touch()
+    out = cli("list", "--data-root", tmp_path)[1].splitlines()
+    for name, expected in (("split-cifar10", True), ("split-cifar100", False)):
+        (line,) = (line for line in out if line.split()[:1] == [name])
+        assert ("[data here]" in line) == expected
+    (line,) = (line for line in out if line.split()[:1] == ["cifar10-c-published"])
+    assert "[data here]" not in line  # the published images are not there
+
+
+def test_pairs_and_networks_are_listed_and_shown(cli):
+    from clgym.models.networks import NETWORKS
+    from clgym.protocol.pairs import PAIRS
+
+    listed = json.loads(cli("list", "--json")[1])
+    assert [item["name"] for item in listed["networks"]] == sorted(NETWORKS)
+    assert {item["name"] for item in listed["pairs"]} == set(PAIRS)
+    code, out, _ = cli("show", "digits-t2")
+    assert code == 0 and "digits, classes 5 to 9 (data here)" in out
+    code, out, _ = cli("show", "resnet18-7x7")
+    assert code == 0 and "--network" in out and "(network)" in out
+    assert "Did you mean 'digits-t2'" in cli("show", "digit-t2")[2]
 
 
 def test_list_shows_a_broken_plugin_and_the_others(cli, tmp_path):

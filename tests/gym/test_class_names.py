@@ -37,9 +37,14 @@ def run(tmp_path: Path, source: str, declared: bool = True, **options: Any) -> A
     notes = tmp_path / "notes.txt"
     plugin = copy_plugin("class_names", tmp_path / "plugin", DECLARED=declared, NOTES=str(notes))
     return clgym.run(
-        str(plugin), "split-digits", source=source, scenario_config={"increments": [2]},
-        engine="inline", out=tmp_path / "out", **options,
-    )  # fmt: skip
+        str(plugin),
+        "split-digits",
+        source=source,
+        scenario_config={"increments": [2]},
+        engine="inline",
+        out=tmp_path / "out",
+        **options,
+    )
 
 
 def test_only_names_of_classes_seen_are_given_in_column_order(named: Any, tmp_path: Path) -> None:

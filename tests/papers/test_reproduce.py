@@ -210,7 +210,7 @@ def test_a_reason_does_not_say_where_the_data_lie(paper, tmp_path, monkeypatch):
     monkeypatch.setenv("CLGYM_DATA", str(tmp_path / "secret"))
     rows, _ = carry_out(paper, tmp_path, "missing")
     why = rows["missing"].claims[0].why
-    assert str(tmp_path) not in why and "{data}" in why
+    assert str(tmp_path) not in why and "DATA_ROOT/cifar-100-python" in why
 
 
 @pytest.mark.slow
@@ -228,3 +228,31 @@ def test_a_study_is_tuned_and_evaluated_once_and_its_copy_can_be_audited(paper, 
     records = list(copied.glob("evaluations/1/*/record.json"))
     assert records and all(open_run(file).result.last_accuracy >= 0 for file in records)
     assert not list(copied.rglob("state.safetensors"))
+
+
+def test_everything_that_a_row_lacks_is_listed(paper, tmp_path, monkeypatch):
+    """Data, weights and device: one missing thing does not hide another."""
+    run = paper.runs["lost"].model_copy(
+        update={"config": {"backbone": "vit_tiny_patch16_224@DATA/weights/none.safetensors"}}
+    )
+    lacking = paper.model_copy(update={"runs": {**paper.runs, "lost": run}})
+    row = lacking.by_row["missing"].model_copy(update={"device": "cuda"})
+    work = Reproduction([(lacking, row)], tmp_path / "runs", tmp_path / "board", tmp_path / "data")
+    (reasons,) = work.obstacles().values()
+    text = "\n".join(reasons)
+    assert "`clgym fetch cifar100`" in text and "DATA_ROOT/cifar-100-python" in text
+    assert "none.safetensors" in text
+    assert "the row needs this device" in text
+    assert str(tmp_path) not in text and "{data}" not in text
+    assert len(reasons) == 3
+    assert work.missing() == {key: "; ".join(found) for key, found in work.obstacles().items()}
+
+
+def test_the_list_shows_the_last_verdict(cli, paper, tmp_path, monkeypatch):
+    import clgym.papers as papers
+
+    carry_out(paper, tmp_path, "figures")
+    monkeypatch.setattr(papers, "paper_names", lambda: ["toy"])
+    monkeypatch.setattr(papers, "load_paper", lambda name: paper)
+    code, out, _ = cli("reproduce", "--board", tmp_path / "board")
+    assert code == 0 and out.count("last verdict: 1 reproduced") == 1

@@ -4,11 +4,13 @@ Matplotlib is imported where it is used, and its settings hold inside `styled` o
 """
 
 import contextlib
+import contextvars
 import functools
 import html
 import io
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -19,13 +21,100 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "INK", "series_style", "new", "plain", "save", "styled", "svg"]
+__all__ = [
+    "FORMATS",
+    "INK",
+    "FigureStyle",
+    "drawn_in",
+    "new",
+    "plain",
+    "points",
+    "room_below",
+    "save",
+    "series_style",
+    "styled",
+    "svg",
+]
 
 INK = "#1a1b1c"
 """Colour of text, axes and everything without a meaning of its own; `svg` makes it currentColor."""
-FORMATS = ("svg", "pdf")
-WIDTH = 5.0
-"""Width in inches: between one and two columns of a paper, and legible on a phone."""
+FORMATS = ("svg", "pdf", "png")
+_DOTS_PER_INCH = 300
+"""Resolution of PNG files."""
+_FONT = 10.0
+"""Font size in points for which the heights of figures are chosen."""
+_SIZES = {"single-column": (3.3, 8.0), "double-column": (6.9, 9.0)}
+"""Widths in inches of a column and of a page of text in most journals, with a font size."""
+_MEASURED = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class FigureStyle:
+    """Size of a figure and of its letters."""
+
+    width: float = 5.0
+    """Width in inches. The default lies between one and two columns of a paper, and is legible on a
+    phone."""
+    height: float | None = None
+    """Height in inches; None: as the content needs."""
+    font_size: float = _FONT
+    """Font size in points."""
+
+    @classmethod
+    def parse(cls, size: str | None, font_size: float | None = None) -> "FigureStyle":
+        """Return the style that options describe.
+
+        Args:
+            size: ``single-column``, ``double-column``, ``WxH`` in inches, or None.
+            font_size: In points; None: the default of the size.
+
+        Raises:
+            BadConfig: another word, or a size or font size out of range.
+        """
+        width, height, font = cls.width, None, _FONT
+        measured = _MEASURED.fullmatch(size or "")
+        if size in _SIZES:
+            width, font = _SIZES[size]
+        elif measured:
+            width, height = float(measured[1]), float(measured[2])
+        elif size is not None:
+            raise BadConfig(
+                expected=f"a size ({', '.join(_SIZES)}, or WxH in inches)",
+                found=repr(size),
+                fix="Write it as in --size 3.3x2.5",
+            )
+        found = cls(width, height, font if font_size is None else font_size)
+        if not all(1 <= side <= 40 for side in (width, height or 1)) or not (
+            3 <= found.font_size <= 40
+        ):
+            raise BadConfig(
+                expected="a width and height from 1 to 40 inches, and a font size from 3 to 40",
+                found=f"{width:g} x {height or width:g} inches, font size {found.font_size:g}",
+                fix="Change --size or --font-size",
+            )
+        return found
+
+
+_USUAL = FigureStyle()
+_STYLE_NOW: contextvars.ContextVar[FigureStyle] = contextvars.ContextVar(
+    "figure_style", default=_USUAL
+)
+
+
+@contextlib.contextmanager
+def drawn_in(style: FigureStyle) -> Iterator[None]:
+    """Draw in another style within the block."""
+    token = _STYLE_NOW.set(style)
+    try:
+        yield
+    finally:
+        _STYLE_NOW.reset(token)
+
+
+def points(size: float) -> float:
+    """Font size in points of what has ``size`` points in the default style."""
+    return size * _STYLE_NOW.get().font_size / _FONT
+
 
 # Okabe & Ito 2008, without the yellow that vanishes on white.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
@@ -55,9 +144,11 @@ _STYLE = {
     "ytick.color": INK,
     "ytick.labelsize": 9,
 }
+_TEXT_SIZES = ("font.size", "legend.fontsize", "xtick.labelsize", "ytick.labelsize")
 _NAMELESS = {
     "svg": ("Date", "Creator", "Format", "Type"),
     "pdf": ("CreationDate", "Creator", "Producer"),
+    "png": ("Software",),
 }
 P = ParamSpec("P")
 
@@ -67,7 +158,8 @@ def _settings(**more: Any) -> Iterator[None]:
     """Our settings over Matplotlib's own defaults, then those of the process again."""
     import matplotlib
 
-    values: dict[Any, Any] = {**_STYLE, **more}
+    sizes = {name: points(value) for name, value in _STYLE.items() if name in _TEXT_SIZES}
+    values: dict[Any, Any] = {**_STYLE, **sizes, **more}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(values)
@@ -89,8 +181,21 @@ def new(height: float = 3.4) -> tuple["Figure", "Axes"]:
     """A figure with one pair of axes; no window, nothing registered with pyplot."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    style = _STYLE_NOW.get()
+    needed = style.height or points(height)
+    figure = Figure(figsize=(style.width, needed), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def room_below(figure: "Figure", height: float) -> None:
+    """Make a figure taller for what is drawn below its axes, unless its height is fixed.
+
+    Args:
+        figure: The figure.
+        height: Inches, in the default style.
+    """
+    if _STYLE_NOW.get().height is None:
+        figure.set_figheight(figure.get_figheight() + points(height))
 
 
 def series_style(number: int) -> dict[str, Any]:  # keywords of matplotlib
@@ -133,22 +238,26 @@ def svg(figure: "Figure", label: str = "") -> str:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure for a paper: SVG with letters as outlines, or PDF.
+    """Write a figure for a paper: SVG with letters as outlines, PDF, or PNG on white.
 
     Raises:
-        BadConfig: another ending than ``.svg`` or ``.pdf``.
+        BadConfig: another ending than those of `FORMATS`.
         BadOutput: the file cannot be written.
     """
     kind = path.suffix.lstrip(".")
     if kind not in FORMATS:
         raise BadConfig(
-            expected="a figure's name to end in .svg or .pdf", found=path.name, fix="Rename it"
+            expected="a figure's name to end in .svg, .pdf or .png",
+            found=path.name,
+            fix="Rename it",
         )
     write_atomic(path, _rendered(figure, kind))
 
 
 def _rendered(figure: "Figure", kind: str, letters: str = "path") -> bytes:
     file = io.BytesIO()
+    # Ink on a transparent ground could not be read where a viewer's ground is dark.
+    options = {"dpi": _DOTS_PER_INCH, "facecolor": "white"} if kind == "png" else {}
     with _settings(**{"svg.fonttype": letters}):
-        figure.savefig(file, format=kind, metadata=dict.fromkeys(_NAMELESS[kind]))
+        figure.savefig(file, format=kind, metadata=dict.fromkeys(_NAMELESS[kind]), **options)
     return file.getvalue()

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clgym.board.figures import curves
-from clgym.board.figures.canvas import INK, new, plain, save, series_style, styled, svg
+from clgym.board.figures.canvas import (
+    INK,
+    new,
+    plain,
+    points,
+    room_below,
+    save,
+    series_style,
+    styled,
+    svg,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +72,7 @@ def rank_shift(rows: Sequence[Mapping[str, Any]]) -> "Figure":
         for slot, i in enumerate(order, 1):
             interval = _span(rows[i]) if side else ""
             text = f"{_rank(rows[i][key])}  {plain(rows[i]['name'], 20)}{interval}"
-            axes.text(x, slot, text, ha=align, va="center", fontsize=9)
+            axes.text(x, slot, text, ha=align, va="center", fontsize=points(9))
     axes.set(xlim=(-0.9, 2.3), ylim=(len(rows) + 0.6, 0.4), yticks=[], xticks=[])
     axes.text(-0.08, 0.2, "rank when tuned", ha="right", weight="bold")
     axes.text(1.3, 0.2, "rank when evaluated", ha="left", weight="bold")
@@ -83,7 +93,9 @@ def _span(row: Mapping[str, Any]) -> str:
 
 @styled
 def anytime(methods: Mapping[str, Sequence[Sequence[float]]]) -> "Figure":
-    """Draw the accuracy after each experience: one dot per seed, a line through the means.
+    """Draw the accuracy after each experience: dots are seeds, a line joins their means.
+
+    A band reaches one standard deviation (n - 1) up and down.
 
     Args:
         methods: By name, for each seed the accuracy after each experience.
@@ -94,12 +106,21 @@ def anytime(methods: Mapping[str, Sequence[Sequence[float]]]) -> "Figure":
         steps = np.arange(1, table.shape[1] + 1)
         if len(table) > 1:
             axes.scatter(np.tile(steps, len(table)), table.ravel(), **_dots(style))
+            _band(axes, steps, table, style["color"])
         axes.plot(steps, table.mean(axis=0), **style, label=plain(name))
     axes.set(xlabel="experiences learned", ylabel="accuracy on classes seen, %")
     _whole_numbers(axes)
     _percent(axes)
     _legend(figure, axes)
     return figure
+
+
+def _band(axes: "Axes", steps: np.ndarray, table: np.ndarray, colour: str) -> None:
+    """One standard deviation (n - 1) around the mean over the rows of a table."""
+    mean, deviation = table.mean(axis=0), table.std(axis=0, ddof=1)
+    axes.fill_between(
+        steps, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0, zorder=0
+    )
 
 
 @styled
@@ -148,7 +169,7 @@ def _numbers(axes: "Axes", table: np.ndarray) -> None:
                 ha="center",
                 va="center",
                 color="#ffffff" if value < 55 else "#000000",
-                fontsize=min(9.0, 110 / size),
+                fontsize=points(min(9.0, 110 / size)),
             )
 
 
@@ -296,7 +317,7 @@ def error_over_time(
         np.arange(len(segments)) + 0.5,
         [plain(name, 22) for name in segments],
         rotation=90 if len(segments) > 4 else 0,
-        fontsize=8,
+        fontsize=points(8),
     )
     axes.tick_params(axis="x", length=0)
     axes.set(xlim=(0, len(segments)), ylabel=f"error in windows of {size:,} predictions, %")
@@ -317,16 +338,43 @@ def _durations(axes: "Axes") -> None:
     """Ticks that a reader need not convert."""
     from matplotlib.ticker import NullLocator
 
-    units = {1e-3: "1 ms", 1e-2: "10 ms", 0.1: "0.1 s", 1: "1 s", 10: "10 s", 60: "1 min"}
-    units |= {600: "10 min", 3600: "1 h", 36_000: "10 h", 360_000: "100 h", 3_600_000: "1000 h"}
     axes.margins(x=0.08)
     low, high = axes.get_xlim()
-    shown = [at for at in units if low <= at <= high]
-    if len(shown) < 2:  # all within one unit: say the ends
-        shown = [low, high]
-        units = {at: f"{at:.3g} s" for at in shown}
+    shown = [at for at in _TIMES if low <= at <= high]
+    if len(shown) > _MOST_TIMES:
+        shown = [at for at in shown if at in _MAIN_TIMES]
+    units = dict(_TIMES)
+    if len(shown) < 2:  # the range is narrow
+        units = _narrow_times(low, high)
+        shown = list(units)
     axes.set_xticks(shown, [units[at] for at in shown])
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _narrow_times(low: float, high: float) -> dict[float, str]:
+    """Round times within a range of less than one step of `_TIMES`, in seconds."""
+    from matplotlib.ticker import MaxNLocator
+
+    name, unit = next((n, u) for n, u in _UNITS if high >= u or u == _UNITS[-1][1])
+    ticks = MaxNLocator(4).tick_values(low / unit, high / unit)
+    return {float(t * unit): f"{t:g} {name}" for t in ticks if low <= t * unit <= high}
+
+
+_UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3))
+
+
+def _time_ticks() -> dict[float, str]:
+    """Readable times in seconds, ascending."""
+    found = {10.0**n: f"{10.0 ** (n + 3):g} ms" for n in (-3, -2)}
+    found |= {s: f"{s:g} s" for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30)}
+    found |= {60 * m: f"{m} min" for m in (1, 2, 5, 10, 20, 30)}
+    return found | {3600 * h: f"{h} h" for h in (1, 2, 5, 10, 20, 50, 100, 1000)}
+
+
+_TIMES = _time_ticks()
+_MAIN_TIMES = (1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600, 36_000, 360_000, 3_600_000)
+_MOST_TIMES = 6
+"""Maximum number of ticks of a time axis; with more only the main ones are drawn."""
 
 
 def _whole_numbers(axes: "Axes") -> None:
@@ -341,5 +389,5 @@ def _legend(figure: "Figure", axes: "Axes") -> None:
     if not handles:
         return
     columns = 1 if max(map(len, labels)) > 32 else 2 if max(map(len, labels)) > 16 else 3
-    figure.set_figheight(figure.get_figheight() + 0.19 * -(-len(labels) // columns))
+    room_below(figure, 0.19 * -(-len(labels) // columns))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clgym.board.figures import drawing
+from clgym.board.figures import drawing, outcomes
+from clgym.board.figures.canvas import FigureStyle, drawn_in
 from clgym.board.figures.profiles import Standing, profile_of
 from clgym.board.reading.entries import options_text
 from clgym.board.reading.found import Method
@@ -77,7 +78,9 @@ def draw(methods: Sequence[Method], kinds: Sequence[str] = ()) -> list[Plot]:
     return plots
 
 
-def write(plots: Sequence[Plot], out: Path, ending: str) -> Iterator[tuple[Path, Plot]]:
+def write(
+    plots: Sequence[Plot], out: Path, ending: str, style: FigureStyle | None = None
+) -> Iterator[tuple[Path, Plot]]:
     """Draw and write the figures; the file's name states kind and subject."""
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -89,7 +92,8 @@ def write(plots: Sequence[Plot], out: Path, ending: str) -> Iterator[tuple[Path,
             name += "-"
         taken.add(name)
         path = out / f"{name}.{ending}"
-        drawing.save(plot.draw(), path)
+        with drawn_in(style or FigureStyle()):
+            drawing.save(plot.draw(), path)
         yield path, plot
 
 
@@ -140,6 +144,66 @@ def _matrices(methods: Sequence[Method]) -> Iterator[Plot]:
         matrix = mean_matrix(m)
         words = f"accuracy matrix of {m.name}{_over(m)}"
         yield Plot("accuracy-matrix", m.name, words, lambda x=matrix: drawing.accuracy_matrix(x))
+
+
+def _task_accuracies(methods: Sequence[Method]) -> Iterator[Plot]:
+    for m in filter(_learning, methods):
+        table = [r.accuracy_matrix for r in m.results]
+        words = f"accuracy of {m.name} on each experience while others arrive{_over(m)}"
+        yield Plot("task-accuracy", m.name, words, lambda t=table: outcomes.task_accuracy(t))
+
+
+def _confusions(methods: Sequence[Method]) -> Iterator[Plot]:
+    for m in methods:
+        if m.runs and m.results[0].kind != "adaptation" and all(r.has_predictions for r in m.runs):
+            words = f"confusion matrix of {m.name} after the last experience{_summed(m)}"
+            yield Plot(
+                "confusion-matrix",
+                m.name,
+                words,
+                lambda m=m: outcomes.confusion_matrix(*confusions(m)),
+            )
+
+
+def confusions(method: Method) -> tuple[np.ndarray, list[str]]:
+    """Predictions after the last experience, counted over all runs of a method.
+
+    Returns:
+        Counts, int64 [C, C], by true and predicted class, and the names of the classes in the order
+        of the first run; runs with other class orders are brought into it.
+
+    Raises:
+        BadRecord: predictions cannot be read.
+    """
+    names = method.results[0].class_order
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    for run in method.runs:
+        rows = run.predictions().after(len(run.result.accuracy_matrix) - 1)
+        place = np.array([names.index(name) for name in run.result.class_order])
+        np.add.at(counts, (place[rows.label], place[rows.predicted]), 1)
+    return counts, names
+
+
+def _summed(method: Method) -> str:
+    return f", images of {len(method.runs)} runs" if len(method.runs) > 1 else ""
+
+
+def _last_accuracies(methods: Sequence[Method]) -> Iterator[Plot]:
+    for stream, group in _by_stream([m for m in methods if _learning(m)]).items():
+        table = {m.name: [r.last_accuracy for r in m.results] for m in group}
+        ends = {name: _student(values) for name, values in table.items()}
+        words = f"last accuracy on {stream}, with 95 % intervals of the mean (Student's t)"
+        yield Plot(
+            "last-accuracy", stream, words, lambda t=table, e=ends: outcomes.last_accuracy(t, e)
+        )
+
+
+def _student(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of a mean by Student's t; None for one value."""
+    from clgym.results.compare import over_seeds
+
+    found = over_seeds(values, [0.0] * len(values))
+    return None if found.low is None or found.high is None else (found.low, found.high)
 
 
 def _over(method: Method) -> str:
@@ -284,7 +348,10 @@ def _errors(methods: Sequence[Method]) -> Iterator[Plot]:
 
 KINDS: dict[str, tuple[str, Callable[[Sequence[Method]], Iterator[Plot]]]] = {
     "accuracy-matrix": ("a run of two or more experiences", _matrices),
+    "task-accuracy": ("a run of two or more experiences", _task_accuracies),
+    "confusion-matrix": ("a learning run with its predictions", _confusions),
     "anytime": ("a run of two or more experiences", _anytime),
+    "last-accuracy": ("a run of two or more experiences", _last_accuracies),
     "forgetting": ("a run of two or more experiences", _forgetting),
     "accuracy-against-cost": ("two methods on one stream", _cost),
     "rank-shift": ("two studies of one pair and mode, evaluated", _rank_shift),

@@ -5,25 +5,34 @@ For figures and reports, which show what is there. What may stand on the board i
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from clgym.errors import BadRecord, Tampered
+from clgym.board.reading.entries import subfolders
+from clgym.errors import BadConfig, BadRecord, Tampered, UnknownName, WrongPhase, near
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import LedgerEntry, read_ledger
 from clgym.protocol.outcome import EVALUATION, Evaluation
 from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.grouping import by_seed, method_of
-from clgym.results.layout import run_folders
+from clgym.results.layout import RECORD, is_run, run_folders
 from clgym.results.record import Result
 from clgym.results.stored import StoredRun, open_run
 
-__all__ = ["LoadedStudy", "Method", "load_runs", "read_study"]
+__all__ = [
+    "LoadedStudy",
+    "Method",
+    "arranged",
+    "groups_in",
+    "load_runs",
+    "read_study",
+    "runs_of_group",
+]
 
 
 @dataclass(frozen=True)
@@ -65,9 +74,55 @@ class Method:
         """Results of its runs, by seed."""
         return [run.result for run in self.runs]
 
+    @property
+    def absent(self) -> list[int]:
+        """Seeds that its evaluation promised and that have no result, since their runs failed."""
+        if self.study is None or not self.study.evaluations:
+            return []
+        return [s.seed for s in self.study.evaluations[-1].seeds if s.status != "done"]
+
+
+def groups_in(path: Path) -> list[Path]:
+    """Places of one method each, at or below a path, in order.
+
+    Args:
+        path: A run, a folder of runs over seeds, a study, or a folder that holds several of these,
+            at any depth.
+
+    Returns:
+        Folders of a study, of one run, or of the runs of one method; ``[path]`` if nothing is
+        there, so that opening it names the problem.
+    """
+    if not path.is_dir() or is_run(path):
+        return [path]
+    places = [
+        folder if LEDGER in names or folder == path else folder.parent
+        for folder, names in subfolders(path, (LEDGER, RECORD))
+    ]
+    return list(dict.fromkeys(places)) or [path]
+
+
+def runs_of_group(group: Path) -> list[StoredRun]:
+    """Open the runs at one place of `groups_in`; of a study those of its last evaluation.
+
+    Raises:
+        BadRecord: there is no run, or one does not validate.
+        WrongPhase: a study without a complete evaluation.
+    """
+    if not (group / LEDGER).is_file():
+        return [open_run(place) for place in run_folders(group) or [group]]
+    method = _evaluated(read_study(group))
+    if not method.runs:
+        raise WrongPhase(
+            expected=f"a study with a complete evaluation at {group}",
+            found="none",
+            fix=f"Run `clgym evaluate {group}` first",
+        )
+    return method.runs
+
 
 def load_runs(paths: Sequence[Path]) -> list[Method]:
-    """Load everything at these paths: runs, folders of runs, studies.
+    """Load everything at or below these paths: runs, folders of runs, studies.
 
     Raises:
         BadRecord: nothing is there, it does not validate, or two runs claim one seed.
@@ -75,11 +130,11 @@ def load_runs(paths: Sequence[Path]) -> list[Method]:
     """
     methods: list[Method] = []
     groups: dict[str, Method] = {}
-    for path in paths:
+    for path in (group for given in paths for group in groups_in(given)):
         if (path / LEDGER).is_file():
             methods.append(_evaluated(read_study(path)))
             continue
-        for run in map(open_run, run_folders(path) or [path]):
+        for run in runs_of_group(path):
             key = method_of(run.result)
             if key not in groups:
                 groups[key] = Method(run.result.strategy.name)
@@ -89,6 +144,44 @@ def load_runs(paths: Sequence[Path]) -> list[Method]:
         method.runs = _one_of_each_seed(method)
     _tell_apart(methods)
     return methods
+
+
+def arranged(
+    methods: Sequence[Method], labels: Mapping[str, str], order: Sequence[str]
+) -> list[Method]:
+    """Rename and order loaded methods for a figure.
+
+    Args:
+        methods: What was loaded.
+        labels: New names by name.
+        order: Names, old or new, of the methods that come first.
+
+    Raises:
+        UnknownName: a name that no method has.
+        BadConfig: two methods would have the same name.
+    """
+    names = [method.name for method in methods]
+    shown = [labels.get(name, name) for name in names]
+    for name in [*labels, *order]:
+        if name not in (names if name in labels else [*names, *shown]):
+            raise UnknownName(
+                expected=f"a method ({', '.join(dict.fromkeys(names))})",
+                found=repr(name),
+                fix=f"{near(name, names)}Names are those that figures have without --labels",
+            )
+    if labels and len(set(shown)) < len(set(names)):
+        raise BadConfig(
+            expected="a different label for each method",
+            found=", ".join(shown),
+            fix="Change --labels",
+        )
+    last = len(order)
+    places = {name: place for place, name in enumerate(order)}
+    ordered = sorted(
+        zip(names, shown, methods, strict=True),
+        key=lambda item: min(places.get(item[0], last), places.get(item[1], last)),
+    )
+    return [replace(method, name=new) for _, new, method in ordered]
 
 
 def _one_of_each_seed(method: Method) -> list[StoredRun]:

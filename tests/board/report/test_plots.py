@@ -5,25 +5,30 @@ import shutil
 import numpy as np
 import pytest
 
-from clgym.board.figures.plots import KINDS, draw, mean_matrix, wrong
-from clgym.board.reading.found import load_runs
-from clgym.errors import BadRecord
+from clgym.board.figures.plots import KINDS, confusions, draw, mean_matrix, wrong
+from clgym.board.reading.found import arranged, load_runs
+from clgym.errors import BadConfig, BadRecord, UnknownName
 
 
 def test_figures_available_for_runs_of_two_methods(cli, runs, tmp_path):
     code, out, _ = cli("plot", runs / "nmc", runs / "means", "--out", tmp_path / "figures")
     lines = out.splitlines()
     assert code == 0
-    assert lines[:3] == [
+    assert {
         f"{tmp_path}/figures/accuracy-matrix-nmc.svg: accuracy matrix of nmc, mean of 2 runs",
         f"{tmp_path}/figures/accuracy-matrix-means.svg: accuracy matrix of means",
         f"{tmp_path}/figures/anytime.svg: accuracy after each experience of split-digits",
-    ]
+    } <= set(lines)
     files = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert files == sorted(line.partition(": ")[0].rpartition("/")[2] for line in lines)
     assert {name.split(".")[0] for name in files} == {
         "accuracy-matrix-nmc",
         "accuracy-matrix-means",
+        "task-accuracy-nmc",
+        "task-accuracy-means",
+        "confusion-matrix-nmc",
+        "confusion-matrix-means",
+        "last-accuracy",
         "anytime",
         "forgetting",
         "accuracy-against-cost",
@@ -138,3 +143,39 @@ def test_figures_available_for_studies(study, runs, tmp_path):
     cost = plots["accuracy-against-cost"].draw().axes[0]
     spent = method.study.tuning_seconds + method.runs[0].record.cost.wall_seconds
     assert any(np.asarray(line.get_xdata())[0] == pytest.approx(spent) for line in cost.lines)
+
+
+def test_confusions_are_counted_over_seeds_by_the_names_of_the_classes(runs):
+    from safetensors.numpy import load_file
+
+    method = load_runs([runs / "nmc"])[0]
+    counts, names = confusions(method)
+    expected = {}
+    for run in method.runs:
+        arrays = load_file(run.folder / "predictions.safetensors")
+        order = run.result.class_order
+        last = len(run.result.accuracy_matrix) - 1
+        for label, predicted in zip(
+            arrays[f"{last}/label"], arrays[f"{last}/predicted"], strict=True
+        ):
+            key = order[label], order[predicted]
+            expected[key] = expected.get(key, 0) + 1
+    assert {
+        (names[i], names[j]): int(counts[i, j]) for i, j in zip(*counts.nonzero(), strict=True)
+    } == expected
+
+
+def test_methods_are_renamed_and_ordered(cli, runs, tmp_path):
+    methods = load_runs([runs / "nmc", runs / "means"])
+    found = arranged(methods, {"means": "Mean images"}, ["Mean images"])
+    assert [m.name for m in found] == ["Mean images", "nmc"]
+    assert [m.name for m in arranged(methods, {}, ["means", "nmc"])] == ["means", "nmc"]
+    with pytest.raises(UnknownName, match="'nmcc'.*Did you mean 'nmc'"):
+        arranged(methods, {"nmcc": "x"}, [])
+    with pytest.raises(BadConfig, match="different label"):
+        arranged(methods, {"means": "nmc"}, [])
+    words = ("plot", runs / "nmc", runs / "means", "--kind", "anytime", "--out", tmp_path)
+    looks = ("--labels", "nmc=NMC", "--size", "single-column", "--format", "png")
+    assert cli(*words, *looks)[0] == 0 and (tmp_path / "anytime.png").is_file()
+    code, _, err = cli(*words, "--labels", "nmc")
+    assert code == 2 and "NAME=LABEL" in err

@@ -242,3 +242,10 @@ def _ledger(study):
 def test_a_study_that_fails_its_audit_cannot_be_submitted(study, damage, name):
     damage(study)
     assert verdicts(study)[name] == "wrong"
+
+
+def test_two_class_orders_of_one_seed_are_accepted(sent, edit):
+    edit(sent / "seed-1", lambda r: r["result"].update(seed=0))
+    found = [f for f in check([sent]).findings if f.check == "seeds"]
+    assert [f.verdict for f in found] == ["ok"]
+    assert "0 (order 0), 0 (order 1)" in found[0].words

@@ -1,0 +1,1 @@
+"""Tables for a paper, and comparisons of several methods, from the records at hand."""

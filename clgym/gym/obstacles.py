@@ -1,0 +1,59 @@
+"""Everything that keeps a request from running on this machine."""
+
+import contextlib
+from collections.abc import Generator
+
+from clgym import registry
+from clgym.data.locate import locate
+from clgym.engines import Channel
+from clgym.errors import ClgymError
+from clgym.gym.description import ask_needs, ask_options, open_learner
+from clgym.gym.plan import resolve, strategy_values
+from clgym.gym.request import Request, make_scenario
+
+__all__ = ["obstacles"]
+
+
+def obstacles(request: Request, channel: Channel | None = None) -> list[ClgymError]:
+    """Return everything that keeps a request from running here; `resolve` stops at the first.
+
+    Args:
+        request: What was asked for.
+        channel: Whom to ask about the strategy; None opens one for the question.
+
+    Returns:
+        Errors about sources, weights and the device, each once; empty if `resolve` succeeds.
+    """
+    found: list[ClgymError] = []
+    asked = channel or open_learner(request)
+    try:
+        entry = registry.find("strategies", request.strategy, request.plugins)
+        scenario = make_scenario(request)
+        with _noting(found):
+            for name in scenario.source_names():
+                with _noting(found):
+                    locate(name, request.data_root, None)
+        with _noting(found):
+            description = ask_options(entry, request.plugins, asked, request.strategy_config)
+            values = strategy_values(description, scenario, request)
+            for device in ("cpu", request.device):  # without a device the weights are looked for
+                with _noting(found):
+                    ask_needs(entry.name, request.plugins, asked, values, device, request.data_root)
+        if not found:
+            with _noting(found):
+                resolve(request, asked)
+    except ClgymError as error:
+        found.append(error)
+    finally:
+        if channel is None:
+            asked.close()
+    return list({str(error): error for error in found}.values())
+
+
+@contextlib.contextmanager
+def _noting(found: list[ClgymError]) -> Generator[None, None, None]:
+    """Note an error and go on."""
+    try:
+        yield
+    except ClgymError as error:
+        found.append(error)
