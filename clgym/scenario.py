@@ -15,9 +15,9 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from clgym.config import values_of
-from clgym.data.content import among
+from clgym.data.fixed_transform import Transform
+from clgym.data.label_noise import noisy_labels
 from clgym.data.shares import rows_of_share
-from clgym.data.words import names_in_words
 from clgym.errors import BadStream
 
 if TYPE_CHECKING:
@@ -34,19 +34,11 @@ __all__ = [
     "Stream",
     "Transform",
     "kind_of",
-    "with_stream_flags",
+    "measured_twice",
+    "noisy_labels",
 ]
 
 Setting = Literal["class-incremental", "task-incremental", "domain-incremental"]
-
-
-@dataclass(frozen=True)
-class Transform:
-    """A fixed change of a step's images: a pixel permutation or a rotation."""
-
-    kind: Literal["permute", "rotate"]
-    amount: float
-    """Seed of the permutation, or angle in degrees counter-clockwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +48,9 @@ class Step:
     train: np.ndarray
     """int64 row numbers in the source's training split."""
     test: np.ndarray
-    """int64 row numbers of the test rows of this experience, in the split `measured_on`; a row
-    belongs to one experience only."""
+    """int64 row numbers of the test rows of this experience, in the split `measured_on`; a row that
+    looks the same belongs to one experience only. Empty where nothing new is to be measured, such
+    as where an experience comes again."""
     classes: tuple[int, ...]
     """Class indices present in the training rows, ascending."""
     valid: np.ndarray
@@ -70,6 +63,25 @@ class Step:
     home: tuple[int, ...] | None = None
     """Class indices that mainly belong to this experience, ascending: those of its test rows where
     other classes bring training rows too; None: all of ``classes``."""
+    labels: np.ndarray | None = None
+    """int64 class index that the learner is given for each training row, one of ``classes``; None:
+    the true ones. `noisy_labels` makes wrong ones; rows that are scored keep theirs."""
+
+    def __post_init__(self) -> None:
+        """Check the labels.
+
+        Raises:
+            BadStream: another number of labels than of rows, or labels of other classes.
+        """
+        if self.labels is None:
+            return
+        others = sorted(set(np.unique(self.labels).tolist()) - set(self.classes))
+        if self.labels.shape != self.train.shape or others or self.labels.dtype != np.int64:
+            raise BadStream(
+                expected=f"{len(self.train)} labels of type int64, each one of {self.classes}",
+                found=f"{self.labels.dtype} {self.labels.shape}, other classes {others}",
+                fix="Give one class index of the experience for each training row",
+            )
 
 
 def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
@@ -134,11 +146,12 @@ class Stream:
         facts += [self.compete] if self.compete != "own" else []
         state.update(json.dumps(facts).encode())
         for step in self.steps:
-            facts = [step.source, step.classes, step.transform and vars(step.transform)]
+            facts = [step.source, step.classes, step.transform and step.transform.facts]
             facts += ["train"] if step.measured_on == "train" else []
             facts += [step.home] if step.home is not None else []
             state.update(json.dumps(facts).encode())
-            for rows in (step.train, step.valid, step.test):
+            labels = () if step.labels is None else (step.labels,)
+            for rows in (step.train, step.valid, step.test, *labels):
                 state.update(len(rows).to_bytes(8, "little") + rows.astype("<i8").tobytes())
         return state.hexdigest()
 
@@ -173,6 +186,17 @@ class Stream:
             known = list(range(index + 1))
         return [j for j in known if len(self.steps[j].test)]
 
+    def training_labels(self, step: Step, source: "Source") -> np.ndarray:
+        """Class index that the learner is given for each training row, int64 [n].
+
+        Args:
+            step: One of the stream's.
+            source: The source of its rows.
+        """
+        if step.labels is not None:
+            return step.labels
+        return np.array(self.columns[step.source])[source.train.labels[step.train]]
+
     def on_validation(self) -> "Stream":
         """The same stream, measured on its held-out training rows instead of its test rows.
 
@@ -204,6 +228,7 @@ class Stream:
                 s,
                 classes=tuple(new[c] for c in s.classes),
                 home=s.home and tuple(sorted(new[c] for c in s.home)),
+                labels=None if s.labels is None else _renumbered(s.labels, new),
             )
             for s in self.steps[start:stop]
         )
@@ -223,6 +248,10 @@ class Stream:
         from clgym.avalanche import benchmark
 
         return benchmark(self, data_root)
+
+
+def _renumbered(labels: np.ndarray, new: Mapping[int, int]) -> np.ndarray:
+    return np.array([new[label] for label in labels.tolist()], dtype=np.int64)
 
 
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -260,6 +289,8 @@ class Scenario:
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether the stream is the same for every order seed."""
+    RECURRING: ClassVar[bool] = False
+    """Whether training images may come again, unchanged, in a later experience."""
     CHECK_CONFIG: ClassVar[Mapping[str, Any]] = {}
     """Options for `clgym check` that suit six classes of twenty images."""
     KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
@@ -297,54 +328,19 @@ def kind_of(stream: Any) -> str:
     return stream.setting
 
 
-def with_stream_flags(stream: Any, sources: Sequence["Source"]) -> list["Source"]:
-    """Add warnings about the stream to its sources.
+def measured_twice(steps: Sequence[Step]) -> tuple[int, int] | None:
+    """The first experience with test rows that an earlier one measures, and their number.
 
-    They name classes that are learned and not measured, since too few rows were held out or the
-    options leave none, and count test images that are training images of another source. What holds
-    of a source by itself stands among its flags already (`clgym.data.content`).
+    Rows under another transformation are other images. None where there is no such experience.
     """
-    flagged = []
-    for number, source in enumerate(sources):
-        steps = [step for step in getattr(stream, "steps", ()) if step.source == number]
-        flags = list(source.flags)
-        if missing := sorted(_learned(source, steps) - _measured(source, steps)):
-            names = names_in_words([source.classes[label] for label in missing])
-            flags.append(f"classes that this stream does not measure: {names}")
-        if shared := _of_other_sources(stream, sources, number, steps):
-            flags.append(f"{shared} test images are training images of another source")
-        flagged.append(replace(source, flags=tuple(flags)) if steps else source)
-    return flagged
-
-
-def _learned(source: "Source", steps: Sequence[Step]) -> set[int]:
-    """Labels of the training rows, but for those that no test row could measure."""
-    rows = [part for step in steps for part in (step.train, step.valid)]
-    on_test = all(step.measured_on == "test" for step in steps)
-    labels = {y for part in rows for y in np.unique(source.train.labels[part]).tolist()}
-    return labels & set(np.unique(source.test.labels).tolist()) if on_test else labels
-
-
-def _measured(source: "Source", steps: Sequence[Step]) -> set[int]:
-    splits = {"test": source.test, "train": source.train}
-    labels = (splits[step.measured_on].labels[step.test] for step in steps)
-    return {y for part in labels for y in np.unique(part).tolist()}
-
-
-def _of_other_sources(
-    stream: Any, sources: Sequence["Source"], number: int, steps: Sequence[Step]
-) -> int:
-    """Test images of a source that other sources of the stream are learned from."""
-    tested = [step.test for step in steps if step.measured_on == "test"]
-    learned = [
-        sources[step.source].train.hashes[step.train]
-        for step in getattr(stream, "steps", ())
-        if sources[step.source].fingerprint != sources[number].fingerprint
-    ]
-    if not tested or not learned:
-        return 0
-    rows = np.unique(np.concatenate(tested))
-    return int(among(sources[number].test.hashes[rows], np.concatenate(learned)).sum())
+    seen: dict[tuple[object, ...], np.ndarray] = {}
+    for index, step in enumerate(steps):
+        look = (step.source, step.measured_on, step.transform)
+        known = seen.get(look, step.test[:0])
+        if count := int(np.isin(step.test, known).sum()):
+            return index, count
+        seen[look] = np.concatenate([known, step.test])
+    return None
 
 
 def split_validation(

@@ -188,6 +188,9 @@ class StreamInfo:
     """Storage for at most `Needs.memory` samples of past experiences."""
     batch_size: int | None = None
     """Images per batch on adaptation streams."""
+    class_names: tuple[str, ...] | None = None
+    """Adaptation streams: names of the classes in words, by class index; None unless
+    `Needs.class_names`. On learning streams `Experience.class_names` has those seen."""
     classifier: Classifier | None = None
     """Classifier requested by `Needs.classifier`, in evaluation mode; the strategy may change
     it."""

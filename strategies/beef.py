@@ -71,7 +71,8 @@ class BeefConfig(ExemplarConfig):
     to 0 (cosine); in the first experience and in the fusion, too."""
     network: str = "resnet32"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
-    resnet32, resnet50, resnet50-bottleneck, slim-resnet18, two-convolutions, vgg11, vgg16."""
+    resnet32, resnet50, resnet50-bottleneck, slim-resnet18, slim-resnet18-7x7-pool,
+    two-convolutions, vgg11, vgg16."""
     fusion_epochs: Annotated[int, Ge(1)] = 60
     """Number of epochs of the fusion."""
     energy_weight: Annotated[float, Ge(0)] = 0.01

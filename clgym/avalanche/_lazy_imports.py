@@ -1,19 +1,20 @@
 """Import Avalanche without what it imports and we never use.
 
-``import avalanche`` brings jax (one solver among many of qpsolvers, for GEM), wandb (one metric)
-and torchmetrics (one metric), which take as long as torch itself. Here jax is hidden from
-qpsolvers, which then does without that solver; the two others are loaded when they are used.
+``import avalanche`` brings what a few of its parts use: jax (one solver among many of qpsolvers),
+qpsolvers itself (GEM), wandb and torchmetrics (one metric each), matplotlib (figures of metrics),
+gdown (one data set), GPUtil (one metric). Together they take twice as long as torch itself. Here
+jax is hidden from qpsolvers, which then does without that solver; the others are loaded when they
+are used.
 """
 
 import contextlib
-import functools
 import importlib
 import importlib.abc
 import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Iterator, Mapping, MutableSequence, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,10 @@ from typing import Any
 __all__ = ["install"]
 
 _HIDDEN = ("jax", "jaxopt")
-_LATE = ("wandb", "torchmetrics", "torchmetrics.functional")
+_LATE = (
+    *("wandb", "torchmetrics", "torchmetrics.functional", "qpsolvers", "gdown", "GPUtil"),
+    *("matplotlib", "matplotlib.axes", "matplotlib.figure", "matplotlib.pyplot"),
+)
 
 
 def install() -> None:
@@ -72,14 +76,14 @@ class _Loader(importlib.abc.Loader):
         return self._real.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        with _without_the_slow(), _another_home():
+        late = {name: _Late(name) for name in _LATE if name.partition(".")[0] not in sys.modules}
+        with _in_place_of({**dict.fromkeys(_HIDDEN), **late}), _another_home():
             self._real.exec_module(module)
 
 
 @contextlib.contextmanager
-def _without_the_slow() -> Iterator[None]:
-    replaced: dict[str, ModuleType | None] = dict.fromkeys(_HIDDEN)
-    replaced |= {name: _Late(name) for name in _LATE}
+def _in_place_of(replaced: Mapping[str, ModuleType | None]) -> Iterator[None]:
+    """Have imports find these where nothing is loaded yet; None hides a module."""
     placed = {name: stub for name, stub in replaced.items() if name not in sys.modules}
     sys.modules.update(placed)  # type: ignore[arg-type]  # None is the documented way to hide
     try:
@@ -113,5 +117,20 @@ class _Name:
         return _Name(self._module, (*self._parts, name))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        real = functools.reduce(getattr, self._parts, importlib.import_module(self._module))
-        return real(*args, **kwargs)  # type: ignore[operator]
+        return self._real()(*args, **kwargs)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        """Nothing is an instance of a class that nobody has loaded."""
+        return self._module.partition(".")[0] in sys.modules and isinstance(instance, self._real())
+
+    def _real(self) -> Any:
+        """What the name stands for, from a real import."""
+        with _in_place_of(dict.fromkeys(_HIDDEN)):
+            found: Any = importlib.import_module(self._module)
+            path = self._module
+            for part in self._parts:
+                path = f"{path}.{part}"
+                if isinstance(found, ModuleType) and not hasattr(found, part):
+                    importlib.import_module(path)
+                found = getattr(found, part)
+        return found

@@ -56,6 +56,8 @@ def _dataset(stream: Stream, sources: list[Source], index: int, part: str) -> Av
     split = source.test if part == "test" else source.train
     numbers = getattr(step, part)
     columns = np.array(stream.columns[step.source])[split.labels[numbers]]
+    if part == "train":
+        columns = stream.training_labels(step, source)
     largest = max(one.max_value for one in sources)  # one range for all, as in the gym
     rows: Any = _StepRows(
         split, numbers, columns, step, stream.image_shape, (source.max_value, largest)
@@ -94,6 +96,8 @@ class _StepRows:
     def _gather(self) -> Tensor:
         stored, side = self._split.images.shape[1:3], self._shape[1]
         resized = None if tuple(stored) == self._shape[1:] else side
-        images = Images(self._split.path, resized, torch.device("cpu"), self._shape[0], self._gain)
+        channels, white = self._shape[0], round(1 / self._scale)
+        cpu = torch.device("cpu")
+        images = Images(self._split.path, resized, cpu, channels, self._gain, white)
         change = self._step.transform
-        return images.gather(self._numbers, change and (change.kind, change.amount))
+        return images.gather(self._numbers, change and change.message)

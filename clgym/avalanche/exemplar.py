@@ -68,7 +68,8 @@ class ExemplarConfig(SGDConfig):
     before it where batch normalisation cannot process it."""
     network: str = "resnet18"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
-    resnet32, resnet50, resnet50-bottleneck, slim-resnet18, two-convolutions, vgg11, vgg16."""
+    resnet32, resnet50, resnet50-bottleneck, slim-resnet18, slim-resnet18-7x7-pool,
+    two-convolutions, vgg11, vgg16."""
     stem: networks.StemName = "3x3"
     """First convolution of resnet18 and slim-resnet18: 3x3 with stride 1, the same and a
     max-pooling of stride 2 (3x3-pool), or 7x7 with stride 2 and such a pooling (7x7-pool). The

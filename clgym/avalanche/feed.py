@@ -85,10 +85,10 @@ class TrainLoader:
         try:
             for parts, new in _merged(self.source, self.size, experience.min_batch):
                 self.n_new, self.merges = new, new > self.size
-                experience.images += new
+                experience.count(new)
                 experience.epoch, experience.step = here.epoch, here.step
                 yield parts
-                told = {"size": self.size, "steps": len(self), "epochs": self.epochs}
+                told = {"steps": len(self), "epochs": self.epochs}
                 experience.progress(here.epoch, here.step, **told)
         finally:
             experience.epoch = experience.step = None

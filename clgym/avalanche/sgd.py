@@ -59,7 +59,7 @@ class SGDConfig(Config):
     joins the batch before it."""
     network: str = "mlp"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
-    resnet32, resnet50, resnet50-bottleneck, slim-resnet18, vgg11, vgg16."""
+    resnet32, resnet50, resnet50-bottleneck, slim-resnet18, slim-resnet18-7x7-pool, vgg11, vgg16."""
     hidden: tuple[Annotated[int, Ge(1)], ...] = networks.HIDDEN
     """Units of each hidden layer of the network mlp; two layers of 100 are common in the
     literature."""

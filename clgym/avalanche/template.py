@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from clgym.data.generators import seed_generators, untouched_generators
 from clgym.data.memory import Memory
 from clgym.data.sources import Source, load_source
+from clgym.data.words import class_words
 from clgym.errors import BadConfig, Incompatible
 from clgym.scenario import Setting, Stream, kind_of
 from clgym.strategy import Batch, Experience, Strategy, StreamInfo
@@ -131,8 +132,7 @@ class _Facts:
         found = f"{len(labels)} images in experience {index}"
         if index < len(self.plan):
             step = self.plan.steps[index]
-            columns = np.array(self.plan.columns[step.source])
-            wanted = columns[self.sources[step.source].train.labels[step.train]]
+            wanted = self.plan.training_labels(step, self.sources[step.source])
             pixels = (images / self.scale).round().clamp(0, 255).byte()
             same = torch.equal(pixels.float().mul_(self.scale), images)
             if same and np.array_equal(wanted, labels.numpy()):
@@ -239,12 +239,20 @@ class StrategyTemplate(SupervisedTemplate):
             task=list(self._tasks).index(task) if self._gives_tasks else None,
             task_columns=tuple(self._tasks.values()),
             single_pass=self._facts.single_pass,
+            class_names=self._class_names(),
         )
         try:
             self.strategy.train(own)
         finally:
             own.close()
         self._trained += 1
+
+    def _class_names(self) -> tuple[str, ...]:
+        """Names of the classes seen, as in the gym; none where the benchmark's are unknown."""
+        plan = self._facts.plan
+        if plan is None or not self.strategy.needs.class_names:
+            return ()
+        return (class_words(plan.class_order) or ())[: len(self._order)]
 
     def _numbered(self, targets: Tensor, experience: Any) -> Tensor:
         """Class indices, in order of arrival, of Avalanche's class numbers."""

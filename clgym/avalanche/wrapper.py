@@ -118,6 +118,10 @@ class Wrapper(Strategy[C]):
         """The base's answer."""
         return self.base.predict(batch)
 
+    def predict_by_head(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The base's answers by head, if it has several heads."""
+        return self.base.predict_by_head(batch)
+
     def costs(self) -> dict[str, float]:
         """The base's costs and the companion's own, by name."""
         own: Mapping[str, float] = getattr(self.companion, "costs", {})

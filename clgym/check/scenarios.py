@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from clgym import config as configs
 from clgym.check.bounds import check_bounds, check_words
 from clgym.check.report import Check, Failed, Skipped
 from clgym.check.tiny import CLASSES, Tiny
 from clgym.config import Field
+from clgym.data.images import Images
 from clgym.data.sources import Source, load_source
-from clgym.errors import ClgymError
-from clgym.scenario import Scenario, Setting, Stream
+from clgym.errors import BadPlugin, ClgymError
+from clgym.scenario import Scenario, Setting, Stream, measured_twice
 
 __all__ = ["ScenarioSubject", "scenario_checks"]
 
@@ -89,6 +91,7 @@ def scenario_checks() -> list[Check]:
         Check(rows_in_range),
         Check(test_rows_once),
         Check(train_rows_once),
+        Check(transforms_repeat),
         Check(columns_in_order),
         Check(classes_match_labels),
         Check(held_out_rows),
@@ -162,36 +165,61 @@ def rows_in_range(subject: ScenarioSubject) -> str:
 
 def test_rows_once(subject: ScenarioSubject) -> str:
     """A test row measures one experience only, as long as it looks the same."""
-    seen: dict[Any, set[int]] = {}
-    for index, step in enumerate(_learned(subject.plain).steps):
-        # The checks put one source in several places: a domain is a place, here.
-        domain = index if subject.plain.setting == "domain-incremental" else step.source
-        held = seen.setdefault((domain, step.transform), set())
-        twice = held & set(step.test.tolist())
-        if twice:
-            raise Failed(
-                f"test row {min(twice)} in experience {index} and an earlier one",
-                "Measure each test row in the experience that it belongs to",
-            )
-        held |= set(step.test.tolist())
-    if not any(seen.values()):
+    stream = _learned(subject.plain)
+    if twice := measured_twice(stream.steps):
+        raise Failed(
+            f"{twice[1]} test rows in experience {twice[0]} and an earlier one",
+            "Measure each test row in the experience that it belongs to; leave `test` empty where "
+            "an experience comes again",
+        )
+    count = sum(len(step.test) for step in stream.steps)
+    if not count:
         raise Failed("no test rows at all", "Give the steps test rows")
-    return f"{sum(map(len, seen.values()))} test rows, each in one experience"
+    return f"{count} test rows, each in one experience"
 
 
 def train_rows_once(subject: ScenarioSubject) -> str:
-    """No training image comes in two experiences, as long as it looks the same."""
-    seen: dict[Any, set[int]] = {}
+    """No training image comes in two experiences unchanged, unless ``RECURRING`` says so."""
+    looks: dict[Any, np.ndarray] = {}
+    again = 0
     for index, step in enumerate(_learned(subject.plain).steps):
-        held = seen.setdefault((step.source, step.transform), set())
-        twice = held & set(step.train.tolist())
-        if twice:
+        known = looks.get((step.source, step.transform), step.train[:0])
+        twice = np.isin(step.train, known)
+        if twice.any() and not subject.cls.RECURRING:
             raise Failed(
-                f"training row {min(twice)} in experience {index} and an earlier one",
-                "Deal a class's rows to its experiences; data that come back are replay",
+                f"training row {step.train[twice][0]} in experience {index} and an earlier one",
+                "Deal a class's rows to its experiences, or set RECURRING = True",
             )
-        held |= set(step.train.tolist())
-    return f"{sum(map(len, seen.values()))} training rows, each in one experience"
+        again += int(twice.sum())
+        looks[step.source, step.transform] = np.union1d(known, step.train)
+    if subject.cls.RECURRING and not again:
+        raise Failed("RECURRING = True, and no training row comes again", "Remove the line")
+    different = sum(map(len, looks.values()))
+    return f"{different} training rows, {again} recurrences" if again else f"{different} rows"
+
+
+def transforms_repeat(subject: ScenarioSubject) -> str:
+    """Every transformation turns images into images of the same shape, the same each time."""
+    found = {step.transform for step in getattr(subject.plain, "steps", ())} - {None}
+    if not found:
+        raise Skipped("no experience transforms its images")
+    source = subject.source()
+    images = Images(Path(source.train.path), None, torch.device("cpu"), white=source.max_value)
+    rows = np.arange(4)
+    for transform in filter(None, found):
+        try:
+            together = images.gather(rows, transform.message)
+        except BadPlugin as error:
+            raise Failed(
+                f"{transform.kind}: {error.found}", f"It wants {error.expected}"
+            ) from error
+        alone = torch.cat([images.gather(rows[i : i + 1], transform.message) for i in rows])
+        if not torch.equal(together, alone):
+            raise Failed(
+                f"{transform.kind} gives other pixels in another batch",
+                "Compute each image from itself alone",
+            )
+    return f"{len(found)} transformations"
 
 
 def columns_in_order(subject: ScenarioSubject) -> str:

@@ -146,15 +146,11 @@ def _holdings(record: Record) -> list[tuple[str, str]]:
     counts = f"{held.total:,} (trainable {held.trainable:,}), buffers {held.buffers:,}"
     budget = "" if held.budget_bytes is None else f" of a budget of {held.budget_bytes:,}"
     logged = [
-        (f"logged {name}", f"{_short(facts.last)} at last, mean {_short(facts.mean)}")
+        (f"logged {name}", f"{facts.last:.5g} at last, mean {facts.mean:.5g}")
         for name, facts in record.logged.items()
     ]
     stored = f"{held.stored_bytes:,}{budget}"
     return [("parameters", counts), ("stored samples", samples), ("stored bytes", stored), *logged]
-
-
-def _short(value: float | None) -> str:
-    return "none" if value is None else f"{value:.5g}"
 
 
 def show_plan(console: Console, plan: RunOutline) -> None:

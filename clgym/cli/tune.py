@@ -136,7 +136,8 @@ def _add_search_flags(study: argparse._ArgumentGroup) -> None:
     study.add_argument(
         "--space",
         metavar="FILE",
-        help="Search space: a TOML or JSON file, or `paper` for that of the paper. "
+        help="Search space: a TOML or JSON file; `paper` for that of the paper; or `paper-lite` "
+        "for the same with epochs divided by ten and batch sizes by four. "
         "(default: the search values in the strategy's file)",
     )
     study.add_argument(

@@ -28,8 +28,8 @@ Log = Callable[[Mapping[str, Any], int, int, int], None]
 """Takes in numbers by name, and the images, epoch and step at which they were logged."""
 
 
-def _log_nowhere(numbers: Mapping[str, Any], images: int, epoch: int, step: int) -> None:
-    """What is logged without a gym, in an Avalanche script for example, is dropped."""
+def _ignore(*_: object) -> None:
+    """Without a gym, in an Avalanche script for example, and once the experience is over."""
 
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -46,6 +46,7 @@ class Experience:
         task_columns: For each task seen so far, its columns; empty unless task-incremental.
         images: Training images handed out so far, over all epochs; a strategy with a loader of
             its own adds to it, as one does that trains on a `part`.
+        images_so_far: The same with those of every `part`, whether they were added or not.
         epoch, step: The pass and the batch that `batches` is at; None outside of it.
         loss: Loss of the last step: a strategy sets it, and `batches` reports it.
         min_batch: Smallest number of rows in a batch: a last batch with fewer joins the one before.
@@ -66,9 +67,10 @@ class Experience:
         task_columns: tuple[tuple[int, ...], ...] = (),
         single_pass: bool = False,
         report: Report = lambda event: None,
-        log: Log = _log_nowhere,
+        log: Log = _ignore,
         safe_point: Callable[[], None] = lambda: None,
         features: Tensor | None = None,
+        class_names: tuple[str, ...] = (),
     ) -> None:
         """Made by the gym only. ``scale`` turns stored pixels into [0, 1]."""
         self.index, self.classes, self.columns = index, classes, columns
@@ -76,13 +78,14 @@ class Experience:
         self._seed, self._scale = seed, scale
         self._pixels: Tensor | None = pixels
         self._labels: Tensor | None = labels
-        self._features = features
+        self._features, self._class_names = features, class_names
         self._length = len(labels)
         self._parts: list[Experience] = []
         self._rows = torch.arange(len(labels))  # of a part: places in the whole
         self._rows_of: Callable[[int], Tensor] | None = None
         self._handed_out = torch.zeros(len(labels) if single_pass else 0, dtype=torch.bool)
         self.images, self.min_batch = 0, 1
+        self._of_all = _Count()
         self.epoch: int | None = None
         self.step: int | None = None
         self.loss: Tensor | float | None = None
@@ -93,6 +96,20 @@ class Experience:
     def __len__(self) -> int:
         """Count the training rows."""
         return self._length
+
+    @property
+    def images_so_far(self) -> int:
+        """Training images handed out so far, over all epochs and parts, with earlier sessions'."""
+        return max(self._of_all.images, self.images)
+
+    def go_on_from(self, images: int) -> None:
+        """Count on; called by the gym when training goes on inside the experience."""
+        self.images = self._of_all.images = images
+
+    def count(self, images: int) -> None:
+        """Note training images that a loader of the strategy's own handed out."""
+        self.images += images
+        self._of_all.images += images
 
     @property
     def pixels(self) -> Tensor:
@@ -112,6 +129,21 @@ class Experience:
         """
         return self._held(self._labels)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes seen so far, in words, by class index.
+
+        Raises:
+            OutOfReach: the strategy did not declare that it needs them.
+        """
+        if not self._class_names:
+            raise OutOfReach(
+                expected="names of classes for a strategy that declares the need",
+                found="none: they are withheld",
+                fix="Declare Needs(class_names=True); in as_template give stream= as well",
+            )
+        return self._class_names
+
     def _held(self, data: Tensor | None) -> Tensor:
         if data is None:
             raise OutOfReach(
@@ -124,7 +156,8 @@ class Experience:
     def close(self) -> None:
         """Put the data out of reach; called by the gym when `Strategy.train` returns."""
         self._pixels = self._labels = self._features = None
-        self._report, self._safe_point = _ignore, _ignore  # these lead back to the learner
+        # These lead back to the learner.
+        self._report = self._log = self._safe_point = _ignore
         for part in self._parts:
             part.close()
 
@@ -260,7 +293,7 @@ class Experience:
                 self.epoch, self.step = epoch, step
                 yield self._batch(part if order is None else order[part], augment)
                 if not silent:
-                    self.progress(epoch, step + 1, size=size, steps=steps, epochs=epochs)
+                    self.progress(epoch, step + 1, steps=steps, epochs=epochs)
         finally:
             self.epoch = self.step = None
 
@@ -271,7 +304,7 @@ class Experience:
         if augment is not None:
             here = self._stream("augmentation", epoch=self.epoch, step=self.step)
             images = augment(images, here)
-        self.images += len(labels)
+        self.count(len(labels))
         features = None if self._features is None else self._features[rows]
         return TrainBatch(
             images,
@@ -301,9 +334,7 @@ class Experience:
             self._task_of = tasks.to(self.labels.device)
         return self._task_of
 
-    def progress(
-        self, epoch: int, step: int, *, size: int, steps: int, epochs: int | None = None
-    ) -> None:
+    def progress(self, epoch: int, step: int, *, steps: int, epochs: int | None = None) -> None:
         """Report how far training is, at most every 0.2 s and at the end of a pass.
 
         `batches` does this by itself; a strategy with a loader of its own calls it.
@@ -311,18 +342,15 @@ class Experience:
         Args:
             epoch: The pass that is under way.
             step: Steps of it that are done.
-            size: Rows a step.
             steps: Steps of the whole pass.
             epochs: Passes in all; None if unknown.
         """
         if step < steps and time.perf_counter() < self._next_report:
             return
-        rows = len(self) if step >= steps else min(step * size, len(self))
         told: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
         if self.loss is not None:
             told["loss"] = float(self.loss)
-        images = epoch * len(self) + rows
-        self.report(epoch=epoch, step=step, steps=steps, images=images, **told)
+        self.report(epoch=epoch, step=step, steps=steps, images=self.images_so_far, **told)
         self._next_report = time.perf_counter() + _PAUSE
 
     def _hand_out(self, rows: slice | Tensor) -> None:
@@ -353,12 +381,12 @@ class Experience:
         epoch and step; the record summarises each.
 
         Raises:
-            BadAnswer: a value is no plain number.
+            BadAnswer: a value is no finite plain number, or a name is not one of a number.
         """
         at_work = [one for one in (self, *self._parts) if one.epoch is not None]
         here = at_work[0] if at_work else self
         epoch, step = (0 if n is None else n + 1 for n in (here.epoch, here.step))
-        self._log(numbers, self.images, epoch, step)
+        self._log(numbers, self.images_so_far, epoch, step)
 
     def safe_point(self) -> None:
         """Offer the gym a point at which `Strategy.state_dict` suffices to continue `train`.
@@ -370,8 +398,10 @@ class Experience:
         self._safe_point()
 
 
-def _ignore(*_: object) -> None:
-    """An experience that is over reports nothing and is not saved."""
+class _Count:
+    """A number that an experience and its parts share."""
+
+    images = 0
 
 
 def _second_pass(found: str) -> OutOfReach:

@@ -1,16 +1,15 @@
 """Stored images of one split, mapped from disk and read to the device on demand."""
 
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from clgym.data.apply_transform import apply_transform
 from clgym.data.augment import resize
 
-__all__ = ["Images", "permute_pixels", "rotate"]
+__all__ = ["Images"]
 
 
 class Images:
@@ -23,6 +22,7 @@ class Images:
         device: torch.device,
         channels: int | None = None,
         gain: float = 1.0,
+        white: int = 255,
     ) -> None:
         """Map the file.
 
@@ -32,10 +32,11 @@ class Images:
             device: Where `gather` puts the images.
             channels: Channels that `gather` returns (grey is repeated); None means the stored ones.
             gain: What stored values are multiplied by, where sources of a stream differ in range.
+            white: Largest value of a pixel after that.
         """
         self._array = np.load(path, mmap_mode="r")
         self._resize, self._device, self._channels = resize, device, channels
-        self._gain = gain
+        self._gain, self._white = gain, white
 
     def __len__(self) -> int:
         """Count the images."""
@@ -51,26 +52,5 @@ class Images:
         if self._channels is not None and pixels.shape[1] == 1:
             pixels = pixels.expand(-1, self._channels, -1, -1)
         if transform is not None:
-            kind, amount = transform
-            pixels = rotate(pixels, amount) if kind == "rotate" else permute_pixels(pixels, amount)
+            pixels = apply_transform(pixels, *transform, self._white)
         return pixels.contiguous()
-
-
-def permute_pixels(pixels: Tensor, seed: float) -> Tensor:
-    """One permutation of all places, alike for every image and channel.
-
-    NumPy's legacy permutation of H * W under ``seed``, as permuted MNIST is usually made.
-    """
-    flat = pixels.flatten(2)
-    order = np.random.RandomState(int(seed)).permutation(flat.shape[-1])
-    return flat[..., torch.from_numpy(order).to(flat.device)].view_as(pixels)
-
-
-def rotate(pixels: Tensor, degrees: float) -> Tensor:
-    """Rotate counter-clockwise about the centre, bilinear, zeros outside."""
-    angle = math.radians(degrees)
-    cos, sin = math.cos(angle), math.sin(angle)
-    matrix = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=pixels.device)
-    grid = F.affine_grid(matrix.expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False)
-    turned = F.grid_sample(pixels.float(), grid, mode="bilinear", align_corners=False)
-    return turned.round().clamp(0, 255).byte()

@@ -8,6 +8,7 @@ Engines know nothing of learners: they carry messages to whatever *target* they 
 import os
 import socket
 import sys
+from collections.abc import Iterable
 
 from clgym.engines.channel import INSIDE, Channel, Engine, OnEvent
 from clgym.engines.inline import InlineChannel
@@ -37,6 +38,7 @@ def open_channel(
     target: str,
     confinement: Confinement | None = None,
     seconds: float | None = None,
+    libraries: Iterable[int] = (),
 ) -> Channel:
     """Start a worker with ``target``, for one conversation.
 
@@ -45,6 +47,7 @@ def open_channel(
         target: ``module:Class`` that answers.
         confinement: What the process may open; None leaves it as free as this one.
         seconds: Time for each answer; None is any time.
+        libraries: What the worker is known to import; see `Channel.prepare`.
 
     Raises:
         BadPlugin: inside a worker: a plugin's file that starts runs when it is imported.
@@ -54,7 +57,7 @@ def open_channel(
     refuse_inside(target)
     if engine == "process":
         _check_fork()
-        return ProcessChannel(target, confinement, seconds)
+        return ProcessChannel(target, confinement, seconds, libraries)
     if seconds is not None or (confinement is not None and confinement.required):
         raise BadConfig(
             expected="--engine process, which --timeout and --sandbox need",

@@ -1,5 +1,6 @@
 """The learner's end of a channel: one message in, one reply out, errors as data."""
 
+import contextlib
 import importlib
 import traceback
 from collections.abc import Callable
@@ -19,6 +20,7 @@ __all__ = [
     "make_target",
     "prepare",
     "raise_error",
+    "warm_up",
 ]
 
 
@@ -46,6 +48,12 @@ def load_target(target: str) -> Callable[..., Any]:
 def prepare(target: str, library: int) -> None:
     """Import a library that workers of a target need, so that forks of this process have it."""
     load_target(target).prepare(library)  # type: ignore[attr-defined]  # it named the number
+
+
+def warm_up(target: str) -> None:
+    """Have a target's class do, once for all forks, what each of its instances would do first."""
+    with contextlib.suppress(ClgymError):  # workers will say what is wrong
+        getattr(load_target(target), "warm_up", lambda: None)()
 
 
 def make_target(target: str, emit: Callable[[Message], None]) -> Handler:

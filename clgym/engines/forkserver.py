@@ -8,6 +8,7 @@ When a worker ends, all that it started ends with it; when the gym is gone, so i
 """
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -16,7 +17,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from clgym.engines.answer import load_target, prepare
+from clgym.engines.answer import prepare, warm_up
 from clgym.engines.system import adopt_orphans, die_with_parent
 from clgym.engines.wire import FORK
 from clgym.engines.worker import work
@@ -84,6 +85,7 @@ class _Server:
         return bool(data)
 
     def _fork(self, descriptors: list[int]) -> None:
+        gc.freeze()  # or the worker's first collection copies the pages of all that is loaded
         pid = os.fork()
         if pid == 0:
             self._become_worker(*descriptors)
@@ -142,6 +144,6 @@ def _children() -> list[int]:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the workers
     adopt_orphans()
-    load_target(sys.argv[2])
+    warm_up(sys.argv[2])
     _Server(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).serve()
     os._exit(0)  # taking torch down in order takes as long as a small run

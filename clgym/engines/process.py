@@ -106,18 +106,25 @@ def _server_of(target: str) -> _ForkServer:
 class Worker:
     """A process with a target, and this side's sockets to it and to its server."""
 
-    def __init__(self, target: str, confinement: Confinement | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        confinement: Confinement | None = None,
+        libraries: Iterable[int] = (),
+    ) -> None:
         """Start it.
 
         Args:
             target: ``module:Class`` that answers.
             confinement: What it may open; None leaves it as free as the gym.
+            libraries: What it is known to import; see `Channel.prepare`.
 
         Raises:
             BadConfig: the system cannot enforce what the confinement demands.
             WorkerDied: it ended before it could begin.
         """
         self._server, self._asked = _server_of(target), 0
+        self._server.prepare(libraries)
         self.connection, self.status = self._server.fork()
         self._scratch = None
         if confinement is not None:
@@ -235,10 +242,14 @@ class ProcessChannel:
     """A conversation with its own worker."""
 
     def __init__(
-        self, target: str, confinement: Confinement | None = None, seconds: float | None = None
+        self,
+        target: str,
+        confinement: Confinement | None = None,
+        seconds: float | None = None,
+        libraries: Iterable[int] = (),
     ) -> None:
         """Start a worker of this target; see `clgym.engines.open_channel`."""
-        self._worker, self._seconds = Worker(target, confinement), seconds
+        self._worker, self._seconds = Worker(target, confinement, libraries), seconds
         self._spoiled = False
 
     @property

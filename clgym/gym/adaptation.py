@@ -25,7 +25,7 @@ from clgym.messages import (
     StreamFacts,
     TrainProgress,
 )
-from clgym.registry import with_registered
+from clgym.registry import strategy_files
 from clgym.results.online_errors import confidence, scores
 from clgym.results.series import Series
 from clgym.streams.adaptation import AdaptationStream, Batch, segment_labels
@@ -112,7 +112,7 @@ class AdaptationPhase:
         home, home_labels, home_max = self._home()
         return Start(
             strategy=run.strategy.name,
-            plugins=tuple(with_registered(run.request.plugins)),
+            plugins=strategy_files(run.request.plugins),
             config=run.strategy_config,
             threads=run.threads,
             resize=run.resize,
@@ -182,8 +182,7 @@ class AdaptationPhase:
         segment, places = self._batches[step][-1]
         count, number = len(logged.name), self._after + segment
         here = replace(logged, step=np.full(count, step + 1))
-        seconds = float(self._seconds.sum()) - float(logged.seconds[-1])
-        add_numbers(self.series, here, number, self.images, seconds)
+        add_numbers(self.series, here, number, self.images)
         inside = replace(here, images=np.full(count, places.stop))
         self._emit(NumbersLogged(experience=number, numbers=inside))
 

@@ -14,6 +14,7 @@ from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation
 from clgym.gym.request import Request, Sandbox
 from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed
+from clgym.registry.libraries import libraries_of
 
 __all__ = [
     "Description",
@@ -47,7 +48,13 @@ def open_learner(request: Request) -> Channel:
     """Open a channel that reports a strategy's options and needs; it may open no image."""
     places = [cache_dir() / "backbones"]
     shut = confinement(request, request.strategy_config, write=places)
-    return open_channel(request.engine, LEARNER, shut)
+    return open_channel(request.engine, LEARNER, shut, libraries=_libraries(request))
+
+
+def _libraries(request: Request) -> frozenset[int]:
+    """What the strategy's file is seen to import."""
+    entry = registry.find("strategies", request.strategy, request.plugins)
+    return libraries_of(entry.path)
 
 
 def _bare(
@@ -106,7 +113,7 @@ def ask_options(
     entry: registry.PluginEntry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
 ) -> Description:
     """Options of a strategy, from a worker that is running already; see `describe_strategy`."""
-    files = tuple(registry.with_registered(plugins))
+    files = registry.strategy_files(plugins)
     question = DescribeOptions(strategy=entry.name, plugins=files, given=dict(given))
     reply = Conversation(channel).describe_options(question)
     return Description(
@@ -133,7 +140,7 @@ def ask_needs(
     Raises:
         ClgymError: the options do not fit one another, or weights are not to be had.
     """
-    files = tuple(registry.with_registered(plugins))
+    files = registry.strategy_files(plugins)
     root = None if data_root is None else data_root.resolve()
     question = DescribeNeeds(
         strategy=name, plugins=files, config=dict(values), device=device, data_root=root

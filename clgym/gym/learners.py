@@ -64,7 +64,7 @@ class Learners:
         Conversation(self._features, self._on_event).fill_features(message)
 
     def _images(self, testing: bool | None) -> list[Path]:
-        """Image files to train on, to test on, or (None) all.
+        """Image files to train on, to test on, or (None) all; functions that transform them.
 
         Phases of adaptation are sent their images; which of these files they read as labelled data
         of the source domain says their start message.
@@ -73,7 +73,9 @@ class Learners:
         splits = {"train", "test"}
         if isinstance(stream, Stream) and testing is not None:
             splits = {step.measured_on for step in stream.steps} if testing else {"train"}
-        return [Path(getattr(source, name).path) for source in run.sources for name in splits]
+        changes = {s.transform.file for s in getattr(run.stream, "steps", ()) if s.transform}
+        images = [Path(getattr(source, name).path) for source in run.sources for name in splits]
+        return [*images, *filter(None, changes)]
 
     def _cached(self) -> list[Path]:
         """Folders of the cache that a strategy with a backbone reads."""

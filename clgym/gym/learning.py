@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from clgym.checksums import is_undamaged
+from clgym.data.words import class_words
 from clgym.gym.anytime import anytime_facts, moments
 from clgym.gym.by_head import accuracies, received, series
 from clgym.gym.by_head import sent as by_head_arrays
@@ -33,7 +34,6 @@ from clgym.messages import (
     AnytimeTest,
     ClassifierIdentity,
     FillFeatures,
-    RowGroup,
     Scored,
     SourceFiles,
     Start,
@@ -42,7 +42,7 @@ from clgym.messages import (
     TestEnded,
     Train,
 )
-from clgym.registry import with_registered
+from clgym.registry import strategy_files
 from clgym.results.conduct import Cause
 from clgym.results.layout import STATE
 from clgym.results.metrics import matrix_summary
@@ -84,7 +84,6 @@ class LearningPhase:
         self._run, self._stream = run, stream
         self._conversation, self._learners, self._emit = conversation, learners, on_event
         self.tester = Tester(run, stream, order_key, learners, self.start_message)
-        self._columns = [np.array(c) for c in stream.columns]
         self._scores: list[Scores] = []
         self._saved_arrays: list[Arrays] = []
         self._train_seconds: list[float] = []
@@ -110,7 +109,27 @@ class LearningPhase:
         return step
 
     def prepare(self) -> None:
-        """The images are mapped by the learner."""
+        """Have frozen features computed that the cache lacks, where the strategy asked for them.
+
+        Those of the whole stream at once: batches have one size, and those of single experiences
+        would mostly be filled up with nothing.
+        """
+        needs, steps = self._run.needs, self._stream.steps
+        if not needs.features or needs.backbone is None:
+            return
+        parts = [(row_group(s, "train"), s.train) for s in steps]
+        parts += [(row_group(s, s.measured_on), s.test) for s in steps]
+        groups = tuple(dict.fromkeys(group for group, _ in parts))
+        where = [np.full(len(rows), groups.index(group)) for group, rows in parts]
+        self._learners.fill_features(
+            FillFeatures(
+                start=self.start_message(),
+                backbone=needs.backbone,
+                rows=np.concatenate([rows for _, rows in parts]),
+                where=np.concatenate(where),
+                groups=groups,
+            )
+        )
 
     def _take_over(self, folder: Path) -> None:
         """Begin with what a finished run of the first experiences measured; `run` looked at it."""
@@ -136,7 +155,7 @@ class LearningPhase:
         run = self._run
         return Start(
             strategy=run.strategy.name,
-            plugins=tuple(with_registered(run.request.plugins)),
+            plugins=strategy_files(run.request.plugins),
             config=run.strategy_config,
             threads=run.threads,
             resize=run.resize,
@@ -186,7 +205,6 @@ class LearningPhase:
 
     def _test(self, step: int, state: Path) -> TestEnded:
         pool = pool_after(self._stream, self._run.sources, step)
-        self._fill_features(pool.row, *self.tester.groups(pool.step))
         tested = self.tester.test(step, pool, state, repeat=step + 1 == len(self))
         self._repetition = tested.repetition or self._repetition
         self._changed += [step] if tested.ended.changed else []
@@ -244,13 +262,9 @@ class LearningPhase:
         index, stream = step, self._stream
         first = 0 if self._run.needs.past_data else index
         steps = stream.steps[first : index + 1]
-        labels = [
-            self._columns[s.source][self._run.sources[s.source].train.labels[s.train]]
-            for s in steps
-        ]
+        labels = [stream.training_labels(s, self._run.sources[s.source]) for s in steps]
         groups = tuple(row_group(s, "train") for s in steps)
         rows, counts = np.concatenate([s.train for s in steps]), tuple(len(s.train) for s in steps)
-        self._fill_features(rows, groups, np.repeat(np.arange(len(groups)), counts))
         inside, given = self._checkpoint(index), stream.gives_task_ids
         # A damaged one is left out: the experience is trained again from its beginning.
         resume = is_undamaged(inside, required=True) and InsideAnswers.can_resume(
@@ -267,6 +281,7 @@ class LearningPhase:
                 classes=tuple(sorted({c for s in steps for c in s.classes})),
                 num_seen_classes=stream.columns_after(index),
                 task=index if given else None,
+                class_names=self._class_names(index),
                 task_columns=tuple(s.classes for s in stream.steps[: index + 1]) if given else (),
                 checkpoint=inside,
                 checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
@@ -276,35 +291,16 @@ class LearningPhase:
             on_test=lambda due: self._test_inside(index, due),
         )
         if reply.logged is not None:
-            add_numbers(self.series, reply.logged, index, self.images, sum(self._train_seconds))
+            add_numbers(self.series, reply.logged, index, self.images)
         self._train_seconds.append(reply.seconds)
         self._train_images_of_step = reply.images
         self.images += reply.images
-
-    def _fill_features(
-        self, rows: np.ndarray, groups: tuple[RowGroup, ...], where: np.ndarray
-    ) -> None:
-        """Have features computed that the cache lacks, where the strategy asked for them."""
-        needs = self._run.needs
-        if needs.features and needs.backbone is not None:
-            self._learners.fill_features(
-                FillFeatures(
-                    start=self.start_message(),
-                    backbone=needs.backbone,
-                    rows=rows,
-                    where=where,
-                    groups=groups,
-                )
-            )
 
     def _begin_tests_inside(self, index: int, resume: bool) -> AnytimeTest | None:
         """What is to be tested inside an experience of a single-pass stream."""
         if not self._stream.anytime:
             return None
         self._inside = InsideAnswers(self._answers_inside(index), resume)
-        if self._run.needs.features:
-            pool, order = self.tester.exposed(index)
-            self._fill_features(pool.row[order], *self.tester.groups(pool.step[order]))
         return AnytimeTest(at=moments(self._stream, index), state=self._state_inside(index))
 
     def _test_inside(self, index: int, due: TestDue) -> None:
@@ -313,6 +309,11 @@ class LearningPhase:
         state = self._state_inside(index)
         self._inside.put(due.images, self.tester.anytime(index, state))
         state.unlink()
+
+    def _class_names(self, index: int) -> tuple[str, ...]:
+        """Names of the classes that have come, where the strategy declared the need."""
+        names = class_words(self._stream.class_order) if self._run.needs.class_names else None
+        return () if names is None else names[: self._stream.columns_after(index)]
 
     def _checkpoint(self, index: int) -> Path:
         """Where the learner saves in the middle of an experience."""

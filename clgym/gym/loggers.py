@@ -27,7 +27,6 @@ from clgym.messages import (
     Scored,
     TrainProgress,
 )
-from clgym.results.series import COLUMNS
 
 __all__ = ["LOGGERS", "Logger", "Point", "listening"]
 
@@ -40,6 +39,10 @@ class Point(NamedTuple):
     experience: int
     epoch: int
     step: int
+
+
+_COLUMNS = ("images", "experience", "epoch", "step", "seconds", "name", "value")
+"""Columns of ``log.csv``: a `Point`, seconds of the run until it was written, what was logged."""
 
 
 class _Sink(Protocol):
@@ -107,14 +110,15 @@ class Logger:
 
     def _point(self, experience: int, images: int, epoch: int = 0, step: int = 0) -> Point:
         """A point of the run, by the images of an experience."""
-        return Point(self._before[experience] + images, experience + 1, epoch, step)
+        before = self._before.setdefault(experience, 0)  # a run may go on from another's end
+        return Point(before + images, experience + 1, epoch, step)
 
     def _write_numbers(self, event: NumbersLogged) -> None:
         found = event.numbers
-        for row, value in enumerate(found.value.tolist()):
+        for row, index in enumerate(found.name):
             place = (int(column[row]) for column in (found.images, found.epoch, found.step))
             where = self._point(event.experience, *place)
-            self._write(found.names[found.name[row]], value, where)
+            self._write(found.names[int(index)], float(found.value[row]), where)
 
     def _write(self, name: str, value: float, where: Point) -> None:
         if self._sink is None:
@@ -158,7 +162,9 @@ class _Csv:
         kept = _rows_before(path, first)
         self._began = time.monotonic() - (float(kept[-1]["seconds"]) if kept else 0.0)
         self._file = path.open("w", newline="")
-        self._writer: csv.DictWriter[str] = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        self._writer: csv.DictWriter[str] = csv.DictWriter(
+            self._file, _COLUMNS, lineterminator="\n"
+        )
         self._writer.writeheader()
         self._writer.writerows(kept)
 
@@ -178,7 +184,7 @@ def _rows_before(path: Path, first: Point) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    if rows and rows[0].keys() != set(COLUMNS):  # of an earlier version
+    if rows and rows[0].keys() != set(_COLUMNS):  # of an earlier version
         return []
     here = (first.experience, first.images)
     return [row for row in rows if (int(row["experience"]), int(row["images"])) < here]

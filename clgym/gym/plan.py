@@ -14,6 +14,7 @@ from clgym import registry
 from clgym._version import __version__
 from clgym.config import Field
 from clgym.data.sources import Source
+from clgym.data.words import class_words, names_in_words
 from clgym.engines import Channel
 from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
@@ -32,7 +33,8 @@ from clgym.messages import (
 from clgym.models.pretraining import overlap
 from clgym.results.record import BackboneFacts
 from clgym.results.stored import open_run
-from clgym.scenario import Scenario, Stream, kind_of, with_stream_flags
+from clgym.scenario import Scenario, Stream, kind_of, measured_twice
+from clgym.streams.source_flags import with_stream_flags
 
 __all__ = ["ResolvedRun", "method_hash", "resolve", "strategy_values"]
 
@@ -223,16 +225,25 @@ def _chosen(backbone: BackboneFacts | None) -> ChosenBackbone | None:
 
 
 def _check_measured(stream: Stream) -> None:
-    """Refuse a stream that could not be scored from its first experience on.
+    """Refuse a stream that could not be scored from its first experience on, or images twice.
 
     Raises:
-        BadStream: the first experience has no test rows.
+        BadStream: the first experience has no test rows, or a row stands in two experiences.
     """
-    if kind_of(stream) != "adaptation" and not stream.measured_after(0):
+    if kind_of(stream) == "adaptation":
+        return
+    if not stream.measured_after(0):
         raise BadStream(
             expected="test images of the classes of the first experience",
             found="none",
             fix="Give a source whose test split has images of every class, or another --order-seed",
+        )
+    if twice := measured_twice(stream.steps):
+        raise BadStream(
+            expected="every test image, as it looks, measured in one experience",
+            found=f"{twice[1]} of them in experience {twice[0]} and an earlier one",
+            fix="Let the experience in which they come first measure them; `test` of an experience "
+            "that comes again stays empty",
         )
 
 
@@ -253,6 +264,13 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
             expected=f"a scenario type that {name} supports ({', '.join(needs.settings)})",
             found=f"{stream.name}, which is {stream.setting}",
             fix="Use another scenario (`clgym list scenarios`)",
+        )
+    if needs.class_names and class_words(stream.class_order) is None:
+        raise Incompatible(
+            expected=f"a source whose classes have names, which {name} needs",
+            found=f"{stream.name} with the classes {names_in_words(stream.class_order)}",
+            fix="Name the classes: `classes` of an npz file, the folders' names, or the classes of "
+            "an ImageSet",
         )
     if (needs.past_data or needs.rereads) and stream.single_pass:
         raise Incompatible(

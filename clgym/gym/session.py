@@ -170,9 +170,7 @@ class Progress(BaseModel):
         self.peak_memory_bytes = max(self.peak_memory_bytes, size)
 
 
-def add_numbers(
-    series: Series, logged: LoggedNumbers, experience: int, images: int, seconds: float
-) -> None:
+def add_numbers(series: Series, logged: LoggedNumbers, experience: int, images: int) -> None:
     """Add what was logged in an experience or a batch to a phase's series.
 
     Args:
@@ -180,7 +178,6 @@ def add_numbers(
         logged: Numbers with the learner's counts, from the beginning of the experience or batch.
         experience: Number of the experience or segment, from 0.
         images: Images of the phase before it.
-        seconds: Seconds of the phase before it.
     """
     columns = {
         "name": logged.name,
@@ -189,7 +186,6 @@ def add_numbers(
         "experience": np.full(len(logged.name), experience + 1),
         "epoch": logged.epoch,
         "step": logged.step,
-        "seconds": logged.seconds + seconds,
     }
     series.add(logged.names, columns)
 
@@ -417,12 +413,10 @@ class Session:
 
     def _series(self) -> Series:
         """The logged numbers of all phases, one after the other."""
-        joined, images, seconds = Series(), 0, 0.0
+        joined, images = Series(), 0
         for phase in self.phases:
-            joined.extend(phase.series, images, seconds)
-            cost = phase.cost()
+            joined.extend(phase.series, images)
             images += phase.images
-            seconds += sum(cost.train_seconds or cost.predict_seconds)
         return joined
 
     def _record(self, predictions: str, series: Series) -> Record:
@@ -442,6 +436,7 @@ class Session:
             "stored_samples": progress.stored_samples,
             "predictions": {"file": PREDICTIONS, "sha256": predictions},
             "backbone": run.backbone,
+            "class_names": run.needs.class_names or None,
         }
         return Record(
             # Names come from data sets and plugins; a record holds only what can be shown.

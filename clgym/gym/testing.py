@@ -210,5 +210,5 @@ class Tester:
 
 def row_group(step: Step, split: Literal["train", "test"]) -> RowGroup:
     """The group of an experience's rows in one split."""
-    change = step.transform and (step.transform.kind, step.transform.amount)
+    change = step.transform and step.transform.message
     return RowGroup(source=step.source, split=split, transform=change)

@@ -16,6 +16,7 @@ from clgym.attributes import Stateful
 from clgym.data.augment import resize
 from clgym.data.experience import Report
 from clgym.data.source_data import SourceData
+from clgym.data.words import class_words
 from clgym.errors import Incompatible
 from clgym.messages import AdaptationStart, ClassifierIdentity, Needs, Start
 from clgym.models.source_models import ClassifierSpec, identity, resolve
@@ -49,6 +50,8 @@ class Resources:
     """Resources that an adaptation stream gives to a strategy."""
 
     batch_size: int
+    class_names: tuple[str, ...] | None
+    """Names of the classes in words, where the strategy declared the need."""
     source_data: SourceData | None
     classifier: Classifier | None
     identity: ClassifierIdentity | None
@@ -79,8 +82,9 @@ def build_resources(
             fix="Use its source-free options (`clgym show` lists them), or an available source",
         )
     offered_source = source if needs.source_data else None
+    names = class_words(stream.classes) if needs.class_names else None
     if needs.classifier is None:
-        return Resources(stream.batch_size, offered_source, None, None, None)
+        return Resources(stream.batch_size, names, offered_source, None, None, None)
     info = request.info
     wanted = ClassifierSpec(
         info.image_shape,
@@ -93,7 +97,7 @@ def build_resources(
     classifier, name = resolve(needs.classifier, wanted, source, device, report)
     known = ClassifierIdentity(name=name, sha256=identity(classifier))
     passes = PassCounter(classifier.backbone)
-    return Resources(stream.batch_size, offered_source, classifier, known, passes)
+    return Resources(stream.batch_size, names, offered_source, classifier, known, passes)
 
 
 def _source(request: Start, stream: AdaptationStart, device: torch.device) -> SourceData | None:

@@ -25,6 +25,15 @@ class Dataflow(TorchDispatchMode):
         given: Tensors that no operation made, by address.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Leave `__torch_dispatch__` as it is: torch would import its compiler to wrap it.
+
+        That takes longer than a small test, and every test has a process of its own. Nothing is
+        compiled here.
+        """
+        return False
+
     def __init__(self, *, follow_updates: bool) -> None:
         """Begin.
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clgym import registry
 from clgym.data.experience import Log, Report
 from clgym.data.generators import (
     generator_states,
@@ -25,16 +26,15 @@ from clgym.data.generators import (
     untouched_generators,
 )
 from clgym.engines.channel import Message
-from clgym.errors import OutOfReach
 from clgym.learner.adaptation import build_resources, to_float
 from clgym.learner.assembly import (
     make_strategy,
     plugin_entry,
 )
 from clgym.learner.describing import describe_needs, describe_options, usable_device
-from clgym.learner.logged import LogState, NumberLog
+from clgym.learner.logged import NumberLog, OwnNumbers
 from clgym.learner.oversight import Oversight
-from clgym.learner.probing import Prober, ProbeState
+from clgym.learner.probing import Prober
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
 from clgym.learner.replies import (
     checked_costs,
@@ -44,7 +44,13 @@ from clgym.learner.replies import (
     own_numbers,
 )
 from clgym.learner.rows import RowImages
-from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
+from clgym.learner.state import (
+    InsideState,
+    LearnerState,
+    read_learner,
+    state_fingerprint,
+    write_state,
+)
 from clgym.learner.torch_settings import be_deterministic, peak, start_measuring
 from clgym.messages import (
     Adapt,
@@ -75,10 +81,12 @@ from clgym.messages import (
     TestDue,
     TestEnded,
     Train,
+    build_checks,
     parse_request,
     to_tree,
 )
 from clgym.models.features import FrozenFeatures
+from clgym.registry.libraries import LIBRARIES
 from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
 
 __all__ = ["Learner", "info_from"]
@@ -105,28 +113,33 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
 class Learner:
     """Handles the gym's messages; ``handle`` is its one entry point."""
 
-    LIBRARIES = ("torch._dynamo", "clgym.avalanche.sgd", "timm")
-    """Modules that take seconds to import. Once a learner has loaded one, the server of its process
-    loads it too, and the learners that follow have it at once. A learner names them by number: it
-    cannot make the server import anything else."""
-
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send = emit
-        self._log: NumberLog | None = None
-        self._experience: Experience | None = None
+        self._own_numbers = OwnNumbers()
         self._untested: str | None = None
         self._filled: FrozenFeatures | None = None
         clean_surroundings()
         watch_files()
 
     @classmethod
+    def warm_up(cls) -> None:
+        """Do what every learner does first; the server that they are forked from does it once."""
+        importlib.import_module("numpy.ma")  # the first np.unique would
+        build_checks()
+        registry.entries("strategies")
+
+    @classmethod
     def prepare(cls, library: int) -> None:
-        """Load one of `LIBRARIES`."""
-        importlib.import_module(cls.LIBRARIES[library])
+        """Load one of the `LIBRARIES`, in the server that learners are forked from.
+
+        Once a learner has loaded one, those that follow have it at once. It names it by number: it
+        cannot make the server import anything else.
+        """
+        importlib.import_module(LIBRARIES[library])
 
     def _libraries(self) -> tuple[int, ...]:
-        return tuple(i for i, name in enumerate(self.LIBRARIES) if name in sys.modules)
+        return tuple(i for i, name in enumerate(LIBRARIES) if name in sys.modules)
 
     def handle(self, message: Message) -> Message:
         """Check a message, do what it asks for, and reply; both as plain data and arrays.
@@ -178,7 +191,7 @@ class Learner:
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         self._facts = request.info
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
-        self._info = replace(self._info, log=self._log_own)
+        self._info = replace(self._info, log=self._own_numbers)
         self._rows = RowImages(request, self._info.image_shape[0], device)
         self._scale = self._rows.scale
         self._features = self._frozen_features()
@@ -214,6 +227,7 @@ class Learner:
         self._info = replace(
             self._info,
             batch_size=resources.batch_size,
+            class_names=resources.class_names,
             source_data=resources.source_data,
             classifier=resources.classifier,
         )
@@ -224,38 +238,40 @@ class Learner:
         started = time.perf_counter()
         seed_generators(self._info.seed, "train", experience=request.index)
         prober, log = self._prober(request), NumberLog()
-        self._log = log
-        if request.resume is not None:
-            state = read_learner(request.resume)
-            self._restore(state)
-            if "probed" in state:
-                prober.load_state_dict(state["probed"])
-            if "logged" in state:
-                log.load_state_dict(state["logged"])
         clock = _Clock(request.checkpoint_seconds)
         # Not the request itself, for it holds rows and labels: the strategy gets this function.
         index, checkpoint = request.index, request.checkpoint
-        probed_inside = request.probe is not None
 
         def safe_point() -> None:
-            prober.visit(experience.images)
+            images = experience.images_so_far
+            prober.visit(images)
             if clock.due():
-                probed = prober.state_dict(experience.images) if probed_inside else None
-                self._write(checkpoint, probed, log.state_dict(experience.images))
+                told = InsideState(
+                    images=images, probed=prober.state_dict(), logged=log.state_dict()
+                )
+                self._write(checkpoint, told)
                 self._emit(CheckpointSaved(experience=index))
 
-        experience = self._experience = self._made_experience(request, safe_point)
+        experience = self._made_experience(request, log, safe_point)
+        if request.resume is not None:
+            state = read_learner(request.resume)
+            self._restore(state)
+            if "inside" in state:
+                experience.go_on_from(state["inside"]["images"])
+                prober.load_state_dict(state["inside"]["probed"])
+                log.load_state_dict(state["inside"]["logged"])
         self._oversight.note_experience(request.index, experience.pixels)
+        self._own_numbers.experience = experience
         try:
             self._strategy.train(experience)
         finally:
             experience.close()
-            self._experience = self._log = None
+            self._own_numbers.experience = None
         self._tell_news(request.index, log)
         seconds = time.perf_counter() - started - prober.seconds
         return ExperienceTrained(
             seconds=seconds,
-            images=experience.images,
+            images=experience.images_so_far,
             logged=log.everything(),
         )
 
@@ -274,7 +290,9 @@ class Learner:
         kept = {"seen": memory.seen, "columns": memory.columns()}
         return state_fingerprint({"strategy": self._strategy.state_dict(), "memory": kept})
 
-    def _made_experience(self, request: Train, safe_point: Callable[[], None]) -> Experience:
+    def _made_experience(
+        self, request: Train, log: NumberLog, safe_point: Callable[[], None]
+    ) -> Experience:
         pixels = self._rows.of_experience(request)
         features = None
         if self._features is not None:
@@ -292,9 +310,10 @@ class Learner:
             task_columns=request.task_columns,
             single_pass=self._info.single_pass,
             report=self._reporter(),
-            log=self._logger(request.index),
+            log=self._logger(request.index, log),
             safe_point=safe_point,
             features=features,
+            class_names=request.class_names,
         )
 
     def _reporter(self) -> Report:
@@ -302,42 +321,25 @@ class Learner:
 
         def report(event: Mapping[str, object]) -> None:
             if own := own_numbers(event):
-                self._log_own(own)
+                self._own_numbers(own)
             if clock.due() or event.get("step") == event.get("steps"):
                 self._emit(checked_progress(event))
 
         return report
 
-    def _logger(self, experience: int) -> Log:
+    def _logger(self, experience: int, log: NumberLog) -> Log:
         clock = _Clock(_EVENT_SECONDS)
 
-        def log(numbers: Mapping[str, object], images: int, epoch: int, step: int) -> None:
-            present = self._present_log(numbers)
-            present.add(numbers, images, epoch, step)
+        def take(numbers: Mapping[str, object], images: int, epoch: int, step: int) -> None:
+            log.add(numbers, images, epoch, step)
             if clock.due():
-                self._tell_news(experience, present)
+                self._tell_news(experience, log)
 
-        return log
+        return take
 
     def _tell_news(self, experience: int, log: NumberLog) -> None:
         if (numbers := log.news()) is not None:
             self._emit(NumbersLogged(experience=experience, numbers=numbers))
-
-    def _log_own(self, numbers: Mapping[str, object]) -> None:
-        """What `Strategy.log` does: numbers of the present experience, or of the batch."""
-        if self._experience is not None:
-            self._experience.log(**numbers)
-        else:
-            self._present_log(numbers).add(numbers)
-
-    def _present_log(self, numbers: Mapping[str, object]) -> NumberLog:
-        if self._log is None:
-            raise OutOfReach(
-                expected="log(...) inside train or adapt",
-                found=f"{', '.join(map(ascii, numbers))} logged in another hook",
-                fix="Log where the strategy learns",
-            )
-        return self._log
 
     def _predict(self, request: Predict) -> Predicted:
         """Logits of some test rows, float32 [n, classes], in the order given."""
@@ -402,10 +404,10 @@ class Learner:
             )
         before, log = self._counted(), NumberLog()
         images = to_float(request.images, self._resize, self._info.device)
-        self._log = log
+        self._own_numbers.log = log
         ask = partial(self._strategy.adapt, Batch(images))
         answer = self._oversight.adapt(images, request.number, ask)
-        self._log = None
+        self._own_numbers.log = None
         logits = checked_logits(answer, "adapt", len(images), request.num_seen_classes)
         after = self._counted()
         return Adapted(
@@ -446,9 +448,7 @@ class Learner:
             read_files=files_read(self._plugin),
         )
 
-    def _write(
-        self, path: Path, probed: ProbeState | None = None, logged: LogState | None = None
-    ) -> int:
+    def _write(self, path: Path, inside: InsideState | None = None) -> int:
         facts = {field.name: getattr(self._facts, field.name) for field in fields(self._facts)}
         state: LearnerState = {
             "strategy": self._strategy.state_dict(),
@@ -460,10 +460,8 @@ class Learner:
             state["serving"] = self._oversight.serving()
         if (signatures := self._oversight.signatures()) is not None:
             state["signatures"] = signatures
-        if probed is not None:
-            state["probed"] = probed
-        if logged is not None:
-            state["logged"] = logged
+        if inside is not None:
+            state["inside"] = inside
         return len(write_state(path, state))
 
     def _restore(self, state: LearnerState) -> None:

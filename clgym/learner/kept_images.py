@@ -160,17 +160,24 @@ class Signatures:
         return found
 
     def _alike(self, moments: np.ndarray, pixel: float) -> list[_Match]:
-        """The images with such signatures, up to rounding errors of a pixel; one for each row."""
+        """The images with such signatures, up to rounding errors of a pixel; one for each row.
+
+        An image that several experiences have brought is that of the first of them.
+        """
         # Errors of single pixels add up as a random walk does; a power's grow by the exponent.
-        slack, found = pixel * np.sqrt(self._size) * np.array([1, 2, 3]), list[_Match]()
+        slack = pixel * np.sqrt(self._size) * np.array([1, 2, 3])
+        found: dict[int, _Match] = {}
         for experience, (table, _) in self._tables.items():
             sums = table[:, 0].tolist()
-            for row in moments:
+            for number, row in enumerate(moments):
+                if number in found:
+                    continue
                 first = bisect_left(sums, row[0] - slack[0])
                 last = bisect_right(sums, row[0] + slack[0])
                 alike = (np.abs(table[first:last] - row) < slack).all(axis=1)
-                found += [(experience, first + int(alike.argmax()))] if alike.any() else []
-        return found
+                if alike.any():
+                    found[number] = experience, first + int(alike.argmax())
+        return list(found.values())
 
 
 class StreamSignatures(Signatures):

@@ -6,23 +6,26 @@ is missing.
 """
 
 import json
+import math
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Real
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
-from clgym.errors import BadAnswer
+from clgym.data.experience import Experience
+from clgym.errors import BadAnswer, OutOfReach
 from clgym.messages import LoggedNumbers
 
-__all__ = ["LogState", "NumberLog"]
+__all__ = ["LogState", "NumberLog", "OwnNumbers"]
 
-_NAME = re.compile(r"[A-Za-z_][\w./ -]{0,63}")
-_Row = tuple[int, float, int, int, int, float]
-"""Index of the name, value, images, epoch, step, seconds."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./ -]{0,63}")
+_MOST = 100
+"""Most names in an experience: each is a curve that somebody looks at, and a line of the record."""
+_Row = tuple[int, float, int, int, int]
+"""Index of the name, value, images, epoch, step."""
 
 
 class LogState(TypedDict):
@@ -30,20 +33,17 @@ class LogState(TypedDict):
 
     names: str
     rows: torch.Tensor
-    """float64 [n, 6]: counts are exact up to 2**53."""
-    images: int
-    seconds: float
+    """float64 [n, 5]: counts are exact up to 2**53."""
 
 
 class NumberLog:
     """The series of one experience, or of one batch of an adaptation stream."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Begin without rows; ``clock`` tells the time in seconds."""
-        self._clock, self._began = clock, clock()
+    def __init__(self) -> None:
+        """Begin without rows."""
         self._names: dict[str, int] = {}
         self._rows: list[_Row] = []
-        self._told = self._images_before = 0
+        self._sent = 0
 
     def add(
         self, numbers: Mapping[str, object], images: int = 0, epoch: int = 0, step: int = 0
@@ -51,17 +51,17 @@ class NumberLog:
         """Add numbers by name, as they are at a step.
 
         Raises:
-            BadAnswer: a value is no number, or a name is no plain word.
+            BadAnswer: a value is no finite number, or a name is no plain word or one too many.
         """
-        seconds = self._clock() - self._began
         for name, value in numbers.items():
-            index = self._names.setdefault(_checked_name(name), len(self._names))
-            place = (images + self._images_before, epoch, step, seconds)
-            self._rows.append((index, _checked_value(name, value), *place))
+            if name not in self._names:
+                self._names[_checked_name(name, len(self._names))] = len(self._names)
+            row = (self._names[name], _checked_value(name, value), images, epoch, step)
+            self._rows.append(row)
 
     def news(self) -> LoggedNumbers | None:
         """The rows since the last call; None without any."""
-        rows, self._told = self._rows[self._told :], len(self._rows)
+        rows, self._sent = self._rows[self._sent :], len(self._rows)
         return self._message(rows)
 
     def everything(self) -> LoggedNumbers | None:
@@ -71,7 +71,7 @@ class NumberLog:
     def _message(self, rows: list[_Row]) -> LoggedNumbers | None:
         if not rows:
             return None
-        name, value, images, epoch, step, seconds = (np.array(c) for c in zip(*rows, strict=True))
+        name, value, images, epoch, step = (np.array(c) for c in zip(*rows, strict=True))
         return LoggedNumbers(
             names=tuple(self._names),
             name=name.astype(np.int64),
@@ -79,31 +79,62 @@ class NumberLog:
             images=images.astype(np.int64),
             epoch=epoch.astype(np.int64),
             step=step.astype(np.int64),
-            seconds=seconds.astype(np.float64),
         )
 
-    def state_dict(self, images: int) -> LogState:
-        """All rows, for a run that is continued here, ``images`` into this session."""
-        return {
-            "names": json.dumps(list(self._names)),
-            "rows": torch.tensor(self._rows, dtype=torch.float64).reshape(-1, 6),
-            "images": images + self._images_before,
-            "seconds": self._clock() - self._began,
-        }
+    def state_dict(self) -> LogState:
+        """All rows, for a run that is continued here."""
+        rows = torch.tensor(self._rows, dtype=torch.float64).reshape(-1, 5)
+        return {"names": json.dumps(list(self._names)), "rows": rows}
 
     def load_state_dict(self, state: LogState) -> None:
         """Go on from `state_dict`; `news` leaves these rows out."""
         self._names = {name: i for i, name in enumerate(json.loads(state["names"]))}
         rows: list[list[float]] = state["rows"].numpy().tolist()
         self._rows = [
-            (int(name), value, int(images), int(epoch), int(step), seconds)
-            for name, value, images, epoch, step, seconds in rows
+            (int(name), value, int(images), int(epoch), int(step))
+            for name, value, images, epoch, step in rows
         ]
-        self._told, self._images_before = len(self._rows), state["images"]
-        self._began = self._clock() - state["seconds"]
+        self._sent = len(self._rows)
 
 
-def _checked_name(name: str) -> str:
+class OwnNumbers:
+    """Takes in what `Strategy.log` logs; a strategy that has it comes to nothing else by it.
+
+    Attributes:
+        experience: The one that is being trained on.
+        log: Log of the batch that is being adapted to.
+    """
+
+    def __init__(self) -> None:
+        """Begin outside of both."""
+        self.experience: Experience | None = None
+        self.log: NumberLog | None = None
+
+    def __call__(self, numbers: Mapping[str, Any]) -> None:
+        """Log numbers by name where the strategy learns.
+
+        Raises:
+            OutOfReach: it is not learning.
+        """
+        if self.experience is not None:
+            self.experience.log(**numbers)
+        elif self.log is not None:
+            self.log.add(numbers)
+        else:
+            raise OutOfReach(
+                expected="log(...) inside train or adapt",
+                found=f"{', '.join(map(ascii, numbers))} logged in another hook",
+                fix="Log where the strategy learns",
+            )
+
+
+def _checked_name(name: str, known: int) -> str:
+    if known >= _MOST:
+        raise BadAnswer(
+            expected=f"at most {_MOST} names in log(...) within an experience",
+            found=f"{ascii(name)} besides {known} others",
+            fix="Log fewer numbers, or the same names at every step",
+        )
     if not _NAME.fullmatch(name):
         raise BadAnswer(
             expected="names of letters, digits, spaces and _./- in log(...), at most 64 of them",
@@ -120,4 +151,14 @@ def _checked_value(name: str, value: object) -> float:
             found=f"a {type(value).__name__}",
             fix="Give a plain number, such as float(tensor)",
         )
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer above all floats
+        number = math.inf
+    if not math.isfinite(number):
+        raise BadAnswer(
+            expected=f"a finite number for {name!r} in log(...)",
+            found=str(number),
+            fix="Leave it out where it is not defined; if it should be, training may have diverged",
+        )
+    return number

@@ -15,8 +15,6 @@ _TICK = 0.002
 class ProbeState(TypedDict):
     """What a run that is continued inside an experience must know."""
 
-    seen: int
-    """Training images of the experience so far."""
     last: int
     """Training images at the last test."""
 
@@ -42,30 +40,29 @@ class Prober:
             tell: Tells the gym of it; called with the training images so far.
         """
         self._probe, self._write, self._tell = probe, write, tell
-        self._before = self._last = 0
+        self._last = 0
         self.seconds = 0.0
 
     def visit(self, images: int) -> None:
         """Have the state tested if a moment has come.
 
-        Called at safe points, ``images`` into this session.
+        Called at safe points, ``images`` into the experience.
         """
         if self._probe is None:
             return
-        seen = images + self._before
-        if seen < self._probe.at[-1] and any(self._last < at <= seen for at in self._probe.at):
+        if images < self._probe.at[-1] and any(self._last < at <= images for at in self._probe.at):
             started = time.perf_counter()
-            self._last = seen
+            self._last = images
             self._write()
-            self._tell(seen)
+            self._tell(images)
             while self._probe.state.exists():
                 time.sleep(_TICK)
             self.seconds += time.perf_counter() - started
 
-    def state_dict(self, images: int) -> ProbeState:
+    def state_dict(self) -> ProbeState:
         """What a run that is continued here must know."""
-        return {"seen": images + self._before, "last": self._last}
+        return {"last": self._last}
 
     def load_state_dict(self, state: ProbeState) -> None:
         """Go on from `state_dict`."""
-        self._before, self._last = state["seen"], state["last"]
+        self._last = state["last"]

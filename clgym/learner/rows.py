@@ -39,6 +39,7 @@ class RowImages:
                 self._device,
                 self._channels,
                 self._largest / source.max_value,
+                self._largest,
             )
         return self._mapped[number, split]
 

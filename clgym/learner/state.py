@@ -62,6 +62,17 @@ def _sums(tensor: torch.Tensor) -> bytes:
     return sums.cpu().numpy().tobytes() + data[whole:].cpu().numpy().tobytes()
 
 
+class InsideState(TypedDict):
+    """What the gym's own part of the learner must know to go on inside an experience."""
+
+    images: int
+    """Training images of the experience so far."""
+    probed: ProbeState
+    """Tests inside the experience so far."""
+    logged: LogState
+    """Numbers that the strategy logged in the experience so far."""
+
+
 class LearnerState(TypedDict):
     """What a learner's state file holds."""
 
@@ -72,10 +83,8 @@ class LearnerState(TypedDict):
     """Fields of `clgym.messages.StreamFacts`, and ``scale``, which turns pixels into [0, 1]."""
     signatures: NotRequired[SignatureState]
     """Signatures of the images learned so far; see `clgym.learner.kept_images`."""
-    probed: NotRequired[ProbeState]
-    """Answers inside the experience so far."""
-    logged: NotRequired[LogState]
-    """Numbers that the strategy logged in the experience so far."""
+    inside: NotRequired[InsideState]
+    """Present in a state that was saved inside an experience."""
     serving: NotRequired[list[str]]
     """Places that answers depend on; see `clgym.learner.holdings`."""
 

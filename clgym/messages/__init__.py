@@ -70,6 +70,7 @@ from clgym.messages.requests import (
     Train,
 )
 from clgym.messages.wire import (
+    build_checks,
     parse_event,
     parse_reply,
     parse_request,
@@ -130,6 +131,7 @@ __all__ = [
     "Train",
     "TrainProgress",
     "ExperienceTrained",
+    "build_checks",
     "parse_event",
     "parse_reply",
     "parse_request",

@@ -40,6 +40,9 @@ class Needs:
     """Whether the number of classes of the whole stream is needed in advance."""
     total_experiences: bool = False
     """Whether the number of experiences of the whole stream is needed in advance."""
+    class_names: bool = False
+    """Whether the names of the classes are needed, in words: `Experience.class_names`, and
+    `StreamInfo.class_names` on adaptation streams. The record says that they were given."""
     past_data: bool = False
     """Whether each experience includes all earlier training rows (joint training)."""
     rereads: bool = False

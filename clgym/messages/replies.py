@@ -1,6 +1,9 @@
 """The learner's replies. No torch."""
 
-from pydantic import Field
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, StringConstraints, model_validator
 
 from clgym.config import Field as OptionField
 from clgym.messages._message import Floats, Integers, Logits, message
@@ -21,6 +24,9 @@ __all__ = [
     "Started",
     "TestEnded",
 ]
+
+NumberName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_./ -]{0,63}$")]
+"""Name of a number that a strategy logs, which a table, a file and a logger can show."""
 
 
 @message
@@ -60,7 +66,7 @@ class Started:
 class LoggedNumbers:
     """Numbers that a strategy logged, one per row, in the order in which they came."""
 
-    names: tuple[str, ...]
+    names: tuple[NumberName, ...]
     """Names of the numbers, each once."""
     name: Integers
     """Index of each row's name."""
@@ -71,8 +77,17 @@ class LoggedNumbers:
     """Number of the epoch, from 1; 0 where the strategy does not count them."""
     step: Integers
     """Number of the step within the epoch, from 1; 0 where the strategy does not count them."""
-    seconds: Floats
-    """Seconds of training in the experience so far."""
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> "LoggedNumbers":
+        columns = (self.name, self.value, self.images, self.epoch, self.step)
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError("columns of different lengths")
+        if ((self.name < 0) | (self.name >= len(self.names))).any():
+            raise ValueError("a row without a name")
+        if not np.isfinite(self.value).all():
+            raise ValueError("a value that is not finite")
+        return self
 
 
 @message

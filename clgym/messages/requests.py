@@ -192,6 +192,8 @@ class Train:
     task: int | None
     task_columns: tuple[tuple[int, ...], ...]
     """Class indices of each task seen; empty unless task-incremental."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes seen, by class index; empty unless the strategy declared the need."""
     checkpoint: Path
     """Path of the checkpoint inside the experience."""
     checkpoint_seconds: float

@@ -1,20 +1,24 @@
 """Messages as plain data, and back, checked. No torch."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import pydantic
 from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import rebuild_dataclass
 
 from clgym.codec import Tree
 from clgym.errors import BadAnswer
 from clgym.messages._message import T
 from clgym.messages.events import Event
+from clgym.messages.replies import Reply
 from clgym.messages.requests import Request
 
 __all__ = [
+    "build_checks",
     "parse_event",
     "parse_reply",
     "parse_request",
@@ -73,7 +77,20 @@ def parse_reply(kind: type[T], tree: Mapping[str, Tree]) -> T:
     Raises:
         BadAnswer: it is not of this kind.
     """
-    return _parsed(TypeAdapter(kind), tree, f"a reply of the kind {kind.__name__}")
+    return _parsed(_reply_adapter(kind), tree, f"a reply of the kind {kind.__name__}")
+
+
+@functools.cache
+def _reply_adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
+def build_checks() -> None:
+    """Build the checks of all messages now: processes that are forked later need not."""
+    for adapter in (_REQUESTS, _EVENTS):
+        adapter.rebuild()
+    for kind in get_args(Reply):
+        rebuild_dataclass(kind)
 
 
 def _parsed(adapter: TypeAdapter[T], tree: Mapping[str, Tree], expected: str) -> T:

@@ -1,18 +1,19 @@
 """Networks by name, each a backbone with one linear head that grows as classes arrive.
 
-========================  =========================================================================
-``mlp``                   hidden layers of ``hidden`` units, one of 100 by default
-``resnet18``              3x3 stem with stride 1 and no pooling, for small images
-``slim-resnet18``         the same, 20 channels instead of 64 (GEM)
-``resnet18-7x7``          7x7 stem with stride 2 and no pooling
-``resnet18-dst``          the same, as in DST: batch normalisation by the batch's statistics alone,
-                          also at test, without scale and shift; no bias in the head
-``resnet32``              He et al.'s for CIFAR: stages of 16, 32, 64 channels
-``resnet50``              the small-image stem of ``resnet18``
-``resnet50-bottleneck``   torchvision's, ending in 256 features (DomainNet-126)
-``mobilenetv2``           strides for small images: 8 in all, where ImageNet's has 32
-``vgg11``, ``vgg16``      batch normalisation, and average pooling instead of hidden linear layers
-========================  =========================================================================
+==========================  ========================================================================
+``mlp``                     hidden layers of ``hidden`` units, one of 100 by default
+``resnet18``                3x3 stem with stride 1 and no pooling, for small images
+``slim-resnet18``           the same, 20 channels instead of 64 (GEM)
+``slim-resnet18-7x7-pool``  the same with the stem for large images: 7x7, stride 2, max-pooling
+``resnet18-7x7``            7x7 stem with stride 2 and no pooling
+``resnet18-dst``            the same, as in DST: batch normalisation by the batch's statistics only,
+                            also at test, without scale and shift; no bias in the head
+``resnet32``                He et al.'s for CIFAR: stages of 16, 32, 64 channels
+``resnet50``                the small-image stem of ``resnet18``
+``resnet50-bottleneck``     torchvision's, ending in 256 features (DomainNet-126)
+``mobilenetv2``             strides for small images: 8 in all, where ImageNet's has 32
+``vgg11``, ``vgg16``        batch normalisation, and average pooling instead of hidden linear layers
+==========================  ========================================================================
 """
 
 import functools
@@ -155,6 +156,10 @@ def _slim_resnet18(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
     return _resnet18(image_shape, 20)
 
 
+def _slim_resnet18_7x7_pool(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+    return _resnet18(image_shape, 20, stem="7x7-pool")
+
+
 def _resnet32(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
     return CifarResNet(5, image_shape[0]), CifarResNet.width
 
@@ -176,6 +181,7 @@ NETWORKS: dict[str, Callable[[tuple[int, int, int]], tuple[nn.Module, int]]] = {
     "resnet50": _resnet50,
     "resnet50-bottleneck": bottleneck_resnet50,
     "slim-resnet18": _slim_resnet18,
+    "slim-resnet18-7x7-pool": _slim_resnet18_7x7_pool,
     "vgg11": functools.partial(vgg, depth=11),
     "vgg16": functools.partial(vgg, depth=16),
 }

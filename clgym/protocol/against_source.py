@@ -23,8 +23,9 @@ from clgym.gym.scoring import pool_after
 from clgym.protocol.audit import MALFORMED, Audit
 from clgym.results.record import AdaptationResult, Result
 from clgym.results.stored import StoredRun, open_run
-from clgym.scenario import Scenario, Stream, with_stream_flags
+from clgym.scenario import Scenario, Stream
 from clgym.streams.adaptation import AdaptationStream, segment_labels
+from clgym.streams.source_flags import with_stream_flags
 from clgym.streams.two_phases import TwoPhases
 
 __all__ = ["compare_with_sources"]

@@ -12,6 +12,7 @@ __all__ = [
     "PRETRAINED",
     "SCRATCH",
     "SEEDS",
+    "SPACES",
     "TRIALS",
     "draw",
     "leads_with_dummy",
@@ -22,6 +23,17 @@ __all__ = [
 TRIALS, SEEDS = 30, 5
 
 Literal = dict[str, Any]  # as a strategy's file has it; values of any type
+
+SPACES = ("paper", "paper-lite")
+"""Named spaces: the paper's; for methods without pretraining, the same for streams of a tenth of
+the images: epochs divided by ten (those of fine-tuning by five), the batch size by four."""
+_DIVISORS = {
+    "epochs": 10,
+    "compression_epochs": 10,
+    "fusion_epochs": 10,
+    "finetune_epochs": 5,
+    "batch_size": 4,
+}
 
 _STEP = {"schedule": ["step"]}
 _WEIGHTS = [0.5, 1, 1.5, 2, 3]
@@ -176,10 +188,21 @@ def _method_of(strategy: str) -> str | None:
     return {strategy_of(method): method for method in {**SCRATCH, **PRETRAINED}}.get(name)
 
 
-def space_of(strategy: str) -> Literal | None:
-    """The paper's search space for a strategy; None for those that the paper does not study."""
+def space_of(strategy: str, name: str = "paper") -> Literal | None:
+    """The paper's search space for a strategy; None for those that the paper does not study.
+
+    Args:
+        strategy: Its name.
+        name: One of `SPACES`.
+    """
     method = _method_of(strategy)
-    return None if method is None else {**SCRATCH, **PRETRAINED}[method]
+    if method is None or (name == "paper-lite" and method not in SCRATCH):
+        return None
+    space = {**SCRATCH, **PRETRAINED}[method]
+    if name == "paper":
+        return space
+    divided = {key: [n // by for n in space[key]] for key, by in _DIVISORS.items() if key in space}
+    return {**space, **divided}
 
 
 def leads_with_dummy(strategy: str) -> bool:

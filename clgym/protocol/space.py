@@ -193,17 +193,18 @@ def find_space(
 
     Args:
         strategy: Its name.
-        file: A TOML or JSON file with a space; ``paper`` for the paper's; None for the strategy's.
+        file: A TOML or JSON file with a space; one of `gtep.SPACES`; None for the strategy's.
         fields: Fields of its config.
         plugins: Files that the user named.
 
     Raises:
         BadPlan: there is none, or it does not fit the config.
     """
-    if file == "paper":
-        literal = gtep.space_of(strategy)
+    if file is not None and file in gtep.SPACES:
+        literal = gtep.space_of(strategy, file)
         if literal is None:
-            methods = map(gtep.strategy_of, {**gtep.SCRATCH, **gtep.PRETRAINED})
+            studied = gtep.SCRATCH if file == "paper-lite" else {**gtep.SCRATCH, **gtep.PRETRAINED}
+            methods = map(gtep.strategy_of, studied)
             raise BadPlan(
                 expected=f"a method of the paper ({', '.join(methods)})",
                 found=repr(strategy),

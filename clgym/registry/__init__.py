@@ -18,6 +18,7 @@ from clgym.registry.finding import (
     named_file,
     register,
     reserve,
+    strategy_files,
     temporarily_registered,
     with_registered,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "named_file",
     "register",
     "reserve",
+    "strategy_files",
     "with_registered",
 ]
 

@@ -21,6 +21,7 @@ __all__ = [
     "named_file",
     "register",
     "reserve",
+    "strategy_files",
     "temporarily_registered",
     "with_registered",
 ]
@@ -174,6 +175,15 @@ def temporarily_registered(kind: Kind, name: str, cls: type) -> Iterator[None]:
 def with_registered(plugins: Iterable[Path]) -> list[str]:
     """What a worker must know to find the same plugins from another folder."""
     return [str(p.resolve()) for p in dict.fromkeys([*plugins, *(path for _, path in _registered)])]
+
+
+def strategy_files(plugins: Sequence[Path]) -> tuple[str, ...]:
+    """What a learner must know to find its strategy: scenarios and sources are none of its files.
+
+    Its sandbox does not let it read them.
+    """
+    given = [e.given for e in _named("strategies", plugins)]
+    return tuple(dict.fromkeys(str(Path(path).resolve()) for path in given if path))
 
 
 def _built_in(kind: Kind) -> Iterable[PluginEntry]:

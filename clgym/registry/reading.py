@@ -5,6 +5,7 @@ import copy
 import functools
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,16 @@ def _home(module: str) -> Kind | None:
 
 def read_entry(kind: Kind, path: Path, module: str, origin: str) -> PluginEntry:
     """Describe a file by its text: docstring, and the literals that declare facts."""
+    about = path.stat()
+    entry = _entry_of(kind, path, module, origin, (about.st_mtime_ns, about.st_size))
+    return replace(entry, presets=copy.deepcopy(entry.presets))
+
+
+@functools.lru_cache(maxsize=1024)
+def _entry_of(
+    kind: Kind, path: Path, module: str, origin: str, version: tuple[int, int]
+) -> PluginEntry:
+    """Such a description; ``version`` tells a changed file from the one that was read."""
     inside = path.name == "__init__.py"
     name = (path.parent.name if inside else path.stem).replace("_", "-")
     try:
@@ -91,7 +102,7 @@ def read_entry(kind: Kind, path: Path, module: str, origin: str) -> PluginEntry:
         module,
         summary=doc.split("\n", 1)[0],
         doc=doc,
-        presets=copy.deepcopy(facts["PRESETS"] or {}),
+        presets=facts["PRESETS"] or {},
         aliases=tuple(facts["ALIASES"] or ()),
         variants=tuple(facts["VARIANTS"] or ()),
     )

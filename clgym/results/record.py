@@ -8,7 +8,15 @@ result is of one of three kinds, by what was measured. Records of schema 1 are r
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
@@ -184,6 +192,8 @@ class _RunFacts(_RecordBlock):
     """Number of samples of past experiences held at the end."""
     predictions: FileFacts
     backbone: BackboneFacts | None = None
+    class_names: bool | None = None
+    """Whether the strategy was given the names of the classes seen; None if not."""
 
 
 class AnytimeFacts(_RecordBlock):
@@ -415,7 +425,8 @@ class Record(_RecordBlock):
     holdings: HoldingFacts | None = None
     """None for records that were written before the gym counted them."""
     logged: dict[str, NumberSummary] = {}
-    """Numbers that the strategy logged, by name; ``series.csv`` beside the record has all rows."""
+    """Numbers that the strategy logged, by name; ``series.csv`` beside the record has all rows.
+    Records of runs that logged none have no such field."""
 
     @property
     def flags(self) -> list[str]:
@@ -450,6 +461,13 @@ class Record(_RecordBlock):
         """Show the record as a table in a notebook."""
         return html_table([self.headline])
 
+    @model_serializer(mode="wrap")
+    def _without_what_was_not_logged(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        facts: dict[str, Any] = plain(self)
+        if not self.logged:
+            facts.pop("logged", None)
+        return facts
+
     @model_validator(mode="before")
     @classmethod
     def _from_others(cls, facts: Any) -> Any:
@@ -468,7 +486,12 @@ def result_hash(record: Record) -> str:
     facts = record.result.model_dump(mode="json", exclude={"kind"})
     if isinstance(record.result, AdaptationResult):
         facts |= schema1.as_one_experience(facts)
-    for name in ("anytime", "heads", "stored_after"):  # earlier records have no such fields
+    for name in (
+        "anytime",
+        "heads",
+        "stored_after",
+        "class_names",
+    ):  # earlier records have no such fields
         if facts.get(name) is None:
             facts.pop(name, None)
     return sha256(canonical_json(facts))

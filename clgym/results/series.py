@@ -3,36 +3,31 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["COLUMNS", "NumberSummary", "Series"]
 
-COLUMNS = ("images", "experience", "epoch", "step", "seconds", "name", "value")
+COLUMNS = ("images", "experience", "epoch", "step", "name", "value")
 """Columns of ``series.csv``: images learned or answered so far over the run; experience or segment,
-epoch and step, all counted from 1 (0 where nothing counts them); seconds of training or answering
-so far over the run."""
+epoch and step, all counted from 1 (0 where nothing counts them). There are no times, so that a run
+that was continued leaves the same file."""
 _KINDS = {"name": int, "value": float, "images": int, "experience": int, "epoch": int, "step": int}
-_KINDS["seconds"] = float
 
 
 class NumberSummary(BaseModel):
-    """One of the numbers that a strategy logged; the extremes and the mean are over finite values.
+    """One of the numbers that a strategy logged."""
 
-    They are None where there is no finite value.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    count: int
-    """How often it was logged."""
-    last: float | None
-    minimum: float | None
-    maximum: float | None
-    mean: float | None
+    count: int = Field(ge=1)
+    """Number of values."""
+    last: float
+    minimum: float
+    maximum: float
+    mean: float
 
 
 class Series:
@@ -71,18 +66,16 @@ class Series:
             self.add(tuple(names), {key: piece[f"logged_{key}"] for key in _KINDS})
         self._in_pieces = len(self._parts)
 
-    def extend(self, later: "Series", images: int, seconds: float) -> None:
+    def extend(self, later: "Series", images: int) -> None:
         """Add the rows of a later phase.
 
         Args:
-            later: Its series, which counts images and seconds from the phase's beginning.
+            later: Its series, which counts images from the phase's beginning.
             images: Images before that.
-            seconds: Seconds before that.
         """
         names = tuple(later._names)
         for part in later._parts:
-            moved = {"images": part["images"] + images, "seconds": part["seconds"] + seconds}
-            self.add(names, {**part, **moved})
+            self.add(names, {**part, "images": part["images"] + images})
 
     def summary(self) -> dict[str, NumberSummary]:
         """Every number by name."""
@@ -95,6 +88,31 @@ class Series:
             found[name] = np.concatenate(rows)
         return found
 
+    @classmethod
+    def from_csv(cls, data: bytes) -> "Series":
+        """The rows of a file as `as_csv` makes it.
+
+        Raises:
+            ValueError: it is no such file.
+        """
+        reader = csv.DictReader(io.StringIO(data.decode(), newline=""))
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"columns other than {', '.join(COLUMNS)}")
+        rows = list(reader)
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row of another length")
+        names = {name: i for i, name in enumerate(dict.fromkeys(row["name"] for row in rows))}
+        columns = {
+            key: np.array([kind(row[key]) for row in rows], kind)
+            for key, kind in _KINDS.items()
+            if key != "name"
+        }
+        made = cls()
+        if rows:
+            index = np.array([names[row["name"]] for row in rows], np.int64)
+            made.add(tuple(names), {**columns, "name": index})
+        return made
+
     def as_csv(self) -> bytes:
         """The rows as the content of a file."""
         text, names = io.StringIO(), list(self._names)
@@ -103,18 +121,15 @@ class Series:
         for part in self._parts:
             lists = {key: values.tolist() for key, values in part.items()}
             lists["name"] = [names[index] for index in lists["name"]]
-            lists["seconds"] = [f"{seconds:.3f}" for seconds in lists["seconds"]]
             writer.writerows(zip(*(lists[key] for key in COLUMNS), strict=True))
         return text.getvalue().encode()
 
 
 def _summary(values: np.ndarray) -> NumberSummary:
-    finite = values[np.isfinite(values)]
-    known = len(finite) > 0
     return NumberSummary(
         count=len(values),
-        last=float(values[-1]) if math.isfinite(values[-1]) else None,
-        minimum=float(finite.min()) if known else None,
-        maximum=float(finite.max()) if known else None,
-        mean=float(finite.mean()) if known else None,
+        last=float(values[-1]),
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+        mean=float((values / len(values)).sum()),  # the sum itself may be above all floats
     )

@@ -13,9 +13,10 @@ import pydantic
 from clgym.errors import BadRecord
 from clgym.files import sha256
 from clgym.results.consistency import impossible_numbers, own_problems, prediction_problems
-from clgym.results.layout import RECORD
+from clgym.results.layout import RECORD, SERIES
 from clgym.results.predictions import StoredPredictions, read_predictions
 from clgym.results.record import Record, Result
+from clgym.results.series import Series
 
 __all__ = ["StoredRun", "open_run"]
 
@@ -60,12 +61,26 @@ class StoredRun:
         if impossible:
             return  # nothing can be computed with them
         yield from own_problems(self.record)
+        yield from self._series_problems()
         if not (predictions_needed or self.has_predictions):
             return
         try:
             yield from prediction_problems(self.result, self.predictions())
         except BadRecord as error:
             yield f"{self.result.predictions.file}: {error.found}"
+
+    def _series_problems(self) -> Iterator[str]:
+        """Whether ``series.csv``, where it is there, has what the record summarises."""
+        file = self.folder / SERIES
+        if not file.is_file():
+            return
+        try:
+            found = Series.from_csv(file.read_bytes()).summary()
+        except (OSError, ValueError) as error:
+            yield f"{SERIES}: {str(error).splitlines()[0]}"
+            return
+        if found != self.record.logged:
+            yield f"logged is not the summary of {SERIES}"
 
 
 def open_run(path: Path) -> StoredRun:

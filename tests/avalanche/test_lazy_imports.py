@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("jax", "wandb", "torchmetrics", "scipy.signal")
+HEAVY = (
+    *(
+        "jax",
+        "wandb",
+        "torchmetrics",
+        "scipy.signal",
+        "qpsolvers",
+        "scipy.sparse",
+        "gdown",
+        "GPUtil",
+    ),
+    *("matplotlib", "setuptools"),
+)
 
 
 def run(code):
@@ -37,12 +49,31 @@ print(float(metric.result()[0]))
     assert run(code) == ["-", "1.0"]
 
 
+def test_figures_of_metrics_are_made_when_they_are_asked_for():
+    """And a logger tells a figure from a number, before and after matplotlib is there."""
+    code = """
+import sys, clgym.avalanche, avalanche.training
+from avalanche.evaluation.metric_results import Figure
+from avalanche.evaluation.metric_utils import repartition_pie_chart_image_creator as pie
+print(isinstance(1.0, Figure), "matplotlib" in sys.modules)
+import matplotlib
+matplotlib.use("agg")
+figure = pie({0: [1, 2], 1: [2, 1]}, [0, 1])
+print(isinstance(figure, Figure), isinstance(1.0, Figure))
+"""
+    assert run(code) == ["False", "False", "True", "False"]
+
+
 @pytest.mark.parametrize(
     ("file", "line"),
     [
         ("evaluation/metrics/confusion_matrix.py", "import wandb"),
         ("evaluation/metrics/topk_acc.py", "import torchmetrics"),
         ("training/plugins/gem.py", "import qpsolvers"),
+        ("evaluation/metric_utils.py", "import matplotlib.pyplot as plt"),
+        ("evaluation/metric_results.py", "from matplotlib.figure import Figure"),
+        ("evaluation/metrics/gpu_usage.py", "import GPUtil"),
+        ("benchmarks/datasets/cub200/cub200.py", "import gdown"),
     ],
 )
 def test_traps_that_lazy_importing_covers(file, line):

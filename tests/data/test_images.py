@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from clgym.data.images import Images, rotate
+from clgym.data.apply_transform import rotate
+from clgym.data.images import Images
 
 
 @pytest.fixture

@@ -107,3 +107,12 @@ def test_signatures_go_on_in_another_process() -> None:
     known.load_state_dict(signatures().state_dict())
     (found,) = known.find(arrays_in({"kept": torch.from_numpy(TRAIN)}))
     assert found.images == len(TRAIN)
+
+
+def test_an_image_that_comes_again_is_one_image() -> None:
+    """Recurring experiences and joint training bring an image in several experiences."""
+    known = signatures()
+    note(known, TRAIN[:150], 2)
+    note(known, TRAIN, 3)
+    (found,) = known.find(arrays_in({"self": SimpleNamespace(kept=torch.from_numpy(TRAIN[:100]))}))
+    assert found.images == 100

@@ -102,6 +102,26 @@ def test_a_run_with_cached_features_has_the_same_result(
     assert results[0].average_incremental_accuracy > 0.5
 
 
+def test_a_run_computes_features_in_full_batches_whatever_its_experiences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = load_source("digits")
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path / "cache"))
+    request = Request(
+        "nmc",
+        "split-digits",
+        strategy_config={"backbone": NAME, "image_size": 8, "fit": "stretch"},
+        scenario_config={"increments": (2, 1, 1, 1, 1, 1, 1, 1, 1)},
+        out=tmp_path / "out",
+        threads=1,
+        engine="inline",
+    )
+    batches: list[int] = []
+    run(request, on_event=lambda e: batches.append(1) if e.kind == "features" else None)
+    sizes = [len(source.train.images), len(source.test.images)]
+    assert len(batches) == sum(-(-size // features.BATCH) for size in sizes)
+
+
 def test_a_table_refuses_vectors_of_another_width(rows: SplitRows) -> None:
     table = Table({"of": "a test"}, 4, 16)
     for vectors in (np.zeros((2, 24)), np.zeros((2, 8)), np.zeros((1, 32))):

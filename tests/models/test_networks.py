@@ -217,6 +217,7 @@ def test_sizes_follow_from_the_layers(channels):
         "mlp": channels * 1024 * 100 + 100 + 101 * 10,
         "resnet18": resnet18_size(channels, 64, 10),
         "slim-resnet18": resnet18_size(channels, 20, 10),
+        "slim-resnet18-7x7-pool": resnet18_size(channels, 20, 10) + 40 * channels * 20,
         "resnet32": resnet32_size(channels, 10),
         "resnet50": resnet50_size(channels, 10),
     }

@@ -4,6 +4,7 @@ import pytest
 
 from clgym import registry
 from clgym.config import Field, fields_of
+from clgym.errors import BadPlan
 from clgym.protocol import gtep
 from clgym.protocol.pairs import PAIRS, find_pair
 from clgym.protocol.samplers import proposals
@@ -97,6 +98,28 @@ def test_a_strategy_beside_its_space_draws_the_papers_trials(method: str) -> Non
     assert drawn == steps
 
 
+@pytest.mark.parametrize("method", list(gtep.SCRATCH))
+def test_the_lite_space_is_the_papers_with_fewer_epochs_and_smaller_batches(method: str) -> None:
+    """Written out here; each list keeps its length, so a draw falls on the same place of it."""
+    name = gtep.strategy_of(method)
+    lite = {p.name: p for p in find_space(name, "paper-lite", fields(method)).parameters}
+    full = {p.name: p for p in find_space(name, "paper", fields(method)).parameters}
+    assert list(lite) == list(full)
+    long = (3, 7, 12, 16, 20)
+    batches = (32, 64, 128) if method == "beef" else (8, 16, 32, 64, 128)
+    short = {"epochs": long, "compression_epochs": long, "fusion_epochs": long}
+    short |= {"finetune_epochs": (1, 2, 4, 6, 10), "batch_size": batches}
+    for key in full:
+        assert lite[key].values == short.get(key, full[key].values)
+        assert lite[key].when == full[key].when
+
+
+@pytest.mark.parametrize("name", ["aper", "l2p", "naive"])
+def test_the_lite_space_is_refused_where_there_is_none(name: str) -> None:
+    with pytest.raises(BadPlan, match="exemplar-replay"):
+        find_space(name, "paper-lite", fields("icarl"))
+
+
 @pytest.mark.parametrize("method", list(gtep.PRETRAINED))
 def test_pretrained_spaces_parse(method: str) -> None:
     assert parse(gtep.PRETRAINED[method], fields(method), method).size
@@ -120,6 +143,7 @@ def test_the_base_space_has_9000_settings() -> None:
         ("r-a-t20", 20, 100),
         ("digits-t2", 2, 5),
         ("lite-c50", 5, 50),
+        ("lite-c50-v2", 5, 50),
     ],
 )
 def test_pairs_have_the_papers_tasks(name: str, tasks: int, classes: int) -> None:
@@ -135,6 +159,6 @@ def test_pairs_have_the_papers_tasks(name: str, tasks: int, classes: int) -> Non
 
 
 def test_the_tuning_budget_of_gtep_is_the_papers() -> None:
-    others = ("digits-t2", "lite-c50")
+    others = ("digits-t2", "lite-c50", "lite-c50-v2")
     papers = [p for n, p in PAIRS.items() if n not in others and p.scenario != "corruptions"]
     assert {(pair.trials, pair.seeds) for pair in papers} == {(30, 5)}

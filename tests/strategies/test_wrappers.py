@@ -19,7 +19,7 @@ from clgym.learner.assembly import strategy_class
 from clgym.models.continual_rates import Infinite, LinearDecay, Place, Power, RepeatedCosine
 from clgym.models.merging import trimmed
 from clgym.models.norm import reestimate
-from clgym.strategy import Experience, Memory
+from clgym.strategy import Batch, Experience, Memory
 from factories import stream_info
 
 SHAPE = (1, 8, 8)
@@ -376,3 +376,21 @@ def test_annealing_ends_at_the_floor_by_equal_ratios() -> None:
     rates = [schedule.annealed(Place(0, t, 20)) for t in range(15, 20)]
     ratios = np.diff(np.log(rates))
     assert rates[-1] == 0.05 and np.ptp(ratios) < 1e-12
+
+
+def test_answers_by_head_pass_through_every_wrapper(monkeypatch) -> None:
+    """A base with two heads is reported with both, however deep it lies."""
+    naive = strategy_class("naive")
+
+    def by_head(self: Any, batch: Batch) -> dict[str, Tensor]:
+        logits = self.predict(batch)
+        return {"own": logits, "next": logits.roll(1, dims=1)}
+
+    monkeypatch.setattr(naive, "predict_by_head", by_head)
+    outer = make_strategy("ema", base="sam", **{"base.base": "naive"})
+    set_up(outer, 4)
+    outer.train(experience(0))
+    batch = Batch(experience(1).to_float(experience(1).pixels))
+    heads = outer.predict_by_head(batch)
+    assert torch.equal(heads["own"], outer.predict(batch))
+    assert torch.equal(heads["next"], outer.predict(batch).roll(1, dims=1))

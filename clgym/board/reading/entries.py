@@ -217,6 +217,8 @@ def run_flags(records: list[Record]) -> list[str]:
         flags.add("all seeds ended at the same accuracy")
     if any(record.environment.engine == "inline" for record in records):
         flags.add("gym and learner shared a process")
+    if any(result.class_names for result in results):
+        flags.add("names of the classes were given")
     if any(result.scored_on == "valid" for result in results):
         flags.add("scored on held-out training rows")
     if any(result.part is not None for result in results):

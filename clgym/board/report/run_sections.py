@@ -18,6 +18,7 @@ from clgym.board.report.parts import (
     said,
 )
 from clgym.errors import BadRecord
+from clgym.results.layout import SERIES
 from clgym.results.record import Record
 from clgym.results.stored import StoredRun
 
@@ -37,6 +38,8 @@ def sections(method: Method) -> list[Section]:
         found.append(Section("Figures", [*shown, *_matrix(method)]))
     found.append(Section("Classes", _classes(method)))
     found.append(_settings(method))
+    if any(run.record.logged for run in method.runs):
+        found.append(Section("Logged numbers", [_logged(method)]))
     found.append(Section("Cost", [_cost(method)]))
     found.append(Section("Environment", [_environment(method.runs[0].record)]))
     return found
@@ -231,6 +234,24 @@ def _settings(method: Method) -> Section:
             ReportFacts({name: said(v) for name, v in result.scenario.config.items()}),
             ReportFacts(about),
         ],
+    )
+
+
+def _logged(method: Method) -> ReportTable:
+    """What the strategy logged: the whole series stand in a file beside each record."""
+    rows = [
+        [
+            _seed(run),
+            name,
+            f"{n.count:,}",
+            *(f"{v:.5g}" for v in (n.last, n.mean, n.minimum, n.maximum)),
+        ]
+        for run in method.runs
+        for name, n in run.record.logged.items()
+    ]
+    heads = ["seed", "name", "values", "last", "mean", "lowest", "highest"]
+    return ReportTable(
+        f"Numbers that the strategy logged ({SERIES} beside each record)", heads, rows
     )
 
 
