@@ -153,7 +153,9 @@ def _by_function(pixels: Tensor, kind: str, amount: float, white: int) -> Tensor
     return (torch.cat(changed) * white).round().clamp(0, white).byte()
 
 
-def _called(function: Callable[[Tensor, float], Any], name: str, image: Tensor, amount: float):
+def _called(
+    function: Callable[[Tensor, float], Any], name: str, image: Tensor, amount: float
+) -> Tensor:
     try:
         found = function(image.clone(), amount)
     except Exception as error:

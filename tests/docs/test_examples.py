@@ -1,6 +1,8 @@
 """The example plugins of the docs: each runs on small real data and does what it says."""
 
+import ast
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,20 @@ def test_an_example_conforms(kind: Kind, name: str) -> None:
     entry = find(kind, name, [path(name)])
     found = list(findings_of(kind, entry, [path(name)]))
     assert [f for f in found if f.status == "failed"] == []
+
+
+def test_every_name_that_an_example_imports_is_explained_on_a_page() -> None:
+    docs = path("my_lwf").parents[1]
+    pages = "\n".join(p.read_text() for p in docs.glob("*.md") if p.name != "examples.md")
+    for file in sorted((docs / "examples").glob("*.py")):
+        nodes = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
+        names = {a.name for n in nodes if (n.module or "").startswith("clgym") for a in n.names}
+        assert [n for n in sorted(names) if not re.search(rf"\b{n}\b", pages)] == [], file.name
+
+
+def test_the_page_counts_lines_that_are_not_empty() -> None:
+    docs = path("my_lwf").parents[1]
+    page = (docs / "examples.md").read_text()
+    for file in sorted((docs / "examples").glob("*.py")):
+        count = sum(bool(line.strip()) for line in file.read_text().splitlines())
+        assert re.search(rf"`{file.name}`.*\| {count} \(\d+\)", page), (file.name, count)
