@@ -13,7 +13,7 @@ from pathlib import Path
 __all__ = ["LIBRARIES", "libraries_of"]
 
 LIBRARIES = ("torch._dynamo", "clgym.avalanche.sgd", "timm")
-"""Modules that a fork server may be told to import, by number."""
+"""Modules that the server of learners imports on request; a request names them by number."""
 
 _LEAD_TO = {"clgym.avalanche": (0, 1), "avalanche": (0, 1), "timm": (2,)}
 """Libraries by the name of the package that imports them. An optimizer of Avalanche's loop imports
