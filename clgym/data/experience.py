@@ -309,7 +309,7 @@ class Experience:
         if step < steps and time.perf_counter() < self._next_report:
             return
         rows = len(self) if step >= steps else min(step * size, len(self))
-        told: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+        told: dict[str, float] = {} if epochs is None else {"epochs": epochs}
         if self.loss is not None:
             told["loss"] = float(self.loss)
         images = epoch * len(self) + rows

@@ -8,7 +8,7 @@ result is of one of three kinds, by what was measured. Records of schema 1 are r
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
 
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
@@ -41,7 +41,7 @@ class StrategyFacts(_RecordBlock):
     source_hash: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the plugin's file; for a strategy that wraps others, SHA-256 of the list of their
     hashes."""
-    config: dict[str, Any]  # a plugin's options, of any type
+    config: dict[str, JsonValue]
     known_failures: dict[str, str] = {}
     """Checks that the strategy declares to fail, with the reason."""
 
@@ -71,7 +71,7 @@ class ScenarioFacts(_RecordBlock):
 
     name: str
     setting: str
-    config: dict[str, Any]  # a plugin's options, of any type
+    config: dict[str, JsonValue]
     digest: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the whole stream."""
 

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict
 
 from clgym.errors import BadConfig
 from clgym.files import sha256, write_atomic
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "INK", "series_style", "new", "plain", "save", "styled", "svg"]
+__all__ = ["FORMATS", "INK", "SeriesStyle", "series_style", "new", "plain", "save", "styled", "svg"]
 
 INK = "#1a1b1c"
 """Colour of text, axes and everything without a meaning of its own; `svg` makes it currentColor."""
@@ -93,7 +93,15 @@ def new(height: float = 3.4) -> tuple["Figure", "Axes"]:
     return figure, figure.add_subplot()
 
 
-def series_style(number: int) -> dict[str, Any]:  # keywords of matplotlib
+class SeriesStyle(TypedDict):
+    """How a series is drawn, by Matplotlib's names."""
+
+    color: str
+    marker: str
+    linestyle: str | tuple[int, tuple[float, ...]]
+
+
+def series_style(number: int) -> SeriesStyle:
     """Colour, marker and dash of the n-th name, each of which suffices to identify it."""
     return {
         "color": _COLOURS[number % len(_COLOURS)],
