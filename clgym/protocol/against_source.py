@@ -24,7 +24,8 @@ from clgym.protocol.audit import MALFORMED, Audit
 from clgym.results.record import AdaptationResult, Result
 from clgym.results.stored import StoredRun, open_run
 from clgym.scenario import Scenario, Stream, with_stream_flags
-from clgym.streams.adaptation import AdaptationStream, segment_labels
+from clgym.streams.adaptation import AdaptationStream
+from clgym.streams.arrangement import segment_labels
 from clgym.streams.two_phases import TwoPhases
 from clgym.text import Json
 
