@@ -129,6 +129,13 @@ RENAMED_NAMES = {
         "ODD": "clgym.protocol.audit.MALFORMED",
         "TOLERANCE_GPU": "clgym.protocol.repeat.TOLERANCE_GPU",
     },
+    "clgym.streams.adaptation": {
+        "arranged": "clgym.streams.arrangement.arranged",
+        "labels_of": "clgym.streams.arrangement.labels_of",
+        "rows_by_segment": "clgym.streams.arrangement.rows_by_segment",
+        "rows_of": "clgym.streams.arrangement.rows_of",
+        "segment_labels": "clgym.streams.arrangement.segment_labels",
+    },
     "clgym.registry": {
         "Entry": "clgym.registry.PluginEntry",
         "lent": "clgym.registry.temporarily_registered",

@@ -211,7 +211,7 @@ def _packed(value: Any, place: str, places: Mapping[int, list[Any]]) -> Any:
     )
 
 
-def _structures(value: object) -> dict[str, Any]:
+def _structures(value: object) -> dict[str, object]:
     """What the modules within a module say of their parts, by name."""
     parts = value.named_modules() if isinstance(value, nn.Module) else ()
     return {name: part.structure() for name, part in parts if isinstance(part, _HasStructure)}

@@ -31,6 +31,7 @@ from clgym.data.source_data import SourceData
 from clgym.errors import BadConfig, BadPlugin
 from clgym.messages import Fit, Frozen, Needs
 from clgym.subclassing import config_argument, knowing_experience
+from clgym.text import Json
 
 __all__ = [
     "Augment",
@@ -220,8 +221,8 @@ class Strategy(Generic[C]):
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether results are the same for every seed."""
-    # Any: options are of any type. A dict, as plugins annotate it: no narrower Mapping would do.
-    CHECK_CONFIG: ClassVar[dict[str, Any]] = {}
+    # A dict, as plugins annotate it: a Mapping would refuse them.
+    CHECK_CONFIG: ClassVar[dict[str, Json]] = {}
     """Options for `clgym check` that make the strategy small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
     """Channels, height and width of the images for `clgym check`."""

@@ -23,12 +23,9 @@ from clgym.streams.adaptation import (
     AdaptationStream,
     Domain,
     Segment,
-    arranged,
-    labels_of,
-    rows_by_segment,
-    rows_of,
     stream_of,
 )
+from clgym.streams.arrangement import arranged, labels_of, rows_by_segment, rows_of
 
 PRESETS = {
     "digits-c": {"source": "digits", "batch_size": 64},

@@ -24,11 +24,9 @@ from clgym.streams.adaptation import (
     AdaptationStream,
     Domain,
     Segment,
-    arranged,
-    labels_of,
-    rows_of,
     stream_of,
 )
+from clgym.streams.arrangement import arranged, labels_of, rows_of
 
 PRESETS = {
     "domainnet126-real": {

@@ -20,10 +20,9 @@ from clgym.streams.adaptation import (
     AdaptationStream,
     Domain,
     Segment,
-    labels_of,
-    rows_of,
     stream_of,
 )
+from clgym.streams.arrangement import labels_of, rows_of
 
 from .corruptions import corruption_names
 

@@ -15,15 +15,8 @@ from annotated_types import Ge, Gt, Le
 from clgym.data.sources import Source
 from clgym.scenario import Seed
 from clgym.streams import orders
-from clgym.streams.adaptation import (
-    AdaptationStream,
-    Arrival,
-    Domain,
-    Order,
-    Segment,
-    rows_by_segment,
-    stream_of,
-)
+from clgym.streams.adaptation import AdaptationStream, Arrival, Domain, Order, Segment, stream_of
+from clgym.streams.arrangement import rows_by_segment
 from clgym.streams.two_phases import TwoPhases
 
 from .class_incremental import ClassIncremental, ClassIncrementalConfig

@@ -7,7 +7,7 @@ Subclass `AvalancheStrategy` where its constructor takes more than numbers and t
         Config = MineConfig  # an SGDConfig with memory_size
         template_class = Naive
 
-        def arguments(self) -> dict[str, Any]:
+        def arguments(self) -> Mapping[str, Any]:
             return {"plugins": [ReplayPlugin(self.config.memory_size), MyPlugin()]}
 
 Their data are the present experience and a counted memory. After each experience everything that
@@ -217,7 +217,7 @@ class AvalancheStrategy(SGDStrategy[C]):
 
     def _make_template(self) -> Any:
         config, takes = self.config, signature_of(self.template_class)
-        common: dict[str, Any] = {
+        common: dict[str, Any] = {  # arguments of any constructor
             "train_mb_size": config.batch_size,
             "train_epochs": config.epochs,
             "eval_mb_size": config.batch_size,

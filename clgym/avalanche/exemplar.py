@@ -27,6 +27,7 @@ from clgym.models.exemplars import class_means, herding, nearest_mean_logits
 from clgym.models.incremental import IncrementalClassifier
 from clgym.models.schedules import Cosine, Schedule, Steps
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
+from clgym.text import Json
 
 __all__ = ["ExemplarConfig", "ExemplarStrategy"]
 
@@ -111,7 +112,7 @@ class ExemplarStrategy(StagedStrategy[C]):
     TEACHER: ClassVar[bool] = False
     RECTIFIED: ClassVar[bool] = True
     extraction_batch: int = 256
-    CHECK_CONFIG: ClassVar[dict[str, Any]] = {
+    CHECK_CONFIG: ClassVar[dict[str, Json]] = {
         "network": "mlp",
         "first_epochs": 2,
         "epochs": 2,
@@ -211,7 +212,7 @@ class ExemplarStrategy(StagedStrategy[C]):
             changed: Fields of the stage that differ.
         """
         network: Any = changed.get("network", self.network)
-        usual: dict[str, Any] = {
+        usual: dict[str, Any] = {  # fields of a `Stage`
             **self.recipe(experience),
             "network": network,
             "parameters": list(network.parameters()),
@@ -220,7 +221,7 @@ class ExemplarStrategy(StagedStrategy[C]):
         }
         return Stage(**{**usual, **changed})
 
-    def recipe(self, experience: Experience) -> dict[str, Any]:
+    def recipe(self, experience: Experience) -> dict[str, Any]:  # fields of a `Stage`
         """Epochs, rate and weight decay of an experience's training."""
         c = self.config
         if experience.index == 0:

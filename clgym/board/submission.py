@@ -252,8 +252,7 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
     plan = study.plan
     submission.add(place, "study", "ok", f"{plan.strategy} on {plan.pair.name} ({plan.mode})")
     _audit(submission, folder)
-    config: dict[str, object] = plan.base
-    facts = StrategyFacts(name=plan.strategy, source_hash=plan.source_hash, config=config)
+    facts = StrategyFacts(name=plan.strategy, source_hash=plan.source_hash, config=plan.base)
     needed = _strategy(submission, place, facts, plugins)
     if study.evaluations:
         count = len(study.evaluations)

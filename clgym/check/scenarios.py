@@ -338,7 +338,7 @@ def odd_options(subject: ScenarioSubject) -> str:
         for value in [bound for bound in (field.ge, field.le) if bound is not None]:
             if isinstance(value, float) and abs(value) > 1e4:
                 continue  # a limit that only keeps generators' seeds in range
-            # Any: an option's value, whatever its kind
+            # Any: an option's value, whatever its kind.
             options: dict[str, Any] = {field.name: [int(value)] if field.kind == "ints" else value}
             with _named_errors(f"{field.name}={value}"):
                 subject.stream(**options)

@@ -1,7 +1,7 @@
 """From a record back to the command that repeats its run."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clgym.cli._flags import as_text
@@ -27,8 +27,8 @@ def rerun(record: Record, plugins: Sequence[Path] = ()) -> str:
     taken = run_options()
     strategy, scenario = result.strategy.config, result.scenario.config
     words = ["clgym", "run", result.strategy.name, result.scenario.name]
-    if isinstance(scenario.get("source"), str):
-        words += ["--source", scenario["source"]]
+    if isinstance(source := scenario.get("source"), str):
+        words += ["--source", source]
     words += ["--seed", str(result.seed)]
     words += [] if result.order_seed is None else ["--order-seed", str(result.order_seed)]
     words += ["--device", where.device, "--threads", str(where.threads)]
@@ -49,7 +49,7 @@ def verify_again(folder: Path, plugins: Sequence[Path] = ()) -> str:
     return shlex.join(["clgym", "verify", str(folder), "--rerun", *files])
 
 
-def _flags(owner: str, values: dict[str, object], taken: set[str]) -> Iterator[str]:
+def _flags(owner: str, values: Mapping[str, object], taken: set[str]) -> Iterator[str]:
     for name, value in values.items():
         plain = name.replace("_", "-")
         yield f"--{owner}.{plain}" if name in taken else f"--{plain}"

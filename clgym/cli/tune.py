@@ -1,4 +1,4 @@
-"""Choose a strategy's hyper-parameters on the tuning side of a pair, and seal them.
+"""Choose a strategy's hyper-parameters on the tuning side of a pair, and certify them.
 
 Name the strategy and the pair first, then options: `clgym tune replay digits-t2 --trials 8`.
 Options of the strategy that are given here are fixed; the rest of its search space is tuned. The
@@ -110,9 +110,14 @@ def _add_study_flags(parser: Parser) -> None:
         help="Seeds of every trial (weights and class order). (default: the pair's)",
     )
     study.add_argument(
-        "--mode", choices=tuple(MODES), default="transfer", help="Mode. (default: transfer)"
+        "--mode",
+        choices=tuple(MODES),
+        default="transfer",
+        help="Data that tuning uses. (default: transfer)",
     )
-    study.add_argument("--k", type=int, default=3, help="Experiences for first_k. (default: 3)")
+    study.add_argument(
+        "--k", type=int, default=3, help="Number of experiences that first_k uses. (default: 3)"
+    )
     study.add_argument(
         "--criterion",
         choices=("mean", "acc", "avg_acc", "harmonic"),
@@ -189,7 +194,11 @@ def _add_pair_flags(parser: Parser) -> None:
     sides.add_argument(
         "--tuning", metavar="SOURCE", help="Tuning source; SOURCE[0-4] for some of its classes."
     )
-    sides.add_argument("--evaluation", metavar="SOURCE", help="Evaluation source, likewise.")
+    sides.add_argument(
+        "--evaluation",
+        metavar="SOURCE",
+        help="Evaluation source; SOURCE[5-9] for some of its classes.",
+    )
     sides.add_argument("--scenario", metavar="NAME", help="Scenario of both sides.")
     sides.add_argument(
         "--pair-option",

@@ -347,7 +347,7 @@ class Experience:
         """
         if step < steps and time.perf_counter() < self._next_report:
             return
-        told: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+        told: dict[str, float] = {} if epochs is None else {"epochs": epochs}
         if self.loss is not None:
             told["loss"] = float(self.loss)
         self.report(epoch=epoch, step=step, steps=steps, images=self.images_so_far, **told)

@@ -24,7 +24,7 @@ from clgym.data.imageset import find_image_set
 from clgym.data.labelled import Labelled
 from clgym.data.locate import LocatedFiles, card_of, differing, find_card, locate
 from clgym.data.readers import READERS
-from clgym.data.store import CachedDataset, RawSplit, Split
+from clgym.data.store import CachedDataset, DecodingFacts, RawSplit, Split
 from clgym.data.words import names_in_words
 from clgym.errors import BadSource, MissingData
 
@@ -175,7 +175,7 @@ def _decode(found: LocatedFiles, key: str) -> CachedDataset:
         train, test = READERS[found.layout].read(found.path, found.side)
     classes, maps = _classes(found, train, test)
     name, decoding, notes = found.card.name, train.decoding, list(train.notes)
-    facts = {"md5": _md5(found), "by_hash": test is None, "notes": notes}
+    facts = DecodingFacts(md5=_md5(found), by_hash=test is None, notes=notes)
     with store.spool(train.images) as images:
         halves = {"train": _half(found, train, images, maps[0])}
         notes += _dark("images" if test is None else "training images", found, images)
@@ -293,7 +293,7 @@ def _source(card: DatasetInfo, kept: CachedDataset) -> Source:
     withheld.check_content(card.name, kept.fingerprint)
     whole = kept.split("train"), kept.split("test")
     differs, notes = _compare(card, kept)
-    notes += kept.facts.get("notes", [])
+    notes += kept.facts["notes"]
     notes += content_notes(*whole, kept.classes, kept.facts["by_hash"])
     train, test = (
         _open_rows(split, withheld.mask(kept.fingerprint, split, tested))

@@ -24,7 +24,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypedDict
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from clgym.errors import BadOutput
 from clgym.files import clear_parts, dump_checked, load_checked, part_name, write_whole
 
 __all__ = [
+    "DecodingFacts",
     "RawSplit",
     "ImageRows",
     "CachedDataset",
@@ -106,6 +107,16 @@ class RawSplit:
         return RawSplit(self.images, self.rows[order], self.labels[order], self.hashes[order])
 
 
+class DecodingFacts(TypedDict):
+    """Facts about a source that its decoding produced."""
+
+    md5: str
+    """How its files compare with the published checksums."""
+    by_hash: bool
+    """Whether the test rows were cut off the training rows by image hash."""
+    notes: list[str]
+
+
 @dataclass(frozen=True)
 class CachedDataset:
     """Facts of the cache about a source, besides its arrays."""
@@ -117,8 +128,7 @@ class CachedDataset:
     digests: dict[str, str]
     """Digest of each split; see `digest`."""
     shapes: dict[str, list[int]]
-    facts: dict[str, Any]  # JSON of the cache's own file
-    """Facts that decoding produced, interpreted by the caller."""
+    facts: DecodingFacts
     decoding: str
     """How image files became arrays; part of the digests."""
 
@@ -285,7 +295,7 @@ def keep(
     classes: Sequence[str],
     halves: dict[str, RawSplit],
     decoding: str,
-    facts: dict[str, object],
+    facts: DecodingFacts,
 ) -> CachedDataset:
     """Write ``train`` and ``test`` to the cache, and return the cached dataset.
 

@@ -28,7 +28,8 @@ from clgym.messages import (
 from clgym.registry import strategy_files
 from clgym.results.online_errors import confidence, scores
 from clgym.results.series import Series
-from clgym.streams.adaptation import AdaptationStream, Batch, segment_labels
+from clgym.streams.adaptation import AdaptationStream, Batch
+from clgym.streams.arrangement import segment_labels
 
 __all__ = ["AdaptationPhase"]
 

@@ -106,7 +106,7 @@ def _bad_cost(found: str) -> BadAnswer:
 _PROGRESS = {field.name for field in fields(TrainProgress)} - {"kind"}
 
 
-def own_numbers(reported: Mapping[str, Any]) -> dict[str, Any]:
+def own_numbers(reported: Mapping[str, Any]) -> dict[str, object]:
     """What was given to `Experience.report` under names that are not those of progress."""
     return {name: value for name, value in reported.items() if name not in _PROGRESS}
 

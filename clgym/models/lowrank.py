@@ -299,7 +299,7 @@ class DenseChanges(Part):
             change = _adding(lambda inputs, weight=weight: F.linear(inputs, weight))
             yield vit.get_submodule(name).register_forward_hook(change)
 
-    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Tensor]:
         """The changes by name."""
         return dict(self.weights)
 

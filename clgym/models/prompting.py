@@ -13,6 +13,7 @@ from clgym.models.fitting import Optimizer, TrainedConfig, TrainedStrategy, sess
 from clgym.models.prompts import PromptPool
 from clgym.models.rates import ScheduleName
 from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch
+from clgym.text import Json
 
 __all__ = ["PooledConfig", "PooledStrategy", "Prompted", "PromptConfig", "PromptStrategy"]
 
@@ -66,7 +67,7 @@ class PromptStrategy(TrainedStrategy[C]):
     """
 
     Config: ClassVar[type] = PromptConfig
-    CHECK_CONFIG: ClassVar[dict[str, Any]] = {
+    CHECK_CONFIG: ClassVar[dict[str, Json]] = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=5,num_heads=2]"
         "@random",
         "image_size": 8,
@@ -163,7 +164,7 @@ class PooledStrategy(PromptStrategy[P]):
             return entropy - self.config.pull * pulled
 
         late = experience.index > 0 and self.config.schedule_scope == "released"
-        changed: dict[str, Any] = {"schedule": "constant"} if late else {}
+        changed: dict[str, Any] = {"schedule": "constant"} if late else {}  # values of options
         self.training.run(experience, self.trained(), loss, **changed)
 
     def predict(self, batch: Batch) -> Tensor:

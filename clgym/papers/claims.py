@@ -258,11 +258,14 @@ def load_paper(name: str, place: Path | None = None) -> Paper:
     )
 
 
-def _inherited(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Each table with what the one it is `like` says; options are joined one by one."""
-    done: dict[str, Any] = {}  # tables as TOML has them, validated afterwards
+_Table = dict[str, Any]  # as TOML has it; `Paper` validates it
 
-    def resolve(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+
+def _inherited(tables: Mapping[str, _Table]) -> dict[str, _Table]:
+    """Each table with what the one it is `like` says; options are joined one by one."""
+    done: dict[str, _Table] = {}
+
+    def resolve(name: str, above: tuple[str, ...] = ()) -> _Table:
         if name in done:
             return done[name]
         if name in above or name not in tables:

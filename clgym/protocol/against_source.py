@@ -24,9 +24,11 @@ from clgym.protocol.audit import MALFORMED, Audit
 from clgym.results.record import AdaptationResult, Result
 from clgym.results.stored import StoredRun, open_run
 from clgym.scenario import Scenario, Stream
-from clgym.streams.adaptation import AdaptationStream, segment_labels
+from clgym.streams.adaptation import AdaptationStream
+from clgym.streams.arrangement import segment_labels
 from clgym.streams.source_flags import with_stream_flags
 from clgym.streams.two_phases import TwoPhases
+from clgym.text import Json
 
 __all__ = ["compare_with_sources"]
 
@@ -77,7 +79,7 @@ def _request(result: Result, data_root: Path | None, plugins: tuple[Path, ...]) 
     )
 
 
-def _options(result: Result) -> dict[str, Any]:  # of a scenario, of any type
+def _options(result: Result) -> Mapping[str, Json]:
     """The scenario's options; records from before images could arrive otherwise name no arrival."""
     config = result.scenario.config
     adapts = result.adaptation is not None and "order" in config

@@ -22,7 +22,8 @@ __all__ = [
 
 TRIALS, SEEDS = 30, 5
 
-Literal = dict[str, Any]  # as a strategy's file has it; values of any type
+Literal = dict[str, Any]
+"""A search space as a strategy's file has it. ``Any``: lists of values of any type."""
 
 SPACES = ("paper", "paper-lite")
 """Named spaces: the paper's; for methods without pretraining, the same for streams of a tenth of
@@ -157,7 +158,9 @@ PRETRAINED: dict[str, Literal] = {
 """Search spaces for which the authors' draws were not seeded and cannot be repeated."""
 
 
-def draw(space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = True) -> Literal:
+def draw(
+    space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = True
+) -> dict[str, object]:
     """Draw one trial like the authors, without applying conditions.
 
     Args:
@@ -168,7 +171,7 @@ def draw(space: list[tuple[str, tuple[Any, ...]]], trial: int, dummy: bool = Tru
     generator = random.Random(trial)
     if dummy:
         generator.choice([0])
-    values: Literal = {}
+    values: dict[str, object] = {}
     for name, choices in space:
         if choices == (True, False):
             values[name] = generator.random() > 0.5

@@ -15,7 +15,7 @@ from clgym._moved import report_renamed
 from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256, writing
 
-__all__ = ["LedgerEntry", "Ledger", "read_ledger"]
+__all__ = ["EntryBody", "LedgerEntry", "Ledger", "read_ledger"]
 
 report_renamed(__name__)
 

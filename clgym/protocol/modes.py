@@ -15,15 +15,15 @@ __all__ = ["MODES", "check_start", "choose", "part_of"]
 
 MODES = {
     "transfer": "the whole stream of the tuning source (the paper's protocol)",
-    "oracle": "held-out rows of the whole evaluation stream: an upper reference, not realistic",
+    "oracle": "held-out rows of the whole evaluation stream (an upper reference, not realistic)",
     "first_task": "held-out rows of the evaluation stream's first experience",
     "first_k": "held-out rows of the evaluation stream's first k experiences, which are then left "
     "out of the evaluation (Chaudhry et al. 2019)",
-    "current_task": "held-out rows of the present experience of the evaluation stream, chosen "
-    "anew in each",
-    "stability_decay": "held-out rows of the present experience: strongest stability first, "
-    "halved until it learns (De Lange et al. 2021)",
-    "default": "nothing: the defaults of the strategy",
+    "current_task": "held-out rows of the present experience of the evaluation stream; "
+    "hyper-parameters are chosen anew in each",
+    "stability_decay": "held-out rows of the present experience; stability starts at its "
+    "strongest and is halved until the experience is learned (De Lange et al. 2021)",
+    "default": "none: the strategy keeps its defaults",
 }
 """Description of the data that each mode uses."""
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, model_serializer
+from pydantic import BaseModel, ConfigDict, JsonValue, model_serializer
 
 from clgym._moved import report_renamed
 from clgym.data.halves import HALVES, Half
@@ -24,7 +24,7 @@ class Side(BaseModel):
     """Name of the source, as `clgym.data.sources.load_source` accepts it."""
     classes: tuple[int, ...] | None = None
     """Class numbers; None means all."""
-    extra: dict[str, Any] = {}  # options of the scenario, of any type
+    extra: dict[str, JsonValue] = {}
     """Further options of the scenario for this side only, such as its corruptions or rows."""
 
     @model_serializer(mode="wrap")
@@ -52,8 +52,8 @@ class Side(BaseModel):
     @property
     def half(self) -> Half | None:
         """Half of the test images that the side uses; None: all."""
-        rows = self.extra.get("rows", "all")
-        return None if rows == "all" else rows
+        rows = self.extra.get("rows")
+        return next((half for half in HALVES if half == rows), None)
 
 
 def _listed(value: Any) -> str:
@@ -67,7 +67,7 @@ class ScenarioPair(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     scenario: str
-    config: dict[str, Any]  # options of the scenario, of any type
+    config: dict[str, JsonValue]
     """Options of the scenario, without those of the sides."""
     tuning: Side
     evaluation: Side
@@ -147,7 +147,7 @@ def _value(text: str) -> Any:
 # Columns: tuning side, evaluation side, scenario options, seeds, trials.
 _CNN = {"network": "resnet18"}
 _VIT = {"network": "vit-b16", "memory_size": 1}
-_Row = tuple[str, str, dict[str, Any], int, int]  # options of a scenario, of any type
+_Row = tuple[str, str, Mapping[str, JsonValue], int, int]
 _ROWS: dict[str, _Row] = {
     "c50-t10": (
         "cifar100[0-49]",
@@ -284,7 +284,7 @@ def _presets(scenario: str, rows: Mapping[str, _Row]) -> dict[str, ScenarioPair]
         name: ScenarioPair(
             name=name,
             scenario=scenario,
-            config=config,
+            config=dict(config),
             tuning=side(tuning),
             evaluation=side(evaluation),
             seeds=seeds,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer
 
 from clgym._checkout import PACKAGE
 from clgym._moved import report_renamed
@@ -99,9 +99,9 @@ class StudyPlan(_PlanBlock):
     """Number of experiences that the modes `first_task` and `first_k` use; else 0."""
     strategy: str
     source_hash: str = Digest
-    base: dict[str, object]
+    base: dict[str, JsonValue]
     """All options of the strategy that are not tuned."""
-    space: list[dict[str, Any]]  # as `Space.describe` writes it
+    space: list[dict[str, JsonValue]]  # as `Space.describe` writes it
     space_hash: str = Digest
     stability: dict[str, float]
     """Strongest values of the options that `stability_decay` halves."""
@@ -148,7 +148,7 @@ class StudyPlan(_PlanBlock):
     @property
     def fixes_method(self) -> bool:
         """Whether all records state one code hash; earlier plans do not list wrapped strategies."""
-        wraps = any("." in option for option in (*self.base, *(p["name"] for p in self.space)))
+        wraps = any("." in option for option in (*self.base, *(str(p["name"]) for p in self.space)))
         return self.record_hash is not None or not wraps
 
     @property

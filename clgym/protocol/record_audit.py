@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from clgym.data.sources import CARDS
 from clgym.errors import Tampered
@@ -62,6 +62,24 @@ def record_problems(run: StoredRun) -> Iterator[str]:
     yield from class_order_problems(run.result)
 
 
+class _ClassIncrementalOptions(BaseModel):
+    """The options of a class-incremental scenario that determine the order of the classes."""
+
+    model_config = ConfigDict(strict=True)
+    classes: list[int] | None
+    class_order: list[int] | None = None
+    order_seed: int | None
+    first: NonNegativeInt | None
+    increments: list[PositiveInt] = Field(min_length=1)
+
+    def sizes(self, classes: int) -> list[int]:
+        """Number of classes of each experience; the last may be larger than what is left."""
+        sizes = [self.first or self.increments[0]]
+        while sum(sizes) < classes:
+            sizes.append(self.increments[min(len(sizes), len(self.increments)) - 1])
+        return sizes
+
+
 def class_order_problems(result: Result) -> Iterator[str]:
     """Recompute the class order if the class names of the source are known."""
     config, seed = result.scenario.config, result.order_seed
@@ -70,20 +88,20 @@ def class_order_problems(result: Result) -> Iterator[str]:
         return
     if not {"classes", "order_seed", "increments", "first"} <= config.keys():
         return
-    chosen = sorted(set(config["classes"] or range(len(card.classes))))
-    seed = config["order_seed"] if seed is None else seed
-    listed = config.get("class_order") if seed is None else None
+    try:
+        options = _ClassIncrementalOptions.model_validate(config)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        yield f"result.scenario.config.{place}: {error.errors()[0]['msg']}"
+        return
+    chosen = sorted(set(options.classes or range(len(card.classes))))
+    seed = options.order_seed if seed is None else seed
+    listed = options.class_order if seed is None else None
     order = listed or [chosen[i] for i in class_permutation(len(chosen), seed)]
     names = [card.classes[c] for c in order]
     start = stop = None
     if result.part is not None:
-        steps = config["increments"]
-        sizes = [config["first"] or steps[0]]
-        if min(steps) < 1:  # such a stream would never end
-            yield "result.scenario.config.increments is not above 0"
-            return
-        while sum(sizes) < len(names):
-            sizes.append(steps[min(len(sizes) - 1, len(steps) - 1)])
+        sizes = options.sizes(len(names))
         start, stop = (sum(sizes[:end]) for end in result.part)
     if result.class_order != names[start:stop]:
         yield "result.class_order is not the order of its seed, or of its list"

@@ -25,7 +25,7 @@ from clgym.errors import (
 )
 from clgym.gym.request import Request, Sandbox
 from clgym.protocol.jobs import TARGET, RunSummary, as_message, rules_of
-from clgym.protocol.ledger import Ledger, LedgerEntry
+from clgym.protocol.ledger import EntryBody, Ledger, LedgerEntry
 from clgym.protocol.plan import RunScore, StudyPlan
 from clgym.protocol.relatives import register_study
 from clgym.protocol.samplers import ADAPTIVE
@@ -101,7 +101,7 @@ class Runs:
     ) -> None:
         """Know what the ledger says is done."""
         self.plan, self.where, self.ledger, self._emit = plan, where, ledger, emit
-        self.replies: dict[str, dict[str, Any]] = {}  # as jobs answer; checked where they are read
+        self.replies: dict[str, EntryBody] = {}
         self.device_names: set[str] = set()
         self.read_files: dict[str, str] = {}
         self._pool: WorkerPool | None = None
@@ -223,8 +223,7 @@ class Runs:
                 return False
         if error is not None and not isinstance(error, FAILURES):
             raise error
-        # Any: a line of the ledger, JSON.
-        body: dict[str, Any] = {"key": key, "trial": spec.trial, "seed": spec.seed}
+        body: EntryBody = {"key": key, "trial": spec.trial, "seed": spec.seed}
         if error is not None:
             # The reason may name this machine's things: it is for people, not for the certificate.
             failed = {"status": "failed", "error": type(error).__name__, "reason": error.found}

@@ -15,7 +15,7 @@ from clgym.protocol.space import Parameter, Space
 
 __all__ = ["ADAPTIVE", "SAMPLERS", "available", "proposals", "uniform"]
 
-Config = dict[str, Any]  # values of hyper-parameters, of any type
+Config = dict[str, object]
 SAMPLERS = ("counter", "gtep-paper", "grid", "tpe", "cmaes")
 ADAPTIVE = ("tpe", "cmaes")
 """Samplers that use scores; they propose one generation at a time."""

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     TypeAdapter,
     model_serializer,
@@ -52,7 +53,7 @@ class StrategyFacts(_RecordBlock):
     source_hash: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the plugin's file; for a strategy that wraps others, SHA-256 of the list of their
     hashes."""
-    config: dict[str, Any]  # a plugin's options, of any type
+    config: dict[str, JsonValue]
     known_failures: dict[str, str] = {}
     """Checks that the strategy declares to fail, with the reason."""
 
@@ -82,7 +83,7 @@ class ScenarioFacts(_RecordBlock):
 
     name: str
     setting: str
-    config: dict[str, Any]  # a plugin's options, of any type
+    config: dict[str, JsonValue]
     digest: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the whole stream."""
 

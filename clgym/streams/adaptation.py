@@ -10,17 +10,15 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
 
-from clgym.data.halves import in_half
-from clgym.data.published import published_digest, published_labels
+from clgym._moved import report_renamed
+from clgym.data.published import published_digest
 from clgym.errors import BadStream
 from clgym.scenario import Scenario, Seed, check_part
-from clgym.streams import orders
 
 if TYPE_CHECKING:
     from clgym.data.sources import Source
@@ -35,13 +33,10 @@ __all__ = [
     "Domain",
     "Order",
     "Segment",
-    "arranged",
-    "labels_of",
-    "rows_by_segment",
-    "rows_of",
-    "segment_labels",
     "stream_of",
 ]
+
+report_renamed(__name__)
 
 Order = Literal["iid", "sorted", "dirichlet"]
 Arrival = Literal["withheld", "published"]
@@ -243,9 +238,9 @@ class AdaptationConfig:
     order_seed: Seed = 1
     """Seed of the image order."""
     arrival: Arrival = "withheld"
-    """Order of the images over the segments. withheld: a fresh one in every segment, which the
-    learner cannot compute, and batches that cross the ends of segments; published: the same in
-    every segment, computed from the order seed, and a smaller last batch in each."""
+    """Order of the images over the segments. withheld: a new order in every segment, which
+    the learner cannot compute; batches cross the ends of segments. published: the same order in
+    every segment, computed from the order seed; the last batch of each is smaller."""
     resize: Annotated[int, Ge(1)] | None = None
     """Side in pixels to which images are resized (bilinear) before the learner receives them."""
 
@@ -260,101 +255,6 @@ class AdaptationScenario(Scenario):
     ) -> AdaptationStream:
         """Plan the batches; see `Scenario.stream`."""
         raise NotImplementedError
-
-
-def labels_of(
-    domain: Domain, sources: Sequence["Source"], data_root: Path | None = None
-) -> np.ndarray:
-    """The label of every row of a domain, int64."""
-    source = sources[domain.source]
-    if domain.published is not None and domain.corruption is not None:
-        return published_labels(
-            data_root, domain.published, domain.corruption, domain.severity, source.classes
-        )
-    if domain.part == "test":
-        return source.test.labels
-    return np.concatenate([source.train.labels, source.test.labels])
-
-
-def segment_labels(
-    stream: AdaptationStream, sources: Sequence["Source"], data_root: Path | None = None
-) -> list[np.ndarray]:
-    """The label of every image of every segment, int64, by class number of the source."""
-    by_domain = [labels_of(domain, sources, data_root) for domain in stream.domains]
-    labels = []
-    for segment in stream.segments:
-        own = np.empty(len(segment.row), dtype=np.int64)
-        for d in np.unique(segment.domain):
-            here = segment.domain == d
-            own[here] = by_domain[d][segment.row[here]]
-        labels.append(own)
-    return labels
-
-
-def rows_of(
-    domain: Domain, sources: Sequence["Source"], config: AdaptationConfig, seed: int, count: int
-) -> np.ndarray:
-    """Rows of a domain that arrive, shuffled, int64 [n].
-
-    Args:
-        domain: Domain of the rows.
-        sources: Sources of the stream.
-        config: ``rows`` and ``images``.
-        seed: Seed of the order.
-        count: Rows that the domain has.
-
-    Raises:
-        BadStream: half of published files, whose images cannot be split by hash.
-    """
-    if config.rows == "all":
-        return orders.shuffled(count, seed, config.images)
-    if domain.published is not None:
-        raise BadStream(
-            expected="all rows of published files, whose clean images are not in them",
-            found=f"--rows {config.rows}",
-            fix="Leave --published out: the corruptions are then made here",
-        )
-    source = sources[domain.source]
-    splits = [source.test] if domain.part == "test" else [source.train, source.test]
-    hashes = np.concatenate([split.hashes for split in splits])
-    held = np.flatnonzero(in_half(hashes, config.rows))
-    return held[orders.shuffled(len(held), seed, config.images)]
-
-
-def arranged(
-    rows: np.ndarray, labels: np.ndarray, config: AdaptationConfig, seed: int
-) -> np.ndarray:
-    """Arrange shuffled rows in the order that the options request.
-
-    Args:
-        rows: int64 [n], shuffled; they index ``labels``.
-        labels: int64.
-        config: ``order`` and ``delta``.
-        seed: Seed of a Dirichlet order.
-    """
-    if config.order == "sorted":
-        return orders.sorted_by_label(rows, labels)
-    if config.order == "dirichlet":
-        return orders.dirichlet(rows, labels, config.delta, seed)
-    return rows
-
-
-def rows_by_segment(
-    rows: np.ndarray, labels: np.ndarray, config: Any, seed: int, count: int
-) -> list[np.ndarray]:
-    """The same rows for every segment, each in its order: one for all, or a fresh one each.
-
-    Args:
-        rows: int64 [n], shuffled; they index ``labels``.
-        labels: int64.
-        config: ``arrival``, ``order`` and ``delta``.
-        seed: Seed of the orders.
-        count: Number of segments.
-    """
-    if config.arrival == "published":
-        return [arranged(rows, labels, config, seed)] * count
-    seeds = [orders.segment_seed(seed, number) for number in range(count)]
-    return [arranged(rows[orders.shuffled(len(rows), own)], labels, config, own) for own in seeds]
 
 
 def _published(scenario: Scenario, domains: Sequence[Domain]) -> list[str]:

@@ -213,7 +213,7 @@ def test_seeds_that_end_alike_are_flagged_and_have_no_interval(board_folder, wri
         hits = ((9, None), (7, 8 - seed))
         write_run(board_folder / f"records/spread/{seed}", hits, seed=seed, config={"lr": 2.0})
     (table,) = tables_of(read_board(board_folder))
-    alike, spread = sorted(table.rows, key=lambda row: row.entry.config["lr"])
+    alike, spread = sorted(table.rows, key=lambda row: str(row.entry.config["lr"]))
     assert alike.entry.flags == ("all seeds ended at the same accuracy",)
     assert alike.interval is None
     assert not spread.entry.flags and spread.interval is not None

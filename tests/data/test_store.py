@@ -206,7 +206,8 @@ def test_no_changed_byte_of_the_cache_is_believed(tmp_path_factory, data):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLGYM_CACHE", str(folder))
-        store.keep("key", "card", "abc", halves, "", {"by_hash": True})
+        facts = store.DecodingFacts(md5="unknown", by_hash=True, notes=[])
+        store.keep("key", "card", "abc", halves, "", facts)
         assert store.find("key") is not None
         files = sorted(p for p in folder.rglob("*") if p.is_file() and "meta" not in p.parts)
         file = data.draw(st.sampled_from(files))

@@ -22,7 +22,8 @@ from clgym.gym.images import StreamImages
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.robustbench import WideResNet
 from clgym.models.source_models import ClassifierSpec, identity, resolve
-from clgym.streams.adaptation import AdaptationStream, labels_of
+from clgym.streams.adaptation import AdaptationStream
+from clgym.streams.arrangement import labels_of
 
 NAMES = ("airplane", "automobile", "bird")
 CLASSES = tuple(f"cifar10/{name}" for name in NAMES)

@@ -1,5 +1,7 @@
 """The paper's draws and its names, against the published files."""
 
+from typing import Any
+
 import pytest
 
 from clgym import registry
@@ -148,8 +150,9 @@ def test_the_base_space_has_9000_settings() -> None:
 )
 def test_pairs_have_the_papers_tasks(name: str, tasks: int, classes: int) -> None:
     pair = find_pair(name)
-    step = pair.config["increments"][0]
-    first = pair.config.get("first", step)
+    config: dict[str, Any] = dict(pair.config)
+    step = config["increments"][0]
+    first = config.get("first", step)
     for side in (pair.tuning, pair.evaluation):
         assert len(side.classes or ()) == classes
         assert first + (tasks - 1) * step == classes

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -85,7 +86,7 @@ def test_a_space_survives_its_description() -> None:
 
 @given(st.integers(0, 2**31), st.integers(0, 500))
 def test_draws_lie_in_the_space_and_depend_on_the_key_alone(seed: int, trial: int) -> None:
-    configs = proposals("counter", space(), "it", seed, trial + 1, 0, [])
+    configs: Any = proposals("counter", space(), "it", seed, trial + 1, 0, [])
     config = configs[trial]
     assert config == proposals("counter", space(), "it", seed, trial + 9, 0, [])[trial]
     assert 0.001 <= config["lr"] <= 1.0 and config["epochs"] in range(1, 6)
@@ -93,7 +94,7 @@ def test_draws_lie_in_the_space_and_depend_on_the_key_alone(seed: int, trial: in
 
 
 def test_draws_are_uniform() -> None:
-    configs = proposals("counter", space(), "it", 3, 5000, 0, [])
+    configs: Any = proposals("counter", space(), "it", 3, 5000, 0, [])
     counts = Counter(config["epochs"] for config in configs)
     assert set(counts) == {1, 2, 3, 4, 5} and all(abs(n - 1000) < 120 for n in counts.values())
     below = sum(config["lr"] < 10**-1.5 for config in configs)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict
 
 from clgym.errors import BadConfig
 from clgym.files import sha256, write_atomic
@@ -25,6 +25,7 @@ __all__ = [
     "FORMATS",
     "INK",
     "FigureStyle",
+    "SeriesStyle",
     "drawn_in",
     "new",
     "plain",
@@ -198,7 +199,15 @@ def room_below(figure: "Figure", height: float) -> None:
         figure.set_figheight(figure.get_figheight() + points(height))
 
 
-def series_style(number: int) -> dict[str, Any]:  # keywords of matplotlib
+class SeriesStyle(TypedDict):
+    """How a series is drawn, by Matplotlib's names."""
+
+    color: str
+    marker: str
+    linestyle: str | tuple[int, tuple[float, ...]]
+
+
+def series_style(number: int) -> SeriesStyle:
     """Colour, marker and dash of the n-th name, each of which suffices to identify it."""
     return {
         "color": _COLOURS[number % len(_COLOURS)],

@@ -12,6 +12,7 @@ import numpy as np
 from clgym.board.figures import curves
 from clgym.board.figures.canvas import (
     INK,
+    SeriesStyle,
     new,
     plain,
     points,
@@ -40,15 +41,9 @@ __all__ = [
 ]
 
 
-def _dots(style: Mapping[str, Any]) -> dict[str, Any]:  # keywords of matplotlib
+def _draw_seeds(axes: "Axes", x: Any, y: Any, style: SeriesStyle) -> None:
     """Single seeds, behind their mean and of its shape."""
-    return {
-        "color": style["color"],
-        "marker": style["marker"],
-        "s": 12,
-        "alpha": 0.45,
-        "linewidths": 0,
-    }
+    axes.scatter(x, y, s=12, alpha=0.45, linewidths=0, color=style["color"], marker=style["marker"])
 
 
 @styled
@@ -105,7 +100,7 @@ def anytime(methods: Mapping[str, Sequence[Sequence[float]]]) -> "Figure":
         style, table = series_style(number), 100 * np.array(seeds, dtype=float)
         steps = np.arange(1, table.shape[1] + 1)
         if len(table) > 1:
-            axes.scatter(np.tile(steps, len(table)), table.ravel(), **_dots(style))
+            _draw_seeds(axes, np.tile(steps, len(table)), table.ravel(), style)
             _band(axes, steps, table, style["color"])
         axes.plot(steps, table.mean(axis=0), **style, label=plain(name))
     axes.set(xlabel="experiences learned", ylabel="accuracy on classes seen, %")
@@ -184,7 +179,7 @@ def forgetting(methods: Mapping[str, Sequence[float]]) -> "Figure":
     for number, seeds in enumerate(methods.values()):
         style, values = series_style(number), 100 * np.array(seeds, dtype=float)
         axes.axhline(number, color=INK, linewidth=0.4, alpha=0.25, zorder=0)
-        axes.scatter(values, np.full(len(values), number), **_dots(style))
+        _draw_seeds(axes, values, np.full(len(values), number), style)
         axes.plot(values.mean(), number, color=style["color"], marker=style["marker"], markersize=7)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(methods)), [plain(name) for name in methods])
@@ -247,7 +242,7 @@ def expected_best(methods: Mapping[str, Sequence[float | None]]) -> "Figure":
         style = series_style(number)
         budget = np.arange(1, len(scores) + 1)
         known = [(n, 100 * s) for n, s in zip(budget, scores, strict=True) if s is not None]
-        axes.scatter([n for n, _ in known], [s for _, s in known], **_dots(style))
+        _draw_seeds(axes, [n for n, _ in known], [s for _, s in known], style)
         axes.plot(
             budget,
             100 * curves.expected_best(scores),

@@ -6,10 +6,9 @@ seeds only are one entry.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from clgym.board.reading.source_files import unknown_code
 from clgym.errors import BadRecord
@@ -18,6 +17,7 @@ from clgym.gym.request import FROM_PRESET
 from clgym.results.grouping import Seeds, seeds_of
 from clgym.results.record import Record, Result
 from clgym.results.stored import StoredRun
+from clgym.text import Json
 
 __all__ = [
     "Board",
@@ -111,7 +111,8 @@ class BoardEntry:
     id: str
     """Stable identifier: a hash of the entry's content."""
     strategy: str
-    config: dict[str, Any]  # a strategy's options, of any type
+    config: Mapping[str, Json]
+    """The strategy's options."""
     scores: tuple[Score, ...]
     missing: tuple[Missing, ...]
     verified: bool
@@ -200,7 +201,7 @@ def subfolders(folder: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, set[
             yield from subfolders(folder / item.name, wanted)
 
 
-def options_text(config: dict[str, object]) -> str:
+def options_text(config: Mapping[str, object]) -> str:
     """A strategy's options, without those that the stream's preset sets, as one text."""
     own = {k: v for k, v in config.items() if k.rpartition(".")[2] not in FROM_PRESET}
     return canonical_json(own).decode()

@@ -1,6 +1,7 @@
 """Sections of a report about a study: plan, trials, choice, evaluations, ledger."""
 
 import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from clgym.board.reading.found import LoadedStudy
@@ -48,7 +49,7 @@ def _plan(study: LoadedStudy) -> ReportFacts:
     )
 
 
-def _dimension(dimension: dict[str, object]) -> str:
+def _dimension(dimension: Mapping[str, object]) -> str:
     """An option of the search space: its values, or its range."""
     rest = {k: v for k, v in dimension.items() if v not in (None, [], {}, False)}
     name, values = rest.pop("name", "?"), rest.pop("values", None)
