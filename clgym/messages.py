@@ -39,7 +39,10 @@ __all__ = [
     "FeaturesComputed",
     "FeaturesFilled",
     "FillFeatures",
+    "ExperienceRows",
     "Fit",
+    "Forget",
+    "Forgotten",
     "Frozen",
     "Load",
     "Loaded",
@@ -52,6 +55,7 @@ __all__ = [
     "Reply",
     "AnytimeTest",
     "Request",
+    "RequestScored",
     "RowGroup",
     "RunFinished",
     "RunOutline",
@@ -146,6 +150,8 @@ class Needs:
     """Whether the number of experiences of the whole stream is needed in advance."""
     past_data: bool = False
     """Whether each experience includes all earlier training rows (joint training)."""
+    retained_data: bool = False
+    """Whether a request to forget brings the training rows that remain, as `retrain` needs."""
     rereads: bool = False
     """Reads each experience more than once even with `epochs=1`; incompatible with single-pass
     streams."""
@@ -375,6 +381,38 @@ class Adapt:
 
 
 @_message
+class ExperienceRows:
+    """Some training rows of one experience, or of several that are read as one."""
+
+    index: int
+    rows: Integers
+    labels: Integers
+    """Class index of each row."""
+    groups: tuple[RowGroup, ...]
+    counts: tuple[int, ...]
+    """Number of rows of each group; groups follow one another."""
+    classes: tuple[int, ...]
+    num_seen_classes: int
+    task: int | None = None
+    task_columns: tuple[tuple[int, ...], ...] = ()
+
+
+@_message
+class Forget:
+    """Forget some rows; what remains is named where the strategy declared that it needs it."""
+
+    do: Literal["forget"] = "forget"
+    number: int
+    """Number of the request, from 0."""
+    kind: Literal["class", "experience"]
+    classes: tuple[int, ...]
+    """Class indices to be forgotten."""
+    num_seen_classes: int
+    forgotten: tuple[ExperienceRows, ...]
+    retained: tuple[ExperienceRows, ...] | None
+
+
+@_message
 class Save:
     """Write the learner's state."""
 
@@ -399,6 +437,7 @@ Request = (
     | EndTest
     | FillFeatures
     | Adapt
+    | Forget
     | Save
     | Load
 )
@@ -487,6 +526,17 @@ class Adapted:
 
 
 @_message
+class Forgotten:
+    """Reply to `Forget`."""
+
+    seconds: float
+    removed: int
+    """Number of samples that the gym removed from the strategy's memory."""
+    images: int
+    """Training images that the strategy read for it."""
+
+
+@_message
 class Saved:
     """Reply to `Save`."""
 
@@ -518,6 +568,7 @@ Reply = (
     | TestEnded
     | FeaturesFilled
     | Adapted
+    | Forgotten
     | Saved
     | Loaded
 )
@@ -688,6 +739,21 @@ class Scored:
 
 
 @_message
+class RequestScored:
+    """A request to forget has been carried out and audited."""
+
+    kind: Literal["forgotten"] = "forgotten"
+    name: str
+    number: int
+    """Number of the request, from 0."""
+    requests: int
+    forgotten_accuracy: float | None
+    """Accuracy on the test rows of what was to be forgotten."""
+    retained_accuracy: float | None
+    """Accuracy on the test rows of the classes that remain."""
+
+
+@_message
 class RunFinished:
     """The record is written."""
 
@@ -706,6 +772,7 @@ Event = (
     | RunResumed
     | DomainPrepared
     | Scored
+    | RequestScored
     | RunFinished
 )
 

@@ -22,7 +22,7 @@ from clgym.scenario import Scenario, Setting, Stream
 
 __all__ = ["ScenarioSubject", "scenario_checks"]
 
-SETTINGS = (*get_args(Setting), "adaptation", "learn-then-shift")
+SETTINGS = (*get_args(Setting), "adaptation", "learn-then-shift", "deletion")
 
 
 class ScenarioSubject:

@@ -168,6 +168,7 @@ class _RunCommand:
                 data_root=values.data_root,
                 plugins=self.plugins,
                 checkpoint_minutes=values.checkpoint_minutes,
+                reference=values.reference,
             )
             for seed in (values.seeds if several else [values.seed])
         ]
@@ -251,6 +252,13 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         metavar="A,B",
         help="Wrappers around the strategy, the outermost first: --with ema,sam. Options of a "
         "wrapper have its name in front: --ema.decay 0.9.",
+    )
+    run.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DIR",
+        help="Streams of forgetting: folder of a finished run of retrain, to which distances and "
+        "times are measured.",
     )
     run.add_argument(
         "--log",

@@ -183,7 +183,7 @@ class LearningPhase:
 
     def _test(self, step: int, state: Path) -> TestEnded:
         pool = pool_after(self._stream, self._run.sources, step)
-        self._fill_features(pool.row, *self.tester.groups(pool.step))
+        self.fill_features(pool.row, *self.tester.groups(pool.step))
         tested = self.tester.test(step, pool, state, repeat=step + 1 == len(self))
         self._repetition = tested.repetition or self._repetition
         self._changed += [step] if tested.ended.changed else []
@@ -247,7 +247,7 @@ class LearningPhase:
         ]
         groups = tuple(row_group(s, "train") for s in steps)
         rows, counts = np.concatenate([s.train for s in steps]), tuple(len(s.train) for s in steps)
-        self._fill_features(rows, groups, np.repeat(np.arange(len(groups)), counts))
+        self.fill_features(rows, groups, np.repeat(np.arange(len(groups)), counts))
         inside, given = self._checkpoint(index), stream.gives_task_ids
         # A damaged one is left out: the experience is trained again from its beginning.
         resume = is_undamaged(inside, required=True) and InsideAnswers.can_resume(
@@ -276,7 +276,7 @@ class LearningPhase:
         self._train_images_of_step = reply.images
         self._train_images += reply.images
 
-    def _fill_features(
+    def fill_features(
         self, rows: np.ndarray, groups: tuple[RowGroup, ...], where: np.ndarray
     ) -> None:
         """Have features computed that the cache lacks, where the strategy asked for them."""
@@ -299,7 +299,7 @@ class LearningPhase:
         self._inside = InsideAnswers(self._answers_inside(index), resume)
         if self._run.needs.features:
             pool, order = self.tester.exposed(index)
-            self._fill_features(pool.row[order], *self.tester.groups(pool.step[order]))
+            self.fill_features(pool.row[order], *self.tester.groups(pool.step[order]))
         return AnytimeTest(at=moments(self._stream, index), state=self._state_inside(index))
 
     def _test_inside(self, index: int, due: TestDue) -> None:

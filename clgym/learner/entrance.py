@@ -30,6 +30,7 @@ from clgym.learner.assembly import (
     plugin_entry,
 )
 from clgym.learner.describing import describe_needs, describe_options, usable_device
+from clgym.learner.forgetting import check_memory_is_clean, remove_forgotten
 from clgym.learner.kept_images import Signatures
 from clgym.learner.probing import Prober, ProbeState
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
@@ -53,10 +54,13 @@ from clgym.messages import (
     DescribeOptions,
     EndTest,
     Event,
+    ExperienceRows,
     ExperienceTrained,
     FeaturesComputed,
     FeaturesFilled,
     FillFeatures,
+    Forget,
+    Forgotten,
     Load,
     Loaded,
     Predict,
@@ -77,7 +81,7 @@ from clgym.messages import (
 )
 from clgym.models.backbones import Backbone
 from clgym.models.features import FrozenFeatures
-from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, ForgetRequest, Memory, Strategy, StreamInfo
 
 __all__ = ["Learner", "info_from"]
 
@@ -156,6 +160,8 @@ class Learner:
                 return self._fill_features(request)
             case Adapt():
                 return self._adapt(request)
+            case Forget():
+                return self._forget(request)
             case Save():
                 return self._save(request)
             case Load():
@@ -259,7 +265,9 @@ class Learner:
         kept = {"seen": memory.seen, "columns": memory.columns()}
         return state_fingerprint({"strategy": self._strategy.state_dict(), "memory": kept})
 
-    def _experience(self, request: Train, safe_point: Callable[[], None]) -> Experience:
+    def _experience(
+        self, request: Train | ExperienceRows, safe_point: Callable[[], None]
+    ) -> Experience:
         pixels = self._rows.of_experience(request)
         features = None
         if self._features is not None:
@@ -358,6 +366,32 @@ class Learner:
             forward=after[0] - before[0],
             backward=after[1] - before[1],
         )
+
+    def _forget(self, request: Forget) -> Forgotten:
+        """Put rows out of the strategy's reach, and have it forget them."""
+        started = time.perf_counter()
+        seed_generators(self._info.seed, "forget", step=request.number)
+        parts = [self._experience(part, lambda: None) for part in request.forgotten]
+        rest = request.retained
+        retained = None if rest is None else [self._experience(p, lambda: None) for p in rest]
+        wanted = ForgetRequest(
+            request.number,
+            request.kind,
+            request.classes,
+            request.num_seen_classes,
+            parts,
+            retained,
+            self._info.seed,
+        )
+        try:
+            removed = remove_forgotten(self._info.memory, wanted)
+            self._strategy.forget(wanted)
+            check_memory_is_clean(self._info.memory, wanted)
+        finally:
+            wanted.close()
+        read = sum(experience.images for experience in [*parts, *(retained or [])])
+        seconds = time.perf_counter() - started
+        return Forgotten(seconds=seconds, removed=removed, images=read)
 
     def _counted(self) -> tuple[int, int]:
         """Images through the classifier's backbone so far, forward and backward."""
