@@ -179,6 +179,8 @@ class Learner:
         self._plugin = plugin_entry(request.strategy, request.plugins)
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         self._facts = request.info
+        if (earlier := vars(self).get("_info")) is not None:
+            earlier.memory.keep(torch.arange(0))  # a strategy of the phase before may be kept alive
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
         self._rows = RowImages(request, self._info.image_shape[0], device)
         self._scale = self._rows.scale
