@@ -44,7 +44,7 @@ __all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session"]
 
 Arrays = dict[str, np.ndarray]
 Kind = Literal["learning", "adaptation", "deletion"]
-_RESULTS = {
+_RESULTS: dict[tuple[Kind, ...], str] = {
     ("learning",): "learning",
     ("adaptation",): "adaptation",
     ("learning", "adaptation"): "two-phases",

@@ -12,6 +12,7 @@ rows that no request touches: training rows against test rows of the same classe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -119,48 +120,53 @@ def _distance(parts: _Parts, logits: np.ndarray, reference: np.ndarray) -> dict[
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax of logits [n, classes], in float64; minus infinity rules a class out."""
-    from scipy.special import softmax  # here: most runs have no request to forget
-
-    return softmax(logits.astype(np.float64), axis=1)
+    return _special().softmax(logits.astype(np.float64), axis=1)
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Cross-entropy of each row, float64 [n]; large and finite where a class is ruled out."""
-    from scipy.special import log_softmax
-
-    chosen = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
+    every = _special().log_softmax(logits.astype(np.float64), axis=1)
+    chosen = every[np.arange(len(labels)), labels]
     return np.minimum(-chosen, np.finfo(np.float32).max)
 
 
 def _divergences(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Jensen-Shannon divergence of each row's distributions in bits, [n] in [0, 1]."""
-    from scipy.special import rel_entr
-
-    middle = (p + q) / 2
-    nats = (rel_entr(p, middle) + rel_entr(q, middle)).sum(1) / 2
+    middle, apart = (p + q) / 2, _special().rel_entr
+    nats = (apart(p, middle) + apart(q, middle)).sum(1) / 2
     return np.clip(nats / np.log(2), 0, 1)
 
 
 def _best_threshold(members: np.ndarray, others: np.ndarray) -> float | None:
     """Loss at and below which the attack calls a row a member; None without rows of both kinds."""
-    from sklearn.metrics import roc_curve
-
     if not len(members) or not len(others):
         return None
     truth = np.r_[np.ones(len(members)), np.zeros(len(others))]
-    false, true, thresholds = roc_curve(truth, -np.r_[members, others])
+    false, true, thresholds = _sklearn_metrics().roc_curve(truth, -np.r_[members, others])
     return float(-thresholds[(true - false).argmax()])
 
 
 def _auc(members: np.ndarray, others: np.ndarray) -> float | None:
     """Area under the attack's ROC curve: the chance that a member has the smaller loss."""
-    from sklearn.metrics import roc_auc_score
-
     if not len(members) or not len(others):
         return None
     truth = np.r_[np.ones(len(members)), np.zeros(len(others))]
-    return float(roc_auc_score(truth, -np.r_[members, others]))
+    return float(_sklearn_metrics().roc_auc_score(truth, -np.r_[members, others]))
 
 
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def _special() -> Any:
+    """SciPy's special functions, imported here: most runs have no request to forget."""
+    from scipy import special  # pyright: ignore[reportMissingTypeStubs]  # scipy ships none
+
+    return special
+
+
+def _sklearn_metrics() -> Any:
+    """The measures of scikit-learn, imported here for the same reason."""
+    from sklearn import metrics  # pyright: ignore[reportMissingTypeStubs]
+
+    return metrics

@@ -259,7 +259,7 @@ def test_ssd(golden) -> None:
 
     def batches(part: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
         return [
-            tuple(torch.from_numpy(golden[f"{part}_{name}{i}"]) for name in "xy")
+            (torch.from_numpy(golden[f"{part}_x{i}"]), torch.from_numpy(golden[f"{part}_y{i}"]))
             for i in range(hp[f"n_{part}_batches"])
         ]
 
