@@ -366,6 +366,7 @@ class Session:
 
     def _record(self, predictions: str) -> Record:
         run, progress = self._resolved, self._progress
+        kinds: tuple[Kind, ...] = tuple(phase.kind for phase in self.phases)
         measures: dict[str, object] = {}
         for phase in self.phases:
             measures |= phase.measures(progress.classifier)
@@ -375,7 +376,7 @@ class Session:
         facts = {
             **provenance(run),
             **measures,
-            "kind": _RESULTS[tuple(phase.kind for phase in self.phases)],
+            "kind": _RESULTS[kinds],
             "class_order": list(run.stream.class_order),
             "parameters": progress.parameters,
             "stored_samples": progress.stored_samples,
