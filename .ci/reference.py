@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "reference.md"
 PUBLIC = {
     "clgym.api": ("clgym", None),
     "clgym.strategy": ("clgym.strategy", ("Strategy", "StreamInfo", "Config", "Classifier")),
-    "clgym.messages": ("clgym.strategy", ("Needs", "Frozen")),
+    "clgym.messages.needs": ("clgym.strategy", ("Needs", "Frozen")),
     "clgym.data.batch": ("clgym.strategy", None),
     "clgym.data.experience": ("clgym.strategy", ("Experience",)),
     "clgym.data.memory": ("clgym.strategy", ("Memory",)),

@@ -20,6 +20,7 @@ __all__ = [
     "RENAMED_MODULES",
     "RENAMED_NAMES",
     "install",
+    "refuse_gone_methods",
     "report_renamed",
     "report_renamed_method",
 ]
@@ -189,6 +190,29 @@ def report_renamed_method(old: str, new: str) -> property:
         )
 
     return property(renamed, doc=f"`{new}` of today.")
+
+
+GONE_METHODS = {
+    "parameter_count": "The gym counts parameters in the same way for every strategy: remove it",
+}
+"""Methods of a strategy that nothing calls any more, and what to do."""
+
+
+def refuse_gone_methods(cls: type) -> None:
+    """Refuse a strategy that defines a method which nothing calls any more.
+
+    Raises:
+        Renamed: it does.
+    """
+    from clgym.errors import Renamed
+
+    for name, fix in GONE_METHODS.items():
+        if name in vars(cls):
+            raise Renamed(
+                expected="a strategy of clgym 0.3",
+                found=f"{cls.__name__}.{name}, which nothing calls any more",
+                fix=fix,
+            )
 
 
 class _MovedFinder:

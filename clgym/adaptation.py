@@ -10,7 +10,6 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from clgym.attributes import modules_in
 from clgym.errors import BadBatch, Incompatible
 from clgym.strategy import Batch, Config, Needs, Strategy, StreamInfo
 
@@ -153,11 +152,6 @@ class AdaptStrategy(Strategy[C]):
     def reset(self) -> None:
         """Return to the state after `setup`."""
         self.load_state_dict(copy.deepcopy(self._start))
-
-    def parameter_count(self) -> int:
-        """Parameters of all networks held."""
-        held = modules_in(self, skip=("info", "config"))
-        return sum(p.numel() for module in held.values() for p in module.parameters())
 
 
 def make_optimizer(

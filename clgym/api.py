@@ -7,6 +7,8 @@ from typing import Any
 
 from clgym import registry
 from clgym.check import check_scenario, check_source, check_strategy
+from clgym.gym.conversation import OnEvent
+from clgym.gym.loggers import listening
 from clgym.gym.request import Request, make_stream
 from clgym.gym.run import run as _run
 from clgym.results.record import Record
@@ -30,6 +32,8 @@ def run(
     *,
     config: Mapping[str, Any] | None = None,
     scenario_config: Mapping[str, Any] | None = None,
+    log: Sequence[str] = (),
+    callbacks: Sequence[OnEvent] = (),
     **options: Any,
 ) -> Record:
     """Run a strategy on a scenario and return the record.
@@ -39,6 +43,8 @@ def run(
         scenario: A name of ``clgym list scenarios``, or a file.
         config: The strategy's options.
         scenario_config: The scenario's options.
+        log: Names of loggers, as for ``--log``: csv, tensorboard, wandb, mlflow.
+        callbacks: Called with each event of the run (`clgym.messages`), in this process.
         **options: The other fields of `clgym.gym.request.Request`: ``source, seed, order_seed,
             device, threads, engine, sandbox, timeout_minutes, out, data_root, plugins,
             checkpoint_minutes``; paths may be text.
@@ -58,7 +64,8 @@ def run(
         scenario_config=scenario_config or {},
         **options,
     )
-    return _run(request)
+    with listening(log, callbacks) as listen:
+        return _run(request, listen)
 
 
 def make_scenario(name: str, *, data_root: Path | None = None, **options: Any) -> Stream:

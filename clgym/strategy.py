@@ -14,7 +14,7 @@ data of past and future experiences and, outside task-incremental streams, the t
 gym.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from clgym import attributes
-from clgym._moved import report_renamed
+from clgym._moved import refuse_gone_methods, report_renamed
 from clgym.attributes import State, Stateful
 from clgym.data.experience import Augment, Batch, Experience, TrainBatch
 from clgym.data.forgetting import ForgetRequest
@@ -196,6 +196,8 @@ class StreamInfo:
     it."""
     source_data: SourceData | None = None
     """Source data requested by `Needs.source_data`."""
+    log: Callable[[Mapping[str, Any]], None] = lambda numbers: None
+    """Takes in what `Strategy.log` logs."""
 
 
 # What a strategy's options are; `Any` where a class only says ``Config = ...``.
@@ -241,6 +243,7 @@ class Strategy(Generic[C]):
             BadPlugin: ``Config`` is another class than the type argument.
         """
         super().__init_subclass__(**options)
+        refuse_gone_methods(cls)
         stated, own = config_argument(cls, Strategy, _NoOptions), vars(cls).get("Config")
         if stated is not None:
             if own not in (None, stated):
@@ -379,10 +382,12 @@ class Strategy(Generic[C]):
         over = {name for name, value in vars(self).items() if isinstance(value, Experience)}
         return {"config", "info", "_experience", *over, *attributes.names_left_out(self)}
 
-    def parameter_count(self) -> int:
-        """Number of values that the learner holds in order to predict, for the record."""
-        tensors = _tensors_in(self.state_dict())
-        return sum(t.numel() for t in tensors)
+    def log(self, **numbers: Any) -> None:
+        """Log numbers of your own: ``self.log(entropy=0.7)``; see `Experience.log`.
+
+        On adaptation streams they belong to the present batch.
+        """
+        self.info.log(numbers)
 
     def costs(self) -> dict[str, float]:
         """Costs that the strategy measured itself, by name, for the record's ``cost.own``.

@@ -254,12 +254,6 @@ class CLR(SGDStrategy[CLRConfig]):
             "mean_head_parameters": head,
         }
 
-    def parameter_count(self) -> int:
-        """The anchor's numbers once, and what each task owns."""
-        state, own = self.network.state_dict(), self._own_names()
-        shared = sum(v.numel() for n, v in state.items() if n not in own)
-        return shared + sum(v.numel() for part in self.own for v in part.values())
-
 
 class BestEpoch(Stateful, SupervisedPlugin):
     """After every epoch: whether held-out rows are answered better than ever in this task.

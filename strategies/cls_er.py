@@ -114,7 +114,3 @@ class CLSER(SGDStrategy[CLSERConfig]):
     def predict(self, batch: Batch) -> Tensor:
         """The stable copy's logits, for the classes seen."""
         return logits_of_tasks(self.stable.eval(), batch.images, batch.task)[:, : self.seen]
-
-    def parameter_count(self) -> int:
-        """Weights and buffers of the copy that answers."""
-        return sum(t.numel() for t in self.stable.state_dict().values())

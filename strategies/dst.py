@@ -228,13 +228,6 @@ class DST(SGDStrategy[DSTConfig]):
             found["mean_overlap"] = float(overlaps.sum() - n) / (n * (n - 1))
         return found
 
-    def parameter_count(self) -> int:
-        """The network's weights, and what each task has of its own; masks are bits."""
-        shared = sum(w.numel() for w in self.dense.values())
-        return shared + sum(v.numel() for own in self.own for v in own.values())
-
-    # --- a step and the mask -----------------------------------------------------------------
-
     def observe(self, batch: TrainBatch) -> Tensor:
         """A step that leaves owned weights alone, then the mask again."""
         loss = self.loss(self.network(batch.images), batch.labels)

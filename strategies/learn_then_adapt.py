@@ -161,11 +161,6 @@ class LearnThenAdapt(Strategy[LearnThenAdaptConfig]):
         passes = self._passes
         return (0, 0) if passes is None else (passes.forward, passes.backward)
 
-    def parameter_count(self) -> int:
-        """Of the base, and of the method once it is at work."""
-        own = self.base.parameter_count()
-        return own if self._method is None else own + self._method.parameter_count()
-
     def costs(self) -> dict[str, float]:
         """The base's and the method's, and the images that went through the method's networks."""
         forward, backward = self._sums()

@@ -69,10 +69,6 @@ class Retrain(Strategy[RetrainConfig]):
         """The base's answer."""
         return self.base.predict(batch)
 
-    def parameter_count(self) -> int:
-        """The base's."""
-        return self.base.parameter_count()
-
     def costs(self) -> dict[str, float]:
         """The base's, of the last time that it was made."""
         return self.base.costs()

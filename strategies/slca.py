@@ -218,7 +218,3 @@ class Slca(TrainedStrategy[SlcaConfig]):
     def predict(self, batch: Batch) -> Tensor:
         """Logits [n, columns] of the classes seen, from the aligned layers."""
         return self.aligned(self.represent(batch.images))
-
-    def parameter_count(self) -> int:
-        """The state alone: the backbone itself is part of it, as a copy that learns."""
-        return super().parameter_count() - self.frozen_parameters()

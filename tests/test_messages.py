@@ -55,7 +55,7 @@ TRAIN = Train(
     checkpoint_seconds=60.0,
     resume=None,
 )
-SCORED = Scored(experience=0, experiences=2, row=[0.5, None], accuracy=0.5)
+SCORED = Scored(experience=0, experiences=2, row=[0.5, None], accuracy=0.5, images=8)
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
@@ -113,7 +113,7 @@ LOGITS = np.zeros((3, 2), np.float32)
         (Predicted, {"logits": LOGITS, "seconds": "soon"}),
         (Predicted, {"logits": LOGITS, "seconds": 0.1, "label": 3}),
         (Adapted, {"logits": LOGITS, "seconds": 0.1, "forward": 1.5, "backward": 0}),
-        (Saved, {"bytes": 1, "parameters": 1, "stored_samples": 0, "own_costs": {}}),
+        (Saved, {"bytes": 1, "holdings": None, "stored_samples": 0, "own_costs": {}}),
         (Saved, {}),
     ],
 )

@@ -344,6 +344,10 @@ class AvalancheStrategy(SGDStrategy[C]):
             answer = torch.cat([answer, missing], 1)
         return answer[:, : self.seen]
 
+    def stateless(self) -> set[str]:
+        """Not the template, whose whole graph of objects is saved here."""
+        return super().stateless() - {"template"}
+
     def state_dict(self) -> State:
         """The template's whole graph of objects, as tensors and plain values."""
         graph = self._written(vars(self.template))
@@ -397,11 +401,6 @@ class AvalancheStrategy(SGDStrategy[C]):
         homes = {"strategy": type(self).__module__, "template": self.template_class.__module__}
         known = ("avalanche.", "clgym.avalanche.")
         return {name: sys.modules[m] for name, m in homes.items() if not m.startswith(known)}
-
-    def parameter_count(self) -> int:
-        """Weights and buffers of the template's present model, and what it answers by besides."""
-        model = self.template.model.state_dict().values()
-        return sum(t.numel() for t in (*model, *self.recipe.beside(self.template)))
 
 
 def _saves_itself(plugin: object) -> bool:

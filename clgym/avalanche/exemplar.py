@@ -327,8 +327,3 @@ class ExemplarStrategy(StagedStrategy[C]):
             return self.network.logits(features)
         assert self.means is not None
         return nearest_mean_logits(features, self.means)
-
-    def parameter_count(self) -> int:
-        """Values of the network; with the head nme those of the means, too."""
-        means = self.means if self.config.head == "nme" else None
-        return super().parameter_count() + (0 if means is None else means.numel())

@@ -344,7 +344,7 @@ class SGDStrategy(StepTools[C]):
             )
             self.template.feed.rate = self.rate
             self.template.train(ExperienceView(experience), [])
-        self.template.feed = None
+        self.template.feed = self.template._used = None  # the last batch is past
         self.position.end()
 
     @contextlib.contextmanager
@@ -369,7 +369,3 @@ class SGDStrategy(StepTools[C]):
     def costs(self) -> dict[str, float]:
         """Number of last batches of one image that were merged with the batch before, if any."""
         return {"merged_batches": self.merged} if self.merged else {}
-
-    def parameter_count(self) -> int:
-        """Weights and buffers of the network."""
-        return sum(t.numel() for t in self.network.state_dict().values())

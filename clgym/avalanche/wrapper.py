@@ -118,10 +118,6 @@ class Wrapper(Strategy[C]):
         """The base's answer."""
         return self.base.predict(batch)
 
-    def parameter_count(self) -> int:
-        """The base's: what a companion keeps is not used to predict."""
-        return self.base.parameter_count()
-
     def costs(self) -> dict[str, float]:
         """The base's costs and the companion's own, by name."""
         own: Mapping[str, float] = getattr(self.companion, "costs", {})

@@ -25,7 +25,7 @@ from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import verify
 from clgym.results.grouping import by_seed, method_of
 from clgym.results.layout import RECORD
-from clgym.results.record import StrategyFacts
+from clgym.results.record import Record, StrategyFacts
 from clgym.results.stored import StoredRun, open_run
 
 __all__ = ["SubmissionFinding", "Submission", "Verdict", "check"]
@@ -35,7 +35,9 @@ report_renamed(__name__)
 Verdict = Literal["ok", "flag", "wrong"]
 _WANTED = (LEDGER, CERTIFICATE, EVALUATION, RECORD)
 _SHOWN = 3
-_KNOWN_FILES = re.compile(r"(record|run)\.json|predictions\.safetensors|.*\.(py|md|txt|toml)")
+_KNOWN_FILES = re.compile(
+    r"(record|run)\.json|(series|log)\.csv|predictions\.safetensors|.*\.(py|md|txt|toml)"
+)
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,19 @@ def _record(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> 
         _images(submission, folder)
         submission.found.append(SubmittedRecords(folder, run, needed))
     _version(submission, place, record.environment.clgym)
+    _breaches(submission, place, [record])
     for flag in run_flags([record]):
         submission.add(place, "shown on the board", "flag", flag)
     extra = sorted(f.name for f in folder.iterdir() if not _KNOWN_FILES.fullmatch(f.name))
     if extra:
         submission.add(place, "files", "flag", f"remove {', '.join(extra[:5])}: not needed")
+
+
+def _breaches(submission: Submission, place: str, records: Sequence[Record]) -> None:
+    """Refuse runs that kept more than their strategy declared."""
+    for words in sorted({words for record in records for words in record.breaches}):
+        fix = "Declare it in Needs(memory=..., memory_bytes=...), keep it in info.memory, run again"
+        submission.add(place, "memory", "wrong", f"{words}. {fix}")
 
 
 def _numbers_follow(submission: Submission, run: StoredRun) -> bool:
@@ -249,6 +259,7 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
         words = "no evaluation is complete; run `clgym evaluate`"
         submission.add(place, "evaluations", "wrong", words)
     _version(submission, place, plan.code.clgym)
+    _breaches(submission, place, [s.record for e in study.evaluations for s in e.scores])
     flags = sorted({flag for e in study.evaluations for flag in e.flags})
     for flag in flags:
         submission.add(place, "shown on the board", "flag", flag)

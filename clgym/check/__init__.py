@@ -58,7 +58,7 @@ def strategy_checks() -> list[Check]:
         Check(does.past_data),
         Check(does.one_sample_batch),
         Check(does.one_image_class),
-        Check(says.parameter_count),
+        Check(says.parameters_counted),
         Check(does.devices),
     ]
 

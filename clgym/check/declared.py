@@ -1,7 +1,7 @@
 """Checks of what a strategy declares: its text, its options, its size."""
 
 import pickle
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,10 +9,11 @@ import torch
 from clgym.check.bench import Subject
 from clgym.check.bounds import check_bounds, check_words
 from clgym.check.report import Failed
-from clgym.check.retention import buffers_in, numbers_in
-from clgym.errors import BadAnswer
+from clgym.learner.dataflow import Dataflow, address
+from clgym.learner.holdings import HeldNumbers, held_by
+from clgym.strategy import Batch, Strategy
 
-__all__ = ["config_bounds", "described", "parameter_count", "pickling"]
+__all__ = ["config_bounds", "described", "parameters_counted", "pickling"]
 
 
 def described(subject: Subject) -> str:
@@ -41,61 +42,54 @@ def pickling(subject: Subject) -> str:
     return "the class, its options and a strategy that has not begun"
 
 
-def parameter_count(subject: Subject) -> str:
-    """`parameter_count` counts the values that predictions depend on, and no others."""
-    bench = subject.trained
-    declared = bench.strategy.parameter_count()
-    used, held = _used(subject), numbers_in(bench.strategy)
-    elsewhere = bench.strategy.needs.features  # the gym holds the backbone
-    if declared < used - buffers_in(bench.strategy) or (declared > held and not elsewhere):
-        raise Failed(
-            f"{declared:,} declared; answers depend on {used:,}, {held:,} are there in all",
-            "Count every number that predict reads, trained or frozen; buffers may be left out",
-        )
-    return f"{declared:,} (answers depend on {used:,} of the state's numbers)"
+def parameters_counted(subject: Subject) -> str:
+    """All numbers that answers depend on stand where the gym counts them.
 
+    A network that only the variables of another module lead to would be missing from the record.
+    """
+    strategy, predict = subject.trained.strategy, subject.trained.strategy.predict
+    flows, answers, batches = list[Dataflow](), list[torch.Tensor](), list[Batch]()
 
-def _used(subject: Subject) -> int:
-    """Numbers of the state that answers depend on: those of tensors whose loss shows."""
-    bench = subject.trained
-    plain, used = bench.predict(1), 0
-    state = _copy(bench.strategy.state_dict())
+    def watched(batch: Batch) -> torch.Tensor:
+        flows.append(Dataflow(follow_updates=True))
+        with flows[-1]:
+            answers.append(predict(batch))
+        batches.append(batch)
+        return answers[-1]
+
+    strategy.predict = watched
     try:
-        for tensor in _tensors(state):
-            saved = tensor.clone()
-            tensor.fill_(float("nan"))
-            if _changes(bench, state, plain):
-                used += tensor.numel()
-            tensor.copy_(saved)
+        subject.trained.predict(1)
+        subject.trained.predict(1)  # what serves both times was there before
     finally:
-        bench.strategy.load_state_dict(_copy(state))
-    return used
+        del strategy.predict
+    held = held_by(strategy)
+    sources = [flow.sources(answer) for flow, answer in zip(flows, answers, strict=True)]
+    before = set.intersection(*(set(flow.given) for flow in flows), *sources)
+    uncounted = before - _counted(strategy, held) - _given(batches)
+    if numbers := sum(flows[0].given[place].numel() for place in uncounted):
+        raise Failed(
+            f"answers depend on {numbers:,} numbers to which no attribute leads",
+            "Keep them in attributes of the strategy",
+        )
+    used = [one for one in held.values() if one.addresses & sources[0]]
+    return f"answers depend on {sum(map(_numbers, used)):,} numbers, all counted"
 
 
-def _changes(bench: Any, state: dict[str, object], plain: np.ndarray) -> bool:
-    """Whether answers are others with this state; one that cannot be loaded tells nothing."""
-    try:
-        bench.strategy.load_state_dict(_copy(state))
-        return not np.array_equal(bench.predict(1), plain, equal_nan=True)
-    except BadAnswer:
-        return True  # NaN came through
-    except Exception:
-        return False
+def _counted(strategy: Strategy, held: dict[str, HeldNumbers]) -> set[int]:
+    """Addresses of all that the gym counts, the declared backbone among them."""
+    backbone = vars(strategy).get("backbone")
+    weights = backbone.state_dict().values() if isinstance(backbone, torch.nn.Module) else ()
+    own = {start for one in held.values() for start in one.addresses}
+    return own | {address(tensor) for tensor in weights}
 
 
-def _copy(state: Any) -> Any:
-    if isinstance(state, torch.Tensor):
-        return state.detach().clone()
-    if isinstance(state, dict):
-        return {key: _copy(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return type(state)(_copy(value) for value in state)
-    return state
+def _given(batches: Sequence[Batch]) -> set[int]:
+    """Addresses of what the gym gave."""
+    tensors = [value for batch in batches for value in vars(batch).values()]
+    return {address(tensor) for tensor in tensors if isinstance(tensor, torch.Tensor)}
 
 
-def _tensors(state: Any) -> list[torch.Tensor]:
-    if isinstance(state, torch.Tensor):
-        return [state] if state.is_floating_point() else []
-    parts = state.values() if isinstance(state, dict) else state
-    is_nested = isinstance(state, (dict, list, tuple))
-    return [tensor for part in parts for tensor in _tensors(part)] if is_nested else []
+def _numbers(held: HeldNumbers) -> int:
+    tensors = (*held.parameters, *held.buffers, *held.loose)
+    return sum(int(np.prod(tensor.shape)) for tensor in tensors)

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from clgym.learner.entrance import Learner
-from clgym.learner.reachable import arrays_in, roots_of, walk
+from clgym.learner.reachable import arrays_in, roots_of
 from clgym.strategy import Memory, Strategy
 
-__all__ = ["Held", "buffers_in", "held_by", "numbers_in"]
+__all__ = ["Held", "held_by"]
 
 _ALIKE = 1e-4
 """Maximum difference of two pixels that count as the same image."""
@@ -66,19 +65,6 @@ def held_by(strategy: Strategy, pixels: np.ndarray, scales: Sequence[tuple[float
     memory = strategy.info.memory
     kept = [column.detach().cpu().numpy() for column in memory.storage().values()]
     return Held(_outside(roots_of(strategy), memory), kept, pixels, scales)
-
-
-def numbers_in(strategy: Strategy) -> int:
-    """Number of values reachable from a strategy, without its memory."""
-    return sum(array.size for array in _outside({"self": strategy}, strategy.info.memory))
-
-
-def buffers_in(strategy: Strategy) -> int:
-    """How many of these are buffers of networks: statistics, not parameters."""
-    found = walk({"self": strategy}, [strategy.info.memory, Learner])
-    modules = [value for _, value in found if isinstance(value, torch.nn.Module)]
-    own = [b for m in modules for b in m.buffers(recurse=False) if b.is_floating_point()]
-    return sum(b.numel() for b in own)
 
 
 def _outside(roots: dict[str, object], memory: Memory) -> list[np.ndarray]:

@@ -121,15 +121,14 @@ def _learning_measures(record: Record) -> list[tuple[str, str]]:
 
 
 def _costs(record: Record) -> list[tuple[str, str]]:
-    result, cost, where = record.result, record.cost, record.environment
+    cost, where = record.cost, record.environment
     train, predict = sum(cost.train_seconds), sum(cost.predict_seconds)
     trained = f"training {duration(train)} at {cost.images_per_second:,.0f} images/s, "
     tested = f"testing {duration(predict)}"
     if not cost.train_seconds:  # an adaptation stream: the images are those that were answered
         trained, tested = "", f"{duration(predict)} at {cost.images_per_second:,.0f} images/s"
     return [
-        ("parameters", f"{result.parameters:,}"),
-        ("stored samples", f"{result.stored_samples:,}"),
+        *_holdings(record),
         ("time", f"{duration(cost.wall_seconds)} ({trained}{tested})"),
         (
             "peak memory",
@@ -137,6 +136,28 @@ def _costs(record: Record) -> list[tuple[str, str]]:
         ),
         *(("warning", flag) for flag in record.flags),
     ]
+
+
+def _holdings(record: Record) -> list[tuple[str, str]]:
+    """Parameters, what is stored beside them, and the numbers that the strategy logged."""
+    result, held = record.result, record.holdings
+    samples = f"{result.stored_samples:,}"
+    if record.conduct is not None and record.conduct.memory_capacity:
+        samples += f" of {record.conduct.memory_capacity:,} declared"
+    if held is None:
+        return [("parameters", f"{result.parameters:,}"), ("stored samples", samples)]
+    counts = f"{held.total:,} (trainable {held.trainable:,}), buffers {held.buffers:,}"
+    budget = "" if held.budget_bytes is None else f" of a budget of {held.budget_bytes:,}"
+    logged = [
+        (f"logged {name}", f"{_short(facts.last)} at last, mean {_short(facts.mean)}")
+        for name, facts in record.logged.items()
+    ]
+    stored = f"{held.stored_bytes:,}{budget}"
+    return [("parameters", counts), ("stored samples", samples), ("stored bytes", stored), *logged]
+
+
+def _short(value: float | None) -> str:
+    return "none" if value is None else f"{value:.5g}"
 
 
 def show_plan(console: Console, plan: RunOutline) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -410,18 +410,14 @@ def _run_all(asked: _RunCommand, as_json: bool, several: bool, logs: Sequence[st
     from clgym.cli._console import Console
     from clgym.cli._progress import watch
     from clgym.cli._tables import show_record, show_seeds
-    from clgym.gym.loggers import Logger
+    from clgym.gym.loggers import listening
     from clgym.gym.run import run
 
     records: list[Record] = []
     outs: list[str] = []
     console = Console(stderr=True)
-    loggers = [Logger(kind) for kind in dict.fromkeys(logs)]
     for request in asked.requests():
-        with watch(console) as show, contextlib.ExitStack() as open_logs:
-            for logger in loggers:
-                open_logs.callback(logger.close)
-            listen = partial(_listen, [show, *loggers], outs)
+        with watch(console) as show, listening(logs, [show, partial(_note_out, outs)]) as listen:
             records.append(run(request, listen, asked.describer))
     if as_json:
         data = [record.model_dump(mode="json") for record in records]
@@ -433,13 +429,9 @@ def _run_all(asked: _RunCommand, as_json: bool, several: bool, logs: Sequence[st
     return 0
 
 
-def _listen(
-    listeners: Sequence[Callable[["Event"], None]], outs: list[str], event: "Event"
-) -> None:
-    """Forward an event, and remember where the record was written."""
+def _note_out(outs: list[str], event: "Event") -> None:
+    """Remember where the record was written."""
     from clgym.messages import RunFinished
 
-    for listener in listeners:
-        listener(event)
     if isinstance(event, RunFinished):
         outs.append(event.out)

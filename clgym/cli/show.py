@@ -1,4 +1,7 @@
-"""Show a strategy, a scenario or a source: its text, options, needs and licence."""
+"""Show a strategy, a scenario or a source: its text, options, needs and licence.
+
+The folder of a finished run shows its accuracies, what it held and what it cost.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +11,7 @@ from clgym import registry
 from clgym.cli._flags import as_failures, as_text, limits
 from clgym.cli._parser import Parser, add_plugin_option
 from clgym.errors import MissingData, UnknownName, near
+from clgym.results.layout import is_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,16 +35,22 @@ _KINDS = {
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym show``."""
     parser = Parser("clgym show", __doc__)
-    parser.add_argument("name", help="Name of `clgym list`, or a file.")
+    parser.add_argument("name", help="Name of `clgym list`, a file, or a finished run's folder.")
     add_plugin_option(parser)
     values = parser.parse(words)
     name, plugins = values.name, tuple(values.plugin)
-    if registry.is_path(name):
-        plugins = (*plugins, Path(name))
-    kinds = _kinds(name, plugins)
     from clgym.cli._console import Console
 
     console = Console(highlight=False)
+    if is_run(Path(name)):
+        from clgym.cli._tables import show_record
+        from clgym.results.stored import open_run
+
+        show_record(console, open_run(Path(name)).record, name)
+        return 0
+    if registry.is_path(name):
+        plugins = (*plugins, Path(name))
+    kinds = _kinds(name, plugins)
     for kind, name in kinds:
         {"strategies": _strategy, "scenarios": _scenario, "sources": _source}[kind](
             console, name, plugins
@@ -126,6 +136,8 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
         wanted.append(
             f"a memory of {needs.memory:,} samples, unless the scenario sets another number"
         )
+    if needs.memory_bytes is not None:
+        wanted.append(f"at most {needs.memory_bytes:,} bytes for what serves no prediction")
     return f"{', '.join(wanted) or 'nothing'}; works on {', '.join(needs.settings)} streams"
 
 

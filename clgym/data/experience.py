@@ -15,13 +15,21 @@ from clgym.data.batch import Batch, TrainBatch
 from clgym.data.generators import torch_generator
 from clgym.errors import OutOfReach
 
-__all__ = ["Augment", "Batch", "Experience", "Report", "TrainBatch"]
+__all__ = ["Augment", "Batch", "Experience", "Log", "Report", "TrainBatch"]
 
 _PAUSE = 0.2
 """Seconds between two progress reports, since reading the loss waits for the device."""
 
 Report = Callable[[Mapping[str, Any]], None]
 """Takes in progress by name; see `Experience.report`."""
+
+
+Log = Callable[[Mapping[str, Any], int, int, int], None]
+"""Takes in numbers by name, and the images, epoch and step at which they were logged."""
+
+
+def _log_nowhere(numbers: Mapping[str, Any], images: int, epoch: int, step: int) -> None:
+    """What is logged without a gym, in an Avalanche script for example, is dropped."""
 
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -58,6 +66,7 @@ class Experience:
         task_columns: tuple[tuple[int, ...], ...] = (),
         single_pass: bool = False,
         report: Report = lambda event: None,
+        log: Log = _log_nowhere,
         safe_point: Callable[[], None] = lambda: None,
         features: Tensor | None = None,
     ) -> None:
@@ -79,7 +88,7 @@ class Experience:
         self.loss: Tensor | float | None = None
         self._next_report = 0.0
         self._task_of: Tensor | None = None
-        self._report, self._safe_point = report, safe_point
+        self._report, self._log, self._safe_point = report, log, safe_point
 
     def __len__(self) -> int:
         """Count the training rows."""
@@ -331,8 +340,25 @@ class Experience:
         return torch.randperm(len(self), generator=self._stream("order", epoch=epoch))
 
     def report(self, **event: Any) -> None:
-        """Report progress to the gym: ``epoch, epochs, step, steps, loss, images`` as known."""
+        """Report progress to the gym: ``epoch, epochs, step, steps, loss, images`` as known.
+
+        ``epoch`` counts from 0, ``step`` is the number of steps done. Other names are logged.
+        """
         self._report({"experience": self.index, **event})
+
+    def log(self, **numbers: Any) -> None:
+        """Log numbers of your own: ``experience.log(gradient_norm=2.5, memory_loss=0.1)``.
+
+        They go to the loggers of the run and to ``series.csv`` beside the record, with the present
+        epoch and step; the record summarises each.
+
+        Raises:
+            BadAnswer: a value is no plain number.
+        """
+        at_work = [one for one in (self, *self._parts) if one.epoch is not None]
+        here = at_work[0] if at_work else self
+        epoch, step = (0 if n is None else n + 1 for n in (here.epoch, here.step))
+        self._log(numbers, self.images, epoch, step)
 
     def safe_point(self) -> None:
         """Offer the gym a point at which `Strategy.state_dict` suffices to continue `train`.

@@ -3,6 +3,7 @@
 The learner's process gets the images of one batch at a time and nothing else.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from clgym.gym.arrival import in_order_of_arrival
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.images import StreamImages
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.session import Arrays, Kind, PhaseCost
+from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
 from clgym.messages import (
     Adapt,
     AdaptationStart,
     ClassifierIdentity,
+    LoggedNumbers,
+    NumbersLogged,
     Scored,
     Start,
     StreamFacts,
@@ -24,6 +27,7 @@ from clgym.messages import (
 )
 from clgym.registry import with_registered
 from clgym.results.online_errors import confidence, scores
+from clgym.results.series import Series
 from clgym.streams.adaptation import AdaptationStream, Batch, segment_labels
 
 __all__ = ["AdaptationPhase"]
@@ -60,6 +64,7 @@ class AdaptationPhase:
         self._predicted = [np.zeros(len(s.row), np.int32) for s in stream.segments]
         self._confidence = [np.zeros(len(s.row), np.float32) for s in stream.segments]
         self._seconds, self._passes = np.zeros(len(stream)), np.zeros(2, np.int64)
+        self.images, self.series = 0, Series()
         self._answered = self._in_pieces = 0  # batches, all and those that are in a piece already
         self._cost_in_pieces = (self._seconds.copy(), self._passes.copy())
         self._images: StreamImages | None = None
@@ -166,8 +171,21 @@ class AdaptationPhase:
             self._seconds[segment] += reply.seconds * share
         self._passes += (reply.forward, reply.backward)
         self._answered = step + 1
+        self.images += len(predicted)
         for segment, places in batch:
             self._emit_progress(segment, places.stop)
+        if reply.logged is not None:
+            self._add_numbers(step, reply.logged)
+
+    def _add_numbers(self, step: int, logged: LoggedNumbers) -> None:
+        """Keep what the strategy logged at a batch, which counts as a step, and pass it on."""
+        segment, places = self._batches[step][-1]
+        count, number = len(logged.name), self._after + segment
+        here = replace(logged, step=np.full(count, step + 1))
+        seconds = float(self._seconds.sum()) - float(logged.seconds[-1])
+        add_numbers(self.series, here, number, self.images, seconds)
+        inside = replace(here, images=np.full(count, places.stop))
+        self._emit(NumbersLogged(experience=number, numbers=inside))
 
     def _put(self, batch: Batch, predicted: np.ndarray, sure: np.ndarray) -> None:
         """Note the answers to a batch, and how sure they are, where its images belong."""
@@ -194,6 +212,7 @@ class AdaptationPhase:
                 experiences=self._after + len(self._stream),
                 row=[accuracy],
                 accuracy=accuracy,
+                images=len(self._predicted[segment]),
             )
         )
 
@@ -231,6 +250,7 @@ class AdaptationPhase:
         self._answered = int(piece["batches"][0])
         batches = self._batches[self._in_pieces : self._answered]
         parts = tuple(part for batch in batches for part in batch)
+        self.images += len(piece["predicted"])
         self._put(parts, piece["predicted"], piece["confidence"])
         self._seconds += piece["seconds"]
         self._passes += piece["passes"]

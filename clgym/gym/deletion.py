@@ -15,7 +15,7 @@ from clgym.gym.audited import audited_rows, train_labels
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.learning import LearningPhase
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.session import Arrays, Kind, PhaseCost
+from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
 from clgym.gym.testing import row_group
 from clgym.gym.withheld_order import permutation
 from clgym.messages import (
@@ -28,6 +28,7 @@ from clgym.messages import (
     TestEnded,
 )
 from clgym.results.forgetting import measures_of
+from clgym.results.series import Series
 from clgym.results.stored import StoredRun, open_run
 from clgym.streams.deletion import DeletionStream
 
@@ -69,7 +70,7 @@ class DeletionPhase:
         self._seconds: list[float] = []
         self._removed: list[int] = []
         self._predict_seconds: list[float] = []
-        self._images = 0
+        self.images, self.series = 0, Series()
         self._piece: Arrays = {}
         self.first_step = 0
         self.initial_state: Path | None = None
@@ -98,6 +99,7 @@ class DeletionPhase:
             reply = self._conversation.forget(
                 Forget(
                     number=number,
+                    place=self.experience(step),
                     kind=wanted.kind,
                     classes=wanted.classes,
                     num_seen_classes=self._stream.columns_after(len(self._stream)),
@@ -106,6 +108,9 @@ class DeletionPhase:
                 )
             )
             seconds, removed, images = reply.seconds, reply.removed, reply.images
+            if reply.logged is not None:
+                here = self.experience(step), self.images, sum(self._seconds)
+                add_numbers(self.series, reply.logged, *here)
         self._piece = {
             "seconds": np.array([seconds]),
             "counts": np.array([step, removed, images], dtype=np.int64),
@@ -190,7 +195,7 @@ class DeletionPhase:
         self._audits.append(logits)
         self._predict_seconds.append(float(self._piece["predict_seconds"][0]))
         _, removed, images = map(int, self._piece["counts"])
-        self._images += images
+        self.images += images
         if step:
             self._seconds.append(float(self._piece["seconds"][0]))
             self._removed.append(removed)
@@ -208,6 +213,8 @@ class DeletionPhase:
                 requests=len(requests),
                 forgotten_accuracy=float(hits[own].mean()) if own.any() else None,
                 retained_accuracy=float(hits[kept].mean()) if kept.any() else None,
+                experience=self.experience(step),
+                images=int(self._piece["counts"][2]),
             )
         )
 
@@ -276,7 +283,7 @@ class DeletionPhase:
         return PhaseCost(
             train_seconds=[],
             predict_seconds=self._predict_seconds,
-            train_images=self._images,
+            train_images=self.images,
             images_per_second=0.0,
             forget_seconds=self._seconds,
             reference_seconds=theirs,

@@ -27,7 +27,7 @@ from clgym.gym.scoring import (
     predictions_of,
     score,
 )
-from clgym.gym.session import Arrays, Kind, PhaseCost
+from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
 from clgym.gym.testing import Tester, TestLearners, row_group
 from clgym.messages import (
     AnytimeTest,
@@ -46,6 +46,7 @@ from clgym.registry import with_registered
 from clgym.results.conduct import Cause
 from clgym.results.layout import STATE
 from clgym.results.metrics import matrix_summary
+from clgym.results.series import Series
 from clgym.results.stored import open_run
 from clgym.scenario import Stream
 
@@ -88,7 +89,8 @@ class LearningPhase:
         self._saved_arrays: list[Arrays] = []
         self._train_seconds: list[float] = []
         self._predict_seconds: list[float] = []
-        self._train_images = self._train_images_of_step = 0
+        self._train_images_of_step = 0
+        self.images, self.series = 0, Series()
         self._piece: Arrays = {}
         self._changed: list[int] = []
         self._repetition = Repetition(0, 0, None)
@@ -177,6 +179,7 @@ class LearningPhase:
                 experiences=len(self._stream),
                 row=scores.row,
                 accuracy=scores.accuracy,
+                images=self._train_images_of_step,
             )
         )
         return ended
@@ -272,9 +275,11 @@ class LearningPhase:
             ),
             on_test=lambda due: self._test_inside(index, due),
         )
+        if reply.logged is not None:
+            add_numbers(self.series, reply.logged, index, self.images, sum(self._train_seconds))
         self._train_seconds.append(reply.seconds)
         self._train_images_of_step = reply.images
-        self._train_images += reply.images
+        self.images += reply.images
 
     def fill_features(
         self, rows: np.ndarray, groups: tuple[RowGroup, ...], where: np.ndarray
@@ -349,7 +354,7 @@ class LearningPhase:
         self._take_in(index, pool, answers)
         self._train_seconds.append(float(piece["seconds"][0]))
         self._predict_seconds.append(float(piece["seconds"][1]))
-        self._train_images += int(piece["images"][0])
+        self.images += int(piece["images"][0])
         changed, images, differing, cause = map(int, piece["seen"])
         self._changed += [index] if changed else []
         self._repetition = Repetition(images, differing, _CAUSES[cause] if differing else None)
@@ -392,6 +397,6 @@ class LearningPhase:
         return PhaseCost(
             train_seconds=self._train_seconds,
             predict_seconds=self._predict_seconds,
-            train_images=self._train_images,
-            images_per_second=self._train_images / max(sum(self._train_seconds), 1e-9),
+            train_images=self.images,
+            images_per_second=self.images / max(sum(self._train_seconds), 1e-9),
         )

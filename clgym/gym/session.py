@@ -28,7 +28,9 @@ from clgym.gym.plan import ResolvedRun
 from clgym.messages import (
     CheckpointSaved,
     ClassifierIdentity,
+    Holdings,
     Load,
+    LoggedNumbers,
     RunResumed,
     Save,
     Start,
@@ -36,11 +38,13 @@ from clgym.messages import (
     TestEnded,
 )
 from clgym.results.conduct import Conduct
-from clgym.results.layout import PREDICTIONS, STATE
+from clgym.results.holdings import HoldingFacts
+from clgym.results.layout import PREDICTIONS, SERIES, STATE
 from clgym.results.record import Cost, Record, make_result
+from clgym.results.series import Series
 from clgym.text import printable_tree
 
-__all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session"]
+__all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session", "add_numbers"]
 
 Arrays = dict[str, np.ndarray]
 Kind = Literal["learning", "adaptation", "deletion"]
@@ -131,6 +135,16 @@ class Phase(Protocol):
         """Cost of the steps."""
         ...
 
+    @property
+    def images(self) -> int:
+        """Images learned or answered so far, over all epochs."""
+        ...
+
+    @property
+    def series(self) -> Series:
+        """Numbers that the strategy logged so far."""
+        ...
+
 
 class Progress(BaseModel):
     """``progress.json``: the progress of a run."""
@@ -148,7 +162,7 @@ class Progress(BaseModel):
     """The classifier with which an adaptation phase began."""
     device_name: str = ""
     state_bytes: int = 0
-    parameters: int = 0
+    holdings: HoldingFacts = HoldingFacts()
     stored_samples: int = 0
     stored_after: list[int] = []
     """Number of stored samples after each experience of a learning phase."""
@@ -163,6 +177,30 @@ class Progress(BaseModel):
     def note_peak(self, size: int) -> None:
         """Keep the largest peak of memory, in bytes."""
         self.peak_memory_bytes = max(self.peak_memory_bytes, size)
+
+
+def add_numbers(
+    series: Series, logged: LoggedNumbers, experience: int, images: int, seconds: float
+) -> None:
+    """Add what was logged in an experience or a batch to a phase's series.
+
+    Args:
+        series: The phase's.
+        logged: Numbers with the learner's counts, from the beginning of the experience or batch.
+        experience: Number of the experience or segment, from 0.
+        images: Images of the phase before it.
+        seconds: Seconds of the phase before it.
+    """
+    columns = {
+        "name": logged.name,
+        "value": logged.value,
+        "images": logged.images + images,
+        "experience": np.full(len(logged.name), experience + 1),
+        "epoch": logged.epoch,
+        "step": logged.step,
+        "seconds": logged.seconds + seconds,
+    }
+    series.add(logged.names, columns)
 
 
 class Session:
@@ -210,7 +248,9 @@ class Session:
             self._progress = Progress.model_validate(load_checked(note.read_bytes()))
             for number, phase in enumerate(self.phases):
                 for piece, expected in enumerate(self._progress.pieces[number]):
-                    phase.restore(load(self._checked_piece(number, piece, expected)))
+                    arrays = load(self._checked_piece(number, piece, expected))
+                    phase.restore(arrays)
+                    phase.series.put_piece(arrays)
         except (ValidationError, SafetensorError, OSError, LookupError, ValueError) as error:
             raise BadOutput(
                 expected=f"the files of an interrupted run at {self._out.name}",
@@ -273,7 +313,8 @@ class Session:
         if state is not None:
             self._conversation.load(Load(path=state))
         if progress.done:
-            self._emit(RunResumed(experience=phase.experience(progress.done)))
+            images = sum(one.images for one in self.phases[: number + 1])
+            self._emit(RunResumed(experience=phase.experience(progress.done), images=images))
         progress.sessions += 1
 
     def _note_classifier(self, number: int, reply: Started, state: Path | None) -> None:
@@ -305,12 +346,13 @@ class Session:
         saved = self._conversation.save(Save(path=path))
         check_memory(self._resolved.needs.memory, saved.stored_samples)
         tested = phase.test(step, path)
-        piece, pieces = save(phase.take_piece()), progress.pieces[number]
+        new = {**phase.take_piece(), **phase.series.take_piece()}
+        piece, pieces = save(new), progress.pieces[number]
         write_atomic(self._piece(number, len(pieces)), piece)
         pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
         progress.state_sha256 = file_sha256(path)
-        progress.state_bytes, progress.parameters = saved.bytes, saved.parameters
+        progress.state_bytes = saved.bytes
         self._note_files(saved.read_files)
         progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
         progress.stored_after += [saved.stored_samples] if phase.kind == "learning" else []
@@ -318,7 +360,10 @@ class Session:
         for place, images in saved.kept_images.items():
             progress.kept_images[place] = max(images, progress.kept_images.get(place, 0))
         progress.note_peak(saved.peak_memory_bytes)
+        if saved.holdings is not None:
+            self._note_holdings(saved.holdings)
         if tested is not None:
+            self._note_holdings(tested.holdings)
             self._note_files(tested.read_files)
             progress.note_peak(tested.peak_memory_bytes)
         progress.wall_seconds += time.perf_counter() - started
@@ -326,6 +371,18 @@ class Session:
         phase.saved(step)
         if before and before != name:
             (self._out / LEARNER / before).unlink(missing_ok=True)
+
+    def _note_holdings(self, found: Holdings) -> None:
+        """Keep the sizes of the learner; the gym holds the declared backbone."""
+        run, before = self._resolved, self._progress.holdings
+        self._progress.holdings = HoldingFacts(
+            trainable=found.trainable,
+            total=found.total + (run.backbone.parameters if found.backbone and run.backbone else 0),
+            buffers=found.buffers,
+            stored_bytes=max(before.stored_bytes, sum(found.stored.values())),
+            stored=printable_tree(found.stored),
+            budget_bytes=run.needs.memory_bytes,
+        )
 
     def _note_files(self, read: dict[str, str]) -> None:
         """Keep what the strategy read; over all sessions it must be the same.
@@ -355,7 +412,10 @@ class Session:
         write_atomic(self._out / PREDICTIONS, data)
         if (written := self._out / LEARNER / STATE).is_file():
             written.replace(self._out / STATE)
-        record = self._record(sha256(data))
+        series = self._series()
+        if len(series):
+            write_atomic(self._out / SERIES, series.as_csv())
+        record = self._record(sha256(data), series)
         write_record(self._out, record, self._resolved.key)
         for number, pieces in enumerate(self._progress.pieces):
             for piece in range(len(pieces)):
@@ -364,7 +424,17 @@ class Session:
         shutil.rmtree(self._out / LEARNER, ignore_errors=True)
         return record
 
-    def _record(self, predictions: str) -> Record:
+    def _series(self) -> Series:
+        """The logged numbers of all phases, one after the other."""
+        joined, images, seconds = Series(), 0, 0.0
+        for phase in self.phases:
+            joined.extend(phase.series, images, seconds)
+            cost = phase.cost()
+            images += phase.images
+            seconds += sum(cost.train_seconds or cost.predict_seconds)
+        return joined
+
+    def _record(self, predictions: str, series: Series) -> Record:
         run, progress = self._resolved, self._progress
         kinds: tuple[Kind, ...] = tuple(phase.kind for phase in self.phases)
         measures: dict[str, object] = {}
@@ -378,7 +448,7 @@ class Session:
             **measures,
             "kind": _RESULTS[kinds],
             "class_order": list(run.stream.class_order),
-            "parameters": progress.parameters,
+            "parameters": progress.holdings.total,
             "stored_samples": progress.stored_samples,
             "predictions": {"file": PREDICTIONS, "sha256": predictions},
             "backbone": run.backbone,
@@ -397,6 +467,8 @@ class Session:
                 read_files=progress.read_files,
             ),
             conduct=self._conduct(),
+            holdings=progress.holdings,
+            logged=series.summary(),
         )
 
     def _conduct(self) -> Conduct:

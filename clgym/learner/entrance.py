@@ -4,10 +4,11 @@ It lives in a worker process. It maps the images, receives rows and training lab
 experience at a time, and replies with logits. A label of a test row never enters this process.
 """
 
+import copy
 import importlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clgym.data.experience import Report
+from clgym.data.experience import Log, Report
 from clgym.data.generators import (
     generator_states,
     seed_generators,
@@ -24,6 +25,7 @@ from clgym.data.generators import (
     untouched_generators,
 )
 from clgym.engines.channel import Message
+from clgym.errors import OutOfReach
 from clgym.learner.adaptation import build_resources, to_float
 from clgym.learner.assembly import (
     make_strategy,
@@ -31,16 +33,16 @@ from clgym.learner.assembly import (
 )
 from clgym.learner.describing import describe_needs, describe_options, usable_device
 from clgym.learner.forgetting import check_memory_is_clean, remove_forgotten
-from clgym.learner.kept_images import Signatures
+from clgym.learner.logged import LogState, NumberLog
+from clgym.learner.oversight import Oversight
 from clgym.learner.probing import Prober, ProbeState
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
-from clgym.learner.reachable import arrays_in, roots_of
 from clgym.learner.replies import (
     checked_costs,
-    checked_count,
     checked_heads,
     checked_logits,
     checked_progress,
+    own_numbers,
 )
 from clgym.learner.rows import RowImages
 from clgym.learner.state import LearnerState, read_learner, state_fingerprint, write_state
@@ -63,6 +65,7 @@ from clgym.messages import (
     Forgotten,
     Load,
     Loaded,
+    NumbersLogged,
     Predict,
     Predicted,
     PredictionProgress,
@@ -79,7 +82,6 @@ from clgym.messages import (
     parse_request,
     to_tree,
 )
-from clgym.models.backbones import Backbone
 from clgym.models.features import FrozenFeatures
 from clgym.strategy import Batch, Experience, ForgetRequest, Memory, Strategy, StreamInfo
 
@@ -115,6 +117,8 @@ class Learner:
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send = emit
+        self._log: NumberLog | None = None
+        self._experience: Experience | None = None
         self._untested: str | None = None
         self._filled: FrozenFeatures | None = None
         clean_surroundings()
@@ -182,14 +186,16 @@ class Learner:
         if (earlier := vars(self).get("_info")) is not None:
             earlier.memory.keep(torch.arange(0))  # a strategy of the phase before may be kept alive
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
+        self._info = replace(self._info, log=self._log_own)
         self._rows = RowImages(request, self._info.image_shape[0], device)
         self._scale = self._rows.scale
         self._features = self._frozen_features()
-        self._signatures = self._blank_signatures(request)
         self._resize, self._passes = request.resize, None
         classifier = None if request.adaptation is None else self._take_resources(request, device)
         seed_generators(self._info.seed, "setup")
         self._strategy.setup(self._info)
+        self._oversight = Oversight(self._strategy, self._info, request, self._scale)
+        self._memory_at_start = copy.deepcopy(self._info.memory.state_dict())
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         return Started(device_name=name, classifier=classifier, libraries=self._libraries())
 
@@ -200,6 +206,10 @@ class Learner:
             return None
         assert needs.backbone is not None
         return self._rows.features(needs.backbone, self._report_features)
+
+    @property
+    def _adapts(self) -> bool:
+        return self._info.setting == "adaptation"
 
     def _report_features(self, images: int, total: int) -> None:
         self._emit(FeaturesComputed(images=images, total=total))
@@ -221,12 +231,15 @@ class Learner:
         """Train on one experience, from its beginning or from a state saved inside it."""
         started = time.perf_counter()
         seed_generators(self._info.seed, "train", experience=request.index)
-        prober = self._prober(request)
+        prober, log = self._prober(request), NumberLog()
+        self._log = log
         if request.resume is not None:
             state = read_learner(request.resume)
             self._restore(state)
             if "probed" in state:
                 prober.load_state_dict(state["probed"])
+            if "logged" in state:
+                log.load_state_dict(state["logged"])
         clock = _Clock(request.checkpoint_seconds)
         # Not the request itself, for it holds rows and labels: the strategy gets this function.
         index, checkpoint = request.index, request.checkpoint
@@ -235,21 +248,23 @@ class Learner:
         def safe_point() -> None:
             prober.visit(experience.images)
             if clock.due():
-                self._write(
-                    checkpoint, prober.state_dict(experience.images) if probed_inside else None
-                )
+                probed = prober.state_dict(experience.images) if probed_inside else None
+                self._write(checkpoint, probed, log.state_dict(experience.images))
                 self._emit(CheckpointSaved(experience=index))
 
-        experience = self._experience(request, safe_point)
-        self._note_images(request.index, experience.pixels)
+        experience = self._experience = self._made_experience(request, safe_point)
+        self._oversight.note_experience(request.index, experience.pixels)
         try:
             self._strategy.train(experience)
         finally:
             experience.close()
+            self._experience = self._log = None
+        self._tell_news(request.index, log)
         seconds = time.perf_counter() - started - prober.seconds
         return ExperienceTrained(
             seconds=seconds,
             images=experience.images,
+            logged=log.everything(),
         )
 
     def _prober(self, request: Train) -> Prober:
@@ -267,9 +282,13 @@ class Learner:
         kept = {"seen": memory.seen, "columns": memory.columns()}
         return state_fingerprint({"strategy": self._strategy.state_dict(), "memory": kept})
 
-    def _experience(
-        self, request: Train | ExperienceRows, safe_point: Callable[[], None]
+    def _made_experience(
+        self,
+        request: Train | ExperienceRows,
+        safe_point: Callable[[], None],
+        place: int | None = None,
     ) -> Experience:
+        """Rows of a message; progress is reported under ``place`` if it is given."""
         pixels = self._rows.of_experience(request)
         features = None
         if self._features is not None:
@@ -286,19 +305,54 @@ class Learner:
             task=request.task,
             task_columns=request.task_columns,
             single_pass=self._info.single_pass,
-            report=self._reporter(),
+            report=self._reporter(place),
+            log=self._logger(request.index if place is None else place),
             safe_point=safe_point,
             features=features,
         )
 
-    def _reporter(self) -> Report:
+    def _reporter(self, place: int | None = None) -> Report:
         clock = _Clock(_EVENT_SECONDS)
 
         def report(event: Mapping[str, object]) -> None:
+            event = event if place is None else {**event, "experience": place}
+            if own := own_numbers(event):
+                self._log_own(own)
             if clock.due() or event.get("step") == event.get("steps"):
                 self._emit(checked_progress(event))
 
         return report
+
+    def _logger(self, experience: int) -> Log:
+        clock = _Clock(_EVENT_SECONDS)
+
+        def log(numbers: Mapping[str, object], images: int, epoch: int, step: int) -> None:
+            present = self._present_log(numbers)
+            present.add(numbers, images, epoch, step)
+            if clock.due():
+                self._tell_news(experience, present)
+
+        return log
+
+    def _tell_news(self, experience: int, log: NumberLog) -> None:
+        if (numbers := log.news()) is not None:
+            self._emit(NumbersLogged(experience=experience, numbers=numbers))
+
+    def _log_own(self, numbers: Mapping[str, object]) -> None:
+        """What `Strategy.log` does: numbers of the present experience, or of the batch."""
+        if self._experience is not None:
+            self._experience.log(**numbers)
+        else:
+            self._present_log(numbers).add(numbers)
+
+    def _present_log(self, numbers: Mapping[str, object]) -> NumberLog:
+        if self._log is None:
+            raise OutOfReach(
+                expected="log(...) inside train or adapt",
+                found=f"{', '.join(map(ascii, numbers))} logged in another hook",
+                fix="Log where the strategy learns",
+            )
+        return self._log
 
     def _predict(self, request: Predict) -> Predicted:
         """Logits of some test rows, float32 [n, classes], in the order given."""
@@ -320,7 +374,7 @@ class Learner:
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 batch = self._test_batch(request, part, features)
-                answer = self._strategy.predict(batch)
+                answer = self._oversight.predict(batch)
                 logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
                 if request.by_head:
                     told = self._strategy.predict_by_head(batch)
@@ -334,6 +388,7 @@ class Learner:
         """Say what the test did to the learner, and what it took."""
         return TestEnded(
             changed=self._untested not in (None, self._fingerprint()),
+            holdings=self._oversight.holdings(),
             peak_memory_bytes=peak(self._info.device),
             read_files=files_read(self._plugin),
         )
@@ -357,9 +412,15 @@ class Learner:
         seed_generators(self._info.seed, "adapt", step=request.number)
         if request.reset:
             self._strategy.reset()
-        before = self._counted()
+            self._info.memory.load_state_dict(
+                copy.deepcopy(self._memory_at_start), self._info.device
+            )
+        before, log = self._counted(), NumberLog()
         images = to_float(request.images, self._resize, self._info.device)
-        answer = self._strategy.adapt(Batch(images))
+        self._log = log
+        ask = partial(self._strategy.adapt, Batch(images))
+        answer = self._oversight.adapt(images, request.number, ask)
+        self._log = None
         logits = checked_logits(answer, "adapt", len(images), request.num_seen_classes)
         after = self._counted()
         return Adapted(
@@ -367,15 +428,19 @@ class Learner:
             seconds=time.perf_counter() - started,
             forward=after[0] - before[0],
             backward=after[1] - before[1],
+            logged=log.everything(),
         )
 
     def _forget(self, request: Forget) -> Forgotten:
         """Put rows out of the strategy's reach, and have it forget them."""
         started = time.perf_counter()
         seed_generators(self._info.seed, "forget", step=request.number)
-        parts = [self._experience(part, lambda: None) for part in request.forgotten]
-        rest = request.retained
-        retained = None if rest is None else [self._experience(p, lambda: None) for p in rest]
+
+        def made(rows: Sequence[ExperienceRows]) -> list[Experience]:
+            return [self._made_experience(part, lambda: None, request.place) for part in rows]
+
+        parts, rest = made(request.forgotten), request.retained
+        retained = None if rest is None else made(rest)
         wanted = ForgetRequest(
             request.number,
             request.kind,
@@ -385,15 +450,20 @@ class Learner:
             retained,
             self._info.seed,
         )
+        log = self._log = NumberLog()
         try:
             removed = remove_forgotten(self._info.memory, wanted)
             self._strategy.forget(wanted)
             check_memory_is_clean(self._info.memory, wanted)
         finally:
             wanted.close()
-        read = sum(experience.images for experience in [*parts, *(retained or [])])
-        seconds = time.perf_counter() - started
-        return Forgotten(seconds=seconds, removed=removed, images=read)
+            self._log = None
+        return Forgotten(
+            seconds=time.perf_counter() - started,
+            removed=removed,
+            images=sum(experience.images for experience in [*parts, *(retained or [])]),
+            logged=log.everything(),
+        )
 
     def _counted(self) -> tuple[int, int]:
         """Images through the classifier's backbone so far, forward and backward."""
@@ -416,37 +486,18 @@ class Learner:
         strategy, written = self._strategy, self._write(request.path)
         return Saved(
             bytes=written,
-            parameters=checked_count(strategy.parameter_count()),
+            holdings=self._oversight.holdings() if self._adapts else None,
             stored_samples=len(self._info.memory),
             memory_bytes=self._info.memory.size,
-            kept_images=self._kept_images(),
+            kept_images=self._oversight.kept_images(Learner),
             peak_memory_bytes=peak(self._info.device),
             own_costs=checked_costs(strategy.costs()),
             read_files=files_read(self._plugin),
         )
 
-    def _blank_signatures(self, request: Start) -> Signatures | None:
-        """None where past images are not out of reach: joint training, and adaptation streams."""
-        if request.adaptation is not None or self._strategy.needs.past_data:
-            return None
-        return Signatures(self._info.image_shape, 1 / self._scale, self._info.mean, self._info.std)
-
-    def _note_images(self, experience: int, pixels: Tensor) -> None:
-        """Take signatures of the images that the strategy is about to see."""
-        if self._signatures is not None:
-            take = partial(_rows_of, pixels)
-            self._signatures.note(experience, len(pixels), take)
-
-    def _kept_images(self) -> dict[str, int]:
-        """Training images that lie in the strategy's reach besides those in its memory."""
-        if self._signatures is None:
-            return {}
-        frozen = vars(self._strategy).get("backbone")  # of pretraining; large, and never written
-        weights = frozen.parameters() if isinstance(frozen, Backbone) else ()
-        arrays = arrays_in(roots_of(self._strategy), [self._info.memory, Learner, *weights])
-        return {kept.place: kept.images for kept in self._signatures.find(arrays)}
-
-    def _write(self, path: Path, probed: ProbeState | None = None) -> int:
+    def _write(
+        self, path: Path, probed: ProbeState | None = None, logged: LogState | None = None
+    ) -> int:
         facts = {field.name: getattr(self._facts, field.name) for field in fields(self._facts)}
         state: LearnerState = {
             "strategy": self._strategy.state_dict(),
@@ -454,22 +505,22 @@ class Learner:
             "generators": generator_states(self._info.device),
             "facts": {**facts, "scale": self._scale},
         }
-        if self._signatures is not None:
-            state["signatures"] = self._signatures.state_dict()
+        if self._adapts:
+            state["serving"] = self._oversight.serving()
+        if (signatures := self._oversight.signatures()) is not None:
+            state["signatures"] = signatures
         if probed is not None:
             state["probed"] = probed
+        if logged is not None:
+            state["logged"] = logged
         return len(write_state(path, state))
 
     def _restore(self, state: LearnerState) -> None:
         self._info.memory.load_state_dict(state["memory"], self._info.device)
         self._strategy.load_state_dict(state["strategy"])
-        if self._signatures is not None:  # states of clgym 0.1 have none
-            self._signatures.load_state_dict(state.get("signatures", {}))
+        # States of earlier versions have neither.
+        self._oversight.restore(state.get("signatures", {}), state.get("serving", []))
         set_generators(state["generators"], self._info.device)
-
-
-def _rows_of(pixels: Tensor, places: np.ndarray) -> np.ndarray:
-    return pixels[torch.as_tensor(places, device=pixels.device)].cpu().numpy()
 
 
 class _Clock:

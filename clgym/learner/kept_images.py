@@ -1,20 +1,22 @@
-"""Training images that a strategy still holds: looked for after each experience, wherever they lie.
+"""Images of the stream that a strategy still holds: looked for when it is saved, wherever they lie.
 
-Every training image leaves a signature: the sums of its pixels, of their squares and of their
-cubes. Rows of numbers in a strategy's reach that have the signature of an image, as it is stored,
-scaled to [0, 1] or [-1, 1] or normalised, are that image, whatever the order of its pixels. What
-was compressed, averaged or encoded otherwise is not found.
+Every training image, and on adaptation streams every image that was answered, leaves a signature:
+the sums of its pixels, of their squares and of their cubes. Rows of numbers in a strategy's reach
+that have the signature of an image, as it is stored, scaled to [0, 1] or [-1, 1] or normalised, are
+that image, whatever the order of its pixels. What was
+compressed, averaged or encoded otherwise is not found.
 """
 
+import itertools
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-__all__ = ["KeptImages", "SignatureState", "Signatures"]
+__all__ = ["KeptImages", "SignatureState", "Signatures", "StreamSignatures"]
 
 SignatureState = dict[int, tuple[torch.Tensor, float]]
 """By experience: sums of each image, float64 [n, 3], and images for each of them."""
@@ -23,12 +25,16 @@ _MOST = 500
 """Images of an experience that leave a signature, evenly spaced: fewer of large ones, so that they
 have at most `_NUMBERS` pixels together."""
 _NUMBERS = 10_000_000
-_PIXEL = 1e-3
-"""Rounding error of a pixel in [0, 1]: what half precision leaves of it."""
+_PIXEL, _HALF_PIXEL = 1e-5, 1e-3
+"""Rounding error of a pixel in [0, 1]: of scaling and back, and of half precision."""
+_LATEST = -1
+"""Where a state has the signatures of the latest images of an adaptation stream."""
 _FEWEST = 4
 """Images that are a finding: three numbers may agree with a small image's by chance."""
 _Form = tuple[float | np.ndarray, float | np.ndarray]
 """Factor, and what is added, that turn numbers into pixels in [0, 1]; one each, or one a pixel."""
+_Match = tuple[int, int]
+"""An image: the experience, and its row in the table of signatures."""
 _INDEX = re.compile(r"\[\d+\]")
 _CHUNK = 512
 """Rows that are looked at together."""
@@ -85,20 +91,26 @@ class Signatures:
         table = _moments(values[values.std(axis=1) > _FLAT])
         self._tables[experience] = (table[np.argsort(table[:, 0])], count / len(places))
 
-    def find(self, arrays: Iterable[tuple[str, np.ndarray]]) -> list[KeptImages]:
-        """The places that hold training images.
+    def find(
+        self,
+        arrays: Iterable[tuple[str, np.ndarray]],
+        declared: Iterable[tuple[str, np.ndarray]] = (),
+    ) -> list[KeptImages]:
+        """The places that hold images.
 
         Args:
             arrays: Numbers of any shape, with their places.
+            declared: The memory's: an image that is there too is no further image elsewhere.
         """
-        found: dict[str, int] = {}
+        large = (array for _, array in declared if array.size >= self._size)
+        known = {match for array in large for match in self._any_form(array)}
+        found: dict[str, float] = {}
         for place, array in arrays:
-            count = array.size // self._size
-            if count:
-                rows = array.reshape(-1)[: count * self._size].reshape(count, self._size)
+            if array.size >= self._size:
                 together = _INDEX.sub("[*]", place)  # a list of images is one place
-                found[together] = found.get(together, 0) + self._count(rows)
-        return [KeptImages(place, n) for place, n in found.items() if n >= _FEWEST]
+                found[together] = found.get(together, 0) + self._count(array, known)
+        counted = [(place, round(count)) for place, count in found.items()]
+        return [KeptImages(place, count) for place, count in counted if count >= _FEWEST]
 
     def state_dict(self) -> SignatureState:
         """The signatures, for a run that goes on in another process."""
@@ -108,14 +120,27 @@ class Signatures:
         """Restore `state_dict`."""
         self._tables = {i: (table.cpu().numpy(), w) for i, (table, w) in state.items()}
 
-    def _count(self, rows: np.ndarray) -> int:
-        """How many rows are training images, in the form in which most of them are."""
+    def _count(self, array: np.ndarray, known: set[_Match]) -> float:
+        """How many images there are but the known ones, in the form in which most of them are."""
+        counts = [
+            sum(self._tables[match[0]][1] for match in matches if match not in known)
+            for matches in self._forms_of(array)
+        ]
+        return max(counts)
+
+    def _any_form(self, array: np.ndarray) -> Iterator[_Match]:
+        return itertools.chain.from_iterable(self._forms_of(array))
+
+    def _forms_of(self, array: np.ndarray) -> Iterator[list[_Match]]:
+        """The images among an array's numbers, by the form in which pixels may stand there."""
+        count = array.size // self._size
+        rows = array.reshape(-1)[: count * self._size].reshape(count, self._size)
         whole = rows.dtype.kind in "iu"
         forms: list[_Form] = [(1 / self._max_value, 0.0)] if whole else self._forms
-        if not whole and rows.max() > 1 + _PIXEL:
+        if not whole and count and rows.max() > 1 + _HALF_PIXEL:
             forms = [(1 / self._max_value, 0.0), *forms]
         spread = _deviations(rows)  # a quick look: rows of weights vary less than images
-        return round(max(self._in_form(rows, spread, *form) for form in forms))
+        return (self._in_form(rows, spread, *form) for form in forms)
 
     def _in_form(
         self,
@@ -123,27 +148,87 @@ class Signatures:
         spread: np.ndarray,
         factor: float | np.ndarray,
         added: float | np.ndarray,
-    ) -> float:
-        """How many rows are training images once they are scaled to [0, 1]."""
-        near, total = np.flatnonzero(spread * np.max(factor) > _FLAT / 2), 0.0
+    ) -> list[_Match]:
+        """The images that rows are once they are scaled to [0, 1]."""
+        near, found = np.flatnonzero(spread * np.max(factor) > _FLAT / 2), list[_Match]()
+        pixel = _HALF_PIXEL if rows.dtype == np.float16 else _PIXEL
         for start in range(0, len(near), _CHUNK):
-            values = rows[near[start : start + _CHUNK]] * factor + added
-            inside = (values.min(1) > -_PIXEL) & (values.max(1) < 1 + _PIXEL)
+            values = rows[near[start : start + _CHUNK]].astype(np.float64) * factor + added
+            inside = (values.min(1) > -pixel) & (values.max(1) < 1 + pixel)
             if inside.any():
-                moments = _moments(values[inside])
-                total += sum(w * self._alike(moments, table) for table, w in self._tables.values())
-        return total
+                found += self._alike(_moments(values[inside]), pixel)
+        return found
 
-    def _alike(self, moments: np.ndarray, table: np.ndarray) -> int:
-        """How many rows of signatures stand in a table, up to rounding errors."""
+    def _alike(self, moments: np.ndarray, pixel: float) -> list[_Match]:
+        """The images with such signatures, up to rounding errors of a pixel; one for each row."""
         # Errors of single pixels add up as a random walk does; a power's grow by the exponent.
-        slack = _PIXEL * np.sqrt(self._size) * np.array([1, 2, 3])
-        count, sums = 0, table[:, 0].tolist()
-        for row in moments:
-            first = bisect_left(sums, row[0] - slack[0])
-            last = bisect_right(sums, row[0] + slack[0])
-            count += bool((np.abs(table[first:last] - row) < slack).all(axis=1).any())
-        return count
+        slack, found = pixel * np.sqrt(self._size) * np.array([1, 2, 3]), list[_Match]()
+        for experience, (table, _) in self._tables.items():
+            sums = table[:, 0].tolist()
+            for row in moments:
+                first = bisect_left(sums, row[0] - slack[0])
+                last = bisect_right(sums, row[0] + slack[0])
+                alike = (np.abs(table[first:last] - row) < slack).all(axis=1)
+                found += [(experience, first + int(alike.argmax()))] if alike.any() else []
+        return found
+
+
+class StreamSignatures(Signatures):
+    """Signatures of all images of an adaptation stream, but for those of the present batch."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (),
+        latest: int = 1,
+    ) -> None:
+        """Begin without images; see `Signatures`.
+
+        Args:
+            shape: Channels, height and width of an image.
+            mean: Mean of each channel.
+            std: Standard deviation of each channel.
+            latest: Number of latest images that may be at hand: those of a batch.
+        """
+        super().__init__(shape, 255, mean, std)
+        self._latest, self._batches = latest, list[torch.Tensor]()
+
+    def note_batch(self, images: torch.Tensor) -> None:
+        """Take the signatures of a batch, float [n, C, H, W] in [0, 1], where it lies."""
+        values = images.detach().flatten(1).double()
+        squares = values.square()
+        sums = [values.sum(1), squares.sum(1), (squares * values).sum(1)]
+        self._batches.append(torch.stack(sums, 1))
+
+    def find(
+        self,
+        arrays: Iterable[tuple[str, np.ndarray]],
+        declared: Iterable[tuple[str, np.ndarray]] = (),
+    ) -> list[KeptImages]:
+        """The places that hold images of batches before the present one; see `Signatures.find`."""
+        self._settle()
+        return super().find(arrays, declared)
+
+    def _settle(self) -> None:
+        """Put all signatures but the latest into a table: they stay on the device until then."""
+        noted = torch.cat([torch.zeros(0, 3), *(batch.cpu() for batch in self._batches)]).numpy()
+        past = noted[: max(len(noted) - self._latest, 0)]
+        self._batches = [torch.as_tensor(noted[len(past) :].copy())]
+        mean = past[:, 0] / self._size
+        past = past[past[:, 1] / self._size - mean**2 > _FLAT**2]
+        table = np.concatenate([self._tables.get(0, (np.zeros((0, 3)), 1.0))[0], past])
+        self._tables = {0: (table[np.argsort(table[:, 0])], 1.0)}
+
+    def state_dict(self) -> SignatureState:
+        """The signatures, for a run that goes on in another process."""
+        self._settle()
+        return {**super().state_dict(), _LATEST: (self._batches[0], 1.0)}
+
+    def load_state_dict(self, state: SignatureState) -> None:
+        """Restore `state_dict`."""
+        self._batches = [state[_LATEST][0]] if _LATEST in state else []
+        super().load_state_dict({i: table for i, table in state.items() if i != _LATEST})
 
 
 def _moments(values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ from clgym.strategy import Strategy
 __all__ = ["arrays_in", "roots_of", "walk"]
 
 _FOREIGN = (types.ModuleType, types.BuiltinFunctionType, torch.dtype, torch.device)
+_OF_IMPORTS = ("__builtins__", "__loader__", "__spec__")
+"""Variables that Python's import system sets in every module."""
 _LEAVES = (str, int, float, type, torch.Tensor, np.ndarray, bytes, bytearray, type(None))
 
 
@@ -33,6 +35,8 @@ def roots_of(strategy: Strategy) -> dict[str, object]:
     if module is None or module.__name__.startswith("clgym.avalanche"):
         return roots
     for name, value in vars(module).items():
+        if name in _OF_IMPORTS:
+            continue
         if isinstance(value, type) and value.__module__ == module.__name__:
             roots |= {f"{name}.{key}": inner for key, inner in vars(value).items()}
         elif not isinstance(value, (type, types.ModuleType, types.FunctionType)):
@@ -93,7 +97,9 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    if tensor.dtype not in (torch.float16, torch.float64) and tensor.is_floating_point():
+        tensor = tensor.float()  # NumPy has no bfloat16
+    return tensor.numpy()
 
 
 def _parts(value: Any) -> Iterable[tuple[str, Any]]:
@@ -105,8 +111,8 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, Memory):
         return ((f"[{name!r}]", column) for name, column in value.columns().items())
     if isinstance(value, dict):
-        keys = ((f" key {key!r:.40}", key) for key in value)
-        return (*keys, *((f"[{key!r:.40}]", item) for key, item in value.items()))
+        keys = ((f" key {_name(key)}", key) for key in value)
+        return (*keys, *((f"[{_name(key)}]", item) for key, item in value.items()))
     if isinstance(value, (list, tuple, set, frozenset, deque)):
         return ((f"[{number}]", item) for number, item in enumerate(value))
     if isinstance(value, types.FunctionType):
@@ -121,6 +127,11 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
     names = [name for cls in type(value).__mro__ for name in _slots(cls)]
     slots = ((f".{name}", getattr(value, name, None)) for name in names)
     return (*((f".{n}", item) for n, item in getattr(value, "__dict__", {}).items()), *slots)
+
+
+def _name(key: object) -> str:
+    """A key of a dict in words; a tensor's numbers are none."""
+    return "tensor" if isinstance(key, torch.Tensor) else f"{key!r:.40}"
 
 
 def _filled(cell: types.CellType) -> bool:

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from clgym.errors import BadAnswer
 from clgym.messages import TrainProgress
 
-__all__ = ["checked_costs", "checked_count", "checked_heads", "checked_logits", "checked_progress"]
+__all__ = ["checked_costs", "checked_heads", "checked_logits", "checked_progress", "own_numbers"]
 
 _HEAD_NAME = re.compile(r"[\w-]{1,40}")
 
@@ -103,30 +103,22 @@ def _bad_cost(found: str) -> BadAnswer:
     )
 
 
-def checked_count(found: Any) -> int:
-    """Number that `Strategy.parameter_count` reports.
+_PROGRESS = {field.name for field in fields(TrainProgress)} - {"kind"}
 
-    Raises:
-        BadAnswer: it is not a whole number.
-    """
-    if not isinstance(found, Integral) or int(found) < 0:
-        raise BadAnswer(
-            expected="a whole number from parameter_count()",
-            found=repr(found) if isinstance(found, Real) else _kind(found),
-            fix="Give a plain number, such as int(tensor)",
-        )
-    return int(found)
+
+def own_numbers(reported: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given to `Experience.report` under names that are not those of progress."""
+    return {name: value for name, value in reported.items() if name not in _PROGRESS}
 
 
 def checked_progress(reported: Mapping[str, Any]) -> TrainProgress:
-    """Progress given to `Experience.report`, as an event; unknown names are left out.
+    """Progress given to `Experience.report`, as an event; other names are `own_numbers`.
 
     Raises:
         BadAnswer: a value of another type.
     """
-    known = {field.name for field in fields(TrainProgress)} - {"kind"}
     try:
-        return TrainProgress(**{name: v for name, v in reported.items() if name in known})
+        return TrainProgress(**{name: v for name, v in reported.items() if name in _PROGRESS})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])

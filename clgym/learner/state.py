@@ -22,6 +22,7 @@ from clgym.data.memory import MemoryState
 from clgym.errors import BadOutput
 from clgym.files import write_atomic
 from clgym.learner.kept_images import SignatureState
+from clgym.learner.logged import LogState
 from clgym.learner.probing import ProbeState
 from clgym.strategy import State
 
@@ -73,6 +74,10 @@ class LearnerState(TypedDict):
     """Signatures of the images learned so far; see `clgym.learner.kept_images`."""
     probed: NotRequired[ProbeState]
     """Answers inside the experience so far."""
+    logged: NotRequired[LogState]
+    """Numbers that the strategy logged in the experience so far."""
+    serving: NotRequired[list[str]]
+    """Places that answers depend on; see `clgym.learner.holdings`."""
 
 
 def write_state(path: Path, state: Mapping[str, object]) -> bytes:

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from clgym.errors import Incompatible
-from clgym.models.backbones import Backbone, Frozen, identify, load
+from clgym.models.backbones import Backbone, Frozen, load
 from clgym.models.heads import ClassMeans, cosine_logits
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy, StreamInfo
 
@@ -83,14 +83,6 @@ class PretrainedStrategy(Strategy[C]):
         if batch.features is not None:
             return batch.features
         return self.backbone(batch.images) if self.config.backbone else batch.images.flatten(1)
-
-    def frozen_parameters(self) -> int:
-        """Numbers in the backbone, which is no part of the state. It need not be loaded."""
-        return identify(self.frozen).parameters if self.config.backbone else 0
-
-    def parameter_count(self) -> int:
-        """The backbone's numbers and those of the state."""
-        return self.frozen_parameters() + super().parameter_count()
 
 
 class ClassMeanStrategy(PretrainedStrategy[C]):

@@ -19,13 +19,14 @@ class Conduct(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     memory_capacity: int = Field(ge=0)
-    """Samples of past experiences that the strategy declared to keep at most."""
+    """Samples of past experiences, or of past batches on adaptation streams, that the strategy
+    declared to keep at most."""
     memory_bytes: int = Field(ge=0)
     """Size of the samples held at the end."""
     image_numbers: int = Field(ge=1)
     """Numbers of one image: channels x height x width."""
     kept_images: dict[str, int] = {}
-    """Most training images that lay outside of the memory after an experience, by place."""
+    """Most images of the stream that lay outside of the memory when the run was saved, by place."""
     tested_apart: bool | None = None
     """Whether a learner of its own, restored from the state that training left, answered each test
     and ended with it; None on adaptation streams and in records of earlier versions."""
@@ -39,6 +40,13 @@ class Conduct(BaseModel):
     depends_on: Cause | None = None
     """What such answers depend on; None where they are alike."""
 
+    def hoards(self) -> list[str]:
+        """The places that hold images which were not declared, in words."""
+        return [
+            f"{images} images kept outside of the memory: {place}"
+            for place, images in self.kept_images.items()
+        ]
+
     def flags(self, stored_samples: int, known_failures: Collection[str]) -> list[str]:
         """What a reader of the result should know, in words.
 
@@ -46,9 +54,7 @@ class Conduct(BaseModel):
             stored_samples: Samples held at the end.
             known_failures: Checks that the strategy declares to fail.
         """
-        found: list[str] = []
-        for place, images in self.kept_images.items():
-            found.append(f"{images} training images kept outside of the memory: {place}")
+        found = self.hoards()
         if self.tested_apart is False:
             found.append("tests were answered in the learner's process")
         if self.changed_by_testing:

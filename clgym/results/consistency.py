@@ -61,6 +61,8 @@ def own_problems(record: Record) -> Iterator[str]:
     result = record.result
     if record.conduct is not None and result.stored_samples > record.conduct.memory_capacity:
         yield "result.stored_samples is above conduct.memory_capacity"
+    if record.holdings is not None and record.holdings.total != result.parameters:
+        yield "result.parameters is not holdings.total"
     kind = _KINDS.get(result.scenario.setting, "learning")
     if result.kind != kind:
         yield f"result.kind is {result.kind}, though its setting is {result.scenario.setting}"

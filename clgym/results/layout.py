@@ -5,9 +5,10 @@ No schema is imported here, so that asking whether a folder holds a run is fast.
 
 from pathlib import Path
 
-__all__ = ["PREDICTIONS", "RECORD", "STATE", "is_run", "run_folders"]
+__all__ = ["PREDICTIONS", "RECORD", "SERIES", "STATE", "is_run", "run_folders"]
 
 RECORD = "record.json"
+SERIES = "series.csv"
 PREDICTIONS = "predictions.safetensors"
 STATE = "state.safetensors"
 

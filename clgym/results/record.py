@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
 from clgym.results.conduct import Conduct
+from clgym.results.holdings import HoldingFacts
+from clgym.results.series import NumberSummary
 from clgym.text import first_unprintable
 
 __all__ = [
@@ -245,7 +247,8 @@ class _RunFacts(_RecordBlock):
     class_order: list[str]
     """Class names by class index."""
     parameters: int
-    """Number of values that the strategy held at the end, without its memory."""
+    """Number of values that predictions depend on, without buffers: `HoldingFacts.total`. Records
+    that have no such block state what the strategy counted itself."""
     stored_samples: int
     """Number of samples of past experiences held at the end."""
     predictions: FileFacts
@@ -494,14 +497,23 @@ class Record(_RecordBlock):
     environment: Environment
     conduct: Conduct | None = None
     """None for records of clgym 0.1."""
+    holdings: HoldingFacts | None = None
+    """None for records that were written before the gym counted them."""
+    logged: dict[str, NumberSummary] = {}
+    """Numbers that the strategy logged, by name; ``series.csv`` beside the record has all rows."""
 
     @property
     def flags(self) -> list[str]:
         """What a reader should know of the learner's conduct, in words."""
-        if self.conduct is None:
-            return []
         failures = self.result.strategy.known_failures
-        return self.conduct.flags(self.result.stored_samples, failures)
+        seen = self.conduct.flags(self.result.stored_samples, failures) if self.conduct else []
+        return [*seen, *(self.holdings.flags() if self.holdings else [])]
+
+    @property
+    def breaches(self) -> list[str]:
+        """What keeps a run off a leaderboard: more was kept than the strategy declared."""
+        hoards = self.conduct.hoards() if self.conduct else []
+        return [*hoards, *(self.holdings.flags() if self.holdings else [])]
 
     @model_validator(mode="before")
     @classmethod

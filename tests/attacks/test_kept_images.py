@@ -41,14 +41,14 @@ def test_a_hoard_is_named(tmp_path: Path, where: str, place: str, images: int) -
     record = carried_out(tmp_path / "out", where=where)
     assert record.conduct is not None
     assert record.conduct.kept_images[place] == images
-    assert f"{images} training images kept outside of the memory: {place}" in record.flags
+    assert f"{images} images kept outside of the memory: {place}" in record.flags
 
 
 def test_the_terminal_shows_the_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "keeps-images", "split-digits", "--plugin", str(PLUGIN), "--threads", "1"]
     assert main([*words, "--per-class", "20", "10", "--out", str(tmp_path / "out")]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "warning 40 training images kept outside of the memory: self.images_0" in shown
+    assert "warning 40 images kept outside of the memory: self.images_0" in shown
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def train(experience: int, epoch: int, step: int, images: int) -> TrainProgress:
     )
 
 
-SCORE = Scored(experience=0, experiences=2, row=[0.5, None], accuracy=0.5)
+SCORE = Scored(experience=0, experiences=2, row=[0.5, None], accuracy=0.5, images=8)
 
 
 class Clock:
@@ -77,7 +77,7 @@ def test_a_resumed_run_is_not_timed_by_what_was_done_before():
     clock = Clock()
     tracker = Tracker(clock)
     tracker.update(PLAN)
-    tracker.update(RunResumed(experience=1))
+    tracker.update(RunResumed(experience=1, images=8))
     assert tracker.done == 0.25
     tracker.update(train(1, 0, 0, 0))
     clock.now = 8.0
@@ -104,7 +104,7 @@ def test_control_characters_in_names_are_not_sent_to_the_terminal():
     file = io.StringIO()
     with watch(Console(file=file, width=40)) as show:
         show(RunPlanned(plan=plan))
-        show(Scored(experience=0, experiences=2, row=[], accuracy=0.5, name="fog\x07"))
+        show(Scored(experience=0, experiences=2, row=[], accuracy=0.5, images=8, name="fog\x07"))
     text = file.getvalue()
     assert "a\\u001b[2Jb" in text and "fog\\u0007" in text
     assert len(text) < 10_000 and text.replace("\n", "").isprintable()

@@ -11,7 +11,7 @@ from clgym.engines import open_channel
 from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
 from clgym.gym.request import Request
 from clgym.gym.run import run
-from clgym.learner.replies import checked_costs, checked_count, checked_logits
+from clgym.learner.replies import checked_costs, checked_logits
 from factories import copy_plugin
 
 INF = float("inf")
@@ -55,15 +55,8 @@ def test_non_numeric_costs_are_refused(costs: object, words: str) -> None:
         checked_costs(costs)
 
 
-def test_numpy_scalars_are_accepted_as_costs_and_counts() -> None:
+def test_numpy_scalars_are_accepted_as_costs() -> None:
     assert checked_costs({"a": np.float32(0.5), "b": 2}) == {"a": 0.5, "b": 2.0}
-    assert checked_count(np.int64(7)) == 7
-
-
-@pytest.mark.parametrize("count", [torch.tensor(3), 2.5, None, -1])
-def test_an_invalid_parameter_count_is_refused(count: object) -> None:
-    with pytest.raises(BadAnswer, match="parameter_count"):
-        checked_count(count)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from clgym.config import build, fields_of
 from clgym.errors import BadConfig, ClgymError, Incompatible
+from clgym.learner.holdings import Bookkeeper
 from clgym.models.backbones import Backbone, Frozen, load
 from clgym.models.fitting import count_trained
 from clgym.models.rates import schedule, spread
@@ -146,6 +147,72 @@ def test_trained_parameters_of_a_vit_b(
         strategy.begin(one)
     assert count_trained(strategy.trained()) == wanted
     assert count_trained(vit_b.parameters()) == 0
+
+
+def counted(strategy: Any, features: Tensor | None = None) -> Any:
+    """What the gym counts after one answer."""
+    books, batch = Bookkeeper(), Batch(IMAGES, features=features)
+    with torch.no_grad():
+        books.observe(
+            strategy, lambda: strategy.predict(batch), learns=False, features=batch.features
+        )
+    return books.count(strategy, strategy.info.memory)
+
+
+def values(*modules: nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_backbone_counts_where_answers_depend_on_it(name: str) -> None:
+    found = counted(trained(name))
+    assert found.backbone is (name != "slca")  # which answers by a copy that has learned
+    assert not any("backbone" in place for place in found.stored)
+
+
+def test_the_backbone_of_a_wrapped_strategy_is_not_counted_a_second_time() -> None:
+    class Wraps(Strategy):
+        __module__ = "a_plugin"  # whose variables are looked at, unlike those of this file
+
+        def setup(self, info: Any) -> None:
+            super().setup(info)
+            self.base = trained("ranpac")
+
+        def predict(self, batch: Batch) -> Tensor:
+            return self.base.predict(batch)
+
+    strategy = Wraps(Wraps.Config())
+    strategy.setup(stream_info((3, 16, 16)))
+    assert vars(counted(strategy)) == vars(counted(trained("ranpac"))) | {
+        "stored": {
+            place.replace("self.", "self.base."): size
+            for place, size in counted(trained("ranpac")).stored.items()
+        }
+    }
+
+
+def test_slca_counts_its_own_network_once_and_stores_what_training_left() -> None:
+    strategy = trained("slca")
+    found = counted(strategy)
+    assert found.total == values(strategy.network, strategy.aligned)
+    assert found.trainable == found.total
+    gaussians = strategy.means.nbytes + strategy.covariances.nbytes
+    assert sum(found.stored.values()) == gaussians + 4 * values(strategy.heads)
+    frozen = counted(trained("slca", backbone_rate=0.0))
+    assert frozen.total == found.total and frozen.trainable == values(strategy.aligned)
+
+
+def test_features_that_the_gym_gives_come_from_the_backbone() -> None:
+    cls = load_class(find("strategies", "nmc"), Strategy)
+    options = {key: SMALL[key] for key in ("backbone", "image_size", "fit")}
+    strategy: Any = cls(build(cls.Config, options, "nmc"))
+    strategy.setup(stream_info((3, 16, 16)))
+    for experience in experiences():
+        strategy.train(experience)
+    given = strategy.backbone(IMAGES)
+    del strategy.backbone  # as in a run, where the gym's features are all that is loaded
+    found = counted(strategy, given)
+    assert found.backbone and found.total == TOTAL * (given.shape[1] + 1)  # sums, counts
 
 
 # --- sessions ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 
 from clgym.board.page.tables import BoardRow, BoardTable, duration, short
 from clgym.board.reading.entries import Score
+from clgym.results.record import Record
 
 __all__ = ["details_of"]
 
@@ -79,10 +80,23 @@ def _cost(row: BoardRow) -> Facts:
         ["training images per run", f"{np.mean([c.train_images for c in costs]):,.0f}"],
         ["state on disk", f"{max(c.state_bytes for c in costs):,} bytes"],
     ]
-    first = entry.scores[0].record
-    facts.append(["parameters", f"{first.result.parameters:,}"])
-    facts.append(["samples stored", f"{first.result.stored_samples:,}"])
-    return facts + _pairs(costs[0].own)
+    return [*facts, *_holdings(entry.scores[0].record), *_pairs(costs[0].own)]
+
+
+def _holdings(record: Record) -> Facts:
+    """What the learner held: parameters, samples, and all that it stored beside them."""
+    result, held = record.result, record.holdings
+    facts = [["parameters", f"{result.parameters:,}"]]
+    if held is not None:
+        facts += [["trainable parameters", f"{held.trainable:,}"], ["buffers", f"{held.buffers:,}"]]
+    facts.append(["samples stored", f"{result.stored_samples:,}"])
+    if record.conduct is not None:
+        facts.append(["samples declared", f"{record.conduct.memory_capacity:,}"])
+    if held is not None:
+        budget = "none" if held.budget_bytes is None else f"{held.budget_bytes:,}"
+        facts += [["bytes stored, at most", f"{held.stored_bytes:,}"], ["budget in bytes", budget]]
+        facts += [[f"bytes at {place}", f"{size:,}"] for place, size in held.stored.items()]
+    return facts
 
 
 def _runs(row: BoardRow, adaptation: bool) -> dict[str, object]:

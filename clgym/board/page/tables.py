@@ -9,6 +9,7 @@ from clgym.board.reading.entries import Board, BoardEntry
 from clgym.board.stats import Rank, interval, ranks
 from clgym.gym.request import FROM_PRESET
 from clgym.results.grouping import identity
+from clgym.results.record import Record
 
 __all__ = ["BY_HAND", "Cell", "Column", "BoardRow", "BoardTable", "tables_of"]
 
@@ -50,6 +51,7 @@ _EVALUATION_TIME = Column("time", "Total time", wide=True)
 _SEEDS = Column("seeds", "Seeds", wide=True)
 _LAST = (
     Column("parameters", "Parameters", wide=True),
+    Column("stored", "Stored", wide=True),
     Column("trust", "Trust", numeric=False),
     Column("flags", "Warnings", numeric=False, wide=True),
 )
@@ -271,6 +273,7 @@ def _row(entry: BoardEntry, label: str, brief: str, rank: Rank | None) -> BoardR
         "seeds": _seeds_cell(entry),
         "time": _time_cell(entry),
         "parameters": _count_cell([s.record.result.parameters for s in entry.scores]),
+        "stored": _stored_cell([score.record for score in entry.scores]),
         "trust": Cell(*[_trust(entry)] * 2),
         "flags": Cell("; ".join(entry.flags), -len(entry.flags)),
     }
@@ -365,6 +368,23 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def _stored_cell(records: Sequence[Record]) -> Cell:
+    """Most bytes that predictions did not depend on, of the budget where one was declared."""
+    known = [record.holdings for record in records if record.holdings is not None]
+    if len(known) < len(records):
+        return Cell("–", None)
+    most, budget = max(held.stored_bytes for held in known), known[0].budget_bytes
+    of = "" if budget is None else f" of {_bytes(budget)}"
+    return Cell(f"{_bytes(most)}{of}", most)
+
+
+def _bytes(size: int) -> str:
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size} B"
 
 
 def _count_cell(values: Sequence[int]) -> Cell:

@@ -236,10 +236,11 @@ def _settings(method: Method) -> Section:
 
 def _cost(method: Method) -> ReportTable:
     heads = ["seed", "time, s", "training, s", "testing, s", "images per s", "memory, MiB"]
-    heads += ["parameters", "stored samples", "state, MiB", "resumed"]
+    heads += ["parameters", "trainable", "buffers", "stored samples", "stored, bytes"]
+    heads += ["state, MiB", "resumed"]
     rows = []
     for run in method.runs:
-        cost, result = run.record.cost, run.result
+        cost, result, held = run.record.cost, run.result, run.record.holdings
         rows.append(
             [
                 _seed(run),
@@ -249,7 +250,10 @@ def _cost(method: Method) -> ReportTable:
                 f"{cost.images_per_second:,.0f}",
                 f"{cost.peak_memory_bytes / 2**20:,.0f}",
                 f"{result.parameters:,}",
+                "" if held is None else f"{held.trainable:,}",
+                "" if held is None else f"{held.buffers:,}",
                 f"{result.stored_samples:,}",
+                "" if held is None else f"{held.stored_bytes:,}",
                 f"{cost.state_bytes / 2**20:,.1f}",
                 str(cost.resumed),
             ]

@@ -1,0 +1,244 @@
+"""What a strategy holds when it is saved, in numbers and bytes: counted by the gym, for all alike.
+
+The walk goes over the strategy's attributes and all that they lead to, then over the variables of
+its module. A network is one thing; a tensor outside of networks belongs to the place where it
+stands, and the items of a list or a dict are one place. What an answer was computed from
+(`clgym.learner.dataflow`) counts as parameters and buffers, all other state as stored. `transient`
+attributes are no state; optimizers are left out.
+"""
+
+# pyright: standard
+# Not strict: what is walked over may be of any type.
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clgym.data.source_data import SourceData
+from clgym.learner.dataflow import Dataflow, address
+from clgym.learner.reachable import roots_of, walk
+from clgym.messages import Holdings
+from clgym.models.backbones import Backbone
+from clgym.strategy import Experience, Memory, Strategy, StreamInfo
+
+__all__ = ["Bookkeeper", "HeldNumbers", "held_by"]
+
+_KEY = re.compile(r"\[[^\]]*\]")
+_MEMORY = "info.memory"
+_BACKBONE = "backbone"
+"""The declared backbone among the places that answers depend on; no attribute's place."""
+_KINDS = "biuf"
+"""Kinds of NumPy arrays that hold numbers."""
+_LEFT_OUT = (StreamInfo, SourceData, Memory, Experience, torch.optim.Optimizer)
+"""What the gym gave, and what belongs to computing."""
+_PLAIN = (str, int, float, type(None))
+N = TypeVar("N", bound=Tensor | np.ndarray)
+
+
+@dataclass
+class HeldNumbers:
+    """Numbers in one place: those of a network, or of tensors and arrays that stand together."""
+
+    parameters: list[Tensor] = field(default_factory=list)
+    """Parameters of a network."""
+    buffers: list[Tensor] = field(default_factory=list)
+    """Buffers of a network."""
+    loose: list[Tensor | np.ndarray] = field(default_factory=list)
+    """Tensors and arrays outside of networks."""
+    is_state: bool = True
+    """False in transient attributes and variables of the plugin's module: such numbers count where
+    answers depend on them, but are not stored."""
+
+    @property
+    def addresses(self) -> set[int]:
+        """Where the storages begin."""
+        starts = {address(tensor) for tensor in (*self.parameters, *self.buffers)}
+        return starts | {_address(value) for value in self.loose}
+
+    @property
+    def bytes(self) -> int:
+        """Size of all of them."""
+        return sum(v.nbytes for v in (*self.parameters, *self.buffers, *self.loose))
+
+
+def held_by(strategy: Strategy) -> dict[str, HeldNumbers]:
+    """What a strategy leads to, by place; no number stands in two places."""
+    state = _state(strategy)
+    backbones = _backbones(state)
+    known = {_start(tensor) for backbone in backbones for tensor in _tensors_of(backbone)}
+    held = _sorted_by_place(state, known)
+    seen = [value for _, value in state if not isinstance(value, _PLAIN)]
+    others = walk(_no_state(strategy, state), [*_LEFT_OUT, *backbones, *seen])
+    for place, one in _sorted_by_place(list(others), known).items():
+        held[place] = replace(one, is_state=False)
+    return held
+
+
+def _sorted_by_place(
+    found: Sequence[tuple[str, object]], known: set[int]
+) -> dict[str, HeldNumbers]:
+    """Networks and loose numbers among what a walk found, but for those that are known."""
+    modules = [(place, value) for place, value in found if isinstance(value, nn.Module)]
+    inner = {id(part) for _, module in modules for part in list(module.modules())[1:]}
+    held: dict[str, HeldNumbers] = defaultdict(HeldNumbers)
+    for place, module in modules:
+        if id(module) not in inner:
+            held[place].parameters = list(_unknown(module.parameters(), known))
+            held[place].buffers = list(_unknown(module.buffers(), known))
+    for place, value in found:
+        if isinstance(value, Tensor) or (
+            isinstance(value, np.ndarray) and value.dtype.kind in _KINDS
+        ):
+            held[_KEY.sub("[*]", place)].loose += _unknown([value], known)
+    return dict(held)
+
+
+def _state(strategy: Strategy) -> list[tuple[str, object]]:
+    """The walk over all that is state, of strategies that are wrapped, too."""
+    inner, known = [strategy], 0
+    found: list[tuple[str, object]] = []
+    while len(inner) > known:  # a wrapped one is known when the walk has come to it
+        known = len(inner)
+        aside = [v for s in inner for v in _aside(s).values() if not isinstance(v, _PLAIN)]
+        found = list(walk({"self": strategy}, [*_LEFT_OUT, *aside]))
+        inner = [value for _, value in found if isinstance(value, Strategy)]
+    return found
+
+
+def _aside(strategy: Strategy) -> dict[str, object]:
+    """Attributes that are no state."""
+    names = strategy.stateless()
+    return {name: value for name, value in vars(strategy).items() if name in names}
+
+
+def _no_state(strategy: Strategy, state: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Transient attributes of all strategies of a walk, and variables of the plugin's module."""
+    roots = {place: root for place, root in roots_of(strategy).items() if root is not strategy}
+    for place, value in state:
+        if isinstance(value, Strategy):
+            roots |= {f"{place}.{name}": item for name, item in _aside(value).items()}
+    return roots
+
+
+def _backbones(state: Sequence[tuple[str, object]]) -> list[Backbone]:
+    """The declared backbone, which the gym counts by its name, of every strategy of a walk."""
+    strategies = [value for _, value in state if isinstance(value, Strategy)]
+    found = [vars(strategy).get("backbone") for strategy in strategies]
+    return [backbone for backbone in found if isinstance(backbone, Backbone)]
+
+
+def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _unknown(values: Iterable[N], known: set[int]) -> Iterator[N]:
+    """Those that begin where none of the known ones does, which they join."""
+    for value in values:
+        start = _start(value)
+        if start not in known or start == 0:
+            known.add(start)
+            yield value
+
+
+def _start(value: Tensor | np.ndarray) -> int:
+    """Where the first number lies; 0 if that is not known."""
+    if isinstance(value, np.ndarray):
+        return int(value.ctypes.data)
+    return value.data_ptr() if address(value) else 0
+
+
+def _address(value: Tensor | np.ndarray) -> int:
+    """Where the storage begins."""
+    return address(value) if isinstance(value, Tensor) else int(value.ctypes.data)
+
+
+def _is_real(value: Tensor | np.ndarray) -> bool:
+    """Whether these are fractional numbers: counts and masks are no parameters."""
+    return value.is_floating_point() if isinstance(value, Tensor) else value.dtype.kind == "f"
+
+
+def _size(value: Tensor | np.ndarray) -> int:
+    return int(np.prod(value.shape))
+
+
+class Bookkeeper:
+    """Notes from what answers are computed, and counts what a strategy holds."""
+
+    def __init__(self) -> None:
+        """Know of no answer yet."""
+        self._serving: set[str] = set()
+
+    def observe(
+        self,
+        strategy: Strategy,
+        ask: Callable[[], Tensor],
+        *,
+        learns: bool,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """Have a question answered, and note the places that the answer depends on.
+
+        Args:
+            strategy: The strategy that answers.
+            ask: Calls `Strategy.predict` or `Strategy.adapt`.
+            learns: Whether the call also learns.
+            features: Features that the declared backbone made of the images, where the gym gave
+                them.
+        """
+        flow = Dataflow(follow_updates=not learns)
+        with flow:
+            answer = ask()
+        if isinstance(answer, Tensor):
+            sources, held = flow.sources(answer), held_by(strategy)
+            serving = {place for place, one in held.items() if one.addresses & sources}
+            weights = {address(p) for b in _backbones(_state(strategy)) for p in b.parameters()}
+            made = set[int]() if features is None else {address(features)}
+            if not serving:  # an answer that went through something else than torch, for example
+                serving = {*held, _BACKBONE}
+            elif (weights | made) & sources:
+                serving.add(_BACKBONE)
+            self._serving |= serving
+        return answer
+
+    def forget(self) -> None:
+        """Answers are others from now on: the strategy was trained."""
+        self._serving = set()
+
+    def count(self, strategy: Strategy, memory: Memory) -> Holdings:
+        """Count what the strategy holds now; the gym adds the declared backbone's parameters."""
+        held = held_by(strategy)
+        trainable = total = buffers = 0
+        stored = {_MEMORY: memory.size}
+        for place, one in held.items():
+            if place not in self._serving:
+                stored[place] = one.bytes if one.is_state else 0
+                continue
+            sizes = [(p.numel(), p.requires_grad) for p in one.parameters]
+            trainable += sum(size for size, learned in sizes if learned)
+            total += sum(size for size, _ in sizes)
+            total += sum(_size(v) for v in one.loose if _is_real(v))
+            buffers += sum(b.numel() for b in one.buffers)
+            buffers += sum(_size(v) for v in one.loose if not _is_real(v))
+        stored = {place: size for place, size in stored.items() if size}
+        return Holdings(
+            trainable=trainable,
+            total=total,
+            buffers=buffers,
+            stored=stored,
+            backbone=_BACKBONE in self._serving,
+        )
+
+    def state_dict(self) -> list[str]:
+        """The places that answers depend on, for a run that goes on in another process."""
+        return sorted(self._serving)
+
+    def load_state_dict(self, state: list[str]) -> None:
+        """Restore `state_dict`."""
+        self._serving = set(state)

@@ -1,0 +1,91 @@
+"""What a strategy needs of the gym, and the identity of what it builds on. No torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clgym.messages._message import Fit, message
+
+__all__ = [
+    "BackboneIdentity",
+    "ClassifierIdentity",
+    "Frozen",
+    "Needs",
+]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A pretrained network and the format of its input."""
+
+    name: str
+    """Network and weights, as in `clgym.models.backbones`."""
+    size: int | None = 224
+    """Side of the input in pixels, to which position embeddings are interpolated; None: that of the
+    weights."""
+    fit: Fit = "crop"
+    """Resizing of images: stretch (bilinear to the side), or crop (shorter side to 8/7 of it,
+    bicubic, then a centre crop)."""
+    normalise: bool = False
+    """Whether to normalise images by the mean and deviation of the weights' training."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the gym must provide; anything else is out of the strategy's reach."""
+
+    task_ids: bool = False
+    """Whether every batch needs its task id, in training and at test: task-incremental streams
+    only."""
+    total_classes: bool = False
+    """Whether the number of classes of the whole stream is needed in advance."""
+    total_experiences: bool = False
+    """Whether the number of experiences of the whole stream is needed in advance."""
+    past_data: bool = False
+    """Whether each experience includes all earlier training rows (joint training)."""
+    retained_data: bool = False
+    """Whether a request to forget brings the training rows that remain, as `retrain` needs."""
+    rereads: bool = False
+    """Reads each experience more than once even with `epochs=1`; incompatible with single-pass
+    streams."""
+    memory: int = 0
+    """Number of samples to keep in `StreamInfo.memory`: of past experiences; of past batches on
+    adaptation streams."""
+    memory_bytes: int | None = None
+    """Budget in bytes for all that serves no prediction: the memory, statistics, earlier networks.
+    None declares no budget."""
+    settings: tuple[str, ...] = ("class-incremental", "task-incremental", "domain-incremental")
+    """Scenario types that the strategy supports."""
+    backbone: Frozen | None = None
+    """Pretrained backbone; its weights are located before any work starts, and the record
+    identifies them."""
+    features: bool = False
+    """Whether `Batch.features` holds the backbone's features of every image, from the cache."""
+    classifier: str | None = None
+    """Classifier to start from, in `StreamInfo.classifier`: its name, as `--model` accepts it."""
+    source_data: bool = False
+    """Whether `StreamInfo.source_data` holds labelled data of the source domain at test time."""
+
+
+@dataclass(frozen=True)
+class BackboneIdentity:
+    """Identity of a pretrained backbone, as a record keeps it."""
+
+    name: str
+    """Name without a path; the weights are found by it as long as their file is not moved."""
+    weights: str
+    """SHA-256 of the network's state without its head, at its native input size."""
+    pretraining: tuple[str, ...]
+    """Image sets of the pretraining; empty if unknown or none."""
+    licence: str
+    check: Literal["known", "differs", "unverified", "random"]
+    width: int
+    parameters: int
+
+
+@message
+class ClassifierIdentity:
+    """Identity of the classifier that a test-time method started from."""
+
+    name: str
+    sha256: str
+    """SHA-256 of all weights and statistics of the classifier."""

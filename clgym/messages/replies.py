@@ -1,0 +1,194 @@
+"""The learner's replies. No torch."""
+
+from pydantic import Field
+
+from clgym.config import Field as OptionField
+from clgym.messages._message import Floats, Integers, Logits, message
+from clgym.messages.needs import BackboneIdentity, ClassifierIdentity, Needs
+
+__all__ = [
+    "Adapted",
+    "ExperienceTrained",
+    "FeaturesFilled",
+    "Forgotten",
+    "Holdings",
+    "Loaded",
+    "LoggedNumbers",
+    "NeedsDescribed",
+    "OptionsDescribed",
+    "Predicted",
+    "Reply",
+    "Saved",
+    "Started",
+    "TestEnded",
+]
+
+
+@message
+class OptionsDescribed:
+    """Reply to `DescribeOptions`."""
+
+    fields: list[OptionField]
+    known_failures: dict[str, str]
+    read_files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the files that the plugin's import read, by name; see `Saved`."""
+
+
+@message
+class NeedsDescribed:
+    """Reply to `DescribeNeeds`."""
+
+    needs: Needs
+    backbone: BackboneIdentity | None
+    renamed: dict[str, str]
+    """Options that named the backbone's weights by a path, with the name to record instead."""
+    libraries: tuple[int, ...] = ()
+    """Large libraries that the strategy's import loaded, by their number in
+    `clgym.learner.entrance.Learner.LIBRARIES`."""
+
+
+@message
+class Started:
+    """Reply to `Start`."""
+
+    device_name: str
+    classifier: ClassifierIdentity | None
+    libraries: tuple[int, ...] = ()
+    """See `NeedsDescribed`."""
+
+
+@message
+class LoggedNumbers:
+    """Numbers that a strategy logged, one per row, in the order in which they came."""
+
+    names: tuple[str, ...]
+    """Names of the numbers, each once."""
+    name: Integers
+    """Index of each row's name."""
+    value: Floats
+    images: Integers
+    """Training images of the experience so far, over all epochs."""
+    epoch: Integers
+    """Number of the epoch, from 1; 0 where the strategy does not count them."""
+    step: Integers
+    """Number of the step within the epoch, from 1; 0 where the strategy does not count them."""
+    seconds: Floats
+    """Seconds of training in the experience so far."""
+
+
+@message
+class Holdings:
+    """Sizes of what a strategy holds; see `clgym.learner.holdings`."""
+
+    trainable: int
+    """Number of parameters of networks that gradients change and predictions depend on."""
+    total: int
+    """Number of all fractional values that predictions depend on, without buffers of networks."""
+    buffers: int
+    """Number of the other values that predictions depend on."""
+    stored: dict[str, int]
+    """Bytes of what predictions do not depend on, by place, the memory among them."""
+    backbone: bool
+    """Whether predictions depend on the declared backbone, which is none of these."""
+
+
+@message
+class ExperienceTrained:
+    """Reply to `Train`."""
+
+    seconds: float
+    images: int
+    logged: LoggedNumbers | None = None
+    """What the strategy logged in the experience; None for nothing."""
+
+
+@message
+class Predicted:
+    """Reply to `Predict`."""
+
+    logits: Logits
+    seconds: float
+    by_head: dict[str, Logits] = Field(default_factory=dict)
+    """Logits of each head, where they were asked for and the strategy has several."""
+
+
+@message
+class TestEnded:
+    """Reply to `EndTest`."""
+
+    __test__ = False  # pytest takes classes of this name for its own
+
+    changed: bool
+    """Whether the predictions changed what the strategy and its memory hold."""
+    holdings: Holdings
+    """Sizes of what was tested."""
+    peak_memory_bytes: int
+    read_files: dict[str, str] = Field(default_factory=dict)
+    """See `Saved`."""
+
+
+@message
+class FeaturesFilled:
+    """Reply to `FillFeatures`."""
+
+
+@message
+class Adapted:
+    """Reply to `Adapt`, with the number of forward and backward passes."""
+
+    logits: Logits
+    seconds: float
+    forward: int
+    backward: int
+    logged: LoggedNumbers | None = None
+
+
+@message
+class Forgotten:
+    """Reply to `Forget`."""
+
+    seconds: float
+    removed: int
+    """Number of samples that the gym removed from the strategy's memory."""
+    images: int
+    """Training images that the strategy read for it."""
+    logged: LoggedNumbers | None = None
+
+
+@message
+class Saved:
+    """Reply to `Save`."""
+
+    bytes: int
+    holdings: Holdings | None
+    """Sizes of what is saved; None on learning streams, where the test tells them."""
+    stored_samples: int
+    memory_bytes: int
+    """Size of the stored samples."""
+    kept_images: dict[str, int]
+    """Number of images of the stream found outside of the memory, by the place where they lie."""
+    peak_memory_bytes: int
+    own_costs: dict[str, float]
+    read_files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the files that the strategy's code has imported or opened, by name relative to the
+    plugin's folder; installed packages and the plugin itself are left out."""
+
+
+@message
+class Loaded:
+    """Reply to `Load`."""
+
+
+Reply = (
+    OptionsDescribed
+    | NeedsDescribed
+    | Started
+    | ExperienceTrained
+    | Predicted
+    | TestEnded
+    | FeaturesFilled
+    | Adapted
+    | Forgotten
+    | Saved
+    | Loaded
+)

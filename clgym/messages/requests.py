@@ -1,0 +1,278 @@
+"""The gym's requests. No torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from clgym.messages._message import Images, Integers, Setting, message
+from clgym.messages.needs import Frozen
+
+__all__ = [
+    "Adapt",
+    "AdaptationStart",
+    "AnytimeTest",
+    "DescribeNeeds",
+    "DescribeOptions",
+    "EndTest",
+    "ExperienceRows",
+    "FillFeatures",
+    "Forget",
+    "Load",
+    "Predict",
+    "Request",
+    "RowGroup",
+    "Save",
+    "SourceFiles",
+    "Start",
+    "StreamFacts",
+    "Train",
+]
+
+
+@message
+class DescribeOptions:
+    """Ask for a strategy's options."""
+
+    do: Literal["describe-options"] = "describe-options"
+    strategy: str
+    plugins: tuple[str, ...]
+    given: Mapping[str, object]
+    """Options known so far, which determine the wrapped strategy."""
+
+
+@message
+class DescribeNeeds:
+    """Ask for a strategy's needs, with all its options known."""
+
+    do: Literal["describe-needs"] = "describe-needs"
+    strategy: str
+    plugins: tuple[str, ...]
+    config: Mapping[str, object]
+    """All of the strategy's options."""
+    device: str
+    data_root: Path | None
+    """Data folder, whose `weights/` are searched; None means `CLGYM_DATA`."""
+
+
+@message
+class StreamFacts:
+    """Facts that a strategy may know before the stream begins."""
+
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    setting: Setting
+    device: str
+    seed: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    total_columns: int | None
+    """Number of classes of the whole stream; None if withheld."""
+    single_pass: bool
+    total_experiences: int | None = None
+    """Number of experiences of the whole stream; None if withheld."""
+
+
+@message
+class SourceFiles:
+    """Files of a source's images, and the range of their values."""
+
+    train: Path
+    test: Path
+    max_value: int
+    fingerprint: str
+
+
+@message
+class AdaptationStart:
+    """Additional facts of an adaptation stream: the classifier's classes and the source data."""
+
+    batch_size: int
+    classes: tuple[str, ...]
+    """Class names by class index."""
+    fingerprint: str
+    """Fingerprint of the source domain."""
+    data_root: Path | None
+    home: tuple[Path, ...]
+    """Files of the source domain's labelled images; empty if not available."""
+    home_labels: Integers
+    home_max: int
+    """Maximum pixel value of those images."""
+
+
+@message
+class Start:
+    """Build the strategy for one stream."""
+
+    do: Literal["start"] = "start"
+    strategy: str
+    plugins: tuple[str, ...]
+    config: Mapping[str, object]
+    """All of the strategy's options."""
+    threads: int
+    resize: int | None
+    sources: tuple[SourceFiles, ...]
+    """Source files of the stream; empty on adaptation streams, whose images are sent batch by
+    batch."""
+    info: StreamFacts
+    adaptation: AdaptationStart | None = None
+
+
+@message
+class RowGroup:
+    """Rows with the same source, split and transformation."""
+
+    source: int
+    split: Literal["train", "test"]
+    transform: tuple[str, float] | None
+    """Kind and amount of a fixed transformation; see `clgym.scenario.Transform`."""
+
+
+@message
+class Predict:
+    """Predict test rows: logits in the given order. A batch may mix groups."""
+
+    do: Literal["predict"] = "predict"
+    rows: Integers
+    where: Integers
+    """Index of each row's group."""
+    groups: tuple[RowGroup, ...]
+    task: int | None
+    num_seen_classes: int
+    batch_size: int
+    by_head: bool = False
+    """Whether to answer by head, too, where the strategy does; see `Strategy.predict_by_head`."""
+
+
+@message
+class EndTest:
+    """Report on a test that is over."""
+
+    do: Literal["end-test"] = "end-test"
+
+
+@message
+class FillFeatures:
+    """Compute the frozen features of some rows that are not in the cache; no strategy is made."""
+
+    do: Literal["fill-features"] = "fill-features"
+    start: Start
+    """Message that starts the strategy: it names the images."""
+    backbone: Frozen
+    rows: Integers
+    where: Integers
+    """Index of each row's group."""
+    groups: tuple[RowGroup, ...]
+
+
+@message
+class AnytimeTest:
+    """Tests inside an experience, for the accuracy at any time."""
+
+    at: Annotated[tuple[int, ...], Field(min_length=1)]
+    """Numbers of training images after which a test is due, ascending; the last is the end of the
+    experience."""
+    state: Path
+    """Path for the state to be tested. Training continues when the gym has deleted it."""
+
+
+@message
+class Train:
+    """Train on one experience, from its beginning or from a state saved inside it."""
+
+    do: Literal["train"] = "train"
+    index: int
+    rows: Integers
+    labels: Integers
+    """Class index of each row."""
+    groups: tuple[RowGroup, ...]
+    counts: tuple[int, ...]
+    """Number of rows of each group; groups follow one another."""
+    classes: tuple[int, ...]
+    num_seen_classes: int
+    task: int | None
+    task_columns: tuple[tuple[int, ...], ...]
+    """Class indices of each task seen; empty unless task-incremental."""
+    checkpoint: Path
+    """Path of the checkpoint inside the experience."""
+    checkpoint_seconds: float
+    resume: Path | None
+    """Path of a state saved inside this experience, to continue from."""
+    probe: AnytimeTest | None = None
+
+
+@message
+class Adapt:
+    """Predict one unlabelled batch, then learn from it."""
+
+    do: Literal["adapt"] = "adapt"
+    images: Images
+    number: int
+    reset: bool
+    num_seen_classes: int
+
+
+@message
+class ExperienceRows:
+    """Some training rows of one experience, or of several that are read as one."""
+
+    index: int
+    rows: Integers
+    labels: Integers
+    """Class index of each row."""
+    groups: tuple[RowGroup, ...]
+    counts: tuple[int, ...]
+    """Number of rows of each group; groups follow one another."""
+    classes: tuple[int, ...]
+    num_seen_classes: int
+    task: int | None = None
+    task_columns: tuple[tuple[int, ...], ...] = ()
+
+
+@message
+class Forget:
+    """Forget some rows; what remains is named where the strategy declared that it needs it."""
+
+    do: Literal["forget"] = "forget"
+    number: int
+    """Number of the request, from 0."""
+    place: int
+    """Number of the request behind the experiences, under which progress is reported."""
+    kind: Literal["class", "experience"]
+    classes: tuple[int, ...]
+    """Class indices to be forgotten."""
+    num_seen_classes: int
+    forgotten: tuple[ExperienceRows, ...]
+    retained: tuple[ExperienceRows, ...] | None
+
+
+@message
+class Save:
+    """Write the learner's state."""
+
+    do: Literal["save"] = "save"
+    path: Path
+
+
+@message
+class Load:
+    """Load a saved state and continue from it."""
+
+    do: Literal["load"] = "load"
+    path: Path
+
+
+Request = (
+    DescribeOptions
+    | DescribeNeeds
+    | Start
+    | Train
+    | Predict
+    | EndTest
+    | FillFeatures
+    | Adapt
+    | Forget
+    | Save
+    | Load
+)

@@ -1,0 +1,38 @@
+"""What a learner held, as a record keeps it: parameters as three numbers, and everything stored."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["HoldingFacts"]
+
+
+class HoldingFacts(BaseModel):
+    """Sizes of what the learner held, counted by the gym in the same way for every strategy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trainable: int = Field(default=0, ge=0)
+    """Number of parameters of networks that gradients change and predictions depend on."""
+    total: int = Field(default=0, ge=0)
+    """Number of all fractional values that predictions depend on (parameters, class means, frozen
+    backbones) without buffers of networks."""
+    buffers: int = Field(default=0, ge=0)
+    """Number of the other values that predictions depend on: buffers of networks such as running
+    statistics, counts, masks."""
+    stored_bytes: int = Field(default=0, ge=0)
+    """Most bytes that predictions did not depend on, over all saves of the run: memory, statistics,
+    earlier networks. Optimizers are left out."""
+    stored: dict[str, int] = {}
+    """These bytes at the end of the run, by place."""
+    budget_bytes: int | None = Field(default=None, ge=0)
+    """Most bytes that the strategy declared to store; None if it declared no budget."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more was stored than declared."""
+        return self.budget_bytes is not None and self.stored_bytes > self.budget_bytes
+
+    def flags(self) -> list[str]:
+        """What a reader of the result should know, in words."""
+        if not self.is_over:
+            return []
+        return [f"stores {self.stored_bytes:,} bytes, above its budget of {self.budget_bytes:,}"]
