@@ -6,6 +6,7 @@ The learner's process calls, in this order::
     strategy.setup(info)              # once: build networks on info.device
     strategy.train(experience)        # once per experience
     strategy.predict(batch)           # many times, after each experience
+    strategy.forget(request)          # on streams of forgetting, after the last experience
     strategy.state_dict()             # after each experience, and when train() offers a safe point
 
 A strategy gets only what its `Needs` declare and its scenario type allows. Labels of test rows, the
@@ -25,6 +26,7 @@ from clgym import attributes
 from clgym._moved import refuse_gone_methods, report_renamed
 from clgym.attributes import State, Stateful
 from clgym.data.experience import Augment, Batch, Experience, TrainBatch
+from clgym.data.forgetting import ForgetRequest
 from clgym.data.generators import torch_generator
 from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
@@ -40,6 +42,7 @@ __all__ = [
     "Config",
     "Experience",
     "Fit",
+    "ForgetRequest",
     "Frozen",
     "Memory",
     "Needs",
@@ -331,6 +334,19 @@ class Strategy(Generic[C]):
 
         Called once for every batch, with gradients enabled; the returned logits [n, columns] are
         scored. The strategy does not know where one domain ends and the next begins.
+        """
+        raise NotImplementedError
+
+    def forget(self, request: ForgetRequest) -> None:
+        """Forget some training rows: streams of forgetting, once per request, after all learning.
+
+        A class that overrides this method runs on such streams where it learns class-incremental
+        ones. It gets the rows to be forgotten (``request.forgotten``) and, with
+        ``Needs(retained_data=True)``, those that remain (``request.retained``): both until it
+        returns. Samples of the request in ``info.memory`` are removed before it is called. Whatever
+        it needs beyond that, such as importances, it has stored while it learned. `predict` goes on
+        to answer for all classes, and a request that is cut short is sent again from the state
+        before it. The gym seeds torch, numpy and random before each call.
         """
         raise NotImplementedError
 

@@ -145,7 +145,8 @@ def test_no_reply_and_no_event_has_room_for_a_label() -> None:
         for field in dataclasses.fields(cls)
         if "label" in field.name
     }
-    assert fields == {("Train", "labels"), ("AdaptationStart", "home_labels")}
+    given = {("Train", "labels"), ("ExperienceRows", "labels"), ("AdaptationStart", "home_labels")}
+    assert fields == given
 
 
 @given(PLAIN)

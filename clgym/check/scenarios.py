@@ -24,7 +24,7 @@ from clgym.scenario import Scenario, Setting, Stream, measured_twice
 
 __all__ = ["ScenarioSubject", "scenario_checks"]
 
-SETTINGS = (*get_args(Setting), "adaptation", "learn-then-shift")
+SETTINGS = (*get_args(Setting), "adaptation", "learn-then-shift", "deletion")
 
 
 class ScenarioSubject:

@@ -3,16 +3,20 @@
 ``clgym run derpp STREAM --with ema,sam --ema.decay 0.9 --lr 0.1`` is the command ``clgym run ema
 STREAM --base sam --base.base derpp --decay 0.9 --base.base.lr 0.1``: the first name is the
 outermost. Options of a wrapper have its name in front, those of the strategy inside are as ever.
+``--schedule NAME`` is short for ``--with lr-schedule --lr-schedule.kind NAME``, and
+``--replay-rate X`` for ``--with rate-replay --rate-replay.rate X``, outside of other wrappers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from clgym.cli._parser import BadUsage
 
-__all__ = ["Chain", "chained"]
+__all__ = ["Chain", "chained", "short_options", "spelled_out"]
 
 _OPTION = "--with"
+_SHORT = {"--schedule": ("lr-schedule", "kind"), "--replay-rate": ("rate-replay", "rate")}
+"""Options that stand for a wrapper: its name, and the option of its own that gets the value."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,51 @@ def chained(names: Sequence[str], words: Sequence[str]) -> Chain:
     ]
     depth = {name: "base." * place for place, name in enumerate(chain)}
     return Chain([chain[0], *names[1:]], [*bases, *rest], depth)
+
+
+def short_options(words: Sequence[str]) -> list[str]:
+    """Names of the short options on a command line, as a strategy would call its own."""
+    given = {word.partition("=")[0] for word in words}
+    return [option[2:].replace("-", "_") for option in _SHORT if option in given]
+
+
+def spelled_out(words: Sequence[str], own: Collection[str]) -> list[str]:
+    """A command line with its short options as wrappers, outside of those of ``--with``.
+
+    Args:
+        words: Options.
+        own: Names of short options that the strategy has itself; those stay what they are.
+
+    Raises:
+        BadUsage: one has no value.
+    """
+    rest, added, values = list(words), list[str](), list[str]()
+    for short, (wrapper, option) in _SHORT.items():
+        name = short[2:].replace("-", "_")
+        if name in own or name not in short_options(words):
+            continue
+        value, rest = _value(short, rest)
+        added.append(wrapper)
+        values += [f"--{wrapper}.{option}", value]
+    if not added:
+        return rest
+    wrappers, rest = _taken(rest)
+    return [_OPTION, ",".join([*added, *(wrappers or [])]), *values, *rest]
+
+
+def _value(option: str, words: Sequence[str]) -> tuple[str, list[str]]:
+    """The value of an option that is there, and all other words."""
+    place = next(i for i, word in enumerate(words) if word.partition("=")[0] == option)
+    _, equals, value = words[place].partition("=")
+    after = "".join(words[place + 1 : place + 2])
+    value = value if equals else after
+    if not value or (value.startswith("--") and not equals):
+        raise BadUsage(
+            expected=f"a value behind {option}",
+            found=value or "nothing",
+            fix=f"Give {option} one, such as --schedule infinite or --replay-rate 0.25",
+        )
+    return value, [*words[:place], *words[place + (1 if equals else 2) :]]
 
 
 def _taken(words: Sequence[str]) -> tuple[list[str] | None, list[str]]:

@@ -15,6 +15,7 @@ from clgym.messages import (
     Event,
     FeaturesComputed,
     PredictionProgress,
+    RequestScored,
     RunFinished,
     RunOutline,
     RunPlanned,
@@ -140,8 +141,17 @@ def _lines(event: Event) -> list[str]:
             if event.name is not None:  # a segment of unlabelled images, by itself
                 return [f"{place}, {event.name}: error {100 - 100 * event.accuracy:.2f} %"]
             return [f"{place}: accuracy {100 * event.accuracy:.2f} % over what was seen"]
+        case RequestScored():
+            own, rest = (percent(v) for v in (event.forgotten_accuracy, event.retained_accuracy))
+            place = f"request {event.number + 1}/{event.requests}, forget {event.name}"
+            return [f"{place}: accuracy {own} on it, {rest} on the rest"]
         case _:
             return []
+
+
+def percent(share: float | None) -> str:
+    """A fraction in percent; ``none`` where it was not measured."""
+    return "none" if share is None else f"{100 * share:.2f} %"
 
 
 def _plan_lines(plan: RunOutline) -> list[str]:

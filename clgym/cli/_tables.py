@@ -13,11 +13,12 @@ from clgym.cli._adaptation_tables import (
     show_segments,
     show_shifted_seeds,
 )
+from clgym.cli._deletion_tables import deletion_costs, show_requests
 from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
 from clgym.messages import RunOutline, SegmentOutline
 from clgym.results.layout import RECORD
-from clgym.results.record import Record, label_of
+from clgym.results.record import DeletionResult, Record, label_of
 
 __all__ = ["show_plan", "show_record", "show_seeds"]
 
@@ -31,8 +32,10 @@ def show_record(console: Console, record: Record, out: str) -> None:
         _show_matrix(console, record)
     if result.adaptation is not None:
         show_segments(console, result.adaptation)
+    if isinstance(result, DeletionResult):
+        show_requests(console, result.deletion)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, value in [*_measures(record), *_costs(record)]:
+    for name, value in [*_measures(record), *_costs(record), *deletion_costs(record)]:
         table.add_row(name, value)
     console.print(table)
     console.print(f"\nrecord: {out}/{RECORD}", highlight=False, soft_wrap=True, markup=False)

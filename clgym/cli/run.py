@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from clgym import registry
 from clgym.cli._batch import add_batch_options, is_batch, run_batch_command
-from clgym.cli._chain import Chain, chained
+from clgym.cli._chain import Chain, chained, short_options, spelled_out
 from clgym.cli._experiment import OPTION, run_experiment
 from clgym.cli._flags import add_flags, as_text, given, minutes
 from clgym.cli._parser import BadUsage, Parser, Several, add_plugin_option
@@ -49,11 +49,11 @@ def main(words: Sequence[str]) -> int:
     wants_help = not {"-h", "--help"}.isdisjoint(options)
     if len(names) > 1 and is_batch(names, options) and not wants_help:
         return run_batch_command(
-            names, lambda strategy: _RunCommand(chained([strategy, names[-1]], options))
+            names, lambda strategy: _RunCommand([strategy, names[-1]], options)
         )
     if len(names) > 2:
         names = [names[0], names[-1]]
-    with contextlib.closing(_RunCommand(chained(names, words[len(names) :]))) as asked:
+    with contextlib.closing(_RunCommand(names, options)) as asked:
         return _carry_out(asked)
 
 
@@ -91,55 +91,65 @@ class _RunCommand:
 
     describer: "Channel | None" = None
 
-    def __init__(self, chain: Chain) -> None:
-        names, words = chain.names, chain.words
+    def __init__(self, names: Sequence[str], words: Sequence[str]) -> None:
+        self._find(chained(names, words))
+        if names and (short := short_options(words)):
+            fields = self._strategy_options()
+            own = {name for name in short for f in fields if f.name.rpartition(".")[2] == name}
+            self._find(chained(names, spelled_out(words, own)))
+        self.strategy_fields, self.scenario_fields = self._fields()
+        self.values = self.parser.parse(self._words)
+
+    def _find(self, chain: Chain) -> None:
+        """Find what is named; whatever is wrong here is said before a worker is asked."""
+        names, self._words, self._aliases = list(chain.names), chain.words, chain.aliases
         self.parser = _parser(names)
-        self._aliases = chain.aliases
-        # Whatever is wrong here is said before a worker is asked for the strategy's options.
-        early, _ = self.parser.parse_known_args(words)
-        self.plugins = tuple(early.plugin)
+        self._early, _ = self.parser.parse_known_args(self._words)
+        self.plugins = tuple(self._early.plugin)
         kinds: tuple[registry.Kind, ...] = ("strategies", "scenarios")
         for place, kind in enumerate(kinds[: len(names)]):
             names[place], self.plugins = registry.named_file(kind, names[place], self.plugins)
             registry.find(kind, names[place], self.plugins)
-        if len(names) < 2 and not early.help:
+        if len(names) < 2 and not self._early.help:
             raise BadUsage(
                 expected="`clgym run STRATEGY SCENARIO [options]`, the two names first",
-                found=f"clgym run {' '.join([*names, *words])}".rstrip(),
+                found=f"clgym run {' '.join([*names, *self._words])}".rstrip(),
                 fix="`clgym list` shows the names",
             )
         self.names = names
-        self.file = _read_config(early.config)
-        self.strategy_fields, self.scenario_fields = self._fields(words, early)
-        self.values = self.parser.parse(words)
+        self.file = _read_config(self._early.config)
 
     def close(self) -> None:
         """End the describing process."""
         if self.describer is not None:
             self.describer.close()
 
-    def _fields(
-        self, words: list[str], early: argparse.Namespace
-    ) -> tuple[list["Field"], list["Field"]]:
-        """Request the options of both, and add them to the parser."""
-        if not self.names:
-            return [], []
+    def _strategy_options(self) -> list["Field"]:
+        """Request the options of the strategy, and of those that it wraps."""
         from clgym.gym.description import ask_options, open_learner
-        from clgym.gym.request import Request, scenario_fields
+        from clgym.gym.request import Request
 
-        own = {action.dest for action in self.parser._actions}
-        known = self.file["strategy"] | _loosely(words)
+        known = self.file["strategy"] | _loosely(self._words)
         request = Request(
             self.names[0],
             "",
             strategy_config=known,
             plugins=self.plugins,
-            sandbox=early.sandbox,
-            data_root=early.data_root,
+            sandbox=self._early.sandbox,
+            data_root=self._early.data_root,
         )
-        self.describer = open_learner(request)
+        self.describer = self.describer or open_learner(request)
         entry = registry.find("strategies", self.names[0], self.plugins)
-        strategy = ask_options(entry, self.plugins, self.describer, known).fields
+        return ask_options(entry, self.plugins, self.describer, known).fields
+
+    def _fields(self) -> tuple[list["Field"], list["Field"]]:
+        """Request the options of both, and add them to the parser."""
+        if not self.names:
+            return [], []
+        from clgym.gym.request import scenario_fields
+
+        own = {action.dest for action in self.parser._actions}
+        strategy = self._strategy_options()
         scenario = []
         if len(self.names) > 1:
             scenario = [
@@ -184,6 +194,7 @@ class _RunCommand:
                 data_root=values.data_root,
                 plugins=self.plugins,
                 checkpoint_minutes=values.checkpoint_minutes,
+                reference=values.reference,
             )
             for seed in (values.seeds if several else [values.seed])
         ]
@@ -267,7 +278,15 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         "--with",
         metavar="A,B",
         help="Wrappers around the strategy, the outermost first: --with ema,sam. Options of a "
-        "wrapper have its name in front: --ema.decay 0.9.",
+        "wrapper have its name in front: --ema.decay 0.9. Short for a wrapper and its option: "
+        "--schedule NAME (lr-schedule) and --replay-rate X (rate-replay).",
+    )
+    run.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DIR",
+        help="Streams of forgetting: folder of a finished run of retrain, to which distances and "
+        "times are measured.",
     )
     run.add_argument(
         "--log",

@@ -14,6 +14,8 @@ from clgym.messages import (
     ExperienceTrained,
     FeaturesFilled,
     FillFeatures,
+    Forget,
+    Forgotten,
     Load,
     Loaded,
     NeedsDescribed,
@@ -94,6 +96,10 @@ class Conversation:
     def adapt(self, message: Adapt) -> Adapted:
         """Answer an unlabelled batch, then learn from it."""
         return self._ask(message, Adapted)
+
+    def forget(self, message: Forget) -> Forgotten:
+        """Forget some rows on request."""
+        return self._ask(message, Forgotten)
 
     def save(self, message: Save) -> Saved:
         """Write the learner's state."""

@@ -11,7 +11,7 @@ from clgym.errors import BadOutput, BadRecord
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, writing
 from clgym.gym.plan import ResolvedRun
 from clgym.results.layout import PREDICTIONS, RECORD, STATE, is_run
-from clgym.results.record import Record, Result
+from clgym.results.record import DeletionResult, Record, Result
 from clgym.results.stored import StoredRun, open_run
 from clgym.scenario import kind_of
 from clgym.text import Json
@@ -22,6 +22,7 @@ __all__ = [
     "LEARNER",
     "lock",
     "check_earlier",
+    "check_reference",
     "acquire",
     "check_available",
     "write_record",
@@ -58,6 +59,35 @@ def check_earlier(plan: ResolvedRun) -> None:
             expected="a finished run of the first experiences: same stream, strategy, seed",
             found=f"one {different} in {folder}",
             fix="Give the run that is to be continued, or run the first experiences again",
+        )
+
+
+def check_reference(plan: ResolvedRun) -> None:
+    """Check the finished run to whose predictions a plan measures distances, if any.
+
+    Raises:
+        BadRecord: it was of another stream, was not given the rows that remain, or was not kept
+            whole.
+    """
+    folder = plan.request.reference
+    if folder is None:
+        return
+    reference = open_run(folder)
+    result = reference.result
+    found = None
+    if not isinstance(result, DeletionResult):
+        found = f"one of a {result.kind} stream"
+    elif result.scenario.digest != plan.stream.digest:
+        found = "one of another stream"
+    elif not result.deletion.retained_data:
+        found = f"one of {result.strategy.label}, which was not given the rows that remain"
+    elif _missing(reference) is not None:
+        found = f"one {_missing(reference)}"
+    if found is not None:
+        raise BadRecord(
+            expected=f"a finished run of {plan.stream.name} that trained anew after each request",
+            found=f"{found} in {folder}",
+            fix="Run `clgym run retrain` on the same stream, and give --reference its folder",
         )
 
 

@@ -14,7 +14,7 @@ from clgym.gym.folder import LEARNER as STATES
 from clgym.gym.plan import ResolvedRun
 from clgym.messages import FillFeatures
 from clgym.results.layout import STATE
-from clgym.scenario import Stream
+from clgym.scenario import Stream, kind_of
 
 __all__ = ["Learners"]
 
@@ -71,6 +71,8 @@ class Learners:
         """
         run, stream = self._run, cast(object, self._run.stream)
         splits = {"train", "test"}
+        if kind_of(stream) == "deletion":  # audits ask for training rows, too
+            splits = {"train"} if testing is False else splits
         if isinstance(stream, Stream) and testing is not None:
             splits = {step.measured_on for step in stream.steps} if testing else {"train"}
         changes = {s.transform.file for s in getattr(run.stream, "steps", ()) if s.transform}

@@ -20,6 +20,7 @@ from clgym.gym.conversation import OnEvent
 from clgym.messages import (
     Event,
     NumbersLogged,
+    RequestScored,
     RunFinished,
     RunOutline,
     RunPlanned,
@@ -103,6 +104,11 @@ class Logger:
                 for number, value in enumerate(event.row):
                     if value is not None:
                         self._write(f"accuracy/{number + 1}", value, where)
+            case RequestScored():
+                where = self._point(event.experience, event.images)
+                self._before[event.experience + 1] = where.images
+                if event.retained_accuracy is not None:
+                    self._write("accuracy", event.retained_accuracy, where)
             case RunFinished():
                 self.close()
             case _:

@@ -71,6 +71,8 @@ class ResolvedRun:
             self.threads,
             self.request.after and open_run(self.request.after).sha256,
         ]
+        reference = self.request.reference
+        identity += [open_run(reference).sha256] if reference is not None else []
         identity += [self.backbone.weights] if self.backbone else []
         identity += [self.strategy.read_files] if self.strategy.read_files else []
         identity += ["inline"] if self.request.engine == "inline" else []

@@ -71,6 +71,9 @@ class Request:
     None: derived from the run and this installation's secret."""
     after: Path | None = None
     """Folder of a finished run of the first experiences, whose learner continues here."""
+    reference: Path | None = None
+    """On streams of forgetting: folder of a finished run that trained anew without the rows, to
+    whose predictions distances are measured; None measures none."""
 
 
 def scenario_fields(name: str, plugins: Sequence[Path] = ()) -> list[Field]:

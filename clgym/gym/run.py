@@ -8,7 +8,7 @@ from typing import cast
 from clgym.engines import Channel, refuse_inside
 from clgym.gym.conversation import Conversation, OnEvent, ignore
 from clgym.gym.description import LEARNER
-from clgym.gym.folder import acquire, check_available, check_earlier, lock
+from clgym.gym.folder import acquire, check_available, check_earlier, check_reference, lock
 from clgym.gym.learners import Learners
 from clgym.gym.learning import LearningPhase
 from clgym.gym.plan import ResolvedRun, resolve
@@ -43,6 +43,7 @@ def run(
     emit = on_event or ignore
     resolved = resolve(request, describer)
     check_earlier(resolved)
+    check_reference(resolved)
     emit(RunPlanned(plan=resolved.describe()))
     record = check_available(resolved)
     before = record is not None
@@ -95,11 +96,17 @@ def _phases(
         return [LearningPhase(resolved, stream, conversation, learners, emit, key)]
     # Here for a fast start of learning runs: corruptions import scipy.
     from clgym.gym.adaptation import AdaptationPhase
+    from clgym.gym.deletion import DeletionPhase
     from clgym.streams.adaptation import AdaptationStream
+    from clgym.streams.after_learning import AfterLearning
+    from clgym.streams.deletion import DeletionStream
     from clgym.streams.two_phases import TwoPhases
 
-    if isinstance(stream, TwoPhases):
+    if isinstance(stream, AfterLearning):
         first = LearningPhase(resolved, stream.learning, conversation, learners, emit, key)
+        if isinstance(stream, DeletionStream):
+            return [first, DeletionPhase(resolved, stream, first, conversation, emit, key)]
+        assert isinstance(stream, TwoPhases)
         shift, learned = stream.shift, len(stream.learning)
         return [first, AdaptationPhase(resolved, shift, conversation, emit, key, after=learned)]
     assert isinstance(stream, AdaptationStream)

@@ -47,7 +47,14 @@ from clgym.text import printable_tree
 __all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session", "add_numbers"]
 
 Arrays = dict[str, np.ndarray]
-Kind = Literal["learning", "adaptation"]
+Kind = Literal["learning", "adaptation", "deletion"]
+_RESULTS: dict[tuple[Kind, ...], str] = {
+    ("learning",): "learning",
+    ("adaptation",): "adaptation",
+    ("learning", "adaptation"): "two-phases",
+    ("learning", "deletion"): "deletion",
+}
+"""Kind of the result of a run, by the kinds of its phases."""
 
 
 class PhaseCost(BaseModel):
@@ -59,6 +66,8 @@ class PhaseCost(BaseModel):
     predict_seconds: list[float]
     train_images: int
     images_per_second: float
+    forget_seconds: list[float] = []
+    reference_seconds: list[float] = []
 
 
 class Phase(Protocol):
@@ -307,7 +316,7 @@ class Session:
     def _note_classifier(self, number: int, reply: Started, state: Path | None) -> None:
         """Keep who answers first: a classifier that was given, or what an earlier phase learned."""
         found = reply.classifier
-        if number > 0 and state is not None:
+        if self.phases[number].kind == "adaptation" and number > 0 and state is not None:
             found = ClassifierIdentity(name="learned", sha256=sha256(state.read_bytes()))
         if found is None:
             return
@@ -421,6 +430,7 @@ class Session:
 
     def _record(self, predictions: str, series: Series) -> Record:
         run, progress = self._resolved, self._progress
+        kinds: tuple[Kind, ...] = tuple(phase.kind for phase in self.phases)
         measures: dict[str, object] = {}
         for phase in self.phases:
             measures |= phase.measures(progress.classifier)
@@ -430,7 +440,7 @@ class Session:
         facts = {
             **provenance(run),
             **measures,
-            "kind": "two-phases" if len(self.phases) > 1 else self.phases[0].kind,
+            "kind": _RESULTS[kinds],
             "class_order": list(run.stream.class_order),
             "parameters": progress.holdings.total,
             "stored_samples": progress.stored_samples,
@@ -476,6 +486,8 @@ class Session:
             peak_memory_bytes=progress.peak_memory_bytes,
             train_images=sum(cost.train_images for cost in costs),
             state_bytes=progress.state_bytes,
+            forget_seconds=[s for cost in costs for s in cost.forget_seconds],
+            reference_seconds=[s for cost in costs for s in cost.reference_seconds],
             own=progress.own_costs,
             resumed=progress.sessions - len(self.phases),
         )

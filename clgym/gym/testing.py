@@ -101,6 +101,30 @@ class Tester:
             again = self._repeated(learner, index, pool, logits) if repeat else None
             return TestOutcome(logits, seconds, again, learner.end_test(), by_head)
 
+    def audit(
+        self, state: Path, rows: np.ndarray, groups: tuple[RowGroup, ...], where: np.ndarray
+    ) -> tuple[Predicted, TestEnded]:
+        """Have rows of both splits predicted in the order given, by all classes of the stream.
+
+        Args:
+            state: State of the learner.
+            rows: int64 [n], row numbers.
+            groups: Groups of rows.
+            where: int64 [n], index of each row's group.
+        """
+        with self._restored(state) as learner:
+            reply = learner.predict(
+                Predict(
+                    rows=rows,
+                    where=where,
+                    groups=groups,
+                    task=None,
+                    num_seen_classes=self._stream.columns_after(len(self._stream) - 1),
+                    batch_size=PREDICT_BATCH,
+                )
+            )
+            return reply, learner.end_test()
+
     def anytime(self, index: int, state: Path) -> np.ndarray:
         """Predictions inside an experience, int32 [n], in the order of `exposed`."""
         pool, places = self.exposed(index)

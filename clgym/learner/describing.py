@@ -1,5 +1,7 @@
 """What a strategy is, said before a run: its options, its needs, the weights that it builds on."""
 
+from dataclasses import replace
+
 import torch
 
 from clgym.errors import BadConfig
@@ -11,8 +13,15 @@ from clgym.learner.assembly import (
     strategy_class,
 )
 from clgym.learner.provenance import files_of
-from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed, OptionsDescribed
+from clgym.messages import (
+    DescribeNeeds,
+    DescribeOptions,
+    Needs,
+    NeedsDescribed,
+    OptionsDescribed,
+)
 from clgym.models.backbones import identify
+from clgym.strategy import Strategy
 
 __all__ = ["describe_needs", "describe_options", "usable_device"]
 
@@ -34,7 +43,8 @@ def describe_needs(request: DescribeNeeds) -> NeedsDescribed:
         BadConfig: the requested device cannot be used.
     """
     usable_device(request.device)
-    needs = make_strategy(request.strategy, request.config, request.plugins).needs
+    strategy = make_strategy(request.strategy, request.config, request.plugins)
+    needs = _with_forgetting(strategy)
     if needs.backbone is None:
         return NeedsDescribed(needs=needs, backbone=None, renamed={})
     identity = identify(needs.backbone, request.data_root)
@@ -42,6 +52,18 @@ def describe_needs(request: DescribeNeeds) -> NeedsDescribed:
     given = request.config.items()
     renamed = {key: identity.name for key, value in given if value == needs.backbone.name}
     return NeedsDescribed(needs=needs, backbone=identity, renamed=renamed)
+
+
+def _with_forgetting(strategy: Strategy) -> Needs:
+    """A strategy's needs, with streams of forgetting among its settings where it can forget.
+
+    A wrapper around a strategy that can has the same needs and cannot.
+    """
+    needs = strategy.needs
+    forgets = type(strategy).forget is not Strategy.forget
+    if not forgets or "class-incremental" not in needs.settings:
+        return needs
+    return replace(needs, settings=(*needs.settings, "deletion"))
 
 
 def usable_device(name: str) -> torch.device:

@@ -8,7 +8,7 @@ import copy
 import importlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from clgym.learner.assembly import (
     plugin_entry,
 )
 from clgym.learner.describing import describe_needs, describe_options, usable_device
+from clgym.learner.forgetting import check_memory_is_clean, remove_forgotten
 from clgym.learner.logged import NumberLog, OwnNumbers
 from clgym.learner.oversight import Oversight
 from clgym.learner.probing import Prober
@@ -61,10 +62,13 @@ from clgym.messages import (
     DescribeOptions,
     EndTest,
     Event,
+    ExperienceRows,
     ExperienceTrained,
     FeaturesComputed,
     FeaturesFilled,
     FillFeatures,
+    Forget,
+    Forgotten,
     Load,
     Loaded,
     NumbersLogged,
@@ -87,7 +91,7 @@ from clgym.messages import (
 )
 from clgym.models.features import FrozenFeatures
 from clgym.registry.libraries import LIBRARIES
-from clgym.strategy import Batch, Experience, Memory, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, ForgetRequest, Memory, Strategy, StreamInfo
 
 __all__ = ["Learner", "info_from"]
 
@@ -173,6 +177,8 @@ class Learner:
                 return self._fill_features(request)
             case Adapt():
                 return self._adapt(request)
+            case Forget():
+                return self._forget(request)
             case Save():
                 return self._save(request)
             case Load():
@@ -190,6 +196,8 @@ class Learner:
         self._plugin = plugin_entry(request.strategy, request.plugins)
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         self._facts = request.info
+        if (earlier := vars(self).get("_info")) is not None:
+            earlier.memory.keep(torch.arange(0))  # a strategy of the phase before may be kept alive
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
         self._info = replace(self._info, log=self._own_numbers)
         self._rows = RowImages(request, self._info.image_shape[0], device)
@@ -291,8 +299,13 @@ class Learner:
         return state_fingerprint({"strategy": self._strategy.state_dict(), "memory": kept})
 
     def _made_experience(
-        self, request: Train, log: NumberLog, safe_point: Callable[[], None]
+        self,
+        request: Train | ExperienceRows,
+        log: NumberLog,
+        safe_point: Callable[[], None],
+        place: int | None = None,
     ) -> Experience:
+        """Rows of a message; progress is reported under ``place`` if it is given."""
         pixels = self._rows.of_experience(request)
         features = None
         if self._features is not None:
@@ -309,17 +322,18 @@ class Learner:
             task=request.task,
             task_columns=request.task_columns,
             single_pass=self._info.single_pass,
-            report=self._reporter(),
-            log=self._logger(request.index, log),
+            report=self._reporter(place),
+            log=self._logger(request.index if place is None else place, log),
             safe_point=safe_point,
             features=features,
             class_names=request.class_names,
         )
 
-    def _reporter(self) -> Report:
+    def _reporter(self, place: int | None = None) -> Report:
         clock = _Clock(_EVENT_SECONDS)
 
         def report(event: Mapping[str, object]) -> None:
+            event = event if place is None else {**event, "experience": place}
             if own := own_numbers(event):
                 self._own_numbers(own)
             if clock.due() or event.get("step") == event.get("steps"):
@@ -415,6 +429,41 @@ class Learner:
             seconds=time.perf_counter() - started,
             forward=after[0] - before[0],
             backward=after[1] - before[1],
+            logged=log.everything(),
+        )
+
+    def _forget(self, request: Forget) -> Forgotten:
+        """Put rows out of the strategy's reach, and have it forget them."""
+        started = time.perf_counter()
+        seed_generators(self._info.seed, "forget", step=request.number)
+
+        log = self._own_numbers.log = NumberLog()
+
+        def made(rows: Sequence[ExperienceRows]) -> list[Experience]:
+            return [self._made_experience(part, log, lambda: None, request.place) for part in rows]
+
+        parts, rest = made(request.forgotten), request.retained
+        retained = None if rest is None else made(rest)
+        wanted = ForgetRequest(
+            request.number,
+            request.kind,
+            request.classes,
+            request.num_seen_classes,
+            parts,
+            retained,
+            self._info.seed,
+        )
+        try:
+            removed = remove_forgotten(self._info.memory, wanted)
+            self._strategy.forget(wanted)
+            check_memory_is_clean(self._info.memory, wanted)
+        finally:
+            wanted.close()
+            self._own_numbers.log = None
+        return Forgotten(
+            seconds=time.perf_counter() - started,
+            removed=removed,
+            images=sum(experience.images_so_far for experience in [*parts, *(retained or [])]),
             logged=log.everything(),
         )
 

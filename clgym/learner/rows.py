@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clgym.data.images import Images
-from clgym.messages import Frozen, Predict, RowGroup, Start, Train
+from clgym.messages import ExperienceRows, Frozen, Predict, RowGroup, Start, Train
 from clgym.models.features import FrozenFeatures, SplitRows
 
 __all__ = ["RowImages"]
@@ -57,7 +57,7 @@ class RowImages:
 
         return FrozenFeatures(backbone, self._device, rows_of, report)
 
-    def of_experience(self, request: Train) -> Tensor:
+    def of_experience(self, request: Train | ExperienceRows) -> Tensor:
         """Pixels of an experience's rows, which come group by group, as they are stored."""
         parts: list[Tensor] = []
         start = 0

@@ -13,6 +13,7 @@ __all__ = [
     "FeaturesComputed",
     "NumbersLogged",
     "PredictionProgress",
+    "RequestScored",
     "RunFinished",
     "RunPlanned",
     "RunResumed",
@@ -129,6 +130,25 @@ class Scored:
 
 
 @message
+class RequestScored:
+    """A request to forget has been carried out and audited."""
+
+    kind: Literal["forgotten"] = "forgotten"
+    name: str
+    number: int
+    """Number of the request, from 0."""
+    requests: int
+    forgotten_accuracy: float | None
+    """Accuracy on the test rows of what was to be forgotten."""
+    retained_accuracy: float | None
+    """Accuracy on the test rows of the classes that remain."""
+    experience: int
+    """Number of the request behind the experiences."""
+    images: int
+    """Training images that the strategy read for it."""
+
+
+@message
 class RunFinished:
     """The record is written."""
 
@@ -148,5 +168,6 @@ Event = (
     | RunResumed
     | DomainPrepared
     | Scored
+    | RequestScored
     | RunFinished
 )

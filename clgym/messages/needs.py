@@ -45,6 +45,8 @@ class Needs:
     `StreamInfo.class_names` on adaptation streams. The record says that they were given."""
     past_data: bool = False
     """Whether each experience includes all earlier training rows (joint training)."""
+    retained_data: bool = False
+    """Whether a request to forget brings the training rows that remain, as `retrain` needs."""
     rereads: bool = False
     """Reads each experience more than once even with `epochs=1`; incompatible with single-pass
     streams."""

@@ -13,6 +13,7 @@ __all__ = [
     "Adapted",
     "ExperienceTrained",
     "FeaturesFilled",
+    "Forgotten",
     "Holdings",
     "Loaded",
     "LoggedNumbers",
@@ -158,6 +159,18 @@ class Adapted:
 
 
 @message
+class Forgotten:
+    """Reply to `Forget`."""
+
+    seconds: float
+    removed: int
+    """Number of samples that the gym removed from the strategy's memory."""
+    images: int
+    """Training images that the strategy read for it."""
+    logged: LoggedNumbers | None = None
+
+
+@message
 class Saved:
     """Reply to `Save`."""
 
@@ -190,6 +203,7 @@ Reply = (
     | TestEnded
     | FeaturesFilled
     | Adapted
+    | Forgotten
     | Saved
     | Loaded
 )

@@ -16,7 +16,9 @@ __all__ = [
     "DescribeNeeds",
     "DescribeOptions",
     "EndTest",
+    "ExperienceRows",
     "FillFeatures",
+    "Forget",
     "Load",
     "Predict",
     "Request",
@@ -214,6 +216,41 @@ class Adapt:
 
 
 @message
+class ExperienceRows:
+    """Some training rows of one experience, or of several that are read as one."""
+
+    index: int
+    rows: Integers
+    labels: Integers
+    """Class index of each row."""
+    groups: tuple[RowGroup, ...]
+    counts: tuple[int, ...]
+    """Number of rows of each group; groups follow one another."""
+    classes: tuple[int, ...]
+    num_seen_classes: int
+    task: int | None = None
+    task_columns: tuple[tuple[int, ...], ...] = ()
+    class_names: tuple[str, ...] = ()
+
+
+@message
+class Forget:
+    """Forget some rows; what remains is named where the strategy declared that it needs it."""
+
+    do: Literal["forget"] = "forget"
+    number: int
+    """Number of the request, from 0."""
+    place: int
+    """Number of the request behind the experiences, under which progress is reported."""
+    kind: Literal["class", "experience"]
+    classes: tuple[int, ...]
+    """Class indices to be forgotten."""
+    num_seen_classes: int
+    forgotten: tuple[ExperienceRows, ...]
+    retained: tuple[ExperienceRows, ...] | None
+
+
+@message
 class Save:
     """Write the learner's state."""
 
@@ -238,6 +275,7 @@ Request = (
     | EndTest
     | FillFeatures
     | Adapt
+    | Forget
     | Save
     | Load
 )

@@ -13,13 +13,17 @@ _CHUNK_NUMBERS = 2**27
 """Maximum number of gradient values held at once."""
 
 
-def fisher_sum(model: nn.Module, images: Tensor, labels: Tensor, bn_mode: str) -> dict[str, Tensor]:
+def fisher_sum(
+    model: nn.Module, images: Tensor, labels: Tensor, bn_mode: str, weighted: bool = True
+) -> dict[str, Tensor]:
     """sum_i pi_i (d log pi_i / dp)^2 by parameter name, pi_i the probability of sample i's label.
 
     Args:
         model: Logits of images; left as it was.
         images: [n, ...].
         labels: int64 [n].
+        weighted: Whether samples are weighted by pi_i; without, the sum is of squared gradients of
+            the cross-entropy.
         bn_mode: ``eval``; or ``train``, in which batch normalisation sees one sample at a time and
             needs maps of more than one pixel.
     """
@@ -40,7 +44,7 @@ def fisher_sum(model: nn.Module, images: Tensor, labels: Tensor, bn_mode: str) -
         # A copy of the buffers for each sample: batch normalisation writes into them.
         buffers = {n: b.expand(len(x), *b.shape).clone() for n, b in model.named_buffers()}
         gradients, values = each(parameters, buffers, x, y)
-        weights = values.exp()
+        weights = values.exp() if weighted else torch.ones_like(values)
         for name, g in gradients.items():
             total[name] += torch.einsum("i,i...->...", weights, g.square())
     model.train(was_training)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clgym.results.record import Record
+from clgym.results.record import DeletionResult, Record
 
 __all__ = ["MEASURES", "Measure", "growth"]
 
@@ -34,6 +34,18 @@ def _adapted(name: str) -> Callable[[Record], float | None]:
     return of
 
 
+def _after_requests(name: str) -> Callable[[Record], float | None]:
+    """A measure after the last request of a stream of forgetting."""
+
+    def of(record: Record) -> float | None:
+        if not isinstance(record.result, DeletionResult):
+            return None
+        value = getattr(record.result.deletion.requests[-1].after, name)
+        return None if value is None else 100 * value
+
+    return of
+
+
 def _task_aware(record: Record) -> float:
     return 100 * record.result.task_aware_accuracy_after[-1]
 
@@ -50,6 +62,8 @@ MEASURES: dict[str, Measure] = {
     "forgetting": Measure(_percent("forgetting"), higher_is_better=False),
     "mean_error": Measure(_adapted("mean_error"), higher_is_better=False),
     "pooled_error": Measure(_adapted("pooled_error"), higher_is_better=False),
+    "forgotten_accuracy": Measure(_after_requests("forgotten_accuracy"), higher_is_better=False),
+    "retained_accuracy": Measure(_after_requests("retained_accuracy")),
     "growth_percent": Measure(growth, higher_is_better=False),
     "rank_correlation": Measure(lambda record: None, unit=""),
 }

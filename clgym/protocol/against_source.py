@@ -18,6 +18,7 @@ from clgym.data.sources import Source
 from clgym.errors import BadOutput, BadSource, ClgymError, MissingData, UnknownName, Withheld
 from clgym.gym.anytime import exposed_pool
 from clgym.gym.arrival import in_order_of_arrival
+from clgym.gym.audited import audited_rows
 from clgym.gym.request import Request, cut, load_sources, make_scenario
 from clgym.gym.scoring import pool_after
 from clgym.protocol.audit import MALFORMED, Audit
@@ -25,7 +26,9 @@ from clgym.results.record import AdaptationResult, Result
 from clgym.results.stored import StoredRun, open_run
 from clgym.scenario import Scenario, Stream
 from clgym.streams.adaptation import AdaptationStream
+from clgym.streams.after_learning import AfterLearning
 from clgym.streams.arrangement import segment_labels
+from clgym.streams.deletion import DeletionStream
 from clgym.streams.source_flags import with_stream_flags
 from clgym.streams.two_phases import TwoPhases
 from clgym.text import Json
@@ -35,7 +38,7 @@ __all__ = ["compare_with_sources"]
 
 _ELSEWHERE = re.compile(r"\b(folder|npz|list):|^~|^\.\.$|[/\\]")
 """Prefixes of names that denote a path on the maker's machine, which is never opened."""
-_COLUMNS = ("experience", "domain", "row", "label")
+_COLUMNS = ("experience", "domain", "row", "label", "train")
 
 
 def compare_with_sources(
@@ -154,7 +157,7 @@ def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterat
         if not np.array_equal(answers[name], truth[name]):
             yield f"{name} of the predictions is not that of its images"
     if not isinstance(result, AdaptationResult) and result.anytime is not None:
-        learning = stream.learning if isinstance(stream, TwoPhases) else stream
+        learning = stream.learning if isinstance(stream, AfterLearning) else stream
         yield from _anytime_problems(learning, sources, answers)
 
 
@@ -204,6 +207,10 @@ def _truth(
         yield from _truth(stream.learning, sources, data_root, key)
         for name, values in _truth(stream.shift, sources, data_root, key):
             yield f"shift/{name}", columns[values] if name.endswith("label") else values
+    elif isinstance(stream, DeletionStream):
+        yield from _truth(stream.learning, sources, data_root, key)
+        audited = vars(audited_rows(stream, sources))
+        yield from ((f"audit/{name}", values) for name, values in audited.items())
     elif isinstance(stream, AdaptationStream):
         planned = segment_labels(stream, sources, data_root)
         stream = in_order_of_arrival(stream, planned, key or "")

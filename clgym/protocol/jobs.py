@@ -150,7 +150,7 @@ def _survey(message: Mapping[str, Any]) -> Message:
         for side in named
     ]
     setting = kind_of(streams[0])
-    if setting == "learn-then-shift":
+    if setting in ("learn-then-shift", "deletion"):
         raise BadPlan(
             expected=f"a learning stream or an adaptation stream for {pair.name}",
             found="a stream of two phases, whose parts no criterion weighs",

@@ -10,12 +10,14 @@ from typing import Any, cast
 
 import numpy as np
 
+from clgym.results.forgetting import measures_of
 from clgym.results.metrics import area_under_curve, matrix_summary
 from clgym.results.online_errors import scores
 from clgym.results.predictions import PredictedRows, StoredPredictions
 from clgym.results.record import (
     AdaptationFacts,
     AdaptationResult,
+    DeletionResult,
     LearningResult,
     Record,
     Result,
@@ -30,9 +32,9 @@ TOLERANCE = 1e-9
 The same mean differs in its last bits (about 1e-16) between versions of NumPy and between
 processors; one image among a hundred million changes an accuracy by 1e-8.
 """
-_POOLED = ("class-incremental", "learn-then-shift")
+_POOLED = ("class-incremental", "learn-then-shift", "deletion")
 """Scenario types whose accuracy is pooled over all test images; in others it is a mean of means."""
-_KINDS = {"adaptation": "adaptation", "learn-then-shift": "two-phases"}
+_KINDS = {"adaptation": "adaptation", "learn-then-shift": "two-phases", "deletion": "deletion"}
 """Kind of result by scenario type; all other types are of learning streams."""
 _LONGEST = 10 * 365 * 86_400
 """Maximum plausible duration of a run, in seconds."""
@@ -127,7 +129,7 @@ def _errors(adaptation: AdaptationFacts) -> list[float]:
     return [*whole, *segments, *adaptation.domains.values(), *per_class]
 
 
-def _matrix_problems(result: LearningResult | TwoPhaseResult) -> Iterator[str]:
+def _matrix_problems(result: LearningResult | TwoPhaseResult | DeletionResult) -> Iterator[str]:
     """Compare accuracies and test counts with the accuracy matrix."""
     matrix, counts = result.accuracy_matrix, result.test_counts
     again = matrix_summary(matrix, result.accuracy_after, result.chance)
@@ -198,6 +200,8 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
                 yield "result.anytime.images does not follow from the predictions"
             if not alike(result.anytime.accuracy, accuracy):
                 yield "result.anytime.accuracy does not follow from the predictions"
+    if isinstance(result, DeletionResult):
+        yield from _deletion_problems(result, predictions)
     if result.adaptation is not None:
         segments = predictions.segments()
         yield from _adaptation_problems(result.adaptation, segments, result.class_order)
@@ -222,7 +226,7 @@ def _evaluation_problems(result: Result, i: int, rows: PredictedRows) -> Iterato
 
 
 def _head_problems(
-    result: LearningResult | TwoPhaseResult,
+    result: LearningResult | TwoPhaseResult | DeletionResult,
     i: int,
     rows: PredictedRows,
     by_head: Mapping[str, np.ndarray],
@@ -237,6 +241,18 @@ def _head_problems(
         seen = [(float(share.mean()), len(share)) for share in shares if len(share)]
         if not alike(after[i], _accuracy_over(seen, result)):
             yield f"result.heads.{name}[{i}] does not follow from the predictions"
+
+
+def _deletion_problems(result: DeletionResult, predictions: StoredPredictions) -> Iterator[str]:
+    """Compute the measures of every request again; distances need the reference's predictions."""
+    stored = [request.model_dump() for request in result.deletion.requests]
+    rows, audits = predictions.audits(len(stored) + 1)
+    again = measures_of(rows, [request["classes"] for request in stored], audits)
+    for number, (request, measures) in enumerate(zip(stored, again, strict=True)):
+        for name in ("rows", "before", "after"):
+            if not alike(request[name], measures[name]):
+                place = f"result.deletion.requests[{number}].{name}"
+                yield f"{place} does not follow from the predictions"
 
 
 def _adaptation_problems(

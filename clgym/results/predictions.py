@@ -8,6 +8,7 @@ import numpy as np
 
 from clgym.errors import BadRecord
 from clgym.files import sha256
+from clgym.results.forgetting import AuditedRows
 from clgym.results.record import AdaptationResult, Result
 
 __all__ = ["NO_FILE", "PredictedRows", "StoredPredictions", "read_predictions"]
@@ -104,6 +105,29 @@ class StoredPredictions:
             images += (begun + moments).tolist()
             accuracy += (predicted.reshape(-1, len(label)) == label).mean(1).tolist()
         return images, accuracy
+
+    def audits(self, count: int) -> tuple[AuditedRows, list[np.ndarray]]:
+        """Return the rows that the audits of forgetting asked for, and the logits of each audit.
+
+        Args:
+            count: Number of audits.
+
+        Raises:
+            BadRecord: the file has no such arrays, or they do not fit the record.
+        """
+        classes = len(self._result.class_order)
+        rows = AuditedRows(
+            self._integers("audit/experience", len(self._result.accuracy_matrix)),
+            self._integers("audit/row"),
+            self._integers("audit/train", 2).astype(bool),
+            self._integers("audit/label", classes),
+        )
+        found = [self.arrays.get(f"audit/logits/{number}") for number in range(count)]
+        shape = (len(rows.row), classes)
+        fits = [a is not None and a.shape == shape and a.dtype.kind == "f" for a in found]
+        if not all(fits) or len({len(array) for array in vars(rows).values()}) > 1:
+            raise self._misfit("arrays of other shapes in audit")
+        return rows, [array for array in found if array is not None]
 
     def segments(self) -> list[PredictedRows]:
         """Return the predictions of each segment of an adaptation stream, in order.

@@ -1,7 +1,7 @@
 """The record of a run: what was measured, what it cost, and where it ran.
 
 Equal records means equal `Result`: it is deterministic. Paths, host and user appear nowhere. A
-result is of one of three kinds, by what was measured. Records of schema 1 are read as well; see
+result is of one of four kinds, by what was measured. Records of schema 1 are read as well; see
 `clgym.results.schema1`.
 """
 
@@ -31,6 +31,8 @@ __all__ = [
     "AdaptationResult",
     "BackboneFacts",
     "Cost",
+    "DeletionFacts",
+    "DeletionResult",
     "Environment",
     "LearningResult",
     "Record",
@@ -172,6 +174,74 @@ class AdaptationFacts(_RecordBlock):
     backward_per_image: float | None
 
 
+class AuditFacts(_RecordBlock):
+    """What is left of rows that are to be forgotten, at one moment; see `clgym.results.forgetting`.
+
+    Values are fractions; None where there are no such rows.
+    """
+
+    forgotten_accuracy: float | None
+    """Accuracy on the test rows of the classes that the request takes away."""
+    retained_accuracy: float | None
+    """Accuracy on the test rows of the classes that remain after the request."""
+    called_members: float | None
+    """Fraction of the request's training rows that the membership attack calls members of the
+    training set."""
+    membership_auc: float | None
+    """Area under the ROC curve of the attack that tells the request's training rows from test rows
+    of the same classes; 0.5 where nothing tells them apart."""
+    attack_auc: float | None
+    """Area under the ROC curve of the same attack on rows that no request names: what it finds
+    where nothing is forgotten."""
+
+
+class DistanceFacts(_RecordBlock):
+    """Distance of the predictions to those of the reference, which was never given the rows."""
+
+    divergence_forgotten: float | None
+    """Mean Jensen-Shannon divergence in bits, on the request's training rows."""
+    divergence_retained: float | None
+    """Mean Jensen-Shannon divergence in bits, on the test rows of the classes that remain."""
+    disagreement_forgotten: float | None
+    """Fraction of the request's training rows with another prediction."""
+    disagreement_retained: float | None
+    """Fraction of the test rows of the remaining classes with another prediction."""
+
+
+class DeletionRequestFacts(_RecordBlock):
+    """A request to forget, and what was measured before and after it."""
+
+    name: str
+    classes: list[int]
+    """Class indices that the request takes away."""
+    rows: int
+    """Number of training rows to be forgotten."""
+    memory_removed: int
+    """Number of samples that the gym removed from the strategy's memory."""
+    before: AuditFacts
+    after: AuditFacts
+    distance: DistanceFacts | None
+    """Distance to the reference after the request; None without a reference."""
+
+
+class ReferenceFacts(_RecordBlock):
+    """The run whose model was never given what is forgotten."""
+
+    strategy: str
+    seed: int
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the reference's record."""
+
+
+class DeletionFacts(_RecordBlock):
+    """Measurements of forgetting on request."""
+
+    retained_data: bool
+    """Whether each request brought the rows that remain, which the strategy had declared."""
+    requests: list[DeletionRequestFacts]
+    reference: ReferenceFacts | None
+
+
 class _RunFacts(_RecordBlock):
     """What ran on what, and what it left; common to all kinds of result."""
 
@@ -285,6 +355,18 @@ class TwoPhaseResult(_LearningMeasures):
     adaptation: AdaptationFacts
 
 
+class DeletionResult(_LearningMeasures):
+    """Result of a learning stream followed by requests to forget."""
+
+    kind: Literal["deletion"] = "deletion"
+    deletion: DeletionFacts
+
+    @property
+    def adaptation(self) -> None:
+        """None: there is no adaptation phase."""
+        return None
+
+
 class AdaptationResult(_RunFacts):
     """Result of an adaptation stream: each prediction is scored when it is made.
 
@@ -355,8 +437,8 @@ class AdaptationResult(_RunFacts):
         return None
 
 
-Result = LearningResult | AdaptationResult | TwoPhaseResult
-"""Result block of a record: one of three kinds."""
+Result = LearningResult | AdaptationResult | TwoPhaseResult | DeletionResult
+"""Result block of a record: one of four kinds."""
 
 _RESULTS: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
 
@@ -383,6 +465,10 @@ class Cost(_RecordBlock):
     """Number of training images, over all epochs."""
     state_bytes: int
     """Size of the final state on disk in bytes."""
+    forget_seconds: list[float] = []
+    """Seconds that the strategy took for each request to forget."""
+    reference_seconds: list[float] = []
+    """Seconds that the reference took for each of them; empty without a reference."""
     own: dict[str, float] = {}
     """Costs that the strategy measured itself, by name."""
     resumed: int

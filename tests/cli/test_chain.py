@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from clgym.cli._chain import chained
+from clgym.cli._chain import chained, short_options, spelled_out
 from clgym.cli._parser import BadUsage
+
+DRY = ("--dry-run", "--json")
 
 
 def test_the_first_wrapper_is_the_outermost() -> None:
@@ -49,3 +51,43 @@ def test_a_chain_gives_the_record_of_strategies_nested_by_hand(cli, here) -> Non
     code, table, _ = cli("run", "derpp", "split-digits", *own[:2], *own[3:], here / "a", *short)
     assert code == 0
     assert "derpp with ema, sam on split-digits" in table
+
+
+def test_short_options_are_wrappers_outside_of_the_others() -> None:
+    words = ["--schedule", "infinite", "--with", "ema", "--replay-rate=0.25", "--lr", "0.1"]
+    assert short_options(words) == ["schedule", "replay_rate"]
+    assert spelled_out(words, ()) == [
+        *("--with", "lr-schedule,rate-replay,ema"),
+        *("--lr-schedule.kind", "infinite", "--rate-replay.rate", "0.25", "--lr", "0.1"),
+    ]
+    assert spelled_out(["--schedule", "step"], {"schedule"}) == ["--schedule", "step"]
+    assert spelled_out(["--lr", "1"], ()) == ["--lr", "1"]
+
+
+@pytest.mark.parametrize("words", [["--schedule"], ["--schedule", "--lr", "1"]])
+def test_a_short_option_needs_a_value(words: list[str]) -> None:
+    with pytest.raises(BadUsage, match="a value behind --schedule"):
+        spelled_out(words, ())
+
+
+def test_short_options_give_the_record_of_the_chain(cli, here) -> None:
+    own = ("--threads", "1", "--json", "--epochs", "2", "--out")
+    short = ("--schedule", "rewarmed-cosine", "--replay-rate", "0.25", "--lr-schedule.floor", "0.2")
+    chain = ("--base", "rate-replay", "--base.base", "naive", "--kind", "rewarmed-cosine")
+    nested = (*chain, "--floor", "0.2", "--base.rate", "0.25")
+    code, one, errors = cli("run", "naive", "split-digits", *own, here / "a", *short)
+    assert code == 0, errors
+    own = (*own[:3], "--base.base.epochs", "2", "--out")
+    code, other, errors = cli("run", "lr-schedule", "split-digits", *own, here / "b", *nested)
+    assert code == 0, errors
+    assert json.loads(one)["result"] == json.loads(other)["result"]
+
+
+def test_a_strategy_keeps_its_own_option_of_the_name(cli) -> None:
+    """`podnet` has a schedule; nothing is wrapped around it."""
+    code, out, errors = cli(
+        *("run", "podnet", "split-digits", "--schedule", "step", "--network", "slim-resnet18", *DRY)
+    )
+    assert code == 0, errors
+    plan = json.loads(out)["strategy"]
+    assert plan["name"] == "podnet" and plan["config"]["schedule"] == "step"

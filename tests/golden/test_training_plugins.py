@@ -1,4 +1,4 @@
-"""Sharpness, averages, subsets and sample weights against the released code, in float64."""
+"""Plug-ins around SGD strategies against the released code, in float64."""
 
 import json
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from torch.nn.functional import cross_entropy
 from clgym import registry
 from clgym.models.schedules import Cosine
 
-FAMILY = ("dema_", "rs2_", "reweight_", "sam_")
+FAMILY = ("dema_", "rs2_", "reweight_", "sam_", "ssd_")
 
-ema, sam, rs2, reweight = (
+ema, sam, rs2, reweight, ssd = (
     registry.load_module(registry.find("strategies", name))
-    for name in ("ema", "sam", "rs2", "reweight")
+    for name in ("ema", "sam", "rs2", "reweight", "ssd")
 )
 
 
@@ -249,3 +249,42 @@ def optimizer_of(hp, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
             nesterov=hp["nesterov"],
         )
     return {"adam": torch.optim.Adam}[hp["optimizer"]](groups, weight_decay=hp["weight_decay"])
+
+
+@pytest.mark.golden("ssd_*")
+def test_ssd(golden) -> None:
+    hp = json.loads(str(golden["hp"]))
+    model = Net(hp["net"]).fill(golden.group("before."), golden.group("before_stat."))
+    model.train(hp["mode"] == "train")
+
+    def batches(part: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [
+            (torch.from_numpy(golden[f"{part}_x{i}"]), torch.from_numpy(golden[f"{part}_y{i}"]))
+            for i in range(hp[f"n_{part}_batches"])
+        ]
+
+    full = ssd.batch_importance(model, [*batches("retain"), *batches("forget")])
+    forget = ssd.batch_importance(model, batches("forget"))
+    parameters = dict(model.named_parameters())
+    chosen = ssd.dampen(
+        parameters,
+        full,
+        forget,
+        alpha=hp["selection_weighting"],
+        dampening=hp["dampening_constant"],
+        exponent=hp["exponent"],
+        bound=hp["lower_bound"],
+    )
+    wanted = {
+        "importance_full.": full,
+        "importance_forget.": forget,
+        "after.": parameters,
+        "selected.": {name: mask.double() for name, mask in chosen.items()},
+    }
+    for group, found in wanted.items():
+        values = golden.group(group)
+        assert set(values) == set(found)
+        for name, value in values.items():
+            got = found[name].detach().numpy()
+            np.testing.assert_allclose(got, value, **hp["tol"], err_msg=f"{group}{name}")
+    assert 0 < sum(mask.sum() for mask in chosen.values()) < sum(m.numel() for m in chosen.values())

@@ -20,7 +20,7 @@ from clgym.protocol.space import find_space
 
 PAPERS = (
     *("aper", "clr", "coda-prompt", "dst", "dualprompt", "ease", "l2p", "lame", "mos", "nmc"),
-    *("protocol", "ranpac", "refresh", "rmt", "slca"),
+    *("protocol", "ranpac", "refresh", "rmt", "slca", "dynamic-ema", "infinite-lr", "ssd"),
 )
 
 
