@@ -13,7 +13,7 @@ of T sessions costs T^2 / 2 passes over a session's images.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class Ease(TrainedStrategy[EaseConfig]):
         session_of: int64 [classes seen].
     """
 
-    CHECK_CONFIG: ClassVar[dict[str, Any]] = {
+    CHECK_CONFIG = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
         "image_size": 8,

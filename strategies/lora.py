@@ -16,7 +16,7 @@ peft's 20.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt
@@ -92,7 +92,7 @@ class Lora(TrainedStrategy[LoraConfig]):
         covariances: Covariances of the calibration images, by layer.
     """
 
-    CHECK_CONFIG: ClassVar[dict[str, Any]] = {
+    CHECK_CONFIG = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
         "image_size": 8,

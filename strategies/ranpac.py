@@ -17,7 +17,7 @@ by its length; the authors' code does not.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +69,7 @@ class RanPAC(TrainedStrategy[RanPACConfig]):
         strength: Ridge strength of the last session.
     """
 
-    CHECK_CONFIG: ClassVar[dict[str, Any]] = {
+    CHECK_CONFIG = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
         "image_size": 8,

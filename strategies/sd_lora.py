@@ -15,7 +15,7 @@ length of each layer's branch, which enters undivided.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt
@@ -146,7 +146,7 @@ class SdLora(TrainedStrategy[SdLoraConfig]):
         heads: A linear layer per task.
     """
 
-    CHECK_CONFIG: ClassVar[dict[str, Any]] = {
+    CHECK_CONFIG = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
         "image_size": 8,

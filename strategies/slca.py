@@ -13,7 +13,7 @@ Stored: width + width^2 numbers per class (590,592 for a ViT-B/16).
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -79,7 +79,7 @@ class Slca(TrainedStrategy[SlcaConfig]):
         session_sizes: Number of classes of each session.
     """
 
-    CHECK_CONFIG: ClassVar[dict[str, Any]] = {
+    CHECK_CONFIG = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"
         "@random",
         "image_size": 8,

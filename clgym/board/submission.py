@@ -3,6 +3,7 @@
 No code of the contributor is imported: a plugin's file is hashed and parsed, never executed.
 """
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -263,7 +264,9 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
         words = "no evaluation is complete; run `clgym evaluate`"
         submission.add(place, "evaluations", "wrong", words)
     _version(submission, place, plan.code.clgym)
-    _breaches(submission, place, [s.record for e in study.evaluations for s in e.scores])
+    with contextlib.suppress(ClgymError):  # the audit says what is wrong with a record
+        runs = [run for evaluation in study.evaluations for run in study.runs_of(evaluation)]
+        _breaches(submission, place, [run.record for run in runs])
     flags = sorted({flag for e in study.evaluations for flag in e.flags})
     for flag in flags:
         submission.add(place, "shown on the board", "flag", flag)

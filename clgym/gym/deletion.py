@@ -110,8 +110,7 @@ class DeletionPhase:
             )
             seconds, removed, images = reply.seconds, reply.removed, reply.images
             if reply.logged is not None:
-                here = self.experience(step), self.images, sum(self._seconds)
-                add_numbers(self.series, reply.logged, *here)
+                add_numbers(self.series, reply.logged, self.experience(step), self.images)
         self._piece = {
             "seconds": np.array([seconds]),
             "counts": np.array([step, removed, images], dtype=np.int64),

@@ -167,13 +167,12 @@ class Signatures:
         slack = pixel * np.sqrt(self._size) * np.array([1, 2, 3])
         found: dict[int, _Match] = {}
         for experience, (table, _) in self._tables.items():
-            first = np.searchsorted(table[:, 0], moments[:, 0] - slack[0], "left")
-            last = np.searchsorted(table[:, 0], moments[:, 0] + slack[0], "right")
+            first, last = _between(table[:, 0], moments[:, 0], float(slack[0]))
             for number in np.flatnonzero(last > first).tolist():
                 if number in found:
                     continue
                 start, row = int(first[number]), moments[number]
-                alike = (np.abs(table[start : last[number]] - row) < slack).all(axis=1)
+                alike = (np.abs(table[start : int(last[number])] - row) < slack).all(axis=1)
                 if alike.any():
                     found[number] = experience, start + int(alike.argmax())
         return list(found.values())
@@ -242,6 +241,15 @@ def _moments(values: np.ndarray) -> np.ndarray:
     values = values.astype(np.float64, copy=False)
     squares = np.square(values)
     return np.stack([values.sum(1), squares.sum(1), (squares * values).sum(1)], axis=1)
+
+
+def _between(
+    ascending: np.ndarray, wanted: np.ndarray, slack: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the values begin and end, int64 [n], that are near each wanted one."""
+    return np.searchsorted(ascending, wanted - slack), np.searchsorted(
+        ascending, wanted + slack, "right"
+    )
 
 
 def _deviations(rows: np.ndarray) -> np.ndarray:

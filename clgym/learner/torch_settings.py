@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import torch
 
@@ -18,7 +19,8 @@ def be_deterministic(threads: int) -> None:
     Deterministic mode would fill every fresh tensor, so that reading it before it is written gives
     NaN: a twentieth of a step of a small ResNet, and no other number.
     """
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    deterministic: Any = torch.utils.deterministic  # a module with a property
+    deterministic.fill_uninitialized_memory = False
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
     if "torch._inductor.config" in sys.modules:

@@ -549,8 +549,10 @@ class Record(_RecordBlock):
         return html_table([self.headline])
 
     @model_serializer(mode="wrap")
-    def _without_what_was_not_logged(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        facts: dict[str, Any] = plain(self)
+    def _without_what_was_not_logged(
+        self, plain: SerializerFunctionWrapHandler
+    ) -> dict[str, JsonValue]:
+        facts: dict[str, JsonValue] = plain(self)
         if not self.logged:
             facts.pop("logged", None)
         return facts

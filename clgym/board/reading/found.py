@@ -46,6 +46,16 @@ class LoadedStudy:
     evaluations: list[Evaluation]
     """Complete evaluations, in order."""
 
+    def runs_of(self, evaluation: Evaluation) -> list[StoredRun]:
+        """Finished runs of an evaluation, in the order of its seeds.
+
+        Raises:
+            ClgymError: a record cannot be read.
+        """
+        place = self.folder / f"evaluations/{evaluation.evaluation_number}"
+        done = [seed for seed in evaluation.seeds if seed.status == "done"]
+        return [open_run(place / str(seed.record)) for seed in done]
+
     @property
     def trials(self) -> list[float | None]:
         """Scores of the trials, in order, if all were scored on the same data; else empty."""
@@ -257,9 +267,6 @@ def _evaluated(study: LoadedStudy) -> Method:
     """The study's last evaluation."""
     method = Method(study.plan.strategy, study=study)
     if study.evaluations:
-        last = study.evaluations[-1]
-        place = study.folder / f"evaluations/{last.evaluation_number}"
-        folders = [place / str(s.record) for s in last.seeds if s.status == "done"]
-        groups = by_seed(map(open_run, folders), lambda run: run.result)
+        groups = by_seed(study.runs_of(study.evaluations[-1]), lambda run: run.result)
         method.runs = [run for runs in groups.values() for run in runs]
     return method
