@@ -23,7 +23,7 @@ def test_what_is_given_comes_first_then_the_variable_then_the_system(monkeypatch
 def test_a_learner_is_kept_out_of_the_default_data_root(monkeypatch):
     monkeypatch.delenv("CLGYM_DATA", raising=False)
     shut = confinement(Request("nmc", "split-digits"), {})
-    assert data_root().resolve() in shut.closed
+    assert shut is not None and data_root().resolve() in shut.closed
 
 
 def test_fetching_and_reading_agree_on_the_folder(monkeypatch, tmp_path):

@@ -102,7 +102,8 @@ def test_training_labels_are_noisy_and_test_labels_true(changing: Any, tmp_path:
 def test_held_out_rows_keep_their_labels(changing: Any) -> None:
     stream = clgym.make_scenario(str(changing([0])), source="digits", validation=0.2)
     step = stream.on_validation().steps[0]
-    assert step.measured_on == "train" and len(step.labels) == len(step.train)
+    assert step.measured_on == "train" and step.labels is not None
+    assert len(step.labels) == len(step.train)
     part = stream.part(0, 1)
     np.testing.assert_array_equal(part.steps[0].labels, stream.steps[0].labels)
 
@@ -135,6 +136,7 @@ def test_flags_count_images_that_look_the_same_only() -> None:
 
     class Plan:
         columns = (tuple(range(10)),)
+        steps: list[Step]
 
     Plan.steps = steps
     assert not [f for f in with_stream_flags(Plan, [source])[0].flags if "more than one" in f]

@@ -290,7 +290,7 @@ def test_a_finished_run_is_the_anchor_and_its_path_stays_out_of_the_record(
     text = (tmp_path / "run" / "record.json").read_text()
     assert str(trained_run) not in text
     name = record.result.strategy.config["backbone"]
-    assert re.fullmatch(r"run@sha256:[0-9a-f]{64}", name)
+    assert re.fullmatch(r"run@sha256:[0-9a-f]{64}", str(name))
     anchor = Trained.load(trained_run, "cpu")
     after = Trained.load(tmp_path / "run", "cpu")  # finds the anchor by its hash
     ours: Any = after.strategy
