@@ -28,8 +28,9 @@ PUBLIC = {
     "clgym.adaptation": ("clgym.adaptation", None),
     "clgym.scenario": (
         "clgym.scenario",
-        ("Scenario", "ScenarioConfig", "Step", "Stream", "Transform"),
+        ("Scenario", "ScenarioConfig", "Step", "Stream"),
     ),
+    "clgym.data.fixed_transform": ("clgym.scenario", ("Transform",)),
     "clgym.data.imageset": ("clgym.data.imageset", ("ImageSet",)),
     "clgym.data.transforms": ("clgym.data.transforms", None),
     "clgym.testing": ("clgym.testing", None),

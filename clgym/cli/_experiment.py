@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     defaults, runs = content.get("defaults", {}), content.get("runs", [])
     if not isinstance(defaults, dict) or not isinstance(runs, list) or not runs:
         raise _refused(path, "one or more [[runs]]", "none" if runs == [] else "something else")
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}  # as TOML has it
     for number, own in enumerate(runs, 1):
         if not isinstance(own, dict):
             raise _refused(path, "tables in the list runs", repr(own))
@@ -126,6 +126,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+# Any: what a TOML file holds.
 def _checked(path: Path, number: int, run: dict[str, Any]) -> dict[str, Any]:
     for key, value in run.items():
         if key not in _KEYS:
@@ -209,6 +210,7 @@ def _seeds(value: object, seeds_of: Callable[[list[str]], list[int]]) -> list[in
         ) from error
 
 
+# Any: options, of any type.
 def _keys(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in options.items()}
 

@@ -119,15 +119,17 @@ class LearningPhase:
             return
         parts = [(row_group(s, "train"), s.train) for s in steps]
         parts += [(row_group(s, s.measured_on), s.test) for s in steps]
-        groups = tuple(dict.fromkeys(group for group, _ in parts))
-        where = [np.full(len(rows), groups.index(group)) for group, rows in parts]
+        keys = [(group.source, group.split, group.transform) for group, _ in parts]
+        groups = {key: group for key, (group, _) in zip(keys, parts, strict=True)}
+        number = {key: i for i, key in enumerate(groups)}
+        where = [np.full(len(rows), number[k]) for k, (_, rows) in zip(keys, parts, strict=True)]
         self._learners.fill_features(
             FillFeatures(
                 start=self.start_message(),
                 backbone=needs.backbone,
                 rows=np.concatenate([rows for _, rows in parts]),
                 where=np.concatenate(where),
-                groups=groups,
+                groups=tuple(groups.values()),
             )
         )
 

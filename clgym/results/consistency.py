@@ -85,7 +85,8 @@ def _storage_problems(record: Record, stored: Sequence[int] | None) -> Iterator[
 
 def impossible_numbers(record: Record) -> Iterator[str]:
     """Yield the values of a record that no run can have."""
-    for place, value in _numbers(record.model_dump(mode="json", exclude={"schema_version"})):
+    # Not as JSON, which has no word for what is not finite: pydantic would write null.
+    for place, value in _numbers(record.model_dump(exclude={"schema_version"})):
         if not math.isfinite(value):
             yield f"{place} is not a finite number"
     result, cost = record.result, record.cost
@@ -111,12 +112,12 @@ def impossible_numbers(record: Record) -> Iterator[str]:
 
 
 def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
-    """Yield all fractional numbers of a JSON value, with where they stand."""
+    """Yield all fractional numbers of nested values, with where they stand."""
     if isinstance(value, dict):
         for key, inner in cast(dict[str, object], value).items():
             yield from _numbers(inner, f"{place}.{key}".lstrip("."))
-    elif isinstance(value, list):
-        for inner in cast(list[Any], value):
+    elif isinstance(value, (list, tuple)):
+        for inner in cast(Sequence[object], value):
             yield from _numbers(inner, place)
     elif isinstance(value, float):
         yield place, value

@@ -42,7 +42,7 @@ def tree(folder: Path) -> set[Path]:
         ((*NMC, "--source", "digts"), "UnknownName", ["'digts'", "'digits'"]),
         ((*NMC, "--btach-size", "3"), "UnknownName", ["--btach-size", "'--batch-size'"]),
         ((*NMC, "--btach-size=3"), "UnknownName", ["found --btach-size. Did"]),
-        ((*NMC, "odd"), "BadUsage", ["odd"]),
+        ((*NMC, "odd"), "UnknownName", ["'odd'", "scenarios"]),
         ((*NMC, "--seed", "1", "--seeds", "0..2"), "BadUsage", ["not allowed with"]),
         ((*NMC, "--seeds", "4..2"), "BadUsage", ["4..2"]),
         ((*NMC, "--seeds", "1,1"), "BadUsage", ["1,1"]),

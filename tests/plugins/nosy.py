@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from clgym.errors import OutOfReach
 from clgym.strategies.nmc import NMC
 
 REPORT = "report"
@@ -9,8 +10,15 @@ REPORT = "report"
 
 def told(thing):
     names = [name for name in dir(thing) if not name.startswith("_")]
-    values = [getattr(thing, name, None) for name in names]
+    values = [value for name in names if (value := reached(thing, name)) is not None]
     return [v for v in values if isinstance(v, (str, int, float, tuple, list, dict))]
+
+
+def reached(thing, name):
+    try:
+        return getattr(thing, name, None)
+    except OutOfReach:
+        return None
 
 
 class Nosy(NMC):

@@ -14,7 +14,7 @@ from clgym.results.grouping import stream_of
 __all__ = ["Grid", "grid_of"]
 
 Facts = dict[str, Any]
-"""Facts about a stream or a method, of any type, by name."""
+"""Facts about a stream or a method by name. ``Any``: options are of any type."""
 
 
 @dataclass(frozen=True)
