@@ -5,56 +5,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from clgym.board.page.after_requests import measures_after_requests
+from clgym.board.page.columns import (
+    ADAPTATION,
+    DELETION,
+    EVALUATION_TIME,
+    FIRST,
+    GROUP,
+    LAST,
+    LEARNING,
+    RUN_TIME,
+    SEEDS,
+    SHIFT,
+    TUNING,
+    Column,
+)
 from clgym.board.reading.entries import Board, BoardEntry
 from clgym.board.stats import Rank, interval, ranks
 from clgym.gym.request import FROM_PRESET
 from clgym.results.grouping import identity
 from clgym.results.record import Record
 
-__all__ = ["BY_HAND", "Cell", "Column", "BoardRow", "BoardTable", "tables_of"]
+__all__ = ["BY_HAND", "Cell", "BoardRow", "BoardTable", "tables_of"]
 
 BY_HAND = "untuned (hand-set hyper-parameters)"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its key and its title."""
-
-    key: str
-    title: str
-    numeric: bool = True
-    wide: bool = False
-    """Whether the column is hidden on narrow screens; the details of a row contain it anyway."""
-
-
-_FIRST = (Column("rank", "Rank"), Column("method", "Method", numeric=False))
-_GROUP = Column("group", "Group", numeric=False, wide=True)
-"""Letters of a compact letter display, in tables with several ranked rows."""
-_LEARNING = (
-    Column("score", "Last accuracy, %"),
-    _GROUP,
-    Column("average", "Average incremental, %", wide=True),
-    Column("forgetting", "Forgetting, points", wide=True),
-)
-_SHIFT = Column("shift", "Error under shift, %", wide=True)
-"""Column of streams that are learned first and then shift."""
-_TUNING = Column("tuning", "Tuning score, % (rank)", wide=True)
-"""Column of evaluations: tuning score of the chosen hyper-parameters, and its rank."""
-_ADAPTATION = (
-    Column("score", "Mean error, %"),
-    _GROUP,
-    Column("pooled", "Pooled error, %", wide=True),
-    Column("calibration", "Calibration error, %", wide=True),
-)
-_RUN_TIME = Column("time", "Time per run", wide=True)
-_EVALUATION_TIME = Column("time", "Total time", wide=True)
-_SEEDS = Column("seeds", "Seeds", wide=True)
-_LAST = (
-    Column("parameters", "Parameters", wide=True),
-    Column("stored", "Stored", wide=True),
-    Column("trust", "Trust", numeric=False),
-    Column("flags", "Warnings", numeric=False, wide=True),
-)
 
 
 @dataclass(frozen=True)
@@ -132,8 +106,10 @@ def _parted(tables: list[BoardTable]) -> list[BoardTable]:
 def _table(mode: str, key: str, entries: list[BoardEntry]) -> BoardTable:
     stream, adaptation = entries[0].stream, entries[0].adaptation
     shifts = not adaptation and entries[0].scores[0].record.result.adaptation is not None
-    middle = _ADAPTATION if adaptation else (*_LEARNING, _SHIFT) if shifts else _LEARNING
-    time = _EVALUATION_TIME if entries[0].tuning else _RUN_TIME
+    middle = ADAPTATION if adaptation else (*LEARNING, SHIFT) if shifts else LEARNING
+    if entries[0].scores[0].record.result.kind == "deletion":
+        middle = DELETION
+    time = EVALUATION_TIME if entries[0].tuning else RUN_TIME
     tuned = any(entry.tuning and entry.tuning.score is not None for entry in entries)
     rows = tuple(_rows(entries))
     lettered = sum(bool(row.rank and row.rank.letters) for row in rows) > 1
@@ -146,8 +122,8 @@ def _table(mode: str, key: str, entries: list[BoardEntry]) -> BoardTable:
         adaptation=adaptation,
         columns=tuple(
             column
-            for column in (*_FIRST, *middle, *([_TUNING] if tuned else []), _SEEDS, time, *_LAST)
-            if column != _GROUP or lettered
+            for column in (*FIRST, *middle, *([TUNING] if tuned else []), SEEDS, time, *LAST)
+            if column != GROUP or lettered
         ),
         rows=rows,
     )
@@ -317,6 +293,10 @@ def _learned_cells(
             [result.adaptation and result.adaptation.mean_error for result in results],
             entry.complete,
         ),
+        **{
+            name: _mean_cell(values, entry.complete)
+            for name, values in measures_after_requests(results).items()
+        },
     }
 
 

@@ -1,0 +1,70 @@
+"""Columns of the board's tables, by the kind of stream."""
+
+from dataclasses import dataclass
+
+from clgym.board.page.after_requests import REQUEST_MEASURES
+
+__all__ = [
+    "Column",
+    "ADAPTATION",
+    "DELETION",
+    "EVALUATION_TIME",
+    "FIRST",
+    "GROUP",
+    "LAST",
+    "LEARNING",
+    "RUN_TIME",
+    "SEEDS",
+    "SHIFT",
+    "TUNING",
+]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its key and its title."""
+
+    key: str
+    title: str
+    numeric: bool = True
+    wide: bool = False
+    """Whether the column is hidden on narrow screens; the details of a row contain it anyway."""
+
+
+FIRST = (Column("rank", "Rank"), Column("method", "Method", numeric=False))
+GROUP = Column("group", "Group", numeric=False, wide=True)
+"""Letters of a compact letter display, in tables with several ranked rows."""
+LEARNING = (
+    Column("score", "Last accuracy, %"),
+    GROUP,
+    Column("average", "Average incremental, %", wide=True),
+    Column("forgetting", "Forgetting, points", wide=True),
+)
+SHIFT = Column("shift", "Error under shift, %", wide=True)
+"""Column of streams that are learned first and then shift."""
+DELETION = (
+    Column("score", "Last accuracy before the requests, %"),
+    GROUP,
+    *(
+        Column(key, title, wide=key not in ("forgotten", "retained"))
+        for key, title in REQUEST_MEASURES.items()
+    ),
+)
+"""Columns of streams with requests to forget."""
+TUNING = Column("tuning", "Tuning score, % (rank)", wide=True)
+"""Column of evaluations: tuning score of the chosen hyper-parameters, and its rank."""
+ADAPTATION = (
+    Column("score", "Mean error, %"),
+    GROUP,
+    Column("pooled", "Pooled error, %", wide=True),
+    Column("calibration", "Calibration error, %", wide=True),
+)
+RUN_TIME = Column("time", "Time per run", wide=True)
+EVALUATION_TIME = Column("time", "Total time", wide=True)
+SEEDS = Column("seeds", "Seeds", wide=True)
+LAST = (
+    Column("parameters", "Parameters", wide=True),
+    Column("stored", "Stored", wide=True),
+    Column("trust", "Trust", numeric=False),
+    Column("flags", "Warnings", numeric=False, wide=True),
+)
