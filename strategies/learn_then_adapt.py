@@ -96,6 +96,12 @@ class LearnThenAdapt(Strategy[LearnThenAdaptConfig]):
                 found=repr(method.name),
                 fix="Give --method source, bn-1, tent, lame or cotta, and no --method.model",
             )
+        if adapting.needs.memory:
+            raise Incompatible(
+                expected="a method without a memory: the memory of such a run is the base's",
+                found=repr(method.name),
+                fix="Train the base in a run of its own, and adapt that with --model FOLDER",
+            )
         if adapting.needs.source_data:
             raise Incompatible(
                 expected="a method that needs no source data, which are out of reach by then",

@@ -160,6 +160,7 @@ def test_a_method_changes_the_answers_and_counts_its_passes(finished, tmp_path):
     ("config", "says"),
     [
         ({"method": "rmt"}, "no source data"),
+        ({"method": "rotta"}, "without a memory"),
         ({"method": "naive"}, "a test-time method"),
         ({"method.model": "resnet8@x"}, "no --method.model"),
         ({"base": "nmc", "base.epochs": None, "base.lr": None}, "trains one network"),
