@@ -37,7 +37,7 @@ from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads
 from clgym.avalanche.loop import fast, hooks_of
-from clgym.avalanche.options import config_class, names_of, signature_of
+from clgym.avalanche.options import accepted_by, config_class, names_of, signature_of
 from clgym.avalanche.recipe import Recipe
 from clgym.avalanche.sgd import C, SGDStrategy
 from clgym.errors import BadPlugin, Incompatible
@@ -227,7 +227,7 @@ class AvalancheStrategy(SGDStrategy[C]):
         common |= model_adapters.arguments(self.recipe.body, self.network)
         if self.recipe.sgd:
             common["optimizer"] = self.make_optimizer()
-        if "criterion" in takes:
+        if "criterion" in accepted_by(self.template_class):
             common["criterion"] = nn.CrossEntropyLoss()  # fresh: some defaults are shared by all
         missing = [name for name in common if name not in takes]
         if missing and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):

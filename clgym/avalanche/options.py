@@ -14,7 +14,15 @@ from clgym.avalanche.sgd import HeadsConfig, SGDConfig
 from clgym.config import fields_of
 from clgym.strategy import Config
 
-__all__ = ["COMMON", "MEMORY", "config_class", "names_of", "plain_kind", "signature_of"]
+__all__ = [
+    "COMMON",
+    "MEMORY",
+    "accepted_by",
+    "config_class",
+    "names_of",
+    "plain_kind",
+    "signature_of",
+]
 
 MEMORY = {"mem_size": "memory_size", "memory_size": "memory_size"}
 """Arguments that bound the number of samples kept, by name; clgym has one name for them."""
@@ -94,6 +102,18 @@ def signature_of(cls: type) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(cls, eval_str=True).parameters
     except (NameError, TypeError, SyntaxError):
         return inspect.signature(cls).parameters
+
+
+def accepted_by(cls: type) -> set[str]:
+    """Names that a constructor takes, with those that it may hand on to its base class's."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            taken = signature_of(base)
+            names |= taken.keys()
+            if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+                break
+    return names
 
 
 def _parameters(cls: type, recipe: Recipe) -> list[inspect.Parameter]:

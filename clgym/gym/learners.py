@@ -80,9 +80,16 @@ class Learners:
         return [*images, *filter(None, changes)]
 
     def _cached(self) -> list[Path]:
-        """Folders of the cache that a strategy with a backbone reads."""
+        """Folders of the cache that a strategy with a backbone reads.
+
+        They are made here: a sandbox opens no folder that appears after the process began.
+        """
         names = ("backbones", "features") if self._run.needs.backbone is not None else ()
-        return [cache_dir() / name for name in names]
+        folders = [cache_dir() / name for name in names]
+        for folder in folders:
+            with contextlib.suppress(OSError):  # who writes there will say so
+                folder.mkdir(parents=True, exist_ok=True)
+        return folders
 
     def _open(self, read: list[Path], write: list[Path], shared_memory: bool = True) -> Channel:
         request, limit = self._run.request, self._run.request.timeout_minutes

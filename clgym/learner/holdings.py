@@ -72,25 +72,39 @@ def held_by(strategy: Strategy) -> dict[str, HeldNumbers]:
     state = _state(strategy)
     backbones = _backbones(state)
     known = {_start(tensor) for backbone in backbones for tensor in _tensors_of(backbone)}
-    held = _sorted_by_place(state, known)
     seen = [value for _, value in state if not isinstance(value, _PLAIN)]
-    others = walk(_no_state(strategy, state), [*_LEFT_OUT, *backbones, *seen])
-    for place, one in _sorted_by_place(list(others), known).items():
-        held[place] = replace(one, is_state=False)
+    others = list(walk(_no_state(strategy, state), [*_LEFT_OUT, *backbones, *seen]))
+    # Networks first, wherever they stand: their tensors may stand elsewhere, too.
+    held = _networks(state, known)
+    kept = {_start(value) for _, value in state if isinstance(value, Tensor)}
+    for place, one in _networks(others, known).items():
+        is_state = bool(kept & {_start(tensor) for tensor in (*one.parameters, *one.buffers)})
+        held[place] = replace(one, is_state=is_state)
+    for found, is_state in ((state, True), (others, False)):
+        for place, one in _loose(found, known).items():
+            if place in held:
+                held[place].loose += one.loose
+            else:
+                held[place] = replace(one, is_state=is_state)
     return held
 
 
-def _sorted_by_place(
-    found: Sequence[tuple[str, object]], known: set[int]
-) -> dict[str, HeldNumbers]:
-    """Networks and loose numbers among what a walk found, but for those that are known."""
+def _networks(found: Sequence[tuple[str, object]], known: set[int]) -> dict[str, HeldNumbers]:
+    """Networks among what a walk found, by place; without the tensors that are known."""
     modules = [(place, value) for place, value in found if isinstance(value, nn.Module)]
     inner = {id(part) for _, module in modules for part in list(module.modules())[1:]}
+    return {
+        place: HeldNumbers(
+            list(_unknown(module.parameters(), known)), list(_unknown(module.buffers(), known))
+        )
+        for place, module in modules
+        if id(module) not in inner
+    }
+
+
+def _loose(found: Sequence[tuple[str, object]], known: set[int]) -> dict[str, HeldNumbers]:
+    """Tensors and arrays outside of networks among what a walk found, by place."""
     held: dict[str, HeldNumbers] = defaultdict(HeldNumbers)
-    for place, module in modules:
-        if id(module) not in inner:
-            held[place].parameters = list(_unknown(module.parameters(), known))
-            held[place].buffers = list(_unknown(module.buffers(), known))
     for place, value in found:
         if isinstance(value, Tensor) or (
             isinstance(value, np.ndarray) and value.dtype.kind in _KINDS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from annotated_types import Ge
-from avalanche.training import EWC
+from avalanche.training import EWC, Replay
 from avalanche.training.plugins import EWCPlugin, ReplayPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
 
@@ -17,8 +17,11 @@ import clgym
 from clgym.avalanche import AvalancheStrategy, Recipe, SGDConfig
 from clgym.avalanche.adapter import adapt
 from clgym.avalanche.catalogue import RECIPES
+from clgym.avalanche.options import accepted_by
 from clgym.config import fields_of
 from clgym.errors import BadPlugin, OutOfReach
+from clgym.gym.request import Request
+from clgym.gym.run import run
 from clgym.learner.assembly import strategy_class
 from clgym.learner.state import read_state, write_state
 from clgym.strategy import Batch
@@ -228,3 +231,24 @@ def test_a_template_of_a_file_runs_by_its_path(cli, tmp_path) -> None:
     assert record.result.strategy.name == "calm" and '"stored_samples": 100' in out
     assert f'"last_accuracy": {record.result.last_accuracy}' in out
     assert cli("check", f"{PLUGINS / 'calm.py'}:Calm")[0] == 0
+
+
+def test_a_network_is_counted_as_trainable_wherever_its_tensors_stand(tmp_path):
+    """Avalanche's templates keep the optimised parameters in a dict beside the model."""
+    request = Request("avalanche:Naive", "split-digits", out=tmp_path / "run", engine="inline")
+    holdings = run(request).holdings
+    assert holdings is not None
+    assert holdings.trainable == holdings.total > 0
+
+
+def test_arguments_that_a_constructor_hands_on_are_accepted():
+    class Handing(Replay):
+        def __init__(self, *, mem_size: int = 10, **kwargs: Any):
+            super().__init__(mem_size=mem_size, **kwargs)
+
+    class Closed(Replay):
+        def __init__(self, *, mem_size: int = 10):
+            raise NotImplementedError
+
+    assert {"mem_size", "criterion", "train_epochs"} <= accepted_by(Handing)
+    assert accepted_by(Closed) == {"mem_size"}

@@ -118,7 +118,7 @@ def test_a_run_that_is_cut_inside_an_experience_has_the_same_curve(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(request("cut"), cut)
     resumed, whole = run(request("cut")), run(request("whole"))
-    assert 0 < resumed.cost.train_images < whole.cost.train_images
+    assert resumed.cost.train_images == whole.cost.train_images  # those before the cut, too
     assert resumed.result == whole.result
     assert resumed.result.anytime is not None and len(resumed.result.anytime.images) > 15
 

@@ -122,6 +122,19 @@ def test_a_run_computes_features_in_full_batches_whatever_its_experiences(
     assert len(batches) == sum(-(-size // features.BATCH) for size in sizes)
 
 
+def test_the_first_run_with_an_empty_cache_reads_what_was_computed_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A learner in a sandbox opens no folder that appears after it began."""
+    load_source("digits")
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path / "cache"))
+    config = {"backbone": NAME, "image_size": 8, "fit": "stretch"}
+    request = Request(
+        "nmc", "split-digits", strategy_config=config, out=tmp_path / "out", threads=1
+    )
+    assert run(request).result.average_incremental_accuracy > 0.5
+
+
 def test_a_table_refuses_vectors_of_another_width(rows: SplitRows) -> None:
     table = Table({"of": "a test"}, 4, 16)
     for vectors in (np.zeros((2, 24)), np.zeros((2, 8)), np.zeros((1, 32))):
