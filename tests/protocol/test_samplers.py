@@ -147,5 +147,6 @@ def test_committed_studies_tried_what_is_drawn_today(ledger: Path) -> None:
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
     plan = lines[0]["body"]["plan"]
     tried = {e["body"]["trial"]: e["body"]["config"] for e in lines if e["kind"] == "trial"}
-    configs = drawn(Space.of(plan["space"]), plan["trials"], plan["sampler_seed"])
+    space, seed = Space.of(plan["space"]), plan["sampler_seed"]
+    configs = proposals(plan["sampler"], space, plan["strategy"], seed, plan["trials"], 0, [])
     assert configs == [tried[number] for number in sorted(tried)]
