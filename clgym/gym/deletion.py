@@ -16,7 +16,7 @@ from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.learning import LearningPhase
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
-from clgym.gym.testing import row_group
+from clgym.gym.testing import distinct_groups, row_group
 from clgym.gym.withheld_order import permutation
 from clgym.messages import (
     ClassifierIdentity,
@@ -178,15 +178,10 @@ class DeletionPhase:
 
     def _groups(self) -> tuple[tuple[RowGroup, ...], np.ndarray]:
         """The distinct groups, and which of them each row needs."""
-        found: dict[tuple[int, str], tuple[int, RowGroup]] = {}
-        number = np.zeros((2, len(self._stream.steps)), np.int64)
-        for j, step in enumerate(self._stream.steps):
-            for train, split in enumerate((step.measured_on, "train")):
-                group = row_group(step, split)
-                place, _ = found.setdefault((group.source, split), (len(found), group))
-                number[train, j] = place
-        where = number[self._rows.train.astype(np.int64), self._rows.experience]
-        return tuple(group for _, group in found.values()), where
+        steps = self._stream.steps
+        tested = [row_group(step, step.measured_on) for step in steps]
+        groups, number = distinct_groups([*tested, *(row_group(step, "train") for step in steps)])
+        return groups, number[self._rows.train * len(steps) + self._rows.experience]
 
     def _take_in(self, step: int, order: np.ndarray) -> None:
         logits = np.empty_like(self._piece["logits"])

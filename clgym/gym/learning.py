@@ -29,7 +29,7 @@ from clgym.gym.scoring import (
     score,
 )
 from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
-from clgym.gym.testing import Tester, TestLearners, row_group
+from clgym.gym.testing import Tester, TestLearners, distinct_groups, row_group
 from clgym.messages import (
     AnytimeTest,
     ClassifierIdentity,
@@ -119,17 +119,14 @@ class LearningPhase:
             return
         parts = [(row_group(s, "train"), s.train) for s in steps]
         parts += [(row_group(s, s.measured_on), s.test) for s in steps]
-        keys = [(group.source, group.split, group.transform) for group, _ in parts]
-        groups = {key: group for key, (group, _) in zip(keys, parts, strict=True)}
-        number = {key: i for i, key in enumerate(groups)}
-        where = [np.full(len(rows), number[k]) for k, (_, rows) in zip(keys, parts, strict=True)]
+        groups, number = distinct_groups([group for group, _ in parts])
         self._learners.fill_features(
             FillFeatures(
                 start=self.start_message(),
                 backbone=needs.backbone,
                 rows=np.concatenate([rows for _, rows in parts]),
-                where=np.concatenate(where),
-                groups=tuple(groups.values()),
+                where=np.repeat(number, [len(rows) for _, rows in parts]),
+                groups=groups,
             )
         )
 

@@ -4,11 +4,11 @@ Whatever `predict` learned of the test images, kept anywhere or wrote down, is g
 that it ran in. The process that trains is never sent a test row.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from clgym.gym.withheld_order import permutation
 from clgym.messages import FillFeatures, Load, Predict, Predicted, RowGroup, Start, TestEnded
 from clgym.scenario import Step, Stream
 
-__all__ = ["TestLearners", "TestOutcome", "Tester", "row_group"]
+__all__ = ["TestLearners", "TestOutcome", "Tester", "distinct_groups", "row_group"]
 
 PREDICT_BATCH = 256
 
@@ -217,19 +217,21 @@ class Tester:
         )
 
     def groups(self, steps: np.ndarray) -> tuple[tuple[RowGroup, ...], np.ndarray]:
-        """The distinct (source, split, transform) triples, and which of them each row needs.
+        """The distinct groups of the experiences' test rows, and which of them each row needs."""
+        groups, number = distinct_groups([row_group(s, s.measured_on) for s in self._stream.steps])
+        return groups, number[steps]
 
-        Rows with the same triple are indistinguishable: in a class-incremental stream of one
-        source the learner's process gets no hint of a row's experience.
-        """
-        keys: dict[tuple[Any, ...], RowGroup] = {}
-        number = np.zeros(len(self._stream), dtype=np.int64)
-        for j, step in enumerate(self._stream.steps):
-            group = row_group(step, step.measured_on)
-            key = (group.source, group.split, group.transform)
-            keys.setdefault(key, group)
-            number[j] = list(keys).index(key)
-        return tuple(keys.values()), number[steps]
+
+def distinct_groups(groups: Sequence[RowGroup]) -> tuple[tuple[RowGroup, ...], np.ndarray]:
+    """Each group once, and the place of each of the given ones among them, int64 [n].
+
+    Rows of one group are indistinguishable: in a class-incremental stream of one source the
+    learner's process gets no hint of a row's experience.
+    """
+    keys = [(group.source, group.split, group.transform) for group in groups]
+    found = dict(zip(keys, groups, strict=True))
+    places = {key: place for place, key in enumerate(found)}
+    return tuple(found.values()), np.array([places[key] for key in keys], dtype=np.int64)
 
 
 def row_group(step: Step, split: Literal["train", "test"]) -> RowGroup:

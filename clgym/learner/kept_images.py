@@ -3,8 +3,8 @@
 Every training image, and on adaptation streams every image that was answered, leaves a signature:
 the sums of its pixels, of their squares and of their cubes. Rows of numbers in a strategy's reach
 that have the signature of an image, as it is stored, scaled to [0, 1] or [-1, 1] or normalised, are
-that image, whatever the order of its pixels. What was
-compressed, averaged or encoded otherwise is not found.
+that image, whatever the order of its pixels. What was compressed, averaged or encoded otherwise is
+not found.
 """
 
 import itertools

@@ -94,8 +94,15 @@ def deletions_of(stream: Stream, kind: Forgets, numbers: Sequence[int]) -> tuple
         numbers: Class indices in order of arrival, or experiences, from 0.
 
     Raises:
-        BadStream: there is no such class or experience, one comes twice, or nothing would remain.
+        BadStream: there is no such class or experience, one comes twice, or nothing would remain;
+            or training labels are wrong on purpose, so that a class is not one set of rows.
     """
+    if any(step.labels is not None for step in stream.steps):
+        raise BadStream(
+            expected="true training labels on a stream with requests to forget",
+            found="some that are wrong on purpose",
+            fix="Leave Step.labels out",
+        )
     last = len(stream) - 1
     count = len(stream) if kind == "experience" else stream.columns_after(last)
     known = len(set(numbers)) == len(numbers) and all(0 <= n < count for n in numbers)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from clgym.errors import BadPlugin, BadRecord, BadStream, Incompatible, Strategy
 from clgym.gym.deletion import DeletionPhase
 from clgym.gym.request import Request
 from clgym.gym.run import run
+from clgym.gym.testing import distinct_groups, row_group
 from clgym.protocol.verify import verify
 from clgym.results.record import DeletionResult, Record, result_hash
 from clgym.results.stored import open_run
+from clgym.scenario import Step, Transform
+from clgym.streams.deletion import deletions_of
 from factories import copy_plugin
 
 STREAM: dict[str, Any] = {"increments": [5], "numbers": [7, 2]}
+ROWS, QUARTER = np.arange(3), Transform("rotate", 90.0)
 LEARN: dict[str, Any] = {"base": "replay", "base.lr": 0.05, "base.epochs": 2}
 
 
@@ -264,6 +269,29 @@ def test_a_strategy_that_stores_forgotten_samples_again_is_refused(tmp_path: Pat
 def test_requests_that_cannot_be_are_refused(numbers: list[int]):
     with pytest.raises(BadStream, match="to forget"):
         make_scenario("deletion-digits", numbers=numbers)
+
+
+def test_labels_that_are_wrong_on_purpose_are_refused():
+    """A class would not be one set of rows: its given labels and its true ones differ."""
+    stream = make_scenario("split-digits")
+    first, *rest = stream.steps
+    noisy = replace(stream, steps=(replace(first, labels=np.zeros(len(first.train), int)), *rest))
+    assert deletions_of(stream, "class", [0])
+    with pytest.raises(BadStream, match="true training labels"):
+        deletions_of(noisy, "class", [0])
+
+
+def test_rows_that_a_transform_tells_apart_are_different_groups():
+    """Audits and features look images up by group: none may come without its transform."""
+    plain, turned = Step(ROWS, ROWS, (0,), ROWS), Step(ROWS, ROWS, (0,), ROWS, transform=QUARTER)
+    asked = [row_group(step, "train") for step in (plain, turned, plain)]
+    groups, number = distinct_groups([*asked, row_group(plain, "test")])
+    assert number.tolist() == [0, 1, 0, 2]
+    assert [(group.split, group.transform is None) for group in groups] == [
+        ("train", True),
+        ("train", False),
+        ("test", True),
+    ]
 
 
 def test_only_strategies_that_can_forget_run_on_the_stream(tmp_path: Path):
