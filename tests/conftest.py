@@ -3,6 +3,7 @@
 torch is imported where a fixture is used: many tests do without.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ SHAPE = (1, 6, 6)
 # How long an example takes depends on what else the machine does: no reason to fail.
 settings.register_profile("clgym", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("clgym")
+
+# The workers of pytest share the cores, and so a learner gets one thread; set before torch loads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -142,8 +142,8 @@ def test_a_list_of_runs_from_a_file(cli, here):
     record = json.loads(Path("runs/exp/small-batches/seed-3/record.json").read_text())
     assert record["result"]["strategy"]["config"]["batch_size"] == 7
     assert record["result"]["order_seed"] == 8
-    code, out, err = cli("run", "--experiment=exp.toml", "--json")
-    assert code == 0 and "3 of 3 runs were finished before" in err
+    code, out, err = cli("run", "--experiment=exp.toml", "--workers", "2", "--json")
+    assert code == 0 and "3 of 3 runs were finished before" in err, err
     assert len(json.loads(out)) == 3
 
 
