@@ -18,7 +18,7 @@ from clgym.gym.conduct import Repetition
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import LEARNER
 from clgym.gym.inside import TestsInside
-from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers
+from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers, start_message
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import (
     Predictions,
@@ -40,7 +40,6 @@ from clgym.messages import (
     TestEnded,
     Train,
 )
-from clgym.registry import strategy_files
 from clgym.results.conduct import Cause
 from clgym.results.layout import STATE
 from clgym.results.metrics import matrix_summary
@@ -150,12 +149,8 @@ class LearningPhase:
     def start_message(self) -> Start:
         """Build the strategy for this stream."""
         run = self._run
-        return Start(
-            strategy=run.strategy.name,
-            plugins=strategy_files(run.request.plugins),
-            config=run.strategy_config,
-            threads=run.threads,
-            resize=run.resize,
+        return start_message(
+            run,
             info=self._facts(),
             sources=tuple(
                 SourceFiles(
