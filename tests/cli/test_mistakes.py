@@ -53,7 +53,11 @@ def tree(folder: Path) -> set[Path]:
             "BadUsage",
             ["--engine to be one of process, inline", "'inline'"],
         ),
-        (("run", "nmc", "digits"), "UnknownName", ["the name of one of the scenarios", "'digits-c', 'task-digits' or"]),
+        (
+            ("run", "nmc", "digits"),
+            "UnknownName",
+            ["the name of one of the scenarios", "'digits-c', 'task-digits' or"],
+        ),
         ((*NMC, "--threads", "-1"), "BadConfig", ["thread"]),
         ((*NMC, "--device", "cuda:77"), "BadConfig", ["cuda:77"]),
         ((*NMC, "--increments", "3"), "BadStream", ["10 classes", "3+3+3+1"]),
