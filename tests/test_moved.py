@@ -50,6 +50,15 @@ def test_a_renamed_class_or_function_is_refused_with_its_new_name(
     assert isinstance(caught.value, ImportError) and isinstance(caught.value, ClgymError)
 
 
+def test_a_method_that_nothing_calls_any_more_is_refused_where_its_base_had_it() -> None:
+    from clgym.adaptation import AdaptStrategy
+
+    body = {"parts": lambda self: {}}
+    with pytest.raises(Renamed, match=r"Old\.parts.*All attributes are the state"):
+        type("Old", (AdaptStrategy,), body)
+    type("Unrelated", (Strategy,), body)
+
+
 def test_a_name_that_never_was_is_an_ordinary_error() -> None:
     from clgym.protocol import study
 

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from clgym._moved import report_renamed
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
 from clgym.results.block import RecordBlock
@@ -60,6 +61,9 @@ __all__ = [
     "make_result",
     "result_hash",
 ]
+
+
+report_renamed(__name__)
 
 
 class Cost(RecordBlock):
