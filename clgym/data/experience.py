@@ -57,7 +57,7 @@ class Experience:
         self,
         index: int,
         pixels: Tensor,
-        labels: Tensor,
+        labels: Tensor | None,
         *,
         classes: tuple[int, ...],
         columns: int,
@@ -72,18 +72,21 @@ class Experience:
         features: Tensor | None = None,
         class_names: tuple[str, ...] = (),
     ) -> None:
-        """Made by the gym only. ``scale`` turns stored pixels into [0, 1]."""
+        """Made by the gym only. ``scale`` turns stored pixels into [0, 1].
+
+        ``labels`` are None on pretraining streams.
+        """
         self.index, self.classes, self.columns = index, classes, columns
         self.task, self.task_columns, self.single_pass = task, task_columns, single_pass
         self._seed, self._scale = seed, scale
         self._pixels: Tensor | None = pixels
         self._labels: Tensor | None = labels
         self._features, self._class_names = features, class_names
-        self._length = len(labels)
+        self._length, self._labelled = len(pixels), labels is not None
         self._parts: list[Experience] = []
-        self._rows = torch.arange(len(labels))  # of a part: places in the whole
+        self._rows = torch.arange(len(pixels))  # of a part: places in the whole
         self._rows_of: Callable[[int], Tensor] | None = None
-        self._handed_out = torch.zeros(len(labels) if single_pass else 0, dtype=torch.bool)
+        self._handed_out = torch.zeros(len(pixels) if single_pass else 0, dtype=torch.bool)
         self.images, self.min_batch = 0, 1
         self._of_all = _Count()
         self.epoch: int | None = None
@@ -125,8 +128,14 @@ class Experience:
         """All labels, int64 [n], on the device.
 
         Raises:
-            OutOfReach: the experience is over.
+            OutOfReach: the experience is over, or the stream brings no labels.
         """
+        if not self._labelled:
+            raise OutOfReach(
+                expected="a strategy that learns without labels on a pretraining stream",
+                found="a read of the labels",
+                fix="Read images alone, or use a stream with labels (`clgym list scenarios`)",
+            )
         return self._held(self._labels)
 
     @property
@@ -171,7 +180,8 @@ class Experience:
             OutOfReach: the experience is over.
         """
         part = copy.copy(self)
-        part._pixels, part._labels = self.pixels[rows], self.labels[rows]
+        part._pixels = self.pixels[rows]
+        part._labels = self.labels[rows] if self._labelled else None
         part._features = None if self._features is None else self._features[rows]
         part._length, part._parts, part.images = len(rows), [], 0
         part._rows = self._rows[rows.to(self._rows.device)]
@@ -299,12 +309,13 @@ class Experience:
 
     def _batch(self, rows: slice | Tensor, augment: Augment | None) -> TrainBatch:
         self._hand_out(rows)
-        pixels, labels = self.pixels[rows], self.labels[rows]
+        pixels = self.pixels[rows]
+        labels = self.labels[rows] if self._labelled else None
         images = self.to_float(pixels)
         if augment is not None:
             here = self._stream("augmentation", epoch=self.epoch, step=self.step)
             images = augment(images, here)
-        self.count(len(labels))
+        self.count(len(pixels))
         features = None if self._features is None else self._features[rows]
         return TrainBatch(
             images,
@@ -331,7 +342,7 @@ class Experience:
             tasks = torch.full((self.columns,), self.task or 0)
             for task, columns in self.task_classes.items():
                 tasks[list(columns)] = task
-            self._task_of = tasks.to(self.labels.device)
+            self._task_of = tasks.to(self.pixels.device)
         return self._task_of
 
     def progress(self, epoch: int, step: int, *, steps: int, epochs: int | None = None) -> None:

@@ -32,7 +32,7 @@ TOLERANCE = 1e-9
 The same mean differs in its last bits (about 1e-16) between versions of NumPy and between
 processors; one image among a hundred million changes an accuracy by 1e-8.
 """
-_POOLED = ("class-incremental", "learn-then-shift", "deletion")
+_POOLED = ("class-incremental", "learn-then-shift", "deletion", "pretraining")
 """Scenario types whose accuracy is pooled over all test images; in others it is a mean of means."""
 _KINDS = {"adaptation": "adaptation", "learn-then-shift": "two-phases", "deletion": "deletion"}
 """Kind of result by scenario type; all other types are of learning streams."""
