@@ -12,8 +12,8 @@ import numpy as np
 from clgym.gym.arrival import in_order_of_arrival
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.images import StreamImages
+from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
 from clgym.messages import (
     Adapt,
     AdaptationStart,

@@ -18,6 +18,7 @@ from clgym.gym.conduct import Repetition
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import LEARNER
 from clgym.gym.inside import InsideAnswers
+from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import (
     Predictions,
@@ -28,7 +29,6 @@ from clgym.gym.scoring import (
     predictions_of,
     score,
 )
-from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
 from clgym.gym.testing import Tester, TestLearners, distinct_groups, row_group
 from clgym.messages import (
     AnytimeTest,
