@@ -171,7 +171,9 @@ def _refuse_both(stated: Sequence[str]) -> None:
 
 def _check(strategy: Strategy, setting: str) -> None:
     needs = strategy.needs
-    if setting not in {*needs.settings} & {*_LABELLED} or (needs.task_ids and setting != "task-incremental"):
+    if setting not in {*needs.settings} & {*_LABELLED} or (
+        needs.task_ids and setting != "task-incremental"
+    ):
         raise Incompatible(
             expected=f"one of {', '.join(needs.settings)}"
             + (" with task ids" if needs.task_ids else ""),

@@ -120,7 +120,7 @@ class TrainBatch(Batch):
         return self if self._whole_new is None else self._whole_new
 
     def minibatch(self) -> list[Tensor]:
-        """Images, labels and tasks, as Avalanche's loops want them; label -1 where there is none."""
+        """Images, labels and tasks, as Avalanche's loops want them; -1 where there is no label."""
         count, device = len(self), self.images.device
         none = torch.full((count,), -1, device=device) if self._labels is None else self._labels
         return [self.images, none, self.tasks]

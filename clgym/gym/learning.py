@@ -271,21 +271,25 @@ class LearningPhase:
         )
         probe = self._begin_tests_inside(index, resume)
         reply = self._conversation.train(
-            Train(
-                index=index,
-                rows=rows,
-                labels=np.concatenate(labels),
-                groups=groups,
-                counts=counts,
-                classes=tuple(sorted({c for s in steps for c in s.classes})),
-                num_seen_classes=stream.columns_after(index),
-                task=index if given else None,
-                class_names=self._class_names(index),
-                task_columns=tuple(s.classes for s in stream.steps[: index + 1]) if given else (),
-                checkpoint=inside,
-                checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
-                resume=inside if resume else None,
-                probe=probe,
+            self._as_sent(
+                Train(
+                    index=index,
+                    rows=rows,
+                    labels=np.concatenate(labels),
+                    groups=groups,
+                    counts=counts,
+                    classes=tuple(sorted({c for s in steps for c in s.classes})),
+                    num_seen_classes=stream.columns_after(index),
+                    task=index if given else None,
+                    class_names=self._class_names(index),
+                    task_columns=tuple(s.classes for s in stream.steps[: index + 1])
+                    if given
+                    else (),
+                    checkpoint=inside,
+                    checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
+                    resume=inside if resume else None,
+                    probe=probe,
+                )
             ),
             on_test=lambda due: self._test_inside(index, due),
         )
@@ -294,6 +298,10 @@ class LearningPhase:
         self._train_seconds.append(reply.seconds)
         self._train_images_of_step = reply.images
         self.images += reply.images
+
+    def _as_sent(self, message: Train) -> Train:
+        """A message without what this kind of stream withholds."""
+        return message
 
     def _begin_tests_inside(self, index: int, resume: bool) -> AnytimeTest | None:
         """What is to be tested inside an experience of a single-pass stream."""

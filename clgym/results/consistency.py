@@ -34,7 +34,12 @@ processors; one image among a hundred million changes an accuracy by 1e-8.
 """
 _POOLED = ("class-incremental", "learn-then-shift", "deletion", "pretraining")
 """Scenario types whose accuracy is pooled over all test images; in others it is a mean of means."""
-_KINDS = {"adaptation": "adaptation", "learn-then-shift": "two-phases", "deletion": "deletion"}
+_KINDS = {
+    "adaptation": "adaptation",
+    "learn-then-shift": "two-phases",
+    "deletion": "deletion",
+    "pretraining": "pretraining",
+}
 """Kind of result by scenario type; all other types are of learning streams."""
 _LONGEST = 10 * 365 * 86_400
 """Maximum plausible duration of a run, in seconds."""

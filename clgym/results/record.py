@@ -1,7 +1,7 @@
 """The record of a run: what was measured, what it cost, and where it ran.
 
 Equal records means equal `Result`: it is deterministic. Paths, host and user appear nowhere. A
-result is of one of four kinds, by what was measured. Records of schema 1 are read as well; see
+result is of one of five kinds, by what was measured. Records of schema 1 are read as well; see
 `clgym.results.schema1`.
 """
 
@@ -27,12 +27,14 @@ from clgym.results.measurements import (
     AnytimeFacts,
     DeletionFacts,
     DeletionRequestFacts,
+    ProbeFacts,
     SegmentFacts,
 )
 from clgym.results.result import (
     AdaptationResult,
     DeletionResult,
     LearningResult,
+    PretrainingResult,
     Result,
     TwoPhaseResult,
     make_result,
@@ -51,6 +53,8 @@ __all__ = [
     "DeletionResult",
     "Environment",
     "LearningResult",
+    "PretrainingResult",
+    "ProbeFacts",
     "Record",
     "Result",
     "SegmentFacts",
