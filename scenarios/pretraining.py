@@ -20,7 +20,7 @@ from clgym.data.sources import Source
 from clgym.errors import BadStream
 from clgym.streams.pretraining import PretrainingStream, Probe
 
-from .multi_dataset import MultiDataset, MultiDatasetConfig, classes_of
+from .multi_dataset import MultiDataset, MultiDatasetConfig, classes_of, fewer_classes
 
 PRESETS = {
     "pretrain-digits": {"source": "digits", "increment": 2},
@@ -112,7 +112,7 @@ class Pretraining(MultiDataset):
         places = {name: place for place, name in enumerate(self.source_names())}
         found: list[tuple[int, list[int]]] = []
         for name, wanted in self._parts():
-            classes = classes_of(sources[places[name]], wanted)
+            classes = fewer_classes(classes_of(sources[places[name]], wanted), self.config)
             size = self.config.increment or len(classes)
             starts = range(0, len(classes), size)
             found += [(places[name], classes[start : start + size]) for start in starts]

@@ -16,7 +16,7 @@ from clgym.gym.conversation import Conversation
 from clgym.gym.scoring import TestPool
 from clgym.gym.testing import PREDICT_BATCH, Tester, distinct_groups, row_group
 from clgym.gym.withheld_order import permutation
-from clgym.messages import Represent, Represented
+from clgym.messages import Represent
 from clgym.streams.pretraining import PretrainingStream, Probe, probe_rows
 
 __all__ = ["KNN", "ProbeAnswers", "ProbeTester", "answers_of_probes", "probe_pool"]
@@ -103,30 +103,22 @@ class ProbeTester(Tester):
         See `Tester.predict`.
         """
         fitted = probe_pool(self._stream, self._run.sources, index)
-        count = len(fitted.row) + len(pool.row)
-        reply = self._represented(learner, index, fitted, pool, PREDICT_BATCH)
-        features = np.empty_like(reply.features)
-        features[permutation(self._order_key, count, index, _PLACE)] = reply.features
-        self._of_pool = features[len(fitted.row) :]
-        answers = answers_of_probes(
-            features[: len(fitted.row)],
-            fitted.label,
-            self._of_pool,
-            self._stream.columns_after(index),
-            self._stream.probe,
-        )
+        features, seconds = self._features(learner, index, fitted, pool)
+        own, self._of_pool = np.split(features, [len(fitted.row)])
+        columns, probe = self._stream.columns_after(index), self._stream.probe
+        answers = answers_of_probes(own, fitted.label, self._of_pool, columns, probe)
         self.iterations, self.width = answers.iterations, features.shape[1]
-        return answers.linear, reply.seconds, {KNN: answers.votes}
+        return answers.linear, seconds, {KNN: answers.votes}
 
     def answers(self, learner: Conversation, index: int, pool: TestPool) -> np.ndarray:
         """Features of the pool, float32 [n, width], in its order."""
-        self.predict(learner, index, pool)
-        return self._of_pool
+        fitted = probe_pool(self._stream, self._run.sources, index)
+        return self._features(learner, index, fitted, pool)[0][len(fitted.row) :]
 
-    def _represented(
-        self, learner: Conversation, index: int, fitted: TestPool, pool: TestPool, size: int
-    ) -> Represented:
-        """Features of both pools' rows as they went out."""
+    def _features(
+        self, learner: Conversation, index: int, fitted: TestPool, pool: TestPool
+    ) -> tuple[np.ndarray, float]:
+        """Features of both pools' rows, float32 [m + n, width], and the seconds they took."""
         steps = self._stream.steps
         groups, number = distinct_groups(
             [
@@ -137,9 +129,12 @@ class ProbeTester(Tester):
         rows = np.concatenate([fitted.row, pool.row])
         where = number[np.concatenate([fitted.step, pool.step + len(steps)])]
         order = permutation(self._order_key, len(rows), index, _PLACE)
-        return learner.represent(
-            Represent(rows=rows[order], where=where[order], groups=groups, batch_size=size)
+        reply = learner.represent(
+            Represent(rows=rows[order], where=where[order], groups=groups, batch_size=PREDICT_BATCH)
         )
+        features = np.empty_like(reply.features)
+        features[order] = reply.features
+        return features, reply.seconds
 
     def _repeated(
         self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray

@@ -154,11 +154,12 @@ class ProbeFacts(RecordBlock):
     """Accuracy of the nearest neighbours after experience i (row) on the test rows of experience j
     (column); None where not measured."""
 
-    @property
-    def unconverged(self) -> list[int]:
-        """Experiences, from 1, after which the linear probe's solver stopped at its maximum."""
+    def flags(self) -> list[str]:
+        """What a reader should know of the linear probe, in words."""
         counts = enumerate(self.iterations, 1)
-        return [number for number, count in counts if count >= self.max_iterations]
+        late = [number for number, count in counts if count >= self.max_iterations]
+        places = ", ".join(map(str, late))
+        return [f"the linear probe did not converge after experience {places}"] if late else []
 
 
 class AnytimeFacts(RecordBlock):

@@ -138,6 +138,8 @@ class Record(RecordBlock):
         """What a reader should know of the learner's conduct, in words."""
         failures = self.result.strategy.known_failures
         seen = self.conduct.flags(self.result.stored_samples, failures) if self.conduct else []
+        if isinstance(self.result, PretrainingResult):
+            seen = [*seen, *self.result.probe.flags()]
         return [*seen, *(self.holdings.flags() if self.holdings else [])]
 
     @property
