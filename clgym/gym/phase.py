@@ -10,10 +10,20 @@ from typing import Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from clgym.messages import ClassifierIdentity, LoggedNumbers, Start, TestEnded
+from clgym.gym.plan import ResolvedRun
+from clgym.messages import (
+    AdaptationStart,
+    ClassifierIdentity,
+    LoggedNumbers,
+    SourceFiles,
+    Start,
+    StreamFacts,
+    TestEnded,
+)
+from clgym.registry import strategy_files
 from clgym.results.series import Series
 
-__all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "add_numbers"]
+__all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "add_numbers", "start_message"]
 
 Arrays = dict[str, np.ndarray]
 Kind = Literal["learning", "adaptation", "deletion", "pretraining"]
@@ -126,3 +136,22 @@ def add_numbers(series: Series, logged: LoggedNumbers, experience: int, images: 
         "step": logged.step,
     }
     series.add(logged.names, columns)
+
+
+def start_message(
+    run: ResolvedRun,
+    info: StreamFacts,
+    sources: tuple[SourceFiles, ...] = (),
+    adaptation: AdaptationStart | None = None,
+) -> Start:
+    """The message that builds a run's strategy for a phase; the arguments are fields of it."""
+    return Start(
+        strategy=run.strategy.name,
+        plugins=strategy_files(run.request.plugins),
+        config=run.strategy_config,
+        threads=run.threads,
+        resize=run.resize,
+        info=info,
+        sources=sources,
+        adaptation=adaptation,
+    )

@@ -29,6 +29,7 @@ class PretrainingPhase(LearningPhase):
     """Trains on each experience of a pretraining stream and scores probes of its features."""
 
     kind: Kind = "pretraining"
+    tester_class = ProbeTester
     _stream: PretrainingStream
     tester: ProbeTester
 
@@ -43,7 +44,6 @@ class PretrainingPhase(LearningPhase):
     ) -> None:
         """Ask nothing yet; see `LearningPhase`."""
         super().__init__(run, stream, conversation, learners, on_event, order_key)
-        self.tester = ProbeTester(run, stream, order_key, learners, self.start_message)
         self._probed: list[np.ndarray] = []
         if run.request.after is not None:
             earlier = open_run(run.request.after).result
