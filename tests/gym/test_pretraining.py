@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +116,12 @@ def test_supervised_strategies_are_refused_and_the_others_elsewhere(tmp_path: Pa
         go(tmp_path / "a", "naive", config={})
     with pytest.raises(Incompatible, match="supports \\(pretraining\\)"):
         run(Request("mae", "split-digits", out=tmp_path / "b", threads=1))
+
+
+@pytest.mark.parametrize("need", ["total_classes", "class_names"])
+def test_a_strategy_that_wants_to_know_of_classes_is_refused(need: str, tmp_path: Path) -> None:
+    with pytest.raises(Incompatible, match="told of no class"):
+        plugged(tmp_path, DECLARED={need: True})
 
 
 @pytest.mark.parametrize(
@@ -244,6 +254,28 @@ def test_a_run_killed_after_an_experience_ends_in_the_same_bits(
     part, whole = go(tmp_path / "part"), open_run(finished).record
     assert part.cost.resumed == 1
     assert part.result == whole.result and result_hash(part) == result_hash(whole)
+
+
+def command(out: Path) -> list[str]:
+    small = ["--increment", "5", "--images", "200", "100", "--epochs", "4"]
+    run = [sys.executable, "-m", "clgym", "run", "mae", "pretrain-digits", *small]
+    return [*run, "--threads", "1", "--checkpoint-minutes", "0.0001", "--out", str(out)]
+
+
+@pytest.mark.slow
+def test_a_run_killed_inside_an_experience_ends_in_the_same_bits(tmp_path: Path) -> None:
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    part = tmp_path / "part"
+    process = subprocess.Popen(command(part), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        if (part / "learner" / "inside-1.safetensors").is_file():
+            process.send_signal(signal.SIGKILL)
+        time.sleep(0.01)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "finished before the kill"
+    subprocess.run(command(part), check=True, capture_output=True)
+    whole, resumed = open_run(tmp_path / "whole").record, open_run(part).record
+    assert resumed.result == whole.result and resumed.cost.resumed == 1
 
 
 # --- the stream ----------------------------------------------------------------------------------

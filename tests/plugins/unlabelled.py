@@ -12,12 +12,13 @@ from clgym.strategy import Batch, Experience, Needs, Strategy, StreamInfo
 REPORT = ""
 WHOLE_BATCH = False
 WIDTH = 16
+DECLARED = {}
 
 
 class Unlabelled(Strategy):
     @property
     def needs(self) -> Needs:
-        return Needs(settings=("pretraining",))
+        return Needs(settings=("pretraining",), **DECLARED)
 
     def setup(self, info: StreamInfo) -> None:
         super().setup(info)
