@@ -267,6 +267,12 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
             found=f"{stream.name}, which is {stream.setting}",
             fix="Use another scenario (`clgym list scenarios`)",
         )
+    if stream.setting == "pretraining" and (needs.total_classes or needs.class_names):
+        raise Incompatible(
+            expected=f"a strategy that is told of no class on {stream.name}",
+            found=f"{name}, which needs their number in advance or their names",
+            fix="Remove total_classes and class_names from its needs, or use a stream with labels",
+        )
     if needs.class_names and class_words(stream.class_order) is None:
         raise Incompatible(
             expected=f"a source whose classes have names, which {name} needs",

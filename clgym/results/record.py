@@ -1,7 +1,7 @@
 """The record of a run: what was measured, what it cost, and where it ran.
 
 Equal records means equal `Result`: it is deterministic. Paths, host and user appear nowhere. A
-result is of one of four kinds, by what was measured. Records of schema 1 are read as well; see
+result is of one of five kinds, by what was measured. Records of schema 1 are read as well; see
 `clgym.results.schema1`.
 """
 
@@ -28,12 +28,14 @@ from clgym.results.measurements import (
     AnytimeFacts,
     DeletionFacts,
     DeletionRequestFacts,
+    ProbeFacts,
     SegmentFacts,
 )
 from clgym.results.result import (
     AdaptationResult,
     DeletionResult,
     LearningResult,
+    PretrainingResult,
     Result,
     TwoPhaseResult,
     make_result,
@@ -52,6 +54,8 @@ __all__ = [
     "DeletionResult",
     "Environment",
     "LearningResult",
+    "PretrainingResult",
+    "ProbeFacts",
     "Record",
     "Result",
     "SegmentFacts",
@@ -138,6 +142,8 @@ class Record(RecordBlock):
         """What a reader should know of the learner's conduct, in words."""
         failures = self.result.strategy.known_failures
         seen = self.conduct.flags(self.result.stored_samples, failures) if self.conduct else []
+        if isinstance(self.result, PretrainingResult):
+            seen = [*seen, *self.result.probe.flags()]
         return [*seen, *(self.holdings.flags() if self.holdings else [])]
 
     @property
