@@ -6,6 +6,7 @@ No network is used. A link that leads nowhere ends the build with an error.
 """
 
 import argparse
+import inspect
 import re
 import shutil
 import subprocess
@@ -19,13 +20,16 @@ import methods
 import notebooks
 import numbers_of_runs
 import reference
+from writing import cell, table
 
+from clgym import errors
 from clgym.board.reading.records import read_board
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).with_name("zensical.toml")
 COSTS = "<!-- costs of the board's runs -->"
 EXAMPLES = "<!-- the files -->"
+ERRORS = "<!-- the errors -->"
 
 
 def main() -> None:
@@ -70,6 +74,7 @@ def write_pages(docs: Path, run_notebooks: bool) -> None:
         docs.joinpath(name).write_text(text)
     _fill(docs / "cost.md", COSTS, numbers_of_runs.costs(board))
     _fill(docs / "examples.md", EXAMPLES, _examples())
+    _fill(docs / "questions.md", ERRORS, _errors())
     gallery.write(docs / "gallery")
     notebooks.write(ROOT / "docs" / "notebooks", docs / "notebooks", run_notebooks)
     config = CONFIG.read_text().replace('"@methods"', _navigation(known))
@@ -87,6 +92,17 @@ def _fill(page: Path, place: str, text: str) -> None:
 def _examples() -> str:
     files = sorted((ROOT / "docs" / "examples").glob("*.py"))
     return "\n".join(f"## {file.name}\n\n```python\n{file.read_text()}```\n" for file in files)
+
+
+def _errors() -> str:
+    """What a message begins with, what it means, and the class that Python code catches."""
+    kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind)]
+    rows = [
+        (f"`{kind.problem}`", cell((kind.__doc__ or "").partition("\n\n")[0]), f"`{kind.__name__}`")
+        for kind in kinds
+        if issubclass(kind, errors.ClgymError) and kind is not errors.ClgymError
+    ]
+    return table(("the message begins with", "meaning", "in Python, `clgym.errors.`"), rows)
 
 
 def _navigation(known: list[methods.Method]) -> str:

@@ -30,12 +30,20 @@ def page() -> str:
 def _described(name: str) -> str:
     parser = _parser(name)
     first, *rest = (parser.description or "").strip().split("\n\n")
-    parts = [f"## clgym {name}\n", f"{' '.join(first.split())}\n", f"```text\n{_usage(parser)}\n```\n"]
+    parts = [
+        f"## clgym {name}\n",
+        f"{' '.join(first.split())}\n",
+        f"```text\n{_usage(parser)}\n```\n",
+    ]
     parts += [_text(paragraph) for paragraph in rest]
     for group in parser._action_groups:
         rows = list(_rows(group))
         title = (group.title or "").replace("positional arguments", "arguments")
-        parts += [f"**{title[:1].upper()}{title[1:]}**\n", table(("name", "what it does"), rows)] if rows else []
+        parts += (
+            [f"**{title[:1].upper()}{title[1:]}**\n", table(("name", "what it does"), rows)]
+            if rows
+            else []
+        )
     return "\n".join(parts)
 
 

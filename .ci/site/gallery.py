@@ -1,4 +1,4 @@
-"""Figures of every kind, drawn from the board's records by `clgym plot`, with the command of each."""
+"""Figures of every kind, drawn from the board's records by `clgym plot`, with their commands."""
 
 from pathlib import Path
 
@@ -19,7 +19,10 @@ FIGURES = {
     "forgetting": ("Forgetting of each method.", _STUDIES),
     "accuracy-matrix": ("Accuracy after each experience on each experience.", _REPLAY),
     "task-accuracy": ("Accuracy on each experience while others arrive.", _REPLAY),
-    "confusion-matrix": ("Predicted classes of each true class, after the last experience.", _REPLAY),
+    "confusion-matrix": (
+        "Predicted classes of each true class, after the last experience.",
+        _REPLAY,
+    ),
     "accuracy-against-cost": ("Accuracy against the time of all runs, tuning included.", _STUDIES),
     "rank-shift": ("Tuning rank against evaluation rank.", _STUDIES),
     "expected-best": ("Expected best tuning score against the number of trials.", _STUDIES),
@@ -29,9 +32,9 @@ FIGURES = {
 
 INTRODUCTION = """# Gallery
 
-Figures that `clgym plot` draws, each from records of the board, with its command. `--format pdf` writes
-them for LaTeX, `--size single-column` in the width of a column; the [newcomer's day](../newcomers-day.md)
-draws one from runs of your own. The same records give the same bytes.
+Figures that `clgym plot` draws, each from records of the board, with its command. `--format pdf`
+writes them for LaTeX, `--size single-column` in the width of a column; [the
+first tutorial](../newcomers-day.md) draws one from runs of your own. The same records give the same bytes.
 
 The studies shown here are small (300 training images a class, a small network): they show the
 figures and say nothing about the methods on full data.

@@ -48,5 +48,9 @@ def _broken(site: Path, pages: dict[Path, _Page]) -> Iterator[str]:
             place = file.relative_to(site)
             if not target.is_file():
                 yield f"{place}: {link} leads to no file"
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].names:
+            elif (
+                parts.fragment
+                and target in pages
+                and unquote(parts.fragment) not in pages[target].names
+            ):
                 yield f"{place}: {link} names no heading"

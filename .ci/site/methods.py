@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FAMILIES = {
     "Trained from scratch": "They train a network that starts from random weights.",
-    "On a pretrained network": "They build on a network with pretrained weights, most of them frozen.",
+    "On a pretrained network": "They build on a network with pretrained weights, mostly frozen.",
     "At test time": "They adapt a finished classifier to a stream of test images without labels.",
     "Around another method": "They change how any method that trains by SGD takes its steps.",
     "Forgetting on request": "They remove the influence of training rows that are to be forgotten.",
@@ -33,10 +33,12 @@ FAMILIES = {
 """Heading of each family, and what its methods have in common."""
 
 _DIFFERS = re.compile(
-    r"differ|[Dd]epart|released|authors' code|protocol's code|reproduc|Defaults are|"
-    r"Written from|The original|is another|code was not|port\b",
+    r"differ|[Dd]epart|authors' code|protocol's code|reproduc|Defaults are|Written from|"
+    r"The original|is another|was not (used|read)|[Tt]he released code (sets|has|loses|computes)|"
+    r"authors keep|no specification",
 )
-"""What a paragraph says that compares the file with a paper or with other code."""
+"""What a sentence says that compares the file with a paper or with other code."""
+_SENTENCES = re.compile(r"(?<=[.)])\s+(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,18 @@ def load_methods(board: Sequence[BoardEntry]) -> list[Method]:
 
 def index(methods: Sequence[Method]) -> str:
     """The page that lists all methods."""
-    parts = ["# Methods\n", "Generated from the methods' files; `clgym list strategies` prints it.\n"]
+    parts = [
+        "# Methods\n",
+        "Generated from the methods' files; `clgym list strategies` prints it.\n",
+    ]
     for family, text in FAMILIES.items():
         rows = [
-            (f"[{m.name}]({m.name}.md)", cell(m.entry.summary), _years(m), str(len(m.results) or ""))
+            (
+                f"[{m.name}]({m.name}.md)",
+                cell(m.entry.summary),
+                _years(m),
+                str(len(m.results) or ""),
+            )
             for m in methods
             if m.family == family
         ]
@@ -128,29 +138,40 @@ def _description(method: Method) -> Iterator[str]:
         place = f"{cell(paper.authors)}, {cell(paper.venue)} {paper.year}"
         yield f"Paper: [{cell(paper.title)}]({paper.link}), {place}.\n"
     yield f"Family: {method.family.lower()}. {_needs(method)}\n"
-    paragraphs = _paragraphs(rest)
-    differs = [text for text in paragraphs if _DIFFERS.search(text)]
-    plain = [text for text in paragraphs if text not in differs]
+    plain, differs = _told_apart(_paragraphs(rest))
     if plain:
         yield "## What it does\n"
-        yield from (prose(text) for text in plain)
+        yield from map(prose, plain)
     yield "## Where it differs\n"
     if not differs:
-        yield "The file names no difference from the paper and compares itself with no other code.\n"
-    yield from (prose(text) for text in differs)
+        yield "The file names no difference from the paper or from other code.\n"
+    yield from map(prose, differs)
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Paragraphs; a block of formulas or a list belongs to the paragraph before it."""
+    """Paragraphs; formulas, and the items of a list, belong to the paragraph before them."""
     joined: list[str] = []
-    for part in filter(None, text.split("\n\n")):
-        if joined and (part[0] in " *" or re.match(r"\d\. ", part) or joined[-1].endswith("::")):
-            joined[-1] += f"\n\n{part}"
-        elif joined and re.search(r"\n\n +\S[^\n]*$", joined[-1]) and part[0].islower():
+    for part in filter(str.strip, text.split("\n\n")):
+        belongs = part[0] in " *" or re.match(r"\d\. ", part)
+        if joined and belongs:
             joined[-1] += f"\n\n{part}"
         else:
             joined.append(part)
     return joined
+
+
+def _told_apart(paragraphs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What a method does, and where it differs: from the first such sentence of a paragraph on."""
+    plain, differs = [], []
+    for text in paragraphs:
+        starts = [0, *(found.end() for found in _SENTENCES.finditer(text))]
+        ends = [*starts[1:], len(text)]
+        cuts = [a for a, b in zip(starts, ends, strict=True) if _DIFFERS.search(text[a:b])]
+        # A paragraph is cut at most once, and never inside formulas or a list.
+        cut = cuts[0] if cuts and "\n\n" not in text else (0 if cuts else len(text))
+        plain += [text[:cut]] if text[:cut].strip() else []
+        differs += [text[cut:]] if text[cut:].strip() else []
+    return plain, differs
 
 
 def _needs(method: Method) -> str:
@@ -221,13 +242,19 @@ def _claims(method: Method) -> Iterator[str]:
     """Verdicts on the claims of the method's papers."""
     for paper in method.papers:
         rows = [
-            (cell(row.row), cell(claim.claim), cell(claim.claimed), cell(claim.measured), _verdict(claim))
+            (
+                cell(row.row),
+                cell(claim.claim),
+                cell(claim.claimed),
+                cell(claim.measured),
+                _verdict(claim),
+            )
             for row in _status(paper)
             for claim in row.claims
         ]
         if rows:
             yield f"## Claims of {paper.venue} {paper.year}\n"
-            yield f"`clgym reproduce {paper.name}` runs them again; [how they are judged](../reproducing.md).\n"
+            yield f"`clgym reproduce {paper.name}` runs them again; see [how](../reproducing.md).\n"
             yield table(("row", "claim", "claimed", "measured", "verdict"), rows)
 
 

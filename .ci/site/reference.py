@@ -103,4 +103,3 @@ def _block(head: str, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDe
 
 def _escaped(words: str) -> str:
     return words.replace("<", "&lt;")
-
