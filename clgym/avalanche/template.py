@@ -73,19 +73,7 @@ def as_template(
         BadConfig: both a stream and what it states, or neither.
         Incompatible: the strategy does not work in this scenario type.
     """
-    if stream is not None:
-        given = {"setting": setting, "mean": mean, "std": std, "single_pass": single_pass or None}
-        _refuse_both([name for name, value in given.items() if value is not None])
-        facts = _facts_of(stream, data_root)
-    else:
-        if mean is None or std is None:
-            raise BadConfig(
-                expected="stream=, or mean= and std= of the benchmark's images",
-                found="neither",
-                fix="Give the stream that made the benchmark; mean=() and std=() for images that "
-                "are normalised already",
-            )
-        facts = _Facts(setting or "class-incremental", tuple(mean), tuple(std), single_pass)
+    facts = _facts(stream, data_root, setting, mean, std, single_pass)
     _check(strategy, facts.setting)
     return StrategyTemplate(
         strategy=strategy,
@@ -144,6 +132,29 @@ class _Facts:
             fix="Train on stream.benchmark().train_stream from its beginning, or give mean, std "
             "and setting in place of the stream",
         )
+
+
+def _facts(
+    stream: Stream | None,
+    data_root: Path | None,
+    setting: Setting | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    single_pass: bool,
+) -> _Facts:
+    """Facts of a stream, or those that are given in its place; see `as_template`."""
+    if stream is not None:
+        given = {"setting": setting, "mean": mean, "std": std, "single_pass": single_pass or None}
+        _refuse_both([name for name, value in given.items() if value is not None])
+        return _facts_of(stream, data_root)
+    if mean is None or std is None:
+        raise BadConfig(
+            expected="stream=, or mean= and std= of the benchmark's images",
+            found="neither",
+            fix="Give the stream that made the benchmark; mean=() and std=() for images that "
+            "are normalised already",
+        )
+    return _Facts(setting or "class-incremental", tuple(mean), tuple(std), single_pass)
 
 
 def _facts_of(stream: Stream, data_root: Path | None) -> _Facts:

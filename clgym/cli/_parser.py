@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from clgym.errors import ClgymError, UnknownName, near
 
-__all__ = ["BadUsage", "Parser", "Several", "add_plugin_option"]
+__all__ = ["BadUsage", "Parser", "Several", "add_data_root_option", "add_plugin_option"]
 
 
 class BadUsage(ClgymError):
@@ -115,4 +115,14 @@ def add_plugin_option(target: argparse._ActionsContainer) -> None:
         default=[],
         metavar="FILE",
         help="Python file with a strategy or a scenario; may be repeated.",
+    )
+
+
+def add_data_root_option(target: argparse._ActionsContainer) -> None:
+    """Add ``--data-root DIR``."""
+    target.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
     )

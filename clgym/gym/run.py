@@ -11,9 +11,10 @@ from clgym.gym.description import LEARNER
 from clgym.gym.folder import acquire, check_available, check_earlier, check_reference, lock
 from clgym.gym.learners import Learners
 from clgym.gym.learning import LearningPhase
+from clgym.gym.phase import Phase
 from clgym.gym.plan import ResolvedRun, resolve
 from clgym.gym.request import Request
-from clgym.gym.session import Phase, Session
+from clgym.gym.session import Session
 from clgym.gym.testing import TestLearners
 from clgym.gym.withheld_order import order_key
 from clgym.messages import RunFinished, RunPlanned

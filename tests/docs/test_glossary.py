@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clgym.results.record import AdaptationFacts, AnytimeFacts, LearningResult, SegmentFacts
-from clgym.results.record import _RunFacts as RunFacts
+from clgym.results.result import RunFacts
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "glossary.md").read_text()
