@@ -33,8 +33,9 @@ FIGURES = {
 INTRODUCTION = """# Gallery
 
 Figures that `clgym plot` draws, each from records of the board, with its command. `--format pdf`
-writes them for LaTeX, `--size single-column` in the width of a column; [the
-first tutorial](../newcomers-day.md) draws one from runs of your own. The same records give the same bytes.
+writes them for LaTeX, `--size single-column` in a column's width;
+[the first tutorial](../newcomers-day.md) draws one from runs of your own. The same records give
+the same bytes.
 
 The studies shown here are small (300 training images a class, a small network): they show the
 figures and say nothing about the methods on full data.
