@@ -38,6 +38,7 @@ _DIFFERS = re.compile(
     r"authors keep|no specification",
 )
 """What a sentence says that compares the file with a paper or with other code."""
+_ARXIV = re.compile(r"(?:arXiv\s|arxiv\.org/abs/)(\d{4}\.\d{4,5})")
 _SENTENCES = re.compile(r"(?<=[.)])\s+(?=[A-Z])")
 
 
@@ -62,8 +63,6 @@ class Method:
         if self.cls is None:
             return "From Avalanche"
         bases = {base.__name__ for base in self.cls.__mro__}
-        if "Forget" in self.entry.doc or "request" in self.entry.doc.partition("\n\n")[0]:
-            return "Forgetting on request"
         if self.cls.forget is not Strategy.forget:
             return "Forgetting on request"
         if "AdaptStrategy" in bases:
@@ -105,7 +104,7 @@ def index(methods: Sequence[Method]) -> str:
             (
                 f"[{m.name}]({m.name}.md)",
                 cell(m.entry.summary),
-                _years(m),
+                _year(m),
                 str(len(m.results) or ""),
             )
             for m in methods
@@ -116,8 +115,32 @@ def index(methods: Sequence[Method]) -> str:
     return "\n".join(parts)
 
 
-def _years(method: Method) -> str:
-    return ", ".join(sorted({str(paper.year) for paper in method.papers}))
+def _citation(method: Method) -> str:
+    """Where the file names its paper: behind the first line, up to other code that it follows."""
+    paragraph = method.entry.doc.partition("\n\n")[2].partition("\n\n")[0]
+    return re.split(r"[Aa]s the protocol", paragraph)[0]
+
+
+def _year(method: Method) -> str:
+    """Year of the method's paper; "" if the file names none."""
+    found = re.search(r"\b(?:19|20)\d\d\b", _citation(method))
+    return found.group() if found else ""
+
+
+def _paper(method: Method) -> Iterator[str]:
+    """The method's own paper, and others whose claims it is measured by."""
+    found = _ARXIV.search(_citation(method))
+    link = f"https://arxiv.org/abs/{found[1]}" if found else ""
+    own = [paper for paper in method.papers if paper.link == link]
+    for paper in own:
+        place = f"{cell(paper.authors)}, {cell(paper.venue)} {paper.year}"
+        yield f"Paper: [{cell(paper.title)}]({link}), {place}.\n"
+    if link and not own:
+        yield f"Paper: [arXiv {link.rpartition('/')[2]}]({link}).\n"
+    for paper in method.papers:
+        if paper not in own:
+            place = f"{cell(paper.venue)} {paper.year}"
+            yield f"Also in: [{cell(paper.title)}]({paper.link}), {place}.\n"
 
 
 def page(method: Method) -> str:
@@ -134,9 +157,7 @@ def page(method: Method) -> str:
 def _description(method: Method) -> Iterator[str]:
     lead, _, rest = method.entry.doc.partition("\n\n")
     yield f"{prose(lead)}"
-    for paper in method.papers:
-        place = f"{cell(paper.authors)}, {cell(paper.venue)} {paper.year}"
-        yield f"Paper: [{cell(paper.title)}]({paper.link}), {place}.\n"
+    yield from _paper(method)
     yield f"Family: {method.family.lower()}. {_needs(method)}\n"
     plain, differs = _told_apart(_paragraphs(rest))
     if plain:

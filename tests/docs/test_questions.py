@@ -8,7 +8,7 @@ import pytest
 from clgym.cli import main
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "questions.md").read_text()
-ERRORS = re.findall(r"```bash\n! clgym (.*?)\n```\n\n```text\n(.*?)\n```", PAGE, re.DOTALL)
+ERRORS = re.findall(r"```text\n\$ clgym (.*?)\n(.*?)\n```", PAGE, re.DOTALL)
 
 
 def test_the_page_quotes_errors() -> None:

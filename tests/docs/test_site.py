@@ -119,7 +119,11 @@ def test_a_method_page_has_paper_options_differences_and_results() -> None:
     assert "softmax cross-entropy over all classes" in what
     assert "The original has a sigmoid for each class instead" in differs
     assert "## Claims of" in page
-    assert known["lame"].family == "At test time" and known["refresh"].family.startswith("Around")
+    beef = methods.page(known["beef"])
+    assert "Also in: [" in beef and "Paper: [" not in beef  # its file gives no number of arXiv
+    assert {known[n].family for n in ("lame", "eata")} == {"At test time"} and known[
+        "refresh"
+    ].family.startswith("Around")
 
 
 @pytest.mark.slow
