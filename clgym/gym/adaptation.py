@@ -116,6 +116,7 @@ class AdaptationPhase:
             plugins=strategy_files(run.request.plugins),
             config=run.strategy_config,
             threads=run.threads,
+            numerics=run.numerics,
             resize=run.resize,
             sources=(),
             info=StreamFacts(

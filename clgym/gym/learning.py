@@ -157,6 +157,7 @@ class LearningPhase:
             plugins=strategy_files(run.request.plugins),
             config=run.strategy_config,
             threads=run.threads,
+            numerics=run.numerics,
             resize=run.resize,
             info=self._facts(),
             sources=tuple(

@@ -24,6 +24,7 @@ from clgym.results import schema1
 from clgym.results.conduct import Conduct
 from clgym.results.holdings import HoldingFacts
 from clgym.results.html_table import html_table
+from clgym.results.numerics import NumericFacts
 from clgym.results.series import NumberSummary
 from clgym.text import first_unprintable
 
@@ -498,6 +499,8 @@ class Environment(_RecordBlock):
     read_files: dict[str, str] = {}
     """SHA-256 of the files that the strategy's code imported or opened (helper modules, tables), by
     name relative to the plugin's folder; installed packages and the plugin itself are left out."""
+    numerics: NumericFacts | None = None
+    """Options for speed that were on; None by default."""
 
 
 class Record(_RecordBlock):
