@@ -26,6 +26,7 @@ from clgym.cli._batch import add_batch_options, is_batch, run_batch_command
 from clgym.cli._chain import Chain, chained, short_options, spelled_out
 from clgym.cli._experiment import OPTION, run_experiment
 from clgym.cli._flags import add_flags, as_text, given, minutes
+from clgym.cli._numerics import add_numerics
 from clgym.cli._parser import BadUsage, Parser, Several, add_plugin_option
 from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import BadConfig, UnknownName, near
@@ -187,6 +188,10 @@ class _RunCommand:
                 order_seed=values.order_seed,
                 device=values.device,
                 threads=values.threads,
+                arithmetic=values.arithmetic,
+                channels_last=values.channels_last,
+                compile=values.compile,
+                eval_batch=values.eval_batch,
                 engine=values.engine,
                 sandbox=values.sandbox,
                 timeout_minutes=values.timeout,
@@ -231,6 +236,7 @@ def _parser(names: Sequence[str]) -> Parser:
     _add_seeds(run)
     _add_places(run)
     _add_execution(run)
+    add_numerics(run)
     run.add_argument(
         "--dry-run", action="store_true", help="Check the options, show the plan, run nothing."
     )

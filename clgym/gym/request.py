@@ -50,6 +50,15 @@ class Request:
     threads: int | None = None
     """Number of torch threads; None means ``OMP_NUM_THREADS``, or all cores where that is not set.
     It may change the last digits of a result."""
+    arithmetic: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Arithmetic of training and prediction: single precision, TF32 (GPUs only), or autocast to
+    bfloat16."""
+    channels_last: bool = False
+    """Whether convolutions work on images whose channels lie together in memory."""
+    compile: bool = False
+    """Whether networks are compiled by ``torch.compile``."""
+    eval_batch: int | None = None
+    """Number of test images in a batch; None means 256."""
     engine: Engine = "process"
     sandbox: Sandbox = "auto"
     """Sandbox of the learner's process: Landlock where available (auto), Landlock or an error, or
