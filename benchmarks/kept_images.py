@@ -8,8 +8,8 @@ what is held is added up (`count`).
 
 Each run is carried out with and without the look in turn, in one process and on one thread. Printed
 are the medians of the processor time of a whole run, and the median share of it that was spent in
-the look itself, which other work on the machine does not disturb. The aim is at most 1 % of a run of
-ordinary length; a run of a second has more.
+the look itself, which other work on the machine does not disturb. The aim is at most 1 % of a run
+of ordinary length; a run of a second spends more.
 """
 
 import argparse
