@@ -154,6 +154,11 @@ class Experience:
             )
         return self._held
 
+    def held_data(self) -> dict[str, Tensor]:
+        """Images and labels that a reference to this experience leads to: none once it is over."""
+        held = self._held
+        return {} if held is None else {".pixels": held.pixels, ".labels": held.labels}
+
     def close(self) -> None:
         """Put the data out of reach; called by the gym when `Strategy.train` returns."""
         self._held = None

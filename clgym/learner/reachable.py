@@ -116,7 +116,7 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, _LEAVES):
         return ()
     if isinstance(value, Experience):
-        return ((name, vars(value)[name]) for name in ("_pixels", "_labels"))
+        return value.held_data().items()
     if isinstance(value, Memory):
         return ((f"[{name!r}]", column) for name, column in value.columns().items())
     if isinstance(value, dict):
