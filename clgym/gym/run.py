@@ -6,6 +6,7 @@ Everything here is on the gym's side. It never imports a strategy and never impo
 from typing import cast
 
 from clgym.engines import Channel, refuse_inside
+from clgym.gym.confirmation import confirm
 from clgym.gym.conversation import Conversation, OnEvent, ignore
 from clgym.gym.description import LEARNER
 from clgym.gym.folder import acquire, check_available, check_earlier, check_reference, lock
@@ -61,6 +62,7 @@ def _carry_out(resolved: ResolvedRun, emit: OnEvent) -> Record:
     key = resolved.request.order_key or order_key(resolved.key)
     learners = Learners(resolved, emit)
     with learners.training() as conversation:
+        confirm(resolved, conversation)
         return make_session(resolved, conversation, learners, emit, key).run()
 
 

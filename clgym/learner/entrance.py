@@ -31,7 +31,12 @@ from clgym.learner.assembly import (
     make_strategy,
     plugin_entry,
 )
-from clgym.learner.describing import describe_needs, describe_options, usable_device
+from clgym.learner.describing import (
+    describe_needs,
+    describe_options,
+    describe_reads,
+    usable_device,
+)
 from clgym.learner.forgetting import check_memory_is_clean, remove_forgotten
 from clgym.learner.logged import NumberLog, OwnNumbers
 from clgym.learner.oversight import Oversight
@@ -60,6 +65,7 @@ from clgym.messages import (
     ClassifierIdentity,
     DescribeNeeds,
     DescribeOptions,
+    DescribeReads,
     EndTest,
     Event,
     ExperienceRows,
@@ -165,6 +171,8 @@ class Learner:
                 return describe_options(request)
             case DescribeNeeds():
                 return replace(describe_needs(request), libraries=self._libraries())
+            case DescribeReads():
+                return describe_reads(request)
             case Start():
                 return self._start(request)
             case Train():
