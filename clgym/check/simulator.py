@@ -14,9 +14,9 @@ from clgym.check.solo import SoloLearners
 from clgym.engines.channel import Message
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.learning import LearningPhase
+from clgym.gym.phases import make_session
 from clgym.gym.plan import resolve
 from clgym.gym.request import Request
-from clgym.gym.run import make_session
 from clgym.gym.scoring import TestPool, pool_after
 from clgym.learner.entrance import Learner
 from clgym.messages import Predict, Save, parse_event, parse_request, to_tree

@@ -57,7 +57,7 @@ class Description:
     """Checks that the strategy declares to fail, with the reason."""
     read_files: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     """SHA-256 of the files that the strategy's import read, such as helper modules, by name."""
-    given: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    given: Mapping[str, object] = dataclasses.field(default_factory=dict[str, object])
     """Options that these fields were asked for with."""
 
 
@@ -181,7 +181,7 @@ def ask_options(
     that belong to the run do not shape it.
     """
     talk = Conversation(channel)
-    asked: list[dict[str, Any]] = [{}]
+    asked: list[dict[str, object]] = [{}]
     while True:
         question = options_question(entry.name, plugins, asked[-1])
         reply = talk.describe_options(question)

@@ -11,7 +11,6 @@ A run that trains asks again in its own process, and compares (`clgym.gym.confir
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -107,7 +106,8 @@ def _behind(files: Mapping[str, str], places: Mapping[str, object]) -> dict[str,
         except OSError:
             found[name] = None
     versions: dict[str, Json] = {name: _version(Path(name)) for name in places}
-    return {"files": found, "places": versions, "folder": os.getcwd() if files or places else None}
+    folder = str(Path.cwd()) if files or places else None
+    return {"files": found, "places": versions, "folder": folder}
 
 
 def _version(path: Path) -> Json:
