@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clgym.cli._batch import add_batch_options
 from clgym.cli._flags import minutes
+from clgym.cli._numerics import add_numerics
 from clgym.cli._parser import Parser, Several, add_plugin_option
 from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import BadConfig, UnknownName, near
@@ -37,6 +38,7 @@ def run_parser(names: Sequence[str], description: str | None = None) -> Parser:
     _add_seeds(run)
     _add_places(run)
     _add_execution(run)
+    add_numerics(run)
     run.add_argument(
         "--dry-run", action="store_true", help="Check the options, show the plan, run nothing."
     )

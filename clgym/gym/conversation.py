@@ -24,6 +24,8 @@ from clgym.messages import (
     Predict,
     Predicted,
     ReadsDescribed,
+    Represent,
+    Represented,
     Request,
     Save,
     Saved,
@@ -90,6 +92,10 @@ class Conversation:
     def predict(self, message: Predict) -> Predicted:
         """Answer test rows."""
         return self._ask(message, Predicted)
+
+    def represent(self, message: Represent) -> Represented:
+        """Give features of rows."""
+        return self._ask(message, Represented)
 
     def end_test(self) -> TestEnded:
         """End a test."""

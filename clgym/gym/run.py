@@ -53,7 +53,7 @@ def _carry_out(resolved: ResolvedRun, emit: OnEvent) -> Record:
     # Here, so that a finished run is shown without what trains one.
     from clgym.gym.confirmation import confirm
     from clgym.gym.learners import Learners
-    from clgym.gym.phases import make_session
+    from clgym.gym.sessions import make_session
     from clgym.gym.withheld_order import order_key
 
     key = resolved.request.order_key or order_key(resolved.key)

@@ -30,6 +30,7 @@ from clgym.learner.describing import (
 from clgym.learner.experiences import ExperienceMaker, info_from
 from clgym.learner.forgetting import check_memory_is_clean, remove_forgotten
 from clgym.learner.logged import NumberLog
+from clgym.learner.numerics import NumericMode
 from clgym.learner.oversight import Oversight
 from clgym.learner.probing import Prober
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
@@ -60,6 +61,8 @@ from clgym.messages import (
     Predict,
     Predicted,
     Reply,
+    Represent,
+    Represented,
     Request,
     Save,
     Saved,
@@ -139,6 +142,8 @@ class Learner:
                 return self._train(request)
             case Predict():
                 return self._predict(request)
+            case Represent():
+                return self._represent(request)
             case EndTest():
                 return self._end_test()
             case FillFeatures():
@@ -174,12 +179,17 @@ class Learner:
         classifier = None if request.adaptation is None else self._take_resources(request, device)
         seed_generators(self._info.seed, "setup")
         self._strategy.setup(self._info)
+        self._numerics = NumericMode(request.numerics, device)
+        self._numerics.take(self._strategy)
         self._oversight = Oversight(self._strategy, self._info, request, self._scale)
         self._keeper = Keeper(
             self._strategy, self._info, request.info, self._scale, self._oversight
         )
         self._experiences = ExperienceMaker(
             self._info, self._rows, self._features, self._scale, self._reporting
+        )
+        self._answers = Answers(
+            self._strategy, self._oversight, self._rows, self._features, self._numerics, device
         )
         self._memory_at_start = copy.deepcopy(self._info.memory.state_dict())
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
@@ -243,7 +253,8 @@ class Learner:
         self._oversight.note_experience(request.index, experience.pixels)
         self._own_numbers.experience = experience
         try:
-            self._strategy.train(experience)
+            with self._numerics.active():
+                self._strategy.train(experience)
         finally:
             experience.close()
             self._own_numbers.experience = None
@@ -268,8 +279,13 @@ class Learner:
         """Logits of some test rows."""
         if self._untested is None:
             self._untested = self._keeper.fingerprint()
-        place = self._rows, self._features, self._info.device
-        return Answers(self._strategy, self._oversight, *place).predict(request, self._emit)
+        return self._answers.predict(request, self._emit)
+
+    def _represent(self, request: Represent) -> Represented:
+        """Features of some rows of both splits."""
+        if self._untested is None:
+            self._untested = self._keeper.fingerprint()
+        return self._answers.represent(request, self._emit)
 
     def _end_test(self) -> TestEnded:
         """Say what the test did to the learner, and what it took."""
@@ -306,7 +322,8 @@ class Learner:
         images = to_float(request.images, self._resize, self._info.device)
         self._own_numbers.log = log
         ask = partial(self._strategy.adapt, Batch(images))
-        answer = self._oversight.adapt(images, request.number, ask)
+        with self._numerics.active():
+            answer = self._oversight.adapt(images, request.number, ask)
         self._own_numbers.log = None
         logits = checked_logits(answer, "adapt", len(images), request.num_seen_classes)
         after = self._counted()
@@ -341,7 +358,8 @@ class Learner:
         )
         try:
             removed = remove_forgotten(self._info.memory, wanted)
-            self._strategy.forget(wanted)
+            with self._numerics.active():
+                self._strategy.forget(wanted)
             check_memory_is_clean(self._info.memory, wanted)
         finally:
             wanted.close()

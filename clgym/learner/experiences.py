@@ -58,7 +58,7 @@ class ExperienceMaker:
         return Experience(
             request.index,
             pixels,
-            torch.as_tensor(request.labels, device=pixels.device),
+            None if (own := request.labels) is None else torch.as_tensor(own, device=pixels.device),
             classes=request.classes,
             columns=request.num_seen_classes,
             seed=self.info.seed,

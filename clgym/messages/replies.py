@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field, StringConstraints, model_validator
 
 from clgym.config import Field as OptionField
-from clgym.messages._message import Floats, Integers, Logits, message
+from clgym.messages._message import Features, Floats, Integers, Logits, message
 from clgym.messages.needs import BackboneIdentity, ClassifierIdentity, Needs
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Predicted",
     "ReadsDescribed",
     "Reply",
+    "Represented",
     "Saved",
     "Started",
     "TestEnded",
@@ -140,6 +141,14 @@ class Predicted:
 
 
 @message
+class Represented:
+    """Reply to `Represent`."""
+
+    features: Features
+    seconds: float
+
+
+@message
 class TestEnded:
     """Reply to `EndTest`."""
 
@@ -213,6 +222,7 @@ Reply = (
     | Started
     | ExperienceTrained
     | Predicted
+    | Represented
     | TestEnded
     | FeaturesFilled
     | Adapted

@@ -7,10 +7,12 @@ from typing import cast
 
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.learning import LearningPhase
+from clgym.gym.phase import Phase
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.session import Phase, Session
+from clgym.gym.session import Session
 from clgym.gym.testing import TestLearners
 from clgym.scenario import Stream
+from clgym.streams.pretraining import PretrainingStream
 
 __all__ = ["make_session"]
 
@@ -43,6 +45,10 @@ def _phases(
     key: str,
 ) -> list[Phase]:
     stream = cast(object, resolved.stream)  # of any kind; see `clgym.scenario.kind_of`
+    if isinstance(stream, PretrainingStream):
+        from clgym.gym.pretraining import PretrainingPhase
+
+        return [PretrainingPhase(resolved, stream, conversation, learners, emit, key)]
     if isinstance(stream, Stream):
         return [LearningPhase(resolved, stream, conversation, learners, emit, key)]
     # Here for a fast start of learning runs: corruptions import scipy.
