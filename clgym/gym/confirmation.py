@@ -5,14 +5,12 @@ strategy may answer otherwise where it is asked again. No run trains on a plan t
 does not confirm.
 """
 
-from dataclasses import replace
-
 from clgym.errors import BadPlugin
 from clgym.gym.conversation import Conversation
 from clgym.gym.description import needs_question, options_question
 from clgym.gym.kept_answers import KeptAnswers
 from clgym.gym.plan import ResolvedRun
-from clgym.messages import Needs, NeedsDescribed, OptionsDescribed, to_tree
+from clgym.messages import NeedsDescribed, OptionsDescribed, to_tree
 
 __all__ = ["confirm"]
 
@@ -25,15 +23,15 @@ def confirm(run: ResolvedRun, conversation: Conversation) -> None:
     """
     request, strategy = run.request, run.strategy
     options = options_question(strategy.name, request.plugins, strategy.given)
-    place = request.device, request.data_root
-    needs = needs_question(strategy.name, request.plugins, run.strategy_config, *place)
+    needs = needs_question(
+        strategy.name, request.plugins, run.asked_config, request.device, request.data_root
+    )
     different = _different_options(run, conversation.describe_options(options))
     different = different or _different_needs(run, conversation.describe_needs(needs))
     if different is None:
         return
     kept = KeptAnswers(request)
-    planned = needs_question(strategy.name, request.plugins, run.asked_config, *place)
-    for question in (options, needs, planned):
+    for question in (options, needs):
         kept.forget(to_tree(question))
     raise BadPlugin(
         expected=f"the {different} that {strategy.name} had when this run was planned",
@@ -57,11 +55,4 @@ def _different_needs(run: ResolvedRun, reply: NeedsDescribed) -> str | None:
     weights = reply.backbone and reply.backbone.weights
     if weights != (run.backbone and run.backbone.weights):
         return "weights"
-    return None if _unnamed(reply.needs) == _unnamed(run.needs) else "needs"
-
-
-def _unnamed(needs: Needs) -> Needs:
-    """Needs without the name of the backbone: a path in the question, a hash in what is run."""
-    if needs.backbone is None:
-        return needs
-    return replace(needs, backbone=replace(needs.backbone, name=""))
+    return None if reply.needs == run.needs else "needs"
