@@ -8,9 +8,9 @@ does not confirm.
 from clgym.errors import BadPlugin
 from clgym.gym.conversation import Conversation
 from clgym.gym.description import needs_question, options_question
-from clgym.gym.kept_answers import KeptAnswers
+from clgym.gym.kept_answers import forget_answers
 from clgym.gym.plan import ResolvedRun
-from clgym.messages import NeedsDescribed, OptionsDescribed, to_tree
+from clgym.messages import NeedsDescribed, OptionsDescribed
 
 __all__ = ["confirm"]
 
@@ -30,9 +30,7 @@ def confirm(run: ResolvedRun, conversation: Conversation) -> None:
     different = different or _different_needs(run, conversation.describe_needs(needs))
     if different is None:
         return
-    kept = KeptAnswers(request)
-    for question in (options, needs):
-        kept.forget(to_tree(question))
+    forget_answers()
     raise BadPlugin(
         expected=f"the {different} that {strategy.name} had when this run was planned",
         found="others in the process that trains",

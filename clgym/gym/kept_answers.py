@@ -11,6 +11,7 @@ A run that trains asks again in its own process, and compares (`clgym.gym.confir
 
 import contextlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from clgym.messages import ReadsDescribed
 from clgym.registry.surroundings import surroundings
 from clgym.text import Json
 
-__all__ = ["KeptAnswers"]
+__all__ = ["KeptAnswers", "forget_answers"]
 
 _MOST = 2000
 """Number of answers at which the older half is deleted; an answer takes a few kB."""
@@ -68,12 +69,6 @@ class KeptAnswers:
             if not leaves:
                 _write(path, dump_checked({"behind": behind, "reply": text}))
 
-    def forget(self, question: Message) -> None:
-        """Delete the reply to a question."""
-        if (path := self._path(question)) is not None:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
     def _around(self) -> list[object]:
         request = self._request
         known = registry.entries("strategies", request.plugins).values()
@@ -91,7 +86,16 @@ class KeptAnswers:
             key = json.dumps([self._before, question], sort_keys=True)
         except (TypeError, ValueError):  # values that the wire refuses, by name
             return None
-        return cache_dir() / "answers" / f"{sha256(key.encode())}.json"
+        return _folder() / f"{sha256(key.encode())}.json"
+
+
+def forget_answers() -> None:
+    """Delete all answers: one of them was not what a learner says."""
+    shutil.rmtree(_folder(), ignore_errors=True)
+
+
+def _folder() -> Path:
+    return cache_dir() / "answers"
 
 
 def _behind(files: Mapping[str, str], places: Mapping[str, object]) -> dict[str, Json]:
