@@ -19,7 +19,7 @@ from clgym.engines import Channel
 from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
-from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scenario
+from clgym.gym.request import Request, cut, load_sources, make_scenario, shared_options
 from clgym.messages import (
     BackboneIdentity,
     ChosenBackbone,
@@ -173,9 +173,7 @@ def strategy_values(
 ) -> dict[str, object]:
     """Defaults, then what the preset says under the same name, then what the user gave."""
     names = {f.name for f in description.fields}
-    preset = configs.values_of(scenario.config)
-    known = [k for k in FROM_PRESET if k in preset]
-    shared = {n: preset[k] for n in names if (k := n.rpartition(".")[2]) in known}
+    shared = shared_options(configs.values_of(scenario.config), names)
     given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
     values = configs.resolve(description.fields, {**shared, **given}, description.name)
     plain = {k: list(cast(Sequence[object], v)) for k, v in values.items() if isinstance(v, tuple)}

@@ -1,6 +1,6 @@
 """A user's request, and its stream: names found, options resolved, rows selected."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from clgym.config import Field
 from clgym.data import withheld
 from clgym.data.sources import Source, load_source
 from clgym.engines import Engine
-from clgym.scenario import Scenario, Stream
+from clgym.scenario import Scenario, Stream, kind_of
 
 __all__ = [
     "FROM_PRESET",
@@ -22,6 +22,7 @@ __all__ = [
     "make_scenario",
     "make_stream",
     "scenario_fields",
+    "shared_options",
 ]
 
 FROM_PRESET = ("network", "memory_size", "model")
@@ -104,9 +105,24 @@ def make_scenario(request: Request) -> Scenario:
 
 
 def make_stream(request: Request) -> Stream:
-    """Load the request's sources and create its stream."""
+    """Load the request's sources and create its stream, which names what strategies take of it."""
     scenario = make_scenario(request)
-    return cut(scenario, load_sources(scenario, request), request)[0]
+    stream = cut(scenario, load_sources(scenario, request), request)[0]
+    if not kind_of(stream).endswith("-incremental"):  # no stream that `Stream` plans
+        return stream
+    options = configs.values_of(scenario.config)
+    return replace(stream, preset={k: options[k] for k in FROM_PRESET if k in options})
+
+
+def shared_options(preset: Mapping[str, object], names: Iterable[str]) -> dict[str, object]:
+    """Values that a scenario gives to options of a strategy, and of those that it wraps.
+
+    Args:
+        preset: The scenario's options.
+        names: Names of the strategy's options, such as ``network`` and ``base.network``.
+    """
+    last = {name: name.rpartition(".")[2] for name in names}
+    return {n: preset[k] for n, k in last.items() if k in FROM_PRESET and k in preset}
 
 
 def load_sources(scenario: Scenario, request: Request) -> list[Source]:
