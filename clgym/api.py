@@ -9,7 +9,7 @@ from clgym import registry
 from clgym.check import check_scenario, check_source, check_strategy
 from clgym.gym.conversation import OnEvent
 from clgym.gym.loggers import listening
-from clgym.gym.request import Request, make_stream, shared_options
+from clgym.gym.request import Request, make_stream, preset_values
 from clgym.gym.run import run as _run
 from clgym.results.collection import Records
 from clgym.results.record import Record
@@ -131,7 +131,7 @@ def make_strategy(name: str, *, stream: Stream | None = None, **config: Any) -> 
     files = [str(path) for path in plugins]
     if stream is not None:
         fields = assembly.config_fields(assembly.strategy_class(name, files), config, files)
-        config = {**shared_options(stream.preset, [f.name for f in fields]), **config}
+        config = {**preset_values(fields, stream.preset), **config}
     return assembly.make_strategy(name, config, files)
 
 

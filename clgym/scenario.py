@@ -38,7 +38,7 @@ __all__ = [
     "noisy_labels",
 ]
 
-Setting = Literal["class-incremental", "task-incremental", "domain-incremental"]
+Setting = Literal["class-incremental", "task-incremental", "domain-incremental", "pretraining"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +126,8 @@ class Stream:
     """Number of moments, equally spaced by training images, at which all classes that have come are
     tested; no part of the digest, since nothing that is learned depends on it."""
     preset: Mapping[str, object] = field(default_factory=dict[str, object])
-    """Values of the scenario's options ``network`` and ``memory_size``, which strategies take over
-    unless they are given others; no part of the digest."""
+    """Options of the scenario; strategies take over ``network``, ``memory_size`` and the like
+    unless they are given others. No part of the digest."""
 
     def __len__(self) -> int:
         """Count the experiences."""
