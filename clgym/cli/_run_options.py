@@ -33,7 +33,9 @@ def run_parser(names: Sequence[str], description: str | None = None) -> Parser:
     run = parser.add_argument_group("options of the run")
     run.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
     run.add_argument(
-        "--source", metavar="NAME", help="Source of the images. (default: the preset's)"
+        "--source",
+        metavar="NAME",
+        help="Source of the images, by name or file. (default: the preset's)",
     )
     _add_seeds(run)
     _add_places(run)

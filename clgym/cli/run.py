@@ -109,6 +109,7 @@ class _RunCommand:
         for place, kind in enumerate(kinds[: len(names)]):
             names[place], self.plugins = registry.named_file(kind, names[place], self.plugins)
             registry.find(kind, names[place], self.plugins)
+        self.source, self.plugins = registry.named_source(self._early.source, self.plugins)
         if len(names) < 2 and not self._early.help:
             raise BadUsage(
                 expected="`clgym run STRATEGY SCENARIO [options]`, the two names first",
@@ -197,7 +198,7 @@ class _RunCommand:
             Request(
                 strategy=self.names[0],
                 scenario=self.names[1],
-                source=values.source,
+                source=self.source,
                 strategy_config=file["strategy"] | given(values, "strategy", self.strategy_fields),
                 scenario_config=file["scenario"] | given(values, "scenario", self.scenario_fields),
                 seed=seed,

@@ -13,7 +13,7 @@ from clgym.data.cards import CARDS
 from clgym.data.locate import locate
 from clgym.data.sources import Source, load_source
 from clgym.engines import Engine
-from clgym.scenario import Scenario, Stream
+from clgym.scenario import Scenario, Stream, kind_of
 
 __all__ = [
     "FROM_PRESET",
@@ -131,9 +131,12 @@ def make_scenario(request: Request) -> Scenario:
 
 
 def make_stream(request: Request) -> Stream:
-    """Load the request's sources and create its stream."""
+    """Load the request's sources and create its stream, which names what strategies take of it."""
     scenario = make_scenario(request)
-    return cut(scenario, load_sources(scenario, request), request)[0]
+    stream = cut(scenario, load_sources(scenario, request), request)[0]
+    if not kind_of(stream).endswith("-incremental"):  # no stream that `Stream` plans
+        return stream
+    return replace(stream, preset=configs.values_of(scenario.config))
 
 
 def load_sources(scenario: Scenario, request: Request) -> list[Source]:
