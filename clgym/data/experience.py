@@ -70,6 +70,7 @@ class Experience:
         report: Report = lambda event: None,
         log: Log = _ignore,
         safe_point: Callable[[], None] = lambda: None,
+        on_batch: Callable[[int], None] = _ignore,
         features: Tensor | None = None,
         class_names: tuple[str, ...] = (),
     ) -> None:
@@ -89,6 +90,7 @@ class Experience:
         self._next_report = 0.0
         self._task_of: Tensor | None = None
         self._report, self._log, self._safe_point = report, log, safe_point
+        self._on_batch = on_batch
 
     def __len__(self) -> int:
         """Count the training rows."""
@@ -107,6 +109,7 @@ class Experience:
         """Note training images that a loader of the strategy's own handed out."""
         self.images += images
         self._of_all.images += images
+        self._on_batch(images)
 
     @property
     def pixels(self) -> Tensor:
@@ -155,7 +158,7 @@ class Experience:
         """Put the data out of reach; called by the gym when `Strategy.train` returns."""
         self._held = None
         # These lead back to the learner.
-        self._report = self._log = self._safe_point = _ignore
+        self._report = self._log = self._safe_point = self._on_batch = _ignore
         for part in self._parts:
             part.close()
 

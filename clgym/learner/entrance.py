@@ -32,10 +32,12 @@ from clgym.learner.assembly import (
     plugin_entry,
 )
 from clgym.learner.describing import describe_needs, describe_options, usable_device
+from clgym.learner.flops import FlopSampler, load_formulas
 from clgym.learner.forgetting import check_memory_is_clean, remove_forgotten
 from clgym.learner.logged import NumberLog, OwnNumbers
 from clgym.learner.oversight import Oversight
 from clgym.learner.probing import Prober
+from clgym.learner.processor import ProcessorTime, identity_of_device, idle_memory, name_of_device
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
 from clgym.learner.replies import (
     checked_costs,
@@ -119,7 +121,7 @@ class Learner:
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
-        self._send = emit
+        self._send, self._processor = emit, ProcessorTime()
         self._own_numbers = OwnNumbers()
         self._untested: str | None = None
         self._filled: FrozenFeatures | None = None
@@ -131,6 +133,7 @@ class Learner:
         """Do what every learner does first; the server that they are forked from does it once."""
         importlib.import_module("numpy.ma")  # the first np.unique would
         build_checks()
+        load_formulas()
         registry.entries("strategies")
 
     @classmethod
@@ -151,7 +154,8 @@ class Learner:
         Raises:
             ClgymError: what is wrong with the message, or with what the strategy made of it.
         """
-        return to_tree(self._dispatch(parse_request(message)))
+        with self._processor.running():
+            return to_tree(self._dispatch(parse_request(message)))
 
     @property
     def strategy(self) -> Strategy:
@@ -186,13 +190,15 @@ class Learner:
                 return Loaded()
 
     def _emit(self, event: Event) -> None:
-        self._send(to_tree(event))
+        with self._processor.standing():
+            self._send(to_tree(event))
 
     def _start(self, request: Start) -> Started:
         """Build the strategy for one stream."""
         device = usable_device(request.info.device)
         be_deterministic(request.threads)
         start_measuring(device)
+        idle = idle_memory(device)
         self._plugin = plugin_entry(request.strategy, request.plugins)
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         self._facts = request.info
@@ -209,8 +215,13 @@ class Learner:
         self._strategy.setup(self._info)
         self._oversight = Oversight(self._strategy, self._info, request, self._scale)
         self._memory_at_start = copy.deepcopy(self._info.memory.state_dict())
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        return Started(device_name=name, classifier=classifier, libraries=self._libraries())
+        return Started(
+            device_name=name_of_device(device),
+            device_uuid=identity_of_device(device),
+            idle_memory_bytes=idle,
+            classifier=classifier,
+            libraries=self._libraries(),
+        )
 
     def _frozen_features(self) -> FrozenFeatures | None:
         """What fills `Batch.features`, for a strategy that asked for it."""
@@ -260,7 +271,8 @@ class Learner:
                 self._write(checkpoint, told)
                 self._emit(CheckpointSaved(experience=index))
 
-        experience = self._made_experience(request, log, safe_point)
+        flops = FlopSampler()
+        experience = self._made_experience(request, log, safe_point, on_batch=flops.begin_step)
         if request.resume is not None:
             state = read_learner(request.resume)
             self._restore(state)
@@ -274,12 +286,14 @@ class Learner:
             self._strategy.train(experience)
         finally:
             experience.close()
+            operations = flops.finish(experience.images_so_far)
             self._own_numbers.experience = None
         self._tell_news(request.index, log)
         seconds = time.perf_counter() - started - prober.seconds
         return ExperienceTrained(
             seconds=seconds,
             images=experience.images_so_far,
+            flops=operations,
             logged=log.everything(),
         )
 
@@ -304,6 +318,7 @@ class Learner:
         log: NumberLog,
         safe_point: Callable[[], None],
         place: int | None = None,
+        on_batch: Callable[[int], None] = lambda images: None,
     ) -> Experience:
         """Rows of a message; progress is reported under ``place`` if it is given."""
         pixels = self._rows.of_experience(request)
@@ -325,6 +340,7 @@ class Learner:
             report=self._reporter(place),
             log=self._logger(request.index if place is None else place, log),
             safe_point=safe_point,
+            on_batch=on_batch,
             features=features,
             class_names=request.class_names,
         )
@@ -391,6 +407,8 @@ class Learner:
             changed=self._untested not in (None, self._fingerprint()),
             holdings=self._oversight.holdings(),
             peak_memory_bytes=peak(self._info.device),
+            cpu_seconds=self._processor.take(),
+            flops_per_image=self._oversight.flops_per_image,
             read_files=files_read(self._plugin),
         )
 
@@ -494,6 +512,8 @@ class Learner:
             kept_images=self._oversight.kept_images(Learner),
             peak_memory_bytes=peak(self._info.device),
             own_costs=checked_costs(strategy.costs()),
+            cpu_seconds=self._processor.take(),
+            flops_per_image=self._oversight.flops_per_image if self._adapts else None,
             read_files=files_read(self._plugin),
         )
 

@@ -1,0 +1,142 @@
+"""Floating-point operations by the formulas of torch's own counter, from a few steps of training.
+
+`torch.utils.flop_counter` states for each operation how many operations its shapes need. Watching
+every step would slow training down, so only a few are watched: in each experience the first,
+second, fourth, eighth, ... step (a memory fills, and makes steps larger), and the first one of each
+size of batch. A step that is not watched is taken to need what the last watched one of its size
+needed.
+
+Nothing is computed differently: an operation is looked at and carried out as it is.
+"""
+
+# pyright: standard
+# Not strict: operations take and return values of any type.
+
+import functools
+import logging
+import sys
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+
+__all__ = ["FlopSampler", "flops_of", "load_formulas"]
+
+_SIZES = 8
+"""Maximum number of sizes of batches in an experience whose first step is watched."""
+
+
+@functools.cache
+def load_formulas() -> dict[Any, Any]:
+    """Return the formulas by operation.
+
+    Their module imports triton, if it is installed, to count kernels that users write in it: as
+    long as everything else in it. A strategy that has such kernels has imported it already.
+    """
+    logger, hidden = logging.getLogger("torch.utils.flop_counter"), "triton" not in sys.modules
+    if hidden:
+        sys.modules["triton"] = None  # type: ignore[assignment]  # importing it fails
+        logger.disabled = True  # it would say so
+    try:
+        from torch.utils.flop_counter import flop_registry
+    finally:
+        if hidden:
+            del sys.modules["triton"]
+            logger.disabled = False
+    return flop_registry
+
+
+def flops_of(operation: Any, args: Any, kwargs: Any, result: Any) -> int:
+    """Floating-point operations of one call; 0 for an operation without a formula.
+
+    Args:
+        operation: What was called, an overload.
+        args: Its positional arguments.
+        kwargs: Its other arguments.
+        result: What it returned.
+    """
+    formula = load_formulas().get(getattr(operation, "_overloadpacket", None))
+    return 0 if formula is None else int(formula(*args, **kwargs, out_val=result))
+
+
+class _Watch(TorchDispatchMode):
+    """Counts the operations inside ``with``; the operations themselves are not changed."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Leave `__torch_dispatch__` as it is: torch would import its compiler to wrap it."""
+        return False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.count += flops_of(func, args, kwargs or {}, result)
+        return result
+
+
+class FlopSampler:
+    """Estimates the operations of an experience from some of its steps.
+
+    A step reaches from one batch to the next: `begin_step` is called when a batch is handed out.
+    """
+
+    def __init__(self) -> None:
+        """Begin before the first batch."""
+        self._watch: _Watch | None = None
+        self._steps = self._images = 0
+        self._total = 0.0
+        self._by_size: dict[int, int] = {}
+        self._size = 0
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether the present step is watched."""
+        return self._watch is not None
+
+    def begin_step(self, images: int) -> None:
+        """End the step before, and begin one with a batch of some images.
+
+        Args:
+            images: New images of the batch.
+        """
+        self._end_step()
+        self._size, self._images = images, self._images + images
+        new_size = images not in self._by_size and len(self._by_size) < _SIZES
+        if self._steps & (self._steps + 1) == 0 or new_size:
+            self._watch = _Watch()
+            self._watch.__enter__()
+        self._steps += 1
+
+    def _end_step(self) -> None:
+        if not self._steps:
+            return
+        if self._watch is not None and _get_current_dispatch_mode() is self._watch:
+            self._watch.__exit__(None, None, None)
+            self._by_size[self._size] = self._watch.count
+            self._watch = None
+        self._total += self._step_of(self._size)
+
+    def _step_of(self, images: int) -> float:
+        """Operations of a step of so many images; of a size never watched by those of others."""
+        if images in self._by_size or not self._by_size:
+            return float(self._by_size.get(images, 0))
+        size, known = max(self._by_size.items())
+        return known * images / size if size else 0.0
+
+    def finish(self, images: int) -> float | None:
+        """End the last step.
+
+        Args:
+            images: Training images of the whole experience, with those of earlier sessions, to
+                which the estimate is extended.
+
+        Returns:
+            Operations of the experience; None where no batch was handed out.
+        """
+        self._end_step()
+        self._steps = 0
+        if not self._images:
+            return None
+        return self._total * max(images, self._images) / self._images
