@@ -6,6 +6,7 @@ The learner's process calls, in this order::
     strategy.setup(info)              # once: build networks on info.device
     strategy.train(experience)        # once per experience
     strategy.predict(batch)           # many times, after each experience
+    strategy.represent(batch)         # on pretraining streams, in the place of predict
     strategy.forget(request)          # on streams of forgetting, after the last experience
     strategy.state_dict()             # after each experience, and when train() offers a safe point
 
@@ -83,7 +84,9 @@ class StreamInfo:
 
     image_shape: tuple[int, int, int]
     """Channels, height and width of the images."""
-    setting: Literal["class-incremental", "task-incremental", "domain-incremental", "adaptation"]
+    setting: Literal[
+        "class-incremental", "task-incremental", "domain-incremental", "pretraining", "adaptation"
+    ]
     device: torch.device
     seed: int
     """Seed of the learner; torch, numpy and random are seeded from it before every hook. Draws
@@ -228,6 +231,17 @@ class Strategy(Generic[C]):
 
         Called under ``torch.no_grad``. Must not change state and must not depend on which
         images share the batch (test-time methods use `adapt`).
+        """
+        raise NotImplementedError
+
+    def represent(self, batch: Batch) -> Tensor:
+        """Pretraining streams: features of images, float [n, width], on which the gym fits probes.
+
+        Called in the place of `predict`, and under the same rules: under ``torch.no_grad``, without
+        a change of state, each image by itself. The width is the strategy's choice, the same for
+        all images. Among them are training images of all experiences so far; the strategy is not
+        told which they are. Such streams bring no labels: to read `TrainBatch.labels` or
+        `Experience.labels` is refused, and there are no classes (``experience.classes`` is empty).
         """
         raise NotImplementedError
 

@@ -26,6 +26,7 @@ from clgym.strategy import Batch, Experience, Strategy, StreamInfo
 
 __all__ = ["StrategyTemplate", "as_template"]
 
+_LABELLED = ("class-incremental", "task-incremental", "domain-incremental")
 _GYM_BATCH = 256
 """Test images per batch in the gym."""
 
@@ -159,7 +160,7 @@ def _facts(
 
 def _facts_of(stream: Stream, data_root: Path | None) -> _Facts:
     kind = kind_of(stream)
-    if kind not in ("class-incremental", "task-incremental", "domain-incremental"):
+    if kind not in _LABELLED:
         raise Incompatible(
             expected="a learning stream, for an Avalanche script",
             found=f"{stream.name}, a stream of the kind {kind}",
@@ -173,7 +174,7 @@ def _facts_of(stream: Stream, data_root: Path | None) -> _Facts:
 def _refuse_both(stated: Sequence[str]) -> None:
     if stated:
         raise BadConfig(
-            expected="facts of the stream from stream= alone",
+            expected="stream= alone: scenario type, mean and std come from the stream",
             found=f"{', '.join(f'{name}=' for name in stated)} as well",
             fix="Remove them, or give no stream",
         )
@@ -181,7 +182,9 @@ def _refuse_both(stated: Sequence[str]) -> None:
 
 def _check(strategy: Strategy, setting: str) -> None:
     needs = strategy.needs
-    if setting not in needs.settings or (needs.task_ids and setting != "task-incremental"):
+    if setting not in {*needs.settings} & {*_LABELLED} or (
+        needs.task_ids and setting != "task-incremental"
+    ):
         raise Incompatible(
             expected=f"one of {', '.join(needs.settings)}"
             + (" with task ids" if needs.task_ids else ""),

@@ -58,7 +58,7 @@ class Experience:
         self,
         index: int,
         pixels: Tensor,
-        labels: Tensor,
+        labels: Tensor | None,
         *,
         classes: tuple[int, ...],
         columns: int,
@@ -74,14 +74,17 @@ class Experience:
         features: Tensor | None = None,
         class_names: tuple[str, ...] = (),
     ) -> None:
-        """Made by the gym only. ``scale`` turns stored pixels into [0, 1]."""
+        """Made by the gym only. ``scale`` turns stored pixels into [0, 1].
+
+        ``labels`` are None on pretraining streams.
+        """
         self.index, self.classes, self.columns = index, classes, columns
         self.task, self.task_columns, self.single_pass = task, task_columns, single_pass
         self._seed, self._scale = seed, scale
         self._held: HeldRows | None = HeldRows.whole(pixels, labels, features)
-        self._length, self._class_names = len(labels), class_names
+        self._length, self._class_names = len(pixels), class_names
         self._parts: list[Experience] = []
-        self._handed_out = HandedOut(len(labels) if single_pass else 0)
+        self._handed_out = HandedOut(len(pixels) if single_pass else 0)
         self.images, self.min_batch = 0, 1
         self._of_all = _Count()
         self.epoch: int | None = None
@@ -125,7 +128,7 @@ class Experience:
         """All labels, int64 [n], on the device.
 
         Raises:
-            OutOfReach: the experience is over.
+            OutOfReach: the experience is over, or the stream brings no labels.
         """
         return self._rows.labels
 
@@ -288,16 +291,16 @@ class Experience:
 
     def _batch(self, rows: slice | Tensor, augment: Augment | None) -> TrainBatch:
         self._hand_out(rows)
-        pixels, labels = self.pixels[rows], self.labels[rows]
+        pixels, labels = self.pixels[rows], self._rows.given_labels
         images = self.to_float(pixels)
         if augment is not None:
             here = self._stream("augmentation", epoch=self.epoch, step=self.step)
             images = augment(images, here)
-        self.count(len(labels))
+        self.count(len(pixels))
         held = self._rows.features
         return TrainBatch(
             images,
-            labels,
+            None if labels is None else labels[rows],
             task=self.task,
             task_of=self.task_of,
             pixels=pixels,
@@ -320,7 +323,7 @@ class Experience:
             tasks = torch.full((self.columns,), self.task or 0)
             for task, columns in self.task_classes.items():
                 tasks[list(columns)] = task
-            self._task_of = tasks.to(self.labels.device)
+            self._task_of = tasks.to(self.pixels.device)
         return self._task_of
 
     def progress(self, epoch: int, step: int, *, steps: int, epochs: int | None = None) -> None:

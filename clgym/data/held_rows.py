@@ -1,4 +1,4 @@
-"""The labelled rows that an experience hands out, and which of them an epoch brings."""
+"""The rows that an experience hands out, and which of them an epoch brings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ class HeldRows:
 
     pixels: Tensor
     """All images as stored, uint8 [n, C, H, W], on the device."""
-    labels: Tensor
-    """int64 [n], on the device."""
+    given_labels: Tensor | None
+    """int64 [n], on the device; None on streams that bring no labels."""
     features: Tensor | None
     places: Tensor
     """int64 [n], on the CPU: places among the rows that the experience brought."""
@@ -28,16 +28,33 @@ class HeldRows:
     """Places of an epoch's rows among these, by the epoch's number; None: all, shuffled."""
 
     @classmethod
-    def whole(cls, pixels: Tensor, labels: Tensor, features: Tensor | None = None) -> "HeldRows":
+    def whole(
+        cls, pixels: Tensor, labels: Tensor | None, features: Tensor | None = None
+    ) -> "HeldRows":
         """All of these rows, each of them once in an epoch."""
-        return cls(pixels, labels, features, torch.arange(len(labels)), len(labels))
+        return cls(pixels, labels, features, torch.arange(len(pixels)), len(pixels))
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [n], on the device.
+
+        Raises:
+            OutOfReach: the stream brings no labels.
+        """
+        if self.given_labels is None:
+            raise OutOfReach(
+                expected="a strategy that learns without labels on a pretraining stream",
+                found="a read of the labels",
+                fix="Read images alone, or use a stream with labels (`clgym list scenarios`)",
+            )
+        return self.given_labels
 
     def part(self, rows: Tensor) -> "HeldRows":
         """The rows at some places, int64 [m]."""
         return replace(
             self,
             pixels=self.pixels[rows],
-            labels=self.labels[rows],
+            given_labels=None if self.given_labels is None else self.given_labels[rows],
             features=None if self.features is None else self.features[rows],
             places=self.places[rows.to(self.places.device)],
             length=len(rows),
@@ -56,7 +73,7 @@ class HandedOut:
     """Which rows of a single-pass stream were given: each may be given once."""
 
     def __init__(self, rows: int) -> None:
-        """None of so many rows was given."""
+        """Begin with no row given."""
         self._given = torch.zeros(rows, dtype=torch.bool)
 
     def note(self, places: Tensor) -> None:

@@ -5,7 +5,7 @@ the test rows in an order that it cannot know.
 """
 
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class LearningPhase:
     """Trains on each experience of a learning stream and scores all test rows seen."""
 
     kind: Kind = "learning"
+    tester_class: ClassVar[type[Tester]] = Tester
     tester: Tester
     """What sends test rows to learners."""
 
@@ -80,7 +81,7 @@ class LearningPhase:
         """
         self._run, self._stream = run, stream
         self._conversation, self._learners, self._emit = conversation, learners, on_event
-        self.tester = Tester(run, stream, order_key, learners, self.start_message)
+        self.tester = self.tester_class(run, stream, order_key, learners, self.start_message)
         self._scores: list[Scores] = []
         self._saved_arrays: list[Arrays] = []
         self._train_seconds: list[float] = []
@@ -245,21 +246,25 @@ class LearningPhase:
         resume = is_undamaged(inside, required=True) and self._inside.can_resume(index)
         probe = self._inside.begin(index, resume)
         reply = self._conversation.train(
-            Train(
-                index=index,
-                rows=rows,
-                labels=np.concatenate(labels),
-                groups=groups,
-                counts=counts,
-                classes=tuple(sorted({c for s in steps for c in s.classes})),
-                num_seen_classes=stream.columns_after(index),
-                task=index if given else None,
-                class_names=self._class_names(index),
-                task_columns=tuple(s.classes for s in stream.steps[: index + 1]) if given else (),
-                checkpoint=inside,
-                checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
-                resume=inside if resume else None,
-                probe=probe,
+            self._as_sent(
+                Train(
+                    index=index,
+                    rows=rows,
+                    labels=np.concatenate(labels),
+                    groups=groups,
+                    counts=counts,
+                    classes=tuple(sorted({c for s in steps for c in s.classes})),
+                    num_seen_classes=stream.columns_after(index),
+                    task=index if given else None,
+                    class_names=self._class_names(index),
+                    task_columns=tuple(s.classes for s in stream.steps[: index + 1])
+                    if given
+                    else (),
+                    checkpoint=inside,
+                    checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
+                    resume=inside if resume else None,
+                    probe=probe,
+                )
             ),
             on_test=lambda due: self._inside.test(index, due),
         )
@@ -269,6 +274,10 @@ class LearningPhase:
         self._train_flops.append(reply.flops)
         self._train_images_of_step = reply.images
         self.images += reply.images
+
+    def _as_sent(self, message: Train) -> Train:
+        """A message without what this kind of stream withholds."""
+        return message
 
     def _class_names(self, index: int) -> tuple[str, ...]:
         """Names of the classes that have come, where the strategy declared the need."""

@@ -26,7 +26,7 @@ from clgym.results.series import Series
 __all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "add_numbers", "start_message"]
 
 Arrays = dict[str, np.ndarray]
-Kind = Literal["learning", "adaptation", "deletion"]
+Kind = Literal["learning", "adaptation", "deletion", "pretraining"]
 
 
 class PhaseCost(BaseModel):

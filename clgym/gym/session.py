@@ -48,8 +48,11 @@ _RESULTS: dict[tuple[Kind, ...], str] = {
     ("adaptation",): "adaptation",
     ("learning", "adaptation"): "two-phases",
     ("learning", "deletion"): "deletion",
+    ("pretraining",): "pretraining",
 }
 """Kind of the result of a run, by the kinds of its phases."""
+_STORING = ("learning", "pretraining")
+"""Kinds of phases after whose experiences the stored samples are counted."""
 
 
 class Session:
@@ -203,7 +206,7 @@ class Session:
         progress.phase, progress.done, progress.state = number, step + 1, name
         progress.state_sha256 = file_sha256(path)
         progress.note_saved(saved, self._resolved)
-        progress.stored_after += [saved.stored_samples] if phase.kind == "learning" else []
+        progress.stored_after += [saved.stored_samples] if phase.kind in _STORING else []
         if tested is not None:
             progress.note_tested(tested, self._resolved)
         progress.wall_seconds += time.perf_counter() - started
@@ -277,6 +280,7 @@ class Session:
                 sandbox=self._conversation.enforced,
                 order_key=self._order_key,
                 read_files=progress.read_files,
+                numerics=run.numeric_facts if run.numeric_facts.words() else None,
             ),
             conduct=self._conduct(),
             holdings=progress.holdings,

@@ -128,6 +128,40 @@ class DeletionFacts(RecordBlock):
     reference: ReferenceFacts | None
 
 
+class ProbeFacts(RecordBlock):
+    """The probes of a pretraining stream: classifiers fitted on features after each experience.
+
+    The linear probe is scikit-learn's logistic regression (lbfgs) on standardised features; the
+    other one is a vote of the nearest neighbours by the cosine. The predictions file holds the
+    training rows on which the last ones were fitted.
+    """
+
+    rows_per_class: int | None
+    """Maximum number of training rows per class; None: all."""
+    strength: float
+    """Inverse strength of the linear probe's L2 penalty."""
+    max_iterations: int
+    """Maximum number of iterations of the linear probe's solver."""
+    neighbours: int
+    """Number of nearest neighbours that vote."""
+    rows: list[int]
+    """Number of training rows after each experience."""
+    iterations: list[int]
+    """Iterations of the solver after each experience; the maximum where it did not converge."""
+    widths: list[int]
+    """Length of the feature vectors after each experience."""
+    knn_matrix: list[list[float | None]]
+    """Accuracy of the nearest neighbours after experience i (row) on the test rows of experience j
+    (column); None where not measured."""
+
+    def flags(self) -> list[str]:
+        """What a reader should know of the linear probe, in words."""
+        counts = enumerate(self.iterations, 1)
+        late = [number for number, count in counts if count >= self.max_iterations]
+        places = ", ".join(map(str, late))
+        return [f"the linear probe did not converge after experience {places}"] if late else []
+
+
 class AnytimeFacts(RecordBlock):
     """Accuracy on a single-pass stream by the number of training images seen."""
 

@@ -1,7 +1,7 @@
 """The record of a run: what was measured, what it cost, and where it ran.
 
 Equal records means equal `Result`: it is deterministic. Paths, host and user appear nowhere. A
-result is of one of four kinds, by what was measured. Records of schema 1 are read as well; see
+result is of one of five kinds, by what was measured. Records of schema 1 are read as well; see
 `clgym.results.schema1`.
 """
 
@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from clgym._moved import report_renamed
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
 from clgym.results.block import RecordBlock
@@ -27,12 +28,15 @@ from clgym.results.measurements import (
     AnytimeFacts,
     DeletionFacts,
     DeletionRequestFacts,
+    ProbeFacts,
     SegmentFacts,
 )
+from clgym.results.numerics import NumericFacts
 from clgym.results.result import (
     AdaptationResult,
     DeletionResult,
     LearningResult,
+    PretrainingResult,
     Result,
     TwoPhaseResult,
     make_result,
@@ -51,6 +55,8 @@ __all__ = [
     "DeletionResult",
     "Environment",
     "LearningResult",
+    "PretrainingResult",
+    "ProbeFacts",
     "Record",
     "Result",
     "SegmentFacts",
@@ -60,6 +66,9 @@ __all__ = [
     "make_result",
     "result_hash",
 ]
+
+
+report_renamed(__name__)
 
 
 class Cost(RecordBlock):
@@ -142,6 +151,8 @@ class Environment(RecordBlock):
     read_files: dict[str, str] = {}
     """SHA-256 of the files that the strategy's code imported or opened (helper modules, tables), by
     name relative to the plugin's folder; installed packages and the plugin itself are left out."""
+    numerics: NumericFacts | None = None
+    """Options for speed that were on; None by default."""
 
 
 class Record(RecordBlock):
@@ -164,6 +175,8 @@ class Record(RecordBlock):
         """What a reader should know of the learner's conduct, in words."""
         failures = self.result.strategy.known_failures
         seen = self.conduct.flags(self.result.stored_samples, failures) if self.conduct else []
+        if isinstance(self.result, PretrainingResult):
+            seen = [*seen, *self.result.probe.flags()]
         return [*seen, *(self.holdings.flags() if self.holdings else [])]
 
     @property

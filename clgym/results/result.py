@@ -1,4 +1,4 @@
-"""The result of a run, of one of four kinds, by what was measured."""
+"""The result of a run, of one of five kinds, by what was measured."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -13,12 +13,13 @@ from clgym.results.identity import (
     SourceFacts,
     StrategyFacts,
 )
-from clgym.results.measurements import AdaptationFacts, AnytimeFacts, DeletionFacts
+from clgym.results.measurements import AdaptationFacts, AnytimeFacts, DeletionFacts, ProbeFacts
 
 __all__ = [
     "AdaptationResult",
     "DeletionResult",
     "LearningResult",
+    "PretrainingResult",
     "Result",
     "RunFacts",
     "TwoPhaseResult",
@@ -130,6 +131,29 @@ class DeletionResult(_LearningMeasures):
         return None
 
 
+class PretrainingResult(_LearningMeasures):
+    """Result of a stream without labels; accuracies are those of the linear probe.
+
+    `heads` has the nearest neighbours' accuracy beside them.
+    """
+
+    kind: Literal["pretraining"] = "pretraining"
+    probe: ProbeFacts
+
+    @property
+    def adaptation(self) -> None:
+        """None: there is no adaptation phase."""
+        return None
+
+    @model_validator(mode="after")
+    def _probe_fits(self) -> "PretrainingResult":
+        probe, size = self.probe, len(self.accuracy_matrix)
+        lists: list[list[Any]] = [probe.rows, probe.iterations, probe.widths, probe.knn_matrix]
+        if any(len(values) != size for values in [*lists, *probe.knn_matrix]):
+            raise ValueError("a list of probe has another length than accuracy_matrix")
+        return self
+
+
 class AdaptationResult(RunFacts):
     """Result of an adaptation stream: each prediction is scored when it is made.
 
@@ -200,8 +224,8 @@ class AdaptationResult(RunFacts):
         return None
 
 
-Result = LearningResult | AdaptationResult | TwoPhaseResult | DeletionResult
-"""Result block of a record: one of four kinds."""
+Result = LearningResult | AdaptationResult | TwoPhaseResult | DeletionResult | PretrainingResult
+"""Result block of a record: one of five kinds."""
 
 _RESULTS: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
 

@@ -89,6 +89,10 @@ def learned_cells(
             [result.adaptation and result.adaptation.mean_error for result in results],
             entry.complete,
         ),
+        "neighbours": mean_cell(
+            [(result.heads or {"knn": [None]}).get("knn", [None])[-1] for result in results],
+            entry.complete,
+        ),
         **{
             name: mean_cell(values, entry.complete)
             for name, values in measures_after_requests(results).items()

@@ -79,7 +79,8 @@ def _looked_around(record: Record) -> bool:
 
 def measure_of(table: BoardTable) -> str:
     """What the numbers of a column are, in a few words."""
-    measure = "error" if table.adaptation else "accuracy"
+    probed = any(column.key == "neighbours" for column in table.columns)
+    measure = "error" if table.adaptation else "probe accuracy" if probed else "accuracy"
     return f"{measure}, untuned" if BY_HAND in table.modes else measure
 
 

@@ -28,6 +28,7 @@ from clgym.board.page.columns import (
     GROUP,
     LAST,
     LEARNING,
+    PRETRAINING,
     RUN_TIME,
     SEEDS,
     SHIFT,
@@ -173,6 +174,8 @@ def _columns(entries: Sequence[BoardEntry], rows: Sequence[BoardRow]) -> list[Co
     middle = ADAPTATION if entries[0].adaptation else (*LEARNING, SHIFT) if shifts else LEARNING
     if first.kind == "deletion":
         middle = DELETION
+    if first.kind == "pretraining":
+        middle = PRETRAINING
     time = EVALUATION_TIME if entries[0].tuning else RUN_TIME
     lettered = sum(bool(row.rank and row.rank.letters) for row in rows) > 1
     return [
