@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from clgym import registry
-from clgym.data.experience import Log, Report
+from clgym.data.experience import Log, OnBatch, Report
 from clgym.data.generators import (
     generator_states,
     seed_generators,
@@ -279,7 +279,7 @@ class Learner:
                 self._write(checkpoint, told)
                 self._emit(CheckpointSaved(experience=index))
 
-        flops = FlopSampler()
+        flops = FlopSampler(watches=not self._numerics.compiles)
         experience = self._made_experience(request, log, safe_point, on_batch=flops.begin_step)
         if request.resume is not None:
             state = read_learner(request.resume)
@@ -327,7 +327,7 @@ class Learner:
         log: NumberLog,
         safe_point: Callable[[], None],
         place: int | None = None,
-        on_batch: Callable[[int], None] = lambda images: None,
+        on_batch: OnBatch = lambda images, looks: None,
     ) -> Experience:
         """Rows of a message; progress is reported under ``place`` if it is given."""
         pixels = self._rows.of_experience(request)

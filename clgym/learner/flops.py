@@ -58,6 +58,10 @@ def flops_of(operation: Any, args: Any, kwargs: Any, result: Any) -> int:
     return 0 if formula is None else int(formula(*args, **kwargs, out_val=result))
 
 
+_StepKind = tuple[int, bool]
+"""New images of a step's batch, and whether its pass only looks at them."""
+
+
 class _Watch(TorchDispatchMode):
     """Counts the operations inside ``with``; the operations themselves are not changed."""
 
@@ -82,29 +86,38 @@ class FlopSampler:
     A step reaches from one batch to the next: `begin_step` is called when a batch is handed out.
     """
 
-    def __init__(self) -> None:
-        """Begin before the first batch."""
+    def __init__(self, *, watches: bool = True) -> None:
+        """Begin before the first batch.
+
+        Args:
+            watches: False where watching would change what is computed, as in compiled networks:
+                then nothing is known of the operations.
+        """
+        self._watches = watches
         self._watch: _Watch | None = None
         self._steps = self._images = 0
         self._total = 0.0
-        self._by_size: dict[int, int] = {}
-        self._size = 0
+        self._known: dict[_StepKind, int] = {}
+        self._kind: _StepKind = (0, False)
 
     @property
     def is_watching(self) -> bool:
         """Whether the present step is watched."""
         return self._watch is not None
 
-    def begin_step(self, images: int) -> None:
+    def begin_step(self, images: int, looks: bool = False) -> None:
         """End the step before, and begin one with a batch of some images.
 
         Args:
             images: New images of the batch.
+            looks: Whether the pass only looks at the rows, instead of training on them.
         """
+        if not self._watches:
+            return
         self._end_step()
-        self._size, self._images = images, self._images + images
-        new_size = images not in self._by_size and len(self._by_size) < _SIZES
-        if self._steps & (self._steps + 1) == 0 or new_size:
+        self._kind, self._images = (images, looks), self._images + images
+        is_new = self._kind not in self._known and len(self._known) < _SIZES
+        if self._watch is None and (is_new or self._steps & (self._steps + 1) == 0):
             self._watch = _Watch()
             self._watch.__enter__()
         self._steps += 1
@@ -112,18 +125,19 @@ class FlopSampler:
     def _end_step(self) -> None:
         if not self._steps:
             return
+        # A mode that the strategy entered meanwhile has to be left first: then nothing is taken.
         if self._watch is not None and _get_current_dispatch_mode() is self._watch:
             self._watch.__exit__(None, None, None)
-            self._by_size[self._size] = self._watch.count
+            self._known[self._kind] = self._watch.count
             self._watch = None
-        self._total += self._step_of(self._size)
+        self._total += self._operations_of(self._kind)
 
-    def _step_of(self, images: int) -> float:
-        """Operations of a step of so many images; of a size never watched by those of others."""
-        if images in self._by_size or not self._by_size:
-            return float(self._by_size.get(images, 0))
-        size, known = max(self._by_size.items())
-        return known * images / size if size else 0.0
+    def _operations_of(self, kind: _StepKind) -> float:
+        """Operations of a step; of a size that was never watched by those of the largest one."""
+        if kind in self._known or not self._known:
+            return float(self._known.get(kind, 0))
+        (size, _), known = max(self._known.items())
+        return known * kind[0] / size if size else 0.0
 
     def finish(self, images: int) -> float | None:
         """End the last step.
@@ -133,7 +147,7 @@ class FlopSampler:
                 which the estimate is extended.
 
         Returns:
-            Operations of the experience; None where no batch was handed out.
+            Operations of the experience; None where no batch was handed out, or none is watched.
         """
         self._end_step()
         self._steps = 0

@@ -93,7 +93,8 @@ class Cost(RecordBlock):
     other imports take."""
     train_flops: list[float | None] = []
     """Floating-point operations of training by experience, by the formulas of torch's counter from
-    some of the steps; None where no batch was handed out. Empty for runs that train nothing."""
+    some of the steps; None where no batch was handed out, or networks were compiled. Empty for
+    runs that train nothing."""
     predict_flops_per_image: float | None = None
     """Floating-point operations to predict one image after the last experience, by the same
     formulas; without those of frozen features that the gym computes. On adaptation streams with

@@ -60,7 +60,7 @@ def test_many_sizes_are_not_all_watched() -> None:
 
 def test_training_is_bit_for_bit_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     with_counting, _ = train(FlopSampler(), [16] * 9 + [5])
-    monkeypatch.setattr(FlopSampler, "begin_step", lambda self, images: None)
+    monkeypatch.setattr(FlopSampler, "begin_step", lambda self, images, looks=False: None)
     without, _ = train(FlopSampler(), [16] * 9 + [5])
     assert torch.equal(with_counting, without)
 
@@ -69,6 +69,25 @@ def test_what_an_earlier_session_trained_counts_by_its_images() -> None:
     sampler = FlopSampler()
     train(sampler, [16] * 4)
     assert sampler.finish(16 * 8) == 8 * step_flops(16)
+
+
+def test_a_pass_that_only_looks_is_no_step_of_training() -> None:
+    """Forward passes over batches of the same size, after training."""
+    sampler, network = FlopSampler(), nn.Linear(INSIDE, CLASSES)
+    train(sampler, [16] * 5)
+    for _ in range(4):
+        sampler.begin_step(16, True)
+        with torch.no_grad():
+            network(torch.randn(16, INSIDE))
+    looked = 2 * 16 * INSIDE * CLASSES
+    assert sampler.finish(16 * 9) == 5 * step_flops(16) + 4 * looked
+
+
+def test_compiled_networks_are_not_watched() -> None:
+    sampler = FlopSampler(watches=False)
+    _, watched = train(sampler, [16] * 5)
+    assert not any(watched)
+    assert sampler.finish(80) is None
 
 
 def test_without_a_batch_nothing_is_known() -> None:
@@ -87,7 +106,7 @@ def test_a_run_counts_and_its_result_stays(strategy, tmp_path, monkeypatch) -> N
     assert train_flops is not None
     assert train_flops > 2 * per_image * counted.cost.train_images, "backward passes count"
     with monkeypatch.context() as patched:
-        patched.setattr(FlopSampler, "begin_step", lambda self, images: None)
+        patched.setattr(FlopSampler, "begin_step", lambda self, images, looks=False: None)
         plain = run(Request(strategy, "split-digits", out=tmp_path / "plain", engine="inline"))
     assert plain.cost.total_train_flops is None
     assert result_hash(plain) == result_hash(counted)
