@@ -305,6 +305,17 @@ def test_claims_are_read_on_a_phone_without_scrolling_sideways(browser, page):
     assert verdict.is_displayed() and "reproduced" in verdict.text
 
 
+def test_a_phone_shows_rank_method_mode_and_number_without_scrolling_sideways(browser, page):
+    _open(browser, page, 375)
+    section = browser.find_element(CSS, f"#t-{_first(browser)}")
+    for key in ("rank", "method", "score"):
+        cell = section.find_element(CSS, f"tbody .c-{key}")
+        assert cell.rect["x"] + cell.rect["width"] <= 375
+    method = section.find_element(CSS, "tbody .c-method")
+    shown = "return getComputedStyle(arguments[0], '::after').content"
+    assert "untuned" in browser.execute_script(shown, method)
+
+
 def test_the_console_stays_empty(browser, page):
     browser.get_log("browser")
     _open(browser, page)

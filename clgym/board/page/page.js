@@ -141,7 +141,7 @@
     if (!place) return false;
     const { table, row } = place;
     if (!row.match && filters) {
-      filters.reset();
+      for (const field of filters.querySelectorAll("input, select")) field.value = "";
       filter();
     }
     table.shown = Math.max(table.shown, PAGE * Math.ceil((table.rows.indexOf(row) + 1) / PAGE));
@@ -153,7 +153,10 @@
 
   function follow() {
     const [, kind, id] = /^#(row|details)-(.+)$/.exec(location.hash) || [];
-    if (dialog.open && kind !== "details") dialog.close();
+    if (kind !== "details") {
+      opened = false;
+      if (dialog.open) dialog.close();
+    }
     if (!kind || (opened && kind === "details" ? !places.has(id) : !reveal(id))) return;
     if (kind === "row" || !opened) places.get(id).row.element.scrollIntoView({ block: "center" });
     if (kind === "details" && !dialog.open) open(id);
