@@ -92,6 +92,7 @@ def test_formulas_of_a_docstring_become_blocks() -> None:
         "Minimises:\n\n```text\na < b *\n  c\n```\n\nwhere a &lt; ``x < y``. Steps:\n\n"
         "1. One:\n\n    ```text\n    d\n    ```\n"
     )
+    assert writing.folded(["a < b"]).endswith("<ul><li>a &lt; b</li></ul></details>")
     assert writing.cell("a|b *c* `d|e`\nf") == "a&#124;b &#42;c&#42; <code>d&#124;e</code> f"
 
 
