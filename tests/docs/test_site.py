@@ -97,6 +97,16 @@ def test_formulas_of_a_docstring_become_blocks() -> None:
 
 
 @pytest.mark.usefixtures("modules")
+def test_rooms_stand_above_what_they_import() -> None:
+    import diagram  # pyright: ignore[reportMissingImports]
+
+    page = '```mermaid\nflowchart TD\n a["<b>a</b>"] --> b & c\n b --> c["C"]\n```\n'
+    drawn = diagram.as_floors(page)
+    floors = re.findall(r'<div class="floor">(.*?)</div></div>', drawn)
+    assert floors == ["<div><b>a</b>", "<div>b", "<div>C"]
+
+
+@pytest.mark.usefixtures("modules")
 def test_the_commands_page_has_every_option_of_help() -> None:
     import commands  # pyright: ignore[reportMissingImports]
 
