@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = {
     "clgym.api": ("clgym", None),
-    "clgym.strategy": ("clgym.strategy", ("Strategy", "StreamInfo", "Config", "Classifier")),
+    "clgym.strategy": ("clgym.strategy", ("Strategy", "StreamInfo", "Config")),
+    "clgym.classifier": ("clgym.strategy", ("Classifier",)),
     "clgym.messages.needs": ("clgym.strategy", ("Needs", "Frozen")),
     "clgym.data.batch": ("clgym.strategy", None),
     "clgym.data.experience": ("clgym.strategy", ("Experience",)),

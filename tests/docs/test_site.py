@@ -106,6 +106,7 @@ def test_rooms_stand_above_what_they_import() -> None:
     assert floors == ["<div><b>a</b>", "<div>b", "<div>C"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("modules")
 def test_the_commands_page_has_every_option_of_help() -> None:
     import commands  # pyright: ignore[reportMissingImports]
@@ -119,6 +120,7 @@ def test_the_commands_page_has_every_option_of_help() -> None:
             assert option in page, option
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("modules")
 def test_a_method_page_has_paper_options_differences_and_results() -> None:
     methods: ModuleType = __import__("methods")
