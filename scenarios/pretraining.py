@@ -39,7 +39,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class PretrainingConfig(MultiDatasetConfig):
+class PretrainingStreamConfig(MultiDatasetConfig):
     """Options of `Pretraining`."""
 
     increment: Annotated[int, Ge(1)] | None = None
@@ -58,7 +58,7 @@ class PretrainingConfig(MultiDatasetConfig):
 class Pretraining(MultiDataset):
     """Groups of classes whose labels the gym keeps."""
 
-    Config = PretrainingConfig
+    Config = PretrainingStreamConfig
     CHECK_CONFIG = {"source": "tiny", "increment": 2}
 
     def source_names(self) -> Sequence[str]:
