@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from typing_extensions import TypeVar
 
-from clgym._moved import report_renamed_method
+from clgym._moved import report_renamed, report_renamed_method
 from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads, TaskNetwork, with_heads
@@ -36,6 +36,8 @@ from clgym.strategy import (
 )
 
 __all__ = ["HeadsConfig", "SGDConfig", "SGDStrategy", "StepConfig"]
+
+report_renamed(__name__)
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def _facts_of(stream: Stream, data_root: Path | None) -> _Facts:
 def _refuse_both(stated: Sequence[str]) -> None:
     if stated:
         raise BadConfig(
-            expected="facts of the stream from stream= alone",
+            expected="stream= alone: scenario type, mean and std come from the stream",
             found=f"{', '.join(f'{name}=' for name in stated)} as well",
             fix="Remove them, or give no stream",
         )

@@ -180,7 +180,7 @@ def show_plan(console: Console, plan: RunOutline) -> None:
         table.add_row("source", "; ".join([source.name, *source.flags]))
     table.add_row("images", " x ".join(map(str, plan.image_shape)) + " (channels, height, width)")
     table.add_row("seed", str(plan.seed))
-    table.add_row("device", f"{plan.device}, threads {plan.threads}")
+    table.add_row("device", f"{plan.device}, threads {plan.threads} {plan.numerics}".rstrip())
     table.add_row("output", plan.out)
     console.print(table, highlight=False, markup=False)
     segments = [step for step in plan.experiences if isinstance(step, SegmentOutline)]

@@ -73,7 +73,7 @@ class HandedOut:
     """Which rows of a single-pass stream were given: each may be given once."""
 
     def __init__(self, rows: int) -> None:
-        """None of so many rows was given."""
+        """Begin with no row given."""
         self._given = torch.zeros(rows, dtype=torch.bool)
 
     def note(self, places: Tensor) -> None:

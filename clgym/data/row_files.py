@@ -27,7 +27,7 @@ class RowSource(Protocol):
 
     @property
     def dtype(self) -> np.dtype:
-        """That of the rows."""
+        """Type of the rows."""
         ...
 
     def __len__(self) -> int:

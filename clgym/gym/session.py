@@ -277,6 +277,7 @@ class Session:
                 sandbox=self._conversation.enforced,
                 order_key=self._order_key,
                 read_files=progress.read_files,
+                numerics=run.numeric_facts if run.numeric_facts.words() else None,
             ),
             conduct=self._conduct(),
             holdings=progress.holdings,

@@ -103,6 +103,15 @@ class AdaptationStart:
 
 
 @message
+class Numerics:
+    """Options that change a learner's speed and the last digits of its numbers."""
+
+    arithmetic: Literal["fp32", "tf32", "bf16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+
+
+@message
 class Start:
     """Build the strategy for one stream."""
 
@@ -118,6 +127,7 @@ class Start:
     batch."""
     info: StreamFacts
     adaptation: AdaptationStart | None = None
+    numerics: Numerics = Numerics()
 
 
 @message

@@ -103,7 +103,7 @@ def _check_public(request: Request) -> None:
         for word in cast(Sequence[object], value) if listed else [value]:
             if isinstance(word, str) and _ELSEWHERE.search(word):
                 raise MissingData(
-                    expected="images with a public name",
+                    expected="images from a source that others can get, too",
                     found=f"{option} {word!r}, which is a file of the record's maker",
                     fix="Repeat the run beside that file",
                 )

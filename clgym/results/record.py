@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from clgym._moved import report_renamed
 from clgym.files import canonical_json, sha256
 from clgym.results import schema1
 from clgym.results.block import RecordBlock
@@ -30,6 +31,7 @@ from clgym.results.measurements import (
     ProbeFacts,
     SegmentFacts,
 )
+from clgym.results.numerics import NumericFacts
 from clgym.results.result import (
     AdaptationResult,
     DeletionResult,
@@ -64,6 +66,9 @@ __all__ = [
     "make_result",
     "result_hash",
 ]
+
+
+report_renamed(__name__)
 
 
 class Cost(RecordBlock):
@@ -116,6 +121,8 @@ class Environment(RecordBlock):
     read_files: dict[str, str] = {}
     """SHA-256 of the files that the strategy's code imported or opened (helper modules, tables), by
     name relative to the plugin's folder; installed packages and the plugin itself are left out."""
+    numerics: NumericFacts | None = None
+    """Options for speed that were on; None by default."""
 
 
 class Record(RecordBlock):
