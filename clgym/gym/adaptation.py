@@ -110,19 +110,8 @@ class AdaptationPhase:
         source = run.sources[stream.home or 0]
         root = run.request.data_root
         home, home_labels, home_max = self._home()
-<<<<<<< HEAD
         return start_message(
             run,
-=======
-        return Start(
-            strategy=run.strategy.name,
-            plugins=strategy_files(run.request.plugins),
-            config=run.strategy_config,
-            threads=run.threads,
-            numerics=run.numerics,
-            resize=run.resize,
-            sources=(),
->>>>>>> bench
             info=StreamFacts(
                 image_shape=stream.image_shape,
                 setting="adaptation",

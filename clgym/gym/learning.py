@@ -150,18 +150,8 @@ class LearningPhase:
     def start_message(self) -> Start:
         """Build the strategy for this stream."""
         run = self._run
-<<<<<<< HEAD
         return start_message(
             run,
-=======
-        return Start(
-            strategy=run.strategy.name,
-            plugins=strategy_files(run.request.plugins),
-            config=run.strategy_config,
-            threads=run.threads,
-            numerics=run.numerics,
-            resize=run.resize,
->>>>>>> bench
             info=self._facts(),
             sources=tuple(
                 SourceFiles(

@@ -150,6 +150,7 @@ def start_message(
         plugins=strategy_files(run.request.plugins),
         config=run.strategy_config,
         threads=run.threads,
+        numerics=run.numerics,
         resize=run.resize,
         info=info,
         sources=sources,

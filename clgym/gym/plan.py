@@ -19,12 +19,8 @@ from clgym.engines import Channel
 from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
-<<<<<<< HEAD
-from clgym.gym.request import Request, cut, load_sources, make_scenario, preset_values
-=======
 from clgym.gym.numerics import numerics_of
-from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scenario
->>>>>>> bench
+from clgym.gym.request import Request, cut, load_sources, make_scenario, preset_values
 from clgym.messages import (
     BackboneIdentity,
     ChosenBackbone,
