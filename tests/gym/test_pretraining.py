@@ -24,7 +24,6 @@ from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.protocol.verify import verify
 from clgym.results.compare import compare
-from clgym.results.layout import STATE
 from clgym.results.record import LearningResult, PretrainingResult, Record, result_hash
 from clgym.results.stored import open_run
 from clgym.streams.pretraining import PretrainingStream, Probe
@@ -122,7 +121,7 @@ def test_supervised_strategies_are_refused_and_the_others_elsewhere(tmp_path: Pa
 
 @pytest.mark.parametrize("need", ["total_classes", "class_names"])
 def test_a_strategy_that_wants_to_know_of_classes_is_refused(need: str, tmp_path: Path) -> None:
-    with pytest.raises(Incompatible, match="told of no class"):
+    with pytest.raises(Incompatible, match="knows nothing of classes"):
         plugged(tmp_path, DECLARED={need: True})
 
 
@@ -177,14 +176,12 @@ def test_probes_are_scikit_learns_regression_and_neighbours_by_hand() -> None:
 
 def test_a_recorded_accuracy_is_that_of_a_fit_on_the_learners_features(tmp_path: Path) -> None:
     """From the plugin's weights, which follow from its seed, to the stored predictions."""
-    import torch
-
-    from clgym.learner.state import read_learner
+    from clgym.learner.trained import Trained
 
     plugged(tmp_path)
     folder = tmp_path / "run"
-    state: Any = read_learner(folder / STATE)["strategy"]
-    weights = torch.as_tensor(state["weights"]).numpy().astype(float)
+    learner: Any = Trained.load(folder, "cpu", (tmp_path / "unlabelled.py",)).strategy
+    weights = learner.weights.numpy().astype(float)
     arrays, source = load_file(folder / "predictions.safetensors"), load_source("digits")
     rows, label = arrays["probe/row"], arrays["probe/label"]
     np.testing.assert_array_equal(source.train.labels[rows], label)
