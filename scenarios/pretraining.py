@@ -3,10 +3,10 @@
 Continual pre-training (self-supervised, such as ``mae`` and ``simsiam``). ``source`` is a list of
 sources, or of some classes of them: ``cifar10,cifar100[0..49]``; with ``--increment`` each is cut
 into groups of classes. The learner gets no label, neither in training nor at test, and does not
-know of classes. After each experience it gives features of images of all classes that have come; the gym
-fits a logistic regression and a nearest-neighbour vote on those of training images, and scores both
-on test images. What a classifier can find in features is no measure of what training lost: the
-probe is fitted anew each time.
+know of classes. After each experience it gives features of images of all classes that have come;
+the gym fits a logistic regression and a nearest-neighbour vote on those of training images, and
+scores both on test images. The probes are fitted anew each time: what they find in features is no
+measure of the loss that was trained.
 """
 
 from collections.abc import Sequence
