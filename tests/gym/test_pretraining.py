@@ -16,6 +16,8 @@ from safetensors.numpy import load_file
 from sklearn.linear_model import LogisticRegression
 
 from clgym.api import make_scenario
+from clgym.board.page.tables import tables_of
+from clgym.board.reading.records import read_board
 from clgym.data.sources import load_source
 from clgym.errors import BadAnswer, BadRecord, BadStream, Incompatible, StrategyFailed
 from clgym.gym.pretraining import PretrainingPhase
@@ -237,6 +239,21 @@ def test_rows_of_other_kinds_are_not_compared(finished: Path, tmp_path: Path) ->
     plugged(tmp_path / "b", stream={"probe_rows": 20})
     with pytest.raises(BadRecord, match="same stream"):
         compare(finished, tmp_path / "b" / "run")
+
+
+def test_the_board_shows_them_in_a_table_of_their_own(finished: Path, tmp_path: Path) -> None:
+    learned = Request("nmc", "split-digits", scenario_config={"increments": [5]})
+    run(replace(learned, out=tmp_path / "records" / "nmc" / "seed-0", threads=1, engine="inline"))
+    shutil.copytree(finished, tmp_path / "records" / "mae" / "seed-0")
+    tables = {table.title: table for table in tables_of(read_board(tmp_path))}
+    assert set(tables) == {"split-digits", "pretrain-digits"}
+    titles = {c.key: c.title for c in tables["pretrain-digits"].columns}
+    assert "linear probe" in titles["score"] and "nearest neighbours" in titles["neighbours"]
+    assert "neighbours" not in {column.key for column in tables["split-digits"].columns}
+    (row,) = tables["pretrain-digits"].rows
+    result = open_run(finished).result
+    assert row.cells["score"].value == result.last_accuracy
+    assert result.heads and row.cells["neighbours"].value == result.heads["knn"][-1]
 
 
 class Killed(Exception):
