@@ -69,6 +69,8 @@ class Method:
             return "At test time"
         if "Wrapper" in bases or any(f.kind == config.WRAPS for f in self.fields):
             return "Around another method"
+        if "PretrainingStrategy" in bases:
+            return "Without labels"
         pretrained = {"PretrainedStrategy", "ClassMeanStrategy"} & bases
         return "On a pretrained network" if pretrained else "Trained from scratch"
 
