@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = {
     "Trained from scratch": "They train a network that starts from random weights.",
     "On a pretrained network": "They build on a network with pretrained weights, mostly frozen.",
+    "Without labels": "They learn features from images without labels.",
     "At test time": "They adapt a finished classifier to a stream of test images without labels.",
     "Around another method": "They change how any method that trains by SGD takes its steps.",
     "Forgetting on request": "They remove the influence of training rows that are to be forgotten.",
@@ -69,6 +70,8 @@ class Method:
             return "At test time"
         if "Wrapper" in bases or any(f.kind == config.WRAPS for f in self.fields):
             return "Around another method"
+        if "PretrainingStrategy" in bases:
+            return "Without labels"
         pretrained = {"PretrainedStrategy", "ClassMeanStrategy"} & bases
         return "On a pretrained network" if pretrained else "Trained from scratch"
 
