@@ -6,6 +6,7 @@ from typing import TypedDict
 import numpy as np
 
 __all__ = [
+    "accuracy_by_group",
     "area_under_curve",
     "average_incremental_accuracy",
     "backward_transfer",
@@ -35,6 +36,21 @@ def _array(matrix: Matrix) -> np.ndarray:
 def _mean(values: np.ndarray) -> float | None:
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else None
+
+
+def accuracy_by_group(hits: np.ndarray, group: np.ndarray, count: int) -> list[float | None]:
+    """Fraction of hits in each group; None in a group without rows.
+
+    One pass over the rows, whatever the number of groups.
+
+    Args:
+        hits: bool [n].
+        group: int [n], from 0 to ``count`` - 1.
+        count: Number of groups.
+    """
+    rows = np.bincount(group, minlength=count)
+    sums = np.bincount(group, weights=hits, minlength=count)
+    return [float(s / n) if n else None for s, n in zip(sums, rows, strict=True)]
 
 
 def average_incremental_accuracy(after: Sequence[float]) -> float:
