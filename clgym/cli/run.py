@@ -147,7 +147,7 @@ class _RunCommand:
         """Request the options of both, and add them to the parser."""
         if not self.names:
             return [], []
-        from clgym.gym.request import scenario_fields
+        from clgym.gym.request import preset_values, scenario_fields
 
         own = {action.dest for action in self.parser._actions}
         strategy = self._strategy_options()
@@ -156,8 +156,8 @@ class _RunCommand:
             scenario = [
                 f for f in scenario_fields(self.names[1], self.plugins) if f.name not in own
             ]
-        presets = {f.name: f"default: {as_text(f.default)}, from the scenario" for f in scenario}
-        notes = {f.name: presets.get(f.name.rpartition(".")[2], "") for f in strategy}
+        presets = preset_values(strategy, {f.name: f.default for f in scenario})
+        notes = {n: f"default: {as_text(v)}, from the scenario" for n, v in presets.items()}
         title = f"options of {self.names[0]}"
         add_flags(self.parser, title, strategy, "strategy", own, notes, self._aliases)
         taken = own | {name for f in strategy for name in (f.name, *self._aliases(f.name))}

@@ -20,7 +20,7 @@ from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
 from clgym.gym.numerics import numerics_of
-from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scenario
+from clgym.gym.request import Request, cut, load_sources, make_scenario, preset_values
 from clgym.messages import (
     BackboneIdentity,
     ChosenBackbone,
@@ -189,11 +189,8 @@ def method_hash(
 def strategy_values(
     description: Description, scenario: Scenario, request: Request
 ) -> dict[str, object]:
-    """Defaults, then what the preset says under the same name, then what the user gave."""
-    names = {f.name for f in description.fields}
-    preset = configs.values_of(scenario.config)
-    known = [k for k in FROM_PRESET if k in preset]
-    shared = {n: preset[k] for n in names if (k := n.rpartition(".")[2]) in known}
+    """Defaults, then what the scenario's preset says, then what the user gave."""
+    shared = preset_values(description.fields, configs.values_of(scenario.config))
     given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
     values = configs.resolve(description.fields, {**shared, **given}, description.name)
     plain = {k: list(cast(Sequence[object], v)) for k, v in values.items() if isinstance(v, tuple)}
@@ -284,6 +281,12 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
             expected=f"a scenario type that {name} supports ({', '.join(needs.settings)})",
             found=f"{stream.name}, which is {stream.setting}",
             fix="Use another scenario (`clgym list scenarios`)",
+        )
+    if stream.setting == "pretraining" and (needs.total_classes or needs.class_names):
+        raise Incompatible(
+            expected=f"a strategy that is told of no class on {stream.name}",
+            found=f"{name}, which needs their number in advance or their names",
+            fix="Remove total_classes and class_names from its needs, or use a stream with labels",
         )
     if needs.class_names and class_words(stream.class_order) is None:
         raise Incompatible(

@@ -176,6 +176,10 @@ class Tester:
             seconds += reply.seconds
         return logits, seconds, heads
 
+    def answers(self, learner: Conversation, index: int, pool: TestPool) -> np.ndarray:
+        """What the strategy itself answers to a pool, in its order: logits here."""
+        return self.predict(learner, index, pool, by_head=False)[0]
+
     def _repeated(
         self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray
     ) -> Repetition:

@@ -45,6 +45,7 @@ from clgym.learner.replies import (
     checked_progress,
     own_numbers,
 )
+from clgym.learner.representing import features_in_batches
 from clgym.learner.rows import RowImages
 from clgym.learner.state import (
     InsideState,
@@ -77,6 +78,8 @@ from clgym.messages import (
     Predicted,
     PredictionProgress,
     Reply,
+    Represent,
+    Represented,
     Request,
     Save,
     Saved,
@@ -172,6 +175,8 @@ class Learner:
                 return self._train(request)
             case Predict():
                 return self._predict(request)
+            case Represent():
+                return self._represent(request)
             case EndTest():
                 return self._end_test()
             case FillFeatures():
@@ -318,7 +323,7 @@ class Learner:
         return Experience(
             request.index,
             pixels,
-            torch.as_tensor(request.labels, device=pixels.device),
+            None if (own := request.labels) is None else torch.as_tensor(own, device=pixels.device),
             classes=request.classes,
             columns=request.num_seen_classes,
             seed=self._info.seed,
@@ -388,6 +393,24 @@ class Learner:
                 if clock.due():
                     self._emit(PredictionProgress(images=start, total=len(rows)))
         return logits
+
+    def _represent(self, request: Represent) -> Represented:
+        """Features of some rows of both splits, float32 [n, width], in the order given."""
+        if self._untested is None:
+            self._untested = self._fingerprint()
+        started, clock = time.perf_counter(), _Clock(_EVENT_SECONDS)
+        count = len(request.rows)
+
+        def ask(rows: slice) -> Tensor:
+            return self._oversight.represent(Batch(self._rows.of_test(request, rows)))
+
+        def report(done: int) -> None:
+            if clock.due():
+                self._emit(PredictionProgress(images=done, total=count))
+
+        with torch.no_grad(), untouched_generators(self._info.device):
+            features = features_in_batches(count, request.batch_size, ask, report)
+        return Represented(features=features, seconds=time.perf_counter() - started)
 
     def _end_test(self) -> TestEnded:
         """Say what the test did to the learner, and what it took."""

@@ -21,6 +21,7 @@ __all__ = [
     "Forget",
     "Load",
     "Predict",
+    "Represent",
     "Request",
     "RowGroup",
     "Save",
@@ -156,6 +157,18 @@ class Predict:
 
 
 @message
+class Represent:
+    """Give the features of some rows of both splits, in the given order."""
+
+    do: Literal["represent"] = "represent"
+    rows: Integers
+    where: Integers
+    """Index of each row's group."""
+    groups: tuple[RowGroup, ...]
+    batch_size: int
+
+
+@message
 class EndTest:
     """Report on a test that is over."""
 
@@ -194,8 +207,8 @@ class Train:
     do: Literal["train"] = "train"
     index: int
     rows: Integers
-    labels: Integers
-    """Class index of each row."""
+    labels: Integers | None
+    """Class index of each row; None on pretraining streams."""
     groups: tuple[RowGroup, ...]
     counts: tuple[int, ...]
     """Number of rows of each group; groups follow one another."""
@@ -282,6 +295,7 @@ Request = (
     | Start
     | Train
     | Predict
+    | Represent
     | EndTest
     | FillFeatures
     | Adapt

@@ -39,13 +39,13 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def accuracy_by_group(hits: np.ndarray, group: np.ndarray, count: int) -> list[float | None]:
-    """Fraction of hits in each group; None in a group without rows.
+    """Accuracy on the rows of each group, in [0, 1]; None for a group without rows.
 
     One pass over the rows, whatever the number of groups.
 
     Args:
-        hits: bool [n].
-        group: int [n], from 0 to ``count`` - 1.
+        hits: bool [n], whether each prediction is right.
+        group: int [n], group of each row, below ``count``.
         count: Number of groups.
     """
     rows = np.bincount(group, minlength=count)
