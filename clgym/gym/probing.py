@@ -14,7 +14,7 @@ from clgym.data.sources import Source
 from clgym.gym.conduct import REPEAT_BATCH, Repetition, compared, repeated_places
 from clgym.gym.conversation import Conversation
 from clgym.gym.scoring import TestPool
-from clgym.gym.testing import PREDICT_BATCH, Tester, distinct_groups, row_group
+from clgym.gym.testing import Tester, distinct_groups, row_group
 from clgym.gym.withheld_order import permutation
 from clgym.messages import Represent
 from clgym.streams.pretraining import PretrainingStream, Probe, probe_rows
@@ -130,7 +130,7 @@ class ProbeTester(Tester):
         where = number[np.concatenate([fitted.step, pool.step + len(steps)])]
         order = permutation(self._order_key, len(rows), index, _PLACE)
         reply = learner.represent(
-            Represent(rows=rows[order], where=where[order], groups=groups, batch_size=PREDICT_BATCH)
+            Represent(rows=rows[order], where=where[order], groups=groups, batch_size=self._batch)
         )
         features = np.empty_like(reply.features)
         features[order] = reply.features

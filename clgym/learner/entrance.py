@@ -408,7 +408,7 @@ class Learner:
             if clock.due():
                 self._emit(PredictionProgress(images=done, total=count))
 
-        with torch.no_grad(), untouched_generators(self._info.device):
+        with torch.no_grad(), untouched_generators(self._info.device), self._numerics.active():
             features = features_in_batches(count, request.batch_size, ask, report)
         return Represented(features=features, seconds=time.perf_counter() - started)
 
