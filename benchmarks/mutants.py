@@ -8,8 +8,8 @@ code, so that fixtures exist and it is known which test enters which function. F
 fork of this process then exchanges the code of the module's functions and runs the tests that enter
 the changed function, the quickest first, until one fails. Counted are mutants that import and that
 change a function or a plain constant; what only decorators, annotations and fields of classes say
-is left out, and so is `is` in place of `==`, which means the same for None and short words. Exit code 1 if fewer than
-85 % of a module's mutants are killed.
+is left out, and so is `is` in place of `==`, which means the same for None and short words. Exit
+code 1 if fewer than 85 % of a module's mutants are killed.
 """
 
 import argparse
