@@ -154,21 +154,27 @@ def _record(out: Path) -> object:
     return json.loads((out / "record.json").read_text())["result"]
 
 
-def _run(name: str) -> Case:
-    @functools.cache
-    def words() -> list[str]:
-        channel = open_learner(Request(name, ""))
-        try:
-            needs = ask_needs(name, (), channel, {}, "cpu").needs
-        finally:
-            channel.close()
-        options = {field.name for field in describe_strategy(name).fields}
-        given = [x for k, v in SMALL.items() if k in options for x in (_option(k), v)]
-        stream = {"adaptation": "digits-c", "task-incremental": "task-digits"}
-        return [name, stream.get(needs.settings[0], "split-digits"), *given]
+@functools.cache
+def small_run(name: str) -> list[str]:
+    """Words behind `clgym run` that run a strategy on a small stream of its kind.
 
+    Raises:
+        ClgymError: as the strategy cannot be asked what it needs.
+    """
+    channel = open_learner(Request(name, ""))
+    try:
+        needs = ask_needs(name, (), channel, {}, "cpu").needs
+    finally:
+        channel.close()
+    options = {field.name for field in describe_strategy(name).fields}
+    given = [x for k, v in SMALL.items() if k in options for x in (_option(k), v)]
+    stream = {"adaptation": "digits-c", "task-incremental": "task-digits"}
+    return [name, stream.get(needs.settings[0], "split-digits"), *given]
+
+
+def _run(name: str) -> Case:
     def lines(out: Path) -> list[list[str]]:
-        return [_clgym("run", *words(), "--out", str(out), *_SAVES)]
+        return [_clgym("run", *small_run(name), "--out", str(out), *_SAVES)]
 
     return Case(f"run {name}", lines, _record)
 
