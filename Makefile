@@ -5,7 +5,7 @@ PYTHON ?= python3
 
 ROOM ?=
 
-.PHONY: demo test slow lint coverage constraints
+.PHONY: demo test slow lint docs coverage constraints
 
 demo:
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,12 @@ lint:
 	$(VENV)/bin/codespell
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 	PYTHON=$(VENV)/bin/python .ci/contracts
+
+# The documentation as a site: build/site/index.html.
+docs:
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -e '.[docs]'
+	$(VENV)/bin/python .ci/site/build.py
 
 # Branch coverage by room: of one (make coverage ROOM=results), or of all by the fast tests.
 coverage:

@@ -83,6 +83,7 @@ RENAMED_MODULES = {
 # Module that had the name: {old name: new name, with the module where it stands}. Each of these
 # modules calls `report_renamed(__name__)`.
 RENAMED_NAMES = {
+    "clgym.avalanche.sgd": {"AUGMENT": "clgym.data.augment.AUGMENTATIONS"},
     "clgym.avalanche.feed": {"Feed": "clgym.avalanche.feed.TrainLoader"},
     "clgym.board.submission": {
         "Finding": "clgym.board.submission.SubmissionFinding",
@@ -129,6 +130,7 @@ RENAMED_NAMES = {
         "ODD": "clgym.protocol.audit.MALFORMED",
         "TOLERANCE_GPU": "clgym.protocol.repeat.TOLERANCE_GPU",
     },
+    "clgym.results.record": {"read_record": "clgym.results.stored.open_run"},
     "clgym.streams.adaptation": {
         "arranged": "clgym.streams.arrangement.arranged",
         "labels_of": "clgym.streams.arrangement.labels_of",
@@ -147,6 +149,7 @@ _SPELLING = {
     "clgym.config.Range": "; write Range(0, 1) as Ge(0), Le(1) or as Interval(ge=0, le=1), "
     "exclusive=True as Gt(0), and limits of a list's numbers at the number: "
     "tuple[Annotated[int, Ge(1)], ...]",
+    "clgym.results.record.read_record": "; the record is open_run(folder).record",
 }
 """What changes beside the import, for names that are used differently."""
 
@@ -200,9 +203,14 @@ def report_renamed_method(old: str, new: str) -> property:
 
 
 GONE_METHODS = {
-    "parameter_count": "The gym counts parameters in the same way for every strategy: remove it",
+    "clgym.strategy.Strategy": {
+        "parameter_count": "The gym counts parameters in the same way for every strategy: remove it"
+    },
+    "clgym.adaptation.AdaptStrategy": {
+        "parts": "All attributes are the state, except those that `transient` names: remove it"
+    },
 }
-"""Methods of a strategy that nothing calls any more, and what to do."""
+"""Methods that nothing calls any more and what to do, by the base class that had them."""
 
 
 def refuse_gone_methods(cls: type) -> None:
@@ -213,8 +221,10 @@ def refuse_gone_methods(cls: type) -> None:
     """
     from clgym.errors import Renamed
 
-    for name, fix in GONE_METHODS.items():
-        if name in vars(cls):
+    bases = {f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__[1:]}
+    gone = {n: fix for b in bases & GONE_METHODS.keys() for n, fix in GONE_METHODS[b].items()}
+    for name, fix in gone.items():
+        if callable(vars(cls).get(name)):
             raise Renamed(
                 expected="a strategy of clgym 0.3",
                 found=f"{cls.__name__}.{name}, which nothing calls any more",

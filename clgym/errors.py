@@ -168,4 +168,6 @@ def near(name: str, known: Iterable[str]) -> str:
     import difflib  # here, since only a mistake needs it and every command imports this module
 
     close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
+    *first, last = map(repr, close or [""])
+    listed = f"{', '.join(first)} or {last}" if first else last
+    return f"Did you mean {listed}? " if close else ""

@@ -145,8 +145,8 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
             lock.acquire(blocking=wait)
         except filelock.Timeout:
             raise BadOutput(
-                expected=f"{path.parent} to be free",
-                found="another process that works there",
+                expected=f"no other process to work in {path.parent}",
+                found="one that is still running",
                 fix="Wait for it, or give another --out",
             ) from None
     try:

@@ -38,7 +38,7 @@ __all__ = [
     "noisy_labels",
 ]
 
-Setting = Literal["class-incremental", "task-incremental", "domain-incremental"]
+Setting = Literal["class-incremental", "task-incremental", "domain-incremental", "pretraining"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ The learner's process calls, in this order::
     strategy.setup(info)              # once: build networks on info.device
     strategy.train(experience)        # once per experience
     strategy.predict(batch)           # many times, after each experience
+    strategy.represent(batch)         # on pretraining streams, in the place of predict
     strategy.forget(request)          # on streams of forgetting, after the last experience
     strategy.state_dict()             # after each experience, and when train() offers a safe point
 
@@ -14,17 +15,18 @@ data of past and future experiences and, outside task-incremental streams, the t
 gym.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import TypeVar
 
 from clgym import attributes
 from clgym._moved import refuse_gone_methods, report_renamed
 from clgym.attributes import State, Stateful
+from clgym.classifier import Classifier
 from clgym.data.experience import Augment, Batch, Experience, TrainBatch
 from clgym.data.forgetting import ForgetRequest
 from clgym.data.generators import torch_generator
@@ -76,103 +78,15 @@ class Config:
         return {}
 
 
-class Classifier(nn.Module):
-    """A backbone and a linear head; images come in [0, 1] and are normalised inside."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        width: int,
-        columns: int,
-        mean: Sequence[float] = (),
-        std: Sequence[float] = (),
-    ) -> None:
-        """Put a head of ``columns`` units on ``backbone``.
-
-        Args:
-            backbone: Images [n, C, H, W] to features [n, width].
-            width: Length of a feature vector.
-            columns: Classes at first.
-            mean: Per channel; empty or zeros if unknown.
-            std: Per channel; empty or zeros if unknown, which leaves the scale as it is.
-        """
-        super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(width, columns)
-        self.register_buffer("mean", torch.tensor(list(mean) or [0.0]).view(-1, 1, 1))
-        scale = [s if s > 0 else 1.0 for s in std] or [1.0]
-        self.register_buffer("std", torch.tensor(scale).view(-1, 1, 1))
-
-    @property
-    def columns(self) -> int:
-        """Number of classes of the head."""
-        return self.head.out_features
-
-    def features(self, images: Tensor) -> Tensor:
-        """Features [n, width] of images in [0, 1]."""
-        return self.backbone((images - self.mean) / self.std)
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Logits [n, columns] of features."""
-        return self.head(features)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [n, columns] of images in [0, 1]."""
-        return self.logits(self.features(images))
-
-    def grow(self, columns: int) -> None:
-        """Widen the head; the rows of the old classes keep their bits.
-
-        The parameters are new objects: make the optimizer afterwards.
-        """
-        if columns <= self.columns:
-            return
-        old = self.head
-        new = nn.Linear(old.in_features, columns, bias=old.bias is not None).to(old.weight)
-        with torch.no_grad():
-            new.weight[: old.out_features] = old.weight
-            if old.bias is not None:
-                new.bias[: old.out_features] = old.bias
-        self.head = new.train(old.training)
-
-    def _load_from_state_dict(
-        self,
-        state_dict: Any,
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Take the state's width first; torch asks a module before it asks its parts."""
-        if isinstance(weight := state_dict.get(f"{prefix}head.weight"), Tensor):
-            if len(weight) < self.columns:
-                old = self.head
-                self.head = nn.Linear(old.in_features, len(weight), old.bias is not None)
-                self.head.to(old.weight)
-            self.grow(len(weight))
-        super()._load_from_state_dict(
-            state_dict,
-            prefix,
-            local_metadata,
-            strict,
-            missing_keys,
-            unexpected_keys,
-            error_msgs,
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class StreamInfo:
     """Facts that a learner may know before the stream begins."""
 
     image_shape: tuple[int, int, int]
     """Channels, height and width of the images."""
-    setting: Literal["class-incremental", "task-incremental", "domain-incremental", "adaptation"]
+    setting: Literal[
+        "class-incremental", "task-incremental", "domain-incremental", "pretraining", "adaptation"
+    ]
     device: torch.device
     seed: int
     """Seed of the learner; torch, numpy and random are seeded from it before every hook. Draws
@@ -320,6 +234,17 @@ class Strategy(Generic[C]):
         """
         raise NotImplementedError
 
+    def represent(self, batch: Batch) -> Tensor:
+        """Pretraining streams: features of images, float [n, width], on which the gym fits probes.
+
+        Called in the place of `predict`, and under the same rules: under ``torch.no_grad``, without
+        a change of state, each image by itself. The width is the strategy's choice, the same for
+        all images. Among them are training images of all experiences so far; the strategy is not
+        told which they are. Such streams bring no labels: to read `TrainBatch.labels` or
+        `Experience.labels` is refused, and there are no classes (``experience.classes`` is empty).
+        """
+        raise NotImplementedError
+
     def predict_by_head(self, batch: Batch) -> Mapping[str, Tensor]:
         """Answers of several heads to one batch: logits like those of `predict`, by head.
 
@@ -413,11 +338,3 @@ class Strategy(Generic[C]):
                 found=str(epochs),
                 fix="Remove --epochs, or use a stream that is not online",
             )
-
-
-def _tensors_in(state: Any) -> list[Tensor]:
-    if isinstance(state, Tensor):
-        return [state]
-    if isinstance(state, dict):
-        state = list(state.values())
-    return [t for v in state for t in _tensors_in(v)] if isinstance(state, (list, tuple)) else []

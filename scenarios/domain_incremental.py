@@ -18,6 +18,14 @@ from .class_incremental import image_shape
 
 PRESETS = {
     "permuted-digits": {"source": "digits", "domains": 5, "memory_size": 100},
+    "permuted-digits-v2": {
+        "source": "digits",
+        "domains": 5,
+        "memory_size": 100,
+        # Of 1, 3 and 5 epochs the one with the highest last accuracy on held-out training rows
+        # (--validation 0.2), mean of naive, replay, er-ace and derpp with seeds 0 to 2.
+        "default_epochs": 5,
+    },
     "permuted-mnist": {"source": "mnist", "domains": 10, "memory_size": 200},
     "rotated-mnist": {"source": "mnist", "kind": "rotate", "domains": 10, "memory_size": 200},
     "domain-pacs": {
@@ -45,6 +53,8 @@ class DomainIncrementalConfig(ScenarioConfig):
     """Number of domains for permute and rotate; the first one shows the images unchanged."""
     degrees: Annotated[float, Ge(0), Le(360)] = 180.0
     """Upper end of the rotation angles in degrees, excluded; they rise from 0 in equal steps."""
+    default_epochs: Annotated[int, Ge(1)] = 1
+    """Number of epochs per experience of strategies whose own default is one."""
     order_seed: Seed | None = None
     """First seed of the permutations (none: 0), or seed of the order of the sources."""
 

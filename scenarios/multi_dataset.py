@@ -119,7 +119,7 @@ class MultiDataset(Scenario):
         columns = [np.full(len(source.classes), -1) for source in sources]
         for number in order:
             source = sources[number]
-            classes = _fewer(_classes(source, parts[number][1]), config)
+            classes = fewer_classes(classes_of(source, parts[number][1]), config)
             columns[number][classes] = np.arange(len(names), len(names) + len(classes))
             steps.append(self._step(source, number, classes, len(names)))
             names += [f"{number}:{source.classes[c]}" for c in classes]
@@ -201,7 +201,7 @@ def _lines(path: Path) -> list[str]:
     return [re.sub(r"^(folder|npz):(?=[^/~])", rf"\1:{path.parent}/", line) for line in lines]
 
 
-def _classes(source: Source, wanted: range | None) -> list[int]:
+def classes_of(source: Source, wanted: range | None) -> list[int]:
     """Class numbers that have training images."""
     present = np.unique(source.train.labels).tolist()
     if wanted is None:
@@ -216,7 +216,7 @@ def _classes(source: Source, wanted: range | None) -> list[int]:
     return list(wanted)
 
 
-def _fewer(classes: list[int], config: MultiDatasetConfig) -> list[int]:
+def fewer_classes(classes: list[int], config: MultiDatasetConfig) -> list[int]:
     """Draw at most ``max_classes`` of the classes, ascending."""
     most = config.max_classes
     if most is None or len(classes) <= most:

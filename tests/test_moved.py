@@ -50,6 +50,15 @@ def test_a_renamed_class_or_function_is_refused_with_its_new_name(
     assert isinstance(caught.value, ImportError) and isinstance(caught.value, ClgymError)
 
 
+def test_a_method_that_nothing_calls_any_more_is_refused_where_its_base_had_it() -> None:
+    from clgym.adaptation import AdaptStrategy
+
+    body = {"parts": lambda self: {}}
+    with pytest.raises(Renamed, match=r"Old\.parts.*All attributes are the state"):
+        type("Old", (AdaptStrategy,), body)
+    type("Unrelated", (Strategy,), body)
+
+
 def test_a_name_that_never_was_is_an_ordinary_error() -> None:
     from clgym.protocol import study
 
@@ -60,8 +69,12 @@ def test_a_name_that_never_was_is_an_ordinary_error() -> None:
 
 def test_a_plugin_with_an_old_import_is_refused_with_the_new_name(tmp_path: Path) -> None:
     entry = registry.find("strategies", "stale", [copy_plugin("stale", tmp_path)])
-    with pytest.raises(BadPlugin, match=r"clgym.data.cards.Card is called .*DatasetInfo since 0.2"):
+    with pytest.raises(BadPlugin) as caught:
         registry.load_class(entry, Strategy)
+    assert str(caught.value) == (
+        "expected a name of clgym 0.2; found clgym.data.cards.Card, in stale.py. "
+        "clgym.data.cards.Card is called clgym.data.cards.DatasetInfo since 0.2: change the import."
+    )
 
 
 def test_an_unknown_name_is_an_ordinary_import_error() -> None:

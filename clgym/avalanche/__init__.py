@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clgym.avalanche.adapter import AvalancheStrategy
     from clgym.avalanche.benchmarks import benchmark
     from clgym.avalanche.exemplar import ExemplarConfig, ExemplarStrategy
+    from clgym.avalanche.pretraining import Encoder, PretrainingConfig, PretrainingStrategy
     from clgym.avalanche.recipe import Extra, Recipe
     from clgym.avalanche.sgd import HeadsConfig, SGDConfig, SGDStrategy
     from clgym.avalanche.stages import Stage, StagedStrategy
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AvalancheStrategy",
+    "Encoder",
     "ExemplarConfig",
     "ExemplarStrategy",
     "Extra",
     "HeadsConfig",
+    "PretrainingConfig",
+    "PretrainingStrategy",
     "Recipe",
     "SGDConfig",
     "SGDStrategy",
@@ -52,10 +56,13 @@ def __getattr__(name: str) -> Any:
 
 _HOMES = {
     "AvalancheStrategy": "adapter",
+    "Encoder": "pretraining",
     "ExemplarConfig": "exemplar",
     "ExemplarStrategy": "exemplar",
     "Extra": "recipe",
     "HeadsConfig": "sgd",
+    "PretrainingConfig": "pretraining",
+    "PretrainingStrategy": "pretraining",
     "Recipe": "recipe",
     "SGDConfig": "sgd",
     "SGDStrategy": "sgd",

@@ -16,14 +16,9 @@ all other rows of that experience are out of reach from then on. State is saved 
 experiences: an experience that was cut short is trained again from its beginning.
 """
 
-import contextlib
-import dataclasses
 import functools
-import io
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -36,8 +31,10 @@ from clgym.avalanche.catalogue import RECIPES, REFUSED, recipe_of
 from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads
+from clgym.avalanche.inferred import complete, refuse_uncalled
 from clgym.avalanche.loop import fast, hooks_of
-from clgym.avalanche.options import accepted_by, config_class, names_of, signature_of
+from clgym.avalanche.options import accepted_by, names_of, signature_of
+from clgym.avalanche.quiet import quiet
 from clgym.avalanche.recipe import Recipe
 from clgym.avalanche.sgd import C, SGDStrategy
 from clgym.errors import BadPlugin, Incompatible
@@ -46,12 +43,6 @@ from clgym.models.training import Position
 from clgym.strategy import Batch, Experience, Needs, State, StreamInfo
 
 __all__ = ["AvalancheStrategy", "Recipe", "adapt", "is_template", "strategy_of"]
-
-_UNUSED = (
-    *("loss", "penalty", "rehearse", "after_step", "observe", "plugins", "begin"),
-    *("before_experience", "after_experience"),
-)
-"""Hooks of `SGDStrategy` that nothing calls here: the template's plugins do their work."""
 
 _EVAL = ("after_eval_forward", "after_eval_iteration")
 """Transformations of predictions by plugins before they are used (BiC, CoPE)."""
@@ -146,32 +137,8 @@ class AvalancheStrategy(SGDStrategy[C]):
             BadPlugin: samples are kept, and no option says how many; or a hook that nothing calls.
         """
         super().__init_subclass__(**options)
-        body = vars(cls)
-        if unused := [name for name in _UNUSED if name in body]:
-            raise BadPlugin(
-                expected=f"{cls.__name__} to override what an AvalancheStrategy calls: arguments, "
-                "augment, rate, make_network, make_optimizer",
-                found=", ".join(unused),
-                fix="Derive from SGDStrategy, or write a plugin and give it in `arguments`",
-            )
-        own = "Config" in body
-        if "recipe" not in body and ("template_class" in body or not hasattr(cls, "recipe")):
-            found = recipe_of(cls.template_class, strict="arguments" not in body)
-            if own:
-                names = {field.name for field in dataclasses.fields(cls.Config)}
-                found = dataclasses.replace(found, memory="memory_size" in names)
-            cls.recipe = found
-        if not own and ("template_class" in body or "recipe" in body):
-            config = config_class(cls.__name__, cls.template_class, cls.recipe)
-            config.__module__, config.__qualname__ = cls.__module__, f"{cls.__qualname__}.Config"
-            cls.Config = config
-        if cls.recipe.memory and "memory_size" not in cls.Config.__dataclass_fields__:
-            raise BadPlugin(
-                expected=f"an option memory_size in {cls.Config.__name__}, since the recipe of "
-                f"{cls.__name__} says that it keeps samples",
-                found="none",
-                fix="Add memory_size: Annotated[int, Ge(1)] = 200 to it",
-            )
+        refuse_uncalled(cls)
+        complete(cls)
 
     def arguments(self) -> Mapping[str, Any]:
         """Arguments of the template's constructor, besides network, optimizer, loss and sizes.
@@ -187,9 +154,7 @@ class AvalancheStrategy(SGDStrategy[C]):
     @property
     def needs(self) -> Needs:
         """Needs that the recipe states."""
-        config: Any = (
-            self.config
-        )  # with memory_size where the recipe says so: see __init_subclass__
+        config: Any = self.config  # with memory_size where the recipe says so: see `complete`
         return Needs(
             task_ids=self.recipe.settings == ("task-incremental",),
             total_classes=self.recipe.head == "total",
@@ -237,7 +202,7 @@ class AvalancheStrategy(SGDStrategy[C]):
                 found=f"one that takes {', '.join(takes)}",
                 fix="Add **kwargs to it, and hand them on to the constructor of Avalanche's class",
             )
-        with _quiet():
+        with quiet():
             return fast(self.template_class)(**{**common, **self.arguments()})
 
     def _build(self) -> None:
@@ -280,7 +245,7 @@ class AvalancheStrategy(SGDStrategy[C]):
         view = self._view(experience)
         config, template = self.config, self.template
         self._add_tasks(template.model)
-        with self.normalisable(experience), _quiet():
+        with self.normalisable(experience), quiet():
             template.feed = TrainLoader(
                 experience,
                 config.batch_size,
@@ -408,18 +373,3 @@ def _saves_itself(plugin: object) -> bool:
     methods = ("state_dict", "load_state_dict")
     theirs = type(plugin).__module__.startswith("avalanche.")
     return not theirs and all(callable(getattr(plugin, name, None)) for name in methods)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Avalanche's prints and its warnings about its own code from the user."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        show = warnings.showwarning
-
-        def show_others(message: Any, category: Any, filename: str, *rest: Any) -> None:
-            # By file name, since Avalanche's decorators override the filters.
-            if "avalanche" not in Path(filename).parts:
-                show(message, category, filename, *rest)
-
-        warnings.showwarning = show_others
-        yield

@@ -78,7 +78,7 @@ class TrainLoader:
             self.size, epoch=here.epoch, epochs=self.epochs, augment=self.augment, start=here.step
         ):
             self.batch, self.n_new = batch, len(batch)
-            yield [batch.images, batch.labels, batch.tasks]
+            yield batch.minibatch()
 
     def _foreign(self) -> Iterator[Any]:
         self.batch, experience, here = None, self.experience, self.position

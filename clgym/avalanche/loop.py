@@ -102,7 +102,7 @@ class FastLoop:
     def use(self, batch: TrainBatch) -> None:
         """Take the step with this batch."""
         self._used = batch
-        self.mbatch = [batch.images, batch.labels, batch.tasks]
+        self.mbatch = batch.minibatch()
 
     def drop_idle_plugins(self) -> None:
         """Take off metrics and periodic evaluation, which the gym replaces."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from typing_extensions import TypeVar
 
-from clgym._moved import report_renamed_method
+from clgym._moved import report_renamed, report_renamed_method
 from clgym.avalanche.experience_view import ExperienceView
 from clgym.avalanche.feed import TrainLoader
 from clgym.avalanche.heads import Heads, TaskNetwork, with_heads
@@ -35,12 +35,14 @@ from clgym.strategy import (
     TrainBatch,
 )
 
-__all__ = ["HeadsConfig", "SGDConfig", "SGDStrategy"]
+__all__ = ["HeadsConfig", "SGDConfig", "SGDStrategy", "StepConfig"]
+
+report_renamed(__name__)
 
 
 @dataclass(frozen=True)
-class SGDConfig(Config):
-    """Options of every strategy that trains by stochastic gradient descent."""
+class StepConfig(Config):
+    """Options of the steps of stochastic gradient descent."""
 
     lr: Annotated[float, Gt(0)] = 0.03
     """Learning rate."""
@@ -57,6 +59,12 @@ class SGDConfig(Config):
     batch_size: Annotated[int, Ge(1)] = 32
     """New samples per step. A last batch of one image, which batch normalisation cannot process,
     joins the batch before it."""
+
+
+@dataclass(frozen=True)
+class SGDConfig(StepConfig):
+    """Options of every strategy that trains a classifier by stochastic gradient descent."""
+
     network: str = "mlp"
     """Network to train from scratch: mlp, mobilenetv2, resnet18, resnet18-7x7, resnet18-dst,
     resnet32, resnet50, resnet50-bottleneck, slim-resnet18, slim-resnet18-7x7-pool, vgg11, vgg16."""

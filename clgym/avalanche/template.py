@@ -26,6 +26,7 @@ from clgym.strategy import Batch, Experience, Strategy, StreamInfo
 
 __all__ = ["StrategyTemplate", "as_template"]
 
+_LABELLED = ("class-incremental", "task-incremental", "domain-incremental")
 _GYM_BATCH = 256
 """Test images per batch in the gym."""
 
@@ -73,19 +74,7 @@ def as_template(
         BadConfig: both a stream and what it states, or neither.
         Incompatible: the strategy does not work in this scenario type.
     """
-    if stream is not None:
-        given = {"setting": setting, "mean": mean, "std": std, "single_pass": single_pass or None}
-        _refuse_both([name for name, value in given.items() if value is not None])
-        facts = _facts_of(stream, data_root)
-    else:
-        if mean is None or std is None:
-            raise BadConfig(
-                expected="stream=, or mean= and std= of the benchmark's images",
-                found="neither",
-                fix="Give the stream that made the benchmark; mean=() and std=() for images that "
-                "are normalised already",
-            )
-        facts = _Facts(setting or "class-incremental", tuple(mean), tuple(std), single_pass)
+    facts = _facts(stream, data_root, setting, mean, std, single_pass)
     _check(strategy, facts.setting)
     return StrategyTemplate(
         strategy=strategy,
@@ -146,9 +135,32 @@ class _Facts:
         )
 
 
+def _facts(
+    stream: Stream | None,
+    data_root: Path | None,
+    setting: Setting | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    single_pass: bool,
+) -> _Facts:
+    """Facts of a stream, or those that are given in its place; see `as_template`."""
+    if stream is not None:
+        given = {"setting": setting, "mean": mean, "std": std, "single_pass": single_pass or None}
+        _refuse_both([name for name, value in given.items() if value is not None])
+        return _facts_of(stream, data_root)
+    if mean is None or std is None:
+        raise BadConfig(
+            expected="stream=, or mean= and std= of the benchmark's images",
+            found="neither",
+            fix="Give the stream that made the benchmark; mean=() and std=() for images that "
+            "are normalised already",
+        )
+    return _Facts(setting or "class-incremental", tuple(mean), tuple(std), single_pass)
+
+
 def _facts_of(stream: Stream, data_root: Path | None) -> _Facts:
     kind = kind_of(stream)
-    if kind not in ("class-incremental", "task-incremental", "domain-incremental"):
+    if kind not in _LABELLED:
         raise Incompatible(
             expected="a learning stream, for an Avalanche script",
             found=f"{stream.name}, a stream of the kind {kind}",
@@ -162,7 +174,7 @@ def _facts_of(stream: Stream, data_root: Path | None) -> _Facts:
 def _refuse_both(stated: Sequence[str]) -> None:
     if stated:
         raise BadConfig(
-            expected="facts of the stream from stream= alone",
+            expected="stream= alone: scenario type, mean and std come from the stream",
             found=f"{', '.join(f'{name}=' for name in stated)} as well",
             fix="Remove them, or give no stream",
         )
@@ -170,7 +182,9 @@ def _refuse_both(stated: Sequence[str]) -> None:
 
 def _check(strategy: Strategy, setting: str) -> None:
     needs = strategy.needs
-    if setting not in needs.settings or (needs.task_ids and setting != "task-incremental"):
+    if setting not in {*needs.settings} & {*_LABELLED} or (
+        needs.task_ids and setting != "task-incremental"
+    ):
         raise Incompatible(
             expected=f"one of {', '.join(needs.settings)}"
             + (" with task ids" if needs.task_ids else ""),

@@ -118,6 +118,10 @@ class Wrapper(Strategy[C]):
         """The base's answer."""
         return self.base.predict(batch)
 
+    def represent(self, batch: Batch) -> Tensor:
+        """The base's features."""
+        return self.base.represent(batch)
+
     def predict_by_head(self, batch: Batch) -> Mapping[str, Tensor]:
         """The base's answers by head, if it has several heads."""
         return self.base.predict_by_head(batch)

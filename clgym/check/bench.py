@@ -34,6 +34,7 @@ _STREAMS: dict[str, dict[str, object]] = {
     "class-incremental": {"increments": [2]},
     "domain-incremental": {"domains": 3},
     "task-incremental": {"increments": [2]},
+    "pretraining": {"increment": 2},
     "adaptation": {"corruptions": "contrast,gaussian-noise", "batch_size": 8},
 }
 """Scenarios for the checks, with options; the first one that the strategy supports is used."""
@@ -93,6 +94,13 @@ class Subject:
         needs = self.make().needs
         fit = [k for k in _STREAMS if k in needs.settings]
         return "task-incremental" if needs.task_ids or not fit else fit[0]
+
+    @property
+    def answering(self) -> str:
+        """Name of the hook that answers for test images."""
+        if self.adapts:
+            return "adapt"
+        return "represent" if self.setting == "pretraining" else "predict"
 
     @property
     def adapts(self) -> bool:

@@ -76,7 +76,7 @@ def _outside(strategy: Strategy) -> dict[str, str]:
     """What the variables of the strategy's file and of its classes lead to, by place."""
     roots = roots_of(strategy)
     del roots["self"]
-    leaves = ((place, _leaf(value)) for place, value in walk(roots))
+    leaves = ((place, _leaf(value)) for place, value in walk(roots, plain=True))
     return {place: leaf for place, leaf in leaves if leaf is not None}
 
 

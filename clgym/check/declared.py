@@ -47,22 +47,23 @@ def parameters_counted(subject: Subject) -> str:
 
     A network that only the variables of another module lead to would be missing from the record.
     """
-    strategy, predict = subject.trained.strategy, subject.trained.strategy.predict
+    strategy, hook = subject.trained.strategy, "predict" if subject.adapts else subject.answering
+    answering = getattr(strategy, hook)
     flows, answers, batches = list[Dataflow](), list[torch.Tensor](), list[Batch]()
 
     def watched(batch: Batch) -> torch.Tensor:
         flows.append(Dataflow(follow_updates=True))
         with flows[-1]:
-            answers.append(predict(batch))
+            answers.append(answering(batch))
         batches.append(batch)
         return answers[-1]
 
-    strategy.predict = watched
+    setattr(strategy, hook, watched)
     try:
         subject.trained.predict(1)
         subject.trained.predict(1)  # what serves both times was there before
     finally:
-        del strategy.predict
+        delattr(strategy, hook)
     held = held_by(strategy)
     sources = [flow.sources(answer) for flow, answer in zip(flows, answers, strict=True)]
     before = set.intersection(*(set(flow.given) for flow in flows), *sources)

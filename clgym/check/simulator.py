@@ -19,7 +19,7 @@ from clgym.gym.request import Request
 from clgym.gym.run import make_session
 from clgym.gym.scoring import TestPool, pool_after
 from clgym.learner.entrance import Learner
-from clgym.messages import Predict, Save, parse_event, parse_request, to_tree
+from clgym.messages import Predict, Represent, Save, parse_event, parse_request, to_tree
 from clgym.scenario import Stream
 from clgym.strategy import Batch, Strategy
 
@@ -64,7 +64,7 @@ class Simulator:
     def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
         """Be the channel: hand the message to the learner; its exceptions come through."""
         request = parse_request(message)
-        if not isinstance(request, Predict):
+        if not isinstance(request, Predict | Represent):
             return self.learner.handle(message)
         count = len(request.rows)
         order = np.arange(count) if self.order is None else self.order(count)
@@ -76,18 +76,20 @@ class Simulator:
         )
         with self._observed(changed):
             reply: Any = self.learner.handle(to_tree(changed))
-        logits = np.empty_like(reply["logits"])
-        logits[order] = reply["logits"]
-        return {**reply, "logits": logits}
+        name = "logits" if isinstance(request, Predict) else "features"
+        answers = np.empty_like(reply[name])
+        answers[order] = reply[name]
+        return {**reply, name: answers}
 
     @contextlib.contextmanager
-    def _observed(self, request: Predict) -> Iterator[None]:
+    def _observed(self, request: Predict | Represent) -> Iterator[None]:
         """Put labels on the batches, or take in shapes, while a message is answered."""
         if self.labels is None and self.shapes is None:
             yield
             return
         strategy, done = self.strategy, 0
-        predict = strategy.predict
+        hook = "predict" if isinstance(request, Predict) else "represent"
+        answering = getattr(strategy, hook)
 
         def observed(batch: Batch) -> torch.Tensor:
             nonlocal done
@@ -95,17 +97,17 @@ class Simulator:
             done += len(batch)
             if self.labels is not None:
                 vars(batch)["labels"] = self.labels(rows)  # a strategy may look for them
-            answer = predict(batch)
-            if self.shapes is None:
+            answer = answering(batch)
+            if self.shapes is None or not isinstance(request, Predict):
                 return answer
             self.shapes.append(tuple(answer.shape))
             return torch.zeros(len(batch), request.num_seen_classes)
 
-        vars(strategy)["predict"] = observed
+        vars(strategy)[hook] = observed
         try:
             yield
         finally:
-            del vars(strategy)["predict"]
+            del vars(strategy)[hook]
 
     def prepare(self, libraries: Iterable[int]) -> None:
         """Nothing to prepare."""
@@ -124,9 +126,10 @@ class Simulator:
         return self._resolved.stream
 
     def labels_of(self, rows: np.ndarray) -> torch.Tensor:
-        """Class indices of test rows, int64 [n]."""
+        """Class indices of test rows, int64 [n]; some class for rows that are none."""
         (source,), (columns,) = self._resolved.sources, self.stream.columns
-        return torch.from_numpy(np.array(columns)[source.test.labels[rows]])
+        labels = source.test.labels
+        return torch.from_numpy(np.array(columns)[labels[rows % len(labels)]])
 
     def train_images(self) -> np.ndarray:
         """All training images of the stream, uint8 [n, H, W, C]."""
@@ -141,9 +144,11 @@ class Simulator:
         return pool_after(self.stream, self._resolved.sources, index)
 
     def predict(self, index: int) -> np.ndarray:
-        """Logits of those rows, float32 [n, classes], in the pool's order."""
-        tester, pool = self._phase.tester, self.pool(index)
-        return tester.predict(self._conversation, index, pool, by_head=False)[0]
+        """Logits of those rows, float32 [n, classes], in the pool's order.
+
+        On pretraining streams their features, float32 [n, width].
+        """
+        return self._phase.tester.answers(self._conversation, index, self.pool(index))
 
     def save(self, index: int) -> None:
         """Save the boundary after experience ``index``."""

@@ -1,13 +1,20 @@
 """argparse, with clgym's errors in place of its own."""
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from clgym.errors import ClgymError, UnknownName, near
 
-__all__ = ["BadUsage", "Parser", "Several", "add_plugin_option"]
+__all__ = ["BadUsage", "Parser", "Several", "add_data_root_option", "add_plugin_option"]
+
+
+# Two messages of argparse's, of which the second names a type of Python.
+_BAD_CHOICE = re.compile(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)")
+_BAD_NUMBER = re.compile(r"argument (\S+): invalid (int|float) value: (.*)")
+_NUMBERS = {"int": "a whole number", "float": "a number"}
 
 
 class BadUsage(ClgymError):
@@ -31,6 +38,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Turn argparse's message into a named error."""
+        if choice := _BAD_CHOICE.fullmatch(message):
+            option, found, known = choice[1], choice[2], choice[3].replace("'", "")
+            raise BadUsage(
+                expected=f"{option} to be one of {known}",
+                found=found,
+                fix=f"{near(found.strip(chr(39)), known.split(', '))}See `{self.prog} --help`",
+            )
+        if number := _BAD_NUMBER.fullmatch(message):
+            option, kind, found = number.groups()
+            raise BadUsage(
+                expected=f"{option} to be {_NUMBERS[kind]}",
+                found=found,
+                fix=f"Give {option} another value",
+            )
         raise BadUsage(
             expected=f"valid arguments of `{self.prog}`",
             found=message,
@@ -115,4 +136,14 @@ def add_plugin_option(target: argparse._ActionsContainer) -> None:
         default=[],
         metavar="FILE",
         help="Python file with a strategy or a scenario; may be repeated.",
+    )
+
+
+def add_data_root_option(target: argparse._ActionsContainer) -> None:
+    """Add ``--data-root DIR``."""
+    target.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
     )

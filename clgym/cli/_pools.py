@@ -2,10 +2,9 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clgym.cli._parser import BadUsage, Several, add_plugin_option
+from clgym.cli._parser import BadUsage, Several, add_data_root_option, add_plugin_option
 
 if TYPE_CHECKING:
     from clgym.engines.pool import PoolSpec
@@ -42,12 +41,7 @@ def add_pool_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_sandbox_flag(group)
     add_plugin_option(group)
-    group.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
-    )
+    add_data_root_option(group)
     group.add_argument("--json", action="store_true", help="Print only the outcome, as JSON.")
 
 

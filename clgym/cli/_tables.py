@@ -18,7 +18,7 @@ from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
 from clgym.messages import RunOutline, SegmentOutline
 from clgym.results.layout import RECORD
-from clgym.results.record import DeletionResult, Record, label_of
+from clgym.results.record import DeletionResult, PretrainingResult, ProbeFacts, Record, label_of
 
 __all__ = ["show_plan", "show_record", "show_seeds"]
 
@@ -32,6 +32,8 @@ def show_record(console: Console, record: Record, out: str) -> None:
         _show_matrix(console, record)
     if result.adaptation is not None:
         show_segments(console, result.adaptation)
+    if isinstance(result, PretrainingResult):
+        console.print(_probe_line(result.probe), highlight=False)
     if isinstance(result, DeletionResult):
         show_requests(console, result.deletion)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -42,6 +44,15 @@ def show_record(console: Console, record: Record, out: str) -> None:
     _show_failures(console, record)
     if record.environment.engine == "inline":
         console.print("gym and learner shared a process: the strategy could have read the labels")
+
+
+def _probe_line(facts: ProbeFacts) -> str:
+    """What the accuracies of a pretraining stream are of."""
+    return (
+        f"accuracies of a linear probe (logistic regression, C {facts.strength:g}) on features of "
+        f"{facts.rows[-1]:,} training images, {facts.widths[-1]} numbers each; head knn: "
+        f"{facts.neighbours} nearest neighbours"
+    )
 
 
 def _show_failures(console: Console, record: Record) -> None:
@@ -169,7 +180,7 @@ def show_plan(console: Console, plan: RunOutline) -> None:
         table.add_row("source", "; ".join([source.name, *source.flags]))
     table.add_row("images", " x ".join(map(str, plan.image_shape)) + " (channels, height, width)")
     table.add_row("seed", str(plan.seed))
-    table.add_row("device", f"{plan.device}, threads {plan.threads}")
+    table.add_row("device", f"{plan.device}, threads {plan.threads} {plan.numerics}".rstrip())
     table.add_row("output", plan.out)
     console.print(table, highlight=False, markup=False)
     segments = [step for step in plan.experiences if isinstance(step, SegmentOutline)]

@@ -1,9 +1,8 @@
 """Download a source or the weights of a network; the only command that uses the network."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from clgym.cli._parser import Parser
+from clgym.cli._parser import Parser, add_data_root_option
 
 __all__ = ["main"]
 
@@ -12,12 +11,7 @@ def main(words: Sequence[str]) -> int:
     """Carry out ``clgym fetch``."""
     parser = Parser("clgym fetch", __doc__)
     parser.add_argument("name", help="Source of `clgym list sources`, or tag of timm.")
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
-    )
+    add_data_root_option(parser)
     values = parser.parse(words)
     if "." in values.name:  # no source has a dot, every tag has one
         from clgym.models import backbones

@@ -10,7 +10,7 @@ from typing import Any
 
 from clgym import registry
 from clgym.cli._flags import as_text
-from clgym.cli._parser import Parser, add_plugin_option
+from clgym.cli._parser import Parser, add_data_root_option, add_plugin_option
 from clgym.registry import Kind
 
 __all__ = ["main", "network_names"]
@@ -27,12 +27,7 @@ def main(words: Sequence[str]) -> int:
     parser = Parser("clgym list", __doc__)
     parser.add_argument("kind", nargs="?", choices=KINDS, help="Kind. (default: all)")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
-    )
+    add_data_root_option(parser)
     add_plugin_option(parser)
     values = parser.parse(words)
     kinds = [values.kind] if values.kind else KINDS

@@ -73,8 +73,8 @@ def _check_name(kind: str, module: str) -> None:
     for entry in registry.entries(KINDS[kind]).values():
         if name in (entry.name, *entry.presets, *entry.aliases):
             raise DuplicateName(
-                expected=f"a name that no {kind} has",
-                found=f"{name!r}, {entry.summary}",
+                expected=f"a new name for the {kind}",
+                found=f"{name!r}, which exists: {entry.summary}",
                 fix="Give another name",
             )
 

@@ -19,7 +19,6 @@ replaced. The same records give the same bytes.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from clgym.cli._parser import Parser, Several
 
@@ -51,7 +50,7 @@ def main(words: Sequence[str]) -> int:
     from clgym.board.reading.found import arranged, load_runs
 
     style = FigureStyle.parse(values.size, values.font_size)
-    methods = arranged(load_runs(values.records), values.labels, values.order)
+    methods = arranged(load_runs(values.records), dict(values.labels), values.order)
     plots = draw(methods, values.kind)
     for path, plot in write(plots, values.out, values.format, style):
         print(f"{path}: {plot.words}")
@@ -76,8 +75,7 @@ def _add_looks(parser: Parser) -> None:
         "--labels",
         type=_label,
         nargs="+",
-        action=_Labels,
-        default={},
+        default=[],
         metavar="NAME=LABEL",
         help="Names to show instead of those of the methods: replay=ER 'nmc=Nearest mean'.",
     )
@@ -96,17 +94,3 @@ def _label(text: str) -> tuple[str, str]:
     if not (equals and name and label):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=LABEL")
     return name, label
-
-
-class _Labels(argparse.Action):
-    """Labels by name."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Store the pairs."""
-        setattr(namespace, self.dest, dict(values))

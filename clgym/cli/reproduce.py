@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clgym.cli._parser import BadUsage, Parser
+from clgym.cli._parser import BadUsage, Parser, add_data_root_option
 from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import UnknownName, near
 
@@ -74,12 +74,7 @@ def _parser() -> Parser:
         help="Folder that gets records/ and status/. (default: leaderboards)",
     )
     add_sandbox_flag(parser)
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
-    )
+    add_data_root_option(parser)
     parser.add_argument("--json", action="store_true", help="Print only the outcome, as JSON.")
     return parser
 

@@ -26,6 +26,7 @@ from clgym.cli._batch import add_batch_options, is_batch, run_batch_command
 from clgym.cli._chain import Chain, chained, short_options, spelled_out
 from clgym.cli._experiment import OPTION, run_experiment
 from clgym.cli._flags import add_flags, as_text, given, minutes
+from clgym.cli._numerics import add_numerics
 from clgym.cli._parser import BadUsage, Parser, Several, add_plugin_option
 from clgym.cli._pools import add_sandbox_flag
 from clgym.errors import BadConfig, UnknownName, near
@@ -146,7 +147,7 @@ class _RunCommand:
         """Request the options of both, and add them to the parser."""
         if not self.names:
             return [], []
-        from clgym.gym.request import scenario_fields
+        from clgym.gym.request import preset_values, scenario_fields
 
         own = {action.dest for action in self.parser._actions}
         strategy = self._strategy_options()
@@ -155,8 +156,8 @@ class _RunCommand:
             scenario = [
                 f for f in scenario_fields(self.names[1], self.plugins) if f.name not in own
             ]
-        presets = {f.name: f"default: {as_text(f.default)}, from the scenario" for f in scenario}
-        notes = {f.name: presets.get(f.name.rpartition(".")[2], "") for f in strategy}
+        presets = preset_values(strategy, {f.name: f.default for f in scenario})
+        notes = {n: f"default: {as_text(v)}, from the scenario" for n, v in presets.items()}
         title = f"options of {self.names[0]}"
         add_flags(self.parser, title, strategy, "strategy", own, notes, self._aliases)
         taken = own | {name for f in strategy for name in (f.name, *self._aliases(f.name))}
@@ -187,6 +188,10 @@ class _RunCommand:
                 order_seed=values.order_seed,
                 device=values.device,
                 threads=values.threads,
+                arithmetic=values.arithmetic,
+                channels_last=values.channels_last,
+                compile=values.compile,
+                eval_batch=values.eval_batch,
                 engine=values.engine,
                 sandbox=values.sandbox,
                 timeout_minutes=values.timeout,
@@ -231,6 +236,7 @@ def _parser(names: Sequence[str]) -> Parser:
     _add_seeds(run)
     _add_places(run)
     _add_execution(run)
+    add_numerics(run)
     run.add_argument(
         "--dry-run", action="store_true", help="Check the options, show the plan, run nothing."
     )

@@ -2,12 +2,14 @@
 
 Name the strategy and the pair first, then options: `clgym tune replay digits-t2 --trials 8`.
 Options of the strategy that are given here are fixed; the rest of its search space is tuned. The
-same command given again continues an interrupted study.
+same command given again continues an interrupted study. The paper that is meant below is that of
+the protocol: Cha & Cho, "Hyperparameters in Continual Learning: A Reality Check", TMLR 2025.
 """
 
 import argparse
 import itertools
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,8 +78,8 @@ def _parser(names: Sequence[str]) -> Parser:
     from clgym.protocol.modes import MODES
     from clgym.protocol.pairs import PAIRS
 
-    lines = ["", "pairs: " + ", ".join(PAIRS), "modes, by the data that tuning uses:"]
-    lines += [f"  {name}: {what}" for name, what in MODES.items()]
+    lines = ["", *_wrapped("pairs: " + ", ".join(PAIRS)), "modes, by the data that tuning uses:"]
+    lines += [line for name, what in MODES.items() for line in _wrapped(f"  {name}: {what}")]
     parser = Parser(
         " ".join(["clgym tune", *names]),
         f"{__doc__}{chr(10).join(lines)}",
@@ -85,6 +87,7 @@ def _parser(names: Sequence[str]) -> Parser:
         + (" [options]" if len(names) == 2 else " PAIR [options]"),
         add_help=False,
     )
+    parser.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
     _add_study_flags(parser)
     _add_pair_flags(parser)
     add_pool_flags(parser)
@@ -94,11 +97,15 @@ def _parser(names: Sequence[str]) -> Parser:
     return parser
 
 
+def _wrapped(text: str) -> list[str]:
+    """A line of the description, broken where the rest of it is."""
+    return textwrap.wrap(text, 96, subsequent_indent="    ", break_on_hyphens=False)
+
+
 def _add_study_flags(parser: Parser) -> None:
     from clgym.protocol.modes import MODES
 
     study = parser.add_argument_group("options of the study (committed to before the first trial)")
-    study.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
     study.add_argument(
         "--trials", type=int, metavar="R", help="Number of trials. (default: the pair's)"
     )
@@ -155,9 +162,11 @@ def _add_search_flags(study: argparse._ArgumentGroup) -> None:
     )
     study.add_argument(
         "--sampler",
-        choices=SAMPLERS,
+        choices=tuple(SAMPLERS),
         default="counter",
-        help="Sampler of hyper-parameters. (default: counter)",
+        help="Sampler of hyper-parameters. "
+        + "; ".join(f"{name}: {what}" for name, what in SAMPLERS.items())
+        + ". (default: counter)",
     )
     study.add_argument(
         "--sampler-seed", type=int, default=0, metavar="N", help="Seed of the sampler. (default: 0)"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clgym.cli._parser import Parser, add_plugin_option
+from clgym.cli._parser import Parser, add_data_root_option, add_plugin_option
 
 if TYPE_CHECKING:
     from clgym.protocol.audit import Audit
@@ -82,12 +82,7 @@ def _parser() -> Parser:
         help="Number of studies that the folder must hold, study-1 to study-K, as reported by "
         "their median. (default: as many as their certificates say)",
     )
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
-    )
+    add_data_root_option(parser)
     add_plugin_option(parser)
     parser.add_argument("--json", action="store_true", help="Print only the findings, as JSON.")
     return parser

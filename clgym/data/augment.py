@@ -12,6 +12,7 @@ __all__ = [
     "brightness",
     "crop_flip",
     "crop_flip_brightness",
+    "random_view",
     "random_resized_crop_flip",
     "resize",
     "resized_crop_flip",
@@ -99,6 +100,35 @@ def random_resized_crop_flip(
 def resized_crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """`random_resized_crop_flip` to the images' own side, at torchvision's default areas."""
     return random_resized_crop_flip(images, images.shape[-1], generator, (0.08, 1.0))
+
+
+def random_view(
+    images: Tensor, generator: torch.Generator, crop: float, flip: bool, jitter: float
+) -> Tensor:
+    """A random crop of each image at its own size, a flip of half of them, another light.
+
+    Args:
+        images: float [n, C, H, W] in [0, 1].
+        generator: On the CPU, so that a run is the same on every device.
+        crop: Least share of the image's area that the crop shows; 1: no crop.
+        flip: Whether to flip horizontally.
+        jitter: Largest relative change of brightness and of contrast; 0: none.
+    """
+    n, _, height, width = images.shape
+    if crop < 1:
+        boxes = _boxes(n, height, width, (crop, 1.0), (3 / 4, 4 / 3), generator)
+        top, left, tall, wide = boxes
+        images = _pick(_pick(images, top, tall, height, dim=2), left, wide, width, dim=3)
+    if flip:
+        mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    if jitter:
+        drawn = 1 + jitter * (2 * torch.rand(2, n, 1, 1, 1, generator=generator) - 1)
+        light, contrast = drawn.to(images)
+        images = images * light
+        grey = images.mean((1, 2, 3), keepdim=True)
+        images = (grey + contrast * (images - grey)).clamp(0, 1)
+    return images
 
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {

@@ -55,7 +55,8 @@ class TrainBatch(Batch):
 
         Args:
             images: float32 [n, C, H, W] in [0, 1], augmented if the strategy requests it.
-            labels: int64 [n], class indices; None only for samples that were stored without.
+            labels: int64 [n], class indices; None for samples that were stored without, and on
+                streams that bring none.
             task: Task id of the experience, in task-incremental streams only.
             tasks: int64 [n], task id of each sample.
             task_of: int64 [classes], task id of each class, from which ``tasks`` follow.
@@ -72,7 +73,8 @@ class TrainBatch(Batch):
         """int64 [n], class indices.
 
         Raises:
-            OutOfReach: samples of a memory that were stored without labels.
+            OutOfReach: samples of a memory that were stored without labels, or a stream that
+                brings none.
         """
         return self._there("labels", self._labels)
 
@@ -117,11 +119,18 @@ class TrainBatch(Batch):
         """The samples of the present experience: the batch itself unless others joined it."""
         return self if self._whole_new is None else self._whole_new
 
+    def minibatch(self) -> list[Tensor]:
+        """Images, labels and tasks, as Avalanche's loops want them; -1 where there is no label."""
+        count, device = len(self), self.images.device
+        none = torch.full((count,), -1, device=device) if self._labels is None else self._labels
+        return [self.images, none, self.tasks]
+
     def joined(self, old: "TrainBatch") -> "TrainBatch":
         """These samples, then ``old`` ones, as one batch."""
+        labelled = self._labels is not None
         made = TrainBatch(
             torch.cat([self.images, old.images]),
-            torch.cat([self.labels, old.labels]),
+            torch.cat([self.labels, old.labels]) if labelled else None,
             task=self.task,
             tasks=torch.cat([self.tasks, old.tasks]),
         )
@@ -130,12 +139,15 @@ class TrainBatch(Batch):
 
     def replaced(self, images: Tensor, labels: Tensor, tasks: Tensor, new: int) -> "TrainBatch":
         """The batch that a plugin made of this one: ``new`` samples, then those that it added."""
-        made = TrainBatch(images, labels, task=self.task, tasks=tasks)
-        if new >= len(labels):
-            made._pixels = self._pixels if len(labels) == len(self) else None
+        labelled = self._labels is not None
+        made = TrainBatch(images, labels if labelled else None, task=self.task, tasks=tasks)
+        if new >= len(images):
+            made._pixels = self._pixels if len(images) == len(self) else None
             return made
-        first, rest = slice(new), slice(new, None)
-        parts = [TrainBatch(images[p], labels[p], tasks=tasks[p]) for p in (first, rest)]
+        parts = [
+            TrainBatch(images[part], labels[part] if labelled else None, tasks=tasks[part])
+            for part in (slice(new), slice(new, None))
+        ]
         parts[0]._pixels = self._pixels if len(self) == new else None
         made._whole_new, made.old = parts
         return made

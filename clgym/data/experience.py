@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clgym.data.batch import Batch, TrainBatch
 from clgym.data.generators import torch_generator
+from clgym.data.held_rows import HandedOut, HeldRows, second_pass
 from clgym.errors import OutOfReach
 
 __all__ = ["Augment", "Batch", "Experience", "Log", "Report", "TrainBatch"]
@@ -57,7 +58,7 @@ class Experience:
         self,
         index: int,
         pixels: Tensor,
-        labels: Tensor,
+        labels: Tensor | None,
         *,
         classes: tuple[int, ...],
         columns: int,
@@ -72,18 +73,17 @@ class Experience:
         features: Tensor | None = None,
         class_names: tuple[str, ...] = (),
     ) -> None:
-        """Made by the gym only. ``scale`` turns stored pixels into [0, 1]."""
+        """Made by the gym only. ``scale`` turns stored pixels into [0, 1].
+
+        ``labels`` are None on pretraining streams.
+        """
         self.index, self.classes, self.columns = index, classes, columns
         self.task, self.task_columns, self.single_pass = task, task_columns, single_pass
         self._seed, self._scale = seed, scale
-        self._pixels: Tensor | None = pixels
-        self._labels: Tensor | None = labels
-        self._features, self._class_names = features, class_names
-        self._length = len(labels)
+        self._held: HeldRows | None = HeldRows.whole(pixels, labels, features)
+        self._length, self._class_names = len(pixels), class_names
         self._parts: list[Experience] = []
-        self._rows = torch.arange(len(labels))  # of a part: places in the whole
-        self._rows_of: Callable[[int], Tensor] | None = None
-        self._handed_out = torch.zeros(len(labels) if single_pass else 0, dtype=torch.bool)
+        self._handed_out = HandedOut(len(pixels) if single_pass else 0)
         self.images, self.min_batch = 0, 1
         self._of_all = _Count()
         self.epoch: int | None = None
@@ -118,16 +118,16 @@ class Experience:
         Raises:
             OutOfReach: the experience is over.
         """
-        return self._held(self._pixels)
+        return self._rows.pixels
 
     @property
     def labels(self) -> Tensor:
         """All labels, int64 [n], on the device.
 
         Raises:
-            OutOfReach: the experience is over.
+            OutOfReach: the experience is over, or the stream brings no labels.
         """
-        return self._held(self._labels)
+        return self._rows.labels
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -144,18 +144,19 @@ class Experience:
             )
         return self._class_names
 
-    def _held(self, data: Tensor | None) -> Tensor:
-        if data is None:
+    @property
+    def _rows(self) -> HeldRows:
+        if self._held is None:
             raise OutOfReach(
                 expected=f"data of the present experience (experience {self.index} is over)",
                 found="a read through a stored reference",
                 fix="Keep samples in info.memory and declare Needs(memory=...)",
             )
-        return data
+        return self._held
 
     def close(self) -> None:
         """Put the data out of reach; called by the gym when `Strategy.train` returns."""
-        self._pixels = self._labels = self._features = None
+        self._held = None
         # These lead back to the learner.
         self._report = self._log = self._safe_point = _ignore
         for part in self._parts:
@@ -170,13 +171,15 @@ class Experience:
         Raises:
             OutOfReach: the experience is over.
         """
-        part = copy.copy(self)
-        part._pixels, part._labels = self.pixels[rows], self.labels[rows]
-        part._features = None if self._features is None else self._features[rows]
-        part._length, part._parts, part.images = len(rows), [], 0
-        part._rows = self._rows[rows.to(self._rows.device)]
-        self._parts.append(part)
-        return part
+        return self._with(self._rows.part(rows))
+
+    def _with(self, rows: HeldRows) -> "Experience":
+        """This experience with other rows; closed together with this one."""
+        other = copy.copy(self)
+        other._held, other._length = rows, rows.length
+        other._parts, other.images = [], 0
+        self._parts.append(other)
+        return other
 
     def joined(self, pixels: Tensor, labels: Tensor) -> "Experience":
         """These rows and stored samples behind them as one experience; closed with this one.
@@ -190,15 +193,8 @@ class Experience:
                 handed out once, which stored samples are not.
         """
         if self.single_pass:
-            raise _second_pass("rows joined by samples of a memory")
-        whole = copy.copy(self)
-        whole._pixels = torch.cat([self.pixels, pixels])
-        whole._labels = torch.cat([self.labels, labels])
-        whole._features, whole._length = None, len(whole._labels)
-        whole._parts, whole.images = [], 0
-        whole._rows, whole._rows_of = torch.arange(whole._length), None
-        self._parts.append(whole)
-        return whole
+            raise second_pass("rows joined by samples of a memory")
+        return self._with(self._rows.joined(pixels, labels))
 
     def sampled(self, rows_of: Callable[[int], Tensor], size: int) -> "Experience":
         """The experience with other rows in every epoch; closed together with this one.
@@ -211,14 +207,7 @@ class Experience:
         Raises:
             OutOfReach: the experience is over.
         """
-        sampled = self.part(torch.arange(0, device=self.pixels.device))
-        sampled._pixels, sampled._labels, sampled._features = (
-            self._pixels,
-            self._labels,
-            self._features,
-        )
-        sampled._rows, sampled._length, sampled._rows_of = self._rows, size, rows_of
-        return sampled
+        return self._with(self._rows.sampled(rows_of, size))
 
     def to_float(self, pixels: Tensor) -> Tensor:
         """Stored pixels as float32 in [0, 1]."""
@@ -284,7 +273,7 @@ class Experience:
             OutOfReach: a second pass over a single-pass stream, whatever ``epoch`` says of it.
         """
         if self.single_pass and epoch > 0:
-            raise _second_pass(f"epoch {epoch + 1}")
+            raise second_pass(f"epoch {epoch + 1}")
         order = self._order(epoch).to(self.pixels.device) if shuffle else None
         steps = self.steps(size)
         try:
@@ -299,20 +288,20 @@ class Experience:
 
     def _batch(self, rows: slice | Tensor, augment: Augment | None) -> TrainBatch:
         self._hand_out(rows)
-        pixels, labels = self.pixels[rows], self.labels[rows]
+        pixels, labels = self.pixels[rows], self._rows.given_labels
         images = self.to_float(pixels)
         if augment is not None:
             here = self._stream("augmentation", epoch=self.epoch, step=self.step)
             images = augment(images, here)
-        self.count(len(labels))
-        features = None if self._features is None else self._features[rows]
+        self.count(len(pixels))
+        held = self._rows.features
         return TrainBatch(
             images,
-            labels,
+            None if labels is None else labels[rows],
             task=self.task,
             task_of=self.task_of,
             pixels=pixels,
-            features=features,
+            features=None if held is None else held[rows],
         )
 
     @property
@@ -331,7 +320,7 @@ class Experience:
             tasks = torch.full((self.columns,), self.task or 0)
             for task, columns in self.task_classes.items():
                 tasks[list(columns)] = task
-            self._task_of = tasks.to(self.labels.device)
+            self._task_of = tasks.to(self.pixels.device)
         return self._task_of
 
     def progress(self, epoch: int, step: int, *, steps: int, epochs: int | None = None) -> None:
@@ -357,14 +346,12 @@ class Experience:
         """On single-pass streams note that rows were given, once."""
         if not self.single_pass:
             return
-        places = self._rows[rows if isinstance(rows, slice) else rows.cpu()]
-        if (again := int(self._handed_out[places].sum())) > 0:
-            raise _second_pass(f"another reading of {again} of them")
-        self._handed_out[places] = True
+        places = self._rows.places[rows if isinstance(rows, slice) else rows.cpu()]
+        self._handed_out.note(places)
 
     def _order(self, epoch: int) -> Tensor:
-        if self._rows_of is not None:
-            return self._rows_of(epoch)[: len(self)]
+        if (of_epoch := self._rows.of_epoch) is not None:
+            return of_epoch(epoch)[: len(self)]
         return torch.randperm(len(self), generator=self._stream("order", epoch=epoch))
 
     def report(self, **event: Any) -> None:
@@ -402,11 +389,3 @@ class _Count:
     """A number that an experience and its parts share."""
 
     images = 0
-
-
-def _second_pass(found: str) -> OutOfReach:
-    return OutOfReach(
-        expected="one pass over the rows of a single-pass stream",
-        found=found,
-        fix="Set --epochs 1, or use a stream that is not online",
-    )

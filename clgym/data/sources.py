@@ -112,7 +112,7 @@ def _load(name: str, data_root: Path | None, image_size: int | None) -> Source:
         return _source(found.card, _kept(found))
     except OSError as error:
         raise BadSource(
-            expected=f"files of {name} that can be read",
+            expected=f"readable files of {name}",
             found=f"{error.strerror} at {error.filename}",
             fix="Download them again or correct their permissions",
         ) from error

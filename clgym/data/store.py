@@ -17,21 +17,21 @@ not agree is decoded anew, and the log says so.
 
 import contextlib
 import hashlib
-import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypedDict
+from typing import Any, BinaryIO, TypedDict
 
 import numpy as np
 
 from clgym._moved import report_renamed
+from clgym.data.cache import cache_dir, filling_cache
+from clgym.data.digests import ImageRows, canonical_order, chunks, digest, image_hashes
 from clgym.data.npy import mapped
-from clgym.errors import BadOutput
-from clgym.files import clear_parts, dump_checked, load_checked, part_name, write_whole
+from clgym.data.row_files import keep_rows, write_file, write_header
+from clgym.files import clear_parts, dump_checked, load_checked, part_name
 
 __all__ = [
     "DecodingFacts",
@@ -54,24 +54,9 @@ report_renamed(__name__)
 
 VERSION = 1
 """Version that is part of every key; increase it when decoding or the cache layout changes."""
-_CHUNK = 64 * 2**20
-_READABLE = 0o444
 _log = logging.getLogger(__name__)
 _verified: set[tuple[Any, ...]] = set()
 """Splits that were verified in this process, with the identity of their files at that time."""
-
-
-class ImageRows(Protocol):
-    """Images that can be read in chunks: an array, or files decoded on demand."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[N, H, W, C]."""
-        ...
-
-    def __getitem__(self, rows: slice, /) -> np.ndarray:
-        """Those images, uint8 [n, H, W, C]."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +176,7 @@ def without_images(split: Split, closed: np.ndarray) -> Split:
     """
     facts = hashlib.sha256(split.hashes.tobytes() + closed.tobytes())
     path = _root() / "cut" / f"{facts.hexdigest()}.npy"
-    _keep_rows(path, _Blanked(split.images, closed))
+    keep_rows(path, _Blanked(split.images, closed))
     return replace(split, images=mapped(path), path=path)
 
 
@@ -203,60 +188,12 @@ def _identity(path: Path) -> tuple[int, int, int]:
 _LABELS = {"train": "labels", "test": "answers"}
 
 
-def cache_dir() -> Path:
-    """Folder of the cache: ``CLGYM_CACHE``, else ``~/.cache/clgym``."""
-    given = os.environ.get("CLGYM_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "clgym"
-
-
 def _root() -> Path:
     return cache_dir() / "sources"
 
 
 def _place(kind: str, fingerprint: str, name: str) -> Path:
     return _root() / kind / fingerprint / f"{name}.npy"
-
-
-def image_hashes(images: ImageRows) -> np.ndarray:
-    """SHA-256 of every image's shape, dtype and bytes: uint8 [N, 32]."""
-    shape = images.shape[1:]
-    start = hashlib.sha256(f"{'x'.join(map(str, shape))} uint8\n".encode())
-
-    def hashed(chunk: np.ndarray) -> bytes:
-        out = bytearray()
-        for row in np.ascontiguousarray(chunk).reshape(len(chunk), -1):
-            state = start.copy()
-            state.update(row.data)
-            out += state.digest()
-        return bytes(out)
-
-    found = b"".join(hashed(chunk) for chunk in _chunks(images))
-    return np.frombuffer(found, dtype=np.uint8).reshape(-1, 32)
-
-
-def _chunks(images: ImageRows) -> Iterator[np.ndarray]:
-    step = _rows_a_chunk(images.shape)
-    for start in range(0, images.shape[0], step):
-        yield images[start : start + step]
-
-
-def _rows_a_chunk(shape: Sequence[int]) -> int:
-    return max(1, _CHUNK // max(1, int(np.prod(shape[1:]))))
-
-
-def canonical_order(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Canonical row order, independent of the order of files: by hash, then by label."""
-    words = np.ascontiguousarray(hashes).view(">u8").astype(np.uint64)
-    return np.lexsort((labels, *words.T[::-1]))
-
-
-def digest(classes: Sequence[str], hashes: np.ndarray, labels: np.ndarray, decoding: str) -> str:
-    """Hex SHA-256 of a split in canonical order: class names, decoding, every image and label."""
-    head = json.dumps({"classes": list(classes), "decoding": decoding}, sort_keys=True)
-    state = hashlib.sha256(head.encode())
-    rows = np.concatenate([hashes, labels.astype("<i8").view(np.uint8).reshape(-1, 8)], axis=1)
-    state.update(np.ascontiguousarray(rows).data)
-    return state.hexdigest()
 
 
 def find(key: str) -> CachedDataset | None:
@@ -308,77 +245,14 @@ def keep(
     whole = hashlib.sha256(f"clgym source 1 {digests['train']} {digests['test']}".encode())
     kept = CachedDataset(card, whole.hexdigest(), tuple(classes), digests, shapes, facts, decoding)
     for name, half in halves.items():
-        _keep_rows(_place(_LABELS[name], kept.fingerprint, name), half.labels)
-        _keep_rows(_place("hashes", kept.fingerprint, name), half.hashes)
-        _keep_rows(_place("images", kept.fingerprint, name), half.images, half.rows)
+        keep_rows(_place(_LABELS[name], kept.fingerprint, name), half.labels)
+        keep_rows(_place("hashes", kept.fingerprint, name), half.hashes)
+        keep_rows(_place("images", kept.fingerprint, name), half.images, half.rows)
     # Last, so that whoever finds them finds the arrays.
     text = dump_checked(asdict(kept))
     for name in (f"meta/{kept.fingerprint}.{card}.json", f"keys/{key}.json"):
-        _write(_root() / name, lambda file: file.write(text))
+        write_file(_root() / name, lambda file: file.write(text))
     return kept
-
-
-def _keep_rows(path: Path, array: np.ndarray | _Blanked, rows: np.ndarray | None = None) -> None:
-    """Write ``array[rows]`` unless it is there already: the folder is named by its content."""
-    rows = np.arange(len(array)) if rows is None else rows
-    shape = (len(rows), *array.shape[1:])
-    step = _rows_a_chunk(shape)
-    if _holds(path, array, rows, step):
-        return
-
-    def fill(file: BinaryIO) -> None:
-        _header(file, shape, array.dtype)
-        for start in range(0, len(rows), step):
-            file.write(np.ascontiguousarray(array[rows[start : start + step]]).data)
-
-    _write(path, fill)
-
-
-def _holds(path: Path, array: np.ndarray | _Blanked, rows: np.ndarray, step: int) -> bool:
-    """Whether a file holds ``array[rows]``."""
-    try:
-        there = mapped(path)
-    except (OSError, ValueError):
-        return False
-    return (
-        there.dtype == array.dtype
-        and there.shape == (len(rows), *array.shape[1:])
-        and all(
-            np.array_equal(there[start : start + step], array[rows[start : start + step]])
-            for start in range(0, len(rows), step)
-        )
-    )
-
-
-def _header(file: BinaryIO, shape: Sequence[int], dtype: np.dtype) -> None:
-    descr = np.lib.format.dtype_to_descr(dtype)
-    fields = {"descr": descr, "fortran_order": False, "shape": tuple(int(n) for n in shape)}
-    np.lib.format.write_array_header_1_0(file, fields)
-
-
-def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
-    """Write under a name of our own, flush to the disk, rename.
-
-    Plain writes, not a writable map: on a full disk a map ends in SIGBUS, a write in an error.
-    """
-    with _refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clear_parts(path.parent)
-        with write_whole(path) as file:
-            fill(file)
-            os.fchmod(file.fileno(), _READABLE)
-
-
-@contextlib.contextmanager
-def _refusals(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BadOutput(
-            expected="a cache folder that can be written and has space",
-            found=f"{error.strerror} at {path}",
-            fix="Free some space, or set CLGYM_CACHE to another folder",
-        ) from error
 
 
 @contextlib.contextmanager
@@ -387,7 +261,7 @@ def spool(images: ImageRows) -> Iterator[np.ndarray]:
     if isinstance(images, np.ndarray):
         yield images
         return
-    with _refusals(_root()):
+    with filling_cache(_root()):
         _root().mkdir(parents=True, exist_ok=True)
     clear_parts(_root())
     folder = _root() / part_name("spool")
@@ -395,11 +269,11 @@ def spool(images: ImageRows) -> Iterator[np.ndarray]:
     try:
 
         def fill(file: BinaryIO) -> None:
-            _header(file, images.shape, np.dtype(np.uint8))
-            for chunk in _chunks(images):
+            write_header(file, images.shape, np.dtype(np.uint8))
+            for chunk in chunks(images):
                 file.write(np.ascontiguousarray(chunk).data)
 
-        _write(path, fill)
+        write_file(path, fill)
         yield mapped(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

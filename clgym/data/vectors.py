@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from clgym._moved import report_renamed
+from clgym.data.cache import cache_dir, filling_cache
 from clgym.data.npy import mapped
-from clgym.data.store import cache_dir
+from clgym.data.row_files import write_header
 from clgym.errors import BadAnswer, BadConfig, BadOutput
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, write_whole
 
@@ -54,7 +55,7 @@ class Table:
         """
         facts = {**facts, "rows": rows, "width": width}
         self.folder = _root() / sha256(canonical_json(facts))
-        with _refusals(self.folder):
+        with filling_cache(self.folder, ValueError):
             if not _is_table(self.folder, facts):
                 _make_table(self.folder, facts)
             with contextlib.suppress(PermissionError):  # a process that may only read
@@ -109,7 +110,7 @@ class Table:
                 found=f"an array of {vectors.shape}",
                 fix="Report this as a bug: a network declared a wrong width for its features",
             )
-        with _refusals(self.folder):
+        with filling_cache(self.folder, ValueError):
             _write_rows(self.folder / _VALUES, self._values, rows, vectors)
             marks = _marks(rows, vectors, own=True)
             _write_rows(self.folder / _MARKS, self._marks, rows, marks)
@@ -166,8 +167,7 @@ def _make_table(folder: Path, facts: Mapping[str, Any]) -> None:
 def _empty(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """A file of zeros that takes no space yet."""
     with write_whole(path) as file:
-        fields = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, fields)
+        write_header(file, shape, dtype)
         file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
 
 
@@ -180,18 +180,6 @@ def _write_rows(path: Path, mapped: Any, rows: np.ndarray, values: np.ndarray) -
         os.fsync(file)
     finally:
         os.close(file)
-
-
-@contextlib.contextmanager
-def _refusals(path: Path) -> Any:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise BadOutput(
-            expected="a cache folder that can be written and has space",
-            found=f"{getattr(error, 'strerror', None) or error} at {path}",
-            fix="Free some space (`clgym cache clean`), or set CLGYM_CACHE to another folder",
-        ) from error
 
 
 # --- looking and cleaning ------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import numpy as np
 from clgym.gym.arrival import in_order_of_arrival
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.images import StreamImages
+from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers, start_message
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
 from clgym.messages import (
     Adapt,
     AdaptationStart,
@@ -25,7 +25,6 @@ from clgym.messages import (
     StreamFacts,
     TrainProgress,
 )
-from clgym.registry import strategy_files
 from clgym.results.online_errors import confidence, scores
 from clgym.results.series import Series
 from clgym.streams.adaptation import AdaptationStream, Batch
@@ -111,13 +110,8 @@ class AdaptationPhase:
         source = run.sources[stream.home or 0]
         root = run.request.data_root
         home, home_labels, home_max = self._home()
-        return Start(
-            strategy=run.strategy.name,
-            plugins=strategy_files(run.request.plugins),
-            config=run.strategy_config,
-            threads=run.threads,
-            resize=run.resize,
-            sources=(),
+        return start_message(
+            run,
             info=StreamFacts(
                 image_shape=stream.image_shape,
                 setting="adaptation",

@@ -22,6 +22,8 @@ from clgym.messages import (
     OptionsDescribed,
     Predict,
     Predicted,
+    Represent,
+    Represented,
     Request,
     Save,
     Saved,
@@ -84,6 +86,10 @@ class Conversation:
     def predict(self, message: Predict) -> Predicted:
         """Answer test rows."""
         return self._ask(message, Predicted)
+
+    def represent(self, message: Represent) -> Represented:
+        """Give features of rows."""
+        return self._ask(message, Represented)
 
     def end_test(self) -> TestEnded:
         """End a test."""

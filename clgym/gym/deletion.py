@@ -14,8 +14,8 @@ import numpy as np
 from clgym.gym.audited import audited_rows, train_labels
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.learning import LearningPhase
+from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers
 from clgym.gym.plan import ResolvedRun
-from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
 from clgym.gym.testing import distinct_groups, row_group
 from clgym.gym.withheld_order import permutation
 from clgym.messages import (

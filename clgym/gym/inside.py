@@ -1,4 +1,8 @@
-"""Answers of tests inside an experience, kept on disk until the experience is over."""
+"""Tests inside the experiences of a single-pass stream.
+
+Training stops at such a test, a learner of its own answers from the state that training has come
+to, and the answers are kept on disk until the experience is over.
+"""
 
 from pathlib import Path
 
@@ -7,11 +11,89 @@ from safetensors.numpy import load, save
 
 from clgym.checksums import is_undamaged, with_checksum
 from clgym.files import write_atomic
+from clgym.gym.anytime import moments
+from clgym.gym.folder import LEARNER
+from clgym.gym.phase import Arrays
+from clgym.gym.testing import Tester
+from clgym.messages import AnytimeTest, TestDue
+from clgym.scenario import Stream
 
-__all__ = ["InsideAnswers"]
+__all__ = ["TestsInside"]
 
 
-class InsideAnswers:
+class TestsInside:
+    """Has the learner tested inside the experiences of a single-pass stream, and of no other."""
+
+    __test__ = False  # pytest takes classes of this name for its own
+
+    def __init__(self, stream: Stream, out: Path, tester: Tester) -> None:
+        """Ask nothing yet.
+
+        Args:
+            stream: The learning stream.
+            out: Output folder of the run, absolute.
+            tester: What sends test rows to learners.
+        """
+        self._stream, self._out, self._tester = stream, out, tester
+        self._answers: _Answers | None = None
+
+    def can_resume(self, index: int) -> bool:
+        """Whether the answers of an experience that was cut short are as they were written."""
+        return _Answers.can_resume(self._file(index))
+
+    def begin(self, index: int, resume: bool) -> AnytimeTest | None:
+        """What is to be tested inside an experience; None where nothing is.
+
+        Args:
+            index: The experience.
+            resume: Whether training goes on inside it, so that earlier answers count.
+        """
+        if not self._stream.anytime:
+            return None
+        self._answers = _Answers(self._file(index), resume)
+        return AnytimeTest(at=moments(self._stream, index), state=self._state(index))
+
+    def test(self, index: int, due: TestDue) -> None:
+        """Have the state tested that training has come to, and let it go on."""
+        assert self._answers is not None
+        state = self._state(index)
+        self._answers.put(due.images, self._tester.anytime(index, state))
+        state.unlink()
+
+    def end(self, index: int, state: Path) -> Arrays:
+        """Answers of the tests inside an experience, and of the last one, at its end."""
+        if self._answers is None:
+            return {}
+        self._answers.put(moments(self._stream, index)[-1], self._tester.anytime(index, state))
+        return self._answers.arrays()
+
+    def saved_arrays(self, index: int, piece: Arrays) -> Arrays:
+        """What was answered inside an experience according to its piece, and to which rows."""
+        if "anytime_images" not in piece:
+            return {}
+        pool, order = self._tester.exposed(index)
+        return {
+            "anytime_images": piece["anytime_images"],
+            "anytime_predicted": piece["anytime_predicted"],
+            "anytime_row": pool.row[order].astype(np.int64),
+            "anytime_label": pool.label[order].astype(np.int32),
+        }
+
+    def clear(self) -> None:
+        """Delete what was kept for a resumption inside the experience."""
+        if self._answers is not None:
+            self._answers.clear()
+
+    def _state(self, index: int) -> Path:
+        """Where the learner saves for a test."""
+        return self._out / LEARNER / f"tested-{index}.safetensors"
+
+    def _file(self, index: int) -> Path:
+        """Where the gym keeps the answers."""
+        return self._out / f"answers-inside-{index}.safetensors"
+
+
+class _Answers:
     """Predicted classes by the number of training images after which they were made."""
 
     def __init__(self, path: Path, resume: bool) -> None:

@@ -75,6 +75,7 @@ class Learners:
             splits = {"train"} if testing is False else splits
         if isinstance(stream, Stream) and testing is not None:
             splits = {step.measured_on for step in stream.steps} if testing else {"train"}
+            splits |= {"train"} if kind_of(stream) == "pretraining" else set()  # so do probes
         changes = {s.transform.file for s in getattr(run.stream, "steps", ()) if s.transform}
         images = [Path(getattr(source, name).path) for source in run.sources for name in splits]
         return [*images, *filter(None, changes)]

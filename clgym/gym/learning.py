@@ -5,19 +5,20 @@ the test rows in an order that it cannot know.
 """
 
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 
 from clgym.checksums import is_undamaged
 from clgym.data.words import class_words
-from clgym.gym.anytime import anytime_facts, moments
+from clgym.gym.anytime import anytime_facts
 from clgym.gym.by_head import accuracies, received, series
 from clgym.gym.by_head import sent as by_head_arrays
 from clgym.gym.conduct import Repetition
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import LEARNER
-from clgym.gym.inside import InsideAnswers
+from clgym.gym.inside import TestsInside
+from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers, start_message
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import (
     Predictions,
@@ -28,21 +29,17 @@ from clgym.gym.scoring import (
     predictions_of,
     score,
 )
-from clgym.gym.session import Arrays, Kind, PhaseCost, add_numbers
 from clgym.gym.testing import Tester, TestLearners, distinct_groups, row_group
 from clgym.messages import (
-    AnytimeTest,
     ClassifierIdentity,
     FillFeatures,
     Scored,
     SourceFiles,
     Start,
     StreamFacts,
-    TestDue,
     TestEnded,
     Train,
 )
-from clgym.registry import strategy_files
 from clgym.results.conduct import Cause
 from clgym.results.layout import STATE
 from clgym.results.metrics import matrix_summary
@@ -59,6 +56,7 @@ class LearningPhase:
     """Trains on each experience of a learning stream and scores all test rows seen."""
 
     kind: Kind = "learning"
+    tester_class: ClassVar[type[Tester]] = Tester
     tester: Tester
     """What sends test rows to learners."""
 
@@ -83,7 +81,7 @@ class LearningPhase:
         """
         self._run, self._stream = run, stream
         self._conversation, self._learners, self._emit = conversation, learners, on_event
-        self.tester = Tester(run, stream, order_key, learners, self.start_message)
+        self.tester = self.tester_class(run, stream, order_key, learners, self.start_message)
         self._scores: list[Scores] = []
         self._saved_arrays: list[Arrays] = []
         self._train_seconds: list[float] = []
@@ -93,7 +91,7 @@ class LearningPhase:
         self._piece: Arrays = {}
         self._changed: list[int] = []
         self._repetition = Repetition(0, 0, None)
-        self._inside: InsideAnswers | None = None
+        self._inside = TestsInside(stream, run.out.resolve(), self.tester)
         self._by_head: list[dict[str, float]] = []
         self._stored_before: list[int] | None = []
         self.first_step, self.initial_state = 0, None
@@ -152,12 +150,8 @@ class LearningPhase:
     def start_message(self) -> Start:
         """Build the strategy for this stream."""
         run = self._run
-        return Start(
-            strategy=run.strategy.name,
-            plugins=strategy_files(run.request.plugins),
-            config=run.strategy_config,
-            threads=run.threads,
-            resize=run.resize,
+        return start_message(
+            run,
             info=self._facts(),
             sources=tuple(
                 SourceFiles(
@@ -217,17 +211,10 @@ class LearningPhase:
             "seconds": np.array([self._train_seconds[-1], self._predict_seconds[-1]]),
             "images": np.array([self._train_images_of_step]),
             **by_head_arrays(self._stream, pool, tested.by_head, sent),
-            **self._anytime_answers(step, state),
+            **self._inside.end(step, state),
         }
         self._take_in(step, pool, answers)
         return tested.ended
-
-    def _anytime_answers(self, step: int, state: Path) -> Arrays:
-        """Answers of the tests inside an experience, and of the last one, at its end."""
-        if self._inside is None:
-            return {}
-        self._inside.put(moments(self._stream, step)[-1], self.tester.anytime(step, state))
-        return self._inside.arrays()
 
     def _take_in(self, index: int, pool: TestPool, answers: Predictions) -> None:
         self._scores.append(score(self._stream, index, pool, answers))
@@ -240,21 +227,9 @@ class LearningPhase:
                 "label": pool.label.astype(np.int32),
                 "predicted": answers.predicted.astype(np.int32),
                 **by_head,
-                **self._anytime_arrays(index),
+                **self._inside.saved_arrays(index, self._piece),
             }
         )
-
-    def _anytime_arrays(self, index: int) -> Arrays:
-        """What was answered inside the experience, and to which rows."""
-        if "anytime_images" not in self._piece:
-            return {}
-        pool, order = self.tester.exposed(index)
-        return {
-            "anytime_images": self._piece["anytime_images"],
-            "anytime_predicted": self._piece["anytime_predicted"],
-            "anytime_row": pool.row[order].astype(np.int64),
-            "anytime_label": pool.label[order].astype(np.int32),
-        }
 
     def carry_out(self, step: int) -> None:
         """Train on an experience, from its beginning or from a save inside it."""
@@ -266,28 +241,30 @@ class LearningPhase:
         rows, counts = np.concatenate([s.train for s in steps]), tuple(len(s.train) for s in steps)
         inside, given = self._checkpoint(index), stream.gives_task_ids
         # A damaged one is left out: the experience is trained again from its beginning.
-        resume = is_undamaged(inside, required=True) and InsideAnswers.can_resume(
-            self._answers_inside(index)
-        )
-        probe = self._begin_tests_inside(index, resume)
+        resume = is_undamaged(inside, required=True) and self._inside.can_resume(index)
+        probe = self._inside.begin(index, resume)
         reply = self._conversation.train(
-            Train(
-                index=index,
-                rows=rows,
-                labels=np.concatenate(labels),
-                groups=groups,
-                counts=counts,
-                classes=tuple(sorted({c for s in steps for c in s.classes})),
-                num_seen_classes=stream.columns_after(index),
-                task=index if given else None,
-                class_names=self._class_names(index),
-                task_columns=tuple(s.classes for s in stream.steps[: index + 1]) if given else (),
-                checkpoint=inside,
-                checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
-                resume=inside if resume else None,
-                probe=probe,
+            self._as_sent(
+                Train(
+                    index=index,
+                    rows=rows,
+                    labels=np.concatenate(labels),
+                    groups=groups,
+                    counts=counts,
+                    classes=tuple(sorted({c for s in steps for c in s.classes})),
+                    num_seen_classes=stream.columns_after(index),
+                    task=index if given else None,
+                    class_names=self._class_names(index),
+                    task_columns=tuple(s.classes for s in stream.steps[: index + 1])
+                    if given
+                    else (),
+                    checkpoint=inside,
+                    checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
+                    resume=inside if resume else None,
+                    probe=probe,
+                )
             ),
-            on_test=lambda due: self._test_inside(index, due),
+            on_test=lambda due: self._inside.test(index, due),
         )
         if reply.logged is not None:
             add_numbers(self.series, reply.logged, index, self.images)
@@ -295,19 +272,9 @@ class LearningPhase:
         self._train_images_of_step = reply.images
         self.images += reply.images
 
-    def _begin_tests_inside(self, index: int, resume: bool) -> AnytimeTest | None:
-        """What is to be tested inside an experience of a single-pass stream."""
-        if not self._stream.anytime:
-            return None
-        self._inside = InsideAnswers(self._answers_inside(index), resume)
-        return AnytimeTest(at=moments(self._stream, index), state=self._state_inside(index))
-
-    def _test_inside(self, index: int, due: TestDue) -> None:
-        """Have the state tested that training has come to, and let it go on."""
-        assert self._inside is not None
-        state = self._state_inside(index)
-        self._inside.put(due.images, self.tester.anytime(index, state))
-        state.unlink()
+    def _as_sent(self, message: Train) -> Train:
+        """A message without what this kind of stream withholds."""
+        return message
 
     def _class_names(self, index: int) -> tuple[str, ...]:
         """Names of the classes that have come, where the strategy declared the need."""
@@ -318,14 +285,6 @@ class LearningPhase:
         """Where the learner saves in the middle of an experience."""
         return self._run.out.resolve() / LEARNER / f"inside-{index}.safetensors"
 
-    def _state_inside(self, index: int) -> Path:
-        """Where it saves for a test there."""
-        return self._run.out.resolve() / LEARNER / f"tested-{index}.safetensors"
-
-    def _answers_inside(self, index: int) -> Path:
-        """Where the gym keeps the answers to such tests."""
-        return self._run.out.resolve() / f"answers-inside-{index}.safetensors"
-
     def is_boundary(self, step: int) -> bool:
         """Every experience ends with a save."""
         return True
@@ -333,8 +292,7 @@ class LearningPhase:
     def saved(self, step: int) -> None:
         """Drop what was saved inside the experience."""
         self._checkpoint(step).unlink(missing_ok=True)
-        if self._inside is not None:
-            self._inside.clear()
+        self._inside.clear()
 
     def take_piece(self) -> Arrays:
         """The last experience's predictions and cost, and whether they changed the learner."""

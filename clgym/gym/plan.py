@@ -19,7 +19,8 @@ from clgym.engines import Channel
 from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
-from clgym.gym.request import FROM_PRESET, Request, cut, load_sources, make_scenario
+from clgym.gym.numerics import numerics_of
+from clgym.gym.request import Request, cut, load_sources, make_scenario, preset_values
 from clgym.messages import (
     BackboneIdentity,
     ChosenBackbone,
@@ -27,10 +28,12 @@ from clgym.messages import (
     ChosenScenario,
     ChosenSource,
     Needs,
+    Numerics,
     RunOutline,
     to_tree,
 )
 from clgym.models.pretraining import overlap
+from clgym.results.numerics import NumericFacts
 from clgym.results.record import BackboneFacts
 from clgym.results.stored import open_run
 from clgym.scenario import Scenario, Stream, kind_of, measured_twice
@@ -53,6 +56,7 @@ class ResolvedRun:
     total_columns: int
     """Number of classes of the stream, including those after the end of a partial run."""
     threads: int
+    numerics: Numerics
     backbone: BackboneFacts | None = None
     """Identity of the pretrained backbone and the stream's classes contained in its pretraining
     data; None without a backbone."""
@@ -76,6 +80,7 @@ class ResolvedRun:
         identity += [self.backbone.weights] if self.backbone else []
         identity += [self.strategy.read_files] if self.strategy.read_files else []
         identity += ["inline"] if self.request.engine == "inline" else []
+        identity += self.numeric_facts.words()
         return sha256(canonical_json(identity))
 
     @property
@@ -85,6 +90,17 @@ class ResolvedRun:
             return self.request.out
         name = f"{self.strategy.name}-{self.stream.name}-s{self.request.seed}-{self.key[:8]}"
         return Path("runs") / name.replace(":", "-").replace("/", "-")
+
+    @property
+    def numeric_facts(self) -> NumericFacts:
+        """What the record says of options for speed."""
+        given = self.numerics
+        return NumericFacts(
+            arithmetic=given.arithmetic,
+            channels_last=given.channels_last,
+            compile=given.compile,
+            eval_batch=self.request.eval_batch,
+        )
 
     @property
     def resize(self) -> int | None:
@@ -106,6 +122,7 @@ class ResolvedRun:
             seed=self.request.seed,
             device=self.request.device,
             threads=self.threads,
+            numerics=" ".join(self.numeric_facts.words()),
             out=str(self.out),
         )
 
@@ -124,7 +141,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     scenario = make_scenario(request)
     sources = load_sources(scenario, request)
     stream, total = cut(scenario, sources, request)
-    threads = _threads(request)
+    threads, numerics = _threads(request), numerics_of(request, kind_of(stream) == "adaptation")
     if (seed := request.seed) < 0:
         raise BadConfig(expected="a seed of at least 0", found=str(seed), fix="Give 0 or more")
     asked = channel or open_learner(request)
@@ -151,6 +168,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
         sources=with_stream_flags(stream, sources),
         total_columns=total,
         threads=threads,
+        numerics=numerics,
     )
 
 
@@ -171,11 +189,8 @@ def method_hash(
 def strategy_values(
     description: Description, scenario: Scenario, request: Request
 ) -> dict[str, object]:
-    """Defaults, then what the preset says under the same name, then what the user gave."""
-    names = {f.name for f in description.fields}
-    preset = configs.values_of(scenario.config)
-    known = [k for k in FROM_PRESET if k in preset]
-    shared = {n: preset[k] for n in names if (k := n.rpartition(".")[2]) in known}
+    """Defaults, then what the scenario's preset says, then what the user gave."""
+    shared = preset_values(description.fields, configs.values_of(scenario.config))
     given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
     values = configs.resolve(description.fields, {**shared, **given}, description.name)
     plain = {k: list(cast(Sequence[object], v)) for k, v in values.items() if isinstance(v, tuple)}
@@ -266,6 +281,12 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
             expected=f"a scenario type that {name} supports ({', '.join(needs.settings)})",
             found=f"{stream.name}, which is {stream.setting}",
             fix="Use another scenario (`clgym list scenarios`)",
+        )
+    if stream.setting == "pretraining" and (needs.total_classes or needs.class_names):
+        raise Incompatible(
+            expected=f"a strategy that is told of no class on {stream.name}",
+            found=f"{name}, which needs their number in advance or their names",
+            fix="Remove total_classes and class_names from its needs, or use a stream with labels",
         )
     if needs.class_names and class_words(stream.class_order) is None:
         raise Incompatible(

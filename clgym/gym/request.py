@@ -21,6 +21,7 @@ __all__ = [
     "load_sources",
     "make_scenario",
     "make_stream",
+    "preset_values",
     "scenario_fields",
 ]
 
@@ -49,6 +50,15 @@ class Request:
     threads: int | None = None
     """Number of torch threads; None means ``OMP_NUM_THREADS``, or all cores where that is not set.
     It may change the last digits of a result."""
+    arithmetic: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Arithmetic of training and prediction: single precision, TF32 (GPUs only), or autocast to
+    bfloat16."""
+    channels_last: bool = False
+    """Whether convolutions work on images whose channels lie together in memory."""
+    compile: bool = False
+    """Whether networks are compiled by ``torch.compile``."""
+    eval_batch: int | None = None
+    """Number of test images in a batch; None means 256."""
     engine: Engine = "process"
     sandbox: Sandbox = "auto"
     """Sandbox of the learner's process: Landlock where available (auto), Landlock or an error, or
@@ -74,6 +84,20 @@ class Request:
     reference: Path | None = None
     """On streams of forgetting: folder of a finished run that trained anew without the rows, to
     whose predictions distances are measured; None measures none."""
+
+
+def preset_values(fields: Sequence[Field], preset: Mapping[str, object]) -> dict[str, object]:
+    """Defaults that a scenario sets for a strategy, by option.
+
+    Args:
+        fields: Options of the strategy, and of those that it wraps.
+        preset: Options of the scenario.
+    """
+    last = {field.name: field.name.rpartition(".")[2] for field in fields}
+    shared = {n: preset[k] for n, k in last.items() if k in FROM_PRESET and k in preset}
+    epochs = preset.get("default_epochs", 1)
+    single = [f.name for f in fields if last[f.name] == "epochs" and f.default == 1]
+    return shared | ({} if epochs == 1 else dict.fromkeys(single, epochs))
 
 
 def scenario_fields(name: str, plugins: Sequence[Path] = ()) -> list[Field]:

@@ -11,14 +11,16 @@ from clgym.gym.description import LEARNER
 from clgym.gym.folder import acquire, check_available, check_earlier, check_reference, lock
 from clgym.gym.learners import Learners
 from clgym.gym.learning import LearningPhase
+from clgym.gym.phase import Phase
 from clgym.gym.plan import ResolvedRun, resolve
 from clgym.gym.request import Request
-from clgym.gym.session import Phase, Session
+from clgym.gym.session import Session
 from clgym.gym.testing import TestLearners
 from clgym.gym.withheld_order import order_key
 from clgym.messages import RunFinished, RunPlanned
 from clgym.results.record import Record
 from clgym.scenario import Stream
+from clgym.streams.pretraining import PretrainingStream
 
 __all__ = ["make_session", "run"]
 
@@ -92,6 +94,10 @@ def _phases(
     key: str,
 ) -> list[Phase]:
     stream = cast(object, resolved.stream)  # of any kind; see `clgym.scenario.kind_of`
+    if isinstance(stream, PretrainingStream):
+        from clgym.gym.pretraining import PretrainingPhase
+
+        return [PretrainingPhase(resolved, stream, conversation, learners, emit, key)]
     if isinstance(stream, Stream):
         return [LearningPhase(resolved, stream, conversation, learners, emit, key)]
     # Here for a fast start of learning runs: corruptions import scipy.

@@ -12,11 +12,15 @@ __all__ = [
     "Predictions",
     "Scores",
     "TestPool",
+    "POOLED",
     "chance_levels",
     "pool_after",
     "predictions_of",
     "score",
 ]
+
+POOLED = ("class-incremental", "pretraining")
+"""Settings of streams whose accuracy is that over all test rows, of all classes seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +105,7 @@ def score(stream: Stream, index: int, pool: TestPool, answers: Predictions) -> S
     hits, own_hits = answers.predicted == pool.label, answers.task_aware == pool.label
     row = [_share(hits[pool.step == j]) for j in range(len(stream))]
     seen = pool.step <= index
-    if stream.setting == "class-incremental":
+    if stream.setting in POOLED:
         accuracy = float(hits[seen].mean())
     else:
         accuracy = float(np.mean([v for v in row[: index + 1] if v is not None]))
@@ -121,7 +125,7 @@ def chance_levels(stream: Stream) -> list[float]:
     """Accuracy of guessing on each experience, among the classes that compete at its end."""
     counts = [
         stream.columns_after(j)
-        if stream.setting == "class-incremental" or stream.compete == "seen"
+        if stream.setting in POOLED or stream.compete == "seen"
         else len(own_columns(stream, j))
         for j in range(len(stream))
     ]

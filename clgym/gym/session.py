@@ -11,10 +11,9 @@ import math
 import shutil
 import time
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import cast
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -24,179 +23,35 @@ from clgym.gym import environment
 from clgym.gym.conduct import check_memory
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.folder import LEARNER, PROGRESS, provenance, write_record
+from clgym.gym.phase import Arrays, Kind, Phase
 from clgym.gym.plan import ResolvedRun
+from clgym.gym.progress import Progress
 from clgym.messages import (
     CheckpointSaved,
     ClassifierIdentity,
-    Holdings,
     Load,
-    LoggedNumbers,
     RunResumed,
     Save,
-    Start,
     Started,
-    TestEnded,
 )
 from clgym.results.conduct import Conduct
-from clgym.results.holdings import HoldingFacts
 from clgym.results.layout import PREDICTIONS, SERIES, STATE
 from clgym.results.record import Cost, Record, make_result
 from clgym.results.series import Series
 from clgym.text import printable_tree
 
-__all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "Session", "add_numbers"]
+__all__ = ["Session"]
 
-Arrays = dict[str, np.ndarray]
-Kind = Literal["learning", "adaptation", "deletion"]
 _RESULTS: dict[tuple[Kind, ...], str] = {
     ("learning",): "learning",
     ("adaptation",): "adaptation",
     ("learning", "adaptation"): "two-phases",
     ("learning", "deletion"): "deletion",
+    ("pretraining",): "pretraining",
 }
 """Kind of the result of a run, by the kinds of its phases."""
-
-
-class PhaseCost(BaseModel):
-    """Cost of a phase."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    train_seconds: list[float]
-    predict_seconds: list[float]
-    train_images: int
-    images_per_second: float
-    forget_seconds: list[float] = []
-    reference_seconds: list[float] = []
-
-
-class Phase(Protocol):
-    """A phase of a run, which one `Start` begins: its steps and measurements."""
-
-    kind: Kind
-    first_step: int
-    """First step to carry out; earlier ones were measured by another run."""
-    initial_state: Path | None
-    """State to begin from; None: the newly created strategy."""
-
-    def __len__(self) -> int:
-        """Count the steps."""
-        ...
-
-    def experience(self, step: int) -> int:
-        """Experience or segment of a step."""
-        ...
-
-    def start_message(self) -> Start:
-        """Message that starts the phase."""
-        ...
-
-    def prepare(self) -> None:
-        """Prepare what the steps need, before the learner is asked for anything."""
-        ...
-
-    def carry_out(self, step: int) -> None:
-        """Request one step from the learner, and keep its reply."""
-        ...
-
-    def is_boundary(self, step: int) -> bool:
-        """Whether the state is saved after a step, however recent the last save is."""
-        ...
-
-    def test(self, step: int, state: Path) -> TestEnded | None:
-        """Have the learner tested that a state of this step holds; None where no test is due."""
-        ...
-
-    def saved(self, step: int) -> None:
-        """Called when what was measured up to a step is on disk."""
-        ...
-
-    def take_piece(self) -> Arrays:
-        """Return what was predicted and seen since the last piece."""
-        ...
-
-    def restore(self, piece: Arrays) -> None:
-        """Load a piece that an earlier session saved; called in order."""
-        ...
-
-    def predictions(self) -> Arrays:
-        """Arrays of the predictions file."""
-        ...
-
-    def measures(self, classifier: ClassifierIdentity | None) -> dict[str, object]:
-        """Fields of the record's result."""
-        ...
-
-    def conduct(self) -> dict[str, object]:
-        """Fields of the record's `Conduct` that were seen."""
-        ...
-
-    def cost(self) -> PhaseCost:
-        """Cost of the steps."""
-        ...
-
-    @property
-    def images(self) -> int:
-        """Images learned or answered so far, over all epochs."""
-        ...
-
-    @property
-    def series(self) -> Series:
-        """Numbers that the strategy logged so far."""
-        ...
-
-
-class Progress(BaseModel):
-    """``progress.json``: the progress of a run."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    phase: int = 0
-    done: int = 0
-    """Number of completed steps of that phase."""
-    pieces: list[list[str]]
-    """SHA-256 of each piece of each phase."""
-    state: str | None = None
-    state_sha256: str | None = None
-    classifier: ClassifierIdentity | None = None
-    """The classifier with which an adaptation phase began."""
-    device_name: str = ""
-    state_bytes: int = 0
-    holdings: HoldingFacts = HoldingFacts()
-    stored_samples: int = 0
-    stored_after: list[int] = []
-    """Number of stored samples after each experience of a learning phase."""
-    memory_bytes: int = 0
-    kept_images: dict[str, int] = {}
-    own_costs: dict[str, float] = {}
-    read_files: dict[str, str] = {}
-    peak_memory_bytes: int = 0
-    wall_seconds: float = 0.0
-    sessions: int = 0
-
-    def note_peak(self, size: int) -> None:
-        """Keep the largest peak of memory, in bytes."""
-        self.peak_memory_bytes = max(self.peak_memory_bytes, size)
-
-
-def add_numbers(series: Series, logged: LoggedNumbers, experience: int, images: int) -> None:
-    """Add what was logged in an experience or a batch to a phase's series.
-
-    Args:
-        series: The phase's.
-        logged: Numbers with the learner's counts, from the beginning of the experience or batch.
-        experience: Number of the experience or segment, from 0.
-        images: Images of the phase before it.
-    """
-    columns = {
-        "name": logged.name,
-        "value": logged.value,
-        "images": logged.images + images,
-        "experience": np.full(len(logged.name), experience + 1),
-        "epoch": logged.epoch,
-        "step": logged.step,
-    }
-    series.add(logged.names, columns)
+_STORING = ("learning", "pretraining")
+"""Kinds of phases after whose experiences the stored samples are counted."""
 
 
 class Session:
@@ -348,53 +203,15 @@ class Session:
         pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
         progress.state_sha256 = file_sha256(path)
-        progress.state_bytes = saved.bytes
-        self._note_files(saved.read_files)
-        progress.stored_samples, progress.own_costs = saved.stored_samples, saved.own_costs
-        progress.stored_after += [saved.stored_samples] if phase.kind == "learning" else []
-        progress.memory_bytes = saved.memory_bytes
-        for place, images in saved.kept_images.items():
-            progress.kept_images[place] = max(images, progress.kept_images.get(place, 0))
-        progress.note_peak(saved.peak_memory_bytes)
-        if saved.holdings is not None:
-            self._note_holdings(saved.holdings)
+        progress.note_saved(saved, self._resolved)
+        progress.stored_after += [saved.stored_samples] if phase.kind in _STORING else []
         if tested is not None:
-            self._note_holdings(tested.holdings)
-            self._note_files(tested.read_files)
-            progress.note_peak(tested.peak_memory_bytes)
+            progress.note_tested(tested, self._resolved)
         progress.wall_seconds += time.perf_counter() - started
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)
         if before and before != name:
             (self._out / LEARNER / before).unlink(missing_ok=True)
-
-    def _note_holdings(self, found: Holdings) -> None:
-        """Keep the sizes of the learner; the gym holds the declared backbone."""
-        run, before = self._resolved, self._progress.holdings
-        self._progress.holdings = HoldingFacts(
-            trainable=found.trainable,
-            total=found.total + (run.backbone.parameters if found.backbone and run.backbone else 0),
-            buffers=found.buffers,
-            stored_bytes=max(before.stored_bytes, sum(found.stored.values())),
-            stored=printable_tree(found.stored),
-            budget_bytes=run.needs.memory_bytes,
-        )
-
-    def _note_files(self, read: dict[str, str]) -> None:
-        """Keep what the strategy read; over all sessions it must be the same.
-
-        Raises:
-            BadOutput: a file changed since an earlier session of the run read it.
-        """
-        known = self._progress.read_files
-        changed = sorted(name for name in known.keys() & read.keys() if known[name] != read[name])
-        if changed:
-            raise BadOutput(
-                expected="the files that the strategy read when this run was started",
-                found=f"different {', '.join(changed)}",
-                fix="Restore them, or give another --out: with other files it is a different run",
-            )
-        self._progress.read_files = {**known, **read}
 
     def _piece(self, phase: int, number: int) -> Path:
         return self._out / f"answers-{phase}-{number}.safetensors"
@@ -460,6 +277,7 @@ class Session:
                 sandbox=self._conversation.enforced,
                 order_key=self._order_key,
                 read_files=progress.read_files,
+                numerics=run.numeric_facts if run.numeric_facts.words() else None,
             ),
             conduct=self._conduct(),
             holdings=progress.holdings,

@@ -78,6 +78,7 @@ class Tester:
         """
         self._run, self._stream, self._order_key = run, stream, order_key
         self._learners, self._start = learners, start
+        self._batch = run.request.eval_batch or PREDICT_BATCH
 
     @contextmanager
     def _restored(self, state: Path) -> Generator[Conversation]:
@@ -120,7 +121,7 @@ class Tester:
                     groups=groups,
                     task=None,
                     num_seen_classes=self._stream.columns_after(len(self._stream) - 1),
-                    batch_size=PREDICT_BATCH,
+                    batch_size=self._batch,
                 )
             )
             return reply, learner.end_test()
@@ -129,7 +130,7 @@ class Tester:
         """Predictions inside an experience, int32 [n], in the order of `exposed`."""
         pool, places = self.exposed(index)
         with self._restored(state) as learner:
-            reply = self._ask(learner, index, pool, None, places, PREDICT_BATCH)
+            reply = self._ask(learner, index, pool, None, places, self._batch)
         return reply.logits.argmax(1).astype(np.int32)
 
     def exposed(self, index: int) -> tuple[TestPool, np.ndarray]:
@@ -168,12 +169,16 @@ class Tester:
         heads: dict[str, np.ndarray] = {}
         seconds = 0.0
         for task, places in self._parts(index, pool):
-            reply = self._ask(learner, index, pool, task, places, PREDICT_BATCH, by_head)
+            reply = self._ask(learner, index, pool, task, places, self._batch, by_head)
             logits[places] = reply.logits
             for name, told in reply.by_head.items():
                 heads.setdefault(name, np.empty_like(logits))[places] = told
             seconds += reply.seconds
         return logits, seconds, heads
+
+    def answers(self, learner: Conversation, index: int, pool: TestPool) -> np.ndarray:
+        """What the strategy itself answers to a pool, in its order: logits here."""
+        return self.predict(learner, index, pool, by_head=False)[0]
 
     def _repeated(
         self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray

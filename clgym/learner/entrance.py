@@ -34,6 +34,7 @@ from clgym.learner.assembly import (
 from clgym.learner.describing import describe_needs, describe_options, usable_device
 from clgym.learner.forgetting import check_memory_is_clean, remove_forgotten
 from clgym.learner.logged import NumberLog, OwnNumbers
+from clgym.learner.numerics import NumericMode
 from clgym.learner.oversight import Oversight
 from clgym.learner.probing import Prober
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
@@ -44,6 +45,7 @@ from clgym.learner.replies import (
     checked_progress,
     own_numbers,
 )
+from clgym.learner.representing import features_in_batches
 from clgym.learner.rows import RowImages
 from clgym.learner.state import (
     InsideState,
@@ -76,6 +78,8 @@ from clgym.messages import (
     Predicted,
     PredictionProgress,
     Reply,
+    Represent,
+    Represented,
     Request,
     Save,
     Saved,
@@ -171,6 +175,8 @@ class Learner:
                 return self._train(request)
             case Predict():
                 return self._predict(request)
+            case Represent():
+                return self._represent(request)
             case EndTest():
                 return self._end_test()
             case FillFeatures():
@@ -207,6 +213,8 @@ class Learner:
         classifier = None if request.adaptation is None else self._take_resources(request, device)
         seed_generators(self._info.seed, "setup")
         self._strategy.setup(self._info)
+        self._numerics = NumericMode(request.numerics, device)
+        self._numerics.take(self._strategy)
         self._oversight = Oversight(self._strategy, self._info, request, self._scale)
         self._memory_at_start = copy.deepcopy(self._info.memory.state_dict())
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
@@ -271,7 +279,8 @@ class Learner:
         self._oversight.note_experience(request.index, experience.pixels)
         self._own_numbers.experience = experience
         try:
-            self._strategy.train(experience)
+            with self._numerics.active():
+                self._strategy.train(experience)
         finally:
             experience.close()
             self._own_numbers.experience = None
@@ -314,7 +323,7 @@ class Learner:
         return Experience(
             request.index,
             pixels,
-            torch.as_tensor(request.labels, device=pixels.device),
+            None if (own := request.labels) is None else torch.as_tensor(own, device=pixels.device),
             classes=request.classes,
             columns=request.num_seen_classes,
             seed=self._info.seed,
@@ -371,7 +380,7 @@ class Learner:
         logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
         features = self._known_features(request)
         clock = _Clock(_EVENT_SECONDS)
-        with torch.no_grad(), untouched_generators(self._info.device):
+        with torch.no_grad(), untouched_generators(self._info.device), self._numerics.active():
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 batch = self._test_batch(request, part, features)
@@ -384,6 +393,24 @@ class Learner:
                 if clock.due():
                     self._emit(PredictionProgress(images=start, total=len(rows)))
         return logits
+
+    def _represent(self, request: Represent) -> Represented:
+        """Features of some rows of both splits, float32 [n, width], in the order given."""
+        if self._untested is None:
+            self._untested = self._fingerprint()
+        started, clock = time.perf_counter(), _Clock(_EVENT_SECONDS)
+        count = len(request.rows)
+
+        def ask(rows: slice) -> Tensor:
+            return self._oversight.represent(Batch(self._rows.of_test(request, rows)))
+
+        def report(done: int) -> None:
+            if clock.due():
+                self._emit(PredictionProgress(images=done, total=count))
+
+        with torch.no_grad(), untouched_generators(self._info.device):
+            features = features_in_batches(count, request.batch_size, ask, report)
+        return Represented(features=features, seconds=time.perf_counter() - started)
 
     def _end_test(self) -> TestEnded:
         """Say what the test did to the learner, and what it took."""
@@ -420,7 +447,8 @@ class Learner:
         images = to_float(request.images, self._resize, self._info.device)
         self._own_numbers.log = log
         ask = partial(self._strategy.adapt, Batch(images))
-        answer = self._oversight.adapt(images, request.number, ask)
+        with self._numerics.active():
+            answer = self._oversight.adapt(images, request.number, ask)
         self._own_numbers.log = None
         logits = checked_logits(answer, "adapt", len(images), request.num_seen_classes)
         after = self._counted()
@@ -455,7 +483,8 @@ class Learner:
         )
         try:
             removed = remove_forgotten(self._info.memory, wanted)
-            self._strategy.forget(wanted)
+            with self._numerics.active():
+                self._strategy.forget(wanted)
             check_memory_is_clean(self._info.memory, wanted)
         finally:
             wanted.close()

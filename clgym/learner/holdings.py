@@ -72,7 +72,7 @@ def held_by(strategy: Strategy) -> dict[str, HeldNumbers]:
     state = _state(strategy)
     backbones = _backbones(state)
     known = {_start(tensor) for backbone in backbones for tensor in _tensors_of(backbone)}
-    seen = [value for _, value in state if not isinstance(value, _PLAIN)]
+    seen = [value for _, value in state]
     others = list(walk(_no_state(strategy, state), [*_LEFT_OUT, *backbones, *seen]))
     # Networks first, wherever they stand: their tensors may stand elsewhere, too.
     held = _networks(state, known)

@@ -7,9 +7,8 @@ that image, whatever the order of its pixels. What was compressed, averaged or e
 not found.
 """
 
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +29,8 @@ _LATEST = -1
 """Where a state has the signatures of the latest images of an adaptation stream."""
 _FEWEST = 4
 """Images that are a finding: three numbers may agree with a small image's by chance."""
-_Form = tuple[float | np.ndarray, float | np.ndarray]
-"""Factor, and what is added, that turn numbers into pixels in [0, 1]; one each, or one a pixel."""
+_Form = tuple[np.ndarray, np.ndarray]
+"""Factor and summand of each channel that turn numbers into pixels in [0, 1]."""
 _Match = tuple[int, int]
 """An image: the experience, and its row in the table of signatures."""
 _INDEX = re.compile(r"\[\d+\]")
@@ -70,10 +69,12 @@ class Signatures:
             std: Standard deviation of each channel.
         """
         self._size, self._max_value = int(np.prod(shape)), max_value
-        self._forms: list[_Form] = [(1.0, 0.0), (0.5, 0.5)]
-        plane = shape[1] * shape[2]
+        self._planes = shape[0], shape[1] * shape[2]
+        one, half, zero = np.ones(shape[0]), np.full(shape[0], 0.5), np.zeros(shape[0])
+        self._stored: _Form = (one / max_value, zero)
+        self._forms: list[_Form] = [(one, zero), (half, half)]
         if len(mean) == len(std) == shape[0] and all(std):
-            self._forms.append((np.repeat(std, plane), np.repeat(mean, plane)))
+            self._forms.append((np.array(std), np.array(mean)))
         self._tables: dict[int, tuple[np.ndarray, float]] = {}
 
     def note(self, experience: int, count: int, take: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -101,14 +102,20 @@ class Signatures:
             arrays: Numbers of any shape, with their places.
             declared: The memory's: an image that is there too is no further image elsewhere.
         """
-        large = (array for _, array in declared if array.size >= self._size)
-        known = {match for array in large for match in self._any_form(array)}
-        found: dict[str, float] = {}
+        found: dict[str, list[list[list[_Match]]]] = {}
         for place, array in arrays:
-            if array.size >= self._size:
+            if any(forms := self._forms_of(array)):
                 together = _INDEX.sub("[*]", place)  # a list of images is one place
-                found[together] = found.get(together, 0) + self._count(array, known)
-        counted = [(place, round(count)) for place, count in found.items()]
+                found.setdefault(together, []).append(forms)
+        if not found:  # as a rule; what the memory holds need not be looked for then
+            return []
+        known = {
+            match for _, array in declared for matches in self._forms_of(array) for match in matches
+        }
+        counted = [
+            (place, round(sum(self._count(forms, known) for forms in arrays_there)))
+            for place, arrays_there in found.items()
+        ]
         return [KeptImages(place, count) for place, count in counted if count >= _FEWEST]
 
     def state_dict(self) -> SignatureState:
@@ -119,44 +126,50 @@ class Signatures:
         """Restore `state_dict`."""
         self._tables = {i: (table.cpu().numpy(), w) for i, (table, w) in state.items()}
 
-    def _count(self, array: np.ndarray, known: set[_Match]) -> float:
+    def _count(self, forms: list[list[_Match]], known: set[_Match]) -> float:
         """How many images there are but the known ones, in the form in which most of them are."""
-        counts = [
+        return max(
             sum(self._tables[match[0]][1] for match in matches if match not in known)
-            for matches in self._forms_of(array)
-        ]
-        return max(counts)
+            for matches in forms
+        )
 
-    def _any_form(self, array: np.ndarray) -> Iterator[_Match]:
-        return itertools.chain.from_iterable(self._forms_of(array))
-
-    def _forms_of(self, array: np.ndarray) -> Iterator[list[_Match]]:
+    def _forms_of(self, array: np.ndarray) -> list[list[_Match]]:
         """The images among an array's numbers, by the form in which pixels may stand there."""
         count = array.size // self._size
-        rows = array.reshape(-1)[: count * self._size].reshape(count, self._size)
+        if not count:
+            return []
+        rows = array.reshape(-1)[: count * self._size].reshape(count, *self._planes)
+        look = _QuickLook.at(rows)
         whole = rows.dtype.kind in "iu"
-        forms: list[_Form] = [(1 / self._max_value, 0.0)] if whole else self._forms
-        if not whole and count and rows.max() > 1 + _HALF_PIXEL:
-            forms = [(1 / self._max_value, 0.0), *forms]
-        spread = _deviations(rows)  # a quick look: rows of weights vary less than images
-        return (self._in_form(rows, spread, *form) for form in forms)
+        forms = [self._stored] if whole else self._forms
+        if not whole and np.fmax.reduce(look.high) > 1 + _HALF_PIXEL:
+            forms = [self._stored, *forms]
+        pixel = _HALF_PIXEL if rows.dtype == np.float16 else _PIXEL
+        return [self._in_form(rows, look, form, pixel) for form in forms]
 
     def _in_form(
-        self,
-        rows: np.ndarray,
-        spread: np.ndarray,
-        factor: float | np.ndarray,
-        added: float | np.ndarray,
+        self, rows: np.ndarray, look: "_QuickLook", form: _Form, pixel: float
     ) -> list[_Match]:
-        """The images that rows are once they are scaled to [0, 1]."""
-        near, found = np.flatnonzero(spread * np.max(factor) > _FLAT / 2), list[_Match]()
-        pixel = _HALF_PIXEL if rows.dtype == np.float16 else _PIXEL
+        """The images that rows [n, C, H * W] are once they are scaled to [0, 1]."""
+        near = np.flatnonzero(look.may_be_images(form, pixel))
+        sums = look.sums[near] @ form[0] + self._planes[1] * form[1].sum()
+        near = near[self._has_near(sums, pixel * np.sqrt(self._size))]
+        found: list[_Match] = []
         for start in range(0, len(near), _CHUNK):
-            values = rows[near[start : start + _CHUNK]].astype(np.float64) * factor + added
+            values = rows[near[start : start + _CHUNK]].astype(np.float64)
+            values = (values * form[0][:, None] + form[1][:, None]).reshape(len(values), -1)
             inside = (values.min(1) > -pixel) & (values.max(1) < 1 + pixel)
             if inside.any():
                 found += self._alike(_moments(values[inside]), pixel)
         return found
+
+    def _has_near(self, sums: np.ndarray, slack: float) -> np.ndarray:
+        """Whether some image has nearly such a sum of pixels: bool [n]."""
+        near = np.zeros(len(sums), bool)
+        for table, _ in self._tables.values():
+            first, last = _between(table[:, 0], sums, slack)
+            near |= last > first
+        return near
 
     def _alike(self, moments: np.ndarray, pixel: float) -> list[_Match]:
         """The images with such signatures, up to rounding errors of a pixel; one for each row.
@@ -252,7 +265,28 @@ def _between(
     )
 
 
-def _deviations(rows: np.ndarray) -> np.ndarray:
-    """Standard deviation of each row, without a copy of all of them."""
-    parts = (rows[i : i + _CHUNK].astype(np.float32) for i in range(0, len(rows), _CHUNK))
-    return np.concatenate([np.nan_to_num(part.std(axis=1)) for part in parts])
+@dataclass(frozen=True)
+class _QuickLook:
+    """Three numbers of each row, which rule out most rows of weights in every form."""
+
+    low: np.ndarray
+    """Smallest number, [n]."""
+    high: np.ndarray
+    """Largest number, [n]."""
+    sums: np.ndarray
+    """Sum of each channel, float64 [n, C]."""
+
+    @classmethod
+    def at(cls, rows: np.ndarray) -> "_QuickLook":
+        """Look at rows [n, C, H * W], without a copy of them."""
+        # Row by row NumPy is slow, many rows at once would not fit into the processor's cache.
+        low, high = rows.min(axis=(1, 2)), rows.max(axis=(1, 2))
+        return cls(low, high, rows.sum(axis=2, dtype=np.float64))
+
+    def may_be_images(self, form: _Form, pixel: float) -> np.ndarray:
+        """Whether a row's numbers lie where an image's would and are not all alike: bool [n]."""
+        factor, summand = form
+        lowest = np.min((-pixel - summand) / factor) - pixel
+        highest = np.max((1 + pixel - summand) / factor) + pixel
+        varies = (self.high - self.low.astype(np.float64)) * factor.max() > _FLAT
+        return (self.low > lowest) & (self.high < highest) & varies

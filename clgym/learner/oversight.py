@@ -42,7 +42,13 @@ class Oversight:
 
     def predict(self, batch: Batch) -> Tensor:
         """An answer of `Strategy.predict`; the first after training shows where it comes from."""
-        ask = partial(self._strategy.predict, batch)
+        return self._observed(partial(self._strategy.predict, batch), batch)
+
+    def represent(self, batch: Batch) -> Tensor:
+        """Features of `Strategy.represent`, observed as answers of `predict` are."""
+        return self._observed(partial(self._strategy.represent, batch), batch)
+
+    def _observed(self, ask: Callable[[], Tensor], batch: Batch) -> Tensor:
         if not self._is_fresh:
             return ask()
         self._is_fresh = False

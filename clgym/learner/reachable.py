@@ -7,6 +7,7 @@ module. It sees what `state_dict` does not tell.
 # pyright: standard
 # Not strict: what is walked over may be of any type.
 
+import functools
 import sys
 import types
 from collections import deque
@@ -26,6 +27,8 @@ _FOREIGN = (types.ModuleType, types.BuiltinFunctionType, torch.dtype, torch.devi
 _OF_IMPORTS = ("__builtins__", "__loader__", "__spec__")
 """Variables that Python's import system sets in every module."""
 _LEAVES = (str, int, float, type, torch.Tensor, np.ndarray, bytes, bytearray, type(None))
+_PLAIN = (str, int, float, bool, type(None))
+"""Types whose values hold no numbers to look at and lead nowhere: most of what a walk comes by."""
 
 
 def roots_of(strategy: Strategy) -> dict[str, object]:
@@ -44,13 +47,17 @@ def roots_of(strategy: Strategy) -> dict[str, object]:
     return roots
 
 
-def walk(roots: dict[str, object], leave_out: Collection[object] = ()) -> Iterator[tuple[str, Any]]:
+def walk(
+    roots: dict[str, object], leave_out: Collection[object] = (), *, plain: bool = False
+) -> Iterator[tuple[str, Any]]:
     """Everything that the roots lead to, each object once, with the place where it was found.
 
     Args:
         roots: Objects by the names that places begin with.
         leave_out: Objects, and classes whose objects, are neither given nor followed.
+        plain: Whether single numbers, strings and None are given, too.
     """
+    passed_over = () if plain else _PLAIN
     seen = {id(value) for value in leave_out}
     foreign = (*_FOREIGN, *(value for value in leave_out if isinstance(value, type)))
     waiting, known = list(roots.items()), []
@@ -61,7 +68,9 @@ def walk(roots: dict[str, object], leave_out: Collection[object] = ()) -> Iterat
         seen.add(id(value))
         known.append(value)  # so that no id is used twice
         yield place, value
-        waiting.extend((f"{place}{step}", part) for step, part in _parts(value))
+        waiting.extend(
+            (place + step, part) for step, part in _parts(value) if type(part) not in passed_over
+        )
 
 
 def arrays_in(
@@ -124,8 +133,7 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, types.GeneratorType):
         inside = {} if value.gi_frame is None else value.gi_frame.f_locals
         return ((f" local {name}", item) for name, item in inside.items())
-    names = [name for cls in type(value).__mro__ for name in _slots(cls)]
-    slots = ((f".{name}", getattr(value, name, None)) for name in names)
+    slots = ((f".{name}", getattr(value, name, None)) for name in _slots(type(value)))
     return (*((f".{n}", item) for n, item in getattr(value, "__dict__", {}).items()), *slots)
 
 
@@ -141,6 +149,8 @@ def _filled(cell: types.CellType) -> bool:
         return False
 
 
+@functools.lru_cache(maxsize=1000)
 def _slots(cls: type) -> tuple[str, ...]:
-    slots = vars(cls).get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
+    declared = (vars(base).get("__slots__", ()) for base in cls.__mro__)
+    names = ((slots,) if isinstance(slots, str) else tuple(slots) for slots in declared)
+    return tuple(name for group in names for name in group)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clgym.data.images import Images
-from clgym.messages import ExperienceRows, Frozen, Predict, RowGroup, Start, Train
+from clgym.messages import ExperienceRows, Frozen, Predict, Represent, RowGroup, Start, Train
 from clgym.models.features import FrozenFeatures, SplitRows
 
 __all__ = ["RowImages"]
@@ -67,8 +67,8 @@ class RowImages:
             start += count
         return torch.cat(parts) if len(parts) != 1 else parts[0]
 
-    def of_test(self, request: Predict, part: slice) -> Tensor:
-        """Images in [0, 1] of some rows to predict; a batch of a shuffled pool may mix groups."""
+    def of_test(self, request: Predict | Represent, part: slice) -> Tensor:
+        """Images in [0, 1] of some rows of a test; a batch of a shuffled pool may mix groups."""
         return self._mixed(request.groups, request.rows[part], request.where[part])
 
     def _mixed(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> Tensor:

@@ -12,7 +12,7 @@ __all__ = ["be_deterministic", "peak", "start_measuring"]
 
 
 def be_deterministic(threads: int) -> None:
-    """Make torch choose deterministic algorithms, on some number of threads.
+    """Make torch choose deterministic algorithms in single precision, on some number of threads.
 
     `torch.use_deterministic_algorithms` imports the compiler to configure it: a second of CPU
     before every run. If nothing has imported it yet, the variable that it reads is set instead.
@@ -23,6 +23,7 @@ def be_deterministic(threads: int) -> None:
     deterministic.fill_uninitialized_memory = False
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # torch's default, which a record would not state
     if "torch._inductor.config" in sys.modules:
         torch.use_deterministic_algorithms(True, warn_only=True)
     else:

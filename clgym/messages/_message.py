@@ -13,6 +13,7 @@ __all__ = [
     "Images",
     "Integers",
     "Logits",
+    "Features",
     "Setting",
     "T",
     "message",
@@ -51,6 +52,10 @@ Images = Annotated[np.ndarray, _array("uint8", 4)]
 """uint8 [n, H, W, C]."""
 Logits = Annotated[np.ndarray, _array("float32", 2)]
 """float32 [n, classes]."""
+Features = Annotated[np.ndarray, _array("float32", 2)]
+"""float32 [n, width]."""
 
-Setting = Literal["class-incremental", "task-incremental", "domain-incremental", "adaptation"]
+Setting = Literal[
+    "class-incremental", "task-incremental", "domain-incremental", "pretraining", "adaptation"
+]
 Fit = Literal["stretch", "crop"]

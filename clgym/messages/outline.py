@@ -79,4 +79,6 @@ class RunOutline:
     seed: int
     device: str
     threads: int
+    numerics: str
+    """Options for speed that are on, as words of the command; empty by default."""
     out: str

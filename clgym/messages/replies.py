@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field, StringConstraints, model_validator
 
 from clgym.config import Field as OptionField
-from clgym.messages._message import Floats, Integers, Logits, message
+from clgym.messages._message import Features, Floats, Integers, Logits, message
 from clgym.messages.needs import BackboneIdentity, ClassifierIdentity, Needs
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "OptionsDescribed",
     "Predicted",
     "Reply",
+    "Represented",
     "Saved",
     "Started",
     "TestEnded",
@@ -128,6 +129,14 @@ class Predicted:
 
 
 @message
+class Represented:
+    """Reply to `Represent`."""
+
+    features: Features
+    seconds: float
+
+
+@message
 class TestEnded:
     """Reply to `EndTest`."""
 
@@ -200,6 +209,7 @@ Reply = (
     | Started
     | ExperienceTrained
     | Predicted
+    | Represented
     | TestEnded
     | FeaturesFilled
     | Adapted

@@ -21,6 +21,7 @@ __all__ = [
     "Forget",
     "Load",
     "Predict",
+    "Represent",
     "Request",
     "RowGroup",
     "Save",
@@ -102,6 +103,15 @@ class AdaptationStart:
 
 
 @message
+class Numerics:
+    """Options that change a learner's speed and the last digits of its numbers."""
+
+    arithmetic: Literal["fp32", "tf32", "bf16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+
+
+@message
 class Start:
     """Build the strategy for one stream."""
 
@@ -117,6 +127,7 @@ class Start:
     batch."""
     info: StreamFacts
     adaptation: AdaptationStart | None = None
+    numerics: Numerics = Numerics()
 
 
 @message
@@ -143,6 +154,18 @@ class Predict:
     batch_size: int
     by_head: bool = False
     """Whether to answer by head, too, where the strategy does; see `Strategy.predict_by_head`."""
+
+
+@message
+class Represent:
+    """Give the features of some rows of both splits, in the given order."""
+
+    do: Literal["represent"] = "represent"
+    rows: Integers
+    where: Integers
+    """Index of each row's group."""
+    groups: tuple[RowGroup, ...]
+    batch_size: int
 
 
 @message
@@ -184,8 +207,8 @@ class Train:
     do: Literal["train"] = "train"
     index: int
     rows: Integers
-    labels: Integers
-    """Class index of each row."""
+    labels: Integers | None
+    """Class index of each row; None on pretraining streams."""
     groups: tuple[RowGroup, ...]
     counts: tuple[int, ...]
     """Number of rows of each group; groups follow one another."""
@@ -272,6 +295,7 @@ Request = (
     | Start
     | Train
     | Predict
+    | Represent
     | EndTest
     | FillFeatures
     | Adapt

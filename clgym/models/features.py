@@ -107,7 +107,7 @@ class FrozenFeatures:
             "input": {**frozen, "scale": split.scale, "transform": transform and list(transform)},
             "content": list(split.content),
             "device": self._device.type,
-            "dtype": "float32",
+            "dtype": "float32" if self._device.type == "cpu" else "float32 without TF32",
         }
         key = repr(facts)
         if key not in self._tables:

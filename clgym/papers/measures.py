@@ -46,6 +46,12 @@ def _after_requests(name: str) -> Callable[[Record], float | None]:
     return of
 
 
+def _neighbours(record: Record) -> float | None:
+    """Last accuracy of the nearest neighbours on features, of a pretraining stream."""
+    after = (record.result.heads or {}).get("knn")
+    return 100 * after[-1] if after and record.result.kind == "pretraining" else None
+
+
 def _task_aware(record: Record) -> float:
     return 100 * record.result.task_aware_accuracy_after[-1]
 
@@ -64,6 +70,7 @@ MEASURES: dict[str, Measure] = {
     "pooled_error": Measure(_adapted("pooled_error"), higher_is_better=False),
     "forgotten_accuracy": Measure(_after_requests("forgotten_accuracy"), higher_is_better=False),
     "retained_accuracy": Measure(_after_requests("retained_accuracy")),
+    "knn_accuracy": Measure(_neighbours),
     "growth_percent": Measure(growth, higher_is_better=False),
     "rank_correlation": Measure(lambda record: None, unit=""),
 }

@@ -29,6 +29,7 @@ from clgym.streams.adaptation import AdaptationStream
 from clgym.streams.after_learning import AfterLearning
 from clgym.streams.arrangement import segment_labels
 from clgym.streams.deletion import DeletionStream
+from clgym.streams.pretraining import PretrainingStream, probe_rows
 from clgym.streams.source_flags import with_stream_flags
 from clgym.streams.two_phases import TwoPhases
 from clgym.text import Json
@@ -102,7 +103,7 @@ def _check_public(request: Request) -> None:
         for word in cast(Sequence[object], value) if listed else [value]:
             if isinstance(word, str) and _ELSEWHERE.search(word):
                 raise MissingData(
-                    expected="images with a public name",
+                    expected="images from a source that others can get, too",
                     found=f"{option} {word!r}, which is a file of the record's maker",
                     fix="Repeat the run beside that file",
                 )
@@ -211,6 +212,11 @@ def _truth(
         yield from _truth(stream.learning, sources, data_root, key)
         audited = vars(audited_rows(stream, sources))
         yield from ((f"audit/{name}", values) for name, values in audited.items())
+    elif isinstance(stream, PretrainingStream):
+        yield from _pools(stream, sources)
+        fitted = probe_rows(stream, [s.train.labels for s in sources], len(stream) - 1)
+        names = ("experience", "row", "label")
+        yield from ((f"probe/{name}", v) for name, v in zip(names, fitted, strict=True))
     elif isinstance(stream, AdaptationStream):
         planned = segment_labels(stream, sources, data_root)
         stream = in_order_of_arrival(stream, planned, key or "")
@@ -218,9 +224,14 @@ def _truth(
         for i, segment in enumerate(stream.segments):
             yield from _named(i, label=labels[i], domain=segment.domain, row=segment.row)
     else:
-        for i in range(len(stream)):
-            pool = pool_after(stream, sources, i)
-            yield from _named(i, experience=pool.step, row=pool.row, label=pool.label)
+        yield from _pools(stream, sources)
+
+
+def _pools(stream: Stream, sources: Sequence[Source]) -> Iterator[tuple[str, np.ndarray]]:
+    """Test rows of each evaluation of a learning stream."""
+    for i in range(len(stream)):
+        pool = pool_after(stream, sources, i)
+        yield from _named(i, experience=pool.step, row=pool.row, label=pool.label)
 
 
 def _named(number: int, **values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

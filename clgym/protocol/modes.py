@@ -14,7 +14,7 @@ from clgym.protocol.space import Space
 __all__ = ["MODES", "check_start", "choose", "part_of"]
 
 MODES = {
-    "transfer": "the whole stream of the tuning source (the paper's protocol)",
+    "transfer": "the whole stream of the tuning source, as in the paper",
     "oracle": "held-out rows of the whole evaluation stream (an upper reference, not realistic)",
     "first_task": "held-out rows of the evaluation stream's first experience",
     "first_k": "held-out rows of the evaluation stream's first k experiences, which are then left "

@@ -16,7 +16,14 @@ from clgym.protocol.space import Parameter, Space
 __all__ = ["ADAPTIVE", "SAMPLERS", "available", "proposals", "uniform"]
 
 Config = dict[str, object]
-SAMPLERS = ("counter", "gtep-paper", "grid", "tpe", "cmaes")
+SAMPLERS = {
+    "counter": "random, without repetition, each trial by the sampler's seed and its own number",
+    "gtep-paper": "the random draws of the paper's authors",
+    "grid": "all combinations of listed values, in order",
+    "tpe": "Optuna's tree-structured Parzen estimator, which uses the scores of earlier trials",
+    "cmaes": "Optuna's CMA-ES, which uses them, too",
+}
+"""Description of each sampler."""
 ADAPTIVE = ("tpe", "cmaes")
 """Samplers that use scores; they propose one generation at a time."""
 _POPULATION = 4

@@ -117,7 +117,7 @@ def _unknown(kind: Kind, name: str, known: Iterable[PluginEntry]) -> UnknownName
     names = {n for e in known for n in (e.name, *e.presets, *e.aliases)}
     names |= {f"{e.name}:{v}" for e in known for v in e.variants}
     return UnknownName(
-        expected=f"a name among the {kind}",
+        expected=f"the name of one of the {kind}",
         found=repr(name),
         fix=f"{near(name, names)}`clgym list {kind}` shows all; use --plugin for your own file",
     )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from clgym.errors import BadPlugin
+from clgym.errors import BadPlugin, ClgymError
 from clgym.registry.entry import PluginEntry
 
 __all__ = ["Convert", "fault", "load_class", "load_module"]
@@ -33,6 +33,10 @@ def load_module(entry: PluginEntry) -> ModuleType:
         sys.modules[entry.module] = module
         spec.loader.exec_module(module)
         return module
+    except ClgymError as error:
+        sys.modules.pop(entry.module, None)
+        found = f"{error.found}, in {entry.file_name}"
+        raise BadPlugin(expected=error.expected, found=found, fix=error.fix) from error
     except Exception as error:
         sys.modules.pop(entry.module, None)
         raise BadPlugin(

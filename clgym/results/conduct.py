@@ -3,7 +3,9 @@
 from collections.abc import Collection
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from clgym.results.block import RecordBlock
 
 __all__ = ["Cause", "Conduct"]
 
@@ -13,10 +15,8 @@ _LARGE_SAMPLE = 4
 """Float32 images, beside 64 KiB for logits and features, that one stored sample may take."""
 
 
-class Conduct(BaseModel):
+class Conduct(RecordBlock):
     """What the gym saw of the learner besides its answers; the result does not depend on it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     memory_capacity: int = Field(ge=0)
     """Samples of past experiences, or of past batches on adaptation streams, that the strategy

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from clgym.results.forgetting import measures_of
-from clgym.results.metrics import area_under_curve, matrix_summary
+from clgym.results.metrics import accuracy_by_group, area_under_curve, matrix_summary
 from clgym.results.online_errors import scores
 from clgym.results.predictions import PredictedRows, StoredPredictions
 from clgym.results.record import (
@@ -19,6 +19,7 @@ from clgym.results.record import (
     AdaptationResult,
     DeletionResult,
     LearningResult,
+    PretrainingResult,
     Record,
     Result,
     TwoPhaseResult,
@@ -32,10 +33,17 @@ TOLERANCE = 1e-9
 The same mean differs in its last bits (about 1e-16) between versions of NumPy and between
 processors; one image among a hundred million changes an accuracy by 1e-8.
 """
-_POOLED = ("class-incremental", "learn-then-shift", "deletion")
+_POOLED = ("class-incremental", "learn-then-shift", "deletion", "pretraining")
 """Scenario types whose accuracy is pooled over all test images; in others it is a mean of means."""
-_KINDS = {"adaptation": "adaptation", "learn-then-shift": "two-phases", "deletion": "deletion"}
+_KINDS = {
+    "adaptation": "adaptation",
+    "learn-then-shift": "two-phases",
+    "deletion": "deletion",
+    "pretraining": "pretraining",
+}
 """Kind of result by scenario type; all other types are of learning streams."""
+_MatrixResult = LearningResult | TwoPhaseResult | DeletionResult | PretrainingResult
+"""Results with an accuracy matrix of their own."""
 _LONGEST = 10 * 365 * 86_400
 """Maximum plausible duration of a run, in seconds."""
 
@@ -130,7 +138,7 @@ def _errors(adaptation: AdaptationFacts) -> list[float]:
     return [*whole, *segments, *adaptation.domains.values(), *per_class]
 
 
-def _matrix_problems(result: LearningResult | TwoPhaseResult | DeletionResult) -> Iterator[str]:
+def _matrix_problems(result: _MatrixResult) -> Iterator[str]:
     """Compare accuracies and test counts with the accuracy matrix."""
     matrix, counts = result.accuracy_matrix, result.test_counts
     again = matrix_summary(matrix, result.accuracy_after, result.chance)
@@ -201,6 +209,8 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
                 yield "result.anytime.images does not follow from the predictions"
             if not alike(result.anytime.accuracy, accuracy):
                 yield "result.anytime.accuracy does not follow from the predictions"
+    if isinstance(result, PretrainingResult):
+        yield from _probe_problems(result, predictions)
     if isinstance(result, DeletionResult):
         yield from _deletion_problems(result, predictions)
     if result.adaptation is not None:
@@ -212,7 +222,7 @@ def _evaluation_problems(result: Result, i: int, rows: PredictedRows) -> Iterato
     """Compute the accuracies after experience ``i`` again."""
     hits, step = rows.hits, rows.group
     tested = [step == j for j in range(len(result.accuracy_matrix))]
-    again = [float(hits[here].mean()) if here.any() else None for here in tested]
+    again = accuracy_by_group(hits, step, len(tested))
     if not alike(result.accuracy_matrix[i], again):
         yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
     if len(set(zip(step.tolist(), rows.row.tolist(), strict=True))) != len(step):
@@ -227,7 +237,7 @@ def _evaluation_problems(result: Result, i: int, rows: PredictedRows) -> Iterato
 
 
 def _head_problems(
-    result: LearningResult | TwoPhaseResult | DeletionResult,
+    result: _MatrixResult,
     i: int,
     rows: PredictedRows,
     by_head: Mapping[str, np.ndarray],
@@ -242,6 +252,23 @@ def _head_problems(
         seen = [(float(share.mean()), len(share)) for share in shares if len(share)]
         if not alike(after[i], _accuracy_over(seen, result)):
             yield f"result.heads.{name}[{i}] does not follow from the predictions"
+
+
+def _probe_problems(result: PretrainingResult, predictions: StoredPredictions) -> Iterator[str]:
+    """Compute the nearest neighbours' matrix again, and count the training rows of the probes."""
+    size = len(result.accuracy_matrix)
+    for i, stored in enumerate(result.probe.knn_matrix):
+        rows, by_head = predictions.after(i), predictions.by_head(i)
+        if "knn" not in by_head:
+            yield f"result.heads.knn has no predictions after experience {i + 1}"
+            continue
+        again = accuracy_by_group(by_head["knn"] == rows.label, rows.group, size)
+        if not alike(stored, again):
+            yield f"result.probe.knn_matrix[{i}] does not follow from the predictions"
+    experience = predictions.probed()
+    again = [int((experience <= i).sum()) for i in range(size)]
+    if result.probe.rows != again:
+        yield "result.probe.rows does not follow from the predictions"
 
 
 def _deletion_problems(result: DeletionResult, predictions: StoredPredictions) -> Iterator[str]:

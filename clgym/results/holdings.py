@@ -1,14 +1,14 @@
 """What a learner held, as a record keeps it: parameters as three numbers, and everything stored."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from clgym.results.block import RecordBlock
 
 __all__ = ["HoldingFacts"]
 
 
-class HoldingFacts(BaseModel):
+class HoldingFacts(RecordBlock):
     """Sizes of what the learner held, counted by the gym in the same way for every strategy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     trainable: int = Field(default=0, ge=0)
     """Number of parameters of networks that gradients change and predictions depend on."""

@@ -6,6 +6,7 @@ from typing import TypedDict
 import numpy as np
 
 __all__ = [
+    "accuracy_by_group",
     "area_under_curve",
     "average_incremental_accuracy",
     "backward_transfer",
@@ -35,6 +36,18 @@ def _array(matrix: Matrix) -> np.ndarray:
 def _mean(values: np.ndarray) -> float | None:
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else None
+
+
+def accuracy_by_group(hits: np.ndarray, group: np.ndarray, count: int) -> list[float | None]:
+    """Accuracy on the rows of each group, in [0, 1]; None for a group without rows.
+
+    Args:
+        hits: bool [n], whether each prediction is right.
+        group: int [n], group of each row, below ``count``.
+        count: Number of groups.
+    """
+    parts = [hits[group == number] for number in range(count)]
+    return [float(part.mean()) if len(part) else None for part in parts]
 
 
 def average_incremental_accuracy(after: Sequence[float]) -> float:

@@ -129,6 +129,19 @@ class StoredPredictions:
             raise self._misfit("arrays of other shapes in audit")
         return rows, [array for array in found if array is not None]
 
+    def probed(self) -> np.ndarray:
+        """Return the experience, int [n], of each training row that the last probes were fitted on.
+
+        Raises:
+            BadRecord: the file has no such arrays, or they do not fit the record.
+        """
+        experience = self._integers("probe/experience", len(self._result.accuracy_matrix))
+        row = self._integers("probe/row")
+        label = self._integers("probe/label", len(self._result.class_order))
+        if len({len(experience), len(row), len(label)}) > 1:
+            raise self._misfit("arrays of different lengths in probe")
+        return experience
+
     def segments(self) -> list[PredictedRows]:
         """Return the predictions of each segment of an adaptation stream, in order.
 

@@ -227,7 +227,7 @@ class AdaptationConfig:
     batch_size: Annotated[int, Ge(1)] = 200
     """Images per batch."""
     images: Annotated[int, Ge(1)] | None = None
-    """Number of images per segment, drawn at random; none: all."""
+    """Number of images per segment (such as one corruption), drawn at random; none: all."""
     rows: Literal["all", "tuning", "evaluation"] = "all"
     """Images that arrive: all, or one of two disjoint halves (tuning, evaluation), split by image
     hash."""

@@ -91,7 +91,7 @@ def test_answers_to_a_task_name_its_own_classes_only() -> None:
 @pytest.mark.parametrize("extra", [{"mean": (0.5,)}, {"setting": "task-incremental"}])
 def test_what_a_stream_states_cannot_be_given_again(extra: dict[str, Any]) -> None:
     stream = clgym.make_scenario("split-digits")
-    with pytest.raises(BadConfig, match="from stream= alone"):
+    with pytest.raises(BadConfig, match="stream= alone"):
         as_template(clgym.make_strategy("nmc"), stream=stream, **extra)
 
 

@@ -47,6 +47,17 @@ def tree(folder: Path) -> set[Path]:
         ((*NMC, "--seeds", "4..2"), "BadUsage", ["4..2"]),
         ((*NMC, "--seeds", "1,1"), "BadUsage", ["1,1"]),
         ((*NMC, "--seed", "-1"), "BadConfig", ["-1"]),
+        ((*NMC, "--seed", "1.5"), "BadUsage", ["--seed to be a whole number", "found '1.5'"]),
+        (
+            (*NMC, "--engine", "inlin"),
+            "BadUsage",
+            ["--engine to be one of process, inline", "'inline'"],
+        ),
+        (
+            ("run", "nmc", "digits"),
+            "UnknownName",
+            ["the name of one of the scenarios", "'digits-c', 'task-digits' or"],
+        ),
         ((*NMC, "--threads", "-1"), "BadConfig", ["thread"]),
         ((*NMC, "--device", "cuda:77"), "BadConfig", ["cuda:77"]),
         ((*NMC, "--increments", "3"), "BadStream", ["10 classes", "3+3+3+1"]),

@@ -18,6 +18,7 @@ GROUND = {
     "codec",
     "attributes",
     "subclassing",
+    "classifier",
     "checksums",
     "errors",
     "text",

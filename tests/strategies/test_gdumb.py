@@ -9,6 +9,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from clgym import registry
+from clgym.data.held_rows import HandedOut
 from clgym.strategy import Strategy
 
 
@@ -87,6 +88,6 @@ def test_each_image_of_the_stream_is_read_once(learner, experiences):
     strategy = learner(gdumb(), memory_size=12, passes=3)
     (experience,) = experiences(steps=1)
     experience.single_pass = True
-    experience._handed_out = torch.zeros(len(experience), dtype=torch.bool)
+    experience._handed_out = HandedOut(len(experience))
     strategy.train(experience)
     assert experience.images == len(experience)

@@ -13,6 +13,7 @@ __all__ = [
     "GROUP",
     "LAST",
     "LEARNING",
+    "PRETRAINING",
     "RUN_TIME",
     "SEEDS",
     "SHIFT",
@@ -51,6 +52,14 @@ DELETION = (
     ),
 )
 """Columns of streams with requests to forget."""
+PRETRAINING = (
+    Column("score", "Last accuracy of the linear probe, %"),
+    GROUP,
+    Column("average", "Average incremental, %", wide=True),
+    Column("forgetting", "Forgetting, points", wide=True),
+    Column("neighbours", "Last accuracy of the nearest neighbours, %", wide=True),
+)
+"""Columns of streams without labels, where probes of features are scored."""
 TUNING = Column("tuning", "Tuning score, % (rank)", wide=True)
 """Column of evaluations: tuning score of the chosen hyper-parameters, and its rank."""
 ADAPTATION = (

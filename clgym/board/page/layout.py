@@ -47,8 +47,9 @@ LEGEND = (
     ),
     (
         "Group",
-        "A compact letter display: two rows without a common letter differ significantly, two rows "
-        f"with one do not. Tables with more than {MOST_LETTERED} ranked rows have no letters.",
+        "A compact letter display: two rows that share a letter do not differ significantly, two "
+        f"rows that share none do. Tables with more than {MOST_LETTERED} ranked rows have no "
+        "letters.",
     ),
     (
         "Modes",

@@ -14,6 +14,7 @@ from clgym.board.page.columns import (
     GROUP,
     LAST,
     LEARNING,
+    PRETRAINING,
     RUN_TIME,
     SEEDS,
     SHIFT,
@@ -109,6 +110,8 @@ def _table(mode: str, key: str, entries: list[BoardEntry]) -> BoardTable:
     middle = ADAPTATION if adaptation else (*LEARNING, SHIFT) if shifts else LEARNING
     if entries[0].scores[0].record.result.kind == "deletion":
         middle = DELETION
+    if entries[0].scores[0].record.result.kind == "pretraining":
+        middle = PRETRAINING
     time = EVALUATION_TIME if entries[0].tuning else RUN_TIME
     tuned = any(entry.tuning and entry.tuning.score is not None for entry in entries)
     rows = tuple(_rows(entries))
@@ -291,6 +294,10 @@ def _learned_cells(
         "forgetting": _mean_cell([result.forgetting for result in results], entry.complete),
         "shift": _mean_cell(
             [result.adaptation and result.adaptation.mean_error for result in results],
+            entry.complete,
+        ),
+        "neighbours": _mean_cell(
+            [(result.heads or {"knn": [None]}).get("knn", [None])[-1] for result in results],
             entry.complete,
         ),
         **{

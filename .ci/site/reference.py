@@ -1,7 +1,7 @@
-"""Write docs/reference.md from the docstrings of the public modules; nothing is imported.
+"""The reference of the public modules, from their docstrings; nothing is imported.
 
-mkdocs does so before it builds the site (`hooks` in mkdocs.yml); `python .ci/reference.py` writes
-the page for reading. It is no file of the repository, so it cannot differ from the code.
+`build.py` writes it as a page of the site. It is no file of the repository, so it cannot differ
+from the code.
 """
 
 import ast
@@ -9,8 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "reference.md"
+ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = {
     "clgym.api": ("clgym", None),
     "clgym.strategy": ("clgym.strategy", ("Strategy", "StreamInfo", "Config", "Classifier")),
@@ -104,12 +103,3 @@ def _block(head: str, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDe
 
 def _escaped(words: str) -> str:
     return words.replace("<", "&lt;")
-
-
-def on_pre_build(config: object) -> None:
-    """Called by mkdocs before it reads the pages."""
-    PAGE.write_text(page())
-
-
-if __name__ == "__main__":
-    on_pre_build(None)

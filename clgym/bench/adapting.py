@@ -1,0 +1,119 @@
+"""Batches of test-time adaptation, against the passes that each method consists of."""
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from clgym.bench.images import CLASSES, write_images
+from clgym.bench.measure import Case
+from clgym.bench.stepped import SteppedRun
+from clgym.gym.request import Request
+from clgym.models.cifar_resnet import CifarResNet
+
+__all__ = ["adaptation_cases"]
+
+_SIDE, _PASSES = 32, "its passes alone"
+
+
+def adaptation_cases(
+    folder: Path, device: str, threads: int, quick: bool
+) -> Iterator[Callable[[], list[Case]]]:
+    """Functions that set cases up: tent and lame at batch 64, rmt at batch 200."""
+    methods = (
+        ("tent", 64, {}, _tent),
+        ("lame", 64, {}, _lame),
+        ("rmt", 50 if quick else 200, {"warmup_images": 0}, _rmt),
+    )
+    for name, size, options, passes in methods:
+        yield lambda name=name, size=size, options=options, passes=passes: [
+            _case(folder / name, name, size, options, passes, device, threads)
+        ]
+
+
+def _case(
+    folder: Path,
+    name: str,
+    size: int,
+    options: dict[str, object],
+    passes: Callable[[Any, Tensor], Callable[[], None]],
+    device: str,
+    threads: int,
+) -> Case:
+    source = write_images(folder / "images", _SIDE, 3, 2 * size, 2 * size)
+    run = SteppedRun(
+        Request(
+            name,
+            "corruptions",
+            source=source,
+            strategy_config={"model": f"resnet20@{_weights(folder)}", **options},
+            scenario_config={"corruptions": "contrast", "batch_size": size},
+            device=device,
+            threads=threads,
+            out=folder / "run",
+        )
+    )
+    strategy = copy.deepcopy(cast(Any, run.strategy))
+    run.step(0)
+    images = torch.rand(size, 3, _SIDE, _SIDE, device=device)
+    return Case(
+        f"adaptation of a batch, {name}, ResNet-20, batch {size}",
+        _PASSES,
+        # Every run looks closely at batches 0, 1, 3, 7 and so on; what is measured are the others.
+        lambda: run.adapt(4),
+        passes(strategy, images),
+    )
+
+
+def _weights(folder: Path) -> Path:
+    """A file with random weights of a ResNet-20."""
+    network = CifarResNet(3)
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    head = nn.Linear(64, CLASSES)
+    state |= {"linear.weight": head.weight.detach(), "linear.bias": head.bias.detach()}
+    save_file(state, path := folder / "resnet20.safetensors")
+    return path
+
+
+def _lame(strategy: Any, images: Tensor) -> Callable[[], None]:
+    """A forward pass."""
+    network = strategy.model
+
+    @torch.no_grad()
+    def forward() -> None:
+        network(images)
+
+    return forward
+
+
+def _tent(strategy: Any, images: Tensor) -> Callable[[], None]:
+    """A forward and a backward pass, and the optimizer's step."""
+    network, optimizer = strategy.model, strategy.optimizer
+
+    def step() -> None:
+        logits = network(images)
+        loss = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _rmt(strategy: Any, images: Tensor) -> Callable[[], None]:
+    """Three forward and backward passes of the student, and a forward pass of the teacher."""
+    labels = torch.arange(len(images), device=images.device) % CLASSES
+
+    def step() -> None:
+        with torch.no_grad():
+            strategy.teacher(images)
+        loss = sum(cross_entropy(strategy.model(images), labels) for _ in range(3))
+        strategy.optimizer.zero_grad()
+        cast(Tensor, loss).backward()
+
+    return step

@@ -1,0 +1,32 @@
+"""Options of a run for speed, which change the last digits of its result."""
+
+import argparse
+
+__all__ = ["add_numerics"]
+
+
+def add_numerics(run: argparse._ArgumentGroup) -> None:
+    """Add them; the record states which are on, and runs with other ones are other runs."""
+    run.add_argument(
+        "--arithmetic",
+        choices=("fp32", "tf32", "bf16"),
+        default="fp32",
+        help="Arithmetic of training and prediction: single precision, TF32 (GPUs only), or "
+        "autocast to bfloat16. (default: fp32)",
+    )
+    run.add_argument(
+        "--channels-last",
+        action="store_true",
+        help="Let convolutions work on images whose channels lie together in memory.",
+    )
+    run.add_argument(
+        "--compile",
+        action="store_true",
+        help="Compile the networks by torch.compile; needs --sandbox none.",
+    )
+    run.add_argument(
+        "--eval-batch",
+        type=int,
+        metavar="N",
+        help="Number of test images in a batch. (default: 256)",
+    )

@@ -1,0 +1,158 @@
+"""What a phase of a run is: steps that are carried out one after the other, and what they measure.
+
+`clgym.gym.session` knows nothing else of the kinds of phases: learning, adaptation, forgetting on
+request.
+"""
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from clgym.gym.plan import ResolvedRun
+from clgym.messages import (
+    AdaptationStart,
+    ClassifierIdentity,
+    LoggedNumbers,
+    SourceFiles,
+    Start,
+    StreamFacts,
+    TestEnded,
+)
+from clgym.registry import strategy_files
+from clgym.results.series import Series
+
+__all__ = ["Arrays", "Kind", "Phase", "PhaseCost", "add_numbers", "start_message"]
+
+Arrays = dict[str, np.ndarray]
+Kind = Literal["learning", "adaptation", "deletion", "pretraining"]
+
+
+class PhaseCost(BaseModel):
+    """Cost of a phase."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train_seconds: list[float]
+    predict_seconds: list[float]
+    train_images: int
+    images_per_second: float
+    forget_seconds: list[float] = []
+    reference_seconds: list[float] = []
+
+
+class Phase(Protocol):
+    """A phase of a run, which one `Start` begins: its steps and measurements."""
+
+    kind: Kind
+    first_step: int
+    """First step to carry out; earlier ones were measured by another run."""
+    initial_state: Path | None
+    """State to begin from; None: the newly created strategy."""
+
+    def __len__(self) -> int:
+        """Count the steps."""
+        ...
+
+    def experience(self, step: int) -> int:
+        """Experience or segment of a step."""
+        ...
+
+    def start_message(self) -> Start:
+        """Message that starts the phase."""
+        ...
+
+    def prepare(self) -> None:
+        """Prepare what the steps need, before the learner is asked for anything."""
+        ...
+
+    def carry_out(self, step: int) -> None:
+        """Request one step from the learner, and keep its reply."""
+        ...
+
+    def is_boundary(self, step: int) -> bool:
+        """Whether the state is saved after a step, however recent the last save is."""
+        ...
+
+    def test(self, step: int, state: Path) -> TestEnded | None:
+        """Have the learner tested that a state of this step holds; None where no test is due."""
+        ...
+
+    def saved(self, step: int) -> None:
+        """Called when what was measured up to a step is on disk."""
+        ...
+
+    def take_piece(self) -> Arrays:
+        """Return what was predicted and seen since the last piece."""
+        ...
+
+    def restore(self, piece: Arrays) -> None:
+        """Load a piece that an earlier session saved; called in order."""
+        ...
+
+    def predictions(self) -> Arrays:
+        """Arrays of the predictions file."""
+        ...
+
+    def measures(self, classifier: ClassifierIdentity | None) -> dict[str, object]:
+        """Fields of the record's result."""
+        ...
+
+    def conduct(self) -> dict[str, object]:
+        """Fields of the record's `Conduct` that were seen."""
+        ...
+
+    def cost(self) -> PhaseCost:
+        """Cost of the steps."""
+        ...
+
+    @property
+    def images(self) -> int:
+        """Images learned or answered so far, over all epochs."""
+        ...
+
+    @property
+    def series(self) -> Series:
+        """Numbers that the strategy logged so far."""
+        ...
+
+
+def add_numbers(series: Series, logged: LoggedNumbers, experience: int, images: int) -> None:
+    """Add what was logged in an experience or a batch to a phase's series.
+
+    Args:
+        series: The phase's.
+        logged: Numbers with the learner's counts, from the beginning of the experience or batch.
+        experience: Number of the experience or segment, from 0.
+        images: Images of the phase before it.
+    """
+    columns = {
+        "name": logged.name,
+        "value": logged.value,
+        "images": logged.images + images,
+        "experience": np.full(len(logged.name), experience + 1),
+        "epoch": logged.epoch,
+        "step": logged.step,
+    }
+    series.add(logged.names, columns)
+
+
+def start_message(
+    run: ResolvedRun,
+    info: StreamFacts,
+    sources: tuple[SourceFiles, ...] = (),
+    adaptation: AdaptationStart | None = None,
+) -> Start:
+    """The message that builds a run's strategy for a phase; the arguments are fields of it."""
+    return Start(
+        strategy=run.strategy.name,
+        plugins=strategy_files(run.request.plugins),
+        config=run.strategy_config,
+        threads=run.threads,
+        numerics=run.numerics,
+        resize=run.resize,
+        info=info,
+        sources=sources,
+        adaptation=adaptation,
+    )

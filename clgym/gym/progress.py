@@ -1,0 +1,96 @@
+"""The note of a run's progress, from which an interrupted run continues."""
+
+from pydantic import BaseModel, ConfigDict
+
+from clgym.errors import BadOutput
+from clgym.gym.plan import ResolvedRun
+from clgym.messages import ClassifierIdentity, Holdings, Saved, TestEnded
+from clgym.results.holdings import HoldingFacts
+from clgym.text import printable_tree
+
+__all__ = ["Progress"]
+
+
+class Progress(BaseModel):
+    """``progress.json``: the progress of a run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phase: int = 0
+    done: int = 0
+    """Number of completed steps of that phase."""
+    pieces: list[list[str]]
+    """SHA-256 of each piece of each phase."""
+    state: str | None = None
+    state_sha256: str | None = None
+    classifier: ClassifierIdentity | None = None
+    """The classifier with which an adaptation phase began."""
+    device_name: str = ""
+    state_bytes: int = 0
+    holdings: HoldingFacts = HoldingFacts()
+    stored_samples: int = 0
+    stored_after: list[int] = []
+    """Number of stored samples after each experience of a learning phase."""
+    memory_bytes: int = 0
+    kept_images: dict[str, int] = {}
+    own_costs: dict[str, float] = {}
+    read_files: dict[str, str] = {}
+    peak_memory_bytes: int = 0
+    wall_seconds: float = 0.0
+    sessions: int = 0
+
+    def _note_peak(self, size: int) -> None:
+        """Keep the largest peak of memory, in bytes."""
+        self.peak_memory_bytes = max(self.peak_memory_bytes, size)
+
+    def note_saved(self, found: Saved, run: ResolvedRun) -> None:
+        """Keep what the learner said of itself when its state was saved.
+
+        Raises:
+            BadOutput: a file changed that an earlier session of the run read.
+        """
+        self.state_bytes, self.memory_bytes = found.bytes, found.memory_bytes
+        self.stored_samples, self.own_costs = found.stored_samples, found.own_costs
+        for place, images in found.kept_images.items():
+            self.kept_images[place] = max(images, self.kept_images.get(place, 0))
+        if found.holdings is not None:
+            self._note_holdings(found.holdings, run)
+        self._note_files(found.read_files)
+        self._note_peak(found.peak_memory_bytes)
+
+    def note_tested(self, found: TestEnded, run: ResolvedRun) -> None:
+        """Keep what a learner that was tested said of itself.
+
+        Raises:
+            BadOutput: a file changed that an earlier session of the run read.
+        """
+        self._note_holdings(found.holdings, run)
+        self._note_files(found.read_files)
+        self._note_peak(found.peak_memory_bytes)
+
+    def _note_holdings(self, found: Holdings, run: ResolvedRun) -> None:
+        """Keep the sizes of the learner; the gym holds the declared backbone."""
+        self.holdings = HoldingFacts(
+            trainable=found.trainable,
+            total=found.total + (run.backbone.parameters if found.backbone and run.backbone else 0),
+            buffers=found.buffers,
+            stored_bytes=max(self.holdings.stored_bytes, sum(found.stored.values())),
+            stored=printable_tree(found.stored),
+            budget_bytes=run.needs.memory_bytes,
+        )
+
+    def _note_files(self, read: dict[str, str]) -> None:
+        """Keep what the strategy read; over all sessions it must be the same.
+
+        Raises:
+            BadOutput: a file changed since an earlier session of the run read it.
+        """
+        known = self.read_files
+        changed = sorted(name for name in known.keys() & read.keys() if known[name] != read[name])
+        if changed:
+            raise BadOutput(
+                expected="the files that the strategy read when this run was started",
+                found=f"different {', '.join(changed)}",
+                fix="Restore them, or give another --out: with other files it is a different run",
+            )
+        self.read_files = {**known, **read}
