@@ -5,10 +5,11 @@ and an evaluation says the same whichever release reads it.
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,9 +37,13 @@ class Band:
 @cache
 def bands() -> dict[str, Band]:
     """The bands of this release, by the pair's hash."""
-    content = tomllib.loads(files(__package__).joinpath("bands.toml").read_text())
-    made = [Band(**{**e, "last_accuracy": tuple(e["last_accuracy"])}) for e in content["band"]]
-    return {band.pair: band for band in made}
+    content = tomllib.loads(files("clgym.protocol").joinpath("bands.toml").read_text())
+    return {
+        entry["pair"]: Band(
+            entry["name"], entry["pair"], entry["study"], tuple(entry["last_accuracy"])
+        )
+        for entry in content["band"]
+    }
 
 
 def above_band(evaluation: Evaluation) -> str | None:
@@ -63,6 +68,8 @@ def _higher(found: Sequence[float], known: Sequence[float]) -> bool:
         return False
     if np.ptp(found) == np.ptp(known) == 0 or len(found) == 1:
         return bool(np.min(found) > np.max(known))
-    from scipy import stats  # here: most results need no test
+    # Here: most results need no test.
+    from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
-    return bool(stats.ttest_ind(found, known, equal_var=False, alternative="greater")[1] < LEVEL)
+    test = cast("Callable[..., Any]", stats.ttest_ind)  # pyright: ignore[reportUnknownMemberType]
+    return bool(test(found, known, equal_var=False, alternative="greater").pvalue < LEVEL)

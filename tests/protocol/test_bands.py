@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -51,7 +52,7 @@ def test_above_is_what_a_one_sided_welch_test_says(
 ) -> None:
     known = (0.18, 0.21, 0.2)
     _reference(monkeypatch, known)
-    test = stats.ttest_ind(found, known, equal_var=False, alternative="greater")
+    test: Any = stats.ttest_ind(found, known, equal_var=False, alternative="greater")
     assert (above_band(_with(found)) is not None) == (test.pvalue < 0.05)
 
 
