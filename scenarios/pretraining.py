@@ -2,11 +2,11 @@
 
 Continual pre-training (self-supervised, such as ``mae`` and ``simsiam``). ``source`` is a list of
 sources, or of some classes of them: ``cifar10,cifar100[0..49]``; with ``--increment`` each is cut
-into groups of classes. The learner gets no label, neither in training nor at test, and knows of
-no class. After each experience it gives features of images of all classes that have come; the gym
-fits a logistic regression and a nearest-neighbour vote on those of training images, and scores both
-on test images. What a classifier can find in features is no measure of what training lost: the
-probe is fitted anew each time.
+into groups of classes. The learner gets no label, neither in training nor at test, and does not
+know of classes. After each experience it gives features of images of all classes that have come;
+the gym fits a logistic regression and a nearest-neighbour vote on those of training images, and
+scores both on test images. The probes are fitted anew each time: what they find in features is no
+measure of the loss that was trained.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class PretrainingStreamConfig(MultiDatasetConfig):
     """Options of `Pretraining`."""
 
     increment: Annotated[int, Ge(1)] | None = None
-    """Number of classes per experience, into which each source of the list is cut; none: each
+    """Classes per experience: each source of the list is cut into groups of this size; none: each
     source is one experience."""
     probe_rows: Annotated[int, Ge(1)] | None = None
     """Maximum number of training images per class on which the probes are fitted; none: all."""

@@ -19,7 +19,11 @@ PUBLIC = {
     "clgym.data.experience": ("clgym.strategy", ("Experience",)),
     "clgym.data.memory": ("clgym.strategy", ("Memory",)),
     "clgym.config": ("clgym.config", ("Search", "Wrapped")),
-    "clgym.avalanche.sgd": ("clgym.avalanche", ("SGDConfig", "HeadsConfig", "SGDStrategy")),
+    "clgym.avalanche.sgd": (
+        "clgym.avalanche",
+        ("StepConfig", "SGDConfig", "HeadsConfig", "SGDStrategy"),
+    ),
+    "clgym.avalanche.pretraining": ("clgym.avalanche", None),
     "clgym.avalanche.adapter": ("clgym.avalanche", ("AvalancheStrategy",)),
     "clgym.avalanche.recipe": ("clgym.avalanche", ("Recipe", "Extra")),
     "clgym.avalanche.template": ("clgym.avalanche", ("as_template",)),

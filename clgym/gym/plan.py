@@ -301,7 +301,7 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
         )
     if stream.setting == "pretraining" and (needs.total_classes or needs.class_names):
         raise Incompatible(
-            expected=f"a strategy that does without classes on {stream.name}",
+            expected=f"a strategy that knows nothing of classes on {stream.name}",
             found=f"{name}, which needs their number in advance or their names",
             fix="Remove total_classes and class_names from its needs, or use a stream with labels",
         )

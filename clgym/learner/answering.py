@@ -73,6 +73,6 @@ class Answers:
             if clock.due():
                 emit(PredictionProgress(images=done, total=count))
 
-        with torch.no_grad(), untouched_generators(self.device):
+        with torch.no_grad(), untouched_generators(self.device), self.numerics.active():
             features = features_in_batches(count, request.batch_size, ask, report)
         return Represented(features=features, seconds=time.perf_counter() - started)

@@ -28,11 +28,13 @@ from clgym.learner.describing import (
     usable_device,
 )
 from clgym.learner.experiences import ExperienceMaker, info_from
+from clgym.learner.flops import FlopSampler, load_formulas
 from clgym.learner.forgetting import check_memory_is_clean, remove_forgotten
 from clgym.learner.logged import NumberLog
 from clgym.learner.numerics import NumericMode
 from clgym.learner.oversight import Oversight
 from clgym.learner.probing import Prober
+from clgym.learner.processor import ProcessorTime, identity_of_device, idle_memory, name_of_device
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
 from clgym.learner.replies import checked_costs, checked_logits
 from clgym.learner.reporting import Clock, Reporting
@@ -87,7 +89,7 @@ class Learner:
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
-        self._send = emit
+        self._send, self._processor = emit, ProcessorTime()
         self._reporting = Reporting(self._emit)
         self._own_numbers = self._reporting.own_numbers
         self._untested: str | None = None
@@ -100,6 +102,7 @@ class Learner:
         """Do what every learner does first; the server that they are forked from does it once."""
         importlib.import_module("numpy.ma")  # the first np.unique would
         build_checks()
+        load_formulas()
         registry.entries("strategies")
 
     @classmethod
@@ -120,7 +123,8 @@ class Learner:
         Raises:
             ClgymError: what is wrong with the message, or with what the strategy made of it.
         """
-        return to_tree(self._dispatch(parse_request(message)))
+        with self._processor.running():
+            return to_tree(self._dispatch(parse_request(message)))
 
     @property
     def strategy(self) -> Strategy:
@@ -140,10 +144,8 @@ class Learner:
                 return self._start(request)
             case Train():
                 return self._train(request)
-            case Predict():
-                return self._predict(request)
-            case Represent():
-                return self._represent(request)
+            case Predict() | Represent():
+                return self._answer(request)
             case EndTest():
                 return self._end_test()
             case FillFeatures():
@@ -159,13 +161,15 @@ class Learner:
                 return Loaded()
 
     def _emit(self, event: Event) -> None:
-        self._send(to_tree(event))
+        with self._processor.standing():
+            self._send(to_tree(event))
 
     def _start(self, request: Start) -> Started:
         """Build the strategy for one stream."""
         device = usable_device(request.info.device)
         be_deterministic(request.threads)
         start_measuring(device)
+        idle = idle_memory(device)
         self._plugin = plugin_entry(request.strategy, request.plugins)
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         if (earlier := vars(self).get("_info")) is not None:
@@ -192,8 +196,13 @@ class Learner:
             self._strategy, self._oversight, self._rows, self._features, self._numerics, device
         )
         self._memory_at_start = copy.deepcopy(self._info.memory.state_dict())
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        return Started(device_name=name, classifier=classifier, libraries=self._libraries())
+        return Started(
+            device_name=name_of_device(device),
+            device_uuid=identity_of_device(device),
+            idle_memory_bytes=idle,
+            classifier=classifier,
+            libraries=self._libraries(),
+        )
 
     def _frozen_features(self) -> FrozenFeatures | None:
         """What fills `Batch.features`, for a strategy that asked for it."""
@@ -242,7 +251,8 @@ class Learner:
                 self._keeper.write(checkpoint, told)
                 self._emit(CheckpointSaved(experience=index))
 
-        experience = self._experiences.make(request, log, safe_point)
+        flops = FlopSampler(watches=not self._numerics.compiles)
+        experience = self._experiences.make(request, log, safe_point, on_batch=flops.begin_step)
         if request.resume is not None:
             state = read_learner(request.resume)
             self._keeper.restore(state)
@@ -257,12 +267,14 @@ class Learner:
                 self._strategy.train(experience)
         finally:
             experience.close()
+            operations = flops.finish(experience.images_so_far)
             self._own_numbers.experience = None
         self._reporting.news(request.index, log)
         seconds = time.perf_counter() - started - prober.seconds
         return ExperienceTrained(
             seconds=seconds,
             images=experience.images_so_far,
+            flops=operations,
             logged=log.everything(),
         )
 
@@ -275,16 +287,12 @@ class Learner:
             tell=lambda images: self._emit(TestDue(images=images)),
         )
 
-    def _predict(self, request: Predict) -> Predicted:
-        """Logits of some test rows."""
+    def _answer(self, request: Predict | Represent) -> Predicted | Represented:
+        """Logits of some test rows, or features of some rows of both splits."""
         if self._untested is None:
             self._untested = self._keeper.fingerprint()
-        return self._answers.predict(request, self._emit)
-
-    def _represent(self, request: Represent) -> Represented:
-        """Features of some rows of both splits."""
-        if self._untested is None:
-            self._untested = self._keeper.fingerprint()
+        if isinstance(request, Predict):
+            return self._answers.predict(request, self._emit)
         return self._answers.represent(request, self._emit)
 
     def _end_test(self) -> TestEnded:
@@ -293,6 +301,8 @@ class Learner:
             changed=self._untested not in (None, self._keeper.fingerprint()),
             holdings=self._oversight.holdings(),
             peak_memory_bytes=peak(self._info.device),
+            cpu_seconds=self._processor.take(),
+            flops_per_image=self._oversight.flops_per_image,
             read_files=files_read(self._plugin),
         )
 
@@ -347,15 +357,8 @@ class Learner:
 
         parts, rest = made(request.forgotten), request.retained
         retained = None if rest is None else made(rest)
-        wanted = ForgetRequest(
-            request.number,
-            request.kind,
-            request.classes,
-            request.num_seen_classes,
-            parts,
-            retained,
-            self._info.seed,
-        )
+        what = (request.number, request.kind, request.classes, request.num_seen_classes)
+        wanted = ForgetRequest(*what, parts, retained, self._info.seed)
         try:
             removed = remove_forgotten(self._info.memory, wanted)
             with self._numerics.active():
@@ -386,5 +389,7 @@ class Learner:
             kept_images=self._oversight.kept_images(Learner),
             peak_memory_bytes=peak(self._info.device),
             own_costs=checked_costs(strategy.costs()),
+            cpu_seconds=self._processor.take(),
+            flops_per_image=self._oversight.flops_per_image if self._adapts else None,
             read_files=files_read(self._plugin),
         )

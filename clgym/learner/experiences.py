@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from clgym.data.experience import OnBatch
 from clgym.learner.logged import NumberLog
 from clgym.learner.reporting import Reporting
 from clgym.learner.rows import RowImages
@@ -48,8 +49,17 @@ class ExperienceMaker:
         log: NumberLog,
         safe_point: Callable[[], None],
         place: int | None = None,
+        on_batch: OnBatch = lambda images, looks: None,
     ) -> Experience:
-        """Rows of a message; progress is reported under ``place`` if it is given."""
+        """Rows of a message.
+
+        Args:
+            request: The message.
+            log: Where its strategy's numbers go.
+            safe_point: Called where the state may be saved.
+            place: Number under which progress is reported.
+            on_batch: Called with every batch that is handed out.
+        """
         pixels = self.rows.of_experience(request)
         features = None
         if self.features is not None:
@@ -69,6 +79,7 @@ class ExperienceMaker:
             report=self.reporting.progress(place),
             log=self.reporting.logger(request.index if place is None else place, log),
             safe_point=safe_point,
+            on_batch=on_batch,
             features=features,
             class_names=request.class_names,
         )
