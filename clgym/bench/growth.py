@@ -9,6 +9,8 @@ from pathlib import Path
 
 from clgym.bench.images import write_images
 from clgym.bench.programs import Program
+from clgym.results.layout import PREDICTIONS, RECORD
+from clgym.results.stored import open_run
 
 __all__ = ["QUANTITIES", "Growth", "exponent", "grown"]
 
@@ -92,15 +94,15 @@ def _records(run: Program, folder: Path, size: int) -> float:
     out, board = run.fresh(), folder / str(size)
     words = ("nmc", "split-digits", "--threads", "1", "--out", str(out))
     run.cost("clgym", "run", *words)
-    record = json.loads((out / "record.json").read_text())
+    record = open_run(out).record.model_dump(mode="json")
     for number in range(size):
         method, seed = divmod(number, _METHOD_SEEDS)
         place = board / f"records/method-{method}/seed-{seed}"
         place.mkdir(parents=True)
         record["result"]["seed"] = seed
         record["result"]["strategy"]["source_hash"] = f"{method:064x}"
-        (place / "record.json").write_text(json.dumps(record))
-        os.link(out / "predictions.safetensors", place / "predictions.safetensors")
+        (place / RECORD).write_text(json.dumps(record))
+        os.link(out / PREDICTIONS, place / PREDICTIONS)
     return run.cost("clgym", "board", str(board), "--out", str(board / "site"))["cpu"]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clgym.data.batch import Batch, TrainBatch
 from clgym.data.generators import torch_generator
-from clgym.data.held_rows import HandedOut, HeldRows, second_pass
+from clgym.data.held_rows import Count, HandedOut, HeldRows, second_pass
 from clgym.errors import OutOfReach
 
 __all__ = ["Augment", "Batch", "Experience", "Log", "OnBatch", "Report", "TrainBatch"]
@@ -89,7 +89,7 @@ class Experience:
         self._parts: list[Experience] = []
         self._handed_out = HandedOut(len(pixels) if single_pass else 0)
         self.images, self.min_batch = 0, 1
-        self._of_all = _Count()
+        self._of_all = Count()
         self.epoch: int | None = None
         self.step: int | None = None
         self.loss: Tensor | float | None = None
@@ -394,9 +394,3 @@ class Experience:
         the same experience again, which must then go on where the state says.
         """
         self._safe_point()
-
-
-class _Count:
-    """A number that an experience and its parts share."""
-
-    images = 0

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clgym.errors import OutOfReach
 
-__all__ = ["HandedOut", "HeldRows", "second_pass"]
+__all__ = ["Count", "HandedOut", "HeldRows", "second_pass"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,12 @@ class HandedOut:
         if (again := int(self._given[places].sum())) > 0:
             raise second_pass(f"another reading of {again} of them")
         self._given[places] = True
+
+
+class Count:
+    """A number of images that an experience and its parts share."""
+
+    images = 0
 
 
 def second_pass(found: str) -> OutOfReach:
