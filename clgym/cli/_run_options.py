@@ -95,7 +95,7 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         "--reference",
         type=Path,
         metavar="DIR",
-        help="Streams of forgetting: folder of a finished run of retrain, to which distances and "
+        help="On streams with requests to forget: folder of a finished run of retrain, to which distances and "
         "times are measured.",
     )
     run.add_argument(
