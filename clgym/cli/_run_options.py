@@ -95,8 +95,8 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         "--reference",
         type=Path,
         metavar="DIR",
-        help="On streams with requests to forget: folder of a finished run of retrain, to which distances and "
-        "times are measured.",
+        help="On streams with requests to forget: folder of a finished run of retrain, to which "
+        "distances and times are measured.",
     )
     run.add_argument(
         "--log",

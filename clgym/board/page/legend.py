@@ -16,7 +16,7 @@ LEGEND = (
     ),
     (
         "Rank",
-        "Rows are sorted by their mean. Of one stream there is one table, in which the rows of the "
+        "Rows are sorted by their mean. Each stream has one table, in which the rows of the "
         "modes transfer and default are ranked together: both were evaluated on the same seeds, "
         "and neither looked at the evaluation stream. Rows of other modes stand beside them "
         "without a rank, unless the table has no others. A rank is an interval, such as 2–4: one "
@@ -36,8 +36,8 @@ LEGEND = (
     (
         "Tuning",
         "The mode of a row: the data that tuning could use to choose hyper-parameters. Runs "
-        f"without a certificate are marked untuned: {BY_HAND}; whoever set them may have looked "
-        "at test results. They have tables of their own.",
+        f"without a certificate are marked {BY_HAND}: those who set them may have looked at test "
+        "results. They have tables of their own.",
     ),
     (
         "Overview",
