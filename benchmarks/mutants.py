@@ -165,8 +165,8 @@ class Trial:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of pytest's own loop."""
         files = {str(m.__file__): m.__name__ for m in self.modules}
-        for item in session.items:
-            self._first(item, session.items[-1 if item is session.items[0] else 0], files)
+        for item, following in _in_turn(session.items):
+            self._first(item, following, files)
         if self.failed:
             print("tests fail without a mutant:", *self.failed.items(), sep="\n")
             return True
@@ -174,12 +174,14 @@ class Trial:
         chosen = random.Random(self.seed).sample(every, min(self.sample, len(every)))
         self.made, self.tried = len(every), len(chosen)
         for mutant in chosen:
-            if not self._killed(mutant, session):
+            if self._killed(mutant, session):
+                print(".", end="", flush=True)
+            else:
                 self.survivors.append(mutant)
                 print(f"\nsurvived: {mutant.module.__name__}, {mutant.change}", flush=True)
         return True
 
-    def _first(self, item: pytest.Item, other: pytest.Item, files: dict[str, str]) -> None:
+    def _first(self, item: pytest.Item, following: pytest.Item, files: dict[str, str]) -> None:
         entered: set[tuple[str, str]] = set()
 
         def note(frame: types.FrameType, event: str, _: object) -> None:
@@ -190,7 +192,7 @@ class Trial:
         started = time.perf_counter()
         sys.setprofile(note)
         try:
-            _run(item, other)
+            _run(item, following)
         finally:
             sys.setprofile(None)
         self.entered[item.nodeid] = entered
@@ -207,8 +209,8 @@ class Trial:
             os.dup2(nothing, 1), os.dup2(nothing, 2)
             try:
                 _exchange(mutant)
-                for item in items:
-                    _run(item, session.items[0 if item is not session.items[0] else -1])
+                for item, following in _in_turn(items):
+                    _run(item, following)
                     if self.failed:
                         os._exit(1)
                 os._exit(0)
@@ -217,9 +219,13 @@ class Trial:
         return os.waitpid(child, 0)[1] != 0
 
 
-def _run(item: pytest.Item, other: pytest.Item) -> None:
-    """A test; another one is said to follow, so that what the session shares stays."""
-    item.config.hook.pytest_runtest_protocol(item=item, nextitem=other)
+def _in_turn(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item]]:
+    """Each test and the one that follows; after the last the first, so that fixtures stay."""
+    return zip(items, [*items[1:], *items[:1]], strict=True)
+
+
+def _run(item: pytest.Item, following: pytest.Item) -> None:
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
 
 
 def _exchange(mutant: Mutant) -> None:

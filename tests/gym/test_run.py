@@ -270,7 +270,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
 
     def once_more(event: Event) -> None:
         if isinstance(event, Scored) and not refusals:
-            with pytest.raises(BadOutput, match="another process") as caught:
+            with pytest.raises(BadOutput, match="no other process") as caught:
                 run(request)
             refusals.append(str(caught.value))
 

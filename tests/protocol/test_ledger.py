@@ -81,7 +81,7 @@ def test_nan_in_a_ledger_line_is_refused(tmp_path: Path) -> None:
 def test_a_second_coordinator_of_a_study_is_refused(tmp_path: Path) -> None:
     with (
         locked(tmp_path / ".lock"),
-        pytest.raises(BadOutput, match="another process"),
+        pytest.raises(BadOutput, match="no other process"),
         locked(tmp_path / ".lock"),
     ):
         pass
