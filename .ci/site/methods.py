@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import numbers_of_runs
-from writing import cell, prose, table
+from writing import cell, folded, prose, table
 
 from clgym import config, registry
 from clgym.board.reading.entries import BoardEntry
@@ -252,13 +252,13 @@ def _row(entry: BoardEntry) -> tuple[str, ...]:
     spread = f" ± {stdev(values):.2f}" if len(values) > 1 and not entry.alike else ""
     tuned = f"tuned ({entry.tuning.mode})" if entry.tuning else "untuned (chosen by hand)"
     return (
-        cell(str(entry.stream["name"])),
+        f"`{entry.stream['name']}`",
         cell(numbers_of_runs.cut(entry)),
         cell(numbers_of_runs.chosen(entry)),
         tuned,
         str(len(values)) + ("" if entry.complete else " (some missing)"),
         f"{fmean(values):.2f}{spread}",
-        cell("; ".join(entry.flags)) or "none",
+        folded(entry.flags),
     )
 
 

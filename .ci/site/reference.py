@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = {
     "clgym.api": ("clgym", None),
-    "clgym.strategy": ("clgym.strategy", ("Strategy", "StreamInfo", "Config", "Classifier")),
+    "clgym.strategy": ("clgym.strategy", ("Strategy", "StreamInfo", "Config")),
+    "clgym.classifier": ("clgym.strategy", ("Classifier",)),
     "clgym.messages.needs": ("clgym.strategy", ("Needs", "Frozen")),
     "clgym.data.batch": ("clgym.strategy", None),
     "clgym.data.experience": ("clgym.strategy", ("Experience",)),
@@ -55,11 +56,9 @@ def page() -> str:
         tree = ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text())
         parts += [f"## {home}\n"] if home != last else []
         last = home
-        wanted = names or _exported(tree)
         nodes = {n.name: n for n in tree.body if isinstance(n, (ast.ClassDef, *Function))}
-        for name in wanted:
-            if name in nodes:
-                parts += _described(nodes[name])
+        for name in names or [name for name in _exported(tree) if name in nodes]:
+            parts += _described(nodes[name])
     return "\n".join(parts)
 
 

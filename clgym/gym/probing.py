@@ -7,7 +7,7 @@ from clgym.gym.conduct import REPEAT_BATCH, Repetition, compared, repeated_place
 from clgym.gym.conversation import Conversation
 from clgym.gym.probe_fits import answers_of_probes
 from clgym.gym.scoring import TestPool
-from clgym.gym.testing import PREDICT_BATCH, Tester, distinct_groups, row_group
+from clgym.gym.testing import Tester, distinct_groups, row_group
 from clgym.gym.withheld_order import permutation
 from clgym.messages import Represent
 from clgym.streams.pretraining import PretrainingStream, probe_rows
@@ -72,7 +72,7 @@ class ProbeTester(Tester):
         where = number[np.concatenate([fitted.step, pool.step + len(steps)])]
         order = permutation(self._order_key, len(rows), index, _PLACE)
         reply = learner.represent(
-            Represent(rows=rows[order], where=where[order], groups=groups, batch_size=PREDICT_BATCH)
+            Represent(rows=rows[order], where=where[order], groups=groups, batch_size=self._batch)
         )
         features = np.empty_like(reply.features)
         features[order] = reply.features
