@@ -45,14 +45,19 @@ def test_the_cell_shows_bytes_stored_and_the_budget(
     budget: int, cell: str, flagged: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "sums.py").write_text(LINES.replace("BUDGET", str(budget)))
+    board = tmp_path / "board"
     record = clgym.run(
-        str(tmp_path / "sums.py"), "split-digits", engine="inline", threads=1, out=tmp_path / "run"
+        str(tmp_path / "sums.py"),
+        "split-digits",
+        engine="inline",
+        threads=1,
+        out=board / "records" / "run",
     )
     assert record.holdings is not None and record.holdings.budget_bytes == budget
-    (table,) = tables_of(read_board(tmp_path))
+    (table,) = tables_of(read_board(board))
     (row,) = table.rows
     assert cell in row.cells["stored"].text
-    assert main(["board", str(tmp_path / "run"), "--out", str(tmp_path / "site")]) == 0
+    assert main(["board", str(board), "--out", str(tmp_path / "site")]) == 0
     page = (tmp_path / "site" / "index.html").read_text()
     assert cell in page
     assert any("bytes" in flag for flag in row.entry.flags) == flagged
