@@ -107,6 +107,11 @@ def impossible_numbers(record: Record) -> Iterator[str]:
         "predict_seconds": min(cost.predict_seconds, default=0),
         "peak_memory_bytes": cost.peak_memory_bytes,
         "train_images": cost.train_images,
+        "cpu_seconds": cost.cpu_seconds or 0,
+        "idle_memory_bytes": cost.idle_memory_bytes or 0,
+        "train_flops": min((flops or 0 for flops in cost.train_flops), default=0),
+        "predict_flops_per_image": cost.predict_flops_per_image or 0,
+        "energy_joules": min(cost.energy_joules.values(), default=0),
     }
     yield from (f"{name} is negative" for name, value in amounts.items() if value < 0)
     if cost.wall_seconds > _LONGEST:
@@ -221,8 +226,7 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
 def _evaluation_problems(result: Result, i: int, rows: PredictedRows) -> Iterator[str]:
     """Compute the accuracies after experience ``i`` again."""
     hits, step = rows.hits, rows.group
-    tested = [step == j for j in range(len(result.accuracy_matrix))]
-    again = accuracy_by_group(hits, step, len(tested))
+    again = accuracy_by_group(hits, step, len(result.accuracy_matrix))
     if not alike(result.accuracy_matrix[i], again):
         yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
     if len(set(zip(step.tolist(), rows.row.tolist(), strict=True))) != len(step):
@@ -231,7 +235,7 @@ def _evaluation_problems(result: Result, i: int, rows: PredictedRows) -> Iterato
     pooled = float(hits[seen].mean()) if seen.any() else None
     if result.scenario.setting in _POOLED and not alike(result.accuracy_after[i], pooled):
         yield f"result.accuracy_after[{i}] does not follow from the predictions"
-    counts = [int(here.sum()) for here in tested[: i + 1]]
+    counts = np.bincount(step[seen], minlength=i + 1)
     if any(n and n != result.test_counts[j] for j, n in enumerate(counts)):
         yield f"result.test_counts does not fit the predictions after experience {i + 1}"
 
