@@ -9,32 +9,7 @@ from clgym.board.page.tables import tables_of
 from clgym.board.reading.records import read_board
 from clgym.cli import main
 
-LINES = '''"""Keeps sums of pixels that no prediction depends on."""
-
-import torch
-
-from clgym.strategy import Needs, Strategy
-
-
-class Sums(Strategy):
-    """One parameter a class, and statistics beside them."""
-
-    @property
-    def needs(self):
-        return Needs(memory_bytes=BUDGET)
-
-    def setup(self, info):
-        super().setup(info)
-        self.weights, self.statistics = torch.zeros(10), torch.zeros(500)
-
-    def train(self, experience):
-        for batch in experience.batches(100):
-            self.statistics[experience.index] += batch.images.sum()
-
-    def predict(self, batch):
-        logits = batch.images.flatten(1).sum(1, keepdim=True) * self.weights[None]
-        return logits[:, : 2 * int((self.statistics != 0).sum())]
-'''
+SUMS = Path(__file__).resolve().parents[1] / "plugins" / "sums.py"
 
 
 @pytest.mark.parametrize(
@@ -44,11 +19,11 @@ class Sums(Strategy):
 def test_the_cell_shows_bytes_stored_and_the_budget(
     budget: int, cell: str, flagged: bool, tmp_path: Path
 ) -> None:
-    (tmp_path / "sums.py").write_text(LINES.replace("BUDGET", str(budget)))
     board = tmp_path / "board"
     record = clgym.run(
-        str(tmp_path / "sums.py"),
+        str(SUMS),
         "split-digits",
+        config={"budget": budget},
         engine="inline",
         threads=1,
         out=board / "records" / "run",
@@ -56,7 +31,7 @@ def test_the_cell_shows_bytes_stored_and_the_budget(
     assert record.holdings is not None and record.holdings.budget_bytes == budget
     (table,) = tables_of(read_board(board))
     (row,) = table.rows
-    assert cell in row.cells["stored"].text
+    assert cell in row.cells["memory"].text
     assert main(["board", str(board), "--out", str(tmp_path / "site")]) == 0
     page = (tmp_path / "site" / "index.html").read_text()
     assert cell in page
