@@ -8,7 +8,8 @@ import clgym
 from clgym.board.page.tables import tables_of
 from clgym.board.reading.records import read_board
 from clgym.cli import main
-from factories import copy_plugin
+
+SUMS = Path(__file__).resolve().parents[1] / "plugins" / "sums.py"
 
 
 @pytest.mark.parametrize(
@@ -18,15 +19,20 @@ from factories import copy_plugin
 def test_the_cell_shows_bytes_stored_and_the_budget(
     budget: int, cell: str, flagged: bool, tmp_path: Path
 ) -> None:
-    plugin = copy_plugin("sums", tmp_path, BUDGET=budget)
+    board = tmp_path / "board"
     record = clgym.run(
-        str(plugin), "split-digits", engine="inline", threads=1, out=tmp_path / "records/run"
+        str(SUMS),
+        "split-digits",
+        config={"budget": budget},
+        engine="inline",
+        threads=1,
+        out=board / "records" / "run",
     )
     assert record.holdings is not None and record.holdings.budget_bytes == budget
-    (table,) = tables_of(read_board(tmp_path))
+    (table,) = tables_of(read_board(board))
     (row,) = table.rows
     assert cell in row.cells["memory"].text
-    assert main(["board", str(tmp_path), "--out", str(tmp_path / "site")]) == 0
+    assert main(["board", str(board), "--out", str(tmp_path / "site")]) == 0
     page = (tmp_path / "site" / "index.html").read_text()
     assert cell in page
     assert any("bytes" in flag for flag in row.entry.flags) == flagged
