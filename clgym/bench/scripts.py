@@ -56,7 +56,7 @@ def _avalanche(words: Sequence[str]) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from clgym.bench.rivals import Images, avalanche_run, quiet
+    from clgym.bench.rivals import ImagesInMemory, avalanche_run, quiet
     from clgym.models import networks
 
     folder, parts, threads = Path(words[0]), int(words[1]), int(words[2])
@@ -65,7 +65,7 @@ def _avalanche(words: Sequence[str]) -> dict[str, float]:
     for split in ("train", "test"):
         with np.load(folder / f"{split}.npz") as file:
             pixels = torch.from_numpy(file["images"]).permute(0, 3, 1, 2)
-            halves.append(Images(pixels, torch.from_numpy(file["labels"]), "cpu"))
+            halves.append(ImagesInMemory(pixels, torch.from_numpy(file["labels"]), "cpu"))
     train, test = halves
     shape = (train.pixels.shape[1], *train.pixels.shape[2:])
     network = networks.build("mlp", shape, 10, (0.5,), (0.3,))
