@@ -9,6 +9,7 @@ __all__ = [
     "LONGEST_IN_RECORDS",
     "Json",
     "first_unprintable",
+    "operations",
     "printable",
     "printable_tree",
 ]
@@ -69,3 +70,11 @@ def first_unprintable(value: object) -> str | None:
     if isinstance(value, (list, tuple)):
         return next((odd for v in value if (odd := first_unprintable(v)) is not None), None)
     return None
+
+
+def operations(count: float) -> str:
+    """A number of operations with an SI prefix before its unit: ``3.2 G`` (of FLOP)."""
+    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {prefix}"
+    return f"{count:.3g} "

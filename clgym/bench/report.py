@@ -25,12 +25,12 @@ class Report:
     measurements: tuple[Measurement, ...]
 
     def to_json(self) -> str:
-        """As text that `kept_report` reads."""
+        """Return the text that `kept_report` reads."""
         rows = [one.to_tree() for one in self.measurements]
         return json.dumps({"machine": dict(self.machine), "measurements": rows}, indent=1) + "\n"
 
     def to_markdown(self) -> str:
-        """As a table, with the machine below."""
+        """Return a table, with the machine below."""
         head = "| what | clgym | other | ratio | middle half | compared with |"
         lines = [head, "|---|---:|---:|---:|---|---|"]
         for one in self.measurements:

@@ -18,7 +18,16 @@ from clgym.cli._flags import as_failures, as_text
 from clgym.cli._progress import duration
 from clgym.messages import RunOutline, SegmentOutline
 from clgym.results.layout import RECORD
-from clgym.results.record import DeletionResult, PretrainingResult, ProbeFacts, Record, label_of
+from clgym.results.record import (
+    Cost,
+    DeletionResult,
+    Environment,
+    PretrainingResult,
+    ProbeFacts,
+    Record,
+    label_of,
+)
+from clgym.text import operations
 
 __all__ = ["show_plan", "show_record", "show_seeds"]
 
@@ -141,12 +150,36 @@ def _costs(record: Record) -> list[tuple[str, str]]:
     return [
         *_holdings(record),
         ("time", f"{duration(cost.wall_seconds)} ({trained}{tested})"),
-        (
-            "peak memory",
-            f"{cost.peak_memory_bytes / 2**20:,.0f} MiB on {where.device}, threads {where.threads}",
-        ),
+        *_work(cost),
+        ("peak memory", f"{cost.peak_memory_bytes / 2**20:,.0f} MiB{_above_idle(cost)}"),
+        ("device", _device(where)),
         *(("warning", flag) for flag in record.flags),
     ]
+
+
+def _work(cost: Cost) -> list[tuple[str, str]]:
+    """Processor time, operations and energy, as far as they are known."""
+    lines = []
+    if cost.cpu_seconds is not None:
+        lines.append(("processor time", f"{duration(cost.cpu_seconds)} of the learners"))
+    if cost.total_train_flops is not None:
+        lines.append(("operations of training", f"{operations(cost.total_train_flops)}FLOP"))
+    if cost.predict_flops_per_image is not None:
+        per_image = operations(cost.predict_flops_per_image)
+        lines.append(("operations of a prediction", f"{per_image}FLOP per image"))
+    for device, joules in sorted(cost.energy_joules.items()):
+        lines.append((f"energy of the {device}", f"{joules / 3600:,.3g} Wh (whole device)"))
+    return lines
+
+
+def _above_idle(cost: Cost) -> str:
+    added = cost.added_memory_bytes
+    return "" if added is None else f" ({added / 2**20:,.0f} MiB above an idle learner)"
+
+
+def _device(where: Environment) -> str:
+    name = f" ({where.device_name})" if where.device_name else ""
+    return f"{where.device}{name}, threads {where.threads}"
 
 
 def _holdings(record: Record) -> list[tuple[str, str]]:

@@ -25,14 +25,31 @@ def main(words: Sequence[str]) -> int:
         metavar="DIR",
         help="Output folder. (default: site)",
     )
+    parser.add_argument(
+        "--repository",
+        metavar="URL",
+        help="Address of the repository, which the page links to. (default: that of the installed "
+        "package, if it states one)",
+    )
+    parser.add_argument(
+        "--docs",
+        metavar="URL",
+        help="Address of the documentation, which the page links to. (default: that of the "
+        "installed package, if it states one)",
+    )
     values = parser.parse(words)
 
+    from clgym.board.page.links import CSV, Links
     from clgym.board.page.render import render
 
-    board = render(values.folder, values.out)
+    links = Links.of_installation(values.repository, values.docs)
+    board = render(values.folder, values.out, links)
     for left in board.left_out:
         print(f"left out: {left.place}: {left.reason}")
     runs = sum(len(entry.scores) for entry in board.entries)
     print(f"{len(board.entries)} entries of {runs} runs, {len(board.left_out)} left out")
-    print(f"page: {values.out / 'index.html'}; Markdown: {values.folder / 'README.md'}")
+    print(
+        f"page: {values.out / 'index.html'}; CSV: {values.out / CSV}; "
+        f"Markdown: {values.folder / 'README.md'}"
+    )
     return 0

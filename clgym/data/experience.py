@@ -16,7 +16,7 @@ from clgym.data.generators import torch_generator
 from clgym.data.held_rows import HandedOut, HeldRows, second_pass
 from clgym.errors import OutOfReach
 
-__all__ = ["Augment", "Batch", "Experience", "Log", "Report", "TrainBatch"]
+__all__ = ["Augment", "Batch", "Experience", "Log", "OnBatch", "Report", "TrainBatch"]
 
 _PAUSE = 0.2
 """Seconds between two progress reports, since reading the loss waits for the device."""
@@ -32,6 +32,9 @@ Log = Callable[[Mapping[str, Any], int, int, int], None]
 def _ignore(*_: object) -> None:
     """Without a gym, in an Avalanche script for example, and once the experience is over."""
 
+
+OnBatch = Callable[[int, bool], None]
+"""Takes in that a batch is handed out: its images, and whether its pass only looks at them."""
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -70,6 +73,7 @@ class Experience:
         report: Report = lambda event: None,
         log: Log = _ignore,
         safe_point: Callable[[], None] = lambda: None,
+        on_batch: OnBatch = _ignore,
         features: Tensor | None = None,
         class_names: tuple[str, ...] = (),
     ) -> None:
@@ -92,6 +96,7 @@ class Experience:
         self._next_report = 0.0
         self._task_of: Tensor | None = None
         self._report, self._log, self._safe_point = report, log, safe_point
+        self._on_batch, self._looks = on_batch, False
 
     def __len__(self) -> int:
         """Count the training rows."""
@@ -110,6 +115,7 @@ class Experience:
         """Note training images that a loader of the strategy's own handed out."""
         self.images += images
         self._of_all.images += images
+        self._on_batch(images, self._looks)
 
     @property
     def pixels(self) -> Tensor:
@@ -158,7 +164,7 @@ class Experience:
         """Put the data out of reach; called by the gym when `Strategy.train` returns."""
         self._held = None
         # These lead back to the learner.
-        self._report = self._log = self._safe_point = _ignore
+        self._report = self._log = self._safe_point = self._on_batch = _ignore
         for part in self._parts:
             part.close()
 
@@ -279,7 +285,7 @@ class Experience:
         try:
             for step in range(start, steps):
                 part = slice(step * size, None if step == steps - 1 else (step + 1) * size)
-                self.epoch, self.step = epoch, step
+                self.epoch, self.step, self._looks = epoch, step, silent
                 yield self._batch(part if order is None else order[part], augment)
                 if not silent:
                     self.progress(epoch, step + 1, steps=steps, epochs=epochs)

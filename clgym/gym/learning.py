@@ -85,6 +85,7 @@ class LearningPhase:
         self._scores: list[Scores] = []
         self._saved_arrays: list[Arrays] = []
         self._train_seconds: list[float] = []
+        self._train_flops: list[float | None] = []
         self._predict_seconds: list[float] = []
         self._train_images_of_step = 0
         self.images, self.series = 0, Series()
@@ -209,6 +210,7 @@ class LearningPhase:
             "predicted": answers.predicted[sent].astype(np.int32),
             "task_aware": answers.task_aware[sent].astype(np.int32),
             "seconds": np.array([self._train_seconds[-1], self._predict_seconds[-1]]),
+            "flops": np.array([np.nan if self._train_flops[-1] is None else self._train_flops[-1]]),
             "images": np.array([self._train_images_of_step]),
             **by_head_arrays(self._stream, pool, tested.by_head, sent),
             **self._inside.end(step, state),
@@ -269,6 +271,7 @@ class LearningPhase:
         if reply.logged is not None:
             add_numbers(self.series, reply.logged, index, self.images)
         self._train_seconds.append(reply.seconds)
+        self._train_flops.append(reply.flops)
         self._train_images_of_step = reply.images
         self.images += reply.images
 
@@ -311,6 +314,8 @@ class LearningPhase:
         self._piece = piece
         self._take_in(index, pool, answers)
         self._train_seconds.append(float(piece["seconds"][0]))
+        flops = float(piece["flops"][0]) if "flops" in piece else np.nan
+        self._train_flops.append(None if np.isnan(flops) else flops)
         self._predict_seconds.append(float(piece["seconds"][1]))
         self.images += int(piece["images"][0])
         changed, images, differing, cause = map(int, piece["seen"])
@@ -357,4 +362,5 @@ class LearningPhase:
             predict_seconds=self._predict_seconds,
             train_images=self.images,
             images_per_second=self.images / max(sum(self._train_seconds), 1e-9),
+            train_flops=self._train_flops,
         )

@@ -38,6 +38,7 @@ class PhaseCost(BaseModel):
     predict_seconds: list[float]
     train_images: int
     images_per_second: float
+    train_flops: list[float | None] = []
     forget_seconds: list[float] = []
     reference_seconds: list[float] = []
 

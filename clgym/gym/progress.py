@@ -1,10 +1,12 @@
 """The note of a run's progress, from which an interrupted run continues."""
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
 
 from clgym.errors import BadOutput
 from clgym.gym.plan import ResolvedRun
-from clgym.messages import ClassifierIdentity, Holdings, Saved, TestEnded
+from clgym.messages import ClassifierIdentity, Holdings, Saved, Started, TestEnded
 from clgym.results.holdings import HoldingFacts
 from clgym.text import printable_tree
 
@@ -36,12 +38,35 @@ class Progress(BaseModel):
     own_costs: dict[str, float] = {}
     read_files: dict[str, str] = {}
     peak_memory_bytes: int = 0
+    idle_memory_bytes: int | None = None
     wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    predict_flops_per_image: float | None = None
+    energy_joules: dict[str, float] = {}
     sessions: int = 0
 
     def _note_peak(self, size: int) -> None:
         """Keep the largest peak of memory, in bytes."""
         self.peak_memory_bytes = max(self.peak_memory_bytes, size)
+
+    def note_started(self, found: Started) -> None:
+        """Keep what the learner said of its device."""
+        self.device_name = found.device_name
+        known = self.idle_memory_bytes
+        idle = found.idle_memory_bytes
+        self.idle_memory_bytes = idle if known is None else min(idle, known)
+
+    def note_energy(self, joules: Mapping[str, float]) -> None:
+        """Add what devices used."""
+        for device, used in joules.items():
+            self.energy_joules[device] = self.energy_joules.get(device, 0.0) + used
+
+    def _note_work(self, found: Saved | TestEnded) -> None:
+        """Keep the processor time, the operations and the largest memory of a learner."""
+        self.cpu_seconds += found.cpu_seconds
+        if found.flops_per_image is not None:
+            self.predict_flops_per_image = found.flops_per_image
+        self._note_peak(found.peak_memory_bytes)
 
     def note_saved(self, found: Saved, run: ResolvedRun) -> None:
         """Keep what the learner said of itself when its state was saved.
@@ -56,7 +81,7 @@ class Progress(BaseModel):
         if found.holdings is not None:
             self._note_holdings(found.holdings, run)
         self._note_files(found.read_files)
-        self._note_peak(found.peak_memory_bytes)
+        self._note_work(found)
 
     def note_tested(self, found: TestEnded, run: ResolvedRun) -> None:
         """Keep what a learner that was tested said of itself.
@@ -66,7 +91,7 @@ class Progress(BaseModel):
         """
         self._note_holdings(found.holdings, run)
         self._note_files(found.read_files)
-        self._note_peak(found.peak_memory_bytes)
+        self._note_work(found)
 
     def _note_holdings(self, found: Holdings, run: ResolvedRun) -> None:
         """Keep the sizes of the learner; the gym holds the declared backbone."""

@@ -22,6 +22,7 @@ from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_a
 from clgym.gym import environment
 from clgym.gym.conduct import check_memory
 from clgym.gym.conversation import Conversation, OnEvent
+from clgym.gym.energy import EnergyMeter
 from clgym.gym.folder import LEARNER, PROGRESS, provenance, write_record
 from clgym.gym.phase import Arrays, Kind, Phase
 from clgym.gym.plan import ResolvedRun
@@ -159,7 +160,8 @@ class Session:
         (self._out / LEARNER).mkdir(parents=True, exist_ok=True)
         state = self._checked_state() or phase.initial_state
         reply = self._conversation.start(phase.start_message())
-        progress.device_name = reply.device_name
+        progress.note_started(reply)
+        self._energy = EnergyMeter(reply.device_uuid)
         self._note_classifier(number, reply, state)
         if state is not None:
             self._conversation.load(Load(path=state))
@@ -208,6 +210,7 @@ class Session:
         if tested is not None:
             progress.note_tested(tested, self._resolved)
         progress.wall_seconds += time.perf_counter() - started
+        progress.note_energy(self._energy.take())
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)
         if before and before != name:
@@ -298,10 +301,15 @@ class Session:
         progress, costs = self._progress, [phase.cost() for phase in self.phases]
         return Cost(
             wall_seconds=progress.wall_seconds,
+            cpu_seconds=progress.cpu_seconds,
             train_seconds=[s for cost in costs for s in cost.train_seconds],
             predict_seconds=[s for cost in costs for s in cost.predict_seconds],
             images_per_second=costs[0].images_per_second,
             peak_memory_bytes=progress.peak_memory_bytes,
+            idle_memory_bytes=progress.idle_memory_bytes,
+            train_flops=[flops for cost in costs for flops in cost.train_flops],
+            predict_flops_per_image=progress.predict_flops_per_image,
+            energy_joules=progress.energy_joules,
             train_images=sum(cost.train_images for cost in costs),
             state_bytes=progress.state_bytes,
             forget_seconds=[s for cost in costs for s in cost.forget_seconds],

@@ -15,6 +15,8 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from clgym.learner.flops import flops_of
+
 __all__ = ["Dataflow", "address"]
 
 
@@ -23,6 +25,7 @@ class Dataflow(TorchDispatchMode):
 
     Attributes:
         given: Tensors that no operation made, by address.
+        flops: Floating-point operations of all of them.
     """
 
     @classmethod
@@ -46,6 +49,7 @@ class Dataflow(TorchDispatchMode):
         self._storages: dict[int, _Storage] = {}
         self._before: list[set[int]] = []  # versions that a version was computed from
         self.given: dict[int, torch.Tensor] = {}
+        self.flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Carry out an operation and note what its results depend on."""
@@ -53,6 +57,7 @@ class Dataflow(TorchDispatchMode):
         taken = [self._known(tensor) for tensor in _tensors((args, list(kwargs.values())))]
         versions = {storage.version for storage in taken if storage is not None}
         result = func(*args, **kwargs)
+        self.flops += flops_of(func, args, kwargs, result)
         for tensor in _tensors(result):
             if _identity(tensor) not in self._storages:
                 self._add(tensor, versions, made=True)

@@ -188,6 +188,8 @@ class Bookkeeper:
     def __init__(self) -> None:
         """Know of no answer yet."""
         self._serving: set[str] = set()
+        self.flops = 0
+        """Floating-point operations of the last answer that was observed."""
 
     def observe(
         self,
@@ -209,6 +211,7 @@ class Bookkeeper:
         flow = Dataflow(follow_updates=not learns)
         with flow:
             answer = ask()
+        self.flops = flow.flops
         if isinstance(answer, Tensor):
             sources, held = flow.sources(answer), held_by(strategy)
             serving = {place for place, one in held.items() if one.addresses & sources}

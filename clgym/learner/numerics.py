@@ -25,6 +25,11 @@ class NumericMode:
         """Change nothing yet."""
         self._numerics, self._device = numerics, device
 
+    @property
+    def compiles(self) -> bool:
+        """Whether networks are compiled."""
+        return self._numerics.compile
+
     def take(self, strategy: Strategy) -> None:
         """Look at a strategy that is set up, and have its networks compiled where that is asked.
 

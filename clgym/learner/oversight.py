@@ -31,6 +31,8 @@ class Oversight:
         """
         self._strategy, self._info = strategy, info
         self._books, self._is_fresh = Bookkeeper(), True
+        self.flops_per_image: float | None = None
+        """Floating-point operations for each image of the last batch that was observed."""
         self._signatures = _blank_signatures(strategy, info, request, scale)
 
     def note_experience(self, index: int, pixels: Tensor) -> None:
@@ -53,7 +55,9 @@ class Oversight:
             return ask()
         self._is_fresh = False
         features = batch.features
-        return self._books.observe(self._strategy, ask, learns=False, features=features)
+        answer = self._books.observe(self._strategy, ask, learns=False, features=features)
+        self.flops_per_image = self._books.flops / len(batch)
+        return answer
 
     def adapt(self, images: Tensor, number: int, ask: Callable[[], Tensor]) -> Tensor:
         """An answer of `Strategy.adapt` to batch ``number``, counted from 0.
@@ -64,7 +68,9 @@ class Oversight:
             self._signatures.note_batch(images)
         if number & (number + 1):
             return ask()
-        return self._books.observe(self._strategy, ask, learns=True)
+        answer = self._books.observe(self._strategy, ask, learns=True)
+        self.flops_per_image = self._books.flops / len(images)
+        return answer
 
     def holdings(self) -> Holdings:
         """Count what the strategy holds."""

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-__all__ = ["forget_peak", "peak_bytes"]
+__all__ = ["forget_peak", "peak_bytes", "resident_bytes"]
 
 _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
@@ -20,13 +20,26 @@ def peak_bytes() -> int:
 
     On systems that are not POSIX it is not known: 0.
     """
-    with contextlib.suppress(OSError):
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if (known := _status("VmHWM")) is not None:
+        return known
     try:
         import resource
     except ImportError:
         return 0
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest * (1 if sys.platform == "darwin" else 1024)
+
+
+def resident_bytes() -> int:
+    """Resident memory now; where only the peak is known, the peak until now."""
+    known = _status("VmRSS")
+    return peak_bytes() if known is None else known
+
+
+def _status(name: str) -> int | None:
+    """A size that Linux states of this process, in bytes."""
+    with contextlib.suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return None

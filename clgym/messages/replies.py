@@ -20,6 +20,7 @@ __all__ = [
     "NeedsDescribed",
     "OptionsDescribed",
     "Predicted",
+    "ReadsDescribed",
     "Reply",
     "Represented",
     "Saved",
@@ -55,10 +56,26 @@ class NeedsDescribed:
 
 
 @message
+class ReadsDescribed:
+    """Reply to `DescribeReads`."""
+
+    files: dict[str, str]
+    """SHA-256 of each file that plugins have read in the process, by its absolute path; empty where
+    it had two contents."""
+    places: tuple[str, ...]
+    """Absolute paths where weights were looked for, found or not."""
+
+
+@message
 class Started:
     """Reply to `Start`."""
 
     device_name: str
+    """Model of the GPU or processor."""
+    idle_memory_bytes: int
+    """Memory of the learner before it made anything."""
+    device_uuid: str = ""
+    """Identity of the GPU, for its energy counter; it stands in no record."""
     classifier: ClassifierIdentity | None
     libraries: tuple[int, ...] = ()
     """See `NeedsDescribed`."""
@@ -114,6 +131,8 @@ class ExperienceTrained:
 
     seconds: float
     images: int
+    flops: float | None = None
+    """Floating-point operations of the training, estimated; None where no batch was handed out."""
     logged: LoggedNumbers | None = None
     """What the strategy logged in the experience; None for nothing."""
 
@@ -147,6 +166,10 @@ class TestEnded:
     holdings: Holdings
     """Sizes of what was tested."""
     peak_memory_bytes: int
+    cpu_seconds: float = 0.0
+    """See `Saved`."""
+    flops_per_image: float | None = None
+    """See `Saved`."""
     read_files: dict[str, str] = Field(default_factory=dict)
     """See `Saved`."""
 
@@ -193,6 +216,11 @@ class Saved:
     """Number of images of the stream found outside of the memory, by the place where they lie."""
     peak_memory_bytes: int
     own_costs: dict[str, float]
+    cpu_seconds: float = 0.0
+    """Processor seconds of the learner since its last such reply."""
+    flops_per_image: float | None = None
+    """Floating-point operations to predict one image, in the last batch that was observed; None
+    where none was."""
     read_files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the files that the strategy's code has imported or opened, by name relative to the
     plugin's folder; installed packages and the plugin itself are left out."""
@@ -206,6 +234,7 @@ class Loaded:
 Reply = (
     OptionsDescribed
     | NeedsDescribed
+    | ReadsDescribed
     | Started
     | ExperienceTrained
     | Predicted

@@ -109,6 +109,12 @@ def order_hash(record: Record) -> str:
     return sha256(canonical_json(record.result.class_order))
 
 
+def _gpu_of(record: Record) -> str:
+    """Model of the GPU; empty on a processor: a plan leaves open which one carries out a run."""
+    where = record.environment
+    return "" if where.device == "cpu" else where.device_name
+
+
 def run_summary(run: StoredRun) -> RunSummary:
     """Summary of a finished run for the coordinator; an audit compares it with the record."""
     record, result = run.record, run.result
@@ -121,7 +127,7 @@ def run_summary(run: StoredRun) -> RunSummary:
         "result": result_hash(record),
         "record": run.sha256,
         "fingerprints": [source.fingerprint for source in result.sources],
-        "device_name": record.environment.device_name,
+        "device_name": _gpu_of(record),
     }
     if record.environment.read_files:
         summary["read_files"] = record.environment.read_files

@@ -107,6 +107,11 @@ def impossible_numbers(record: Record) -> Iterator[str]:
         "predict_seconds": min(cost.predict_seconds, default=0),
         "peak_memory_bytes": cost.peak_memory_bytes,
         "train_images": cost.train_images,
+        "cpu_seconds": cost.cpu_seconds or 0,
+        "idle_memory_bytes": cost.idle_memory_bytes or 0,
+        "train_flops": min((flops or 0 for flops in cost.train_flops), default=0),
+        "predict_flops_per_image": cost.predict_flops_per_image or 0,
+        "energy_joules": min(cost.energy_joules.values(), default=0),
     }
     yield from (f"{name} is negative" for name, value in amounts.items() if value < 0)
     if cost.wall_seconds > _LONGEST:

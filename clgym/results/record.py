@@ -76,6 +76,10 @@ class Cost(RecordBlock):
 
     wall_seconds: float
     """Wall-clock time in seconds, summed over the sessions of an interrupted run."""
+    cpu_seconds: float | None = None
+    """Processor time of the learners in seconds, user and system, over all their threads; the gym's
+    own is left out. None in records that were written before it was measured, as in the fields
+    below."""
     train_seconds: list[float]
     predict_seconds: list[float]
     images_per_second: float
@@ -84,6 +88,20 @@ class Cost(RecordBlock):
     """Peak memory of the learner during the run in bytes: CUDA allocations on a GPU, else
     resident set size. Where the system cannot reset its peak (Linux can), earlier runs of the
     process count."""
+    idle_memory_bytes: int | None = None
+    """Memory of the learner before it made anything, measured like its peak: what Python, torch and
+    other imports take."""
+    train_flops: list[float | None] = []
+    """Floating-point operations of training by experience, by the formulas of torch's counter from
+    some of the steps; None where no batch was handed out, or networks were compiled. Empty for
+    runs that train nothing."""
+    predict_flops_per_image: float | None = None
+    """Floating-point operations to predict one image after the last experience, by the same
+    formulas; without those of frozen features that the gym computes. On adaptation streams with
+    what the strategy learns meanwhile."""
+    energy_joules: dict[str, float] = {}
+    """Energy by device (``processor``, ``gpu``), by the counters of the hardware, which count all
+    that the device does; without an entry where there is no counter."""
     train_images: int = 0
     """Number of training images, over all epochs."""
     state_bytes: int
@@ -97,6 +115,19 @@ class Cost(RecordBlock):
     resumed: int
     """Number of times the run was continued after an interruption."""
 
+    @property
+    def added_memory_bytes(self) -> int | None:
+        """Peak memory above that of an idle learner."""
+        if self.idle_memory_bytes is None:
+            return None
+        return max(0, self.peak_memory_bytes - self.idle_memory_bytes)
+
+    @property
+    def total_train_flops(self) -> float | None:
+        """Floating-point operations of all training; None where some experience's are not known."""
+        known = [flops for flops in self.train_flops if flops is not None]
+        return sum(known) if known and len(known) == len(self.train_flops) else None
+
 
 class Environment(RecordBlock):
     """Software and hardware of a run; contains no host name, user or path."""
@@ -108,7 +139,7 @@ class Environment(RecordBlock):
     machine: str
     device: str
     device_name: str = ""
-    """Model of the GPU; times are comparable within one model only."""
+    """Model of the GPU or of the processor; times are comparable within one model only."""
     threads: int
     engine: Literal["process", "inline"]
     """Engine of the run; with ``inline``, gym and learner shared a process, so that the learner

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clgym.board.page.render import render
+from clgym.papers.status import ClaimStatus, PaperStatus, RowStatus, write_status
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 BINARY = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -44,6 +45,13 @@ def page(tmp_path_factory: pytest.TempPathFactory, write_run) -> str:
         for seed in range(3):
             run = folder / f"records/{name}/seed-{seed}"
             write_run(run, hits=((9, None), (right, 8 - seed)), seed=seed, strategy=name)
+    status = ClaimStatus(
+        claim="strong beats weak", claimed="81.3", measured="81.0", tolerance="0.5",
+        verdict="reproduced", where="table 1", known="verified",
+    )  # fmt: skip
+    row = RowStatus(row="main", scale="lite", about="small", claims=(status,))
+    paper = PaperStatus(paper="paper", title="A paper", link="https://example.org", rows=(row,))
+    write_status(folder / "status/paper.json", paper)
     write_run(folder / "records/single", strategy="single", predictions=False, source_flags=["odd"])
     long = "a-strategy-with-a-name-that-nobody-would-want-to-type-twice"
     write_run(folder / "records/other", scenario="split-other", strategy=long)
@@ -125,16 +133,17 @@ def test_details_open_by_mouse_and_by_keyboard(browser, page):
     dialog = browser.find_element(CSS, "dialog")
     section = f"#t-{_first(browser)}"
     browser.find_element(CSS, f"{section} tbody td.c-score").click()
-    assert dialog.is_displayed()
+    _wait(dialog.is_displayed)
     text = dialog.text
     for part in ("Runs", "Accuracy matrix", "Options", "Environment", "Cost", "Warnings"):
         assert part in text
     assert len(dialog.find_elements(CSS, ".heat td")) == 4
     browser.find_element(CSS, "#close").click()
     assert not dialog.is_displayed()
+    _wait(lambda: _hash(browser) == "")
     button = browser.find_element(CSS, f"{section} tbody .c-method button")
     button.send_keys(Keys.ENTER)
-    assert dialog.is_displayed()
+    _wait(dialog.is_displayed)
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not dialog.is_displayed()
     assert browser.switch_to.active_element == button  # the reader is back where they were
@@ -145,6 +154,7 @@ def test_the_matrix_shows_the_mean_over_seeds(browser, page):
     rows = browser.find_elements(CSS, f"#t-{_first(browser)} tbody tr")
     weak = next(row for row in rows if "weak" in row.text)
     weak.find_element(CSS, "th button").click()
+    _wait(browser.find_element(CSS, "dialog").is_displayed)
     cells = [cell.text for cell in browser.find_elements(CSS, "dialog .heat td")]
     assert cells == ["90.0", "", "20.0", "70.0"]
 
@@ -178,6 +188,7 @@ def test_nothing_flows_over(browser, page, width):
     script = "return document.documentElement.scrollWidth"
     assert browser.execute_script(script) <= width
     browser.find_element(CSS, f"#t-{_first(browser)} tbody th button").click()
+    _wait(browser.find_element(CSS, "dialog").is_displayed)
     assert browser.execute_script(script) <= width
     wide = "const b = document.getElementById('details-body'); return b.scrollWidth - b.clientWidth"
     assert browser.execute_script(wide) <= 0
@@ -185,26 +196,124 @@ def test_nothing_flows_over(browser, page, width):
 
 @pytest.mark.parametrize("width", [375, 1440])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser, page, width, theme):
+def test_axe_finds_nothing(browser, page, width, theme):
     package = pytest.importorskip("axe_core_python")
     source = Path(package.__file__).parent / "axe.min.js"
     _open(browser, page, width)
     browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
     browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true })")
     browser.execute_script(source.read_text())
-    found = [*_serious(browser)]
+    found = [*_violations(browser)]
     browser.find_element(CSS, f"#t-{_first(browser)} tbody th button").click()
-    assert found + _serious(browser) == []
+    _wait(browser.find_element(CSS, "dialog").is_displayed)
+    assert found + _violations(browser) == []
 
 
-def _serious(browser) -> list[str]:
+def _violations(browser) -> list[str]:
     run = "const done = arguments[0]; axe.run().then((r) => done(JSON.stringify(r.violations)))"
     violations = json.loads(browser.execute_async_script(run))
-    return [
-        f"{v['id']}: {v['nodes'][0]['html'][:200]}"
-        for v in violations
-        if v["impact"] in ("serious", "critical")
-    ]
+    return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in violations]
+
+
+def _hash(browser) -> str:
+    return browser.execute_script("return location.hash")
+
+
+def _wait(condition) -> None:
+    """Addresses change after the script that changes them has ended."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(object(), 10).until(lambda _: condition())
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+def test_a_number_of_the_overview_leads_to_its_row_and_back(browser, page, width):
+    _open(browser, page, width)
+    weak = next(
+        row
+        for row in browser.find_elements(CSS, ".matrix tbody tr")
+        if row.find_element(CSS, "th").text == "weak"
+    )
+    link = weak.find_element(CSS, "td a")
+    assert link.text == "45.0"  # 2 + 8 - seed right answers of 20: the mean over the seeds
+    link.click()
+    _wait(lambda: browser.find_elements(CSS, "tr.found"))
+    found = browser.find_element(CSS, "tr.found")
+    assert found.get_attribute("id") == _hash(browser)[1:]
+    assert found.find_element(CSS, "th button").text == "weak"
+    box = found.rect["y"] - browser.execute_script("return scrollY")
+    assert 0 <= box <= 900, "the row is on the screen"
+    browser.back()
+    _wait(lambda: _hash(browser) == "")
+
+
+def test_details_have_an_address_and_the_back_button_closes_them(browser, page):
+    _open(browser, page)
+    dialog = browser.find_element(CSS, "dialog")
+    browser.find_element(CSS, f"#t-{_first(browser)} tbody th button").click()
+    _wait(dialog.is_displayed)
+    address = browser.current_url
+    assert "#details-" in address
+    browser.back()
+    _wait(lambda: not dialog.is_displayed())
+    browser.get("about:blank")
+    browser.get(address)  # sent to somebody
+    _wait(browser.find_element(CSS, "dialog").is_displayed)
+    browser.find_element(CSS, "#close").click()
+    _wait(lambda: _hash(browser).startswith("#row-"))
+
+
+def test_an_address_leads_to_a_row_that_a_filter_hides(browser, page):
+    _open(browser, page)
+    row = browser.find_element(CSS, "section.board tbody tr").get_attribute("id")
+    browser.find_element(CSS, "#search").send_keys("no such method")
+    assert not browser.find_elements(CSS, f"#{row}")
+    browser.execute_script("location.hash = arguments[0]", row)
+    _wait(lambda: browser.find_elements(CSS, f"#{row}.found"))
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+def test_every_row_is_at_most_three_screens_away(browser, page, width):
+    """The overview stands on the first two; a link of it brings the table to the screen."""
+    _open(browser, page, width)
+    end = browser.execute_script(
+        "return document.querySelector('.matrix').getBoundingClientRect().bottom + scrollY"
+    )
+    assert end <= 2 * 900
+    heads = {
+        link.get_attribute("href").partition("#")[2]
+        for link in browser.find_elements(CSS, ".matrix thead a")
+    }
+    for section in browser.find_elements(CSS, "section.board"):
+        assert section.get_attribute("id") in heads
+        rows = section.find_elements(CSS, "tbody tr")
+        assert rows[-1].rect["y"] - section.rect["y"] <= 900
+
+
+def test_claims_are_read_on_a_phone_without_scrolling_sideways(browser, page):
+    _open(browser, page, 375)
+    table = browser.find_element(CSS, "table.cards")
+    frame = table.find_element("xpath", "..")
+    assert browser.execute_script(
+        "return arguments[0].scrollWidth <= arguments[0].clientWidth", frame
+    )
+    verdict = next(
+        cell
+        for cell in table.find_elements(CSS, "td")
+        if cell.get_attribute("data-head") == "Verdict"
+    )
+    assert verdict.is_displayed() and "reproduced" in verdict.text
+
+
+def test_a_phone_shows_rank_method_mode_and_number_without_scrolling_sideways(browser, page):
+    _open(browser, page, 375)
+    section = browser.find_element(CSS, f"#t-{_first(browser)}")
+    for key in ("rank", "method", "score"):
+        cell = section.find_element(CSS, f"tbody .c-{key}")
+        assert cell.rect["x"] + cell.rect["width"] <= 375
+    method = section.find_element(CSS, "tbody .c-method")
+    shown = "return getComputedStyle(arguments[0], '::after').content"
+    assert "untuned" in browser.execute_script(shown, method)
 
 
 def test_the_console_stays_empty(browser, page):

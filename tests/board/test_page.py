@@ -100,8 +100,8 @@ def test_the_markdown_board_has_the_rows_of_the_page(filled, tmp_path):
     rule = {"---", "--:"}
     found = [_bare(row) for row in _markdown_rows(text) if not set(row) <= rule]
     assert found == [_bare(row) for row in page.rows]
-    # Two tables, how many claims were tested, the claims, what was left out.
-    assert len(found) == 2 + 3 + 1 + 2 + 2 + 2
+    # The overview, two tables, how many claims were tested, the claims, what was left out.
+    assert len(found) == (1 + 3) + 2 + 3 + 1 + 2 + 2 + 2
 
 
 def test_equal_folders_give_equal_bytes(filled, tmp_path):
@@ -115,7 +115,8 @@ def test_equal_folders_give_equal_bytes(filled, tmp_path):
 def test_nothing_is_loaded_from_elsewhere(filled, tmp_path):
     text, page = _page(filled, tmp_path / "site")
     assert not {"iframe", "img", "object"} & {*page.tags}
-    assert re.findall(r'(?:src|href)="(?!#|data:|https://example\.org)', text) == []
+    links = r"(?!#|data:|board\.csv\"|https://example\.org|https://arxiv\.org/abs/)"
+    assert re.findall(rf'(?:src|href)="{links}', text) == []
     assert "url(http" not in text and "@import" not in text
 
 
@@ -123,9 +124,9 @@ def test_means_and_ranks_are_those_of_the_seeds(filled, tmp_path):
     _, page = _page(filled, tmp_path / "site")
     rows = {row[1].split()[0]: row for row in page.rows if "verified" in row[-2]}
     # Right answers of 20 after the last experience: 9 + 8 - seed, and 2 + 8 - seed.
-    assert rows["weak"][2].startswith("45.00 [40.00, 50.00]")
-    assert rows["single"][0] == "–" and rows["single"][6] == "1"
-    assert rows["single"][2] == "75.00"
+    assert rows["weak"][3].startswith("45.00 [40.00, 50.00]")
+    assert rows["single"][0] == "–" and rows["single"][7] == "1"
+    assert rows["single"][2:4] == ["untuned", "75.00"]
 
 
 def test_text_from_records_is_never_markup(board_folder, write_run, tmp_path):

@@ -55,7 +55,8 @@ def test_an_evaluation_is_a_row_of_the_board_and_its_trials_are_not(board_folder
 
 def test_untuned_runs_have_a_table_of_their_own(board_folder, study, write_run):
     write_run(board_folder / "records/run")
-    assert [table.mode for table in tables_of(read_board(board_folder))] == ["transfer", BY_HAND]
+    tables = tables_of(read_board(board_folder))
+    assert [table.modes for table in tables] == [("transfer",), (BY_HAND,)]
 
 
 def _edited_certificate(study, edit):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clgym.board.figures import drawing
+from clgym.board.figures.canvas import FigureStyle, drawn_in
 from clgym.board.figures.profiles import Standing, profile_of
 from clgym.board.page.tables import BoardRow, BoardTable
 from clgym.board.reading.entries import options_text
@@ -13,7 +14,7 @@ from clgym.board.stats import ranks
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Chart", "across_charts", "table_charts"]
+__all__ = ["Chart", "across_charts", "protocol_chart", "table_charts"]
 
 MOST = 7
 """Maximum number of rows in a figure; more could not be distinguished."""
@@ -31,23 +32,48 @@ def _chart(title: str, figure: "Figure", where: str = "") -> Chart:
     return Chart(title, drawing.svg(figure, f"{title}{where}"))
 
 
+def protocol_chart(tables: Sequence[BoardTable]) -> Chart | None:
+    """The tuning rank against the evaluation rank, of the table with most tuned rows.
+
+    The paper's protocol in one picture: hyper-parameters were chosen on other data (mode
+    ``transfer``). None where no table has two such rows.
+    """
+    found = [(table, _tuned(table.with_mode("transfer"))) for table in tables]
+    table, rows = max(found, key=lambda one: len(one[1]), default=(None, []))
+    if table is None or len(rows) < 2:
+        return None
+    with drawn_in(FigureStyle(width=5.2)):
+        figure = _rank_shift(rows[:MOST])
+    return _chart(f"Tuning rank against evaluation rank: {table.name}", figure)
+
+
 def table_charts(table: BoardTable) -> list[Chart]:
     """Figures of one table: of its first rows that have a mean; none for a single row."""
     rows = [row for row in table.rows if row.mean is not None][:MOST]
     if len(rows) < 2:
         return []
     more = f" (first {len(rows)} of {len(table.rows)} rows)" if len(rows) < len(table.rows) else ""
-    where = f": {table.title}, {table.mode}"
+    where = f": {table.name}"
     return [_chart(f"{title}{more}", figure, where) for title, figure in _drawn(table, rows)]
 
 
+def _tuned(rows: Sequence[BoardRow]) -> list[BoardRow]:
+    """Those that can be ranked by their tuning score and by their mean."""
+    return [
+        row
+        for row in rows
+        if row.mean is not None and row.entry.tuning and row.entry.tuning.score is not None
+    ]
+
+
 def _drawn(table: BoardTable, rows: Sequence[BoardRow]) -> Iterator[tuple[str, "Figure"]]:
-    tuned = [row for row in rows if row.entry.tuning and row.entry.tuning.score is not None]
-    if len(tuned) > 1:
-        yield "Tuning rank against evaluation rank", _rank_shift(tuned)
     if not table.adaptation:
         yield from _over_experiences(rows)
     yield "Accuracy against cost, tuning included", _against_cost(rows)
+    for mode in table.modes:
+        tuned = _tuned([row for row in rows if row.mode == mode])
+        if len(tuned) > 1:
+            yield f"Tuning rank against evaluation rank ({mode})", _rank_shift(tuned)
     searched = {
         row.short_name: row.entry.tuning.trials
         for row in rows
@@ -113,10 +139,10 @@ def _against_cost(rows: Sequence[BoardRow]) -> "Figure":
 def across_charts(tables: Sequence[BoardTable]) -> list[Chart]:
     """A performance profile for each mode and kind of stream whose tables share enough methods."""
     found = []
-    for mode in sorted({table.mode for table in tables}):
+    for mode in sorted({mode for table in tables for mode in table.modes}):
         for adaptation in (False, True):
-            own = [t for t in tables if (t.mode, t.adaptation) == (mode, adaptation)]
-            profile = profile_of([*_standings(own)], MOST)
+            own = [table for table in tables if table.adaptation == adaptation]
+            profile = profile_of([*_standings(own, mode)], MOST)
             if profile is None:
                 continue
             kind = "adaptation streams" if adaptation else "learning streams"
@@ -128,10 +154,10 @@ def across_charts(tables: Sequence[BoardTable]) -> list[Chart]:
     return found
 
 
-def _standings(tables: Sequence[BoardTable]) -> Iterator[Standing]:
-    """All rows that have a mean."""
+def _standings(tables: Sequence[BoardTable], mode: str) -> Iterator[Standing]:
+    """All rows of a mode that have a mean."""
     for table in tables:
-        for row in table.rows:
+        for row in table.with_mode(mode):
             if row.mean is not None:
                 options = options_text(row.entry.config)
                 yield Standing(row.entry.strategy, options, table.id, row.mean)

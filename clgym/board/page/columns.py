@@ -30,9 +30,15 @@ class Column:
     numeric: bool = True
     wide: bool = False
     """Whether the column is hidden on narrow screens; the details of a row contain it anyway."""
+    optional: bool = False
+    """Whether a table leaves the column out if no row has a value for it."""
 
 
-FIRST = (Column("rank", "Rank"), Column("method", "Method", numeric=False))
+FIRST = (
+    Column("rank", "Rank"),
+    Column("method", "Method", numeric=False),
+    Column("mode", "Tuning", numeric=False),
+)
 GROUP = Column("group", "Group", numeric=False, wide=True)
 """Letters of a compact letter display, in tables with several ranked rows."""
 LEARNING = (
@@ -60,8 +66,8 @@ PRETRAINING = (
     Column("neighbours", "Last accuracy of the nearest neighbours, %", wide=True),
 )
 """Columns of streams without labels, where probes of features are scored."""
-TUNING = Column("tuning", "Tuning score, % (rank)", wide=True)
-"""Column of evaluations: tuning score of the chosen hyper-parameters, and its rank."""
+TUNING = Column("tuning", "Tuning score, % (rank)", wide=True, optional=True)
+"""Column of evaluations: tuning score of the chosen hyper-parameters, and its rank in the mode."""
 ADAPTATION = (
     Column("score", "Mean error, %"),
     GROUP,
@@ -73,7 +79,10 @@ EVALUATION_TIME = Column("time", "Total time", wide=True)
 SEEDS = Column("seeds", "Seeds", wide=True)
 LAST = (
     Column("parameters", "Parameters", wide=True),
-    Column("stored", "Stored", wide=True),
+    Column("network", "Backbone", numeric=False, wide=True, optional=True),
+    Column("memory", "Memory, images (bytes)", wide=True),
+    Column("paper", "Paper", numeric=False, wide=True, optional=True),
+    Column("year", "Year", wide=True, optional=True),
     Column("trust", "Trust", numeric=False),
     Column("flags", "Warnings", numeric=False, wide=True),
 )

@@ -1,13 +1,15 @@
 """Details of a row: facts of one entry as plain JSON values, laid out by the page's script."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from clgym.board.page.tables import BoardRow, BoardTable, duration, short
+from clgym.board.page.cells import duration, short
+from clgym.board.page.tables import BoardRow, BoardTable
 from clgym.board.reading.entries import Score
-from clgym.results.record import Record
+from clgym.results.record import Cost, Record
+from clgym.text import operations
 
 __all__ = ["details_of"]
 
@@ -31,7 +33,7 @@ def details_of(table: BoardTable, row: BoardRow) -> dict[str, object]:
     }
     return {
         "title": row.name,
-        "where": f"{table.title} · {table.mode}",
+        "where": f"{table.name} · {row.mode}",
         "facts": [[name, pairs] for name, pairs in facts.items() if pairs],
         "runs": _runs(row, table.adaptation),
         **({} if table.adaptation else _curves(entry.scores)),
@@ -77,10 +79,35 @@ def _cost(row: BoardRow) -> Facts:
         facts.append(["evaluation, all seeds", duration(entry.seconds)])
     facts += [
         ["peak memory", f"{max(c.peak_memory_bytes for c in costs) / 2**20:,.0f} MiB"],
+        *_work(costs),
         ["training images per run", f"{np.mean([c.train_images for c in costs]):,.0f}"],
         ["state on disk", f"{max(c.state_bytes for c in costs):,} bytes"],
     ]
     return [*facts, *_holdings(entry.scores[0].record), *_pairs(costs[0].own)]
+
+
+def _work(costs: Sequence[Cost]) -> Facts:
+    """Means over the runs of what later records state; nothing where a run does not state it."""
+    facts: Facts = []
+    added = _known([cost.added_memory_bytes for cost in costs])
+    if added:
+        facts.append(["peak memory above an idle learner", f"{max(added) / 2**20:,.0f} MiB"])
+    if seconds := _known([cost.cpu_seconds for cost in costs]):
+        facts.append(["processor time of a run's learners", duration(float(np.mean(seconds)))])
+    if trained := _known([cost.total_train_flops for cost in costs]):
+        facts.append(["training, a run", f"{operations(float(np.mean(trained)))}FLOP"])
+    if answered := _known([cost.predict_flops_per_image for cost in costs]):
+        facts.append(["a predicted image", f"{operations(float(np.mean(answered)))}FLOP"])
+    if all(cost.energy_joules for cost in costs):
+        joules = float(np.mean([sum(cost.energy_joules.values()) for cost in costs]))
+        facts.append(["energy of a run, whole devices", f"{joules / 3600:,.3g} Wh"])
+    return facts
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    """All values; none of them where one is missing."""
+    found = [value for value in values if value is not None]
+    return found if len(found) == len(values) else []
 
 
 def _holdings(record: Record) -> Facts:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clgym._version import __version__
-from clgym.board.figures.profiles import LEAST
-from clgym.board.page.charts import across_charts, table_charts
+from clgym.board.page.charts import across_charts, protocol_chart, table_charts
 from clgym.board.page.claims import (
     CLAIM_COLUMNS,
     TESTED_COLUMNS,
@@ -19,95 +18,28 @@ from clgym.board.page.claims import (
     tested_table,
 )
 from clgym.board.page.details import details_of
-from clgym.board.page.tables import BY_HAND, BoardRow, BoardTable
+from clgym.board.page.legend import LEGEND
+from clgym.board.page.links import Links
+from clgym.board.page.overview import DOUBTFUL, measure_of, overview_of
+from clgym.board.page.tables import BoardRow, BoardTable
 from clgym.board.reading.entries import Board
-from clgym.board.stats import MOST_LETTERED, RESAMPLES
 
-__all__ = ["HEAD", "LEGEND", "as_html", "as_markdown"]
+__all__ = ["HEAD", "as_html", "as_markdown"]
 
 _HERE = Path(__file__).parent
 HEAD = "# Leaderboard\n\nRendered by `clgym board`; do not edit."
 """First lines of a README that `clgym board` may overwrite."""
-LEGEND = (
-    (
-        "Mean, interval",
-        "The mean over the seeds of a row, with its 95 % interval in brackets: a stratified "
-        f"percentile bootstrap over seeds ({RESAMPLES:,} resamples). There is no interval for one "
-        "seed, or if all seeds have the same accuracy. With two or three seeds the interval is "
-        "too narrow.",
-    ),
-    (
-        "Rank",
-        "Rows are sorted by their mean. A rank is an interval, such as 2–4: one more than the "
-        "number of rows that are significantly better, up to the number of ranked rows minus "
-        "those that are significantly worse. A difference is significant if its 95 % interval "
-        "(Student's t, paired by seed where both rows have the same seeds, else Welch's) excludes "
-        "zero. The intervals are not corrected for the number of pairs. Rows with a single seed "
-        "or a failed seed are not ranked.",
-    ),
-    (
-        "Group",
-        "A compact letter display: two rows that share a letter do not differ significantly, two "
-        f"rows that share none do. Tables with more than {MOST_LETTERED} ranked rows have no "
-        "letters.",
-    ),
-    (
-        "Modes",
-        "The data that tuning could use to choose hyper-parameters. Each mode has its own tables "
-        f"and ranks, and so have runs without a certificate: {BY_HAND}.",
-    ),
-    (
-        "transfer, default",
-        "Two modes. transfer: hyper-parameters were tuned on other data, the tuning side of a "
-        "pair. default: the strategy's default hyper-parameters, without tuning.",
-    ),
-    (
-        "Claims of papers",
-        "A number is reproduced if it lies within the tolerance. An order of two methods is "
-        "reproduced if the 95 % interval of their difference excludes zero, and within noise "
-        "otherwise. The size of a reported difference (by ... points) is shown but not tested. "
-        "The word in brackets says how a claim is known: verified (read in the paper), log (read "
-        "in the authors' log), abstract (read in the abstract), remembered (not looked up "
-        "again), inferred (follows from the method, and so holds by construction), own (stated "
-        "by no paper). Full scale is the size of the paper's experiment and lite scale a smaller "
-        "one; they are counted separately.",
-    ),
-    (
-        "Performance profile",
-        "Share of streams in which a method's error is at most x times the lowest error of all "
-        "rows on that stream. The figure shows methods that have results on all of these streams; "
-        f"it needs {LEAST} methods and {LEAST} streams. If a strategy has several variants, the "
-        "one whose options occur in most tables is shown (on a tie, the first in alphabetical "
-        "order), whatever its scores.",
-    ),
-    (
-        "verified",
-        "Accuracies, errors and forgetting were recomputed from the stored predictions; for an "
-        "evaluation, certificate, ledger and records were audited as well. No run was repeated. "
-        "Times, memory and parameter counts are those stated in the records.",
-    ),
-    (
-        "self-reported",
-        "The numbers agree with the record's accuracy matrix, but the predictions of some runs "
-        "are missing, so that the matrix itself cannot be checked.",
-    ),
-    (
-        "Time",
-        "Wall-clock time: for an evaluation, of all tuning trials and all seeds; for other rows, "
-        "of one run. Compare times only between rows of the same device, which is in the row's "
-        "details.",
-    ),
-    (
-        "Warnings",
-        "Facts that limit what a row shows: images or weights that differ from the published ones, "
-        "classes that the pretraining data also contain, failed or missing seeds, seeds with "
-        "identical results, earlier studies and evaluations, declared failures of checks, or a "
-        "strategy file that is missing or has changed.",
-    ),
+WHAT = (
+    "Continual learners, which see data one part after another, measured by how much they still "
+    "know at the end: the gym keeps all test labels out of their reach and recomputes every number "
+    "on this page from stored predictions."
 )
+"""What the board is, in one sentence."""
 
 
-def as_html(board: Board, tables: Sequence[BoardTable], papers: Sequence[PaperClaims]) -> str:
+def as_html(
+    board: Board, tables: Sequence[BoardTable], papers: Sequence[PaperClaims], links: Links
+) -> str:
     """Return the HTML page. Equal boards give equal bytes."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -122,6 +54,12 @@ def as_html(board: Board, tables: Sequence[BoardTable], papers: Sequence[PaperCl
         script=Markup(script),  # nosec B704 # a file of ours
         script_hash=digest,
         data=Markup(_embedded(tables)),  # nosec B704 # JSON with every < escaped
+        what=WHAT,
+        links=links,
+        overview=overview_of(tables),
+        measure_of=measure_of,
+        doubtful=DOUBTFUL,
+        protocol=protocol_chart(tables),
         tables=[_with_extras(table) for table in tables],
         across=across_charts(tables),
         papers=papers,
@@ -129,7 +67,7 @@ def as_html(board: Board, tables: Sequence[BoardTable], papers: Sequence[PaperCl
         left_out=board.left_out,
         legend=LEGEND,
         streams=sorted({table.title for table in tables}),
-        modes=list(dict.fromkeys(table.mode for table in tables)),
+        modes=list(dict.fromkeys(mode for table in tables for mode in table.modes)),
         counts=_counts(board),
         tested=tested_table(papers),
         tested_columns=TESTED_COLUMNS,
@@ -165,7 +103,7 @@ def _with_extras(table: BoardTable) -> dict[str, object]:
     rows = [
         _row_extras(table, row, min(ends), max(ends)) if ends else _plain(row) for row in table.rows
     ]
-    return {**vars(table), "rows": rows, "charts": table_charts(table)}
+    return {**vars(table), "name": table.name, "rows": rows, "charts": table_charts(table)}
 
 
 def _extent(row: BoardRow) -> list[float]:
@@ -174,7 +112,8 @@ def _extent(row: BoardRow) -> list[float]:
 
 def _plain(row: BoardRow) -> dict[str, object]:
     figure, bracket, rest = row.cells["score"].text.partition(" [")
-    return {**vars(row), "figure": figure, "span": (bracket + rest).strip(), "whisker": None}
+    more = {"mode": row.mode, "anchor": row.anchor, "whisker": None}
+    return {**vars(row), **more, "figure": figure, "span": (bracket + rest).strip()}
 
 
 def _row_extras(table: BoardTable, row: BoardRow, low: float, high: float) -> dict[str, object]:
@@ -195,15 +134,18 @@ def as_markdown(board: Board, tables: Sequence[BoardTable], papers: Sequence[Pap
     """Return the same tables, claims and exclusions as Markdown."""
     parts = [
         HEAD,
+        WHAT,
         "`clgym board leaderboards/ --out site/` renders the same content as a page with figures "
         "and details.",
     ]
     if not tables:
         parts.append("This board is empty: there is no record below `records/` that can be shown.")
+    else:
+        parts += ["## Overview", _overview(tables)]
     for table in tables:
-        part = f", {_escaped(table.part)}" if table.part else ""
-        parts.append(f"## {_escaped(table.title)}{part}: {_escaped(table.mode)}")
-        parts.append(_escaped(table.about))
+        parts += [f"## {_escaped(table.name)}", _escaped(table.about)]
+        if table.shared_flags:
+            parts.append(f"All rows: {_escaped('; '.join(table.shared_flags))}")
         body = [[row.cells[c.key].text for c in table.columns] for row in table.rows]
         numeric = [column.numeric for column in table.columns]
         parts.append(_grid([column.title for column in table.columns], body, numeric))
@@ -224,6 +166,25 @@ def as_markdown(board: Board, tables: Sequence[BoardTable], papers: Sequence[Pap
     parts.append("## How to read this page")
     parts += [f"- **{name}**: {text}" for name, text in LEGEND]
     return "\n\n".join(parts[: -len(LEGEND)]) + "\n\n" + "\n".join(parts[-len(LEGEND) :]) + "\n"
+
+
+def _overview(tables: Sequence[BoardTable]) -> str:
+    """The matrix of methods by streams."""
+    matrix = overview_of(tables)
+    heads = [
+        _escaped(f"{table.title} {table.part} {measure_of(table)}") for table in matrix.columns
+    ]
+    body = [
+        [
+            line.method,
+            *(
+                f"{cell.text} {cell.note}".strip() if cell else DOUBTFUL if doubtful else ""
+                for cell, doubtful in zip(line.cells, line.doubtful, strict=True)
+            ),
+        ]
+        for line in matrix.lines
+    ]
+    return _grid(["Method", *heads], body)
 
 
 def _grid(head: Sequence[str], body: Sequence[Sequence[str]], numeric: Sequence[bool] = ()) -> str:

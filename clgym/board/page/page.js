@@ -83,10 +83,11 @@
     let count = 0, all = 0;
     for (const table of tables) {
       const { dataset } = table.section;
-      const here = (!stream || dataset.stream === stream) && (!mode || dataset.mode === mode);
       for (const row of table.rows) {
-        row.text ||= `${row.element.textContent} ${dataset.stream} ${dataset.mode}`.toLowerCase();
-        row.match = here && (!trust || row.element.dataset.trust === trust)
+        const own = row.element.dataset;
+        row.text ||= `${row.element.textContent} ${dataset.stream} ${dataset.shared} ${own.mode}`.toLowerCase();
+        row.match = (!stream || dataset.stream === stream) && (!mode || own.mode === mode)
+          && (!trust || own.trust === trust)
           && words.every((word) => row.text.includes(word));
       }
       table.shown = PAGE;
@@ -107,7 +108,7 @@
     });
     table.body.addEventListener("click", (event) => {
       const row = event.target.closest("tr");
-      if (row && !String(getSelection())) open(row.dataset.entry);
+      if (row && !event.target.closest("a") && !String(getSelection())) visit(`details-${row.dataset.entry}`);
     });
     table.more.firstElementChild.addEventListener("click", () => {
       table.shown += PAGE;
@@ -116,16 +117,63 @@
     show(table);
   }
 
-  // --- details: built when asked for ----------------------------------------------------------
+  // --- addresses: #row-ID is a row, #details-ID its details; the back button undoes each ---------
+  const places = new Map();
+  for (const table of tables) for (const row of table.rows) places.set(row.element.dataset.entry, { table, row });
   const dialog = at("details");
+  let opened = false; // whether this page added the details to the history
+
+  function visit(place) {
+    opened = true;
+    location.hash = place;
+  }
+
+  function leave() {
+    if (!location.hash.startsWith("#details-")) return;
+    if (opened) history.back();
+    else history.replaceState(null, "", location.hash.replace("#details-", "#row-"));
+    opened = false;
+  }
+
+  // Put a row into the document, whatever filters and pages hide, and mark it.
+  function reveal(id) {
+    const place = places.get(id);
+    if (!place) return false;
+    const { table, row } = place;
+    if (!row.match && filters) {
+      for (const field of filters.querySelectorAll("input, select")) field.value = "";
+      filter();
+    }
+    table.shown = Math.max(table.shown, PAGE * Math.ceil((table.rows.indexOf(row) + 1) / PAGE));
+    show(table);
+    document.querySelector(".found")?.classList.remove("found");
+    row.element.classList.add("found");
+    return true;
+  }
+
+  function follow() {
+    const [, kind, id] = /^#(row|details)-(.+)$/.exec(location.hash) || [];
+    if (kind !== "details") {
+      opened = false;
+      if (dialog.open) dialog.close();
+    }
+    if (!kind || (opened && kind === "details" ? !places.has(id) : !reveal(id))) return;
+    if (kind === "row" || !opened) places.get(id).row.element.scrollIntoView({ block: "center" });
+    if (kind === "details" && !dialog.open) open(id);
+  }
+  addEventListener("hashchange", follow);
+
+  // --- details: built when asked for ----------------------------------------------------------
   at("close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("close", leave);
 
   function open(id) {
     const entry = data[id], body = at("details-body");
     if (!entry) return;
     at("details-title").textContent = entry.title;
     at("details-where").textContent = entry.where;
+    at("details-link").href = `#row-${id}`;
     body.replaceChildren();
     dialog.showModal(); // first: what is drawn asks how wide it is
     const [first, ...rest] = entry.facts;
@@ -243,4 +291,6 @@
     image.append(svg("path", { class: "mean", d: path(mean) }));
     return image;
   }
+
+  follow();
 })();

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from clgym.board.page.claims import read_claims
+from clgym.board.page.download import as_csv
 from clgym.board.page.layout import HEAD, as_html, as_markdown
+from clgym.board.page.links import CSV, Links
 from clgym.board.page.tables import tables_of
 from clgym.board.reading.entries import Board
 from clgym.board.reading.records import read_board
@@ -13,8 +15,16 @@ from clgym.files import write_atomic, writing
 __all__ = ["render"]
 
 
-def render(root: Path, out: Path) -> Board:
-    """Write ``out/index.html`` and ``root/README.md``; return the board that they show.
+def render(root: Path, out: Path, links: Links | None = None) -> Board:
+    """Write ``index.html`` and ``board.csv`` to ``out``, and ``root/README.md``.
+
+    Args:
+        root: The leaderboards folder.
+        out: Where the page goes.
+        links: Addresses that the page links to; None: none are known.
+
+    Returns:
+        The board that they show.
 
     Raises:
         BadRecord: no leaderboards folder.
@@ -24,10 +34,12 @@ def render(root: Path, out: Path) -> Board:
     _check_own(root / "README.md")
     papers = read_claims(board, root)
     tables = tables_of(board)
-    page, text = as_html(board, tables, papers), as_markdown(board, tables, papers)
+    page = as_html(board, tables, papers, links or Links())
+    text = as_markdown(board, tables, papers)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "index.html", page.encode())
+    write_atomic(out / CSV, as_csv(tables).encode())
     write_atomic(root / "README.md", text.encode())
     return board
 

@@ -1,8 +1,8 @@
 """What lies in a leaderboards folder: entries to be ranked, and what was left out, with the reason.
 
 A study's folder (with a ledger) gives an entry for each complete evaluation; its tuning runs are no
-results and give none. Every other record is a run with settings given by hand; those that differ in
-seeds only are one entry.
+results and give none. Every other record is an untuned run (options chosen by hand); those that
+differ in seeds only are one entry.
 """
 
 import os
@@ -166,12 +166,15 @@ class Board:
         """Exclude a folder, with the reason."""
         self.left_out.append(Exclusion(place, reason))
 
+    def sent_with(self, scores: Sequence[Score]) -> list[Path]:
+        """Python files that came with some runs."""
+        folders = {name for score in scores for name in score.place.split("/")[1:2]}
+        return [file for folder in sorted(folders) for file in self.sent.get(folder, [])]
+
     def flags_of(self, scores: Sequence[Score]) -> list[str]:
         """Warnings about the runs of an entry and the code that ran."""
-        folders = {name for score in scores for name in score.place.split("/")[1:2]}
-        sent = [file for folder in sorted(folders) for file in self.sent.get(folder, [])]
         records = [score.record for score in scores]
-        unknown = unknown_code(records[0].result.strategy, sent)
+        unknown = unknown_code(records[0].result.strategy, self.sent_with(scores))
         return sorted([*run_flags(records), *([unknown] if unknown else [])])
 
 
@@ -235,9 +238,16 @@ def run_flags(records: list[Record]) -> list[str]:
     segments = [s for r in results if r.adaptation for s in r.adaptation.segments]
     if collapsed := sum(segment.collapsed for segment in segments):
         flags.add(f"predictions collapsed to one class in {collapsed} of {len(segments)} segments")
-    if len({record.environment.device_name or record.environment.device for record in records}) > 1:
+    if _on_different_devices(records):
         flags.add("runs on different devices")
     return sorted(flags)
+
+
+def _on_different_devices(records: Sequence[Record]) -> bool:
+    """Whether runs name different devices; early records do not say which processor they had."""
+    places = [record.environment for record in records]
+    names = {(place.device.partition(":")[0], place.device_name) for place in places}
+    return len({kind for kind, _ in names}) > 1 or len({name for _, name in names if name}) > 1
 
 
 def _arrived_as_published(result: Result) -> bool:

@@ -19,7 +19,7 @@ from clgym.board.report.parts import (
 )
 from clgym.errors import BadRecord
 from clgym.results.layout import SERIES
-from clgym.results.record import Record
+from clgym.results.record import Cost, Record
 from clgym.results.stored import StoredRun
 
 __all__ = ["pictures", "sections"]
@@ -258,7 +258,8 @@ def _logged(method: Method) -> ReportTable:
 def _cost(method: Method) -> ReportTable:
     heads = ["seed", "time, s", "training, s", "testing, s", "images per s", "memory, MiB"]
     heads += ["parameters", "trainable", "buffers", "stored samples", "stored, bytes"]
-    heads += ["state, MiB", "resumed"]
+    heads += ["state, MiB", "resumed", "processor, s", "memory above idle, MiB"]
+    heads += ["training, FLOP", "prediction of an image, FLOP", "energy of the devices, Wh"]
     rows = []
     for run in method.runs:
         cost, result, held = run.record.cost, run.result, run.record.holdings
@@ -277,9 +278,23 @@ def _cost(method: Method) -> ReportTable:
                 "" if held is None else f"{held.stored_bytes:,}",
                 f"{cost.state_bytes / 2**20:,.1f}",
                 str(cost.resumed),
+                *_work(cost),
             ]
         )
     return ReportTable("Cost of each run", heads, rows)
+
+
+def _work(cost: Cost) -> list[str]:
+    """What only later records state; empty where one does not."""
+    added, flops, energy = cost.added_memory_bytes, cost.total_train_flops, cost.energy_joules
+    per_image = cost.predict_flops_per_image
+    return [
+        "" if cost.cpu_seconds is None else f"{cost.cpu_seconds:,.1f}",
+        "" if added is None else f"{added / 2**20:,.0f}",
+        "" if flops is None else f"{flops:.3g}",
+        "" if per_image is None else f"{per_image:.3g}",
+        f"{sum(energy.values()) / 3600:,.3g}" if energy else "",
+    ]
 
 
 def _environment(record: Record) -> ReportFacts:

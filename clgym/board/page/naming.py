@@ -1,0 +1,87 @@
+"""What a table says of its stream, and how it tells the variants of one strategy apart."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from clgym.board.page.cells import short
+from clgym.board.reading.entries import BoardEntry
+from clgym.gym.request import FROM_PRESET
+
+__all__ = ["about_stream", "labels", "network_of"]
+
+_SAID_ELSEWHERE = ("source", "classes", "class_order", *FROM_PRESET)
+_ACTS_ONLY = {"delta": ("order", "dirichlet")}
+"""Options of a stream that have no effect unless another option has a certain value."""
+
+
+# Any: options of a scenario, of any type.
+def about_stream(stream: dict[str, Any], entries: Sequence[BoardEntry]) -> str:
+    """The stream in a line: what acts on at least one of the rows, and nothing else."""
+    names, options = list(dict.fromkeys(name for name, _ in stream["sources"])), stream["options"]
+    parts = [str(stream["setting"]), ", ".join(names)]
+    for name, value in sorted(options.items()):
+        other, wanted = _ACTS_ONLY.get(name, ("", None))
+        idle = name in _SAID_ELSEWHERE or options.get(other) != wanted
+        if value not in (None, 0.0, []) and not idle:
+            parts.append(f"{name.replace('_', ' ')} {short(value)}")
+    parts += _acting(entries)
+    if stream.get("model"):
+        name, digest = stream["model"]
+        parts.append(f"model {name}" + (f" ({digest[:8]})" if digest else ""))
+    parts += (
+        [f"scored on {stream['scored on']}"] if stream.get("scored on", "test") != "test" else []
+    )
+    parts += [f"experiences {stream['part']}"] if stream.get("part") else []
+    return "; ".join(part for part in parts if part)
+
+
+def _acting(entries: Sequence[BoardEntry]) -> list[str]:
+    """Backbones, networks and sizes of memories that rows have; several are all named."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        result = entry.scores[0].record.result
+        if result.backbone is not None:
+            found["backbone"].add(f"{network_of(entry)} ({result.backbone.weights[:8]})")
+        elif network := network_of(entry):
+            found["network"].add(network)
+        if result.stored_samples and (size := _option(entry, "memory_size")):
+            found["memory size"].add(short(size))
+    names = ("backbone", "network", "memory size")
+    return [f"{name} {', '.join(sorted(found[name]))}" for name in names if found[name]]
+
+
+def network_of(entry: BoardEntry) -> str:
+    """Name of the pretrained backbone, or of the network that an option names; else empty."""
+    backbone = entry.scores[0].record.result.backbone
+    if backbone is not None:
+        return short(backbone.name.partition("@sha256:")[0])
+    network = _option(entry, "network")
+    return short(network) if network else ""
+
+
+def _option(entry: BoardEntry, name: str) -> Any:
+    """A strategy's option, or that of one that it wraps; None without one."""
+    values = [v for key, v in entry.config.items() if key.rpartition(".")[2] == name]
+    return values[0] if values else None
+
+
+def labels(entries: list[BoardEntry], named: bool = True) -> list[str]:
+    """Options in which entries of one strategy differ; what is left alike gets its hash."""
+    differing: dict[str, list[str]] = {}
+    for name in {entry.strategy for entry in entries}:
+        configs = [entry.config for entry in entries if entry.strategy == name]
+        keys = sorted({key for config in configs for key in config})
+        differing[name] = [k for k in keys if len({repr(c.get(k)) for c in configs}) > 1]
+    texts = [
+        ", ".join(
+            f"{key if named else ''} {short(entry.config.get(key), 24)}".strip()
+            for key in differing[entry.strategy]
+        )
+        for entry in entries
+    ]
+    counts = Counter(zip((e.strategy for e in entries), texts, strict=True))
+    return [
+        f"{label} #{entry.id[:6]}".strip() if counts[entry.strategy, label] > 1 else label
+        for entry, label in zip(entries, texts, strict=True)
+    ]

@@ -1,0 +1,130 @@
+"""The overview: methods by streams, in each cell the best number that may be compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clgym.board.page.tables import BLIND_MODES, BY_HAND, BoardRow, BoardTable
+from clgym.results.record import Record
+
+__all__ = [
+    "DOUBTFUL",
+    "Overview",
+    "OverviewCell",
+    "OverviewLine",
+    "doubts_about",
+    "measure_of",
+    "overview_of",
+]
+
+DOUBTFUL = "○"
+"""Mark of a method that stands in a table with rows that do not count in the overview."""
+
+
+@dataclass(frozen=True)
+class OverviewCell:
+    """The best honest number of a method on a stream."""
+
+    text: str
+    note: str
+    """The mode of a row with a certificate, and of how many of the method's rows it is the best."""
+    anchor: str
+    """Address of the row within the page."""
+    shade: float
+    """0 for the worst number of the column, 1 for the best."""
+
+
+@dataclass(frozen=True)
+class OverviewLine:
+    """One method."""
+
+    method: str
+    cells: tuple[OverviewCell | None, ...]
+    """By column; None where no row of the method has a number that counts here."""
+    doubtful: tuple[bool, ...]
+    """Whether the method has rows there, of which none counts."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The matrix: columns are tables, in their order."""
+
+    columns: tuple[BoardTable, ...]
+    lines: tuple[OverviewLine, ...]
+
+
+def doubts_about(row: BoardRow) -> list[str]:
+    """Reasons why a row's number does not count in the overview, although its table shows it."""
+    records = [score.record for score in row.entry.scores]
+    reasons = {
+        "a run is missing": row.mean is None,
+        "it is self-reported": not row.entry.verified,
+        "tuning looked at the evaluation stream": row.mode not in (*BLIND_MODES, BY_HAND),
+        "gym and learner shared a process": any(r.environment.engine == "inline" for r in records),
+        "it was scored on training rows": any(r.result.scored_on != "test" for r in records),
+        "only part of the stream was run": any(r.result.part is not None for r in records),
+        "the learner kept more than it declared": any(r.breaches for r in records),
+        "its answers come from other test images": any(_looked_around(r) for r in records),
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
+def _looked_around(record: Record) -> bool:
+    """Whether testing a learning stream changed the learner, or what it answers."""
+    seen = record.conduct
+    undeclared = "batch-independence" not in record.result.strategy.known_failures
+    return seen is not None and bool(
+        seen.changed_by_testing or (seen.depends_on is not None and undeclared)
+    )
+
+
+def measure_of(table: BoardTable) -> str:
+    """What the numbers of a column are, in a few words."""
+    probed = any(column.key == "neighbours" for column in table.columns)
+    measure = "error" if table.adaptation else "probe accuracy" if probed else "accuracy"
+    return f"{measure}, untuned" if BY_HAND in table.modes else measure
+
+
+def overview_of(tables: Sequence[BoardTable]) -> Overview:
+    """Methods by streams; methods in the order of the first stream that they stand in."""
+    best = [_best_of(table) for table in tables]
+    methods = {
+        row.entry.strategy: None for table in tables for row in table.rows
+    }  # in the order of the tables, the best first
+    lines = []
+    for method in methods:
+        there = [any(row.entry.strategy == method for row in table.rows) for table in tables]
+        cells = tuple(cells.get(method) for cells in best)
+        lines.append(
+            OverviewLine(
+                method,
+                cells,
+                tuple(t and c is None for t, c in zip(there, cells, strict=True)),
+            )
+        )
+    return Overview(tuple(tables), tuple(lines))
+
+
+def _best_of(table: BoardTable) -> dict[str, OverviewCell]:
+    """By method the cell of a table; its rows are sorted, the best first."""
+    able = [row for row in table.rows if not doubts_about(row)]
+    means = [row.mean for row in able if row.mean is not None]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    found: dict[str, OverviewCell] = {}
+    for row in able:
+        mean, method = row.mean, row.entry.strategy
+        if mean is None or method in found:
+            continue
+        count = sum(other.entry.strategy == method for other in able)
+        found[method] = OverviewCell(
+            text=f"{100 * (1 - mean if table.adaptation else mean):.1f}",
+            note=_note(row, count),
+            anchor=row.anchor,
+            shade=round((mean - low) / (high - low), 3) if high > low else 1.0,
+        )
+    return found
+
+
+def _note(row: BoardRow, count: int) -> str:
+    """The mode of a row that has a certificate; of how many rows it is the best, if of several."""
+    words = [] if row.mode == BY_HAND else [row.mode]
+    return ", ".join([*words, *([f"best of {count}"] if count > 1 else [])])

@@ -1,0 +1,70 @@
+"""Energy that a run's machine used, where its hardware counts it.
+
+Two counters are read, and nothing is estimated: that of the processor's packages (RAPL, by Linux's
+powercap files) and that of the GPU (NVML, by NVIDIA's own binding, extra ``energy``). Both count
+the whole device, whatever else it does. A counter that is absent or may not be read gives no
+number.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+__all__ = ["EnergyMeter"]
+
+_POWERCAP = Path("/sys/class/powercap")
+_MICRO, _MILLI = 1e-6, 1e-3
+
+
+class EnergyMeter:
+    """Joules by device since the last reading.
+
+    Attributes:
+        powercap: Folder with the packages' counters.
+    """
+
+    powercap = _POWERCAP
+
+    def __init__(self, gpu: str = "") -> None:
+        """Begin to count.
+
+        Args:
+            gpu: Identity of the GPU that is used, as torch states it; empty for none.
+        """
+        self._packages = sorted(self.powercap.glob("intel-rapl:[0-9]"))
+        self._gpu = _gpu_counter(gpu) if gpu else None
+        self._before = dict(self._readings())
+
+    def take(self) -> dict[str, float]:
+        """Return the joules of ``processor`` and ``gpu`` since the beginning or the last call."""
+        now, spent = dict(self._readings()), dict[str, float]()
+        for name, (value, limit) in now.items():
+            if name in self._before:
+                change = value - self._before[name][0]
+                device = name.partition(" ")[0]
+                spent[device] = spent.get(device, 0.0) + (change if change >= 0 else change + limit)
+        self._before = now
+        return spent
+
+    def _readings(self) -> Iterator[tuple[str, tuple[float, float]]]:
+        """Each counter's value, and the value at which it begins anew, in joules."""
+        for package in self._packages:
+            with contextlib.suppress(OSError, ValueError):
+                value = int((package / "energy_uj").read_text())
+                limit = int((package / "max_energy_range_uj").read_text())
+                yield f"processor {package.name}", (value * _MICRO, limit * _MICRO)
+        if self._gpu is not None:
+            yield "gpu", (self._gpu(), 0.0)
+
+
+def _gpu_counter(identity: str) -> Callable[[], float] | None:
+    """Reads a GPU's joules; None without NVIDIA's binding, its driver, or a counter."""
+    try:
+        nvml = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
+        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except Exception:  # NVML's errors are of its own classes, one for each cause
+        return None
+    return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI
