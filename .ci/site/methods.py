@@ -168,7 +168,7 @@ def _description(method: Method) -> Iterator[str]:
         yield from map(prose, plain)
     yield "## Where it differs\n"
     if not differs:
-        yield "The file names no difference from the paper or from other code.\n"
+        yield "No sentence of the file was found that names a difference from the paper.\n"
     yield from map(prose, differs)
 
 

@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import nbformat
 from nbclient import NotebookClient
@@ -37,8 +38,10 @@ def write(source: Path, target: Path, run: bool) -> None:
 
 def _execute(notebook: nbformat.NotebookNode) -> None:
     """Run all cells in an empty folder, in which `clgym` is this environment's."""
-    scripts = str(Path(sys.executable).parent)
-    with tempfile.TemporaryDirectory() as empty:
-        os.environ["PATH"] = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as tools:
+        command = Path(tools, "clgym")
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m clgym "$@"\n')
+        command.chmod(0o755)
         where = {"metadata": {"path": empty}}
-        NotebookClient(notebook, timeout=600, resources=where).execute()
+        with patch.dict(os.environ, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}"):
+            NotebookClient(notebook, timeout=600, resources=where).execute()

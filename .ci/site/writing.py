@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+_ITEM = re.compile(r"(\*|\d+\.) ")
+
 __all__ = ["cell", "folded", "prose", "table"]
 
 
@@ -35,13 +37,18 @@ def prose(doc: str) -> str:
     number = 0
     while number < len(lines):
         line = lines[number]
+        outer = _indent(line)
         number += 1
+        # Markdown wants an empty line before an item, and four spaces before what belongs to it.
+        done += [""] if _ITEM.match(line) else []
+        if 0 < outer < 4:
+            line = "    " + line.lstrip()
         if not line.rstrip().endswith("::"):
             done.append(_escaped_line(line))
             continue
         done += [_escaped_line(line.rstrip()[:-1]), ""]
-        end = _end_of_block(lines, number, _indent(line))
-        inside_item = bool(_indent(line) or re.match(r"(\*|\d+\.) ", line))
+        end = _end_of_block(lines, number, outer)
+        inside_item = bool(outer or _ITEM.match(line))
         done += _fenced(lines[number:end], inside_item)
         number = end
     return "\n".join(done).strip() + "\n"

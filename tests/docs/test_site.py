@@ -89,7 +89,7 @@ def test_formulas_of_a_docstring_become_blocks() -> None:
     doc = "Minimises::\n\n    a < b *\n      c\n\nwhere a < ``x < y``. Steps:\n\n"
     doc += "1. One::\n\n       d\n"
     assert writing.prose(doc) == (
-        "Minimises:\n\n```text\na < b *\n  c\n```\n\nwhere a &lt; ``x < y``. Steps:\n\n"
+        "Minimises:\n\n```text\na < b *\n  c\n```\n\nwhere a &lt; ``x < y``. Steps:\n\n\n"
         "1. One:\n\n    ```text\n    d\n    ```\n"
     )
     assert writing.folded(["a < b"]).endswith("<ul><li>a &lt; b</li></ul></details>")
