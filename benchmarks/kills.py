@@ -1,12 +1,16 @@
 """Kill commands at random moments, give them again, compare with an undisturbed one.
 
-    python benchmarks/kills.py [--kills 200] [--seed 0] [--only WORD ...]
+    python benchmarks/kills.py [--kills 200] [--seed 0] [--only WORD ...] [--forked]
 
 Every strategy that needs no weights and no data beside `digits` runs on a small stream; besides
 runs there are a study with its evaluation, a download, a paper's claims, and a board. Kills go
 round the cases; each is SIGKILL to the command's own process, at a random moment of its undisturbed
 length. One that had ended before does not count. Then the command is given again until it succeeds,
 and what it leaves is compared. Exit code 1 if anything differs.
+
+With `--forked` commands are forks of this process, which has imported torch, and their learners run
+in the same process (`--engine inline`): a fifth of the time, and a kill ends gym and learner at
+once, as a power cut does.
 """
 
 import argparse
@@ -25,6 +29,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from forks import prepare_forks, started_by
 
 from clgym import registry
 from clgym.errors import ClgymError
@@ -101,7 +107,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD")
     parser.add_argument("--minutes", type=float, default=1e6, help="Stop after this long.")
+    parser.add_argument("--forked", action="store_true")
     asked = parser.parse_args()
+    if asked.forked:
+        prepare_forks()
     draws, ends = random.Random(asked.seed), time.monotonic() + 60 * asked.minutes
     counts: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory(prefix="clgym-kills-") as name:
@@ -122,6 +131,8 @@ def main() -> int:
                         done += 1
                         equal = again(case, out) == wanted
                         counts.setdefault(case.name, [0, 0])[0 if equal else 1] += 1
+                        print("equal" if equal else "DIFFERENT", case.name, flush=True)
+                    shutil.rmtree(out.parent, ignore_errors=True)
     for case, (equal, other) in sorted(counts.items()):
         print(f"{case:40}{equal:5} equal {other:3} different")
     equal, other = (sum(pair[i] for pair in counts.values()) for i in (0, 1))
@@ -154,21 +165,27 @@ def _record(out: Path) -> object:
     return json.loads((out / "record.json").read_text())["result"]
 
 
-def _run(name: str) -> Case:
-    @functools.cache
-    def words() -> list[str]:
-        channel = open_learner(Request(name, ""))
-        try:
-            needs = ask_needs(name, (), channel, {}, "cpu").needs
-        finally:
-            channel.close()
-        options = {field.name for field in describe_strategy(name).fields}
-        given = [x for k, v in SMALL.items() if k in options for x in (_option(k), v)]
-        stream = {"adaptation": "digits-c", "task-incremental": "task-digits"}
-        return [name, stream.get(needs.settings[0], "split-digits"), *given]
+@functools.cache
+def small_run(name: str) -> list[str]:
+    """Words behind `clgym run` that run a strategy on a small stream of its kind.
 
+    Raises:
+        ClgymError: as the strategy cannot be asked what it needs.
+    """
+    channel = open_learner(Request(name, ""))
+    try:
+        needs = ask_needs(name, (), channel, {}, "cpu").needs
+    finally:
+        channel.close()
+    options = {field.name for field in describe_strategy(name).fields}
+    given = [x for k, v in SMALL.items() if k in options for x in (_option(k), v)]
+    stream = {"adaptation": "digits-c", "task-incremental": "task-digits"}
+    return [name, stream.get(needs.settings[0], "split-digits"), *given]
+
+
+def _run(name: str) -> Case:
     def lines(out: Path) -> list[list[str]]:
-        return [_clgym("run", *words(), "--out", str(out), *_SAVES)]
+        return [_clgym("run", *small_run(name), "--out", str(out), *_SAVES)]
 
     return Case(f"run {name}", lines, _record)
 
@@ -278,9 +295,11 @@ def undisturbed(case: Case, out: Path) -> tuple[float, object] | str:
     except ClgymError as error:
         return str(error)[:160]
     for line in lines:
-        done = subprocess.run(line, capture_output=True, text=True)
-        if done.returncode:
-            return (done.stderr.strip().splitlines() or ["no word"])[-1][:160]
+        with tempfile.TemporaryFile() as said:
+            process = started_by(line, said)
+            if process.wait():
+                said.seek(0)
+                return (said.read().decode().strip().splitlines() or ["no word"])[-1][:160]
     return time.monotonic() - started, case.left(out)
 
 
@@ -288,7 +307,7 @@ def killed_once(case: Case, out: Path, after: float) -> bool:
     """Give the command and kill it after some seconds; False if it had ended."""
     lines, ends = case.lines(out), time.monotonic() + after
     for line in lines:
-        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = started_by(line)
         try:
             process.wait(timeout=max(0.0, ends - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -301,9 +320,12 @@ def killed_once(case: Case, out: Path, after: float) -> bool:
 def again(case: Case, out: Path) -> object:
     """Give the command until it succeeds; what it leaves, or its error."""
     for line in case.lines(out):
-        done = subprocess.run(line, capture_output=True, text=True)
-        if done.returncode:
-            return f"{case.name} is not continued: {done.stderr[-500:]}"
+        with tempfile.TemporaryFile() as said:
+            if started_by(line, said).wait():
+                said.seek(0)
+                words = f"{case.name} is not continued: {said.read().decode()[-500:]}"
+                print(words, flush=True)
+                return words
     return case.left(out)
 
 

@@ -9,7 +9,7 @@ from clgym import registry
 from clgym.check import check_scenario, check_source, check_strategy
 from clgym.gym.conversation import OnEvent
 from clgym.gym.loggers import listening
-from clgym.gym.request import Request, make_stream
+from clgym.gym.request import Request, make_stream, preset_values
 from clgym.gym.run import run as _run
 from clgym.results.collection import Records
 from clgym.results.record import Record
@@ -75,7 +75,8 @@ def run(
         options[name] = options[name] and Path(options[name])
     plugins = tuple(Path(p) for p in options.get("plugins", ()))
     strategy, plugins = registry.named_file("strategies", strategy, plugins)
-    scenario, options["plugins"] = registry.named_file("scenarios", scenario, plugins)
+    scenario, plugins = registry.named_file("scenarios", scenario, plugins)
+    options["source"], options["plugins"] = registry.named_source(options.get("source"), plugins)
     request = Request(
         strategy,
         scenario,
@@ -87,27 +88,39 @@ def run(
         return _run(request, listen)
 
 
-def make_scenario(name: str, *, data_root: Path | None = None, **options: Any) -> Stream:
+def make_scenario(
+    name: str,
+    *,
+    data_root: str | Path | None = None,
+    plugins: Sequence[str | Path] = (),
+    **options: Any,
+) -> Stream:
     """Create a stream: ``make_scenario("split-digits", increments=[5])``.
 
     Args:
         name: A name of ``clgym list scenarios``, or a file.
         data_root: Where the data lie; None means ``CLGYM_DATA``.
+        plugins: Files that hold the scenario or its source, where these are given by name.
         **options: ``source``, ``order_seed`` and the scenario's own options.
 
     Raises:
         ClgymError: the options do not fit, or data are missing.
     """
     source, seed = options.pop("source", None), options.pop("order_seed", None)
-    name, plugins = registry.named_file("scenarios", name, ())
-    asked = Request("", name, source, {}, options, order_seed=seed, data_root=data_root)
-    return make_stream(replace(asked, plugins=plugins))
+    name, files = registry.named_file("scenarios", name, tuple(map(Path, plugins)))
+    source, files = registry.named_source(source, files)
+    asked = Request("", name, source, {}, options, order_seed=seed, data_root=_folder(data_root))
+    return make_stream(replace(asked, plugins=files))
 
 
-def make_strategy(name: str, **config: Any) -> Any:
+def make_strategy(name: str, *, stream: Stream | None = None, **config: Any) -> Any:
     """Create a `clgym.strategy.Strategy` in this process: ``make_strategy("nmc")``.
 
-    ``name`` is a name of ``clgym list strategies``, or a file.
+    Args:
+        name: A name of ``clgym list strategies``, or a file.
+        stream: The stream that it will learn, whose preset gives options such as ``network`` and
+            ``memory_size`` as in ``clgym run``; without it the strategy's own defaults hold.
+        **config: The strategy's options.
 
     Raises:
         ClgymError: an unknown name or a bad option.
@@ -115,7 +128,11 @@ def make_strategy(name: str, **config: Any) -> Any:
     from clgym.learner import assembly
 
     name, plugins = registry.named_file("strategies", name, ())
-    return assembly.make_strategy(name, config, [str(path) for path in plugins])
+    files = [str(path) for path in plugins]
+    if stream is not None:
+        fields = assembly.config_fields(assembly.strategy_class(name, files), config, files)
+        config = {**preset_values(fields, stream.preset), **config}
+    return assembly.make_strategy(name, config, files)
 
 
 def register_strategy(cls: type) -> type:

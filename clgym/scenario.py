@@ -8,7 +8,7 @@ module does not import torch.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -125,6 +125,9 @@ class Stream:
     anytime: int = 0
     """Number of moments, equally spaced by training images, at which all classes that have come are
     tested; no part of the digest, since nothing that is learned depends on it."""
+    preset: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Options of the scenario; strategies take over ``network``, ``memory_size`` and the like
+    unless they are given others. No part of the digest."""
 
     def __len__(self) -> int:
         """Count the experiences."""

@@ -239,8 +239,8 @@ class Strategy(Generic[C]):
 
         Called in the place of `predict`, and under the same rules: under ``torch.no_grad``, without
         a change of state, each image by itself. The width is the strategy's choice, the same for
-        all images. Among them are training images of all experiences so far; the strategy is not
-        told which they are. Such streams bring no labels: to read `TrainBatch.labels` or
+        all images. Among them are training images of all experiences so far; the strategy does not
+        learn which they are. Such streams bring no labels: to read `TrainBatch.labels` or
         `Experience.labels` is refused, and there are no classes (``experience.classes`` is empty).
         """
         raise NotImplementedError

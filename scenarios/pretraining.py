@@ -2,11 +2,11 @@
 
 Continual pre-training (self-supervised, such as ``mae`` and ``simsiam``). ``source`` is a list of
 sources, or of some classes of them: ``cifar10,cifar100[0..49]``; with ``--increment`` each is cut
-into groups of classes. The learner gets no label, neither in training nor at test, and is told of
-no class. After each experience it gives features of images of all classes that have come; the gym
-fits a logistic regression and a nearest-neighbour vote on those of training images, and scores both
-on test images. What a classifier can find in features is no measure of what training lost: the
-probe is fitted anew each time.
+into groups of classes. The learner gets no label, neither in training nor at test, and does not
+know of classes. After each experience it gives features of images of all classes that have come;
+the gym fits a logistic regression and a nearest-neighbour vote on those of training images, and
+scores both on test images. The probes are fitted anew each time: what they find in features is no
+measure of the loss that was trained.
 """
 
 from collections.abc import Sequence
@@ -39,12 +39,12 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class PretrainingConfig(MultiDatasetConfig):
+class PretrainingStreamConfig(MultiDatasetConfig):
     """Options of `Pretraining`."""
 
     increment: Annotated[int, Ge(1)] | None = None
-    """Classes per experience: each source of the list is cut into groups of so many; none: each is
-    one experience."""
+    """Classes per experience: each source of the list is cut into groups of this size; none: each
+    source is one experience."""
     probe_rows: Annotated[int, Ge(1)] | None = None
     """Maximum number of training images per class on which the probes are fitted; none: all."""
     probe_strength: Annotated[float, Gt(0)] = 1.0
@@ -58,7 +58,7 @@ class PretrainingConfig(MultiDatasetConfig):
 class Pretraining(MultiDataset):
     """Groups of classes whose labels the gym keeps."""
 
-    Config = PretrainingConfig
+    Config = PretrainingStreamConfig
     CHECK_CONFIG = {"source": "tiny", "increment": 2}
 
     def source_names(self) -> Sequence[str]:

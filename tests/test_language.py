@@ -22,8 +22,12 @@ FILES = sorted(
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FRAGMENT = re.compile(r"^(Of|As|Who|Whose|At most|Below|With|That) ")
 """Beginnings of a phrase that needs the line above it to be understood."""
-DIALECT = re.compile(r"\b(mend|mends|mended|told|so many|whoever|found out)\b", re.IGNORECASE)
-"""Words of a private dialect; say repair, reported, number of."""
+DIALECT = re.compile(
+    r"\b(mend|mends|mended|told|so many|whoever|found out|settings by hand|no certificate|"
+    r"(row|run)'s device is its own|line that can be read)\b",
+    re.IGNORECASE,
+)
+"""Words of a private dialect; say repair, reported, number of, untuned, names the device."""
 HELP = ("help", "description", "epilog")
 MESSAGE = ("expected", "found", "fix")
 

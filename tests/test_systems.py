@@ -42,7 +42,8 @@ def test_looking_needs_no_posix(line: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_run_says_what_it_needs() -> None:
+def test_a_run_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLGYM_CACHE", str(tmp_path))  # where no learner ever was, none has answered
     done = without_posix("run", "nmc", "split-digits", "--dry-run")
     assert done.returncode == 2
     assert "a POSIX system" in done.stderr and "--engine inline" in done.stderr

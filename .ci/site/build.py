@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import commands
+import diagram
 import gallery
 import links
 import methods
@@ -65,7 +66,8 @@ def write_pages(docs: Path, run_notebooks: bool) -> None:
     """All pages as Markdown, and the configuration beside their folder."""
     shutil.copytree(ROOT / "docs", docs)
     for page in docs.glob("*.md"):
-        page.write_text(re.sub(r"(\]\(notebooks/[\w-]+)\.ipynb\)", r"\1.md)", page.read_text()))
+        text = re.sub(r"(\]\(notebooks/[\w-]+)\.ipynb\)", r"\1.md)", page.read_text())
+        page.write_text(diagram.as_floors(text))
     board = read_board(ROOT / "leaderboards").entries
     known, texts = methods.pages(board)
     texts = {**texts, "commands.md": commands.page(), "reference.md": reference.page()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import numbers_of_runs
-from writing import cell, prose, table
+from writing import cell, folded, prose, table
 
 from clgym import config, registry
 from clgym.board.reading.entries import BoardEntry
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = {
     "Trained from scratch": "They train a network that starts from random weights.",
     "On a pretrained network": "They build on a network with pretrained weights, mostly frozen.",
+    "Without labels": "They learn features from images without labels.",
     "At test time": "They adapt a finished classifier to a stream of test images without labels.",
     "Around another method": "They change how any method that trains by SGD takes its steps.",
     "Forgetting on request": "They remove the influence of training rows that are to be forgotten.",
@@ -69,6 +70,8 @@ class Method:
             return "At test time"
         if "Wrapper" in bases or any(f.kind == config.WRAPS for f in self.fields):
             return "Around another method"
+        if "PretrainingStrategy" in bases:
+            return "Without labels"
         pretrained = {"PretrainedStrategy", "ClassMeanStrategy"} & bases
         return "On a pretrained network" if pretrained else "Trained from scratch"
 
@@ -249,13 +252,13 @@ def _row(entry: BoardEntry) -> tuple[str, ...]:
     spread = f" ± {stdev(values):.2f}" if len(values) > 1 and not entry.alike else ""
     tuned = f"tuned ({entry.tuning.mode})" if entry.tuning else "untuned (chosen by hand)"
     return (
-        cell(str(entry.stream["name"])),
+        f"`{entry.stream['name']}`",
         cell(numbers_of_runs.cut(entry)),
         cell(numbers_of_runs.chosen(entry)),
         tuned,
         str(len(values)) + ("" if entry.complete else " (some missing)"),
         f"{fmean(values):.2f}{spread}",
-        cell("; ".join(entry.flags)) or "none",
+        folded(entry.flags),
     )
 
 

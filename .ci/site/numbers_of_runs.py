@@ -77,9 +77,9 @@ def _cost_rows(board: Sequence[BoardEntry]) -> Iterator[tuple[str, ...]]:
         memory = [r.cost.peak_memory_bytes for r in records if r.cost.peak_memory_bytes]
         devices = {r.environment.device_name or r.environment.device for r in records}
         yield (
-            cell(str(entry.stream["name"])),
+            f"`{entry.stream['name']}`",
             cell(cut(entry)),
-            cell(entry.strategy),
+            cell(f"{entry.strategy} {chosen(entry)}"),
             cell(", ".join(sorted(devices))),
             f"{minutes:.1f}",
             f"{max(memory) / 2**30:.1f} GiB" if memory else "not measured",

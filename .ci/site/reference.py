@@ -12,13 +12,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = {
     "clgym.api": ("clgym", None),
-    "clgym.strategy": ("clgym.strategy", ("Strategy", "StreamInfo", "Config", "Classifier")),
+    "clgym.strategy": ("clgym.strategy", ("Strategy", "StreamInfo", "Config")),
+    "clgym.classifier": ("clgym.strategy", ("Classifier",)),
     "clgym.messages.needs": ("clgym.strategy", ("Needs", "Frozen")),
     "clgym.data.batch": ("clgym.strategy", None),
     "clgym.data.experience": ("clgym.strategy", ("Experience",)),
     "clgym.data.memory": ("clgym.strategy", ("Memory",)),
     "clgym.config": ("clgym.config", ("Search", "Wrapped")),
-    "clgym.avalanche.sgd": ("clgym.avalanche", ("SGDConfig", "HeadsConfig", "SGDStrategy")),
+    "clgym.avalanche.sgd": (
+        "clgym.avalanche",
+        ("StepConfig", "SGDConfig", "HeadsConfig", "SGDStrategy"),
+    ),
+    "clgym.avalanche.pretraining": ("clgym.avalanche", None),
     "clgym.avalanche.adapter": ("clgym.avalanche", ("AvalancheStrategy",)),
     "clgym.avalanche.recipe": ("clgym.avalanche", ("Recipe", "Extra")),
     "clgym.avalanche.template": ("clgym.avalanche", ("as_template",)),
@@ -51,11 +56,9 @@ def page() -> str:
         tree = ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text())
         parts += [f"## {home}\n"] if home != last else []
         last = home
-        wanted = names or _exported(tree)
         nodes = {n.name: n for n in tree.body if isinstance(n, (ast.ClassDef, *Function))}
-        for name in wanted:
-            if name in nodes:
-                parts += _described(nodes[name])
+        for name in names or [name for name in _exported(tree) if name in nodes]:
+            parts += _described(nodes[name])
     return "\n".join(parts)
 
 

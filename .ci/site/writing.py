@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["cell", "prose", "table"]
+__all__ = ["cell", "folded", "prose", "table"]
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -20,6 +20,14 @@ def cell(text: str) -> str:
     return "".join(_escaped(part) for part in re.split(r"(`+[^`]+`+)", words))
 
 
+def folded(texts: Sequence[str]) -> str:
+    """Texts for a table's cell: their number, which shows them when it is clicked."""
+    if not texts:
+        return "none"
+    items = "".join(f"<li>{_escaped(' '.join(text.split()))}</li>" for text in texts)
+    return f"<details><summary>{len(texts)}</summary><ul>{items}</ul></details>"
+
+
 def prose(doc: str) -> str:
     """A docstring as Markdown: ``::`` begins a block of text, wherever it stands."""
     lines = doc.splitlines()
@@ -33,8 +41,8 @@ def prose(doc: str) -> str:
             continue
         done += [_escaped_line(line.rstrip()[:-1]), ""]
         end = _end_of_block(lines, number, _indent(line))
-        block = [text for text in lines[number:end]]
-        done += _fenced(block, _indent(line))
+        inside_item = bool(_indent(line) or re.match(r"(\*|\d+\.) ", line))
+        done += _fenced(lines[number:end], inside_item)
         number = end
     return "\n".join(done).strip() + "\n"
 
@@ -47,12 +55,12 @@ def _end_of_block(lines: Sequence[str], start: int, outer: int) -> int:
     return len(lines)
 
 
-def _fenced(block: Sequence[str], outer: int) -> list[str]:
+def _fenced(block: Sequence[str], inside_item: bool) -> list[str]:
     filled = [line for line in block if line.strip()]
     cut = min((_indent(line) for line in filled), default=0)
     body = "\n".join(line[cut:] for line in block).strip("\n").splitlines()
     # Below an item of a list, the block belongs to the item: four spaces, as Markdown asks.
-    pad = "    " if outer else ""
+    pad = "    " if inside_item else ""
     return [*(pad + line if line else "" for line in ["```text", *body, "```"]), ""]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clgym.avalanche.exemplar import ExemplarConfig, ExemplarStrategy
     from clgym.avalanche.pretraining import Encoder, PretrainingConfig, PretrainingStrategy
     from clgym.avalanche.recipe import Extra, Recipe
-    from clgym.avalanche.sgd import HeadsConfig, SGDConfig, SGDStrategy
+    from clgym.avalanche.sgd import HeadsConfig, SGDConfig, SGDStrategy, StepConfig
     from clgym.avalanche.stages import Stage, StagedStrategy
     from clgym.avalanche.template import as_template
 
@@ -34,6 +34,7 @@ __all__ = [
     "SGDStrategy",
     "Stage",
     "StagedStrategy",
+    "StepConfig",
     "SupervisedPlugin",
     "as_template",
     "benchmark",
@@ -68,6 +69,7 @@ _HOMES = {
     "SGDStrategy": "sgd",
     "Stage": "stages",
     "StagedStrategy": "stages",
+    "StepConfig": "sgd",
     "as_template": "template",
     "benchmark": "benchmarks",
 }

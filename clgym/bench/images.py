@@ -9,21 +9,24 @@ __all__ = ["CLASSES", "write_images"]
 CLASSES = 10
 
 
-def write_images(folder: Path, side: int, channels: int, train: int, test: int) -> str:
+def write_images(
+    folder: Path, side: int, channels: int, train: int, test: int, classes: int = CLASSES
+) -> str:
     """Write a source of random images and return its name.
 
     Args:
         folder: New folder of the files.
         side: Height and width in pixels.
         channels: 1 or 3.
-        train: Number of training images, over all ten classes.
+        train: Number of training images, over all classes.
         test: Number of test images.
+        classes: Number of classes.
     """
     folder.mkdir(parents=True)
     draws = np.random.default_rng(0)
     for split, count in (("train", train), ("test", test)):
         images = draws.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
-        labels = np.arange(count) % CLASSES
-        classes = np.array([f"class-{label}" for label in range(CLASSES)])
-        np.savez(folder / f"{split}.npz", images=images, labels=labels, classes=classes)
+        labels = np.arange(count) % classes
+        names = np.array([f"class-{label}" for label in range(classes)])
+        np.savez(folder / f"{split}.npz", images=images, labels=labels, classes=names)
     return f"npz:{folder}"

@@ -9,7 +9,7 @@ import torch
 
 from clgym.bench.images import CLASSES, write_images
 from clgym.bench.measure import Case
-from clgym.bench.rivals import Images, avalanche_run, bare_answers, bare_epoch, quiet
+from clgym.bench.rivals import BenchImages, avalanche_run, bare_answers, bare_epoch, quiet
 from clgym.bench.stepped import SteppedRun
 from clgym.gym.request import Request
 from clgym.gym.testing import PREDICT_BATCH
@@ -62,11 +62,11 @@ class _Setup:
         network.grow(CLASSES)
         return network
 
-    def images(self, split: Literal["train", "test"], experience: int = 0) -> Images:
+    def images(self, split: Literal["train", "test"], experience: int = 0) -> BenchImages:
         """Images of an experience in memory, with their class indices."""
         images, labels = self.run.images(split, experience)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
-        return Images(pixels, torch.from_numpy(labels), self.device)
+        return BenchImages(pixels, torch.from_numpy(labels), self.device)
 
 
 def learning_cases(
@@ -124,9 +124,9 @@ def _replay(folder: Path, place: tuple[str, int], steps: int) -> list[Case]:
         "training step, replay, batch 32 + 32",
         *map(lambda index: setup.images("train", index), range(2)),
     )
-    memory = Images(first.pixels[:500], first.labels[:500], setup.device)
+    memory = BenchImages(first.pixels[:500], first.labels[:500], setup.device)
     bare = bare_epoch(setup.network(), images, setup.size, memory)
-    both = Images(
+    both = BenchImages(
         torch.cat([first.pixels, images.pixels]), torch.cat([first.labels, images.labels]), place[0]
     )
     made, stream = avalanche_run(setup.network(), both, setup.size, memory_size=500, parts=2)

@@ -20,6 +20,8 @@ MIB = 2**20
 class BenchFailed(ClgymError):
     """A program that is measured has failed."""
 
+    problem = "the measured program failed"
+
 
 class Program:
     """Runs programs and adds up what they and their children cost."""

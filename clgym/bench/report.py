@@ -10,7 +10,7 @@ from clgym.bench.measure import Measurement
 from clgym.errors import BadConfig
 from clgym.files import write_atomic
 
-__all__ = ["Difference", "Report", "compared", "kept_report", "machine"]
+__all__ = ["RatioChange", "Report", "compared", "kept_report", "machine"]
 
 TOLERANCE = 1.05
 """Factor by which a ratio may grow before it counts as slower."""
@@ -25,12 +25,12 @@ class Report:
     measurements: tuple[Measurement, ...]
 
     def to_json(self) -> str:
-        """As text that `kept_report` reads."""
+        """Return the text that `kept_report` reads."""
         rows = [one.to_tree() for one in self.measurements]
         return json.dumps({"machine": dict(self.machine), "measurements": rows}, indent=1) + "\n"
 
     def to_markdown(self) -> str:
-        """As a table, with the machine below."""
+        """Return a table, with the machine below."""
         head = "| what | clgym | other | ratio | middle half | compared with |"
         lines = [head, "|---|---:|---:|---:|---|---|"]
         for one in self.measurements:
@@ -100,7 +100,7 @@ def kept_report(path: Path) -> Report:
 
 
 @dataclass(frozen=True)
-class Difference:
+class RatioChange:
     """A measurement beside the kept one of the same name and rival."""
 
     name: str
@@ -114,7 +114,7 @@ class Difference:
     than the tolerance; ``same`` otherwise."""
 
 
-def compared(now: Report, kept: Report) -> tuple[list[Difference], list[str]]:
+def compared(now: Report, kept: Report) -> tuple[list[RatioChange], list[str]]:
     """Differences of ratios, never of times, and names of the kept cases that were not measured."""
     known = {(one.name, one.rival): one for one in kept.measurements}
     found = []
@@ -122,7 +122,7 @@ def compared(now: Report, kept: Report) -> tuple[list[Difference], list[str]]:
         before = known.pop((one.name, one.rival), None)
         if before is not None:
             verdict = _verdict(one, before)
-            found.append(Difference(one.name, one.rival, before.ratio, one.ratio, verdict))
+            found.append(RatioChange(one.name, one.rival, before.ratio, one.ratio, verdict))
     return found, [f"{name} ({rival})" for name, rival in known]
 
 

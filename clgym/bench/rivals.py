@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-__all__ = ["Images", "avalanche_run", "bare_answers", "bare_epoch", "quiet"]
+__all__ = ["BenchImages", "avalanche_run", "bare_answers", "bare_epoch", "quiet"]
 
 
-class Images:
+class BenchImages:
     """Images and labels in memory.
 
     Attributes:
@@ -31,7 +31,7 @@ class Images:
 
 
 def bare_epoch(
-    network: nn.Module, images: Images, size: int, memory: Images | None = None
+    network: nn.Module, images: BenchImages, size: int, memory: BenchImages | None = None
 ) -> Callable[[], None]:
     """An epoch of stochastic gradient descent.
 
@@ -61,7 +61,7 @@ def bare_epoch(
     return epoch
 
 
-def _take_up(memory: Images, images: Images, rows: Tensor, seen: int) -> None:
+def _take_up(memory: BenchImages, images: BenchImages, rows: Tensor, seen: int) -> None:
     """A reservoir, whose slots are drawn for the whole batch at once."""
     capacity, count = len(memory.labels), len(rows)
     drawn = (torch.rand(count) * (capacity + seen + torch.arange(count))).long().to(rows.device)
@@ -70,7 +70,7 @@ def _take_up(memory: Images, images: Images, rows: Tensor, seen: int) -> None:
     memory.labels[drawn[kept]] = images.labels[rows[kept]]
 
 
-def bare_answers(network: nn.Module, images: Images, size: int) -> Callable[[], Tensor]:
+def bare_answers(network: nn.Module, images: BenchImages, size: int) -> Callable[[], Tensor]:
     """Logits of all images."""
     network.eval()
 
@@ -86,7 +86,7 @@ def bare_answers(network: nn.Module, images: Images, size: int) -> Callable[[], 
 
 
 def avalanche_run(
-    network: nn.Module, images: Images, size: int, memory_size: int = 0, parts: int = 1
+    network: nn.Module, images: BenchImages, size: int, memory_size: int = 0, parts: int = 1
 ) -> tuple[Any, Any]:
     """Avalanche's Naive or Replay with its default loader and evaluator, and its stream.
 

@@ -41,13 +41,16 @@ def _clgym(words: Sequence[str]) -> dict[str, float]:
     except SystemExit as end:
         if end.code:
             raise
-    record = Path(words[words.index("--out") + 1]) / "record.json"
-    if not record.is_file():
+    from clgym.results.layout import is_run
+    from clgym.results.stored import open_run
+
+    folder = Path(words[words.index("--out") + 1])
+    if not is_run(folder):
         return {}
-    cost = json.loads(record.read_text())["cost"]
+    cost = open_run(folder).record.cost
     return {
-        "learner_bytes": cost["peak_memory_bytes"],
-        "inside_seconds": sum(cost["train_seconds"]) + sum(cost["predict_seconds"]),
+        "learner_bytes": cost.peak_memory_bytes,
+        "inside_seconds": sum(cost.train_seconds) + sum(cost.predict_seconds),
     }
 
 
@@ -56,7 +59,7 @@ def _avalanche(words: Sequence[str]) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from clgym.bench.rivals import Images, avalanche_run, quiet
+    from clgym.bench.rivals import BenchImages, avalanche_run, quiet
     from clgym.models import networks
 
     folder, parts, threads = Path(words[0]), int(words[1]), int(words[2])
@@ -65,7 +68,7 @@ def _avalanche(words: Sequence[str]) -> dict[str, float]:
     for split in ("train", "test"):
         with np.load(folder / f"{split}.npz") as file:
             pixels = torch.from_numpy(file["images"]).permute(0, 3, 1, 2)
-            halves.append(Images(pixels, torch.from_numpy(file["labels"]), "cpu"))
+            halves.append(BenchImages(pixels, torch.from_numpy(file["labels"]), "cpu"))
     train, test = halves
     shape = (train.pixels.shape[1], *train.pixels.shape[2:])
     network = networks.build("mlp", shape, 10, (0.5,), (0.3,))

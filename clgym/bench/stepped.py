@@ -13,8 +13,8 @@ from clgym.gym.conversation import Conversation, ignore
 from clgym.gym.learning import LearningPhase
 from clgym.gym.plan import resolve
 from clgym.gym.request import Request
-from clgym.gym.run import make_session
 from clgym.gym.scoring import pool_after
+from clgym.gym.sessions import make_session
 from clgym.learner.entrance import Learner
 from clgym.messages import parse_event, parse_request
 from clgym.strategy import Strategy

@@ -19,6 +19,7 @@ from clgym.draws import other_draws
 from clgym.errors import BadRecord, ClgymError
 from clgym.protocol.against_source import compare_with_sources
 from clgym.protocol.audit import Audit
+from clgym.protocol.bands import above_band
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.outcome import EVALUATION
 from clgym.protocol.record_audit import class_order_problems
@@ -267,8 +268,8 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
     with contextlib.suppress(ClgymError):  # the audit says what is wrong with a record
         runs = [run for evaluation in study.evaluations for run in study.runs_of(evaluation)]
         _breaches(submission, place, [run.record for run in runs])
-    flags = sorted({flag for e in study.evaluations for flag in e.flags})
-    for flag in flags:
+    flags = {flag for e in study.evaluations for flag in (*e.flags, above_band(e)) if flag}
+    for flag in sorted(flags):
         submission.add(place, "shown on the board", "flag", flag)
 
 

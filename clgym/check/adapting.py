@@ -10,7 +10,7 @@ from clgym.engines.channel import Message
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.plan import resolve
 from clgym.gym.request import Request
-from clgym.gym.run import make_session
+from clgym.gym.sessions import make_session
 from clgym.learner.entrance import Learner
 from clgym.messages import Adapt, Adapted, parse_event, parse_reply, parse_request
 from clgym.strategy import Batch, Strategy

@@ -16,8 +16,8 @@ from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.learning import LearningPhase
 from clgym.gym.plan import resolve
 from clgym.gym.request import Request
-from clgym.gym.run import make_session
 from clgym.gym.scoring import TestPool, pool_after
+from clgym.gym.sessions import make_session
 from clgym.learner.entrance import Learner
 from clgym.messages import Predict, Represent, Save, parse_event, parse_request, to_tree
 from clgym.scenario import Stream

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clgym.cli._flags import as_text
-from clgym.cli.run import run_options
+from clgym.cli._run_options import run_options
 from clgym.draws import other_draws
 from clgym.results.record import Record
 

@@ -175,12 +175,13 @@ def _requests(
     plugins = tuple(values.plugin)
     strategy, plugins = registry.named_file("strategies", run["strategy"], plugins)
     scenario, plugins = registry.named_file("scenarios", run["scenario"], plugins)
+    source, plugins = registry.named_source(run.get("source"), plugins)
     pool = pool_of(values)
     return [
         Request(
             strategy,
             scenario,
-            run.get("source"),
+            source,
             _keys(run.get("options", {})),
             _keys(run.get("scenario_options", {})),
             seed=seed,

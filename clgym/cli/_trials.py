@@ -14,6 +14,7 @@ from rich.table import Table
 from clgym.cli._flags import as_text
 from clgym.cli._progress import Tracker, duration
 from clgym.messages import parse_event
+from clgym.protocol.bands import above_band
 from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.runs import Event
@@ -220,7 +221,7 @@ def show_evaluation(console: Console, evaluation: Evaluation, out: Path, adapts:
     count = f"evaluation {evaluation.evaluation_number} of this certificate"
     study = f"study {evaluation.study_number} of this strategy and pair here"
     console.print(f"{count}; {study}", highlight=False)
-    for flag in evaluation.flags:
+    for flag in filter(None, (*evaluation.flags, above_band(evaluation))):
         console.print(f"warning: {flag}", highlight=False, markup=False)
     console.print(f"result: {out}", highlight=False, soft_wrap=True, markup=False)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 KINDS = ("learning", "adaptation", "features", "programs")
+GROWTH = ("experiences", "test-images", "training-images", "memory", "trials", "records")
 
 
 def main(words: Sequence[str]) -> int:
@@ -28,6 +29,8 @@ def main(words: Sequence[str]) -> int:
         parser.error("--threads: at least one thread")
     if values.rounds is not None and values.rounds < 1:
         parser.error("--rounds: at least one round")
+    if values.growth is not None:
+        return _show_growth(values.growth or list(GROWTH), values.quick, values.json)
     from clgym.bench.report import kept_report
     from clgym.bench.suite import measure
 
@@ -59,6 +62,14 @@ def _parser() -> Parser:
         metavar="KIND",
         help=f"Kinds of measurements: {', '.join(KINDS)}. (default: all)",
     )
+    parser.add_argument(
+        "--growth",
+        nargs="*",
+        choices=GROWTH,
+        metavar="QUANTITY",
+        help="Measure instead how the cost of a command grows with its size, and print exponents: "
+        f"{', '.join(GROWTH)}. (default: all)",
+    )
     parser.add_argument("--device", default="cpu", help="Device: cpu, cuda, cuda:1. (default: cpu)")
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="Number of torch threads. (default: 1)"
@@ -78,6 +89,27 @@ def _parser() -> Parser:
     )
     parser.add_argument("--json", action="store_true", help="Print only the figures, as JSON.")
     return parser
+
+
+def _show_growth(quantities: Sequence[str], quick: bool, as_json: bool) -> int:
+    """Print sizes, seconds and exponents."""
+    import json
+
+    from clgym.bench.growth import grown
+    from clgym.check.tiny import workspace
+
+    found = []
+    for name in quantities:
+        with workspace() as folder:
+            one = grown(name, folder, 4 if quick else 1)
+        found.append(one.to_tree())
+        if not as_json:
+            pairs = zip(one.sizes, one.seconds, strict=True)
+            costs = ", ".join(f"{size:,}: {seconds:.1f} s" for size, seconds in pairs)
+            print(f"{one.quantity}: exponent {one.exponent:.2f} ({costs})", flush=True)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    return 0
 
 
 def _ignore(measured: "Measurement") -> None:

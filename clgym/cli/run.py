@@ -11,25 +11,22 @@ Several strategies may be named before the scenario: `clgym run A B C SCENARIO
 of runs; `clgym run --experiment --help` shows an example.
 """
 
-import argparse
 import contextlib
 import itertools
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym import registry
-from clgym.cli._batch import add_batch_options, is_batch, run_batch_command
+from clgym.cli._batch import is_batch, run_batch_command
 from clgym.cli._chain import Chain, chained, short_options, spelled_out
 from clgym.cli._experiment import OPTION, run_experiment
-from clgym.cli._flags import add_flags, as_text, given, minutes
-from clgym.cli._numerics import add_numerics
-from clgym.cli._parser import BadUsage, Parser, Several, add_plugin_option
-from clgym.cli._pools import add_sandbox_flag
-from clgym.errors import BadConfig, UnknownName, near
+from clgym.cli._flags import add_flags, as_text, given
+from clgym.cli._parser import BadUsage
+from clgym.cli._run_options import given_loosely, read_config, run_parser, seeds_of
 
 if TYPE_CHECKING:
     from clgym.config import Field
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
     from clgym.messages import Event
     from clgym.results.record import Record
 
-__all__ = ["main", "run_options", "seeds_of"]
+__all__ = ["main"]
 
 
 def main(words: Sequence[str]) -> int:
@@ -94,6 +91,7 @@ class _RunCommand:
 
     def __init__(self, names: Sequence[str], words: Sequence[str]) -> None:
         self._find(chained(names, words))
+        self._check_data()
         if names and (short := short_options(words)):
             fields = self._strategy_options()
             own = {name for name in short for f in fields if f.name.rpartition(".")[2] == name}
@@ -104,13 +102,14 @@ class _RunCommand:
     def _find(self, chain: Chain) -> None:
         """Find what is named; whatever is wrong here is said before a worker is asked."""
         names, self._words, self._aliases = list(chain.names), chain.words, chain.aliases
-        self.parser = _parser(names)
+        self.parser = run_parser(names, __doc__)
         self._early, _ = self.parser.parse_known_args(self._words)
         self.plugins = tuple(self._early.plugin)
         kinds: tuple[registry.Kind, ...] = ("strategies", "scenarios")
         for place, kind in enumerate(kinds[: len(names)]):
             names[place], self.plugins = registry.named_file(kind, names[place], self.plugins)
             registry.find(kind, names[place], self.plugins)
+        self.source, self.plugins = registry.named_source(self._early.source, self.plugins)
         if len(names) < 2 and not self._early.help:
             raise BadUsage(
                 expected="`clgym run STRATEGY SCENARIO [options]`, the two names first",
@@ -118,7 +117,25 @@ class _RunCommand:
                 fix="`clgym list` shows the names",
             )
         self.names = names
-        self.file = _read_config(self._early.config)
+        self.file = read_config(self._early.config)
+
+    def _check_data(self) -> None:
+        """Refuse data that are not here before a worker is asked.
+
+        Only where no word of the command may be an option of the scenario: such a word may as well
+        be the strategy's, which nobody has asked yet, and may choose other data.
+        """
+        if self._early.help or len(self.names) < 2:
+            return
+        from clgym.gym.request import Request, check_data, scenario_fields
+
+        scenario = self.names[1]
+        fields = {field.name for field in scenario_fields(scenario, self.plugins)}
+        if fields.isdisjoint(word.replace("-", "_") for word in given_loosely(self._words)):
+            config, source = self.file["scenario"], self._early.source
+            request = Request(self.names[0], scenario, source, scenario_config=config)
+            root = self._early.data_root
+            check_data(replace(request, data_root=root, plugins=self.plugins))
 
     def close(self) -> None:
         """End the describing process."""
@@ -130,7 +147,7 @@ class _RunCommand:
         from clgym.gym.description import ask_options, open_learner
         from clgym.gym.request import Request
 
-        known = self.file["strategy"] | _loosely(self._words)
+        known = self.file["strategy"] | given_loosely(self._words)
         request = Request(
             self.names[0],
             "",
@@ -181,7 +198,7 @@ class _RunCommand:
             Request(
                 strategy=self.names[0],
                 scenario=self.names[1],
-                source=values.source,
+                source=self.source,
                 strategy_config=file["strategy"] | given(values, "strategy", self.strategy_fields),
                 scenario_config=file["scenario"] | given(values, "scenario", self.scenario_fields),
                 seed=seed,
@@ -203,209 +220,6 @@ class _RunCommand:
             )
             for seed in (values.seeds if several else [values.seed])
         ]
-
-
-def run_options() -> set[str]:
-    """Names of the run's own options; a plugin's option of such a name gets a prefix."""
-    return {action.dest for action in _parser([])._actions}
-
-
-def _pairs(words: Sequence[str]) -> dict[str, str]:
-    """Each ``--option`` with the word after it, before any option is known."""
-    split = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
-    return {
-        option[2:]: value
-        for option, value in itertools.pairwise(split)
-        if option.startswith("--") and not value.startswith("--")
-    }
-
-
-def _parser(names: Sequence[str]) -> Parser:
-    parser = Parser(
-        " ".join(["clgym run", *names]),
-        __doc__,
-        usage=" ".join(["clgym run", *(names or ["STRATEGY"])])
-        + (" [options]" if len(names) == 2 else " SCENARIO [options]"),
-        add_help=False,
-    )
-    run = parser.add_argument_group("options of the run")
-    run.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
-    run.add_argument(
-        "--source", metavar="NAME", help="Source of the images. (default: the preset's)"
-    )
-    _add_seeds(run)
-    _add_places(run)
-    _add_execution(run)
-    add_numerics(run)
-    run.add_argument(
-        "--dry-run", action="store_true", help="Check the options, show the plan, run nothing."
-    )
-    run.add_argument("--json", action="store_true", help="Print only the record, as JSON.")
-    return parser
-
-
-def _add_seeds(run: argparse._ArgumentGroup) -> None:
-    seeds = run.add_mutually_exclusive_group()
-    seeds.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="Seed of the learner. (default: 0)"
-    )
-    seeds.add_argument(
-        "--seeds",
-        action=Several,
-        convert=seeds_of,
-        metavar="A..B",
-        help="One run per seed: 0..4 (both ends), or a list.",
-    )
-    run.add_argument(
-        "--order-seed",
-        type=int,
-        metavar="N",
-        help="Seed of the class order. (default: the preset's order)",
-    )
-    add_batch_options(run, seeds_of)
-
-
-def _add_places(run: argparse._ArgumentGroup) -> None:
-    """Options that name files and folders."""
-    run.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="Output folder; with --seeds it holds one folder per seed. (default: below runs/)",
-    )
-    run.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="TOML or JSON file of options, in the tables strategy and scenario.",
-    )
-    add_plugin_option(run)
-    run.add_argument(
-        "--with",
-        metavar="A,B",
-        help="Wrappers around the strategy, the outermost first: --with ema,sam. Options of a "
-        "wrapper have its name in front: --ema.decay 0.9. Short for a wrapper and its option: "
-        "--schedule NAME (lr-schedule) and --replay-rate X (rate-replay).",
-    )
-    run.add_argument(
-        "--reference",
-        type=Path,
-        metavar="DIR",
-        help="Streams of forgetting: folder of a finished run of retrain, to which distances and "
-        "times are measured.",
-    )
-    run.add_argument(
-        "--log",
-        action=Several,
-        known=("csv", "tensorboard", "wandb", "mlflow"),
-        default=[],
-        metavar="NAME",
-        help="Additional loggers: csv, tensorboard, wandb, mlflow.",
-    )
-    run.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the data sets. (default: $CLGYM_DATA, else the user's data folder)",
-    )
-
-
-def _add_execution(run: argparse._ArgumentGroup) -> None:
-    run.add_argument("--device", default="cpu", help="Device: cpu, cuda, cuda:1. (default: cpu)")
-    run.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="Number of torch threads, which may change the last digits of a result. "
-        "(default: $OMP_NUM_THREADS, else all cores)",
-    )
-    run.add_argument(
-        "--engine",
-        choices=("process", "inline"),
-        default="process",
-        help="process: gym and learner in two processes; inline: both in one, for a debugger; "
-        "the learner could then reach the labels. (default: process)",
-    )
-    add_sandbox_flag(run)
-    run.add_argument(
-        "--timeout",
-        type=minutes,
-        metavar="X",
-        help="Time limit in minutes per experience, or per batch of an adaptation stream; a run "
-        "that exceeds it ends with an error. (default: no limit)",
-    )
-    run.add_argument(
-        "--checkpoint-minutes",
-        type=float,
-        default=5.0,
-        metavar="X",
-        help="Minutes between checkpoints inside an experience. (default: 5)",
-    )
-
-
-def _loosely(words: Sequence[str]) -> dict[str, str]:
-    """Each ``--name value`` whatever the name, since wrapped strategies are named there too."""
-    found = {}
-    for word, following in itertools.pairwise([*words, ""]):
-        if word.startswith("--"):
-            name, equals, value = word[2:].removeprefix("strategy.").partition("=")
-            found[name] = value if equals else following
-    return found
-
-
-def seeds_of(words: list[str]) -> list[int]:
-    """Seeds from words such as ``0..4`` or ``0``, ``3``, ``7``.
-
-    Raises:
-        argparse.ArgumentTypeError: no seeds, or one twice.
-    """
-    seeds: list[int] = []
-    for word in words:
-        first, dots, last = word.partition("..")
-        try:
-            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
-        except ValueError:
-            seeds.append(-1)
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(
-            f"{','.join(words)!r} names no seeds: write 0..4 (rising, both ends included) or "
-            "0,3,7, each at least 0 and once"
-        )
-    return seeds
-
-
-def _read_config(path: Path | None) -> dict[str, dict[str, object]]:
-    """The tables ``strategy`` and ``scenario`` of a file; empty without a file."""
-    tables: dict[str, dict[str, object]] = {"strategy": {}, "scenario": {}}
-    if path is None:
-        return tables
-    import tomllib
-
-    try:
-        text = path.read_text()
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise BadConfig(
-            expected=f"{path} to be a TOML file, or a JSON file with the ending .json",
-            found=str(reason),
-            fix="Correct the file or give another --config",
-        ) from error
-    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
-        raise BadConfig(
-            expected=f"the tables strategy and scenario in {path}",
-            found="values outside a table",
-            fix="Move them below [strategy] or [scenario]",
-        )
-    for key, values in content.items():
-        if key not in tables:
-            raise UnknownName(
-                expected=f"the tables strategy and scenario in {path}",
-                found=repr(key),
-                fix=f"{near(key, tables)}Rename it",
-            )
-        tables[key] = {name.replace("-", "_"): value for name, value in values.items()}
-    return tables
 
 
 def _show_plans(asked: _RunCommand, as_json: bool, several: bool) -> int:

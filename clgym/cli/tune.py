@@ -18,7 +18,7 @@ from clgym import registry
 from clgym.cli._flags import add_flags, given
 from clgym.cli._parser import BadUsage, Parser, Several
 from clgym.cli._pools import add_pool_flags, pool_of
-from clgym.cli.run import _loosely, seeds_of
+from clgym.cli._run_options import given_loosely, seeds_of
 
 if TYPE_CHECKING:
     from clgym.gym.request import Sandbox
@@ -68,7 +68,7 @@ def _strategy_flags(
     from clgym.gym.description import describe_strategy
 
     registry.find("strategies", names[0], plugins)
-    fields = describe_strategy(names[0], plugins, _loosely(list(words)), sandbox).fields
+    fields = describe_strategy(names[0], plugins, given_loosely(list(words)), sandbox).fields
     own = {action.dest for action in parser._actions}
     add_flags(parser, f"options of {names[0]}, fixed if given", fields, "strategy", own)
     return fields

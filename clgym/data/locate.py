@@ -45,7 +45,8 @@ def find_card(name: str) -> DatasetInfo:
         raise UnknownName(
             expected="a named source, folder:PATH or npz:PATH",
             found=repr(name),
-            fix=f"{near(name, CARDS)}`clgym list sources` shows all",
+            fix=f"{near(name, CARDS)}`clgym list sources` shows all; use --plugin for a file of "
+            "your own",
         )
     return card
 

@@ -95,7 +95,7 @@ class Memory:
         """
         count = self._checked(columns, limit=None)
         slots = self._slots(count, generator)
-        kept = slots >= 0
+        kept = (slots >= 0).nonzero()[:, 0]  # numbers: a GPU would have to say how many a mask has
         self._write(slots[kept], {name: v[kept.to(v.device)] for name, v in columns.items()})
         self._filled = min(self.capacity, self._filled + count)
 

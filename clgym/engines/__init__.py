@@ -11,8 +11,6 @@ import sys
 from collections.abc import Iterable
 
 from clgym.engines.channel import INSIDE, Channel, Engine, OnEvent
-from clgym.engines.inline import InlineChannel
-from clgym.engines.process import ProcessChannel
 from clgym.engines.sandbox import Confinement
 from clgym.errors import BadConfig, BadPlugin
 
@@ -57,6 +55,8 @@ def open_channel(
     refuse_inside(target)
     if engine == "process":
         _check_fork()
+        from clgym.engines.process import ProcessChannel  # here: who asks nothing does without
+
         return ProcessChannel(target, confinement, seconds, libraries)
     if seconds is not None or (confinement is not None and confinement.required):
         raise BadConfig(
@@ -64,6 +64,8 @@ def open_channel(
             found=f"--engine {engine}",
             fix="Remove --timeout and --sandbox, or --engine",
         )
+    from clgym.engines.inline import InlineChannel
+
     return InlineChannel(target)
 
 

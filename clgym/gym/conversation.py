@@ -9,6 +9,7 @@ from clgym.messages import (
     Adapted,
     DescribeNeeds,
     DescribeOptions,
+    DescribeReads,
     EndTest,
     Event,
     ExperienceTrained,
@@ -22,6 +23,7 @@ from clgym.messages import (
     OptionsDescribed,
     Predict,
     Predicted,
+    ReadsDescribed,
     Represent,
     Represented,
     Request,
@@ -68,6 +70,10 @@ class Conversation:
         reply = self._ask(question, NeedsDescribed)
         self._channel.prepare(reply.libraries)
         return reply
+
+    def describe_reads(self, question: DescribeReads) -> ReadsDescribed:
+        """Which files shaped what was described so far."""
+        return self._ask(question, ReadsDescribed)
 
     def start(self, message: Start) -> Started:
         """Build the strategy for one stream."""

@@ -1,19 +1,30 @@
 """Options and needs of a strategy, as a worker reports them; no plugin is imported here."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clgym import registry
 from clgym.config import Field
 from clgym.data.store import cache_dir
-from clgym.engines import Channel, open_channel
+from clgym.engines import Channel, OnEvent, open_channel, refuse_inside
+from clgym.engines.answer import as_data, raise_error
+from clgym.engines.channel import Message
+from clgym.errors import BadConfig, MissingData, UnknownName
 from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation
+from clgym.gym.kept_answers import KeptAnswers
 from clgym.gym.request import Request, Sandbox
-from clgym.messages import DescribeNeeds, DescribeOptions, NeedsDescribed
+from clgym.messages import (
+    DescribeNeeds,
+    DescribeOptions,
+    DescribeReads,
+    NeedsDescribed,
+    OptionsDescribed,
+)
 from clgym.registry.libraries import libraries_of
 
 __all__ = [
@@ -21,10 +32,14 @@ __all__ = [
     "ask_needs",
     "ask_options",
     "describe_strategy",
+    "needs_question",
     "open_learner",
+    "options_question",
     "without_weight_paths",
 ]
 
+_ANSWERS = (MissingData, BadConfig, UnknownName)
+"""Errors that answer a question: the same question would be answered so again."""
 LEARNER = "clgym.learner.entrance:Learner"
 """Import path of the learner's side; only its name is known here."""
 
@@ -42,19 +57,67 @@ class Description:
     """Checks that the strategy declares to fail, with the reason."""
     read_files: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     """SHA-256 of the files that the strategy's import read, such as helper modules, by name."""
+    given: Mapping[str, object] = dataclasses.field(default_factory=dict[str, object])
+    """Options that these fields were asked for with."""
+
+
+class _Describer:
+    """A channel that opens a learner with the first question whose answer is not kept."""
+
+    def __init__(self, request: Request) -> None:
+        self._request, self._learner = request, cast(Channel | None, None)
+        self._kept = KeptAnswers(request)
+
+    @property
+    def enforced(self) -> str:
+        """See `Channel.enforced`; ``none`` where there is no process."""
+        return "none" if self._learner is None else self._learner.enforced
+
+    def ask(self, message: Message, on_event: OnEvent) -> Message:
+        """See `Channel.ask`."""
+        known = self._kept.find(message)
+        if known is not None:
+            raise_error(known, sys.stderr.write)
+            return known
+        learner = self._learner = self._learner or _open(self._request)
+        try:
+            reply = learner.ask(message, on_event)
+        except _ANSWERS as error:
+            self._keep(learner, message, as_data(error))
+            raise
+        self._keep(learner, message, reply)
+        return reply
+
+    def _keep(self, learner: Channel, message: Message, reply: Message) -> None:
+        plugins = registry.strategy_files(self._request.plugins)
+        reads = Conversation(learner).describe_reads(DescribeReads(plugins=plugins))
+        self._kept.keep(message, reply, reads)
+
+    def prepare(self, libraries: Iterable[int]) -> None:
+        """See `Channel.prepare`."""
+        if self._learner is not None:
+            self._learner.prepare(libraries)
+
+    def close(self) -> None:
+        """End the learner, if there is one."""
+        if self._learner is not None:
+            self._learner.close()
+            self._learner = None
 
 
 def open_learner(request: Request) -> Channel:
-    """Open a channel that reports a strategy's options and needs; it may open no image."""
-    places = [cache_dir() / "backbones"]
-    shut = confinement(request, request.strategy_config, write=places)
-    return open_channel(request.engine, LEARNER, shut, libraries=_libraries(request))
+    """Open a channel that reports a strategy's options and needs; it may open no image.
+
+    A learner is started only for a question whose answer is not kept.
+    """
+    refuse_inside(LEARNER)
+    return _Describer(request)
 
 
-def _libraries(request: Request) -> frozenset[int]:
-    """What the strategy's file is seen to import."""
+def _open(request: Request) -> Channel:
+    shut = confinement(request, request.strategy_config, write=[cache_dir() / "backbones"])
     entry = registry.find("strategies", request.strategy, request.plugins)
-    return libraries_of(entry.path)
+    return open_channel(request.engine, LEARNER, shut, libraries=libraries_of(entry.path))
 
 
 def _bare(
@@ -112,10 +175,34 @@ def without_weight_paths(
 def ask_options(
     entry: registry.PluginEntry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
 ) -> Description:
-    """Options of a strategy, from a worker that is running already; see `describe_strategy`."""
+    """Options of a strategy, from a channel that is open already; see `describe_strategy`.
+
+    Of what is given only what is an option of the strategy is passed on: words of a command line
+    that belong to the run do not shape it.
+    """
+    talk = Conversation(channel)
+    asked: list[dict[str, object]] = [{}]
+    while True:
+        question = options_question(entry.name, plugins, asked[-1])
+        reply = talk.describe_options(question)
+        own = {field.name for field in reply.fields}
+        relevant = {key: v for key, v in given.items() if key.replace("-", "_") in own}
+        if relevant in asked:  # which strategy is wrapped, and so its options, may have changed
+            return _described(entry, question, reply)
+        asked.append(relevant)
+
+
+def options_question(
+    name: str, plugins: Sequence[Path], given: Mapping[str, Any]
+) -> DescribeOptions:
+    """The question for a strategy's options."""
     files = registry.strategy_files(plugins)
-    question = DescribeOptions(strategy=entry.name, plugins=files, given=dict(given))
-    reply = Conversation(channel).describe_options(question)
+    return DescribeOptions(strategy=name, plugins=files, given=given)
+
+
+def _described(
+    entry: registry.PluginEntry, question: DescribeOptions, reply: OptionsDescribed
+) -> Description:
     return Description(
         entry.name,
         entry.summary,
@@ -124,6 +211,7 @@ def ask_options(
         reply.fields,
         reply.known_failures,
         reply.read_files,
+        question.given,
     )
 
 
@@ -140,9 +228,20 @@ def ask_needs(
     Raises:
         ClgymError: the options do not fit one another, or weights are not to be had.
     """
+    question = needs_question(name, plugins, values, device, data_root)
+    return Conversation(channel).describe_needs(question)
+
+
+def needs_question(
+    name: str,
+    plugins: Sequence[Path],
+    values: Mapping[str, Any],
+    device: str,
+    data_root: Path | None,
+) -> DescribeNeeds:
+    """The question for a strategy's needs."""
     files = registry.strategy_files(plugins)
     root = None if data_root is None else data_root.resolve()
-    question = DescribeNeeds(
+    return DescribeNeeds(
         strategy=name, plugins=files, config=dict(values), device=device, data_root=root
     )
-    return Conversation(channel).describe_needs(question)

@@ -96,4 +96,4 @@ class Learners:
         request, limit = self._run.request, self._run.request.timeout_minutes
         shut = confinement(request, self._run.strategy_config, read, write, shared_memory)
         seconds = None if limit is None else 60 * limit
-        return open_channel(request.engine, LEARNER, shut, seconds)
+        return open_channel(request.engine, LEARNER, shut, seconds, self._run.libraries)

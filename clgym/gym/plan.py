@@ -5,7 +5,7 @@ Nothing is written here.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ from clgym.messages import (
     to_tree,
 )
 from clgym.models.pretraining import overlap
+from clgym.registry.libraries import libraries_of
 from clgym.results.numerics import NumericFacts
 from clgym.results.record import BackboneFacts
 from clgym.results.stored import open_run
@@ -60,6 +61,8 @@ class ResolvedRun:
     backbone: BackboneFacts | None = None
     """Identity of the pretrained backbone and the stream's classes contained in its pretraining
     data; None without a backbone."""
+    asked_config: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Options that the needs were asked for with: weights may be named by a path."""
 
     @property
     def key(self) -> str:
@@ -90,6 +93,13 @@ class ResolvedRun:
             return self.request.out
         name = f"{self.strategy.name}-{self.stream.name}-s{self.request.seed}-{self.key[:8]}"
         return Path("runs") / name.replace(":", "-").replace("/", "-")
+
+    @property
+    def libraries(self) -> frozenset[int]:
+        """Numbers of the large libraries that the files of the strategy lead to."""
+        names = [self.strategy.name, *_wrapped_names(self.strategy.fields, self.strategy_config)]
+        found = [registry.find("strategies", name, self.request.plugins) for name in names]
+        return frozenset[int]().union(*(libraries_of(entry.path) for entry in found))
 
     @property
     def numeric_facts(self) -> NumericFacts:
@@ -153,6 +163,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     finally:
         if channel is None:
             asked.close()
+    asked_config = dict(values)
     values.update(reply.renamed)
     _check_needs(entry.name, reply.needs, stream)
     _check_measured(stream)
@@ -168,6 +179,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
         sources=with_stream_flags(stream, sources),
         total_columns=total,
         threads=threads,
+        asked_config=asked_config,
         numerics=numerics,
     )
 
@@ -179,11 +191,16 @@ def method_hash(
     plugins: Sequence[Path],
 ) -> str:
     """SHA-256 of the plugin's file; of a strategy that wraps others, of all their files."""
-    names = [values[f.name] for f in fields if f.kind == configs.WRAPS and values[f.name]]
+    names = _wrapped_names(fields, values)
     if not names:
         return entry.source_hash
     wrapped = [registry.find("strategies", name, plugins).source_hash for name in names]
     return sha256(canonical_json([entry.source_hash, *wrapped]))
+
+
+def _wrapped_names(fields: Sequence[Field], values: Mapping[str, Any]) -> list[str]:
+    """Names of the strategies that a strategy wraps."""
+    return [values[f.name] for f in fields if f.kind == configs.WRAPS and values[f.name]]
 
 
 def strategy_values(
@@ -284,7 +301,7 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
         )
     if stream.setting == "pretraining" and (needs.total_classes or needs.class_names):
         raise Incompatible(
-            expected=f"a strategy that is told of no class on {stream.name}",
+            expected=f"a strategy that knows nothing of classes on {stream.name}",
             found=f"{name}, which needs their number in advance or their names",
             fix="Remove total_classes and class_names from its needs, or use a stream with labels",
         )

@@ -1,81 +1,23 @@
-"""Probes of pretraining streams: classifiers that the gym fits on a learner's features.
-
-scikit-learn fits them with one thread, in 64 bits: the same features give the same answers whatever
-the number of cores.
-"""
-
-import warnings
-from dataclasses import dataclass
+"""Tests of pretraining streams: features are asked for, and probes of the gym's answer."""
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from clgym.data.sources import Source
 from clgym.gym.conduct import REPEAT_BATCH, Repetition, compared, repeated_places
 from clgym.gym.conversation import Conversation
+from clgym.gym.probe_fits import answers_of_probes
 from clgym.gym.scoring import TestPool
-from clgym.gym.testing import PREDICT_BATCH, Tester, distinct_groups, row_group
+from clgym.gym.testing import Tester, distinct_groups, row_group
 from clgym.gym.withheld_order import permutation
 from clgym.messages import Represent
-from clgym.streams.pretraining import PretrainingStream, Probe, probe_rows
+from clgym.streams.pretraining import PretrainingStream, probe_rows
 
-__all__ = ["KNN", "ProbeAnswers", "ProbeTester", "answers_of_probes", "probe_pool"]
+__all__ = ["KNN", "ProbeTester", "probe_pool"]
 
 KNN = "knn"
 """Name of the nearest-neighbour probe among the heads of a record."""
 _PLACE = -3
 """Place of these orders among the orders of an experience."""
-
-
-@dataclass(frozen=True, eq=False)
-class ProbeAnswers:
-    """What the probes say of some rows."""
-
-    linear: np.ndarray
-    """Logarithms of probabilities by the linear probe, float32 [n, classes]; minus infinity for a
-    class without training rows."""
-    votes: np.ndarray
-    """Fraction of the nearest neighbours of each class, float32 [n, classes]."""
-    iterations: int
-    """Iterations that the linear probe's solver took."""
-
-
-def answers_of_probes(
-    features: np.ndarray, labels: np.ndarray, asked: np.ndarray, classes: int, probe: Probe
-) -> ProbeAnswers:
-    """Fit both probes and ask them.
-
-    Args:
-        features: float32 [m, width], of training rows.
-        labels: int64 [m], their class indices, in [0, classes).
-        asked: float32 [n, width], features of the rows to be answered.
-        classes: Number of classes seen.
-        probe: Settings.
-    """
-    # Here: scikit-learn takes a second to import, and other runs do without.
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.preprocessing import StandardScaler
-
-    given, wanted = features.astype(np.float64), asked.astype(np.float64)
-    present = np.unique(labels)
-    linear = np.full((len(asked), classes), -np.inf, dtype=np.float32)
-    votes = np.zeros((len(asked), classes), dtype=np.float32)
-    iterations = 0
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the record says it
-        nearest = KNeighborsClassifier(min(probe.neighbours, len(labels)), metric="cosine")
-        votes[:, present] = nearest.fit(given, labels).predict_proba(wanted)
-        if len(present) == 1:  # nothing to tell apart
-            linear[:, present] = 0.0
-        else:
-            scale = StandardScaler().fit(given)
-            regression = LogisticRegression(C=probe.strength, max_iter=probe.iterations)
-            regression.fit(scale.transform(given), labels)
-            linear[:, present] = regression.predict_log_proba(scale.transform(wanted))
-            iterations = int(regression.n_iter_.max())
-    return ProbeAnswers(linear, votes, iterations)
 
 
 def probe_pool(stream: PretrainingStream, sources: list[Source], index: int) -> TestPool:
@@ -130,7 +72,7 @@ class ProbeTester(Tester):
         where = number[np.concatenate([fitted.step, pool.step + len(steps)])]
         order = permutation(self._order_key, len(rows), index, _PLACE)
         reply = learner.represent(
-            Represent(rows=rows[order], where=where[order], groups=groups, batch_size=PREDICT_BATCH)
+            Represent(rows=rows[order], where=where[order], groups=groups, batch_size=self._batch)
         )
         features = np.empty_like(reply.features)
         features[order] = reply.features

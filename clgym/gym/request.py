@@ -9,14 +9,17 @@ from clgym import config as configs
 from clgym import registry
 from clgym.config import Field
 from clgym.data import withheld
+from clgym.data.cards import CARDS
+from clgym.data.locate import locate
 from clgym.data.sources import Source, load_source
 from clgym.engines import Engine
-from clgym.scenario import Scenario, Stream
+from clgym.scenario import Scenario, Stream, kind_of
 
 __all__ = [
     "FROM_PRESET",
     "Request",
     "Sandbox",
+    "check_data",
     "cut",
     "load_sources",
     "make_scenario",
@@ -128,9 +131,12 @@ def make_scenario(request: Request) -> Scenario:
 
 
 def make_stream(request: Request) -> Stream:
-    """Load the request's sources and create its stream."""
+    """Load the request's sources and create its stream, which names what strategies take of it."""
     scenario = make_scenario(request)
-    return cut(scenario, load_sources(scenario, request), request)[0]
+    stream = cut(scenario, load_sources(scenario, request), request)[0]
+    if not kind_of(stream).endswith("-incremental"):  # no stream that `Stream` plans
+        return stream
+    return replace(stream, preset=configs.values_of(scenario.config))
 
 
 def load_sources(scenario: Scenario, request: Request) -> list[Source]:
@@ -143,6 +149,17 @@ def load_sources(scenario: Scenario, request: Request) -> list[Source]:
     withheld.check_classes(names, getattr(scenario.config, "classes", None))
     withheld.check_half(names, getattr(scenario.config, "rows", "all"))
     return [load_source(name, request.data_root, plugins=request.plugins) for name in names]
+
+
+def check_data(request: Request) -> None:
+    """Check that the files of known sources are here; decodes nothing.
+
+    Raises:
+        MissingData: some are not.
+    """
+    for name in make_scenario(request).source_names():
+        if name in CARDS:
+            locate(name, request.data_root, None)
 
 
 def cut(scenario: Scenario, sources: list[Source], request: Request) -> tuple[Stream, int]:

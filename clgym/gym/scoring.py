@@ -1,11 +1,12 @@
 """Scoring on the gym's side, the only one with the labels. NumPy only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from clgym.data.sources import Source
+from clgym.results.metrics import accuracy_by_group
 from clgym.scenario import Stream
 
 __all__ = [
@@ -85,12 +86,19 @@ def predictions_of(stream: Stream, pool: TestPool, logits: np.ndarray) -> Predic
     """
     pooled = logits.argmax(1)
     own = np.empty_like(pooled)
-    for j in np.unique(pool.step):
-        here = pool.step == j
-        columns = own_columns(stream, int(j))
+    for j, here in _by_experience(pool):
+        columns = own_columns(stream, j)
         columns = columns[columns < logits.shape[1]]
         own[here] = columns[logits[np.ix_(here, columns)].argmax(1)]
     return Predictions(own if stream.gives_task_ids and stream.compete == "own" else pooled, own)
+
+
+def _by_experience(pool: TestPool) -> Iterator[tuple[int, np.ndarray]]:
+    """Each experience in the pool, and the places of its rows, int64, ascending."""
+    order = np.argsort(pool.step, kind="stable")
+    present, first = np.unique(pool.step[order], return_index=True)
+    groups = np.split(order, first[1:]) if len(order) else []
+    yield from zip(map(int, present), groups, strict=True)
 
 
 def score(stream: Stream, index: int, pool: TestPool, answers: Predictions) -> Scores:
@@ -103,13 +111,13 @@ def score(stream: Stream, index: int, pool: TestPool, answers: Predictions) -> S
         answers: In the pool's order.
     """
     hits, own_hits = answers.predicted == pool.label, answers.task_aware == pool.label
-    row = [_share(hits[pool.step == j]) for j in range(len(stream))]
+    row = accuracy_by_group(hits, pool.step, len(stream))
     seen = pool.step <= index
     if stream.setting in POOLED:
         accuracy = float(hits[seen].mean())
     else:
         accuracy = float(np.mean([v for v in row[: index + 1] if v is not None]))
-    per_task = [_share(own_hits[pool.step == j]) for j in range(index + 1)]
+    per_task = accuracy_by_group(own_hits, pool.step, len(stream))[: index + 1]
     return Scores(row, accuracy, float(np.mean([v for v in per_task if v is not None])))
 
 
@@ -130,7 +138,3 @@ def chance_levels(stream: Stream) -> list[float]:
         for j in range(len(stream))
     ]
     return [1.0 / n for n in counts]
-
-
-def _share(hits: np.ndarray) -> float | None:
-    return float(hits.mean()) if len(hits) else None

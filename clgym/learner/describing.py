@@ -1,9 +1,11 @@
 """What a strategy is, said before a run: its options, its needs, the weights that it builds on."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from clgym import registry
 from clgym.errors import BadConfig
 from clgym.learner.assembly import (
     config_fields,
@@ -12,18 +14,21 @@ from clgym.learner.assembly import (
     plugin_entry,
     strategy_class,
 )
-from clgym.learner.provenance import files_of
+from clgym.learner.provenance import all_reads, files_of
 from clgym.messages import (
     DescribeNeeds,
     DescribeOptions,
+    DescribeReads,
     Needs,
     NeedsDescribed,
     OptionsDescribed,
+    ReadsDescribed,
 )
 from clgym.models.backbones import identify
+from clgym.models.places import places_looked_at
 from clgym.strategy import Strategy
 
-__all__ = ["describe_needs", "describe_options", "usable_device"]
+__all__ = ["describe_needs", "describe_options", "describe_reads", "usable_device"]
 
 
 def describe_options(request: DescribeOptions) -> OptionsDescribed:
@@ -52,6 +57,12 @@ def describe_needs(request: DescribeNeeds) -> NeedsDescribed:
     given = request.config.items()
     renamed = {key: identity.name for key, value in given if value == needs.backbone.name}
     return NeedsDescribed(needs=needs, backbone=identity, renamed=renamed)
+
+
+def describe_reads(request: DescribeReads) -> ReadsDescribed:
+    """Files that shaped what was described so far: code, and places of weights."""
+    known = registry.entries("strategies", [Path(plugin) for plugin in request.plugins])
+    return ReadsDescribed(files=all_reads(known.values()), places=places_looked_at())
 
 
 def _with_forgetting(strategy: Strategy) -> Needs:

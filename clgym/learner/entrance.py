@@ -8,54 +8,39 @@ import copy
 import importlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from clgym import registry
-from clgym.data.experience import Log, OnBatch, Report
-from clgym.data.generators import (
-    generator_states,
-    seed_generators,
-    set_generators,
-    untouched_generators,
-)
+from clgym.data.generators import seed_generators
 from clgym.engines.channel import Message
 from clgym.learner.adaptation import build_resources, to_float
-from clgym.learner.assembly import (
-    make_strategy,
-    plugin_entry,
+from clgym.learner.answering import Answers
+from clgym.learner.assembly import make_strategy, plugin_entry
+from clgym.learner.describing import (
+    describe_needs,
+    describe_options,
+    describe_reads,
+    usable_device,
 )
-from clgym.learner.describing import describe_needs, describe_options, usable_device
+from clgym.learner.experiences import ExperienceMaker, info_from
 from clgym.learner.flops import FlopSampler, load_formulas
 from clgym.learner.forgetting import check_memory_is_clean, remove_forgotten
-from clgym.learner.logged import NumberLog, OwnNumbers
+from clgym.learner.logged import NumberLog
 from clgym.learner.numerics import NumericMode
 from clgym.learner.oversight import Oversight
 from clgym.learner.probing import Prober
 from clgym.learner.processor import ProcessorTime, identity_of_device, idle_memory, name_of_device
 from clgym.learner.provenance import clean_surroundings, files_read, watch_files
-from clgym.learner.replies import (
-    checked_costs,
-    checked_heads,
-    checked_logits,
-    checked_progress,
-    own_numbers,
-)
-from clgym.learner.representing import features_in_batches
+from clgym.learner.replies import checked_costs, checked_logits
+from clgym.learner.reporting import Clock, Reporting
 from clgym.learner.rows import RowImages
-from clgym.learner.state import (
-    InsideState,
-    LearnerState,
-    read_learner,
-    state_fingerprint,
-    write_state,
-)
+from clgym.learner.saving import Keeper
+from clgym.learner.state import InsideState, read_learner
 from clgym.learner.torch_settings import be_deterministic, peak, start_measuring
 from clgym.messages import (
     Adapt,
@@ -64,21 +49,19 @@ from clgym.messages import (
     ClassifierIdentity,
     DescribeNeeds,
     DescribeOptions,
+    DescribeReads,
     EndTest,
     Event,
     ExperienceRows,
     ExperienceTrained,
-    FeaturesComputed,
     FeaturesFilled,
     FillFeatures,
     Forget,
     Forgotten,
     Load,
     Loaded,
-    NumbersLogged,
     Predict,
     Predicted,
-    PredictionProgress,
     Reply,
     Represent,
     Represented,
@@ -87,7 +70,6 @@ from clgym.messages import (
     Saved,
     Start,
     Started,
-    StreamFacts,
     TestDue,
     TestEnded,
     Train,
@@ -97,27 +79,9 @@ from clgym.messages import (
 )
 from clgym.models.features import FrozenFeatures
 from clgym.registry.libraries import LIBRARIES
-from clgym.strategy import Batch, Experience, ForgetRequest, Memory, Strategy, StreamInfo
+from clgym.strategy import Batch, Experience, ForgetRequest, Memory, Strategy
 
-__all__ = ["Learner", "info_from"]
-
-_EVENT_SECONDS = 0.2
-
-
-def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
-    """Facts that a strategy may know in advance, from the gym's plain data."""
-    return StreamInfo(
-        image_shape=facts.image_shape,
-        setting=facts.setting,
-        device=torch.device(facts.device),
-        seed=facts.seed,
-        mean=facts.mean,
-        std=facts.std,
-        total_columns=facts.total_columns,
-        total_experiences=facts.total_experiences,
-        single_pass=facts.single_pass,
-        memory=memory,
-    )
+__all__ = ["Learner"]
 
 
 class Learner:
@@ -126,7 +90,8 @@ class Learner:
     def __init__(self, emit: Callable[[Message], None]) -> None:
         """``emit`` sends an event, as plain data, while a message is being worked on."""
         self._send, self._processor = emit, ProcessorTime()
-        self._own_numbers = OwnNumbers()
+        self._reporting = Reporting(self._emit)
+        self._own_numbers = self._reporting.own_numbers
         self._untested: str | None = None
         self._filled: FrozenFeatures | None = None
         clean_surroundings()
@@ -173,14 +138,14 @@ class Learner:
                 return describe_options(request)
             case DescribeNeeds():
                 return replace(describe_needs(request), libraries=self._libraries())
+            case DescribeReads():
+                return describe_reads(request)
             case Start():
                 return self._start(request)
             case Train():
                 return self._train(request)
-            case Predict():
-                return self._predict(request)
-            case Represent():
-                return self._represent(request)
+            case Predict() | Represent():
+                return self._answer(request)
             case EndTest():
                 return self._end_test()
             case FillFeatures():
@@ -192,7 +157,7 @@ class Learner:
             case Save():
                 return self._save(request)
             case Load():
-                self._restore(read_learner(request.path))
+                self._keeper.restore(read_learner(request.path))
                 return Loaded()
 
     def _emit(self, event: Event) -> None:
@@ -207,7 +172,6 @@ class Learner:
         idle = idle_memory(device)
         self._plugin = plugin_entry(request.strategy, request.plugins)
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
-        self._facts = request.info
         if (earlier := vars(self).get("_info")) is not None:
             earlier.memory.keep(torch.arange(0))  # a strategy of the phase before may be kept alive
         self._info = info_from(request.info, Memory(self._strategy.needs.memory))
@@ -222,6 +186,15 @@ class Learner:
         self._numerics = NumericMode(request.numerics, device)
         self._numerics.take(self._strategy)
         self._oversight = Oversight(self._strategy, self._info, request, self._scale)
+        self._keeper = Keeper(
+            self._strategy, self._info, request.info, self._scale, self._oversight
+        )
+        self._experiences = ExperienceMaker(
+            self._info, self._rows, self._features, self._scale, self._reporting
+        )
+        self._answers = Answers(
+            self._strategy, self._oversight, self._rows, self._features, self._numerics, device
+        )
         self._memory_at_start = copy.deepcopy(self._info.memory.state_dict())
         return Started(
             device_name=name_of_device(device),
@@ -237,19 +210,18 @@ class Learner:
         if not needs.features:
             return None
         assert needs.backbone is not None
-        return self._rows.features(needs.backbone, self._report_features)
+        return self._rows.features(needs.backbone, self._reporting.features)
 
     @property
     def _adapts(self) -> bool:
         return self._info.setting == "adaptation"
 
-    def _report_features(self, images: int, total: int) -> None:
-        self._emit(FeaturesComputed(images=images, total=total))
-
     def _take_resources(self, request: Start, device: torch.device) -> ClassifierIdentity | None:
         """Add to the info what an adaptation stream offers; the classifier's identity."""
         self._scale = 1 / 255  # of the images that come over the wire
-        resources = build_resources(request, self._strategy.needs, device, self._reporter())
+        resources = build_resources(
+            request, self._strategy.needs, device, self._reporting.progress()
+        )
         self._passes = resources.passes
         self._info = replace(
             self._info,
@@ -265,7 +237,7 @@ class Learner:
         started = time.perf_counter()
         seed_generators(self._info.seed, "train", experience=request.index)
         prober, log = self._prober(request), NumberLog()
-        clock = _Clock(request.checkpoint_seconds)
+        clock = Clock(request.checkpoint_seconds)
         # Not the request itself, for it holds rows and labels: the strategy gets this function.
         index, checkpoint = request.index, request.checkpoint
 
@@ -276,14 +248,14 @@ class Learner:
                 told = InsideState(
                     images=images, probed=prober.state_dict(), logged=log.state_dict()
                 )
-                self._write(checkpoint, told)
+                self._keeper.write(checkpoint, told)
                 self._emit(CheckpointSaved(experience=index))
 
         flops = FlopSampler(watches=not self._numerics.compiles)
-        experience = self._made_experience(request, log, safe_point, on_batch=flops.begin_step)
+        experience = self._experiences.make(request, log, safe_point, on_batch=flops.begin_step)
         if request.resume is not None:
             state = read_learner(request.resume)
-            self._restore(state)
+            self._keeper.restore(state)
             if "inside" in state:
                 experience.go_on_from(state["inside"]["images"])
                 prober.load_state_dict(state["inside"]["probed"])
@@ -297,7 +269,7 @@ class Learner:
             experience.close()
             operations = flops.finish(experience.images_so_far)
             self._own_numbers.experience = None
-        self._tell_news(request.index, log)
+        self._reporting.news(request.index, log)
         seconds = time.perf_counter() - started - prober.seconds
         return ExperienceTrained(
             seconds=seconds,
@@ -311,127 +283,22 @@ class Learner:
         probe = request.probe
         return Prober(
             probe,
-            write=lambda: None if probe is None else self._write(probe.state),
+            write=lambda: None if probe is None else self._keeper.write(probe.state),
             tell=lambda images: self._emit(TestDue(images=images)),
         )
 
-    def _fingerprint(self) -> str:
-        """Return a fingerprint of what the learner keeps, to tell whether testing changes it."""
-        memory = self._info.memory
-        kept = {"seen": memory.seen, "columns": memory.columns()}
-        return state_fingerprint({"strategy": self._strategy.state_dict(), "memory": kept})
-
-    def _made_experience(
-        self,
-        request: Train | ExperienceRows,
-        log: NumberLog,
-        safe_point: Callable[[], None],
-        place: int | None = None,
-        on_batch: OnBatch = lambda images, looks: None,
-    ) -> Experience:
-        """Rows of a message; progress is reported under ``place`` if it is given."""
-        pixels = self._rows.of_experience(request)
-        features = None
-        if self._features is not None:
-            where = np.repeat(np.arange(len(request.groups)), request.counts)
-            features = self._features.of(request.groups, request.rows, where)
-        return Experience(
-            request.index,
-            pixels,
-            None if (own := request.labels) is None else torch.as_tensor(own, device=pixels.device),
-            classes=request.classes,
-            columns=request.num_seen_classes,
-            seed=self._info.seed,
-            scale=self._scale,
-            task=request.task,
-            task_columns=request.task_columns,
-            single_pass=self._info.single_pass,
-            report=self._reporter(place),
-            log=self._logger(request.index if place is None else place, log),
-            safe_point=safe_point,
-            on_batch=on_batch,
-            features=features,
-            class_names=request.class_names,
-        )
-
-    def _reporter(self, place: int | None = None) -> Report:
-        clock = _Clock(_EVENT_SECONDS)
-
-        def report(event: Mapping[str, object]) -> None:
-            event = event if place is None else {**event, "experience": place}
-            if own := own_numbers(event):
-                self._own_numbers(own)
-            if clock.due() or event.get("step") == event.get("steps"):
-                self._emit(checked_progress(event))
-
-        return report
-
-    def _logger(self, experience: int, log: NumberLog) -> Log:
-        clock = _Clock(_EVENT_SECONDS)
-
-        def take(numbers: Mapping[str, object], images: int, epoch: int, step: int) -> None:
-            log.add(numbers, images, epoch, step)
-            if clock.due():
-                self._tell_news(experience, log)
-
-        return take
-
-    def _tell_news(self, experience: int, log: NumberLog) -> None:
-        if (numbers := log.news()) is not None:
-            self._emit(NumbersLogged(experience=experience, numbers=numbers))
-
-    def _predict(self, request: Predict) -> Predicted:
-        """Logits of some test rows, float32 [n, classes], in the order given."""
+    def _answer(self, request: Predict | Represent) -> Predicted | Represented:
+        """Logits of some test rows, or features of some rows of both splits."""
         if self._untested is None:
-            self._untested = self._fingerprint()
-        started = time.perf_counter()
-        by_head: dict[str, np.ndarray] = {}
-        logits = self._answers(request, by_head)
-        seconds = time.perf_counter() - started
-        return Predicted(logits=logits, seconds=seconds, by_head=by_head)
-
-    def _answers(self, request: Predict, by_head: dict[str, np.ndarray]) -> np.ndarray:
-        """Those logits; ``by_head`` takes those of the strategy's heads, if they are asked for."""
-        size, rows = request.batch_size, request.rows
-        logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
-        features = self._known_features(request)
-        clock = _Clock(_EVENT_SECONDS)
-        with torch.no_grad(), untouched_generators(self._info.device), self._numerics.active():
-            for start in range(0, len(rows), size):
-                part = slice(start, start + size)
-                batch = self._test_batch(request, part, features)
-                answer = self._oversight.predict(batch)
-                logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
-                if request.by_head:
-                    told = self._strategy.predict_by_head(batch)
-                    for name, found in checked_heads(told, logits[part]):
-                        by_head.setdefault(name, np.empty_like(logits))[part] = found
-                if clock.due():
-                    self._emit(PredictionProgress(images=start, total=len(rows)))
-        return logits
-
-    def _represent(self, request: Represent) -> Represented:
-        """Features of some rows of both splits, float32 [n, width], in the order given."""
-        if self._untested is None:
-            self._untested = self._fingerprint()
-        started, clock = time.perf_counter(), _Clock(_EVENT_SECONDS)
-        count = len(request.rows)
-
-        def ask(rows: slice) -> Tensor:
-            return self._oversight.represent(Batch(self._rows.of_test(request, rows)))
-
-        def report(done: int) -> None:
-            if clock.due():
-                self._emit(PredictionProgress(images=done, total=count))
-
-        with torch.no_grad(), untouched_generators(self._info.device):
-            features = features_in_batches(count, request.batch_size, ask, report)
-        return Represented(features=features, seconds=time.perf_counter() - started)
+            self._untested = self._keeper.fingerprint()
+        if isinstance(request, Predict):
+            return self._answers.predict(request, self._emit)
+        return self._answers.represent(request, self._emit)
 
     def _end_test(self) -> TestEnded:
         """Say what the test did to the learner, and what it took."""
         return TestEnded(
-            changed=self._untested not in (None, self._fingerprint()),
+            changed=self._untested not in (None, self._keeper.fingerprint()),
             holdings=self._oversight.holdings(),
             peak_memory_bytes=peak(self._info.device),
             cpu_seconds=self._processor.take(),
@@ -445,7 +312,7 @@ class Learner:
             device = usable_device(request.start.info.device)
             be_deterministic(request.start.threads)
             images = RowImages(request.start, request.start.info.image_shape[0], device)
-            self._filled = images.features(request.backbone, self._report_features)
+            self._filled = images.features(request.backbone, self._reporting.features)
         self._filled.fill(request.groups, request.rows, request.where)
         return FeaturesFilled()
 
@@ -486,19 +353,12 @@ class Learner:
         log = self._own_numbers.log = NumberLog()
 
         def made(rows: Sequence[ExperienceRows]) -> list[Experience]:
-            return [self._made_experience(part, log, lambda: None, request.place) for part in rows]
+            return [self._experiences.make(part, log, lambda: None, request.place) for part in rows]
 
         parts, rest = made(request.forgotten), request.retained
         retained = None if rest is None else made(rest)
-        wanted = ForgetRequest(
-            request.number,
-            request.kind,
-            request.classes,
-            request.num_seen_classes,
-            parts,
-            retained,
-            self._info.seed,
-        )
+        what = (request.number, request.kind, request.classes, request.num_seen_classes)
+        wanted = ForgetRequest(*what, parts, retained, self._info.seed)
         try:
             removed = remove_forgotten(self._info.memory, wanted)
             with self._numerics.active():
@@ -518,21 +378,9 @@ class Learner:
         """Images through the classifier's backbone so far, forward and backward."""
         return (0, 0) if self._passes is None else (self._passes.forward, self._passes.backward)
 
-    def _known_features(self, request: Predict) -> Tensor | None:
-        """Features of all rows: computed batch by batch, most would go in padded batches."""
-        if self._features is None:
-            return None
-        return self._features.of(request.groups, request.rows, request.where)
-
-    def _test_batch(self, request: Predict, part: slice, features: Tensor | None) -> Batch:
-        """Some of the rows to predict."""
-        images = self._rows.of_test(request, part)
-        known = None if features is None else features[part]
-        return Batch(images, task=request.task, features=known)
-
     def _save(self, request: Save) -> Saved:
         """Write the state at an experience's boundary, and say how large things are."""
-        strategy, written = self._strategy, self._write(request.path)
+        strategy, written = self._strategy, self._keeper.write(request.path)
         return Saved(
             bytes=written,
             holdings=self._oversight.holdings() if self._adapts else None,
@@ -545,40 +393,3 @@ class Learner:
             flops_per_image=self._oversight.flops_per_image if self._adapts else None,
             read_files=files_read(self._plugin),
         )
-
-    def _write(self, path: Path, inside: InsideState | None = None) -> int:
-        facts = {field.name: getattr(self._facts, field.name) for field in fields(self._facts)}
-        state: LearnerState = {
-            "strategy": self._strategy.state_dict(),
-            "memory": self._info.memory.state_dict(),
-            "generators": generator_states(self._info.device),
-            "facts": {**facts, "scale": self._scale},
-        }
-        if self._adapts:
-            state["serving"] = self._oversight.serving()
-        if (signatures := self._oversight.signatures()) is not None:
-            state["signatures"] = signatures
-        if inside is not None:
-            state["inside"] = inside
-        return len(write_state(path, state))
-
-    def _restore(self, state: LearnerState) -> None:
-        self._info.memory.load_state_dict(state["memory"], self._info.device)
-        self._strategy.load_state_dict(state["strategy"])
-        # States of earlier versions have neither.
-        self._oversight.restore(state.get("signatures", {}), state.get("serving", []))
-        set_generators(state["generators"], self._info.device)
-
-
-class _Clock:
-    """Returns True at most once per period of some seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._last = seconds, time.monotonic()
-
-    def due(self) -> bool:
-        now = time.monotonic()
-        if now - self._last < self._seconds:
-            return False
-        self._last = now
-        return True

@@ -16,7 +16,7 @@ import stat
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,29 +25,12 @@ from clgym import registry
 from clgym._checkout import PACKAGE, ROOT
 from clgym.engines import INSIDE
 from clgym.registry import PluginEntry
+from clgym.registry.surroundings import is_visible
 
-__all__ = ["clean_surroundings", "files_of", "files_read", "watch_files"]
+__all__ = ["all_reads", "clean_surroundings", "files_of", "files_read", "watch_files"]
 
 _PLUGINS = ("strategies", "scenarios")
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/")
-_ALLOWED = {
-    *("CLGYM_CACHE", "CLGYM_CACHE_GB", "CLGYM_DATA", "CLGYM_WITHHELD", INSIDE),
-    *(
-        "HOME",
-        "JOBLIB_MULTIPROCESSING",
-        "LANG",
-        "LOGNAME",
-        "PATH",
-        "SHELL",
-        "TMPDIR",
-        "TZ",
-        "USER",
-        "VIRTUAL_ENV",
-    ),
-    *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME"),
-    *("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHASHSEED", "SYSTEMROOT"),
-}
-_ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "CUBLAS_", "OMP_", "MKL_", "OPENBLAS_", "XDG_")
 
 
 @dataclass(frozen=True)
@@ -77,7 +60,7 @@ def clean_surroundings() -> None:
     if not _in_worker():
         return
     for name in list(os.environ):
-        if name not in _ALLOWED and not name.startswith(_ALLOWED_PREFIXES):
+        if name != INSIDE and not is_visible(name):
             del os.environ[name]
     kept = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     here = str(Path.cwd())
@@ -218,14 +201,31 @@ def files_of(entry: PluginEntry, importing: bool = False) -> dict[str, str]:
     """
     path = _absolute(entry.path)
     own = [r for r in _reads if path in r.readers and (r.importing or not importing)]
-    return _named(own, Path(path).parent) | dict(_distributed(entry))
+    return _named(own, Path(path).parent) | _of_distribution(entry)
 
 
 def files_read(entry: PluginEntry) -> dict[str, str]:
     """Files that all code read in a worker, which serves one run; elsewhere see `files_of`."""
     if not _in_worker():
         return files_of(entry)
-    return _named(_reads, Path(_absolute(entry.path)).parent) | dict(_distributed(entry))
+    return _named(_reads, Path(_absolute(entry.path)).parent) | _of_distribution(entry)
+
+
+def all_reads(plugins: Iterable[PluginEntry]) -> dict[str, str]:
+    """Files that any plugin's code has read in this process, with whole distributions.
+
+    Args:
+        plugins: Entries of all strategies; those that were imported here count.
+
+    Returns:
+        SHA-256 by absolute path; an empty text where a file was read with two contents.
+    """
+    found: dict[str, str] = {}
+    for read in _reads:
+        same = found.setdefault(read.path, read.sha256) == read.sha256
+        found[read.path] = read.sha256 if same else ""
+    loaded = [entry for entry in plugins if entry.module in sys.modules]
+    return found | {str(path): digest for e in loaded for _, path, digest in _distributed(e)}
 
 
 def _in_worker() -> bool:
@@ -247,8 +247,12 @@ def _named(reads: list[_Read], folder: Path) -> dict[str, str]:
     }
 
 
-def _distributed(entry: PluginEntry) -> Iterator[tuple[str, str]]:
-    """All modules of the distribution that offers a plugin, where one does."""
+def _of_distribution(entry: PluginEntry) -> dict[str, str]:
+    return {f"{entry.origin}: {name}": digest for name, _, digest in _distributed(entry)}
+
+
+def _distributed(entry: PluginEntry) -> Iterator[tuple[str, Path, str]]:
+    """All modules of the distribution that offers a plugin, where one does: name, path, SHA-256."""
     if not _is_library(str(entry.path)):
         return
     try:
@@ -258,4 +262,4 @@ def _distributed(entry: PluginEntry) -> Iterator[tuple[str, str]]:
     for file in files:
         path = Path(str(file.locate()))
         if path.suffix in (".py", ".so") and path.is_file():
-            yield f"{entry.origin}: {file.as_posix()}", _sha256(str(path))
+            yield file.as_posix(), path, _sha256(str(path))

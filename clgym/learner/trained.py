@@ -11,7 +11,7 @@ from torch import Tensor
 from clgym.data.memory import Memory
 from clgym.errors import BadAnswer
 from clgym.learner.assembly import make_strategy
-from clgym.learner.entrance import info_from
+from clgym.learner.experiences import info_from
 from clgym.learner.state import read_learner
 from clgym.messages import StreamFacts
 from clgym.results.html_table import html_table

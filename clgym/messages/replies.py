@@ -20,6 +20,7 @@ __all__ = [
     "NeedsDescribed",
     "OptionsDescribed",
     "Predicted",
+    "ReadsDescribed",
     "Reply",
     "Represented",
     "Saved",
@@ -52,6 +53,17 @@ class NeedsDescribed:
     libraries: tuple[int, ...] = ()
     """Large libraries that the strategy's import loaded, by their number in
     `clgym.learner.entrance.Learner.LIBRARIES`."""
+
+
+@message
+class ReadsDescribed:
+    """Reply to `DescribeReads`."""
+
+    files: dict[str, str]
+    """SHA-256 of each file that plugins have read in the process, by its absolute path; empty where
+    it had two contents."""
+    places: tuple[str, ...]
+    """Absolute paths where weights were looked for, found or not."""
 
 
 @message
@@ -222,6 +234,7 @@ class Loaded:
 Reply = (
     OptionsDescribed
     | NeedsDescribed
+    | ReadsDescribed
     | Started
     | ExperienceTrained
     | Predicted

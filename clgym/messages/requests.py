@@ -15,6 +15,7 @@ __all__ = [
     "AnytimeTest",
     "DescribeNeeds",
     "DescribeOptions",
+    "DescribeReads",
     "EndTest",
     "ExperienceRows",
     "FillFeatures",
@@ -55,6 +56,14 @@ class DescribeNeeds:
     device: str
     data_root: Path | None
     """Data folder, whose `weights/` are searched; None means `CLGYM_DATA`."""
+
+
+@message
+class DescribeReads:
+    """Ask which files shaped what was described so far."""
+
+    do: Literal["describe-reads"] = "describe-reads"
+    plugins: tuple[str, ...]
 
 
 @message
@@ -292,6 +301,7 @@ class Load:
 Request = (
     DescribeOptions
     | DescribeNeeds
+    | DescribeReads
     | Start
     | Train
     | Predict

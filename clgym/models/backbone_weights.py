@@ -18,6 +18,7 @@ from clgym.files import file_sha256, load_checked
 from clgym.models import timm_networks, weight_files
 from clgym.models.loaders import loader_of
 from clgym.models.names import AVERAGED, Name
+from clgym.models.places import note_place
 
 __all__ = ["digest", "fetch", "native", "notes", "weights_file"]
 
@@ -84,7 +85,9 @@ def weights_file(name: Name, data_root: Path | None = None) -> Path:
     if weights is None:
         return _in_hub(name)
     if loader is not None and not weights.startswith("sha256:"):
-        return loader.weights_file(Path(weights).expanduser())
+        folder = Path(weights).expanduser()
+        note_place(folder)
+        return loader.weights_file(folder)
     path = _noted(weights) if weights.startswith("sha256:") else None
     path = path or weight_files.find_file(weights, data_root)
     if path is None or not path.is_file():
@@ -100,8 +103,13 @@ def weights_file(name: Name, data_root: Path | None = None) -> Path:
 def _in_hub(name: Name) -> Path:
     """The file of a timm tag in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
 
-    found = try_to_load_from_cache(_hub_name(name.architecture), _HUB_FILE)
+    hub_name = _hub_name(name.architecture)
+    kept = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=hub_name, repo_type="model")
+    note_place(kept, kept / "refs" / "main", kept / "snapshots", *kept.glob("snapshots/*"))
+    found = try_to_load_from_cache(hub_name, _HUB_FILE)
     if not isinstance(found, str):
         raise MissingData(
             expected=f"the weights {name.architecture} on this machine",
@@ -114,6 +122,7 @@ def _in_hub(name: Name) -> Path:
 def _noted(weights: str) -> Path | None:
     """The file that an earlier run read these weights from."""
     note = notes() / "files" / f"{weights.removeprefix('sha256:')}.json"
+    note_place(note)
     with contextlib.suppress(OSError, ValueError):
         return Path(load_checked(note.read_bytes())["file"])
     return None

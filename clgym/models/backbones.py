@@ -33,6 +33,7 @@ from clgym.messages import BackboneIdentity
 from clgym.models.backbone_weights import digest, fetch, native, notes, weights_file
 from clgym.models.loaders import HeadlessNetwork, loader_of
 from clgym.models.names import Name, parse
+from clgym.models.places import note_place
 from clgym.models.pretraining import KNOWN, seen_in
 from clgym.models.timm_networks import check_known
 from clgym.strategy import Fit, Frozen
@@ -199,6 +200,7 @@ def identify(frozen: Frozen, data_root: Path | None = None) -> BackboneIdentity:
     facts: list[Any] = [2, name.bare, name.weights if path is None else None]
     if path is not None:
         stat, beside = path.stat(), path.with_name("config.json")
+        note_place(path, beside)
         facts += [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
         facts += [beside.stat().st_mtime_ns if beside.is_file() else None, name.is_recorded]
     note = notes() / "keys" / f"{sha256(canonical_json(facts))}.json"

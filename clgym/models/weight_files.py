@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from clgym.data.root import data_root as root_of
 from clgym.errors import BadSource
+from clgym.models.places import note_place
 
 __all__ = ["WeightFile", "digest_of", "find_file", "load", "read", "unfit", "weight_folder"]
 
@@ -55,6 +56,7 @@ def weight_folder(data_root: Path | None = None) -> Path:
 def find_file(file: str, data_root: Path | None = None) -> Path | None:
     """Find the file by its path, else by its name in the data root's ``weights/`` folder."""
     places = (Path(file).expanduser(), weight_folder(data_root) / file)
+    note_place(*places)
     return next((path for path in places if path.is_file()), None)
 
 

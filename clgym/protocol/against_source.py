@@ -62,7 +62,7 @@ def compare_with_sources(
             scenario = _scenario(request)
             sources = [] if scenario is None else load_sources(scenario, request)
         except (MissingData, UnknownName, Withheld, BadSource, BadOutput) as error:
-            audit.notes.append(f"{name} not compared: {error.found}")
+            audit.notes.append(f"{name} not compared: {error}")
             continue
         if other := _other_images(result, sources):
             audit.notes.append(f"{name} not compared: {other}")

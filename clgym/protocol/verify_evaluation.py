@@ -9,6 +9,7 @@ from clgym.errors import Tampered
 from clgym.files import canonical_json, sha256
 from clgym.gym.request import Request
 from clgym.protocol.audit import Audit
+from clgym.protocol.bands import above_band
 from clgym.protocol.evaluation import choice_of, requests_of
 from clgym.protocol.ledger import LedgerEntry
 from clgym.protocol.outcome import EVALUATION, Evaluation, SeedResult, following, seed_result
@@ -63,6 +64,8 @@ class EvaluationAudit:
             yield "ledger_head is not the link before its end"
         certificate: Certificate = parsed(Certificate, self._bytes(self._study / CERTIFICATE))
         yield from self._links(found, certificate)
+        if above := above_band(found):
+            self._audit.notes.append(f"evaluation {self._number}: {above}")
         yield from self._seeds_of(found, certificate.body.plan)
         for seed in found.seeds:
             if seed.status == "done":

@@ -19,6 +19,7 @@ __all__ = [
     "find",
     "is_path",
     "named_file",
+    "named_source",
     "register",
     "reserve",
     "strategy_files",
@@ -111,6 +112,16 @@ def named_file(kind: Kind, name: str, plugins: Sequence[Path]) -> tuple[str, tup
         found="a plugin of another kind",
         fix="Check the path; `FILE.py:CLASS` says which class of a file is meant",
     )
+
+
+def named_source(
+    source: str | None, plugins: Sequence[Path]
+) -> tuple[str | None, tuple[Path, ...]]:
+    """`named_file` of a source; None and names such as ``folder:PATH`` stay as they are."""
+    path = Path((source or "").partition(":")[0])
+    if source is None or not (path.suffix == ".py" or (path / "__init__.py").is_file()):
+        return source, tuple(plugins)
+    return named_file("sources", source, plugins)
 
 
 def _unknown(kind: Kind, name: str, known: Iterable[PluginEntry]) -> UnknownName:
@@ -215,10 +226,12 @@ def _installed(kind: Kind) -> Iterable[PluginEntry]:
             yield replace(entry, name=point.name.replace("_", "-"), attribute=point.attr or None)
 
 
-@functools.cache
+_all_entry_points = functools.cache(importlib.metadata.entry_points)
+"""What installed distributions offer; kept, since reading it takes a tenth of a look-up."""
+
+
 def _entry_points(kind: Kind) -> importlib.metadata.EntryPoints:
-    """What installed distributions offer; kept, since every look-up of a name asks for all."""
-    return importlib.metadata.entry_points(group=f"clgym.{kind}")
+    return _all_entry_points().select(group=f"clgym.{kind}")
 
 
 def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[PluginEntry]:

@@ -226,8 +226,7 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
 def _evaluation_problems(result: Result, i: int, rows: PredictedRows) -> Iterator[str]:
     """Compute the accuracies after experience ``i`` again."""
     hits, step = rows.hits, rows.group
-    tested = [step == j for j in range(len(result.accuracy_matrix))]
-    again = accuracy_by_group(hits, step, len(tested))
+    again = accuracy_by_group(hits, step, len(result.accuracy_matrix))
     if not alike(result.accuracy_matrix[i], again):
         yield f"result.accuracy_matrix[{i}] does not follow from the predictions"
     if len(set(zip(step.tolist(), rows.row.tolist(), strict=True))) != len(step):
@@ -236,7 +235,7 @@ def _evaluation_problems(result: Result, i: int, rows: PredictedRows) -> Iterato
     pooled = float(hits[seen].mean()) if seen.any() else None
     if result.scenario.setting in _POOLED and not alike(result.accuracy_after[i], pooled):
         yield f"result.accuracy_after[{i}] does not follow from the predictions"
-    counts = [int(here.sum()) for here in tested[: i + 1]]
+    counts = np.bincount(step[seen], minlength=i + 1)
     if any(n and n != result.test_counts[j] for j, n in enumerate(counts)):
         yield f"result.test_counts does not fit the predictions after experience {i + 1}"
 

@@ -41,13 +41,16 @@ def _mean(values: np.ndarray) -> float | None:
 def accuracy_by_group(hits: np.ndarray, group: np.ndarray, count: int) -> list[float | None]:
     """Accuracy on the rows of each group, in [0, 1]; None for a group without rows.
 
+    One pass over the rows, whatever the number of groups.
+
     Args:
         hits: bool [n], whether each prediction is right.
         group: int [n], group of each row, below ``count``.
         count: Number of groups.
     """
-    parts = [hits[group == number] for number in range(count)]
-    return [float(part.mean()) if len(part) else None for part in parts]
+    rows = np.bincount(group, minlength=count)
+    sums = np.bincount(group, weights=hits, minlength=count)
+    return [float(s / n) if n else None for s, n in zip(sums, rows, strict=True)]
 
 
 def average_incremental_accuracy(after: Sequence[float]) -> float:

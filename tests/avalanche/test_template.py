@@ -11,6 +11,8 @@ from avalanche.training.plugins import EvaluationPlugin
 import clgym
 from clgym.avalanche import as_template, benchmarks
 from clgym.errors import BadConfig, Incompatible
+from clgym.gym.plan import resolve
+from clgym.gym.request import Request
 
 STREAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "class-incremental": ("split-digits", {}),
@@ -142,3 +144,18 @@ def test_grey_and_colour_sources_come_alike_in_a_benchmark(tmp_path: Any) -> Non
     template = as_template(clgym.make_strategy("nmc"), stream=stream, evaluator=metrics())
     for experience in benchmark.train_stream:
         template.train(experience)
+
+
+def test_a_strategy_takes_what_the_preset_gives_as_a_run_does() -> None:
+    """The options of a plan, by both ways; own options win."""
+    stream = clgym.make_scenario("split-digits")
+    request = Request("avalanche:ER_ACE", "split-digits")
+    planned = resolve(request).describe().strategy.config
+    made = clgym.make_strategy("avalanche:ER_ACE", stream=stream)
+    alone = clgym.make_strategy("avalanche:ER_ACE")
+    assert made.config.memory_size == planned["memory_size"] != alone.config.memory_size
+    assert made.config.network == planned["network"]
+    own = clgym.make_strategy("avalanche:ER_ACE", stream=stream, memory_size=7)
+    assert own.config.memory_size == 7
+    around = clgym.make_strategy("lr-schedule", stream=stream, base="replay")
+    assert around.base.config.memory_size == planned["memory_size"]

@@ -6,7 +6,7 @@ import pytest
 
 from clgym.cli._parser import Parser
 from clgym.cli._pools import add_pool_flags, pool_of
-from clgym.cli.run import seeds_of
+from clgym.cli._run_options import seeds_of
 
 
 @pytest.mark.parametrize("seeds", [["0,3"], ["0", "3"], ["0,", "3"], ["--seeds=0,3"]])

@@ -92,9 +92,21 @@ def test_formulas_of_a_docstring_become_blocks() -> None:
         "Minimises:\n\n```text\na < b *\n  c\n```\n\nwhere a &lt; ``x < y``. Steps:\n\n"
         "1. One:\n\n    ```text\n    d\n    ```\n"
     )
+    assert writing.folded(["a < b"]).endswith("<ul><li>a &lt; b</li></ul></details>")
     assert writing.cell("a|b *c* `d|e`\nf") == "a&#124;b &#42;c&#42; <code>d&#124;e</code> f"
 
 
+@pytest.mark.usefixtures("modules")
+def test_rooms_stand_above_what_they_import() -> None:
+    import diagram  # pyright: ignore[reportMissingImports]
+
+    page = '```mermaid\nflowchart TD\n a["<b>a</b>"] --> b & c\n b --> c["C"]\n```\n'
+    drawn = diagram.as_floors(page)
+    floors = re.findall(r'<div class="floor">(.*?)</div></div>', drawn)
+    assert floors == ["<div><b>a</b>", "<div>b", "<div>C"]
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("modules")
 def test_the_commands_page_has_every_option_of_help() -> None:
     import commands  # pyright: ignore[reportMissingImports]
@@ -108,6 +120,7 @@ def test_the_commands_page_has_every_option_of_help() -> None:
             assert option in page, option
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("modules")
 def test_a_method_page_has_paper_options_differences_and_results() -> None:
     methods: ModuleType = __import__("methods")

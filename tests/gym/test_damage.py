@@ -143,7 +143,7 @@ TWO = """
 import sys
 from pathlib import Path
 from clgym.errors import BadOutput
-from clgym.gym import folder, run as runs
+from clgym.gym import folder, run as runs, sessions
 from clgym.gym.request import Request
 
 def slowly(*arguments):
@@ -151,7 +151,7 @@ def slowly(*arguments):
     sys.stdin.readline()  # the test says when
     return make(*arguments)
 
-make, runs.make_session = runs.make_session, slowly
+make, sessions.make_session = sessions.make_session, slowly
 write = folder.write_atomic
 
 def renamed(path, data):

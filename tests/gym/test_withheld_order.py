@@ -37,14 +37,17 @@ def test_another_installation_has_another_order(state: Path) -> None:
     assert order_key("a run") != first
 
 
-def test_counting_images_does_not_reveal_the_experience(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "seeds", [range(3), pytest.param(range(3, 10), marks=pytest.mark.slow)], ids=["0-2", "3-9"]
+)
+def test_counting_images_does_not_reveal_the_experience(tmp_path: Path, seeds: range) -> None:
     """The six-line plugin that lifted nmc by 26 points on another order."""
     whole = run(Request("nmc", "split-digits", out=tmp_path / "nmc", threads=1)).result
     tests = whole.test_counts
     totals = np.cumsum(tests).tolist()
     file = copy_plugin("guesser", tmp_path, TESTS=tests, TOTALS=totals)
     gains = []
-    for seed in range(3):
+    for seed in seeds:
         request = Request(
             "guesser",
             "split-digits",

@@ -167,19 +167,21 @@ def test_predictions_for_rows_that_do_not_exist_are_found(made: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "way_out"),
     [
-        lambda r: r["scenario"]["config"].update(source="cifar100"),
-        lambda r: r["scenario"].update(name="of-somebody-else"),
-        lambda r: r["sources"][0].update(name="digits~0a0a0a0a"),
+        (lambda r: r["scenario"]["config"].update(source="cifar100"), "clgym fetch cifar100"),
+        (lambda r: r["scenario"]["config"].update(source="of-somebody-else"), "--plugin"),
+        (lambda r: r["scenario"].update(name="of-somebody-else"), "--plugin"),
+        (lambda r: r["sources"][0].update(name="digits~0a0a0a0a"), "digits~0a0a0a0a"),
     ],
 )
 def test_missing_images_are_reported_as_a_note(
-    made: Path, tmp_path: Path, change: Callable[[dict], object]
+    made: Path, tmp_path: Path, change: Callable[[dict], object], way_out: str
 ) -> None:
     audit = audited(edited(made, tmp_path / "edited", "learned", change), tmp_path)
     assert not audit.checks and not audit.problems
     assert audit.notes[0].startswith("images of edited not compared: ")
+    assert way_out in audit.notes[0]
 
 
 @pytest.mark.parametrize(

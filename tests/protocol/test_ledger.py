@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,54 @@ def test_a_second_coordinator_of_a_study_is_refused(tmp_path: Path) -> None:
         pass
     with locked(tmp_path / ".lock"):
         pass
+
+
+def test_a_line_says_when_it_was_written_to_the_millisecond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1234.56789)
+    assert Ledger(tmp_path).append("note").time == 1234.568
+
+
+def test_entries_are_found_by_their_kind(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for kind in ("run", "trial", "run", "opened"):
+        ledger.append(kind)
+    assert [[e.seq for e in ledger.of(k)] for k in ("run", "trial", "none")] == [[0, 2], [1], []]
+
+
+def test_a_ledger_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Tampered, match="a ledger at"):
+        read_ledger(tmp_path / "ledger.jsonl")
+
+
+@pytest.mark.parametrize("more", [b" ", b"\t "])
+def test_a_line_in_another_form_is_not_what_was_written(tmp_path: Path, more: bytes) -> None:
+    """The same facts, with blanks; before and behind what the canonical form sorts to."""
+    path = filled(tmp_path)
+    whole = path.read_bytes()
+    for changed in (whole.replace(b"\n", more + b"\n", 1), more + whole):
+        path.write_bytes(changed)
+        with pytest.raises(Tampered, match="line 1 of the ledger.*its form does not hold"):
+            read_ledger(path)
+
+
+def test_the_first_wrong_link_is_named(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[1:]))
+    with pytest.raises(Tampered, match="its seq does not hold"):
+        read_ledger(path)
+
+
+@given(length=st.integers(1, 60))
+def test_what_a_crash_left_is_cut_off_to_the_byte(
+    tmp_path_factory: pytest.TempPathFactory, length: int
+) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    first = Ledger(folder)
+    first.append("note", word="x" * length)
+    whole = first.path.read_bytes()
+    first.path.write_bytes(whole + b'{"half')
+    Ledger(folder).append("more")
+    assert first.path.read_bytes().startswith(whole + b"{")

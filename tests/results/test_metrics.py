@@ -52,3 +52,32 @@ def test_forgetting_is_at_least_minus_backward_transfer(matrix: list[list[float]
 def test_average_is_the_mean(values: list[float]) -> None:
     assert metrics.average_incremental_accuracy(values) == pytest.approx(sum(values) / len(values))
     assert np.isfinite(metrics.average_incremental_accuracy(values))
+
+
+def test_four_experiences_by_direct_formulas() -> None:
+    full = [[0.9, 0.2, 0.3, 0.1], [0.5, 0.8, 0.4, 0.2], [0.7, 0.6, 1.0, 0.6], [0.6, 0.5, 0.9, 0.7]]
+    chance = [1.0, 0.5, 0.25, 0.125]
+    assert metrics.forgetting(full) == pytest.approx((0.3 + 0.3 + 0.1) / 3)
+    assert metrics.backward_transfer(full) == pytest.approx((-0.3 - 0.3 - 0.1) / 3)
+    gains = (0.2 - 0.5, 0.4 - 0.25, 0.6 - 0.125)
+    assert metrics.forward_transfer(full, chance) == pytest.approx(sum(gains) / 3)
+
+
+def test_the_summary_takes_the_accuracy_after_the_last_experience() -> None:
+    after = [0.9, 0.65, 0.55]
+    summary = metrics.matrix_summary(HAND, after, [1.0, 0.5, 1 / 3])
+    assert summary["last_accuracy"] == 0.55
+    assert summary["average_incremental_accuracy"] == pytest.approx(0.7)
+    assert summary["forgetting"] == metrics.forgetting(HAND)
+    assert summary["backward_transfer"] == metrics.backward_transfer(HAND)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.floats(0, 1)), min_size=1, max_size=6),
+)
+def test_area_counts_every_image_once(measured: list[tuple[int, float]]) -> None:
+    """Image by image: each counts with the accuracy of the next measurement."""
+    images = np.cumsum([distance for distance, _ in measured]).tolist()
+    by_image = [accuracy for distance, accuracy in measured for _ in range(distance)]
+    area = metrics.area_under_curve(images, [accuracy for _, accuracy in measured])
+    assert area == pytest.approx(sum(by_image) / len(by_image))

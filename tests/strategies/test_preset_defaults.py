@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from clgym.config import Field
+from clgym.gym.plan import resolve
 from clgym.gym.request import Request, preset_values
 from clgym.gym.run import run
 
@@ -44,13 +45,10 @@ def test_replay_is_above_naive_on_the_small_presets(stream: str, tmp_path: Path)
     assert sum(last["replay"]) > sum(last["naive"]), last
 
 
-@pytest.mark.slow
-def test_an_option_goes_before_the_presets_default(tmp_path: Path):
+def test_an_option_goes_before_the_presets_default():
     def epochs(scenario: str, **given: int) -> object:
-        request = Request(
-            "naive", scenario, strategy_config=given, out=tmp_path / f"{scenario}{given}"
-        )
-        return run(request).result.strategy.config["epochs"]
+        request = Request("naive", scenario, strategy_config=given, engine="inline")
+        return resolve(request).strategy_config["epochs"]
 
     assert epochs("permuted-digits-v2") == 5
     assert epochs("permuted-digits-v2", epochs=2) == 2

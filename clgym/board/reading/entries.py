@@ -1,8 +1,8 @@
 """What lies in a leaderboards folder: entries to be ranked, and what was left out, with the reason.
 
 A study's folder (with a ledger) gives an entry for each complete evaluation; its tuning runs are no
-results and give none. Every other record is a run with settings given by hand; those that differ in
-seeds only are one entry.
+results and give none. Every other record is an untuned run (options chosen by hand); those that
+differ in seeds only are one entry.
 """
 
 import os

@@ -21,6 +21,7 @@ from clgym.board.reading.entries import (
 )
 from clgym.board.reading.study_sets import place_in_set
 from clgym.errors import BadRecord
+from clgym.protocol.bands import above_band
 from clgym.protocol.evaluation import EVALUATION, Evaluation, SeedResult
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.plan import Body, Certificate
@@ -117,6 +118,8 @@ def _entry(
 ) -> BoardEntry:
     plan, first = certificate.body.plan, scores[0].record.result
     flags = {*evaluation.flags, *run_flags}
+    if above := above_band(evaluation):
+        flags.add(above)
     if evaluation.study_number > 1:
         flags.add(f"study {evaluation.study_number} of this strategy and pair")
     if evaluation.evaluations_before:

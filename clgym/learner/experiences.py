@@ -1,0 +1,85 @@
+"""Experiences as strategies see them, made from the gym's messages."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from clgym.data.experience import OnBatch
+from clgym.learner.logged import NumberLog
+from clgym.learner.reporting import Reporting
+from clgym.learner.rows import RowImages
+from clgym.messages import ExperienceRows, StreamFacts, Train
+from clgym.models.features import FrozenFeatures
+from clgym.strategy import Experience, Memory, StreamInfo
+
+__all__ = ["ExperienceMaker", "info_from"]
+
+
+def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
+    """Facts that a strategy may know in advance, from the gym's plain data."""
+    return StreamInfo(
+        image_shape=facts.image_shape,
+        setting=facts.setting,
+        device=torch.device(facts.device),
+        seed=facts.seed,
+        mean=facts.mean,
+        std=facts.std,
+        total_columns=facts.total_columns,
+        total_experiences=facts.total_experiences,
+        single_pass=facts.single_pass,
+        memory=memory,
+    )
+
+
+@dataclass(frozen=True)
+class ExperienceMaker:
+    """What the experiences of one stream have in common."""
+
+    info: StreamInfo
+    rows: RowImages
+    features: FrozenFeatures | None
+    scale: float
+    reporting: Reporting
+
+    def make(
+        self,
+        request: Train | ExperienceRows,
+        log: NumberLog,
+        safe_point: Callable[[], None],
+        place: int | None = None,
+        on_batch: OnBatch = lambda images, looks: None,
+    ) -> Experience:
+        """Rows of a message.
+
+        Args:
+            request: The message.
+            log: Where its strategy's numbers go.
+            safe_point: Called where the state may be saved.
+            place: Number under which progress is reported.
+            on_batch: Called with every batch that is handed out.
+        """
+        pixels = self.rows.of_experience(request)
+        features = None
+        if self.features is not None:
+            where = np.repeat(np.arange(len(request.groups)), request.counts)
+            features = self.features.of(request.groups, request.rows, where)
+        return Experience(
+            request.index,
+            pixels,
+            None if (own := request.labels) is None else torch.as_tensor(own, device=pixels.device),
+            classes=request.classes,
+            columns=request.num_seen_classes,
+            seed=self.info.seed,
+            scale=self.scale,
+            task=request.task,
+            task_columns=request.task_columns,
+            single_pass=self.info.single_pass,
+            report=self.reporting.progress(place),
+            log=self.reporting.logger(request.index if place is None else place, log),
+            safe_point=safe_point,
+            on_batch=on_batch,
+            features=features,
+            class_names=request.class_names,
+        )

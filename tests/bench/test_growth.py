@@ -1,0 +1,23 @@
+"""Exponents of growth."""
+
+import math
+
+import pytest
+
+from clgym.bench.growth import QUANTITIES, exponent
+from clgym.cli.bench import GROWTH
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.44, 3.0])
+def test_the_exponent_of_a_power_law_is_found_whatever_the_fixed_cost(power: float) -> None:
+    costs = [4.5 + 0.02 * size**power for size in (25, 50, 100, 200)]
+    assert exponent(costs) == pytest.approx(power)
+
+
+def test_costs_that_do_not_grow_have_no_exponent() -> None:
+    assert math.isnan(exponent([4.5, 4.5, 4.4, 4.5]))
+
+
+def test_quantities_of_the_command_are_those_that_can_be_measured() -> None:
+    assert tuple(QUANTITIES) == GROWTH
+    assert all(b == 2 * a for _, s in QUANTITIES.values() for a, b in zip(s, s[1:], strict=False))

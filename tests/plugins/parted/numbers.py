@@ -1,0 +1,3 @@
+"""A module beside the plugin."""
+
+FACTOR = 0.5
