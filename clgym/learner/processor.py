@@ -18,7 +18,7 @@ class ProcessorTime:
     """Processor seconds (user and system, all threads) that a learner's process works for a run.
 
     Without a process of its own (engine ``inline``) a learner does not count what the gym does
-    meanwhile: the clock stands while an event is told.
+    meanwhile: the clock stands while an event is sent.
     """
 
     def __init__(self) -> None:
