@@ -1,10 +1,9 @@
 """Floating-point operations by the formulas of torch's own counter, from a few steps of training.
 
 `torch.utils.flop_counter` states for each operation how many operations its shapes need. Watching
-every step would slow training down, so only a few are watched: in each experience the first,
-second, fourth, eighth, ... step (a memory fills, and makes steps larger), and the first one of each
-size of batch. A step that is not watched is taken to need what the last watched one of its size
-needed.
+every step would slow training down, so only a few are watched: in each experience the first, 16th,
+256th, ... step (a memory fills, and makes steps larger), and the first one of each size of batch. A
+step that is not watched is taken to need what the last watched one of its size needed.
 
 Nothing is computed differently: an operation is looked at and carried out as it is.
 """
@@ -21,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 
 __all__ = ["FlopSampler", "flops_of", "load_formulas"]
 
-_SIZES = 8
+_SIZES = 4
 """Maximum number of sizes of batches in an experience whose first step is watched."""
 
 
@@ -117,7 +116,7 @@ class FlopSampler:
         self._end_step()
         self._kind, self._images = (images, looks), self._images + images
         is_new = self._kind not in self._known and len(self._known) < _SIZES
-        if self._watch is None and (is_new or self._steps & (self._steps + 1) == 0):
+        if self._watch is None and (is_new or _is_power_of_16(self._steps + 1)):
             self._watch = _Watch()
             self._watch.__enter__()
         self._steps += 1
@@ -154,3 +153,7 @@ class FlopSampler:
         if not self._images:
             return None
         return self._total * max(images, self._images) / self._images
+
+
+def _is_power_of_16(number: int) -> bool:
+    return number & (number - 1) == 0 and number.bit_length() % 4 == 1

@@ -42,8 +42,8 @@ def test_an_experience_is_the_sum_of_its_steps() -> None:
 
 
 def test_few_steps_are_watched() -> None:
-    _, watched = train(FlopSampler(), [4] * 100)
-    assert [i for i, seen in enumerate(watched) if seen] == [0, 1, 3, 7, 15, 31, 63]
+    _, watched = train(FlopSampler(), [4] * 255)
+    assert [i for i, seen in enumerate(watched) if seen] == [0, 15]
 
 
 def test_a_size_of_batch_is_watched_when_it_first_comes() -> None:
@@ -54,7 +54,7 @@ def test_a_size_of_batch_is_watched_when_it_first_comes() -> None:
 def test_many_sizes_are_not_all_watched() -> None:
     sampler, sizes = FlopSampler(), list(range(1, 101))
     _, watched = train(sampler, sizes)
-    assert sum(watched) < 20
+    assert sum(watched) < 10
     assert sampler.finish(sum(sizes)) == pytest.approx(sum(map(step_flops, sizes)))
 
 
