@@ -77,6 +77,9 @@ class MAEConfig(PretrainingConfig):
 class MaskedAutoencoder(Encoder):
     """Encoder and decoder."""
 
+    places: Tensor
+    decoder_places: Tensor
+
     def __init__(self, info: StreamInfo, widths: Widths, patch: int) -> None:
         """Build them for the images of a stream, which ``patch`` divides."""
         super().__init__(info.mean, info.std)

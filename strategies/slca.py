@@ -154,13 +154,13 @@ class Slca(TrainedStrategy[SlcaConfig]):
         for column in experience.classes:
             images = experience.pixels[experience.labels == column]
             parts = images.split(self.config.batch_size)
-            features = [self.represent(experience.to_float(part)) for part in parts]
+            features = [self.embedded(experience.to_float(part)) for part in parts]
             found.append(self.moments(torch.cat(features)))
         means, covariances = zip(*found, strict=True)
         self.means = torch.cat([self.means, torch.stack(means)])
         self.covariances = torch.cat([self.covariances, torch.stack(covariances)])
 
-    def represent(self, images: Tensor) -> Tensor:
+    def embedded(self, images: Tensor) -> Tensor:
         """Features [n, width] of images in [0, 1] that are not augmented."""
         return self.network(self.backbone.prepare(images))
 
@@ -217,4 +217,4 @@ class Slca(TrainedStrategy[SlcaConfig]):
 
     def predict(self, batch: Batch) -> Tensor:
         """Logits [n, columns] of the classes seen, from the aligned layers."""
-        return self.aligned(self.represent(batch.images))
+        return self.aligned(self.embedded(batch.images))

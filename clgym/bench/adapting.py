@@ -20,12 +20,15 @@ __all__ = ["adaptation_cases"]
 
 _SIDE, _PASSES = 32, "its passes alone"
 
+Passes = Callable[[Any, Tensor], Callable[[], None]]
+"""Sets up the passes of a method, of a run and a batch of images."""
+
 
 def adaptation_cases(
     folder: Path, device: str, threads: int, quick: bool
 ) -> Iterator[Callable[[], list[Case]]]:
     """Functions that set cases up: tent and lame at batch 64, rmt at batch 200."""
-    methods = (
+    methods: tuple[tuple[str, int, dict[str, object], Passes], ...] = (
         ("tent", 64, {}, _tent),
         ("lame", 64, {}, _lame),
         ("rmt", 50 if quick else 200, {"warmup_images": 0}, _rmt),
@@ -41,7 +44,7 @@ def _case(
     name: str,
     size: int,
     options: dict[str, object],
-    passes: Callable[[Any, Tensor], Callable[[], None]],
+    passes: Passes,
     device: str,
     threads: int,
 ) -> Case:

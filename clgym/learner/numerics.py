@@ -1,6 +1,6 @@
 """Options for speed that change the last digits: arithmetic, memory format, compilation."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,14 +55,16 @@ class NumericMode:
             )
         if numerics.compile:
             for network in networks:
-                network.compile()  # in place: names of parameters and the class stay
+                whole: Any = network  # untyped in torch
+                whole.compile()  # in place: names of parameters and the class stay
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> Generator[None]:
         """Inside: the arithmetic and the memory format that were asked for."""
         numerics, kind = self._numerics, self._device.type
         hook = _last_channels() if numerics.channels_last else None
-        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        matmul: Any = torch.backends.cuda.matmul  # whose attributes are typed as bool or str
+        before = bool(matmul.allow_tf32), bool(torch.backends.cudnn.allow_tf32)
         fast = numerics.arithmetic == "tf32"
         try:
             if fast:
@@ -96,7 +98,8 @@ def _last_channels() -> Any:
             return None
         return args[0].contiguous(memory_format=torch.channels_last), *args[1:]
 
-    return nn.modules.module.register_module_forward_pre_hook(before)
+    register: Any = nn.modules.module.register_module_forward_pre_hook  # typed as returning None
+    return register(before)
 
 
 def _networks(strategy: Strategy) -> list[nn.Module]:

@@ -4,8 +4,9 @@ import contextlib
 import functools
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ class ProcessorTime:
         self._runs = False
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Generator[None]:
         """Count inside ``with``."""
         self._begin()
         try:
@@ -36,7 +37,7 @@ class ProcessorTime:
             self._end()
 
     @contextlib.contextmanager
-    def standing(self) -> Iterator[None]:
+    def standing(self) -> Generator[None]:
         """Do not count inside ``with``."""
         was = self._runs
         self._end()
@@ -82,7 +83,8 @@ def identity_of_device(device: torch.device) -> str:
     """What tells a GPU from all others; empty for a processor."""
     if device.type != "cuda":
         return ""
-    return str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
+    cuda: Any = torch.cuda  # its properties are untyped
+    return str(getattr(cuda.get_device_properties(device), "uuid", ""))
 
 
 @functools.cache

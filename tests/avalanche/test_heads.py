@@ -136,7 +136,7 @@ def test_a_run_goes_on_inside_a_task(experiences, learner, heads):
 def test_strategies_on_top_know_tasks(experiences, name):
     """Samples of the memory for their own task, the Fisher passes for the present one."""
     bases = {"refresh over replay": "replay", "refresh over LwF": "avalanche:LwF"}
-    options = {"base": bases[name]} if name in bases else {}
+    options: dict[str, Any] = {"base": bases[name]} if name in bases else {}
     strategy: Any = make_strategy(name.split()[0], **options)
     memory = Memory(strategy.needs.memory)
     strategy.setup(stream_info((1, 6, 6), TASKS, mean=(0.4,), std=(0.2,), memory=memory))

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,7 +224,8 @@ def _wait(condition) -> None:
     """Addresses change after the script that changes them has ended."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(object(), 10).until(lambda _: condition())
+    nobody: Any = object()
+    WebDriverWait(nobody, 10).until(lambda _: condition())
 
 
 @pytest.mark.parametrize("width", [375, 1440])

@@ -124,6 +124,7 @@ def test_every_cell_of_the_board_leads_to_the_best_row_of_its_method(committed):
             continue
         best = max(honest, key=lambda row: row.mean or 0.0)
         assert cell.anchor == best.anchor
+        assert best.mean is not None
         shown = 1 - best.mean if table.adaptation else best.mean
         assert cell.text == f"{100 * shown:.1f}"
 

@@ -142,6 +142,7 @@ def test_a_plan_names_the_segments_and_no_training_images():
         seed=0,
         device="cpu",
         threads=1,
+        numerics="",
         out="out",
     )
     text = shown(show_plan, plan)

@@ -30,6 +30,7 @@ PLAN = RunPlanned(
         seed=0,
         device="cpu",
         threads=1,
+        numerics="",
         out="runs/one",
     )
 )

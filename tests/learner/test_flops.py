@@ -32,7 +32,7 @@ def train(sampler: FlopSampler, sizes: list[int]) -> tuple[torch.Tensor, list[bo
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return network[0].weight.detach().clone(), watched
+    return next(network.parameters()).detach().clone(), watched
 
 
 def test_an_experience_is_the_sum_of_its_steps() -> None:

@@ -57,7 +57,7 @@ def test_convolutions_get_images_whose_channels_lie_together() -> None:
     assert made.is_contiguous(memory_format=torch.channels_last)
     assert plain.is_contiguous() and network(images).is_contiguous()
     assert torch.allclose(made, plain, atol=1e-5)
-    assert network[0].weight.is_contiguous()  # states are written as ever
+    assert next(network.parameters()).is_contiguous()  # states are written as ever
 
 
 def naive(network: str) -> Any:

@@ -387,7 +387,8 @@ def test_answers_by_head_pass_through_every_wrapper(monkeypatch) -> None:
         return {"own": logits, "next": logits.roll(1, dims=1)}
 
     monkeypatch.setattr(naive, "predict_by_head", by_head)
-    outer = make_strategy("ema", base="sam", **{"base.base": "naive"})
+    deeper: Any = {"base.base": "naive"}
+    outer = make_strategy("ema", base="sam", **deeper)
     set_up(outer, 4)
     outer.train(experience(0))
     batch = Batch(experience(1).to_float(experience(1).pixels))
