@@ -166,6 +166,7 @@ ELSEWHERE = {
     "clgym/data/generators.py": "what torch and the global generators are given",
     "clgym/data/source_data.py": "NumPy's generator of a named stream",
     "clgym/attributes.py": "an empty generator that takes the state of a saved one",
+    "clgym/bench/images.py": "images to measure the speed of runs on",
     "clgym/board/stats.py": "the bootstrap of the board: a statistic of tables, no part of a run",
     "clgym/check/behaviour.py": "noise that a check makes on purpose",
     "clgym/check/scenarios.py": "noise that a check makes on purpose",

@@ -34,12 +34,14 @@ def _script(folder: Path, guard: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_script_registers_its_class_and_runs_it(tmp_path: Path) -> None:
     done = _script(tmp_path, 'if __name__ == "__main__":')
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[1]) > 0.8
 
 
+@pytest.mark.slow
 def test_a_script_without_guard_is_refused_by_name_and_starts_no_flood(tmp_path: Path) -> None:
     done = _script(tmp_path, "if True:")
     assert done.returncode == 1

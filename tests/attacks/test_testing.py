@@ -76,6 +76,7 @@ def test_it_gains_in_one_process_and_the_record_says_so(attack: Attack) -> None:
 
 
 @pytest.mark.parametrize("where", ["state", "global"])
+@pytest.mark.slow
 def test_nothing_is_remembered_of_tests_inside_an_experience(attack: Attack, where: str) -> None:
     stream = {"anytime": 10}
     plain = attack("nmc", "online-digits", scenario_config=stream).result
@@ -129,6 +130,7 @@ def test_honest_strategies_are_not_flagged(attack: Attack, name: str, scenario: 
     assert record.flags == []
 
 
+@pytest.mark.slow
 def test_a_second_reading_of_an_online_stream_is_refused(attack: Attack) -> None:
     with pytest.raises(OutOfReach, match="another reading of 10 of them"):
         attack("reads-twice", "online-digits")

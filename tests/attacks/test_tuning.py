@@ -40,6 +40,7 @@ def reason(folder: Path, look: str, sandbox: Sandbox = "auto") -> str:
 
 @shut_in
 @pytest.mark.parametrize("look", ["variable", "rules"])
+@pytest.mark.slow
 def test_a_strategy_that_takes_back_the_rules_loads_nothing(tmp_path: Path, look: str) -> None:
     found = reason(tmp_path, look)
     assert found.startswith(("REFUSED PermissionError", "REFUSED BadSource", "REFUSED BadOutput"))
@@ -76,6 +77,7 @@ def test_a_damaged_file_of_open_images_is_made_anew() -> None:
 
 
 @shut_in
+@pytest.mark.slow
 def test_records_of_a_study_say_what_was_enforced(tmp_path: Path) -> None:
     plugin = copy_plugin("power", tmp_path)
     asked = StudySpec("power", find_pair("digits-t2"), trials=1, seeds=(0,))

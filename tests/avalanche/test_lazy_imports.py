@@ -33,6 +33,7 @@ def test_the_package_alone_imports_neither_torch_nor_avalanche():
     assert run(code) == ["-"]
 
 
+@pytest.mark.slow
 def test_avalanche_comes_without_what_it_does_not_use():
     """And what was left out works when it is used: GEM's solver, the metric with torchmetrics."""
     code = f"""
@@ -49,6 +50,7 @@ print(float(metric.result()[0]))
     assert run(code) == ["-", "1.0"]
 
 
+@pytest.mark.slow
 def test_figures_of_metrics_are_made_when_they_are_asked_for():
     """And a logger tells a figure from a number, before and after matplotlib is there."""
     code = """

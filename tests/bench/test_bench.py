@@ -64,6 +64,7 @@ def test_kinds_of_the_command_are_those_of_the_suite() -> None:
     assert KINDS == suite.KINDS
 
 
+@pytest.mark.slow
 def test_a_step_is_measured_against_a_bare_loop_and_avalanche() -> None:
     with workspace() as folder:
         cases: list[Case] = next(learning_cases(folder, "cpu", 1, quick=True, steps=2))()

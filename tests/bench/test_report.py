@@ -29,6 +29,7 @@ def test_the_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
     assert found.theirs == pytest.approx(np.median(slowness) / 10)
 
 
+@pytest.mark.slow
 def test_the_sides_take_turns_and_the_first_round_warms_up() -> None:
     now, order = [0.0], []
 

@@ -13,6 +13,9 @@ from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.studies import evaluate_studies, tune_studies
 from clgym.protocol.study import StudySpec
 
+pytestmark = pytest.mark.slow
+
+
 NAIVE = {"epochs": 1, "batch_size": 64}
 
 

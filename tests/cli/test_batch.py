@@ -18,6 +18,7 @@ def outcome(folder: Path) -> dict:
     return {key: result[key] for key in ("seed", "order_seed", "class_order", "accuracy_matrix")}
 
 
+@pytest.mark.slow
 def test_several_strategies_with_paired_orders_in_parallel(cli, here, tmp_path):
     means = copy_plugin("means", tmp_path)
     words = (
@@ -106,6 +107,7 @@ def test_runs_after_each_other_are_counted(cli):
     assert code == 0 and "seed 1 of 2" in err and "seed 2 of 2" in err
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_ends_no_other(cli, tmp_path):
     plugin = copy_plugin("fails", tmp_path, FLAG=tmp_path / "flag")
     (tmp_path / "flag").touch()
@@ -133,6 +135,7 @@ options = { batch-size = 7 }
 """
 
 
+@pytest.mark.slow
 def test_a_list_of_runs_from_a_file(cli, here):
     Path("exp.toml").write_text(EXPERIMENT)
     code, out, err = cli("run", "--experiment", "exp.toml", "--workers", "2")

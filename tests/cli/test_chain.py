@@ -39,6 +39,7 @@ def test_a_chain_names_each_wrapper_once(words: list[str]) -> None:
         chained(["derpp", "split-digits"], words)
 
 
+@pytest.mark.slow
 def test_a_chain_gives_the_record_of_strategies_nested_by_hand(cli, here) -> None:
     own = ("--threads", "1", "--json", "--out")
     short = ("--with", "ema,sam", "--ema.decay", "0.9", "--sam.rho", "0.1", "--lr", "0.05")

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from clgym import registry
 from clgym.data.cards import CARDS
 
@@ -118,6 +120,7 @@ def test_show_lists_the_variants_of_avalanche(cli):
     assert "avalanche:EWC" in out
 
 
+@pytest.mark.slow
 def test_compare_prints_and_gives_data(cli, here):
     for name in ("nmc", "naive"):
         assert cli("run", name, "split-digits", "--seeds", "0..1", "--out", here / name)[0] == 0

@@ -49,6 +49,7 @@ def facts(record):
     return record.result.adaptation
 
 
+@pytest.mark.slow
 def test_answers_are_scored_as_they_are_given(tmp_path, weights):
     record = go("bn-1", tmp_path / "run", model=weights)
     made = facts(record)
@@ -74,6 +75,7 @@ def test_records_of_learning_streams_do_not_mention_adaptation(tmp_path):
     assert Record.model_validate_json(text).result.adaptation is None
 
 
+@pytest.mark.slow
 def test_passes_are_counted_of_every_network_held(tmp_path, weights):
     tent = facts(go("tent", tmp_path / "tent", model=weights))
     assert (tent.forward_per_image, tent.backward_per_image) == (1, 1)

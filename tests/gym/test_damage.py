@@ -88,6 +88,7 @@ def test_an_interruption_leaves_all_kinds_of_files(
     assert run(replace(request, out=tmp_path / "copy")).result == whole
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_a_named_error_or_in_the_same_result(
     interrupted: tuple[Request, Path, Result], tmp_path: Path
 ) -> None:
@@ -170,6 +171,7 @@ except BadOutput as error:
 """
 
 
+@pytest.mark.slow
 def test_of_two_processes_on_one_output_folder_one_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TWO, str(tmp_path / "run")]
     pipe = subprocess.PIPE

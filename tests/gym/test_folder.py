@@ -35,6 +35,7 @@ def test_a_continued_run_equals_one_that_never_stopped(first: Path, tmp_path: Pa
     assert continued == whole
 
 
+@pytest.mark.slow
 def test_a_continued_single_pass_run_keeps_what_was_predicted_inside_experiences(
     tmp_path: Path,
 ) -> None:

@@ -13,6 +13,7 @@ from clgym.gym.loggers import Logger
 WORDS = ["run", "naive", "split-digits", "--threads", "1", "--out"]
 
 
+@pytest.mark.slow
 def test_csv_holds_the_records_accuracies(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert main([*WORDS, str(out), "--log", "csv"]) == 0

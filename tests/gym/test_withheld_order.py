@@ -93,6 +93,6 @@ def test_pieces_of_a_run_hold_no_label_and_no_score(
 
     monkeypatch.setattr(session.Session, "save", save)
     run(Request("nmc", "split-digits", out=tmp_path / "run", threads=1))
-    names = {"predicted", "task_aware", "seconds", "images", "seen"}
+    names = {"predicted", "task_aware", "seconds", "images", "flops", "seen"}
     assert kept and all(found == names for found in kept)
     assert not list((tmp_path / "run").glob("answers-*"))

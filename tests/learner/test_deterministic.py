@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys, torch
 from clgym.learner.torch_settings import be_deterministic
@@ -19,6 +21,7 @@ assert getattr(compiler, "deterministic", True)
 """
 
 
+@pytest.mark.slow
 def test_deterministic_algorithms_are_on_without_the_compiler():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

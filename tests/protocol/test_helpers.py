@@ -159,6 +159,7 @@ def test_a_table_that_changed_after_tuning_is_refused(studied: tuple[Path, Path]
     assert "evaluated" not in (out / "ledger.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_file_that_only_the_evaluation_read_is_flagged(leaning: Path, tmp_path: Path) -> None:
     out, table = tmp_path / "study", leaning.with_name("table.txt")
     table.unlink()

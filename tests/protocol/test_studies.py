@@ -18,6 +18,9 @@ from clgym.protocol.study import tune
 from clgym.protocol.verify import verify
 from clgym.protocol.verify_studies import verify_studies
 
+pytestmark = pytest.mark.slow
+
+
 HERE = PoolSpec("inline")
 
 
@@ -135,7 +138,6 @@ def test_a_folder_without_studies_is_no_set(tmp_path: Path) -> None:
         verify_studies(tmp_path)
 
 
-@pytest.mark.slow
 def test_the_commands(tmp_path: Path, plugin: Path, capsys: pytest.CaptureFixture) -> None:
     out, own = str(tmp_path / "s"), ["--plugin", str(plugin)]
     tuned = ["tune", "power", "digits-t2", "--trials", "1", "--seeds", "0", "--studies", "2"]

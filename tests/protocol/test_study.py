@@ -78,6 +78,7 @@ def test_the_evaluation_applies_what_was_chosen_on_the_other_side(finished: Path
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_workers_change_nothing(
     finished: Path, tmp_path: Path, plugin: Path, asked: Ask, workers: int
 ) -> None:

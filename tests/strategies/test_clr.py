@@ -168,6 +168,7 @@ def test_a_network_without_convolutions_is_refused() -> None:
         set_up(backbone="first-task", network="mlp")
 
 
+@pytest.mark.slow
 def test_nothing_is_forgotten_in_a_run(tmp_path: Path) -> None:
     request = Request(
         "clr",
