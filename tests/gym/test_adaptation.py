@@ -22,6 +22,7 @@ from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.networks import Classifier
 from clgym.results.record import Record
 from clgym.results.stored import open_run
+from factories import PLUGINS
 
 TWO = {"corruptions": "gaussian-noise,contrast", "images": 96, "batch_size": 32}
 
@@ -39,7 +40,13 @@ def weights(tmp_path_factory):
 
 def go(strategy, out, scenario="digits-c", options=TWO, **config):
     request = Request(
-        strategy, scenario, strategy_config=config, scenario_config=options, out=out, threads=1
+        strategy,
+        scenario,
+        strategy_config=config,
+        scenario_config=options,
+        out=out,
+        threads=1,
+        plugins=(PLUGINS / "bank.py",),
     )
     return run(request)
 
@@ -188,11 +195,13 @@ def test_a_classifier_that_changed_meanwhile_is_refused(tmp_path, weights):
         go("source", tmp_path / "run", model=weights)
 
 
-def test_resetting_streams_start_afresh_at_each_corruption(tmp_path, weights):
+@pytest.mark.parametrize("strategy", ["tent", "bank"])
+def test_resetting_streams_start_afresh_at_each_corruption(tmp_path, weights, strategy):
+    """Networks do, and so does a bank of past images."""
     options = {**TWO, "corruptions": "contrast,contrast", "arrival": "published"}
-    config = {"model": weights, "lr": 0.05}
+    config = {"model": weights} if strategy == "bank" else {"model": weights, "lr": 0.05}
     for name, same in (("digits-c-reset", True), ("digits-c", False)):
-        go("tent", tmp_path / name, name, options, **config)
+        go(strategy, tmp_path / name, name, options, **config)
         kept = load_file(tmp_path / name / "predictions.safetensors")
         assert (kept["0/confidence"] == kept["1/confidence"]).all() == same
 
