@@ -64,7 +64,7 @@ def test_slow_training(golden, backbone_name: Any) -> None:
                 wanted = golden[f"head_after_{session}.{number}.{kind}"]
                 moved(getattr(layer, kind), wanted, golden[f"head_initial.{number}.{kind}"])
         with torch.no_grad():
-            logits = strategy.heads(strategy.represent(x))
+            logits = strategy.heads(strategy.embedded(x))
         near(logits, golden[f"test_logits_{session}"], 1e-7)
 
 
