@@ -49,7 +49,7 @@ def tree(folder: Path) -> set[Path]:
         ((*NMC, "--seed", "-1"), "BadConfig", ["-1"]),
         ((*NMC, "--seed", "1.5"), "BadUsage", ["--seed to be a whole number", "found '1.5'"]),
         (
-            (*NMC, "--engine", "inlin"),
+            (*NMC, "--engine", "inlinex"),
             "BadUsage",
             ["--engine to be one of process, inline", "'inline'"],
         ),
