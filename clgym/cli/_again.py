@@ -32,7 +32,7 @@ def rerun(record: Record, plugins: Sequence[Path] = ()) -> str:
     words += ["--seed", str(result.seed)]
     words += [] if result.order_seed is None else ["--order-seed", str(result.order_seed)]
     words += ["--device", where.device, "--threads", str(where.threads)]
-    words += [] if where.numerics is None else where.numerics.words()
+    words += [] if result.numerics is None else result.numerics.words()
     words += [] if where.engine == "process" else ["--engine", where.engine]
     words += [word for file in plugins for word in ("--plugin", str(file))]
     words += _flags("strategy", strategy, taken)

@@ -166,6 +166,7 @@ def _plan_lines(plan: RunOutline) -> list[str]:
         f"{len(plan.experiences)} experiences, {rows:,} {images}"
     ]
     lines += [f"options: {options}"] if options else []
+    lines += [f"note: run with {plan.numerics}"] if plan.numerics else []
     lines += [f"note: {s.name}: {flag}" for s in plan.sources for flag in s.flags]
     return lines + _backbone_lines(plan.backbone)
 

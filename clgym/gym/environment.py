@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 from clgym._version import __version__
-from clgym.results.numerics import NumericFacts
 from clgym.results.record import Environment
 
 __all__ = ["describe", "package_versions"]
@@ -23,7 +22,6 @@ def describe(
     sandbox: str,
     order_key: str,
     read_files: Mapping[str, str],
-    numerics: NumericFacts | None = None,
 ) -> Environment:
     """The environment block of a record; see `clgym.results.record.Environment`."""
     return Environment(
@@ -39,7 +37,6 @@ def describe(
         sandbox=sandbox,
         order_key=order_key,
         read_files=dict(read_files),
-        numerics=numerics,
     )
 
 

@@ -250,6 +250,7 @@ class Session:
 
     def _record(self, predictions: str, series: Series) -> Record:
         run, progress = self._resolved, self._progress
+        numerics = run.numeric_facts
         kinds: tuple[Kind, ...] = tuple(phase.kind for phase in self.phases)
         measures: dict[str, object] = {}
         for phase in self.phases:
@@ -267,6 +268,7 @@ class Session:
             "predictions": {"file": PREDICTIONS, "sha256": predictions},
             "backbone": run.backbone,
             "class_names": run.needs.class_names or None,
+            "numerics": numerics.model_dump() if numerics.words() else None,
         }
         return Record(
             # Names come from data sets and plugins; a record holds only what can be shown.
@@ -280,7 +282,6 @@ class Session:
                 sandbox=self._conversation.enforced,
                 order_key=self._order_key,
                 read_files=progress.read_files,
-                numerics=run.numeric_facts if run.numeric_facts.words() else None,
             ),
             conduct=self._conduct(),
             holdings=progress.holdings,

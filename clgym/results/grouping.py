@@ -71,4 +71,6 @@ def method_of(result: Result) -> str:
     }
     if result.backbone is not None:  # a name may stand for other weights elsewhere
         facts["backbone"] = result.backbone.weights
+    if result.numerics is not None:  # answers in bfloat16 are not those in single precision
+        facts["numerics"] = result.numerics.words()
     return identity(facts)

@@ -31,7 +31,6 @@ from clgym.results.measurements import (
     ProbeFacts,
     SegmentFacts,
 )
-from clgym.results.numerics import NumericFacts
 from clgym.results.result import (
     AdaptationResult,
     DeletionResult,
@@ -152,8 +151,6 @@ class Environment(RecordBlock):
     read_files: dict[str, str] = {}
     """SHA-256 of the files that the strategy's code imported or opened (helper modules, tables), by
     name relative to the plugin's folder; installed packages and the plugin itself are left out."""
-    numerics: NumericFacts | None = None
-    """Options for speed that were on; None by default."""
 
 
 class Record(RecordBlock):
@@ -224,7 +221,7 @@ class Record(RecordBlock):
         return schema1.upgraded(facts) if schema1.is_record(facts) else facts
 
 
-_ABSENT_IN_EARLIER_RECORDS = ("anytime", "heads", "stored_after", "class_names")
+_ABSENT_IN_EARLIER_RECORDS = ("anytime", "heads", "stored_after", "class_names", "numerics")
 """Fields of a result that are no part of its hash where they are None."""
 
 

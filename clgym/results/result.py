@@ -14,6 +14,7 @@ from clgym.results.identity import (
     StrategyFacts,
 )
 from clgym.results.measurements import AdaptationFacts, AnytimeFacts, DeletionFacts, ProbeFacts
+from clgym.results.numerics import NumericFacts
 
 __all__ = [
     "AdaptationResult",
@@ -50,6 +51,8 @@ class RunFacts(RecordBlock):
     backbone: BackboneFacts | None = None
     class_names: bool | None = None
     """Whether the strategy was given the names of the classes seen; None if not."""
+    numerics: NumericFacts | None = None
+    """Options for speed that change predictions; None where none was on."""
 
 
 class _LearningMeasures(RunFacts):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from clgym.board.reading.entries import run_flags
 from clgym.cli._again import rerun
 from clgym.errors import BadConfig, ClgymError, Incompatible
 from clgym.gym.numerics import numerics_of
@@ -17,6 +18,7 @@ from clgym.learner.assembly import make_strategy
 from clgym.learner.numerics import NumericMode
 from clgym.learner.oversight import Oversight
 from clgym.messages import Numerics
+from clgym.results.grouping import method_of
 from clgym.strategy import Memory, StreamInfo
 
 CPU = torch.device("cpu")
@@ -114,8 +116,11 @@ def test_a_run_states_its_options_and_is_another_run(
     asked = Request(**{**vars(request), "out": tmp_path / "run"})
     record = run(asked)
     assert max(sizes) == 50
-    assert record.environment.numerics is not None
-    assert record.environment.numerics.words() == ["--eval-batch", "50"]
+    assert record.result.numerics is not None
+    assert record.result.numerics.words() == ["--eval-batch", "50"]
+    plain = record.result.model_copy(update={"numerics": None})
+    assert method_of(plain) != method_of(record.result)  # never seeds of one mean
+    assert "run with --eval-batch 50" in run_flags([record])
     assert "--eval-batch 50" in rerun(record)
     usual = resolve(Request(**{**vars(asked), "eval_batch": None}))
     assert usual.numeric_facts.words() == []

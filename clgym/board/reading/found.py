@@ -216,7 +216,7 @@ def _tell_apart(methods: list[Method]) -> None:
     """Where one strategy stands for several methods, say in which options they differ."""
     for name in {method.name for method in methods}:
         same = [m for m in methods if m.name == name]
-        options = [m.results[0].strategy.config if m.runs else {} for m in same]
+        options = [_options(m) for m in same]
         keys = [k for k in options[0] if len({repr(o.get(k)) for o in options}) > 1]
         for number, (method, own) in enumerate(zip(same, options, strict=True), 1):
             if len(same) > 1:
@@ -227,6 +227,15 @@ def _tell_apart(methods: list[Method]) -> None:
         seen[method.name] = seen.get(method.name, 0) + 1
         if seen[method.name] > 1:
             method.name = f"{method.name} {seen[method.name]}"
+
+
+def _options(method: Method) -> dict[str, object]:
+    """Options of a method; those for speed last."""
+    if not method.runs:
+        return {}
+    result = method.results[0]
+    words = result.numerics.words() if result.numerics else ["none"]
+    return {**result.strategy.config, "speed options": " ".join(words)}
 
 
 # --- studies -------------------------------------------------------------------------------------
