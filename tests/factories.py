@@ -1,12 +1,16 @@
 """What the tests of several rooms build: plugins in a folder, facts of a stream, results."""
 
+import contextlib
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clgym.gym.request import Request
+    from clgym.results.record import Result
     from clgym.strategy import StreamInfo
 
 PLUGINS = Path(__file__).with_name("plugins")
@@ -60,3 +64,39 @@ def stream_info(
 
     plain = {"mean": (0.0,) * shape[0], "std": (1.0,) * shape[0], "seed": 0}
     return StreamInfo(shape, setting, torch.device("cpu"), **{**plain, **facts})  # type: ignore[arg-type]
+
+
+def interrupt(folder: Path, scenario: str, **more: Any) -> "tuple[Request, Path, Result]":
+    """Make a run whose strategy fails inside the third experience, and the same run undisturbed.
+
+    Args:
+        folder: Where the plugin and both runs go.
+        scenario: Name of the scenario.
+        more: Further fields of the request.
+
+    Returns:
+        The request without its folder, the folder that the failure left, and the whole result.
+    """
+    from clgym.errors import StrategyFailed
+    from clgym.gym.request import Request
+    from clgym.gym.run import run
+
+    flag = folder / "flag"
+    plugin = copy_plugin("fails", folder, FLAG=flag)
+    request = Request(
+        "fails",
+        scenario,
+        strategy_config={"network": "mlp"},
+        plugins=(plugin,),
+        threads=1,
+        engine="inline",
+        checkpoint_minutes=1e-6,
+        **more,
+    )
+    whole = run(replace(request, out=folder / "whole")).result
+    flag.touch()
+    with contextlib.suppress(StrategyFailed):
+        run(replace(request, out=folder / "cut"))
+        raise AssertionError("the strategy did not fail")
+    flag.unlink()
+    return request, folder / "cut", whole

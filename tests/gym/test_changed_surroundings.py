@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clgym.errors import BadOutput, MissingData, StrategyFailed
+from clgym.errors import BadOutput, MissingData
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.results.record import Result
-from factories import copy_plugin
+from factories import interrupt
 
 YEAR = 365 * 86400.0
 
@@ -39,23 +39,7 @@ def _mnist(root: Path, seed: int) -> Path:
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Path, Result]:
     """A request, what an interruption in its third experience left, and its whole result."""
     folder = tmp_path_factory.mktemp("interrupted")
-    flag = folder / "flag"
-    request = Request(
-        "fails",
-        "split-mnist",
-        strategy_config={"network": "mlp"},
-        plugins=(copy_plugin("fails", folder, FLAG=flag),),
-        data_root=_mnist(folder / "root", 0),
-        threads=1,
-        engine="inline",
-        checkpoint_minutes=1e-6,
-    )
-    whole = run(replace(request, out=folder / "whole")).result
-    flag.touch()
-    with pytest.raises(StrategyFailed):
-        run(replace(request, out=folder / "cut"))
-    flag.unlink()
-    return request, folder / "cut", whole
+    return interrupt(folder, "split-mnist", data_root=_mnist(folder / "root", 0))
 
 
 @pytest.mark.parametrize("jump", [-30 * YEAR, -60.0, YEAR])

@@ -12,35 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clgym.errors import BadOutput, ClgymError, StrategyFailed
+from clgym.errors import BadOutput, ClgymError
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.results.record import Result
 from clgym.results.stored import open_run
-from factories import copy_plugin
+from factories import interrupt
 
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Path, Result]:
     """A request, what an interruption inside its third experience left, and its whole result."""
-    folder = tmp_path_factory.mktemp("interrupted")
-    flag = folder / "flag"
-    plugin = copy_plugin("fails", folder, FLAG=flag)
-    request = Request(
-        "fails",
-        "split-digits",
-        strategy_config={"network": "mlp"},
-        plugins=(plugin,),
-        threads=1,
-        engine="inline",
-        checkpoint_minutes=1e-6,
-    )
-    whole = run(replace(request, out=folder / "whole")).result
-    flag.touch()
-    with pytest.raises(StrategyFailed):
-        run(replace(request, out=folder / "cut"))
-    flag.unlink()
-    return request, folder / "cut", whole
+    return interrupt(tmp_path_factory.mktemp("interrupted"), "split-digits")
 
 
 def files_of(folder: Path) -> list[str]:
