@@ -46,13 +46,13 @@ def add_pool_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sandbox_flag(group: argparse._ActionsContainer) -> None:
-    """Add what shuts the strategy's process in."""
+    """Add the option that chooses the sandbox of the strategy's process."""
     group.add_argument(
         "--sandbox",
         choices=("auto", "landlock", "none"),
         default="auto",
-        help="Sandbox of the strategy's process: landlock lets it open only Python, its code, its "
-        "weights and the current images; auto: where Linux supports it. (default: auto)",
+        help="Sandbox of the strategy's process: with landlock it can open only Python, its code, "
+        "its weights and the current images; auto: where Linux supports it. (default: auto)",
     )
 
 
