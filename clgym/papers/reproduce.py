@@ -177,7 +177,7 @@ class Reproduction:
         ]
 
     def _folders(self, task: Task) -> list[Path]:
-        """Folders of the records in the order of the seeds; for a study, of its first evaluation."""
+        """Folders of the records in the order of seeds; for a study, of its first evaluation."""
         out = self.runs / task.key
         if isinstance(task.what, ClaimRun):
             return [out / f"seed-{seed}" for seed in task.what.seeds]
