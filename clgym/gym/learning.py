@@ -130,7 +130,7 @@ class LearningPhase:
         )
 
     def _take_over(self, folder: Path) -> None:
-        """Take over the measurements of a finished run of the first experiences, already checked."""
+        """Take over the measurements of a checked run of the first experiences."""
         run = open_run(folder)
         earlier, predictions = run.result, run.predictions()
         count = len(earlier.accuracy_matrix)

@@ -237,7 +237,7 @@ def _usual_threads() -> int:
 
 
 def _backbone(identity: BackboneIdentity | None, stream: Stream) -> BackboneFacts | None:
-    """Block of the record about a backbone: its identity, and the stream's classes that it knows."""
+    """Block of the record about a backbone: identity, and the stream's classes that it knows."""
     if identity is None:
         return None
     known = overlap(identity.pretraining, stream.class_order)

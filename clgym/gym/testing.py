@@ -143,8 +143,7 @@ class Tester:
         return np.concatenate([places for _, places in self._parts(index, pool)])
 
     def _parts(self, index: int, pool: TestPool) -> list[tuple[int | None, np.ndarray]]:
-        """Places in the pool in the order of sending: by task if task ids are given, else all
-        mixed.
+        """Places in the pool in the order of sending: by task if task ids are given, else mixed.
 
         In a shuffled pool neither the order nor the batch of a row reveals its experience.
         """
