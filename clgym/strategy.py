@@ -241,7 +241,7 @@ class Strategy(Generic[C]):
         It is called instead of `predict` under the same rules: under ``torch.no_grad``, without a
         change of state, each image independently of the others. The strategy chooses the width,
         which is the same for all images. Some of them are training images of the experiences so
-        far, but the strategy is not told which. Such streams have no labels: reading
+        far, but the strategy does not learn which. Such streams have no labels: reading
         `TrainBatch.labels` or `Experience.labels` raises an error, and there are no classes
         (``experience.classes`` is empty).
         """

@@ -102,9 +102,11 @@ class ExemplarStrategy(StagedStrategy[C]):
     backbone with stages passes a ReLU.
 
     Attributes:
-        known: Number of classes before the present experience; of all, outside of one.
-        means: float64 [classes, d], means of the exemplars' unit features by the network of now.
-        teacher: In evaluation mode.
+        known: Number of classes before the present experience; of all classes while none is
+            trained.
+        means: float64 [classes, d], means of the exemplars' unit-length features by the current
+            network.
+        teacher: Network after the previous experience, in evaluation mode.
         extraction_batch: Number of images whose features are computed together.
     """
 
@@ -196,7 +198,7 @@ class ExemplarStrategy(StagedStrategy[C]):
 
     @torch.no_grad()
     def taught(self, batch: TrainBatch) -> Any:
-        """What the teacher says to the same images, from the second experience on."""
+        """Output of the teacher for the same images, from the second experience on."""
         assert self.teacher is not None
         return self.teacher(batch.images)
 

@@ -61,7 +61,7 @@ def _read_file(path: Path) -> Labelled:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file that have a meaning here; of others an empty one for each name."""
+    """The arrays images, labels and classes of a file; an empty array for each other name."""
     # NumPy takes what is no archive for a pickle, and says how to load it all the same.
     if not zipfile.is_zipfile(path):
         raise damaged(path, "the arrays images, labels and classes", "no npz archive")

@@ -10,7 +10,7 @@
 
 Writers need no lock: all writers of a file write the same bytes, each under its own name first.
 
-Nothing is believed because it is there. On its first use in a process a split is compared with
+The cache is not trusted. On its first use in a process a split is compared with
 what its names promise: labels and hashes with the fingerprint, every image with its hash. What does
 not agree is decoded anew, and the log says so.
 """

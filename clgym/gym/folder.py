@@ -45,7 +45,7 @@ def check_earlier(plan: ResolvedRun) -> None:
     of tuning change the others from experience to experience.
 
     Raises:
-        BadRecord: That run is of another stream, strategy or seed, or its files are incomplete.
+        BadRecord: The run is of another stream, strategy or seed, or its files are incomplete.
     """
     folder = plan.request.after
     if folder is None:

@@ -217,7 +217,7 @@ class Learner:
         return self._info.setting == "adaptation"
 
     def _take_resources(self, request: Start, device: torch.device) -> ClassifierIdentity | None:
-        """Add the resources of an adaptation stream to the info; return the classifier's identity."""
+        """Add resources of an adaptation stream to the info; return the classifier's identity."""
         self._scale = 1 / 255  # for images that the gym sends
         resources = build_resources(
             request, self._strategy.needs, device, self._reporting.progress()

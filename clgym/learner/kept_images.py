@@ -37,7 +37,7 @@ _INDEX = re.compile(r"\[\d+\]")
 _CHUNK = 512
 """Number of rows that are compared together."""
 _FLAT = 0.02
-"""Standard deviation of pixels below which an image cannot be told from equal numbers."""
+"""Standard deviation of pixels below which an image counts as constant."""
 
 
 @dataclass(frozen=True)
