@@ -140,7 +140,7 @@ def test_inflora_branches(golden) -> None:
     from timm.models.vision_transformer import Block
 
     hp = json.loads(str(golden["hp"]))
-    attention = Block(hp["dim"], hp["heads"], qkv_bias="qkv.bias" in golden).attn
+    attention: Any = Block(hp["dim"], hp["heads"], qkv_bias="qkv.bias" in golden).attn
     attention.requires_grad_(False)
     names = [name for name in attention.state_dict() if name in golden]
     attention.load_state_dict({name: tensor(golden[name]) for name in names}, strict=False)
