@@ -49,10 +49,11 @@ def add_sandbox_flag(group: argparse._ActionsContainer) -> None:
     """Add the option that chooses the sandbox of the strategy's process."""
     group.add_argument(
         "--sandbox",
-        choices=("auto", "landlock", "none"),
+        choices=("auto", "landlock", "bubblewrap", "none"),
         default="auto",
-        help="Sandbox of the strategy's process: with landlock it can open only Python, its code, "
-        "its weights and the current images; auto: where Linux supports it. (default: auto)",
+        help="Sandbox of the strategy's process, which lets it open only Python, its code, its "
+        "weights and the current images; auto: landlock if Linux supports it, else bubblewrap "
+        "if it is installed, else none. (default: auto)",
     )
 
 
