@@ -134,7 +134,8 @@ class AvalancheStrategy(SGDStrategy[C]):
         """Infer what the class leaves out: its recipe, and its options.
 
         Raises:
-            BadPlugin: samples are kept, and no option says how many; or a hook that nothing calls.
+            BadPlugin: The class keeps samples without an option for their number, or overrides a
+                hook that is never called.
         """
         super().__init_subclass__(**options)
         refuse_uncalled(cls)

@@ -1,4 +1,4 @@
-"""`ExemplarStrategy`: what the methods have in common that train from scratch and keep exemplars.
+"""`ExemplarStrategy`: common base of the methods that train from scratch and keep exemplars.
 
 The recipe is that of Cha & Cho's protocol (arXiv 2403.09066; code csm9493/GTEP 4cb3895), which took
 it from PyCIL (G-U-N/PyCIL 87cc411): the first experience has epochs, rate and decay of its own,
@@ -267,7 +267,7 @@ class ExemplarStrategy(StagedStrategy[C]):
         return experience.joined(memory["pixels"], memory["labels"])
 
     def after_experience(self, experience: Experience) -> None:
-        """Choose exemplars, take their means, and copy the network for the next experience."""
+        """Choose exemplars, compute their means, and copy the network for the next experience."""
         self.choose_exemplars(experience)
         self.means = self.exemplar_means(experience)
         self.known = experience.columns
@@ -301,7 +301,7 @@ class ExemplarStrategy(StagedStrategy[C]):
         return found
 
     def exemplar_means(self, experience: Experience) -> Tensor:
-        """Means of all exemplars by the network of now; see `class_means`."""
+        """Means of all exemplars' features by the current network; see `class_means`."""
         memory = self.info.memory
         features = self.features_of(experience, memory["pixels"])
         return class_means(features, memory["labels"], experience.columns)

@@ -1,7 +1,7 @@
 """Sources by name: located on disk, decoded once, compared with their card, in canonical order.
 
 ``digits``, ``cifar100``, ... are named (`clgym.data.cards`); ``folder:PATH`` is a tree with a
-folder a class, ``npz:PATH`` arrays. Whatever differs from its card gets a name of its own, such as
+folder a class, ``npz:PATH`` arrays. A source that differs from its card gets another name, such as
 ``cifar10~1a2b3c4d``, and flags that say why.
 """
 
