@@ -89,7 +89,7 @@ def test_a_method_without_common_seeds_is_not_tested(write_run, tmp_path):
     table = summarize(load_runs([tmp_path]))
     cell = table.cells["single", "split-toy", "last"]
     assert (cell.standing, cell.spread, cell.n) == ("untested", None, 1)
-    assert any("single" in note and "common seeds" in note for note in table.notes)
+    assert any("single" in note and "seeds are common" in note for note in table.notes)
     assert "n in each cell" in table.caption
     assert "(n=1)" in table.render("markdown") and "(n=3)" in table.render("latex")
 

@@ -79,8 +79,8 @@ def test_what_is_logged_where_nothing_is_learned_is_refused() -> None:
     ("change", "words"),
     [
         ({"value": np.array([np.nan])}, "not finite"),
-        ({"name": np.array([1])}, "without a name"),
-        ({"name": np.array([-1])}, "without a name"),
+        ({"name": np.array([1])}, "index of a name that does not exist"),
+        ({"name": np.array([-1])}, "index of a name that does not exist"),
         ({"step": np.array([1, 2])}, "different lengths"),
         ({"names": ["\x1b[31m"]}, "match"),
     ],
