@@ -31,8 +31,7 @@ class PretrainingPhase(LearningPhase):
     kind: Kind = "pretraining"
     tester_class = ProbeTester
     _stream: PretrainingStream
-    # pyright: ignore[reportIncompatibleVariableOverride]  # made from the class
-    tester: ProbeTester
+    tester: ProbeTester  # pyright: ignore[reportIncompatibleVariableOverride]  # made from the class
 
     def __init__(
         self,
