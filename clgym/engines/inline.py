@@ -51,11 +51,11 @@ class InlinePool:
 
     @property
     def free(self) -> int:
-        """See `Pool.free`."""
+        """See `WorkerPool.free`."""
         return int(self._job is None)
 
     def submit(self, key: str, message: Message) -> None:
-        """See `Pool.submit`."""
+        """See `WorkerPool.submit`."""
         self._job = (key, {**message, "device": self._device})
 
     def wait(self, seconds: float) -> list[Done]:

@@ -25,7 +25,7 @@ class _Slot:
 
 
 class ProcessPool:
-    """See `clgym.engines.pool.Pool`."""
+    """See `clgym.engines.pool.WorkerPool`."""
 
     def __init__(self, spec: PoolSpec, target: str, on_event: OnEvent) -> None:
         """Prepare the pool; each worker starts with its first job."""
@@ -34,11 +34,11 @@ class ProcessPool:
 
     @property
     def free(self) -> int:
-        """See `Pool.free`."""
+        """See `WorkerPool.free`."""
         return sum(slot.job is None for slot in self._slots)
 
     def submit(self, key: str, message: Message) -> None:
-        """See `Pool.submit`."""
+        """See `WorkerPool.submit`."""
         slot = next(slot for slot in self._slots if slot.job is None)
         if slot.worker is not None and slot.worker.ended:
             slot.worker.stop()
@@ -50,7 +50,7 @@ class ProcessPool:
             slot.worker.ask({**message, "device": slot.device})
 
     def wait(self, seconds: float) -> list[Done]:
-        """See `Pool.wait`."""
+        """See `WorkerPool.wait`."""
         busy = [(s, s.worker) for s in self._slots if s.job is not None and s.worker is not None]
         ready = wait([end for _, w in busy for end in (w.connection, w.status)], seconds)
         told = [s for s, w in busy if w.connection in ready or w.status in ready]
@@ -81,7 +81,7 @@ class ProcessPool:
         return done
 
     def close(self) -> None:
-        """See `Pool.close`."""
+        """See `WorkerPool.close`."""
         for slot in self._slots:
             if slot.worker is None:
                 continue

@@ -25,7 +25,7 @@ def _carry_out(target: str, message: Message) -> Message:
 
 
 class RayPool:
-    """See `clgym.engines.pool.Pool`."""
+    """See `clgym.engines.pool.WorkerPool`."""
 
     def __init__(self, spec: PoolSpec, target: str) -> None:
         """Join the cluster that ``spec.options["address"]`` names, or start one."""
@@ -48,16 +48,16 @@ class RayPool:
 
     @property
     def free(self) -> int:
-        """See `Pool.free`."""
+        """See `WorkerPool.free`."""
         return self._workers - len(self._running)
 
     def submit(self, key: str, message: Message) -> None:
-        """See `Pool.submit`."""
+        """See `WorkerPool.submit`."""
         job = self._remote.remote(self._target, {**message, "device": self._device})
         self._running[job] = key
 
     def wait(self, seconds: float) -> list[Done]:
-        """See `Pool.wait`."""
+        """See `WorkerPool.wait`."""
         if not self._running:
             return []
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=seconds)

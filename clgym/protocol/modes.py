@@ -75,7 +75,7 @@ def part_of(plan: StudyPlan, key: str) -> tuple[int, int] | None:
 
     Args:
         plan: Plan of the study.
-        key: Key of the run (`clgym.protocol.runs.Spec.key`).
+        key: Key of the run (`clgym.protocol.runs.TrialRun.key`).
     """
     if found := re.match(r"runs/experience-(\d+)/", key):
         return (0, int(found[1]) + 1)
