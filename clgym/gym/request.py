@@ -162,15 +162,15 @@ def check_data(request: Request) -> None:
             locate(name, request.data_root, None)
 
 
-def cut(scenario: Scenario, sources: list[Source], request: Request) -> tuple[Stream, int]:
-    """The stream that is asked for, and the classes to its end where that is a part."""
+def cut(scenario: Scenario, sources: list[Source], request: Request) -> tuple[Stream, Stream]:
+    """The stream that is asked for, and the one from its beginning to the end of the whole."""
     stream = scenario.stream(sources, request.order_seed)
     if request.part is not None:
         stream = stream.part(request.part[0], len(stream))
-    total = stream.columns_after(len(stream) - 1)
+    whole = stream
     if request.part is not None:
         stream = stream.part(0, request.part[1] - request.part[0])
-    return stream if request.score_on == "test" else stream.on_validation(), total
+    return stream if request.score_on == "test" else stream.on_validation(), whole
 
 
 def _scenario_class(
