@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clgym.board.reading.found import load_runs
+from clgym.board.reading.records import read_board
+from clgym.board.report.study_sections import sections
 from clgym.cli._trials import TrialProgress
 from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan
@@ -18,6 +21,7 @@ from clgym.files import sha256
 from clgym.gym.learning import LearningPhase
 from clgym.gym.plan import resolve
 from clgym.gym.request import Request
+from clgym.protocol.evaluation import evaluate
 from clgym.protocol.ledger import START, LedgerEntry, read_ledger
 from clgym.protocol.outcome import SeedResult, following
 from clgym.protocol.plan import Certificate, StudyPlan, code_identity
@@ -266,6 +270,24 @@ def test_evaluations_name_the_trials_that_were_stopped(pruned: Path) -> None:
     flags = following(read_certificate(pruned), code_identity(), failed, [])["flags"]
     rule = "successive-halving after experience 1"
     assert f"2 of 4 trials were stopped early ({rule})" in flags  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_board_and_report_say_what_was_stopped(pruned: Path, plugin: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "records/study"
+    shutil.copytree(pruned, folder)
+    evaluate(folder, PoolSpec("inline"), plugins=(plugin,))
+    assert verify(folder).problems == []
+    (entry,) = read_board(tmp_path).entries
+    rule = "successive-halving after experience 1"
+    assert f"2 of 4 trials were stopped early ({rule})" in entry.flags
+    assert entry.tuning is not None
+    assert entry.tuning.certificate["early stopping"] == rule
+    assert "2 pruned" in str(entry.tuning.certificate["budget"])
+    (method,) = load_runs([folder])
+    assert method.study is not None
+    text = repr(sections(method.study))
+    assert text.count("pruned after experience 1") == 2 and f"early stopping': '{rule}" in text
 
 
 def test_progress_counts_runs_that_are_left_out(spec: Callable, plugin: Path, pruned: Path) -> None:
