@@ -287,7 +287,7 @@ def tune(
         plugins: Files that hold strategies.
         retry_failed: Whether to repeat the failed runs of an unfinished study.
         **options: The other fields of `clgym.protocol.planning.StudySpec`: ``trials, seeds, mode,
-            criterion, score_on, space, sampler, ...``.
+            criterion, score_on, space, sampler, pruner, ...``.
 
     Raises:
         ClgymError: The study cannot be carried out.

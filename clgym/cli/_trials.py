@@ -42,6 +42,8 @@ class TrialProgress:
 
     def __init__(self) -> None:
         self.title, self.wanted, self.before = "", 0, 0
+        self._rungs: tuple[int, ...] = ()
+        self._seeds = 1
         self.running: dict[str, Tracker] = {}
         self.done: dict[str, str] = {}
         self.scores: dict[int, list[float]] = {}
@@ -64,6 +66,8 @@ class TrialProgress:
             return [f"{event['key']}: {event['reason']}; trying again"]
         elif kind == "end":
             return [self._ended(event)]
+        elif kind == "pruned":
+            return [self._pruned(event)]
         return []
 
     def _planned(self, plan: StudyPlan, event: Event) -> list[str]:
@@ -72,6 +76,9 @@ class TrialProgress:
         self.wanted = plan.trials * len(plan.seeds) if tuning else len(plan.evaluation_seeds)
         if plan.mode in ("current_task", "stability_decay") and tuning:
             self.wanted *= plan.experiences
+        if plan.pruner and tuning:
+            self._rungs, self._seeds = plan.pruner.rungs, 1 if plan.per_seed else len(plan.seeds)
+            self.wanted *= 1 + len(self._rungs)
         phase = "tuning" if tuning else f"evaluation {event['number']}"
         title = f"{plan.strategy} on {plan.pair.name}, {phase} ({plan.mode})"
         lines = self._begin(title, self.wanted)
@@ -96,10 +103,19 @@ class TrialProgress:
             several = len(event["accuracy_matrix"]) > 1
             words = f"last {100 * last:.2f} %, average {100 * average:.2f} %"
             line = f"{name}: {words if several else f'accuracy {100 * last:.2f} %'}"
-            if "trial" in event:
+            # Up to a rung a trial is easier than as a whole.
+            if "trial" in event and not (self._rungs and name.startswith("experience-")):
                 self.scores.setdefault(event["trial"], []).append((last + average) / 2)
         self.done[event["key"]] = line
         return f"{line}  [{self.summary}]"
+
+    def _pruned(self, event: Event) -> str:
+        """A trial that is stopped early leaves out the runs from there on."""
+        later = [rung for rung in self._rungs if rung > event["after"]]
+        self.wanted -= self._seeds * (1 + len(later))
+        name = event["key"].removeprefix("runs/")
+        score = f"{100 * event['score']:.2f} %"
+        return f"{name}: pruned after experience {event['after']}, where its score was {score}"
 
     @property
     def summary(self) -> str:
@@ -176,7 +192,7 @@ def show_certificate(
         body.trials, key=lambda t: (-(t.score if t.score is not None else -1), t.trial)
     )
     for trial in ordered[:_SHOWN]:
-        score = trial.status if trial.score is None else f"{100 * trial.score:.2f}"
+        score = trial.outcome if trial.score is None else f"{100 * trial.score:.2f}"
         name = ".".join(
             str(n) for n in (trial.seed, trial.experience, trial.trial) if n is not None
         )

@@ -178,12 +178,26 @@ def _add_search_flags(study: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="Trials per generation of the samplers tpe and cmaes. (default: 4)",
     )
+    _add_budget_flags(study)
+
+
+def _add_budget_flags(study: argparse._ArgumentGroup) -> None:
+    from clgym.protocol.pruning import PRUNERS
+
     study.add_argument(
         "--cap-images",
         type=int,
         metavar="N",
         help="Maximum number of training images over all runs; once it is reached, no further "
         "trial starts.",
+    )
+    study.add_argument(
+        "--pruner",
+        choices=tuple(PRUNERS),
+        default="none",
+        help="Early stopping of trials, compared by their scores so far. "
+        + "; ".join(f"{name}: {what}" for name, what in PRUNERS.items())
+        + ". (default: none)",
     )
     study.add_argument(
         "--retry-failed",
@@ -225,7 +239,7 @@ def _asked(
     from clgym.protocol.study import StudySpec
 
     chosen = ("trials", "mode", "k", "criterion", "score_on", "space", "sampler", "sampler_seed")
-    chosen += ("generation", "cap_images", "threads")
+    chosen += ("generation", "cap_images", "threads", "pruner")
     return StudySpec(
         strategy=names[0],
         pair=_pair(names[1], values),

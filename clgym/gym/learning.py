@@ -170,6 +170,7 @@ class LearningPhase:
         run, stream = self._run, self._stream
         mean, std = run.sources[0].statistics(stream.image_shape[0])
         known = run.needs.total_classes or stream.setting == "domain-incremental"
+        experiences = len(stream) + run.later_experiences
         return StreamFacts(
             image_shape=stream.image_shape,
             setting=stream.setting,
@@ -179,7 +180,7 @@ class LearningPhase:
             std=std,
             total_columns=run.total_columns if known else None,
             single_pass=stream.single_pass,
-            total_experiences=len(stream) if run.needs.total_experiences else None,
+            total_experiences=experiences if run.needs.total_experiences else None,
         )
 
     def test(self, step: int, state: Path) -> TestEnded:

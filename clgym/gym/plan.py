@@ -56,6 +56,8 @@ class ResolvedRun:
     sources: list[Source]
     total_columns: int
     """Number of classes of the stream, including those after the end of a partial run."""
+    later_experiences: int
+    """Number of the stream's experiences after the end of a partial run; 0 for a whole one."""
     threads: int
     numerics: Numerics
     backbone: BackboneFacts | None = None
@@ -152,7 +154,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     entry = registry.find("strategies", request.strategy, request.plugins)
     scenario = make_scenario(request)
     sources = load_sources(scenario, request)
-    stream, total = cut(scenario, sources, request)
+    stream, whole = cut(scenario, sources, request)
     threads, numerics = _threads(request), numerics_of(request, kind_of(stream) == "adaptation")
     if (seed := request.seed) < 0:
         raise BadConfig(expected="a seed of at least 0", found=str(seed), fix="Give 0 or more")
@@ -179,7 +181,8 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
         scenario=scenario.describe(),
         stream=stream,
         sources=with_stream_flags(stream, sources),
-        total_columns=total,
+        total_columns=whole.columns_after(len(whole) - 1),
+        later_experiences=len(whole) - len(stream),
         threads=threads,
         asked_config=asked_config,
         numerics=numerics,

@@ -160,15 +160,15 @@ def check_data(request: Request) -> None:
             locate(name, request.data_root, None)
 
 
-def cut(scenario: Scenario, sources: list[Source], request: Request) -> tuple[Stream, int]:
-    """The requested stream or part of it, and the number of classes of the whole stream."""
+def cut(scenario: Scenario, sources: list[Source], request: Request) -> tuple[Stream, Stream]:
+    """The requested stream, and the stream from the same beginning to the end of the whole one."""
     stream = scenario.stream(sources, request.order_seed)
     if request.part is not None:
         stream = stream.part(request.part[0], len(stream))
-    total = stream.columns_after(len(stream) - 1)
+    whole = stream
     if request.part is not None:
         stream = stream.part(0, request.part[1] - request.part[0])
-    return stream if request.score_on == "test" else stream.on_validation(), total
+    return stream if request.score_on == "test" else stream.on_validation(), whole
 
 
 def _scenario_class(

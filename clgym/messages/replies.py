@@ -52,7 +52,7 @@ class NeedsDescribed:
     """By option that names the backbone's weights by a path, the name to record instead."""
     libraries: tuple[int, ...] = ()
     """Large libraries that the strategy's import loaded, by their number in
-    `clgym.learner.entrance.Learner.LIBRARIES`."""
+    `clgym.registry.libraries.LIBRARIES`."""
 
 
 @message

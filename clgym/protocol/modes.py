@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from clgym.errors import BadPlan
 from clgym.protocol.plan import Choice, RunScore, StudyPlan, Trial
-from clgym.protocol.runs import Runs, TrialRun, criterion_of
+from clgym.protocol.runs import Runs, TrialRun
 from clgym.protocol.samplers import proposals
 from clgym.protocol.space import Space
+from clgym.protocol.trials import carried_by_rungs, trial_of
 
 __all__ = ["MODES", "check_start", "choose", "part_of"]
 
@@ -97,6 +97,9 @@ def _search(
         configs = settings(plan, space, [trial.score for trial in trials])
         batch = range(len(trials), len(configs))
         specs = [TrialRun(i, s, configs[i], part, label=label) for i in batch for s in seeds]
+        if plan.pruner is not None:
+            trials += carried_by_rungs(plan, runs, specs, stream)
+            continue
         earlier = sum(run.images for trial in trials for run in trial.runs)
         done = runs.carry_out(specs, _cap(plan, runs, specs, earlier))
         for place, i in enumerate(batch):
@@ -137,16 +140,13 @@ def _judged(
 ) -> Trial:
     """Make a trial from its runs; the cap is applied in trial order, not in order of completion."""
     used = sum(run.images for trial in before for run in trial.runs)
-    made = partial(Trial, trial=number, config=dict(config), seed=stream)
     over = plan.cap_images is not None and used >= plan.cap_images
     if over or any(run is None for run in own):
-        return made(status="over-cap", score=None, runs=())
-    finished = [run for run in own if run is not None]
-    if any(run.status == "failed" for run in finished):
-        return made(status="failed", score=None, runs=tuple(finished))
-    values = [criterion_of(plan.criterion, run) for run in finished]
-    score = sum(values) / len(values)
-    return made(status="done", score=score, runs=tuple(finished))
+        config = dict(config)
+        return Trial(
+            trial=number, config=config, status="over-cap", score=None, runs=(), seed=stream
+        )
+    return trial_of(plan, number, config, [run for run in own if run is not None], stream)
 
 
 def _best(trials: Sequence[Trial], seed: int | None) -> Choice:

@@ -221,6 +221,9 @@ def _flags(
         flags.add("one setting was tried: nothing was tuned")
     if retried := certificate.body.budget.get("retried"):
         flags.add(f"{retried} failed tuning {'run was' if retried == 1 else 'runs were'} retried")
+    if plan.pruner:
+        stopped = sum(trial.status == "pruned" for trial in trials)
+        flags.add(f"{stopped} of {len(trials)} trials were stopped early ({plan.pruner.words})")
     if plan.tunes_on_evaluation:
         flags.add(f"tuned on the evaluation source (mode {plan.mode})")
     if any(record.environment.engine == "inline" for record in records):

@@ -27,6 +27,7 @@ __all__ = [
     "Code",
     "Criterion",
     "Mode",
+    "Pruner",
     "StudyPlan",
     "Trial",
     "code_identity",
@@ -48,7 +49,7 @@ Mode = Literal[
 ]
 Criterion = Literal["mean", "acc", "avg_acc", "harmonic"]
 Digest = Field(pattern="^[0-9a-f]{64}$")
-_LATER = ("record_hash", "known_failures", "helpers", "one_of")
+_LATER = ("record_hash", "known_failures", "helpers", "one_of", "pruner")
 """Fields of a plan that clgym 0.1 did not have."""
 
 
@@ -80,6 +81,19 @@ class Facts(_PlanBlock):
     name: str
     fingerprint: str = Digest
     flags: tuple[str, ...]
+
+
+class Pruner(_PlanBlock):
+    """Early stopping of trials: the rule, and after which experiences it decides."""
+
+    rule: Literal["successive-halving", "median"]
+    rungs: tuple[int, ...] = Field(min_length=1)
+    """Numbers of experiences after which trials are compared, ascending."""
+
+    @property
+    def words(self) -> str:
+        """The rule and its rungs, for people."""
+        return f"{self.rule} after experience {', '.join(map(str, self.rungs))}"
 
 
 class StudyPlan(_PlanBlock):
@@ -134,6 +148,8 @@ class StudyPlan(_PlanBlock):
     """Number of this study, from 1, and number of studies that are reported by their median; None
     for a single study.
     """
+    pruner: Pruner | None = None
+    """Early stopping of trials; None if every trial learns the whole stream."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, object]:
@@ -197,14 +213,29 @@ class Trial(_PlanBlock):
 
     trial: int
     config: dict[str, object]
-    status: Literal["done", "failed", "over-cap"]
+    status: Literal["done", "failed", "over-cap", "pruned"]
     score: float | None
     """Score of the trial; None, which counts as minus infinity, unless every seed was completed."""
     runs: tuple[RunScore, ...]
+    """Its runs, one per seed; of a trial that was stopped early, up to where it was stopped."""
     seed: int | None = None
     """Seed of the stream, in modes that choose separately for each stream."""
     experience: int | None = None
     """Experience, in modes that choose separately for each experience."""
+    pruned_after: int | None = None
+    """Number of experiences after which the trial was stopped early; None if it was not."""
+
+    @property
+    def outcome(self) -> str:
+        """How the trial ended, in words."""
+        place = "" if self.pruned_after is None else f" after experience {self.pruned_after}"
+        return f"{self.status}{place}"
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: Any) -> dict[str, object]:
+        """Trials of earlier versions hash as ever."""
+        values = handler(self)
+        return {k: v for k, v in values.items() if k != "pruned_after" or v is not None}
 
 
 class Choice(_PlanBlock):

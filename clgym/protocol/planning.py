@@ -19,6 +19,7 @@ from clgym.protocol.jobs import TARGET
 from clgym.protocol.modes import MODES
 from clgym.protocol.pairs import ScenarioPair
 from clgym.protocol.plan import StudyPlan, code_identity, evaluation_seeds
+from clgym.protocol.pruning import PRUNERS, rungs_of
 from clgym.protocol.runs import ExecutionOptions
 from clgym.protocol.samplers import ADAPTIVE, SAMPLERS, available
 from clgym.protocol.space import Space, literal_in
@@ -50,6 +51,8 @@ class StudySpec:
     threads: int = 1
     one_of: tuple[int, int] | None = None
     """Number of this study, from 1, and number of studies; None for a single study."""
+    pruner: str = "none"
+    """Rule by which trials are stopped early (`clgym.protocol.pruning.PRUNERS`)."""
 
 
 def survey(pair: ScenarioPair, data_root: Path | None) -> Mapping[str, Any]:
@@ -115,6 +118,7 @@ def make_plan(
             "cap_images": asked.cap_images,
             "threads": asked.threads,
             "one_of": asked.one_of,
+            "pruner": _pruner(asked, looked["experiences"]),
             "device": where.pool.device(0).partition(":")[0],
             "code": code_identity(),
             **_method(asked, where, description, values, tuned),
@@ -172,6 +176,45 @@ def _scored_on(asked: StudySpec, adapting: bool, transfer: bool) -> str:
     if adapting:
         return "test"
     return asked.score_on if transfer else "valid"
+
+
+def _pruner(asked: StudySpec, experiences: int) -> dict[str, object] | None:
+    """Facts of the plan about early stopping.
+
+    Raises:
+        BadPlan: the rule does not exist, or the study offers no place where trials can be compared.
+    """
+    if asked.pruner not in PRUNERS:
+        raise BadPlan(
+            expected=f"a pruner ({', '.join(PRUNERS)})",
+            found=repr(asked.pruner),
+            fix="See `clgym tune --help`",
+        )
+    if asked.pruner == "none":
+        return None
+    length = {"first_task": 1, "first_k": asked.k}.get(asked.mode, experiences)
+    wrong = [
+        (
+            asked.mode in ("current_task", "stability_decay", "default"),
+            "a mode that chooses once for a whole stream",
+            f"the mode {asked.mode}",
+        ),
+        (length < 2, "runs of two experiences or more", f"runs of {length}"),
+        (
+            asked.sampler in ADAPTIVE,
+            "a sampler that does not use scores, which stopped trials lack",
+            f"the sampler {asked.sampler}",
+        ),
+        (asked.cap_images is not None, "no cap on images", f"a cap of {asked.cap_images}"),
+    ]
+    for is_wrong, expected, found in wrong:
+        if is_wrong:
+            raise BadPlan(
+                expected=f"{expected}, for the pruner {asked.pruner}",
+                found=found,
+                fix="Leave --pruner out, or change the other option",
+            )
+    return {"rule": asked.pruner, "rungs": rungs_of(asked.pruner, length)}
 
 
 def _check(asked: StudySpec, experiences: int, adapting: bool) -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "check_files",
     "check_retry",
     "criterion_of",
+    "pruned_body",
     "start_workers",
 ]
 
@@ -102,6 +103,7 @@ class Runs:
         """Take over the finished runs of the ledger."""
         self.plan, self.where, self.ledger, self._emit = plan, where, ledger, emit
         self.replies: dict[str, EntryBody] = {}
+        self.pruned: dict[str, EntryBody] = {}
         self.device_names: set[str] = set()
         self.read_files: dict[str, str] = {}
         self._pool: WorkerPool | None = None
@@ -119,6 +121,8 @@ class Runs:
         elif entry.kind == RETRY_FAILED:
             self._deaths.pop(key, None)
             del self.replies[key]
+        elif entry.kind == "pruned":
+            self.pruned[key] = entry.body
         elif entry.kind == "run":
             self.replies[key] = entry.body
             self.read_files |= entry.body.get("read_files", {})
@@ -128,6 +132,19 @@ class Runs:
         """Discard the failed runs, after writing a ledger line for each."""
         for key in [key for key, reply in self.replies.items() if reply["status"] == "failed"]:
             self._know(self.ledger.append(RETRY_FAILED, key=key, error=self.replies[key]["error"]))
+
+    def prune(self, spec: TrialRun, after: int, score: float) -> None:
+        """Write a ledger line for a trial that is stopped early, unless it is there.
+
+        Args:
+            spec: One of its runs over the whole stream.
+            after: Number of experiences after which it is stopped.
+            score: Its score there.
+        """
+        body = pruned_body(spec, after, score)
+        if body["key"] not in self.pruned:
+            self._know(self.ledger.append("pruned", **body))
+        self._emit({"kind": "pruned", **body})
 
     def open(self) -> None:
         """Start the workers; otherwise `carry_out` starts them.
@@ -183,7 +200,7 @@ class Runs:
         plan = self.plan
         # Modes that tune on the evaluation source are marked as such; nothing is closed for them.
         closed = rules_of(plan.pair, plan.evaluation.fingerprint, plan.withheld_images)
-        keep = plan.mode in ("current_task", "stability_decay")
+        keep = spec.experience is not None
         message = as_message(self._request(spec), [] if plan.tunes_on_evaluation else closed, keep)
         self._emit({"kind": "start", "key": spec.key, "trial": spec.trial, "seed": spec.seed})
         pool.submit(spec.key, message)
@@ -253,6 +270,12 @@ class Runs:
             )
 
 
+def pruned_body(spec: TrialRun, after: int, score: float) -> EntryBody:
+    """What the ledger says of a trial that is stopped early; arguments as for `Runs.prune`."""
+    key = spec.key.rpartition("/")[0]
+    return {"key": key, "trial": spec.trial, "after": after, "score": score}
+
+
 def check_files(known: Mapping[str, str], read: Mapping[str, str], run: Path) -> None:
     """Refuse a run whose strategy read other helper files than earlier runs.
 
@@ -288,10 +311,13 @@ def check_retry(plan: StudyPlan, ledger: Ledger) -> None:
             found=f"a sealed study with {len(failed)} failed runs",
             fix="Give another --out, since this study is sealed",
         )
-    if failed and (plan.sampler in ADAPTIVE or plan.mode in ("current_task", "stability_decay")):
+    chained = plan.mode in ("current_task", "stability_decay")
+    if failed and (plan.sampler in ADAPTIVE or chained or plan.pruner):
+        rule = f" with the pruner {plan.pruner.rule}" if plan.pruner else ""
+        found = f"the sampler {plan.sampler} in the mode {plan.mode}{rule}, and {failed[0]} failed"
         raise BadPlan(
             expected="a study in which no trial depends on the score of another",
-            found=f"the sampler {plan.sampler} in the mode {plan.mode}, and {failed[0]} failed",
+            found=found,
             fix="Tune into another --out",
         )
 

@@ -17,6 +17,7 @@ from clgym.protocol.plugin_files import recorded_plugins
 from clgym.protocol.relatives import register_study, relatives
 from clgym.protocol.runs import RETRY_FAILED, Event, ExecutionOptions, Runs, check_retry
 from clgym.protocol.space import Space, find_space, parse
+from clgym.results.layout import STATE
 
 __all__ = [
     "CERTIFICATE",
@@ -80,6 +81,9 @@ def tune(
             trials, chosen = choose(plan, space, runs)
         finally:
             runs.close()
+        if plan.pruner is not None:  # nothing goes on from a rung any more
+            for state in where.out.glob(f"runs/experience-*/**/{STATE}"):
+                state.unlink()
         return _seal(plan, trials, chosen, runs)
 
 
@@ -118,7 +122,7 @@ def _planned(
 
 
 def _another(out: Path, old: dict[str, object], new: dict[str, object]) -> BadPlan:
-    differing = [name for name in new if old.get(name) != new[name]]
+    differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return BadPlan(
         expected=f"the plan of the study in {out}",
         found=f"different {', '.join(differing)}",
@@ -153,7 +157,7 @@ def body_of(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Ru
             "started": len(trials) - statuses.count("over-cap"),
             "finished": statuses.count("done"),
             "failed": statuses.count("failed"),
-            "pruned": 0,
+            "pruned": statuses.count("pruned"),
             "runs": len(done),
             "images": sum(run.images for run in done),
             **({"retried": retried} if retried else {}),

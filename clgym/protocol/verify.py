@@ -5,7 +5,8 @@ computed again. A file is not trusted just because it validates.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +19,10 @@ from clgym.errors import BadPlan, BadRecord, Tampered
 from clgym.files import canonical_json, sha256
 from clgym.protocol.audit import Audit
 from clgym.protocol.jobs import run_summary
-from clgym.protocol.ledger import NAME, Ledger, LedgerEntry, read_ledger
+from clgym.protocol.ledger import NAME, EntryBody, Ledger, LedgerEntry, read_ledger
 from clgym.protocol.modes import choose, part_of
 from clgym.protocol.outcome import EVALUATION
-from clgym.protocol.plan import Body, Certificate, StudyPlan, evaluation_seeds
+from clgym.protocol.plan import Body, Certificate, Pruner, RunScore, StudyPlan, evaluation_seeds
 from clgym.protocol.record_audit import (
     ExpectedRecord,
     against_plan,
@@ -30,7 +31,7 @@ from clgym.protocol.record_audit import (
     record_problems,
 )
 from clgym.protocol.repeat import look_again, repeat
-from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs
+from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs, TrialRun, pruned_body
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
 from clgym.protocol.verify_evaluation import EvaluationAudit, complete_evaluations
@@ -41,7 +42,8 @@ __all__ = ["verify"]
 
 report_renamed(__name__)
 
-_TUNING = ("session", "trial", "run", "retry", RETRY_FAILED, "sealed")
+_TUNING = ("session", "trial", "run", "retry", RETRY_FAILED, "pruned", "sealed")
+_RUNG = re.compile(r"^runs/experience-\d+/")
 _EVALUATING = ("opened", "evaluated", "complete")
 _SURVEYED = ("pair", "tuning", "evaluation", "withheld_images", "experiences")
 """Fields of a plan that come from the survey of both sides."""
@@ -126,7 +128,21 @@ def _json(model: BaseModel) -> Any:
 
 
 class _Replay(Runs):
-    """Runs that are all in the ledger, so that nothing is carried out."""
+    """Runs that are all in the ledger, so that nothing is carried out or written."""
+
+    def __init__(self, plan: StudyPlan, folder: Path) -> None:
+        super().__init__(plan, ExecutionOptions(folder), Ledger(folder), lambda event: None)
+        self.required: set[str] = set()
+        self.stopped: list[EntryBody] = []
+
+    def carry_out(
+        self, specs: Sequence[TrialRun], enough: Callable[[TrialRun], bool] = lambda spec: False
+    ) -> list[RunScore | None]:
+        self.required |= {spec.key for spec in specs}
+        return super().carry_out(specs, enough)
+
+    def prune(self, spec: TrialRun, after: int, score: float) -> None:
+        self.stopped.append(pruned_body(spec, after, score))
 
     def _open(self) -> WorkerPool:
         raise Tampered(
@@ -239,10 +255,10 @@ class _Study:
             if entry.kind not in allowed:
                 yield f"line {number} is {entry.kind!r}, {'after' if sealed else 'before'} the seal"
             sealed = sealed or entry.kind == "sealed"
-            names = ("key",) if entry.kind in ("trial", "run") else ("evaluation", "seed")
+            names = ("key",) if entry.kind in ("trial", "run", "pruned") else ("evaluation", "seed")
             unique = (entry.kind, *(entry.body.get(name) for name in names))
             unique = (*unique[:2], None) if entry.kind == "opened" else unique
-            if entry.kind in ("trial", "run", *_EVALUATING):
+            if entry.kind in ("trial", "run", "pruned", *_EVALUATING):
                 if unique in seen:
                     yield f"line {number} counts {entry.kind} {unique[1]} twice"
                 seen.add(unique)
@@ -269,7 +285,8 @@ class _Study:
         certificate = parsed(Certificate, data)
         if certificate.body.digest != certificate.hash:
             yield "body does not hash to `hash`"
-        expected = self._expected()
+        expected, runs = self._expected()
+        yield from self._replay_problems(runs)
         yield from (
             f"body.{place} does not follow from the ledger"
             for place in differences(_json(expected), _json(certificate.body))
@@ -282,14 +299,19 @@ class _Study:
     def _has(self, name: str) -> bool:
         return (self._folder / name).is_file()
 
-    def _expected(self) -> Body:
+    def _expected(self) -> tuple[Body, _Replay]:
         """Body computed from the plan and the ledger, with all draws and choices repeated."""
         assert self._plan is not None
-        runs = _Replay(
-            self._plan, ExecutionOptions(self._folder), Ledger(self._folder), lambda event: None
-        )
+        runs = _Replay(self._plan, self._folder)
         trials, chosen = choose(self._plan, Space.of(self._plan.space), runs)
-        return body_of(self._plan, trials, chosen, runs)
+        return body_of(self._plan, trials, chosen, runs), runs
+
+    def _replay_problems(self, runs: _Replay) -> Iterator[str]:
+        """What the ledger must not say, given what was decided again from its runs."""
+        for key in sorted({e.body["key"] for e in self._of("run")} - runs.required):
+            yield f"the ledger has the run {key}, which no trial of the plan requires"
+        if [entry.body for entry in self._of("pruned")] != runs.stopped:
+            yield "the trials that the ledger says were pruned are not those that the rule stops"
 
     def _trial(self, entry: LedgerEntry, folder: Path) -> Iterator[str]:
         """Compare a trial's record with the ledger and the plan."""
@@ -311,6 +333,17 @@ class _Study:
             part=part_of(self._plan, str(entry.body["key"])),
         )
         yield from against_plan(run.record, self._plan, wanted, evaluating=False)
+        if self._plan.pruner is not None:
+            yield from self._rung_problems(self._plan.pruner, entry)
+
+    def _rung_problems(self, pruner: Pruner, entry: LedgerEntry) -> Iterator[str]:
+        """A run that goes on from rungs must begin with what was measured there."""
+        matrices = {e.body["key"]: e.body.get("accuracy_matrix") for e in self._of("run")}
+        own, name = entry.body["accuracy_matrix"], re.sub(_RUNG, "runs/", entry.body["key"])
+        for rung in (number for number in pruner.rungs if number < len(own)):
+            earlier = matrices.get(name.replace("runs/", f"runs/experience-{rung - 1}/"))
+            if earlier != [row[:rung] for row in own[:rung]]:
+                yield f"its first {rung} experiences are not those of its run up to there"
 
     def _evaluations(self) -> int:
         folders = list(self._folder.glob(f"evaluations/*/{EVALUATION}"))

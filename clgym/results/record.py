@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    JsonValue,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -208,8 +207,8 @@ class Record(RecordBlock):
     @model_serializer(mode="wrap")
     def _without_what_was_not_logged(
         self, plain: SerializerFunctionWrapHandler
-    ) -> dict[str, JsonValue]:
-        facts: dict[str, JsonValue] = plain(self)
+    ) -> dict[str, object]:
+        facts: dict[str, object] = plain(self)
         if not self.logged:
             facts.pop("logged", None)
         return facts

@@ -184,6 +184,7 @@ def _facts(evaluation: Evaluation, body: Body) -> dict[str, object]:
         "criterion": plan.criterion,
         "scored on while tuning": plan.score_on,
         "sampler": plan.sampler,
+        **({"early stopping": plan.pruner.words} if plan.pruner else {}),
         "budget": budget,
         "tuning score of the chosen hyper-parameters": evaluation.tuning_score,
         "tuning seeds": list(plan.seeds),

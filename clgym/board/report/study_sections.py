@@ -46,6 +46,7 @@ def _plan(study: LoadedStudy) -> ReportFacts:
             "fixed options": said(plan.base),
             "sampler": f"{plan.sampler}, seed {plan.sampler_seed}",
             "trials": f"{plan.trials}, each with seeds {said(plan.seeds)}",
+            **({"early stopping": plan.pruner.words} if plan.pruner else {}),
             "evaluation seeds": said(plan.evaluation_seeds),
             "strategy's file, SHA-256": plan.source_hash,
             "code": plan.code.commit or plan.code.tree,
@@ -95,7 +96,7 @@ def _trials(trials: tuple[Trial, ...]) -> ReportTable:
         [
             _number(trial),
             said(trial.config),
-            trial.status,
+            trial.outcome,
             percent(trial.score),
             ", ".join(
                 percent(run.last_accuracy) if not run.error else run.error for run in trial.runs
