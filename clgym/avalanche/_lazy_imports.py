@@ -1,6 +1,6 @@
-"""Import Avalanche without what it imports and we never use.
+"""Import Avalanche without those of its dependencies that clgym does not use.
 
-``import avalanche`` brings what a few of its parts use: jax (one solver among many of qpsolvers),
+``import avalanche`` loads what a few of its parts use: jax (one solver among many of qpsolvers),
 qpsolvers itself (GEM), wandb and torchmetrics (one metric each), matplotlib (figures of metrics),
 gdown (one data set), GPUtil (one metric). Together they take twice as long as torch itself. Here
 jax is hidden from qpsolvers, which then does without that solver; the others are loaded when they
@@ -29,7 +29,7 @@ _LATE = (
 
 
 def install() -> None:
-    """See to it that the first import of Avalanche is a lean one; does nothing after it."""
+    """Make the first import of Avalanche skip unused dependencies; later calls do nothing."""
     if "avalanche" not in sys.modules and not any(
         isinstance(f, _LazyFinder) for f in sys.meta_path
     ):
@@ -37,7 +37,7 @@ def install() -> None:
 
 
 class _LazyFinder(importlib.abc.MetaPathFinder):
-    """Answers for the package ``avalanche`` alone, once."""
+    """Import finder of the package ``avalanche`` only; it removes itself on its first use."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -53,7 +53,7 @@ class _LazyFinder(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def _another_home() -> Iterator[None]:
-    """Avalanche reads or makes a file in the home folder, which a shut-in worker cannot open."""
+    """Set HOME to a temporary folder, since Avalanche opens a file there and sandboxes refuse."""
     before = os.environ.get("HOME")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HOME"] = folder
@@ -83,7 +83,7 @@ class _Loader(importlib.abc.Loader):
 
 @contextlib.contextmanager
 def _in_place_of(replaced: Mapping[str, ModuleType | None]) -> Iterator[None]:
-    """Have imports find these where nothing is loaded yet; None hides a module."""
+    """Let imports find these modules unless the real ones are loaded; None hides a module."""
     placed = {name: stub for name, stub in replaced.items() if name not in sys.modules}
     sys.modules.update(placed)  # type: ignore[arg-type]  # None is the documented way to hide
     try:
@@ -95,9 +95,9 @@ def _in_place_of(replaced: Mapping[str, ModuleType | None]) -> Iterator[None]:
 
 
 class _Late(ModuleType):
-    """Stands in for a module; what is taken from it imports the real one when it is called."""
+    """Placeholder of a module, whose attributes import the real module when they are called."""
 
-    __path__: MutableSequence[str] = []  # what makes a module a package
+    __path__: MutableSequence[str] = []  # this attribute makes a module a package
 
     def __getattr__(self, name: str) -> Any:
         if name == "__version__":
@@ -108,7 +108,7 @@ class _Late(ModuleType):
 
 
 class _Name:
-    """A dotted name inside a module that is not there yet."""
+    """Placeholder of a dotted name in a module that is not loaded yet."""
 
     def __init__(self, module: str, parts: tuple[str, ...]) -> None:
         self._module, self._parts = module, parts
@@ -120,11 +120,11 @@ class _Name:
         return self._real()(*args, **kwargs)
 
     def __instancecheck__(self, instance: object) -> bool:
-        """Nothing is an instance of a class that nobody has loaded."""
+        """Whether the module is loaded and the object is an instance of its class."""
         return self._module.partition(".")[0] in sys.modules and isinstance(instance, self._real())
 
     def _real(self) -> Any:
-        """What the name stands for, from a real import."""
+        """Import the module, and return the object of this name."""
         with _in_place_of(dict.fromkeys(_HIDDEN)):
             found: Any = importlib.import_module(self._module)
             path = self._module

@@ -1,6 +1,6 @@
 """Avalanche templates behind clgym's life cycle: its own strategies, `avalanche:NAME`, and yours.
 
-A template of your own is a strategy as it stands: ``clgym run my_file.py:MyTemplate split-mnist``.
+A template of your own runs unchanged: ``clgym run my_file.py:MyTemplate split-mnist``.
 Subclass `AvalancheStrategy` where its constructor takes more than numbers and texts::
 
     class Mine(AvalancheStrategy):
@@ -10,10 +10,10 @@ Subclass `AvalancheStrategy` where its constructor takes more than numbers and t
         def arguments(self) -> Mapping[str, Any]:
             return {"plugins": [ReplayPlugin(self.config.memory_size), MyPlugin()]}
 
-Their data are the present experience and a counted memory. After each experience everything that
-the strategy can reach is walked; the rows that its buffers hold are copied to ``info.memory``, and
-all other rows of that experience are out of reach from then on. State is saved at the boundaries of
-experiences: an experience that was cut short is trained again from its beginning.
+Such a strategy reads the present experience and a memory whose samples are counted. After each
+experience clgym visits all objects of the strategy: rows in its buffers are copied to
+``info.memory``, and no other row of the experience can be read from then on. State is saved between
+experiences, so that an interrupted experience is trained again from its beginning.
 """
 
 import functools
@@ -77,12 +77,12 @@ def is_template(cls: type) -> bool:
 
 @functools.cache
 def strategy_of(template_class: type) -> type["AvalancheStrategy"]:
-    """The clgym strategy for an Avalanche template of the user's.
+    """The clgym strategy for an Avalanche template that the user wrote.
 
     It becomes an attribute of the template's module, where another process finds it.
 
     Raises:
-        BadPlugin: Its constructor has an argument that no option can give.
+        BadPlugin: Its constructor has an argument that no option can set.
     """
     patches.apply()
     module, name = template_class.__module__, f"{template_class.__name__}Strategy"
@@ -105,7 +105,7 @@ def _made(name: str, module: str, source: type, recipe: Recipe) -> type["Avalanc
 
 
 def __getattr__(name: str) -> Any:
-    """The classes that `adapt` makes, by name: so pickle finds them again."""
+    """Return the class that `adapt` makes for a name, so that pickle finds it again."""
     if name not in RECIPES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return adapt(name)
@@ -115,20 +115,20 @@ class AvalancheStrategy(SGDStrategy[C]):
     """An Avalanche template behind clgym's life cycle.
 
     Subclasses state ``template_class``. The options are read from its constructor unless there is a
-    ``Config``; `arguments` gives what no option can: plugins, buffers, losses. Buffers of Avalanche
-    that the template keeps are counted in ``info.memory``, so a subclass that has any needs an
+    ``Config``; `arguments` gives what no option can: plugins, buffers, losses. Samples in the
+    template's buffers are counted in ``info.memory``, so a subclass that has buffers needs an
     option ``memory_size``.
 
-    All objects that the template leads to are its state: those of Avalanche and torch, and those of
-    classes and functions in the files of the strategy and of the template. A plugin of another
-    origin has ``state_dict`` and ``load_state_dict``.
+    All objects that the template refers to are its state: those of Avalanche and torch, and those
+    of classes and functions in the files of the strategy and of the template. A plugin from
+    elsewhere needs ``state_dict`` and ``load_state_dict``.
 
     Attributes:
         recipe: Facts about the template that its constructor does not state; inferred if left out.
     """
 
     recipe: ClassVar[Recipe]
-    transient = ("network",)  # the template's graph holds the model that answers
+    transient = ("network",)  # saved with the template, whose model it is
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Infer what the class leaves out: its recipe, and its options.
@@ -144,8 +144,8 @@ class AvalancheStrategy(SGDStrategy[C]):
     def arguments(self) -> Mapping[str, Any]:
         """Arguments of the template's constructor, besides network, optimizer, loss and sizes.
 
-        By default these are the options that have the names of arguments. What is returned here
-        goes before what every template gets: ``model``, ``optimizer``, ``criterion``,
+        By default these are the options whose names are those of arguments. They override the
+        arguments that every template gets: ``model``, ``optimizer``, ``criterion``,
         ``train_mb_size``, ``train_epochs``, ``eval_mb_size``, ``device``, ``evaluator``.
         """
         names = names_of(self.template_class, self.recipe)
@@ -194,7 +194,7 @@ class AvalancheStrategy(SGDStrategy[C]):
         if self.recipe.sgd:
             common["optimizer"] = self.make_optimizer()
         if "criterion" in accepted_by(self.template_class):
-            common["criterion"] = nn.CrossEntropyLoss()  # fresh: some defaults are shared by all
+            common["criterion"] = nn.CrossEntropyLoss()  # Avalanche's default is one object for all
         missing = [name for name in common if name not in takes]
         if missing and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
             raise BadPlugin(
@@ -213,7 +213,7 @@ class AvalancheStrategy(SGDStrategy[C]):
         self._stateful = {
             f"plugin {i}": p for i, p in enumerate(self.template.plugins) if _saves_itself(p)
         }
-        if type(self).__module__ != __name__:  # recipes of the catalogue make theirs writable later
+        if type(self).__module__ != __name__:  # the catalogue's recipes make objects writable later
             for plugin in self.template.plugins:
                 self._written({type(plugin).__name__: plugin})
             self._written(vars(self.template))
@@ -223,7 +223,7 @@ class AvalancheStrategy(SGDStrategy[C]):
         """Objects of the template as tensors and plain values.
 
         Raises:
-            BadPlugin: one of a class or function that cannot be looked up when a run is continued.
+            BadPlugin: A class or function could not be looked up when a run is continued.
         """
         try:
             return snapshot.capture(objects, self._outside(), self._own_modules())
@@ -237,7 +237,7 @@ class AvalancheStrategy(SGDStrategy[C]):
             ) from None
 
     def train(self, experience: Experience) -> None:
-        """Train by Avalanche's loop and plugins, then end what the strategy can reach."""
+        """Train with Avalanche's loop and plugins; afterwards only stored rows can be read."""
         self._check_classes(experience)
         self.seen = experience.columns
         self._note_tasks(experience)
@@ -275,7 +275,8 @@ class AvalancheStrategy(SGDStrategy[C]):
             raise Incompatible(
                 expected=f"a stream on which every experience brings new classes only, "
                 f"for {type(self).__name__}",
-                found=f"column {min(experience.classes)} again in experience {experience.index}",
+                found=f"class index {min(experience.classes)} again in experience "
+                f"{experience.index}",
                 fix="Use a stream without repetition, or another strategy",
             )
 
@@ -290,7 +291,7 @@ class AvalancheStrategy(SGDStrategy[C]):
         return view
 
     def predict(self, batch: Batch) -> Tensor:
-        """Logits of the template in Avalanche's own evaluation, for the classes seen."""
+        """Logits [n, classes seen] of the template in Avalanche's evaluation mode."""
         template: Any = self.template
         n = len(batch)
         zeros = torch.zeros(n, dtype=torch.long, device=batch.images.device)
@@ -311,11 +312,11 @@ class AvalancheStrategy(SGDStrategy[C]):
         return answer[:, : self.seen]
 
     def stateless(self) -> set[str]:
-        """Not the template, whose whole graph of objects is saved here."""
+        """Names of attributes that are not saved; `state_dict` does save the template."""
         return super().stateless() - {"template"}
 
     def state_dict(self) -> State:
-        """The template's whole graph of objects, as tensors and plain values."""
+        """All objects that the template refers to, as tensors and plain values."""
         graph = self._written(vars(self.template))
         state: State = {"seen": self.seen, "sizes": list(self._sizes), "template": graph}
         state |= {"merged": self.merged} if self.merged else {}
@@ -324,7 +325,7 @@ class AvalancheStrategy(SGDStrategy[C]):
         return state if self.heads == "shared" else {**state, "tasks": self._saved_tasks()}
 
     def load_state_dict(self, state: State) -> None:
-        """Put the saved objects in the place of those of the fresh template."""
+        """Replace the objects of the new template by the saved ones."""
         self.seen, self._sizes = state["seen"], state["sizes"]
         self.merged = state.get("merged", 0)
         self._load_tasks(state)
@@ -343,27 +344,27 @@ class AvalancheStrategy(SGDStrategy[C]):
         return [[task, list(classes)] for task, classes in self._tasks.items()]
 
     def _load_tasks(self, state: State) -> None:
-        """Know the tasks of a saved state.
+        """Restore the tasks of a saved state.
 
         Raises:
-            Incompatible: it has none, since it was trained before there were heads.
+            Incompatible: The state has none: a version without heads for tasks saved it.
         """
         if self.heads != "shared" and "tasks" not in state:
             raise Incompatible(
-                expected="a run with heads for tasks, as its options say",
-                found="one with a single head, from before there was a choice",
-                fix="Run it again, with --heads shared for the same training",
+                expected="a saved state with heads for tasks, as the options say",
+                found="a state with a single head, saved before the option --heads existed",
+                fix="Run it again; --heads shared gives the same training",
             )
         self._tasks = {task: tuple(classes) for task, classes in state.get("tasks", [])}
 
     def _outside(self) -> dict[str, object]:
-        """What the template leads to and others save."""
+        """Objects, by name, that the template refers to and that are saved elsewhere."""
         companions = {f"companion {i}": plugin for i, plugin in enumerate(self.companions)}
         here = {"memory": self.info.memory, "template": self.template, "strategy": self}
         return {**here, **companions, **self._stateful}
 
     def _own_modules(self) -> dict[str, ModuleType]:
-        """Files of the strategy and of its template: their classes may be looked up."""
+        """Modules of the strategy and of its template, whose classes may be looked up."""
         homes = {"strategy": type(self).__module__, "template": self.template_class.__module__}
         known = ("avalanche.", "clgym.avalanche.")
         return {name: sys.modules[m] for name, m in homes.items() if not m.startswith(known)}

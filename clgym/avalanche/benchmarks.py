@@ -23,8 +23,9 @@ __all__ = ["benchmark"]
 def benchmark(stream: Stream, data_root: Path | None = None) -> Any:
     """Streams ``train`` and ``test``, and ``valid`` where the plan holds rows out.
 
-    Samples are (image, column, task id): float [C, H, W] in [0, 1], and 0 for the task where the
-    setting gives none. Images are gathered when a step is first read. Nothing is withheld.
+    Samples are (image, class index, task id): images float [C, H, W] in [0, 1]; the task id is 0
+    where the scenario type gives none. Images are gathered when an experience is first read.
+    Nothing is withheld.
 
     Args:
         stream: The plan.
@@ -67,7 +68,7 @@ def _dataset(stream: Stream, sources: list[Source], index: int, part: str) -> Av
 
 
 class _StepRows:
-    """Samples of one step, gathered as a whole when the first is read."""
+    """Samples of one experience, all gathered when the first is read."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Avalanche's strategies: what each is built from, what it needs, and why some cannot run.
 
 A recipe says how a strategy of `avalanche.training` becomes a clgym strategy. Its options are read
-from the constructor; here stands only what the constructor does not say.
+from the constructor; a recipe states only what the constructor does not.
 """
 
 import inspect
@@ -23,7 +23,7 @@ def _plugin(template: Any, name: str) -> Any:
 
 
 def _gem_share(template: Any, size: int) -> None:
-    """Once the memory is full every experience keeps an equal share (Avalanche's grows on)."""
+    """Limit every experience to an equal share of the memory, which Avalanche would let grow."""
     gem = _plugin(template, "GEMPlugin")
     share = size // len(gem.memory_x)
     for store in (gem.memory_x, gem.memory_y, gem.memory_tid):
@@ -36,7 +36,7 @@ def _gem_kept(template: Any) -> list[tuple[Any, Any]]:
 
 
 def _agem_share(template: Any, size: int) -> None:
-    """Share the memory like for GEM; the endless loader is created again before training."""
+    """Limit experiences as for GEM; the endless loader is created again before training."""
     agem = _plugin(template, "AGEMPlugin")
     share = size // len(agem.buffers)
     agem.buffers = [b.subset(range(min(share, len(b)))) for b in agem.buffers]
@@ -81,7 +81,7 @@ def _gss_kept(template: Any) -> list[tuple[Any, Any]]:
 
 
 def _icarl_size(template: Any, view: Any) -> None:
-    """Round the memory down to whole exemplars a class: Avalanche's own rounding exceeds it."""
+    """Round the size down to a multiple of the classes seen: Avalanche's rounding exceeds it."""
     icarl = _plugin(template, "_ICaRLPlugin")
     declared = icarl.__dict__.setdefault("declared_size", icarl.memory_size)
     classes = len(view.classes_seen_so_far)
@@ -96,7 +96,7 @@ def _icarl_kept(template: Any) -> list[tuple[Any, Any]]:
 
 
 def _second_view(owner: Any) -> Any:
-    """Avalanche's own default is a lambda, which no state can hold."""
+    """The second view of images; Avalanche's own default is a lambda, which cannot be saved."""
     import torch
 
     from clgym.avalanche.contrast import Views
@@ -334,15 +334,15 @@ REFUSED: dict[str, str] = {
 def recipe_of(template_class: type, *, strict: bool = True) -> Recipe:
     """The recipe of a template that is not in the catalogue, from its constructor.
 
-    One that derives from a catalogued class has that one's. It is taken to read the rows of an
-    experience again, since nobody says that it does not; single-pass streams refuse it.
+    A class that derives from a catalogued one gets the recipe of that class. The template is
+    assumed to read the rows of an experience more than once, so single-pass streams refuse it.
 
     Args:
         template_class: A class that derives from Avalanche's templates.
-        strict: Whether every argument must be an option; not where `arguments` gives some.
+        strict: Whether every argument must be an option; False where `arguments` gives some.
 
     Raises:
-        BadPlugin: an argument that no option can give.
+        BadPlugin: There is an argument that no option can set.
     """
     takes = signature_of(template_class)
     bases = [b for b in template_class.__mro__ if b.__module__.startswith("avalanche.training")]
@@ -371,7 +371,7 @@ def recipe_of(template_class: type, *, strict: bool = True) -> Recipe:
 
 
 def _passes_task_ids(template_class: Any) -> bool:
-    """Whether a template asks its model as Avalanche's own do, with the tasks of the images."""
+    """Whether a template calls its model with task ids, as Avalanche's own templates do."""
     from avalanche.training.templates.problem_type import SupervisedProblem
 
     return getattr(template_class, "forward", None) is SupervisedProblem.forward

@@ -15,14 +15,15 @@ _GREY = (0.299, 0.587, 0.114)
 class Views:
     """A random view of each image: the augmentations of Mai et al., CVPR workshops 2021.
 
-    A box of 20 to 100 % of the image, brought to its size; half of them mirrored; in four of five
-    brightness, contrast and saturation times 0.6 to 1.4 and hue turned by at most a tenth; one of
-    five is grey. The order of the colour changes is drawn once a batch. Images that do not have
+    A view is a random box of 20 to 100 % of the image, resized to the image's size, and mirrored
+    with probability 1/2. With probability 0.8 brightness, contrast and saturation are multiplied
+    by 0.6 to 1.4 and the hue is turned by at most a tenth of a circle; with probability 0.2 the
+    view is grey. The order of the colour changes is drawn once per batch. Images that do not have
     three channels keep saturation and hue.
     """
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Draw from torch's global generator.
+        """One view of each image, float [n, C, H, W]; draws come from torch's global generator.
 
         Args:
             images: float [n, C, H, W] in [0, 1].
@@ -45,7 +46,7 @@ def _each(values: Tensor, like: Tensor) -> Tensor:
 
 
 def _grey(x: Tensor) -> Tensor:
-    """The grey value of RGB, [n, 1, H, W]; other images are taken as they are."""
+    """Grey values [n, 1, H, W] of RGB images; images with other channels stay as they are."""
     if x.shape[1] != 3:
         return x
     return (x * x.new_tensor(_GREY)[:, None, None]).sum(1, keepdim=True)

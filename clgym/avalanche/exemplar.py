@@ -1,12 +1,12 @@
 """`ExemplarStrategy`: common base of the methods that train from scratch and keep exemplars.
 
 The recipe is that of Cha & Cho's protocol (arXiv 2403.09066; code csm9493/GTEP 4cb3895), which took
-it from PyCIL (G-U-N/PyCIL 87cc411): the first experience has epochs, rate and decay of its own,
-later ones those of the hyper-parameters. Data of an experience are its own images and all
-exemplars, in one shuffled set. After training ``memory_size // classes seen`` exemplars of each
-class are kept, as a ranking by herding, un-augmented. Two heads answer: the network's own (linear),
-and the nearest mean of exemplars (nme); the record has both, and the option ``head`` says which
-counts.
+it from PyCIL (G-U-N/PyCIL 87cc411): the first experience has its own number of epochs, learning
+rate and weight decay; later ones have those of the hyper-parameters. An experience is trained on
+its images and all exemplars, shuffled together. After training ``memory_size // classes seen``
+exemplars of each class are kept, ranked by herding on images without augmentation. Two heads
+predict: the network's own (linear), and the nearest mean of exemplars (nme); the record has the
+accuracies of both, and the option ``head`` says which of them is scored.
 """
 
 import copy
@@ -83,11 +83,11 @@ class ExemplarConfig(SGDConfig):
     brightness by up to 63/255, as the protocol has it for CIFAR; a random resized crop and flip,
     as it has it for ImageNet."""
     memory_size: Annotated[int, Ge(1)] = 2000
-    """Maximum number of exemplars, divided by the classes seen."""
+    """Maximum number of exemplars, divided equally among the classes seen."""
     selection: Literal["herding", "random"] = "herding"
-    """Ranking of a class's images, whose first are kept: herding, or at random."""
+    """Ranking of a class's images, of which the first are kept: herding, or random."""
     head: Literal["linear", "nme"] = "linear"
-    """Head whose answers count: the network's own (linear), or the nearest mean of exemplars
+    """Head whose predictions count: the network's own (linear), or the nearest mean of exemplars
     (nme). The record has the accuracies of both."""
 
 
@@ -102,8 +102,8 @@ class ExemplarStrategy(StagedStrategy[C]):
     backbone with stages passes a ReLU.
 
     Attributes:
-        known: Number of classes before the present experience; of all classes while none is
-            trained.
+        known: Number of classes before the present experience; between experiences, of all classes
+            seen.
         means: float64 [classes, d], means of the exemplars' unit-length features by the current
             network.
         teacher: Network after the previous experience, in evaluation mode.
@@ -141,7 +141,7 @@ class ExemplarStrategy(StagedStrategy[C]):
         """A fresh backbone, and the length of its feature vectors.
 
         Raises:
-            BadConfig: a stem for a network that has none to choose.
+            BadConfig: The option ``stem`` is given for a network without a choice of stems.
         """
         config, shape = self.config, self.info.image_shape
         if config.network in get_args(networks.StagedName):
@@ -169,7 +169,8 @@ class ExemplarStrategy(StagedStrategy[C]):
         """Widen the head for the new classes.
 
         Raises:
-            Incompatible: there is no new class, or no room for one exemplar of each class.
+            Incompatible: The experience brings no new class.
+            BadConfig: The memory has no room for one exemplar of each class.
         """
         if experience.columns == self.known:
             raise Incompatible(

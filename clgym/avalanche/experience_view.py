@@ -14,7 +14,7 @@ class ExperienceView:
     There is no ``origin_stream`` and no ``future_classes``: a plugin that looks for them fails.
 
     Attributes:
-        rows: The samples behind `dataset`; None while nobody has asked for it.
+        rows: The samples behind `dataset`; None until it is first read.
         replaced: Whether a plugin has put another dataset in place (BiC sets rows aside).
     """
 
@@ -34,7 +34,7 @@ class ExperienceView:
 
     @property
     def dataset(self) -> Any:
-        """The rows, one sample at a time: slow, made when somebody asks."""
+        """The rows as a dataset of single samples, which is slow; made when it is first read."""
         if self._dataset is None:
             self.rows = Rows(self._experience)
             tasks = self._experience.task_of[self._experience.labels].tolist()
@@ -46,5 +46,5 @@ class ExperienceView:
         self._dataset, self.replaced = dataset, True
 
     def logging(self) -> "ExperienceView":
-        """The view itself: Avalanche asks for a copy with more rights, which there is not."""
+        """Return the view itself: there is no copy with more access, for which Avalanche asks."""
         return self

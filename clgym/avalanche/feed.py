@@ -1,4 +1,4 @@
-"""Batches of an experience as Avalanche's loops want them, and what happens between two batches."""
+"""Loader of an experience for Avalanche's loops; the gym may save between two of its batches."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -22,9 +22,9 @@ class TrainLoader:
     there the position moves and the gym may save.
 
     Attributes:
-        batch: The present one, as the experience gave it; None while a plugin's loader is used.
-        source: Another loader to read from, where a plugin has put one in our place.
-        n_new: How many samples of the present batch are new ones; they come first.
+        batch: The present batch, as the experience gave it; None while a plugin's loader is used.
+        source: A plugin's loader, from which batches are read instead; None without one.
+        n_new: Number of new samples in the present batch; they come first.
         rate: The learning rate by epoch; None leaves the optimizer's.
         merges: Whether the last batch of an epoch has joined the one before.
     """
@@ -42,10 +42,10 @@ class TrainLoader:
         """Feed ``experience`` from ``position`` on, ``size`` rows a batch.
 
         Args:
-            experience: What to train on.
-            size: Rows a batch.
-            epochs: Passes in all.
-            position: Where to go on; moved as training proceeds.
+            experience: Experience to train on.
+            size: Rows per batch.
+            epochs: Number of passes.
+            position: Position at which to continue; it moves as training proceeds.
             augment: See `Experience.batches`.
             safe: Whether the gym may save between two steps.
         """
@@ -62,7 +62,7 @@ class TrainLoader:
         return len(self.source) if self.source is not None else self.experience.steps(self.size)
 
     def __iter__(self) -> Iterator[Any]:
-        """One epoch: [images, columns, task ids] a batch, from the position on."""
+        """One epoch from the position on: batches of [images, class indices, task ids]."""
         here = self.position
         batches: Iterable[Any] = self._own() if self.source is None else self._foreign()
         for parts in batches:
@@ -95,7 +95,7 @@ class TrainLoader:
 
 
 def _merged(batches: Iterable[Any], size: int, least: int) -> Iterator[tuple[Any, int]]:
-    """Batches and how many of their samples are new; a last one below ``least`` joins another."""
+    """Batches with their numbers of new samples; a last one below ``least`` joins another."""
     held: tuple[Any, int] | None = None
     for parts in batches:
         # Avalanche's replay loaders put the new samples first, a full batch of them.

@@ -1,6 +1,6 @@
-"""Networks that know tasks: a head for each, or one head that answers for one task at a time.
+"""Networks for task ids: a head for each task, or one head that is masked to one task's classes.
 
-Answers always have a column for every class seen. Columns of other tasks hold `MASK`, so that a
+Logits always have a column for every class seen. Columns of other tasks hold `MASK`, so that a
 softmax over all columns is one over the task's own, and labels need not be renumbered.
 """
 
@@ -37,13 +37,13 @@ CURRENT: Any = object()
 
 
 class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
-    """A network that is asked for one task at a time; made by `with_heads`.
+    """A network that predicts for one task at a time; made by `with_heads`.
 
-    It is one of Avalanche's multi-task modules: its strategies and plugins call it with task ids.
+    It is a multi-task module of Avalanche, whose strategies and plugins call it with task ids.
 
     Attributes:
-        own: Columns of each task, in the order of the units that answer for them.
-        task: The one that is answered for where no task ids are given: the last that was added.
+        own: Class indices of each task, in the order of its output units.
+        task: The present task, for which it predicts without task ids: the last that was added.
         width: Length of a feature vector.
     """
 
@@ -54,18 +54,18 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
 
     @property
     def columns(self) -> int:
-        """Classes of all tasks so far."""
+        """Number of columns of the logits: the classes of all tasks so far."""
         return 1 + max((max(own) for own in self.own.values()), default=0)
 
     def grow(self, columns: int) -> None:
         """Do nothing: columns are added with their task."""
 
     def add(self, task: int, classes: Sequence[int]) -> None:
-        """Make ``task`` the present one; if it is new, or brings classes, it gets units.
+        """Make ``task`` the present one, and add output units for its new classes.
 
         Args:
-            task: Its id.
-            classes: Its columns.
+            task: Task id.
+            classes: Class indices of the task.
         """
         old = self.own.get(task, ())
         new = tuple(c for c in sorted(classes) if c not in old)
@@ -75,7 +75,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
             self._add_units(task)
 
     def follow(self, other: "TaskNetwork") -> None:
-        """Know the tasks that ``other`` knows; the units of new ones are copies of its."""
+        """Take over the tasks of ``other``; output units of new tasks are copied from it."""
         for task, own in other.own.items():
             if task not in self.own:
                 self._copy_units(other, task)
@@ -84,7 +84,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         self.task = other.task
 
     def structure(self) -> list[Any]:
-        """The tasks known, with their columns, and the present one; see `clgym.attributes`."""
+        """All tasks with their class indices, and the present one; see `clgym.attributes`."""
         return [[[task, list(own)] for task, own in self.own.items()], self.task]
 
     def restructure(self, structure: list[Any]) -> None:
@@ -98,7 +98,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         self.task = present
 
     def adaptation(self, experience: Any) -> None:
-        """Called by Avalanche before it trains."""
+        """Add the experience's task if it is new; Avalanche calls this before it trains."""
         (task,) = experience.task_labels
         if task not in self.own:
             self.add(task, experience.classes_in_this_experience)
@@ -107,7 +107,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
     def get_features(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Tensor
     ) -> Tensor:
-        """Features, by Avalanche's name for them."""
+        """Features [n, width] of images; the name is Avalanche's."""
         return self.features(x)
 
     # Avalanche passes both by position; its own classes do not agree on the names.
@@ -118,8 +118,8 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
 
         Args:
             images: [n, C, H, W].
-            task_labels: One for all, or int64 [n]; None for the answers for all tasks, by task id,
-                as Avalanche asks for them; nothing for the present task.
+            task_labels: One task id for all images, or int64 [n]; left out, the present task. None
+                returns the logits of every task by task id, as Avalanche expects.
         """
         features = self.features(images)
         if task_labels is None:
@@ -177,14 +177,14 @@ class PerTask(TaskNetwork):
     """A linear head for every task.
 
     Attributes:
-        heads: By task id.
+        heads: Heads by task id.
     """
 
     heads: nn.ModuleDict
 
     @property
     def head(self) -> Any:
-        """The present task's."""
+        """Head of the present task."""
         return self.heads[str(self.task)]
 
     def _add_units(self, task: int) -> None:
@@ -217,7 +217,7 @@ class SharedMasked(TaskNetwork):
 
 
 def with_heads(network: Classifier, heads: Heads) -> Classifier:
-    """The same network, which knows no task yet; with ``shared`` heads, as it is."""
+    """The same network with heads for tasks, of which it has none yet; unchanged for ``shared``."""
     made: Any = network
     if heads == "shared":
         return made
@@ -232,7 +232,13 @@ def with_heads(network: Classifier, heads: Heads) -> Classifier:
 
 
 def logits_of_tasks(network: Any, images: Tensor, tasks: Tensor | int | None) -> Tensor:
-    """Logits [n, columns] of images, each for its task; of a single head where there is one."""
+    """Logits [n, columns] of images, each for its task; without heads for tasks, of the one head.
+
+    Args:
+        network: A `TaskNetwork`, or a network with one head.
+        images: [n, C, H, W] in [0, 1].
+        tasks: See `TaskNetwork.forward`.
+    """
     return network(images, tasks) if isinstance(network, TaskNetwork) else network(images)
 
 
@@ -242,7 +248,7 @@ def match_loss(network: Any, logits: Tensor, stored: Tensor) -> Tensor:
     Args:
         network: Network of the logits; without tasks all columns count.
         logits: [n, columns].
-        stored: [n, columns], or fewer: tasks may have come since.
+        stored: [n, columns], or fewer columns if classes have come since.
     """
     if not isinstance(network, TaskNetwork):
         return F.mse_loss(logits, stored)

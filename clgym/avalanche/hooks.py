@@ -29,10 +29,10 @@ def overridden(owner: Any, base: type, hook: str) -> bool:
 
 
 class MethodHooks(SupervisedPlugin):
-    """The first plugin of a template: calls what its strategy overrides."""
+    """The first plugin of a template; it calls the hooks that its strategy overrides."""
 
     def __init__(self, owner: Any, base: type) -> None:
-        """Listen for the hooks of ``base`` that ``owner`` overrides."""
+        """Register for the events of those hooks of ``base`` that ``owner`` overrides."""
         super().__init__()
         self._owner = owner
         for hook, event in _EVENTS.items():
@@ -63,7 +63,7 @@ class OwnPlugin:
     """The state of an author's plugin that has no ``state_dict``: its attributes."""
 
     def __init__(self, plugin: Any, owner: Strategy) -> None:
-        """Save ``plugin``; the strategy and what belongs to it are no part of its state."""
+        """Take ``plugin``; strategies, configs and stream infos are no part of its state."""
         self._plugin, self._owner = plugin, owner
 
     def _left_out(self) -> set[str]:
@@ -72,7 +72,7 @@ class OwnPlugin:
         return held | attributes.names_left_out(self._plugin)
 
     def state_dict(self) -> State:
-        """What the plugin's attributes hold."""
+        """Values of the plugin's attributes."""
         return attributes.state_of(self._plugin, self._left_out())
 
     def load_state_dict(self, state: State) -> None:
@@ -84,7 +84,7 @@ def check_plugin(plugin: Any) -> None:
     """Refuse a plugin of Avalanche's whose state nothing would save.
 
     Raises:
-        BadPlugin: its class or a base of it is Avalanche's, and it has no ``state_dict``.
+        BadPlugin: Its class or a base class is Avalanche's, and it has no ``state_dict``.
     """
     theirs = [
         cls

@@ -1,4 +1,4 @@
-"""What a subclass of `AvalancheStrategy` leaves out, inferred when the class is defined."""
+"""Inference of the recipe and the options that a subclass of `AvalancheStrategy` leaves out."""
 
 import dataclasses
 from typing import Any
@@ -17,13 +17,13 @@ _UNCALLED = (
 
 
 def refuse_uncalled(cls: Any) -> None:
-    """Refuse a class that overrides what is never called.
+    """Refuse a class that overrides a hook that is never called.
 
     Args:
         cls: A subclass of `AvalancheStrategy`.
 
     Raises:
-        BadPlugin: it overrides such a hook.
+        BadPlugin: The class overrides such a hook.
     """
     if uncalled := [name for name in _UNCALLED if name in vars(cls)]:
         raise BadPlugin(
@@ -41,7 +41,7 @@ def complete(cls: Any) -> None:
         cls: A subclass of `AvalancheStrategy`.
 
     Raises:
-        BadPlugin: samples are kept, and no option says how many.
+        BadPlugin: The strategy keeps samples, and no option limits their number.
     """
     body = vars(cls)
     own = "Config" in body

@@ -43,7 +43,7 @@ def hooks_of(template: Any, event: str) -> Hooks:
 
 
 def hears(plugins: Iterable[Any], events: Iterable[str]) -> bool:
-    """Whether a plugin does something at one of these events."""
+    """Whether one of the plugins overrides the callback of one of these events."""
     return any(_overrides(plugin, event) for event in events for plugin in plugins)
 
 
@@ -55,14 +55,14 @@ def _overrides(plugin: Any, event: str) -> bool:
 
 
 class FastLoop:
-    """Mixed in before an Avalanche strategy: our loader, and only the hooks that do something.
+    """Mixin of Avalanche strategies: clgym's loader, and calls of overridden hooks only.
 
     Attributes:
         feed: Batches of the present experience, set by the caller of `train`.
-        n_new: How many samples of the present batch are new ones. They come first; samples from a
-            memory follow them.
-        observe: What takes a whole step with a batch and returns its loss, in the place of forward
-            pass, loss, backward pass and update; None leaves these to the template.
+        n_new: Number of new samples in the present batch. They come first; samples from a memory
+            follow them.
+        observe: Function that takes a whole step with a batch and returns its loss, in place of
+            forward pass, loss, backward pass and update; None leaves these to the template.
     """
 
     feed: TrainLoader | None = None
@@ -100,19 +100,19 @@ class FastLoop:
         return start.replaced(images, labels, tasks, self.n_new)
 
     def use(self, batch: TrainBatch) -> None:
-        """Take the step with this batch."""
+        """Use this batch for the present step."""
         self._used = batch
         self.mbatch = batch.minibatch()
 
     def drop_idle_plugins(self) -> None:
-        """Take off metrics and periodic evaluation, which the gym replaces."""
+        """Remove metrics and periodic evaluation, which the gym replaces."""
         idle = (EvaluationPlugin, PeriodicEval)
         # PackNet's list holds None where it was given no plugins.
         self.plugins = [p for p in self.plugins if p is not None and not isinstance(p, idle)]
 
     @property
     def adapted_dataset(self) -> Any:
-        """The data to train on, as Avalanche's plugins know them; made when somebody asks."""
+        """The dataset to train on, for Avalanche's plugins; made when it is first read."""
         if self._adapted is None and self.experience is not None:
             self._adapted = self._untouched = self.experience.dataset.train()
         return self._adapted
@@ -128,7 +128,7 @@ class FastLoop:
         self.adapted_dataset = None
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
-        """Take our feed, unless a plugin put other data in the place of the experience's rows."""
+        """Use clgym's loader, unless a plugin replaced the experience's rows by other data."""
         assert self.feed is not None
         if self._adapted is self._untouched and not self.experience.replaced:
             self.dataloader = self.feed
@@ -136,7 +136,7 @@ class FastLoop:
             super().make_train_dataloader(**kwargs)  # type: ignore[misc]
 
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
-        """All epochs that are left: a continued run starts in the middle."""
+        """Train the remaining epochs; a continued run starts in the middle."""
         template, feed = self, self.feed
         assert feed is not None
         if self.dataloader is not feed:
@@ -151,7 +151,7 @@ class FastLoop:
         self._used = None  # its images are out of reach from now on
 
     def training_epoch(self, **kwargs: Any) -> None:
-        """One epoch, hook by hook as Avalanche's."""
+        """Train one epoch, with hooks in Avalanche's order."""
         if self._plain_epoch:
             _epoch(self, **kwargs)
         else:
@@ -212,7 +212,7 @@ def _evaluate(template: Any, hooks: tuple[Hooks, Hooks, Hooks], kwargs: dict[str
 
 
 def fast(strategy_class: type = SupervisedTemplate) -> type:
-    """The Avalanche strategy class with our loop mixed in."""
+    """The Avalanche strategy class with clgym's loop mixed in."""
     own = getattr(strategy_class, "training_epoch", None)
     plain = {"_plain_epoch": own is SGDUpdate.training_epoch, "__doc__": FastLoop.__doc__}
     return type(f"Fast{strategy_class.__name__}", (FastLoop, strategy_class), plain)

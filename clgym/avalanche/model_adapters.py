@@ -1,4 +1,4 @@
-"""The network in the shapes that Avalanche's strategies want as their model."""
+"""Adapters that give the network the form in which each Avalanche strategy takes its model."""
 
 from typing import Any
 
@@ -70,13 +70,13 @@ class _Head(DynamicModule):
 
 
 def adaptive(network: Classifier) -> Classifier:
-    """The same network, which grows automatically."""
+    """The same network, whose head grows when Avalanche adapts its model."""
     network.__class__ = _Adaptive
     return network
 
 
 def arguments(body: str, network: Classifier) -> dict[str, object]:
-    """The network as arguments of a strategy's constructor."""
+    """The network as arguments of a strategy's constructor; ``body`` is that of its `Recipe`."""
     if body == "split":
         return {"feature_extractor": _Features(network), "classifier": _Head(network.head)}
     if body == "features":

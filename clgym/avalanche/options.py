@@ -59,7 +59,7 @@ def _missing(namespace: Mapping[str, object], fields: list[Any]) -> dict[str, ob
 
 
 def names_of(cls: type, recipe: Recipe) -> dict[str, str]:
-    """Name in the config to name in the constructor, for each of the strategy's own options."""
+    """Names in the constructor by names in the config, for the strategy's own options."""
     return {_ours(p.name): p.name for p in _parameters(cls, recipe)}
 
 
@@ -131,7 +131,7 @@ def plain_kind(annotation: Any, default: Any) -> type | None:
     """The type of an argument that can be an option; None for an object of another kind."""
     parts = get_args(annotation) if _is_union(annotation) else (annotation,)
     kind = next((p for p in parts if p in _PLAIN), None)
-    # An int's annotation on a default like 0.1 is Avalanche's slip.
+    # Avalanche annotates some arguments as int whose default is a number like 0.1.
     if kind is None or (kind is int and isinstance(default, float)):
         kind = type(default) if type(default) in _PLAIN else kind
     return kind
@@ -152,7 +152,7 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _help(cls: type, name: str) -> str:
-    """The line that the constructor's docstring has for an argument."""
+    """Description of an argument in the constructor's docstring."""
     doc = cls.__init__.__doc__ or ""
     found = re.search(rf":param {name}:(.*?)(?=:param |:return|\Z)", doc, re.DOTALL)
     words = " ".join(found.group(1).split()) if found else ""

@@ -13,14 +13,14 @@ __all__ = ["Always", "Packed", "check", "watch_gradients"]
 
 
 class Always:
-    """The same share for every task; Avalanche's own lambda is nothing that a state can hold."""
+    """The same share for every task, instead of Avalanche's lambda, which cannot be saved."""
 
     def __init__(self, share: float) -> None:
-        """Answer with ``share``."""
+        """Store ``share``, a fraction in [0, 1]."""
         self.share = share
 
     def __call__(self, task: int) -> float:
-        """What to prune in ``task``."""
+        """Share of the free weights that is pruned in ``task``."""
         return self.share
 
 
@@ -31,7 +31,7 @@ class Packed(PackNetModel):
         """Pack ``network``, which has no head yet.
 
         Raises:
-            Incompatible: it has layers that Avalanche's PackNet cannot prune.
+            Incompatible: The network has layers that Avalanche's PackNet cannot prune.
         """
         try:
             super().__init__(network)
@@ -50,7 +50,7 @@ class Packed(PackNetModel):
 
         Args:
             images: [n, C, H, W].
-            task_labels: One, or int64 [n], all alike; nothing for the present task.
+            task_labels: One task id, or int64 [n] with equal ids; left out, the present task.
         """
         network: Any = self.wrappee
         task = network.task if task_labels is CURRENT else task_labels
@@ -61,7 +61,7 @@ class Packed(PackNetModel):
 
 
 def watch_gradients(model: nn.Module) -> None:
-    """Hang in again what zeroes the gradients of frozen weights: no state holds it."""
+    """Register again the hooks that zero gradients of frozen weights: states lack them."""
     for module in model.modules():
         if isinstance(module, WeightAndBiasPackNetModule):
             weight: Any = module.wrappee.weight

@@ -51,7 +51,7 @@ def _mend_gss() -> None:
 
 
 def _subsets_of_what_is_there(theirs: Any) -> Any:
-    """One subset at least, as in the authors' code: none, where a batch exceeds the samples."""
+    """Give at least one subset, as the authors' code; Avalanche's gives none to large batches."""
 
     def get_rand_mem_grads(self: Any, strategy: Any, grad_dims: Any, gss_batch_size: int) -> Any:
         size = min(gss_batch_size, self.ext_mem_list_current_index)
@@ -61,7 +61,7 @@ def _subsets_of_what_is_there(theirs: Any) -> Any:
 
 
 def _replay_of_what_is_there(theirs: Any) -> Any:
-    """Leave out free places: black images of class 0, which Avalanche replays with the samples."""
+    """Replay samples only; Avalanche also replays free places, as black images of class 0."""
 
     def before_training_exp(self: Any, strategy: Any, **options: Any) -> None:
         whole = self.ext_mem_list_x, self.ext_mem_list_y
@@ -76,10 +76,11 @@ def _replay_of_what_is_there(theirs: Any) -> Any:
 
 
 def _as_many_as_can_be_replaced(theirs: Any) -> Any:
-    """A full memory draws a stored sample against each of the batch, never the one of least score.
+    """Offer a full memory at most as many samples of the batch as it can replace.
 
-    Where the batch, replayed samples at its end included, has more rows than that, the rest of it
-    is not offered. Samples of one score are alike: one of them, drawn, is spared.
+    Avalanche draws another stored sample for each sample of the batch, never one of the lowest
+    score. Rows of the batch above that number are not offered; replayed samples are at its end. If
+    all scores are equal, one stored sample, drawn at random, cannot be replaced.
     """
     import torch
 
@@ -112,7 +113,7 @@ def _mend_mas() -> None:
 
 
 def _with_a_loss_of_zero(theirs: Any) -> Any:
-    """A loss that is exactly zero, as that of a task of one class, counts as none at all there."""
+    """Replace a loss of exactly zero, as in a task of one class: Avalanche takes it for none."""
     import torch
 
     def before_backward(self: Any, strategy: Any, **options: Any) -> None:
@@ -130,7 +131,7 @@ def _mend_concat() -> None:
     from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 
     def concat(theirs: Any) -> Any:
-        """Let rows of another task follow a part of one, whose labels are of another class."""
+        """Append a `ConstantSequence`, such as task ids, to a subset, which is a `FlatData`."""
 
         def mended(self: Any, other: Any) -> Any:
             if isinstance(other, ConstantSequence):

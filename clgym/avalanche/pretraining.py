@@ -21,8 +21,8 @@ class PretrainingConfig(StepConfig):
     """Options of every strategy that learns features without labels."""
 
     crop: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Least share of an image's area that a random crop shows, which is resized to the whole; 1:
-    no crops."""
+    """Smallest fraction of an image's area that a random crop shows; crops are resized to the size
+    of the image. 1: no crops."""
     flip: bool = False
     """Whether to flip images horizontally at random."""
     jitter: Annotated[float, Ge(0), Le(1)] = 0.0
@@ -32,21 +32,21 @@ class PretrainingConfig(StepConfig):
 class Encoder(nn.Module):
     """Base of networks that turn images into features.
 
-    Images come in [0, 1]; `normalised` brings them to mean 0 and deviation 1 of each channel.
+    Images are in [0, 1]; `normalised` gives each channel mean 0 and standard deviation 1.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        """Know each channel's mean and deviation; zeros where they are unknown."""
+        """Store each channel's mean and standard deviation; zeros where they are unknown."""
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         scale = [value if value > 0 else 1.0 for value in std]
         self.register_buffer("std", torch.tensor(scale).view(-1, 1, 1))
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Images of mean 0 and deviation 1, [n, C, H, W]."""
+        """Images [n, C, H, W] whose channels have mean 0 and standard deviation 1."""
         return (images - self.mean) / self.std
 
     def features(self, images: Tensor) -> Tensor:
@@ -54,10 +54,10 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, of which there are none.
+        """Refuse: an encoder has no logits.
 
         Raises:
-            Incompatible: always.
+            Incompatible: Always.
         """
         raise Incompatible(
             expected="a strategy whose network names classes",
@@ -74,7 +74,7 @@ class PretrainingStrategy(SGDStrategy[C]):  # type: ignore[type-var]  # no netwo
 
     Optimizer, epochs, plugins, resumption inside an experience and the wrappers that need no
     labels (schedules, moving averages, replay at a rate) are those of `SGDStrategy`; its hooks
-    around steps are called as there, with the loss in the place of logits.
+    around steps get the loss in place of logits.
     """
 
     Config: ClassVar[type] = PretrainingConfig
@@ -90,7 +90,7 @@ class PretrainingStrategy(SGDStrategy[C]):  # type: ignore[type-var]  # no netwo
         raise NotImplementedError
 
     def objective(self, batch: TrainBatch) -> Tensor:
-        """The loss of a step, [].
+        """The loss of a step, a tensor without dimensions.
 
         Args:
             batch: Images, augmented; `view` gives another view of them, `rng` random numbers.
@@ -102,7 +102,7 @@ class PretrainingStrategy(SGDStrategy[C]):  # type: ignore[type-var]  # no netwo
         return self.make_encoder().to(self.info.device)
 
     def begin(self, experience: Experience) -> None:
-        """Nothing grows."""
+        """Do nothing: there is no head that grows."""
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """A random crop, flip and change of brightness and contrast, as the options say."""

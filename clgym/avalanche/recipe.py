@@ -51,7 +51,7 @@ class Recipe:
     afresh: bool = False
     """Whether every experience gets a new strategy (joint training)."""
     sgd: bool = True
-    """Whether the strategy has an optimizer, and so its options."""
+    """Whether the strategy has an optimizer, and therefore the options of SGD."""
     settings: tuple[str, ...] = ALL
     new_classes_only: bool = False
     """Whether every experience must bring classes that have not been seen before."""

@@ -26,11 +26,11 @@ def end(
     """Copy the samples that ``root`` holds to the memory, and make all others unreachable.
 
     Args:
-        root: Whatever leads to the strategy's buffers.
-        rows: Those of the experience that is over, if anybody asked for them.
-        kept: Samples held as tensors: (images in [0, 1], columns).
-        memory: Where samples of past experiences may be.
-        experience: The one that is over.
+        root: Object from which the strategy's buffers can be reached.
+        rows: Rows of the finished experience; None if nothing read them as a dataset.
+        kept: Samples held as tensors: (images in [0, 1], class indices).
+        memory: Memory for samples of past experiences.
+        experience: The finished experience.
 
     Raises:
         OutOfReach: The strategy holds more samples than it declared.
@@ -75,7 +75,7 @@ def _fill(
 
 
 def rows_held(root: Any) -> dict[int, tuple[Rows, set[int]]]:
-    """Every `Rows` that ``root`` leads to, with the row numbers that its datasets name."""
+    """Every `Rows` that can be reached from ``root``, with the row numbers in its datasets."""
     found: dict[int, tuple[Rows, set[int]]] = {}
     known: dict[int, Any] = {}
     waiting = [root]

@@ -17,10 +17,10 @@ __all__ = ["Rows", "dataset_of"]
 
 
 class Rows:
-    """Samples (image, column) of an experience; afterwards of those rows that the memory keeps.
+    """Samples (image, class index) of an experience; when it is over, of rows in the memory.
 
     The images of the experience belong to the gym, which takes them away when the experience is
-    over. `keep` says which rows live on, and at which places of the memory.
+    over. `keep` says which rows stay, and at which places of the memory.
     """
 
     def __init__(self, experience: Experience) -> None:
@@ -38,10 +38,10 @@ class Rows:
         return len(self.targets)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        """One sample: float [C, H, W] in [0, 1] and its column.
+        """One sample: float [C, H, W] in [0, 1] and its class index.
 
         Raises:
-            OutOfReach: the experience is over and the row was not kept.
+            OutOfReach: The experience is over and the row was not kept.
         """
         row = int(row)
         if self.memory is not None:
@@ -55,7 +55,7 @@ class Rows:
         """One image as it is stored, uint8 [C, H, W].
 
         Raises:
-            OutOfReach: the experience is over and the row was not kept.
+            OutOfReach: The experience is over and the row was not kept.
         """
         if self._experience is not None:
             return self._experience.pixels[row]
@@ -74,7 +74,7 @@ class Rows:
 
 
 def dataset_of(rows: Rows, tasks: list[int]) -> AvalancheDataset[Any]:
-    """Samples (image, column, task id) as Avalanche's plugins and buffers want them."""
+    """Samples (image, class index, task id) as a dataset for Avalanche's plugins and buffers."""
     source: Any = rows
     alike = len(set(tasks)) == 1
     return as_dataset(source, targets=rows.targets, task_labels=tasks[0] if alike else tasks)

@@ -77,7 +77,7 @@ class SGDConfig(StepConfig):
 
 @dataclass(frozen=True)
 class HeadsConfig(SGDConfig):
-    """Options of those that can train a head for every task."""
+    """Options of strategies that can train a head for every task."""
 
     heads: Heads = "per-task"
     """Heads on task-incremental streams: one per task; one whose loss is over the task's own
@@ -184,10 +184,9 @@ class SGDStrategy(StepTools[C]):
         """
 
     def observe(self, batch: TrainBatch) -> Tensor:
-        """Take a whole step in the place of the template, where a subclass overrides it.
+        """Take a whole step instead of the template; called only where a subclass overrides it.
 
-        Gradients, ``self.optimizer`` and the weights are its own; `penalty` and `after_step` are
-        not called.
+        It computes gradients and changes weights itself; `penalty` and `after_step` are not called.
 
         Returns:
             The loss, for the report.
@@ -264,7 +263,7 @@ class SGDStrategy(StepTools[C]):
         """Build the network and the template.
 
         Raises:
-            BadPlugin: a plugin of Avalanche's whose state cannot be saved.
+            BadPlugin: The state of one of Avalanche's plugins cannot be saved.
         """
         super().setup(info)
         self.check_single_pass(self.config.epochs)
@@ -317,7 +316,7 @@ class SGDStrategy(StepTools[C]):
         )
 
     def _note_tasks(self, experience: Experience) -> None:
-        """Know the classes of all tasks so far; the present one is the last."""
+        """Record the classes of all tasks so far; the present one is the last."""
         for task, classes in experience.task_classes.items():
             old = self._tasks.pop(task, ())
             self._tasks[task] = tuple(dict.fromkeys((*old, *classes)))
@@ -357,10 +356,10 @@ class SGDStrategy(StepTools[C]):
 
     @contextlib.contextmanager
     def normalisable(self, experience: Experience) -> Iterator[None]:
-        """Batches that batch normalisation can take: a last one of one image joins another.
+        """Let a last batch of one image join the one before, if batch normalisation requires it.
 
         Raises:
-            Incompatible: single images are all there is.
+            Incompatible: A batch of one image is left.
         """
         if has_batch_norm(self.network):
             experience.min_batch = 2
@@ -369,7 +368,7 @@ class SGDStrategy(StepTools[C]):
         self.merged += self.config.epochs * self.template.feed.merges
 
     def predict(self, batch: Batch) -> Tensor:
-        """Logits of the network in evaluation mode, for the classes seen."""
+        """Logits [n, classes seen] of the network in evaluation mode."""
         if self.network.training:
             self.network.eval()
         return avalanche_forward(self.network, batch.images, batch.task)[:, : self.seen]

@@ -1,7 +1,7 @@
 """A graph of Python objects as tensors and plain values, and back. No pickle.
 
-Avalanche's strategies keep their state wherever they like. `capture` walks it and writes down what
-each object is made of; `rebuild` makes it again. A class is written as its name and looked up in
+Avalanche's strategies keep their state in arbitrary objects. `capture` visits them and writes down
+their contents; `rebuild` makes them again. A class is written as its name and looked up in
 Avalanche, torch's networks and optimizers, and clgym only; of functions a few are known. Classes
 and functions of the strategy's own file are looked up there, since it is running already. Nothing
 else is imported, and nothing is called, so a state file from elsewhere can do no harm beyond a
@@ -34,7 +34,7 @@ _FUNCTIONS = (
 """Functions to which Avalanche's objects refer."""
 
 Node = dict[str, Any]
-"""Objects, or what stands for one, by name. ``Any``: it is a graph of whatever Avalanche holds;
+"""Objects, or the written form of one, by name. ``Any``, since Avalanche's objects are arbitrary:
 `_Writer` refuses what it cannot write, and `_Reader` what may not be looked up."""
 
 _PLAIN = (bool, int, float, str)
@@ -48,7 +48,7 @@ Modules = Mapping[str, types.ModuleType]
 def capture(
     root: Mapping[str, Any], outside: Node, own: Modules = types.MappingProxyType({})
 ) -> Node:
-    """Write down everything that ``root`` leads to.
+    """Write down all objects that can be reached from ``root``.
 
     Args:
         root: Attributes by name.
@@ -56,7 +56,7 @@ def capture(
         own: Modules whose classes and functions may be named besides the known ones.
 
     Raises:
-        TypeError: something that cannot be written down, with the way to it.
+        TypeError: An object cannot be written down; the message says where it is.
     """
     writer = _Writer(outside, own)
     top = {name: writer.write(value, name) for name, value in root.items()}
@@ -69,7 +69,7 @@ def rebuild(
     """Make the objects again that `capture` wrote down.
 
     Raises:
-        ValueError: the state names something that may not be looked up.
+        ValueError: The state names something that may not be looked up.
     """
     reader = _Reader(state, outside, device, own)
     return {name: reader.read(value) for name, value in state["top"].items()}
@@ -212,7 +212,7 @@ class _Reader:
         return OrderedDict() if node["is"] == "OrderedDict" else {}
 
     def _whole(self, kind: str, node: Node) -> Any:
-        """What cannot lead back to itself."""
+        """An object that cannot refer to itself."""
         if kind == "outside":
             return self._outside[node["name"]]
         if kind == "logger":
@@ -253,7 +253,7 @@ def _class(name: str, own: Modules) -> type:
     """The class that goes by ``module:qualified name``.
 
     Raises:
-        ValueError: it lies outside the modules that are trusted.
+        ValueError: The class is outside the modules that are trusted.
     """
     module, _, qualified = name.partition(":")
     if (module not in own and not module.startswith(_CLASSES)) or "<" in qualified:
@@ -269,7 +269,7 @@ def _named(name: str, own: Modules = types.MappingProxyType({})) -> Any:
     """One of the known functions, a type of the language, or a function of an own module.
 
     Raises:
-        ValueError: it is not known.
+        ValueError: The function is not known.
     """
     if name in _BUILTINS:
         return _BUILTINS[name]

@@ -2,7 +2,7 @@
 
 BiC fits its correction after the network, PODNet fine-tunes on balanced data, FOSTER compresses:
 such a method names its stages, and each is one run of the Avalanche template. A run that was killed
-goes on inside the stage, with the same bits.
+continues inside the stage, with identical results.
 """
 
 import contextlib
@@ -39,8 +39,8 @@ class Stage:
         rate: Learning rate by epoch of the stage.
         weight_decay: Weight decay (L2 penalty) on all that is trained.
         network: Network in training mode; its output is the second argument of ``loss``.
-        parameters: What is trained. All other parameters of the network are frozen, and no gradient
-            is computed for them.
+        parameters: Parameters that are trained. All others of the network are frozen, and no
+            gradient is computed for them.
         loss: The loss of a batch with its labels, and the network's output.
         data: Rows to train on. Called when the stage starts or goes on, so it must return the same
             rows for the same state.
@@ -73,9 +73,9 @@ class StagedStrategy(SGDStrategy[C]):
     through all stages of an experience, so that no two of them share a draw.
 
     Attributes:
-        stage: The present one, while `train` runs.
-        stage_index: Its number.
-        begun: Whether its `Stage.begin` was called.
+        stage: The present stage, while `train` runs.
+        stage_index: Number of the present stage, from 0.
+        begun: Whether `Stage.begin` of the present stage was called.
     """
 
     transient: ClassVar[tuple[str, ...]] = ("stage",)
@@ -84,8 +84,9 @@ class StagedStrategy(SGDStrategy[C]):
     def stages(self, experience: Experience) -> Sequence[Stage]:
         """The stages of an experience, in order.
 
-        Called after `before_experience`, and again when a killed run goes on: the same for the same
-        state. What a later stage trains must exist by then; `Stage.begin` may fill it.
+        Called after `before_experience`, and again when a killed run is continued: equal states
+        must give equal stages. Modules that a later stage trains must exist by then; `Stage.begin`
+        may set their values.
         """
         raise NotImplementedError
 
@@ -118,7 +119,7 @@ class StagedStrategy(SGDStrategy[C]):
         return self.stage.loss(self.batch, self.template.mb_output)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """A fresh one for every stage: its momentum starts empty."""
+        """A fresh optimizer for every stage, whose momentum starts empty."""
         if self.stage is None:
             return super().make_optimizer()
         stage, c = self.stage, self.config
@@ -143,7 +144,7 @@ class StagedStrategy(SGDStrategy[C]):
         self.after_experience(experience)
 
     def _carry_out(self, stage: Stage, before: int) -> None:
-        """Train one stage, ``before`` whose first epoch others were trained in this experience."""
+        """Train one stage; earlier stages of the experience took ``before`` epochs."""
         if not self.begun:
             self.position.epoch, self.position.step = before, 0
             stage.begin()

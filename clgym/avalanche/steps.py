@@ -45,7 +45,7 @@ class StepTools(Strategy[C]):
 
     @property
     def augmentation(self) -> Augment | None:
-        """How images are augmented; None where nothing changes them."""
+        """Augmentation of training images; None if there is none."""
         config: Any = self.config  # an `SGDConfig`, which stands in another file
         return AUGMENTATIONS[config.augment]
 
@@ -57,11 +57,11 @@ class StepTools(Strategy[C]):
         """Draw from the memory, with images augmented as new ones are.
 
         Args:
-            size: The most samples wanted.
+            size: Maximum number of samples.
             name: Distinguishes several draws of one step; the streams are ``rng("replay", *name)``.
 
         Returns:
-            The samples with all that was stored of them, by column; None while there are none.
+            The samples with all columns that are stored with them; None while there are none.
         """
         if not len(self.info.memory):
             return None
@@ -87,7 +87,7 @@ class StepTools(Strategy[C]):
         self.info.memory.add(self.rng("reservoir"), **held)
 
     def match(self, batch: TrainBatch, logits: str | Tensor = "logits") -> Tensor:
-        """Mean squared distance of the network's logits to others, over each sample's own task.
+        """Mean squared distance of the network's logits to given ones, over each sample's task.
 
         Args:
             batch: The samples.
@@ -101,7 +101,7 @@ class StepTools(Strategy[C]):
 
         Args:
             images: float [n, C, H, W] in [0, 1].
-            name: Name of the draw, see `rng`; that of the images themselves may be reused.
+            name: Name of the draw, see `rng`; it may equal the name by which images were drawn.
         """
         augment = self.augmentation
         return images if augment is None else augment(images, self.rng(*name, "augmentation"))

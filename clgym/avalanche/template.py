@@ -1,7 +1,7 @@
 """Any clgym strategy as an Avalanche strategy, for scripts written for Avalanche.
 
-With ``stream=`` the strategy gets what the gym gives it on that stream, and answers count as they
-do there: the accuracies of the script are those of ``clgym run``.
+With ``stream=`` the strategy gets what the gym gives it on that stream, and predictions are scored
+by the same rules: the accuracies of the script are those of ``clgym run``.
 """
 
 from collections.abc import Sequence
@@ -117,7 +117,7 @@ class _Facts:
         """Pixels as they are stored, uint8 [n, C, H, W], of an experience of the plan.
 
         Raises:
-            Incompatible: images or labels are not those of the plan.
+            Incompatible: Images or labels are not those of the plan.
         """
         assert self.plan is not None and self.scale is not None
         found = f"{len(labels)} images in experience {index}"
@@ -212,14 +212,14 @@ class StrategyTemplate(SupervisedTemplate):
         self._trained = 0
 
     def make_optimizer(self, *args: Any, **kwargs: Any) -> None:
-        """None: the strategy has its own."""
+        """Do nothing: the strategy has its own optimizer."""
 
     def model_adaptation(self, model: nn.Module | None = None) -> nn.Module:
-        """Nothing: the strategy's network is not Avalanche's to change."""
+        """Return the model unchanged: Avalanche must not change the strategy's network."""
         return self.model if model is None else model
 
     def make_train_dataloader(self, *args: Any, **kwargs: Any) -> None:
-        """None: the strategy gets tensors."""
+        """Make an empty loader, since the strategy gets tensors."""
         self.dataloader = []
 
     @property
@@ -307,9 +307,9 @@ class StrategyTemplate(SupervisedTemplate):
     def forward(self) -> Tensor:
         """The strategy's logits, by Avalanche's class numbers.
 
-        Classes that do not compete get the least number: those not seen and, where the task is
-        given, those of other tasks. An image of a task that has not come yet is answered with the
-        lowest class index.
+        Classes that do not compete get the lowest finite number: those not seen and, where the task
+        is given, those of other tasks. The prediction for an image of a task that has not come yet
+        is the lowest class index.
         """
         mbatch: Any = self.mbatch
         images, targets, tasks = mbatch[0], mbatch[1], mbatch[-1]

@@ -45,7 +45,7 @@ class Wrapper(Strategy[C]):
     Attributes:
         base: The wrapped strategy: an `SGDStrategy` or a `Wrapper`.
         companion: What `make_companion` returned.
-        companions: Those of the wrappers around this one, outermost first.
+        companions: Companions of the wrappers around this one, outermost first.
     """
 
     Config: ClassVar[type] = WrapperConfig
@@ -64,12 +64,12 @@ class Wrapper(Strategy[C]):
 
     @property
     def learner(self) -> SGDStrategy:
-        """The strategy at the bottom, whose network is trained."""
+        """The innermost strategy, whose network is trained."""
         return self.base.learner if isinstance(self.base, Wrapper) else self.base
 
     @property
     def moves_on_elsewhere(self) -> bool:
-        """Whether an experience begins with other weights than those that predicted before it."""
+        """Whether an experience begins with weights other than those that predicted before it."""
         return isinstance(self.base, Wrapper) and self.base.moves_on_elsewhere
 
     def make_companion(self) -> Any:
@@ -83,8 +83,8 @@ class Wrapper(Strategy[C]):
         """Set up the base, with this wrapper's companion before those inside it.
 
         Raises:
-            Incompatible: the base does not train by SGD, trains in stages, or takes steps that the
-                companion, which listens inside them, would not hear of.
+            Incompatible: The base does not train by SGD, trains in stages, or takes its steps
+                itself although the companion needs events inside them.
         """
         super().setup(info)
         if isinstance(self.base, StagedStrategy):
@@ -115,15 +115,15 @@ class Wrapper(Strategy[C]):
         self.base.train(experience)
 
     def predict(self, batch: Batch) -> Tensor:
-        """The base's answer."""
+        """Logits of the base, [n, classes seen]."""
         return self.base.predict(batch)
 
     def represent(self, batch: Batch) -> Tensor:
-        """The base's features."""
+        """Features of the base."""
         return self.base.represent(batch)
 
     def predict_by_head(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The base's answers by head, if it has several heads."""
+        """Logits of the base by head, if it has several heads."""
         return self.base.predict_by_head(batch)
 
     def costs(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Whether the data of a stream are on this machine, without reading them."""
+"""Checks that the data of a stream exist on this machine, without reading them."""
 
 import re
 from collections.abc import Mapping

@@ -25,7 +25,7 @@ def filling_cache(path: Path, *others: type[Exception]) -> Iterator[None]:
         others: Exceptions that count as refusals, besides those of the operating system.
 
     Raises:
-        BadOutput: no space, no permission, or one of the others.
+        BadOutput: There is no space or no permission, or one of ``others`` was raised.
     """
     try:
         yield

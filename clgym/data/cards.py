@@ -1,7 +1,7 @@
 """Cards of the known datasets: names, contents, licences, checksums and fingerprints.
 
-A card is data. `clgym.data.sources` compares what lies on disk with it; what differs never goes by
-the card's name.
+A card is data. `clgym.data.sources` compares files on disk with it; data that differ from the card
+never get its name.
 """
 
 from pathlib import Path
@@ -62,7 +62,7 @@ def _idx(
 
 
 def _aper(name: str, title: str, classes: int, train: int, test: int, licence: str) -> DatasetInfo:
-    """A fixed split of ADAM/APER and MOS: train/ and test/; they cut 224 out of 256 pixels."""
+    """A fixed split of ADAM/APER and MOS: train/ and test/; both crop 224 of 256 pixels."""
     origin = (
         "https://github.com/zhoudw-zdw/RevisitingCIL (links to folders; no checksums published)"
     )
@@ -81,7 +81,7 @@ def _core50(session: int) -> DatasetInfo:
 
 
 def _pacs(domain: str, total: int) -> DatasetInfo:
-    """One domain of PACS: a folder a class, no official test split for continual learning."""
+    """One domain of PACS: one folder per class, no official test split for continual learning."""
     return DatasetInfo(
         f"pacs-{domain.replace('_', '-')}",
         f"PACS, domain {domain}",
@@ -99,7 +99,7 @@ def _pacs(domain: str, total: int) -> DatasetInfo:
 
 
 def _domainnet(domain: str, total: int) -> DatasetInfo:
-    """One domain of DomainNet-126: the 126 of its 345 classes that the lists of SSDA_MME name."""
+    """One domain of DomainNet-126: those 126 of 345 classes that the lists of SSDA_MME name."""
     origin = "http://ai.bu.edu/M3SDA, lists: https://github.com/VisionLearningGroup/SSDA_MME"
     name, terms = f"domainnet126-{domain}", "fair use notice of its authors; research"
     facts = ("folder", (f"domainnet-126/{domain}",), 126, total, 0, terms, origin)

@@ -17,8 +17,8 @@ def held_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Rows held out for testing: the fifth of every class with the smallest hashes.
 
     The same images give the same split in any order and under any file name. Copies of an image
-    stay on one side, under whatever labels they stand: on that of training if the labels disagree.
-    At least one image of every class stays in training, whatever its copies are.
+    stay on one side whatever their labels are; if the labels disagree, on the side of training. At
+    least one image of every class stays in training, even if all of its images are copies.
 
     Args:
         hashes: uint8 [n, 32], SHA-256 of each image.
@@ -36,17 +36,17 @@ def held_by_hash(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _held_of_class(hashes: np.ndarray) -> int:
-    """How many of a class's images are held, by ascending hash: copies are neighbours."""
+    """Number of a class's images that are held out, by ascending hash: copies are neighbours."""
     count = int(TEST_SHARE * len(hashes))
     if not count:
         return 0
     same = np.flatnonzero((hashes == hashes[count - 1]).all(axis=1))
-    # Copies of the last one come along, unless nothing else is left to learn from.
+    # Copies of the last image are held out too, unless no image would be left for training.
     return int(same[-1]) + 1 if same[-1] + 1 < len(hashes) else int(same[0])
 
 
 def among(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Images that also occur among other images.
+    """Whether each image also occurs among other images.
 
     Args:
         hashes: uint8 [n, 32], SHA-256 of each image.
@@ -70,14 +70,14 @@ def content_notes(
 
     Args:
         train: Training split with all of its labels.
-        test: Likewise.
+        test: Test split with all of its labels.
         classes: Names by label.
         by_hash: Whether the test part was cut by `held_by_hash`.
     """
     shared = int(among(test.hashes, train.hashes).sum())
     if shared:
         yield f"{shared} of {len(test.labels)} test images are training images too"
-    # A cut by hash leaves each of them on one side.
+    # A cut by hash leaves copies of an image on one side.
     if by_hash and (several := sum(map(_under_several_labels, (train, test)))):
         yield f"{counted(several, 'image')} of more than one class"
     trained, tested = (
@@ -94,7 +94,7 @@ def content_notes(
 
 
 def _under_several_labels(split: Split) -> int:
-    """Different images that stand under more than one label; copies are neighbours."""
+    """Number of different images that have more than one label; copies are neighbours."""
     same = (split.hashes[1:] == split.hashes[:-1]).all(axis=1)
     differ = split.labels[1:] != split.labels[:-1]
     return len(np.unique(split.hashes[1:][same & differ], axis=0))

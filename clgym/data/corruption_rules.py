@@ -23,7 +23,7 @@ Frost = Sequence[np.ndarray]
 
 
 def _stored(image: np.ndarray) -> np.ndarray:
-    """Image in [0, 1] as uint8, cut off rather than rounded, as the published files were made."""
+    """Image in [0, 1] as uint8: truncated instead of rounded, as in the published files."""
     return (np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -33,7 +33,12 @@ def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def disk(radius: float, smoothing: float) -> np.ndarray:
-    """Kernel of a lens out of focus, float32 [17, 17] or wider."""
+    """Kernel of a lens out of focus, float32 [17, 17] or wider.
+
+    Args:
+        radius: Radius of the disk in pixels.
+        smoothing: Standard deviation of the Gaussian that smooths the disk, in pixels.
+    """
     reach, half = (8, 1) if radius <= 8 else (int(np.ceil(radius)), 2)
     line = np.arange(-reach, reach + 1)
     flat = np.array(line[:, None] ** 2 + line**2 <= radius**2, dtype=np.float32)
@@ -45,7 +50,7 @@ def disk(radius: float, smoothing: float) -> np.ndarray:
 
 
 def clipped_zoom(image: np.ndarray, factor: float) -> np.ndarray:
-    """Magnify the centre: [S, S, C] or [S, S] to the same shape, linear."""
+    """Magnify the centre of an image linearly by ``factor``; [S, S, C] or [S, S], as returned."""
     side = image.shape[0]
     crop = int(np.ceil(side / factor))
     top = (side - crop) // 2
@@ -60,7 +65,7 @@ def plasma(side: int, decay: float, generator: RandomState) -> np.ndarray:
 
     Args:
         side: A power of two.
-        decay: What the jitter is divided by when the step is halved.
+        decay: Divisor of the jitter each time the step is halved.
         generator: Generator from which each sub-step draws one array of uniform numbers.
     """
     clouds = np.zeros((side, side))
@@ -141,7 +146,7 @@ def _colour(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.nd
     return np.choose(number, [np.stack(channels, axis=2) for channels in sixths])
 
 
-# --- one function a corruption -------------------------------------------------------------------
+# --- one function per corruption -----------------------------------------------------------------
 
 
 def _gaussian_noise(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
@@ -153,7 +158,7 @@ def _shot_noise(image: Image8, c: Constants, generator: RandomState, _: Frost) -
 
 
 def _impulse_noise(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
-    """Single channel elements are hit, not pixels."""
+    """Black or white values in single channels, not in whole pixels."""
     hit = generator.uniform(size=image.shape) < c[0]
     white = generator.uniform(size=image.shape) < 0.5
     return np.where(hit, np.where(white, 255, 0), image).astype(np.uint8)
@@ -169,9 +174,9 @@ def _gaussian_blur(image: Image8, c: Constants, generator: RandomState, _: Frost
 
 
 def _glass_blur(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
-    """Pixels copied from near by, the last row and column first.
+    """Pixels copied from their neighbourhood, the last row and column first.
 
-    Meant as a swap; the published code copies only, and so the published files were made.
+    The paper intends a swap; the published code, which made the published files, copies only.
     """
     sigma, reach, rounds = c[0], int(c[1]), int(c[2])
     side = image.shape[0]
@@ -237,19 +242,19 @@ def _fog(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image
 
 
 def _brightness(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
-    """More of the V in HSV."""
+    """Increase V in HSV."""
     hue, saturation, value = _hue_saturation_value(image / 255.0)
     return _stored(_colour(hue, saturation, np.clip(value + c[0], 0, 1)))
 
 
 def _saturate(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
-    """Another S in HSV."""
+    """Change S in HSV."""
     hue, saturation, value = _hue_saturation_value(image / 255.0)
     return _stored(_colour(hue, np.clip(saturation * c[0] + c[1], 0, 1), value))
 
 
 def _brightness_scaled(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
-    """All three channels in proportion: equal to the way through HSV but for rounding."""
+    """Scale all three channels by one factor, which equals a change of V except for rounding."""
     x = image / 255.0
     value = x.max(axis=2, keepdims=True)
     lifted = np.clip(value + c[0], 0, 1)
@@ -258,12 +263,12 @@ def _brightness_scaled(image: Image8, c: Constants, generator: RandomState, _: F
 
 
 def _saturate_scaled(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
-    """Another S at the same H and V: equal to the way through HSV but for rounding."""
+    """Change S at the same H and V by scaling, which differs from HSV by rounding only."""
     x = image / 255.0
     value, low = x.max(axis=2, keepdims=True), x.min(axis=2, keepdims=True)
     old = np.divide(value - low, value, out=np.zeros_like(value), where=value > 0)
     new = np.clip(old * c[0] + c[1], 0, 1)
-    # How far each channel lies below V, as a share of S; a grey pixel counts as red.
+    # Distance of each channel below V as a fraction of S; a grey pixel counts as red.
     red = np.broadcast_to([0.0, 1.0, 1.0], x.shape).copy()
     below = np.divide(value - x, value * old, out=red, where=value * old > 0)
     return _stored(value * (1 - new * below))
@@ -319,7 +324,7 @@ def _jpeg_compression(image: Image8, c: Constants, generator: RandomState, _: Fr
 
 
 def _spatter(image: Image8, c: Constants, generator: RandomState, _: Frost) -> Image8:
-    """Drops of water or mud. Water: a portable form of the published relief."""
+    """Drops of water or mud; those of water are a portable form of the published relief."""
     mean, deviation, sigma, threshold, strength, mud = c
     x = image / 255.0
     layer = generator.normal(size=x.shape[:2], loc=mean, scale=deviation)
@@ -365,4 +370,5 @@ RULES: dict[str, Callable[[Image8, Constants, RandomState, Frost], Image8]] = {
 textures) to the corrupted image."""
 
 SCALED = {"brightness": _brightness_scaled, "saturate": _saturate_scaled}
-"""Those rules for streams that were made before they went through HSV: one grey level off."""
+"""Rules of brightness and saturate for streams that were made when they did not use HSV yet: some
+values differ by one grey level."""

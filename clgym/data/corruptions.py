@@ -1,10 +1,11 @@
 """The 15 + 4 corruptions of Hendrycks & Dietterich (ICLR 2019, arXiv 1903.12261), on any image.
 
-NumPy, SciPy and Pillow only. Draws come from NumPy's legacy generator in the order of the published
-code, so that its outputs can be compared: equal, or one grey level off on a few pixels. Motion
-blur, snow and spatter, for which it called ImageMagick and OpenCV, are portable forms: alike in
-strength, not in pixels. Images are square; those of up to 64 pixels get the constants of CIFAR-C,
-with lengths in proportion to 32 pixels, larger ones those of ImageNet-C.
+Only NumPy, SciPy and Pillow are used. Draws come from NumPy's legacy generator in the order of the
+published code, so that outputs can be compared: they are equal, or a few pixels differ by one grey
+level. Motion blur, snow and spatter, for which the published code calls ImageMagick and OpenCV, are
+portable forms of equal strength but with other pixels. Images are square; those of up to 64 pixels
+get the constants of CIFAR-C, with lengths in proportion to 32 pixels, larger ones those of
+ImageNet-C.
 """
 
 import tomllib
@@ -23,8 +24,8 @@ from clgym.errors import BadStream, MissingData, UnknownName, near
 __all__ = ["EXTRA", "STANDARD", "Hsv", "corrupt", "corrupt_rows", "textures"]
 
 Hsv = Literal["exact", "scaled"]
-"""How brightness and saturate change colours: through HSV and back, as in the published code, or by
-scaling channels, which is one grey level off in some of the values."""
+"""Method by which brightness and saturate change colours: through HSV and back as in the published
+code (exact), or by scaling channels (scaled), which changes some values by one grey level."""
 
 STANDARD = (
     "gaussian_noise",
@@ -61,10 +62,11 @@ def corrupt(
     frost: Sequence[np.ndarray] = (),
     hsv: Hsv = "exact",
 ) -> np.ndarray:
-    """One corrupted image.
+    """Corrupt one image.
 
     Args:
-        image: uint8 [S, S, 3] or [S, S, 1]; grey ones are corrupted as colour and made grey again.
+        image: uint8 [S, S, 3] or [S, S, 1]; grey images are corrupted as colour images and made
+            grey again.
         name: One of `STANDARD` or `EXTRA`.
         severity: 1 to 5.
         generator: Generator of the draws.
@@ -75,9 +77,9 @@ def corrupt(
         uint8, shaped as ``image``.
 
     Raises:
-        UnknownName: no such corruption.
-        BadStream: no such severity, or an image that is not square.
-        MissingData: ``frost`` without textures.
+        UnknownName: There is no such corruption.
+        BadStream: There is no such severity, or the image is not square.
+        MissingData: The corruption is ``frost``, and there are no textures.
     """
     check(name, severity)
     if image.shape[0] != image.shape[1]:
@@ -122,7 +124,7 @@ def corrupt_rows(
     frost: Sequence[np.ndarray] = (),
     hsv: Hsv = "exact",
 ) -> np.ndarray:
-    """Corrupt images one by one, each with draws of its own.
+    """Corrupt images one by one, each with its own draws; uint8, shaped as ``images``.
 
     Args:
         images: uint8 [n, S, S, C].
@@ -146,7 +148,7 @@ def textures(folder: Path | None) -> list[np.ndarray]:
     """The five frost photographs, uint8 [h, w, 3]: frost1.png to 3, frost4.jpg and 5.
 
     Raises:
-        MissingData: they are not all in ``folder``.
+        MissingData: At least one of them is not in ``folder``.
     """
     names = ["frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"]
     missing = names if folder is None else [n for n in names if not (folder / n).is_file()]
@@ -172,7 +174,7 @@ _LENGTHS = {
 
 
 def _constant(name: str, severity: int, side: int) -> list[float]:
-    """The constants of a severity, lengths in pixels of this image."""
+    """The constants of a severity; lengths are in pixels of an image of this side."""
     small = side <= SMALL
     value = _constants()["small" if small else "large"][name][severity - 1]
     values = list(value) if isinstance(value, list) else [value]

@@ -29,13 +29,13 @@ def fetch(
     Args:
         name: Name of a card.
         data_root: Data root; None means ``CLGYM_DATA``, else the user's data folder.
-        progress: Receives progress in words.
+        progress: Called with each line of progress.
 
     Raises:
-        UnknownName: no such card.
-        MissingData: it cannot be downloaded; the message says how to get it.
-        BadSource: what arrived, or lies there already, is not what was published.
-        BadOutput: the data root cannot be written.
+        UnknownName: There is no such card.
+        MissingData: The source cannot be downloaded; the message says how to get it.
+        BadSource: A downloaded or an existing file differs from the published one.
+        BadOutput: The data root cannot be written.
     """
     card = find_card(name)
     if card.layout == "digits":
@@ -87,7 +87,7 @@ def _download(card: DatasetInfo, root: Path, url: str, file: Path, known_hash: s
     import pooch
     import requests
 
-    pooch.get_logger().setLevel("WARNING")  # what it is about to get, `progress` has said
+    pooch.get_logger().setLevel("WARNING")  # `progress` has already announced the download
     bar: Any = pooch.HTTPDownloader(progressbar=True)  # Any: pooch's protocol has other names
     try:
         pooch.retrieve(url, known_hash, file.name, file.parent, downloader=bar)
@@ -124,8 +124,8 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar or zip archive: files and folders only, none outside ``folder``.
 
     Raises:
-        BadSource: it is truncated, or holds a link or a path that leads out; nothing that lies
-            outside has been written.
+        BadSource: The archive is truncated, or contains a link or a path that leads out of the
+            folder; nothing outside the folder has been written.
     """
     home = folder.resolve()
     try:
@@ -147,7 +147,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The regular files of an archive; folders come into being with them."""
+    """The regular files of an archive; folders are made together with them."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as bundle:
             for info in bundle.infolist():

@@ -1,6 +1,6 @@
-"""Fixed transformations of an experience's images, as values: scenarios and the gym read them.
+"""Fixed transformations of an experience's images, as values that scenarios and the gym read.
 
-`clgym.data.apply_transform` carries them out where images are. No torch here.
+`clgym.data.apply_transform` carries them out. This module does not import torch.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class Transform:
         """Check the kind and the amount; read the function's file.
 
         Raises:
-            BadStream: neither a known kind nor a file, or an amount outside its range.
+            BadStream: The kind is neither known nor a file, or the amount is outside its range.
         """
         if not math.isfinite(self.amount):
             raise _refused("a finite amount", repr(self.amount), "Give a number")

@@ -18,11 +18,14 @@ _LARGE = 256
 
 
 def read_folder(folder: Path, side: int | None) -> tuple[Labelled, Labelled | None]:
-    """A tree with ``train`` and ``test`` (or names like these), or one without a test part.
+    """Read a tree with ``train`` and ``test`` (or similar names), or one without a test part.
 
     Args:
         folder: The tree.
-        side: Side of the square to which images are resized; None: by `_common_size`.
+        side: Side in pixels of the square to which images are resized; None: by `_common_size`.
+
+    Raises:
+        BadSource: Images, classes or splits cannot be determined.
     """
     train, test = parts_of(folder)
     parts = [part for part in (train, test) if part is not None]
@@ -37,17 +40,17 @@ def read_folder(folder: Path, side: int | None) -> tuple[Labelled, Labelled | No
 
 
 def _square(side: int) -> str:
-    """How images come to their size: part of the fingerprint."""
+    """Description of the resizing, which is part of the fingerprint."""
     return f"shorter side {side}, bicubic, centre crop"
 
 
 def _common_size(
     sizes: Sequence[tuple[int, int]],
 ) -> tuple[tuple[int, int], str, tuple[str, ...]]:
-    """Height and width for images of these, how they come to it, and that in words.
+    """Common height and width of images of these sizes, the resizing, and notes about it.
 
-    Images that are alike keep their size; others come to a square of the (lower) median of their
-    shorter sides. Above 256 pixels it is 256.
+    Images of one size keep it; others are brought to a square whose side is the (lower) median of
+    their shorter sides, at most 256 pixels.
     """
     shorter = sorted(min(size) for size in sizes)
     if len(set(sizes)) == 1 and shorter[0] < _LARGE:
@@ -112,7 +115,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """A path that a list names; it may not lead out of the folder."""
+    """A path that a list names; it must not lead out of the folder."""
     if re.search(r"(^|[\\/])\.\.([\\/]|$)", name) or Path(name).is_absolute():
         raise BadSource(
             expected=f"names of images in {folder}", found=repr(name), fix="Get the list again"

@@ -1,4 +1,4 @@
-"""What the gym gives a strategy that is to forget: `clgym.strategy` offers it to authors."""
+"""Request to forget, as the gym gives it to a strategy; authors import it from `clgym.strategy`."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,8 +21,8 @@ class ForgetRequest:
         classes: Class indices whose rows are to be forgotten, ascending.
         columns: Number of classes seen so far: the width of the logits that `predict` must still
             return.
-        forgotten: The rows, an `Experience` for each experience that brought some; readable until
-            `Strategy.forget` returns.
+        forgotten: The rows to be forgotten, as one `Experience` for each experience that brought
+            some of them; readable until `Strategy.forget` returns.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ForgetRequest:
         retained: Sequence[Experience] | None,
         seed: int,
     ) -> None:
-        """Made by the gym only."""
+        """Create a request, as only the gym does; ``seed`` is the run's."""
         self.number, self.kind, self.classes, self.columns = number, kind, classes, columns
         self.forgotten = tuple(forgotten)
         self._retained = None if retained is None else tuple(retained)
@@ -45,11 +45,11 @@ class ForgetRequest:
     def retained(self) -> tuple[Experience, ...]:
         """The rows that remain, by experience in order of arrival.
 
-        An experience of which nothing remains is left out. Index, classes and columns are those of
-        the learning phase; draws from an experience are, too.
+        An experience of which nothing remains is left out. Index, classes, columns and draws are
+        those of the learning phase.
 
         Raises:
-            OutOfReach: the strategy did not declare that it needs them.
+            OutOfReach: The strategy did not declare that it needs them.
         """
         if self._retained is None:
             raise OutOfReach(
@@ -64,7 +64,7 @@ class ForgetRequest:
 
         Args:
             name: What is drawn, in words.
-            step: Which draw of that name.
+            step: Number of the draw among those of that name; None for a single one.
         """
         names = ("strategy", "forget", *name)
         return torch_generator(self._seed, *names, experience=self.number, step=step)

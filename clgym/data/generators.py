@@ -1,6 +1,7 @@
 """Generators of random numbers: torch's from a named stream, and the process's global ones.
 
-The global ones are torch's, NumPy's, Python's and a GPU's: they are keyed, read and put back.
+The global generators are those of torch, NumPy, Python and a GPU: they are seeded, read and
+restored.
 """
 
 import random
@@ -31,7 +32,7 @@ class GeneratorStates(TypedDict):
     numpy: Tensor
     """Keys of the Mersenne Twister, int64."""
     numpy_rest: list[int | float]
-    """Position, whether a Gaussian is left over, and that Gaussian."""
+    """Position in the keys, whether a Gaussian number is stored, and that number."""
     python: list[Any]
     """Result of `random.getstate`: version, internal state, Gaussian."""
     cuda: NotRequired[Tensor]
@@ -51,17 +52,17 @@ def torch_generator(
 ) -> torch.Generator:
     """A torch generator that draws from a named stream; `clgym.draws.sequence` has the arguments.
 
-    Its draws on a GPU are other ones than on a CPU.
+    Its draws on a GPU differ from those on a CPU.
     """
     draws = sequence(seed, *name, experience=experience, epoch=epoch, step=step)
     return _keyed(torch.Generator(device), draws)
 
 
 def _keyed(generator: torch.Generator, draws: np.random.SeedSequence) -> torch.Generator:
-    """Put a generator at the beginning of a stream.
+    """Set a generator to the beginning of a stream.
 
-    torch keys a CPU's Mersenne Twister by 32 bits of a seed: of the hundred thousand streams of a
-    long run, several would be alike. So its whole state is filled.
+    torch seeds a CPU's Mersenne Twister by 32 bits: of the hundred thousand streams of a long run,
+    several would be equal. Therefore its whole state is filled.
     """
     generator.manual_seed(int(draws.generate_state(1, np.uint64)[0]))
     if generator.device.type == "cpu":
@@ -75,7 +76,7 @@ def _keyed(generator: torch.Generator, draws: np.random.SeedSequence) -> torch.G
 def seed_generators(
     seed: int, *name: str, experience: int | None = None, step: int | None = None
 ) -> None:
-    """Key all global generators by a named stream: equal keys, equal draws from here on."""
+    """Seed all global generators by a named stream: equal arguments give equal draws."""
     draws = sequence(seed, *name, experience=experience, step=step)
     for_torch, for_numpy, for_python = draws.spawn(3)
     torch.manual_seed(int(for_torch.generate_state(1, np.uint64)[0]))  # of every GPU, too

@@ -1,6 +1,6 @@
 """Two disjoint halves of a set of images, for pairs that differ in little else.
 
-Cut by image hash: equal images, wherever they stand, fall into the same half.
+The hash of an image decides, so that equal images fall into the same half in every set.
 """
 
 from typing import Literal, get_args
@@ -18,6 +18,6 @@ def in_half(hashes: np.ndarray, half: Half) -> np.ndarray:
 
     Args:
         hashes: uint8 [n, 32], SHA-256 of each image.
-        half: Which one.
+        half: Name of the half.
     """
     return hashes[:, -1] % 2 == HALVES.index(half)

@@ -1,4 +1,4 @@
-"""The rows that an experience hands out, and which of them an epoch brings."""
+"""The rows that an experience hands out, and the selection of an epoch's rows among them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class HeldRows:
         """int64 [n], on the device.
 
         Raises:
-            OutOfReach: the stream brings no labels.
+            OutOfReach: The stream brings no labels.
         """
         if self.given_labels is None:
             raise OutOfReach(
@@ -61,7 +61,7 @@ class HeldRows:
         )
 
     def joined(self, pixels: Tensor, labels: Tensor) -> "HeldRows":
-        """These rows and others behind them."""
+        """These rows, followed by others: uint8 [m, C, H, W] with labels int64 [m]."""
         return self.whole(torch.cat([self.pixels, pixels]), torch.cat([self.labels, labels]))
 
     def sampled(self, of_epoch: Callable[[int], Tensor], size: int) -> "HeldRows":
@@ -70,17 +70,20 @@ class HeldRows:
 
 
 class HandedOut:
-    """Which rows of a single-pass stream were given: each may be given once."""
+    """Record of the rows of a single-pass stream that were given: each may be given once."""
 
     def __init__(self, rows: int) -> None:
-        """Begin with no row given."""
+        """Start a record of ``rows`` rows, none of which is given."""
         self._given = torch.zeros(rows, dtype=torch.bool)
 
     def note(self, places: Tensor) -> None:
-        """Note that rows are given.
+        """Record that rows are given.
+
+        Args:
+            places: int64 [n], row numbers.
 
         Raises:
-            OutOfReach: some of them were given before.
+            OutOfReach: Some of them were given before.
         """
         if (again := int(self._given[places].sum())) > 0:
             raise second_pass(f"another reading of {again} of them")

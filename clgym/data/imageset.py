@@ -37,9 +37,9 @@ class ImageSet:
     std: ClassVar[tuple[float, ...]] = ()
 
     def read(self, folder: Path) -> tuple[Labelled, Labelled | None]:
-        """Training and test images, uint8 [N, H, W, C], C 1 or 3, with their labels, int64 [N].
+        """Training and test images, uint8 [N, H, W, C] with C = 1 or 3, and labels, int64 [N].
 
-        With None for the test images a fifth of every class is cut off, by image hash.
+        If None is returned for the test images, a fifth of every class is held out by image hash.
         """
         raise NotImplementedError
 
@@ -50,8 +50,8 @@ def find_image_set(
     """Locate a plugin's source and its reader; None if no plugin has the name.
 
     Raises:
-        BadPlugin: its file cannot be imported.
-        MissingData: its folder is not there.
+        BadPlugin: The plugin's file cannot be imported.
+        MissingData: The source's folder does not exist or is empty.
     """
     known = registry.entries("sources", plugins)
     entry = known.get(name.replace("_", "-"))

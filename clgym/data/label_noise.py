@@ -1,4 +1,4 @@
-"""Labels of training rows that are wrong on purpose."""
+"""Deliberately wrong labels of training rows."""
 
 from collections.abc import Sequence
 
@@ -19,13 +19,13 @@ def noisy_labels(
         labels: int64 [n], true class indices of an experience's training rows.
         classes: Class indices of the experience; at least two.
         fraction: Fraction of the labels, in [0, 1], rounded to whole rows.
-        seed: Seed of which rows are chosen and of their new classes.
+        seed: Seed of the choice of rows and of their new classes.
 
     Returns:
         int64 [n], for `clgym.scenario.Step.labels`.
 
     Raises:
-        BadStream: a fraction outside [0, 1], or no other class to choose.
+        BadStream: The fraction is outside [0, 1], or there is no other class to choose.
     """
     if not 0 <= fraction <= 1 or (fraction > 0 and len(classes) < 2):
         raise BadStream(

@@ -24,7 +24,7 @@ class Labelled:
     decoding: str = ""
     """How images were brought to one size, as part of the fingerprint; empty if they have one."""
     notes: tuple[str, ...] = ()
-    """Warnings about how both splits were read, in the first split."""
+    """Warnings about the reading of both splits, stored with the first split."""
 
 
 def damaged(path: Path, expected: str, found: object) -> BadSource:

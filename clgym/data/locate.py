@@ -38,7 +38,7 @@ def find_card(name: str) -> DatasetInfo:
     """The card of a named source.
 
     Raises:
-        UnknownName: there is none; near matches are shown.
+        UnknownName: There is none; near matches are shown.
     """
     card = CARDS.get(name.replace("_", "-"))
     if card is None:
@@ -52,12 +52,19 @@ def find_card(name: str) -> DatasetInfo:
 
 
 def card_of(kind: str) -> DatasetInfo:
-    """The empty card of ``folder`` and ``npz``."""
+    """The card without facts of sources of the kind ``folder`` or ``npz``."""
     return DatasetInfo(kind, f"{kind}:PATH", kind, (), 0, None, None, "not stated", "")
 
 
 def locate(name: str, data_root: Path | None, image_size: int | None) -> LocatedFiles:
-    """Find the files of a source; see `clgym.data.sources.load_source`."""
+    """Find the files of a source; see `clgym.data.sources.load_source`.
+
+    Raises:
+        UnknownName: There is no such source.
+        MissingData: Its files do not exist.
+        BadConfig: The image size is below 1 or the source has no image files to resize; or two
+            folders fit the name.
+    """
     kind, colon, place = name.partition(":")
     if colon and kind in _PATHS:
         place, side = _with_side(place) if kind == "folder" else (place, None)
@@ -83,7 +90,7 @@ def _with_side(place: str) -> tuple[str, int | None]:
     """``PATH@SIDE`` as path and side.
 
     Raises:
-        BadConfig: folders of both names are there.
+        BadConfig: Folders of both names exist.
     """
     match = re.fullmatch(r"(.+)@(\d+)", place)
     if match is None:

@@ -1,8 +1,8 @@
 """Pixels of image files: one rule for every mode; files without a rule are refused.
 
-No colour profile and no EXIF orientation is applied, as torchvision's ImageFolder and the published
-evaluations have it (Pillow turns TIFF files by their own tag). `docs/data.md` states the
-rules for users.
+No colour profile and no EXIF orientation is applied, as in torchvision's ImageFolder and in the
+published evaluations (Pillow turns TIFF files by their own tag). `docs/data.md` states the rules
+for users.
 """
 
 import os
@@ -48,7 +48,7 @@ class Files:
         """Those images, uint8 [n, H, W, 3].
 
         Raises:
-            BadSource: a file that is no image, or whose pixel values are ambiguous.
+            BadSource: A file is no image, or its pixel values are ambiguous.
         """
         # Pillow decodes and resizes without the interpreter lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -65,7 +65,7 @@ class Files:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """An image whose pixels are not decoded yet; whatever Pillow says of it names the file."""
+    """An image whose pixels are not decoded yet; Pillow's errors become ones that name the file."""
     from PIL import Image
 
     try:
@@ -76,18 +76,18 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def decoded(paths: Sequence[Path], side: int) -> np.ndarray:
-    """Some files, uint8 [n, side, side, 3].
+    """Decode image files: uint8 [n, side, side, 3].
 
     Raises:
-        BadSource: one that is no image.
+        BadSource: A file is no image.
     """
     return Files(paths, (side, side))[:]
 
 
 def fit(image: Any, side: int) -> np.ndarray:
-    """Shorter side to ``side`` (bicubic), then the centre: uint8 [side, side, 3].
+    """Resize the shorter side to ``side`` (bicubic) and crop the centre: uint8 [side, side, 3].
 
-    Rounds as torchvision's Resize and CenterCrop do, which published evaluations use.
+    Sizes are rounded as by torchvision's Resize and CenterCrop, which published evaluations use.
     """
     from PIL import Image
 
@@ -105,10 +105,10 @@ def fit(image: Any, side: int) -> np.ndarray:
 
 
 def _rgb(image: Any, path: Path) -> Any:
-    """An image in RGB, eight bits a channel.
+    """An image in RGB, eight bits per channel.
 
     Raises:
-        BadSource: a mode or values of which nobody can say which grey or colour they mean.
+        BadSource: The mode or the values do not determine a grey value or a colour.
     """
     from PIL import Image
 
@@ -127,9 +127,9 @@ def _rgb(image: Any, path: Path) -> Any:
 
 
 def _without_alpha(image: Any) -> Any:
-    """Over white; over black where white would leave one flat colour: white drawn in alpha.
+    """Compose an image over white; over black if white would leave one flat colour.
 
-    Alpha that is everywhere alike opaque, or everywhere 0 (unused), leaves the colours to the bit.
+    Where alpha is opaque everywhere, or 0 everywhere (unused), colours do not change by a bit.
     """
     from PIL import Image
 
@@ -153,7 +153,7 @@ def _deep_grey(values: np.ndarray, image: Any, path: Path) -> np.ndarray:
     else:
         top = _greatest(image)
         if values.min() < 0 or values.max() > top or 0 < values.max() <= 255:
-            # Up to 255 they are eight bits in a wider file: nearly black, whatever they show.
+            # Values up to 255 are eight bits in a wider file, which would become nearly black.
             fix = f"Save it with 8 bits a pixel, or with values over the range 0 to {top}"
             raise _unscaled(path, image, values, f"of 0 to {top} (above 255 somewhere)", fix)
         # Whole numbers, so that a 16-bit copy by value x 257 gives the eight bits back.
@@ -163,7 +163,7 @@ def _deep_grey(values: np.ndarray, image: Any, path: Path) -> np.ndarray:
 
 
 def _greatest(image: Any) -> int:
-    """The value of white: of 16 bits, but for TIFF files that state fewer (12, say)."""
+    """The value of white: of 16 bits, or of fewer (such as 12) where a TIFF file states them."""
     bits = _tiff_tag(image, _BITS_PER_SAMPLE)
     return 2 ** min(bits[0], 16) - 1 if bits else 65535
 
@@ -181,7 +181,7 @@ def _unscaled(path: Path, image: Any, values: np.ndarray, span: str, fix: str) -
     )
 
 
-# --- what the heads of files say -----------------------------------------------------------------
+# --- headers of files ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -211,10 +211,10 @@ class Survey:
 
 
 def survey(paths: Sequence[Path]) -> Survey:
-    """Read the headers of some image files.
+    """Read the headers of image files.
 
     Raises:
-        BadSource: one that is no image.
+        BadSource: A file is no image.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         heads = list(pool.map(_head, paths))

@@ -1,8 +1,9 @@
 """Published corruption files: CIFAR-10-C, CIFAR-100-C, ImageNet-C and files with their layouts.
 
-A folder of the data root with one ``NAME.npy`` a corruption, uint8 [5 n, S, S, 3], severity s in
-the rows from (s - 1) n to s n, and ``labels.npy``, int [5 n]; or a tree ``NAME/SEVERITY/CLASS``.
-From https://zenodo.org/records/2535967 (CIFAR-10-C), 3555552 (CIFAR-100-C), 2235448 (ImageNet-C).
+A folder of the data root has one ``NAME.npy`` per corruption, uint8 [5 n, S, S, 3], with severity s
+in the rows from (s - 1) n to s n, and ``labels.npy``, int [5 n]; or it is a tree of folders
+``NAME/SEVERITY/CLASS``. The files are published at https://zenodo.org/records/2535967 (CIFAR-10-C),
+3555552 (CIFAR-100-C) and 2235448 (ImageNet-C).
 """
 
 import contextlib
@@ -53,15 +54,15 @@ def published_labels(
     """The label of each image of one severity, int64 [n].
 
     Args:
-        data_root: Where the folder lies.
-        folder: Its name.
-        name: Name of the corruption; a tree has its labels there.
-        severity: 1 to 5, likewise.
-        classes: Ids by label; those of a tree's images that are none of them are left out.
+        data_root: Data root; None means the default.
+        folder: Name of the folder below the data root.
+        name: Name of the corruption, whose folder a tree's labels come from.
+        severity: 1 to 5; selects the folder of a tree, too.
+        classes: Class ids by label; images of other classes in a tree are left out.
 
     Raises:
-        MissingData: no ``labels.npy`` there.
-        BadSource: the severities have different labels, or a tree lacks a class.
+        MissingData: The folder has no ``labels.npy``.
+        BadSource: The severities have different labels, or a tree lacks a class.
     """
     if (tree := _tree(data_root, folder, name, severity)) is not None:
         groups = _files(tree, classes)
@@ -86,18 +87,18 @@ def published_images(
     classes: Sequence[str],
     side: int,
 ) -> "np.ndarray | Decoding":
-    """The images of a severity, uint8 [n, S, S, 3]: mapped, or decoded row by row when due.
+    """The images of one severity, uint8 [n, S, S, 3]: mapped, or decoded when they are read.
 
     Args:
-        data_root: Where the folder lies.
-        folder: Its name.
+        data_root: Data root; None means the default.
+        folder: Name of the folder below the data root.
         name: Name of the corruption.
         severity: 1 to 5.
         classes: See `published_labels`.
         side: Side in pixels to which a tree's images are resized.
 
     Raises:
-        MissingData: no such file.
+        MissingData: There is no such file.
         BadSource: The file does not hold five times as many images as there are labels.
     """
     if (tree := _tree(data_root, folder, name, severity)) is not None:
@@ -122,7 +123,7 @@ class Decoding:
     side: int
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Some of them, uint8 [n, side, side, 3]."""
+        """The images of ``rows``, uint8 [n, side, side, 3]."""
         return decoded([self.paths[row] for row in rows], self.side)
 
 
@@ -135,7 +136,7 @@ def _files(tree: Path, classes: Sequence[str]) -> list[list[Path]]:
     """A tree's images of each class, by name.
 
     Raises:
-        BadSource: a class has none.
+        BadSource: A class has no image.
     """
     groups = [find_images(tree / name.rpartition("/")[2]) for name in classes]
     empty = [name for name, group in zip(classes, groups, strict=True) if not group]
@@ -149,9 +150,18 @@ def _files(tree: Path, classes: Sequence[str]) -> list[list[Path]]:
 
 
 def published_digest(data_root: Path | None, folder: str, name: str, severity: int) -> str:
-    """Hex SHA-256 of a file, kept in the cache by the file's path, size and time.
+    """Hex SHA-256 of a corruption's file, kept in the cache by the file's path, size and time.
 
-    Of a tree, names and sizes are hashed: its content is too large to be read for that.
+    For a tree, names and sizes are hashed, since its content is too large to be read for this.
+
+    Args:
+        data_root: Data root; None means the default.
+        folder: Name of the folder below the data root.
+        name: Name of the corruption.
+        severity: 1 to 5.
+
+    Raises:
+        MissingData: There is no such file.
     """
     if (tree := _tree(data_root, folder, name, severity)) is not None:
         facts = [(str(p.relative_to(tree)), p.stat().st_size) for p in find_images(tree)]

@@ -1,4 +1,4 @@
-"""Replay that displaces new samples: a share of every batch, of which the size never changes.
+"""Replay at a fixed rate: old samples replace a fraction of new ones in batches of constant size.
 
 Ibrahim et al. 2024 (arXiv 2403.08763): at a rate r a batch of B holds about r B old samples, so
 that runs with and without replay cost the same. `RateReplay` rounds r B at random in every step;
@@ -19,7 +19,7 @@ Rows = NDArray[np.int64]
 
 
 class RateReplay:
-    """Which rows each batch of a stream holds: new ones in order, then old ones in order.
+    """Choice of the rows of each batch of a stream: new ones in order, then old ones in order.
 
     Attributes:
         rate: Share of old samples in a batch, within [0, 1).
@@ -29,7 +29,7 @@ class RateReplay:
     """
 
     def __init__(self, rate: float, weighting: Literal["uniform", "size"] = "uniform") -> None:
-        """Mix at ``rate``, old experiences drawn alike or in proportion to their sizes."""
+        """Mix at ``rate``; old experiences are drawn uniformly, or in proportion to their sizes."""
         self.rate, self.weighting = rate, weighting
         self.sizes: list[int] = []
         self.pointers: list[int] = []
@@ -63,7 +63,7 @@ class RateReplay:
         Args:
             batch_size: B.
             chance: Uniform in [0, 1), for the number of old rows.
-            picks: Uniform in [0, 1), [B]; the first ones say which experience an old row is of.
+            picks: Uniform in [0, 1), [B]; the first ones choose the experiences of the old rows.
         """
         present, old = len(self.sizes) - 1, self.old_rows(batch_size, chance)
         new = batch_size - old
@@ -82,7 +82,7 @@ class RateReplay:
 
 
 def greedy_blend(weights: Sequence[float], count: int) -> tuple[Rows, Rows]:
-    """Source and running number of ``count`` samples; each comes from the source most behind.
+    """Source and number of each of ``count`` samples; each comes from the source most behind.
 
     Sample i goes to the source of the largest ``w max(i, 1) - used``, the first one on ties, so
     that every stretch of samples keeps the weights to within one sample.

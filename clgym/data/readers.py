@@ -1,4 +1,4 @@
-"""Readers of files, one per layout. Files are data: nothing that they name is executed."""
+"""Readers of files, one per layout. No code that a file names is executed."""
 
 import gzip
 import math
@@ -57,7 +57,7 @@ def _read_idx(folder: Path, side: int | None) -> tuple[Labelled, Labelled]:
 
 
 def _either(folder: Path, name: str) -> Path:
-    """The .gz is preferred: it is what the published checksums are of."""
+    """Path of the file; the .gz is preferred, since published checksums are those of .gz files."""
     for path in (folder / f"{name}.gz", folder / name):
         if path.is_file():
             return path
@@ -87,7 +87,7 @@ _RECONSTRUCT, _FROM_BUFFER = (np.empty(0).__reduce_ex__(protocol)[0] for protoco
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """Stands for ``codecs.encode``, by which old pickles carry bytes."""
+    """Replacement of ``codecs.encode``, by which old pickles represent bytes."""
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"encoding {encoding}")
     return text.encode("latin1")
@@ -107,7 +107,7 @@ class _ArraysOnly(pickle.Unpickler):
     }
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """Only what is listed; a pickle can name anything."""
+        """Return an allowed class or function; a pickle can name any other one."""
         try:
             return self._ALLOWED[module_name, global_name]
         except KeyError:

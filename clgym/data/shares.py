@@ -6,8 +6,9 @@ __all__ = ["rows_of_share"]
 
 
 def rows_of_share(share: float, count: int) -> int:
-    """Whole rows in a share of ``count`` rows, rounded down.
+    """Number of whole rows in a share of ``count`` rows, rounded down.
 
-    0.29 of 100 is 29: the share counts as it is written. In binary it is a little less.
+    The share is taken as a decimal number: 0.29 of 100 is 29, although 0.29 is a little less in
+    binary.
     """
     return int(Fraction(str(float(share))) * count)

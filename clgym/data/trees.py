@@ -1,4 +1,4 @@
-"""Trees of image files: which files are images, and where the splits and classes are."""
+"""Trees of image files: selection of images, and detection of splits and classes."""
 
 import os
 from collections import Counter
@@ -57,7 +57,7 @@ def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
     """The visible folders and files in a folder, by name; links are followed.
 
     Raises:
-        BadSource: a link that leads nowhere.
+        BadSource: A link leads nowhere.
     """
     folders, files = [], []
     with os.scandir(folder) as entries:
@@ -95,7 +95,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def find_tree(folder: Path) -> list[Path]:
-    """Every file below a folder, since those that are left out are counted; [] without images."""
+    """Every file below a folder, since unread files are counted, too; [] without images."""
     files = list(_walk(folder)) if folder.is_dir() else []
     return files if any(map(_is_image, files)) else []
 
@@ -128,7 +128,7 @@ def parts_of(folder: Path) -> tuple[TreePart, TreePart | None]:
     """Images for training and, if the tree has a test part, for testing.
 
     Raises:
-        BadSource: the classes cannot be determined, or one has no image.
+        BadSource: The classes cannot be determined, or one has no image.
     """
     inner, notes = _unwrapped(folder)
     folders = _folders(inner)
@@ -158,7 +158,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _unwrapped(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """Skip folders that hold one folder and no image; return the first other one, and a note."""
+    """Skip folders that hold one folder and no image; return the first other folder, and a note."""
     inner, folders = folder, _folders(folder)
     while len(folders) == 1 and not any(map(_is_image, _files(inner))):
         inner, folders = folders[0], _folders(folders[0])
@@ -190,7 +190,7 @@ def _check_no_split(folder: Path, folders: Sequence[Path], split: Sequence[Path]
     """Refuse to take the parts of a split for classes.
 
     Raises:
-        BadSource: folders are named as parts are, and hold folders; or no other are there.
+        BadSource: Folders named like parts of a split contain folders, or there are no others.
     """
     names = [p.name for p in folders]
     low = {name.lower() for name in names}
@@ -243,12 +243,12 @@ def _left_out(unread: Sequence[Path], stray: Sequence[Path]) -> Iterator[str]:
 
 
 def _check_depth(folder: Path, classes: dict[str, list[Path]]) -> None:
-    """Refuse classes whose sub-folders repeat: these look like the classes, those like a split.
+    """Refuse classes whose sub-folders repeat, since these look like the classes of a split.
 
-    One name that repeats (``images`` in every class) is a place to keep images.
+    One repeated name (``images`` in every class) is accepted as a folder for images.
 
     Raises:
-        BadSource: several sub-folders' names, some of them in several classes.
+        BadSource: There are several names of sub-folders, some of them in several classes.
     """
     levels: dict[int, Counter[str]] = {}
     for name, paths in classes.items():

@@ -1,12 +1,12 @@
-"""Tables of vectors on disk, one row per image of a split, filled step by step. No torch here.
+"""Tables of vectors on disk, one row per image of a split, filled step by step, without torch.
 
-    features/KEY/facts.json   what the vectors are; KEY is the hash of these facts
+    features/KEY/facts.json   identity of the vectors; KEY is the hash of these facts
     features/KEY/values.npy   float32 [N, d], a sparse file at first
-    features/KEY/marks.npy    uint64 [N], of each row that has been written its checksum; else 0
+    features/KEY/marks.npy    uint64 [N], checksum of each row that has been written; else 0
 
-Writers need no lock: all writers of a row write the same vector, and mark it afterwards. On its
-first use in a process a vector is compared with its mark; one that does not agree counts as missing
-and is computed anew, and the log says so.
+Writers need no lock: all writers of a row write the same vector, and its mark afterwards. On its
+first use in a process a vector is compared with its mark; a vector that differs counts as missing,
+is computed again, and is mentioned in the log.
 """
 
 import contextlib
@@ -48,10 +48,10 @@ class Table:
     """The vectors of one split; several processes may read and fill it at once."""
 
     def __init__(self, facts: Mapping[str, Any], rows: int, width: int) -> None:
-        """Open the table with these facts, or make it: ``rows`` vectors of ``width`` numbers.
+        """Open or make the table with these facts: ``rows`` vectors of ``width`` numbers.
 
         Raises:
-            BadOutput: the cache cannot be written.
+            BadOutput: The cache cannot be written.
         """
         facts = {**facts, "rows": rows, "width": width}
         self.folder = _root() / sha256(canonical_json(facts))
@@ -64,7 +64,7 @@ class Table:
         self._verified = np.zeros(rows, dtype=bool)
 
     def missing(self, rows: np.ndarray) -> np.ndarray:
-        """Rows that are not filled yet, or are damaged; each once, ascending."""
+        """Rows among ``rows``, int64 [n], that are not filled or are damaged; ascending, unique."""
         rows = np.unique(rows)
         damaged = self._verify(rows)
         if len(damaged):
@@ -88,7 +88,7 @@ class Table:
         return self._values[rows]
 
     def _verify(self, rows: np.ndarray) -> np.ndarray:
-        """Compare marked rows with their marks, once in a process; those that do not agree."""
+        """Compare marked rows with their marks, once in a process; return the rows that differ."""
         due = rows[(self._marks[rows] != 0) & ~self._verified[rows]]
         good = _marks(due, self._values) == self._marks[due]
         self._verified[due[good]] = True
@@ -97,10 +97,14 @@ class Table:
     def put(self, rows: np.ndarray, vectors: np.ndarray) -> None:
         """Fill rows: the vectors reach the disk before the marks do.
 
-        Plain writes, not a writable map: on a full disk a map ends in SIGBUS, a write in an error.
+        The file is written, not mapped: on a full disk a map ends in SIGBUS, a write in an error.
+
+        Args:
+            rows: int64 [n], row numbers.
+            vectors: float [n, d].
 
         Raises:
-            BadOutput: the cache cannot be written.
+            BadOutput: The cache cannot be written.
             BadAnswer: Number or width of the vectors differs from the rows or from the table.
         """
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
@@ -148,7 +152,7 @@ def _is_table(folder: Path, facts: Mapping[str, Any]) -> bool:
 
 
 def _make_table(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Make an empty table; of several processes one does, for the others' maps to stay."""
+    """Make an empty table, in one process only, so that the maps of others stay valid."""
     rows, width = facts["rows"], facts["width"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent / ".lock", wait=True):
@@ -182,7 +186,7 @@ def _write_rows(path: Path, mapped: Any, rows: np.ndarray, values: np.ndarray) -
         os.close(file)
 
 
-# --- looking and cleaning ------------------------------------------------------------------------
+# --- listing and cleaning ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ def entries() -> list[VectorSlot]:
     """All tables, the least recently used first."""
     found = []
     for note in _root().glob("*/facts.json"):
-        with contextlib.suppress(OSError, ValueError):  # somebody may be deleting it
+        with contextlib.suppress(OSError, ValueError):  # another process may be deleting it
             files = [p.stat() for p in note.parent.iterdir()]
             text = note.read_bytes()
             if sha256(text) != note.parent.name:  # the folder is named by the hash of its facts
@@ -221,7 +225,7 @@ def entries() -> list[VectorSlot]:
 
 
 def _filled(folder: Path) -> int:
-    """Rows that are marked; 0 where the marks are damaged, or of clgym 0.1."""
+    """Number of marked rows; 0 where the marks are damaged, or were written by clgym 0.1."""
     try:
         return int(np.count_nonzero(mapped(folder / _MARKS)))
     except (OSError, ValueError):
@@ -229,7 +233,7 @@ def _filled(folder: Path) -> int:
 
 
 def clean(older_than_days: float = 0.0) -> list[VectorSlot]:
-    """Delete the tables that were not used for a number of days; return them.
+    """Delete the tables that were last used at least a number of days ago; return them.
 
     A process that has such a table open can still read it.
     """
@@ -244,7 +248,7 @@ def make_room(size: int) -> None:
     """Delete the least recently used tables until ``size`` more bytes are within the limit.
 
     Raises:
-        BadConfig: ``CLGYM_CACHE_GB`` is no number.
+        BadConfig: The value of ``CLGYM_CACHE_GB`` is no number.
     """
     given = os.environ.get("CLGYM_CACHE_GB", str(LIMIT_GB))
     try:

@@ -1,6 +1,6 @@
 """A random view of a batch of images: the augmentation of CoTTA and RMT (Wang et al., CVPR 2022).
 
-One draw is shared by the whole batch, as in the published code; everything runs on the device.
+One draw is shared by the whole batch, as in the published code; all steps run on the device.
 """
 
 import torch
@@ -23,6 +23,9 @@ def random_view(images: Tensor) -> Tensor:
 
     Args:
         images: float [n, C, S, S] in [0, 1].
+
+    Returns:
+        float [n, C, S, S] in [0, 1].
     """
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as tv
@@ -49,7 +52,7 @@ def random_view(images: Tensor) -> Tensor:
 
 
 def _jittered(x: Tensor) -> Tensor:
-    """Brightness, contrast, saturation, hue and gamma, in random order; grey has no hue."""
+    """Change brightness, contrast, saturation, hue and gamma in random order."""
     from torchvision.transforms import functional as tv
 
     changes = [

@@ -5,8 +5,8 @@ to the evaluation. The rules are stored in the environment, so that every proces
 them, and no function removes them: one process cannot go from tuning to evaluation.
 
 They prevent clgym itself from reading closed data. Code that changes the environment of its process
-is restricted by the sandbox, which closes data root and cache, and finds files that hold zeros in
-the place of closed images.
+is restricted by the sandbox, which closes data root and cache; the files that it can open hold
+zeros in place of closed images.
 """
 
 import json
@@ -68,7 +68,7 @@ def withhold(added: Sequence[Rule]) -> None:
 
 
 def rules() -> list[Rule]:
-    """Rules in force."""
+    """The rules in force in this process."""
     read = json.loads(os.environ.get(_VARIABLE, "[]"))
     return [
         Rule(
@@ -83,7 +83,7 @@ def rules() -> list[Rule]:
 
 
 def _plain(name: str) -> str:
-    """A named source is closed under each of its names, a folder at every size of its images."""
+    """A source's name without spelling, hash and image size: rules close it under every name."""
     base = name.partition("~")[0]
     if name.startswith("folder:"):
         place = re.sub(r"@\d+$", "", name.removeprefix("folder:"))
@@ -95,7 +95,7 @@ def check_name(name: str) -> None:
     """Refuse a closed source by its name, before any of its data are read.
 
     Raises:
-        Withheld: it is closed.
+        Withheld: The source is closed.
     """
     if any(rule.whole and _plain(rule.source) == _plain(name) for rule in rules()):
         raise _refusal(name)
@@ -105,7 +105,7 @@ def check_content(name: str, fingerprint: str) -> None:
     """Refuse the content of a closed source under a different name.
 
     Raises:
-        Withheld: it is closed.
+        Withheld: The content is that of a closed source.
     """
     if any(rule.whole and rule.fingerprint == fingerprint for rule in rules()):
         raise _refusal(name)
@@ -116,10 +116,10 @@ def check_classes(names: Sequence[str], classes: Sequence[int] | None) -> None:
 
     Args:
         names: Names of the stream's sources.
-        classes: Class numbers it asks for; None asks for all.
+        classes: Class numbers of the stream; None means all.
 
     Raises:
-        Withheld: some of them are closed.
+        Withheld: Some of the classes are closed.
     """
     for rule in rules():
         if rule.classes is None or not any(_plain(n) == _plain(rule.source) for n in names):
@@ -133,10 +133,10 @@ def check_half(names: Sequence[str], rows: str) -> None:
 
     Args:
         names: Names of the stream's sources.
-        rows: The half that it shows, or ``all``.
+        rows: Name of the half that the stream shows, or ``all``.
 
     Raises:
-        Withheld: it shows what is closed.
+        Withheld: The stream shows the closed half.
     """
     for rule in rules():
         if rule.half is None or not any(_plain(n) == _plain(rule.source) for n in names):
@@ -151,7 +151,7 @@ def mask(fingerprint: str, split: "Split", tested: bool) -> np.ndarray:
     Args:
         fingerprint: Fingerprint of the source.
         split: Its rows.
-        tested: Whether they are the test split, of which halves are closed.
+        tested: Whether it is the test split, of which a half may be closed.
     """
     labels = split.labels
     for rule in rules():
