@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clgym.data.generators import untouched_generators
+from clgym.data.to_device import to_device
 from clgym.errors import BadPlugin
 
 __all__ = ["apply_transform", "permute_pixels", "rotate"]
@@ -60,14 +61,14 @@ def permute_pixels(pixels: Tensor, seed: float) -> Tensor:
     """
     flat = pixels.flatten(2)
     order = np.random.RandomState(int(seed)).permutation(flat.shape[-1])
-    return flat[..., torch.from_numpy(order).to(flat.device)].view_as(pixels)
+    return flat[..., to_device(torch.from_numpy(order), flat.device)].view_as(pixels)
 
 
 def rotate(pixels: Tensor, degrees: float) -> Tensor:
     """Rotate counter-clockwise about the centre, bilinear, zeros outside."""
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
-    matrix = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=pixels.device)
+    matrix = to_device(torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]), pixels.device)
     grid = F.affine_grid(matrix.expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False)
     turned = F.grid_sample(pixels.float(), grid, mode="bilinear", align_corners=False)
     return turned.round().clamp(0, 255).byte()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clgym.data.apply_transform import apply_transform
 from clgym.data.augment import resize
+from clgym.data.to_device import to_device
 
 __all__ = ["Images"]
 
@@ -44,7 +45,7 @@ class Images:
 
     def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
         """Read the images of ``rows`` as uint8 [n, C, H, W] on the device, transformed."""
-        pixels = torch.from_numpy(self._array[rows]).to(self._device).permute(0, 3, 1, 2)
+        pixels = to_device(torch.from_numpy(self._array[rows]), self._device).permute(0, 3, 1, 2)
         if self._gain != 1.0:
             pixels = (pixels.float() * self._gain).round().byte()
         if self._resize is not None:

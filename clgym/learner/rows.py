@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from clgym.data.images import Images
+from clgym.data.to_device import to_device
 from clgym.messages import ExperienceRows, Frozen, Predict, Represent, RowGroup, Start, Train
 from clgym.models.features import FrozenFeatures, SplitRows
 
@@ -80,6 +81,6 @@ class RowImages:
             if len(places) == len(rows):
                 return some
             images = some.new_empty((len(rows), *some.shape[1:])) if images is None else images
-            images[torch.as_tensor(places, device=some.device)] = some
+            images[to_device(torch.as_tensor(places), some.device)] = some
         assert images is not None
         return images

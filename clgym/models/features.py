@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clgym.data.images import Images
+from clgym.data.to_device import to_device
 from clgym.data.vectors import Table
 from clgym.messages import RowGroup
 from clgym.models.backbones import Backbone, Frozen, identify, load
@@ -79,7 +80,7 @@ class FrozenFeatures:
         found = np.empty((len(rows), self._identity.width), dtype=np.float32)
         for group, places in _by_group(groups, where):
             found[places] = self._filled(group, rows[places]).get(rows[places])
-        return torch.from_numpy(found).to(self._device)
+        return to_device(torch.from_numpy(found), self._device)
 
     def fill(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> None:
         """Compute what is missing; arguments and errors are those of `of`."""
