@@ -147,11 +147,13 @@ def _by_function(pixels: Tensor, kind: str, amount: float, white: int) -> Tensor
     function, name = _function(kind), kind.partition("#")[0].rpartition(":")[2]
     images = pixels.contiguous().float() / white
     with torch.no_grad(), untouched_generators(pixels.device):
-        changed = [_called(function, name, image[None], amount) for image in images]
+        changed = torch.cat([_called(function, name, image[None], amount) for image in images])
         again = _called(function, name, images[:1], amount)
-    if not torch.equal(again, changed[0]):
+    if not bool(torch.isfinite(changed).all()):
+        raise _refused(name, "finite values", "NaN or infinity")
+    if not torch.equal(again, changed[:1]):
         raise _refused(name, "the same image each time it is called", "another one", "no draws")
-    return (torch.cat(changed) * white).round().clamp(0, white).byte()
+    return (changed * white).round().clamp(0, white).byte()
 
 
 def _called(
@@ -165,8 +167,6 @@ def _called(
     if not isinstance(found, Tensor) or found.shape != image.shape:
         told = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise _refused(name, f"images of shape {tuple(image.shape)}", told)
-    if not bool(torch.isfinite(found).all()):
-        raise _refused(name, "finite values", "NaN or infinity")
     return found.float()
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from clgym.errors import BadAnswer
+from clgym.learner.late_answers import LateAnswers
 
 __all__ = ["features_in_batches"]
 
@@ -26,18 +26,22 @@ def features_in_batches(
     Raises:
         BadAnswer: a reply is not a finite feature vector for each image, or widths differ.
     """
-    parts: list[np.ndarray] = []
+    found: LateAnswers | None = None
+    width: int | None = None
     for start in range(0, count, size):
         rows = slice(start, min(start + size, count))
-        width = parts[0].shape[1] if parts else None
-        parts.append(_checked_features(ask(rows), rows.stop - start, width))
+        features = _shaped_features(ask(rows), rows.stop - start, width)
+        width = features.shape[1]
+        found = found or LateAnswers(count, width, _check_finite)
+        found.put(rows, features)
         report(rows.stop)
-    return np.concatenate(parts)
+    assert found is not None  # a request has rows
+    return found.read()
 
 
 # Any: what a plugin returns.
-def _checked_features(answer: Any, count: int, width: int | None) -> np.ndarray:
-    """Features of one batch, float32 [count, width]; None: of any width.
+def _shaped_features(answer: Any, count: int, width: int | None) -> Tensor:
+    """Features of one batch, float32 [count, width], where they lie; None: of any width.
 
     Raises:
         BadAnswer: they are not that.
@@ -51,11 +55,13 @@ def _checked_features(answer: Any, count: int, width: int | None) -> np.ndarray:
             found=f"a {type(answer).__name__}" if shape is None else str(shape),
             fix="Return one vector of real numbers for each image, of one width for all",
         )
-    features = answer.detach().float()
-    if not torch.isfinite(features).all():
+    return answer.detach().float()
+
+
+def _check_finite(features: np.ndarray, where: str) -> None:
+    if not np.isfinite(features).all():
         raise BadAnswer(
             expected="finite features from represent",
-            found="values that are not finite",
+            found=f"values that are not finite ({where})",
             fix="Check the training loss, which may have diverged; try a lower learning rate",
         )
-    return features.cpu().numpy()
