@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clgym.data.apply_transform import apply_transform
 from clgym.data.augment import resize
-from clgym.data.to_device import to_device
+from clgym.data.to_device import copy_to, staged
 
 __all__ = ["Images"]
 
@@ -45,7 +45,18 @@ class Images:
 
     def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
         """Read the images of ``rows`` as uint8 [n, C, H, W] on the device, transformed."""
-        pixels = to_device(torch.from_numpy(self._array[rows]), self._device).permute(0, 3, 1, 2)
+        return self.finish(self.read(rows), transform)
+
+    def read(self, rows: np.ndarray) -> Tensor:
+        """Read the images of ``rows`` as stored, uint8 [n, H, W, C], into the host's memory.
+
+        It may be called in another thread: nothing is drawn, and nothing is done on the device.
+        """
+        return staged(torch.from_numpy(self._array[rows]), self._device)
+
+    def finish(self, stored: Tensor, transform: tuple[str, float] | None = None) -> Tensor:
+        """Bring what `read` gave to the device, as `gather` gives it."""
+        pixels = copy_to(stored, self._device).permute(0, 3, 1, 2)
         if self._gain != 1.0:
             pixels = (pixels.float() * self._gain).round().byte()
         if self._resize is not None:

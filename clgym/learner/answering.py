@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +14,7 @@ from clgym.learner.numerics import NumericMode
 from clgym.learner.oversight import Oversight
 from clgym.learner.replies import check_order, checked_heads, hook_of_head, shaped_logits
 from clgym.learner.reporting import EVENT_SECONDS, Clock
-from clgym.learner.representing import features_in_batches
+from clgym.learner.representing import batches_of, features_in_batches
 from clgym.learner.rows import RowImages
 from clgym.messages import Event, Predict, Predicted, PredictionProgress, Represent, Represented
 from clgym.models.features import FrozenFeatures
@@ -39,7 +40,7 @@ class Answers:
         Those of the strategy's heads come with them where they are asked for.
         """
         started = time.perf_counter()
-        size, rows = request.batch_size, request.rows
+        rows = request.rows
         logits = LateAnswers(len(rows), request.num_seen_classes, partial(check_order, "predict"))
         by_head: dict[str, LateAnswers] = {}
         # Of all rows at once: computed batch by batch, most would go in padded batches.
@@ -47,11 +48,16 @@ class Answers:
         if self.features is not None:
             features = self.features.of(request.groups, request.rows, request.where)
         clock = Clock(EVENT_SECONDS)
-        with torch.no_grad(), untouched_generators(self.device), self.numerics.active():
-            for start in range(0, len(rows), size):
-                part = slice(start, min(start + size, len(rows)))
+        parts = batches_of(len(rows), request.batch_size)
+        with (
+            torch.no_grad(),
+            untouched_generators(self.device),
+            self.numerics.active(),
+            closing(self.rows.of_test(request, parts)) as gathered,
+        ):
+            for part, images in zip(parts, gathered, strict=True):
                 known = None if features is None else features[part]
-                batch = Batch(self.rows.of_test(request, part), request.task, known, finite=True)
+                batch = Batch(images, request.task, known, finite=True)
                 shape = (len(batch), request.num_seen_classes)
                 answer = self.oversight.predict(batch)
                 logits.put(part, shaped_logits(answer, "predict", *shape))
@@ -64,7 +70,7 @@ class Answers:
                         by_head[name].put(part, found)
                 if clock.due():
                     logits.read()  # what is reported is done
-                    emit(PredictionProgress(images=start, total=len(rows)))
+                    emit(PredictionProgress(images=part.start, total=len(rows)))
         return Predicted(
             logits=logits.read(),
             seconds=time.perf_counter() - started,
@@ -75,14 +81,18 @@ class Answers:
         """Features of some rows of both splits, float32 [n, width], in the order given."""
         started, clock = time.perf_counter(), Clock(EVENT_SECONDS)
         count = len(request.rows)
-
-        def ask(rows: slice) -> torch.Tensor:
-            return self.oversight.represent(Batch(self.rows.of_test(request, rows), finite=True))
+        parts = batches_of(count, request.batch_size)
 
         def report(done: int) -> None:
             if clock.due():
                 emit(PredictionProgress(images=done, total=count))
 
-        with torch.no_grad(), untouched_generators(self.device), self.numerics.active():
-            features = features_in_batches(count, request.batch_size, ask, report)
+        with (
+            torch.no_grad(),
+            untouched_generators(self.device),
+            self.numerics.active(),
+            closing(self.rows.of_test(request, parts)) as images,
+        ):
+            asked = (self.oversight.represent(Batch(some, finite=True)) for some in images)
+            features = features_in_batches(parts, asked, report)
         return Represented(features=features, seconds=time.perf_counter() - started)

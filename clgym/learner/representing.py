@@ -1,6 +1,6 @@
 """Features of images on pretraining streams, asked of a strategy batch by batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,18 +9,22 @@ from torch import Tensor
 from clgym.errors import BadAnswer
 from clgym.learner.late_answers import LateAnswers
 
-__all__ = ["features_in_batches"]
+__all__ = ["batches_of", "features_in_batches"]
+
+
+def batches_of(count: int, size: int) -> list[slice]:
+    """Rows of each batch, from ``start`` to ``stop``."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def features_in_batches(
-    count: int, size: int, ask: Callable[[slice], Tensor], report: Callable[[int], None]
+    parts: Sequence[slice], answers: Iterable[Tensor], report: Callable[[int], None]
 ) -> np.ndarray:
-    """Features of all rows, float32 [count, width], in their order.
+    """Features of all rows, float32 [n, width], in their order.
 
     Args:
-        count: Number of rows.
-        size: Rows a batch.
-        ask: Asks the strategy for the features of some of the rows.
+        parts: Rows of each batch, in order; at least one.
+        answers: The strategy's features of each batch, asked for one after the other.
         report: Gets the number of rows that are done.
 
     Raises:
@@ -28,14 +32,13 @@ def features_in_batches(
     """
     found: LateAnswers | None = None
     width: int | None = None
-    for start in range(0, count, size):
-        rows = slice(start, min(start + size, count))
-        features = _shaped_features(ask(rows), rows.stop - start, width)
+    for rows, answer in zip(parts, answers, strict=True):
+        features = _shaped_features(answer, rows.stop - rows.start, width)
         width = features.shape[1]
-        found = found or LateAnswers(count, width, _check_finite)
+        found = found or LateAnswers(parts[-1].stop, width, _check_finite)
         found.put(rows, features)
         report(rows.stop)
-    assert found is not None  # a request has rows
+    assert found is not None
     return found.read()
 
 

@@ -11,7 +11,7 @@ from clgym.errors import BadAnswer
 from clgym.learner import late_answers
 from clgym.learner.late_answers import LateAnswers
 from clgym.learner.replies import check_order, checked_logits
-from clgym.learner.representing import features_in_batches
+from clgym.learner.representing import batches_of, features_in_batches
 
 NAN = float("nan")
 
@@ -62,12 +62,13 @@ def test_on_a_processor_a_wrong_answer_is_refused_at_once() -> None:
 
 def test_features_are_one_read(reads: list[torch.Tensor]) -> None:
     rows = torch.arange(10.0).view(5, 2)
-    found = features_in_batches(5, 2, lambda part: rows[part], lambda done: None)
+    parts = batches_of(5, 2)
+    found = features_in_batches(parts, (rows[part] for part in parts), lambda done: None)
     np.testing.assert_array_equal(found, rows.numpy())
     assert len(reads) == 1
     rows[3, 1] = NAN
     with pytest.raises(BadAnswer, match=r"rows 3 to 4 of 5"):
-        features_in_batches(5, 2, lambda part: rows[part], lambda done: None)
+        features_in_batches(parts, (rows[part] for part in parts), lambda done: None)
 
 
 def test_an_adapted_batch_is_one_read_and_named(reads: list[torch.Tensor]) -> None:
