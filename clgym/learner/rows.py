@@ -23,7 +23,7 @@ class _Stored:
 
     images: Images
     pixels: Tensor
-    """As `Images.read` gives them."""
+    """Pixels in the host's memory, which `Images.read` gave."""
     places: np.ndarray
     """int64 [n], their places in the batch."""
     transform: tuple[str, float] | None
