@@ -7,10 +7,11 @@ experiences: as it is stored, once more from the cache, and with `--resize 32`. 
 plugin that maps a `.npy` file. Needs Linux, and three times the size of the source on the disk:
 the file, a decompressed copy where it is compressed, the cache.
 
-Memory is read from `/proc/PID/status` of the gym and of its children every 20 milliseconds. `own` is
-anonymous memory, which a process has for itself alone (`RssAnon`); `mapped` are pages of files
-(`RssFile`), which the system takes back when memory gets short. `start` is the time from the
-command to the first step of training, with the interpreter's own start.
+Memory is read from `/proc/PID/status` of the gym and of its children every 20 milliseconds. `own`
+is anonymous memory, which a process has for itself alone (`RssAnon`); `mapped` are pages of files
+(`RssFile`), programs and libraries among them, which the system takes back when memory gets short.
+`start` is the time from the command to the first step of training, with the interpreter's own
+start.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -65,7 +66,13 @@ def main() -> None:
         return carry_out(*asked.carry_out)
     sys.stdout.write(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n\n")
     parts = ("first: own", "mapped", "later: own", "mapped")
-    names = ["source", "run", "start", "whole", *(f"{p} {n}" for p in ("gym", "learner") for n in parts)]
+    names = [
+        "source",
+        "run",
+        "start",
+        "whole",
+        *(f"{p} {n}" for p in ("gym", "learner") for n in parts),
+    ]
     sys.stdout.write(f"| {' | '.join(names)} |\n{'|---' * len(names)}|\n")
     for size in asked.gb:
         for form in asked.form:
@@ -84,7 +91,9 @@ def measure(folder: Path, form: str, size: int, side: int) -> None:
     }
     for name, resize in (("first", "0"), ("second", "0"), ("`--resize 32`", "32")):
         words = [sys.executable, __file__, "--carry-out", source, resize, str(folder / name[:6])]
-        watched = Watched(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment))
+        watched = Watched(
+            subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+        )
         cells = [f"{size / 1e9:g} GB {form}", name, *watched.cells()]
         sys.stdout.write(f"| {' | '.join(cells)} |\n")
         sys.stdout.flush()
@@ -114,7 +123,7 @@ def write_source(folder: Path, form: str, size: int, side: int) -> str:
     return f"npz:{folder / 'big.npz'}"
 
 
-def write_images(file: BinaryIO, count: int, side: int) -> None:
+def write_images(file: IO[bytes], count: int, side: int) -> None:
     """Random images, chunk by chunk: half of the bits of a byte, so that they can be compressed."""
     fields = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}
     np.lib.format.write_array_header_1_0(file, fields)

@@ -8,8 +8,13 @@ from torch import Tensor
 
 from clgym.data.apply_transform import apply_transform
 from clgym.data.augment import resize
+from clgym.data.npy import RowReader
 
 __all__ = ["Images"]
+
+AT_ONCE = 16 * 2**20
+"""Bytes of pixels that are transformed at once, stored or resized: as numbers they are four times
+as large."""
 
 
 class Images:
@@ -35,6 +40,7 @@ class Images:
             white: Largest value of a pixel after that.
         """
         self._array = np.load(path, mmap_mode="r")
+        self._reader = RowReader(self._array)
         self._resize, self._device, self._channels = resize, device, channels
         self._gain, self._white = gain, white
 
@@ -43,8 +49,29 @@ class Images:
         return len(self._array)
 
     def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
-        """Read the images of ``rows`` as uint8 [n, C, H, W] on the device, transformed."""
-        pixels = torch.from_numpy(self._array[rows]).to(self._device).permute(0, 3, 1, 2)
+        """Read the images of ``rows`` as uint8 [n, C, H, W] on the device, transformed.
+
+        Many are read part by part, so that they are in memory once, whatever happens to them.
+        """
+        step = self._rows_at_once()
+        first = self._read(rows[:step], transform)
+        if len(rows) <= step:
+            return first.contiguous()
+        pixels = first.new_empty((len(rows), *first.shape[1:]))
+        pixels[:step] = first
+        for start in range(step, len(rows), step):
+            pixels[start : start + step] = self._read(rows[start : start + step], transform)
+        return pixels
+
+    def _rows_at_once(self) -> int:
+        stored = self._array.shape[1:]
+        size = int(np.prod(stored))
+        if self._resize is not None:
+            size = max(size, stored[2] * self._resize**2)
+        return max(1, AT_ONCE // max(1, size))
+
+    def _read(self, rows: np.ndarray, transform: tuple[str, float] | None) -> Tensor:
+        pixels = torch.from_numpy(self._reader[rows]).to(self._device).permute(0, 3, 1, 2)
         if self._gain != 1.0:
             pixels = (pixels.float() * self._gain).round().byte()
         if self._resize is not None:
@@ -53,4 +80,4 @@ class Images:
             pixels = pixels.expand(-1, self._channels, -1, -1)
         if transform is not None:
             pixels = apply_transform(pixels, *transform, self._white)
-        return pixels.contiguous()
+        return pixels
