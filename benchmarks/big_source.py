@@ -47,8 +47,11 @@ class BigNpy(ImageSet):
     classes = tuple(map(str, range({classes})))
 
     def read(self, folder: Path):
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        return Labelled(images, np.load(folder / "labels.npy"), ()), None
+        train, test = (
+            Labelled(np.load(half / "images.npy", mmap_mode="r"), np.load(half / "labels.npy"), ())
+            for half in (folder / "train", folder / "test")
+        )
+        return train, test
 '''
 
 
@@ -103,31 +106,46 @@ def measure(folder: Path, form: str, size: int, side: int) -> None:
 
 
 def write_source(folder: Path, form: str, size: int, side: int) -> str:
-    """Write a source of ``size`` bytes; its name for ``--source``."""
+    """Write a source of ``size`` bytes, a twentieth for testing; its name for ``--source``."""
     count = size // (side * side * 3)
-    labels = np.arange(count) % CLASSES
+    halves = {"train": count - count // 20, "test": count // 20}
+    for number, (half, rows) in enumerate(halves.items()):
+        labels = np.arange(rows) % CLASSES
+        if form == "npy":
+            write_npy(folder / "big-npy" / half, labels, side, number)
+        else:
+            write_npz(folder / "big" / f"{half}.npz", form, labels, side, number)
     if form == "npy":
-        (folder / "big-npy").mkdir()
-        np.save(folder / "big-npy" / "labels.npy", labels)
-        with (folder / "big-npy" / "images.npy").open("wb") as file:
-            write_images(file, count, side)
         (folder / "big_npy.py").write_text(PLUGIN.format(classes=CLASSES))
         return str(folder / "big_npy.py")
+    return f"npz:{folder / 'big'}"
+
+
+def write_npy(folder: Path, labels: np.ndarray, side: int, seed: int) -> None:
+    """Two files of one half."""
+    folder.mkdir(parents=True)
+    np.save(folder / "labels.npy", labels)
+    with (folder / "images.npy").open("wb") as file:
+        write_images(file, len(labels), side, seed)
+
+
+def write_npz(path: Path, form: str, labels: np.ndarray, side: int, seed: int) -> None:
+    """One archive of one half."""
+    path.parent.mkdir(exist_ok=True)
     kind = zipfile.ZIP_STORED if form == "npz" else zipfile.ZIP_DEFLATED
-    with zipfile.ZipFile(folder / "big.npz", "w", kind, compresslevel=1) as archive:
+    with zipfile.ZipFile(path, "w", kind, compresslevel=1) as archive:
         with archive.open("images.npy", "w", force_zip64=True) as file:
-            write_images(file, count, side)
+            write_images(file, len(labels), side, seed)
         for name, array in (("labels", labels), ("classes", np.arange(CLASSES).astype(str))):
             with archive.open(f"{name}.npy", "w") as file:
                 np.save(file, array)
-    return f"npz:{folder / 'big.npz'}"
 
 
-def write_images(file: IO[bytes], count: int, side: int) -> None:
+def write_images(file: IO[bytes], count: int, side: int, seed: int) -> None:
     """Random images, chunk by chunk: half of the bits of a byte, so that they can be compressed."""
     fields = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}
     np.lib.format.write_array_header_1_0(file, fields)
-    generator, left = np.random.default_rng(0), count * side * side * 3
+    generator, left = np.random.default_rng(seed), count * side * side * 3
     while left:
         part = np.frombuffer(generator.bytes(min(CHUNK, left)), np.uint8) & 0xAA
         file.write(part.data)

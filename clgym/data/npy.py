@@ -7,7 +7,6 @@ import ast
 import math
 import mmap
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -18,8 +17,8 @@ __all__ = ["NpyHeader", "RowReader", "RowSource", "check_header", "mapped", "rel
 
 RESIDENT = 256 * 2**20
 """Bytes of a mapped file that a process may hold at a time; smaller files are never released."""
-_AROUND = 64 * 2**10
-"""Bytes that Linux maps at once around a place that is read."""
+_AROUND = 2 * 2**20
+"""Bytes that Linux may map at once around a place that is read: a large page."""
 
 _LONGEST_HEADER = 10_000
 """Maximum size of a header in bytes: NumPy's own limit for untrusted files."""
@@ -103,10 +102,16 @@ def release(images: object) -> None:
     A process that reads a file through a map holds every page that it has read, until another one
     needs the memory. Without effect on other arrays, and where there is no such call.
     """
-    if isinstance(images, np.memmap) and images.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
-        pages: mmap.mmap | None = getattr(images, "_mmap", None)
-        if pages is not None and len(pages) > RESIDENT:
-            pages.madvise(mmap.MADV_DONTNEED)
+    if (pages := _large_map(images)) is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _large_map(images: object) -> mmap.mmap | None:
+    """The map of an array that may be released; None for all others."""
+    if not isinstance(images, np.memmap) or images.mode != "r":
+        return None
+    pages: mmap.mmap | None = getattr(images, "_mmap", None)
+    return pages if pages is not None and len(pages) > RESIDENT else None
 
 
 class RowSource(Protocol):
@@ -132,25 +137,24 @@ class RowSource(Protocol):
 
 
 class RowReader:
-    """Reads rows of an array, and releases a mapped one whenever `RESIDENT` bytes were read."""
+    """Reads rows of an array, and releases a large mapped one often enough."""
 
     def __init__(self, array: RowSource) -> None:
         """Begin with nothing read."""
         self._array, self._read = array, 0
-        self._each = bytes_a_row(array.shape, array.dtype) + _AROUND
-        self.most = RESIDENT // self._each + 1
-        """Rows to ask for at once if there are many."""
+        each = math.prod(array.shape[1:]) * array.dtype.itemsize
+        self._most = max(1, RESIDENT // (each + _AROUND)) if _large_map(array) is not None else None
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """A copy of those rows."""
-        found = self._array[rows]
-        self._read += len(rows) * self._each
-        if self._read > RESIDENT:
-            release(self._array)
-            self._read = 0
+        """A copy of those rows, int64 [n] to [n, ...]."""
+        if self._most is None:
+            return self._array[rows]
+        found = np.empty((len(rows), *self._array.shape[1:]), self._array.dtype)
+        for start in range(0, len(rows), self._most):
+            part = rows[start : start + self._most]
+            found[start : start + len(part)] = self._array[part]
+            self._read += len(part)
+            if self._read >= self._most:
+                release(self._array)
+                self._read = 0
         return found
-
-
-def bytes_a_row(shape: Sequence[int], dtype: np.dtype) -> int:
-    """Bytes of a row of an array of that shape."""
-    return math.prod(shape[1:]) * dtype.itemsize

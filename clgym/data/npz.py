@@ -113,17 +113,21 @@ class PackedRows:
             BadSource: the archive is damaged.
         """
         first, last, _ = rows.indices(self.shape[0])
-        shape = (last - first, *self.shape[1:])
+        shape = (max(last - first, 0), *self.shape[1:])
         each = math.prod(self.shape[1:]) * self.dtype.itemsize
+        data, done = memoryview(bytearray(shape[0] * each)), 0
         try:
             file = self._file()
             file.seek(self.header.length + first * each)
-            data = bytearray()
-            while len(data) < shape[0] * each and (piece := file.read(shape[0] * each - len(data))):
-                data += piece
-            return np.frombuffer(data, self.dtype).reshape(shape)
+            while done < len(data):
+                piece = file.read(min(_PIECE, len(data) - done))
+                if not piece:
+                    raise EOFError(f"{len(data) - done} bytes are missing")
+                data[done : done + len(piece)] = piece
+                done += len(piece)
         except MALFORMED as error:
             raise damaged(self.path, f"the array {self.member.filename}", error) from error
+        return np.frombuffer(data, self.dtype).reshape(shape)
 
     def _file(self) -> IO[bytes]:
         """The unpacked bytes, opened once: a new one would begin at the first of them."""

@@ -30,7 +30,7 @@ def keep_rows(path: Path, array: RowSource, rows: np.ndarray | None = None) -> N
     """
     rows = np.arange(len(array)) if rows is None else rows
     shape, reader = (len(rows), *array.shape[1:]), RowReader(array)
-    step = min(rows_a_chunk(shape), reader.most)
+    step = rows_a_chunk(shape)
     parts = [slice(start, start + step) for start in range(0, len(rows), step)]
     if _holds(path, shape, array.dtype, ((part, reader[rows[part]]) for part in parts)):
         return
