@@ -12,11 +12,13 @@ PACKAGE = Path(__file__).resolve().parent
 """Folder of this package, which in a wheel contains strategies and scenarios too."""
 ROOT = PACKAGE.parent
 """Parent folder of the package: the root of a checkout, or site-packages."""
+MARK = ROOT / "pyproject.toml"
+"""File that a checkout has and an installed package has not."""
 
 
 def bind(*names: str) -> None:
     """Bind each folder beside ``clgym/`` as a sub-package; does nothing in a wheel."""
-    if not (ROOT / "pyproject.toml").is_file():
+    if not MARK.is_file():
         return
     for name in names:
         full, init = f"clgym.{name}", ROOT / name / "__init__.py"

@@ -49,10 +49,11 @@ def add_sandbox_flag(group: argparse._ActionsContainer) -> None:
     """Add what shuts the strategy's process in."""
     group.add_argument(
         "--sandbox",
-        choices=("auto", "landlock", "none"),
+        choices=("auto", "landlock", "bubblewrap", "none"),
         default="auto",
-        help="Sandbox of the strategy's process: landlock lets it open only Python, its code, its "
-        "weights and the current images; auto: where Linux supports it. (default: auto)",
+        help="Sandbox of the strategy's process, which lets it open only Python, its code, its "
+        "weights and the current images; auto: landlock where Linux supports it, else bubblewrap "
+        "where it is installed, else none. (default: auto)",
     )
 
 

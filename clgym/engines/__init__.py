@@ -11,10 +11,18 @@ import sys
 from collections.abc import Iterable
 
 from clgym.engines.channel import INSIDE, Channel, Engine, OnEvent
-from clgym.engines.sandbox import Confinement
+from clgym.engines.sandbox import Confinement, Sandbox
 from clgym.errors import BadConfig, BadPlugin
 
-__all__ = ["Channel", "Confinement", "Engine", "OnEvent", "open_channel", "refuse_inside"]
+__all__ = [
+    "Channel",
+    "Confinement",
+    "Engine",
+    "OnEvent",
+    "Sandbox",
+    "open_channel",
+    "refuse_inside",
+]
 
 
 def refuse_inside(target: str) -> None:
@@ -58,7 +66,7 @@ def open_channel(
         from clgym.engines.process import ProcessChannel  # here: who asks nothing does without
 
         return ProcessChannel(target, confinement, seconds, libraries)
-    if seconds is not None or (confinement is not None and confinement.required):
+    if seconds is not None or (confinement is not None and confinement.sandbox != "auto"):
         raise BadConfig(
             expected="--engine process, which --timeout and --sandbox need",
             found=f"--engine {engine}",

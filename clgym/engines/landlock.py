@@ -7,13 +7,12 @@ version of the interface that the kernel has.
 import ctypes
 import os
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from clgym.engines.rules import Rules
 from clgym.engines.system import libc
 
-__all__ = ["Rules", "abi", "enforce"]
+__all__ = ["abi", "enforce"]
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _PATH_BENEATH = 1
@@ -43,24 +42,6 @@ class _Attributes(ctypes.Structure):
 class _PathBeneath(ctypes.Structure):
     _pack_ = 1
     _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Paths that remain allowed, with everything below them; missing ones are skipped."""
-
-    read: Iterable[Path] = ()
-    """Paths that may be read and executed."""
-    names: Iterable[Path] = ()
-    """Folders that may be listed."""
-    write: Iterable[Path] = ()
-    """Paths where files and folders may be read and written."""
-    everything: Iterable[Path] = ()
-    """Paths with the same rights, plus sockets and pipes."""
-    change: Iterable[Path] = ()
-    """Existing files that may be written."""
-    devices: Iterable[Path] = ()
-    """Devices that may be read, written and controlled."""
 
 
 def abi() -> int:

@@ -5,16 +5,22 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, cast
 
-from clgym.engines import landlock
+from clgym._checkout import MARK
+from clgym.engines import bubblewrap, landlock
 from clgym.engines.channel import Message
+from clgym.engines.rules import Rules
 from clgym.engines.system import gain_no_privileges
 from clgym.errors import BadConfig
 
-__all__ = ["Confinement", "confine"]
+__all__ = ["Confinement", "Sandbox", "confine"]
+
+Sandbox = Literal["auto", "landlock", "bubblewrap", "none"]
+"""What shuts a worker in; ``auto`` is the first of the others that the system has."""
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/sbin", "/etc", "/sys", "/opt/rocm")
 _PROCESSES = (
@@ -33,8 +39,8 @@ _MOST_FILES, _MOST_PROCESSES = 4096, 32768
 class Confinement:
     """What a worker may open besides Python, its packages and devices."""
 
-    required: bool
-    """Whether to refuse to work if the system cannot enforce the sandbox."""
+    sandbox: Sandbox = "auto"
+    """What enforces it; a worker refuses to work where the system lacks what is named."""
     code: tuple[Path, ...] = ()
     """Python files; they and the files beside them may be read."""
     read: tuple[Path, ...] = ()
@@ -55,7 +61,7 @@ class Confinement:
     def to_tree(self) -> Message:
         """Return plain data."""
         lists = {k: [str(p) for p in v] for k, v in vars(self).items() if isinstance(v, tuple)}
-        flags = {"required": self.required, "shared_memory": self.shared_memory}
+        flags = {"sandbox": self.sandbox, "shared_memory": self.shared_memory}
         return {**lists, **flags, "scratch": str(self.scratch)}
 
     @classmethod
@@ -63,33 +69,31 @@ class Confinement:
         """Create a confinement from plain data."""
         lists = {k: tuple(Path(str(p)) for p in v) for k, v in tree.items() if isinstance(v, list)}
         return cls(
-            required=bool(tree["required"]),
+            sandbox=cast(Sandbox, tree["sandbox"]),
             shared_memory=bool(tree["shared_memory"]),
             scratch=Path(str(tree["scratch"])),
             **lists,
         )
 
 
-def confine(confinement: Confinement) -> str:
+def confine(confinement: Confinement, restart: Sequence[str]) -> str:
     """Enter the sandbox, permanently; returns what is enforced, in words.
 
+    Args:
+        confinement: What stays open.
+        restart: Command that takes this process's place where a sandbox can only be entered by a
+            program that starts; it is given what is enforced as one more argument.
+
     Raises:
-        BadConfig: a sandbox is required, and this system has none.
+        BadConfig: the system lacks the sandbox that is asked for.
     """
     _limit()
-    version = landlock.abi()
-    if version < 1:
-        if confinement.required:
-            raise BadConfig(
-                expected="Linux 5.13 or later with Landlock, for --sandbox landlock",
-                found="a system without Landlock",
-                fix="Give --sandbox auto or none",
-            )
-        return "none"
-    gain_no_privileges()
+    tool = _choose(confinement.sandbox)
+    if tool == "none":
+        return tool
     cut = _Cut([*map(_real, confinement.closed), *_known_data()])
     code = (path for file in confinement.code for path in cut.beside(file))
-    rules = landlock.Rules(
+    rules = Rules(
         read=(*cut.python(), *code, *confinement.read, *(Path("/proc") / n for n in _PROCESSES)),
         names=tuple(_listed(confinement.code)),
         write=(*confinement.write, *([_SHARED_MEMORY] if confinement.shared_memory else [])),
@@ -97,7 +101,35 @@ def confine(confinement: Confinement) -> str:
         devices=tuple(_devices()),
         change=(Path("/proc/self"),),
     )
-    return f"landlock {version}: {', '.join(landlock.enforce(rules))}"
+    if tool == "bubblewrap":
+        bubblewrap.enter(rules, [*_SYSTEM, sys.executable, sys.prefix, sys.base_prefix], restart)
+    gain_no_privileges()
+    return f"landlock {landlock.abi()}: {', '.join(landlock.enforce(rules))}"
+
+
+def _choose(asked: Sandbox) -> Sandbox:
+    """The sandbox to enter.
+
+    Raises:
+        BadConfig: the system lacks the one that is asked for.
+    """
+    if asked in ("auto", "landlock") and landlock.abi() >= 1:
+        return "landlock"
+    if asked in ("auto", "bubblewrap") and bubblewrap.works():
+        return "bubblewrap"
+    if asked == "landlock":
+        raise BadConfig(
+            expected="Linux 5.13 or later with Landlock, for --sandbox landlock",
+            found="a system without Landlock",
+            fix="Give --sandbox auto or none",
+        )
+    if asked == "bubblewrap":
+        raise BadConfig(
+            expected="the program bwrap and the right to make namespaces, for --sandbox bubblewrap",
+            found="a system on which it does not work",
+            fix="Install bubblewrap, or give --sandbox auto or none",
+        )
+    return "none"
 
 
 def _limit() -> None:
@@ -176,6 +208,8 @@ class _Cut:
             spec = importlib.util.find_spec(name)
             for place in (spec and spec.submodule_search_locations) or ():
                 yield from self.whole(_real(Path(place)))
+        if MARK.is_file():
+            yield MARK
 
 
 def _listed(code: Iterable[Path]) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from clgym.engines.sandbox import Confinement, confine
 from clgym.engines.wire import receive, send
 from clgym.errors import BadAnswer, ClgymError
 
-__all__ = ["Setup", "work"]
+__all__ = ["Setup", "serve", "work"]
 
 
 def work(descriptor: int, target: str) -> None:
@@ -26,8 +26,8 @@ def work(descriptor: int, target: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the worker
     connection = Connection(descriptor)
     try:
-        if _settle(connection, target):
-            _serve(connection, target)
+        if (enforced := _settle(connection, target)) is not None:
+            serve(connection, target, enforced)
     except (EOFError, OSError):
         pass
 
@@ -42,8 +42,11 @@ class Setup(TypedDict):
     """What may be opened, as `Confinement.to_tree` has it."""
 
 
-def _settle(connection: Connection, target: str) -> bool:
-    """Take over the gym's environment and shut this process in, before a plugin is imported."""
+def _settle(connection: Connection, target: str) -> str | None:
+    """Take over the gym's environment and shut this process in, before a plugin is imported.
+
+    Returns what is enforced; None where it cannot be enforced, after an error to the gym.
+    """
     # No plugin is here yet: only `clgym.engines.process.Worker` can have sent this.
     setup = cast(Setup, receive(connection))
     os.environ.clear()
@@ -51,15 +54,19 @@ def _settle(connection: Connection, target: str) -> bool:
     os.environ[INSIDE] = target
     os.chdir(setup["folder"])
     try:
-        enforced = _confine(setup["confinement"])
+        return _confine(setup["confinement"], _again(connection.fileno(), target))
     except ClgymError as error:
         send(connection, as_data(error))
-        return False
-    send(connection, {"enforced": enforced})
-    return True
+        return None
 
 
-def _confine(asked: Message | None) -> str:
+def _again(descriptor: int, target: str) -> list[str]:
+    """Command that starts this worker anew, in a sandbox that takes its place."""
+    os.set_inheritable(descriptor, True)
+    return [sys.executable, "-m", "clgym.engines.confined", str(descriptor), target]
+
+
+def _confine(asked: Message | None, restart: list[str]) -> str:
     if asked is None:
         return "none"
     confinement = Confinement.from_tree(asked)
@@ -67,10 +74,16 @@ def _confine(asked: Message | None) -> str:
     tempfile.tempdir = None
     if not confinement.shared_memory:  # joblib, of scikit-learn, would warn that it has none
         os.environ["JOBLIB_MULTIPROCESSING"] = "0"
-    return confine(confinement)
+    return confine(confinement, restart)
 
 
-def _serve(connection: Connection, target: str) -> None:
+def serve(connection: Connection, target: str, enforced: str) -> None:
+    """Say what the sandbox enforces, then answer messages.
+
+    Raises:
+        EOFError, OSError: the gym hung up.
+    """
+    send(connection, {"enforced": enforced})
     handler = make_target(target, lambda event: send(connection, {"event": event}))
     while True:
         message = receive(connection)

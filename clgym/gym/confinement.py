@@ -51,7 +51,7 @@ def confinement(
     closed = [cache_dir(), state_folder(), Path("runs")]
     closed += [root_of(request.data_root), *([request.out] if request.out else [])]
     return Confinement(
-        required=request.sandbox == "landlock",
+        sandbox=request.sandbox,
         code=tuple(dict.fromkeys(e.path.resolve() for e in known if e.origin != "built-in")),
         read=tuple(path.resolve() for path in (*read, *_weights(request, config))),
         write=tuple(path.resolve() for path in write),

@@ -12,7 +12,7 @@ from clgym.data import withheld
 from clgym.data.cards import CARDS
 from clgym.data.locate import locate
 from clgym.data.sources import Source, load_source
-from clgym.engines import Engine
+from clgym.engines import Engine, Sandbox
 from clgym.scenario import Scenario, Stream, kind_of
 
 __all__ = [
@@ -30,9 +30,6 @@ __all__ = [
 
 FROM_PRESET = ("network", "memory_size", "model")
 """Options of a strategy, or of a strategy that it wraps, whose defaults a scenario sets."""
-
-
-Sandbox = Literal["auto", "landlock", "none"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,8 @@ class Request:
     """Number of test images in a batch; None means 256."""
     engine: Engine = "process"
     sandbox: Sandbox = "auto"
-    """Sandbox of the learner's process: Landlock where available (auto), Landlock or an error, or
-    none. The record states what was enforced."""
+    """Sandbox of the learner's process: Landlock, Bubblewrap, or the first of them that the system
+    has, if any (auto). The record states what was enforced."""
     timeout_minutes: float | None = None
     """Time limit in minutes for training on an experience and for predicting after it, each; on
     adaptation streams per batch. None means no limit."""

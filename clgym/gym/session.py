@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from clgym.errors import BadOutput
+from clgym.errors import BadAnswer, BadOutput
 from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 from clgym.gym import environment
 from clgym.gym.conduct import check_memory
@@ -226,8 +226,7 @@ class Session:
             joined |= phase.predictions()
         data = save(joined)
         write_atomic(self._out / PREDICTIONS, data)
-        if (written := self._out / LEARNER / STATE).is_file():
-            written.replace(self._out / STATE)
+        self._keep_state()
         series = self._series()
         if len(series):
             write_atomic(self._out / SERIES, series.as_csv())
@@ -239,6 +238,23 @@ class Session:
         (self._out / PROGRESS).unlink(missing_ok=True)
         shutil.rmtree(self._out / LEARNER, ignore_errors=True)
         return record
+
+    def _keep_state(self) -> None:
+        """Move the last state to where the learner cannot write.
+
+        Raises:
+            BadAnswer: it is a link, by which a later run would be given another file to read.
+        """
+        written, kept = self._out / LEARNER / STATE, self._out / STATE
+        if written.is_file():
+            written.replace(kept)
+        if kept.is_symlink():
+            kept.unlink()
+            raise BadAnswer(
+                expected=f"a file with the learner's state at {STATE}",
+                found="a link to another file",
+                fix="A plugin must not change the files that the learner writes",
+            )
 
     def _series(self) -> Series:
         """The logged numbers of all phases, one after the other."""

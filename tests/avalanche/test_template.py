@@ -19,6 +19,10 @@ STREAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "task-incremental": ("task-digits", {}),
     "domain-incremental": ("domain-incremental", {"source": "digits", "domains": 3}),
 }
+SETTINGS = (
+    *("class-incremental", "task-incremental"),
+    pytest.param("domain-incremental", marks=pytest.mark.slow),
+)
 STRATEGIES: dict[str, dict[str, Any]] = {
     "nmc": {},
     "derpp": {"memory_size": 60, "augment": "crop-flip", "epochs": 2},
@@ -43,7 +47,7 @@ def metrics() -> Any:
     return EvaluationPlugin(accuracy_metrics(experience=True), loggers=[])
 
 
-@pytest.mark.parametrize("setting", STREAMS)
+@pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_script_gives_the_accuracies_of_the_gym(name: str, setting: str) -> None:
     """To the last digit: counts of the same images, so that only the division may round."""

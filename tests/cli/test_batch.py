@@ -52,6 +52,7 @@ def test_several_strategies_with_paired_orders_in_parallel(cli, here, tmp_path):
     assert written == {p: p.stat().st_mtime_ns for p in written}
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_the_runs_and_writes_nothing(cli, here):
     code, out, _ = cli(
         "run",

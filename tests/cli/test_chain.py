@@ -71,6 +71,7 @@ def test_a_short_option_needs_a_value(words: list[str]) -> None:
         spelled_out(words, ())
 
 
+@pytest.mark.slow
 def test_short_options_give_the_record_of_the_chain(cli, here) -> None:
     own = ("--threads", "1", "--json", "--epochs", "2", "--out")
     short = ("--schedule", "rewarmed-cosine", "--replay-rate", "0.25", "--lr-schedule.floor", "0.2")

@@ -138,6 +138,7 @@ def test_compare_prints_and_gives_data(cli, here):
     assert "not two methods" in one
 
 
+@pytest.mark.slow
 def test_compare_refuses_what_cannot_be_paired(cli, here):
     cli("run", "nmc", "split-digits", "--out", here / "a")
     cli("run", "nmc", "split-digits", "--increments", "5", "--out", here / "b")

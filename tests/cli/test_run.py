@@ -42,6 +42,7 @@ def test_the_same_command_shows_a_finished_run_again(cli, here):
     assert "finished before" in err
 
 
+@pytest.mark.slow
 def test_seeds_give_a_list_and_a_folder_each(cli, here):
     code, out, _ = cli(*NMC, "--seeds", "1..2", "--json", "--out", here / "runs")
     assert code == 0

@@ -137,10 +137,10 @@ def test_inflora_subspaces(golden) -> None:
 
 @pytest.mark.golden("inflora_attention*")
 def test_inflora_branches(golden) -> None:
-    from timm.layers.attention import Attention
+    from timm.models.vision_transformer import Block
 
     hp = json.loads(str(golden["hp"]))
-    attention = Attention(hp["dim"], hp["heads"], qkv_bias="qkv.bias" in golden)
+    attention: Any = Block(hp["dim"], hp["heads"], qkv_bias="qkv.bias" in golden).attn
     attention.requires_grad_(False)
     names = [name for name in attention.state_dict() if name in golden]
     attention.load_state_dict({name: tensor(golden[name]) for name in names}, strict=False)

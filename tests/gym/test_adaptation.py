@@ -91,6 +91,7 @@ def test_passes_are_counted_of_every_network_held(tmp_path, weights):
     assert (made.forward_per_image, made.backward_per_image) == (5, 1)
 
 
+@pytest.mark.slow
 def test_a_sum_of_two_networks_logits_is_as_sure_as_their_mean(tmp_path, weights):
     """RMT whose teacher and student are one network that never learns: bn-1's confidences."""
     still = {"lr": 0.0, "momentum": 1.0, "lambda_src": 0.0, "warmup_images": 0}

@@ -108,6 +108,7 @@ def test_a_killed_learner_is_named_and_the_run_goes_on(
     assert again.cost.resumed == 1
 
 
+@pytest.mark.slow
 def test_a_relative_out_is_the_callers_folder_though_the_worker_is_warm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

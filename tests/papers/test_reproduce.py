@@ -165,6 +165,7 @@ def test_a_begun_run_of_other_code_is_refused_and_the_folder_named(paper, tmp_pa
     assert f"delete {note.parent.parent.name}/seed-0 in the folder of --runs" in told
 
 
+@pytest.mark.slow
 def test_a_finished_row_needs_no_data(paper, tmp_path, monkeypatch):
     monkeypatch.delenv("CLGYM_DATA", raising=False)
     rows = [(paper, paper.by_row["missing"])]
@@ -177,6 +178,7 @@ def test_a_finished_row_needs_no_data(paper, tmp_path, monkeypatch):
     assert [c.verdict for c in status.rows[-1].claims] == ["differs"]
 
 
+@pytest.mark.slow
 def test_a_status_keeps_rows_of_earlier_sessions(paper, tmp_path):
     carry_out(paper, tmp_path, "figures")
     carry_out(paper, tmp_path, "missing")
@@ -184,6 +186,7 @@ def test_a_status_keeps_rows_of_earlier_sessions(paper, tmp_path):
     assert [row.row for row in status.rows] == ["figures", "missing"]
 
 
+@pytest.mark.slow
 def test_a_missing_run_costs_only_the_claims_about_it(paper, tmp_path, monkeypatch):
     monkeypatch.delenv("CLGYM_DATA", raising=False)
     mixed = paper.by_row["figures"].model_copy(
@@ -196,6 +199,7 @@ def test_a_missing_run_costs_only_the_claims_about_it(paper, tmp_path, monkeypat
     assert [c.verdict for c in status.rows[0].claims] == ["reproduced", "not run"]
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_lost_where_it_cannot_be_run(paper, tmp_path, monkeypatch):
     first, _ = carry_out(paper, tmp_path, "figures")
     elsewhere = Reproduction(
