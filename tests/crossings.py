@@ -37,7 +37,7 @@ class _Watch(TorchDispatchMode):
             source = args[1] if name.startswith("aten.copy_") else args[0]
             if source.device.type == "cpu" and out.device == META:
                 goes_on = kwargs.get("non_blocking") or True in args[2:]
-                if goes_on and any(source is one for one in self._pinned):
+                if goes_on and any(_of(source, one) for one in self._pinned):
                     self._found.good += 1
                 else:
                     self._found.bad.append(f"{name} {tuple(source.shape)}")
@@ -47,6 +47,11 @@ class _Watch(TorchDispatchMode):
             if args[0].device == META and any(one.device.type == "cpu" for one in rows):
                 self._found.bad.append(f"{name} by indices on the host")
         return out
+
+
+def _of(part: Tensor, whole: Tensor) -> bool:
+    """Whether a tensor lies in another one's memory."""
+    return part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
 
 
 @contextmanager

@@ -75,13 +75,19 @@ class RowImages:
 
     def of_experience(self, request: Train | ExperienceRows) -> Tensor:
         """Pixels of an experience's rows, which come group by group, as they are stored."""
-        parts: list[Tensor] = []
-        start = 0
+        pixels: Tensor | None = None
+        start, total = 0, len(request.rows)
         for group, count in zip(request.groups, request.counts, strict=True):
-            images = self._images(group.source, group.split)
-            parts.append(images.gather(request.rows[start : start + count], group.transform))
+            images, rows = self._images(group.source, group.split), request.rows[start:]
+            part = images.gather(rows[:count], group.transform)
+            if count == total:
+                return part
+            if pixels is None:
+                pixels = part.new_empty((total, *part.shape[1:]))
+            pixels[start : start + count] = part
             start += count
-        return torch.cat(parts) if len(parts) != 1 else parts[0]
+        assert pixels is not None
+        return pixels
 
     def of_test(self, request: Predict | Represent, parts: Iterable[slice]) -> Generator[Tensor]:
         """Images in [0, 1] of some rows of a test, part by part; see `read_ahead`."""
