@@ -1,4 +1,4 @@
-"""Logits and features of rows: batch by batch, checked, with no trace in the generators."""
+"""Logits and features of rows, computed by batch and checked; random generators are unchanged."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ __all__ = ["Answers"]
 
 @dataclass(frozen=True)
 class Answers:
-    """Where the answers to test rows come from."""
+    """Computes predictions for test rows."""
 
     strategy: Strategy
     oversight: Oversight
@@ -35,9 +35,9 @@ class Answers:
     device: torch.device
 
     def predict(self, request: Predict, emit: Callable[[Event], None]) -> Predicted:
-        """Logits of some test rows, float32 [n, classes], in the order given.
+        """Logits of some test rows, float32 [n, classes], in the given order.
 
-        Those of the strategy's heads come with them where they are asked for.
+        If requested, the logits of the strategy's heads are returned, too.
         """
         started = time.perf_counter()
         rows = request.rows

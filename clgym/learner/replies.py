@@ -40,7 +40,7 @@ def checked_logits(answer: Any, hook: str, count: int, columns: int, where: str 
         where: The batch, in words.
 
     Raises:
-        BadAnswer: they are not that, or leave no class to name.
+        BadAnswer: They have another form, or exclude all classes.
     """
     logits = shaped_logits(answer, hook, count, columns).cpu().numpy()
     check_order(hook, logits, where)
@@ -88,7 +88,7 @@ def checked_heads(answers: Any, count: int, columns: int) -> Iterator[tuple[str,
     """Logits of each head, as `shaped_logits` gives them.
 
     Raises:
-        BadAnswer: they are not that, or not by the name of a head.
+        BadAnswer: They have another form, or are not given by names of heads.
     """
     plain = isinstance(answers, Mapping)
     found = cast(Mapping[object, object], answers).items() if plain else ()
@@ -108,7 +108,7 @@ def hook_of_head(name: str) -> str:
 
 
 def _plain(answer: Any) -> Tensor | None:
-    """The numbers of a tensor, whatever its class says of them; None for another thing."""
+    """The actual numbers of a tensor of any class; None for other objects."""
     if not issubclass(type(answer), Tensor):
         return None
     with torch._C.DisableTorchFunctionSubclass():  # pyright: ignore[reportPrivateUsage]
@@ -119,7 +119,7 @@ def checked_costs(found: Any) -> dict[str, float]:
     """Costs that `Strategy.costs` reports, as plain numbers.
 
     Raises:
-        BadAnswer: a value of another kind; the message names it.
+        BadAnswer: A value is of another kind; the message names it.
     """
     if not isinstance(found, dict):
         raise _bad_cost(_kind(found))
@@ -147,7 +147,7 @@ _PROGRESS = {field.name for field in fields(TrainProgress)} - {"kind"}
 
 
 def own_numbers(reported: Mapping[str, Any]) -> dict[str, object]:
-    """What was given to `Experience.report` under names that are not those of progress."""
+    """Numbers that were given to `Experience.report` under names other than those of progress."""
     return {name: value for name, value in reported.items() if name not in _PROGRESS}
 
 
@@ -155,7 +155,7 @@ def checked_progress(reported: Mapping[str, Any]) -> TrainProgress:
     """Progress given to `Experience.report`, as an event; other names are `own_numbers`.
 
     Raises:
-        BadAnswer: a value of another type.
+        BadAnswer: A value has another type.
     """
     try:
         return TrainProgress(**{name: v for name, v in reported.items() if name in _PROGRESS})

@@ -1,4 +1,4 @@
-"""Features of images on pretraining streams, asked of a strategy batch by batch."""
+"""Features of images on pretraining streams, computed by a strategy in batches."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ def features_in_batches(
         report: Gets the number of rows that are done.
 
     Raises:
-        BadAnswer: a reply is not a finite feature vector for each image, or widths differ.
+        BadAnswer: A reply is not one finite feature vector per image, or widths differ.
     """
     found: LateAnswers | None = None
     width: int | None = None
@@ -47,7 +47,7 @@ def _shaped_features(answer: Any, count: int, width: int | None) -> Tensor:
     """Features of one batch, float32 [count, width], where they lie; None: of any width.
 
     Raises:
-        BadAnswer: they are not that.
+        BadAnswer: They have another form.
     """
     plain = isinstance(answer, Tensor) and not answer.is_complex()
     shape = tuple(answer.shape) if isinstance(answer, Tensor) else None
