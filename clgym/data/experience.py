@@ -360,10 +360,9 @@ class Experience:
 
     def _hand_out(self, rows: slice | Tensor) -> None:
         """On single-pass streams note that rows are given, once; a tensor of them is the host's."""
-        if not self.single_pass:
-            return
-        places = self._rows.places[rows if isinstance(rows, slice) else rows.cpu()]
-        self._handed_out.note(places)
+        if self.single_pass:
+            places = self._rows.places[rows if isinstance(rows, slice) else rows.cpu()]
+            self._handed_out.note(places)
 
     def _order(self, epoch: int) -> Tensor:
         if (of_epoch := self._rows.of_epoch) is not None:
