@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _WORDS = ("--order-seeds", "--workers", "--workers-per-device", "--devices")
-"""Options by which a command with one strategy is a batch, too."""
+"""Options that make a command with a single strategy a batch."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Answers:
         rows = request.rows
         logits = LateAnswers(len(rows), request.num_seen_classes, partial(check_order, "predict"))
         by_head: dict[str, LateAnswers] = {}
-        # Of all rows at once: computed batch by batch, most would go in padded batches.
+        # For all rows at once, since single batches would consist mostly of padding.
         features = None
         if self.features is not None:
             features = self.features.of(request.groups, request.rows, request.where)

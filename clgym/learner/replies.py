@@ -30,7 +30,7 @@ _HEAD_NAME = re.compile(r"[\w-]{1,40}")
 
 
 def checked_logits(answer: Any, hook: str, count: int, columns: int, where: str = "") -> np.ndarray:
-    """Logits as float32 [count, columns]; minus infinity rules a class out.
+    """Return logits as float32 [count, columns]; minus infinity excludes a class.
 
     Args:
         answer: What the strategy returned.
@@ -48,10 +48,10 @@ def checked_logits(answer: Any, hook: str, count: int, columns: int, where: str 
 
 
 def shaped_logits(answer: Any, hook: str, count: int, columns: int) -> Tensor:
-    """Logits as float32 [count, columns] where they lie: their values are not read.
+    """Return logits as float32 [count, columns] on their device, without reading their values.
 
     Raises:
-        BadAnswer: they have another shape, or are no real numbers.
+        BadAnswer: They have another shape, or are not real numbers.
     """
     tensor = _plain(answer)
     if tensor is None or tuple(tensor.shape) != (count, columns):
@@ -73,7 +73,7 @@ def check_order(hook: str, logits: np.ndarray, where: str = "") -> None:
     """Refuse logits [n, columns] that leave no class to name; ``where``: the batch, in words.
 
     Raises:
-        BadAnswer: a row has NaN, or its largest value is infinite.
+        BadAnswer: A row contains NaN, or its largest value is infinite.
     """
     if not np.isfinite(logits.max(1)).all():  # NaN anywhere in a row is its largest value
         found = "NaN" if np.isnan(logits).any() else "rows whose largest is infinite"
@@ -85,7 +85,7 @@ def check_order(hook: str, logits: np.ndarray, where: str = "") -> None:
 
 
 def checked_heads(answers: Any, count: int, columns: int) -> Iterator[tuple[str, Tensor]]:
-    """Logits of each head, as `shaped_logits` gives them.
+    """Yield the logits of each head, as `shaped_logits` returns them.
 
     Raises:
         BadAnswer: They have another form, or are not given by names of heads.

@@ -24,8 +24,8 @@ def features_in_batches(
 
     Args:
         parts: Rows of each batch, in order; at least one.
-        answers: The strategy's features of each batch, asked for one after the other.
-        report: Gets the number of rows that are done.
+        answers: The strategy's features of each batch, in the same order.
+        report: Called with the number of rows that are done.
 
     Raises:
         BadAnswer: A reply is not one finite feature vector per image, or widths differ.
@@ -44,7 +44,7 @@ def features_in_batches(
 
 # Any: what a plugin returns.
 def _shaped_features(answer: Any, count: int, width: int | None) -> Tensor:
-    """Features of one batch, float32 [count, width], where they lie; None: of any width.
+    """Return the features of one batch, float32 [count, width], on their device.
 
     Raises:
         BadAnswer: They have another form.
