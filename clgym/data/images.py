@@ -12,7 +12,7 @@ from clgym.data.npy import RowReader
 
 __all__ = ["Images"]
 
-AT_ONCE = 16 * 2**20
+AT_ONCE = 8 * 2**20
 """Bytes of pixels that are transformed at once, stored or resized: as numbers they are four times
 as large."""
 
