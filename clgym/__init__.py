@@ -1,6 +1,6 @@
 """clgym: a benchmark gym for continual learning whose numbers can be believed.
 
-Importing it does no work: torch and the plugins are loaded when they are used.
+The import itself loads neither torch nor plugins: they are loaded when they are used.
 """
 
 from typing import TYPE_CHECKING, Any

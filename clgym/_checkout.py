@@ -1,7 +1,7 @@
 """Bind ``strategies/`` and ``scenarios/`` of a checkout as sub-packages of ``clgym``.
 
-A wheel holds both folders inside ``clgym/`` already; in a checkout they lie beside it, so that a
-researcher finds them at the top level.
+In a wheel both folders are inside ``clgym/`` already; in a checkout they are beside it, so that
+researchers find them at the top level.
 """
 
 import importlib.util
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-"""Folder of this package, which in a wheel contains strategies and scenarios too."""
+"""Folder of this package; in a wheel it also contains strategies and scenarios."""
 ROOT = PACKAGE.parent
 """Parent folder of the package: the root of a checkout, or site-packages."""
 MARK = ROOT / "pyproject.toml"

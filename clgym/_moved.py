@@ -1,7 +1,7 @@
 """Import names of clgym 0.1: some still work, the others raise an error with the new name.
 
-A name that the documentation of plugins used still works (`MOVED`). Any other one raises
-`Renamed`, which states the present name. If you rename a public module, class or function,
+Names that the documentation of plugins used still work (`MOVED`). All others raise
+`Renamed`, which states the new name. If you rename a public module, class or function,
 add a line to one of the three tables.
 """
 
@@ -151,11 +151,12 @@ _SPELLING = {
     "tuple[Annotated[int, Ge(1)], ...]",
     "clgym.results.record.read_record": "; the record is open_run(folder).record",
 }
-"""What changes beside the import, for names that are used differently."""
+"""Further changes, for names that are also used differently."""
 
 
 def _renamed(old: str, new: str) -> "Renamed":
-    from clgym.errors import Renamed  # here, for a fast start: few processes ever need it
+    # imported here for a fast start, since few processes ever need it
+    from clgym.errors import Renamed
 
     return Renamed(
         expected="a name of clgym 0.2",
@@ -165,9 +166,10 @@ def _renamed(old: str, new: str) -> "Renamed":
 
 
 def report_renamed(module: str) -> None:
-    """Let a module answer its old names with `Renamed`.
+    """Make a module raise `Renamed` for its old names.
 
-    A module's own ``def __getattr__`` would do, but type checkers then take every name for defined.
+    A ``def __getattr__`` in the module would do the same, but type checkers would then accept any
+    name.
 
     Args:
         module: The caller's ``__name__``, a key of `RENAMED_NAMES`.
@@ -183,11 +185,11 @@ def report_renamed(module: str) -> None:
 
 
 def report_renamed_method(old: str, new: str) -> property:
-    """A method that authors called by an old name, which answers with `Renamed`.
+    """A property under the old name of a method, which raises `Renamed`.
 
     Args:
-        old: Class and name of clgym 0.2.
-        new: The method of today.
+        old: Class and method of clgym 0.2.
+        new: Present name of the method.
     """
 
     def renamed(self: object) -> Any:
@@ -199,7 +201,7 @@ def report_renamed_method(old: str, new: str) -> property:
             fix=f"{old} is called self.{new} since 0.3, with the same draws",
         )
 
-    return property(renamed, doc=f"`{new}` of today.")
+    return property(renamed, doc=f"Former name of `{new}`.")
 
 
 GONE_METHODS = {
@@ -210,14 +212,14 @@ GONE_METHODS = {
         "parts": "All attributes are the state, except those that `transient` names: remove it"
     },
 }
-"""Methods that nothing calls any more and what to do, by the base class that had them."""
+"""Methods that are no longer called and what to do, by the base class that had them."""
 
 
 def refuse_gone_methods(cls: type) -> None:
-    """Refuse a strategy that defines a method which nothing calls any more.
+    """Refuse a strategy that defines a method which is no longer called.
 
     Raises:
-        Renamed: it does.
+        Renamed: The strategy defines such a method.
     """
     from clgym.errors import Renamed
 
@@ -227,15 +229,16 @@ def refuse_gone_methods(cls: type) -> None:
         if callable(vars(cls).get(name)):
             raise Renamed(
                 expected="a strategy of clgym 0.3",
-                found=f"{cls.__name__}.{name}, which nothing calls any more",
+                found=f"{cls.__name__}.{name}, which is no longer called",
                 fix=fix,
             )
 
 
 class _MovedFinder:
-    """Gives the module of today under its old name (one module, two names), or its new name.
+    """Imports a moved module under its old name, or raises an error with its new name.
 
-    Finder and loader in one, without their base classes, which take a tenth of `clgym --help`.
+    It is finder and loader in one. It does not derive from their base classes, whose import takes a
+    tenth of the time of `clgym --help`.
     """
 
     def find_spec(
@@ -251,12 +254,12 @@ class _MovedFinder:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        # What stands in sys.modules when this returns is what the import statement gets.
+        # The import statement returns the entry of sys.modules at the end of this function.
         sys.modules[module.__name__] = importlib.import_module(MOVED[module.__name__])
 
 
 def install() -> None:
-    """Let the old names be imported; asked last, so that nothing else becomes slower."""
+    """Install the finder of old names behind all others, so that no other import becomes slower."""
     if not any(isinstance(finder, _MovedFinder) for finder in sys.meta_path):
         finder: Any = _MovedFinder()
         sys.meta_path.append(finder)

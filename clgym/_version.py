@@ -1,4 +1,4 @@
-"""The version; in a file of its own, so that nothing imports the package's face for it."""
+"""The version, in a separate file, so that its import does not load the public names."""
 
 __all__ = ["__version__"]
 

@@ -1,4 +1,4 @@
-"""Common base of test-time methods: a classifier, parts that adapt, and a state to return to."""
+"""Common base of test-time methods: a classifier that adapts and can be reset."""
 
 import copy
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = [
     "weights_and_biases",
 ]
 
-__path__: list[str] = []  # so that Python looks for `clgym.adaptation.strategy`, see `clgym._moved`
+__path__: list[str] = []  # makes Python search for `clgym.adaptation.strategy`, see `clgym._moved`
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class AdaptConfig(Config):
     """Classifier to adapt: NETWORK@FILE, the folder of a finished run, or auto: a small classifier
     that clgym trains on the source."""
     predict: Literal["before", "after"] = "before"
-    """Predictions that are scored: those before the update on the batch, or those of another
-    forward pass after it."""
+    """Predictions that are scored: before (those before the update on the batch), or after (those
+    of a further forward pass after the update).
+    """
     window: Annotated[int, Ge(2)] = 64
     """For streams with batch size 1: number of most recent images that form the batch."""
 
@@ -45,8 +46,8 @@ C = TypeVar("C", bound=AdaptConfig, default=Any)
 class AdaptStrategy(Strategy[C]):
     """A classifier that predicts and adapts batch by batch.
 
-    A method overrides `prepare` and `step`, and `answer` too if its prediction is not the plain
-    forward pass. Its attributes are its state: saved, restored and reset together.
+    A method overrides `prepare` and `step`, and also `answer` if its prediction is not a plain
+    forward pass. Its attributes are its state, which is saved, restored and reset as a whole.
     """
 
     Config: ClassVar[type] = AdaptConfig
@@ -60,15 +61,15 @@ class AdaptStrategy(Strategy[C]):
         return Needs(settings=("adaptation",), classifier=self.config.model)
 
     def setup(self, info: StreamInfo) -> None:
-        """Take the classifier, prepare, and keep the state to go back to.
+        """Take the classifier, prepare it, and keep the state for `reset`.
 
         Raises:
-            Incompatible: no classifier was given.
+            Incompatible: The stream provides no classifier.
         """
         super().setup(info)
         if info.classifier is None:
             raise Incompatible(
-                expected="a stream that gives a classifier to adapt",
+                expected="a stream that provides a classifier to adapt",
                 found=f"a {info.setting} stream",
                 fix="Use an adaptation scenario (`clgym list scenarios`)",
             )
@@ -79,7 +80,7 @@ class AdaptStrategy(Strategy[C]):
         self._start = copy.deepcopy(self.state_dict())
 
     def prepare(self) -> None:
-        """Set ``self.model``, which comes frozen and in eval mode, to the mode it adapts in."""
+        """Set ``self.model``, which is frozen and in evaluation mode, to the mode for adapting."""
 
     def step(self, images: Tensor) -> Tensor:
         """Predict a batch and learn from it: images [n, C, H, W] to logits [n, columns]."""
@@ -94,10 +95,11 @@ class AdaptStrategy(Strategy[C]):
         """See `Strategy.adapt`.
 
         On a stream with batch size 1, each image is predicted together with the most recent ones;
-        an update follows whenever all of these are new. A short tail is used as it is.
+        an update follows whenever all of these are new. A shorter rest at the end is used as it is.
 
         Raises:
-            BadBatch: images of another shape, not finite, or too few to normalise by.
+            BadBatch: Images have another shape or values that are not finite, or are too few for
+                batch statistics.
         """
         images = self._checked(batch.images)
         try:
@@ -110,7 +112,7 @@ class AdaptStrategy(Strategy[C]):
             raise BadBatch(
                 expected="a batch from which this network can compute batch statistics",
                 found=f"{len(images)} image, and a layer with one value per channel",
-                fix="Give a --batch-size or --images that leave no batch of one image",
+                fix="Give a --batch-size or --images that leaves no batch of one image",
             ) from error
 
     def _stepped(self, images: Tensor) -> Tensor:
@@ -141,7 +143,8 @@ class AdaptStrategy(Strategy[C]):
             raise BadBatch(
                 expected="finite pixels in [0, 1]",
                 found="NaN or infinity",
-                fix="Repair the images: one such pixel would spoil the whole batch's statistics",
+                fix="Repair the images, since one such pixel makes the statistics of the whole "
+                "batch useless",
             )
         return images
 
@@ -157,7 +160,7 @@ class AdaptStrategy(Strategy[C]):
 def make_optimizer(
     kind: Literal["adam", "sgd"], parameters: Sequence[Tensor], lr: float
 ) -> torch.optim.Optimizer:
-    """Adam as usual, or SGD with Nesterov momentum 0.9; no weight decay: what this field uses."""
+    """Adam, or SGD with Nesterov momentum 0.9; no weight decay, as is usual in this field."""
     if kind == "adam":
         return torch.optim.Adam(parameters, lr)
     return torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True)
@@ -171,7 +174,7 @@ def move_average(average: nn.Module, network: nn.Module, momentum: float) -> Non
 
 
 def weights_and_biases(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Every parameter that is literally called weight or bias: no tokens, no embeddings."""
+    """Parameters whose own name is weight or bias, which excludes tokens and embeddings."""
     named = network.named_parameters()
     return {name: value for name, value in named if name.rpartition(".")[2] in ("weight", "bias")}
 

@@ -60,8 +60,8 @@ def run(
     Args:
         strategy: A name of ``clgym list strategies``, or a file: ``FILE.py``, ``FILE.py:CLASS``.
         scenario: A name of ``clgym list scenarios``, or a file.
-        config: The strategy's options.
-        scenario_config: The scenario's options.
+        config: Options of the strategy.
+        scenario_config: Options of the scenario.
         log: Names of loggers, as for ``--log``: csv, tensorboard, wandb, mlflow.
         callbacks: Called with each event of the run (`clgym.messages`), in this process.
         **options: The other fields of `clgym.gym.request.Request`: ``source, seed, order_seed,
@@ -69,7 +69,7 @@ def run(
             checkpoint_minutes``; paths may be text.
 
     Raises:
-        ClgymError: the request is invalid, or the strategy failed.
+        ClgymError: The request is invalid, or the strategy failed.
     """
     for name in options.keys() & {"out", "data_root"}:
         options[name] = options[name] and Path(options[name])
@@ -99,12 +99,12 @@ def make_scenario(
 
     Args:
         name: A name of ``clgym list scenarios``, or a file.
-        data_root: Where the data lie; None means ``CLGYM_DATA``.
-        plugins: Files that hold the scenario or its source, where these are given by name.
-        **options: ``source``, ``order_seed`` and the scenario's own options.
+        data_root: Data root; None means ``CLGYM_DATA``, else the user's data folder.
+        plugins: Files that hold the scenario or its source, if these are given by name.
+        **options: ``source``, ``order_seed`` and the options of the scenario.
 
     Raises:
-        ClgymError: the options do not fit, or data are missing.
+        ClgymError: The options do not fit the source, or data are missing.
     """
     source, seed = options.pop("source", None), options.pop("order_seed", None)
     name, files = registry.named_file("scenarios", name, tuple(map(Path, plugins)))
@@ -120,10 +120,10 @@ def make_strategy(name: str, *, stream: Stream | None = None, **config: Any) -> 
         name: A name of ``clgym list strategies``, or a file.
         stream: The stream that it will learn, whose preset gives options such as ``network`` and
             ``memory_size`` as in ``clgym run``; without it the strategy's own defaults hold.
-        **config: The strategy's options.
+        **config: Options of the strategy.
 
     Raises:
-        ClgymError: an unknown name or a bad option.
+        ClgymError: The name is unknown, or an option is not valid.
     """
     from clgym.learner import assembly
 
@@ -138,12 +138,12 @@ def make_strategy(name: str, *, stream: Stream | None = None, **config: Any) -> 
 def register_strategy(cls: type) -> type:
     """Register a strategy class under its name (``MyMethod``: ``my-method``).
 
-    Also a decorator. The class must stand at the top level of a file: workers import that file, so
-    what starts a run there must be below ``if __name__ == "__main__":``.
+    It can be used as a decorator. The class must be at the top level of a file. Workers import that
+    file, so code in it that starts a run must be below ``if __name__ == "__main__":``.
 
     Raises:
-        BadPlugin: it stands in no file.
-        DuplicateName: its name is taken; raised when a name is looked up.
+        BadPlugin: The class is not defined in a file.
+        DuplicateName: Its name is taken; raised when a name is looked up.
     """
     registry.register("strategies", cls)
     return cls
@@ -158,7 +158,7 @@ def load(folder: str | Path, device: str = "cpu", plugins: Sequence[str | Path] 
         plugins: The file of its strategy, if that is not installed.
 
     Raises:
-        BadRecord: the folder holds no record of a finished run.
+        BadRecord: The folder holds no record of a finished run.
     """
     from clgym.learner.trained import Trained
 
@@ -172,7 +172,7 @@ def records(*paths: str | Path) -> Records:
         *paths: Output folders of `clgym run` or `clgym evaluate`, or folders that hold several.
 
     Raises:
-        BadRecord: there is no finished run.
+        BadRecord: There is no finished run.
     """
     from clgym.board.reading.found import load_runs
 
@@ -194,7 +194,7 @@ def table(
 
     Args:
         *paths: Output folders, as for `records`.
-        rows: What the rows are, ``strategy`` or ``scenario``; the columns are the other one.
+        rows: Axis of the rows, ``strategy`` or ``scenario``; the other one gives the columns.
         measures: Names of measures; none means last, average, forgetting and error where there are
             any.
         spread: ``std``, or ``ci95`` for the half-width of the interval of the mean.
@@ -203,7 +203,7 @@ def table(
         The table, which `SummaryTable.render` writes as text.
 
     Raises:
-        ClgymError: records that cannot be used, or an unknown measure.
+        ClgymError: Records cannot be used, or a measure is unknown.
     """
     from clgym.board.reading.found import load_runs
     from clgym.board.summary.table import summarize
@@ -212,14 +212,14 @@ def table(
 
 
 def compare(*sides: str | Path, measure: str | None = None) -> "Comparison | Ranking":
-    """Compare two sides by paired tests, or three and more by their ranks; see `clgym compare`.
+    """Compare two sides by paired tests, or three or more by their ranks; see `clgym compare`.
 
     Args:
-        *sides: Runs, folders of runs over seeds, and studies.
-        measure: Measure that is ranked, of three sides or more.
+        *sides: Folders of runs, of runs over seeds, or of studies.
+        measure: Name of the measure by which three sides or more are ranked.
 
     Raises:
-        BadRecord: sides that cannot be paired.
+        BadRecord: The sides cannot be paired.
     """
     from clgym.board.summary.sides import compare_all
 
@@ -241,7 +241,7 @@ def plot(
         kinds: Names of figures; none means all that the records allow.
         size: ``single-column``, ``double-column`` or ``WxH`` in inches.
         font_size: Font size in points.
-        labels: New names of methods by name.
+        labels: New names of methods, by old name.
         order: Names of the methods that come first.
 
     Returns:
@@ -249,7 +249,7 @@ def plot(
         the same data.
 
     Raises:
-        ClgymError: records that cannot be drawn, or an unknown kind.
+        ClgymError: The records cannot be drawn, or a kind is unknown.
     """
     from clgym.board.figures.canvas import FigureStyle, drawn_in
     from clgym.board.figures.plots import draw
@@ -283,14 +283,14 @@ def tune(
         config: Options of the strategy that are fixed.
         workers: Number of parallel runs.
         devices: Devices, assigned to the workers in turn.
-        data_root: Where the data lie; None means ``CLGYM_DATA``.
+        data_root: Data root; None means ``CLGYM_DATA``, else the user's data folder.
         plugins: Files that hold strategies.
         retry_failed: Whether to repeat the failed runs of an unfinished study.
         **options: The other fields of `clgym.protocol.planning.StudySpec`: ``trials, seeds, mode,
             criterion, score_on, space, sampler, ...``.
 
     Raises:
-        ClgymError: the study cannot be carried out.
+        ClgymError: The study cannot be carried out.
     """
     from clgym.engines.pool import PoolSpec
     from clgym.protocol import study as studies
@@ -315,18 +315,18 @@ def evaluate(
     plugins: Sequence[str | Path] = (),
     again: bool = False,
 ) -> "Evaluation":
-    """Run sealed hyper-parameters on the evaluation side of their pair; see `clgym evaluate`.
+    """Run the hyper-parameters of a sealed study on the evaluation side; see `clgym evaluate`.
 
     Args:
         study: Folder of a sealed study.
         workers: Number of parallel runs.
         devices: Devices, assigned to the workers in turn.
-        data_root: Where the data lie; None means ``CLGYM_DATA``.
-        plugins: Files that hold the strategy; none means those of the tuning.
-        again: Whether to begin another evaluation, which is counted.
+        data_root: Data root; None means ``CLGYM_DATA``, else the user's data folder.
+        plugins: Files that hold the strategy; none means those used in tuning.
+        again: Whether to begin a further evaluation, which is counted.
 
     Raises:
-        ClgymError: the study is not sealed, was changed, or was evaluated before.
+        ClgymError: The study is not sealed, was changed, or was evaluated before.
     """
     from clgym.engines.pool import PoolSpec
     from clgym.protocol import evaluation
@@ -349,15 +349,15 @@ def verify(
     Args:
         path: A file or a folder.
         rerun: Number of evaluation runs to repeat and compare, or ``all``.
-        data_root: Where the data lie; None means ``CLGYM_DATA``.
+        data_root: Data root; None means ``CLGYM_DATA``, else the user's data folder.
         plugins: Files that hold the strategy.
         head: Published head of the ledger.
 
     Returns:
-        The audit; nothing is wrong if its ``problems`` are empty.
+        The audit, whose ``problems`` are empty if every check holds.
 
     Raises:
-        BadRecord: nothing of the kind lies there.
+        BadRecord: There is nothing at ``path`` that can be audited.
     """
     from clgym.protocol import verify as protocol_verify
     from clgym.protocol.against_source import compare_with_sources

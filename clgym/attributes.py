@@ -1,17 +1,18 @@
-"""What an object holds, found by a walk over its attributes: its state, and how to restore it.
+"""The state of an object, read from its attributes, and how to restore it.
 
-A strategy is its attributes, so nobody has to list them a second time. What can stand there:
+The state of a strategy is its attributes, so its author need not list them. Attributes can be:
 
 * plain values (None, bool, int, float, str), tensors, NumPy arrays, torch generators, and dicts,
   lists, tuples, sets and deques of them;
-* modules, optimizers and whatever else has ``state_dict`` and ``load_state_dict``, as `Stateful`
-  has. These are made again by `setup`, or by ``remake(name)`` of their owner, and restored in
-  place;
-* a tensor of such a module, or a module inside another one, once more under another name: it is
-  kept as a reference, so that it is the same object afterwards, too;
-* functions, classes, devices and dtypes, which do not change and are no state.
+* modules, optimizers and other objects with ``state_dict`` and ``load_state_dict``, such as
+  `Stateful`. These are made again by `setup`, or by ``remake(name)`` of their owner, and restored
+  in place;
+* a tensor of such a module, or a module inside another one, under a second name: it is stored as
+  a reference, so that it is the same object after restoring, too;
+* functions, classes, devices and dtypes, which do not change and are not part of the state.
 
-Anything else is refused by name: a state that lacks something continues with other numbers.
+Anything else is refused by name, since a run that continues from an incomplete state would give
+different numbers.
 """
 
 from collections import deque
@@ -28,8 +29,8 @@ from clgym.errors import BadOutput, BadPlugin
 __all__ = ["State", "Stateful", "modules_in", "names_left_out", "restore", "state_of"]
 
 State = dict[str, Any]
-"""What a strategy depends on: nested dicts, lists and tuples of tensors and plain values. ``Any``:
-each strategy may write and read keys of its own; whether all can be saved is checked when they are
+"""State of a strategy: nested dicts, lists and tuples of tensors and plain values. ``Any``: each
+strategy may use its own keys; whether all values can be saved is checked when they are saved
 (`clgym.codec.pack`)."""
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -51,31 +52,31 @@ class _HasState(Protocol):
 
 @runtime_checkable
 class _HasStructure(Protocol):
-    """A module whose parts depend on what has come, as heads do: it tells them, and makes them."""
+    """A module whose submodules depend on the classes seen, such as a head that grows."""
 
     def structure(self) -> Any: ...
     def restructure(self, structure: Any, /) -> None: ...
 
 
 class Stateful:
-    """An object whose attributes are its state: a running estimate, a bank, an own plugin.
+    """An object whose attributes are its state: an estimate, a bank, a plugin of Avalanche.
 
-    A strategy that has one as an attribute saves and restores it with its own.
+    A strategy that has one as an attribute saves and restores it with its own state.
     """
 
     transient: ClassVar[tuple[str, ...]] = ()
-    """Names of attributes that are no state."""
+    """Names of attributes that are not part of the state."""
 
     def state_dict(self) -> "State":
-        """What the attributes hold, see `state_of`.
+        """Return the values of the attributes, see `state_of`.
 
         Raises:
-            BadPlugin: an attribute that cannot be saved; the message names it.
+            BadPlugin: An attribute cannot be saved; the message names it.
         """
         return state_of(self, names_left_out(self))
 
     def load_state_dict(self, state: "State") -> None:
-        """Restore `state_dict`; tensors stay on the device that they come on."""
+        """Restore `state_dict`; tensors stay on their device."""
         restore(self, state, None, names_left_out(self))
 
 
@@ -90,10 +91,10 @@ def state_of(owner: object, skip: Iterable[str] = ()) -> State:
 
     Args:
         owner: Any object.
-        skip: Attributes that are no state.
+        skip: Attributes that are not part of the state.
 
     Raises:
-        BadPlugin: an attribute that the walk cannot restore; the message names it.
+        BadPlugin: An attribute cannot be restored; the message names it.
     """
     attributes = _attributes(owner, skip)
     places = _places(attributes)
@@ -104,24 +105,24 @@ def state_of(owner: object, skip: Iterable[str] = ()) -> State:
 def restore(
     owner: object, state: Mapping[str, Any], device: torch.device | None, skip: Iterable[str] = ()
 ) -> None:
-    """Give an object the attributes of a state that `state_of` returned.
+    """Set the attributes of an object to a state that `state_of` returned.
 
     Args:
-        owner: An object of the same class, set up alike.
-        state: Tensors may be on any device.
-        device: Where they are put; None leaves them where they are.
-        skip: Attributes that are no state, as they were for `state_of`.
+        owner: An object of the same class, set up in the same way.
+        state: The state, whose tensors may be on any device.
+        device: Device for the tensors; None leaves them where they are.
+        skip: Attributes that are not part of the state, as for `state_of`.
 
     Raises:
-        BadPlugin: the state holds a module or an optimizer that the object does not have.
-        BadOutput: the state was saved by a version of clgym that had another form of it, or with
-            other options.
+        BadPlugin: The state contains a module or an optimizer that the object does not have.
+        BadOutput: The state was saved by a version of clgym with another format, or with other
+            options.
     """
     left_out = set(skip)
-    for late in (False, True):  # references last: what they point to must be there
+    for late in (False, True):  # references last, since the objects that they refer to must exist
         for name, packed in state.items():
             if name not in left_out and _has_reference(packed) is late:
-                owned = vars(owner)  # as it is now: a part may have made others
+                owned = vars(owner)  # read again, since restoring an attribute may have made others
                 old = owned.get(name)
                 if old is None and isinstance(packed, dict) and _is_part(packed):
                     old = getattr(owner, "remake", lambda _: None)(name)
@@ -133,7 +134,7 @@ def _is_part(packed: Mapping[str, Any]) -> bool:
 
 
 def modules_in(owner: object, skip: Iterable[str] = ()) -> dict[str, nn.Module]:
-    """The outermost modules among an object's attributes, each once, by where they stand."""
+    """The outermost modules among an object's attributes, each once, by place."""
     attributes = _attributes(owner, skip).items()
     everything = [found for name, value in attributes for found in _walk(name, value)]
     found = [(place, value) for place, value in everything if isinstance(value, nn.Module)]
@@ -148,7 +149,7 @@ def _attributes(owner: object, skip: Iterable[str]) -> dict[str, object]:
 
 
 def _walk(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A value and, where it is a container, all that is in it, each with its place."""
+    """Yield a value and, if it is a container, everything in it, each with its place."""
     yield place, value
     inner: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Mapping):
@@ -160,9 +161,9 @@ def _walk(place: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _places(attributes: Mapping[str, Any]) -> dict[int, list[Any]]:
-    """Where modules and tensors stand that belong to a module among the attributes, by id.
+    """Places of modules and tensors inside the modules among the attributes, by id.
 
-    Only modules that are attributes themselves own others: their names last.
+    Only modules that are attributes themselves own others, since their names are stable.
     """
     places: dict[int, list[Any]] = {}
     for name, owner in attributes.items():
@@ -175,7 +176,7 @@ def _places(attributes: Mapping[str, Any]) -> dict[int, list[Any]]:
 
 
 def _packed(value: Any, place: str, places: Mapping[int, list[Any]]) -> Any:
-    """One value as ``{kind: content}``; None for what is no state."""
+    """Encode a value as ``{kind: content}``; None if it is not part of the state."""
     known = places.get(id(value), [place, ""])
     if known != [place, ""]:
         return {"reference": known}
@@ -207,12 +208,13 @@ def _packed(value: Any, place: str, places: Mapping[int, list[Any]]) -> Any:
         expected=f"an attribute {place!r} that can be saved: tensors, plain values, modules, "
         "optimizers or objects with state_dict and load_state_dict",
         found=f"a {type(value).__name__}",
-        fix="Give it these two methods, or name it in the class's `transient` if it is no state",
+        fix="Give it these two methods, or name it in the class's `transient` if it is not part of "
+        "the state",
     )
 
 
 def _structures(value: object) -> dict[str, object]:
-    """What the modules within a module say of their parts, by name."""
+    """Results of ``structure()`` of the modules within a module, by name."""
     parts = value.named_modules() if isinstance(value, nn.Module) else ()
     return {name: part.structure() for name, part in parts if isinstance(part, _HasStructure)}
 
@@ -230,14 +232,14 @@ def _has_reference(packed: Any) -> bool:
 def _restored(
     packed: Any, old: Any, place: str, owned: Mapping[str, Any], device: torch.device | None
 ) -> Any:
-    """Undo `_packed`; ``old`` is what stands there now."""
+    """Undo `_packed`; ``old`` is the present value."""
     if packed is None:
         return old
     if not isinstance(packed, dict) or len(packed) != 1 or not packed.keys() <= _KINDS:
         raise BadOutput(
             expected=f"a state with an entry for {place!r} as this version of clgym saves it",
             found=f"a {type(packed).__name__} of another form",
-            fix="Run it again with this version",
+            fix="Repeat the run with this version",
         )
     ((kind, content),) = packed.items()
     if kind == "reference":
@@ -245,7 +247,7 @@ def _restored(
     if kind in ("part", "grown"):
         if not isinstance(old, _HasState):
             raise BadPlugin(
-                expected=f"setup() to make {place!r}, which the saved state fills",
+                expected=f"setup() to make {place!r}, whose values are in the saved state",
                 found=f"a {type(old).__name__}",
                 fix="Make it in setup(), return it from remake(), or name it in the class's "
                 "`transient`",
@@ -257,11 +259,11 @@ def _restored(
             content = content["state"]
         try:
             old.load_state_dict(_moved(content, device))
-        except RuntimeError as error:  # torch's, for a module of another form
+        except RuntimeError as error:  # torch raises these for a module with other sizes
             raise BadOutput(
                 expected=f"a state that fits {place!r} as setup() makes it",
                 found=str(error).strip().splitlines()[-1].strip(),
-                fix="Run it again, or with the options and the version that it was saved with",
+                fix="Repeat the run, or use the options and the version that it was saved with",
             ) from error
         return old
     if kind == "generator":
@@ -290,7 +292,7 @@ def _restored(
 
 
 def _tensor(content: Tensor, old: Any, device: torch.device | None) -> Tensor:
-    """A tensor; one that is learned is filled in place, since an optimizer may hold it."""
+    """Restore a tensor; a parameter is set in place, since an optimizer may refer to it."""
     if not (isinstance(old, Tensor) and old.is_leaf and old.requires_grad):
         return content if device is None else content.to(device)
     if old.shape == content.shape:
@@ -308,7 +310,7 @@ def _referenced(owned: Mapping[str, Any], name: str, inner: str) -> Any:
 
 
 def _moved(state: Any, device: torch.device | None) -> Any:
-    """Nested values with their tensors on a device."""
+    """Move the tensors in nested values to a device."""
     if device is None:
         return state
     if isinstance(state, Tensor):

@@ -1,8 +1,8 @@
-"""A checksum inside safetensors files: any changed, missing or added byte is noticed.
+"""A checksum inside safetensors files, which detects any changed, missing or added byte.
 
 A file is 8 bytes (the header's length), the header (JSON) and the tensors' bytes. The checksum is
-the SHA-256 of header and tensors; it stands in the header's metadata, which readers of safetensors
-leave alone, so that the files stay what every tool can open.
+the SHA-256 of header and tensors; it is stored in the header's metadata, which readers of
+safetensors ignore, so that every tool can open the files.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["Damaged", "check_safetensors", "is_undamaged", "with_checksum"]
 
-_Header = dict[str, Any]  # JSON of any safetensors file; what is used of it is checked first
+_Header = dict[str, Any]  # JSON of any safetensors file; values are checked before use
 _log = logging.getLogger(__name__)
 _METADATA, _KEY = "__metadata__", "sha256"
 
@@ -32,14 +32,14 @@ def with_checksum(data: bytes) -> bytes:
 
 
 def check_safetensors(data: bytes, required: bool = False) -> dict[str, str]:
-    """Check a safetensors file against its checksum; its metadata.
+    """Check a safetensors file against its checksum, and return its metadata.
 
     Args:
         data: The whole file.
-        required: Refuse a file without a checksum, too. Files of clgym 0.1 have none.
+        required: Whether to refuse a file without a checksum, too. Files of clgym 0.1 have none.
 
     Raises:
-        Damaged: any byte differs, or is missing, or was added.
+        Damaged: A byte was changed, removed or added.
     """
     header, payload = _parts(data)
     metadata = dict(header.get(_METADATA) or {})
@@ -53,12 +53,12 @@ def check_safetensors(data: bytes, required: bool = False) -> dict[str, str]:
         bare = {_METADATA: metadata, **bare}
     prefix = _prefix({**bare, _METADATA: {**metadata, _KEY: expected}})
     if _digest(bare, payload) != expected or data[: len(data) - len(payload)] != prefix:
-        raise Damaged("its checksum does not hold")
+        raise Damaged("its content does not match its checksum")
     return metadata
 
 
 def is_undamaged(path: Path, required: bool = False) -> bool:
-    """Whether a file is there and its checksum holds; where it does not, the log says so.
+    """Whether a file exists and matches its checksum; a warning is logged if it does not match.
 
     Args:
         path: A file that can be made again.
@@ -75,7 +75,7 @@ def is_undamaged(path: Path, required: bool = False) -> bool:
 
 
 def _parts(data: bytes) -> tuple[_Header, memoryview]:
-    """Header and tensors of a file, which may be large: they are not copied."""
+    """Header and tensors of a file; the tensors, which may be large, are not copied."""
     end = 8 + int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8:end])
@@ -95,7 +95,7 @@ def _digest(header: _Header, payload: memoryview) -> str:
 
 
 def _prefix(header: _Header) -> bytes:
-    """What stands before the tensors: spaces fill the header up to a multiple of 8."""
+    """Bytes before the tensors: the header, padded with spaces to a multiple of 8."""
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

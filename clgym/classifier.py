@@ -1,4 +1,4 @@
-"""`Classifier`: the network that a strategy is given, or builds: a backbone and a linear head."""
+"""`Classifier`: a backbone and a linear head, which a strategy is given or builds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["Classifier"]
 
 
 class Classifier(nn.Module):
-    """A backbone and a linear head; images come in [0, 1] and are normalised inside."""
+    """A backbone and a linear head; images are in [0, 1] and are normalised inside."""
 
     mean: Tensor
     std: Tensor
@@ -23,14 +23,14 @@ class Classifier(nn.Module):
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
     ) -> None:
-        """Put a head of ``columns`` units on ``backbone``.
+        """Add a head of ``columns`` outputs to ``backbone``.
 
         Args:
-            backbone: Images [n, C, H, W] to features [n, width].
+            backbone: Module from images [n, C, H, W] to features [n, width].
             width: Length of a feature vector.
-            columns: Classes at first.
-            mean: Per channel; empty or zeros if unknown.
-            std: Per channel; empty or zeros if unknown, which leaves the scale as it is.
+            columns: Number of classes at the beginning.
+            mean: Mean by channel; empty or zeros if unknown.
+            std: Standard deviation by channel; empty or zeros if unknown, which means no scaling.
         """
         super().__init__()
         self.backbone = backbone
@@ -57,9 +57,9 @@ class Classifier(nn.Module):
         return self.logits(self.features(images))
 
     def grow(self, columns: int) -> None:
-        """Widen the head; the rows of the old classes keep their bits.
+        """Widen the head; the rows of the old classes are kept exactly.
 
-        The parameters are new objects: make the optimizer afterwards.
+        The parameters are new objects, so create the optimizer afterwards.
         """
         if columns <= self.columns:
             return
@@ -81,7 +81,7 @@ class Classifier(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Take the state's width first; torch asks a module before it asks its parts."""
+        """Take the width of the state first; torch loads a module before its children."""
         if isinstance(weight := state_dict.get(f"{prefix}head.weight"), Tensor):
             if len(weight) < self.columns:
                 old = self.head

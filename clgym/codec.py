@@ -1,6 +1,6 @@
 """Nested values as a tree that JSON can hold, with arrays or tensors beside it. No pickle.
 
-One encoding for what the two sides of a run say to each other (`clgym.engines.wire`) and for the
+The same encoding serves the messages between the two sides of a run (`clgym.engines.wire`) and the
 learner's state on disk (`clgym.learner.state`).
 """
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clgym.text import Json
 
-if TYPE_CHECKING:  # whoever packs tensors has torch loaded; whoever packs arrays does without it
+# code that packs tensors has torch loaded, and code that packs arrays does not need it
+if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
@@ -17,8 +18,8 @@ __all__ = ["Tree", "Unpackable", "pack", "unpack"]
 
 Plain: TypeAlias = None | bool | int | float | str
 Tree: TypeAlias = "Plain | np.ndarray | Tensor | Sequence[Tree] | Mapping[Any, Tree]"
-"""What can be packed: plain values, arrays or tensors, and lists, tuples and dicts of them. A
-dict's keys may be of any kind that can be packed: optimizers number their parameters."""
+"""Values that can be packed: plain values, arrays or tensors, and lists, tuples and dicts of them.
+Keys of a dict may be any value that can be packed: those of optimizers are numbers."""
 
 _LEAF, _TUPLE, _DICT = "$tensor", "$tuple", "$dict"
 _PLAIN = (bool, int, float, str)
@@ -29,16 +30,16 @@ class Unpackable(TypeError):
 
 
 def pack(value: Any, kind: type, leaves: list[Any], place: str = "") -> Json:
-    """Turn nested dicts, lists and tuples into a tree; what is of ``kind`` goes to ``leaves``.
+    """Turn nested dicts, lists and tuples into a tree, and collect leaves of class ``kind``.
 
     Args:
-        value: What to encode.
+        value: Value to encode.
         kind: Class of the leaves: NumPy's arrays, or torch's tensors.
-        leaves: Appended to, in the order in which the tree refers to them.
-        place: Where the value stands, for messages.
+        leaves: List to which leaves are added, in the order in which the tree refers to them.
+        place: Place of the value, for messages.
 
     Raises:
-        Unpackable: a value of another kind, or a list or dict that contains itself.
+        Unpackable: A value is of another class, or a list or dict contains itself.
     """
     try:
         return _packed(value, kind, leaves, place)
@@ -72,7 +73,7 @@ def unpack(tree: Any, leaves: Sequence[Any]) -> Tree:
     """Undo `pack`.
 
     Raises:
-        KeyError, IndexError, TypeError, ValueError: the tree is not one that `pack` made.
+        KeyError, IndexError, TypeError, ValueError: The tree was not made by `pack`.
     """
     if isinstance(tree, list):
         return [unpack(item, leaves) for item in tree]

@@ -1,10 +1,10 @@
-"""Typed configs: a frozen dataclass declares its fields, their ranges and one line of help each.
+"""Typed configs: a frozen dataclass declares its fields, each with a range and a line of help.
 
 Types and constraints are those that pydantic knows, such as ``Annotated[float, Gt(0), Le(1)]`` with
 the constraints of ``annotated_types``. A strategy's config lives in the learner's process, which
-imports torch and the plugin; the gym and the command line see it only as a `Field` list (plain
-data), from which pydantic's validator is built again. So flags are parsed and values are checked
-without running a line of the plugin where the labels are.
+imports torch and the plugin; the gym and the command line get it only as a list of `Field` (plain
+data), from which pydantic's validator is built again. So options are parsed and values are checked
+without running code of the plugin in the process that holds the labels.
 """
 
 import ast
@@ -40,7 +40,7 @@ WRAPS = "strategy"
 """Kind of a field that names a wrapped strategy, whose options follow as ``field.NAME``."""
 
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-"""Names of the constraints in ``annotated_types``, and how they are said."""
+"""Words for the constraints of ``annotated_types``, by name."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,19 @@ class Wrapped:
     config: Any = None
 
     def make(self) -> Any:
-        """The strategy itself, not set up yet."""
+        """Return the wrapped strategy before its `setup`."""
         assert self.cls is not None
         return self.cls(self.config)
 
 
 class Search:
-    """Values of an option that ``clgym tune`` tries, as a part of the option's annotation.
+    """Values of an option that ``clgym tune`` tries, given in the option's annotation.
 
     ``Search(0.01, 0.1)`` lists values; ``Search(low=1e-5, high=1e-2, log=True)`` is a range that
     includes both ends. A module's literal ``SPACE`` replaces all of them.
 
     Attributes:
-        literal: The same as it would stand in ``SPACE``; see `clgym.protocol.space`.
+        literal: The same in the form of ``SPACE``; see `clgym.protocol.space`.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class Search:
             low: Lowest value of a range.
             high: Highest value of a range.
             log: Whether the logarithm of a range's values is uniform.
-            when: Other options and the values of theirs with which this one acts at all.
+            when: Other options with those of their values for which this option has an effect.
 
         Raises:
-            TypeError: values as well as a range, or neither.
+            TypeError: Both values and a range are given, or neither.
         """
         if bool(values) == (low is not None or high is not None or log):
             raise TypeError("Search needs either values, or low and high")
@@ -99,9 +99,9 @@ class Search:
 class Field:
     """One config option as plain data, for the command line, the record and error messages.
 
-    ``kind`` is one of int, float, bool, str, choice, ints, floats, strategy; ``optional`` admits
+    ``kind`` is one of int, float, bool, str, choice, ints, floats, strategy; ``optional`` allows
     None. The bounds of a number are named as in ``annotated_types``: gt (above), ge (at least), lt
-    (below), le (at most); those of ints and floats hold for each number.
+    (below), le (at most); for ints and floats they hold for each number.
     """
 
     name: str
@@ -110,7 +110,8 @@ class Field:
     help: str = ""
     optional: bool = False
     required: bool = False
-    gt: int | float | None = None  # int is named, too: whole bounds stay whole across the wire
+    # int is included, so that whole bounds stay whole when they are sent
+    gt: int | float | None = None
     ge: int | float | None = None
     lt: int | float | None = None
     le: int | float | None = None
@@ -131,7 +132,8 @@ class Field:
 
     def check(self, value: Any, owner: str) -> Any:
         """Return ``value`` in the field's type, or raise BadConfig."""
-        from pydantic import ValidationError  # here: a look at a plugin takes no pydantic
+        # imported here, since listing plugins does not need pydantic
+        from pydantic import ValidationError
 
         bounds = tuple(self.bounds.items())
         try:
@@ -166,7 +168,7 @@ def _number(value: float) -> str:
 def _validator(
     kind: str, bounds: tuple[tuple[str, float], ...], choices: tuple[str, ...], optional: bool
 ) -> "TypeAdapter[Any]":
-    """Pydantic's validator of a kind of field: text as typed is converted, NaN is no number."""
+    """Pydantic's validator of a kind of field: text is converted, and NaN is refused."""
     from annotated_types import Interval
     from pydantic import BeforeValidator, ConfigDict, StrictStr, TypeAdapter
 
@@ -186,12 +188,12 @@ def _validator(
 
 def _no_bool(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("a truth value is no number")
+        raise ValueError("a Boolean is not a number")
     return value
 
 
 def _as_items(value: object) -> object:
-    """``4 3 3``, ``4,3,3`` and a single number are lists as well."""
+    """Convert ``4 3 3``, ``4,3,3`` and a single number to lists."""
     if isinstance(value, str):
         return value.replace(",", " ").split()
     return value if isinstance(value, (list, tuple)) else [value]
@@ -201,7 +203,7 @@ def fields_of(cls: type) -> list[Field]:
     """Read the options of a config dataclass: types, ranges, search values and help.
 
     Raises:
-        TypeError: a type or a constraint that no option can have.
+        TypeError: An option has a type or a constraint that is not supported.
     """
     hints = get_type_hints(cls, include_extras=True)
     helps: dict[str, str] = {}
@@ -217,8 +219,8 @@ def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:
     limits = [mark for mark in marks if mark is not search]
     if limits and kind not in ("int", "float"):
         raise TypeError(
-            f"config field {field.name}: {limits[0]!r} belongs to a number; of a list's numbers "
-            "write tuple[Annotated[int, Ge(1)], ...]"
+            f"config field {field.name}: {limits[0]!r} applies to numbers; for the numbers of a "
+            "list write tuple[Annotated[int, Ge(1)], ...]"
         )
     if kind in ("ints", "floats"):
         limits = _peel(get_args(hint)[0])[1]
@@ -241,7 +243,7 @@ def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:
 
 
 def _peel(hint: Any) -> tuple[Any, list[Any], bool]:
-    """Take ``Annotated`` and ``| None`` off a type, in whichever order they were put on."""
+    """Remove ``Annotated`` and ``| None`` from a type, in any order of nesting."""
     marks: list[Any] = []
     optional = False
     while True:
@@ -271,7 +273,7 @@ def _kind(hint: Any, name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _bounds(marks: Sequence[Any], name: str) -> dict[str, int | float]:
-    """The bounds that constraints of ``annotated_types`` set; others would hold nowhere."""
+    """Bounds set by constraints of ``annotated_types``; other constraints are refused."""
     found: dict[str, int | float] = {}
     for mark in marks:
         said = {key: getattr(mark, key) for key in _BOUNDS if getattr(mark, key, None) is not None}
@@ -283,7 +285,7 @@ def _bounds(marks: Sequence[Any], name: str) -> dict[str, int | float]:
     return found
 
 
-@functools.cache  # parsing is slow, and a class's text does not change
+@functools.cache  # cached, since parsing is slow and the text of a class does not change
 def _help_lines(cls: type) -> dict[str, str]:
     """The string under each annotated field of the class body: its help."""
     try:
@@ -308,8 +310,8 @@ def resolve(fields: list[Field], given: Mapping[str, Any], owner: str) -> dict[s
     """Return the complete config as plain data: defaults and given values, checked.
 
     Raises:
-        UnknownName: a key that no field has.
-        BadConfig: a value of the wrong type or outside its range, or a required one left out.
+        UnknownName: No field has the name of a key.
+        BadConfig: A value has the wrong type or is out of range, or a required one is missing.
     """
     names = [f.name for f in fields]
     given = {key.replace("-", "_"): value for key, value in given.items()}

@@ -1,15 +1,15 @@
 """The one source of random numbers of a run: named streams on NumPy's SeedSequence.
 
-A stream is known by what it is for and by where in a run it is drawn: its name, the run's seed, and
-the experience, epoch and step that are given. A draw depends on nothing that was drawn before, so
-a run that was interrupted goes on to the same bits, and a strategy that draws once more moves no
-other stream. What torch and the global generators are given follows from the same sequences
+A stream of random numbers is identified by its purpose and its place in a run: its name, the run's
+seed, and the experience, epoch and step, if given. A draw depends on nothing that was drawn before,
+so an interrupted run continues with the same bits, and one more draw of a strategy changes no other
+stream. The seeds of torch and of the global generators follow from the same sequences
 (`clgym.data.generators`).
 
-What a record promises includes these draws: pinned values in the tests hold them, and a change of
-them comes with a release that `other_draws` knows.
+Records depend on these draws: tests pin their values, and a change of them needs a new release in
+`other_draws`.
 
-Draws that define data or belong to others are no streams of a run and have keys of their own:
+Draws that define data or belong to other parts are not streams of a run and have separate seeds:
 class orders, splits, corruptions, the samplers of a protocol, the withheld order of test rows.
 """
 
@@ -26,7 +26,7 @@ from clgym.errors import BadPlugin
 __all__ = ["other_draws", "sequence"]
 
 _SINCE = (0, 2)
-"""First release, major and minor, whose draws are those of this one."""
+"""First release (major, minor) with the same draws as this one."""
 
 
 def sequence(
@@ -36,26 +36,26 @@ def sequence(
     epoch: int | None = None,
     step: int | None = None,
 ) -> np.random.SeedSequence:
-    """The seed sequence of a stream; two that differ in any part are independent.
+    """Return the seed sequence of a stream; sequences that differ in any argument are independent.
 
-    The parts are hashed as JSON: NumPy takes lists of numbers that differ in trailing zeros, or in
-    where a large number ends and the next begins, for one key.
+    The arguments are hashed as JSON, since NumPy gives the same sequence for lists of numbers that
+    differ in trailing zeros, or in where a large number ends and the next begins.
 
     Args:
-        seed: The run's seed.
-        name: What the stream is for, in one word or several; at least one.
-        experience: Position of the experience in the stream; None is no position, not the first.
-        epoch: Which pass over the experience; None for draws that are made once.
-        step: Which batch of the epoch, or of the whole stream where no epoch is given.
+        seed: Seed of the run.
+        name: Purpose of the stream, in one or more words.
+        experience: Index of the experience; None for draws outside experiences, unlike 0.
+        epoch: Index of the pass over the experience; None for draws that are made once.
+        step: Index of the batch in the epoch, or in the whole stream if no epoch is given.
 
     Raises:
-        BadPlugin: the name has no words, or something else in their place.
+        BadPlugin: The name has no words, or contains something else.
     """
     if not name or not all(isinstance(word, str) and word for word in name):
         raise BadPlugin(
             expected="a name for a stream of random numbers, in words such as 'replay'",
             found=", ".join(map(repr, name)) or "none",
-            fix="Name what is drawn, and give epoch= and step= by keyword",
+            fix="Name the purpose of the draw, and give epoch= and step= by keyword",
         )
     place = [None if at is None else operator.index(at) for at in (experience, epoch, step)]
     key = json.dumps([operator.index(seed), *place, list(name)])
@@ -63,13 +63,13 @@ def sequence(
 
 
 def other_draws(version: str) -> str | None:
-    """Why a run of another release may give another result when it is repeated, in words.
+    """Text about why repeating a run of another release may give another result.
 
     Args:
-        version: The release of clgym that made a record.
+        version: Release of clgym that made a record.
 
     Returns:
-        None where that release drew as this one does.
+        The text, or None if that release made the same draws as this one.
     """
     release = re.match(r"(\d+)\.(\d+)", version)
     if release is not None and tuple(map(int, release.groups())) >= _SINCE:

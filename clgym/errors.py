@@ -19,13 +19,13 @@ class ClgymError(Exception):
     def __init__(self, *, expected: str, found: str, fix: str) -> None:
         """Store the three parts, each a phrase without a final full stop.
 
-        They may quote names of any origin; control characters are shown as escapes.
+        They may quote any text; control characters are shown as escapes.
         """
         self.expected, self.found, self.fix = map(printable, (expected, found, fix))
         super().__init__(f"expected {self.expected}; found {self.found}. {self.fix}.")
 
     def __reduce__(self) -> tuple:
-        """Pickle by parts, so that the error crosses a process border unchanged."""
+        """Pickle by parts, so that the error can be sent to another process unchanged."""
         return _rebuild, (type(self), self.expected, self.found, self.fix)
 
 
@@ -92,7 +92,7 @@ class MissingExtra(ClgymError):
 
 
 class Incompatible(ClgymError):
-    """Parts that do not fit, such as a strategy whose needs the scenario does not meet."""
+    """Items that do not fit together, such as a strategy whose needs the scenario does not meet."""
 
     problem = "incompatible combination"
 
@@ -165,7 +165,7 @@ class WrongPhase(ClgymError):
 
 def near(name: str, known: Iterable[str]) -> str:
     """Suggest known names that are close to ``name``, for the beginning of an error's fix."""
-    import difflib  # here, since only a mistake needs it and every command imports this module
+    import difflib  # imported here, since every command imports this module and only errors need it
 
     close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     *first, last = map(repr, close or [""])

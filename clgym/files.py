@@ -1,7 +1,7 @@
 """Atomic file writes, locks, checksums, and the canonical form for hashes.
 
-A file is written under the name ``.NAME.HOST-PID-RANDOM.part`` first. What a killed process leaves
-under such a name is cleared by the next one that works in the folder (`clear_parts`).
+A file is first written under the name ``.NAME.HOST-PID-RANDOM.part``. If the process is killed, the
+next process that works in the folder deletes that file (`clear_parts`).
 """
 
 import contextlib
@@ -36,23 +36,23 @@ __all__ = [
 ]
 
 _STALE_SECONDS = 7 * 86400
-"""Age in seconds from which a temporary file counts as abandoned, whichever host wrote it."""
+"""Age in seconds from which a temporary file counts as abandoned, even if another host wrote it."""
 _PART = re.compile(r"\..+\.(?P<host>[^.]+)-(?P<pid>\d+)-[0-9a-f]{8}\.part")
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one named error.
+    """Turn errors of the operating system into a named error.
 
     Raises:
-        BadOutput: no space, no permission, or a file where a folder should be.
+        BadOutput: There is no space or no permission, or a file in place of a folder.
     """
     try:
         yield
     except OSError as error:
         reasons = {
-            errno.ENOSPC: ("space for the output", "Free some space and give the command again"),
-            errno.EDQUOT: ("space for the output", "Free some space and give the command again"),
+            errno.ENOSPC: ("space for the output", "Free some space and repeat the command"),
+            errno.EDQUOT: ("space for the output", "Free some space and repeat the command"),
         }
         expected, fix = reasons.get(
             error.errno or 0, ("a folder that can be written", "Give --out another folder")
@@ -61,10 +61,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to the disk, rename: never a half-written file.
+    """Write under a temporary name, flush to the disk, rename: no file is ever incomplete.
 
     Raises:
-        BadOutput: the operating system refused.
+        BadOutput: The operating system refused.
     """
     with writing(path), write_whole(path) as file:
         file.write(data)
@@ -72,10 +72,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a part of the file for writing; it takes the file's name when all is on the disk.
+    """Open a temporary file for writing, which is renamed once all of it is on the disk.
 
     Raises:
-        OSError: the operating system refused; no part is left.
+        OSError: The operating system refused; no temporary file is left.
     """
     part = path.with_name(part_name(path.name))
     try:
@@ -89,7 +89,7 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def part_name(name: str) -> str:
-    """A name to write under that no other writer uses, and that tells who writes."""
+    """Temporary name that no other writer uses, and that states host and process."""
     return f".{name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part"
 
 
@@ -98,11 +98,11 @@ def _host() -> str:
 
 
 def clear_parts(folder: Path, alone: bool = False) -> None:
-    """Delete the parts that killed processes left in a folder.
+    """Delete the temporary files that killed processes left in a folder.
 
     Args:
-        folder: Where; subfolders are not looked at.
-        alone: Whether nobody else can be writing there, as in a locked folder: every part goes.
+        folder: The folder; subfolders are ignored.
+        alone: Whether no other process can write there (a locked folder), so that all are deleted.
     """
     with contextlib.suppress(OSError):
         for part in folder.glob(".*.part"):
@@ -112,9 +112,9 @@ def clear_parts(folder: Path, alone: bool = False) -> None:
 
 
 def _is_left(part: Path) -> bool:
-    """Whether a part's writer is gone: it ran here and does not any more, or the part is old."""
+    """Whether a temporary file is abandoned: its process here has ended, or the file is old."""
     found = _PART.fullmatch(part.name)
-    # Signal 0 asks whether a process lives on POSIX systems only; on Windows it is Ctrl-C.
+    # Only on POSIX systems signal 0 tests whether a process exists; on Windows it is Ctrl-C.
     if os.name == "posix" and found and found["host"] == _host():
         try:
             os.kill(int(found["pid"]), 0)
@@ -127,16 +127,17 @@ def _is_left(part: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file; the system frees it when the process ends, however it ends.
+    """Hold a lock file, which the system releases when the process ends for any reason.
 
     Args:
-        path: The lock file, which nobody else writes, reads or renames.
-        wait: Wait for another holder instead of refusing.
+        path: The lock file, which is used for nothing else.
+        wait: Whether to wait for another holder instead of raising an error.
 
     Raises:
-        BadOutput: another process holds it, or the file cannot be made.
+        BadOutput: Another process holds the lock, or the file cannot be made.
     """
-    import filelock  # here: 40 ms that commands which lock nothing do without
+    # imported here, since it takes 40 ms, which commands without a lock need not spend
+    import filelock
 
     lock = filelock.FileLock(path)
     with writing(path):
@@ -156,19 +157,19 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
 
 
 def dump_checked(body: Any) -> bytes:
-    """JSON of a value with its SHA-256 beside it; `load_checked` is the way back.
+    """JSON of a value with its SHA-256; `load_checked` reads it.
 
-    Not the canonical form: a text comes back as it was, composed or not.
+    This is not the canonical form, so that texts keep their Unicode composition.
     """
     text = json.dumps(body, sort_keys=True, allow_nan=False)
     return f'{{"body": {text}, "sha256": "{sha256(text.encode())}"}}\n'.encode()
 
 
 def load_checked(data: bytes) -> Any:
-    """The value that `dump_checked` wrote.
+    """Return the value that `dump_checked` wrote.
 
     Raises:
-        ValueError: any byte of it changed.
+        ValueError: A byte was changed.
     """
     try:
         body = json.loads(data)["body"]
@@ -176,12 +177,12 @@ def load_checked(data: bytes) -> Any:
     except (ValueError, TypeError, KeyError, RecursionError):
         same, body = False, None
     if not same:
-        raise ValueError("its checksum does not hold")
+        raise ValueError("its content does not match its checksum")
     return body
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte form of a JSON value: sorted keys, no spaces, UTF-8, NFC; NaN is refused."""
+    """Canonical bytes of a JSON value: sorted keys, no spaces, UTF-8, NFC; NaN is refused."""
     text = json.dumps(
         _normalised(value),
         sort_keys=True,
@@ -211,7 +212,7 @@ def file_sha256(path: Path) -> str:
     """Hex digest of a file, which may exceed memory.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,8 @@
 """Streams, and what they withhold.
 
-A `Scenario` is a rule that turns a source into a `Stream`: a plan of row numbers that states what
-arrives when, and what may be known. A stream is a value: hashable, small, without images. This
-module does not import torch.
+A `Scenario` is a rule that turns a source into a `Stream`: a plan of row numbers that states which
+rows arrive when, and what the learner may know. A stream is a value: hashable, small, without
+images. This module does not import torch.
 """
 
 import hashlib
@@ -48,9 +48,11 @@ class Step:
     train: np.ndarray
     """int64 row numbers in the source's training split."""
     test: np.ndarray
-    """int64 row numbers of the test rows of this experience, in the split `measured_on`; a row that
-    looks the same belongs to one experience only. Empty where nothing new is to be measured, such
-    as where an experience comes again."""
+    """int64 row numbers of the test rows of this experience, in the split `measured_on`.
+
+    An unchanged image belongs to one experience only. Empty if there is nothing new to test, such
+    as when an experience recurs.
+    """
     classes: tuple[int, ...]
     """Class indices present in the training rows, ascending."""
     valid: np.ndarray
@@ -59,19 +61,21 @@ class Step:
     """Index of the source in the stream's list of sources."""
     transform: Transform | None = None
     measured_on: Literal["test", "train"] = "test"
-    """Split that ``test`` numbers: test, or train where held-out training rows are scored."""
+    """Split of the rows in ``test``: test, or train if held-out training rows are scored."""
     home: tuple[int, ...] | None = None
-    """Class indices that mainly belong to this experience, ascending: those of its test rows where
-    other classes bring training rows too; None: all of ``classes``."""
+    """Class indices that mainly belong to this experience, ascending: those of its test rows, if
+    there are training rows of other classes, too. None means all of ``classes``.
+    """
     labels: np.ndarray | None = None
-    """int64 class index that the learner is given for each training row, one of ``classes``; None:
-    the true ones. `noisy_labels` makes wrong ones; rows that are scored keep theirs."""
+    """int64 class index that the learner is given for each training row, one of ``classes``; None
+    means the true ones. `noisy_labels` makes wrong ones; scored rows keep their true labels."""
 
     def __post_init__(self) -> None:
         """Check the labels.
 
         Raises:
-            BadStream: another number of labels than of rows, or labels of other classes.
+            BadStream: The number of labels differs from that of rows, or labels are of other
+                classes.
         """
         if self.labels is None:
             return
@@ -88,13 +92,13 @@ def check_part(stream: Any, start: int, stop: int, steps: str) -> None:
     """Check that a stream has a given part.
 
     Raises:
-        BadStream: it is empty, or reaches beyond an end.
+        BadStream: The part is empty, or reaches beyond an end.
     """
     if not 0 <= start < stop <= len(stream):
         raise BadStream(
             expected=f"a part of the {len(stream)} {steps} of {stream.name}",
             found=f"{start} to {stop}",
-            fix="Give the first one, and an end after it",
+            fix="Give the first one, and an end (exclusive) after it",
         )
 
 
@@ -120,21 +124,23 @@ class Stream:
     """Class names by class index."""
     single_pass: bool = False
     compete: Literal["own", "seen"] = "own"
-    """Classes that compete in a prediction where the task is given: those of the task, or all
-    seen."""
+    """Classes that compete in a prediction if the task is given: those of the task (own), or all
+    classes seen."""
     anytime: int = 0
-    """Number of moments, equally spaced by training images, at which all classes that have come are
-    tested; no part of the digest, since nothing that is learned depends on it."""
+    """Number of moments, equally spaced by training images, at which all classes that have arrived
+    are tested; not part of the digest, since learning does not depend on it.
+    """
     preset: Mapping[str, object] = field(default_factory=dict[str, object])
-    """Options of the scenario; strategies take over ``network``, ``memory_size`` and the like
-    unless they are given others. No part of the digest."""
+    """Options of the scenario; strategies use ``network``, ``memory_size`` and similar ones as
+    defaults. Not part of the digest.
+    """
 
     def __len__(self) -> int:
         """Count the experiences."""
         return len(self.steps)
 
     def __eq__(self, other: object) -> bool:
-        """Say whether both plan the same."""
+        """Whether both plans are equal."""
         return isinstance(other, Stream) and self.digest == other.digest
 
     def __hash__(self) -> int:
@@ -160,7 +166,8 @@ class Stream:
 
     def outline(self) -> "list[ExperienceOutline]":
         """Content of each experience, for ``--dry-run`` and progress."""
-        from clgym.messages import ExperienceOutline  # here: looking at a stream needs no pydantic
+        # imported here, since using a stream does not need pydantic
+        from clgym.messages import ExperienceOutline
 
         return [
             ExperienceOutline(classes=len(s.classes), train=len(s.train), test=len(s.test))
@@ -177,10 +184,10 @@ class Stream:
         return 1 + max(c for step in self.steps[: index + 1] for c in step.classes)
 
     def measured_after(self, index: int) -> list[int]:
-        """Which experiences are scored after experience ``index``.
+        """Indices of the experiences that are scored after experience ``index``.
 
-        Those seen; in domain-incremental streams the future ones too, since their classes are
-        known from the start.
+        These are the experiences seen; in domain-incremental streams also the future ones, since
+        their classes are known from the start.
         """
         if self.setting == "domain-incremental":
             seen = self.columns_after(index)
@@ -193,7 +200,7 @@ class Stream:
         """Class index that the learner is given for each training row, int64 [n].
 
         Args:
-            step: One of the stream's.
+            step: An experience of the stream.
             source: The source of its rows.
         """
         if step.labels is not None:
@@ -201,27 +208,27 @@ class Stream:
         return np.array(self.columns[step.source])[source.train.labels[step.train]]
 
     def on_validation(self) -> "Stream":
-        """The same stream, measured on its held-out training rows instead of its test rows.
+        """The same stream, scored on its held-out training rows instead of its test rows.
 
         Raises:
-            BadStream: nothing is held out.
+            BadStream: An experience has no held-out rows.
         """
         if any(len(step.test) and not len(step.valid) for step in self.steps):
             raise BadStream(
-                expected="held-out training rows to measure every experience",
-                found=f"none in some experience of {self.name}",
-                fix="Give --validation a share above 0, such as 0.1",
+                expected="held-out training rows to score every experience",
+                found=f"an experience of {self.name} without any",
+                fix="Give --validation a fraction above 0, such as 0.1",
             )
         steps = tuple(replace(s, test=s.valid, measured_on="train") for s in self.steps)
         return replace(self, steps=steps)
 
     def part(self, start: int, stop: int) -> "Stream":
-        """Experiences ``start`` to ``stop`` (exclusive) as a stream of its own.
+        """Return experiences ``start`` to ``stop`` (exclusive) as a separate stream.
 
-        Classes that come in none of them are out of it; columns are renumbered from 0.
+        Classes that occur in none of them are removed; class indices are renumbered from 0.
 
         Raises:
-            BadStream: no such experiences.
+            BadStream: The stream has no such experiences.
         """
         check_part(self, start, stop, "experiences")
         kept = sorted({c for step in self.steps[start:stop] for c in step.classes})
@@ -243,11 +250,12 @@ class Stream:
         )
 
     def benchmark(self, data_root: "Path | None" = None) -> Any:
-        """The same stream as an ordinary Avalanche benchmark, for any Avalanche script.
+        """Return the same stream as an ordinary Avalanche benchmark, for any Avalanche script.
 
-        It holds images and labels of both splits: nothing is withheld from such a script.
+        It contains images and labels of both splits: nothing is withheld from such a script.
         """
-        # The one climb of the house, for users' sake: `clgym.avalanche.benchmark` does the work.
+        # The only import of a higher package, for convenience: `clgym.avalanche.benchmark` does the
+        # work.
         from clgym.avalanche import benchmark
 
         return benchmark(self, data_root)
@@ -288,12 +296,12 @@ class Scenario:
 
     Config: ClassVar[type] = ScenarioConfig
     data_root: "Path | None" = None
-    """Folder of the data; None means ``CLGYM_DATA``. The gym sets it."""
+    """Data root; None means ``CLGYM_DATA``, else the user's data folder. The gym sets it."""
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether the stream is the same for every order seed."""
     RECURRING: ClassVar[bool] = False
-    """Whether training images may come again, unchanged, in a later experience."""
+    """Whether training images may recur unchanged in a later experience."""
     CHECK_CONFIG: ClassVar[Mapping[str, Any]] = {}
     """Options for `clgym check` that suit six classes of twenty images."""
     KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
@@ -304,37 +312,39 @@ class Scenario:
         self.config, self.name = config, name
 
     def source_names(self) -> Sequence[str]:
-        """The sources to load, as `load_source` takes them."""
+        """Names of the sources to load, as `load_source` accepts them."""
         return [self.config.source]
 
     def stream(self, sources: Sequence["Source"], order_seed: int | None) -> Stream:
-        """Cut the stream. ``order_seed`` None means the preset's own order.
+        """Make the stream. ``order_seed`` None means the preset's own order.
 
         Raises:
-            BadStream: the options do not fit the source.
+            BadStream: The options do not fit the source.
         """
         raise NotImplementedError
 
     def describe(self) -> "ChosenPlugin":
-        """Name and options, as the record keeps them."""
-        from clgym.messages import ChosenPlugin  # here: looking at a stream needs no pydantic
+        """Name and options, in the form of the record."""
+        # imported here, since using a stream does not need pydantic
+        from clgym.messages import ChosenPlugin
 
         return ChosenPlugin(self.name, values_of(self.config))
 
 
 def kind_of(stream: Any) -> str:
-    """The kind of a stream: a `Setting`, or that of another class of streams.
+    """The kind of a stream: a `Setting`, or the kind of another class of streams.
 
-    `Scenario.stream` and whatever builds on it say `Stream` for all kinds, those of
-    `clgym.streams` too, which have what a run needs and stand on a floor above.
+    The return type of `Scenario.stream` is `Stream` for all kinds, although those of
+    `clgym.streams` do not derive from it: they have all methods that a run needs, and are defined
+    in a higher package.
     """
     return stream.setting
 
 
 def measured_twice(steps: Sequence[Step]) -> tuple[int, int] | None:
-    """The first experience with test rows that an earlier one measures, and their number.
+    """The first experience with test rows that an earlier one has, too, and their number.
 
-    Rows under another transformation are other images. None where there is no such experience.
+    Rows with different transforms count as different images. None if there is no such experience.
     """
     seen: dict[tuple[object, ...], np.ndarray] = {}
     for index, step in enumerate(steps):
@@ -354,7 +364,7 @@ def split_validation(
     Args:
         rows: int64 [n].
         labels: int64 [n], the class of each row.
-        share: In [0, 0.5]; at least one row of a class stays in training.
+        share: Fraction in [0, 0.5]; at least one row of each class stays in training.
         seed: Seed of the legacy NumPy generator.
     """
     if share == 0:

@@ -6,13 +6,12 @@ The learner's process calls, in this order::
     strategy.setup(info)              # once: build networks on info.device
     strategy.train(experience)        # once per experience
     strategy.predict(batch)           # many times, after each experience
-    strategy.represent(batch)         # on pretraining streams, in the place of predict
-    strategy.forget(request)          # on streams of forgetting, after the last experience
+    strategy.represent(batch)         # on pretraining streams, instead of predict
+        strategy.forget(request)          # on deletion streams, after the last experience
     strategy.state_dict()             # after each experience, and when train() offers a safe point
 
-A strategy gets only what its `Needs` declare and its scenario type allows. Labels of test rows, the
-data of past and future experiences and, outside task-incremental streams, the task stay with the
-gym.
+A strategy gets only what its `Needs` declare and its scenario type allows. The gym withholds labels
+of test rows, data of past and future experiences and, outside task-incremental streams, the task.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,17 +62,17 @@ report_renamed(__name__)
 
 @dataclass(frozen=True)
 class Config:
-    """Base of a strategy's options; subclass it as a frozen dataclass, defaults for all."""
+    """Base of a strategy's options; subclass it as a frozen dataclass with defaults for all."""
 
     @classmethod
     def dependent_defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Defaults that differ from the fields' own where other options are as in ``given``.
+        """Defaults that replace those of the fields because of other options in ``given``.
 
         Args:
-            given: The options that the user gave, not checked yet.
+            given: Options that the user gave, before validation.
 
         Returns:
-            Option to default; the record names them like any other.
+            Defaults by option; the record contains them like any other option.
         """
         return {}
 
@@ -89,9 +88,9 @@ class StreamInfo:
     ]
     device: torch.device
     seed: int
-    """Seed of the learner; torch, numpy and random are seeded from it before every hook. Draws
-    that must not depend on those before them come from `Strategy.rng`, or outside of an
-    experience from ``torch_generator(info.seed, "strategy", "what is drawn", step=...)``."""
+    """Seed of the learner; torch, numpy and random are seeded from it before every hook. For draws
+    that must not depend on earlier draws use `Strategy.rng`, or outside of an experience
+    ``torch_generator(info.seed, "strategy", "what is drawn", step=...)``."""
     mean: tuple[float, ...]
     """Mean of each channel, for images in [0, 1]; zeros if unknown."""
     std: tuple[float, ...]
@@ -105,20 +104,21 @@ class StreamInfo:
     memory: Memory = field(default_factory=lambda: Memory(0))
     """Storage for at most `Needs.memory` samples of past experiences."""
     batch_size: int | None = None
-    """Images per batch on adaptation streams."""
+    """Number of images per batch on adaptation streams."""
     class_names: tuple[str, ...] | None = None
-    """Adaptation streams: names of the classes in words, by class index; None unless
-    `Needs.class_names`. On learning streams `Experience.class_names` has those seen."""
+    """On adaptation streams: names of the classes in words, by class index; None unless
+    `Needs.class_names`. On learning streams `Experience.class_names` has the names of those seen.
+    """
     classifier: Classifier | None = None
     """Classifier requested by `Needs.classifier`, in evaluation mode; the strategy may change
     it."""
     source_data: SourceData | None = None
     """Source data requested by `Needs.source_data`."""
     log: Callable[[Mapping[str, Any]], None] = lambda numbers: None
-    """Takes in what `Strategy.log` logs."""
+    """Receives the numbers that `Strategy.log` logs."""
 
 
-# What a strategy's options are; `Any` where a class only says ``Config = ...``.
+# Type of a strategy's options; `Any` if a class only says ``Config = ...``.
 C = TypeVar("C", bound=Config, default=Any)
 
 
@@ -128,8 +128,8 @@ _NoOptions = Config
 class Strategy(Generic[C]):
     """Base of all continual learners. Subclass it in ``strategies/<name>.py``; one class per file.
 
-    The first line of the file's docstring is what ``clgym list`` shows. ``class Mine(Strategy[
-    MineConfig])`` sets `Config` and gives ``self.config`` its type.
+    ``clgym list`` shows the first line of the file's docstring. ``class Mine(Strategy[
+    MineConfig])`` sets `Config` and the type of ``self.config``.
     """
 
     Config: ClassVar[type] = _NoOptions
@@ -138,24 +138,26 @@ class Strategy(Generic[C]):
 
     DETERMINISTIC: ClassVar[bool] = False
     """Whether results are the same for every seed."""
-    # A dict, as plugins annotate it: a Mapping would refuse them.
+    # A dict, since plugins annotate it as one, which a Mapping would not allow.
     CHECK_CONFIG: ClassVar[dict[str, Json]] = {}
     """Options for `clgym check` that make the strategy small and need no files."""
     CHECK_IMAGES: ClassVar[tuple[int, int, int]] = (1, 8, 8)
     """Channels, height and width of the images for `clgym check`."""
     transient: ClassVar[tuple[str, ...]] = ()
-    """Names of attributes that are no state: caches, and what `setup` makes and nothing changes."""
+    """Names of attributes that are not part of the state: caches, and values that only `setup`
+    sets.
+    """
     KNOWN_FAILURES: ClassVar[Mapping[str, str]] = {}
     """Checks that the strategy is known to fail, with the reason, which records and the board
     show."""
     confidence_scale: float = 1.0
-    """Adaptation streams: factor of its logits in the softmax that gives the confidence of an
-    answer; 1/2 where it answers with the sum of two networks' logits."""
+    """On adaptation streams: factor of the logits in the softmax that gives the confidence of a
+    prediction; 1/2 if the logits are the sum of two networks' logits."""
 
     _experience: Experience | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Take the config from the base's type argument, and let `train` know its experience.
+        """Take `Config` from the base's type argument, and make `train` set `experience`.
 
         Raises:
             BadPlugin: ``Config`` is another class than the type argument.
@@ -176,18 +178,18 @@ class Strategy(Generic[C]):
             cls.train = knowing_experience(cls.train)
 
     def __init__(self, config: C) -> None:
-        """Store ``config``; no work here."""
+        """Store ``config``; do no work here."""
         self.config: C = config
 
     @property
     def needs(self) -> Needs:
-        """What the gym must provide; may depend on the config, such as the size of a memory."""
+        """What the gym must provide; it may depend on the options, such as the size of a memory."""
         return Needs()
 
     def setup(self, info: StreamInfo) -> None:
-        """Called once, before the first experience: build networks on ``info.device``.
+        """Build networks on ``info.device``; called once, before the first experience.
 
-        Extend it; keep this line's effect (``super().setup(info)``).
+        Call ``super().setup(info)``, which stores ``info``, when you override it.
         """
         self.info = info
 
@@ -200,28 +202,27 @@ class Strategy(Generic[C]):
         """The experience that `train` is learning.
 
         Raises:
-            BadPlugin: none is under way.
+            BadPlugin: No experience is being learned.
         """
         if self._experience is None:
             raise BadPlugin(
-                expected="a call while an experience is learned",
-                found="none under way",
-                fix="Read self.experience and self.rng in train, and in what it calls",
+                expected="a call while an experience is being learned",
+                found="a call outside of train",
+                fix="Read self.experience and self.rng only in train and in methods that it calls",
             )
         return self._experience
 
     def rng(self, *name: str) -> torch.Generator:
-        """A CPU generator for one draw: a stream that no other name shares.
+        """Return a CPU generator for one draw, independent of those with other names.
 
-        What it draws depends on the run's seed, the experience, the epoch and the step of its
-        `Experience.batches`, and the name, on nothing else: ``torch.rand(n,
-        generator=self.rng("mask"))``.
+        Its numbers depend only on the run's seed, the experience, the epoch and the step of its
+        `Experience.batches`, and the name: ``torch.rand(n, generator=self.rng("mask"))``.
 
         Args:
-            name: What is drawn, in words.
+            name: Purpose of the draw, in words.
 
         Raises:
-            BadPlugin: no experience is under way, or numbers in the place of a name.
+            BadPlugin: No experience is being learned, or the name is not made of words.
         """
         here = self.experience
         return here.generator(*name, epoch=here.epoch, step=here.step)
@@ -229,7 +230,7 @@ class Strategy(Generic[C]):
     def predict(self, batch: Batch) -> Tensor:
         """Return logits, float [n, columns]; column c is the class of index c, in order of arrival.
 
-        Called under ``torch.no_grad``. Must not change state and must not depend on which
+        It is called under ``torch.no_grad``. It must not change state, and must not depend on which
         images share the batch (test-time methods use `adapt`).
         """
         raise NotImplementedError
@@ -237,41 +238,43 @@ class Strategy(Generic[C]):
     def represent(self, batch: Batch) -> Tensor:
         """Pretraining streams: features of images, float [n, width], on which the gym fits probes.
 
-        Called in the place of `predict`, and under the same rules: under ``torch.no_grad``, without
-        a change of state, each image by itself. The width is the strategy's choice, the same for
-        all images. Among them are training images of all experiences so far; the strategy does not
-        learn which they are. Such streams bring no labels: to read `TrainBatch.labels` or
-        `Experience.labels` is refused, and there are no classes (``experience.classes`` is empty).
+        It is called instead of `predict` under the same rules: under ``torch.no_grad``, without a
+        change of state, each image independently of the others. The strategy chooses the width,
+        which is the same for all images. Some of them are training images of the experiences so
+        far, but the strategy does not learn which. Such streams have no labels: reading
+        `TrainBatch.labels` or `Experience.labels` raises an error, and there are no classes
+        (``experience.classes`` is empty).
         """
         raise NotImplementedError
 
     def predict_by_head(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Answers of several heads to one batch: logits like those of `predict`, by head.
+        """Logits of several heads for one batch, each like those of `predict`, by name of the head.
 
-        For methods that are reported with more than one, such as a linear head and the nearest mean
-        of exemplars. The record has the accuracy of each beside that of `predict`, which counts.
-        Called where a subclass overrides it, as `predict` is, and under the same rules.
+        It is meant for methods that are reported with several heads, such as a linear head and the
+        nearest mean of exemplars. The record states the accuracy of each; the main measures are
+        those of `predict`. If a subclass overrides it, it is called like `predict`, under the same
+        rules.
         """
         return {}
 
     def adapt(self, batch: Batch) -> Tensor:
         """Adaptation streams: predict an unlabelled batch, then learn from it.
 
-        Called once for every batch, with gradients enabled; the returned logits [n, columns] are
-        scored. The strategy does not know where one domain ends and the next begins.
+        It is called once for every batch, with gradients enabled; the returned logits [n, columns]
+        are scored. The strategy does not know where one domain ends and the next begins.
         """
         raise NotImplementedError
 
     def forget(self, request: ForgetRequest) -> None:
-        """Forget some training rows: streams of forgetting, once per request, after all learning.
+        """Deletion streams: forget some training rows; called once per request, after all learning.
 
-        A class that overrides this method runs on such streams where it learns class-incremental
-        ones. It gets the rows to be forgotten (``request.forgotten``) and, with
-        ``Needs(retained_data=True)``, those that remain (``request.retained``): both until it
-        returns. Samples of the request in ``info.memory`` are removed before it is called. Whatever
-        it needs beyond that, such as importances, it has stored while it learned. `predict` goes on
-        to answer for all classes, and a request that is cut short is sent again from the state
-        before it. The gym seeds torch, numpy and random before each call.
+        A class-incremental strategy that overrides this method can run on such streams. It gets the
+        rows to forget (``request.forgotten``) and, with ``Needs(retained_data=True)``, those that
+        remain (``request.retained``); both can be read until it returns. Samples of the request in
+        ``info.memory`` are removed before the call. Further data that it needs, such as
+        importances, it must store while it learns. `predict` must still return logits for all
+        classes. An interrupted request is sent again, from the state before it. The gym seeds
+        torch, numpy and random before each call.
         """
         raise NotImplementedError
 
@@ -286,7 +289,7 @@ class Strategy(Generic[C]):
         (`clgym.attributes`). ``info.memory`` is saved by the gym.
 
         Raises:
-            BadPlugin: an attribute that cannot be saved; the message names it.
+            BadPlugin: An attribute cannot be saved; the message names it.
         """
         return attributes.state_of(self, self.stateless())
 
@@ -295,34 +298,34 @@ class Strategy(Generic[C]):
         attributes.restore(self, state, self.info.device, self.stateless())
 
     def remake(self, name: str) -> object | None:
-        """Make a part that a saved state fills and that `setup` does not make.
+        """Make an object that is part of a saved state and that `setup` does not make.
 
-        Such as a teacher, which is a copy of the network from the second experience on. Attributes
-        are restored in the order in which they were made, so those before it are there.
+        An example is a teacher, which is a copy of the network from the second experience on.
+        Attributes are restored in the order in which they were made, so earlier ones exist already.
 
         Args:
-            name: Its attribute.
+            name: Name of the attribute.
         """
         return None
 
     def stateless(self) -> set[str]:
-        """Names of the attributes that are no state, those of all base classes too."""
-        # An experience is over when something is saved; what is left of it holds no data.
+        """Names of attributes that are not part of the state, including those of base classes."""
+        # States are saved after an experience has ended, when its object holds no data.
         over = {name for name, value in vars(self).items() if isinstance(value, Experience)}
         return {"config", "info", "_experience", *over, *attributes.names_left_out(self)}
 
     def log(self, **numbers: Any) -> None:
-        """Log numbers of your own: ``self.log(entropy=0.7)``; see `Experience.log`.
+        """Log numbers: ``self.log(entropy=0.7)``; see `Experience.log`.
 
-        On adaptation streams they belong to the present batch.
+        On adaptation streams they belong to the current batch.
         """
         self.info.log(numbers)
 
     def costs(self) -> dict[str, float]:
         """Costs that the strategy measured itself, by name, for the record's ``cost.own``.
 
-        Names end in their unit (``fisher_seconds``); sums over the run so far, so a strategy that
-        has any keeps them in its state.
+        Names end in their unit (``fisher_seconds``). Values are sums over the run so far, so a
+        strategy that reports costs keeps them in its state.
         """
         return {}
 

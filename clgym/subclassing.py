@@ -1,4 +1,4 @@
-"""What a strategy's class is given when it is defined: its options, and what `train` knows."""
+"""Additions to a strategy's class at its definition: its options, and `experience` in `train`."""
 
 import functools
 from collections.abc import Callable
@@ -13,12 +13,12 @@ def config_argument(cls: type, base: type, bound: type) -> type | None:
     """The class of options in the brackets of a base, as in ``Strategy[MineConfig]``.
 
     Args:
-        cls: The class that is defined.
-        base: Bases that derive from it may have brackets.
-        bound: What a class of options derives from.
+        cls: The class that is being defined.
+        base: Class whose subclasses may have brackets.
+        bound: Base of all classes of options.
 
     Raises:
-        BadPlugin: something else stands there.
+        BadPlugin: The brackets contain something else.
     """
     for written in vars(cls).get("__orig_bases__", ()):
         origin = get_origin(written)
@@ -38,7 +38,7 @@ def config_argument(cls: type, base: type, bound: type) -> type | None:
 
 
 def knowing_experience(train: Callable[..., None]) -> Callable[..., None]:
-    """`train`, during which ``self.experience`` is the one that it was given."""
+    """Wrap `train` so that ``self.experience`` is its argument during the call."""
 
     @functools.wraps(train)
     def knowing(self: Any, experience: Any) -> None:

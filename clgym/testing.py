@@ -1,4 +1,4 @@
-"""Tests of your own plugin: the conformance suite by check, and a run taken step by step.
+"""Tools to test your own plugin: the conformance suite, and a run that is executed step by step.
 
 In a test file of a plugin::
 
@@ -44,10 +44,10 @@ class CheckCase:
     plugins: tuple[Path, ...] = field(default=(), repr=False)
 
     def __call__(self) -> None:
-        """Carry it out; what does not apply is a skipped test, as pytest has it.
+        """Carry out the check; if it does not apply, the test is skipped.
 
         Raises:
-            CheckFailed: it fails, and `Strategy.KNOWN_FAILURES` does not say so.
+            CheckFailed: The check fails, and `Strategy.KNOWN_FAILURES` does not declare it.
         """
         import pytest
 
@@ -71,8 +71,8 @@ def parametrize_with_checks(
     """Make a pytest case of every check of every class, passed as the argument ``check``.
 
     Args:
-        classes: Strategies.
-        plugins: Files that hold strategies which they wrap.
+        classes: Strategies to check.
+        plugins: Files of strategies that they wrap.
     """
     import pytest
 
@@ -94,22 +94,22 @@ def simulate(
     test: int = 4,
     plugins: Sequence[Path] = (),
 ) -> "Iterator[Simulator]":
-    """Run a strategy on a tiny stream in this process, step by step, by the gym's own messages.
+    """Run a strategy on a tiny stream in this process, step by step, with the gym's own messages.
 
-    The stream has six classes of real digits, two an experience; options of the strategy are
+    The stream has six classes of real digits, two per experience; options of the strategy are
     small, as for the checks.
 
     Args:
-        cls: The class; it needs no file.
+        cls: The strategy's class; it needs no file.
         config: Options of the strategy.
         setting: Scenario type; None takes the first that the strategy works in.
         seed: Seed of the learner.
-        train: Training images of every class, or of each of the six.
-        test: Test images of every class.
-        plugins: Files that hold strategies which it wraps.
+        train: Number of training images of every class, or of each of the six.
+        test: Number of test images of every class.
+        plugins: Files of strategies that it wraps.
 
     Yields:
-        The run: a `clgym.check.simulator.Simulator`, for a strategy that learns at test time a
+        The run: a `clgym.check.simulator.Simulator`, or for a strategy that learns at test time a
         `clgym.check.adapting.AdaptBench`.
     """
     from clgym.check.bench import NAME, Subject, quiet_torch

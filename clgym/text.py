@@ -15,7 +15,7 @@ __all__ = [
 ]
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
-"""What a JSON file can hold. Tuples count as lists."""
+"""Values that a JSON file can hold. Tuples count as lists."""
 
 LONGEST = 1000
 """Maximum number of characters of a text in a message or on a terminal."""
@@ -30,7 +30,7 @@ def printable(text: str, longest: int = LONGEST) -> str:
     r"""Show control characters as escapes (``\u001b``), and shorten long text.
 
     Args:
-        text: Text of any origin.
+        text: Any text.
         longest: Maximum number of characters returned. The function is idempotent.
     """
     shown = "".join(_shown(character) for character in text[:longest])
@@ -59,7 +59,7 @@ def printable_tree(value: Any) -> Any:
 
 
 def first_unprintable(value: object) -> str | None:
-    """Return the first string of a tree that a record may not hold; None if all may."""
+    """Return the first string of a tree that a record must not contain; None if there is none."""
     if isinstance(value, str):
         fits = len(value) <= LONGEST_IN_RECORDS and (
             value.isprintable() or printable(value, LONGEST_IN_RECORDS) == value

@@ -158,8 +158,8 @@ class _Half:
     [
         (_Half, "count: bounds of whole numbers must be whole"),
         (_Stepped, r"rate: MultipleOf.* is not Ge, Gt, Le, Lt, Interval or Search"),
-        (_OnTheList, r"sizes: Ge.* belongs to a number; .*tuple\[Annotated\[int, Ge\(1\)\]"),
-        (_OnText, r"name: Ge.* belongs to a number"),
+        (_OnTheList, r"sizes: Ge.* applies to numbers; .*tuple\[Annotated\[int, Ge\(1\)\]"),
+        (_OnText, r"name: Ge.* applies to numbers"),
     ],
 )
 def test_a_constraint_that_would_hold_nowhere_is_refused(cls: type, words: str) -> None:

@@ -85,7 +85,7 @@ def test_the_experience_is_there_while_it_is_learned() -> None:
     wanted = torch.rand(1, generator=data.generator("x", epoch=0, step=2))
     assert torch.equal(strategy.drawn, wanted)
     assert (data.epoch, data.step) == (None, None)
-    with pytest.raises(BadPlugin, match="none under way"):
+    with pytest.raises(BadPlugin, match="a call outside of train"):
         strategy.experience  # noqa: B018
     assert "_experience" not in strategy.state_dict()
 

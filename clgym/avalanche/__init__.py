@@ -1,4 +1,4 @@
-"""The one seam to Avalanche: templates with our loader, an adapter for its strategies, patches.
+"""Interface to Avalanche: templates with clgym's loader, an adapter for its strategies, patches.
 
 Nothing here imports Avalanche (or torch) until it is used.
 """

@@ -53,7 +53,7 @@ def adapt(name: str) -> type["AvalancheStrategy"]:
     """The clgym strategy for a class of `avalanche.training`.
 
     Raises:
-        Incompatible: that class cannot run here; the error says why.
+        Incompatible: The class cannot run in clgym; the error says why.
     """
     if name in REFUSED:
         raise Incompatible(
@@ -82,7 +82,7 @@ def strategy_of(template_class: type) -> type["AvalancheStrategy"]:
     It becomes an attribute of the template's module, where another process finds it.
 
     Raises:
-        BadPlugin: its constructor takes what no option can give.
+        BadPlugin: Its constructor has an argument that no option can give.
     """
     patches.apply()
     module, name = template_class.__module__, f"{template_class.__name__}Strategy"
@@ -124,7 +124,7 @@ class AvalancheStrategy(SGDStrategy[C]):
     origin has ``state_dict`` and ``load_state_dict``.
 
     Attributes:
-        recipe: What the constructor of the template does not say; inferred if left out.
+        recipe: Facts about the template that its constructor does not state; inferred if left out.
     """
 
     recipe: ClassVar[Recipe]
@@ -134,7 +134,8 @@ class AvalancheStrategy(SGDStrategy[C]):
         """Infer what the class leaves out: its recipe, and its options.
 
         Raises:
-            BadPlugin: samples are kept, and no option says how many; or a hook that nothing calls.
+            BadPlugin: The class keeps samples without an option for their number, or overrides a
+                hook that is never called.
         """
         super().__init_subclass__(**options)
         refuse_uncalled(cls)
@@ -143,9 +144,9 @@ class AvalancheStrategy(SGDStrategy[C]):
     def arguments(self) -> Mapping[str, Any]:
         """Arguments of the template's constructor, besides network, optimizer, loss and sizes.
 
-        By default the options that go by the names of arguments. What is returned here goes before
-        what every template gets: ``model``, ``optimizer``, ``criterion``, ``train_mb_size``,
-        ``train_epochs``, ``eval_mb_size``, ``device``, ``evaluator``.
+        By default these are the options that have the names of arguments. What is returned here
+        goes before what every template gets: ``model``, ``optimizer``, ``criterion``,
+        ``train_mb_size``, ``train_epochs``, ``eval_mb_size``, ``device``, ``evaluator``.
         """
         names = names_of(self.template_class, self.recipe)
         own = {t: getattr(self.config, o) for o, t in names.items() if hasattr(self.config, o)}

@@ -28,10 +28,10 @@ def benchmark(stream: Stream, data_root: Path | None = None) -> Any:
 
     Args:
         stream: The plan.
-        data_root: Where the sources lie; None means ``CLGYM_DATA``.
+        data_root: Data root of the sources; None means ``CLGYM_DATA``, else the user's data folder.
 
     Raises:
-        MissingData: a source is not there.
+        MissingData: The files of a source do not exist.
     """
     sources = [load_source(name, data_root) for name in stream.sources]
     parts = {"train": "train", "test": "test", "valid": "valid"}

@@ -1,4 +1,4 @@
-"""`ExemplarStrategy`: what the methods have in common that train from scratch and keep exemplars.
+"""`ExemplarStrategy`: common base of the methods that train from scratch and keep exemplars.
 
 The recipe is that of Cha & Cho's protocol (arXiv 2403.09066; code csm9493/GTEP 4cb3895), which took
 it from PyCIL (G-U-N/PyCIL 87cc411): the first experience has epochs, rate and decay of its own,
@@ -102,9 +102,11 @@ class ExemplarStrategy(StagedStrategy[C]):
     backbone with stages passes a ReLU.
 
     Attributes:
-        known: Number of classes before the present experience; of all, outside of one.
-        means: float64 [classes, d], means of the exemplars' unit features by the network of now.
-        teacher: In evaluation mode.
+        known: Number of classes before the present experience; of all classes while none is
+            trained.
+        means: float64 [classes, d], means of the exemplars' unit-length features by the current
+            network.
+        teacher: Network after the previous experience, in evaluation mode.
         extraction_batch: Number of images whose features are computed together.
     """
 
@@ -196,7 +198,7 @@ class ExemplarStrategy(StagedStrategy[C]):
 
     @torch.no_grad()
     def taught(self, batch: TrainBatch) -> Any:
-        """What the teacher says to the same images, from the second experience on."""
+        """Output of the teacher for the same images, from the second experience on."""
         assert self.teacher is not None
         return self.teacher(batch.images)
 
@@ -265,7 +267,7 @@ class ExemplarStrategy(StagedStrategy[C]):
         return experience.joined(memory["pixels"], memory["labels"])
 
     def after_experience(self, experience: Experience) -> None:
-        """Choose exemplars, take their means, and copy the network for the next experience."""
+        """Choose exemplars, compute their means, and copy the network for the next experience."""
         self.choose_exemplars(experience)
         self.means = self.exemplar_means(experience)
         self.known = experience.columns
@@ -299,7 +301,7 @@ class ExemplarStrategy(StagedStrategy[C]):
         return found
 
     def exemplar_means(self, experience: Experience) -> Tensor:
-        """Means of all exemplars by the network of now; see `class_means`."""
+        """Means of all exemplars' features by the current network; see `class_means`."""
         memory = self.info.memory
         features = self.features_of(experience, memory["pixels"])
         return class_means(features, memory["labels"], experience.columns)

@@ -58,7 +58,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         return 1 + max((max(own) for own in self.own.values()), default=0)
 
     def grow(self, columns: int) -> None:
-        """Nothing: columns come with their task."""
+        """Do nothing: columns are added with their task."""
 
     def add(self, task: int, classes: Sequence[int]) -> None:
         """Make ``task`` the present one; if it is new, or brings classes, it gets units.
@@ -88,7 +88,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         return [[[task, list(own)] for task, own in self.own.items()], self.task]
 
     def restructure(self, structure: list[Any]) -> None:
-        """Have the units that a `structure` tells of; a state fills them."""
+        """Create the units that a `structure` describes; a loaded state then sets their weights."""
         tasks, present = structure
         for task, own in tasks:
             known, self.own[task] = self.own.get(task, ()), tuple(own)
@@ -138,7 +138,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         return logits
 
     def logits(self, features: Tensor) -> Tensor:
-        """For the present task, [n, columns]."""
+        """Logits [n, columns] of features for the present task."""
         return self.answers(features, self.task)
 
     def answers(self, features: Tensor, task: int) -> Tensor:
@@ -152,7 +152,7 @@ class TaskNetwork(Classifier, MultiTaskModule, BaseModel):
         return F.pad(found, (0, 1), value=MASK)[:, places]
 
     def _units(self, features: Tensor, task: int) -> Tensor:
-        """What the task's units say, [n, len(own)]."""
+        """Outputs of the task's units, [n, len(own)]."""
         raise NotImplementedError
 
     def _add_units(self, task: int) -> None:

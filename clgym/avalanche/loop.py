@@ -1,4 +1,4 @@
-"""Avalanche's training loop without what costs time and brings nothing here."""
+"""Avalanche's training loop without the parts that cost time and are not needed here."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar

@@ -72,7 +72,7 @@ def check(config: Any) -> None:
     """Refuse options under which earlier tasks would change.
 
     Raises:
-        BadConfig: weight decay, or no epoch before the pruning.
+        BadConfig: Weight decay is not 0, or there is no epoch before or after the pruning.
     """
     if config.weight_decay:
         raise BadConfig(

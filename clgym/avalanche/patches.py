@@ -61,7 +61,7 @@ def _subsets_of_what_is_there(theirs: Any) -> Any:
 
 
 def _replay_of_what_is_there(theirs: Any) -> Any:
-    """Free places are black images of class 0, which Avalanche replays with the samples."""
+    """Leave out free places: black images of class 0, which Avalanche replays with the samples."""
 
     def before_training_exp(self: Any, strategy: Any, **options: Any) -> None:
         whole = self.ext_mem_list_x, self.ext_mem_list_y

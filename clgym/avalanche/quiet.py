@@ -1,4 +1,4 @@
-"""What Avalanche prints, kept from the user."""
+"""Suppression of Avalanche's prints and of warnings about its own code."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""How an Avalanche template becomes a clgym strategy: what its constructor does not say."""
+"""Facts that turn an Avalanche template into a clgym strategy and that its constructor lacks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

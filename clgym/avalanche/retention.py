@@ -33,7 +33,7 @@ def end(
         experience: The one that is over.
 
     Raises:
-        OutOfReach: more samples are held than were declared.
+        OutOfReach: The strategy holds more samples than it declared.
     """
     held = rows_held(root)
     sources = {id(r): r for r in [*(r for r, _ in held.values()), *([rows] if rows else [])]}

@@ -98,7 +98,7 @@ class SGDStrategy(StepTools[C]):
     `rehearse`                                samples of the memory that join the batch
     `after_step`                              once the weights have moved
     `observe`                                 the whole step, for a method that owns it
-    `before_experience`, `after_experience`   around all epochs; the data are in reach
+    `before_experience`, `after_experience`   around all epochs; the data can be read
     `augment`                                 a random view of training images
     `begin`, `rate`                           growing the network; the learning rate of an epoch
     `make_network`, `make_optimizer`          what is trained, and by what
@@ -107,7 +107,7 @@ class SGDStrategy(StepTools[C]):
 
     The order within a step: companions (plugins of a strategy that wraps this one), the hooks,
     then `plugins` in their order; each Avalanche event goes to all of them before the next one.
-    With `observe` plugins hear of the beginning and the end of a step only.
+    With `observe`, plugins are called at the beginning and the end of a step only.
 
     On task-incremental streams there is a head for every task, where the config is a `HeadsConfig`
     and says so. ``self.network(images)`` then answers for the present task, and `forward` for each
@@ -121,7 +121,7 @@ class SGDStrategy(StepTools[C]):
         template: The Avalanche strategy; plugins get it as their first argument.
         network: The classifier that is trained.
         position: The next step, while `train` runs.
-        seen: Classes that have come so far: the width of an answer.
+        seen: Number of classes seen so far: the width of the logits.
         merged: Last batches of one image that have joined the batch before, which batch
             normalisation needs: every epoch of an experience has one or none.
         companions: Plugins of a strategy that wraps this one, called before its own; set before
@@ -212,7 +212,7 @@ class SGDStrategy(StepTools[C]):
         return config.lr * 0.1**drops
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """A random view of training images; by default what ``--augment`` names.
+        """A random view of training images; by default the augmentation that ``--augment`` names.
 
         `clgym.data.transforms.batched` makes such a function of torchvision's transforms, and of a
         function of one image.

@@ -39,13 +39,13 @@ class Stage:
         rate: Learning rate by epoch of the stage.
         weight_decay: Weight decay (L2 penalty) on all that is trained.
         network: Network in training mode; its output is the second argument of ``loss``.
-        parameters: What is trained. All other parameters of the network stand still, and no
-            gradient is computed for them.
+        parameters: What is trained. All other parameters of the network are frozen, and no gradient
+            is computed for them.
         loss: The loss of a batch with its labels, and the network's output.
         data: Rows to train on. Called when the stage starts or goes on, so it must return the same
             rows for the same state.
-        begin: Called once, before the stage's first step, and not again when a killed run goes on:
-            what it makes belongs into attributes.
+        begin: Called once, before the stage's first step, and not again when a killed run is
+            continued: it stores what it creates in attributes.
         training: Whether the network is in training mode; in evaluation mode batch normalisation
             uses its running statistics and leaves them.
     """

@@ -1,4 +1,4 @@
-"""What the hooks of a method use: the batch, the network's logits, draws from the memory."""
+"""Tools for the hooks of a method: the batch, the network's logits, draws from the memory."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -58,7 +58,7 @@ class StepTools(Strategy[C]):
 
         Args:
             size: The most samples wanted.
-            name: Tells several draws of one step apart; the streams are ``rng("replay", *name)``.
+            name: Distinguishes several draws of one step; the streams are ``rng("replay", *name)``.
 
         Returns:
             The samples with all that was stored of them, by column; None while there are none.
@@ -111,7 +111,7 @@ class StepTools(Strategy[C]):
 
         Args:
             batch: New samples, and those of the memory that have joined them.
-            name: Tells several views of one batch apart.
+            name: Distinguishes several views of one batch.
 
         Returns:
             float [n, C, H, W], in the order of the batch.

@@ -49,8 +49,9 @@ def as_template(
     """Hand a strategy to an Avalanche script: ``train(experience)`` and ``eval(stream)`` work.
 
     The strategy gets what it gets in the gym: classes numbered in order of arrival, no test labels,
-    the task id in task-incremental streams only. Plugins and metrics of the script hear of
-    experiences and of evaluation; the strategy's training loop is its own.
+    the task id in task-incremental streams only. Plugins and metrics of the script are called
+    around experiences and in evaluation, but not within training, for which the strategy has its
+    own loop.
 
     Args:
         strategy: A fresh one, not set up yet.
@@ -65,14 +66,15 @@ def as_template(
         single_pass: Whether each training image of such a benchmark may be read only once.
         seed: Seed of the learner.
         device: Device of the learner.
-        data_root: Folder of the stream's sources; None means ``CLGYM_DATA``.
+        data_root: Folder of the stream's sources; None means ``CLGYM_DATA``, else the user's data
+            folder.
         eval_mb_size: Images per batch in evaluation.
         evaluator: Avalanche's metrics and loggers.
         plugins: Avalanche plugins.
 
     Raises:
-        BadConfig: both a stream and what it states, or neither.
-        Incompatible: the strategy does not work in this scenario type.
+        BadConfig: Both a stream and facts that it determines are given, or neither.
+        Incompatible: The strategy does not support this scenario type.
     """
     facts = _facts(stream, data_root, setting, mean, std, single_pass)
     _check(strategy, facts.setting)

@@ -1,4 +1,4 @@
-"""`Wrapper`: a strategy around one that trains by SGD, which it changes from the side.
+"""`Wrapper`: a strategy around one that trains by SGD and whose training it changes.
 
 A wrapper's own part is a companion: an Avalanche plugin that is called before the plugins of the
 strategy that learns. Wrappers nest to any depth, and the outermost one's companion is called first.
@@ -8,7 +8,7 @@ In a step (with refresh, sam and ema around a strategy, in any order) that gives
     forward, loss, backward     the strategy's own
     after_backward              sam moves the weights uphill, repeats these three, moves them back
     before_update, step         the strategy's own: projections and clipping see the last gradient
-    after_update                ema draws its shadow towards the new weights
+    after_update                ema updates its average with the new weights
 """
 
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ class Wrapper(Strategy[C]):
 
     @property
     def moves_on_elsewhere(self) -> bool:
-        """Whether an experience begins at other weights than those that answered before it."""
+        """Whether an experience begins with other weights than those that predicted before it."""
         return isinstance(self.base, Wrapper) and self.base.moves_on_elsewhere
 
     def make_companion(self) -> Any:

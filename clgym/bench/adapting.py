@@ -1,4 +1,4 @@
-"""Batches of test-time adaptation, against the passes that each method consists of."""
+"""Batches of test-time adaptation, compared with the bare forward and backward passes."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -21,13 +21,14 @@ __all__ = ["adaptation_cases"]
 _SIDE, _PASSES = 32, "its passes alone"
 
 Passes = Callable[[Any, Tensor], Callable[[], None]]
-"""Sets up the passes of a method, of a run and a batch of images."""
+"""Function from a strategy and a batch of images to a function that executes the method's passes.
+"""
 
 
 def adaptation_cases(
     folder: Path, device: str, threads: int, quick: bool
 ) -> Iterator[Callable[[], list[Case]]]:
-    """Functions that set cases up: tent and lame at batch 64, rmt at batch 200."""
+    """Yield functions that set up cases: tent and lame at batch size 64, rmt at batch size 200."""
     methods: tuple[tuple[str, int, dict[str, object], Passes], ...] = (
         ("tent", 64, {}, _tent),
         ("lame", 64, {}, _lame),
@@ -67,14 +68,14 @@ def _case(
     return Case(
         f"adaptation of a batch, {name}, ResNet-20, batch {size}",
         _PASSES,
-        # Every run looks closely at batches 0, 1, 3, 7 and so on; what is measured are the others.
+        # Every run inspects batches 0, 1, 3, 7 and so on, so the other batches are measured.
         lambda: run.adapt(4),
         passes(strategy, images),
     )
 
 
 def _weights(folder: Path) -> Path:
-    """A file with random weights of a ResNet-20."""
+    """Write a file with random weights of a ResNet-20, and return its path."""
     network = CifarResNet(3)
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     head = nn.Linear(64, CLASSES)

@@ -23,7 +23,7 @@ _BACKBONE, _SIDE = "resnet18@random", 64
 def extraction_cases(
     folder: Path, device: str, threads: int, quick: bool
 ) -> Iterator[Callable[[], list[Case]]]:
-    """Functions that set the case up."""
+    """Yield a function that sets up the case."""
     yield lambda: [_case(folder, device, 3 * BATCH if quick else 6 * BATCH)]
 
 
@@ -37,7 +37,7 @@ def _case(folder: Path, device: str, count: int) -> Case:
     pixels = torch.rand(BATCH, 3, _SIDE, _SIDE, device=place)
 
     def rows_of(number: int, part: str) -> SplitRows:
-        """The same images under a name of their own each time, so that none are in the cache."""
+        """Return the same images under a new name each time, so that none are in the cache."""
         return SplitRows(images, (source.fingerprint, part, next(numbers)), 1 / 255)
 
     features = FrozenFeatures(frozen, place, rows_of)

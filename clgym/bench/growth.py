@@ -1,4 +1,4 @@
-"""How costs grow: processor time at sizes that double, and the exponent that follows from it."""
+"""Growth of costs: processor time at sizes that double, and the exponent of the growth."""
 
 import json
 import math
@@ -26,11 +26,11 @@ class Growth:
     sizes: tuple[int, ...]
     """Sizes, each twice the one before."""
     seconds: tuple[float, ...]
-    """Processor time at each, with all processes that the command has started."""
+    """Processor time in seconds at each size, over all processes of the command."""
 
     @property
     def exponent(self) -> float:
-        """Exponent of the part of the cost that grows; nan where none does."""
+        """Exponent of the growing part of the cost; nan if the cost does not grow."""
         return exponent(self.seconds)
 
     def to_tree(self) -> dict[str, object]:
@@ -44,13 +44,13 @@ class Growth:
 
 
 def exponent(seconds: Sequence[float]) -> float:
-    """The k of a + b n^k, from costs at sizes that double, three or more.
+    """Fit the exponent k of a + b n^k to costs at three or more sizes that double.
 
-    Differences between neighbours do not hold a, and grow by 2^k. The slope of their logarithms is
-    fitted by least squares; those that are not positive are left out.
+    Differences between neighbours do not contain a, and grow by a factor of 2^k. The slope of their
+    logarithms is fitted by least squares; differences that are not positive are left out.
 
     Returns:
-        nan where fewer than two differences are positive.
+        The exponent; nan if fewer than two differences are positive.
     """
     steps = [after - before for before, after in zip(seconds, seconds[1:], strict=False)]
     points = [(place, math.log2(step)) for place, step in enumerate(steps) if step > 0]
@@ -61,7 +61,7 @@ def exponent(seconds: Sequence[float]) -> float:
 
 
 def _experiences(run: Program, folder: Path, size: int) -> float:
-    """Experiences of one class each, learned by class means."""
+    """Cost of experiences of one class each, learned by class means."""
     source = write_images(folder / str(size), 8, 1, 6 * size, 2 * size, classes=size)
     return _run(run, "nmc", source, "--increments", "1")
 
@@ -77,20 +77,20 @@ def _training_images(run: Program, folder: Path, size: int) -> float:
 
 
 def _memory(run: Program, folder: Path, size: int) -> float:
-    """Replay of a memory that the first of two experiences fills."""
+    """Cost of replay with a memory that the first of two experiences fills."""
     source = write_images(folder / str(size), 8, 1, 2 * 16_000, 200)
     words = ("--increments", "5", "--epochs", "1", "--memory-size", str(size))
     return _run(run, "replay", source, *words)
 
 
 def _trials(run: Program, folder: Path, size: int) -> float:
-    """Trials of a study, of one seed each."""
+    """Cost of a study's trials with one seed each."""
     words = ("--trials", str(size), "--seeds", "0", "--epochs", "1", "--out", str(run.fresh()))
     return run.cost("clgym", "tune", "naive", "digits-t2", *words)["cpu"]
 
 
 def _records(run: Program, folder: Path, size: int) -> float:
-    """Records on a board: copies of one run, five seeds a method."""
+    """Cost of a board by number of records, which are copies of one run, five seeds per method."""
     out, board = run.fresh(), folder / str(size)
     words = ("nmc", "split-digits", "--threads", "1", "--out", str(out))
     run.cost("clgym", "run", *words)
@@ -126,7 +126,7 @@ def grown(quantity: str, folder: Path, shrink: int = 1) -> Growth:
     """Measure one of the `QUANTITIES`.
 
     Args:
-        quantity: Its name.
+        quantity: Name of the quantity.
         folder: Folder of all outputs.
         shrink: Divisor of the sizes.
     """

@@ -1,4 +1,4 @@
-"""Random images in a file, for measurements: costs do not depend on what the images show."""
+"""Random images in a file for benchmarks, whose costs do not depend on the content of images."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Steps of training, and evaluation, against a bare loop and against Avalanche's own loop."""
+"""Training steps and evaluation, compared with a bare loop and with Avalanche's own loop."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ _AVALANCHE, _BARE = "Avalanche's own loop", "bare loop"
 
 
 class _Setup:
-    """A started strategy, and its images in memory for the other side."""
+    """A started strategy, with its images in memory for the other side of the comparison."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class _Setup:
 def learning_cases(
     folder: Path, device: str, threads: int, quick: bool, steps: int | None = None
 ) -> Iterator[Callable[[], list[Case]]]:
-    """Functions that set cases up, one after the other, so that little is held at a time.
+    """Yield functions that set up cases one after the other, which saves memory.
 
     ``steps``: number of steps of the MLP in one call; None: 100 if quick, else 200.
     """
@@ -117,7 +117,7 @@ def _trained(made: Any, experience: Any) -> Callable[[], None]:
 
 
 def _replay(folder: Path, place: tuple[str, int], steps: int) -> list[Case]:
-    """Replay of a second experience, with the memory full of the first one's images."""
+    """Replay on a second experience, with a memory full of images of the first one."""
     setup = _Setup(folder, "replay", *place, steps=steps, increments=5, memory_size=500)
     setup.run.step(0)
     name, first, images = (

@@ -20,9 +20,9 @@ class Measurement:
     """Cost of clgym's work and of another program's, and their ratio."""
 
     name: str
-    """Name of the case; figures are compared with earlier ones of the same name."""
+    """Name of the case, by which results are compared with earlier ones."""
     rival: str
-    """What clgym is compared with."""
+    """Name of the program that clgym is compared with."""
     unit: str
     """Unit of the costs: ms, s or MiB."""
     ours: float
@@ -65,7 +65,7 @@ def summarised(
 
     Args:
         name: Name of the case.
-        rival: What clgym is compared with.
+        rival: Name of the program that clgym is compared with.
         unit: Unit of the costs.
         costs: Costs of clgym and of the other side, a pair for each round.
         per: Number by which costs are divided.
@@ -80,7 +80,7 @@ def summarised(
 
 
 def rounds_of(ours: Work, theirs: Work, rounds: int, clock: Callable[[], float]) -> list[Any]:
-    """Costs of both sides, a pair for each round, after one round that warms up.
+    """Costs of both sides, a pair for each round, after one warm-up round.
 
     The order within a round alternates, and garbage is collected before each side.
     """
@@ -99,7 +99,7 @@ def rounds_of(ours: Work, theirs: Work, rounds: int, clock: Callable[[], float])
 def interleaved(
     case: Case, rounds: int, device: str, plain: Callable[[], AbstractContextManager[object]]
 ) -> Measurement:
-    """Measure a case; the other side runs inside ``plain()``, which undoes a run's settings."""
+    """Measure a case; the other side runs inside ``plain()``, which resets torch's settings."""
 
     def theirs() -> None:
         with plain():
@@ -111,7 +111,7 @@ def interleaved(
 
 
 def clock_of(device: str) -> Callable[[], float]:
-    """Seconds: of the processor for work on it, by the wall once a GPU has finished its work."""
+    """Return a clock in seconds: processor time on a CPU, synchronised wall time on a GPU."""
     if device.partition(":")[0] != "cuda":
         return time.process_time
     import torch
@@ -124,5 +124,5 @@ def clock_of(device: str) -> Callable[[], float]:
 
 
 def load_average() -> float:
-    """Processes that wanted a core in the last minute; nan where the system does not say."""
+    """Average number of runnable processes in the last minute; nan if it is not known."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")

@@ -1,4 +1,4 @@
-"""Whole programs in turn: start-up, a run, a trial of a study, memory of gym and learner apart."""
+"""Whole programs in turn: start-up, a run, a trial of a study, memory of gym and learner."""
 
 import itertools
 import json
@@ -18,13 +18,13 @@ MIB = 2**20
 
 
 class BenchFailed(ClgymError):
-    """A program that is measured has failed."""
+    """A measured program has failed."""
 
     problem = "the measured program failed"
 
 
 class Program:
-    """Runs programs and adds up what they and their children cost."""
+    """Runs programs and adds up the costs of them and their child processes."""
 
     def __init__(self, folder: Path) -> None:
         """Write outputs below ``folder``."""
@@ -35,14 +35,14 @@ class Program:
         return self._folder / f"out-{next(self._numbers)}"
 
     def cost(self, *words: str, **variables: str) -> dict[str, float]:
-        """Processor seconds of a program with its children (``cpu``), and what it says of itself.
+        """Processor seconds of a program with its children (``cpu``), and costs that it reports.
 
         Args:
-            *words: See `clgym.bench.scripts`.
-            **variables: Variables of its environment.
+            *words: Words of its command line; see `clgym.bench.scripts`.
+            **variables: Environment variables.
 
         Raises:
-            BenchFailed: it failed.
+            BenchFailed: The program failed.
         """
         command = [sys.executable, "-m", "clgym.bench.scripts", *words]
         before = os.times()
@@ -54,7 +54,7 @@ class Program:
             raise BenchFailed(
                 expected=f"`{' '.join(words)}` to succeed",
                 found=" ".join(done.stderr.split())[-400:] or f"exit code {done.returncode}",
-                fix="Carry it out alone to see why",
+                fix="Run it separately to see the reason",
             )
         spent = (after.children_user - before.children_user) + (
             after.children_system - before.children_system
@@ -63,7 +63,7 @@ class Program:
 
 
 def programs(folder: Path, device: str, threads: int, quick: bool) -> Iterator[list[Measurement]]:
-    """Measure them, one kind after the other; a study is left out if ``quick``."""
+    """Measure all programs, one kind after the other; a study is left out if ``quick``."""
     run = Program(folder)
     words = ("--threads", str(threads), "--device", device)
     rounds = 1 if quick else 3
@@ -84,9 +84,9 @@ def _cpu(pairs: Sequence[tuple[dict[str, float], dict[str, float]]]) -> list[tup
 
 
 def _start_up(run: Program, words: Sequence[str], rounds: int) -> Measurement:
-    """A first small run, whose learning takes no time."""
+    """Measure a small run whose learning takes almost no time."""
     pairs = _in_turn(
-        rounds + 1,  # the first one fills the cache and is left out
+        rounds + 1,  # the first run fills the cache and is not counted
         lambda: run.cost("clgym", "run", "nmc", "split-digits", "--out", str(run.fresh()), *words),
         lambda: run.cost("torch"),
     )
@@ -97,7 +97,7 @@ def _start_up(run: Program, words: Sequence[str], rounds: int) -> Measurement:
 def _whole_run(
     run: Program, folder: Path, words: Sequence[str], threads: int, rounds: int, images: int
 ) -> list[Measurement]:
-    """Replay over five experiences of images of 28 pixels."""
+    """Measure replay over five experiences of images of 28 pixels."""
     source = write_images(folder / "whole", 28, 1, images, 2_000)
     options = ("--increments", "2", "--memory-size", "500", "--batch-size", "32", "--epochs", "1")
     pairs = _in_turn(
@@ -125,7 +125,7 @@ def _whole_run(
 
 
 def _trial(run: Program, counts: tuple[int, int], rounds: int) -> Measurement:
-    """One more trial of a study, against a run of its own for each."""
+    """Measure one more trial of a study, compared with a separate run for each trial."""
     few, many = counts
 
     def study(trials: int) -> float:

@@ -1,4 +1,4 @@
-"""Measurements as a table, as JSON, and compared with earlier ones by their ratios."""
+"""Reports of measurements: a table, JSON, and comparison of ratios with an earlier report."""
 
 import json
 import platform
@@ -44,7 +44,7 @@ class Report:
     def save(self, folder: Path) -> None:
         """Write ``speed.md`` and ``speed.json``."""
         text = (
-            "# Speed\n\nWhat clgym's own work costs, by `clgym bench`: medians over rounds in "
+            "# Speed\n\nThe cost of clgym's own work, by `clgym bench`: medians over rounds in "
             "which both sides run in turn,\nin processor time. The ratio is clgym's cost divided "
             "by the other's; absolute times are this machine's.\n"
             "`clgym bench --compare` compares ratios with those of `speed.json`.\n\n"
@@ -58,7 +58,7 @@ def _number(value: float) -> str:
 
 
 def machine(device: str, threads: int, quick: bool, load: float) -> dict[str, object]:
-    """Facts of this machine and of what was asked for; no host name, user or path."""
+    """Facts about this machine and the options of the measurement; no host name, user or path."""
     import os
 
     import torch
@@ -82,7 +82,7 @@ def kept_report(path: Path) -> Report:
     """Read what `Report.to_json` has written.
 
     Raises:
-        BadConfig: another file.
+        BadConfig: The file holds something else.
     """
     names = {field.name for field in fields(Measurement)}
     try:
@@ -101,21 +101,22 @@ def kept_report(path: Path) -> Report:
 
 @dataclass(frozen=True)
 class RatioChange:
-    """A measurement beside the kept one of the same name and rival."""
+    """Ratio of a measurement, compared with the stored one of the same name and rival."""
 
     name: str
     rival: str
     kept: float
-    """Ratio that was kept."""
+    """Ratio of the earlier report."""
     now: float
-    """Ratio that was measured."""
+    """Ratio of the new measurement."""
     verdict: str
-    """``slower`` or ``faster`` where the middle halves are apart and the ratio differs by more
-    than the tolerance; ``same`` otherwise."""
+    """``slower`` or ``faster`` if the interquartile ranges do not overlap and the ratio differs by
+    more than the tolerance; ``same`` otherwise.
+    """
 
 
 def compared(now: Report, kept: Report) -> tuple[list[RatioChange], list[str]]:
-    """Differences of ratios, never of times, and names of the kept cases that were not measured."""
+    """Differences of ratios, not of times, and names of earlier cases that were not measured."""
     known = {(one.name, one.rival): one for one in kept.measurements}
     found = []
     for one in now.measurements:

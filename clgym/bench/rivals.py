@@ -1,4 +1,4 @@
-"""The other side of a comparison: loops of plain torch, and Avalanche as it comes."""
+"""The other sides of comparisons: loops of plain torch, and Avalanche with its defaults."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ class BenchImages:
     """
 
     def __init__(self, pixels: Tensor, labels: Tensor, device: str) -> None:
-        """Move both to the device."""
+        """Move pixels and labels to the device."""
         self.pixels, self.labels = pixels.to(device).contiguous(), labels.to(device)
 
     def rows(self, rows: Tensor) -> Tensor:
@@ -33,13 +33,13 @@ class BenchImages:
 def bare_epoch(
     network: nn.Module, images: BenchImages, size: int, memory: BenchImages | None = None
 ) -> Callable[[], None]:
-    """An epoch of stochastic gradient descent.
+    """Return a function that executes an epoch of stochastic gradient descent.
 
     Args:
-        network: What is trained.
-        images: What it is trained on.
-        size: Images in a batch.
-        memory: Images of which as many join every batch, and which take up the new ones.
+        network: Network to train.
+        images: Images to train on.
+        size: Number of images per batch.
+        memory: Memory, of which as many images join every batch, and to which new ones are added.
     """
     network.train()
 
@@ -62,7 +62,7 @@ def bare_epoch(
 
 
 def _take_up(memory: BenchImages, images: BenchImages, rows: Tensor, seen: int) -> None:
-    """A reservoir, whose slots are drawn for the whole batch at once."""
+    """Update a reservoir, whose slots are drawn for the whole batch at once."""
     capacity, count = len(memory.labels), len(rows)
     drawn = (torch.rand(count) * (capacity + seen + torch.arange(count))).long().to(rows.device)
     kept = drawn < capacity
@@ -71,7 +71,7 @@ def _take_up(memory: BenchImages, images: BenchImages, rows: Tensor, seen: int) 
 
 
 def bare_answers(network: nn.Module, images: BenchImages, size: int) -> Callable[[], Tensor]:
-    """Logits of all images."""
+    """Return a function that computes the logits of all images."""
     network.eval()
 
     @torch.no_grad()
@@ -91,10 +91,10 @@ def avalanche_run(
     """Avalanche's Naive or Replay with its default loader and evaluator, and its stream.
 
     Args:
-        network: What is trained.
-        images: What it is trained on.
-        size: Images in a batch.
-        memory_size: Images of Replay's memory; 0: Naive.
+        network: Network to train.
+        images: Images to train on.
+        size: Number of images per batch.
+        memory_size: Number of images of Replay's memory; 0 means Naive.
         parts: Number of experiences, each with equally many classes.
     """
     from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline
@@ -126,6 +126,6 @@ def avalanche_run(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without progress bars on the screen; they are drawn all the same."""
+    """Hide Avalanche's progress bars, which are still computed, from the screen."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield

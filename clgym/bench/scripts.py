@@ -1,6 +1,6 @@
 """Whole programs that are measured from outside; `python -m clgym.bench.scripts NAME WORDS...`.
 
-The last line that a program prints is a JSON object of what it saw of itself.
+The last line that a program prints is a JSON object with costs that it measured itself.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 
 def main(words: Sequence[str]) -> int:
-    """Carry out one of them."""
+    """Carry out one of the programs."""
     forget_peak()
     name, *rest = words
     seen = {"torch": _torch, "clgym": _clgym, "avalanche": _avalanche}[name](rest)
@@ -33,7 +33,7 @@ def _torch(words: Sequence[str]) -> dict[str, float]:
 
 
 def _clgym(words: Sequence[str]) -> dict[str, float]:
-    """A command of clgym; of a run also what its record says."""
+    """A command of clgym; for a run, the costs of its record are reported, too."""
     sys.argv = ["clgym", *words]
     try:
         with contextlib.redirect_stdout(io.StringIO()):

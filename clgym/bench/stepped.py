@@ -1,4 +1,4 @@
-"""One run whose steps are taken one at a time, in this process, exactly as every run takes them."""
+"""A run in this process whose steps are executed one at a time, exactly as in every run."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ ORDER_KEY = "00" * 32
 
 
 class SteppedRun:
-    """Both sides of a run: messages are made, checked and answered, images gathered, events sent.
+    """Both sides of a run, with all messages, validation, gathering of images and events.
 
     Attributes:
         learner: The learner's side.
@@ -47,19 +47,19 @@ class SteppedRun:
         session.begin(0)
 
     def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
-        """Be the channel: hand the message to the learner."""
+        """Act as the channel: pass the message to the learner."""
         self.message = message
         return self.learner.handle(message)
 
     def prepare(self, libraries: Iterable[int]) -> None:
-        """Nothing to prepare."""
+        """There is nothing to prepare in this process."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """There is no process to end."""
 
     @property
     def strategy(self) -> Strategy:
-        """The strategy at work."""
+        """The strategy of the learner."""
         return self.learner.strategy
 
     def images(self, split: Literal["train", "test"], index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +70,7 @@ class SteppedRun:
         return np.asarray(half.images[rows]), columns[half.labels[rows]]
 
     def step(self, index: int) -> None:
-        """Train on experience ``index``, or answer batch ``index`` of an adaptation stream."""
+        """Train on experience ``index``, or process batch ``index`` of an adaptation stream."""
         self.phase.carry_out(index)
 
     def answer(self, index: int) -> np.ndarray:
@@ -83,13 +83,13 @@ class SteppedRun:
 
     def adapt(self, number: int) -> Any:
         """Send the last batch of an adaptation stream again, as batch ``number``."""
-        parse_request(self.message)  # as a channel between processes does
+        parse_request(self.message)  # validated, as by a channel between processes
         return self.learner.handle({**self.message, "number": number})
 
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Inside: torch as a script finds it, without the settings of a run."""
+    """Use torch's default settings, without those of a run, in the block."""
     strict = torch.are_deterministic_algorithms_enabled()
     warn = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)

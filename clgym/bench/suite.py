@@ -28,13 +28,13 @@ def measure(
     rounds: int | None = None,
     on_measured: Told = lambda measured: None,
 ) -> Report:
-    """Measure.
+    """Carry out all measurements of some kinds.
 
     Args:
-        kinds: Which of `KINDS`.
+        kinds: Names from `KINDS`.
         device: Device of networks and images.
-        threads: Number of torch threads, of both sides.
-        quick: Fewer rounds over less work.
+        threads: Number of torch threads of both sides.
+        quick: Whether to use fewer rounds over less work.
         rounds: Number of rounds of steps; None: 4 if quick, else 15.
         on_measured: Called with each measurement.
     """

@@ -1,1 +1,1 @@
-"""Records to tables, figures and pages."""
+"""Tables, figures and pages made from records."""

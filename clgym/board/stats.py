@@ -23,10 +23,10 @@ def interval(strata: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     """Percentile interval of a mean by a stratified bootstrap (Efron & Tibshirani 1993).
 
     Args:
-        strata: Values of runs; those of one stratum are drawn again among themselves.
+        strata: Values of runs by stratum; each stratum is resampled on its own.
 
     Returns:
-        None where a stratum has one value only: nothing says how much it would vary.
+        Lower and upper end; None if a stratum has only one value, so that its variation is unknown.
     """
     if not strata or any(len(values) < 2 for values in strata):
         return None
@@ -42,7 +42,7 @@ def interval(strata: Sequence[Sequence[float]]) -> tuple[float, float] | None:
 
 @functools.cache
 def _draws(count: int, stratum: int) -> np.ndarray:
-    """Places, int64 [resamples, count]: the same for all rows of a table, so that they compare."""
+    """Indices, int64 [resamples, count]: the same for all rows, so that rows can be compared."""
     generator = np.random.default_rng([_SEED, stratum])
     return generator.integers(0, count, (RESAMPLES, count))
 
@@ -103,7 +103,7 @@ def letters(apart: np.ndarray, means: Sequence[float]) -> list[str]:
     alphabet = string.ascii_lowercase
     sizes = itertools.count(1)
     names = ("".join(word) for size in sizes for word in itertools.product(alphabet, repeat=size))
-    named = list(zip(columns, names, strict=False))  # there are names without end
+    named = list(zip(columns, names, strict=False))  # after Z come AA, AB, ...
     joint = "" if len(columns) <= len(alphabet) else " "
     return [
         joint.join(name for column, name in named if row in column) for row in range(len(means))
@@ -111,7 +111,7 @@ def letters(apart: np.ndarray, means: Sequence[float]) -> list[str]:
 
 
 def _absorbed(columns: Sequence[frozenset[int]]) -> list[frozenset[int]]:
-    """Without those that lie in another one."""
+    """Return the columns without those that are subsets of another one."""
     distinct = sorted(set(columns), key=lambda column: (-len(column), sorted(column)))
     found: list[frozenset[int]] = []
     for column in distinct:
@@ -121,11 +121,11 @@ def _absorbed(columns: Sequence[frozenset[int]]) -> list[frozenset[int]]:
 
 
 def _tell_apart(rows: Sequence[Mapping[Any, float]]) -> np.ndarray:
-    """int8 [n, n]: 1 where the row is clearly better than the column's, -1 where worse."""
+    """int8 [n, n]: 1 where row i is significantly better than row j, -1 where worse, else 0."""
     sign = np.zeros((len(rows), len(rows)), dtype=np.int8)
     keys = [tuple(sorted(row, key=repr)) for row in rows]
     mean = np.array([np.mean(list(row.values())) for row in rows])
-    # Of the mean: variance, and degrees of freedom.
+    # Variance of the mean, and degrees of freedom.
     spread = np.array([np.var(list(row.values()), ddof=1) / len(row) for row in rows])
     freedom = np.array([len(row) - 1.0 for row in rows])
     groups: dict[tuple, list[int]] = {}
@@ -146,7 +146,7 @@ def _tell_apart(rows: Sequence[Mapping[Any, float]]) -> np.ndarray:
 
 
 def _paired(difference: np.ndarray) -> np.ndarray:
-    """Signs of the differences [n, seeds] that are clear."""
+    """Signs of the significant differences [n, seeds]; 0 for the others."""
     count = difference.shape[1]
     error = difference.std(axis=1, ddof=1) / np.sqrt(count)
     return _clear(difference.mean(axis=1), error, np.full(len(difference), count - 1.0))
@@ -164,6 +164,6 @@ def _welch(
 
 def _clear(difference: np.ndarray, error: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     reach = special.stdtrit(freedom, (1 + LEVEL) / 2) * error
-    # Rounding is no difference; a difference that never varies is a clear one.
+    # Rounding errors are no difference; a larger difference that never varies is significant.
     apart = np.abs(difference) > np.maximum(reach, 1e-9)
     return (np.sign(difference) * apart).astype(np.int8)

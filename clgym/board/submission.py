@@ -50,16 +50,16 @@ class SubmissionFinding:
     check: str
     verdict: Verdict
     words: str
-    """What was found, and what to do about it."""
+    """Sentence that says what was found and how to repair it."""
 
 
 @dataclass(frozen=True)
 class SubmittedRecords:
-    """A record or a study of the submission, as a maintainer would run it again."""
+    """A record or a study of the submission, with all that a maintainer needs to repeat it."""
 
     folder: Path
     run: StoredRun | None
-    """None for a study."""
+    """The run; None for a study."""
     plugins: tuple[Path, ...]
     """Plugin files that the run needs."""
 
@@ -85,7 +85,7 @@ def check(folders: Sequence[Path]) -> Submission:
     """Check everything in these folders.
 
     Raises:
-        BadRecord: there is neither a record nor a study in one of them.
+        BadRecord: One of the folders contains neither a record nor a study.
     """
     submission = Submission()
     for folder in folders:
@@ -154,7 +154,7 @@ def _numbers_follow(submission: Submission, run: StoredRun) -> bool:
 
 
 def _images(submission: Submission, folder: Path) -> None:
-    """Rows and labels against the images, where these are on this machine."""
+    """Compare rows and labels with the images, if these are on this machine."""
     audit = Audit(records=[str(folder)])
     compare_with_sources(audit)
     for problem in audit.problems[:_SHOWN]:
@@ -173,17 +173,17 @@ def _order_problems(run: StoredRun) -> list[str]:
 
 def _version(submission: Submission, place: str, version: str) -> None:
     if (draws := other_draws(version)) is not None:
-        words = f"{draws}: repeated, it gives another result wherever something was drawn"
+        words = f"{draws}: if repeated, it gives another result wherever random numbers are drawn"
         submission.add(place, "version", "flag", words)
     elif version != __version__:
-        words = f"made with clgym {version}, this is {__version__}; repeat it if it differs"
+        words = f"made with clgym {version}, this is {__version__}; repeat it if its result differs"
         submission.add(place, "version", "flag", words)
 
 
 def _strategy(
     submission: Submission, place: str, facts: StrategyFacts, plugins: Sequence[Path]
 ) -> tuple[Path, ...]:
-    """Is the code that ran at hand? The file that a new run needs, if it was sent."""
+    """Check that the code that ran is available; return the sent files that a new run needs."""
     name, own = facts.name, built_in(facts.name)
     ran = file_that_ran(facts, plugins)
     if ran is not None and own is not None and ran == own.path:
@@ -206,7 +206,7 @@ def _strategy(
 
 
 def _seeds(submission: Submission, folder: Path) -> None:
-    """Runs that differ in seeds only: one seed is no method, and none may be left out."""
+    """Check runs that differ only in their seeds: one is too few, and none may be left out."""
     methods: dict[str, list[StoredRun]] = {}
     for found in submission.found:
         if found.run is not None and found.folder.is_relative_to(folder):
@@ -274,7 +274,7 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
 
 
 def _audit(submission: Submission, folder: Path) -> None:
-    """Everything that `clgym verify` finds, short of running again."""
+    """Add everything that `clgym verify` finds without repeating runs."""
     audit = verify(folder)
     if not audit.problems:
         compare_with_sources(audit)

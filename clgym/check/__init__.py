@@ -1,7 +1,7 @@
 """The conformance suite: small named checks for strategies, scenarios and sources.
 
-The same suite runs over everything built in. `check_strategy` and its like raise on a failure, so
-that a plugin's own test is one line; the command ``clgym check`` shows every finding.
+The same suite runs over all built-in plugins. `check_strategy`, `check_scenario` and `check_source`
+raise on a failure, so that a plugin's own test is one line; ``clgym check`` shows every finding.
 """
 
 import sys
@@ -74,10 +74,10 @@ def strategy_findings(
     """Check a strategy and yield each finding.
 
     Args:
-        cls: The class; it needs no file.
-        name: What to call it; its class's name if left out.
+        cls: The strategy's class; it needs no file.
+        name: Name in messages; the class's name if left out.
         summary: First line of its file's docstring; looked up if None.
-        plugins: Files that hold strategies which it wraps.
+        plugins: Files of strategies that it wraps.
         only: Names of checks to restrict to; () means all.
     """
     from clgym.check.bench import NAME, Subject, quiet_torch
@@ -96,7 +96,7 @@ def check_strategy(cls: "type[Strategy]") -> list[Finding]:
     """Check a strategy, as a one-line test: ``check_strategy(MyMethod)``.
 
     Raises:
-        CheckFailed: some check fails that is not declared in ``KNOWN_FAILURES``.
+        CheckFailed: A check fails that is not declared in ``KNOWN_FAILURES``.
     """
     return passed(cls.__name__, strategy_findings(cls))
 
@@ -108,7 +108,7 @@ def scenario_findings(
 
     Args:
         cls: The class.
-        entry: What its file declares; None for a class without one.
+        entry: Entry of its file in the registry; None for a class without a file.
         only: Names of checks to restrict to; () means all.
     """
     from clgym.check.scenarios import ScenarioSubject, scenario_checks
@@ -137,16 +137,16 @@ def checks_of(kind: "Kind") -> list[Check]:
 def findings_of(
     kind: "Kind", entry: "PluginEntry", plugins: Sequence[Path] = (), only: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Check what the registry found.
+    """Check a plugin that the registry found.
 
     Args:
         kind: Kind of the plugin.
-        entry: From `clgym.registry.find`.
+        entry: Entry of the plugin, from `clgym.registry.find`.
         plugins: Files that the user named.
         only: Names of checks to restrict to; () means all.
 
     Raises:
-        BadPlugin: it cannot be imported.
+        BadPlugin: The plugin cannot be imported.
     """
     if kind == "strategies":
         from clgym.learner.assembly import load_strategy
@@ -176,7 +176,7 @@ def check_source(cls: "type[ImageSet]") -> list[Finding]:
     """Check a source, as a one-line test: ``check_source(MyImages)``.
 
     Raises:
-        CheckFailed: some check fails.
+        CheckFailed: A check fails.
     """
     from clgym.check.sources import source_findings
 

@@ -22,18 +22,18 @@ ORDER_KEY = "00" * 32
 
 
 class AdaptBench:
-    """A run over unlabelled batches whose answers are kept.
+    """A run over unlabelled batches that keeps all predictions.
 
     Attributes:
-        logits: Answers by the batch's number, float32 [n, classes].
-        labels: What batches carry as labels: the number of each image's label, or None.
+        logits: Logits by number of the batch, float32 [n, classes].
+        labels: Labels that batches carry: one value for all images, or None for no labels.
     """
 
     enforced = "none"
     labels: int | None = None
 
     def __init__(self, request: Request, on_event: OnEvent) -> None:
-        """Prepare a run, or the continuation of that whose files are in the request's folder."""
+        """Prepare a run, or continue the run whose files are in the request's folder."""
         self._learner = Learner(lambda event: on_event(parse_event(event)))
         self.logits: dict[int, np.ndarray] = {}
         self._images: np.ndarray | None = None
@@ -44,7 +44,7 @@ class AdaptBench:
         resolved.out.mkdir(parents=True, exist_ok=True)
 
     def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
-        """Be the channel: hand the message to the learner; its exceptions come through."""
+        """Act as the channel: pass the message to the learner, and let its exceptions through."""
         request = parse_request(message)
         if isinstance(request, Adapt) and self.labels is not None:
             self._label(request)
@@ -55,13 +55,13 @@ class AdaptBench:
         return reply
 
     def prepare(self, libraries: Iterable[int]) -> None:
-        """Nothing to prepare."""
+        """There is nothing to prepare in this process."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """There is no process to end."""
 
     def _label(self, message: Adapt) -> None:
-        """Put labels on the next batch: their value says nothing of the images."""
+        """Put labels on the next batch whose values do not depend on the images."""
         strategy, adapt = self.strategy, type(self.strategy).adapt
         labels = torch.full((len(message.images),), self.labels or 0)
 
@@ -73,18 +73,18 @@ class AdaptBench:
 
     @property
     def strategy(self) -> Strategy:
-        """The strategy at work."""
+        """The strategy of the learner."""
         return self._learner.strategy
 
     def whole(self) -> list[np.ndarray]:
-        """All batches, or those that are left: their answers."""
+        """Process all batches that are left; return the logits of each."""
         self._session.run()
         return [self.logits[number] for number in sorted(self.logits)]
 
     def predict(self, index: int) -> np.ndarray:
-        """What it predicts for the last batch, without an update: float32 [n, columns]."""
+        """Logits for the last batch without an update, float32 [n, columns]."""
         assert self._images is not None
         pixels = torch.from_numpy(self._images).permute(0, 3, 1, 2).float().div(255)
         with torch.no_grad(), torch.random.fork_rng(devices=()):
-            torch.manual_seed(0)  # views of the images are the same ones each time
+            torch.manual_seed(0)  # so that random views of the images are the same each time
             return self.strategy.predict(Batch(pixels)).float().numpy()

@@ -1,4 +1,4 @@
-"""Checks of what a strategy does: each runs it on tiny streams and compares answers."""
+"""Checks of a strategy's behaviour: each runs it on tiny streams and compares predictions."""
 
 import os
 import signal
@@ -37,10 +37,10 @@ _SCALES = (
     (1 / MAX_VALUE, 0.0),
     (2 / MAX_VALUE, -1.0),
 )
-"""Scales of pixels as (factor, offset): as stored, in [0, 1], and in [-1, 1]."""
+"""Pixel scales as (factor, offset): as stored, in [0, 1], and in [-1, 1]."""
 
 _NUMBERS_AN_IMAGE = 4
-"""Maximum number of values that a strategy may keep of an image: a label or a loss, not its
+"""Maximum number of values that a strategy may keep per image: a label or a loss, but not its
 features."""
 
 
@@ -48,7 +48,7 @@ def unseen_classes(subject: Subject) -> str:
     """Logits have a column for every class seen so far, and none for later ones."""
     _learning(subject, "all classes of an adaptation stream are known from the start")
     if subject.setting == "pretraining":
-        raise Skipped("features are asked for, and no classes are named")
+        raise Skipped("a pretraining stream asks for features, not for logits")
     bench = subject.bench()
     for index in range(len(bench.stream)):
         bench.train(index)
@@ -58,8 +58,8 @@ def unseen_classes(subject: Subject) -> str:
         for shape in bench.shapes:
             if len(shape) != 2 or shape[1] != columns:
                 raise Failed(
-                    f"answers of shape {shape} when {columns} classes have been seen",
-                    "Answer with logits[:, :experience.columns] of the last experience trained",
+                    f"logits of shape {shape} when {columns} classes have been seen",
+                    "Return logits[:, :experience.columns] of the last experience trained",
                 )
     return "one column for every class seen, after each experience"
 
@@ -76,7 +76,7 @@ def runs(subject: Subject) -> str:
 
 def same_seed(subject: Subject) -> str:
     """The same seed gives the same predictions, bit by bit."""
-    torch.rand(7)  # somebody else's use of the global generators must not matter
+    torch.rand(7)  # other code's use of the global generators must not matter
     np.random.rand(7)
     _same(
         subject.baseline,
@@ -90,14 +90,14 @@ def other_seed(subject: Subject) -> str:
     """Another seed gives other predictions; with ``DETERMINISTIC = True`` the same ones."""
     others = subject.bench(seed=1).whole()
     if subject.cls.DETERMINISTIC:
-        _same(subject.baseline, others, "Take DETERMINISTIC = True away")
+        _same(subject.baseline, others, "Remove DETERMINISTIC = True")
         return "equal, as DETERMINISTIC declares"
     if all(np.array_equal(a, b) for a, b in zip(subject.baseline, others, strict=True)):
         raise Failed(
-            "the same answers with seeds 0 and 1",
+            "the same predictions with seeds 0 and 1",
             "Do not seed inside the strategy; if it uses no randomness set DETERMINISTIC = True",
         )
-    return "other answers with another seed"
+    return "other predictions with another seed"
 
 
 def no_labels(subject: Subject) -> str:
@@ -105,9 +105,9 @@ def no_labels(subject: Subject) -> str:
     if subject.adapts:
         bench = subject.bench()
         bench.labels = 1
-        fix = "Do not read batch.labels: in a run they are not there"
+        fix = "Do not read batch.labels: in a run there are none"
         _same(subject.baseline, bench.whole(), fix)
-        return "the same answers with labels on the batches"
+        return "the same predictions with labels on the batches"
     bench = subject.trained
     plain = bench.predict(1)
     try:
@@ -115,19 +115,19 @@ def no_labels(subject: Subject) -> str:
             bench.labels = lambda rows, shift=shift: (bench.labels_of(rows) + shift) % 4
             if not np.array_equal(plain, bench.predict(1), equal_nan=True):
                 raise Failed(
-                    "answers that change with the labels of the test batch",
-                    "Do not read batch.labels in predict: in a run they are not there",
+                    "predictions that change with the labels of the test batch",
+                    "Do not read batch.labels in predict: in a run there are none",
                 )
     finally:
         bench.labels = None
-    return "the same answers whatever the labels"
+    return "the same predictions for all labels"
 
 
 def batch_independence(subject: Subject) -> str:
     """Predictions depend neither on the order of the test rows nor on their batches."""
     bench = subject.trained
     plain = bench.predict(1)
-    _learning(subject, "it learns from each batch as it answers it")
+    _learning(subject, "it learns from each batch while it predicts")
     fix = "Treat each image alone in predict: evaluation mode, no statistics of the batch, no draws"
     try:
         for size, seed in ((None, 1), (7, 2), (1, 3)):
@@ -136,17 +136,17 @@ def batch_independence(subject: Subject) -> str:
             _near(plain, bench.predict(1), f"in shuffled batches of {size or 'all'}", fix)
     finally:
         bench.order = bench.batch_size = None
-    return "the same answers shuffled, in batches of 7 and one by one"
+    return "the same predictions when shuffled, in batches of 7 and one by one"
 
 
 def predict_keeps_state(subject: Subject) -> str:
-    """Predicting changes neither the state nor what is learned afterwards."""
-    _learning(subject, "its answers are given in adapt, which may change it")
+    """Predicting changes neither the state nor the learning that follows."""
+    _learning(subject, "it predicts in adapt, which may change the state")
     fix = "Change nothing in predict; what must adapt at test time belongs into adapt"
     bench = subject.trained
     first, before = bench.predict(1), bench.state()
     if not np.array_equal(first, bench.predict(1), equal_nan=True):
-        raise Failed("other answers when the same rows are predicted again", fix)
+        raise Failed("other predictions when the same rows are predicted again", fix)
     if bench.state() != before:
         raise Failed("another state after predicting", fix)
     silent = subject.bench()
@@ -159,8 +159,8 @@ def predict_keeps_state(subject: Subject) -> str:
 
 def state_round_trip(subject: Subject) -> str:
     """A learner restored from a state saved after an experience continues identically."""
-    _learning(subject, "`resume` does it: a state is saved after any batch")
-    fix = "Put all that train and predict depend on into state_dict, and restore it all"
+    _learning(subject, "the check `resume` covers it: a state is saved after any batch")
+    fix = "Put everything that train and predict depend on into state_dict, and restore all of it"
     folder = subject.folder()
     first = subject.bench(out=folder)
     for index in range(2):
@@ -186,9 +186,9 @@ def resume(subject: Subject) -> str:
         _same(
             subject.baseline[-len(rest) :],
             rest,
-            "Put all that adapt depends on into state_dict: weights, moments, counters",
+            "Put everything that adapt depends on into state_dict: weights, moments, counters",
         )
-        return f"equal after SIGKILL behind batch {len(subject.baseline) - len(rest)}"
+        return f"equal after SIGKILL after batch {len(subject.baseline) - len(rest)}"
     for index in (1, 2):
         bench.train(index)
         _same(
@@ -202,7 +202,7 @@ def resume(subject: Subject) -> str:
 
 
 def _killed(work: Callable[[int], None]) -> int:
-    """Do ``work`` in a forked child that kills itself; returns how many bytes it wrote before."""
+    """Do ``work`` in a forked child that kills itself; return the number of bytes that it wrote."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -215,7 +215,7 @@ def _killed(work: Callable[[int], None]) -> int:
     with os.fdopen(read, "rb") as pipe:
         told = len(pipe.read())
     if not os.WIFSIGNALED(status):
-        raise Failed("a learner that ended by itself when it should have worked", "See `runs`")
+        raise Failed("a learner that ended before it was killed", "See the check `runs`")
     return told
 
 
@@ -254,7 +254,7 @@ def past_data(subject: Subject) -> str:
         held = held_by(bench.strategy, bench.train_images(), _SCALES)
         if held.images > memory:
             raise Failed(
-                f"{held.images} training images in reach after the experience, {memory} declared",
+                f"{held.images} training images kept after the experience, {memory} declared",
                 "Keep samples in info.memory, and declare how many: Needs(memory=...)",
             )
         sizes.append(held.numbers)
@@ -264,11 +264,11 @@ def past_data(subject: Subject) -> str:
             f"{sizes[1] - sizes[0]:,} more numbers kept for 32 more training images",
             "Keep what belongs to single samples in info.memory only",
         )
-    return f"at most {memory} images, and no more numbers for twice the data"
+    return f"at most {memory} images, and no further numbers for twice the data"
 
 
 def one_sample_batch(subject: Subject) -> str:
-    """A last batch of one sample can be trained on and predicted."""
+    """A last batch of one sample can be used for training and prediction."""
     if subject.adapts:
         bench = subject.bench(test=3)  # 18 images in batches of 8, and then of 1 or 2
         bench.whole()
@@ -291,15 +291,15 @@ def one_image_class(subject: Subject) -> str:
     _survives(
         bench,
         "a class with one training image",
-        "A variance or a split of one image is not defined: treat that case",
+        "A variance or a split of one image is not defined: handle that case",
     )
-    return "classes of one image beside others, and alone"
+    return "classes of one image, both beside others and alone"
 
 
 def devices(subject: Subject) -> str:
     """The strategy runs on the CPU and, if available, on a GPU; states move between them."""
     if not torch.cuda.is_available():
-        raise Skipped("no GPU here; on the CPU all other checks ran")
+        raise Skipped("no GPU here; all other checks ran on the CPU")
     if subject.adapts:
         return f"{len(subject.bench(device='cuda').whole())} batches on the GPU"
     folder = subject.folder()
@@ -309,7 +309,7 @@ def devices(subject: Subject) -> str:
     on_gpu = first.predict(0)
     second = subject.bench(out=folder)
     _near(on_gpu, second.predict(0), "on the CPU", "Create tensors on info.device", 1e-2)
-    return "the CPU and the GPU, and a state of the one on the other"
+    return "runs on the CPU and the GPU, and loads the state of one on the other"
 
 
 def _learning(subject: Subject, reason: str) -> None:
@@ -322,7 +322,7 @@ def _survives(bench: Simulator, what: str, fix: str) -> None:
     try:
         bench.whole()
     except BadAnswer as error:
-        raise Failed(f"{error.found} in the answers with {what}", fix) from error
+        raise Failed(f"{error.found} in the predictions with {what}", fix) from error
     except ClgymError:
         raise
     except Exception as error:
@@ -336,7 +336,7 @@ def _same(expected: list[np.ndarray], found: list[np.ndarray], fix: str) -> None
 
 
 def _near(a: np.ndarray, b: np.ndarray, how: str, fix: str, relative: float = 1e-4) -> None:
-    """Equal but for rounding: another batch size may take another matrix kernel."""
+    """Compare up to rounding errors: another batch size may use another matrix kernel."""
     scale = np.abs(a[np.isfinite(a)]).max(initial=1.0)
     if not np.allclose(a, b, rtol=relative, atol=relative * scale, equal_nan=True):
         raise Failed(f"{_difference(a, b)} {how}", fix)
@@ -344,7 +344,7 @@ def _near(a: np.ndarray, b: np.ndarray, how: str, fix: str, relative: float = 1e
 
 def _difference(a: np.ndarray, b: np.ndarray) -> str:
     if a.shape != b.shape:
-        return f"answers of shape {b.shape} instead of {a.shape}"
+        return f"predictions of shape {b.shape} instead of {a.shape}"
     apart = np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), a != b)
     rows = int((apart.max(axis=1) > 0).sum())
-    return f"{rows} of {len(a)} answers differ, by up to {apart.max():.2g}"
+    return f"{rows} of {len(a)} predictions differ, by up to {apart.max():.2g}"

@@ -41,14 +41,14 @@ _STREAMS: dict[str, dict[str, object]] = {
 
 
 class Subject:
-    """A strategy under check: makes benches for it and keeps what several checks need.
+    """A strategy under check: starts learners for it and keeps what several checks need.
 
     Attributes:
-        cls: The class.
-        name: What it is called in messages.
+        cls: The strategy's class.
+        name: Name of the strategy in messages.
         summary: First line of its file's docstring.
-        plugins: Files that hold strategies which it wraps.
-        config: Its options for the checks, flat.
+        plugins: Files of strategies that it wraps.
+        config: Its options for the checks, those of wrapped strategies under dotted names.
         fields: All its options, those of wrapped strategies included.
     """
 
@@ -65,11 +65,11 @@ class Subject:
         """Resolve the options that the checks use; files go to ``folder``.
 
         Args:
-            cls: The class.
-            name: What it is called.
+            cls: The strategy's class.
+            name: Name of the strategy in messages.
             summary: First line of its file's docstring.
-            plugins: Files that hold strategies which it wraps.
-            folder: Where runs are written.
+            plugins: Files of strategies that it wraps.
+            folder: Folder to which runs are written.
             config: Options that replace those of the checks.
             setting: Scenario type; None takes the first that the strategy works in.
         """
@@ -83,12 +83,12 @@ class Subject:
         self.config = configs.resolve(self.fields, {**small, **given}, name)
 
     def make(self) -> Strategy:
-        """The strategy with the checks' options, not set up."""
+        """Return the strategy with the checks' options, before `setup`."""
         return make_strategy(NAME, self.config, [str(p) for p in self.plugins])
 
     @cached_property
     def setting(self) -> str:
-        """The kind of stream it is checked on."""
+        """Scenario type of the stream on which the strategy is checked."""
         if self._setting is not None:
             return self._setting
         needs = self.make().needs
@@ -97,14 +97,14 @@ class Subject:
 
     @property
     def answering(self) -> str:
-        """Name of the hook that answers for test images."""
+        """Name of the hook that predicts test images."""
         if self.adapts:
             return "adapt"
         return "represent" if self.setting == "pretraining" else "predict"
 
     @property
     def adapts(self) -> bool:
-        """Whether it learns at test time: some checks do not apply to it then."""
+        """Whether the strategy learns at test time, so that some checks do not apply."""
         return self.setting == "adaptation"
 
     def bench(
@@ -118,13 +118,13 @@ class Subject:
         saving: bool = False,
         on_event: OnEvent = lambda event: None,
     ) -> Any:
-        """A fresh learner, started; in ``out`` the run that was begun there is continued.
+        """Start a fresh learner, or continue the run that was begun in ``out``.
 
         Args:
-            seed: The learner's.
-            device: Where it works.
-            train: Training images of every class, or of each of the six.
-            test: Test images of every class.
+            seed: Seed of the learner.
+            device: Device of the learner.
+            train: Number of training images of every class, or of each of the six.
+            test: Number of test images of every class.
             out: Folder of the run; None means a fresh one.
             saving: Whether the state is saved at every safe point.
             on_event: Called with the run's events.
@@ -148,13 +148,13 @@ class Subject:
         try:
             return (AdaptBench if self.adapts else Simulator)(request, on_event)
         except MissingData as error:
-            # The images are at hand: it is weights that are missing, of a default most likely.
+            # The images exist, so weights are missing: most likely those of a default.
             raise Failed(
                 f"expected {error.expected}; found {error.found}", self._small_network()
             ) from error
 
     def _small_network(self) -> str:
-        """What to write into the class so that its checks need no weights."""
+        """Fix that lets the strategy's checks run without weights."""
         options = {"backbone": "test_resnet@random", "image_size": 32}
         own = {f.name: options[f.name] for f in self.fields if f.name in options} or options
         return f"Write CHECK_CONFIG = {own} into the class: a small network with random weights"
@@ -166,12 +166,12 @@ class Subject:
 
     @cached_property
     def baseline(self) -> list[np.ndarray]:
-        """Answers after every experience of an undisturbed run with seed 0."""
+        """Predictions after every experience of an undisturbed run with seed 0."""
         return self.bench().whole()
 
     @cached_property
     def trained(self) -> Any:
-        """A bench that has learned something; checks leave it as it is."""
+        """A learner that has learned something; checks do not change it."""
         bench = self.bench()
         if self.adapts:
             bench.whole()
@@ -183,7 +183,7 @@ class Subject:
 
 @contextlib.contextmanager
 def quiet_torch() -> Iterator[None]:
-    """One thread and deterministic algorithms inside; afterwards as it was."""
+    """Use one thread and deterministic algorithms in the block; restore the old values then."""
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     warn = torch.is_deterministic_algorithms_warn_only_enabled()

@@ -1,4 +1,4 @@
-"""Checks of what a file declares: its first line, its options, their limits. No torch."""
+"""Checks of a file's declarations: its first line, its options, their limits. No torch."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ __all__ = ["check_bounds", "check_words"]
 
 
 def check_words(summary: str, fields: Sequence[Field]) -> str:
-    """Say what the file says it is.
+    """Return the file's summary, after a check that it and all help lines exist.
 
     Raises:
-        Failed: it says nothing, or an option has no line of help.
+        Failed: The file has no docstring, or an option has no line of help.
     """
     if not summary:
         raise Failed("no docstring in the file", "Begin the file with a line that says what it is")
@@ -30,10 +30,10 @@ def check_words(summary: str, fields: Sequence[Field]) -> str:
 
 
 def check_bounds(cls: type, fields: Sequence[Field], owner: str) -> str:
-    """Say how many bad values the options refuse.
+    """Return a sentence on how many bad values the options refuse.
 
     Raises:
-        Failed: an option that takes anything, or refuses its own default or search values.
+        Failed: An option accepts any value, or refuses its own default or search values.
     """
     if not dataclasses.is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:  # noqa: B009
         raise Failed(f"{cls.__name__} is no frozen dataclass", "Write @dataclass(frozen=True)")
@@ -44,7 +44,7 @@ def check_bounds(cls: type, fields: Sequence[Field], owner: str) -> str:
         bad = _bad_values(field)
         if not bad and field.kind in ("int", "float", "ints", "floats"):
             raise Failed(
-                f"{field.name} takes any number",
+                f"{field.name} accepts any number",
                 f"Declare its limits: {field.name}: Annotated[{field.kind}, Ge(low), Le(high)]",
             )
         for value in bad:
@@ -61,7 +61,7 @@ def _check_default(field: Field, owner: str) -> None:
     except BadConfig as error:
         raise Failed(
             f"the default {field.default!r} of {field.name} is refused: expected {error.expected}",
-            "Give it a default inside its own limits",
+            "Give it a default within its own limits",
         ) from error
 
 
@@ -73,7 +73,7 @@ def _check_search(fields: Sequence[Field], owner: str) -> None:
 
 
 def _bad_values(field: Field) -> list[Any]:
-    """Values that the field must refuse; [] where its declaration refuses none."""
+    """Values that the field must refuse; [] if its declaration excludes none."""
     values: list[Any] = []
     if field.kind in ("int", "float", "ints", "floats"):
         step = {"gt": 0, "ge": -1, "lt": 0, "le": 1}
@@ -91,4 +91,4 @@ def _must_refuse(field: Field, value: Any, owner: str) -> None:
         configs.resolve([field], {field.name: value}, owner)
     except BadConfig:
         return
-    raise Failed(f"{field.name} takes {value!r}", "Declare its limits, or write a Literal")
+    raise Failed(f"{field.name} accepts {value!r}", "Declare its limits, or write a Literal")

@@ -1,4 +1,4 @@
-"""The check that a strategy's state holds all that learning changes."""
+"""The check that a strategy's state contains everything that learning changes."""
 
 import copy
 import hashlib
@@ -19,10 +19,10 @@ __all__ = ["state_is_complete"]
 
 
 def state_is_complete(subject: Subject) -> str:
-    """What learning changes lies in the state: a restored learner has the same attributes."""
+    """Everything that learning changes is in the state: a restored learner has equal attributes."""
     first, second = subject.bench(), subject.bench()
     if subject.adapts:
-        first.whole()  # an adaptation stream sets its learner up with the first batch
+        first.whole()  # on an adaptation stream the learner is set up with the first batch
     before = _outside(first.strategy)
     learner = second if subject.adapts else first
     learned = _learned(learner, subject)
@@ -31,7 +31,7 @@ def state_is_complete(subject: Subject) -> str:
     if changed:
         raise Failed(
             f"learning changes {changed[0]}, which lies outside the strategy",
-            "Keep what is learned in attributes that setup makes: they are saved and restored",
+            "Keep learned values in attributes that setup makes: they are saved and restored",
         )
     restored = (first if subject.adapts else second).strategy
     restored.info.memory.load_state_dict(
@@ -42,14 +42,14 @@ def state_is_complete(subject: Subject) -> str:
     lost = [name for name in wanted if wanted[name] != found.get(name)]
     if lost:
         raise Failed(
-            f"self.{lost[0]} is another in a learner that was restored",
-            "Leave state_dict and load_state_dict to the base class, or put it into both",
+            f"self.{lost[0]} differs in a learner that was restored",
+            "Leave state_dict and load_state_dict to the base class, or handle it in both",
         )
-    return f"the same {len(wanted)} attributes after a restart, and none elsewhere changed"
+    return f"the same {len(wanted)} attributes after a restart, and nothing changed elsewhere"
 
 
 def _learned(bench: Any, subject: Subject) -> Strategy:
-    """The strategy of a bench, once it has learned something."""
+    """Let a learner learn something, and return its strategy."""
     if subject.adapts:
         bench.whole()
     else:
@@ -59,7 +59,7 @@ def _learned(bench: Any, subject: Subject) -> Strategy:
 
 
 def _attributes(strategy: Strategy) -> dict[str, str]:
-    """A fingerprint of each attribute that is state and that the walk can read."""
+    """Fingerprint of each attribute that is state and can be read."""
     left_out = strategy.stateless()
     found = {}
     for name in vars(strategy).keys() - left_out:
@@ -67,13 +67,13 @@ def _attributes(strategy: Strategy) -> dict[str, str]:
         try:
             state = attributes.state_of(strategy, others)
         except BadPlugin:
-            continue  # a strategy with a state_dict of its own may hold anything
+            continue  # a strategy with its own state_dict may hold objects of any type
         found[name] = state_fingerprint(state)
     return found
 
 
 def _outside(strategy: Strategy) -> dict[str, str]:
-    """What the variables of the strategy's file and of its classes lead to, by place."""
+    """Fingerprint of everything that variables of a strategy's file and classes hold, by place."""
     roots = roots_of(strategy)
     del roots["self"]
     leaves = ((place, _leaf(value)) for place, value in walk(roots, plain=True))

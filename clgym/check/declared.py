@@ -1,4 +1,4 @@
-"""Checks of what a strategy declares: its text, its options, its size."""
+"""Checks of a strategy's declarations: its text, its options, its size."""
 
 import pickle
 from collections.abc import Sequence
@@ -35,17 +35,19 @@ def pickling(subject: Subject) -> str:
         except Exception as error:
             raise Failed(
                 f"its {what} cannot be pickled ({error})",
-                "Define classes and functions at the top level of the file; keep __init__ bare",
+                "Define classes and functions at the top level of the file; do no work in __init__",
             ) from error
         if what != "strategy" and copy != thing:
-            raise Failed(f"its {what} come back changed", "Compare options by value: a dataclass")
+            raise Failed(
+                f"its {what} changed by pickling", "Compare options by value: use a dataclass"
+            )
     return "the class, its options and a strategy that has not begun"
 
 
 def parameters_counted(subject: Subject) -> str:
-    """All numbers that answers depend on stand where the gym counts them.
+    """All numbers that predictions depend on are where the gym counts them.
 
-    A network that only the variables of another module lead to would be missing from the record.
+    A network that only variables of another module refer to would be missing from the record.
     """
     strategy, hook = subject.trained.strategy, "predict" if subject.adapts else subject.answering
     answering = getattr(strategy, hook)
@@ -61,7 +63,7 @@ def parameters_counted(subject: Subject) -> str:
     setattr(strategy, hook, watched)
     try:
         subject.trained.predict(1)
-        subject.trained.predict(1)  # what serves both times was there before
+        subject.trained.predict(1)  # tensors used both times existed before
     finally:
         delattr(strategy, hook)
     held = held_by(strategy)
@@ -70,15 +72,15 @@ def parameters_counted(subject: Subject) -> str:
     uncounted = before - _counted(strategy, held) - _given(batches)
     if numbers := sum(flows[0].given[place].numel() for place in uncounted):
         raise Failed(
-            f"answers depend on {numbers:,} numbers to which no attribute leads",
+            f"predictions depend on {numbers:,} numbers that no attribute refers to",
             "Keep them in attributes of the strategy",
         )
     used = [one for one in held.values() if one.addresses & sources[0]]
-    return f"answers depend on {sum(map(_numbers, used)):,} numbers, all counted"
+    return f"predictions depend on {sum(map(_numbers, used)):,} numbers, all counted"
 
 
 def _counted(strategy: Strategy, held: dict[str, HeldNumbers]) -> set[int]:
-    """Addresses of all that the gym counts, the declared backbone among them."""
+    """Addresses of all tensors that the gym counts, including the declared backbone's."""
     backbone = vars(strategy).get("backbone")
     weights = backbone.state_dict().values() if isinstance(backbone, torch.nn.Module) else ()
     own = {start for one in held.values() for start in one.addresses}
@@ -86,7 +88,7 @@ def _counted(strategy: Strategy, held: dict[str, HeldNumbers]) -> set[int]:
 
 
 def _given(batches: Sequence[Batch]) -> set[int]:
-    """Addresses of what the gym gave."""
+    """Addresses of the tensors in the batches, which come from the gym."""
     tensors = [value for batch in batches for value in vars(batch).values()]
     return {address(tensor) for tensor in tensors if isinstance(tensor, torch.Tensor)}
 

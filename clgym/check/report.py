@@ -1,4 +1,4 @@
-"""Outcome of checks: what was found and how to fix it; and running a list of checks."""
+"""Run a list of checks and report each outcome: what was found, and how to fix it."""
 
 import time
 import traceback
@@ -23,7 +23,7 @@ class Failed(Exception):
     """A failed check: what was found, and a fix."""
 
     def __init__(self, found: str, fix: str) -> None:
-        """Two phrases without a final full stop."""
+        """Take two phrases without a final full stop."""
         super().__init__(found)
         self.found, self.fix = found, fix
 
@@ -68,10 +68,10 @@ def findings(
     """Run the checks in order.
 
     Args:
-        checks: What to check.
-        subject: What every check gets.
-        known: Declared failures: check name to reason.
-        only: Names to restrict to; () means all.
+        checks: Checks to run.
+        subject: Argument of every check.
+        known: Reasons of declared failures, by name of the check.
+        only: Names of checks to restrict to; () means all.
     """
     broken = ""
     for check in checks:
@@ -102,7 +102,7 @@ def _judge(check: Check, subject: Any, reason: str | None) -> Finding:
         status, found, fix = "known failure", f"{reason} ({found})", ""
     elif reason is not None and status == "passed":
         status, found = "failed", "it passes, though KNOWN_FAILURES declares that it fails"
-        fix = "Take it out of KNOWN_FAILURES"
+        fix = "Remove it from KNOWN_FAILURES"
     return Finding(check.name, status, found, fix, time.perf_counter() - started)
 
 
@@ -114,10 +114,10 @@ def _where(error: Exception) -> str:
 
 
 def passed(name: str, results: Iterator[Finding]) -> list[Finding]:
-    """All findings, if none is a failure.
+    """Return all findings, if none is a failure.
 
     Raises:
-        CheckFailed: some are; the message tells each.
+        CheckFailed: Some checks failed; the message lists them.
     """
     found = list(results)
     bad = [f for f in found if f.status == "failed"]

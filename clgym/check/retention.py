@@ -1,4 +1,4 @@
-"""What a strategy keeps of training images: everything reachable from it."""
+"""Find the training images that a strategy keeps, in everything reachable from it."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ _ALIKE = 1e-4
 
 
 class Held:
-    """The numbers in reach of a strategy.
+    """The numbers that a strategy can reach.
 
     Attributes:
-        images: How many of the given training images are among them.
-        numbers: How many numbers there are outside `StreamInfo.memory`.
+        images: Number of the given training images that are among them.
+        numbers: Number of values outside `StreamInfo.memory`.
     """
 
     def __init__(
@@ -29,17 +29,17 @@ class Held:
         pixels: np.ndarray,
         scales: Sequence[tuple[float, float]],
     ) -> None:
-        """Compare.
+        """Compare arrays with training images.
 
         Args:
-            arrays: Everything in reach besides the memory.
-            kept: What the memory holds.
+            arrays: All reachable arrays outside the memory.
+            kept: Arrays of the memory.
             pixels: Training images, [n, ...].
-            scales: Forms in which a pixel may be kept: (factor, what is added).
+            scales: Scales in which a pixel may be kept: (factor, offset).
         """
         self.numbers = sum(a.size for a in arrays)
         size = int(np.prod(pixels.shape[1:]))
-        # Sorted, so that an image is known again when it was flipped or permuted.
+        # Sorted, so that an image is recognised after it was flipped or permuted.
         plain = np.sort(pixels.reshape(len(pixels), size).astype(np.float64), axis=1)
         found = np.zeros(len(plain), dtype=bool)
         for array in [*arrays, *kept]:
@@ -51,8 +51,8 @@ class Held:
 
 
 def _among(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Which of the wanted rows there are: bool [n]."""
-    # A short look at one pixel first: most rows are of weights.
+    """Which of the wanted rows are among ``rows``: bool [n]."""
+    # Compare one pixel first, which is fast: most rows are weights.
     found = np.zeros(len(wanted), dtype=bool)
     for i, image in enumerate(wanted):
         near = rows[np.abs(rows[:, -1] - image[-1]) < _ALIKE]

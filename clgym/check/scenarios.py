@@ -1,4 +1,4 @@
-"""Checks of a scenario: that its streams are sound, repeatable and honest."""
+"""Checks of a scenario: its streams are consistent, repeatable and free of leaks."""
 
 import contextlib
 import pickle
@@ -31,10 +31,10 @@ class ScenarioSubject:
     """A scenario under check, with tiny sources in place of those that its options name.
 
     Attributes:
-        cls: The class.
-        name: What it is called in messages.
+        cls: The scenario's class.
+        name: Name of the scenario in messages.
         summary: First line of its file's docstring.
-        presets: Presets of its file: name to options.
+        presets: Options of its file's presets, by name.
         path: Its file; None for a class without one.
     """
 
@@ -59,12 +59,12 @@ class ScenarioSubject:
         train: Sequence[int] = (20,) * CLASSES,
         **options: Any,
     ) -> Stream:
-        """Cut a stream from tiny digits, with CHECK_CONFIG and ``options`` over the defaults.
+        """Make a stream from tiny digits, where CHECK_CONFIG and ``options`` override the defaults.
 
         Args:
             order_seed: Seed of the class order.
-            train: Training images of each class.
-            **options: The scenario's.
+            train: Number of training images of each class.
+            **options: Options of the scenario.
         """
         given = {"source": "tiny", **self.cls.CHECK_CONFIG, **options}
         scenario = self.cls(configs.build(self.cls.Config, given, self.name), self.name)
@@ -72,12 +72,12 @@ class ScenarioSubject:
         return scenario.stream([self.source(train)] * count, order_seed)
 
     def source(self, train: Sequence[int] = (20,) * CLASSES) -> Source:
-        """The tiny source that `stream` cuts."""
+        """The tiny source from which `stream` makes streams."""
         return load_source(self._tiny.name(train, test=10))
 
     @cached_property
     def plain(self) -> Stream:
-        """The stream of the default options."""
+        """The stream that the default options give."""
         return self.stream()
 
 
@@ -115,34 +115,34 @@ def config_bounds(subject: ScenarioSubject) -> str:
 
 
 def _learned(stream: Stream) -> Stream:
-    """The stream, if it has training rows to look at."""
+    """Return the stream, if it has training rows to check."""
     if stream.setting == "adaptation":
         raise Skipped("an adaptation stream has no training rows")
     return stream
 
 
 def presets_fit(subject: ScenarioSubject) -> str:
-    """Every preset has the options that it sets, with values that they take."""
+    """Every preset sets options that exist, to values that they accept."""
     for preset, options in subject.presets.items():
         try:
             configs.build(subject.cls.Config, options, subject.name)
         except ClgymError as error:
-            raise Failed(f"preset {preset}: {error.found}", f"It wants {error.expected}") from error
+            raise Failed(f"preset {preset}: {error.found}", f"It needs {error.expected}") from error
     return ", ".join(subject.presets) or "no presets"
 
 
 def cuts(subject: ScenarioSubject) -> str:
-    """The default options cut a stream from six classes of twenty images."""
+    """The default options give a stream from six classes of twenty images."""
     stream = subject.plain
     if stream.setting not in SETTINGS:
-        raise Failed(f"setting {stream.setting!r}", f"Take one of {', '.join(SETTINGS)}")
+        raise Failed(f"setting {stream.setting!r}", f"Use one of {', '.join(SETTINGS)}")
     if not len(stream):
-        raise Failed("a stream without experiences", "Cut at least one")
+        raise Failed("a stream without experiences", "Make at least one")
     return f"{len(stream)} experiences, {stream.setting}"
 
 
 def rows_in_range(subject: ScenarioSubject) -> str:
-    """Row numbers are int64, exist in the source and come once in an experience."""
+    """Row numbers are int64, exist in the source and occur once per experience."""
     source, counted = subject.source(), 0
     for index, step in enumerate(_learned(subject.plain).steps):
         for what, rows, split in (
@@ -164,13 +164,13 @@ def rows_in_range(subject: ScenarioSubject) -> str:
 
 
 def test_rows_once(subject: ScenarioSubject) -> str:
-    """A test row measures one experience only, as long as it looks the same."""
+    """A test row is scored in one experience only, unless a transform changes its image."""
     stream = _learned(subject.plain)
     if twice := measured_twice(stream.steps):
         raise Failed(
             f"{twice[1]} test rows in experience {twice[0]} and an earlier one",
-            "Measure each test row in the experience that it belongs to; leave `test` empty where "
-            "an experience comes again",
+            "Score each test row in the experience that it belongs to; leave `test` empty where "
+            "an experience recurs",
         )
     count = sum(len(step.test) for step in stream.steps)
     if not count:
@@ -188,18 +188,18 @@ def train_rows_once(subject: ScenarioSubject) -> str:
         if twice.any() and not subject.cls.RECURRING:
             raise Failed(
                 f"training row {step.train[twice][0]} in experience {index} and an earlier one",
-                "Deal a class's rows to its experiences, or set RECURRING = True",
+                "Split a class's rows among its experiences, or set RECURRING = True",
             )
         again += int(twice.sum())
         looks[step.source, step.transform] = np.union1d(known, step.train)
     if subject.cls.RECURRING and not again:
-        raise Failed("RECURRING = True, and no training row comes again", "Remove the line")
+        raise Failed("RECURRING = True, but no training row recurs", "Remove the line")
     different = sum(map(len, looks.values()))
     return f"{different} training rows, {again} recurrences" if again else f"{different} rows"
 
 
 def transforms_repeat(subject: ScenarioSubject) -> str:
-    """Every transformation turns images into images of the same shape, the same each time."""
+    """Every transform keeps the shape of images and gives the same result each time."""
     found = {step.transform for step in getattr(subject.plain, "steps", ())} - {None}
     if not found:
         raise Skipped("no experience transforms its images")
@@ -211,19 +211,19 @@ def transforms_repeat(subject: ScenarioSubject) -> str:
             together = images.gather(rows, transform.message)
         except BadPlugin as error:
             raise Failed(
-                f"{transform.kind}: {error.found}", f"It wants {error.expected}"
+                f"{transform.kind}: {error.found}", f"It needs {error.expected}"
             ) from error
         alone = torch.cat([images.gather(rows[i : i + 1], transform.message) for i in rows])
         if not torch.equal(together, alone):
             raise Failed(
                 f"{transform.kind} gives other pixels in another batch",
-                "Compute each image from itself alone",
+                "Compute each image independently of the others",
             )
     return f"{len(found)} transformations"
 
 
 def columns_in_order(subject: ScenarioSubject) -> str:
-    """Classes are numbered in the order of arrival: after every experience from 0 without a gap."""
+    """Class indices follow the order of arrival: after every experience from 0 without a gap."""
     for seed in (None, 1):
         stream = _learned(subject.stream(seed))
         seen: set[int] = set()
@@ -243,11 +243,11 @@ def columns_in_order(subject: ScenarioSubject) -> str:
                 f"{len(stream.class_order)} names for {len(seen)} columns",
                 "Name every column in class_order",
             )
-    return "numbered by arrival, in the natural order and another one"
+    return "numbered by arrival, both in the natural order and in another one"
 
 
 def classes_match_labels(subject: ScenarioSubject) -> str:
-    """What a step says of its classes is what its rows' labels say."""
+    """The classes of a step are those of its rows' labels."""
     stream, source = _learned(subject.stream(1)), subject.source()
     for index, step in enumerate(stream.steps):
         columns = np.array(stream.columns[step.source])
@@ -261,14 +261,15 @@ def classes_match_labels(subject: ScenarioSubject) -> str:
             name = source.classes[int(np.flatnonzero(columns == column)[0])]
             if not stream.class_order[column].endswith(name):  # one of several sources: 0:NAME
                 raise Failed(
-                    f"column {column} is {name} and is called {stream.class_order[column]}",
+                    f"column {column} is {name}, but class_order calls it "
+                    f"{stream.class_order[column]}",
                     "Let class_order follow the columns",
                 )
         tested = set(columns[source.test.labels[step.test]].tolist())
         if -1 in tested or (tested and max(tested) >= stream.columns_after(index)):
             raise Failed(
-                f"experience {index} is measured on classes that have not come yet",
-                "Take test rows of classes that have been seen",
+                f"experience {index} is scored on classes that have not arrived yet",
+                "Use test rows of classes that have been seen",
             )
     return "classes, names and test rows agree with the labels"
 
@@ -283,12 +284,12 @@ def held_out_rows(subject: ScenarioSubject) -> str:
     if not len(held):
         raise Failed("no row held out with validation=0.25", "Use split_validation")
     if np.isin(held, trained).any():
-        raise Failed("rows that are held out and trained on", "Use split_validation")
+        raise Failed("rows that are both held out and trained on", "Use split_validation")
     return f"{len(np.unique(held))} of {len(np.unique(held)) + len(np.unique(trained))} rows"
 
 
 def same_plan(subject: ScenarioSubject) -> str:
-    """The same options give the same plan, whatever the global generators do."""
+    """The same options give the same plan, independently of the global generators."""
     np.random.seed(1)
     before: Any = np.random.get_state(legacy=True)
     first = subject.stream(3)
@@ -307,24 +308,24 @@ def other_order(subject: ScenarioSubject) -> str:
     if equal and not subject.cls.DETERMINISTIC:
         raise Failed(
             "the same plan with order seeds 1 and 2",
-            "Use order_seed; if there is nothing to order set DETERMINISTIC = True",
+            "Use order_seed; if there is nothing to order, set DETERMINISTIC = True",
         )
     if not equal and subject.cls.DETERMINISTIC:
-        raise Failed("another plan with another seed", "Take DETERMINISTIC = True away")
+        raise Failed("another plan with another seed", "Remove DETERMINISTIC = True")
     return "as DETERMINISTIC declares" if equal else "another plan with another seed"
 
 
 def pickling(subject: ScenarioSubject) -> str:
-    """A stream is a value: it survives pickling, compares and hashes by its plan."""
+    """A stream is a value: it can be pickled, and is compared and hashed by its plan."""
     stream = subject.plain
     copy = pickle.loads(pickle.dumps(stream))  # nosec B301 # its own bytes
     if copy != stream or hash(copy) != hash(stream):
-        raise Failed("a stream that comes back changed", "Keep to the fields of Stream and Step")
+        raise Failed("a stream that pickling changes", "Use only the fields of Stream and Step")
     return f"{len(pickle.dumps(stream)):,} bytes"
 
 
 def one_image_class(subject: ScenarioSubject) -> str:
-    """A class with one training image is cut, or refused with a named error."""
+    """A class with one training image is accepted, or refused with a named error."""
     with _named_errors("a class with one training image"):
         stream = subject.stream(train=(1, 20, 20, 1, 20, 20))
         return f"{len(stream)} experiences"
@@ -337,7 +338,7 @@ def odd_options(subject: ScenarioSubject) -> str:
     for field in subject.fields:
         for value in [bound for bound in (field.ge, field.le) if bound is not None]:
             if isinstance(value, float) and abs(value) > 1e4:
-                continue  # a limit that only keeps generators' seeds in range
+                continue  # a limit that only keeps the seeds of generators in range
             # Any: an option's value, whatever its kind.
             options: dict[str, Any] = {field.name: [int(value)] if field.kind == "ints" else value}
             with _named_errors(f"{field.name}={value}"):
@@ -360,7 +361,7 @@ def _named_errors(what: str) -> Iterator[None]:
 
 
 def no_torch(subject: ScenarioSubject) -> str:
-    """The file is imported where the labels are, so it must be light: no torch."""
+    """The file does not import torch: the gym imports it, and must start fast."""
     if subject.path is None:
         raise Skipped("it has no file")
     code = (
@@ -374,5 +375,5 @@ def no_torch(subject: ScenarioSubject) -> str:
     done = subprocess.run([sys.executable, "-c", code, *plugins], capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["importing it imports torch"]
-        raise Failed(reason[0], "Import numpy only; networks belong into strategies")
+        raise Failed(reason[0], "Import numpy only; networks belong in strategies")
     return "imported without torch"

@@ -27,16 +27,16 @@ __all__ = ["Simulator"]
 
 
 class Simulator:
-    """Both sides of a learning run, taken step by step; made by `clgym.testing.simulate`.
+    """Both sides of a learning run, executed step by step; made by `clgym.testing.simulate`.
 
-    The messages are those of every run (`clgym.messages`), checked on both ends.
+    The messages are those of every run (`clgym.messages`), validated at both ends.
 
     Attributes:
         learner: The learner's side.
-        order: Function from a number of test rows to their order; None leaves the gym's.
-        batch_size: Rows a batch at prediction; None leaves the gym's.
+        order: Function from a number of test rows to their order; None keeps the gym's order.
+        batch_size: Number of rows per batch at prediction; None keeps the gym's.
         labels: Function from test rows to labels that test batches carry; None as in every run.
-        shapes: Where the shapes of logits are recorded, which are not checked then; None as in
+        shapes: List to which the shapes of logits are added instead of being checked; None as in
             every run.
     """
 
@@ -62,7 +62,7 @@ class Simulator:
         self._session.begin(0)
 
     def ask(self, message: Message, on_event: Callable[[Message], None]) -> Message:
-        """Be the channel: hand the message to the learner; its exceptions come through."""
+        """Act as the channel: pass the message to the learner, and let its exceptions through."""
         request = parse_request(message)
         if not isinstance(request, Predict | Represent):
             return self.learner.handle(message)
@@ -83,7 +83,7 @@ class Simulator:
 
     @contextlib.contextmanager
     def _observed(self, request: Predict | Represent) -> Iterator[None]:
-        """Put labels on the batches, or take in shapes, while a message is answered."""
+        """Put labels on the batches, or record shapes, while a message is answered."""
         if self.labels is None and self.shapes is None:
             yield
             return
@@ -110,23 +110,23 @@ class Simulator:
             del vars(strategy)[hook]
 
     def prepare(self, libraries: Iterable[int]) -> None:
-        """Nothing to prepare."""
+        """There is nothing to prepare in this process."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """There is no process to end."""
 
     @property
     def strategy(self) -> Strategy:
-        """The strategy at work."""
+        """The strategy of the learner."""
         return self.learner.strategy
 
     @property
     def stream(self) -> Stream:
-        """What it learns."""
+        """The stream of the run."""
         return self._resolved.stream
 
     def labels_of(self, rows: np.ndarray) -> torch.Tensor:
-        """Class indices of test rows, int64 [n]; some class for rows that are none."""
+        """Class indices of test rows, int64 [n]; an arbitrary class for rows that do not exist."""
         (source,), (columns,) = self._resolved.sources, self.stream.columns
         labels = source.test.labels
         return torch.from_numpy(np.array(columns)[labels[rows % len(labels)]])
@@ -136,7 +136,7 @@ class Simulator:
         return np.asarray(self._resolved.sources[0].train.images)
 
     def train(self, index: int) -> None:
-        """Train experience ``index``, from its beginning or where a killed run left it."""
+        """Train experience ``index``, from its beginning or from where a killed run stopped."""
         self._phase.carry_out(index)
 
     def pool(self, index: int) -> TestPool:
@@ -144,14 +144,14 @@ class Simulator:
         return pool_after(self.stream, self._resolved.sources, index)
 
     def predict(self, index: int) -> np.ndarray:
-        """Logits of those rows, float32 [n, classes], in the pool's order.
+        """Logits of the rows of `pool`, float32 [n, classes], in the pool's order.
 
-        On pretraining streams their features, float32 [n, width].
+        On pretraining streams: features of the rows, float32 [n, width].
         """
         return self._phase.tester.answers(self._conversation, index, self.pool(index))
 
     def save(self, index: int) -> None:
-        """Save the boundary after experience ``index``."""
+        """Save the run after experience ``index``."""
         self._session.save(0, index, started=time.perf_counter())
 
     def state(self) -> bytes:
@@ -161,7 +161,7 @@ class Simulator:
         return path.read_bytes()
 
     def whole(self) -> list[np.ndarray]:
-        """Train every experience; the logits after each."""
+        """Train every experience; return the logits after each."""
         found = []
         for index in range(len(self.stream)):
             self.train(index)

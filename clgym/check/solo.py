@@ -1,4 +1,4 @@
-"""The learners of a check: all in this process, so that exceptions can be followed."""
+"""The learners of a check, all in this process, so that exceptions have a traceback."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ __all__ = ["SoloLearners"]
 
 
 class SoloLearners:
-    """Learners for tests are made here; features are computed by the learner that trains."""
+    """Makes learners for tests in this process; the learner that trains computes the features."""
 
     def __init__(self, channel: Channel) -> None:
-        """``channel`` leads to the learner that trains."""
+        """``channel`` is that of the learner that trains."""
         self._channel = channel
 
     @contextmanager

@@ -33,10 +33,10 @@ class _Subject:
 def source_findings(
     entry: PluginEntry, plugins: Sequence[Path] = (), only: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Check a source and tell each finding as it comes.
+    """Check a source and yield each finding.
 
     Args:
-        entry: From `clgym.registry.find`.
+        entry: Entry of the plugin, from `clgym.registry.find`.
         plugins: Files that the user named.
         only: Names of checks to restrict to; () means all.
     """
@@ -58,19 +58,19 @@ def source_checks() -> list[Check]:
 
 
 def described(subject: _Subject) -> str:
-    """It says what it is, under which licence, from where; its name is free."""
+    """The file states description, licence and origin, and the name is not taken."""
     cls = subject.cls
     if not (cls.title or subject.entry.summary):
         raise Failed("no docstring in the file", "Begin the file with a line that says what it is")
     if cls.licence == "not stated" or not cls.origin:
-        raise Failed("no licence or no origin", "Set licence and origin: records show them")
+        raise Failed("no licence or no origin", "Set licence and origin, which `clgym show` prints")
     if subject.entry.name in CARDS:
         raise Failed("the name of a built-in source", "Rename the file")
     return f"{cls.licence}, {cls.origin}"
 
 
 def loads(subject: _Subject) -> str:
-    """It is found, read and brought into canonical order."""
+    """The source is found, read and brought into canonical order."""
     try:
         source = subject.source
     except ClgymError as error:
@@ -86,7 +86,7 @@ def every_class(subject: _Subject) -> str:
         counts = np.bincount(split.labels, minlength=len(source.classes))
         if (counts == 0).any():
             name = source.classes[int(counts.argmin())]
-            raise Failed(f"no {part} image of {name}", "Take the class out, or add images")
+            raise Failed(f"no {part} image of {name}", "Remove the class, or add images")
     return f"{len(source.classes)} classes"
 
 
@@ -102,10 +102,10 @@ def pixel_values(subject: _Subject) -> str:
 
 
 def statistics(subject: _Subject) -> str:
-    """A declared mean and std are those of the training pixels in [0, 1]."""
+    """A declared mean and std are those of the training pixels, scaled to [0, 1]."""
     source = subject.source
     if not source.mean:
-        raise Skipped("none declared; networks then normalise by nothing")
+        raise Skipped("none declared, so networks do not normalise images")
     pixels = np.asarray(source.train.images[:2000]) / source.max_value
     mean, std = pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2))
     if np.abs(mean - source.mean).max() > 0.05 or np.abs(std - source.std).max() > 0.05:
@@ -114,11 +114,11 @@ def statistics(subject: _Subject) -> str:
 
 
 def same_content(subject: _Subject) -> str:
-    """Read again it gives the same images: its fingerprint names it in every record."""
+    """Reading the source again gives the same images, so that its fingerprint identifies it."""
     with workspace():
         again = load_source(subject.entry.name, plugins=subject.plugins)
         if again.fingerprint != subject.source.fingerprint:
-            raise Failed("other content when it is read again", "Draw from a seeded generator")
+            raise Failed("different content when read again", "Draw from a seeded generator")
     return subject.source.fingerprint[:16]
 
 
@@ -127,5 +127,5 @@ def no_shared_images(subject: _Subject) -> str:
     train, test = (np.unique(s.hashes, axis=0) for s in (subject.source.train, subject.source.test))
     both = len(train) + len(test) - len(np.unique(np.concatenate([train, test]), axis=0))
     if both:
-        raise Failed(f"{both} images in both splits", "Take them out of one")
+        raise Failed(f"{both} images in both splits", "Remove them from one split")
     return "none"

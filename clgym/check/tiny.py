@@ -1,4 +1,4 @@
-"""Tiny sources for the checks: a few real digits a class, in any image shape. No torch."""
+"""Tiny sources for the checks: a few real digits per class, in any image shape. No torch."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def workspace() -> Iterator[Path]:
 
 
 class Tiny:
-    """Writes sources of digits 0 to 5 and names them as `load_source` wants it."""
+    """Writes sources of digits 0 to 5 and returns names for `load_source`."""
 
     def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
         """Write into ``folder``; images have ``shape``: channels, height, width."""
@@ -38,7 +38,7 @@ class Tiny:
         self._names: dict[tuple[int, ...], str] = {}
 
     def name(self, train: Sequence[int] | int = 8, test: int = 4) -> str:
-        """A source with a number of training images for every class, or for each of the six."""
+        """Name of a source with ``train`` training images per class, or for each of the six."""
         counts = (train,) * CLASSES if isinstance(train, int) else tuple(train)
         key = (*counts, test)
         if key not in self._names:

@@ -1,7 +1,8 @@
 """The command line: one module a command, each with ``main(argv) -> exit code``.
 
-Nothing but parsing and printing. What is slow to import is imported where it is used, so that help
-and typos answer at once. No code here: the module `clgym.cli.list` would hide the builtin from it.
+Modules only parse and print. Modules that are slow to import are imported where they are used, so
+that help and error messages appear at once. This file holds no code, because the module
+`clgym.cli.list` would hide the builtin `list` from it.
 """
 
 from clgym.cli._main import main

@@ -57,7 +57,7 @@ def _show_domains(console: Console, facts: AdaptationFacts) -> None:
 
 
 def adaptation_measures(facts: AdaptationFacts) -> list[tuple[str, str]]:
-    """Names and values below the table."""
+    """Names and values of the measures that are printed below the table."""
     passes = "not counted"
     if facts.forward_per_image is not None and facts.backward_per_image is not None:
         forward, backward = facts.forward_per_image, facts.backward_per_image

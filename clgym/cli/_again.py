@@ -1,4 +1,4 @@
-"""From a record back to the command that repeats its run."""
+"""Build the command that repeats a run from the run's record."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +15,11 @@ __all__ = ["rerun", "verify_again"]
 def rerun(record: Record, plugins: Sequence[Path] = ()) -> str:
     """The ``clgym run`` line with every option of a record, ready for a shell.
 
-    A record holds only the names of files that options refer to (a model's weights): the files must
-    be where the command is given.
+    A record holds only the names of files that options refer to (a model's weights): run the
+    command in the folder of these files.
 
     Returns:
-        The command, or why there is none.
+        The command, or a shell comment that says why there is none.
     """
     result, where = record.result, record.environment
     if result.part is not None or result.scored_on != "test":

@@ -35,15 +35,15 @@ __all__ = [
 ]
 
 _WORDS = ("--order-seeds", "--workers", "--devices")
-"""Options by which a command with one strategy is a batch, too."""
+"""Options that make a command with a single strategy a batch."""
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of a batch, checked."""
+    """A checked run of a batch."""
 
     key: str
-    """Its folder below the batch's, for people."""
+    """Name of the run's folder inside the batch's folder, which messages show, too."""
     request: "Request"
     """The run, whose output folder is fixed."""
     finished: bool
@@ -61,7 +61,7 @@ class ParsedRun(Protocol):
         ...
 
     def idle(self, request: "Request") -> list[str]:
-        """Options meant for the strategy that only the scenario has."""
+        """Options given for the strategy that only the scenario has."""
         ...
 
     def close(self) -> None:
@@ -131,7 +131,8 @@ def run_batch_command(names: Sequence[str], parse: "Callable[[str], ParsedRun]")
         raise BadUsage(
             expected="each strategy once",
             found=" ".join(strategies),
-            fix="Use `clgym run --experiment FILE.toml` for one strategy with several options",
+            fix="Use `clgym run --experiment FILE.toml` to run one strategy with several sets of "
+            "options",
         )
     planned: list[PlannedRun] = []
     values = argparse.Namespace()
@@ -140,7 +141,7 @@ def run_batch_command(names: Sequence[str], parse: "Callable[[str], ParsedRun]")
             values = asked.values
             if values.log:
                 raise BadUsage(
-                    expected="one strategy, run after run, with --log",
+                    expected="--log only with one strategy whose runs follow one another",
                     found=f"--log {' '.join(values.log)} for parallel runs",
                     fix="Leave out --log, or --workers, --devices, --order-seeds and all "
                     "strategies but one",
@@ -171,12 +172,12 @@ def _lacking(strategies: Sequence[str], number: int, option: str) -> UnknownName
     return UnknownName(
         expected=f"options that all of {', '.join(strategies)} have",
         found=f"{option}, which {strategies[number]} does not have",
-        fix="Leave it out, or give each strategy its own in an --experiment file",
+        fix="Leave it out, or give each strategy its own options in an --experiment file",
     )
 
 
 def folder_name(strategy: str) -> str:
-    """A strategy's name as that of a folder."""
+    """Return a strategy's name in a form that can be the name of a folder."""
     return Path(strategy.partition(".py")[0]).name.replace(":", "-")
 
 
@@ -210,7 +211,7 @@ def plan_run(key: str, request: "Request", describer: "Channel | None") -> Plann
     """Check a run; nothing is written.
 
     Raises:
-        ClgymError: whatever is wrong with it.
+        ClgymError: The run cannot be carried out; the subclass says why.
     """
     from clgym.gym.folder import check_available
     from clgym.gym.plan import resolve
@@ -221,7 +222,7 @@ def plan_run(key: str, request: "Request", describer: "Channel | None") -> Plann
 
 
 def threads_of(asked: int | None, pool: "PoolSpec") -> int | None:
-    """Threads of a run: parallel ones must not all take every core."""
+    """Number of torch threads of a run: parallel runs must not each use all cores."""
     shared = pool.workers > 1 and "OMP_NUM_THREADS" not in os.environ
     return 1 if asked is None and shared else asked
 
@@ -237,7 +238,7 @@ def _pool(values: argparse.Namespace) -> "PoolSpec":
 def execute(
     planned: Sequence[PlannedRun], pool: "PoolSpec", title: str, *, as_json: bool, dry_run: bool
 ) -> int:
-    """Run what is not finished, and print a table of everything.
+    """Carry out the unfinished runs, and print a table of all runs.
 
     Returns:
         1 if a run failed, 130 if it was interrupted, else 0.
@@ -251,7 +252,7 @@ def execute(
     todo = {_distinct(run, planned): run.request for run in planned if not run.finished}
     done, stderr = len(planned) - len(todo), Console(stderr=True)
     if done:
-        stderr.print(f"{done} of {len(planned)} runs were finished before", highlight=False)
+        stderr.print(f"{done} of {len(planned)} runs were already finished", highlight=False)
     failed: Mapping[str, Exception] = {}
     try:
         if todo:
@@ -269,7 +270,7 @@ def execute(
 
 
 def _distinct(run: PlannedRun, planned: Sequence[PlannedRun]) -> str:
-    """The run's key for a reader: its place among the seeds of its strategy."""
+    """Readable name of a run: its place among the seeds of its strategy."""
     group = Path(run.key).parent
     siblings = [other.key for other in planned if Path(other.key).parent == group]
     place = f"seed {siblings.index(run.key) + 1} of {len(siblings)}"

@@ -2,8 +2,8 @@
 
 ``clgym run derpp STREAM --with ema,sam --ema.decay 0.9 --lr 0.1`` is the command ``clgym run ema
 STREAM --base sam --base.base derpp --decay 0.9 --base.base.lr 0.1``: the first name is the
-outermost. Options of a wrapper have its name in front, those of the strategy inside are as ever.
-``--schedule NAME`` is short for ``--with lr-schedule --lr-schedule.kind NAME``, and
+outermost. Options of a wrapper have its name in front; those of the strategy inside keep their
+names. ``--schedule NAME`` is short for ``--with lr-schedule --lr-schedule.kind NAME``, and
 ``--replay-rate X`` for ``--with rate-replay --rate-replay.rate X``, outside of other wrappers.
 """
 
@@ -16,7 +16,7 @@ __all__ = ["Chain", "chained", "short_options", "spelled_out"]
 
 _OPTION = "--with"
 _SHORT = {"--schedule": ("lr-schedule", "kind"), "--replay-rate": ("rate-replay", "rate")}
-"""Options that stand for a wrapper: its name, and the option of its own that gets the value."""
+"""Options that stand for a wrapper: the wrapper's name, and the wrapper's option for the value."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Chain:
     """A command line with its wrappers unfolded.
 
     Attributes:
-        names: The outermost strategy, and whatever else was named.
+        names: The outermost strategy, then the other names on the command line.
         words: The options, those of ``--with`` spelled out.
         depth: For each strategy of the chain, the prefix of its options.
     """
@@ -48,7 +48,7 @@ def chained(names: Sequence[str], words: Sequence[str]) -> Chain:
     """Unfold ``--with`` on a command line.
 
     Raises:
-        BadUsage: it names nothing, or a wrapper twice.
+        BadUsage: ``--with`` names no wrapper, or one twice.
     """
     wrappers, rest = _taken(words)
     if wrappers is None or not names:
@@ -70,7 +70,7 @@ def chained(names: Sequence[str], words: Sequence[str]) -> Chain:
 
 
 def short_options(words: Sequence[str]) -> list[str]:
-    """Names of the short options on a command line, as a strategy would call its own."""
+    """Short options on a command line, under the names that fields of a strategy would have."""
     given = {word.partition("=")[0] for word in words}
     return [option[2:].replace("-", "_") for option in _SHORT if option in given]
 
@@ -80,10 +80,10 @@ def spelled_out(words: Sequence[str], own: Collection[str]) -> list[str]:
 
     Args:
         words: Options.
-        own: Names of short options that the strategy has itself; those stay what they are.
+        own: Names of short options that the strategy has itself; these are not expanded.
 
     Raises:
-        BadUsage: one has no value.
+        BadUsage: A short option has no value.
     """
     rest, added, values = list(words), list[str](), list[str]()
     for short, (wrapper, option) in _SHORT.items():
@@ -100,14 +100,14 @@ def spelled_out(words: Sequence[str], own: Collection[str]) -> list[str]:
 
 
 def _value(option: str, words: Sequence[str]) -> tuple[str, list[str]]:
-    """The value of an option that is there, and all other words."""
+    """The value of an option that the words contain, and all other words."""
     place = next(i for i, word in enumerate(words) if word.partition("=")[0] == option)
     _, equals, value = words[place].partition("=")
     after = "".join(words[place + 1 : place + 2])
     value = value if equals else after
     if not value or (value.startswith("--") and not equals):
         raise BadUsage(
-            expected=f"a value behind {option}",
+            expected=f"a value after {option}",
             found=value or "nothing",
             fix=f"Give {option} one, such as --schedule infinite or --replay-rate 0.25",
         )
@@ -115,7 +115,7 @@ def _value(option: str, words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _taken(words: Sequence[str]) -> tuple[list[str] | None, list[str]]:
-    """The wrappers of ``--with`` if it is there, and all other words."""
+    """The wrappers of ``--with`` (None without the option), and all other words."""
     rest, wrappers = list(words), None
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")

@@ -12,12 +12,12 @@ __all__ = ["Console"]
 
 
 class Console(RichConsole):
-    """Rich's console; what names and texts hold is shown, never obeyed by the terminal."""
+    """Rich's console, which shows control characters in names and texts instead of sending them."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render to segments; only those of Rich's own control the terminal."""
+        """Render to segments; only segments that Rich makes itself may control the terminal."""
         for segment in super().render(renderable, options):
             text = segment.text
             shown = printable(text, 10 * len(text))  # an escape has up to 10 characters

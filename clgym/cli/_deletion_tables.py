@@ -1,4 +1,4 @@
-"""Table of what was measured on a stream of forgetting: each request before and after."""
+"""Table of a deletion stream's measurements: each request before and after it was carried out."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,7 +18,7 @@ _ROWS = {
 
 def show_requests(console: Console, facts: DeletionFacts) -> None:
     """Print two lines per request, before and after, with the distances to the reference."""
-    console.print("forgetting on request, in %; attack: area under its ROC curve, 50 finds nothing")
+    console.print("forgetting on request, in %; attack: area under its ROC curve, 50 is chance")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("request", overflow="fold")
     for head in ("", *_ROWS, "attack on it", "to reference"):
@@ -35,7 +35,7 @@ def show_requests(console: Console, facts: DeletionFacts) -> None:
 
 
 def deletion_costs(record: Record) -> list[tuple[str, str]]:
-    """Name and value of the time that requests took."""
+    """Name and value of the measure "time of the requests"."""
     own, reference = record.cost.forget_seconds, record.cost.reference_seconds
     if not own:
         return []

@@ -48,7 +48,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "options": dict,
     "scenario_options": dict,
 }
-"""Keys of a run with the types of their values."""
+"""Keys of a run in the file, with the types of their values."""
 
 
 def run_experiment(words: Sequence[str], seeds_of: Callable[[list[str]], list[int]]) -> int:
@@ -97,8 +97,8 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     """Runs by name, each with the defaults filled in.
 
     Raises:
-        BadConfig: no TOML file, or runs that are incomplete or share a name.
-        UnknownName: a key that nobody reads.
+        BadConfig: The file is no TOML file, or its runs are incomplete or share a name.
+        UnknownName: A key has no meaning.
     """
     try:
         content = tomllib.loads(path.read_text())

@@ -65,7 +65,7 @@ def _shape(field: Field) -> dict[str, Any]:  # keywords of argparse
 
 
 def given(values: argparse.Namespace, owner: str, fields: Sequence[Field]) -> dict[str, object]:
-    """Values that the user gave for an owner's fields, as text; ``none`` is None if allowed."""
+    """User's values of an owner's fields, as text; ``none`` becomes None if allowed."""
     found: dict[str, object] = {}
     for field in fields:
         value = getattr(values, f"{owner}.{field.name}", _ABSENT)
@@ -78,12 +78,12 @@ def given(values: argparse.Namespace, owner: str, fields: Sequence[Field]) -> di
 
 
 def limits(field: Field) -> str:
-    """Range of a field in words; empty where all values are valid."""
+    """Valid range of a field in words; empty if all values of its type are valid."""
     return f"{field.limits}, or none" if field.optional and field.limits else field.limits
 
 
 def as_text(value: Any) -> str:
-    """A config value in the form that a user types."""
+    """A config value as a user would type it."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -99,7 +99,7 @@ def as_failures(failures: dict[str, str]) -> str:
 
 
 def minutes(text: str) -> float:
-    """A positive number of minutes."""
+    """Parse a positive number of minutes."""
     try:
         found = float(text)
     except ValueError:

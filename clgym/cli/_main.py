@@ -1,4 +1,4 @@
-"""From a command line to the module of its command, and from errors to exit codes."""
+"""Entry point of the command line: calls the command's module and maps errors to exit codes."""
 
 import importlib
 import os
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # `clgym list | head`: nobody reads on. Python would complain once more when it flushes.
+        # `clgym list | head` closes the pipe early. Python would report it again at its last flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -55,7 +55,7 @@ def _commands() -> list[str]:
 
 
 def _help(commands: list[str]) -> str:
-    """The first line of each command's file; read, not imported."""
+    """Help with the first line of each command's file, which is read and not imported."""
     lines = ["usage: clgym COMMAND ...", "", "A benchmark gym for continual learning.", ""]
     for name in commands:
         with Path(__file__).with_name(f"{name}.py").open() as file:

@@ -6,7 +6,7 @@ __all__ = ["add_numerics"]
 
 
 def add_numerics(run: argparse._ArgumentGroup) -> None:
-    """Add them; the record states which are on, and runs with other ones are other runs."""
+    """Add the options; the record states them, and runs that differ in them are different runs."""
     run.add_argument(
         "--arithmetic",
         choices=("fp32", "tf32", "bf16"),
@@ -17,7 +17,7 @@ def add_numerics(run: argparse._ArgumentGroup) -> None:
     run.add_argument(
         "--channels-last",
         action="store_true",
-        help="Let convolutions work on images whose channels lie together in memory.",
+        help="Use the channels-last memory format in convolutions.",
     )
     run.add_argument(
         "--compile",

@@ -62,8 +62,8 @@ class Parser(argparse.ArgumentParser):
         """Parse all words.
 
         Raises:
-            UnknownName: an option that nobody declared.
-            BadUsage: anything else that does not fit.
+            UnknownName: The parser has no such option.
+            BadUsage: The words cannot be parsed for another reason.
         """
         values, rest = self.parse_known_args(list(words))
         for word in rest:
@@ -85,7 +85,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Several(argparse.Action):
-    """A list, in several words or in one: ``csv tensorboard`` and ``csv,tensorboard``."""
+    """An option with a list of values: ``csv tensorboard`` or ``csv,tensorboard``."""
 
     def __init__(
         self,
@@ -96,14 +96,14 @@ class Several(argparse.Action):
         convert: Callable[[list[str]], Any] = list,
         **options: Any,
     ) -> None:
-        """Make the option.
+        """Declare the option.
 
         Args:
             option_strings: Names of the option.
             dest: Name of its value.
-            known: The words that are allowed; () means all.
-            convert: Makes the value of the words; raises ``argparse.ArgumentTypeError``.
-            **options: argparse's.
+            known: The words that are allowed; () allows all.
+            convert: Converts the words to the value; raises ``argparse.ArgumentTypeError``.
+            **options: Further keywords of argparse.
         """
         super().__init__(option_strings, dest, nargs="+", **options)
         self.known, self.convert = tuple(known), convert

@@ -46,14 +46,14 @@ def add_pool_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sandbox_flag(group: argparse._ActionsContainer) -> None:
-    """Add what shuts the strategy's process in."""
+    """Add the option that chooses the sandbox of the strategy's process."""
     group.add_argument(
         "--sandbox",
         choices=("auto", "landlock", "bubblewrap", "none"),
         default="auto",
         help="Sandbox of the strategy's process, which lets it open only Python, its code, its "
-        "weights and the current images; auto: landlock where Linux supports it, else bubblewrap "
-        "where it is installed, else none. (default: auto)",
+        "weights and the current images; auto: landlock if Linux supports it, else bubblewrap "
+        "if it is installed, else none. (default: auto)",
     )
 
 

@@ -34,17 +34,17 @@ class Tracker:
     """Progress, speed and remaining time of a run, computed from its events alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` tells the time in seconds."""
+        """``clock`` returns a time in seconds."""
         self._clock = clock
         self._rows: list[int] = []
         self._began: tuple[float, float] | None = None
         self._first: tuple[float, int, int] | None = None  # time, experience, images
         self.done = 0.0
-        """Share of all training rows that are behind, in [0, 1]."""
+        """Fraction of all training rows that are done, in [0, 1]."""
         self.status = "starting"
 
     def update(self, event: Event) -> None:
-        """Take in one event."""
+        """Process one event."""
         match event:
             case RunPlanned():
                 self._rows = [step.train for step in event.plan.experiences]
@@ -94,13 +94,13 @@ class Tracker:
 
 
 def _inside(event: TrainProgress) -> float:
-    """How much of an experience's training is done, in [0, 1]."""
+    """Fraction of an experience's training that is done, in [0, 1]."""
     step = (event.step or 0) / event.steps if event.steps else 0.0
     return ((event.epoch or 0) + step) / event.epochs if event.epochs else step
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person would say them: 42 s, 3:05 min, 2:10 h."""
+    """A duration in seconds as text with a readable unit: 42 s, 3:05 min, 2:10 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -122,7 +122,7 @@ def watch(console: Console) -> Watcher:
 
 
 def _lasting(event: Event) -> list[str]:
-    """Lines that stay on the screen; names in them are of any origin."""
+    """Lines that stay on the screen, escaped, since names in them may contain markup."""
     return [printable(line) for line in _lines(event)]
 
 
@@ -135,7 +135,7 @@ def _lines(event: Event) -> list[str]:
         case CheckpointSaved():
             return [f"saved inside experience {event.experience + 1}"]
         case RunFinished(finished_before=True):
-            return ["this run was finished before; its record follows"]
+            return ["this run is already finished; its record follows"]
         case Scored():
             place = f"experience {event.experience + 1}/{event.experiences}"
             if event.name is not None:  # a segment of unlabelled images, by itself
@@ -155,7 +155,7 @@ def percent(share: float | None) -> str:
 
 
 def _plan_lines(plan: RunOutline) -> list[str]:
-    """What is about to be run."""
+    """Lines that describe the run that is about to start."""
     options = " ".join(f"{k}={v}" for k, v in plan.strategy.config.items())
     rows = sum(step.train for step in plan.experiences)
     adapting = plan.scenario.setting == "adaptation"
@@ -172,7 +172,7 @@ def _plan_lines(plan: RunOutline) -> list[str]:
 
 
 def _backbone_lines(backbone: ChosenBackbone | None) -> list[str]:
-    """What to know about the pretrained network."""
+    """Line about the pretrained network, if there is one."""
     if backbone is None:
         return []
     seen = ", ".join(backbone.pretraining) or "unknown images"
@@ -183,7 +183,7 @@ def _backbone_lines(backbone: ChosenBackbone | None) -> list[str]:
 
 
 class _RunLines:
-    """Plain lines for a log: one for what lasts, and one now and then in between."""
+    """Plain lines for a log: one for each lasting event, and one at intervals in between."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._tracker = console, Tracker()
@@ -193,7 +193,7 @@ class _RunLines:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to put away."""
+        """There is nothing to close."""
 
     def __call__(self, event: Event) -> None:
         self._tracker.update(event)
@@ -208,7 +208,7 @@ class _RunLines:
 
 
 class _Bar:
-    """A bar that moves, below the lines that last."""
+    """A progress bar below the lines that stay."""
 
     def __init__(self, console: Console) -> None:
         self._tracker = Tracker()

@@ -148,7 +148,7 @@ def _add_execution(run: argparse._ArgumentGroup) -> None:
 
 
 def given_loosely(words: Sequence[str]) -> dict[str, str]:
-    """Each ``--name value`` whatever the name, since wrapped strategies are named there too."""
+    """Every ``--name value``, even of unknown options, since they may name wrapped strategies."""
     found = {}
     for word, following in itertools.pairwise([*words, ""]):
         if word.startswith("--"):
@@ -161,7 +161,7 @@ def seeds_of(words: list[str]) -> list[int]:
     """Seeds from words such as ``0..4`` or ``0``, ``3``, ``7``.
 
     Raises:
-        argparse.ArgumentTypeError: no seeds, or one twice.
+        argparse.ArgumentTypeError: The words name no seeds, or a seed twice.
     """
     seeds: list[int] = []
     for word in words:

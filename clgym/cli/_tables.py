@@ -56,7 +56,7 @@ def show_record(console: Console, record: Record, out: str) -> None:
 
 
 def _probe_line(facts: ProbeFacts) -> str:
-    """What the accuracies of a pretraining stream are of."""
+    """Line that says which classifier the accuracies of a pretraining stream belong to."""
     return (
         f"accuracies of a linear probe (logistic regression, C {facts.strength:g}) on features of "
         f"{facts.rows[-1]:,} training images, {facts.widths[-1]} numbers each; head knn: "
@@ -72,7 +72,7 @@ def _show_failures(console: Console, record: Record) -> None:
 
 
 def _show_matrix(console: Console, record: Record) -> None:
-    """The accuracy matrix in percent, as precisely as the console is wide."""
+    """Print the accuracy matrix in percent, with as many digits as the console has room for."""
     result = record.result
     size = len(result.accuracy_matrix)
     wide = 9 + 8 * (size + 1) <= console.width
@@ -183,7 +183,7 @@ def _device(where: Environment) -> str:
 
 
 def _holdings(record: Record) -> list[tuple[str, str]]:
-    """Parameters, what is stored beside them, and the numbers that the strategy logged."""
+    """Parameters, stored samples and other stored bytes, and the numbers that were logged."""
     result, held = record.result, record.holdings
     samples = f"{result.stored_samples:,}"
     if record.conduct is not None and record.conduct.memory_capacity:
@@ -193,7 +193,7 @@ def _holdings(record: Record) -> list[tuple[str, str]]:
     counts = f"{held.total:,} (trainable {held.trainable:,}), buffers {held.buffers:,}"
     budget = "" if held.budget_bytes is None else f" of a budget of {held.budget_bytes:,}"
     logged = [
-        (f"logged {name}", f"{facts.last:.5g} at last, mean {facts.mean:.5g}")
+        (f"logged {name}", f"last {facts.last:.5g}, mean {facts.mean:.5g}")
         for name, facts in record.logged.items()
     ]
     stored = f"{held.stored_bytes:,}{budget}"
@@ -268,7 +268,7 @@ def _show_learned_seeds(console: Console, records: Sequence[Record]) -> None:
 
 
 def _numbers(record: Record) -> tuple[float | None, ...]:
-    """Percent, and points."""
+    """Last and average incremental accuracy in percent; forgetting and transfer in points."""
     result = record.result
     values = (
         result.last_accuracy,

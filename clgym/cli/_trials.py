@@ -81,7 +81,7 @@ class TrialProgress:
         return lines
 
     def _begin(self, title: str, wanted: int) -> list[str]:
-        """Start counting anew: one command may execute several things in turn."""
+        """Reset the counters: one command may carry out several phases in turn."""
         self.title, self.wanted = title, wanted
         self.done, self.scores, self._began = {}, {}, time.monotonic()
         return [f"{title}: {wanted} runs" + (f", {self.before} done" if self.before else "")]
@@ -126,7 +126,7 @@ class _TrialLines:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to put away."""
+        """There is nothing to close."""
 
     def __call__(self, event: Event) -> None:
         for line in self._progress.update(event):
@@ -167,7 +167,7 @@ class _Live:
 def show_certificate(
     console: Console, certificate: Certificate, out: Path, plugins: Sequence[Path] = ()
 ) -> None:
-    """Print the trials, best first, and what was sealed."""
+    """Print the trials, best first, and the hyper-parameters of the certificate."""
     body, plan = certificate.body, certificate.body.plan
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in ("trial", "score %", "hyper-parameters"):

@@ -1,8 +1,8 @@
 """Measure speed and memory against a bare loop and against Avalanche, on this machine.
 
-Both sides of a measurement run in turn and the figure is the ratio of their processor times, so
-that other work on the machine counts little. `--quick` takes about a minute, all about a quarter of
-an hour.
+Both sides of a measurement run in turn, and the result is the ratio of their processor times, so
+that other work on the machine has little influence. `--quick` takes about a minute, the whole about
+a quarter of an hour.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,10 @@ def _parser() -> Parser:
         "--rounds", type=int, metavar="N", help="Number of rounds of steps. (default: 15; quick: 4)"
     )
     parser.add_argument(
-        "--save", type=Path, metavar="DIR", help="Folder in which speed.md and speed.json are kept."
+        "--save",
+        type=Path,
+        metavar="DIR",
+        help="Folder to which speed.md and speed.json are written.",
     )
     parser.add_argument(
         "--compare",
@@ -113,7 +116,7 @@ def _show_growth(quantities: Sequence[str], quick: bool, as_json: bool) -> int:
 
 
 def _ignore(measured: "Measurement") -> None:
-    """Nothing is shown."""
+    """Show nothing: with --json only the report is printed."""
 
 
 def _show(measured: "Measurement") -> None:
@@ -121,7 +124,7 @@ def _show(measured: "Measurement") -> None:
 
 
 def _compare(report: "Report", kept: "Report") -> int:
-    """Print the differences; 1 if something has become slower."""
+    """Print the differences; return 1 if a measurement has become slower, else 0."""
     import sys
 
     from clgym.bench.report import compared

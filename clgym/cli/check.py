@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _asked(name: str, plugins: list[Path]) -> tuple[Kind, PluginEntry, list[Path]]:
-    """What a name or a file stands for, and the files that are needed to find it."""
+    """Kind and entry of the plugin that was named, and the plugin files that define it."""
     file = registry.is_path(name)
     known = [*plugins, Path(name)] if file else plugins
     found: list[tuple[Kind, str]] = []
@@ -77,7 +77,7 @@ def _asked(name: str, plugins: list[Path]) -> tuple[Kind, PluginEntry, list[Path
         raise BadUsage(
             expected=f"one plugin by the name of {name}",
             found=" and ".join(kind for kind, _ in found),
-            fix=f"Give each a name, or a file, of its own; {name}:CLASS says which of a file's",
+            fix=f"Give each its own name or its own file; {name}:CLASS chooses one class of a file",
         )
     return kind, entry, known
 

@@ -4,8 +4,8 @@ Two sides, over images: exact McNemar test on the predictions after the last exp
 on those along an adaptation stream, with a 95 % interval of the difference. Over seeds:
 paired t test.
 
-Three sides or more: ranks over the seeds of one stream, or over several streams, by Friedman's
-test of all and Nemenyi's test of each pair; --plot draws the critical-difference diagram.
+Three sides or more: ranks over the seeds of one stream, or over several streams, with Friedman's
+test of all sides and Nemenyi's test of each pair; --plot draws the critical-difference diagram.
 A folder that holds the runs of several methods stands for all of them.
 """
 
@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--measure",
         choices=_MEASURES,
-        help="Measure that is ranked, of three sides or more. (default: last; error on adaptation "
+        help="Measure by which three sides or more are ranked. (default: last; error on adaptation "
         "streams)",
     )
     parser.add_argument(
@@ -141,10 +141,12 @@ def _show(found: "Comparison") -> None:
         _over_seeds(console, "last accuracy", found.last)
         _over_seeds(console, "average incremental accuracy", found.average)
     if shift := found.adaptation:
-        console.print("images of the adaptation stream, each as it was answered; mean error")
+        console.print(
+            "images of the adaptation stream, each scored when it was predicted; mean error"
+        )
         console.print(_table("seed", [(str(pair.seed), pair) for pair in shift.pairs]))
         for pair in shift.pairs:
-            console.print(f"segments at seed {pair.seed}; error; p of one segment by itself")
+            console.print(f"segments at seed {pair.seed}; error; p of one segment alone")
             console.print(_table("segment", [(s.name, s) for s in pair.segments]))
         _over_seeds(console, "mean error", shift.mean_error)
         _over_seeds(console, "pooled error", shift.pooled_error)
@@ -154,7 +156,7 @@ def _show(found: "Comparison") -> None:
 
 
 def _table(head: str, rows: "Sequence[tuple[str, Any]]") -> "Table":
-    """One line a pair: both sides, what each alone has right, the difference over images."""
+    """One line per pair: both sides, the images that only one of them has right, the difference."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -1,7 +1,7 @@
-"""Run tuned and sealed hyper-parameters on the evaluation side of their pair.
+"""Run the tuned hyper-parameters of a certificate on the evaluation side of their pair.
 
-Name the folder that `clgym tune` wrote; of several studies (`clgym tune --studies`) the one that
-holds them all: the result is their median. The options of the strategy are those of the certificate
+Name the folder that `clgym tune` wrote. After `clgym tune --studies`, name the folder that holds
+all studies: the result is their median. The options of the strategy are those of the certificate
 and cannot be changed. Each evaluation is counted, and no seed can be left out.
 """
 
@@ -24,7 +24,9 @@ def main(words: Sequence[str]) -> int:
     parser = Parser("clgym evaluate", __doc__)
     parser.add_argument("study", type=Path, help="Folder of a sealed study, or its certificate.")
     parser.add_argument(
-        "--again", action="store_true", help="Evaluate again; the result states its number."
+        "--again",
+        action="store_true",
+        help="Evaluate again; the result states how many evaluations there were.",
     )
     add_pool_flags(parser)
     values = parser.parse(words)
@@ -75,7 +77,7 @@ def _show_spread(evaluations: "list[Evaluation]") -> None:
 
     console = Console()
     for name, spread in spread_of(evaluations).items():
-        words = "a seed failed: none"
+        words = "none, since a seed failed"
         if spread is not None:
             low, middle, high = (100 * v for v in (spread.lowest, spread.median, spread.highest))
             words = f"median {middle:.2f} %, from {low:.2f} to {high:.2f} %"

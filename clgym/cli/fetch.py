@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym fetch``."""
     parser = Parser("clgym fetch", __doc__)
-    parser.add_argument("name", help="Source of `clgym list sources`, or tag of timm.")
+    parser.add_argument("name", help="Source from `clgym list sources`, or a model tag of timm.")
     add_data_root_option(parser)
     values = parser.parse(words)
     if "." in values.name:  # no source has a dot, every tag has one

@@ -23,7 +23,7 @@ _LEARNERS = ("network", "memory_size")
 
 
 def main(words: Sequence[str]) -> int:
-    """Carry out ``clgym list``. What is built in is read only; plugins of others are imported."""
+    """Carry out ``clgym list``; built-in plugins are parsed, those of other packages imported."""
     parser = Parser("clgym list", __doc__)
     parser.add_argument("kind", nargs="?", choices=KINDS, help="Kind. (default: all)")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
@@ -146,8 +146,8 @@ def _show(listed: dict[str, list[dict[str, object]]]) -> None:
             print(f"  {name:<{column}}{lines[0]}", *[indent + line for line in lines[1:]], sep="\n")
         print()
     print(
-        f"`clgym show NAME` describes one of them. {_HERE}: the data are on this machine; weights "
-        "are not looked for."
+        f"`clgym show NAME` describes one of them. {_HERE}: the data are on this machine; whether "
+        "weights are is not checked."
     )
 
 

@@ -2,7 +2,7 @@
 
 The file holds a small commented method that passes `clgym check`, and comes with a one-line test;
 `--kind` chooses among strategies that train by SGD, build on a pretrained network, and so on.
-In a checkout of clgym it is written to strategies/ or scenarios/, whose tests include it.
+In a checkout of clgym the file is written to strategies/ or scenarios/, whose tests include it.
 """
 
 import keyword
@@ -80,10 +80,10 @@ def _check_name(kind: str, module: str) -> None:
 
 
 def _files(kind: str, module: str, template: str) -> dict[Path, str]:
-    """What to write where.
+    """Contents of the files to write, by path.
 
     Raises:
-        BadOutput: something is there already.
+        BadOutput: One of the files exists already.
     """
     words = {
         "NAME": module.replace("_", "-"),

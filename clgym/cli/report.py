@@ -1,4 +1,4 @@
-"""Write one page about a run, a method over several seeds, or a study.
+"""Write a page about a run, a method over several seeds, or a study.
 
 The page is a single HTML file that needs no network. It shows metrics, figures, classes,
 options, cost and environment; for a study also its plan, trials, certificate, evaluations

@@ -1,8 +1,8 @@
-"""Run what a paper claims, and print each claimed number beside the measured one, with a verdict.
+"""Run the claims of a paper, and print each claimed number beside the measured one with a verdict.
 
 `clgym reproduce` lists the papers and their rows. `clgym reproduce lame` runs the rows of that
 paper that fit two processor cores; `--scale full` runs those of the paper's own size. Missing data,
-weights or devices are reported first. The same command given again continues an interrupted one.
+weights and devices are reported first. The same command given again continues an interrupted one.
 """
 
 import argparse
@@ -53,7 +53,8 @@ def _parser() -> Parser:
         "--scale",
         choices=("lite", "full"),
         default="lite",
-        help="lite: two cores and part of the data; full: the paper's size. (default: lite)",
+        help="lite: rows for two cores and part of the data; full: rows of the paper's size. "
+        "(default: lite)",
     )
     parser.add_argument("--dry-run", action="store_true", help="List what is needed and missing.")
     parser.add_argument(
@@ -128,7 +129,7 @@ def _carry_out(chosen: Sequence[tuple["Paper", "ClaimRow"]], values: argparse.Na
 def _needs(
     console: "Console", work: "Reproduction", chosen: Sequence[tuple["Paper", "ClaimRow"]]
 ) -> int:
-    """Hours, device and runs of each row, and everything that each of them lacks."""
+    """Print hours, device and runs of each row, and all data, weights and devices that it lacks."""
     from clgym.data.root import data_root
 
     lacking = work.obstacles()
@@ -181,7 +182,7 @@ def _list(papers: Sequence["Paper"], values: argparse.Namespace) -> int:
 
 
 def _last_verdicts(paper: "Paper", board: Path) -> dict[str, str]:
-    """Verdicts of a paper's rows in words, by row, from the status that the last run wrote."""
+    """Verdicts of a paper in words, by row, from the status file that the last run wrote."""
     from collections import Counter
 
     from clgym.papers.status import read_status

@@ -1,6 +1,6 @@
 """Run a strategy on a scenario, or continue an interrupted run.
 
-Name the strategy and the scenario first, then options; a file of your own goes
+Name the strategy and the scenario first, then options; name a file of your own
 by its path, FILE.py or FILE.py:CLASS. `clgym run STRATEGY SCENARIO --help`
 lists the options of that pairing. An option on the command line overrides
 --config, which overrides the scenario's preset, which overrides the defaults.
@@ -100,7 +100,7 @@ class _RunCommand:
         self.values = self.parser.parse(self._words)
 
     def _find(self, chain: Chain) -> None:
-        """Find what is named; whatever is wrong here is said before a worker is asked."""
+        """Find the named plugins, so that unknown names are refused before a worker starts."""
         names, self._words, self._aliases = list(chain.names), chain.words, chain.aliases
         self.parser = run_parser(names, __doc__)
         self._early, _ = self.parser.parse_known_args(self._words)
@@ -120,10 +120,10 @@ class _RunCommand:
         self.file = read_config(self._early.config)
 
     def _check_data(self) -> None:
-        """Refuse data that are not here before a worker is asked.
+        """Refuse missing data before a worker starts.
 
-        Only where no word of the command may be an option of the scenario: such a word may as well
-        be the strategy's, which nobody has asked yet, and may choose other data.
+        Checked only if no word of the command may be an option of the scenario: such a word may
+        choose other data, or belong to the strategy, whose options only the worker knows.
         """
         if self._early.help or len(self.names) < 2:
             return
@@ -182,7 +182,7 @@ class _RunCommand:
         return strategy, scenario
 
     def idle(self, request: "Request") -> list[str]:
-        """Options meant for the strategy that only the scenario has."""
+        """Options given for the strategy that only the scenario has."""
         from clgym.gym.request import FROM_PRESET
 
         own = {field.name.rpartition(".")[2] for field in self.strategy_fields}

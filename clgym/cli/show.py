@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _kinds(name: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
-    """Kinds that know the name, and its name there; one name may stand for one of each."""
+    """Kinds that have an item of the name, each with the item's own name; several may have one."""
     from clgym.cli.list import network_names
     from clgym.data.cards import CARDS
     from clgym.protocol.pairs import PAIRS
@@ -117,7 +117,7 @@ def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
 
 
 def _needs(name: str, plugins: tuple[Path, ...]) -> str:
-    """What the gym must provide with default options, as a worker reports it."""
+    """What the gym must provide for the default options, as reported by a worker."""
     from clgym.gym.description import ask_needs, open_learner
     from clgym.gym.request import Request
 
@@ -140,7 +140,7 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
             f"a memory of {needs.memory:,} samples, unless the scenario sets another number"
         )
     if needs.memory_bytes is not None:
-        wanted.append(f"at most {needs.memory_bytes:,} bytes for what serves no prediction")
+        wanted.append(f"at most {needs.memory_bytes:,} bytes of state that prediction does not use")
     return f"{', '.join(wanted) or 'nothing'}; works on {', '.join(needs.settings)} streams"
 
 
@@ -156,7 +156,7 @@ def _scenario(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
 
 
 def _entry(kind: "Kind", name: str, plugins: Sequence[Path]) -> "PluginEntry":
-    """Find an entry like `registry.find`, but show a file with variants without one of them."""
+    """Find an entry like `registry.find`, but accept a file with variants without a variant."""
     known = registry.entries(kind, plugins)
     bare = known.get(name.replace("_", "-"))
     return bare if bare is not None and bare.variants else registry.find(kind, name, plugins)

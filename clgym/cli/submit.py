@@ -2,7 +2,7 @@
 
 A folder may hold records, each with its predictions, studies with all their
 files, and the strategy's file where it is not built in. The last lines are the
-commands that repeat the runs. The exit code is 2 if anything is wrong.
+commands that repeat the runs. The exit code is 2 if a check fails.
 """
 
 import json
@@ -83,7 +83,7 @@ def _show(submission: "Submission", commands: Sequence[str]) -> None:
         for head in ("check", "", "what was found, what to do"):
             table.add_column(head)
         for finding in findings:
-            # A record may hold anything: nothing of it is markup, nothing moves the cursor.
+            # A record may hold any text: it must not act as markup or control the terminal.
             table.add_row(finding.check, finding.verdict, Text(plain(finding.words, 400)))
         console.print(table)
     if commands:

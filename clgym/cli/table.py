@@ -82,10 +82,10 @@ def _parser() -> Parser:
 
 
 def _rows(values: "argparse.Namespace") -> "Axis":
-    """What the rows are; one of --rows and --columns is enough.
+    """Axis of the rows; one of --rows and --columns is enough.
 
     Raises:
-        BadUsage: both are the same.
+        BadUsage: Rows and columns are the same axis.
     """
     if values.rows is None and values.columns is None:
         return "strategy"

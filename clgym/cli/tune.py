@@ -2,8 +2,8 @@
 
 Name the strategy and the pair first, then options: `clgym tune replay digits-t2 --trials 8`.
 Options of the strategy that are given here are fixed; the rest of its search space is tuned. The
-same command given again continues an interrupted study. The paper that is meant below is that of
-the protocol: Cha & Cho, "Hyperparameters in Continual Learning: A Reality Check", TMLR 2025.
+same command given again continues an interrupted study. "The paper" below is that of the protocol:
+Cha & Cho, "Hyperparameters in Continual Learning: A Reality Check", TMLR 2025.
 """
 
 import argparse
@@ -98,14 +98,14 @@ def _parser(names: Sequence[str]) -> Parser:
 
 
 def _wrapped(text: str) -> list[str]:
-    """A line of the description, broken where the rest of it is."""
+    """A paragraph of the description, wrapped to the width of the other lines."""
     return textwrap.wrap(text, 96, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _add_study_flags(parser: Parser) -> None:
     from clgym.protocol.modes import MODES
 
-    study = parser.add_argument_group("options of the study (committed to before the first trial)")
+    study = parser.add_argument_group("options of the study (fixed before the first trial)")
     study.add_argument(
         "--trials", type=int, metavar="R", help="Number of trials. (default: the pair's)"
     )
@@ -157,7 +157,7 @@ def _add_search_flags(study: argparse._ArgumentGroup) -> None:
         type=int,
         default=1,
         metavar="K",
-        help="Number of studies with sampler seeds of their own, in folders study-1, study-2, ... "
+        help="Number of studies, each with its own sampler seed, in folders study-1, study-2, ... "
         "of --out; `clgym evaluate` shows their median. (default: 1)",
     )
     study.add_argument(
@@ -182,12 +182,13 @@ def _add_search_flags(study: argparse._ArgumentGroup) -> None:
         "--cap-images",
         type=int,
         metavar="N",
-        help="Maximum number of training images over all runs; then no further trial starts.",
+        help="Maximum number of training images over all runs; once it is reached, no further "
+        "trial starts.",
     )
     study.add_argument(
         "--retry-failed",
         action="store_true",
-        help="Repeat the failed runs of an unfinished study; the ledger records it.",
+        help="Repeat the failed runs of an unfinished study; the ledger records each repetition.",
     )
     study.add_argument(
         "--threads",
@@ -283,7 +284,7 @@ def _tune(asked: "StudySpec", values: argparse.Namespace) -> int:
 
 
 def _tune_several(asked: "StudySpec", where: "ExecutionOptions", values: argparse.Namespace) -> int:
-    """Studies that differ in their draws; what each chose."""
+    """Carry out studies that differ in the sampler's seed, and print what each chose."""
     from clgym.cli._console import Console
     from clgym.cli._trials import show_certificate, watch_trials
     from clgym.protocol.studies import tune_studies

@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 
 def _count(text: str) -> int | Literal["all"] | None:
-    """A number of runs or ``all``; None for any other text."""
+    """Parse a number of runs or ``all``; None for any other text."""
     if text == "all":
         return "all"
     return int(text) if text.isdecimal() else None
@@ -68,7 +68,7 @@ def _parser() -> Parser:
         default=0,
         metavar="N",
         help="Number of evaluation runs to repeat and compare, or `all`: exactly on a CPU, to 0.01 "
-        "of the accuracy on a GPU. The ledger's head selects them. (N: 1 if left out)",
+        "of the accuracy on a GPU. The ledger's head determines which. (N: 1 if left out)",
     )
     parser.add_argument(
         "--head",

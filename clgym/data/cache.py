@@ -1,4 +1,4 @@
-"""Where the caches of images, features and networks lie, and how a refusal to write there reads."""
+"""Folder of the caches of images, features and networks, and the error if it cannot be written."""
 
 import contextlib
 import os

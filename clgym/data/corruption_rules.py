@@ -61,7 +61,7 @@ def plasma(side: int, decay: float, generator: RandomState) -> np.ndarray:
     Args:
         side: A power of two.
         decay: What the jitter is divided by when the step is halved.
-        generator: One array of uniforms a sub-step.
+        generator: Generator from which each sub-step draws one array of uniform numbers.
     """
     clouds = np.zeros((side, side))
     step, jitter = side, 100.0

@@ -34,7 +34,9 @@ def _ignore(*_: object) -> None:
 
 
 OnBatch = Callable[[int, bool], None]
-"""Takes in that a batch is handed out: its images, and whether its pass only looks at them."""
+"""Receives the number of images of each batch, and whether its pass is silent (see
+`Experience.batches`).
+"""
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -45,7 +47,8 @@ class Experience:
     Attributes:
         index: Position in the stream, from 0.
         classes: Columns of the classes present, ascending.
-        columns: Classes seen so far, these included: the width that `predict` must answer with.
+        columns: Number of classes seen so far, these included: the width of the logits that
+            `predict` must return.
         task: Task id; None unless the stream is task-incremental.
         task_columns: For each task seen so far, its columns; empty unless task-incremental.
         images: Training images handed out so far, over all epochs; a strategy with a loader of
@@ -108,7 +111,7 @@ class Experience:
         return max(self._of_all.images, self.images)
 
     def go_on_from(self, images: int) -> None:
-        """Count on; called by the gym when training goes on inside the experience."""
+        """Continue the count at ``images``; the gym calls it when training resumes inside."""
         self.images = self._of_all.images = images
 
     def count(self, images: int) -> None:
@@ -267,9 +270,9 @@ class Experience:
     ) -> Iterator[TrainBatch]:
         """The rows once, in batches; the last may be smaller, or larger due to `min_batch`.
 
-        Order and augmentation depend on (seed, experience, epoch, step) alone, so a run that was
-        killed goes on from step ``start`` with the same bits. Progress is reported here, a few
-        times a second, with the `loss` that the strategy has set.
+        Order and augmentation depend on (seed, experience, epoch, step) alone, so a killed run
+        continues from step ``start`` with identical results. Progress is reported here, a few times
+        a second, with the `loss` that the strategy has set.
 
         Args:
             size: Rows a batch.
@@ -337,7 +340,7 @@ class Experience:
     def progress(self, epoch: int, step: int, *, steps: int, epochs: int | None = None) -> None:
         """Report how far training is, at most every 0.2 s and at the end of a pass.
 
-        `batches` does this by itself; a strategy with a loader of its own calls it.
+        `batches` does this automatically; a strategy with its own loader calls it.
 
         Args:
             epoch: The pass that is under way.

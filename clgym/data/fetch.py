@@ -28,7 +28,7 @@ def fetch(
 
     Args:
         name: Name of a card.
-        data_root: None means ``CLGYM_DATA``.
+        data_root: Data root; None means ``CLGYM_DATA``, else the user's data folder.
         progress: Receives progress in words.
 
     Raises:

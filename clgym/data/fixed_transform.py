@@ -34,7 +34,7 @@ class Transform:
     amount: float
     """Seed of a permutation; angle in degrees counter-clockwise; factor of brightness, contrast or
     colour; standard deviation of a Gaussian blur in pixels; fraction of the side to which the
-    resolution is reduced; whatever a function of a file makes of it."""
+    resolution is reduced; second argument of a function from a file."""
     file_sha256: str = field(default="", init=False)
     """SHA-256 of the function's file; empty without one."""
 

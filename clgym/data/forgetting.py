@@ -19,7 +19,8 @@ class ForgetRequest:
         number: Number of the request on this stream, from 0.
         kind: Unit of the request.
         classes: Class indices whose rows are to be forgotten, ascending.
-        columns: Classes seen so far: the width that `predict` must go on to answer with.
+        columns: Number of classes seen so far: the width of the logits that `predict` must still
+            return.
         forgotten: The rows, an `Experience` for each experience that brought some; readable until
             `Strategy.forget` returns.
     """

@@ -85,7 +85,7 @@ def seed_generators(
 
 
 def generator_states(device: torch.device) -> GeneratorStates:
-    """Where they stand, the device's own too, as tensors and plain values."""
+    """States of all global generators, the device's included, as tensors and plain values."""
     numpy_state: Any = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
     states: GeneratorStates = {
@@ -100,7 +100,7 @@ def generator_states(device: torch.device) -> GeneratorStates:
 
 
 def set_generators(states: GeneratorStates, device: torch.device) -> None:
-    """Put them where `generator_states` found them."""
+    """Restore the states that `generator_states` returned."""
     torch.set_rng_state(states["torch"])
     keys = states["numpy"].numpy().astype(np.uint32)
     position, has_gauss, gauss = states["numpy_rest"]
@@ -113,7 +113,7 @@ def set_generators(states: GeneratorStates, device: torch.device) -> None:
 
 @contextmanager
 def untouched_generators(device: torch.device) -> Iterator[None]:
-    """Leave them as they were: evaluating must not change later training."""
+    """Restore the global generators at the end: evaluating must not change later training."""
     before = generator_states(device)
     try:
         yield

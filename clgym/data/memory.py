@@ -1,4 +1,4 @@
-"""Samples of past experiences that a strategy may keep: counted and bounded at every call.
+"""Memory for samples of past experiences, whose size is checked at every call.
 
 What is kept, and where, is the strategy's choice: a reservoir (`Memory.add`), whole contents chosen
 anew after each experience (`Memory.replace`: herding, rainbow), slots that are given away one by
@@ -48,7 +48,7 @@ class Memory:
         """The most samples that may be held.
 
         Raises:
-            OutOfReach: a strategy sets it: what it may keep is what it declared.
+            OutOfReach: A strategy sets it; only its declared needs determine the capacity.
         """
         return self._capacity
 
@@ -194,7 +194,7 @@ class Memory:
         self.seen = int(state["seen"])
 
     def _checked(self, columns: dict[str, Tensor], limit: int | None, anew: bool = False) -> int:
-        """How many samples a call brings, if it may.
+        """Number of samples in a call, after checking that they may be stored.
 
         Args:
             columns: What is to be stored.

@@ -94,11 +94,11 @@ def published_images(
         name: Name of the corruption.
         severity: 1 to 5.
         classes: See `published_labels`.
-        side: To which a tree's images are brought.
+        side: Side in pixels to which a tree's images are resized.
 
     Raises:
         MissingData: no such file.
-        BadSource: it is not five times as long as the labels say.
+        BadSource: The file does not hold five times as many images as there are labels.
     """
     if (tree := _tree(data_root, folder, name, severity)) is not None:
         return Decoding([path for group in _files(tree, classes) for path in group], side)

@@ -14,8 +14,8 @@ def data_root(given: Path | None = None) -> Path:
     """Return the data root, which need not exist yet.
 
     Args:
-        given: What the user gave as ``--data-root``; None means ``CLGYM_DATA``, or the system's
-            folder for the data of a user where that is not set, either.
+        given: Value of ``--data-root``; None means ``CLGYM_DATA`` or, if that is not set, the
+            system's folder for user data.
     """
     chosen = given or os.environ.get(VARIABLE)
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("clgym"))

@@ -22,7 +22,7 @@ def keep_rows(path: Path, array: RowSource, rows: np.ndarray | None = None) -> N
 
     Args:
         path: The file.
-        array: What to write of.
+        array: Rows to choose from.
         rows: int64 [n]; None: all.
 
     Raises:
@@ -71,7 +71,7 @@ def write_header(file: BinaryIO, shape: Sequence[int], dtype: np.dtype) -> None:
 
 
 def write_file(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
-    """Write under a name of our own, flush to the disk, rename.
+    """Write to a temporary name, flush to the disk, rename.
 
     Plain writes, not a writable map: on a full disk a map ends in SIGBUS, a write in an error.
 

@@ -1,4 +1,4 @@
-"""How many rows a share is, by the share as it is written."""
+"""Number of rows in a fraction of a set, computed from the decimal notation of the fraction."""
 
 from fractions import Fraction
 

@@ -37,7 +37,7 @@ class SourceData:
         Args:
             paths: ``.npy`` files of uint8 images [n, H, W, C], one behind the other.
             labels: int64 [n], over all files: columns of the logits.
-            scale: What turns a stored value into [0, 1].
+            scale: Factor that maps stored values to [0, 1].
             resize: Side in pixels; None keeps the stored size.
             device: Where batches go.
             seed: Seed of the orders.

@@ -1,7 +1,7 @@
 """Sources by name: located on disk, decoded once, compared with their card, in canonical order.
 
 ``digits``, ``cifar100``, ... are named (`clgym.data.cards`); ``folder:PATH`` is a tree with a
-folder a class, ``npz:PATH`` arrays. Whatever differs from its card gets a name of its own, such as
+folder a class, ``npz:PATH`` arrays. A source that differs from its card gets another name, such as
 ``cifar10~1a2b3c4d``, and flags that say why.
 """
 
@@ -86,18 +86,19 @@ def load_source(
     Args:
         name: Name of a card, ``folder:PATH``, ``folder:PATH@SIDE``, ``npz:PATH``, or ``NAME~HASH8``
             from an earlier load.
-        data_root: Where named sources lie; None means ``CLGYM_DATA``.
+        data_root: Data root of named sources; None means ``CLGYM_DATA``, else the user's data
+            folder.
         image_size: Side of the square that image files are brought to; None means the card's, or,
             for ``folder:PATH``, that of ``folder:PATH@SIDE``, or by the sizes of the images.
         plugins: Files that may hold the source.
 
     Raises:
-        UnknownName: no such source.
-        MissingData: its files are not there.
-        BadSource: they are there and damaged.
+        UnknownName: There is no such source.
+        MissingData: Its files do not exist.
+        BadSource: Its files are damaged.
         BadConfig: an image size for a source whose images have one size.
-        BadOutput: the cache cannot be written.
-        Withheld: the present phase may not look at it.
+        BadOutput: The cache cannot be written.
+        Withheld: The source is closed in the present phase of a study.
     """
     withheld.check_name(name)
     if past := re.fullmatch(r"([a-z0-9-]+)~([0-9a-f]{8})", name):
@@ -157,7 +158,7 @@ def _kept(found: LocatedFiles) -> CachedDataset:
 
 
 def _key(found: LocatedFiles) -> str:
-    """What the cache is asked for: who reads which files, of what size and time."""
+    """Key of the cache: reader, files, their sizes and times."""
     if found.layout == "digits":
         stats: list[Any] = [importlib.metadata.version("scikit-learn")]
     else:

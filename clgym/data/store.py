@@ -11,7 +11,7 @@
 
 Writers need no lock: all writers of a file write the same bytes, each under its own name first.
 
-Nothing is believed because it is there. On its first use in a process a split is compared with
+The cache is not trusted. On its first use in a process a split is compared with
 what its names promise: labels and hashes with the fingerprint, every image with its hash. What does
 not agree is decoded anew, and the log says so. Reading all images of a large split would hold up
 every start: they are compared once after the file was written, and then, as long as the system says
@@ -130,7 +130,7 @@ class CachedDataset:
         """Map ``train`` or ``test``; on first use in a process, compare it with its fingerprint.
 
         Raises:
-            ValueError: it is not what the cache wrote.
+            ValueError: The files differ from what the cache wrote.
             OSError: it cannot be read.
         """
         paths = [_place(k, self.fingerprint, name) for k in ("images", _LABELS[name], "hashes")]
@@ -280,7 +280,7 @@ def keep(
         keep_rows(_place(_LABELS[name], kept.fingerprint, name), half.labels)
         keep_rows(_place("hashes", kept.fingerprint, name), half.hashes)
         keep_rows(_place("images", kept.fingerprint, name), half.images, half.rows)
-    # Last, so that whoever finds them finds the arrays.
+    # Written last: if these files exist, so do the arrays.
     text = dump_checked(asdict(kept))
     for name in (f"meta/{kept.fingerprint}.{card}.json", f"keys/{key}.json"):
         write_file(_root() / name, lambda file: file.write(text))

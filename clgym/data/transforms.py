@@ -1,4 +1,4 @@
-"""Transforms of others as augmentations: of torchvision, or a function of one image.
+"""Transforms of torchvision, and functions of one image, as augmentations of a batch.
 
 An augmentation takes a batch and a generator (`clgym.data.augment`). torchvision's transforms draw
 once a call, so that a batch given to one as a whole would get one crop and one flip for all of its

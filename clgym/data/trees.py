@@ -158,7 +158,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _unwrapped(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """Where several folders lie: below one that holds a single folder and no image, and so on."""
+    """Skip folders that hold one folder and no image; return the first other one, and a note."""
     inner, folders = folder, _folders(folder)
     while len(folders) == 1 and not any(map(_is_image, _files(inner))):
         inner, folders = folders[0], _folders(folders[0])
@@ -174,7 +174,7 @@ def _split_folders(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
 
 
 def _with_classes_of(train: Path, tests: Sequence[Path]) -> list[Path]:
-    """Folders that hold one of the training classes, where there are any: others have no labels."""
+    """Folders that hold a training class; all folders if none does. Others have no labels."""
     names = {p.name for p in _folders(_unwrapped(train)[0])}
     return [
         test for test in tests if names & {p.name for p in _folders(_unwrapped(test)[0])}
@@ -231,7 +231,7 @@ def _endings_in(name: str, files: Sequence[Path]) -> str:
 
 
 def _left_out(unread: Sequence[Path], stray: Sequence[Path]) -> Iterator[str]:
-    """What lies in the tree and is not read, in words."""
+    """Notes about files in the tree that are not read."""
     counts = Counter(p.suffix.lower() or "without ending" for p in unread)
     counts = {end: n for end, n in sorted(counts.items()) if end not in _COMPANIONS}
     if counts:

@@ -77,7 +77,7 @@ class Table:
         """Vectors of the rows, float32 [n, d].
 
         Raises:
-            BadOutput: one of them is not what was put there.
+            BadOutput: A row differs from what was written.
         """
         if len(self._verify(np.unique(rows))):
             raise BadOutput(
@@ -101,7 +101,7 @@ class Table:
 
         Raises:
             BadOutput: the cache cannot be written.
-            BadAnswer: the vectors are of another number or width than the table's.
+            BadAnswer: Number or width of the vectors differs from the rows or from the table.
         """
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
         if vectors.shape != (len(rows), self._values.shape[1]):
@@ -122,7 +122,7 @@ def _marks(rows: np.ndarray, vectors: np.ndarray, own: bool = False) -> np.ndarr
     Args:
         rows: int64 [n].
         vectors: float32: the vector of every row, or (``own``) of these rows only.
-        own: See there.
+        own: Whether ``vectors`` contains only these rows.
     """
     found = np.empty(len(rows), dtype="<u8")
     for place, row in enumerate(rows.tolist()):
@@ -231,7 +231,7 @@ def _filled(folder: Path) -> int:
 def clean(older_than_days: float = 0.0) -> list[VectorSlot]:
     """Delete the tables that were not used for a number of days; return them.
 
-    A process that has one open keeps what it has mapped.
+    A process that has such a table open can still read it.
     """
     limit = time.time() - 86400 * older_than_days
     old = [entry for entry in entries() if entry.used <= limit]

@@ -1,11 +1,12 @@
 """Data that the present phase must not read.
 
 A tuning process learns before it loads anything which source, or which classes of a source, belong
-to the evaluation. The rules stand in the environment, so that every process it starts inherits
-them, and no function takes them back: there is no way from tuning to evaluation inside one process.
+to the evaluation. The rules are stored in the environment, so that every process it starts inherits
+them, and no function removes them: one process cannot go from tuning to evaluation.
 
-They keep clgym itself from looking. Code that changes the environment of its process meets the
-sandbox, which shuts data root and cache, and files that hold zeros in the place of closed images.
+They prevent clgym itself from reading closed data. Code that changes the environment of its process
+is restricted by the sandbox, which closes data root and cache, and finds files that hold zeros in
+the place of closed images.
 """
 
 import json

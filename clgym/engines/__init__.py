@@ -1,8 +1,8 @@
 """Execution of learners. An engine opens a `Channel`; the gym asks, the learner replies.
 
-Engines know nothing of learners: they carry messages to whatever *target* they are given, a
-``module:Class`` whose instances have ``handle(message) -> reply``. A class method
-``prepare(library)``, if there is one, imports a library of the target's own list, by its number.
+Engines do not depend on learners: they carry messages to a given *target*, a ``module:Class`` whose
+instances have ``handle(message) -> reply``. A class method ``prepare(library)``, if there is one,
+imports a library of the target's own list, by its number.
 """
 
 import os
@@ -29,7 +29,7 @@ def refuse_inside(target: str) -> None:
     """Refuse to start a worker inside a worker.
 
     Raises:
-        BadPlugin: a plugin's file starts a run when it is imported.
+        BadPlugin: A plugin's file starts a run when it is imported.
     """
     if os.environ.get(INSIDE) == target:
         raise BadPlugin(
@@ -49,21 +49,21 @@ def open_channel(
     """Start a worker with ``target``, for one conversation.
 
     Args:
-        engine: In a process of its own, or in this one.
-        target: ``module:Class`` that answers.
-        confinement: What the process may open; None leaves it as free as this one.
-        seconds: Time for each answer; None is any time.
-        libraries: What the worker is known to import; see `Channel.prepare`.
+        engine: Whether to use a separate process or this one.
+        target: ``module:Class`` that handles messages.
+        confinement: Files that the process may open; None means no restriction.
+        seconds: Time limit in seconds for each reply; None means no limit.
+        libraries: Libraries that the worker will import; see `Channel.prepare`.
 
     Raises:
-        BadPlugin: inside a worker: a plugin's file that starts runs when it is imported.
-        BadConfig: what is demanded cannot be enforced, or a limit of time in this process; or this
-            system cannot fork.
+        BadPlugin: Called inside a worker, by a plugin's file that starts runs when it is imported.
+        BadConfig: A sandbox or a time limit cannot be enforced, or this system cannot fork.
     """
     refuse_inside(target)
     if engine == "process":
         _check_fork()
-        from clgym.engines.process import ProcessChannel  # here: who asks nothing does without
+        # imported here, since many commands start no worker
+        from clgym.engines.process import ProcessChannel
 
         return ProcessChannel(target, confinement, seconds, libraries)
     if seconds is not None or (confinement is not None and confinement.sandbox != "auto"):
@@ -78,10 +78,10 @@ def open_channel(
 
 
 def _check_fork() -> None:
-    """Refuse workers where the system has none of what they are made of."""
+    """Refuse workers on systems that cannot fork."""
     if not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
         raise BadConfig(
-            expected="a POSIX system (Linux, macOS) for a learner in a process of its own",
+            expected="a POSIX system (Linux, macOS) for a learner in a separate process",
             found=sys.platform,
-            fix="Give --engine inline, which does not keep labels out of reach, or use WSL",
+            fix="Give --engine inline, which cannot withhold labels, or use WSL",
         )

@@ -67,7 +67,8 @@ def answer(handler: Handler, message: Message) -> Message:
         return handler.handle(message)
     except ClgymError as error:
         return as_data(error)
-    except (Exception, SystemExit) as error:  # a plugin that calls sys.exit() is not a dead worker
+    # a plugin that calls sys.exit() must not look like a dead worker
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
         return {
@@ -121,10 +122,10 @@ def error_in(reply: Message) -> ClgymError | None:
 
 
 def event_in(reply: Message) -> Message | None:
-    """The event that a message carries; None where it is the reply itself.
+    """The event that a message carries; None if the message is the reply.
 
     Raises:
-        BadAnswer: what it carries is no event.
+        BadAnswer: The message carries something that is no event.
     """
     if "event" not in reply:
         return None
@@ -133,6 +134,6 @@ def event_in(reply: Message) -> Message | None:
         raise BadAnswer(
             expected="an event by its fields",
             found=f"a {type(event).__name__}",
-            fix="A plugin must not write to the learner's socket",
+            fix="Do not write to the learner's socket in a plugin",
         )
     return event

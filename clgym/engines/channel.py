@@ -1,4 +1,4 @@
-"""The conversation with a worker, whatever carries it."""
+"""Interface of the conversation with a worker."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
@@ -10,10 +10,10 @@ __all__ = ["INSIDE", "Channel", "Engine", "Message", "OnEvent"]
 Engine = Literal["process", "inline"]
 
 INSIDE = "CLGYM_INSIDE_WORKER"
-"""Environment variable of a worker, which holds its target. A worker of a study has learners of its
-own."""
+"""Environment variable of a worker, which holds its target. Workers of a study start learners
+themselves."""
 Message = dict[str, Tree]
-"""A request, a reply or an event as it travels; `clgym.messages` says what stands in it."""
+"""A request, a reply or an event as it is sent; `clgym.messages` defines the content."""
 OnEvent = Callable[[Message], None]
 
 
@@ -22,20 +22,20 @@ class Channel(Protocol):
 
     @property
     def enforced(self) -> str:
-        """What the learner's sandbox enforces, in words; ``none`` without one."""
+        """Text of the restrictions of the learner's sandbox; ``none`` without one."""
         ...
 
     def ask(self, message: Message, on_event: OnEvent) -> Message:
         """Send a message, pass events on as they come, return the reply.
 
         Raises:
-            ClgymError: what the other side raised.
-            StrategyFailed: its own code raised, the process died, or time is up.
+            ClgymError: An error that the other side raised.
+            StrategyFailed: The strategy raised an exception, its process died, or time is up.
         """
         ...
 
     def prepare(self, libraries: Iterable[int]) -> None:
-        """Have libraries of the target's list imported once for all learners to come.
+        """Import libraries of the target's list once for all later learners.
 
         Args:
             libraries: Numbers from 0 to 254, as a learner reported them.
@@ -43,5 +43,5 @@ class Channel(Protocol):
         ...
 
     def close(self) -> None:
-        """End the conversation, and the process that led it."""
+        """End the conversation and its process."""
         ...

@@ -1,10 +1,11 @@
 """Main module of a fork server: ``python -m clgym.engines.forkserver FD MODULE:CLASS``.
 
 It imports the target's module and forks a worker whenever the gym sends it two sockets and a place
-for output: the worker talks through one, on the other the server tells how the worker ended. It
-reads nothing of what a run consists of, so that a worker starts fast and knows of no run but its
-own; libraries that the gym names by number, from a list of the target's, are imported here once.
-When a worker ends, all that it started ends with it; when the gym is gone, so is everything here.
+for output: the worker communicates through one, and the server reports on the other how the worker
+ended. It reads no data of a run, so that a worker starts fast and has data only of its own run.
+Libraries that the gym names by number, from a list of the target's, are imported here once. When a
+worker ends, all processes that it started end with it; when the gym ends, so do the server and all
+workers.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ class _Server:
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
 
     def serve(self) -> None:
-        """Fork workers until the gym hangs up or is gone."""
+        """Fork workers until the gym closes the connection or has ended."""
         try:
             while self._turn():
                 pass
@@ -54,7 +55,7 @@ class _Server:
         if self._woken in ready:
             self._woken.recv(4096)
         for pid, status in self._living.items():
-            if status in ready:  # nobody writes to it: the gym has hung up
+            if status in ready:  # nothing is ever written to it: the gym has closed the connection
                 _kill(pid)
         self._reap()
         if not self._living:
@@ -64,7 +65,7 @@ class _Server:
         return self._obey() if self._control in ready else True
 
     def _reap(self) -> None:
-        """Collect workers that ended, end what they left, then tell how they ended."""
+        """Collect ended workers, end the processes that they left, then report how they ended."""
         for pid in list(self._living):
             found, code = os.waitpid(pid, os.WNOHANG)
             if found:
@@ -75,17 +76,17 @@ class _Server:
                     status.send(str(os.waitstatus_to_exitcode(code)).encode())
 
     def _obey(self) -> bool:
-        """Do what the gym asks for; False where it has hung up."""
+        """Carry out a request of the gym; return False if it has closed the connection."""
         data, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
         if data == FORK:
             self._fork(descriptors)
         elif data:
-            with contextlib.suppress(Exception):  # workers will say what is wrong with it
+            with contextlib.suppress(Exception):  # workers will report what is wrong with it
                 prepare(self._target, data[0])
         return bool(data)
 
     def _fork(self, descriptors: list[int]) -> None:
-        gc.freeze()  # or the worker's first collection copies the pages of all that is loaded
+        gc.freeze()  # otherwise the worker's first garbage collection copies all loaded pages
         pid = os.fork()
         if pid == 0:
             self._become_worker(*descriptors)
@@ -95,7 +96,7 @@ class _Server:
         self._living[pid] = socket.socket(fileno=status)
 
     def _become_worker(self, talk: int, status: int, output: int) -> None:
-        """Never returns."""
+        """Run a worker in this process; never returns."""
         code = 1
         try:
             os.setsid()
@@ -125,7 +126,7 @@ def _kill(pid: int) -> None:
 
 
 def _end_orphans(living: "dict[int, socket.socket] | tuple[()]") -> None:
-    """End what workers started and left, where the system hands orphans to this process."""
+    """End processes that workers left behind, if the system assigns orphans to this process."""
     while strangers := [pid for pid in _children() if pid not in living]:
         for pid in strangers:
             with contextlib.suppress(ProcessLookupError):
@@ -142,8 +143,9 @@ def _children() -> list[int]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the workers
+    # Ctrl-C is handled by the gym, which ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     adopt_orphans()
     warm_up(sys.argv[2])
     _Server(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).serve()
-    os._exit(0)  # taking torch down in order takes as long as a small run
+    os._exit(0)  # a regular exit of torch takes as long as a small run

@@ -1,4 +1,4 @@
-"""Gym and learner in one process: for a debugger. Nothing is withheld by a process border."""
+"""Gym and learner in one process, for a debugger. No process border withholds anything."""
 
 import sys
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class InlineChannel:
         return reply
 
     def prepare(self, libraries: Iterable[int]) -> None:
-        """Nothing to do: what one imports, all have."""
+        """There is nothing to do, since all share the imports of this process."""
 
     def close(self) -> None:
         """Nothing to end."""
@@ -59,7 +59,7 @@ class InlinePool:
         self._job = (key, {**message, "device": self._device})
 
     def wait(self, seconds: float) -> list[Done]:
-        """Carry out the job, however long it takes."""
+        """Carry out the job without a time limit."""
         if self._job is None:
             return []
         key, message = self._job

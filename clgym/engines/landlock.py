@@ -1,7 +1,7 @@
-"""Linux Landlock by its system calls: a process gives up rights permanently.
+"""Linux Landlock by its system calls: a process gives up access rights permanently.
 
-https://docs.kernel.org/userspace-api/landlock.html. Which rights can be given up depends on the
-version of the interface that the kernel has.
+https://docs.kernel.org/userspace-api/landlock.html. The rights that can be given up depend on the
+kernel's version of the interface.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ class _PathBeneath(ctypes.Structure):
 
 
 def abi() -> int:
-    """Version of the kernel's interface; 0 where there is none."""
+    """Version of the kernel's interface; 0 if there is none."""
     if sys.platform != "linux":
         return 0
     version_flag = 1
@@ -53,10 +53,10 @@ def abi() -> int:
 
 
 def enforce(rules: Rules) -> list[str]:
-    """Give up all rights of this process but those of the rules; what is enforced, in words.
+    """Give up all rights of this process except those of the rules; return what is enforced.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: The kernel refused.
     """
     version = abi()
     handled = (1 << (12 + sum(version >= since for since in (1, 2, 3, 5)))) - 1

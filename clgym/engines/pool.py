@@ -1,6 +1,6 @@
-"""Many jobs on several workers. A pool carries messages to a target and says how each ended.
+"""Many jobs on several workers. A pool sends messages to a target and reports how each job ended.
 
-It knows neither trials nor budgets; its user decides how to handle the death of a worker.
+It has no notion of trials or budgets; its user decides how to handle the death of a worker.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ __all__ = ["Done", "WorkerPool", "PoolSpec", "gather", "open_pool"]
 
 
 def _ignore(key: str, event: Message) -> None:
-    """Nobody listens."""
+    """Ignore an event."""
 
 
 def open_pool(spec: PoolSpec, target: str, on_event: OnEvent = _ignore) -> WorkerPool:
@@ -44,10 +44,10 @@ def open_pool(spec: PoolSpec, target: str, on_event: OnEvent = _ignore) -> Worke
 
 
 def gather(pool: WorkerPool, jobs: Sequence[tuple[str, Message]]) -> dict[str, Message]:
-    """Carry out jobs that must all succeed; replies by key. A killed job is repeated once.
+    """Carry out jobs that must all succeed; return replies by key. A killed job is repeated once.
 
     Raises:
-        ClgymError: the error of the first that did not succeed.
+        ClgymError: The error of the first job that failed.
     """
     messages, waiting, replies = dict(jobs), [key for key, _ in jobs], {}
     died: set[str] = set()

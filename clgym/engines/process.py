@@ -1,9 +1,10 @@
-"""The learner in a process of its own, which serves one run and ends.
+"""The learner in a separate process, which serves one run and ends.
 
 A fork server is started by command line, not forked and not by multiprocessing: it inherits neither
-the gym's memory, where the labels are, nor the caller's main module. It imports torch once and
-stays; every worker is a fork of it, so that it starts fast and knows nothing of the run before.
-Standard output of both is the gym's standard error: a plugin that prints does not spoil ``--json``.
+the gym's memory, which holds the labels, nor the caller's main module. It imports torch once and
+stays; every worker is a fork of it, so that it starts fast and has no data of earlier runs.
+Standard output of both goes to the gym's standard error, so that a plugin that prints does not
+corrupt the output of ``--json``.
 """
 
 import atexit
@@ -30,9 +31,10 @@ from clgym.errors import BadAnswer, StrategyFailed, WorkerDied
 __all__ = ["ProcessChannel", "Worker"]
 
 _PATIENCE = 2.0
-"""Seconds that a process may take to end by itself."""
+"""Seconds that a process may take to end before it is killed."""
 _LAST_WORD = 20.0
-"""Seconds to wait for word of a killed process: its server may be importing a library."""
+"""Seconds to wait for the report on a killed process, since its server may be importing a library.
+"""
 _STDERR = 2
 _READ_WHEN_LOADING = (
     *("PATH", "PYTHON", "VIRTUAL_ENV", "LD_", "DYLD_", "MALLOC_", "TORCH", "CUDA", "CUBLAS"),
@@ -57,26 +59,27 @@ class _ForkServer:
         self._control = ours
         self._prepared: set[int] = set()
         self.workers = 0
-        """Number of workers that live."""
+        """Number of workers that are running."""
 
     def fork(self) -> tuple[Connection, socket.socket]:
-        """Start a worker; the socket to talk to it, and one that tells how it ended."""
+        """Start a worker; return the socket to it, and one that reports how it ended."""
         ours, theirs = socket.socketpair()
         status, told = socket.socketpair()
-        with theirs, told, contextlib.suppress(OSError):  # it is dead: the worker's status says so
+        # the server is dead, which the worker's status reports
+        with theirs, told, contextlib.suppress(OSError):
             socket.send_fds(self._control, [FORK], [theirs.fileno(), told.fileno(), _STDERR])
         self.workers += 1
         return Connection(ours.detach()), status
 
     def prepare(self, libraries: Iterable[int]) -> None:
-        """Have libraries imported, for workers to come; returns before they are."""
+        """Import libraries for later workers; return before they are imported."""
         for library in set(libraries) - self._prepared:
             self._prepared.add(library)
             with contextlib.suppress(OSError):
                 self._control.send(bytes([library]))
 
     def stop(self) -> None:
-        """Hang up and wait; whatever still works there is killed."""
+        """Close the connection and wait; processes that are still running are killed."""
         self._control.close()
         try:
             self.process.wait(timeout=_PATIENCE)
@@ -112,16 +115,16 @@ class Worker:
         confinement: Confinement | None = None,
         libraries: Iterable[int] = (),
     ) -> None:
-        """Start it.
+        """Start the process.
 
         Args:
-            target: ``module:Class`` that answers.
-            confinement: What it may open; None leaves it as free as the gym.
-            libraries: What it is known to import; see `Channel.prepare`.
+            target: ``module:Class`` that handles messages.
+            confinement: Files that it may open; None means no restriction.
+            libraries: Libraries that it will import; see `Channel.prepare`.
 
         Raises:
-            BadConfig: the system cannot enforce what the confinement demands.
-            WorkerDied: it ended before it could begin.
+            BadConfig: The system cannot enforce the confinement.
+            WorkerDied: The process ended before it could begin.
         """
         self._server, self._asked = _server_of(target), 0
         self._server.prepare(libraries)
@@ -152,7 +155,7 @@ class Worker:
         """Send a message.
 
         Raises:
-            OSError: the process is gone.
+            OSError: The process has ended.
         """
         self._asked += 1
         send(self.connection, {**message, "question": self._asked})
@@ -161,12 +164,12 @@ class Worker:
         """Return the next event, or the reply to the last message.
 
         Args:
-            deadline: Time of the monotonic clock at which it must have come; None: any time.
+            deadline: Time of the monotonic clock by which it must arrive; None means no limit.
 
         Raises:
-            EOFError, OSError: the process is gone.
-            TimeoutError: nothing came in time.
-            BadAnswer: it is neither an event nor the reply to the last message.
+            EOFError, OSError: The process has ended.
+            TimeoutError: Nothing arrived in time.
+            BadAnswer: What arrived is neither an event nor the reply to the last message.
         """
         message = receive(self.connection, lambda: self.wait(deadline))
         if "event" in message:
@@ -183,8 +186,8 @@ class Worker:
         """Wait until something can be read.
 
         Raises:
-            EOFError: the process ended; a child of it may still hold its socket.
-            TimeoutError: the deadline passed.
+            EOFError: The process ended, although a child of it may still hold its socket.
+            TimeoutError: The deadline passed.
         """
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         ready = wait([self.connection, self.status], left)
@@ -195,11 +198,11 @@ class Worker:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         return self.status.fileno() < 0 or bool(wait([self.status], 0))
 
     def prepare(self, libraries: Iterable[int]) -> None:
-        """Have libraries imported where later workers come from; see `Channel.prepare`."""
+        """Import libraries in the server of later workers; see `Channel.prepare`."""
         self._server.prepare(libraries)
 
     def kill(self) -> None:
@@ -208,7 +211,7 @@ class Worker:
             self.status.shutdown(socket.SHUT_WR)
 
     def stop(self) -> int | None:
-        """Close the connection, wait briefly, then kill; returns the exit code if known."""
+        """Close the connection, wait briefly, then kill; return the exit code if it is known."""
         if self.status.fileno() < 0:
             return None
         with contextlib.suppress(OSError):
@@ -226,15 +229,15 @@ class Worker:
         return code
 
     def death(self) -> WorkerDied:
-        """Put a dead process away and say how it ended."""
+        """Clean up a dead process, and return an error that says how it ended."""
         code = self.stop()
-        how = "no word of its end"
+        how = "an end without a known cause"
         if code is not None:
             how = f"it ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
         return WorkerDied(
             expected="the learner's process to run until the end",
             found=how,
-            fix="Give the same command again: it continues from the last checkpoint",
+            fix="Repeat the command, which continues from the last checkpoint",
         )
 
 
@@ -259,7 +262,7 @@ class ProcessChannel:
 
     def ask(self, message: Message, on_event: OnEvent) -> Message:
         """See `Channel.ask`."""
-        self._spoiled = True  # until the answer is here: whoever is interrupted leaves it busy
+        self._spoiled = True  # busy until the reply is here, even after an interruption
         deadline = None if self._seconds is None else time.monotonic() + self._seconds
         try:
             self._worker.ask(message)
@@ -269,7 +272,7 @@ class ProcessChannel:
             raise StrategyFailed(
                 expected=f"an answer to {message['do']!r} within {self._seconds:g} s",
                 found="none",
-                fix="Give --timeout more minutes, or find out where the strategy waits",
+                fix="Give --timeout more minutes, or find the point at which the strategy hangs",
             ) from None
         except (EOFError, OSError) as error:
             raise self._worker.death() from error

@@ -1,6 +1,7 @@
 """Supervised worker processes on this machine, one job at a time each.
 
-They stay warm from job to job: jobs are the gym's own code, and each run opens its own learner.
+They keep running from job to job, since jobs are the gym's own code, and each run starts its own
+learner.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ class ProcessPool:
     """See `clgym.engines.pool.Pool`."""
 
     def __init__(self, spec: PoolSpec, target: str, on_event: OnEvent) -> None:
-        """Start nothing yet: a worker starts with its first job."""
+        """Prepare the pool; each worker starts with its first job."""
         self._target, self._on_event = target, on_event
         self._slots = [_Slot(spec.device(number)) for number in range(spec.workers)]
 
@@ -45,7 +46,7 @@ class ProcessPool:
         if slot.worker is None:
             slot.worker = Worker(self._target)
         slot.job = key
-        with contextlib.suppress(OSError):  # it died just now: `wait` finds out and says so
+        with contextlib.suppress(OSError):  # it died just now, which `wait` reports
             slot.worker.ask({**message, "device": slot.device})
 
     def wait(self, seconds: float) -> list[Done]:

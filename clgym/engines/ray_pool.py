@@ -1,8 +1,8 @@
 """Jobs on a ray cluster: an existing one by its address, or one on this machine.
 
-Ray's own retries are off: the one who submits counts deaths, so that the rule is the same on every
-engine. A job may therefore run twice and must be idempotent; its files must lie in a folder that
-all nodes see.
+Ray's own retries are off: the submitter counts deaths, so that the rule is the same on every
+engine. A job may therefore run twice and must be idempotent; its files must be in a folder that all
+nodes can access.
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ class RayPool:
                 log_to_driver=False,
                 **(local if address is None else {}),
             )
-        # Ray shows a job only the GPU that it reserved: there is but one name for it.
+        # Ray shows a job only the GPU that it reserved, whose name is always the same.
         self._device = spec.device(0).partition(":")[0]
         gpus = float(spec.options.get("gpus", 1)) if self._device == "cuda" else 0
         self._remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_carry_out)
@@ -78,7 +78,7 @@ class RayPool:
         return Done(key, None if error else reply, error)
 
     def close(self) -> None:
-        """Cancel what runs; leave the cluster, or stop it if it is ours."""
+        """Cancel running jobs; leave the cluster, or stop it if this pool has started it."""
         for job in self._running:
             ray.cancel(job, force=True)
         self._running.clear()

@@ -27,7 +27,7 @@ _PROCESSES = (
     *("self", "cpuinfo", "meminfo", "stat", "version", "filesystems", "loadavg", "uptime"),
     *("devices", "driver", "modules", "sys"),
 )
-"""Files of /proc that may be read: those of this process, and those of none."""
+"""Files of /proc that may be read: those of this process, and those of no process."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "kfd")
 _SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # no temporary file, the folder itself
 _KNOWN_DATA = ("sklearn/datasets/data", "skimage/data")
@@ -42,20 +42,21 @@ class Confinement:
     sandbox: Sandbox = "auto"
     """What enforces it; a worker refuses to work where the system lacks what is named."""
     code: tuple[Path, ...] = ()
-    """Python files; they and the files beside them may be read."""
+    """Python files, which may be read together with the files beside them."""
     read: tuple[Path, ...] = ()
     """Files and folders that may be read; missing ones are skipped."""
     write: tuple[Path, ...] = ()
     """Folders in which files may be read, created and changed."""
     closed: tuple[Path, ...] = ()
-    """Files and folders that stay closed even among Python's packages or beside code."""
+    """Files and folders that stay closed even if they are among Python's packages or beside code.
+    """
     shared_memory: bool = True
     """Whether `/dev/shm` may be written to, which all processes of the machine share."""
     scratch: Path = Path()
     """Folder for temporary files of the worker, deleted when it ends."""
 
     def with_scratch(self, folder: Path) -> "Confinement":
-        """The same with a folder for temporary files."""
+        """Return the same confinement with a folder for temporary files."""
         return replace(self, scratch=folder)
 
     def to_tree(self) -> Message:
@@ -77,7 +78,7 @@ class Confinement:
 
 
 def confine(confinement: Confinement, restart: Sequence[str]) -> str:
-    """Enter the sandbox, permanently; returns what is enforced, in words.
+    """Enter the sandbox permanently; return a text of what is enforced.
 
     Args:
         confinement: What stays open.
@@ -85,7 +86,7 @@ def confine(confinement: Confinement, restart: Sequence[str]) -> str:
             program that starts; it is given what is enforced as one more argument.
 
     Raises:
-        BadConfig: the system lacks the sandbox that is asked for.
+        BadConfig: The system lacks the requested sandbox.
     """
     _limit()
     tool = _choose(confinement.sandbox)
@@ -147,14 +148,14 @@ def _limit() -> None:
 
 
 class _Cut:
-    """Files and folders without what is closed inside them."""
+    """Files and folders without the closed ones inside them."""
 
     def __init__(self, closed: Iterable[Path]) -> None:
         self._closed = {str(path) for path in closed}
         self._above = {str(folder) for path in closed for folder in path.parents}
 
     def whole(self, root: Path) -> Iterator[Path]:
-        """A file or folder: itself, or what it holds one by one where something there is closed."""
+        """A file or folder; if something inside it is closed, its items one by one."""
         if not self._closed.isdisjoint(map(str, root.parents)):
             return
         yield from map(Path, self._open(str(root)))
@@ -170,16 +171,16 @@ class _Cut:
                 yield from self._open(child.path)
 
     def modules(self, folder: Path) -> Iterator[Path]:
-        """What can be imported from a folder, without the rest of it."""
+        """Files and folders that can be imported from a folder."""
         for child in _inside(str(folder)):
             package = Path(child.path, "__init__.py").is_file()
             if package or child.name.endswith((".py", ".so")) or child.name == "__pycache__":
                 yield from self.whole(_real(Path(child.path)))
 
     def beside(self, file: Path) -> Iterator[Path]:
-        """A Python file's package; of a file outside packages: it, and code and files beside it.
+        """A Python file's package; for a file outside packages, it and the files beside it.
 
-        What a strategy reads of these files stands in the record by hash.
+        The record contains the hashes of those files that a strategy reads.
         """
         folder = _real(file).parent
         if not (folder / "__init__.py").is_file():
@@ -193,7 +194,7 @@ class _Cut:
         yield from self.whole(folder)
 
     def python(self) -> Iterator[Path]:
-        """The system, Python, its packages and what else it imports from."""
+        """Paths of the system, of Python, of its packages and of other import folders."""
         roots = {*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix}
         names = ("stdlib", "platstdlib", "purelib", "platlib")
         roots |= {sysconfig.get_path(name) for name in names}
@@ -213,7 +214,7 @@ class _Cut:
 
 
 def _listed(code: Iterable[Path]) -> Iterator[Path]:
-    """Folders that Python looks through when it imports."""
+    """Folders that Python searches for imports."""
     yield from map(_real, _imported_from())
     yield from (_real(file).parent for file in code)
 

@@ -1,4 +1,4 @@
-"""Jobs on a SLURM cluster through submitit; the folders must lie where all nodes see them."""
+"""Jobs on a SLURM cluster through submitit; all nodes must have access to the folders."""
 
 import time
 from typing import Protocol
@@ -19,7 +19,7 @@ def _carry_out(target: str, message: Message) -> Message:
 
 
 class _Job(Protocol):
-    """What is used of submitit's jobs; it has no stubs where it is not installed."""
+    """The methods of submitit's jobs that are used, since the package has no type stubs."""
 
     job_id: str
 
@@ -31,10 +31,10 @@ class _Job(Protocol):
 
 
 class SlurmPool:
-    """See `clgym.engines.pool.Pool`. ``workers`` is how many jobs may be queued or running."""
+    """See `clgym.engines.spec.WorkerPool`; ``workers`` limits the jobs queued or running."""
 
     def __init__(self, spec: PoolSpec, target: str) -> None:
-        """Choose submitit's executor: SLURM, or ``cluster=local`` for processes here."""
+        """Choose submitit's executor: SLURM, or ``cluster=local`` for processes on this machine."""
         options = dict(spec.options)
         folder, cluster = options.pop("folder", "slurm"), options.pop("cluster", "slurm")
         self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
@@ -66,18 +66,18 @@ class SlurmPool:
         job = self._running.pop(key)
         try:
             reply = job.result()
-        except Exception as error:  # submitit raises what it finds: a lost job, a killed one
+        except Exception as error:  # submitit raises various exceptions, for lost or killed jobs
             death = WorkerDied(
                 expected="the job to run until its end",
                 found=f"{type(error).__name__} of job {job.job_id}",
-                fix="See the job's log",
+                fix="Read the job's log",
             )
             return Done(key, None, death)
         error = error_in(reply)
         return Done(key, None if error else reply, error)
 
     def close(self) -> None:
-        """Cancel what is queued or running."""
+        """Cancel all jobs that are queued or running."""
         for job in self._running.values():
             job.cancel()
         self._running.clear()

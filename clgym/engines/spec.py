@@ -61,10 +61,10 @@ class PoolSpec:
     """Options of the engine: ``address`` of a ray cluster, or submitit's parameters for slurm."""
 
     def __post_init__(self) -> None:
-        """Refuse a pool without workers here: nothing has been written yet.
+        """Refuse a pool without workers or devices, before anything is written.
 
         Raises:
-            BadConfig: fewer than one worker, or no device.
+            BadConfig: There is no worker, or no device.
         """
         if self.workers < 1 or not self.devices:
             raise BadConfig(

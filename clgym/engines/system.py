@@ -1,4 +1,4 @@
-"""Calls of the operating system that Python has no names for; nothing is done where they lack."""
+"""Calls of the operating system that Python does not offer; they do nothing if unavailable."""
 
 import ctypes
 import os
@@ -32,7 +32,7 @@ def adopt_orphans() -> None:
 
 
 def gain_no_privileges() -> bool:
-    """Keep programs that are started from here on from having more rights; whether it worked."""
+    """Prevent programs that are started later from gaining privileges; return whether it worked."""
     return _prctl(_NO_NEW_PRIVS, 1)
 
 

@@ -1,4 +1,4 @@
-"""Messages between processes: JSON, with NumPy arrays as raw bytes behind it. No pickle."""
+"""Messages between processes: JSON, followed by NumPy arrays as raw bytes. No pickle."""
 
 import json
 import math
@@ -27,10 +27,10 @@ _CHUNK = 2**20
 
 
 def send(connection: Connection, message: Message) -> None:
-    """Write one message, whole or not at all; arrays may stand anywhere in it.
+    """Write one message, which may contain arrays at any place, completely or not at all.
 
     Raises:
-        BadAnswer: it holds something else than arrays and plain values.
+        BadAnswer: It contains something other than arrays and plain values.
     """
     arrays: list[np.ndarray] = []
     try:
@@ -54,12 +54,12 @@ def receive(connection: Connection, wait: Callable[[], object] = lambda: None) -
     """Read one message.
 
     Args:
-        connection: To read from.
-        wait: Called before every read; what it raises ends the reading.
+        connection: Connection to read from.
+        wait: Called before every read; its exceptions end the reading.
 
     Raises:
-        EOFError: the other side is gone.
-        BadAnswer: what arrived is no message.
+        EOFError: The other side has ended.
+        BadAnswer: What arrived is no message.
     """
     try:
         header = json.loads(_frame(connection, _MOST_TEXT, wait))
@@ -75,7 +75,7 @@ def receive(connection: Connection, wait: Callable[[], object] = lambda: None) -
 def _array(
     connection: Connection, dtype: str, shape: list[int], wait: Callable[[], object]
 ) -> np.ndarray:
-    """One array; no more is read than its header announces."""
+    """Read one array, but no more than its header announces."""
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     if kind.hasobject or any(side < 0 for side in shape) or size > _MOST_ARRAY:
@@ -85,15 +85,15 @@ def _array(
 
 
 def _frame(connection: Connection, most: int, wait: Callable[[], object]) -> bytearray:
-    """The bytes of one `Connection.send_bytes`, read as they come.
+    """Read the bytes of one `Connection.send_bytes` as they arrive.
 
-    Memory is taken for what has arrived, not for what was announced.
+    Memory is allocated for bytes that have arrived, not for those that were announced.
     """
     (size,) = struct.unpack("!i", _exactly(connection, 4, wait))
     if size == -1:
         (size,) = struct.unpack("!Q", _exactly(connection, 8, wait))
     if not 0 <= size <= most:
-        raise ValueError(f"{size} bytes where at most {most} are due")
+        raise ValueError(f"{size} bytes instead of at most {most}")
     return _exactly(connection, size, wait)
 
 
@@ -112,5 +112,5 @@ def _no_message(found: str) -> BadAnswer:
     return BadAnswer(
         expected="a message of the other process",
         found=found[:200],
-        fix="A plugin must not write to the learner's socket",
+        fix="Do not write to the learner's socket in a plugin",
     )

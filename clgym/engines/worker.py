@@ -17,13 +17,14 @@ __all__ = ["Setup", "serve", "work"]
 
 
 def work(descriptor: int, target: str) -> None:
-    """Answer messages until the gym hangs up.
+    """Process messages until the gym closes the connection.
 
     Args:
         descriptor: File descriptor of the socket to the gym.
-        target: ``module:Class`` that answers.
+        target: ``module:Class`` that handles messages.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the worker
+    # Ctrl-C is handled by the gym, which ends the worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
     try:
         if (enforced := _settle(connection, target)) is not None:
@@ -37,17 +38,17 @@ class Setup(TypedDict):
 
     environment: dict[str, str]
     folder: str
-    """Where to stand."""
+    """Working folder."""
     confinement: Message | None
-    """What may be opened, as `Confinement.to_tree` has it."""
+    """Result of `Confinement.to_tree`; None without a sandbox."""
 
 
 def _settle(connection: Connection, target: str) -> str | None:
-    """Take over the gym's environment and shut this process in, before a plugin is imported.
+    """Take over the gym's environment and enter the sandbox, before a plugin is imported.
 
-    Returns what is enforced; None where it cannot be enforced, after an error to the gym.
+    Returns what is enforced; None if it cannot be enforced, after an error to the gym.
     """
-    # No plugin is here yet: only `clgym.engines.process.Worker` can have sent this.
+    # No plugin is loaded yet, so only `clgym.engines.process.Worker` can have sent this.
     setup = cast(Setup, receive(connection))
     os.environ.clear()
     os.environ.update(setup["environment"])
@@ -72,7 +73,8 @@ def _confine(asked: Message | None, restart: list[str]) -> str:
     confinement = Confinement.from_tree(asked)
     os.environ["TMPDIR"] = str(confinement.scratch)
     tempfile.tempdir = None
-    if not confinement.shared_memory:  # joblib, of scikit-learn, would warn that it has none
+    # otherwise scikit-learn's joblib would warn that there is none
+    if not confinement.shared_memory:
         os.environ["JOBLIB_MULTIPROCESSING"] = "0"
     return confine(confinement, restart)
 

@@ -47,15 +47,15 @@ class AdaptationPhase:
         order_key: str,
         after: int = 0,
     ) -> None:
-        """Ask nothing yet.
+        """Prepare the phase, without a request to the learner.
 
         Args:
-            run: What is carried out.
-            stream: The adaptation stream, or that part of the run's.
+            run: The run that is carried out.
+            stream: The adaptation stream, or the adaptation phase of the run's stream.
             conversation: Conversation with the learner.
             on_event: Called with progress and scores.
-            order_key: See `clgym.gym.withheld_order`.
-            after: Number of experiences that the learner has learned before, in this run.
+            order_key: Key of the order of images; see `clgym.gym.withheld_order`.
+            after: Number of experiences that the learner has learned before in this run.
         """
         self._run, self._stream, self._after = run, stream, after
         self._order_key = order_key
@@ -65,7 +65,8 @@ class AdaptationPhase:
         self._confidence = [np.zeros(len(s.row), np.float32) for s in stream.segments]
         self._seconds, self._passes = np.zeros(len(stream)), np.zeros(2, np.int64)
         self.images, self.series = 0, Series()
-        self._answered = self._in_pieces = 0  # batches, all and those that are in a piece already
+        # number of all batches, and of those that are already in a piece
+        self._answered = self._in_pieces = 0
         self._cost_in_pieces = (self._seconds.copy(), self._passes.copy())
         self._images: StreamImages | None = None
         self.first_step = 0
@@ -76,7 +77,7 @@ class AdaptationPhase:
         return len(self._batches)
 
     def experience(self, step: int) -> int:
-        """The segment of a batch, behind the experiences learned before."""
+        """Number of a batch's segment, counted on from the experiences learned before."""
         return self._after + self._batches[step][0][0]
 
     def prepare(self) -> None:
@@ -88,7 +89,7 @@ class AdaptationPhase:
 
     @cached_property
     def _arriving(self) -> AdaptationStream:
-        """The stream, its rows as they arrive."""
+        """The stream with its rows in the order of arrival."""
         stream, run = self._stream, self._run
         planned = segment_labels(stream, run.sources, run.request.data_root)
         return in_order_of_arrival(stream, planned, self._order_key)
@@ -134,9 +135,9 @@ class AdaptationPhase:
         )
 
     def _home(self) -> tuple[tuple[Path, ...], np.ndarray, int]:
-        """Where the source domain's images lie, their labels, and their greatest value.
+        """Files of the source domain's images, their labels, and the maximum pixel value.
 
-        The training rows, unless all rows count as source data.
+        The images are those of the training rows, unless all rows count as source data.
         """
         stream = self._stream
         if stream.home is None:
@@ -147,7 +148,7 @@ class AdaptationPhase:
         return tuple(Path(split.path) for split in splits), labels, source.max_value
 
     def carry_out(self, step: int) -> None:
-        """One batch: images out, logits back."""
+        """Send the images of one batch, and receive logits."""
         assert self._images is not None
         batch, stream = self._batches[step], self._stream
         first, places = batch[0]
@@ -173,7 +174,7 @@ class AdaptationPhase:
             self._add_numbers(step, reply.logged)
 
     def _add_numbers(self, step: int, logged: LoggedNumbers) -> None:
-        """Keep what the strategy logged at a batch, which counts as a step, and pass it on."""
+        """Store and report numbers that the strategy logged at a batch, which counts as a step."""
         segment, places = self._batches[step][-1]
         count, number = len(logged.name), self._after + segment
         here = replace(logged, step=np.full(count, step + 1))
@@ -182,7 +183,7 @@ class AdaptationPhase:
         self._emit(NumbersLogged(experience=number, numbers=inside))
 
     def _put(self, batch: Batch, predicted: np.ndarray, sure: np.ndarray) -> None:
-        """Note the answers to a batch, and how sure they are, where its images belong."""
+        """Store predictions and confidences of a batch at the places of its images."""
         start = 0
         for segment, places in batch:
             end = start + places.stop - places.start
@@ -191,7 +192,7 @@ class AdaptationPhase:
             start = end
 
     def _emit_progress(self, segment: int, done: int) -> None:
-        """Tell how many images of a segment are answered, and its score when all are."""
+        """Report the number of predicted images of a segment, and its score at the end."""
         total, number = len(self._predicted[segment]), self._after + segment
         self._emit(TrainProgress(experience=number, step=done, steps=total, images=done))
         if done == total:
@@ -215,13 +216,13 @@ class AdaptationPhase:
         return step + 1 == len(self)
 
     def test(self, step: int, state: Path) -> None:
-        """Every batch is a test."""
+        """Do nothing: every batch is scored anyway."""
 
     def saved(self, step: int) -> None:
-        """Nothing is kept for the steps since the last save alone."""
+        """Do nothing: no files are kept for the steps since the last save."""
 
     def take_piece(self) -> Arrays:
-        """The answers to the batches since the last piece, and what they cost."""
+        """Predictions for the batches since the last piece, and their costs."""
         batches = self._batches[self._in_pieces : self._answered]
         parts = [part for batch in batches for part in batch]
         seconds, passes = self._cost_in_pieces
@@ -240,7 +241,7 @@ class AdaptationPhase:
         self._cost_in_pieces = (self._seconds.copy(), self._passes.copy())
 
     def restore(self, piece: Arrays) -> None:
-        """Put answers back where they belong."""
+        """Restore the predictions of a piece."""
         self._answered = int(piece["batches"][0])
         batches = self._batches[self._in_pieces : self._answered]
         parts = tuple(part for batch in batches for part in batch)
@@ -278,7 +279,7 @@ class AdaptationPhase:
         )
         assert classifier is not None
         named = {key.rpartition(".")[2]: value for key, value in config.items()}  # if wrapped, too
-        # The gym counts the passes of a classifier that it gave; a learned one is not its own.
+        # The gym can count passes only of a classifier that it provided, not of a learned one.
         counted = None if self._after else self._passes / sum(map(len, self._predicted))
         return {
             "adaptation": {
@@ -293,7 +294,7 @@ class AdaptationPhase:
         }
 
     def conduct(self) -> dict[str, object]:
-        """Nothing is compared: answers depend on what came before, as they may."""
+        """No comparison is made, since predictions may depend on earlier batches."""
         return {}
 
     def cost(self) -> PhaseCost:

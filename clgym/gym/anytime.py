@@ -19,7 +19,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def moments(stream: Stream, index: int) -> tuple[int, ...]:
-    """Training images of experience ``index`` after which it is tested; its end is the last."""
+    """Numbers of training images in experience ``index`` at which it is tested, up to its end."""
     sizes = [len(step.train) for step in stream.steps]
     start, total = sum(sizes[:index]), sum(sizes)
     wanted = (-(-k * total // stream.anytime) for k in range(1, stream.anytime + 1))
@@ -28,9 +28,9 @@ def moments(stream: Stream, index: int) -> tuple[int, ...]:
 
 
 def exposed_pool(stream: Stream, sources: Sequence[Source], index: int) -> TestPool:
-    """All test rows of the classes that experience ``index`` or one before it brings.
+    """All test rows of the classes in experience ``index`` and earlier ones.
 
-    In blurry streams these are more than the rows that are measured by then.
+    In blurry streams these are more rows than those of the experiences scored so far.
     """
     seen = stream.columns_after(index)
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -43,7 +43,7 @@ def exposed_pool(stream: Stream, sources: Sequence[Source], index: int) -> TestP
 
 
 def anytime_facts(stream: Stream, saved: Sequence[Arrays]) -> dict[str, object] | None:
-    """The record's block, from what was saved after each experience; None without probes."""
+    """Block of the record, from the arrays saved after each experience; None without such tests."""
     images: list[int] = []
     accuracy: list[float] = []
     start = 0

@@ -1,8 +1,8 @@
 """The order in which the images of an adaptation stream arrive, which the learner cannot compute.
 
 A plan follows from public seeds, and all segments show the same images: a plugin that knew the
-places of an image in all of them could add up its answers. So images are exchanged under the run's
-key before they go out. The key stands in the record, from which the order follows again.
+places of an image in all of them could combine its predictions. So images are permuted by the run's
+key before they are sent. The record contains the key, from which the order can be computed again.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ __all__ = ["in_order_of_arrival"]
 def in_order_of_arrival(
     stream: AdaptationStream, labels: Sequence[np.ndarray], key: str
 ) -> AdaptationStream:
-    """The stream with the rows of every segment as they arrive.
+    """The stream with the rows of every segment in the order of arrival.
 
     Args:
         stream: The plan.
         labels: Labels of every segment, int64 [n].
-        key: See `clgym.gym.withheld_order.order_key`.
+        key: Key of the order, from `clgym.gym.withheld_order.order_key`.
     """
     if stream.exchanged is None:
         return stream
@@ -41,7 +41,7 @@ def in_order_of_arrival(
 
 
 def _exchange(groups: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
-    """Return the item of each place, int64 [n]; a place keeps its group."""
+    """Return for each place the index of its item, int64 [n], which has the same group."""
     order = np.empty_like(shuffled)
     order[np.argsort(groups, kind="stable")] = shuffled[np.argsort(groups[shuffled], kind="stable")]
     return order

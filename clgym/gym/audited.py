@@ -1,4 +1,4 @@
-"""Rows that the audits of forgetting ask for, with their labels: on the gym's side only."""
+"""Rows of the audits of forgetting, with their labels, which only the gym holds."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,9 @@ def train_labels(sources: Sequence[Source]) -> list[np.ndarray]:
 
 
 def audited_rows(stream: DeletionStream, sources: Sequence[Source]) -> AuditedRows:
-    """All test rows, the training rows that are to be forgotten, and some that are not.
+    """All test rows, the training rows to forget, and some other training rows.
 
-    Of the latter there are as many as test rows of the same classes, evenly spaced.
+    The latter are evenly spaced, and as many as there are test rows of the same classes.
     """
     labels, every = train_labels(sources), stream.forgotten(len(stream.deletions))
     kept = [c for c in range(stream.columns_after(len(stream))) if c not in every]
@@ -38,7 +38,7 @@ def audited_rows(stream: DeletionStream, sources: Sequence[Source]) -> AuditedRo
 def _joined(
     stream: DeletionStream, labels: Sequence[np.ndarray], rows: Sequence[np.ndarray]
 ) -> AuditedRows:
-    """Training rows, which come by experience."""
+    """Join training rows, which are given by experience."""
     sources = [step.source for step in stream.steps]
     columns = [
         np.array(stream.columns[source])[labels[source][own]]

@@ -1,4 +1,4 @@
-"""Scores of the heads of a strategy that answers by several; see `Strategy.predict_by_head`."""
+"""Scores of the heads of a strategy that has several; see `Strategy.predict_by_head`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from clgym.scenario import Stream
 __all__ = ["accuracies", "received", "sent", "series"]
 
 _HEAD = "head/"
-"""Beginning of the names of arrays that hold a head's predicted classes."""
+"""Prefix of the names of arrays that hold a head's predicted classes."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -18,13 +18,13 @@ Arrays = dict[str, np.ndarray]
 def sent(
     stream: Stream, pool: TestPool, logits: Mapping[str, np.ndarray], order: np.ndarray
 ) -> Arrays:
-    """Predicted classes of each head as the rows went out, int32 [n] each, for a piece.
+    """Predicted classes of each head in the order of sending, int32 [n] each, for a piece.
 
     Args:
         stream: The plan.
         pool: The rows, n of them.
         logits: float [n, classes] by head, in the pool's order.
-        order: Places in the pool in the order in which the rows went out.
+        order: Places in the pool in the order in which the rows were sent.
     """
     return {
         _HEAD + name: predictions_of(stream, pool, told).predicted[order].astype(np.int32)
@@ -56,6 +56,6 @@ def accuracies(stream: Stream, index: int, pool: TestPool, predicted: Arrays) ->
 
 
 def series(after: Sequence[Mapping[str, float]]) -> dict[str, list[float]] | None:
-    """Accuracy after each experience of the heads that answered after all; None without any."""
+    """Accuracy after each experience of the heads that every test has; None if there are none."""
     names = [name for name in after[0] if all(name in told for told in after)] if after else []
     return {name: [told[name] for told in after] for name in sorted(names)} or None

@@ -1,7 +1,7 @@
-"""What the gym looks at while a run goes on: does testing change the learner, or what it answers?
+"""Checks during a run: whether testing changes the learner, and what predictions depend on.
 
-A learner that may see test images could learn from them. Its state after training is compared with
-that after testing, and some images are answered a second time, in another order and other batches.
+A learner that sees test images could learn from them. Its state after training is compared with
+that after testing, and some images are predicted a second time, in another order and other batches.
 """
 
 from collections.abc import Callable
@@ -16,30 +16,31 @@ from clgym.results.conduct import Cause
 __all__ = ["REPEAT_BATCH", "Repetition", "check_memory", "compared", "repeated_places"]
 
 REPEAT_BATCH = 100
-"""Images a batch at the second reading: other ones share it than at the first."""
+"""Number of images per batch in the second prediction, which differs from that in the first."""
 _SHARE, _LEAST, _MOST = 8, 8, 256
-"""Images per image that is answered again, and the limits of how many are."""
+"""One in `_SHARE` images is predicted again, but at least `_LEAST` and at most `_MOST`."""
 _TOLERANCE = {"cpu": 1e-3}
-"""Difference of logits, relative to the largest, that rounding explains: batches of another size
-take other kernels. On other devices 0.01."""
+"""Largest difference of logits, relative to the largest logit, that rounding explains, since
+batches of another size use other kernels; 0.01 on other devices.
+"""
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """Outcome of the second reading."""
+    """Outcome of the second prediction."""
 
     images: int
     differing: int
-    """Images that got another answer."""
+    """Number of images with another prediction."""
     cause: Cause | None
-    """What such answers depend on."""
+    """What the differing predictions depend on."""
 
 
 def check_memory(declared: int, stored: int) -> None:
     """Refuse more stored samples than the strategy declared before the run.
 
     Raises:
-        OutOfReach: its memory holds more.
+        OutOfReach: The memory holds more.
     """
     if stored > declared:
         raise OutOfReach(
@@ -50,27 +51,27 @@ def check_memory(declared: int, stored: int) -> None:
 
 
 def repeated_places(key: str, count: int, index: int) -> np.ndarray:
-    """Which of ``count`` images are answered again, int64: a sample that the learner cannot know.
+    """Indices of the images that are predicted again, int64: a sample unknown to the learner.
 
     Args:
         key: Key of the run's orders.
-        count: Images of the evaluation.
-        index: The experience.
+        count: Number of images of the evaluation.
+        index: Index of the experience.
     """
     wanted = min(max(count // _SHARE, _LEAST), _MOST, count)
     return permutation(key, count, index, -2)[:wanted]
 
 
 def compared(first: np.ndarray, ask: Callable[[], np.ndarray], device: str) -> Repetition:
-    """Compare answers with the second ones; where they differ, ask a third time to learn why.
+    """Compare predictions with the second ones; if they differ, ask a third time to find the cause.
 
     Args:
-        first: Logits of the images asked for, float32 [n, classes].
-        ask: Asks for the same images again, always in the same order and batches.
-        device: Where the learner computes.
+        first: First logits of the images, float32 [n, classes].
+        ask: Requests logits of the same images, always in the same order and batches.
+        device: Device of the learner.
 
     Raises:
-        WorkerDied: the learner did not live to answer.
+        WorkerDied: The learner's process died.
     """
     count = len(first)
     try:
@@ -81,13 +82,14 @@ def compared(first: np.ndarray, ask: Callable[[], np.ndarray], device: str) -> R
         same = not _differing(second, ask(), device)
     except WorkerDied:
         raise
-    except (StrategyFailed, BadAnswer):  # it could answer these images before
+    # it could predict these images before, so its process was killed
+    except (StrategyFailed, BadAnswer):
         return Repetition(count, count, "earlier predictions")
     return Repetition(count, differing, "the batch" if same else "earlier predictions")
 
 
 def _differing(one: np.ndarray, other: np.ndarray, device: str) -> int:
-    """Rows whose logits are further apart than rounding explains."""
+    """Number of rows whose logits differ by more than rounding explains."""
     finite = np.isfinite(one) & np.isfinite(other)
     scale = np.abs(one[np.isfinite(one)]).max(initial=1e-30)
     with np.errstate(invalid="ignore"):

@@ -1,6 +1,7 @@
-"""What a learner may open: the code and weights that it is made of, and the images that are due.
+"""Files that a learner may open: its code and weights, and the current images.
 
-Labels, the data root, other runs, this run's record and this installation's secret are on no list.
+Labels, the data root, other runs, this run's record and this installation's secret are never
+included.
 """
 
 import contextlib
@@ -33,10 +34,10 @@ def confinement(
     write: Iterable[Path] = (),
     shared_memory: bool = True,
 ) -> Confinement | None:
-    """What the learner of a request may open; None without a sandbox.
+    """Files and folders that the learner of a request may open; None without a sandbox.
 
     Args:
-        request: What is asked for.
+        request: The request.
         config: The strategy's options, some of which name weights.
         read: Files to read besides code and weights.
         write: Folders to write to; made if they are missing.
@@ -45,7 +46,7 @@ def confinement(
     if request.sandbox == "none":
         return None
     for folder in write:
-        with contextlib.suppress(OSError):  # who writes there will say so
+        with contextlib.suppress(OSError):  # a later write reports the error
             folder.mkdir(parents=True, exist_ok=True)
     known = registry.entries("strategies", request.plugins).values()
     closed = [cache_dir(), state_folder(), Path("runs")]
@@ -61,7 +62,7 @@ def confinement(
 
 
 def _weights(request: Request, config: Mapping[str, Any]) -> Iterator[Path]:
-    """Pretrained weights: in the caches of their hubs, in the data root, where options say."""
+    """Pretrained weights: in the caches of their hubs, in the data root, at paths in options."""
     hub = _folder("HF_HOME", ".cache/huggingface") / "hub"
     yield from Path(os.environ.get("HF_HUB_CACHE", hub)).glob("models--*")
     yield _folder("TORCH_HOME", ".cache/torch") / "hub" / "checkpoints"
@@ -80,7 +81,7 @@ def _weights(request: Request, config: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _noted(digest: str) -> Path | None:
-    """The file that weights were read from which an option names by their hash."""
+    """File of the weights that an option names by their hash."""
     note = cache_dir() / "backbones" / "files" / f"{digest}.json"
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         return Path(load_checked(note.read_bytes())["file"])

@@ -1,8 +1,8 @@
-"""What a run was planned from, asked once more in the process that trains.
+"""Confirm the options and needs of a plan with the process that trains.
 
-A plan may rest on answers that were kept from an earlier command (`clgym.gym.kept_answers`), and a
-strategy may answer otherwise where it is asked again. No run trains on a plan that its own learner
-does not confirm.
+A plan may be based on replies cached by an earlier command (`clgym.gym.kept_answers`), and a
+strategy may reply differently when asked again. No run trains by a plan that its own learner does
+not confirm.
 """
 
 from clgym.errors import BadPlugin
@@ -19,7 +19,7 @@ def confirm(run: ResolvedRun, conversation: Conversation) -> None:
     """Ask the learner of a run for the options and needs from which the run was planned.
 
     Raises:
-        BadPlugin: it gives others; what was kept of earlier answers is deleted.
+        BadPlugin: They differ; cached replies are then deleted.
     """
     request, strategy = run.request, run.strategy
     options = options_question(strategy.name, request.plugins, strategy.given)
@@ -33,8 +33,8 @@ def confirm(run: ResolvedRun, conversation: Conversation) -> None:
     forget_answers()
     raise BadPlugin(
         expected=f"the {different} that {strategy.name} had when this run was planned",
-        found="others in the process that trains",
-        fix="Give the command again if files have changed meanwhile; a strategy must have the same "
+        found=f"different {different} in the process that trains",
+        fix="Repeat the command if files have changed meanwhile; a strategy must have the same "
         f"{different} whenever it is asked",
     )
 

@@ -1,4 +1,4 @@
-"""The gym's end of the conversation with the learner: typed requests, checked replies."""
+"""The gym's end of the conversation with the learner: typed requests, validated replies."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -46,19 +46,19 @@ R = TypeVar("R")
 
 
 def ignore(event: Event) -> None:
-    """Nobody listens."""
+    """Ignore an event."""
 
 
 class Conversation:
-    """Requests to a learner; each raises what its `Channel.ask` raises."""
+    """Requests to a learner; each raises the errors of `Channel.ask`."""
 
     def __init__(self, channel: Channel, on_event: OnEvent = ignore) -> None:
-        """Talk through ``channel``; ``on_event`` is called with progress as it comes."""
+        """Use ``channel``; ``on_event`` is called with each event of progress."""
         self._channel, self._on_event = channel, on_event
 
     @property
     def enforced(self) -> str:
-        """What the learner's sandbox enforces, in words; ``none`` without one."""
+        """Text of the restrictions of the learner's sandbox; ``none`` without one."""
         return self._channel.enforced
 
     def describe_options(self, question: DescribeOptions) -> OptionsDescribed:
@@ -72,7 +72,7 @@ class Conversation:
         return reply
 
     def describe_reads(self, question: DescribeReads) -> ReadsDescribed:
-        """Which files shaped what was described so far."""
+        """Files that influenced the descriptions so far."""
         return self._ask(question, ReadsDescribed)
 
     def start(self, message: Start) -> Started:
@@ -90,11 +90,11 @@ class Conversation:
         return self._ask(message, ExperienceTrained, on_event)
 
     def predict(self, message: Predict) -> Predicted:
-        """Answer test rows."""
+        """Predict test rows."""
         return self._ask(message, Predicted)
 
     def represent(self, message: Represent) -> Represented:
-        """Give features of rows."""
+        """Return features of rows."""
         return self._ask(message, Represented)
 
     def end_test(self) -> TestEnded:
@@ -106,7 +106,7 @@ class Conversation:
         self._ask(message, FeaturesFilled)
 
     def adapt(self, message: Adapt) -> Adapted:
-        """Answer an unlabelled batch, then learn from it."""
+        """Predict an unlabelled batch, then learn from it."""
         return self._ask(message, Adapted)
 
     def forget(self, message: Forget) -> Forgotten:
@@ -118,7 +118,7 @@ class Conversation:
         return self._ask(message, Saved)
 
     def load(self, message: Load) -> Loaded:
-        """Go on from a state."""
+        """Load a state and continue from it."""
         return self._ask(message, Loaded)
 
     def _ask(self, message: Request, reply: type[R], on_event: OnEvent | None = None) -> R:

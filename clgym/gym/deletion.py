@@ -1,9 +1,8 @@
 """The phase of a run in which classes or experiences are forgotten on request.
 
-Its first step asks for nothing: it is the audit before any request. Each step after it is one
-request. The learner's process is sent the rows to be forgotten with their labels and, where the
-strategy declared it, those that remain; the audits, which also ask for training rows, go to
-processes of their own that hold no label.
+Its first step is the audit before any request. Each further step is one request. The learner's
+process receives the rows to forget with their labels and, if the strategy declared the need, those
+that remain; the audits, which also use training rows, run in separate processes that hold no label.
 """
 
 from dataclasses import replace
@@ -35,7 +34,7 @@ from clgym.streams.deletion import DeletionStream
 __all__ = ["DeletionPhase"]
 
 _PLACE = -2
-"""Place of the audits' order among the orders of a run: experiences count from 0."""
+"""Number of the audits' order among the orders of a run, where experiences count from 0."""
 
 
 class DeletionPhase:
@@ -52,12 +51,12 @@ class DeletionPhase:
         on_event: OnEvent,
         order_key: str,
     ) -> None:
-        """Ask nothing yet.
+        """Prepare the phase, without a request to the learner.
 
         Args:
-            run: What is carried out.
-            stream: The run's stream.
-            learning: The phase before this one, whose tests this one's audits resemble.
+            run: The run that is carried out.
+            stream: Stream of the run.
+            learning: The phase before this one, whose tester also carries out the audits.
             conversation: Conversation with the learner that forgets.
             on_event: Called with scores.
             order_key: See `clgym.gym.withheld_order`.
@@ -80,19 +79,19 @@ class DeletionPhase:
         return 1 + len(self._stream.deletions)
 
     def experience(self, step: int) -> int:
-        """The request's number, behind the experiences."""
+        """Number of the request, counted on from the experiences."""
         return len(self._stream.learning) + max(step - 1, 0)
 
     def start_message(self) -> Start:
-        """The strategy as the learning phase built it."""
+        """Message that builds the strategy in the same way as the learning phase."""
         return self._learning.start_message()
 
     def prepare(self) -> None:
-        """Have the frozen features computed that a run which goes on here finds no more."""
+        """Compute frozen features that are no longer in the cache if a run continues here."""
         self._learning.prepare()
 
     def carry_out(self, step: int) -> None:
-        """Send a request; nothing before the first audit."""
+        """Send a request, except in the first step, which is only an audit."""
         seconds, removed, images = 0.0, 0, 0
         if step:
             number = step - 1
@@ -122,9 +121,9 @@ class DeletionPhase:
         return tuple(self._experience([j], rows) for j in range(len(rows)) if len(rows[j]))
 
     def _retained(self, number: int) -> tuple[ExperienceRows, ...] | None:
-        """Rows that remain after a request, by experience, where the strategy declared them.
+        """Rows that remain after a request, by experience; None if the strategy does not need them.
 
-        Where it declared past data, too, each experience has the rows of all earlier ones.
+        If it declared past data, too, each experience contains the rows of all earlier ones.
         """
         needs, stream = self._run.needs, self._stream
         if not needs.retained_data:
@@ -135,12 +134,12 @@ class DeletionPhase:
         left = [j for j in range(len(rows)) if len(rows[j])]
         wholes = [left[: i + 1] if needs.past_data else [j] for i, j in enumerate(left)]
         found = [self._experience(whole, rows) for whole in wholes]
-        # Whoever learns them in order answers for all classes at the end, as before.
+        # Learning them in order ends with logits for all classes, as before.
         found[-1] = replace(found[-1], num_seen_classes=stream.columns_after(len(stream)))
         return tuple(found)
 
     def _experience(self, numbers: list[int], rows: list[np.ndarray]) -> ExperienceRows:
-        """Rows of experiences, as one that has the place of the last."""
+        """Join the rows of experiences to one, which has the number of the last."""
         stream, steps = self._stream, [self._stream.steps[j] for j in numbers]
         labels = [
             np.array(stream.columns[step.source])[self._labels[step.source][rows[j]]]
@@ -158,11 +157,11 @@ class DeletionPhase:
         )
 
     def is_boundary(self, step: int) -> bool:
-        """Every request ends with a save: a request that was cut short is sent again."""
+        """Every request ends with a save, so that only an interrupted request is sent again."""
         return True
 
     def test(self, step: int, state: Path) -> TestEnded:
-        """Audit: all rows, in an order that the learner cannot know and not sorted by split."""
+        """Audit: predict all rows, of both splits mixed, in an order unknown to the learner."""
         order = permutation(self._order_key, len(self._rows.row), _PLACE, step)
         groups, where = self._groups()
         rows, where = self._rows.row[order].astype(np.int64), where[order]
@@ -213,14 +212,14 @@ class DeletionPhase:
         )
 
     def saved(self, step: int) -> None:
-        """Nothing is kept for a request under way."""
+        """Do nothing: no files are kept during a request."""
 
     def take_piece(self) -> Arrays:
-        """The audit's logits as the rows went out, and what the request cost."""
+        """Logits of the audit in the order of sending, and the cost of the request."""
         return self._piece
 
     def restore(self, piece: Arrays) -> None:
-        """Put the audit of an earlier session back where it belongs."""
+        """Restore the audit of an earlier session."""
         self._piece, step = piece, len(self._audits)
         self._take_in(step, permutation(self._order_key, len(self._rows.row), _PLACE, step))
 
@@ -262,12 +261,12 @@ class DeletionPhase:
         }
 
     def _reference(self) -> StoredRun | None:
-        """The finished run whose model was never given the rows; `clgym.gym.folder` checked it."""
+        """Finished run whose model was never trained on the rows; `clgym.gym.folder` checked it."""
         folder = self._run.request.reference
         return None if folder is None else open_run(folder)
 
     def conduct(self) -> dict[str, object]:
-        """What was seen is in the learning phase's."""
+        """Nothing: the observations are those of the learning phase."""
         return {}
 
     def cost(self) -> PhaseCost:

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _ANSWERS = (MissingData, BadConfig, UnknownName)
-"""Errors that answer a question: the same question would be answered so again."""
+"""Errors that count as replies, since the same question would raise them again."""
 LEARNER = "clgym.learner.entrance:Learner"
 """Import path of the learner's side; only its name is known here."""
 
@@ -58,11 +58,11 @@ class Description:
     read_files: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     """SHA-256 of the files that the strategy's import read, such as helper modules, by name."""
     given: Mapping[str, object] = dataclasses.field(default_factory=dict[str, object])
-    """Options that these fields were asked for with."""
+    """Options that were given when these fields were requested."""
 
 
 class _Describer:
-    """A channel that opens a learner with the first question whose answer is not kept."""
+    """A channel that starts a learner only for the first question whose reply is not cached."""
 
     def __init__(self, request: Request) -> None:
         self._request, self._learner = request, cast(Channel | None, None)
@@ -108,7 +108,7 @@ class _Describer:
 def open_learner(request: Request) -> Channel:
     """Open a channel that reports a strategy's options and needs; it may open no image.
 
-    A learner is started only for a question whose answer is not kept.
+    A learner is started only for a question whose reply is not cached.
     """
     refuse_inside(LEARNER)
     return _Describer(request)
@@ -138,12 +138,12 @@ def describe_strategy(
     Args:
         name: A name of ``clgym list strategies``.
         plugins: Files that the user named.
-        given: Options known so far; where a strategy wraps another they say which.
-        sandbox: What shuts the worker in.
+        given: Options known so far; they determine a wrapped strategy.
+        sandbox: Sandbox of the worker.
 
     Raises:
-        UnknownName: nobody goes by ``name``.
-        BadPlugin: its file cannot be imported.
+        UnknownName: There is no strategy called ``name``.
+        BadPlugin: Its file cannot be imported.
     """
     entry = registry.find("strategies", name, plugins)
     channel = open_learner(_bare(name, plugins, given or {}, sandbox))
@@ -160,10 +160,10 @@ def without_weight_paths(
     data_root: Path | None = None,
     sandbox: Sandbox = "auto",
 ) -> dict[str, object]:
-    """All options of a strategy, weights named by their hash where a file was given.
+    """All options of a strategy; weights that were given as a file are named by their hash.
 
     Raises:
-        ClgymError: the weights are not to be had.
+        ClgymError: The weights are not available.
     """
     channel = open_learner(_bare(name, plugins, values, sandbox))
     try:
@@ -175,10 +175,10 @@ def without_weight_paths(
 def ask_options(
     entry: registry.PluginEntry, plugins: Sequence[Path], channel: Channel, given: Mapping[str, Any]
 ) -> Description:
-    """Options of a strategy, from a channel that is open already; see `describe_strategy`.
+    """Options of a strategy, from an open channel; see `describe_strategy`.
 
-    Of what is given only what is an option of the strategy is passed on: words of a command line
-    that belong to the run do not shape it.
+    Of ``given`` only options of the strategy are passed on, so that options of the run on a command
+    line do not influence it.
     """
     talk = Conversation(channel)
     asked: list[dict[str, object]] = [{}]
@@ -187,7 +187,7 @@ def ask_options(
         reply = talk.describe_options(question)
         own = {field.name for field in reply.fields}
         relevant = {key: v for key, v in given.items() if key.replace("-", "_") in own}
-        if relevant in asked:  # which strategy is wrapped, and so its options, may have changed
+        if relevant in asked:  # the wrapped strategy, and so its options, may have changed
             return _described(entry, question, reply)
         asked.append(relevant)
 
@@ -226,7 +226,7 @@ def ask_needs(
     """What a strategy needs with all its options known.
 
     Raises:
-        ClgymError: the options do not fit one another, or weights are not to be had.
+        ClgymError: The options do not fit one another, or weights are not available.
     """
     question = needs_question(name, plugins, values, device, data_root)
     return Conversation(channel).describe_needs(question)

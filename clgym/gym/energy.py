@@ -1,9 +1,8 @@
-"""Energy that a run's machine used, where its hardware counts it.
+"""Energy used during a run, by the counters of the hardware.
 
 Two counters are read, and nothing is estimated: that of the processor's packages (RAPL, by Linux's
 powercap files) and that of the GPU (NVML, by NVIDIA's own binding, extra ``energy``). Both count
-the whole device, whatever else it does. A counter that is absent or may not be read gives no
-number.
+the whole device, including other work. A counter that is absent or not readable gives no number.
 """
 
 import contextlib
@@ -48,7 +47,7 @@ class EnergyMeter:
         return spent
 
     def _readings(self) -> Iterator[tuple[str, tuple[float, float]]]:
-        """Each counter's value, and the value at which it begins anew, in joules."""
+        """Value of each counter, and the value at which it wraps around, in joules."""
         for package in self._packages:
             with contextlib.suppress(OSError, ValueError):
                 value = int((package / "energy_uj").read_text())
@@ -65,6 +64,6 @@ def _gpu_counter(identity: str) -> Callable[[], float] | None:
         nvml.nvmlInit()
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
         nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:  # NVML's errors are of its own classes, one for each cause
+    except Exception:  # NVML raises errors of its own classes, one for each cause
         return None
     return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI

@@ -1,4 +1,4 @@
-"""Where a run happens, as the record keeps it: versions and kinds, no host name, user or path."""
+"""Environment block of a record: versions and device models, no host name, user or path."""
 
 import importlib.metadata
 import platform
@@ -41,7 +41,7 @@ def describe(
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on, of those that are installed."""
+    """Versions of the installed packages that results depend on."""
     versions = {name: _version(name) for name in _PACKAGES}
     return {name: version for name, version in versions.items() if version}
 

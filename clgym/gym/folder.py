@@ -34,40 +34,40 @@ _RUN, PROGRESS, _LOCK = "run.json", "progress.json", ".lock"
 LEARNER = "learner"
 """Folder of the learner's states; the rest of an output folder belongs to the gym."""
 _SHAPING = {"network": None, "model": None, "hidden": [100]}
-"""Options that determine the network's shape, with their values in records that lack them."""
+"""Options that determine the network's shape, with the values assumed for records without them."""
 ANOTHER = "the files of a run with other options, code or data"
 
 
 def check_earlier(plan: ResolvedRun) -> None:
     """Check the finished run of the first experiences that a plan continues, if any.
 
-    Of the strategy's options only those that shape it must agree: the others may differ from
-    experience to experience, which is what some modes of tuning are about.
+    Of the strategy's options only those that determine the network's shape must agree: some modes
+    of tuning change the others from experience to experience.
 
     Raises:
-        BadRecord: that run was of another stream, strategy or seed, or was not kept whole.
+        BadRecord: The run is of another stream, strategy or seed, or its files are incomplete.
     """
     folder = plan.request.after
     if folder is None:
         return
     earlier = open_run(folder)
-    # What goes on from it would be neither release's run.
+    # The continued run would belong to neither release.
     draws = other_draws(earlier.record.environment.clgym)
     different = _difference(plan, earlier.result) or draws or _missing(earlier)
     if different is not None:
         raise BadRecord(
             expected="a finished run of the first experiences: same stream, strategy, seed",
             found=f"one {different} in {folder}",
-            fix="Give the run that is to be continued, or run the first experiences again",
+            fix="Give the run to continue, or repeat the first experiences",
         )
 
 
 def check_reference(plan: ResolvedRun) -> None:
-    """Check the finished run to whose predictions a plan measures distances, if any.
+    """Check the finished run that serves as the reference of distances, if any.
 
     Raises:
-        BadRecord: it was of another stream, was not given the rows that remain, or was not kept
-            whole.
+        BadRecord: It is of another stream, did not get the remaining rows, or its files are
+            incomplete.
     """
     folder = plan.request.reference
     if folder is None:
@@ -92,7 +92,7 @@ def check_reference(plan: ResolvedRun) -> None:
 
 
 def _difference(plan: ResolvedRun, result: Result) -> str | None:
-    """What sets a run apart from the first experiences of a plan, in words."""
+    """Text about how a run differs from the first experiences of a plan; None if it does not."""
     stream, count, config = plan.stream, len(result.accuracy_matrix), plan.strategy_config
     begun = kind_of(stream) != "adaptation" and count < len(stream)
     leaves = {name: name.rpartition(".")[2] for name in config}
@@ -109,7 +109,7 @@ def _difference(plan: ResolvedRun, result: Result) -> str | None:
 
 
 def _missing(run: StoredRun) -> str | None:
-    """What of a run was lost or changed since."""
+    """Text about files of a run that are missing or changed; None if all are present."""
     try:
         run.predictions()
     except BadRecord:
@@ -118,10 +118,10 @@ def _missing(run: StoredRun) -> str | None:
 
 
 def acquire(plan: ResolvedRun) -> Record | None:
-    """Make the folder, which is locked, this plan's; its record if another process finished it.
+    """Claim the locked folder for a plan; return the record if another process finished the run.
 
     Raises:
-        BadOutput: the folder belongs to another run, or cannot be written.
+        BadOutput: The folder belongs to another run, or cannot be written.
     """
     record = check_available(plan)
     clear_parts(plan.out, alone=True)
@@ -134,8 +134,8 @@ def check_available(plan: ResolvedRun) -> Record | None:
     """Check that a plan may use its output folder; return its record if it is finished.
 
     Raises:
-        BadOutput: the folder belongs to another run, cannot be read, or holds a record that was
-            changed since the run wrote it.
+        BadOutput: The folder belongs to another run, cannot be read, or holds a record that was
+            changed after the run wrote it.
     """
     out, note = plan.out, plan.out / _RUN
     with writing(out):
@@ -171,7 +171,7 @@ def _claim(note: Path) -> dict[str, str]:
 
 
 def _finished(out: Path, claim: Mapping[str, str]) -> Record:
-    """The record of a finished run, as the run wrote it."""
+    """Record of a finished run, after a check that it was not changed."""
     found = "other content"
     try:
         run = open_run(out)
@@ -183,19 +183,19 @@ def _finished(out: Path, claim: Mapping[str, str]) -> Record:
     raise BadOutput(
         expected=f"{RECORD} in {out} as the run wrote it",
         found=found,
-        fix="Put the file back, or delete that folder and run again",
+        fix="Restore the file, or delete that folder and repeat the run",
     )
 
 
 @contextlib.contextmanager
 def lock(plan: ResolvedRun) -> Generator[None, None, None]:
-    """Hold the folder for one process; leave none behind with nothing but the claim in it.
+    """Lock the folder for one process; afterwards delete it if it contains only the claim.
 
-    The lock is a file of its own: the other files are renamed into place, and a lock on a file that
-    was replaced keeps nobody out.
+    The lock is a separate file: the other files are renamed into place, and a lock on a replaced
+    file has no effect.
 
     Raises:
-        BadOutput: another process is at work there.
+        BadOutput: Another process works in the folder.
     """
     with locked(plan.out / _LOCK):
         try:
@@ -219,7 +219,7 @@ def _release(plan: ResolvedRun) -> None:
 
 
 def provenance(plan: ResolvedRun) -> dict[str, object]:
-    """The part of a result that is known in advance: what runs on what."""
+    """Fields of a result that are known in advance: strategy, stream, sources, seeds."""
     return {
         "strategy": {
             "name": plan.strategy.name,
@@ -246,7 +246,7 @@ _SOURCE = re.compile(r"\b(npz|folder|list):([^,\[]+)")
 
 
 def without_paths(config: Mapping[str, object]) -> dict[str, object]:
-    """Options that name files, reduced to the file names: a record holds no path."""
+    """Options with paths reduced to file names, since a record contains no paths."""
     shortened = dict(config)
     for key, value in config.items():
         option = key.rpartition(".")[2]
@@ -259,7 +259,7 @@ def without_paths(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def write_record(out: Path, record: Record, key: str) -> None:
-    """Write a finished run's record, and its hash beside the key of the folder's claim."""
+    """Write a finished run's record, and add its hash to the folder's claim."""
     data = (json.dumps(record.model_dump(mode="json"), indent=1) + "\n").encode()
     write_atomic(out / RECORD, data)
     write_atomic(out / _RUN, canonical_json({"key": key, "record": sha256(data)}))

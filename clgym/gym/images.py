@@ -1,8 +1,7 @@
-"""Images of an adaptation stream on the gym's side: generated once, cached, read when due.
+"""Images of an adaptation stream on the gym's side: generated once, cached, read when needed.
 
-Corruptions are made by worker processes, one a core, and kept in the cache as uint8. A pixel
-depends on the source, the corruption and the row alone, so neither the workers nor what was cached
-before changes anything.
+Corruptions are made by worker processes, one per core, and cached as uint8. A pixel depends only on
+the source, the corruption and the row, so neither the number of workers nor the cache changes it.
 """
 
 import contextlib
@@ -53,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Job(TypedDict):
-    """Images to corrupt; from one process of the gym to another."""
+    """Images to corrupt, as sent from one process of the gym to another."""
 
     do: Literal["corrupt"]
     images: np.ndarray
@@ -71,11 +70,11 @@ class Corruptor:
     """The target of a worker that corrupts images."""
 
     def __init__(self, emit: Callable[[Message], None]) -> None:
-        """It has nothing to tell before it is done."""
+        """Ignore ``emit``, since there is no progress to report."""
 
     def handle(self, message: Message) -> Message:
         """Corrupt ``images``, uint8 [n, S, S, C]; see `clgym.data.corruptions.corrupt_rows`."""
-        job = cast(_Job, message)  # no plugin is at either end
+        job = cast(_Job, message)  # no plugin runs at either end
         made = corruptions.corrupt_rows(
             job["images"],
             job["rows"],
@@ -102,9 +101,9 @@ class StreamImages:
         """Make or map every domain.
 
         Raises:
-            MissingData: published files, or frost's textures, are not there.
-            BadStream: images that cannot be corrupted.
-            BadOutput: the cache cannot be written.
+            MissingData: Published files, or the textures of frost, are missing.
+            BadStream: Images cannot be corrupted.
+            BadOutput: The cache cannot be written.
         """
         self._stream, self._sources, self._data_root = stream, sources, data_root
         self._rows: list[np.ndarray | None] = []
@@ -118,7 +117,7 @@ class StreamImages:
     def _domain(
         self, number: int, domain: Domain, workers: int
     ) -> tuple[np.ndarray | None, np.ndarray | Decoding]:
-        """Which rows are held (None: all), and their images."""
+        """Row numbers of the stored images (None: all rows), and these images."""
         if domain.published is not None and domain.corruption is not None:
             source = self._sources[domain.source]
             images = published_images(
@@ -165,7 +164,7 @@ def stored(source: Source, part: str, rows: np.ndarray) -> np.ndarray:
 
     Args:
         source: Source of the images.
-        part: ``test``, or ``all``: the training rows with the test rows behind them.
+        part: ``test``, or ``all``: the training rows followed by the test rows.
         rows: int64 [n].
     """
     if part == "test":
@@ -191,7 +190,7 @@ def _frost_folder(data_root: Path | None) -> Path:
 def _corrupted(
     source: Source, domain: Domain, rows: np.ndarray, frost: Path | None, workers: int
 ) -> np.ndarray:
-    """The corrupted images of some rows, mapped from the cache, where they are put if need be."""
+    """Corrupted images of some rows, mapped from the cache, to which they are added if missing."""
     facts = {**domain.facts(), "name": None, "source": source.fingerprint, "version": VERSION}
     key = sha256(canonical_json(facts) + rows.astype("<i8").tobytes())
     path = cache_dir() / "corrupted" / f"{key}.npy"
@@ -221,7 +220,7 @@ def _write(
 
 
 def _whole(path: Path, note: Path) -> bool:
-    """Say whether the file is there and is what was written; log what is not."""
+    """Whether the file exists and is undamaged; log a warning if it is damaged."""
     try:
         data = note.read_bytes()
     except OSError:
@@ -242,10 +241,10 @@ def make(
 
     Args:
         source: Source of the images.
-        domain: How.
+        domain: The corruption.
         rows: int64 [n].
         frost: Folder of the textures, for frost only.
-        workers: Processes at most; more than there are chunks are not started.
+        workers: Maximum number of processes; at most one per chunk is started.
     """
     assert domain.corruption is not None
     corruption = domain.corruption

@@ -1,7 +1,7 @@
 """Tests inside the experiences of a single-pass stream.
 
-Training stops at such a test, a learner of its own answers from the state that training has come
-to, and the answers are kept on disk until the experience is over.
+Training pauses for such a test, a separate learner predicts from the present state, and the
+predictions are kept on disk until the experience is over.
 """
 
 from pathlib import Path
@@ -22,31 +22,31 @@ __all__ = ["TestsInside"]
 
 
 class TestsInside:
-    """Has the learner tested inside the experiences of a single-pass stream, and of no other."""
+    """Tests the learner inside the experiences of a single-pass stream; does nothing on others."""
 
-    __test__ = False  # pytest takes classes of this name for its own
+    __test__ = False  # pytest would collect a class of this name as a test
 
     def __init__(self, stream: Stream, out: Path, tester: Tester) -> None:
-        """Ask nothing yet.
+        """Prepare the tests, without a request to a learner.
 
         Args:
             stream: The learning stream.
-            out: Output folder of the run, absolute.
-            tester: What sends test rows to learners.
+            out: Absolute path of the run's output folder.
+            tester: Sends test rows to learners.
         """
         self._stream, self._out, self._tester = stream, out, tester
         self._answers: _Answers | None = None
 
     def can_resume(self, index: int) -> bool:
-        """Whether the answers of an experience that was cut short are as they were written."""
+        """Whether the stored predictions of an interrupted experience are undamaged."""
         return _Answers.can_resume(self._file(index))
 
     def begin(self, index: int, resume: bool) -> AnytimeTest | None:
-        """What is to be tested inside an experience; None where nothing is.
+        """Return the tests inside an experience; None if there are none.
 
         Args:
-            index: The experience.
-            resume: Whether training goes on inside it, so that earlier answers count.
+            index: Index of the experience.
+            resume: Whether training continues inside it, so that earlier predictions are kept.
         """
         if not self._stream.anytime:
             return None
@@ -54,21 +54,21 @@ class TestsInside:
         return AnytimeTest(at=moments(self._stream, index), state=self._state(index))
 
     def test(self, index: int, due: TestDue) -> None:
-        """Have the state tested that training has come to, and let it go on."""
+        """Test the present state of training, then let training continue."""
         assert self._answers is not None
         state = self._state(index)
         self._answers.put(due.images, self._tester.anytime(index, state))
         state.unlink()
 
     def end(self, index: int, state: Path) -> Arrays:
-        """Answers of the tests inside an experience, and of the last one, at its end."""
+        """Predictions of the tests inside an experience and of the one at its end."""
         if self._answers is None:
             return {}
         self._answers.put(moments(self._stream, index)[-1], self._tester.anytime(index, state))
         return self._answers.arrays()
 
     def saved_arrays(self, index: int, piece: Arrays) -> Arrays:
-        """What was answered inside an experience according to its piece, and to which rows."""
+        """Predictions inside an experience according to its piece, and their rows."""
         if "anytime_images" not in piece:
             return {}
         pool, order = self._tester.exposed(index)
@@ -80,16 +80,16 @@ class TestsInside:
         }
 
     def clear(self) -> None:
-        """Delete what was kept for a resumption inside the experience."""
+        """Delete the files for a continuation inside the experience."""
         if self._answers is not None:
             self._answers.clear()
 
     def _state(self, index: int) -> Path:
-        """Where the learner saves for a test."""
+        """Path at which the learner saves its state for a test."""
         return self._out / LEARNER / f"tested-{index}.safetensors"
 
     def _file(self, index: int) -> Path:
-        """Where the gym keeps the answers."""
+        """Path at which the gym stores the predictions."""
         return self._out / f"answers-inside-{index}.safetensors"
 
 
@@ -97,7 +97,7 @@ class _Answers:
     """Predicted classes by the number of training images after which they were made."""
 
     def __init__(self, path: Path, resume: bool) -> None:
-        """Begin without answers, or (``resume``) with those that an earlier process left."""
+        """Begin without predictions, or with those of an earlier process (``resume``)."""
         self._path = path
         self._answers: dict[int, np.ndarray] = {}
         if resume and path.is_file():
@@ -106,19 +106,19 @@ class _Answers:
 
     @staticmethod
     def can_resume(path: Path) -> bool:
-        """Whether a file of answers holds what was written; a missing one holds none."""
+        """Whether a file of predictions is undamaged or missing."""
         return not path.exists() or is_undamaged(path, required=True)
 
     def put(self, images: int, predicted: np.ndarray) -> None:
-        """Keep the answers of one test, int32 [n]."""
+        """Store the predictions of one test, int32 [n]."""
         self._answers[images] = predicted
         kept = {str(images): predicted for images, predicted in self._answers.items()}
         write_atomic(self._path, with_checksum(save(kept)))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Numbers of training images, int64 [m] ascending, and the answers to them, int32 [m x n].
+        """Numbers of training images, int64 [m] ascending, and predictions at each, int32 [m x n].
 
-        Nothing where there was no test.
+        Empty if there was no test.
         """
         if not self._answers:
             return {}

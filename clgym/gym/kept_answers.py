@@ -1,12 +1,12 @@
-"""Answers of learners about their strategies, kept in the cache: a known one needs no learner.
+"""Cache of the replies of learners about their strategies, so that no learner need be started.
 
-Options and needs follow from code, from option values and, of a pretrained backbone, from files of
-weights. An answer is believed only where all of that is the same as when it was given: the code of
-clgym and of the plugins, every file that the plugins read meanwhile, installed packages, Python,
-the environment that a plugin sees, and size and time of the places where weights were looked for.
-What depends on a device other than the CPU is not kept. A damaged answer is no answer.
+Options and needs depend on code, on option values and, for a pretrained backbone, on weight files.
+A cached reply is used only if all of these are the same as when it was given: the code of clgym and
+of the plugins, every file that the plugins read, installed packages, Python, the environment that a
+plugin sees, and size and time of the places where weights were searched. Replies that depend on a
+device other than the CPU are not cached. Damaged replies are ignored.
 
-A run that trains asks again in its own process, and compares (`clgym.gym.confirmation`).
+A run that trains asks again in its own process and compares (`clgym.gym.confirmation`).
 """
 
 import contextlib
@@ -30,20 +30,20 @@ from clgym.text import Json
 __all__ = ["KeptAnswers", "forget_answers"]
 
 _MOST = 2000
-"""Number of answers at which the older half is deleted; an answer takes a few kB."""
+"""Number of replies at which the older half is deleted; a reply takes a few kB."""
 
 
 class KeptAnswers:
-    """Answers to the questions about the strategy of one request."""
+    """Cached replies to the questions about the strategy of one request."""
 
     def __init__(self, request: Request) -> None:
-        """Note what surrounds the strategy now; an inline learner's code may be older than that."""
+        """Note the strategy's present surroundings; code of an inline learner may be older."""
         self._request = request
         self._usable = request.engine == "process"
         self._before = self._around() if self._usable else []
 
     def find(self, question: Message) -> Message | None:
-        """The reply, or the error as data, that a learner would give now; None if unknown."""
+        """Reply, or error as data, that a learner would give now; None if it is not cached."""
         if (path := self._path(question)) is None:
             return None
         try:
@@ -52,15 +52,15 @@ class KeptAnswers:
                 reply = unpack(json.loads(kept["reply"]), [])
                 return reply if isinstance(reply, dict) else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            pass  # never asked, or damaged: whoever asked goes on to a learner
+            pass  # not cached, or damaged: the caller then starts a learner
         return None
 
     def keep(self, question: Message, reply: Message, reads: ReadsDescribed) -> None:
-        """Keep a reply, unless what surrounds the strategy has changed since the beginning."""
+        """Cache a reply, unless the strategy's surroundings have changed since the beginning."""
         path, leaves = self._path(question), list[object]()
         if path is None or self._around() != self._before:
             return
-        with contextlib.suppress(OSError, ValueError, Unpackable):  # an answer less to reuse
+        with contextlib.suppress(OSError, ValueError, Unpackable):  # the reply is just not cached
             behind = _behind(reads.files, dict.fromkeys(reads.places))
             if behind["files"] != reads.files:
                 return
@@ -77,20 +77,20 @@ class KeptAnswers:
         return [*surroundings(), request.sandbox, files]
 
     def _path(self, question: Message) -> Path | None:
-        """Where the answer to a question lies; None for one that is not to be kept."""
+        """Path of the reply to a question; None for a question whose reply is not cached."""
         if not self._usable or question.get("device", "cpu") != "cpu":
             return None
         if question["do"] not in ("describe-options", "describe-needs"):
             return None
         try:
             key = json.dumps([self._before, question], sort_keys=True)
-        except (TypeError, ValueError):  # values that the wire refuses, by name
+        except (TypeError, ValueError):  # values that cannot be sent are refused by name
             return None
         return _folder() / f"{sha256(key.encode())}.json"
 
 
 def forget_answers() -> None:
-    """Delete all answers: one of them was not what a learner says."""
+    """Delete all cached replies, since one of them differed from a learner's."""
     shutil.rmtree(_folder(), ignore_errors=True)
 
 
@@ -99,9 +99,9 @@ def _folder() -> Path:
 
 
 def _behind(files: Mapping[str, str], places: Mapping[str, object]) -> dict[str, Json]:
-    """What an answer rests on besides its key, as it is now.
+    """Present state of everything that a reply depends on besides its key.
 
-    The working folder counts where something was read, for names may be relative to it.
+    The working folder is included if something was read, since names may be relative to it.
     """
     found: dict[str, Json] = {}
     for name in files:
@@ -115,7 +115,7 @@ def _behind(files: Mapping[str, str], places: Mapping[str, object]) -> dict[str,
 
 
 def _version(path: Path) -> Json:
-    """Size and time of a file or folder; None where there is none."""
+    """Size and time of a file or folder; None if it does not exist."""
     try:
         about = path.stat()
     except OSError:
@@ -124,7 +124,7 @@ def _version(path: Path) -> Json:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write at once, not to the disk: after a crash a damaged answer is asked for again."""
+    """Write without flushing to the disk: after a crash a damaged reply is requested again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(part_name(path.name))
     try:
@@ -139,7 +139,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _age(path: Path) -> float:
-    """Negative time of the last change; what is gone already counts as oldest."""
+    """Negative time of the last change; a file that is gone counts as the oldest."""
     try:
         return -path.stat().st_mtime
     except OSError:

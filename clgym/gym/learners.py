@@ -1,4 +1,4 @@
-"""Opening of a run's learners: one trains; each test has one of its own; one computes features."""
+"""Start the learners of a run: one trains, one is started for each test, one computes features."""
 
 import contextlib
 from collections.abc import Generator
@@ -20,10 +20,10 @@ __all__ = ["Learners"]
 
 
 class Learners:
-    """Processes of one run, each of which may open what its work needs and nothing else."""
+    """Processes of one run, each of which may open only the files that its work needs."""
 
     def __init__(self, run: ResolvedRun, on_event: OnEvent) -> None:
-        """Open nothing yet; ``on_event`` is called with their progress."""
+        """Start nothing yet; ``on_event`` is called with progress."""
         self._run, self._on_event = run, on_event
         self._features: Channel | None = None
 
@@ -31,7 +31,7 @@ class Learners:
     def training(self) -> Generator[Conversation]:
         """The learner that trains, for the whole run.
 
-        It writes its states, and to those folders of the cache that its strategy declared.
+        It may write its states, and to the folders of the cache that its strategy declared.
         """
         needs, read = self._run.needs, [*self._images(testing=False), *self._cached()]
         if self._run.request.after is not None:
@@ -48,7 +48,7 @@ class Learners:
 
     @contextlib.contextmanager
     def testing(self) -> Generator[Conversation]:
-        """A learner for one test: it writes nothing that another process could read."""
+        """A learner for one test, which cannot write anything that another process could read."""
         read = [*self._images(testing=True), *self._cached(), self._run.out.resolve() / STATES]
         channel = self._open(read, [], shared_memory=False)
         try:
@@ -57,21 +57,21 @@ class Learners:
             channel.close()
 
     def fill_features(self, message: FillFeatures) -> None:
-        """Have frozen features computed by a process that loads no plugin, and writes the cache."""
+        """Compute frozen features in a process that loads no plugin and may write to the cache."""
         if self._features is None:
             write = [cache_dir() / name for name in ("backbones", "features")]
             self._features = self._open(self._images(testing=None), write)
         Conversation(self._features, self._on_event).fill_features(message)
 
     def _images(self, testing: bool | None) -> list[Path]:
-        """Image files to train on, to test on, or (None) all; functions that transform them.
+        """Files of images for training, for testing, or (None) for both, and of their transforms.
 
-        Phases of adaptation are sent their images; which of these files they read as labelled data
-        of the source domain says their start message.
+        Images of adaptation phases are sent with the requests; the start message names the files of
+        labelled data of the source domain.
         """
         run, stream = self._run, cast(object, self._run.stream)
         splits = {"train", "test"}
-        if kind_of(stream) == "deletion":  # audits ask for training rows, too
+        if kind_of(stream) == "deletion":  # audits use training rows, too
             splits = {"train"} if testing is False else splits
         if isinstance(stream, Stream) and testing is not None:
             splits = {step.measured_on for step in stream.steps} if testing else {"train"}
@@ -83,12 +83,12 @@ class Learners:
     def _cached(self) -> list[Path]:
         """Folders of the cache that a strategy with a backbone reads.
 
-        They are made here: a sandbox opens no folder that appears after the process began.
+        They are made here, since a sandbox cannot open folders that are made after its start.
         """
         names = ("backbones", "features") if self._run.needs.backbone is not None else ()
         folders = [cache_dir() / name for name in names]
         for folder in folders:
-            with contextlib.suppress(OSError):  # who writes there will say so
+            with contextlib.suppress(OSError):  # a later write reports the error
                 folder.mkdir(parents=True, exist_ok=True)
         return folders
 

@@ -1,7 +1,7 @@
 """The learning phase of a run: train on each experience, then score.
 
-It owns the labels of the test rows. The learner receives the rows of one experience at a time, and
-the test rows in an order that it cannot know.
+This phase holds the labels of the test rows. The learner receives the rows of one experience at a
+time, and the test rows in an order that it cannot know.
 """
 
 from pathlib import Path
@@ -58,7 +58,7 @@ class LearningPhase:
     kind: Kind = "learning"
     tester_class: ClassVar[type[Tester]] = Tester
     tester: Tester
-    """What sends test rows to learners."""
+    """Sends test rows to learners."""
 
     def __init__(
         self,
@@ -69,15 +69,15 @@ class LearningPhase:
         on_event: OnEvent,
         order_key: str,
     ) -> None:
-        """Ask nothing yet.
+        """Prepare the phase, without a request to the learner.
 
         Args:
-            run: What is carried out.
-            stream: The learning stream, or that part of the run's.
+            run: The run that is carried out.
+            stream: The learning stream, or the learning phase of the run's stream.
             conversation: Conversation with the learner that trains.
-            learners: Opens learners for tests.
+            learners: Starts learners for tests.
             on_event: Called with scores.
-            order_key: See `clgym.gym.withheld_order`.
+            order_key: Key of the order of test rows; see `clgym.gym.withheld_order`.
         """
         self._run, self._stream = run, stream
         self._conversation, self._learners, self._emit = conversation, learners, on_event
@@ -104,14 +104,14 @@ class LearningPhase:
         return len(self._stream)
 
     def experience(self, step: int) -> int:
-        """Steps are experiences."""
+        """Return ``step``, since steps are experiences."""
         return step
 
     def prepare(self) -> None:
-        """Have frozen features computed that the cache lacks, where the strategy asked for them.
+        """Compute frozen features that the cache lacks, if the strategy needs them.
 
-        Those of the whole stream at once: batches have one size, and those of single experiences
-        would mostly be filled up with nothing.
+        They are computed for the whole stream at once: all batches have the same size, and batches
+        of single experiences would consist mostly of padding.
         """
         needs, steps = self._run.needs, self._stream.steps
         if not needs.features or needs.backbone is None:
@@ -130,14 +130,14 @@ class LearningPhase:
         )
 
     def _take_over(self, folder: Path) -> None:
-        """Begin with what a finished run of the first experiences measured; `run` looked at it."""
+        """Take over the measurements of a checked run of the first experiences."""
         run = open_run(folder)
         earlier, predictions = run.result, run.predictions()
         count = len(earlier.accuracy_matrix)
         rest: list[float | None] = [None] * (len(self._stream) - count)
         for i in range(count):
             names = [name for name in predictions.arrays if name.startswith(f"{i}/")]
-            # All of them: single-pass streams save more than the rows at the end.
+            # All arrays, since single-pass streams save more than the rows at the end.
             self._saved_arrays.append(
                 {name.partition("/")[2]: predictions.arrays[name] for name in names}
             )
@@ -166,7 +166,7 @@ class LearningPhase:
         )
 
     def _facts(self) -> StreamFacts:
-        """What the strategy may know beforehand; totals only where it declared them."""
+        """Facts that the strategy may know in advance; totals only if it declared the need."""
         run, stream = self._run, self._stream
         mean, std = run.sources[0].statistics(stream.image_shape[0])
         known = run.needs.total_classes or stream.setting == "domain-incremental"
@@ -183,7 +183,7 @@ class LearningPhase:
         )
 
     def test(self, step: int, state: Path) -> TestEnded:
-        """Have all rows seen predicted, and score the predictions."""
+        """Request predictions for all rows seen, and score them."""
         ended = self._test(step, state)
         scores = self._scores[step]
         self._emit(
@@ -206,7 +206,7 @@ class LearningPhase:
         answers = predictions_of(self._stream, pool, tested.logits)
         sent = self.tester.sent_order(step, pool)
         self._piece = {
-            # As the rows went out, so that the file tells no more than the learner knows.
+            # In the order of sending, so that the file contains no more than the learner knows.
             "predicted": answers.predicted[sent].astype(np.int32),
             "task_aware": answers.task_aware[sent].astype(np.int32),
             "seconds": np.array([self._train_seconds[-1], self._predict_seconds[-1]]),
@@ -242,7 +242,7 @@ class LearningPhase:
         groups = tuple(row_group(s, "train") for s in steps)
         rows, counts = np.concatenate([s.train for s in steps]), tuple(len(s.train) for s in steps)
         inside, given = self._checkpoint(index), stream.gives_task_ids
-        # A damaged one is left out: the experience is trained again from its beginning.
+        # A damaged save is ignored: the experience is trained again from its beginning.
         resume = is_undamaged(inside, required=True) and self._inside.can_resume(index)
         probe = self._inside.begin(index, resume)
         reply = self._conversation.train(
@@ -276,16 +276,16 @@ class LearningPhase:
         self.images += reply.images
 
     def _as_sent(self, message: Train) -> Train:
-        """A message without what this kind of stream withholds."""
+        """Remove from a message what this kind of stream withholds."""
         return message
 
     def _class_names(self, index: int) -> tuple[str, ...]:
-        """Names of the classes that have come, where the strategy declared the need."""
+        """Names of the classes seen, if the strategy declared the need."""
         names = class_words(self._stream.class_order) if self._run.needs.class_names else None
         return () if names is None else names[: self._stream.columns_after(index)]
 
     def _checkpoint(self, index: int) -> Path:
-        """Where the learner saves in the middle of an experience."""
+        """Path at which the learner saves inside an experience."""
         return self._run.out.resolve() / LEARNER / f"inside-{index}.safetensors"
 
     def is_boundary(self, step: int) -> bool:
@@ -293,19 +293,19 @@ class LearningPhase:
         return True
 
     def saved(self, step: int) -> None:
-        """Drop what was saved inside the experience."""
+        """Delete the state that was saved inside the experience."""
         self._checkpoint(step).unlink(missing_ok=True)
         self._inside.clear()
 
     def take_piece(self) -> Arrays:
-        """The last experience's predictions and cost, and whether they changed the learner."""
+        """Predictions and cost of the last experience, and whether predicting changed the state."""
         changed, again = len(self._scores) - 1 in self._changed, self._repetition
         cause = 0 if again.cause is None else _CAUSES.index(again.cause)
         seen = [changed, again.images, again.differing, cause]
         return {**self._piece, "seen": np.array(seen, dtype=np.int64)}
 
     def restore(self, piece: Arrays) -> None:
-        """Score what an earlier session predicted: its scores were nowhere on disk."""
+        """Score the predictions of an earlier session again, since scores are not kept on disk."""
         index = len(self._scores)
         pool = pool_after(self._stream, self._run.sources, index)
         sent = self.tester.sent_order(index, pool)
@@ -345,7 +345,7 @@ class LearningPhase:
         }
 
     def conduct(self) -> dict[str, object]:
-        """Whether testing changed the learner, or what it answers."""
+        """Observations: whether testing changed the learner, and what its predictions depend on."""
         again = self._repetition
         return {
             "tested_apart": self._run.request.engine == "process",
@@ -356,7 +356,7 @@ class LearningPhase:
         }
 
     def cost(self) -> PhaseCost:
-        """Seconds of each experience; unknown for those that another run learned."""
+        """Seconds of each experience; unknown for experiences of the run that was continued."""
         return PhaseCost(
             train_seconds=self._train_seconds,
             predict_seconds=self._predict_seconds,

@@ -1,10 +1,10 @@
 """Loggers that forward a run's progress to common tools, through their own clients.
 
-Off by default. A client is imported when it is asked for, in the gym's process: the learner's side
-knows nothing of it. What is logged: ``loss`` now and then in training, every number that the
-strategy logs, and after each experience the ``accuracy`` over what was seen and ``accuracy/NUMBER``
-on each experience. The axis is the number of images learned or answered so far, over the whole run
-and all epochs.
+They are off by default. A client is imported when it is requested, in the gym's process, so that
+the learner's side has no access to it. Logged values are ``loss`` at intervals in training, every
+number that the strategy logs, and after each experience ``accuracy`` over the classes seen and
+``accuracy/NUMBER`` on each experience. The axis is the number of images trained on or predicted so
+far, over the whole run and all epochs.
 """
 
 import contextlib
@@ -33,21 +33,21 @@ __all__ = ["LOGGERS", "Logger", "Point", "listening"]
 
 
 class Point(NamedTuple):
-    """A point of a run; all but the images count from 1, and are 0 where nothing counts them."""
+    """A point of a run; numbers other than images count from 1, and are 0 if not applicable."""
 
     images: int
-    """Images learned or answered so far, over the whole run."""
+    """Number of images trained on or predicted so far, over the whole run."""
     experience: int
     epoch: int
     step: int
 
 
 _COLUMNS = ("images", "experience", "epoch", "step", "seconds", "name", "value")
-"""Columns of ``log.csv``: a `Point`, seconds of the run until it was written, what was logged."""
+"""Columns of ``log.csv``: a `Point`, seconds of the run so far, and the name and value logged."""
 
 
 class _Sink(Protocol):
-    """Where values go."""
+    """Destination of logged values."""
 
     def write(self, name: str, value: float, where: Point) -> None: ...
 
@@ -55,14 +55,14 @@ class _Sink(Protocol):
 
 
 class Logger:
-    """Listens to a run's events and passes numbers on; opens its client with the first one."""
+    """Forwards numbers of a run's events to a client, which is opened at the first event."""
 
     def __init__(self, kind: str) -> None:
-        """Ask for a client by name, one of `LOGGERS`.
+        """Choose a client by its name in `LOGGERS`.
 
         Raises:
-            UnknownName: there is none of this name.
-            MissingExtra: it is not installed.
+            UnknownName: There is no logger of this name.
+            MissingExtra: The client's package is not installed.
         """
         if kind not in LOGGERS:
             raise UnknownName(
@@ -82,10 +82,10 @@ class Logger:
         self._plan: RunOutline | None = None
         self._sink: _Sink | None = None
         self._before: dict[int, int] = {0: 0}
-        """Images of the run before an experience or segment, by its number."""
+        """Number of images of the run before an experience or segment, by its number."""
 
     def __call__(self, event: Event) -> None:
-        """Take in one event of `clgym.gym.run.run`."""
+        """Process one event of `clgym.gym.run.run`."""
         match event:
             case RunPlanned():
                 self._plan, self._before = event.plan, {0: 0}
@@ -116,7 +116,7 @@ class Logger:
 
     def _point(self, experience: int, images: int, epoch: int = 0, step: int = 0) -> Point:
         """A point of the run, by the images of an experience."""
-        before = self._before.setdefault(experience, 0)  # a run may go on from another's end
+        before = self._before.setdefault(experience, 0)  # a run may continue another run
         return Point(before + images, experience + 1, epoch, step)
 
     def _write_numbers(self, event: NumbersLogged) -> None:
@@ -128,7 +128,7 @@ class Logger:
 
     def _write(self, name: str, value: float, where: Point) -> None:
         if self._sink is None:
-            assert self._plan is not None  # a run tells its plan before anything else
+            assert self._plan is not None  # the first event of a run is its plan
             self._sink = self._open(Path(self._plan.out), self._plan, where)
         self._sink.write(name, value, where)
 
@@ -141,7 +141,7 @@ class Logger:
 
 @contextlib.contextmanager
 def listening(kinds: Sequence[str], callbacks: Sequence[OnEvent]) -> Generator[OnEvent, None, None]:
-    """What passes events on to loggers and callbacks; the loggers are closed afterwards.
+    """Yield a function that forwards events to loggers and callbacks; close the loggers then.
 
     Args:
         kinds: Names of loggers; each is opened once.
@@ -161,7 +161,7 @@ def listening(kinds: Sequence[str], callbacks: Sequence[OnEvent]) -> Generator[O
 
 
 class _Csv:
-    """``log.csv`` in the output folder; a continued run drops what it will log again."""
+    """``log.csv`` in the output folder; a continued run removes rows that it will log again."""
 
     def __init__(self, out: Path, plan: RunOutline, first: Point) -> None:
         path = out / "log.csv"
@@ -199,17 +199,18 @@ def _rows_before(path: Path, first: Point) -> list[dict[str, str]]:
 class _TensorBoard:
     """Event files in ``tensorboard/`` of the output folder.
 
-    Written by TensorBoard's own package: torch's writer would bring torch to the gym's side.
+    They are written by TensorBoard's own package, since torch's writer would import torch in the
+    gym.
     """
 
     def __init__(self, out: Path, plan: RunOutline, first: Point) -> None:
-        # By name, as `Any`: neither TensorBoard nor MLflow comes with types.
+        # Imported as `Any`, since neither TensorBoard nor MLflow has types.
         proto = "tensorboard.compat.proto"
         self._events: Any = importlib.import_module(f"{proto}.event_pb2")
         self._summaries: Any = importlib.import_module(f"{proto}.summary_pb2")
         writer: Any = importlib.import_module("tensorboard.summary.writer.event_file_writer")
         self._writer = writer.EventFileWriter(str(out / "tensorboard"))
-        # What an earlier session logged from here on is dropped by TensorBoard.
+        # TensorBoard ignores values that an earlier session logged after this point.
         start = self._events.SessionLog(status=self._events.SessionLog.START)
         self._add(first, session_log=start)
 
@@ -227,7 +228,7 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """A run of the project ``clgym``; WANDB_* variables are the client's own."""
+    """A run in the project ``clgym``; the client reads the variables WANDB_*."""
 
     def __init__(self, out: Path, plan: RunOutline, first: Point) -> None:
         import wandb
@@ -245,7 +246,7 @@ class _Wandb:
 
 
 class _MLflow:
-    """A run of MLflow's current experiment; MLFLOW_* variables are the client's own."""
+    """A run in MLflow's current experiment; the client reads the variables MLFLOW_*."""
 
     def __init__(self, out: Path, plan: RunOutline, first: Point) -> None:
         self._client: Any = importlib.import_module("mlflow")
@@ -264,7 +265,7 @@ def _title(plan: RunOutline) -> str:
 
 
 def _options(plan: RunOutline) -> dict[str, object]:
-    """Everything that was set, flat."""
+    """All options of the run as a flat dict."""
     strategy = {f"strategy.{name}": value for name, value in plan.strategy.config.items()}
     scenario = {f"scenario.{name}": value for name, value in plan.scenario.config.items()}
     return {**strategy, **scenario, "seed": plan.seed, "device": plan.device}

@@ -8,14 +8,14 @@ __all__ = ["numerics_of"]
 
 
 def numerics_of(request: Request, adapts: bool) -> Numerics:
-    """The options of a request, checked.
+    """Check and return the options of a request.
 
     Args:
-        request: What is asked for.
-        adapts: Whether its stream brings batches of its own size.
+        request: The request.
+        adapts: Whether the stream is an adaptation stream, which determines the batch size.
 
     Raises:
-        BadConfig: an option that cannot work here.
+        BadConfig: An option cannot be used here.
     """
     on_gpu = request.device.partition(":")[0] == "cuda"
     if request.arithmetic == "tf32" and not on_gpu:
@@ -26,7 +26,7 @@ def numerics_of(request: Request, adapts: bool) -> Numerics:
         )
     if request.compile and request.engine == "process" and request.sandbox != "none":
         raise BadConfig(
-            expected="no sandbox with --compile, which starts a compiler and writes what it makes",
+            expected="no sandbox with --compile, which starts a compiler and writes files",
             found=f"--sandbox {request.sandbox}",
             fix="Give --sandbox none, or leave out --compile",
         )

@@ -1,4 +1,4 @@
-"""Everything that keeps a request from running on this machine."""
+"""Find everything that prevents a request from running on this machine."""
 
 import contextlib
 from collections.abc import Generator
@@ -15,11 +15,11 @@ __all__ = ["obstacles"]
 
 
 def obstacles(request: Request, channel: Channel | None = None) -> list[ClgymError]:
-    """Return everything that keeps a request from running here; `resolve` stops at the first.
+    """Return everything that prevents a request from running here; `resolve` stops at the first.
 
     Args:
-        request: What was asked for.
-        channel: Whom to ask about the strategy; None opens one for the question.
+        request: The request.
+        channel: Channel for questions about the strategy; None opens one.
 
     Returns:
         Errors about sources, weights and the device, each once; empty if `resolve` succeeds.
@@ -36,7 +36,7 @@ def obstacles(request: Request, channel: Channel | None = None) -> list[ClgymErr
         with _noting(found):
             description = ask_options(entry, request.plugins, asked, request.strategy_config)
             values = strategy_values(description, scenario, request)
-            for device in ("cpu", request.device):  # without a device the weights are looked for
+            for device in ("cpu", request.device):  # weights are searched even without the device
                 with _noting(found):
                     ask_needs(entry.name, request.plugins, asked, values, device, request.data_root)
         if not found:
@@ -52,7 +52,7 @@ def obstacles(request: Request, channel: Channel | None = None) -> list[ClgymErr
 
 @contextlib.contextmanager
 def _noting(found: list[ClgymError]) -> Generator[None, None, None]:
-    """Note an error and go on."""
+    """Collect an error and continue."""
     try:
         yield
     except ClgymError as error:

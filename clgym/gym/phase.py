@@ -1,7 +1,6 @@
-"""What a phase of a run is: steps that are carried out one after the other, and what they measure.
+"""Interface of a phase of a run: steps that are carried out in order, and their measurements.
 
-`clgym.gym.session` knows nothing else of the kinds of phases: learning, adaptation, forgetting on
-request.
+`clgym.gym.session` uses only this interface of the kinds of phases: learning, adaptation, deletion.
 """
 
 from pathlib import Path
@@ -50,7 +49,7 @@ class Phase(Protocol):
     first_step: int
     """First step to carry out; earlier ones were measured by another run."""
     initial_state: Path | None
-    """State to begin from; None: the newly created strategy."""
+    """State to begin from; None means the newly created strategy."""
 
     def __len__(self) -> int:
         """Count the steps."""
@@ -65,7 +64,7 @@ class Phase(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Prepare what the steps need, before the learner is asked for anything."""
+        """Prepare everything that the steps need, before the first request to the learner."""
         ...
 
     def carry_out(self, step: int) -> None:
@@ -73,19 +72,19 @@ class Phase(Protocol):
         ...
 
     def is_boundary(self, step: int) -> bool:
-        """Whether the state is saved after a step, however recent the last save is."""
+        """Whether the state is saved after a step even if the last save is recent."""
         ...
 
     def test(self, step: int, state: Path) -> TestEnded | None:
-        """Have the learner tested that a state of this step holds; None where no test is due."""
+        """Test the learner from a state saved after this step; None if no test is due."""
         ...
 
     def saved(self, step: int) -> None:
-        """Called when what was measured up to a step is on disk."""
+        """Called when the measurements up to a step are on disk."""
         ...
 
     def take_piece(self) -> Arrays:
-        """Return what was predicted and seen since the last piece."""
+        """Return predictions and observations since the last piece."""
         ...
 
     def restore(self, piece: Arrays) -> None:
@@ -101,7 +100,7 @@ class Phase(Protocol):
         ...
 
     def conduct(self) -> dict[str, object]:
-        """Fields of the record's `Conduct` that were seen."""
+        """Fields of the record's `Conduct` that the phase observed."""
         ...
 
     def cost(self) -> PhaseCost:
@@ -110,7 +109,7 @@ class Phase(Protocol):
 
     @property
     def images(self) -> int:
-        """Images learned or answered so far, over all epochs."""
+        """Number of images trained on or predicted so far, over all epochs."""
         ...
 
     @property
@@ -120,13 +119,13 @@ class Phase(Protocol):
 
 
 def add_numbers(series: Series, logged: LoggedNumbers, experience: int, images: int) -> None:
-    """Add what was logged in an experience or a batch to a phase's series.
+    """Add numbers that were logged in an experience or a batch to a phase's series.
 
     Args:
-        series: The phase's.
+        series: Series of the phase.
         logged: Numbers with the learner's counts, from the beginning of the experience or batch.
         experience: Number of the experience or segment, from 0.
-        images: Images of the phase before it.
+        images: Number of images of the phase before it.
     """
     columns = {
         "name": logged.name,
@@ -145,7 +144,7 @@ def start_message(
     sources: tuple[SourceFiles, ...] = (),
     adaptation: AdaptationStart | None = None,
 ) -> Start:
-    """The message that builds a run's strategy for a phase; the arguments are fields of it."""
+    """Message that builds a run's strategy for a phase; the arguments are its fields."""
     return Start(
         strategy=run.strategy.name,
         plugins=strategy_files(run.request.plugins),

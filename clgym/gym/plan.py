@@ -62,7 +62,9 @@ class ResolvedRun:
     """Identity of the pretrained backbone and the stream's classes contained in its pretraining
     data; None without a backbone."""
     asked_config: Mapping[str, object] = field(default_factory=dict[str, object])
-    """Options that the needs were asked for with: weights may be named by a path."""
+    """Options that were given when the needs were requested, in which weights may be named by a
+    path.
+    """
 
     @property
     def key(self) -> str:
@@ -74,7 +76,7 @@ class ResolvedRun:
             self.strategy_config,
             self.stream.digest,
             self.request.seed,
-            self.request.device.partition(":")[0],  # which of several equal ones does not matter
+            self.request.device.partition(":")[0],  # equal data may have several names
             self.threads,
             self.request.after and open_run(self.request.after).sha256,
         ]
@@ -96,14 +98,14 @@ class ResolvedRun:
 
     @property
     def libraries(self) -> frozenset[int]:
-        """Numbers of the large libraries that the files of the strategy lead to."""
+        """Numbers of the large libraries that the files of the strategy import."""
         names = [self.strategy.name, *_wrapped_names(self.strategy.fields, self.strategy_config)]
         found = [registry.find("strategies", name, self.request.plugins) for name in names]
         return frozenset[int]().union(*(libraries_of(entry.path) for entry in found))
 
     @property
     def numeric_facts(self) -> NumericFacts:
-        """What the record says of options for speed."""
+        """Block of the record about options for speed."""
         given = self.numerics
         return NumericFacts(
             arithmetic=given.arithmetic,
@@ -114,7 +116,7 @@ class ResolvedRun:
 
     @property
     def resize(self) -> int | None:
-        """Side in pixels that the stream brings its images to; None where it has no such option."""
+        """Side in pixels to which the stream resizes images; None if it has no such option."""
         side = self.scenario.config.get("resize")
         assert side is None or isinstance(side, int)
         return side
@@ -138,14 +140,14 @@ class ResolvedRun:
 
 
 def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
-    """Check everything that can be checked before work starts; writes nothing.
+    """Check everything that can be checked before work starts; write nothing.
 
     Args:
-        request: What was asked for.
-        channel: Whom to ask about the strategy; None opens one for the question.
+        request: The request.
+        channel: Channel for questions about the strategy; None opens one.
 
     Raises:
-        ClgymError: whatever is wrong with the request.
+        ClgymError: The request cannot be carried out; the subclass says why.
     """
     entry = registry.find("strategies", request.strategy, request.plugins)
     scenario = make_scenario(request)
@@ -190,7 +192,7 @@ def method_hash(
     values: Mapping[str, Any],
     plugins: Sequence[Path],
 ) -> str:
-    """SHA-256 of the plugin's file; of a strategy that wraps others, of all their files."""
+    """SHA-256 of the plugin's file; for a strategy that wraps others, over all their files."""
     names = _wrapped_names(fields, values)
     if not names:
         return entry.source_hash
@@ -206,7 +208,7 @@ def _wrapped_names(fields: Sequence[Field], values: Mapping[str, Any]) -> list[s
 def strategy_values(
     description: Description, scenario: Scenario, request: Request
 ) -> dict[str, object]:
-    """Defaults, then what the scenario's preset says, then what the user gave."""
+    """Options of a strategy: defaults, overridden by the preset, overridden by the user."""
     shared = preset_values(description.fields, configs.values_of(scenario.config))
     given = {key.replace("-", "_"): v for key, v in request.strategy_config.items()}
     values = configs.resolve(description.fields, {**shared, **given}, description.name)
@@ -215,7 +217,7 @@ def strategy_values(
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -229,13 +231,13 @@ def _threads(request: Request) -> int:
 
 
 def _usual_threads() -> int:
-    """All cores, unless the user or a cluster's scheduler limited them by ``OMP_NUM_THREADS``."""
+    """Number of cores, or ``OMP_NUM_THREADS`` if the user or a scheduler has set it."""
     limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(limit) if limit.isdecimal() and int(limit) > 0 else _cores()
 
 
 def _backbone(identity: BackboneIdentity | None, stream: Stream) -> BackboneFacts | None:
-    """What the record says of a backbone: who it is, and which of the stream's classes it knows."""
+    """Block of the record about a backbone: identity, and the stream's classes that it knows."""
     if identity is None:
         return None
     known = overlap(identity.pretraining, stream.class_order)
@@ -243,7 +245,7 @@ def _backbone(identity: BackboneIdentity | None, stream: Stream) -> BackboneFact
 
 
 def _chosen(backbone: BackboneFacts | None) -> ChosenBackbone | None:
-    """What a record says of a backbone, as an event says it."""
+    """Convert the record's facts about a backbone to those of an event."""
     if backbone is None:
         return None
     return ChosenBackbone(
@@ -259,10 +261,10 @@ def _chosen(backbone: BackboneFacts | None) -> ChosenBackbone | None:
 
 
 def _check_measured(stream: Stream) -> None:
-    """Refuse a stream that could not be scored from its first experience on, or images twice.
+    """Refuse a stream whose first experience cannot be scored, or that scores images twice.
 
     Raises:
-        BadStream: the first experience has no test rows, or a row stands in two experiences.
+        BadStream: The first experience has no test rows, or a row belongs to two experiences.
     """
     if kind_of(stream) == "adaptation":
         return
@@ -274,10 +276,10 @@ def _check_measured(stream: Stream) -> None:
         )
     if twice := measured_twice(stream.steps):
         raise BadStream(
-            expected="every test image, as it looks, measured in one experience",
+            expected="every unchanged test image to be scored in one experience only",
             found=f"{twice[1]} of them in experience {twice[0]} and an earlier one",
-            fix="Let the experience in which they come first measure them; `test` of an experience "
-            "that comes again stays empty",
+            fix="Score them in the experience in which they occur first, and leave `test` of a "
+            "recurring experience empty",
         )
 
 
@@ -285,7 +287,7 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
     """Refuse a pairing that cannot work.
 
     Raises:
-        Incompatible: the setting does not give what the strategy needs.
+        Incompatible: The stream does not provide what the strategy needs.
     """
     if needs.task_ids and not stream.gives_task_ids:
         raise Incompatible(
@@ -301,7 +303,7 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
         )
     if stream.setting == "pretraining" and (needs.total_classes or needs.class_names):
         raise Incompatible(
-            expected=f"a strategy that knows nothing of classes on {stream.name}",
+            expected=f"a strategy that needs no facts about classes on {stream.name}",
             found=f"{name}, which needs their number in advance or their names",
             fix="Remove total_classes and class_names from its needs, or use a stream with labels",
         )
@@ -314,7 +316,7 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
         )
     if (needs.past_data or needs.rereads) and stream.single_pass:
         raise Incompatible(
-            expected=f"a stream whose rows may be seen again, as {name} needs",
+            expected=f"a stream whose rows may be read more than once, as {name} needs",
             found=f"{stream.name}, which is single-pass",
             fix="Use a scenario that is not online",
         )

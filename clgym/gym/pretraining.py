@@ -1,7 +1,7 @@
 """The phase of a pretraining stream: train without labels, then fit probes on features.
 
-The learner is sent neither labels nor classes. What is scored are the answers of a linear probe;
-those of the nearest neighbours stand beside them as a head's.
+The learner receives neither labels nor classes. The predictions of a linear probe are scored; those
+of the nearest neighbours are recorded as those of a further head.
 """
 
 from dataclasses import replace
@@ -31,7 +31,8 @@ class PretrainingPhase(LearningPhase):
     kind: Kind = "pretraining"
     tester_class = ProbeTester
     _stream: PretrainingStream
-    tester: ProbeTester  # pyright: ignore[reportIncompatibleVariableOverride]  # made from the class
+    # pyright: ignore[reportIncompatibleVariableOverride]  # made from the class
+    tester: ProbeTester
 
     def __init__(
         self,
@@ -42,21 +43,21 @@ class PretrainingPhase(LearningPhase):
         on_event: OnEvent,
         order_key: str,
     ) -> None:
-        """Ask nothing yet; see `LearningPhase`."""
+        """Prepare the phase; see `LearningPhase`."""
         super().__init__(run, stream, conversation, learners, on_event, order_key)
         self._probed: list[np.ndarray] = []
         if run.request.after is not None:
             earlier = open_run(run.request.after).result
-            assert isinstance(earlier, PretrainingResult)  # the stream's digest says so
+            assert isinstance(earlier, PretrainingResult)  # determined by the kind of stream
             pairs = zip(earlier.probe.iterations, earlier.probe.widths, strict=True)
             self._probed = [np.array(pair) for pair in pairs]
 
     def _as_sent(self, message: Train) -> Train:
-        """The rows alone, without a word on classes."""
+        """Remove everything about classes from a message."""
         return replace(message, labels=None, classes=(), num_seen_classes=0)
 
     def test(self, step: int, state: Path) -> TestEnded:
-        """Have features given, fit the probes, and score their answers."""
+        """Request features, fit the probes, and score their predictions."""
         ended = super().test(step, state)
         probed = np.array([self.tester.iterations, self.tester.width], dtype=np.int64)
         self._piece = {**self._piece, "probed": probed}
@@ -64,12 +65,12 @@ class PretrainingPhase(LearningPhase):
         return ended
 
     def restore(self, piece: Arrays) -> None:
-        """Score what the probes of an earlier session answered."""
+        """Score the predictions of the probes of an earlier session."""
         super().restore(piece)
         self._probed.append(piece["probed"])
 
     def predictions(self) -> Arrays:
-        """Answers of the probes, and the training rows that the last ones were fitted on."""
+        """Predictions of the probes, and the training rows on which the last ones were fitted."""
         fitted = self._fitted(len(self) - 1)
         return {
             **super().predictions(),

@@ -1,7 +1,7 @@
 """Fits of the probes of pretraining streams, on the gym's side.
 
-scikit-learn fits them with one thread, in 64 bits: the same features give the same answers whatever
-the number of cores.
+scikit-learn fits them with one thread in 64 bits, so that the same features give the same
+predictions for any number of cores.
 """
 
 # pyright: standard
@@ -20,7 +20,7 @@ __all__ = ["ProbeAnswers", "answers_of_probes"]
 
 @dataclass(frozen=True, eq=False)
 class ProbeAnswers:
-    """What the probes say of some rows."""
+    """Predictions of the probes for some rows."""
 
     linear: np.ndarray
     """Logarithms of probabilities by the linear probe, float32 [n, classes]; minus infinity for a
@@ -28,22 +28,22 @@ class ProbeAnswers:
     votes: np.ndarray
     """Fraction of the nearest neighbours of each class, float32 [n, classes]."""
     iterations: int
-    """Iterations that the linear probe's solver took."""
+    """Number of iterations of the linear probe's solver."""
 
 
 def answers_of_probes(
     features: np.ndarray, labels: np.ndarray, asked: np.ndarray, classes: int, probe: Probe
 ) -> ProbeAnswers:
-    """Fit both probes and ask them.
+    """Fit both probes, and predict by them.
 
     Args:
-        features: float32 [m, width], of training rows.
-        labels: int64 [m], their class indices, in [0, classes).
-        asked: float32 [n, width], features of the rows to be answered.
+        features: Features of training rows, float32 [m, width].
+        labels: Class indices of these rows, int64 [m], in [0, classes).
+        asked: Features of the rows to predict, float32 [n, width].
         classes: Number of classes seen.
-        probe: Settings.
+        probe: Hyper-parameters of the probes.
     """
-    # Here: scikit-learn takes a second to import, and other runs do without.
+    # Imported here, since scikit-learn takes a second to import, and other runs do not need it.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -55,10 +55,11 @@ def answers_of_probes(
     votes = np.zeros((len(asked), classes), dtype=np.float32)
     iterations = 0
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the record says it
+        # the record states whether the solver converged
+        warnings.simplefilter("ignore", ConvergenceWarning)
         nearest = KNeighborsClassifier(min(probe.neighbours, len(labels)), metric="cosine")
         votes[:, present] = nearest.fit(given, labels).predict_proba(wanted)
-        if len(present) == 1:  # nothing to tell apart
+        if len(present) == 1:  # with one class there is nothing to fit
             linear[:, present] = 0.0
         else:
             scale = StandardScaler().fit(given)

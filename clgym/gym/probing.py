@@ -1,4 +1,4 @@
-"""Tests of pretraining streams: features are asked for, and probes of the gym's answer."""
+"""Tests of pretraining streams: the learner returns features, and the gym's probes predict."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ __all__ = ["KNN", "ProbeTester", "probe_pool"]
 KNN = "knn"
 """Name of the nearest-neighbour probe among the heads of a record."""
 _PLACE = -3
-"""Place of these orders among the orders of an experience."""
+"""Number of these orders among the orders of an experience."""
 
 
 def probe_pool(stream: PretrainingStream, sources: list[Source], index: int) -> TestPool:
@@ -26,10 +26,10 @@ def probe_pool(stream: PretrainingStream, sources: list[Source], index: int) -> 
 
 
 class ProbeTester(Tester):
-    """Asks for features of training and test rows in one shuffled pool, and has probes answer.
+    """Requests features of training and test rows in one shuffled pool, and predicts by probes.
 
     Attributes:
-        iterations: Those of the last linear probe.
+        iterations: Number of iterations of the last linear probe.
         width: Length of the last feature vectors.
     """
 
@@ -40,7 +40,7 @@ class ProbeTester(Tester):
     def predict(
         self, learner: Conversation, index: int, pool: TestPool, by_head: bool = True
     ) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
-        """Answers of the linear probe in the pool's order, seconds, and those of the other probe.
+        """Predictions of the linear probe in the pool's order, seconds, those of the other probe.
 
         See `Tester.predict`.
         """
@@ -81,7 +81,7 @@ class ProbeTester(Tester):
     def _repeated(
         self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray
     ) -> Repetition:
-        """Have features of some rows given a second time; see `clgym.gym.conduct`."""
+        """Request features of some rows a second time; see `clgym.gym.conduct`."""
         chosen = repeated_places(self._order_key, len(pool.row), index)
         groups, where = self.groups(pool.step[chosen])
         message = Represent(

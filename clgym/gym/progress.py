@@ -1,4 +1,4 @@
-"""The note of a run's progress, from which an interrupted run continues."""
+"""File about a run's progress, from which an interrupted run continues."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ class Progress(BaseModel):
     state: str | None = None
     state_sha256: str | None = None
     classifier: ClassifierIdentity | None = None
-    """The classifier with which an adaptation phase began."""
+    """Classifier with which an adaptation phase began."""
     device_name: str = ""
     state_bytes: int = 0
     holdings: HoldingFacts = HoldingFacts()
@@ -46,33 +46,33 @@ class Progress(BaseModel):
     sessions: int = 0
 
     def _note_peak(self, size: int) -> None:
-        """Keep the largest peak of memory, in bytes."""
+        """Update the peak of memory in bytes."""
         self.peak_memory_bytes = max(self.peak_memory_bytes, size)
 
     def note_started(self, found: Started) -> None:
-        """Keep what the learner said of its device."""
+        """Store the learner's facts about its device."""
         self.device_name = found.device_name
         known = self.idle_memory_bytes
         idle = found.idle_memory_bytes
         self.idle_memory_bytes = idle if known is None else min(idle, known)
 
     def note_energy(self, joules: Mapping[str, float]) -> None:
-        """Add what devices used."""
+        """Add energy in joules, by device."""
         for device, used in joules.items():
             self.energy_joules[device] = self.energy_joules.get(device, 0.0) + used
 
     def _note_work(self, found: Saved | TestEnded) -> None:
-        """Keep the processor time, the operations and the largest memory of a learner."""
+        """Add processor time and operations of a learner, and update the peak of memory."""
         self.cpu_seconds += found.cpu_seconds
         if found.flops_per_image is not None:
             self.predict_flops_per_image = found.flops_per_image
         self._note_peak(found.peak_memory_bytes)
 
     def note_saved(self, found: Saved, run: ResolvedRun) -> None:
-        """Keep what the learner said of itself when its state was saved.
+        """Store the learner's facts about itself at a save.
 
         Raises:
-            BadOutput: a file changed that an earlier session of the run read.
+            BadOutput: A file changed that an earlier session of the run read.
         """
         self.state_bytes, self.memory_bytes = found.bytes, found.memory_bytes
         self.stored_samples, self.own_costs = found.stored_samples, found.own_costs
@@ -84,17 +84,17 @@ class Progress(BaseModel):
         self._note_work(found)
 
     def note_tested(self, found: TestEnded, run: ResolvedRun) -> None:
-        """Keep what a learner that was tested said of itself.
+        """Store the facts that a tested learner reported about itself.
 
         Raises:
-            BadOutput: a file changed that an earlier session of the run read.
+            BadOutput: A file changed that an earlier session of the run read.
         """
         self._note_holdings(found.holdings, run)
         self._note_files(found.read_files)
         self._note_work(found)
 
     def _note_holdings(self, found: Holdings, run: ResolvedRun) -> None:
-        """Keep the sizes of the learner; the gym holds the declared backbone."""
+        """Store the sizes of the learner, and add the declared backbone's."""
         self.holdings = HoldingFacts(
             trainable=found.trainable,
             total=found.total + (run.backbone.parameters if found.backbone and run.backbone else 0),
@@ -105,10 +105,10 @@ class Progress(BaseModel):
         )
 
     def _note_files(self, read: dict[str, str]) -> None:
-        """Keep what the strategy read; over all sessions it must be the same.
+        """Store hashes of files that the strategy read, which must be the same in all sessions.
 
         Raises:
-            BadOutput: a file changed since an earlier session of the run read it.
+            BadOutput: A file changed since an earlier session of the run read it.
         """
         known = self.read_files
         changed = sorted(name for name in known.keys() & read.keys() if known[name] != read[name])

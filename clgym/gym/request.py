@@ -1,4 +1,4 @@
-"""A user's request, and its stream: names found, options resolved, rows selected."""
+"""A user's request for a run, and the making of its stream."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ FROM_PRESET = ("network", "memory_size", "model")
 
 @dataclass(frozen=True)
 class Request:
-    """One run, as requested."""
+    """Request for one run."""
 
     strategy: str
     scenario: str
@@ -54,7 +54,7 @@ class Request:
     """Arithmetic of training and prediction: single precision, TF32 (GPUs only), or autocast to
     bfloat16."""
     channels_last: bool = False
-    """Whether convolutions work on images whose channels lie together in memory."""
+    """Whether convolutions use the channels-last memory format."""
     compile: bool = False
     """Whether networks are compiled by ``torch.compile``."""
     eval_batch: int | None = None
@@ -71,7 +71,7 @@ class Request:
     data_root: Path | None = None
     plugins: tuple[Path, ...] = ()
     checkpoint_minutes: float = 5.0
-    """Minutes between checkpoints inside an experience, where the strategy offers a safe point."""
+    """Minutes between checkpoints inside an experience, if the strategy offers safe points."""
     score_on: Literal["test", "valid"] = "test"
     """Rows that are scored: the test split, or the training rows that ``validation`` holds out."""
     part: tuple[int, int] | None = None
@@ -82,8 +82,9 @@ class Request:
     after: Path | None = None
     """Folder of a finished run of the first experiences, whose learner continues here."""
     reference: Path | None = None
-    """On streams of forgetting: folder of a finished run that trained anew without the rows, to
-    whose predictions distances are measured; None measures none."""
+    """On deletion streams: folder of a finished run that was trained anew without the rows, to
+    whose predictions distances are measured; None means no distances.
+    """
 
 
 def preset_values(fields: Sequence[Field], preset: Mapping[str, object]) -> dict[str, object]:
@@ -104,7 +105,7 @@ def scenario_fields(name: str, plugins: Sequence[Path] = ()) -> list[Field]:
     """Options of a scenario, with the preset's values as defaults.
 
     Raises:
-        UnknownName: nobody goes by ``name``.
+        UnknownName: There is no scenario called ``name``.
     """
     cls, preset = _scenario_class(name, plugins)
     fields: list[Field] = []
@@ -128,10 +129,10 @@ def make_scenario(request: Request) -> Scenario:
 
 
 def make_stream(request: Request) -> Stream:
-    """Load the request's sources and create its stream, which names what strategies take of it."""
+    """Load the request's sources and create its stream."""
     scenario = make_scenario(request)
     stream = cut(scenario, load_sources(scenario, request), request)[0]
-    if not kind_of(stream).endswith("-incremental"):  # no stream that `Stream` plans
+    if not kind_of(stream).endswith("-incremental"):  # not a learning stream
         return stream
     return replace(stream, preset=configs.values_of(scenario.config))
 
@@ -140,7 +141,7 @@ def load_sources(scenario: Scenario, request: Request) -> list[Source]:
     """Load the sources of a stream.
 
     Raises:
-        Withheld: classes or images of another phase.
+        Withheld: The sources include classes or images of another phase.
     """
     names = scenario.source_names()
     withheld.check_classes(names, getattr(scenario.config, "classes", None))
@@ -149,10 +150,10 @@ def load_sources(scenario: Scenario, request: Request) -> list[Source]:
 
 
 def check_data(request: Request) -> None:
-    """Check that the files of known sources are here; decodes nothing.
+    """Check that the files of known sources exist, without reading them.
 
     Raises:
-        MissingData: some are not.
+        MissingData: Files are missing.
     """
     for name in make_scenario(request).source_names():
         if name in CARDS:
@@ -160,7 +161,7 @@ def check_data(request: Request) -> None:
 
 
 def cut(scenario: Scenario, sources: list[Source], request: Request) -> tuple[Stream, int]:
-    """The stream that is asked for, and the classes to its end where that is a part."""
+    """The requested stream or part of it, and the number of classes of the whole stream."""
     stream = scenario.stream(sources, request.order_seed)
     if request.part is not None:
         stream = stream.part(request.part[0], len(stream))

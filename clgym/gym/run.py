@@ -1,6 +1,6 @@
 """Carry out a request.
 
-Everything here is on the gym's side. It never imports a strategy and never imports torch.
+This module belongs to the gym's side, which never imports a strategy or torch.
 """
 
 from clgym.engines import Channel, refuse_inside
@@ -18,18 +18,18 @@ __all__ = ["run"]
 def run(
     request: Request, on_event: OnEvent | None = None, describer: Channel | None = None
 ) -> Record:
-    """Carry out a request, or continue it where its output folder stands.
+    """Carry out a request, or continue it from the state in its output folder.
 
     Args:
-        request: What to run.
-        on_event: Called with progress as it happens.
-        describer: Whom to ask what the strategy needs; None opens one for the question.
+        request: The run to carry out.
+        on_event: Called with each event of progress.
+        describer: Channel for questions about the strategy; None opens one.
 
     Returns:
         The record, which is also in the output folder.
 
     Raises:
-        ClgymError: what is wrong with the request, or how the strategy failed.
+        ClgymError: The request is not valid, or the strategy failed.
     """
     refuse_inside(LEARNER)
     emit = on_event or ignore
@@ -50,7 +50,7 @@ def run(
 
 
 def _carry_out(resolved: ResolvedRun, emit: OnEvent) -> Record:
-    # Here, so that a finished run is shown without what trains one.
+    # Imported here, so that showing a finished run does not import the code of training.
     from clgym.gym.confirmation import confirm
     from clgym.gym.learners import Learners
     from clgym.gym.sessions import make_session

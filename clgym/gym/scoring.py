@@ -21,14 +21,14 @@ __all__ = [
 ]
 
 POOLED = ("class-incremental", "pretraining")
-"""Settings of streams whose accuracy is that over all test rows, of all classes seen."""
+"""Scenario types whose accuracy is pooled over all test rows of all classes seen."""
 
 
 @dataclass(frozen=True, eq=False)
 class TestPool:
     """Test rows scored at one time, ordered by experience and row, with their labels."""
 
-    __test__ = False  # pytest takes classes of this name for its own
+    __test__ = False  # pytest would collect a class of this name as a test
 
     step: np.ndarray
     """int64 [n], experience that each row measures."""
@@ -94,7 +94,7 @@ def predictions_of(stream: Stream, pool: TestPool, logits: np.ndarray) -> Predic
 
 
 def _by_experience(pool: TestPool) -> Iterator[tuple[int, np.ndarray]]:
-    """Each experience in the pool, and the places of its rows, int64, ascending."""
+    """Yield each experience in the pool, with the places of its rows, int64, ascending."""
     order = np.argsort(pool.step, kind="stable")
     present, first = np.unique(pool.step[order], return_index=True)
     groups = np.split(order, first[1:]) if len(order) else []
@@ -108,7 +108,7 @@ def score(stream: Stream, index: int, pool: TestPool, answers: Predictions) -> S
         stream: The plan.
         index: The experience just learned.
         pool: The rows, n of them.
-        answers: In the pool's order.
+        answers: Predictions in the pool's order.
     """
     hits, own_hits = answers.predicted == pool.label, answers.task_aware == pool.label
     row = accuracy_by_group(hits, pool.step, len(stream))

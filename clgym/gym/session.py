@@ -1,10 +1,9 @@
-"""The run loop shared by all streams: ask, save, continue, and write the record.
+"""The run loop shared by all streams: send requests, save, continue, and write the record.
 
-A run is a sequence of phases (`Phase`): learning, adaptation, or one after the other. A phase
-carries out its steps and measures; the session asks for the state to be saved, writes down what was
-measured since the last save (a *piece*), and afterwards the note that refers to both. Pieces hold
-predictions only: a label, or a number that was computed from one, is on disk no earlier than the
-record.
+A run is a sequence of phases (`Phase`): learning, adaptation, or both. A phase carries out its
+steps and measures; the session saves the state, writes the measurements since the last save (a
+*piece*), and then the progress file that refers to both. Pieces contain only predictions: labels,
+and numbers that depend on them, are not written to disk before the record.
 """
 
 import math
@@ -52,14 +51,14 @@ _RESULTS: dict[tuple[Kind, ...], str] = {
 }
 """Kind of the result of a run, by the kinds of its phases."""
 _STORING = ("learning", "pretraining")
-"""Kinds of phases after whose experiences the stored samples are counted."""
+"""Kinds of phases in which stored samples are counted after each experience."""
 
 
 class Session:
-    """One run from its first to its last step; continues from `progress.json`.
+    """One run from its first to its last step, which can continue from `progress.json`.
 
     Attributes:
-        phases: What the run consists of, in order.
+        phases: Phases of the run, in order.
     """
 
     def __init__(
@@ -70,10 +69,10 @@ class Session:
         on_event: OnEvent,
         order_key: str,
     ) -> None:
-        """Begin at the first step; `run` looks for what an earlier process left."""
+        """Begin at the first step; `resume` loads the progress of an earlier process."""
         self._order_key = order_key
         self._resolved, self.phases = run, phases
-        self._out = run.out.resolve()  # a worker may stand in another folder
+        self._out = run.out.resolve()  # absolute, since a worker may have another working folder
         self._conversation, self._emit = conversation, on_event
         self._progress = Progress(pieces=[[] for _ in phases])
 
@@ -88,10 +87,10 @@ class Session:
         return self._finish()
 
     def resume(self) -> None:
-        """Load what an earlier session saved.
+        """Load the progress that an earlier session saved.
 
         Raises:
-            BadOutput: its files are damaged.
+            BadOutput: Its files are damaged.
         """
         note = self._out / PROGRESS
         if not note.is_file():
@@ -107,7 +106,7 @@ class Session:
             raise BadOutput(
                 expected=f"the files of an interrupted run at {self._out.name}",
                 found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-                fix="Delete the output folder and run again",
+                fix="Delete the output folder and repeat the run",
             ) from error
 
     def _checked_piece(self, number: int, piece: int, expected: str) -> bytes:
@@ -118,10 +117,10 @@ class Session:
         return data
 
     def _checked_state(self) -> Path | None:
-        """The state that the progress names, as it was saved; None before the first save.
+        """Path of the state that the progress names, after a check; None before the first save.
 
         Raises:
-            BadOutput: it is lost or damaged.
+            BadOutput: The state is missing or damaged.
         """
         progress = self._progress
         if progress.state is None:
@@ -151,10 +150,10 @@ class Session:
                     self._emit(CheckpointSaved(experience=phase.experience(step)))
 
     def begin(self, number: int) -> None:
-        """Start the learner for a phase, at its beginning or where the progress stands.
+        """Start the learner for a phase, at its beginning or at the saved progress.
 
         Raises:
-            BadOutput: the classifier is not the one that the run began with.
+            BadOutput: The classifier is not the one that the run began with.
         """
         phase, progress = self.phases[number], self._progress
         (self._out / LEARNER).mkdir(parents=True, exist_ok=True)
@@ -171,7 +170,7 @@ class Session:
         progress.sessions += 1
 
     def _note_classifier(self, number: int, reply: Started, state: Path | None) -> None:
-        """Keep who answers first: a classifier that was given, or what an earlier phase learned."""
+        """Store the identity of the first classifier: a given one, or that of an earlier phase."""
         found = reply.classifier
         if self.phases[number].kind == "adaptation" and number > 0 and state is not None:
             found = ClassifierIdentity(name="learned", sha256=sha256(state.read_bytes()))
@@ -184,13 +183,13 @@ class Session:
             raise BadOutput(
                 expected="the classifier with which this run was started",
                 found=f"{found.name} with other weights",
-                fix="Put the old weights back, or give another --out",
+                fix="Restore the old weights, or give another --out",
             )
 
     def save(self, number: int, step: int, started: float) -> None:
-        """Write the learner's state, have it tested, write the new piece, then the note of them.
+        """Save the learner's state, test it, write the new piece, then the progress file.
 
-        ``started`` is when the work since the last save began.
+        ``started`` is the time at which the work since the last save began.
         """
         phase, progress = self.phases[number], self._progress
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
@@ -220,7 +219,7 @@ class Session:
         return self._out / f"answers-{phase}-{number}.safetensors"
 
     def _finish(self) -> Record:
-        """Join the predictions, write the record, clear what only a resumption needs."""
+        """Join the predictions, write the record, and delete files needed only to continue."""
         joined: Arrays = {}
         for phase in self.phases:
             joined |= phase.predictions()
@@ -272,7 +271,7 @@ class Session:
         for phase in self.phases:
             measures |= phase.measures(progress.classifier)
         earlier = cast("list[int] | None", measures.get("stored_after"))
-        if earlier is not None:  # of the run from which this one goes on; empty without one
+        if earlier is not None:  # counts of the run that this one continues; empty if there is none
             measures["stored_after"] = [*earlier, *progress.stored_after]
         facts = {
             **provenance(run),
@@ -287,7 +286,7 @@ class Session:
             "numerics": numerics.model_dump() if numerics.words() else None,
         }
         return Record(
-            # Names come from data sets and plugins; a record holds only what can be shown.
+            # Names come from datasets and plugins, but records contain only printable characters.
             result=make_result(printable_tree(facts)),
             cost=self._cost(),
             environment=environment.describe(

@@ -1,6 +1,6 @@
-"""Sessions of runs: the phases that a run's stream consists of.
+"""Make the session of a run, with the phases of its stream.
 
-Apart from `clgym.gym.run`, which shows a finished run without any of this.
+It is separate from `clgym.gym.run`, so that showing a finished run does not import it.
 """
 
 from typing import cast
@@ -24,14 +24,14 @@ def make_session(
     emit: OnEvent,
     key: str,
 ) -> Session:
-    """A session of the phases that the run's stream consists of.
+    """Return a session of the phases of the run's stream.
 
     Args:
-        resolved: What to run.
+        resolved: The run.
         conversation: Conversation with the learner that trains.
-        learners: Opens learners for tests.
+        learners: Starts learners for tests.
         emit: Called with progress.
-        key: Key of the order in which test rows are sent, hex.
+        key: Key of the order in which test rows are sent, hexadecimal.
     """
     phases = _phases(resolved, conversation, learners, emit, key)
     return Session(resolved, phases, conversation, emit, key)
@@ -51,7 +51,7 @@ def _phases(
         return [PretrainingPhase(resolved, stream, conversation, learners, emit, key)]
     if isinstance(stream, Stream):
         return [LearningPhase(resolved, stream, conversation, learners, emit, key)]
-    # Here for a fast start of learning runs: corruptions import scipy.
+    # Imported here for a fast start of learning runs, since corruptions import scipy.
     from clgym.gym.adaptation import AdaptationPhase
     from clgym.gym.deletion import DeletionPhase
     from clgym.streams.adaptation import AdaptationStream

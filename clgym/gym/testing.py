@@ -1,7 +1,7 @@
-"""Tests of a learning stream: a learner that is restored for each test answers, and ends with it.
+"""Tests of a learning stream, each in a separate learner that is restored from the saved state.
 
-Whatever `predict` learned of the test images, kept anywhere or wrote down, is gone with the process
-that it ran in. The process that trains is never sent a test row.
+Anything that `predict` learned from test images is lost when its process ends. The process that
+trains never receives a test row.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -27,16 +27,16 @@ PREDICT_BATCH = 256
 
 
 class TestLearners(Protocol):
-    """Opens the learners that tests need."""
+    """Starts the learners that tests need."""
 
-    __test__ = False  # pytest takes classes of this name for its own
+    __test__ = False  # pytest would collect a class of this name as a test
 
     def testing(self) -> AbstractContextManager[Conversation]:
         """A conversation with a new learner, which ends with the context."""
         ...
 
     def fill_features(self, message: FillFeatures) -> None:
-        """Have frozen features computed that the cache lacks."""
+        """Compute frozen features that the cache lacks."""
         ...
 
 
@@ -44,20 +44,20 @@ class TestLearners(Protocol):
 class TestOutcome:
     """Outcome of one test."""
 
-    __test__ = False  # pytest takes classes of this name for its own
+    __test__ = False  # pytest would collect a class of this name as a test
 
     logits: np.ndarray
     """float32 [n, classes seen], in the pool's order."""
     seconds: float
     repetition: Repetition | None
-    """Second reading of some rows; None if there was none."""
+    """Second prediction of some rows; None if there was none."""
     ended: TestEnded
     by_head: dict[str, np.ndarray]
     """Logits of each head, like ``logits``; empty for strategies of one head."""
 
 
 class Tester:
-    """Sends test rows to learners that begin from a given state; holds no label."""
+    """Sends test rows to learners that start from a given state; has no labels."""
 
     def __init__(
         self,
@@ -67,13 +67,13 @@ class Tester:
         learners: TestLearners,
         start: Callable[[], Start],
     ) -> None:
-        """Ask nothing yet.
+        """Prepare tests, without a request to a learner.
 
         Args:
-            run: What is carried out.
+            run: The run that is carried out.
             stream: The learning stream.
-            order_key: See `clgym.gym.withheld_order`.
-            learners: Opens a learner for each test.
+            order_key: Key of the order of test rows; see `clgym.gym.withheld_order`.
+            learners: Starts a learner for each test.
             start: Returns the message that builds the strategy.
         """
         self._run, self._stream, self._order_key = run, stream, order_key
@@ -82,17 +82,17 @@ class Tester:
 
     @contextmanager
     def _restored(self, state: Path) -> Generator[Conversation]:
-        """A learner that begins from a state, and ends."""
+        """Start a learner from a state; it ends with the context."""
         with self._learners.testing() as conversation:
             conversation.start(self._start())
             conversation.load(Load(path=state))
             yield conversation
 
     def test(self, index: int, pool: TestPool, state: Path, repeat: bool) -> TestOutcome:
-        """Have a pool predicted.
+        """Request predictions for a pool.
 
         Args:
-            index: The experience that was learned last.
+            index: Index of the experience that was learned last.
             pool: Rows to predict.
             state: State after training.
             repeat: Whether some of the rows are predicted again; see `clgym.gym.conduct`.
@@ -105,7 +105,7 @@ class Tester:
     def audit(
         self, state: Path, rows: np.ndarray, groups: tuple[RowGroup, ...], where: np.ndarray
     ) -> tuple[Predicted, TestEnded]:
-        """Have rows of both splits predicted in the order given, by all classes of the stream.
+        """Request logits for rows of both splits in the given order, over all the stream's classes.
 
         Args:
             state: State of the learner.
@@ -139,14 +139,13 @@ class Tester:
         return pool, permutation(self._order_key, len(pool.row), index, -1)
 
     def sent_order(self, index: int, pool: TestPool) -> np.ndarray:
-        """Places in the pool, int64 [n], in the order in which the rows go out."""
+        """Places in the pool, int64 [n], in the order in which the rows are sent."""
         return np.concatenate([places for _, places in self._parts(index, pool)])
 
     def _parts(self, index: int, pool: TestPool) -> list[tuple[int | None, np.ndarray]]:
-        """Places in the pool as they go out: task by task where task ids are given, else all.
+        """Places in the pool in the order of sending: by task if task ids are given, else mixed.
 
-        One shuffled pool tells nothing of a row's experience, neither by its order nor by what
-        shares a batch.
+        In a shuffled pool neither the order nor the batch of a row reveals its experience.
         """
         whole = np.arange(len(pool.row))
         tasks: list[tuple[int | None, np.ndarray]] = [(None, whole)]
@@ -162,7 +161,7 @@ class Tester:
     ) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
         """Logits in the pool's order, float32 [n, classes seen], and the seconds they took.
 
-        The third value holds such logits of each head, for strategies that answer by several, if
+        The third value holds the logits of each head, for strategies with several heads, if
         ``by_head`` is set.
         """
         logits = np.empty((len(pool.row), self._stream.columns_after(index)), dtype=np.float32)
@@ -177,13 +176,13 @@ class Tester:
         return logits, seconds, heads
 
     def answers(self, learner: Conversation, index: int, pool: TestPool) -> np.ndarray:
-        """What the strategy itself answers to a pool, in its order: logits here."""
+        """Direct output of the strategy for a pool, in the pool's order: here, logits."""
         return self.predict(learner, index, pool, by_head=False)[0]
 
     def _repeated(
         self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray
     ) -> Repetition:
-        """Have some of the rows answered a second time; see `clgym.gym.conduct`."""
+        """Request predictions of some rows a second time; see `clgym.gym.conduct`."""
         chosen = repeated_places(self._order_key, len(pool.row), index)
         tasks: list[tuple[int | None, np.ndarray]] = [(None, chosen)]
         if self._stream.gives_task_ids:
@@ -207,7 +206,7 @@ class Tester:
         size: int,
         by_head: bool = False,
     ) -> Predicted:
-        """Have some rows of the pool predicted, in batches of ``size``."""
+        """Request predictions for some rows of the pool, in batches of ``size``."""
         groups, where = self.groups(pool.step[places])
         return learner.predict(
             Predict(
@@ -222,16 +221,16 @@ class Tester:
         )
 
     def groups(self, steps: np.ndarray) -> tuple[tuple[RowGroup, ...], np.ndarray]:
-        """The distinct groups of the experiences' test rows, and which of them each row needs."""
+        """The distinct groups of the experiences' test rows, and the index of each row's group."""
         groups, number = distinct_groups([row_group(s, s.measured_on) for s in self._stream.steps])
         return groups, number[steps]
 
 
 def distinct_groups(groups: Sequence[RowGroup]) -> tuple[tuple[RowGroup, ...], np.ndarray]:
-    """Each group once, and the place of each of the given ones among them, int64 [n].
+    """Return the distinct groups, and the index of each given group among them, int64 [n].
 
-    Rows of one group are indistinguishable: in a class-incremental stream of one source the
-    learner's process gets no hint of a row's experience.
+    Rows of one group cannot be distinguished: in a class-incremental stream of one source the
+    learner's process gets no hint about a row's experience.
     """
     keys = [(group.source, group.split, group.transform) for group in groups]
     found = dict(zip(keys, groups, strict=True))

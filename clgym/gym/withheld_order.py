@@ -1,9 +1,9 @@
 """Order in which test rows are sent, keyed by a secret that the learner cannot compute.
 
-If the order followed from the seed that a strategy knows, counting images in `predict` would give
+If the order depended on the seed that a strategy knows, counting images in `predict` would reveal
 each image's experience. The key is an HMAC of the run under a secret of this installation: the same
 command gives the same order here, with any number of workers and after an interruption. The record
-names the key when the run is over, so that a run can be repeated elsewhere in the same order.
+of the finished run states the key, so that the run can be repeated elsewhere in the same order.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ _BYTES = 32
 
 
 def order_key(run_key: str) -> str:
-    """Key of a run's orders, as hex.
+    """Key of a run's orders, hexadecimal.
 
     Args:
-        run_key: `clgym.gym.plan.ResolvedRun.key`.
+        run_key: Key of the run, `clgym.gym.plan.ResolvedRun.key`.
 
     Raises:
-        BadOutput: the secret can be neither read nor written.
+        BadOutput: The secret can be neither read nor written.
     """
     return hmac.new(_secret(), run_key.encode(), hashlib.sha256).hexdigest()
 
@@ -51,7 +51,8 @@ def _secret() -> bytes:
             with os.fdopen(descriptor, "wb") as opened:
                 opened.write(secrets.token_bytes(_BYTES))
             try:
-                os.link(part, file)  # of several first runs one wins, and all use its secret
+                # if several first runs start at once, one wins, and all use its secret
+                os.link(part, file)
             except FileExistsError:
                 pass
             finally:
@@ -60,6 +61,6 @@ def _secret() -> bytes:
 
 
 def state_folder() -> Path:
-    """Folder of this installation that no run may read."""
+    """Folder of this installation's secret, which no learner may read."""
     given = os.environ.get("CLGYM_STATE")
     return Path(given).expanduser() if given else Path(platformdirs.user_state_dir("clgym"))

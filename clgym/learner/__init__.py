@@ -1,10 +1,11 @@
 """The side of a run that learns, in the worker's process. It never holds a label of a test row.
 
-Whatever brings a strategy to life comes by here, so this is where finished runs are offered as
-networks to build on.
+Every import that makes a strategy imports this package, so it registers finished runs as networks
+that strategies can build on.
 """
 
-from clgym import avalanche as avalanche  # before a plugin imports Avalanche: lean, without a home
+# before a plugin imports Avalanche: without its slow imports and its folder in the home folder
+from clgym import avalanche as avalanche
 from clgym.learner.run_networks import RUN, RunNetworks
 from clgym.models import loaders
 

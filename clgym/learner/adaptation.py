@@ -1,7 +1,7 @@
 """The learner's side of an adaptation stream: resources of the strategy, and the pass counter.
 
-The images of a batch come over the wire as they are due, without row number, label, or any hint of
-the domain that they are from.
+The gym sends the images of one batch at a time, without row number, label, or any hint about their
+domain.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class PassCounter(Stateful):
     """Counts images that pass through a backbone, forward and backward, with all its copies."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        """Hook into ``backbone``; a deep copy of it carries the hook along."""
+        """Hook into ``backbone``; deep copies of it keep the hook."""
         self.forward = self.backward = 0
 
         def on_backward(gradient: Tensor) -> None:
@@ -47,11 +47,11 @@ class PassCounter(Stateful):
 
 @dataclass(frozen=True, eq=False)
 class Resources:
-    """Resources that an adaptation stream gives to a strategy."""
+    """Resources that an adaptation stream provides to a strategy."""
 
     batch_size: int
     class_names: tuple[str, ...] | None
-    """Names of the classes in words, where the strategy declared the need."""
+    """Names of the classes in words; None unless the strategy declared the need."""
     source_data: SourceData | None
     classifier: Classifier | None
     identity: ClassifierIdentity | None
@@ -69,8 +69,8 @@ def build_resources(
     """Build the resources that the strategy declared.
 
     Raises:
-        Incompatible: it needs source data, and the stream has none.
-        ClgymError: the classifier cannot be had; see `clgym.models.source_models.resolve`.
+        Incompatible: It needs source data, and the stream has none.
+        ClgymError: The classifier is not available; see `clgym.models.source_models.resolve`.
     """
     stream = request.adaptation
     assert stream is not None
@@ -78,7 +78,7 @@ def build_resources(
     if needs.source_data and source is None:
         raise Incompatible(
             expected="source data at test time, which this strategy needs with these options",
-            found="a stream without them",
+            found="a stream without source data",
             fix="Use its source-free options (`clgym show` lists them), or an available source",
         )
     offered_source = source if needs.source_data else None

@@ -1,4 +1,4 @@
-"""Logits and features of rows: batch by batch, checked, with no trace in the generators."""
+"""Logits and features of rows, computed by batch and checked; random generators are unchanged."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ __all__ = ["Answers"]
 
 @dataclass(frozen=True)
 class Answers:
-    """Where the answers to test rows come from."""
+    """Computes predictions for test rows."""
 
     strategy: Strategy
     oversight: Oversight
@@ -33,15 +33,15 @@ class Answers:
     device: torch.device
 
     def predict(self, request: Predict, emit: Callable[[Event], None]) -> Predicted:
-        """Logits of some test rows, float32 [n, classes], in the order given.
+        """Logits of some test rows, float32 [n, classes], in the given order.
 
-        Those of the strategy's heads come with them where they are asked for.
+        If requested, the logits of the strategy's heads are returned, too.
         """
         started = time.perf_counter()
         size, rows = request.batch_size, request.rows
         logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
         by_head: dict[str, np.ndarray] = {}
-        # Of all rows at once: computed batch by batch, most would go in padded batches.
+        # For all rows at once, since single batches would consist mostly of padding.
         features = None
         if self.features is not None:
             features = self.features.of(request.groups, request.rows, request.where)

@@ -1,7 +1,7 @@
-"""From a name and flat options to a strategy, also one that wraps another: learner's side.
+"""Make a strategy, also one that wraps another, from its name and flat options.
 
 A strategy that wraps another has a config field of type `clgym.config.Wrapped`. The options of the
-one it wraps follow under the field's name: ``{"base": "derpp", "base.lr": 0.03}``.
+wrapped one have the field's name as a prefix: ``{"base": "derpp", "base.lr": 0.03}``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,19 +24,19 @@ __all__ = [
 
 
 def strategy_class(name: str, plugins: Sequence[str] = ()) -> type[Strategy]:
-    """Import the class that goes by ``name``."""
+    """Import the strategy class called ``name``."""
     return load_strategy(plugin_entry(name, plugins))
 
 
 def load_strategy(entry: registry.PluginEntry) -> type[Strategy]:
-    """Import a strategy's class; for a class of Avalanche's templates, the strategy around it."""
+    """Import a strategy's class; an Avalanche template is wrapped by a strategy class."""
     return registry.load_class(entry, Strategy, around_template)
 
 
 def around_template(cls: type) -> type[Strategy] | None:
-    """The strategy that runs an Avalanche template, if ``cls`` is one.
+    """Strategy class that runs an Avalanche template, if ``cls`` is one.
 
-    A file that defines one has imported Avalanche already.
+    A file that defines a template has imported Avalanche already.
     """
     if not any(base.__module__.startswith("avalanche.") for base in cls.__mro__):
         return None
@@ -46,7 +46,7 @@ def around_template(cls: type) -> type[Strategy] | None:
 
 
 def plugin_entry(name: str, plugins: Sequence[str] = ()) -> registry.PluginEntry:
-    """The strategy that goes by ``name``, without importing it."""
+    """Entry of the strategy called ``name``, without importing it."""
     return registry.find("strategies", name, [Path(p) for p in plugins])
 
 
@@ -57,7 +57,7 @@ def config_fields(
 
     Args:
         cls: The strategy.
-        given: What is known so far; it says what is wrapped, and which defaults go with it.
+        given: Options known so far, which determine wrapped strategies and defaults.
         plugins: Files that the user named.
     """
     inner: list[Field] = []
@@ -68,7 +68,7 @@ def config_fields(
 
 
 def _own_fields(cls: type[Strategy], given: Mapping[str, object]) -> list[Field]:
-    """The options of the strategy itself, with the defaults that go with ``given``."""
+    """The options of the strategy itself, with the defaults that follow from ``given``."""
     fields = fields_of(cls.Config)
     if not issubclass(cls.Config, Config):
         return fields
@@ -80,9 +80,9 @@ def _own_fields(cls: type[Strategy], given: Mapping[str, object]) -> list[Field]
 def known_failures(
     cls: type[Strategy], given: Mapping[str, object], plugins: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Checks that a strategy declares to fail, with the reason, and those of what it wraps.
+    """Checks that a strategy and those that it wraps declare to fail, with the reasons.
 
-    The latter stand under the option's name, like options: ``base.no-labels``.
+    Those of a wrapped strategy have the option's name as a prefix: ``base.no-labels``.
     """
     found = dict(cls.KNOWN_FAILURES)
     for option, wrapped, below in _wrapped(cls, given, plugins):
@@ -94,7 +94,7 @@ def known_failures(
 def _wrapped(
     cls: type[Strategy], given: Mapping[str, object], plugins: Sequence[str]
 ) -> Iterator[tuple[str, type[Strategy], Mapping[str, object]]]:
-    """For each option that names a strategy: itself, that strategy, what is given for it."""
+    """For each option that names a strategy: the option, that strategy, and its given options."""
     given = {key.replace("-", "_"): value for key, value in given.items()}
     for field in fields_of(cls.Config):
         name = given.get(field.name, field.default) if field.kind == WRAPS else None
@@ -104,11 +104,11 @@ def _wrapped(
 
 
 def make_strategy(name: str, given: Mapping[str, object], plugins: Sequence[str] = ()) -> Strategy:
-    """A strategy with its config, checked; `Strategy.setup` is left to the caller.
+    """Make a strategy with its checked config; the caller calls `Strategy.setup`.
 
     Raises:
-        UnknownName: a strategy or an option that nobody has.
-        BadConfig: a value of the wrong type or outside its range.
+        UnknownName: There is no such strategy or option.
+        BadConfig: A value has the wrong type or is out of range.
     """
     cls = strategy_class(name, plugins)
     given = {key.replace("-", "_"): value for key, value in given.items()}
@@ -124,6 +124,6 @@ def make_strategy(name: str, given: Mapping[str, object], plugins: Sequence[str]
 
 
 def _below(name: str, given: Mapping[str, object]) -> dict[str, object]:
-    """What stands under ``name.``, without that prefix."""
+    """Options with the prefix ``name.``, without that prefix."""
     prefix = f"{name}."
     return {key[len(prefix) :]: v for key, v in given.items() if key.startswith(prefix)}

@@ -1,8 +1,8 @@
-"""Which tensors an answer was computed from: the operations of one call, followed backwards.
+"""Find the tensors from which a prediction was computed, by tracing the operations of one call.
 
-An operation's results depend on its arguments. What was there before the call and is among the
-arguments that lead to the answer serves predictions. A read whose result goes nowhere does not
-count, and neither does what only decides a branch of Python code.
+An operation's results depend on its arguments. Tensors that existed before the call and on which
+the prediction depends in this way are used for predictions. A read whose result is not used does
+not count, and neither does a value that only decides a branch of Python code.
 """
 
 # pyright: standard
@@ -25,7 +25,7 @@ class Dataflow(TorchDispatchMode):
 
     Attributes:
         given: Tensors that no operation made, by address.
-        flops: Floating-point operations of all of them.
+        flops: Number of floating-point operations of all noted operations.
     """
 
     @classmethod
@@ -38,16 +38,18 @@ class Dataflow(TorchDispatchMode):
         return False
 
     def __init__(self, *, follow_updates: bool) -> None:
-        """Begin.
+        """Begin without operations.
 
         Args:
-            follow_updates: Whether a tensor that was there before depends on what is written into
-                it. False where a call also learns: an answer would depend on all that its loss saw.
+            follow_updates: Whether a tensor that existed before depends on values written into it.
+                False if a call also learns, since a prediction would depend on all that its loss
+                read.
         """
         super().__init__()
         self._follow_updates = follow_updates
         self._storages: dict[int, _Storage] = {}
-        self._before: list[set[int]] = []  # versions that a version was computed from
+        # for each version, the versions that it was computed from
+        self._before: list[set[int]] = []
         self.given: dict[int, torch.Tensor] = {}
         self.flops = 0
 
@@ -68,7 +70,7 @@ class Dataflow(TorchDispatchMode):
         return result
 
     def _known(self, tensor: torch.Tensor) -> "_Storage | None":
-        """The storage of an argument; one that was not seen yet is given."""
+        """The storage of an argument; one that was not seen before counts as given."""
         if (known := self._storages.get(_identity(tensor))) is None:
             known = self._add(tensor, set(), made=False)
             if known is not None:
@@ -88,7 +90,7 @@ class Dataflow(TorchDispatchMode):
         return len(self._before) - 1
 
     def sources(self, answer: torch.Tensor) -> set[int]:
-        """Addresses of all storages that an answer depends on and that still are."""
+        """Addresses of all storages that a prediction depends on and that still exist."""
         known, found = self._storages.get(_identity(answer)), set[int]()
         waiting = [] if known is None else [known.version]
         while waiting:
@@ -104,7 +106,7 @@ class _Storage:
     """A storage that an operation took or made; the weak reference keeps its identity from others.
 
     Attributes:
-        version: Number of its present content: what is written into it depends on other things.
+        version: Number of its present content, which changes with every write.
         first: Number of the content with which it was first seen.
     """
 
@@ -114,7 +116,7 @@ class _Storage:
 
 
 def _identity(tensor: torch.Tensor) -> int:
-    """What tells storages apart, those that have the same address one after the other, too."""
+    """Identity of a storage, which differs even between storages that reuse one address."""
     try:
         return tensor.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError):  # sparse tensors, for example
@@ -122,7 +124,7 @@ def _identity(tensor: torch.Tensor) -> int:
 
 
 def address(tensor: torch.Tensor) -> int:
-    """Where a tensor's storage begins; 0 for one without a storage."""
+    """Address of a tensor's storage; 0 for a tensor without one."""
     try:
         return tensor.untyped_storage().data_ptr()
     except (NotImplementedError, RuntimeError):  # sparse tensors, for example

@@ -1,4 +1,4 @@
-"""What a strategy is, said before a run: its options, its needs, the weights that it builds on."""
+"""Describe a strategy before a run: its options, its needs, and its pretrained weights."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ __all__ = ["describe_needs", "describe_options", "describe_reads", "usable_devic
 
 
 def describe_options(request: DescribeOptions) -> OptionsDescribed:
-    """Options and known failures, of what a strategy wraps too."""
+    """Options and known failures of a strategy and of those that it wraps."""
     cls = strategy_class(request.strategy, request.plugins)
     return OptionsDescribed(
         fields=config_fields(cls, request.given, request.plugins),
@@ -42,10 +42,10 @@ def describe_options(request: DescribeOptions) -> OptionsDescribed:
 
 
 def describe_needs(request: DescribeNeeds) -> NeedsDescribed:
-    """What a strategy needs, and which weights its backbone has.
+    """Needs of a strategy, and the identity of its backbone's weights.
 
     Raises:
-        BadConfig: the requested device cannot be used.
+        BadConfig: The requested device cannot be used.
     """
     usable_device(request.device)
     strategy = make_strategy(request.strategy, request.config, request.plugins)
@@ -53,22 +53,22 @@ def describe_needs(request: DescribeNeeds) -> NeedsDescribed:
     if needs.backbone is None:
         return NeedsDescribed(needs=needs, backbone=None, renamed={})
     identity = identify(needs.backbone, request.data_root)
-    # The record names weights by their hash, where the user may have given a path.
+    # The record names weights by their hash, although the user may have given a path.
     given = request.config.items()
     renamed = {key: identity.name for key, value in given if value == needs.backbone.name}
     return NeedsDescribed(needs=needs, backbone=identity, renamed=renamed)
 
 
 def describe_reads(request: DescribeReads) -> ReadsDescribed:
-    """Files that shaped what was described so far: code, and places of weights."""
+    """Files that influenced the descriptions so far: code, and places of weights."""
     known = registry.entries("strategies", [Path(plugin) for plugin in request.plugins])
     return ReadsDescribed(files=all_reads(known.values()), places=places_looked_at())
 
 
 def _with_forgetting(strategy: Strategy) -> Needs:
-    """A strategy's needs, with streams of forgetting among its settings where it can forget.
+    """A strategy's needs, with deletion streams among its scenario types if it can forget.
 
-    A wrapper around a strategy that can has the same needs and cannot.
+    A wrapper around such a strategy has the same needs, but cannot forget itself.
     """
     needs = strategy.needs
     forgets = type(strategy).forget is not Strategy.forget
@@ -81,7 +81,7 @@ def usable_device(name: str) -> torch.device:
     """The torch device of a name.
 
     Raises:
-        BadConfig: torch cannot use it here.
+        BadConfig: torch cannot use the device here.
     """
     try:
         device = torch.device(name)

@@ -1,7 +1,7 @@
 """The learner's side of a run: it trains, predicts and saves on request of the gym.
 
-It lives in a worker process. It maps the images, receives rows and training labels of one
-experience at a time, and replies with logits. A label of a test row never enters this process.
+It runs in a worker process. It maps the images, receives rows and training labels of one experience
+at a time, and replies with logits. A label of a test row never enters this process.
 """
 
 import copy
@@ -99,8 +99,8 @@ class Learner:
 
     @classmethod
     def warm_up(cls) -> None:
-        """Do what every learner does first; the server that they are forked from does it once."""
-        importlib.import_module("numpy.ma")  # the first np.unique would
+        """Do once, in the server that learners are forked from, the first work of every learner."""
+        importlib.import_module("numpy.ma")  # otherwise the first call of np.unique would import it
         build_checks()
         load_formulas()
         registry.entries("strategies")
@@ -109,8 +109,8 @@ class Learner:
     def prepare(cls, library: int) -> None:
         """Load one of the `LIBRARIES`, in the server that learners are forked from.
 
-        Once a learner has loaded one, those that follow have it at once. It names it by number: it
-        cannot make the server import anything else.
+        After one learner has loaded a library, later learners have it at once. A library is named
+        by its number, so that a learner cannot make the server import anything else.
         """
         importlib.import_module(LIBRARIES[library])
 
@@ -118,17 +118,17 @@ class Learner:
         return tuple(i for i, name in enumerate(LIBRARIES) if name in sys.modules)
 
     def handle(self, message: Message) -> Message:
-        """Check a message, do what it asks for, and reply; both as plain data and arrays.
+        """Validate a message, carry it out, and reply; both are plain data and arrays.
 
         Raises:
-            ClgymError: what is wrong with the message, or with what the strategy made of it.
+            ClgymError: The message is not valid, or the strategy failed.
         """
         with self._processor.running():
             return to_tree(self._dispatch(parse_request(message)))
 
     @property
     def strategy(self) -> Strategy:
-        """The strategy at work, once `Start` has built it; for simulations in one process."""
+        """The strategy, after `Start` has built it; for simulations in one process."""
         return self._strategy
 
     def _dispatch(self, request: Request) -> Reply:
@@ -205,7 +205,7 @@ class Learner:
         )
 
     def _frozen_features(self) -> FrozenFeatures | None:
-        """What fills `Batch.features`, for a strategy that asked for it."""
+        """Source of `Batch.features`, if the strategy declared the need; else None."""
         needs = self._strategy.needs
         if not needs.features:
             return None
@@ -217,8 +217,8 @@ class Learner:
         return self._info.setting == "adaptation"
 
     def _take_resources(self, request: Start, device: torch.device) -> ClassifierIdentity | None:
-        """Add to the info what an adaptation stream offers; the classifier's identity."""
-        self._scale = 1 / 255  # of the images that come over the wire
+        """Add resources of an adaptation stream to the info; return the classifier's identity."""
+        self._scale = 1 / 255  # for images that the gym sends
         resources = build_resources(
             request, self._strategy.needs, device, self._reporting.progress()
         )
@@ -238,7 +238,7 @@ class Learner:
         seed_generators(self._info.seed, "train", experience=request.index)
         prober, log = self._prober(request), NumberLog()
         clock = Clock(request.checkpoint_seconds)
-        # Not the request itself, for it holds rows and labels: the strategy gets this function.
+        # The strategy gets this function, which must not refer to the request with rows and labels.
         index, checkpoint = request.index, request.checkpoint
 
         def safe_point() -> None:
@@ -279,7 +279,7 @@ class Learner:
         )
 
     def _prober(self, request: Train) -> Prober:
-        """What has the state tested inside the experience."""
+        """Object that lets the gym test the state inside the experience."""
         probe = request.probe
         return Prober(
             probe,
@@ -296,7 +296,7 @@ class Learner:
         return self._answers.represent(request, self._emit)
 
     def _end_test(self) -> TestEnded:
-        """Say what the test did to the learner, and what it took."""
+        """Report whether the test changed the learner, and its costs."""
         return TestEnded(
             changed=self._untested not in (None, self._keeper.fingerprint()),
             holdings=self._oversight.holdings(),
@@ -317,9 +317,9 @@ class Learner:
         return FeaturesFilled()
 
     def _adapt(self, request: Adapt) -> Adapted:
-        """Answer one unlabelled batch and learn from it.
+        """Predict one unlabelled batch and learn from it.
 
-        Draws are keyed by the batch's number, so that a resumed run goes on alike.
+        Random draws depend on the batch's number, so that a continued run makes the same draws.
         """
         started = time.perf_counter()
         seed_generators(self._info.seed, "adapt", step=request.number)
@@ -346,7 +346,7 @@ class Learner:
         )
 
     def _forget(self, request: Forget) -> Forgotten:
-        """Put rows out of the strategy's reach, and have it forget them."""
+        """Remove rows from the memory, and let the strategy forget them."""
         started = time.perf_counter()
         seed_generators(self._info.seed, "forget", step=request.number)
 
@@ -375,11 +375,11 @@ class Learner:
         )
 
     def _counted(self) -> tuple[int, int]:
-        """Images through the classifier's backbone so far, forward and backward."""
+        """Number of images passed through the classifier's backbone, forward and backward."""
         return (0, 0) if self._passes is None else (self._passes.forward, self._passes.backward)
 
     def _save(self, request: Save) -> Saved:
-        """Write the state at an experience's boundary, and say how large things are."""
+        """Write the state after an experience, and report sizes."""
         strategy, written = self._strategy, self._keeper.write(request.path)
         return Saved(
             bytes=written,

@@ -35,7 +35,7 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
 
 @dataclass(frozen=True)
 class ExperienceMaker:
-    """What the experiences of one stream have in common."""
+    """Makes the experiences of one stream from messages."""
 
     info: StreamInfo
     rows: RowImages
@@ -55,10 +55,10 @@ class ExperienceMaker:
 
         Args:
             request: The message.
-            log: Where its strategy's numbers go.
-            safe_point: Called where the state may be saved.
+            log: Log of the strategy's numbers.
+            safe_point: Called at points where the state may be saved.
             place: Number under which progress is reported.
-            on_batch: Called with every batch that is handed out.
+            on_batch: Called with every batch that the strategy reads.
         """
         pixels = self.rows.of_experience(request)
         features = None

@@ -1,11 +1,11 @@
-"""Floating-point operations by the formulas of torch's own counter, from a few steps of training.
+"""Estimates of floating-point operations by the formulas of torch's own counter.
 
-`torch.utils.flop_counter` states for each operation how many operations its shapes need. Watching
-every step would slow training down, so only a few are watched: in each experience the first, 16th,
-256th, ... step (a memory fills, and makes steps larger), and the first one of each size of batch. A
-step that is not watched is taken to need what the last watched one of its size needed.
+`torch.utils.flop_counter` has a formula for the number of operations by shape. Watching every step
+would slow training down, so only some are watched: in each experience the first, 16th, 256th, ...
+step (steps become larger while a memory fills), and the first one of each batch size. A step that
+is not watched counts as many operations as the last watched one of its size.
 
-Nothing is computed differently: an operation is looked at and carried out as it is.
+Watching does not change results: each operation is observed and executed unchanged.
 """
 
 # pyright: standard
@@ -21,20 +21,21 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 __all__ = ["FlopSampler", "flops_of", "load_formulas"]
 
 _SIZES = 4
-"""Maximum number of sizes of batches in an experience whose first step is watched."""
+"""Maximum number of batch sizes in an experience whose first step is watched."""
 
 
 @functools.cache
 def load_formulas() -> dict[Any, Any]:
     """Return the formulas by operation.
 
-    Their module imports triton, if it is installed, to count kernels that users write in it: as
-    long as everything else in it. A strategy that has such kernels has imported it already.
+    Their module imports triton, if it is installed, to count kernels that users write in it, which
+    takes as long as the rest of the module. This import is prevented, unless triton is loaded
+    already, as by a strategy with such kernels.
     """
     logger, hidden = logging.getLogger("torch.utils.flop_counter"), "triton" not in sys.modules
     if hidden:
         sys.modules["triton"] = None  # type: ignore[assignment]  # importing it fails
-        logger.disabled = True  # it would say so
+        logger.disabled = True  # otherwise its import would print a warning
     try:
         from torch.utils.flop_counter import flop_registry
     finally:
@@ -48,17 +49,17 @@ def flops_of(operation: Any, args: Any, kwargs: Any, result: Any) -> int:
     """Floating-point operations of one call; 0 for an operation without a formula.
 
     Args:
-        operation: What was called, an overload.
+        operation: The operator overload that was called.
         args: Its positional arguments.
-        kwargs: Its other arguments.
-        result: What it returned.
+        kwargs: Its keyword arguments.
+        result: Its result.
     """
     formula = load_formulas().get(getattr(operation, "_overloadpacket", None))
     return 0 if formula is None else int(formula(*args, **kwargs, out_val=result))
 
 
 _StepKind = tuple[int, bool]
-"""New images of a step's batch, and whether its pass only looks at them."""
+"""Number of new images in a step's batch, and whether the pass only reads them."""
 
 
 class _Watch(TorchDispatchMode):
@@ -89,8 +90,8 @@ class FlopSampler:
         """Begin before the first batch.
 
         Args:
-            watches: False where watching would change what is computed, as in compiled networks:
-                then nothing is known of the operations.
+            watches: False if watching would change results, as for compiled networks; the number of
+                operations is then unknown.
         """
         self._watches = watches
         self._watch: _Watch | None = None
@@ -109,7 +110,7 @@ class FlopSampler:
 
         Args:
             images: New images of the batch.
-            looks: Whether the pass only looks at the rows, instead of training on them.
+            looks: Whether the pass only reads the rows, instead of training on them.
         """
         if not self._watches:
             return
@@ -124,7 +125,7 @@ class FlopSampler:
     def _end_step(self) -> None:
         if not self._steps:
             return
-        # A mode that the strategy entered meanwhile has to be left first: then nothing is taken.
+        # A mode that the strategy has entered must be left first; in that case nothing is counted.
         if self._watch is not None and _get_current_dispatch_mode() is self._watch:
             self._watch.__exit__(None, None, None)
             self._known[self._kind] = self._watch.count
@@ -132,7 +133,7 @@ class FlopSampler:
         self._total += self._operations_of(self._kind)
 
     def _operations_of(self, kind: _StepKind) -> float:
-        """Operations of a step; of a size that was never watched by those of the largest one."""
+        """Number of operations of a step; for a size that was never watched, by the largest one."""
         if kind in self._known or not self._known:
             return float(self._known.get(kind, 0))
         (size, _), known = max(self._known.items())
@@ -142,11 +143,11 @@ class FlopSampler:
         """End the last step.
 
         Args:
-            images: Training images of the whole experience, with those of earlier sessions, to
-                which the estimate is extended.
+            images: Number of training images of the whole experience, including earlier sessions,
+                to which the estimate is extrapolated.
 
         Returns:
-            Operations of the experience; None where no batch was handed out, or none is watched.
+            Number of operations of the experience; None if no batch was read or watched.
         """
         self._end_step()
         self._steps = 0

@@ -1,4 +1,4 @@
-"""A request to forget on the learner's side: what the strategy gets, and what the gym removes."""
+"""Requests to forget on the learner's side: removal of samples from the memory."""
 
 import numpy as np
 import torch
@@ -20,14 +20,14 @@ def remove_forgotten(memory: Memory, request: ForgetRequest) -> int:
 
 
 def check_memory_is_clean(memory: Memory, request: ForgetRequest) -> None:
-    """Refuse a strategy that stored samples again which it was to forget.
+    """Refuse a strategy that stored samples again which it had to forget.
 
     Raises:
-        BadPlugin: it did.
+        BadPlugin: The memory contains such samples.
     """
     if found := int(_forgotten_slots(memory, request).sum()):
         raise BadPlugin(
-            expected="a memory without samples that are to be forgotten",
+            expected="a memory without samples of the request",
             found=f"{found} of them after forget()",
             fix="Store none of request.forgotten in info.memory",
         )
@@ -37,7 +37,7 @@ def _forgotten_slots(memory: Memory, request: ForgetRequest) -> Tensor:
     """Which samples belong to the request, bool [len(memory)]: by label, and by their pixels.
 
     Raises:
-        BadPlugin: the samples have neither.
+        BadPlugin: The samples have neither.
     """
     gone = torch.zeros(len(memory), dtype=torch.bool)
     if not len(memory):

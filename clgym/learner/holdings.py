@@ -1,10 +1,10 @@
-"""What a strategy holds when it is saved, in numbers and bytes: counted by the gym, for all alike.
+"""Count what a strategy holds when it is saved, in the same way for all strategies.
 
-The walk goes over the strategy's attributes and all that they lead to, then over the variables of
-its module. A network is one thing; a tensor outside of networks belongs to the place where it
-stands, and the items of a list or a dict are one place. What an answer was computed from
-(`clgym.learner.dataflow`) counts as parameters and buffers, all other state as stored. `transient`
-attributes are no state; optimizers are left out.
+The walk visits the strategy's attributes and everything that they refer to, then the variables of
+its module. A network is one item; a tensor outside of networks belongs to its place, and the items
+of a list or a dict are one place. Tensors from which predictions are computed
+(`clgym.learner.dataflow`) count as parameters and buffers, all other state counts as stored.
+`transient` attributes are not part of the state; optimizers are left out.
 """
 
 # pyright: standard
@@ -32,18 +32,18 @@ __all__ = ["Bookkeeper", "HeldNumbers", "held_by"]
 _KEY = re.compile(r"\[[^\]]*\]")
 _MEMORY = "info.memory"
 _BACKBONE = "backbone"
-"""The declared backbone among the places that answers depend on; no attribute's place."""
+"""Name of the declared backbone among the places that predictions depend on."""
 _KINDS = "biuf"
-"""Kinds of NumPy arrays that hold numbers."""
+"""Kinds of NumPy types that are numbers."""
 _LEFT_OUT = (StreamInfo, SourceData, Memory, Experience, torch.optim.Optimizer)
-"""What the gym gave, and what belongs to computing."""
+"""Classes of objects that are not counted: those from the gym, and optimizers."""
 _PLAIN = (str, int, float, type(None))
 N = TypeVar("N", bound=Tensor | np.ndarray)
 
 
 @dataclass
 class HeldNumbers:
-    """Numbers in one place: those of a network, or of tensors and arrays that stand together."""
+    """Numbers in one place: those of a network, or of tensors and arrays in one attribute."""
 
     parameters: list[Tensor] = field(default_factory=list)
     """Parameters of a network."""
@@ -52,29 +52,29 @@ class HeldNumbers:
     loose: list[Tensor | np.ndarray] = field(default_factory=list)
     """Tensors and arrays outside of networks."""
     is_state: bool = True
-    """False in transient attributes and variables of the plugin's module: such numbers count where
-    answers depend on them, but are not stored."""
+    """False for transient attributes and variables of the plugin's module: such numbers count if
+    predictions depend on them, but not as stored."""
 
     @property
     def addresses(self) -> set[int]:
-        """Where the storages begin."""
+        """Addresses of the storages."""
         starts = {address(tensor) for tensor in (*self.parameters, *self.buffers)}
         return starts | {_address(value) for value in self.loose}
 
     @property
     def bytes(self) -> int:
-        """Size of all of them."""
+        """Size of all numbers in bytes."""
         return sum(v.nbytes for v in (*self.parameters, *self.buffers, *self.loose))
 
 
 def held_by(strategy: Strategy) -> dict[str, HeldNumbers]:
-    """What a strategy leads to, by place; no number stands in two places."""
+    """Numbers that a strategy refers to, by place; no number belongs to two places."""
     state = _state(strategy)
     backbones = _backbones(state)
     known = {_start(tensor) for backbone in backbones for tensor in _tensors_of(backbone)}
     seen = [value for _, value in state]
     others = list(walk(_no_state(strategy, state), [*_LEFT_OUT, *backbones, *seen]))
-    # Networks first, wherever they stand: their tensors may stand elsewhere, too.
+    # Networks first, since their tensors may have other places, too.
     held = _networks(state, known)
     kept = {_start(value) for _, value in state if isinstance(value, Tensor)}
     for place, one in _networks(others, known).items():
@@ -117,7 +117,7 @@ def _state(strategy: Strategy) -> list[tuple[str, object]]:
     """The walk over all that is state, of strategies that are wrapped, too."""
     inner, known = [strategy], 0
     found: list[tuple[str, object]] = []
-    while len(inner) > known:  # a wrapped one is known when the walk has come to it
+    while len(inner) > known:  # a wrapped strategy is known only after the walk has reached it
         known = len(inner)
         aside = [v for s in inner for v in _aside(s).values() if not isinstance(v, _PLAIN)]
         found = list(walk({"self": strategy}, [*_LEFT_OUT, *aside]))
@@ -126,7 +126,7 @@ def _state(strategy: Strategy) -> list[tuple[str, object]]:
 
 
 def _aside(strategy: Strategy) -> dict[str, object]:
-    """Attributes that are no state."""
+    """Attributes that are not part of the state."""
     names = strategy.stateless()
     return {name: value for name, value in vars(strategy).items() if name in names}
 
@@ -153,7 +153,7 @@ def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _unknown(values: Iterable[N], known: set[int]) -> Iterator[N]:
-    """Those that begin where none of the known ones does, which they join."""
+    """Yield values whose address is not known yet, and add it to the known ones."""
     for value in values:
         start = _start(value)
         if start not in known or start == 0:
@@ -162,19 +162,19 @@ def _unknown(values: Iterable[N], known: set[int]) -> Iterator[N]:
 
 
 def _start(value: Tensor | np.ndarray) -> int:
-    """Where the first number lies; 0 if that is not known."""
+    """Address of the first number; 0 if it is unknown."""
     if isinstance(value, np.ndarray):
         return int(value.ctypes.data)
     return value.data_ptr() if address(value) else 0
 
 
 def _address(value: Tensor | np.ndarray) -> int:
-    """Where the storage begins."""
+    """Address of the storage."""
     return address(value) if isinstance(value, Tensor) else int(value.ctypes.data)
 
 
 def _is_real(value: Tensor | np.ndarray) -> bool:
-    """Whether these are fractional numbers: counts and masks are no parameters."""
+    """Whether the numbers are floats, since counts and masks are no parameters."""
     return value.is_floating_point() if isinstance(value, Tensor) else value.dtype.kind == "f"
 
 
@@ -183,13 +183,13 @@ def _size(value: Tensor | np.ndarray) -> int:
 
 
 class Bookkeeper:
-    """Notes from what answers are computed, and counts what a strategy holds."""
+    """Notes the places from which predictions are computed, and counts what a strategy holds."""
 
     def __init__(self) -> None:
-        """Know of no answer yet."""
+        """Begin without an observed prediction."""
         self._serving: set[str] = set()
         self.flops = 0
-        """Floating-point operations of the last answer that was observed."""
+        """Number of floating-point operations of the last observed prediction."""
 
     def observe(
         self,
@@ -199,14 +199,13 @@ class Bookkeeper:
         learns: bool,
         features: Tensor | None = None,
     ) -> Tensor:
-        """Have a question answered, and note the places that the answer depends on.
+        """Let the strategy predict, and note the places that the prediction depends on.
 
         Args:
-            strategy: The strategy that answers.
+            strategy: The strategy that predicts.
             ask: Calls `Strategy.predict` or `Strategy.adapt`.
             learns: Whether the call also learns.
-            features: Features that the declared backbone made of the images, where the gym gave
-                them.
+            features: Features of the images by the declared backbone, if the gym provided them.
         """
         flow = Dataflow(follow_updates=not learns)
         with flow:
@@ -217,7 +216,7 @@ class Bookkeeper:
             serving = {place for place, one in held.items() if one.addresses & sources}
             weights = {address(p) for b in _backbones(_state(strategy)) for p in b.parameters()}
             made = set[int]() if features is None else {address(features)}
-            if not serving:  # an answer that went through something else than torch, for example
+            if not serving:  # for example a prediction that was not computed by torch
                 serving = {*held, _BACKBONE}
             elif (weights | made) & sources:
                 serving.add(_BACKBONE)
@@ -225,7 +224,7 @@ class Bookkeeper:
         return answer
 
     def forget(self) -> None:
-        """Answers are others from now on: the strategy was trained."""
+        """Forget the noted places, since the strategy was trained."""
         self._serving = set()
 
     def count(self, strategy: Strategy, memory: Memory) -> Holdings:
@@ -253,7 +252,7 @@ class Bookkeeper:
         )
 
     def state_dict(self) -> list[str]:
-        """The places that answers depend on, for a run that goes on in another process."""
+        """The places that predictions depend on, for a run that continues in another process."""
         return sorted(self._serving)
 
     def load_state_dict(self, state: list[str]) -> None:

@@ -1,9 +1,9 @@
-"""Images of the stream that a strategy still holds: looked for when it is saved, wherever they lie.
+"""Search for images of the stream that a strategy still holds when it is saved.
 
-Every training image, and on adaptation streams every image that was answered, leaves a signature:
-the sums of its pixels, of their squares and of their cubes. Rows of numbers in a strategy's reach
-that have the signature of an image, as it is stored, scaled to [0, 1] or [-1, 1] or normalised, are
-that image, whatever the order of its pixels. What was compressed, averaged or encoded otherwise is
+Every training image, and on adaptation streams every predicted image, has a signature: the sums of
+its pixels, of their squares and of their cubes. Rows of numbers that a strategy refers to and that
+have the signature of an image, as stored, scaled to [0, 1] or [-1, 1] or normalised, count as that
+image, in any order of its pixels. Images that were compressed, averaged or encoded otherwise are
 not found.
 """
 
@@ -17,29 +17,29 @@ import torch
 __all__ = ["KeptImages", "SignatureState", "Signatures", "StreamSignatures"]
 
 SignatureState = dict[int, tuple[torch.Tensor, float]]
-"""By experience: sums of each image, float64 [n, 3], and images for each of them."""
+"""By experience: sums of each image, float64 [n, 3], and the number of images per signature."""
 
 _MOST = 500
-"""Images of an experience that leave a signature, evenly spaced: fewer of large ones, so that they
-have at most `_NUMBERS` pixels together."""
+"""Maximum number of images of an experience that have a signature, evenly spaced; fewer for large
+images, so that they have at most `_NUMBERS` pixels together."""
 _NUMBERS = 10_000_000
 _AT_ONCE = 1_000_000
 """Pixels of which signatures are taken at once."""
 _PIXEL, _HALF_PIXEL = 1e-5, 1e-3
-"""Rounding error of a pixel in [0, 1]: of scaling and back, and of half precision."""
+"""Rounding errors of a pixel in [0, 1]: by scaling back and forth, and in half precision."""
 _LATEST = -1
-"""Where a state has the signatures of the latest images of an adaptation stream."""
+"""Key in a state of the signatures of the latest images of an adaptation stream."""
 _FEWEST = 4
-"""Images that are a finding: three numbers may agree with a small image's by chance."""
+"""Minimum number of images that are reported, since three sums may agree by chance."""
 _Form = tuple[np.ndarray, np.ndarray]
-"""Factor and summand of each channel that turn numbers into pixels in [0, 1]."""
+"""Factor and offset of each channel that turn numbers into pixels in [0, 1]."""
 _Match = tuple[int, int]
 """An image: the experience, and its row in the table of signatures."""
 _INDEX = re.compile(r"\[\d+\]")
 _CHUNK = 512
-"""Rows that are looked at together."""
+"""Number of rows that are compared together."""
 _FLAT = 0.02
-"""Deviation of the pixels below which an image is no different from a run of equal numbers."""
+"""Standard deviation of pixels below which an image counts as constant."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class KeptImages:
     """Images in one place."""
 
     place: str
-    """Where, as an author would write it: ``self.exemplars[*]``."""
+    """Place, as an author would write it: ``self.exemplars[*]``."""
     images: int
-    """How many; scaled up where an experience left fewer signatures than it had images."""
+    """Number of images, extrapolated if an experience has fewer signatures than images."""
 
 
 class Signatures:
-    """Signatures of all training images that a learner was given."""
+    """Signatures of all training images that a learner received."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Signatures:
 
         Args:
             shape: Channels, height and width of an image.
-            max_value: The largest value of a stored pixel.
+            max_value: Maximum value of a stored pixel.
             mean: Mean of each channel, for pixels in [0, 1]; empty if unknown.
             std: Standard deviation of each channel.
         """
@@ -80,12 +80,12 @@ class Signatures:
         self._tables: dict[int, tuple[np.ndarray, float]] = {}
 
     def note(self, experience: int, count: int, take: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Take the signatures of an experience's images.
+        """Compute the signatures of an experience's images.
 
         Args:
-            experience: Its number; what was noted of it before is replaced.
+            experience: Number of the experience; earlier signatures of it are replaced.
             count: Number of images.
-            take: Gives the images at some places, int64 [m] to [m, C, H, W] as they are stored.
+            take: Returns the images at some places, int64 [m], as stored, [m, C, H, W].
         """
         most = min(count, _MOST, max(_NUMBERS // self._size, 1))
         places = np.unique(np.linspace(0, count - 1, most).astype(np.int64))
@@ -108,14 +108,14 @@ class Signatures:
 
         Args:
             arrays: Numbers of any shape, with their places.
-            declared: The memory's: an image that is there too is no further image elsewhere.
+            declared: Numbers of the memory, whose images are not counted elsewhere.
         """
         found: dict[str, list[list[list[_Match]]]] = {}
         for place, array in arrays:
             if any(forms := self._forms_of(array)):
                 together = _INDEX.sub("[*]", place)  # a list of images is one place
                 found.setdefault(together, []).append(forms)
-        if not found:  # as a rule; what the memory holds need not be looked for then
+        if not found:  # the usual case, in which the memory need not be searched
             return []
         known = {
             match for _, array in declared for matches in self._forms_of(array) for match in matches
@@ -127,7 +127,7 @@ class Signatures:
         return [KeptImages(place, count) for place, count in counted if count >= _FEWEST]
 
     def state_dict(self) -> SignatureState:
-        """The signatures, for a run that goes on in another process."""
+        """The signatures, for a run that continues in another process."""
         return {i: (torch.as_tensor(table), w) for i, (table, w) in self._tables.items()}
 
     def load_state_dict(self, state: SignatureState) -> None:
@@ -135,14 +135,14 @@ class Signatures:
         self._tables = {i: (table.cpu().numpy(), w) for i, (table, w) in state.items()}
 
     def _count(self, forms: list[list[_Match]], known: set[_Match]) -> float:
-        """How many images there are but the known ones, in the form in which most of them are."""
+        """Number of images besides the known ones, in the form in which most of them are stored."""
         return max(
             sum(self._tables[match[0]][1] for match in matches if match not in known)
             for matches in forms
         )
 
     def _forms_of(self, array: np.ndarray) -> list[list[_Match]]:
-        """The images among an array's numbers, by the form in which pixels may stand there."""
+        """The images among an array's numbers, by the form in which pixels may be stored."""
         count = array.size // self._size
         if not count:
             return []
@@ -183,9 +183,9 @@ class Signatures:
     def _alike(self, moments: np.ndarray, pixel: float) -> list[_Match]:
         """The images with such signatures, up to rounding errors of a pixel; one for each row.
 
-        An image that several experiences have brought is that of the first of them.
+        An image that occurs in several experiences counts for the first of them.
         """
-        # Errors of single pixels add up as a random walk does; a power's grow by the exponent.
+        # Errors of single pixels add up like a random walk; those of a power grow by the exponent.
         slack = pixel * np.sqrt(self._size) * np.array([1, 2, 3])
         found: dict[int, _Match] = {}
         for experience, (table, _) in self._tables.items():
@@ -201,7 +201,7 @@ class Signatures:
 
 
 class StreamSignatures(Signatures):
-    """Signatures of all images of an adaptation stream, but for those of the present batch."""
+    """Signatures of all images of an adaptation stream, except those of the current batch."""
 
     def __init__(
         self,
@@ -216,13 +216,13 @@ class StreamSignatures(Signatures):
             shape: Channels, height and width of an image.
             mean: Mean of each channel.
             std: Standard deviation of each channel.
-            latest: Number of latest images that may be at hand: those of a batch.
+            latest: Number of latest images that a strategy may hold: those of a batch.
         """
         super().__init__(shape, 255, mean, std)
         self._latest, self._batches = latest, list[torch.Tensor]()
 
     def note_batch(self, images: torch.Tensor) -> None:
-        """Take the signatures of a batch, float [n, C, H, W] in [0, 1], where it lies."""
+        """Compute the signatures of a batch, float [n, C, H, W] in [0, 1], on its device."""
         values = images.detach().flatten(1).double()
         squares = values.square()
         sums = [values.sum(1), squares.sum(1), (squares * values).sum(1)]
@@ -233,12 +233,12 @@ class StreamSignatures(Signatures):
         arrays: Iterable[tuple[str, np.ndarray]],
         declared: Iterable[tuple[str, np.ndarray]] = (),
     ) -> list[KeptImages]:
-        """The places that hold images of batches before the present one; see `Signatures.find`."""
+        """The places that hold images of batches before the current one; see `Signatures.find`."""
         self._settle()
         return super().find(arrays, declared)
 
     def _settle(self) -> None:
-        """Put all signatures but the latest into a table: they stay on the device until then."""
+        """Move all signatures but the latest from the device to a table."""
         noted = torch.cat([torch.zeros(0, 3), *(batch.cpu() for batch in self._batches)]).numpy()
         past = noted[: max(len(noted) - self._latest, 0)]
         self._batches = [torch.as_tensor(noted[len(past) :].copy())]
@@ -248,7 +248,7 @@ class StreamSignatures(Signatures):
         self._tables = {0: (table[np.argsort(table[:, 0])], 1.0)}
 
     def state_dict(self) -> SignatureState:
-        """The signatures, for a run that goes on in another process."""
+        """The signatures, for a run that continues in another process."""
         self._settle()
         return {**super().state_dict(), _LATEST: (self._batches[0], 1.0)}
 
@@ -268,7 +268,7 @@ def _moments(values: np.ndarray) -> np.ndarray:
 def _between(
     ascending: np.ndarray, wanted: np.ndarray, slack: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the values begin and end, int64 [n], that are near each wanted one."""
+    """First and last index, int64 [n], of the values that are near each wanted one."""
     return np.searchsorted(ascending, wanted - slack), np.searchsorted(
         ascending, wanted + slack, "right"
     )
@@ -276,7 +276,7 @@ def _between(
 
 @dataclass(frozen=True)
 class _QuickLook:
-    """Three numbers of each row, which rule out most rows of weights in every form."""
+    """Three statistics of each row, which exclude most rows of weights in every form."""
 
     low: np.ndarray
     """Smallest number, [n]."""
@@ -288,12 +288,13 @@ class _QuickLook:
     @classmethod
     def at(cls, rows: np.ndarray) -> "_QuickLook":
         """Look at rows [n, C, H * W], without a copy of them."""
-        # Row by row NumPy is slow, many rows at once would not fit into the processor's cache.
+        # Single rows are slow in NumPy, and many rows at once do not fit into the processor's
+        # cache.
         low, high = rows.min(axis=(1, 2)), rows.max(axis=(1, 2))
         return cls(low, high, rows.sum(axis=2, dtype=np.float64))
 
     def may_be_images(self, form: _Form, pixel: float) -> np.ndarray:
-        """Whether a row's numbers lie where an image's would and are not all alike: bool [n]."""
+        """Whether a row's numbers are in the range of an image and not all equal: bool [n]."""
         factor, summand = form
         lowest = np.min((-pixel - summand) / factor) - pixel
         highest = np.max((1 + pixel - summand) / factor) + pixel

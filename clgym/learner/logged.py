@@ -1,8 +1,8 @@
 """Numbers that a strategy logs: collected here, sent to the gym, saved with the learner's state.
 
-The whole series of an experience goes to the gym when the experience ends. A run that is continued
-inside an experience loads the rows that were logged before the save, so that no row comes twice or
-is missing.
+The whole series of an experience is sent to the gym when the experience ends. A run that continues
+inside an experience loads the rows that were logged before the save, so that no row is missing or
+occurs twice.
 """
 
 import json
@@ -23,13 +23,13 @@ __all__ = ["LogState", "NumberLog", "OwnNumbers"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./ -]{0,63}")
 _MOST = 100
-"""Most names in an experience: each is a curve that somebody looks at, and a line of the record."""
+"""Maximum number of names in an experience, since each is a curve and a line of the record."""
 _Row = tuple[int, float, int, int, int]
 """Index of the name, value, images, epoch, step."""
 
 
 class LogState(TypedDict):
-    """What was logged in an experience before it was saved."""
+    """Numbers that were logged in an experience before it was saved."""
 
     names: str
     rows: torch.Tensor
@@ -48,10 +48,10 @@ class NumberLog:
     def add(
         self, numbers: Mapping[str, object], images: int = 0, epoch: int = 0, step: int = 0
     ) -> None:
-        """Add numbers by name, as they are at a step.
+        """Add numbers of a step by name.
 
         Raises:
-            BadAnswer: a value is no finite number, or a name is no plain word or one too many.
+            BadAnswer: A value is not a finite number, or a name is not valid or one too many.
         """
         for name, value in numbers.items():
             if name not in self._names:
@@ -60,12 +60,12 @@ class NumberLog:
             self._rows.append(row)
 
     def news(self) -> LoggedNumbers | None:
-        """The rows since the last call; None without any."""
+        """The rows since the last call; None if there are none."""
         rows, self._sent = self._rows[self._sent :], len(self._rows)
         return self._message(rows)
 
     def everything(self) -> LoggedNumbers | None:
-        """All rows; None without any."""
+        """All rows; None if there are none."""
         return self._message(self._rows)
 
     def _message(self, rows: list[_Row]) -> LoggedNumbers | None:
@@ -82,12 +82,12 @@ class NumberLog:
         )
 
     def state_dict(self) -> LogState:
-        """All rows, for a run that is continued here."""
+        """All rows, for a run that continues here."""
         rows = torch.tensor(self._rows, dtype=torch.float64).reshape(-1, 5)
         return {"names": json.dumps(list(self._names)), "rows": rows}
 
     def load_state_dict(self, state: LogState) -> None:
-        """Go on from `state_dict`; `news` leaves these rows out."""
+        """Continue from `state_dict`; `news` leaves these rows out."""
         self._names = {name: i for i, name in enumerate(json.loads(state["names"]))}
         rows: list[list[float]] = state["rows"].numpy().tolist()
         self._rows = [
@@ -98,23 +98,23 @@ class NumberLog:
 
 
 class OwnNumbers:
-    """Takes in what `Strategy.log` logs; a strategy that has it comes to nothing else by it.
+    """Receives the numbers of `Strategy.log`, and gives a strategy access to nothing else.
 
     Attributes:
-        experience: The one that is being trained on.
+        experience: Experience that is being trained on.
         log: Log of the batch that is being adapted to.
     """
 
     def __init__(self) -> None:
-        """Begin outside of both."""
+        """Begin outside of experiences and batches."""
         self.experience: Experience | None = None
         self.log: NumberLog | None = None
 
     def __call__(self, numbers: Mapping[str, Any]) -> None:
-        """Log numbers by name where the strategy learns.
+        """Log numbers by name while the strategy learns.
 
         Raises:
-            OutOfReach: it is not learning.
+            OutOfReach: The strategy is not learning.
         """
         if self.experience is not None:
             self.experience.log(**numbers)
@@ -124,7 +124,7 @@ class OwnNumbers:
             raise OutOfReach(
                 expected="log(...) inside train or adapt",
                 found=f"{', '.join(map(ascii, numbers))} logged in another hook",
-                fix="Log where the strategy learns",
+                fix="Log only while the strategy learns",
             )
 
 
@@ -153,12 +153,12 @@ def _checked_value(name: str, value: object) -> float:
         )
     try:
         number = float(value)
-    except OverflowError:  # an integer above all floats
+    except OverflowError:  # an integer larger than all floats
         number = math.inf
     if not math.isfinite(number):
         raise BadAnswer(
             expected=f"a finite number for {name!r} in log(...)",
             found=str(number),
-            fix="Leave it out where it is not defined; if it should be, training may have diverged",
+            fix="Leave it out if it is not defined; otherwise training may have diverged",
         )
     return number

@@ -16,9 +16,9 @@ __all__ = ["NumericMode"]
 
 
 class NumericMode:
-    """Carries out `Numerics` around everything that a strategy does after its setup.
+    """Applies `Numerics` to everything that a strategy does after its setup.
 
-    Frozen features are computed outside of it: what the cache keeps is the same for all runs.
+    Frozen features are computed without it, so that the cache is the same for all runs.
     """
 
     def __init__(self, numerics: Numerics, device: torch.device) -> None:
@@ -31,10 +31,10 @@ class NumericMode:
         return self._numerics.compile
 
     def take(self, strategy: Strategy) -> None:
-        """Look at a strategy that is set up, and have its networks compiled where that is asked.
+        """Check a strategy after its setup, and compile its networks if requested.
 
         Raises:
-            Incompatible: it has no network that the options concern.
+            Incompatible: The strategy has no network to which the options apply.
         """
         numerics = self._numerics
         if not (numerics.channels_last or numerics.compile):
@@ -44,7 +44,9 @@ class NumericMode:
         if numerics.channels_last and not any(isinstance(m, nn.Conv2d) for m in modules):
             raise Incompatible(
                 expected="a network with convolutions, for --channels-last",
-                found="none" if networks else "a strategy without a network after its setup",
+                found="no convolution"
+                if networks
+                else "a strategy without a network after its setup",
                 fix="Leave out --channels-last",
             )
         if numerics.compile and not networks:
@@ -56,11 +58,11 @@ class NumericMode:
         if numerics.compile:
             for network in networks:
                 whole: Any = network  # untyped in torch
-                whole.compile()  # in place: names of parameters and the class stay
+                whole.compile()  # in place, so that names of parameters and the class stay
 
     @contextmanager
     def active(self) -> Generator[None]:
-        """Inside: the arithmetic and the memory format that were asked for."""
+        """Use the requested arithmetic and memory format in the block."""
         numerics, kind = self._numerics, self._device.type
         hook = _last_channels() if numerics.channels_last else None
         matmul: Any = torch.backends.cuda.matmul  # whose attributes are typed as bool or str
@@ -70,7 +72,7 @@ class NumericMode:
             if fast:
                 _allow_tf32(True, True)
             if numerics.arithmetic == "bf16":
-                # Without its cache of weights, which would go on with those of the first step.
+                # Without its cache of weights, which would keep those of the first step.
                 with torch.autocast(kind, dtype=torch.bfloat16, cache_enabled=False):
                     yield
             else:
@@ -88,9 +90,9 @@ def _allow_tf32(products: bool, convolutions: bool) -> None:
 
 
 def _last_channels() -> Any:
-    """A hook through which every convolution is fed images whose channels lie together.
+    """A hook that converts the input of every convolution to the channels-last format.
 
-    What follows it keeps that format. Weights keep theirs, so that states are as ever.
+    Later layers keep that format. The format of weights is not changed, and so neither are states.
     """
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -103,7 +105,7 @@ def _last_channels() -> Any:
 
 
 def _networks(strategy: Strategy) -> list[nn.Module]:
-    """Networks in a strategy's reach that are no parts of others."""
+    """Networks that a strategy refers to and that are not inside others."""
     found = [value for _, value in walk(roots_of(strategy)) if isinstance(value, nn.Module)]
     parts = {id(part) for network in found for part in network.modules() if part is not network}
     return [network for network in found if id(network) not in parts]

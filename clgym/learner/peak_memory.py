@@ -10,15 +10,15 @@ _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def forget_peak() -> None:
-    """Measure from here on; where the system has no such reset, nothing is forgotten."""
+    """Reset the peak, if the system supports it."""
     with contextlib.suppress(OSError):
-        _RESET.write_text("5")  # Linux: the peak becomes what is resident now
+        _RESET.write_text("5")  # Linux: sets the peak to the present resident memory
 
 
 def peak_bytes() -> int:
-    """The peak since `forget_peak`, or since the process began where that does nothing.
+    """Peak in bytes since `forget_peak`, or since the process began if that has no effect.
 
-    On systems that are not POSIX it is not known: 0.
+    It is 0, which means unknown, on systems that are not POSIX.
     """
     if (known := _status("VmHWM")) is not None:
         return known
@@ -31,7 +31,7 @@ def peak_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Resident memory now; where only the peak is known, the peak until now."""
+    """Present resident memory in bytes, or the peak if only that is known."""
     known = _status("VmRSS")
     return peak_bytes() if known is None else known
 

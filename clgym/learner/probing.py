@@ -1,4 +1,4 @@
-"""Tests in the middle of an experience, for the accuracy at any time of single-pass streams."""
+"""Tests inside an experience, for the accuracy at any time on single-pass streams."""
 
 import time
 from collections.abc import Callable
@@ -9,21 +9,21 @@ from clgym.messages import AnytimeTest
 __all__ = ["Prober", "ProbeState"]
 
 _TICK = 0.002
-"""Seconds between two looks at whether a test is over."""
+"""Seconds between two checks of whether a test is over."""
 
 
 class ProbeState(TypedDict):
-    """What a run that is continued inside an experience must know."""
+    """State that a run needs to continue inside an experience."""
 
     last: int
-    """Training images at the last test."""
+    """Number of training images at the last test."""
 
 
 class Prober:
-    """Saves the state when training has come so far that a test is due, and waits for its end.
+    """Saves the state when a test is due during training, and waits until the test has ended.
 
-    Another process answers, so that no test image is ever in the process that trains. Where a
-    strategy offers no safe points there are tests at the end only, which are the gym's own.
+    Another process predicts, so that the process that trains never has a test image. If a strategy
+    offers no safe points, there are only the gym's tests at the end of experiences.
 
     Attributes:
         seconds: Duration of the tests.
@@ -35,18 +35,18 @@ class Prober:
         """Test nothing yet.
 
         Args:
-            probe: Moments and the state's path; None for no tests at all.
+            probe: Moments of the tests and path of the state; None for no tests.
             write: Writes the state.
-            tell: Tells the gym of it; called with the training images so far.
+            tell: Notifies the gym; called with the number of training images so far.
         """
         self._probe, self._write, self._tell = probe, write, tell
         self._last = 0
         self.seconds = 0.0
 
     def visit(self, images: int) -> None:
-        """Have the state tested if a moment has come.
+        """Request a test of the state if one is due.
 
-        Called at safe points, ``images`` into the experience.
+        It is called at safe points, after ``images`` training images of the experience.
         """
         if self._probe is None:
             return
@@ -60,9 +60,9 @@ class Prober:
             self.seconds += time.perf_counter() - started
 
     def state_dict(self) -> ProbeState:
-        """What a run that is continued here must know."""
+        """State that a run needs to continue here."""
         return {"last": self._last}
 
     def load_state_dict(self, state: ProbeState) -> None:
-        """Go on from `state_dict`."""
+        """Continue from `state_dict`."""
         self._last = state["last"]

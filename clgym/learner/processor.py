@@ -16,14 +16,14 @@ __all__ = ["ProcessorTime", "idle_memory", "identity_of_device", "name_of_device
 
 
 class ProcessorTime:
-    """Processor seconds (user and system, all threads) that a learner's process works for a run.
+    """Processor seconds (user and system, all threads) that a learner's process uses for a run.
 
-    Without a process of its own (engine ``inline``) a learner does not count what the gym does
-    meanwhile: the clock stands while an event is sent.
+    If the learner shares the gym's process (engine ``inline``), the gym's work is not counted: the
+    clock is stopped while an event is sent.
     """
 
     def __init__(self) -> None:
-        """Begin at zero, standing."""
+        """Begin at zero, with the clock stopped."""
         self._spent, self._since = 0.0, 0.0
         self._runs = False
 
@@ -73,14 +73,14 @@ def idle_memory(device: torch.device) -> int:
 
 
 def name_of_device(device: torch.device) -> str:
-    """Model of the GPU or of the processor; empty where the system does not say."""
+    """Model of the GPU or of the processor; empty if it is unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _processor_name() if device.type == "cpu" else ""
 
 
 def identity_of_device(device: torch.device) -> str:
-    """What tells a GPU from all others; empty for a processor."""
+    """Unique identity of a GPU; empty for a processor."""
     if device.type != "cuda":
         return ""
     cuda: Any = torch.cuda  # its properties are untyped

@@ -1,9 +1,9 @@
 """Files that a strategy reads besides its own: helper modules, tables, weights.
 
-A plugin's hash is that of one file. What its code imports from outside of the installed packages,
-and what it opens, is noted by an audit hook when it happens, with its SHA-256, and goes into the
-record. What clgym itself opens for it (images, states, pretrained weights) is not noted: records
-name that by other hashes. Files that are opened below Python, by a library in C, are not seen.
+A plugin's hash is that of one file. An audit hook notes, with its SHA-256, every file that the
+plugin's code imports from outside of the installed packages or opens; the record lists these files.
+Files that clgym itself opens for it (images, states, pretrained weights) are not noted, since
+records name them by other hashes. Files that a C library opens without Python are not seen.
 """
 
 import functools
@@ -40,7 +40,7 @@ class _Read:
     path: str
     sha256: str
     readers: frozenset[str]
-    """Files whose code was running: the plugin's, and helpers between it and the reading."""
+    """Files whose code was running: the plugin's, and helpers that it called."""
     importing: bool
     """Whether a plugin was being imported."""
 
@@ -52,10 +52,10 @@ _own = threading.local()
 
 
 def clean_surroundings() -> None:
-    """Take environment variables and the working folder away from a worker's plugins.
+    """Hide environment variables and the working folder from a worker's plugins.
 
-    Both would change a strategy without a trace. Of a process that is shared with the gym
-    (`--engine inline`) nothing is taken.
+    Both could change a strategy without a trace in the record. In a process that is shared with the
+    gym (`--engine inline`) nothing is hidden.
     """
     if not _in_worker():
         return
@@ -69,27 +69,28 @@ def clean_surroundings() -> None:
 
 @functools.cache
 def watch_files() -> None:
-    """Note from now on what plugins read; a hook cannot be taken away again."""
+    """Note from now on the files that plugins read; the audit hook cannot be removed."""
     sys.addaudithook(_heard)
 
 
 def _heard(event: str, arguments: tuple[Any, ...]) -> None:
     if event not in ("open", "import") or getattr(_own, "at_work", False):
         return
-    _own.at_work = True  # what is opened below is our own doing
+    _own.at_work = True  # files opened below are opened by this module itself
     try:
         if event == "import":
-            _note(arguments[1], os.O_RDONLY)  # of an extension module; None for others
+            # the file of an extension module; None for other modules
+            _note(arguments[1], os.O_RDONLY)
         else:
             _note(arguments[0], arguments[2])
     except (OSError, ValueError, TypeError):
-        pass  # the opening fails in the same way, and says so itself
+        pass  # opening the file then fails in the same way, with its own error
     finally:
         _own.at_work = False
 
 
 def _note(path: Any, flags: int) -> None:
-    """Keep a file's hash if a plugin's code opens it."""
+    """Store a file's hash if a plugin's code opens it."""
     if not isinstance(path, (str, bytes, os.PathLike)):
         return
     path = cast("str | bytes | os.PathLike[str]", path)
@@ -100,7 +101,7 @@ def _note(path: Any, flags: int) -> None:
     if flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL):
         _made.add(name)
         return
-    if flags & os.O_ACCMODE == os.O_WRONLY:  # a log that grows is not read
+    if flags & os.O_ACCMODE == os.O_WRONLY:  # files opened for writing only are not read
         return
     name = _source(name)
     if name in _made or _is_installed(name):
@@ -115,12 +116,12 @@ def _note(path: Any, flags: int) -> None:
 
 
 def _readers() -> tuple[frozenset[str], bool]:
-    """Files of the plugin's code that is at work, and whether a plugin is being imported.
+    """Files of the plugin's code that is running, and whether a plugin is being imported.
 
-    There are none where clgym opens a file itself.
+    There are none if clgym itself opens a file.
     """
     files: list[str] = []
-    # Private by its name only; every opening of a file comes by here, and this is what is fast.
+    # A private name of Python, used for speed, since this runs whenever a file is opened.
     frame = sys._getframe(3)  # pyright: ignore[reportPrivateUsage]
     importing = False
     while frame is not None:
@@ -140,7 +141,7 @@ def _absolute(name: str | Path) -> str:
 
 
 def _source(name: str) -> str:
-    """The module that a compiled file stands for; other names are themselves."""
+    """Source file of a compiled module; other names are returned unchanged."""
     if not name.endswith(".pyc"):
         return name
     try:
@@ -168,19 +169,19 @@ def _code_roots() -> tuple[str, ...]:
 
 @functools.cache
 def _is_library(name: str) -> bool:
-    """Whether code is Python's or of an installed package other than clgym."""
+    """Whether code belongs to Python or to an installed package other than clgym."""
     return name.startswith(_library_roots()) and not name.startswith(f"{PACKAGE}{os.sep}")
 
 
 @functools.cache
 def _is_ours(name: str) -> bool:
-    """Whether code is clgym's, its strategies and scenarios apart."""
+    """Whether code belongs to clgym, without its strategies and scenarios."""
     inside = name.startswith(f"{PACKAGE}{os.sep}")
     return inside and Path(name).relative_to(PACKAGE).parts[0] not in _PLUGINS
 
 
 def _is_installed(name: str) -> bool:
-    """Whether a file is known by a package's version or by the hash of clgym's code."""
+    """Whether a file is identified by a package's version or by the hash of clgym's code."""
     return _is_library(name) or (name.endswith(".py") and name.startswith(_code_roots()))
 
 
@@ -190,11 +191,11 @@ def _sha256(name: str) -> str:
 
 
 def files_of(entry: PluginEntry, importing: bool = False) -> dict[str, str]:
-    """Files that a plugin's code has read in this process, with the distribution that offers it.
+    """Files that a plugin's code has read in this process, and all modules of its distribution.
 
     Args:
         entry: Entry of a strategy whose class was loaded.
-        importing: Only what was read while it was imported.
+        importing: Whether to return only files that were read during its import.
 
     Returns:
         SHA-256 by name; names are relative to the plugin's folder and hold no path above it.
@@ -205,7 +206,7 @@ def files_of(entry: PluginEntry, importing: bool = False) -> dict[str, str]:
 
 
 def files_read(entry: PluginEntry) -> dict[str, str]:
-    """Files that all code read in a worker, which serves one run; elsewhere see `files_of`."""
+    """Files that all code read in a worker, which serves one run; otherwise `files_of`."""
     if not _in_worker():
         return files_of(entry)
     return _named(_reads, Path(_absolute(entry.path)).parent) | _of_distribution(entry)
@@ -218,7 +219,7 @@ def all_reads(plugins: Iterable[PluginEntry]) -> dict[str, str]:
         plugins: Entries of all strategies; those that were imported here count.
 
     Returns:
-        SHA-256 by absolute path; an empty text where a file was read with two contents.
+        SHA-256 by absolute path; an empty text if the content of a file changed in between.
     """
     found: dict[str, str] = {}
     for read in _reads:
@@ -239,7 +240,8 @@ def _named(reads: list[_Read], folder: Path) -> dict[str, str]:
         inside = path.is_relative_to(folder)
         name = path.relative_to(folder).as_posix() if inside else path.name
         if read.sha256 not in (digests := found.setdefault(name, [])):
-            digests.append(read.sha256)  # in the order of reading: what was named keeps its name
+            # in the order of reading, so that files keep the names that they got
+            digests.append(read.sha256)
     return {
         name if not number else f"{name} ({number + 1})": digest
         for name in sorted(found)
@@ -252,7 +254,7 @@ def _of_distribution(entry: PluginEntry) -> dict[str, str]:
 
 
 def _distributed(entry: PluginEntry) -> Iterator[tuple[str, Path, str]]:
-    """All modules of the distribution that offers a plugin, where one does: name, path, SHA-256."""
+    """All modules of a plugin's distribution, if it has one: name, path, SHA-256."""
     if not _is_library(str(entry.path)):
         return
     try:

@@ -1,7 +1,7 @@
-"""Everything that can be reached from a strategy: what it may carry to the next experience.
+"""Walk over everything that a strategy refers to and could keep for the next experience.
 
-The walk follows attributes, containers, closures, generators and the globals of the plugin's own
-module. It sees what `state_dict` does not tell.
+The walk follows attributes, containers, closures, generators and the globals of the plugin's
+module. It also finds objects that are not in `state_dict`.
 """
 
 # pyright: standard
@@ -28,11 +28,11 @@ _OF_IMPORTS = ("__builtins__", "__loader__", "__spec__")
 """Variables that Python's import system sets in every module."""
 _LEAVES = (str, int, float, type, torch.Tensor, np.ndarray, bytes, bytearray, type(None))
 _PLAIN = (str, int, float, bool, type(None))
-"""Types whose values hold no numbers to look at and lead nowhere: most of what a walk comes by."""
+"""Types of values that contain no arrays and refer to nothing; most visited values have them."""
 
 
 def roots_of(strategy: Strategy) -> dict[str, object]:
-    """Where a plugin may keep things: the strategy, and the variables of its module's file."""
+    """Roots of the walk: the strategy, and the variables of its module."""
     roots: dict[str, object] = {"self": strategy}
     module = sys.modules.get(type(strategy).__module__)
     if module is None or module.__name__.startswith("clgym.avalanche"):
@@ -50,12 +50,12 @@ def roots_of(strategy: Strategy) -> dict[str, object]:
 def walk(
     roots: dict[str, object], leave_out: Collection[object] = (), *, plain: bool = False
 ) -> Iterator[tuple[str, Any]]:
-    """Everything that the roots lead to, each object once, with the place where it was found.
+    """Yield everything that the roots refer to, each object once, with its place.
 
     Args:
-        roots: Objects by the names that places begin with.
-        leave_out: Objects, and classes whose objects, are neither given nor followed.
-        plain: Whether single numbers, strings and None are given, too.
+        roots: Objects by name; places begin with these names.
+        leave_out: Objects, and classes of objects, that are neither yielded nor followed.
+        plain: Whether single numbers, strings and None are yielded, too.
     """
     passed_over = () if plain else _PLAIN
     seen = {id(value) for value in leave_out}
@@ -66,7 +66,7 @@ def walk(
         if id(value) in seen or isinstance(value, foreign):
             continue
         seen.add(id(value))
-        known.append(value)  # so that no id is used twice
+        known.append(value)  # kept alive, so that no id is used twice
         yield place, value
         waiting.extend(
             (place + step, part) for step, part in _parts(value) if type(part) not in passed_over
@@ -76,7 +76,7 @@ def walk(
 def arrays_in(
     roots: dict[str, object], leave_out: Collection[object] = ()
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The numbers among it, with their places; of a view, the whole storage that it keeps alive."""
+    """Arrays among these objects, with their places; for a view, its whole storage."""
     storages: set[int] = set()
     for place, value in walk(roots, leave_out):
         if isinstance(value, torch.Tensor):
@@ -96,7 +96,7 @@ def _all_numbers(values: Any) -> bool:
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of the storage that a tensor is a view of: a small view keeps everything alive."""
+    """The whole storage of a tensor, since a small view keeps all of it alive."""
     tensor = tensor.detach()
     if tensor.layout is not torch.strided or tensor.is_meta:
         return torch.zeros(0)
@@ -112,7 +112,7 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _parts(value: Any) -> Iterable[tuple[str, Any]]:
-    """What an object leads to, and by which step; code leads to what it has captured only."""
+    """Objects that an object refers to, with the step; functions refer only to captured values."""
     if isinstance(value, _LEAVES):
         return ()
     if isinstance(value, Experience):
@@ -138,7 +138,7 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _name(key: object) -> str:
-    """A key of a dict in words; a tensor's numbers are none."""
+    """Text of a dict's key; for a tensor, without its numbers."""
     return "tensor" if isinstance(key, torch.Tensor) else f"{key!r:.40}"
 
 

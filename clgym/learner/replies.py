@@ -21,10 +21,10 @@ _HEAD_NAME = re.compile(r"[\w-]{1,40}")
 
 
 def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarray:
-    """Logits as float32 [count, columns]; minus infinity rules a class out.
+    """Return logits as float32 [count, columns]; minus infinity excludes a class.
 
     Raises:
-        BadAnswer: they are not that, or leave no class to name.
+        BadAnswer: They have another form, or exclude all classes.
     """
     tensor = _plain(answer)
     if tensor is None or tuple(tensor.shape) != (count, columns):
@@ -50,10 +50,10 @@ def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarr
 
 
 def checked_heads(answers: Any, like: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Logits of each head, checked as those of ``predict`` are; ``like``: an array of their shape.
+    """Yield the logits of each head, checked like those of ``predict``; ``like`` has their shape.
 
     Raises:
-        BadAnswer: they are not that, or not by the name of a head.
+        BadAnswer: They have another form, or are not given by names of heads.
     """
     plain = isinstance(answers, Mapping)
     found = cast(Mapping[object, object], answers).items() if plain else ()
@@ -68,7 +68,7 @@ def checked_heads(answers: Any, like: np.ndarray) -> Iterator[tuple[str, np.ndar
 
 
 def _plain(answer: Any) -> Tensor | None:
-    """The numbers of a tensor, whatever its class says of them; None for another thing."""
+    """The actual numbers of a tensor of any class; None for other objects."""
     if not issubclass(type(answer), Tensor):
         return None
     with torch._C.DisableTorchFunctionSubclass():  # pyright: ignore[reportPrivateUsage]
@@ -79,7 +79,7 @@ def checked_costs(found: Any) -> dict[str, float]:
     """Costs that `Strategy.costs` reports, as plain numbers.
 
     Raises:
-        BadAnswer: a value of another kind; the message names it.
+        BadAnswer: A value is of another kind; the message names it.
     """
     if not isinstance(found, dict):
         raise _bad_cost(_kind(found))
@@ -107,7 +107,7 @@ _PROGRESS = {field.name for field in fields(TrainProgress)} - {"kind"}
 
 
 def own_numbers(reported: Mapping[str, Any]) -> dict[str, object]:
-    """What was given to `Experience.report` under names that are not those of progress."""
+    """Numbers that were given to `Experience.report` under names other than those of progress."""
     return {name: value for name, value in reported.items() if name not in _PROGRESS}
 
 
@@ -115,7 +115,7 @@ def checked_progress(reported: Mapping[str, Any]) -> TrainProgress:
     """Progress given to `Experience.report`, as an event; other names are `own_numbers`.
 
     Raises:
-        BadAnswer: a value of another type.
+        BadAnswer: A value has another type.
     """
     try:
         return TrainProgress(**{name: v for name, v in reported.items() if name in _PROGRESS})

@@ -1,4 +1,4 @@
-"""What a learner tells the gym while it works: progress and logged numbers, not too often."""
+"""Reports of a learner to the gym: progress and logged numbers, at a limited rate."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -43,11 +43,11 @@ class Reporting:
         self.own_numbers = OwnNumbers()
 
     def features(self, images: int, total: int) -> None:
-        """Tell that features were computed."""
+        """Report that features were computed."""
         self._emit(FeaturesComputed(images=images, total=total))
 
     def progress(self, place: int | None = None) -> Report:
-        """A function that reports progress, under the number ``place`` if it is given."""
+        """Return a function that reports progress, under the number ``place`` if given."""
         clock = Clock(EVENT_SECONDS)
 
         def report(event: Mapping[str, object]) -> None:
@@ -60,7 +60,7 @@ class Reporting:
         return report
 
     def logger(self, experience: int, log: NumberLog) -> Log:
-        """A function that logs numbers of an experience, and tells of them now and then."""
+        """Return a function that logs numbers of an experience, and reports them at intervals."""
         clock = Clock(EVENT_SECONDS)
 
         def take(numbers: Mapping[str, object], images: int, epoch: int, step: int) -> None:
@@ -71,6 +71,6 @@ class Reporting:
         return take
 
     def news(self, experience: int, log: NumberLog) -> None:
-        """Tell of the numbers that were logged since the last time."""
+        """Report the numbers that were logged since the last report."""
         if (numbers := log.news()) is not None:
             self._emit(NumbersLogged(experience=experience, numbers=numbers))

@@ -1,4 +1,4 @@
-"""Features of images on pretraining streams, asked of a strategy batch by batch."""
+"""Features of images on pretraining streams, computed by a strategy in batches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +19,12 @@ def features_in_batches(
 
     Args:
         count: Number of rows.
-        size: Rows a batch.
-        ask: Asks the strategy for the features of some of the rows.
-        report: Gets the number of rows that are done.
+        size: Number of rows per batch.
+        ask: Returns the strategy's features of some of the rows.
+        report: Called with the number of rows that are done.
 
     Raises:
-        BadAnswer: a reply is not a finite feature vector for each image, or widths differ.
+        BadAnswer: A reply is not one finite feature vector per image, or widths differ.
     """
     parts: list[np.ndarray] = []
     for start in range(0, count, size):
@@ -35,12 +35,12 @@ def features_in_batches(
     return np.concatenate(parts)
 
 
-# Any: what a plugin returns.
+# Any: a plugin may return anything.
 def _checked_features(answer: Any, count: int, width: int | None) -> np.ndarray:
-    """Features of one batch, float32 [count, width]; None: of any width.
+    """Return the features of one batch, float32 [count, width]; None allows any width.
 
     Raises:
-        BadAnswer: they are not that.
+        BadAnswer: They have another form.
     """
     plain = isinstance(answer, Tensor) and not answer.is_complex()
     shape = tuple(answer.shape) if isinstance(answer, Tensor) else None

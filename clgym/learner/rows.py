@@ -14,15 +14,15 @@ __all__ = ["RowImages"]
 
 
 class RowImages:
-    """Images of a run's sources, mapped and brought to one range of values.
+    """Images of a run's sources, mapped and converted to a common range of values.
 
     Attributes:
-        scale: Factor that brings stored pixels into [0, 1].
+        scale: Factor that converts stored pixels to [0, 1].
     """
 
     def __init__(self, request: Start, channels: int, device: torch.device) -> None:
         """Note the files that a run's start message names."""
-        # One range for all sources: a memory mixes their pixels.
+        # One range for all sources, since a memory mixes their pixels.
         largest = max((source.max_value for source in request.sources), default=1)
         self.scale = 1.0 / largest
         self._sources, self._resize, self._device = request.sources, request.resize, device
@@ -30,7 +30,7 @@ class RowImages:
         self._mapped: dict[tuple[int, str], Images] = {}
 
     def _images(self, number: int, split: str) -> Images:
-        """Images of a split, mapped when they are first asked for: others may be out of reach."""
+        """Images of a split, mapped at first use, since other files may not be accessible."""
         if (number, split) not in self._mapped:
             source = self._sources[number]
             self._mapped[number, split] = Images(
@@ -44,11 +44,11 @@ class RowImages:
         return self._mapped[number, split]
 
     def features(self, backbone: Frozen, report: Callable[[int, int], None]) -> FrozenFeatures:
-        """Features of these images by a frozen backbone, which fill `Batch.features`.
+        """Features of these images by a frozen backbone, for `Batch.features`.
 
         Args:
-            backbone: The network and what it is fed.
-            report: Gets the number of images that are computed, and of all.
+            backbone: The network and the format of its input.
+            report: Called with the number of computed images and their total.
         """
 
         def rows_of(number: int, split: str) -> SplitRows:
@@ -58,7 +58,7 @@ class RowImages:
         return FrozenFeatures(backbone, self._device, rows_of, report)
 
     def of_experience(self, request: Train | ExperienceRows) -> Tensor:
-        """Pixels of an experience's rows, which come group by group, as they are stored."""
+        """Stored pixels of an experience's rows, which are ordered by group."""
         pixels: Tensor | None = None
         start, total = 0, len(request.rows)
         for group, count in zip(request.groups, request.counts, strict=True):

@@ -1,7 +1,7 @@
 """Networks of finished runs, as backbones or classifiers.
 
-``run@FOLDER`` names it wherever a backbone is named, and the folder alone wherever a classifier is.
-It normalises its input as the run did.
+As a backbone, the network is named ``run@FOLDER``; as a classifier, by the folder. It normalises
+its input as in the run.
 """
 
 from pathlib import Path
@@ -22,10 +22,10 @@ RUN = "run"
 
 
 class RunNetwork(HeadlessNetwork):
-    """Images in [0, 1] to features; the facts that timm's networks carry are here too."""
+    """Maps images in [0, 1] to features; it has the attributes of timm's networks, too."""
 
     def __init__(self, network: Classifier, shape: tuple[int, ...], sources: list[str]) -> None:
-        """Take the head off ``network``, trained on images of ``shape``."""
+        """Remove the head of ``network``, which was trained on images of ``shape``."""
         super().__init__()
         self.network, self.num_features = network, network.head.in_features
         self.channels, self.side, self.sources = shape[0], shape[-1], sources
@@ -42,14 +42,14 @@ class RunNetworks:
     """Interface to finished runs for `clgym.models.loaders`."""
 
     def owns(self, folder: Path) -> bool:
-        """Whether a run was recorded there."""
+        """Whether the folder has the record of a run."""
         return is_run(folder)
 
     def weights_file(self, folder: Path) -> Path:
         """File with the weights of a finished run.
 
         Raises:
-            MissingData: it is no finished run.
+            MissingData: The folder is not that of a finished run.
         """
         path = folder / STATE
         if not (path.is_file() and self.owns(folder)):
@@ -61,13 +61,13 @@ class RunNetworks:
         return path
 
     def network(self, weights: Path) -> RunNetwork:
-        """Read the run whose state lies at ``weights``, its record beside it.
+        """Read the run with the state ``weights``, whose record is in the same folder.
 
         Raises:
-            BadRecord, BadOutput: no valid record or state there.
-            Incompatible: the run does not answer by one network alone.
+            BadRecord, BadOutput: There is no valid record or state.
+            Incompatible: The run's strategy does not predict by a single network.
         """
-        # The run's `setup` draws weights, for nothing.
+        # The run's `setup` draws weights that are not used.
         with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
             trained = _trained(weights.parent)
         network: Any = getattr(trained.strategy, "network", None)
@@ -81,11 +81,11 @@ class RunNetworks:
         return RunNetwork(network, trained.strategy.info.image_shape, sources)
 
     def classifier(self, folder: Path) -> tuple[Classifier, tuple[str, ...]]:
-        """The network of a finished learning run, and its classes by column.
+        """The network of a finished learning run, and its classes by class index.
 
         Raises:
-            BadRecord, BadOutput: no valid record or state there.
-            Incompatible: the run has not trained one network.
+            BadRecord, BadOutput: There is no valid record or state.
+            Incompatible: The run has not trained a single network.
         """
         trained = _trained(folder)
         network = getattr(trained.strategy, "network", None)
@@ -105,19 +105,19 @@ class RunNetworks:
 
 
 def _trained(folder: Path) -> Any:
-    # Here for a fast start: the record's schema takes longer to import than a small run to learn.
+    # Imported here for a fast start: the record's schema takes longer than a small run.
     from clgym.learner.trained import Trained
 
     return Trained.load(folder, "cpu")
 
 
 def _knows_tasks(network: Classifier) -> bool:
-    """Whether it is a network of a task-incremental run, with columns of each task."""
+    """Whether the network is from a task-incremental run, with classes by task."""
     return hasattr(network, "own")
 
 
 def _answers_alone(network: Classifier, strategy: Any) -> bool:
-    """Whether the strategy's answer to some image is what its network says."""
+    """Whether the strategy's prediction for an image equals that of its network."""
     shape = strategy.info.image_shape
     image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     task = 0 if strategy.info.setting == "task-incremental" else None

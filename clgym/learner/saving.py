@@ -1,4 +1,4 @@
-"""What of a learner is saved, and brought back: its strategy, its memory, its generators."""
+"""Save and restore a learner: its strategy, its memory, its generators."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -40,7 +40,7 @@ class Keeper:
         return len(write_state(path, state))
 
     def restore(self, state: LearnerState) -> None:
-        """Bring back a state that was read."""
+        """Restore a state that was read."""
         self.info.memory.load_state_dict(state["memory"], self.info.device)
         self.strategy.load_state_dict(state["strategy"])
         # States of earlier versions have neither.
@@ -48,7 +48,7 @@ class Keeper:
         set_generators(state["generators"], self.info.device)
 
     def fingerprint(self) -> str:
-        """A fingerprint of what the learner keeps, to tell whether testing changes it."""
+        """Fingerprint of the learner's state, by which changes during a test are detected."""
         memory = self.info.memory
         kept = {"seen": memory.seen, "columns": memory.columns()}
         return state_fingerprint({"strategy": self.strategy.state_dict(), "memory": kept})

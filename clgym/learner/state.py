@@ -1,6 +1,6 @@
 """Learner states on disk: safetensors with the nesting as JSON beside the tensors. No pickle.
 
-Each carries a checksum (`clgym.checksums`): a state that changed on disk is refused, never loaded.
+Each contains a checksum (`clgym.checksums`), so that a state that changed on disk is refused.
 """
 
 import hashlib
@@ -34,14 +34,14 @@ _COLUMNS = 512
 
 
 def state_fingerprint(state: Mapping[str, object]) -> str:
-    """A fingerprint of nested dicts, lists and tuples of tensors and plain values, hex.
+    """Fingerprint of nested dicts, lists and tuples of tensors and plain values, hexadecimal.
 
-    It tells whether a state changed: a number that changes, changes it. Of each tensor it covers
-    the bytes as 512 sums of 64-bit words, made where the tensor lies at the speed of memory: a
-    hash of all bytes would cost a short experience several percent.
+    It changes if any number of the state changes. For each tensor it covers the bytes as 512 sums
+    of 64-bit words, which are computed on the tensor's device at the speed of memory; hashing all
+    bytes would take several percent of the time of a short experience.
 
     Raises:
-        Unpackable: a value of another kind; the message names its place.
+        Unpackable: A value is of another kind; the message names its place.
     """
     leaves: list[torch.Tensor] = []
     tree = pack(state, torch.Tensor, leaves, "state")
@@ -63,10 +63,10 @@ def _sums(tensor: torch.Tensor) -> bytes:
 
 
 class InsideState(TypedDict):
-    """What the gym's own part of the learner must know to go on inside an experience."""
+    """State of clgym's part of the learner, which is needed to continue inside an experience."""
 
     images: int
-    """Training images of the experience so far."""
+    """Number of training images of the experience so far."""
     probed: ProbeState
     """Tests inside the experience so far."""
     logged: LogState
@@ -74,7 +74,7 @@ class InsideState(TypedDict):
 
 
 class LearnerState(TypedDict):
-    """What a learner's state file holds."""
+    """Content of a learner's state file."""
 
     strategy: State
     memory: MemoryState
@@ -86,19 +86,19 @@ class LearnerState(TypedDict):
     inside: NotRequired[InsideState]
     """Present in a state that was saved inside an experience."""
     serving: NotRequired[list[str]]
-    """Places that answers depend on; see `clgym.learner.holdings`."""
+    """Places that predictions depend on; see `clgym.learner.holdings`."""
 
 
 def write_state(path: Path, state: Mapping[str, object]) -> bytes:
     """Write nested dicts, lists and tuples of tensors and plain values; return the bytes.
 
     Raises:
-        Unpackable: a value of another kind; the message names its place.
-        BadOutput: the file cannot be written.
+        Unpackable: A value is of another kind; the message names its place.
+        BadOutput: The file cannot be written.
     """
     leaves: list[torch.Tensor] = []
     tree = pack(state, torch.Tensor, leaves, "state")
-    # Clones: safetensors refuses tensors that share memory.
+    # Clones, since safetensors refuses tensors that share memory.
     tensors = {str(i): t.detach().cpu().clone().contiguous() for i, t in enumerate(leaves)}
     masks = {name: list(t.shape) for name, t in tensors.items() if t.dtype == torch.bool}
     tensors |= {name: _bits(tensors[name]) for name in masks}
@@ -109,7 +109,7 @@ def write_state(path: Path, state: Mapping[str, object]) -> bytes:
 
 
 def _bits(mask: torch.Tensor) -> torch.Tensor:
-    """Eight entries a byte, uint8 [ceil(n / 8)]: masks of weights are large."""
+    """Pack eight entries per byte, uint8 [ceil(n / 8)], since masks of weights are large."""
     return torch.as_tensor(np.packbits(mask.numpy()))
 
 
@@ -125,7 +125,7 @@ def read_learner(path: Path) -> LearnerState:
     Raises:
         BadOutput: see `read_state`.
     """
-    # Its checksum says that it is what the learner's side of a run wrote.
+    # The checksum shows that the learner's side of a run wrote it.
     return cast(LearnerState, read_state(path))
 
 
@@ -135,7 +135,7 @@ def read_state(path: Path) -> dict[str, Tree]:
     States of clgym 0.1 without a checksum are read, too.
 
     Raises:
-        BadOutput: the file is not a state, or not byte for byte the one that was written.
+        BadOutput: The file is not a state, or was changed.
     """
     try:
         data = path.read_bytes()
@@ -154,5 +154,5 @@ def read_state(path: Path) -> dict[str, Tree]:
         raise BadOutput(
             expected=f"a state file at {path.name}",
             found=f"{type(error).__name__}: {error}",
-            fix="Delete the output folder and run again",
+            fix="Delete the output folder and repeat the run",
         ) from error

@@ -1,4 +1,4 @@
-"""A finished run as a classifier: load it, give it images, read classes."""
+"""A finished run as a classifier, which predicts the classes of images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,10 @@ class Trained:
     """The learner of a finished run, as a classifier.
 
     Attributes:
-        strategy: It, in the state it ended in.
+        strategy: The strategy in its final state.
         record: Record of the run.
-        classes: Class names by column of the logits.
-        scale: What turns stored pixel values into [0, 1].
+        classes: Class names by class index.
+        scale: Factor that converts stored pixel values to [0, 1].
     """
 
     strategy: Strategy
@@ -44,8 +44,8 @@ class Trained:
         """Rebuild the learner from ``record.json`` and ``state.safetensors``.
 
         Raises:
-            BadRecord: no valid record there.
-            BadOutput: no valid state there.
+            BadRecord: There is no valid record.
+            BadOutput: There is no valid state.
         """
         record = open_run(folder).record
         state = read_learner(folder / STATE)
@@ -60,15 +60,15 @@ class Trained:
         return cls(strategy, record, tuple(record.result.class_order), scale)
 
     def _repr_html_(self) -> str:
-        """Show what was trained, and on what, in a notebook."""
+        """Show strategy and stream of the run in a notebook."""
         return html_table([self.record.headline])
 
     def logits(self, images: np.ndarray | Tensor, task: int | None = None) -> Tensor:
-        """Logits, float [n, columns].
+        """Return logits, float [n, columns].
 
         Args:
             images: Images as stored: uint8 [n, H, W, C], or float [n, C, H, W] in [0, 1].
-            task: Its id, for a run on a task-incremental stream.
+            task: Task id, for a run on a task-incremental stream.
         """
         shape = self.strategy.info.image_shape
         tensor = torch.as_tensor(images, device=self.strategy.info.device)

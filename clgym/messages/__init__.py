@@ -1,7 +1,7 @@
 """Typed messages between the two sides of a run. No torch.
 
 The gym sends a `Request`; the learner returns the matching reply and reports `Event`s in between.
-A message is checked when it is made and again when it arrives.
+A message is validated when it is made and again when it arrives.
 """
 
 from clgym.messages._message import (

@@ -1,4 +1,4 @@
-"""How a message is made: a frozen dataclass whose fields are checked. No torch."""
+"""Decorator of messages: frozen dataclasses whose fields are validated. No torch."""
 
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
@@ -25,7 +25,7 @@ _CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid", defer_build=T
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def message(cls: type[T]) -> type[T]:
-    """Make a class a message: a frozen dataclass whose fields are checked when it is made."""
+    """Make a class a message: a frozen dataclass whose fields are validated when it is made."""
     make: Any = pydantic.dataclasses.dataclass
     return make(cls, frozen=True, eq=False, kw_only=True, config=_CONFIG)
 

@@ -1,4 +1,4 @@
-"""What the learner and the gym report while a run goes on. No torch."""
+"""Events that the learner and the gym report during a run. No torch."""
 
 from typing import Literal
 
@@ -35,7 +35,7 @@ class TrainProgress:
     steps: int | None = None
     loss: float | None = None
     images: int | None = None
-    """Images of this experience processed so far, over all epochs."""
+    """Number of images of this experience processed so far, over all epochs."""
 
 
 @message
@@ -76,13 +76,13 @@ class CheckpointSaved:
 
 @message
 class TestDue:
-    """A state was saved inside an experience, to be tested; see `AnytimeTest`."""
+    """A state was saved inside an experience for a test; see `AnytimeTest`."""
 
     __test__ = False
 
     kind: Literal["test-due"] = "test-due"
     images: int
-    """Training images of this experience processed so far."""
+    """Number of training images of this experience processed so far."""
 
 
 @message
@@ -95,13 +95,13 @@ class RunPlanned:
 
 @message
 class RunResumed:
-    """A run continues where an earlier process saved."""
+    """A run continues from the state that an earlier process saved."""
 
     kind: Literal["resumed"] = "resumed"
     experience: int
     """Experience or segment at which the run continues."""
     images: int
-    """Images that the run learned or answered in the experiences or segments before, over all
+    """Number of images trained on or predicted in the experiences or segments before, over all
     epochs."""
 
 
@@ -124,7 +124,7 @@ class Scored:
     row: list[float | None]
     accuracy: float
     images: int
-    """Images that were learned or answered in this experience or segment, over all epochs."""
+    """Number of images trained on or predicted in this experience or segment, over all epochs."""
     name: str | None = None
     """Name of the segment on adaptation streams."""
 
@@ -139,13 +139,13 @@ class RequestScored:
     """Number of the request, from 0."""
     requests: int
     forgotten_accuracy: float | None
-    """Accuracy on the test rows of what was to be forgotten."""
+    """Accuracy on the test rows of the classes to forget."""
     retained_accuracy: float | None
     """Accuracy on the test rows of the classes that remain."""
     experience: int
-    """Number of the request behind the experiences."""
+    """Number of the request, counted on from the experiences."""
     images: int
-    """Training images that the strategy read for it."""
+    """Number of training images that the strategy read for it."""
 
 
 @message

@@ -1,4 +1,4 @@
-"""What a strategy needs of the gym, and the identity of what it builds on. No torch."""
+"""Needs of a strategy, and identities of the networks that it builds on. No torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,22 +20,23 @@ class Frozen:
     name: str
     """Network and weights, as in `clgym.models.backbones`."""
     size: int | None = 224
-    """Side of the input in pixels, to which position embeddings are interpolated; None: that of the
-    weights."""
+    """Side of the input in pixels, to which position embeddings are interpolated; None means that
+    of the weights.
+    """
     fit: Fit = "crop"
     """Resizing of images: stretch (bilinear to the side), or crop (shorter side to 8/7 of it,
     bicubic, then a centre crop)."""
     normalise: bool = False
-    """Whether to normalise images by the mean and deviation of the weights' training."""
+    """Whether to normalise images by the mean and standard deviation of the pretraining."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What the gym must provide; anything else is out of the strategy's reach."""
+    """What the gym must provide to a strategy; everything else is withheld from it."""
 
     task_ids: bool = False
-    """Whether every batch needs its task id, in training and at test: task-incremental streams
-    only."""
+    """Whether every batch needs its task id, in training and at test; only task-incremental streams
+    provide it."""
     total_classes: bool = False
     """Whether the number of classes of the whole stream is needed in advance."""
     total_experiences: bool = False
@@ -48,14 +49,14 @@ class Needs:
     retained_data: bool = False
     """Whether a request to forget brings the training rows that remain, as `retrain` needs."""
     rereads: bool = False
-    """Reads each experience more than once even with `epochs=1`; incompatible with single-pass
-    streams."""
+    """Whether the strategy reads each experience more than once even with `epochs=1`, so that it
+    cannot run on single-pass streams."""
     memory: int = 0
     """Number of samples to keep in `StreamInfo.memory`: of past experiences; of past batches on
     adaptation streams."""
     memory_bytes: int | None = None
-    """Budget in bytes for all that serves no prediction: the memory, statistics, earlier networks.
-    None declares no budget."""
+    """Budget in bytes for all state that prediction does not use: the memory, statistics, earlier
+    networks. None declares no budget."""
     settings: tuple[str, ...] = ("class-incremental", "task-incremental", "domain-incremental")
     """Scenario types that the strategy supports."""
     backbone: Frozen | None = None
@@ -74,7 +75,7 @@ class BackboneIdentity:
     """Identity of a pretrained backbone, as a record keeps it."""
 
     name: str
-    """Name without a path; the weights are found by it as long as their file is not moved."""
+    """Name without a path, by which the weights are found unless their file was moved."""
     weights: str
     """SHA-256 of the network's state without its head, at its native input size."""
     pretraining: tuple[str, ...]

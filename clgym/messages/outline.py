@@ -1,4 +1,4 @@
-"""A run before it begins, in figures. No torch."""
+"""Outline of a planned run: its strategy, stream, sizes and devices. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class ChosenScenario(ChosenPlugin):
 
 @dataclass(frozen=True)
 class ChosenSource:
-    """A source that a stream is cut from, and what is to be known about it."""
+    """A source of a stream, with warnings about it."""
 
     name: str
     flags: tuple[str, ...]
@@ -52,17 +52,17 @@ class ExperienceOutline:
 
 @dataclass(frozen=True)
 class SegmentOutline(ExperienceOutline):
-    """Size of one segment of unlabelled images, which are learned from and scored alike."""
+    """Size of one segment of unlabelled images, all of which are both learned from and scored."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class ChosenBackbone(BackboneIdentity):
-    """A pretrained backbone beside the stream that it will be used on."""
+    """A pretrained backbone, with its relation to the stream that it will be used on."""
 
     overlap: tuple[str, ...]
-    """Classes of the stream that the pretraining sets name too."""
+    """Classes of the stream that the pretraining sets contain, too."""
 
 
 @dataclass(frozen=True)
@@ -80,5 +80,5 @@ class RunOutline:
     device: str
     threads: int
     numerics: str
-    """Options for speed that are on, as words of the command; empty by default."""
+    """Options for speed that are on, in the form of the command line; empty by default."""
     out: str

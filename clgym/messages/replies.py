@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 NumberName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_./ -]{0,63}$")]
-"""Name of a number that a strategy logs, which a table, a file and a logger can show."""
+"""Name of a logged number; all its characters can be shown by tables, files and loggers."""
 
 
 @message
@@ -49,7 +49,7 @@ class NeedsDescribed:
     needs: Needs
     backbone: BackboneIdentity | None
     renamed: dict[str, str]
-    """Options that named the backbone's weights by a path, with the name to record instead."""
+    """By option that names the backbone's weights by a path, the name to record instead."""
     libraries: tuple[int, ...] = ()
     """Large libraries that the strategy's import loaded, by their number in
     `clgym.learner.entrance.Learner.LIBRARIES`."""
@@ -60,10 +60,11 @@ class ReadsDescribed:
     """Reply to `DescribeReads`."""
 
     files: dict[str, str]
-    """SHA-256 of each file that plugins have read in the process, by its absolute path; empty where
-    it had two contents."""
+    """SHA-256 of each file that plugins have read in the process, by absolute path; empty for a
+    file whose content changed in between.
+    """
     places: tuple[str, ...]
-    """Absolute paths where weights were looked for, found or not."""
+    """Absolute paths where weights were searched, with or without success."""
 
 
 @message
@@ -73,9 +74,9 @@ class Started:
     device_name: str
     """Model of the GPU or processor."""
     idle_memory_bytes: int
-    """Memory of the learner before it made anything."""
+    """Memory of the learner in bytes before it made anything."""
     device_uuid: str = ""
-    """Identity of the GPU, for its energy counter; it stands in no record."""
+    """Identity of the GPU, for its energy counter; records do not contain it."""
     classifier: ClassifierIdentity | None
     libraries: tuple[int, ...] = ()
     """See `NeedsDescribed`."""
@@ -83,7 +84,7 @@ class Started:
 
 @message
 class LoggedNumbers:
-    """Numbers that a strategy logged, one per row, in the order in which they came."""
+    """Numbers that a strategy logged, one per row, in order of arrival."""
 
     names: tuple[NumberName, ...]
     """Names of the numbers, each once."""
@@ -91,7 +92,7 @@ class LoggedNumbers:
     """Index of each row's name."""
     value: Floats
     images: Integers
-    """Training images of the experience so far, over all epochs."""
+    """Number of training images of the experience so far, over all epochs."""
     epoch: Integers
     """Number of the epoch, from 1; 0 where the strategy does not count them."""
     step: Integers
@@ -103,7 +104,7 @@ class LoggedNumbers:
         if len({len(column) for column in columns}) > 1:
             raise ValueError("columns of different lengths")
         if ((self.name < 0) | (self.name >= len(self.names))).any():
-            raise ValueError("a row without a name")
+            raise ValueError("an index of a name that does not exist")
         if not np.isfinite(self.value).all():
             raise ValueError("a value that is not finite")
         return self
@@ -114,15 +115,15 @@ class Holdings:
     """Sizes of what a strategy holds; see `clgym.learner.holdings`."""
 
     trainable: int
-    """Number of parameters of networks that gradients change and predictions depend on."""
+    """Number of network parameters that gradients change and predictions depend on."""
     total: int
     """Number of all fractional values that predictions depend on, without buffers of networks."""
     buffers: int
     """Number of the other values that predictions depend on."""
     stored: dict[str, int]
-    """Bytes of what predictions do not depend on, by place, the memory among them."""
+    """Bytes that predictions do not depend on, by place; the memory is one of them."""
     backbone: bool
-    """Whether predictions depend on the declared backbone, which is none of these."""
+    """Whether predictions depend on the declared backbone, which is not counted above."""
 
 
 @message
@@ -132,9 +133,9 @@ class ExperienceTrained:
     seconds: float
     images: int
     flops: float | None = None
-    """Floating-point operations of the training, estimated; None where no batch was handed out."""
+    """Estimated number of floating-point operations of training; None if no batch was read."""
     logged: LoggedNumbers | None = None
-    """What the strategy logged in the experience; None for nothing."""
+    """Numbers that the strategy logged in the experience; None if there are none."""
 
 
 @message
@@ -144,7 +145,7 @@ class Predicted:
     logits: Logits
     seconds: float
     by_head: dict[str, Logits] = Field(default_factory=dict)
-    """Logits of each head, where they were asked for and the strategy has several."""
+    """Logits of each head, if requested and if the strategy has several."""
 
 
 @message
@@ -159,12 +160,12 @@ class Represented:
 class TestEnded:
     """Reply to `EndTest`."""
 
-    __test__ = False  # pytest takes classes of this name for its own
+    __test__ = False  # pytest would collect a class of this name as a test
 
     changed: bool
-    """Whether the predictions changed what the strategy and its memory hold."""
+    """Whether predicting changed the state of the strategy or its memory."""
     holdings: Holdings
-    """Sizes of what was tested."""
+    """Sizes of the state that was tested."""
     peak_memory_bytes: int
     cpu_seconds: float = 0.0
     """See `Saved`."""
@@ -198,7 +199,7 @@ class Forgotten:
     removed: int
     """Number of samples that the gym removed from the strategy's memory."""
     images: int
-    """Training images that the strategy read for it."""
+    """Number of training images that the strategy read for it."""
     logged: LoggedNumbers | None = None
 
 
@@ -208,19 +209,19 @@ class Saved:
 
     bytes: int
     holdings: Holdings | None
-    """Sizes of what is saved; None on learning streams, where the test tells them."""
+    """Sizes of the saved state; None on learning streams, where `TestEnded` states them."""
     stored_samples: int
     memory_bytes: int
-    """Size of the stored samples."""
+    """Size of the stored samples in bytes."""
     kept_images: dict[str, int]
-    """Number of images of the stream found outside of the memory, by the place where they lie."""
+    """Number of images of the stream found outside of the memory, by place."""
     peak_memory_bytes: int
     own_costs: dict[str, float]
     cpu_seconds: float = 0.0
     """Processor seconds of the learner since its last such reply."""
     flops_per_image: float | None = None
-    """Floating-point operations to predict one image, in the last batch that was observed; None
-    where none was."""
+    """Number of floating-point operations to predict one image, counted in the last observed batch;
+    None if no batch was observed."""
     read_files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the files that the strategy's code has imported or opened, by name relative to the
     plugin's folder; installed packages and the plugin itself are left out."""

@@ -55,12 +55,12 @@ class DescribeNeeds:
     """All of the strategy's options."""
     device: str
     data_root: Path | None
-    """Data folder, whose `weights/` are searched; None means `CLGYM_DATA`."""
+    """Data root, whose `weights/` are searched; None means `CLGYM_DATA`, else the user's folder."""
 
 
 @message
 class DescribeReads:
-    """Ask which files shaped what was described so far."""
+    """Ask which files influenced the descriptions so far."""
 
     do: Literal["describe-reads"] = "describe-reads"
     plugins: tuple[str, ...]
@@ -86,7 +86,7 @@ class StreamFacts:
 
 @message
 class SourceFiles:
-    """Files of a source's images, and the range of their values."""
+    """Files of a source's images, and the maximum of their values."""
 
     train: Path
     test: Path
@@ -113,7 +113,7 @@ class AdaptationStart:
 
 @message
 class Numerics:
-    """Options that change a learner's speed and the last digits of its numbers."""
+    """Options that change a learner's speed and the last digits of its results."""
 
     arithmetic: Literal["fp32", "tf32", "bf16"] = "fp32"
     channels_last: bool = False
@@ -146,7 +146,7 @@ class RowGroup:
     source: int
     split: Literal["train", "test"]
     transform: tuple[str, float] | None
-    """Kind and amount of a fixed transformation; see `clgym.scenario.Transform`."""
+    """Kind and amount of a fixed transform; see `clgym.scenario.Transform`."""
 
 
 @message
@@ -162,12 +162,12 @@ class Predict:
     num_seen_classes: int
     batch_size: int
     by_head: bool = False
-    """Whether to answer by head, too, where the strategy does; see `Strategy.predict_by_head`."""
+    """Whether to return logits by head, too, if any; see `Strategy.predict_by_head`."""
 
 
 @message
 class Represent:
-    """Give the features of some rows of both splits, in the given order."""
+    """Return features of some rows of both splits, in the given order."""
 
     do: Literal["represent"] = "represent"
     rows: Integers
@@ -179,7 +179,7 @@ class Represent:
 
 @message
 class EndTest:
-    """Report on a test that is over."""
+    """End a test, and report on it."""
 
     do: Literal["end-test"] = "end-test"
 
@@ -190,7 +190,7 @@ class FillFeatures:
 
     do: Literal["fill-features"] = "fill-features"
     start: Start
-    """Message that starts the strategy: it names the images."""
+    """Message that starts the strategy, which names the images."""
     backbone: Frozen
     rows: Integers
     where: Integers
@@ -206,7 +206,7 @@ class AnytimeTest:
     """Numbers of training images after which a test is due, ascending; the last is the end of the
     experience."""
     state: Path
-    """Path for the state to be tested. Training continues when the gym has deleted it."""
+    """Path for the state to test. Training continues after the gym has deleted it."""
 
 
 @message
@@ -267,13 +267,13 @@ class ExperienceRows:
 
 @message
 class Forget:
-    """Forget some rows; what remains is named where the strategy declared that it needs it."""
+    """Forget some rows; the remaining rows are named if the strategy has declared to need them."""
 
     do: Literal["forget"] = "forget"
     number: int
     """Number of the request, from 0."""
     place: int
-    """Number of the request behind the experiences, under which progress is reported."""
+    """Number of the request, counted on from the experiences, under which progress is reported."""
     kind: Literal["class", "experience"]
     classes: tuple[int, ...]
     """Class indices to be forgotten."""

@@ -1,4 +1,4 @@
-"""Messages as plain data, and back, checked. No torch."""
+"""Convert messages to plain data and back, with validation. No torch."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _LATE = ConfigDict(defer_build=True)
-"""Message classes whose checks are built only when met, since building all takes 40 ms."""
+"""Configuration that builds validators at first use, since building all takes 40 ms."""
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(
     Annotated[Request, Field(discriminator="do")], config=_LATE
 )
@@ -37,7 +37,7 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(
 
 def to_tree(message: object) -> dict[str, Tree]:
     """A message, or another dataclass, as nested dicts and lists of plain values and arrays."""
-    record: Any = message  # a dataclass has no type of its own
+    record: Any = message  # dataclasses have no common type
     return {f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
 
 
@@ -49,33 +49,33 @@ def _plain(value: object) -> Tree:
         return {key: _plain(item) for key, item in items.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in cast(Sequence[object], value)]
-    # The types of messages admit nothing else; what a plugin adds, the wire refuses by name.
+    # The types of messages admit nothing else; values that a plugin adds are refused by name.
     return str(value) if isinstance(value, Path) else cast(Tree, value)
 
 
 def parse_request(tree: Mapping[str, Tree]) -> Request:
-    """Check and return a request as it arrived.
+    """Validate and return a request that arrived.
 
     Raises:
-        BadAnswer: it is none.
+        BadAnswer: It is no valid request.
     """
     return _parsed(_REQUESTS, tree, "a request of the gym")
 
 
 def parse_event(tree: Mapping[str, Tree]) -> Event:
-    """Check and return an event as it arrived.
+    """Validate and return an event that arrived.
 
     Raises:
-        BadAnswer: it is none.
+        BadAnswer: It is no valid event.
     """
     return _parsed(_EVENTS, tree, "an event of a run")
 
 
 def parse_reply(kind: type[T], tree: Mapping[str, Tree]) -> T:
-    """Check and return a reply as it arrived.
+    """Validate and return a reply that arrived.
 
     Raises:
-        BadAnswer: it is not of this kind.
+        BadAnswer: It is no valid reply of this kind.
     """
     return _parsed(_reply_adapter(kind), tree, f"a reply of the kind {kind.__name__}")
 
@@ -86,7 +86,7 @@ def _reply_adapter(kind: type[T]) -> TypeAdapter[T]:
 
 
 def build_checks() -> None:
-    """Build the checks of all messages now: processes that are forked later need not."""
+    """Build the validators of all messages now, so that processes forked later have them."""
     for adapter in (_REQUESTS, _EVENTS):
         adapter.rebuild()
     for kind in get_args(Reply):
@@ -102,6 +102,6 @@ def _parsed(adapter: TypeAdapter[T], tree: Mapping[str, Tree], expected: str) ->
         raise BadAnswer(
             expected=expected,
             found=f"{first['msg']} at {place}",
-            fix="Both sides must run the same version of clgym; a plugin must not write to the "
-            "learner's socket",
+            fix="Run both sides with the same version of clgym, and do not write to the learner's "
+            "socket in a plugin",
         ) from None

@@ -1,6 +1,6 @@
 """Locations of backbone weights, and the networks that they belong to.
 
-`clgym.models.backbones` says what names look like.
+`clgym.models.backbones` describes the form of names.
 """
 
 import contextlib
@@ -26,22 +26,22 @@ _HUB_FILE = "model.safetensors"
 
 
 def notes() -> Path:
-    """Where it is written down which file has which weights."""
+    """Folder of the notes that say which file contains which weights."""
     return cache_dir() / "backbones"
 
 
 def digest(model: nn.Module) -> str:
-    """SHA-256 of a network's state: names in order, each with dtype, shape and bytes."""
+    """Hexadecimal SHA-256 of a network's state: sorted names, each with dtype, shape and bytes."""
     return weight_files.digest_of(model.state_dict())
 
 
 def fetch(tag: str, progress: Callable[[str], None] = lambda line: None) -> Path:
-    """Bring the weights of a timm tag into the hub's cache; the only way over the network.
+    """Download the weights of a timm tag into the hub's cache; nothing else downloads weights.
 
     Raises:
         UnknownName: timm has no such weights.
-        MissingData: they could not be got.
-        BadSource: what arrived, or lies there already, is not what the hub has.
+        MissingData: The download failed.
+        BadSource: The downloaded or existing file differs from that of the hub.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -49,20 +49,20 @@ def fetch(tag: str, progress: Callable[[str], None] = lambda line: None) -> Path
     timm_networks.check_known(Name(tag, {}, None))
     progress(f"getting {tag}")
     try:
-        # A tag says no revision, of which bandit complains; records name weights by their hash.
+        # bandit demands a revision, which a tag does not state; records name weights by their hash.
         file = Path(hf_hub_download(_hub_name(tag), _HUB_FILE))  # nosec B615
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise MissingData(
             expected=f"a download of {tag}",
             found=str(error).splitlines()[0],
-            fix="Look at the connection, or get the file by hand and give NAME@FILE",
+            fix="Check the connection, or download the file by hand and give NAME@FILE",
         ) from error
     # The hub names a large file by its SHA-256, and its cache keeps the file under that name.
     blob = file.resolve()
     if re.fullmatch("[0-9a-f]{64}", blob.name) and file_sha256(blob) != blob.name:
         raise BadSource(
             expected=f"the weights {tag} with SHA-256 {blob.name}",
-            found="something else, or a part of it",
+            found="a file with another hash, perhaps an incomplete one",
             fix=f"Remove {blob} and fetch again",
         )
     return file
@@ -76,10 +76,10 @@ def _hub_name(tag: str) -> str:
 
 
 def weights_file(name: Name, data_root: Path | None = None) -> Path:
-    """Path of the weights: a given path, or a file's name in the data root's ``weights/`` folder.
+    """Find the weights by path, or by file name in the data root's ``weights/`` folder.
 
     Raises:
-        MissingData: nowhere.
+        MissingData: There is no such file.
     """
     weights, loader = name.weights, loader_of(name.architecture)
     if weights is None:
@@ -114,7 +114,7 @@ def _in_hub(name: Name) -> Path:
         raise MissingData(
             expected=f"the weights {name.architecture} on this machine",
             found="none in the hub's cache",
-            fix=f"`clgym fetch {name.architecture}`, or give NAME@FILE",
+            fix=f"Run `clgym fetch {name.architecture}`, or give NAME@FILE",
         )
     return Path(found)
 
@@ -129,10 +129,10 @@ def _noted(weights: str) -> Path | None:
 
 
 def native(name: Name, data_root: Path | None = None) -> tuple[Any, Name]:
-    """The network at its native input size, its weights in, its head off; its name completed.
+    """Return the network at its native input size, with weights, without head; and its full name.
 
     Raises:
-        ClgymError: no such network, no such weights, or weights of another network.
+        ClgymError: The network or the weights do not exist, or do not belong together.
     """
     loader = loader_of(name.architecture)
     if loader is not None:
@@ -143,7 +143,7 @@ def native(name: Name, data_root: Path | None = None) -> tuple[Any, Name]:
             torch.manual_seed(0)
             return timm_networks.create(name, num_classes=0), name
     path = weights_file(name, data_root)
-    if name.weights is None:  # timm's own file, which timm knows how to read
+    if name.weights is None:  # timm's own file, which only timm can read
         overlay = {"file": str(path)}
         made = timm_networks.create(
             name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0

@@ -11,9 +11,9 @@ A name says which network and where its weights come from::
     run@FOLDER                              the network that a finished run has trained
     deit_tiny_patch16_224@sha256:HEX        weights that an earlier run read: how records name them
 
-What known weights need is added to the name: padding as in TensorFlow, and their normalisation
-where it is another than the architecture's. A safetensors file, or the ``config.json`` beside it,
-may say ``mean`` and ``std`` too.
+Arguments that known weights need are added to the name: padding as in TensorFlow, and their
+normalisation if it differs from the architecture's. A safetensors file, or the ``config.json``
+beside it, may state ``mean`` and ``std``, too.
 """
 
 import contextlib
@@ -50,10 +50,10 @@ class Backbone(nn.Module):
     std: Tensor
 
     def __init__(self, model: nn.Module, frozen: Frozen) -> None:
-        """Freeze ``model``: a timm network with ``num_classes=0``, or a run's.
+        """Freeze ``model``: a timm network with ``num_classes=0``, or the network of a run.
 
         Raises:
-            Incompatible: it does not take images of ``frozen.size``.
+            Incompatible: The network does not take images of ``frozen.size``.
         """
         super().__init__()
         self.model: Any = model.eval().requires_grad_(False)
@@ -67,15 +67,15 @@ class Backbone(nn.Module):
         """Length of a feature vector."""
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images [n, 1 or 3, H, W] in [0, 1] as the network is fed: [n, 3, size, size].
+        """Convert images [n, 1 or 3, H, W] in [0, 1] to the network's input [n, 3, size, size].
 
         Raises:
-            Incompatible: other channels than the network takes.
+            Incompatible: The network takes another number of channels.
         """
         return self.normalised(_FITS[self.frozen.fit](images, self.size))
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Images of the right size, made three-channelled, scaled where that is asked for."""
+        """Convert images of the right size to the network's channels; normalise them if set."""
         if images.shape[1] == 1:
             images = images.expand(-1, self.channels, -1, -1)
         if images.shape[1] != self.channels:
@@ -87,15 +87,15 @@ class Backbone(nn.Module):
         return (images - self.mean) / self.std if self.frozen.normalise else images
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features [n, width] of images in [0, 1]; of a ViT the class token after the last norm."""
+        """Features [n, width] of images in [0, 1]; for a ViT, the normalised class token."""
         return self.model(self.prepare(images))
 
 
 def measured_width(model: Any, channels: int, side: int, name: str) -> int:
-    """Length of a feature vector, by one forward pass: networks state it under several names.
+    """Measure the length of a feature vector by one forward pass: networks name it differently.
 
     Raises:
-        Incompatible: the network does not take such images, or makes no vectors of them.
+        Incompatible: The network does not take such images, or returns no feature vectors.
     """
     place = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
@@ -118,14 +118,14 @@ def measured_width(model: Any, channels: int, side: int, name: str) -> int:
 
 
 def _channels(model: Any) -> int:
-    """Channels of the images that the network takes."""
+    """Number of channels of the images that the network takes."""
     if isinstance(model, HeadlessNetwork):
         return model.channels
     return model.pretrained_cfg["input_size"][0]
 
 
 def _side(model: Any) -> int:
-    """Side of the images that the weights were trained with."""
+    """Side in pixels of the images that the weights were trained with."""
     if isinstance(model, HeadlessNetwork):
         return model.side
     return model.pretrained_cfg["input_size"][-1]
@@ -146,7 +146,7 @@ def _crop(images: Tensor, size: int) -> Tensor:
         sides = [
             short if side == min(height, width) else int(side * scale) for side in (height, width)
         ]
-        # First across, then down, both rounded to 8 bits: noisy images overshoot in between.
+        # First horizontally, then vertically, each rounded to 8 bits, since noisy images overshoot.
         for shape in ((height, sides[1]), (sides[0], sides[1])):
             images = F.interpolate(images, shape, mode="bicubic", antialias=True)
             images = (images * 255).round().clamp(0, 255) / 255
@@ -163,9 +163,9 @@ def load(
     """Build the network for ``frozen.size`` and load its weights.
 
     Raises:
-        BadConfig, UnknownName: the name says nothing that timm has.
-        MissingData, BadSource: the weights are not there, or are not what the name says.
-        Incompatible: the network takes one input size only, another one.
+        BadConfig, UnknownName: timm has no network of that name.
+        MissingData, BadSource: The weights are missing, or are not those of the name.
+        Incompatible: The network takes only input of another size.
     """
     model, _ = native(parse(frozen.name), data_root)
     embed: Any = getattr(model, "patch_embed", None)
@@ -186,15 +186,15 @@ def identify(frozen: Frozen, data_root: Path | None = None) -> BackboneIdentity:
     """Identify a backbone; its weights are read and hashed once for each file, size and time.
 
     Args:
-        frozen: The backbone; a file's name is looked for in the data root too.
-        data_root: Where data lie; None: what ``CLGYM_DATA`` says.
+        frozen: The backbone; the name of a file is also searched in the data root.
+        data_root: Data root; None means ``CLGYM_DATA``, else the user's data folder.
 
     Raises:
-        ClgymError: as for `load`.
+        ClgymError: For the reasons of `load`.
     """
     name = parse(frozen.name)
     if name.weights is None:
-        check_known(name)  # without the tag there is no file to look for
+        check_known(name)  # without the tag the file is unknown
     random = name.weights == "random" and loader_of(name.architecture) is None
     path = None if random else weights_file(name, data_root)
     facts: list[Any] = [2, name.bare, name.weights if path is None else None]
@@ -207,7 +207,7 @@ def identify(frozen: Frozen, data_root: Path | None = None) -> BackboneIdentity:
     try:
         known = load_checked(note.read_bytes())
         identity = BackboneIdentity(**{**known, "pretraining": tuple(known["pretraining"])})
-    except (OSError, ValueError):  # never looked at, or a note that is damaged
+    except (OSError, ValueError):  # no note yet, or a damaged one
         identity = _identity(name, path, data_root)
         _write(note, asdict(identity))
     if path is not None:
@@ -216,7 +216,7 @@ def identify(frozen: Frozen, data_root: Path | None = None) -> BackboneIdentity:
 
 
 def _write(path: Path, facts: dict[str, object]) -> None:
-    """Write a note, unless it says so already; who may not write goes without."""
+    """Write a note, unless it is up to date; without permission to write, there is no note."""
     data = dump_checked(facts)
     with contextlib.suppress(OSError, BadOutput):
         if not path.is_file() or path.read_bytes() != data:

@@ -14,7 +14,7 @@ __all__ = ["CifarResNet"]
 
 
 class _BasicBlock(nn.Module):
-    """Two 3x3 convolutions; a shortcut that changes shape is strided and padded with zeros."""
+    """Two 3x3 convolutions; a shortcut that changes the shape is strided and padded with zeros."""
 
     def __init__(self, wide_in: int, wide_out: int, stride: int, last_relu: bool = True) -> None:
         super().__init__()
@@ -33,16 +33,16 @@ class _BasicBlock(nn.Module):
 
 
 class CifarResNet(StagedNetwork):
-    """Images [n, C, H, W], normalised, to features [n, 64]: stages of 16, 32, 64 channels."""
+    """Maps normalised images [n, C, H, W] to features [n, 64]; stages of 16, 32, 64 channels."""
 
     width = 64
 
     def __init__(self, blocks: int, channels: int = 3, *, last_relu: bool = True) -> None:
-        """Build it.
+        """Build the network.
 
         Args:
-            blocks: Blocks per stage: 3 makes ResNet-20, 5 makes ResNet-32.
-            channels: Channels of the images.
+            blocks: Number of blocks per stage: 3 gives ResNet-20, 5 gives ResNet-32.
+            channels: Number of channels of the images.
             last_relu: Whether the last map is rectified; PODNet's is not.
         """
         layers: dict[str, nn.Module] = {

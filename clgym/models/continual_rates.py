@@ -1,9 +1,9 @@
-"""Learning rates that are set at every step and know how far a stream has come.
+"""Learning rates that are set at every step and depend on the progress of the stream.
 
 Gupta et al. 2023 (arXiv 2308.04014), Ibrahim et al. 2024 (arXiv 2403.08763) and Singh, Janson et
 al. 2025 (arXiv 2503.02844) compare them for continual pre-training. A schedule is a value without
-state: asked for the rate of a step, it answers from the step's place in the stream alone, so a run
-that is continued has the same rates, and what comes later in the stream cannot change them.
+state: the rate of a step depends only on the step's place in the stream. So a continued run has the
+same rates, and later experiences cannot change them.
 
 With C(u; a, b) = b + (a - b) / 2 (1 + cos(pi u)), u within [0, 1], and `ceil` of shares as
 decimals.
@@ -29,16 +29,16 @@ __all__ = [
 
 
 class Place(NamedTuple):
-    """Where in the stream a step stands."""
+    """Place of a step in the stream."""
 
     experience: int
     """Index of the experience, from 0."""
     step: int
     """Index of the step within the experience, from 0."""
     steps: int
-    """Steps of this experience."""
+    """Number of steps of this experience."""
     before: int = 0
-    """Steps of all experiences before it."""
+    """Number of steps of all experiences before it."""
 
     @property
     def clock(self) -> int:
@@ -55,7 +55,7 @@ class Schedule(Protocol):
 
 
 def share_of(share: float, steps: int) -> int:
-    """``ceil(share * steps)`` of the decimal that is written: 0.07 of 100 steps are 7, not 8."""
+    """``ceil(share * steps)`` in decimal arithmetic: 0.07 of 100 steps are 7, not 8."""
     return math.ceil(Decimal(str(share)) * steps)
 
 
@@ -65,7 +65,7 @@ def _cosine(u: float, start: float, end: float) -> float:
 
 
 def _rise(done: int, steps: int, start: float, end: float) -> float:
-    """Linear warm-up: ``end`` is reached at its last step."""
+    """Linear warm-up, which reaches ``end`` at its last step."""
     return start + (end - start) * (done + 1) / steps
 
 
@@ -85,20 +85,20 @@ class RepeatedCosine:
     peak: float
     floor: float
     warmup: float = 0.01
-    """Share of an experience's steps."""
+    """Fraction of an experience's steps that are warm-up."""
     rewarm_from: Literal["min", "zero"] = "min"
-    """Where the warm-up of later experiences begins; the first one's begins at zero."""
+    """Rate at which the warm-up of later experiences begins; the first one's begins at zero."""
     decay_end: float = 1.0
-    """Share of an experience's steps after which the rate stays at the floor."""
+    """Fraction of an experience's steps after which the rate stays at the floor."""
     peak_scales: tuple[float, ...] = ()
-    """Factor of the peak for each experience, the last one for all that follow; () is 1."""
+    """Factor of the peak by experience; the last one holds for all that follow; () means 1."""
 
     def warmup_steps(self, steps: int) -> int:
-        """W of an experience of ``steps`` steps."""
+        """Number W of warm-up steps in an experience of ``steps`` steps."""
         return share_of(self.warmup, steps)
 
     def decay_steps(self, steps: int) -> int:
-        """D of an experience of ``steps`` steps."""
+        """Number D of the step at which an experience of ``steps`` steps reaches the floor."""
         return share_of(self.decay_end, steps)
 
     def __call__(self, place: Place) -> float:
@@ -117,7 +117,7 @@ class RepeatedCosine:
 
 @dataclass(frozen=True)
 class ConstantAfterFirst:
-    """The first experience as in `RepeatedCosine`; then no decay any more.
+    """The first experience as in `RepeatedCosine`; no decay afterwards.
 
     ``hold="min"``: all later steps at the floor. ``hold="max"``: the second experience warms up
     from the floor to the peak, where the rate stays.
@@ -129,7 +129,7 @@ class ConstantAfterFirst:
     hold: Literal["min", "max"] = "min"
 
     def warmup_steps(self, steps: int) -> int:
-        """Steps of a warm-up in an experience of ``steps`` steps."""
+        """Number of warm-up steps in an experience of ``steps`` steps."""
         return share_of(self.warmup, steps)
 
     def __call__(self, place: Place) -> float:
@@ -146,7 +146,7 @@ class ConstantAfterFirst:
 
 @dataclass(frozen=True)
 class Infinite:
-    """Warm-up, cool-down and a constant rate on the clock of the whole stream; annealed branches.
+    """Warm-up, cool-down and a constant rate over the steps of the whole stream; annealed branches.
 
     ::
 
@@ -155,8 +155,8 @@ class Infinite:
         constant   afterwards     constant
         annealing  j < A          start (floor / start)^((j + 1) / A)
 
-    A branch starts A steps before an experience's end, at the rate that the main line has there,
-    and is what is evaluated. Without a cool-down this is warm-up, stable, decay.
+    A branch starts A steps before an experience's end, at the rate that the main line has there;
+    the branch is evaluated. Without a cool-down this is the schedule warm-up, stable, decay.
     """
 
     peak: float
@@ -167,7 +167,7 @@ class Infinite:
     annealing_steps: int
     cooldown: Literal["cosine", "invsqrt", "linear"] = "cosine"
     alpha: float = 10.0
-    """Bend of the inverse square root."""
+    """Curvature of the inverse square root."""
 
     def __call__(self, place: Place) -> float:
         """The rate of the main line, which is never annealed."""
@@ -180,7 +180,7 @@ class Infinite:
         return self.constant
 
     def _fallen(self, u: float) -> float:
-        """Share of the way from the peak to the constant after a share ``u`` of the cool-down."""
+        """Fraction of the way from peak to constant after a fraction ``u`` of the cool-down."""
         if self.cooldown == "cosine":
             return (1 - math.cos(math.pi * u)) / 2
         if self.cooldown == "invsqrt":
@@ -188,14 +188,14 @@ class Infinite:
         return u
 
     def branch_start(self, steps: int) -> int:
-        """The step at which an experience of ``steps`` steps branches off.
+        """Index of the step at which the branch of an experience of ``steps`` steps starts.
 
         Raises:
-            BadConfig: the experience is shorter than its annealing.
+            BadConfig: The experience is shorter than its annealing.
         """
         if self.annealing_steps > steps:
             raise BadConfig(
-                expected=f"at most {steps} annealing steps, which is all that an experience has",
+                expected=f"at most {steps} annealing steps, the number of steps of an experience",
                 found=str(self.annealing_steps),
                 fix="Anneal over fewer steps, or train for more epochs",
             )
@@ -208,7 +208,7 @@ class Infinite:
             return self(place)
         start = self(place._replace(step=first))
         done = (place.step - first + 1) / self.annealing_steps
-        # The last step is the floor itself; a power would round it, and cannot come from zero.
+        # The last step is exactly the floor: a power would be rounded, and fails for a zero start.
         return self.floor if done == 1 else start * (self.floor / start) ** done
 
 
@@ -232,7 +232,7 @@ class LinearDecay:
 
 @dataclass(frozen=True)
 class Power:
-    """Warm up once, then fall by a power of the stream's clock, without an end in view.
+    """Warm up once, then fall by a power of the number of steps, without a fixed end.
 
     After Shen et al. 2024, "Power Scheduler" (arXiv 2408.13359), whose rate is a power of the
     samples seen: with W warm-up steps, ``max(floor, peak ((g + 1) / W)^-exponent)`` from step W on.

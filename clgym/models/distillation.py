@@ -1,4 +1,4 @@
-"""Losses that hold a network to what an older one answered."""
+"""Distillation losses, which keep a network's outputs close to those of an older one."""
 
 import torch
 import torch.nn.functional as F
@@ -8,15 +8,15 @@ __all__ = ["cosine_distance", "distillation", "pooled_distance"]
 
 
 def distillation(logits: Tensor, old_logits: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of the softened answers to the old network's, mean over the batch.
+    """Cross-entropy of the softened predictions to the old network's, mean over the batch.
 
-    No factor T^2, and the softmax runs over the old classes alone, of which ``old_logits`` has one
-    column each: the further columns of ``logits`` do not take part.
+    There is no factor T^2, and the softmax is taken over the old classes only, which are the
+    columns of ``old_logits``: further columns of ``logits`` are ignored.
 
     Args:
         logits: [n, classes].
         old_logits: [n, old classes], without a gradient.
-        temperature: Divisor of both.
+        temperature: Divisor of both logits.
     """
     wanted = F.softmax(old_logits / temperature, dim=1)
     found = F.log_softmax(logits[:, : old_logits.shape[1]] / temperature, dim=1)
@@ -32,12 +32,13 @@ def cosine_distance(features: Tensor, old_features: Tensor) -> Tensor:
 def pooled_distance(maps: list[Tensor], old_maps: list[Tensor]) -> Tensor:
     """Distance of pooled activation maps (POD-spatial of Douillard et al., ECCV 2020).
 
-    Each map is squared, summed over its width and over its height; the two results are flattened
-    together and brought to unit length per image. Distances are averaged over images and stages.
+    Each map is squared and summed, once over its width and once over its height; the two results
+    are concatenated and scaled to unit length per image. Distances are averaged over images and
+    stages.
 
     Args:
         maps: Activations [n, channels, height, width] of each stage.
-        old_maps: Those of the old network, without a gradient.
+        old_maps: Activations of the old network, without a gradient.
     """
     pairs = zip(maps, old_maps, strict=True)
     return torch.stack(

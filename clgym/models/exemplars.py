@@ -1,6 +1,6 @@
-"""Which samples of a class are kept, and the classifier that needs nothing else: their means.
+"""Selection of a class's exemplars by herding, and classification by the nearest class mean.
 
-Features are brought to unit length first: v = f / (|f| + 1e-8). Sums are taken in float64.
+Features are first scaled to unit length: v = f / (|f| + 1e-8). Sums are taken in float64.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 __all__ = ["class_means", "herding", "nearest_mean_logits", "unit"]
 
 _NOT_ZERO = 1e-8
-"""Value that is added to the length of a feature vector."""
+"""Value that is added to the length of a feature vector to avoid division by zero."""
 
 
 def unit(features: Tensor) -> Tensor:
@@ -19,15 +19,15 @@ def unit(features: Tensor) -> Tensor:
 
 
 def herding(features: Tensor, count: int) -> Tensor:
-    """Rank the samples of one class so that each beginning has a mean close to that of all.
+    """Rank the samples of one class so that the mean of the first k is close to the mean of all.
 
-    One by one the sample is taken that brings the mean of those taken closest to the mean of all
-    (Welling 2009; Rebuffi et al., CVPR 2017). No sample is taken twice; of equal ones the first
-    wins.
+    In each step the sample is taken that brings the mean of those taken closest to the mean of all
+    (Welling 2009; Rebuffi et al., CVPR 2017). No sample is taken twice; of equally good ones the
+    first is taken.
 
     Args:
-        features: [n, d] of all samples of the class.
-        count: Number of samples wanted; all of them if there are fewer.
+        features: [n, d], features of all samples of the class.
+        count: Number of samples to rank; all if there are fewer.
 
     Returns:
         Row numbers, int64 [min(count, n)], in the order of the ranking, on the features' device.

@@ -1,4 +1,4 @@
-"""Networks that get a branch for every task, and heads that grow in both directions."""
+"""Networks that get a branch for every task, and heads that grow in inputs and outputs."""
 
 import copy
 from collections.abc import Sequence
@@ -23,36 +23,36 @@ __all__ = [
 
 
 def empty_linear(width: int, columns: int, like: Tensor) -> nn.Linear:
-    """A linear layer whose values are not set; it may have no column yet.
+    """Return a linear layer with unset values; it may have no output yet.
 
     Args:
         width: Length of a feature vector.
         columns: Number of outputs.
-        like: A tensor of the wanted type and device.
+        like: A tensor with the type and device of the layer.
     """
-    layer: Any = nn.utils.skip_init(nn.Linear, width, 1)  # torch warns of layers without a value
+    layer: Any = nn.utils.skip_init(nn.Linear, width, 1)  # torch warns about layers without values
     layer.weight = nn.Parameter(like.new_empty(columns, width))
     layer.bias, layer.out_features = nn.Parameter(like.new_empty(columns)), columns
     return layer
 
 
 def fresh_linear(width: int, columns: int, like: Tensor) -> nn.Linear:
-    """A linear layer by the rule of `grown`: it has no old entries."""
+    """Return a linear layer initialised by the rule of `grown`, with no old entries."""
     return grown(empty_linear(width, 0, like), columns)
 
 
 class Branches(nn.Module):
-    """Backbones side by side, of which the last one is trained; features are concatenated.
+    """Parallel backbones, of which the last one is trained; features are concatenated.
 
-    The others are frozen: no gradients, and in evaluation mode, so that their parameters and their
-    running statistics stay. Without trained layers below them they take part in no graph. A
-    gradient passes through them to a base that is trained.
+    The others are frozen: they get no gradients and are in evaluation mode, so that their
+    parameters and running statistics stay. Without trained layers below them they are not part of
+    the autograd graph. If the base is trained, gradients pass through them to the base.
 
     Attributes:
-        base: Layers that all branches read.
-        branches: In the order of the tasks; a parameter of a frozen one needs no gradient.
-        width: Features of each branch.
-        still: Frozen branches that stay in evaluation mode.
+        base: Layers whose output is the input of all branches.
+        branches: Branches in the order of the tasks; parameters of frozen ones need no gradient.
+        width: Number of features of each branch.
+        still: Which frozen branches stay in evaluation mode.
         base_learns: Whether the base is trained; if not, it stays in evaluation mode, too.
     """
 
@@ -79,14 +79,14 @@ class Branches(nn.Module):
         return self.branches[len(self) - 1]
 
     def add(self, source: int = -1) -> None:
-        """Freeze all branches, and go on with a copy of number ``source``."""
+        """Freeze all branches, and append a copy of branch ``source``, which is trained."""
         new = copy.deepcopy(self.branches[source]).requires_grad_(True)
         self.branches.requires_grad_(False)
         self.branches.append(new)
         self.train(self.training)
 
     def resize(self, count: int) -> None:
-        """Have ``count`` branches, whatever their values."""
+        """Change the number of branches to ``count``, with arbitrary values."""
         while len(self) < count:
             self.add()
         if len(self) > count:
@@ -99,7 +99,7 @@ class Branches(nn.Module):
         return torch.cat([branch(maps) for branch in self.branches], dim=1)
 
     def train(self, mode: bool = True) -> "Branches":
-        """Set the mode of what is not frozen."""
+        """Set the mode of the modules that are not frozen."""
         super().train(mode)
         for branch in self.branches[:-1] if self.still == "all" else self.branches[:-1][:1]:
             branch.eval()
@@ -108,7 +108,7 @@ class Branches(nn.Module):
         return self
 
     def freeze_base(self) -> None:
-        """Train the base no more."""
+        """Freeze the base."""
         self.base_learns = False
         self.base.requires_grad_(False).eval()
 
@@ -116,8 +116,8 @@ class Branches(nn.Module):
 class BranchesClassifier(Classifier):
     """A classifier over `Branches`; it takes the size of a state that it loads.
 
-    Subclasses override `grow`, and name their linear layers in ``heads``, each but ``head`` may be
-    None, and those of them that are not trained in ``frozen_heads``.
+    Subclasses override `grow` and list their linear layers in ``heads`` (all but ``head`` may be
+    None), and the layers among them that are not trained in ``frozen_heads``.
     """
 
     heads: tuple[str, ...] = ("head",)
@@ -131,8 +131,8 @@ class BranchesClassifier(Classifier):
 
         Args:
             branches: The backbone, with one branch.
-            mean: Per channel, of images in [0, 1]; empty or zeros if unknown.
-            std: Per channel.
+            mean: Mean of images in [0, 1] by channel; empty or zeros if unknown.
+            std: Standard deviation by channel.
         """
         super().__init__(branches, branches.width, 1, mean, std)
         self.head = empty_linear(branches.width, 0, next(branches.parameters()))
@@ -141,11 +141,11 @@ class BranchesClassifier(Classifier):
             self.register_module(name, None)
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] as the backbone is fed."""
+        """Convert images in [0, 1] to the backbone's input."""
         return (images - self.mean) / self.std
 
     def own(self, features: Tensor) -> Tensor:
-        """The part [n, width] of features that comes from the last branch."""
+        """The features [n, width] that come from the last branch."""
         return features[:, -self.backbone.width :]
 
     def trained(self) -> list[nn.Parameter]:
@@ -155,7 +155,7 @@ class BranchesClassifier(Classifier):
     def _load_from_state_dict(  # type: ignore[override]
         self, state_dict: Any, prefix: str, *args: Any
     ) -> None:
-        """Take the state's size first; torch asks a module before it asks its parts."""
+        """Take the size of the state first; torch loads a module before its children."""
         before = f"{prefix}backbone.branches."
         numbers = {int(k.removeprefix(before).split(".")[0]) for k in state_dict if before in k}
         self.backbone.resize(len(numbers))
@@ -166,12 +166,13 @@ class BranchesClassifier(Classifier):
                 continue
             layer = empty_linear(weight.shape[1], weight.shape[0], self.mean)
             setattr(self, name, layer.requires_grad_(name not in self.frozen_heads))
-        # The sizes are right: Classifier's own way, which looks at the head alone, is left out.
+        # Sizes are set already, so Classifier's own method, which resizes the head only, is
+        # skipped.
         nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
 
 
 class MethodOf(nn.Module):
-    """A module in whose place another method than ``forward`` is called."""
+    """A module that calls another method of a module instead of its ``forward``."""
 
     def __init__(self, module: nn.Module, method: str) -> None:
         """Wrap ``module``, whose mode follows this one's."""
@@ -179,7 +180,7 @@ class MethodOf(nn.Module):
         self.module, self.method = module, method
 
     def forward(self, images: Tensor) -> Any:
-        """What the method returns."""
+        """Return the result of the method."""
         return getattr(self.module, self.method)(images)
 
 
@@ -187,18 +188,18 @@ class ExpandingClassifier(BranchesClassifier):
     """A branch for every task, and an auxiliary head on the newest one (DER of Yan et al., MEMO).
 
     Attributes:
-        aux: Linear layer that tells the classes of the present task apart from each other and from
-            all earlier ones, output 0; used in training only, None in the first task.
+        aux: Linear layer over the classes of the current task, with output 0 for all earlier
+            classes; used only in training, None in the first task.
     """
 
     heads = ("head", "aux")
     aux: nn.Linear | None
 
     def grow(self, columns: int) -> None:
-        """Make ready for a task that brings the number of classes to ``columns``.
+        """Prepare for a task after which there are ``columns`` classes.
 
         The first task trains the first branch. Each later one trains a copy of the branch before;
-        the head keeps its old block, the auxiliary head is fresh.
+        the head keeps its old weights, and the auxiliary head is new.
         """
         known, width = self.columns, self.backbone.width
         if columns <= known:
@@ -229,5 +230,5 @@ class ExpandingClassifier(BranchesClassifier):
 
 
 def aux_targets(labels: Tensor, known: int) -> Tensor:
-    """Classes of the auxiliary head: 0 for all old ones, 1, 2, ... for the new ones."""
+    """Labels for the auxiliary head: 0 for all old classes, 1, 2, ... for the new ones."""
     return (labels - known + 1).clamp(min=0)

@@ -1,8 +1,7 @@
 """Features of a frozen backbone, computed once for every image and kept on disk.
 
-What is kept is addressed by its content: weights, images, everything that happens to an image on
-its way to the network, and the kind of device. One pass over the images serves all seeds, class
-orders and trials.
+Stored features are addressed by all that determines them: weights, images, the preprocessing of
+images, and the kind of device. One pass over the images serves all seeds, class orders and trials.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class SplitRows:
-    """One split as the learner has it."""
+    """One split of a source as the learner has it."""
 
     images: Images
     content: Sequence[Any]
@@ -48,16 +47,16 @@ class FrozenFeatures:
         rows_of: Callable[[int, str], SplitRows],
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Find out who the backbone is.
+        """Identify the backbone.
 
         Args:
-            frozen: The backbone, and what it is fed.
-            device: Where to compute, and where the answers go.
-            rows_of: Returns the split of a source's number and the split's name.
+            frozen: The backbone and the format of its input.
+            device: Device of the computation and of the features.
+            rows_of: Returns the split for the number of a source and the name of a split.
             report: Called with the number of missing rows that are done, and their total.
 
         Raises:
-            ClgymError: the backbone is not to be had.
+            ClgymError: The backbone is not available.
         """
         self._frozen, self._device = frozen, device
         self._rows_of, self._report = rows_of, report
@@ -69,12 +68,12 @@ class FrozenFeatures:
         """Features of some rows, float32 [n, width] on the device, in the order given.
 
         Args:
-            groups: Distinct kinds of rows.
-            rows: int64 [n].
-            where: int64 [n], the group of each row.
+            groups: Distinct groups of rows.
+            rows: Row numbers, int64 [n].
+            where: Index of each row's group, int64 [n].
 
         Raises:
-            BadOutput: the cache cannot be written.
+            BadOutput: The cache cannot be written.
         """
         found = np.empty((len(rows), self._identity.width), dtype=np.float32)
         for group, places in _by_group(groups, where):
@@ -82,7 +81,7 @@ class FrozenFeatures:
         return torch.from_numpy(found).to(self._device)
 
     def fill(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> None:
-        """Compute what is missing; arguments and errors are those of `of`."""
+        """Compute the missing features; arguments and errors are those of `of`."""
         for group, places in _by_group(groups, where):
             self._filled(group, rows[places])
 
@@ -126,6 +125,6 @@ class FrozenFeatures:
 def _by_group(
     groups: Sequence[RowGroup], where: np.ndarray
 ) -> Iterator[tuple[RowGroup, np.ndarray]]:
-    """Each group that has rows, and the places of these."""
+    """Yield each group that has rows, with the positions of these rows."""
     for number in np.unique(where):
         yield groups[number], np.flatnonzero(where == number)

@@ -19,12 +19,12 @@ def fisher_sum(
     """sum_i pi_i (d log pi_i / dp)^2 by parameter name, pi_i the probability of sample i's label.
 
     Args:
-        model: Logits of images; left as it was.
+        model: Network that returns logits; it is not changed.
         images: [n, ...].
         labels: int64 [n].
-        weighted: Whether samples are weighted by pi_i; without, the sum is of squared gradients of
-            the cross-entropy.
-        bn_mode: ``eval``; or ``train``, in which batch normalisation sees one sample at a time and
+        weighted: Whether samples are weighted by pi_i; if not, squared gradients of the
+            cross-entropy are summed.
+        bn_mode: ``eval``; or ``train``, in which batch normalisation gets one sample at a time and
             needs maps of more than one pixel.
     """
     parameters = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
@@ -41,7 +41,7 @@ def fisher_sum(
     was_training = model.training
     model.train(bn_mode == "train")
     for x, y in zip(images.split(chunk), labels.split(chunk), strict=True):
-        # A copy of the buffers for each sample: batch normalisation writes into them.
+        # Each sample gets a copy of the buffers, since batch normalisation writes into them.
         buffers = {n: b.expand(len(x), *b.shape).clone() for n, b in model.named_buffers()}
         gradients, values = each(parameters, buffers, x, y)
         weights = values.exp() if weighted else torch.ones_like(values)

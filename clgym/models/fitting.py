@@ -1,8 +1,8 @@
-"""Training on a pretrained network: options, one session of optimiser and schedule, and its loss.
+"""Training on a pretrained network: options, optimiser and schedule of a session, and its loss.
 
-`TrainedStrategy` is the base of the methods that train something by gradient, session by session,
-on a frozen or copied ViT. What they train and by which loss is theirs; images, augmentation,
-optimiser, schedule and continuation inside a session are here.
+`TrainedStrategy` is the base of the methods that train by gradient, session by session, on a frozen
+or copied ViT. The methods define what is trained and the loss; this module handles images,
+augmentation, optimiser, schedule and continuation inside a session.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -43,20 +43,20 @@ class TrainedConfig(PretrainedConfig):
     """Options of every strategy that trains on a pretrained network by gradient."""
 
     epochs: Annotated[int, Ge(1), Search(5, 10, 15, 20, 25, 30)] = 20
-    """Passes over the images of a session."""
+    """Number of passes over the images of a session."""
     batch_size: Annotated[int, Ge(1), Search(8, 16, 24, 48, 64, 128)] = 48
-    """Images per batch."""
+    """Number of images per batch."""
     drop_last: bool = False
-    """Leave out a smaller last batch of an epoch, unless it is the only one."""
+    """Skip the last batch of an epoch if it is smaller, unless it is the only one."""
     optimizer: Optimizer = "sgd"
-    """Optimiser, made anew for every session. Weight decay under adam moves parameters without a
+    """Optimiser, created anew for every session. Weight decay under adam moves parameters without a
     gradient, such as the rows of old classes, by about lr per step towards 0."""
     lr: Annotated[float, Gt(0), Search(0.01, 0.02, 0.03, 0.04, 0.05)] = 0.01
     """Learning rate at the beginning of a session."""
     momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     """Momentum of sgd; the other optimisers do not use it."""
     weight_decay: Annotated[float, Ge(0), Search(0.0001, 0.0005, 0.001, 0.005)] = 5e-4
-    """Weight decay of everything that is trained."""
+    """Weight decay of all trained parameters."""
     schedule: Annotated[ScheduleName, Search("step", "cosine", "constant")] = "cosine"
     """Course of the learning rate over the epochs of a session: constant, step (multiplied by
     lr_decay at each milestone), cosine (falling to min_lr), quarter-cosine (nearly to 0 along the
@@ -65,8 +65,8 @@ class TrainedConfig(PretrainedConfig):
     milestones: Annotated[int, Ge(1), Search(2, 3, 4, when={"schedule": ["step"]})] = 3
     """Number k of milestones of step: at the fractions 2i/(2k+1) of the epochs, truncated."""
     drops: tuple[Annotated[int, Ge(0)], ...] = ()
-    """Epochs, counted from 0, at which step multiplies the rate, in the place of milestones; one
-    given twice acts twice."""
+    """Epochs, counted from 0, at which step multiplies the rate, instead of milestones; an epoch
+    that is given twice counts twice."""
     lr_decay: Annotated[float, Ge(0), Le(1), Search(0.1, 0.3, 0.5, when={"schedule": ["step"]})] = (
         0.1
     )
@@ -76,30 +76,30 @@ class TrainedConfig(PretrainedConfig):
 
 
 class SessionTraining:
-    """Gradient training over one experience after the other, as the options say.
+    """Gradient training over one experience after the other, as set by the options.
 
-    Images are augmented at the network's size. It offers the gym a safe point after every step, and
-    goes on from there after a kill: a strategy keeps it as an attribute.
+    Images are augmented at the network's size. It offers the gym a safe point after every step,
+    from which a killed run continues, provided that the strategy keeps this object as an attribute.
 
     Attributes:
-        position: How far the experience has come.
+        position: Progress of training within the experience.
     """
 
     def __init__(self, config: TrainedConfig, crop_area: tuple[float, float] = (0.05, 1.0)) -> None:
-        """Begin between two experiences.
+        """Begin outside any experience.
 
         Args:
             config: Options of the strategy.
-            crop_area: Least and greatest share of an image that the random crop leaves.
+            crop_area: Smallest and largest fraction of an image's area that the random crop keeps.
         """
         self.position = Position()
         self._config, self._crop_area = config, crop_area
 
     def begin(self, experience: Experience) -> bool:
-        """Point at the beginning of an experience, unless a loaded state is inside it.
+        """Go to the beginning of an experience, unless a loaded state is inside it.
 
         Returns:
-            Whether it begins now: what a session makes anew is made then.
+            Whether the experience begins now, so that the caller must create new parts.
         """
         return self.position.begin(experience.index)
 
@@ -111,17 +111,17 @@ class SessionTraining:
         after_step: Callable[[], None] = lambda: None,
         **changed: Any,
     ) -> None:
-        """Train to the end of an experience, from its beginning or where a state left it.
+        """Train to the end of an experience, from its beginning or from a loaded state.
 
         Args:
-            experience: What to train on.
-            trained: Parameters, or optimiser's groups with rates of their own.
-            loss_of: The loss of a batch.
-            after_step: Called when the optimiser has moved.
-            changed: Other values of options, for this experience.
+            experience: Experience to train on.
+            trained: Parameters, or parameter groups of the optimiser with separate rates.
+            loss_of: Function that returns the loss of a batch.
+            after_step: Called after each step of the optimiser.
+            changed: Values of options that replace the strategy's for this experience.
 
         Raises:
-            Incompatible: a single image in a batch, under batch normalisation.
+            Incompatible: A batch has a single image, and the network uses batch normalisation.
         """
         c, here = replace(self._config, **changed), self.position
         here.begin(experience.index)
@@ -173,7 +173,7 @@ class SessionTraining:
         return self.position.state_dict()
 
     def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`; the optimiser takes its part in the next `run`."""
+        """Restore `state_dict`; the optimiser's state is restored in the next `run`."""
         self.position.load_state_dict(state)
 
 
@@ -192,12 +192,12 @@ class TrainedStrategy(PretrainedStrategy[C]):
     """A strategy that trains something on a pretrained network in each session.
 
     Attributes:
-        training: Runs a session's training, and knows how far it is.
+        training: Runs a session's training and keeps its progress.
     """
 
     Config: ClassVar[type] = TrainedConfig
     crop_area: ClassVar[tuple[float, float]] = (0.05, 1.0)
-    """Least and greatest share of an image that the random crop of training leaves."""
+    """Smallest and largest fraction of an image's area that the random crop in training keeps."""
 
     @property
     def needs(self) -> Needs:
@@ -217,28 +217,29 @@ class TrainedStrategy(PretrainedStrategy[C]):
 
 
 def session_loss(logits: Tensor, labels: Tensor, classes: Iterable[int]) -> Tensor:
-    """Cross-entropy over the columns of one session's classes alone.
+    """Cross-entropy over the classes of one session only.
 
     Args:
         logits: [n, columns].
-        labels: int64 [n], numbers of columns.
-        classes: The session's columns, ascending.
+        labels: Class indices, int64 [n].
+        classes: Class indices of the session, ascending.
     """
     columns = torch.tensor(list(classes), device=logits.device)
     return cross_entropy(logits[:, columns], torch.searchsorted(columns, labels))
 
 
 def check_new_classes(experience: Experience, seen: int) -> int:
-    """Number of classes of an experience, all of which must be new.
+    """Return the number of classes of an experience, all of which must be new.
 
     Raises:
-        Incompatible: some of its classes have been there before.
+        Incompatible: Some of its classes have been seen before.
     """
     old = [column for column in experience.classes if column < seen]
     if old:
         raise Incompatible(
-            expected="new classes in every experience: the method has one part for each of them",
-            found=f"{len(old)} of {len(experience.classes)} classes that were there before",
+            expected="new classes in every experience, since the method has a module for each "
+            "experience",
+            found=f"{len(old)} of {len(experience.classes)} classes that were seen before",
             fix="Use a stream whose experiences have no class in common",
         )
     return len(experience.classes)

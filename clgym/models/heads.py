@@ -12,9 +12,9 @@ __all__ = ["ClassMeans", "CosineHead", "SessionHeads", "cosine_logits"]
 
 
 class ClassMeans(Stateful):
-    """The mean feature of every class, as sums and counts: batches may come in any order.
+    """The mean feature of every class, stored as sums and counts: batches may arrive in any order.
 
-    Sums are kept in float64: their order then moves the means by less than 1e-12.
+    Sums are kept in float64, so that their order changes the means by less than 1e-12.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -23,7 +23,7 @@ class ClassMeans(Stateful):
         self.counts = torch.zeros(0, device=device, dtype=torch.float64)
 
     def update(self, features: Tensor, labels: Tensor, columns: int) -> None:
-        """Count in features [n, d] of classes ``labels`` [n], below ``columns``."""
+        """Add features [n, d] of classes ``labels`` [n], which are below ``columns``."""
         sums = self.sums
         if sums is None:
             sums = features.new_zeros((0, features.shape[1]), dtype=torch.float64)
@@ -66,7 +66,7 @@ class CosineHead(nn.Module):
         return len(self.weight)
 
     def restructure(self, structure: int) -> None:
-        """Have as many classes as a `structure` tells of; a state fills them."""
+        """Set the number of classes of a `structure`; a loaded state then sets the values."""
         if structure != len(self.weight):
             self.weight = nn.Parameter(self.weight.new_zeros(structure, self.weight.shape[1]))
 
@@ -76,21 +76,22 @@ class CosineHead(nn.Module):
 
 
 class SessionHeads(nn.Module):
-    """One linear layer per session; their outputs lie side by side.
+    """One linear layer per session, whose outputs are concatenated.
 
     Attributes:
-        layers: In the order of the sessions.
+        layers: Layers in the order of the sessions.
     """
 
     def __init__(self, width: int) -> None:
-        """Begin without a layer, for features of ``width``."""
+        """Begin without a layer, for features of length ``width``."""
         super().__init__()
         self.width = width
         self.layers = nn.ModuleList()
-        self.register_buffer("place", torch.zeros(0), persistent=False)  # tells the device
+        # an empty tensor that states the device
+        self.register_buffer("place", torch.zeros(0), persistent=False)
 
     def add(self, classes: int, deviation: float = 0.02) -> nn.Linear:
-        """Append a layer: truncated normal weights of that deviation, bias 0."""
+        """Append a layer with truncated normal weights of this standard deviation and bias 0."""
         layer = nn.Linear(self.width, classes).to(self.get_buffer("place"))
         nn.init.trunc_normal_(layer.weight, std=deviation)
         nn.init.zeros_(layer.bias)
@@ -106,7 +107,7 @@ class SessionHeads(nn.Module):
         return [len(layer.get_parameter("weight")) for layer in self.layers]
 
     def restructure(self, structure: list[int]) -> None:
-        """Have the layers that a `structure` tells of; a state fills them."""
+        """Make the layers of a `structure`; a loaded state then sets the values."""
         if structure != self.structure():
             self.layers = nn.ModuleList()
             for classes in structure:

@@ -1,4 +1,4 @@
-"""Classifiers whose head grows with the classes by the rule of the methods trained from scratch."""
+"""Classifiers whose head grows with the classes, as in the methods that train from scratch."""
 
 import math
 from collections.abc import Sequence
@@ -22,12 +22,13 @@ def fresh_rows(weight: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def grown(head: nn.Linear, rows: int, width: int | None = None) -> nn.Linear:
-    """A larger head: the old entries keep their bits, new weights are fresh, new biases are 0.
+    """Return a larger head: old entries are kept, new weights are drawn, new biases are 0.
 
     Args:
-        head: The old one, which stays as it is.
+        head: The old head, which is not changed.
         rows: Number of classes.
-        width: Number of inputs; None for that of ``head``. The first are those of ``head``.
+        width: Number of inputs, of which the first are those of ``head``; None for that of
+            ``head``.
     """
     width = width or head.in_features
     new = nn.Linear(width, rows, bias=head.bias is not None).to(head.weight)
@@ -41,7 +42,7 @@ def grown(head: nn.Linear, rows: int, width: int | None = None) -> nn.Linear:
 
 @torch.no_grad()
 def align_new_rows(weight: torch.Tensor, known: int) -> float:
-    """Scale the rows of new classes in place: their mean length becomes that of the old rows.
+    """Scale the rows of new classes in place, so that their mean length is that of the old rows.
 
     Weight aligning of Zhao et al. (CVPR 2020).
 
@@ -68,7 +69,7 @@ class IncrementalClassifier(Classifier):
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
     ) -> None:
-        """Put an empty head on ``backbone``; for the arguments see `Classifier`."""
+        """Add an empty head to ``backbone``; for the arguments see `Classifier`."""
         super().__init__(backbone, width, 1, mean, std)
         self.head.weight = nn.Parameter(self.head.weight.detach()[:0].clone())
         self.head.bias = nn.Parameter(self.head.bias.detach()[:0].clone())

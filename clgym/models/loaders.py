@@ -1,6 +1,7 @@
-"""Networks that a room above this one offers under a prefix: ``run@FOLDER`` of finished runs.
+"""Registry of networks that higher packages provide under a prefix, such as ``run@FOLDER``.
 
-`clgym.learner` registers what it offers, so that nothing here needs to know it.
+`clgym.learner` registers a loader for the networks of finished runs, so that this package need not
+import it.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ __all__ = ["HeadlessNetwork", "NetworkLoader", "loader_of", "loader_of_folder", 
 
 
 class HeadlessNetwork(nn.Module):
-    """Images in [0, 1] to features [n, num_features], for a `clgym.models.backbones.Backbone`."""
+    """Maps images in [0, 1] to features [n, num_features]; wrapped by `clgym.models.backbones`."""
 
     num_features: int
     channels: int
-    """Channels of the images that it was trained on."""
+    """Number of channels of the images that it was trained on."""
     side: int
     """Side of those images in pixels."""
     sources: Sequence[str]
@@ -27,25 +28,25 @@ class HeadlessNetwork(nn.Module):
 
 
 class NetworkLoader(Protocol):
-    """Interface of a room that offers the networks of a folder."""
+    """Interface of a loader of the networks in a folder."""
 
     def owns(self, folder: Path) -> bool:
-        """Whether a network of this kind lies there."""
+        """Whether the folder holds a network of this kind."""
         ...
 
     def weights_file(self, folder: Path) -> Path:
         """The file that holds the weights.
 
         Raises:
-            MissingData: there is none.
+            MissingData: The folder has no such file.
         """
         ...
 
     def network(self, weights: Path) -> HeadlessNetwork:
-        """The network whose weights lie there, its head taken off.
+        """Load the network of a weight file, without its head.
 
         Raises:
-            Incompatible: nothing there answers by one network alone.
+            Incompatible: The run's strategy does not predict by a single network.
         """
         ...
 
@@ -53,7 +54,7 @@ class NetworkLoader(Protocol):
         """The network with its head, and the class name of each column.
 
         Raises:
-            Incompatible: nothing there answers by one network alone.
+            Incompatible: The run's strategy does not predict by a single network.
         """
         ...
 
@@ -62,12 +63,12 @@ _loaders: dict[str, NetworkLoader] = {}
 
 
 def register(prefix: str, loader: NetworkLoader) -> None:
-    """Let ``PREFIX@FOLDER`` name a network wherever a backbone is named."""
+    """Register a loader for backbones named ``PREFIX@FOLDER``."""
     _loaders[prefix] = loader
 
 
 def loader_of(prefix: str) -> NetworkLoader | None:
-    """Loader of a name's first part; None if it is an architecture."""
+    """Loader for the part of a name before the @; None if it is an architecture."""
     return _loaders.get(prefix)
 
 

@@ -1,8 +1,8 @@
 """Low-rank changes of linear layers inside a frozen ViT: LoRA, CorDA, RandLoRA, and packed qkv.
 
-A change is a small module beside a linear layer: it adds to the layer's output, and says which
-change of the weight that is (``weight_change``), so that it can be merged. `LinearChanges` hangs
-one into each of a ViT's layers; the network's own weights are never touched.
+A change is a small module beside a linear layer: it adds to the layer's output, and can return the
+equivalent change of the weight (``weight_change``), so that it can be merged. `LinearChanges`
+attaches one to each of several layers of a ViT; the network's own weights are never modified.
 """
 
 import math
@@ -37,15 +37,15 @@ TARGETS = {
     "qkv-proj": r"attn\.(qkv|proj)",
     "all": r"attn\.(qkv|proj)|mlp\.fc[12]",
 }
-"""Linear layers of a block that are changed, by the name of the choice. timm keeps queries, keys
-and values in one layer, so they share one A."""
+"""Linear layers of a block that are changed, by name of the choice. timm keeps queries, keys and
+values in one layer, so they share one A."""
 
 
 def target_layers(vit: Any, targets: str) -> dict[str, nn.Linear]:
     """The linear layers of a choice in `TARGETS`, by name, block by block.
 
     Raises:
-        Incompatible: no ViT, or one whose blocks have other layers.
+        Incompatible: The network is no ViT, or its blocks have other layers.
     """
     pattern = re.compile(rf"\d+\.({TARGETS[targets]})")
     blocks = check_vit(vit).blocks.named_modules()
@@ -64,22 +64,22 @@ def target_layers(vit: Any, targets: str) -> dict[str, nn.Linear]:
 
 
 class LowRank(nn.Module):
-    """LoRA: s B (A x), s = alpha / rank; A Kaiming-uniform, B zero, so that it begins as nothing.
+    """LoRA: s B (A x), s = alpha / rank; A Kaiming-uniform, B zero, so that it begins as zero.
 
-    With another beginning A0, B0 (`begin_at`) it is s (B A - B0 A0) x: what the frozen weight holds
-    of the pair is taken away, and it begins as nothing, too.
+    With other initial values A0, B0 (`begin_at`) it is s (B A - B0 A0) x: the product that the
+    frozen weight already contains is subtracted, so that it begins as zero, too.
 
     Attributes:
         down: A, [rank, in].
         up: B, [out, rank].
-        first_down, first_up: A0 and B0; zeros without.
+        first_down, first_up: A0 and B0; zeros by default.
     """
 
     first_down: Tensor
     first_up: Tensor
 
     def __init__(self, inputs: int, outputs: int, rank: int, alpha: float) -> None:
-        """Beside a layer of ``inputs`` and ``outputs``."""
+        """Make the change of a layer with ``inputs`` inputs and ``outputs`` outputs."""
         super().__init__()
         self.scale = alpha / rank
         self.down = nn.Parameter(torch.empty(rank, inputs))
@@ -90,7 +90,7 @@ class LowRank(nn.Module):
 
     @torch.no_grad()
     def begin_at(self, down: Tensor, up: Tensor) -> None:
-        """Begin with A and B that are a part of the weight."""
+        """Set initial A and B whose product is part of the frozen weight."""
         for own, first, value in (
             (self.down, self.first_down, down),
             (self.up, self.first_up, up),
@@ -104,7 +104,7 @@ class LowRank(nn.Module):
         return self.scale * (now - F.linear(F.linear(inputs, self.first_down), self.first_up))
 
     def weight_change(self) -> Tensor:
-        """The same as a change of the weight, [out, in]."""
+        """Equivalent change of the weight, [out, in]."""
         return self.scale * (self.up @ self.down - self.first_up @ self.first_down)
 
 
@@ -126,15 +126,15 @@ class RandomBases(nn.Module):
         generator: torch.Generator,
         kind: Literal["uniform", "sparse", "very-sparse"] = "uniform",
     ) -> None:
-        """Draw bases for layers of ``shapes`` (out, in) on the CPU, each of deviation 1."""
+        """Draw bases for layers of ``shapes`` (out, in) on the CPU, with standard deviation 1."""
         super().__init__()
-        # The elementwise maximum of all shapes, as peft has it, not of each side's lengths.
+        # The elementwise maximum of all shapes, as in peft, not the maximum of each side's length.
         most = [max(sides) for sides in zip(*shapes, strict=True)]
         short, long = min(most), max(most)
         count = -(-short // rank)
         down = _drawn((rank, 1, short), short, generator, kind)
         up = _drawn((long, count, rank), short, generator, kind)
-        # They are drawn again from their generator, so no state holds them.
+        # Bases can be drawn again from their generator, so no state contains them.
         self.register_buffer("down", down, persistent=False)
         self.register_buffer("up", up, persistent=False)
 
@@ -153,12 +153,12 @@ class RandLora(nn.Module):
     """RandLoRA: a full-rank change, diagonal scalings of frozen random bases.
 
     Attributes:
-        row_scales: lambda, [rank, n]; begins at 0, so that the change begins as nothing.
+        row_scales: lambda, [rank, n]; begins at 0, so that the change begins as zero.
         column_scales: gamma, [n, short side]; begins at 1 / max(n, short side).
     """
 
     def __init__(self, inputs: int, outputs: int, rank: int, alpha: float) -> None:
-        """Beside a layer of ``inputs`` and ``outputs``; `weight_change` is given the bases."""
+        """Make the change of a layer; its bases are an argument of `weight_change`."""
         super().__init__()
         self.inputs, self.short, self.long = inputs, min(inputs, outputs), max(inputs, outputs)
         self.scale, count = alpha / rank, -(-self.short // rank)
@@ -170,7 +170,7 @@ class RandLora(nn.Module):
         """Change of the weight, [out, in].
 
         In peft and in the authors' code the two products are laid out in different orders, so that
-        the scalings of one base meet another one. It is kept here for the sake of equal numbers.
+        the scalings of one base apply to another. This is kept here to give equal numbers.
         """
         rank, count = self.row_scales.shape
         down = bases.down[:, :, : self.short]
@@ -185,13 +185,13 @@ class PackedLowRank(nn.Module):
     """Low-rank changes of some of queries, keys and values in timm's packed layer.
 
     Attributes:
-        parts: Which are changed: 0 queries, 1 keys, 2 values.
+        parts: Parts that are changed: 0 queries, 1 keys, 2 values.
         down: A for each part, [parts, rank, width]; Kaiming-uniform.
         up: B for each part, [parts, width, rank]; zero.
     """
 
     def __init__(self, width: int, rank: int, parts: Sequence[int]) -> None:
-        """Beside a packed layer of ``width`` inputs."""
+        """Make the change of a packed layer with ``width`` inputs."""
         super().__init__()
         self.parts = tuple(parts)
         rows = torch.empty(len(self.parts), rank, width)
@@ -222,16 +222,16 @@ class PackedLowRank(nn.Module):
 
 
 class LinearChanges(Part):
-    """A change beside each of some linear layers of a ViT."""
+    """Changes of several linear layers of a ViT."""
 
     def __init__(self, changes: Mapping[str, nn.Module]) -> None:
-        """``changes``: name of a layer to the module whose output is added to the layer's."""
+        """``changes``: by name of a layer, the module whose output is added to the layer's."""
         super().__init__()
         self.names = list(changes)
         self.changes = nn.ModuleList(changes.values())
 
     def __getitem__(self, name: str) -> Any:
-        """The change beside a layer."""
+        """Return the change of a layer."""
         return self.changes[self.names.index(name)]
 
     def weight_change(self, name: str) -> Tensor:
@@ -252,10 +252,10 @@ def _adding(change: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
 
 
 class RandLoraChanges(LinearChanges):
-    """A `RandLora` beside each of some linear layers, on shared bases."""
+    """A `RandLora` for each of several linear layers, with shared bases."""
 
     def __init__(self, changes: Mapping[str, RandLora], bases: RandomBases) -> None:
-        """``changes``: name of a layer to what is added to its weight."""
+        """``changes``: by name of a layer, the module that gives the change of its weight."""
         super().__init__(changes)
         self.bases = bases
 
@@ -271,14 +271,14 @@ class RandLoraChanges(LinearChanges):
 
 
 class DenseChanges(Part):
-    """Changes of whole weights: what earlier sessions have merged.
+    """Changes of whole weights, which earlier sessions have merged.
 
     Attributes:
-        weights: Name of a layer to the change of its weight, [out, in].
+        weights: Change of a layer's weight, [out, in], by name of the layer.
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin without a change."""
         super().__init__()
         self.weights: dict[str, Tensor] = {}
 
@@ -289,7 +289,7 @@ class DenseChanges(Part):
         self.weights[name] = change.detach().clone() if held is None else held + change
 
     def merge_all(self, changes: LinearChanges) -> None:
-        """Add each of some layers' changes."""
+        """Merge the changes of all layers."""
         for name in changes.names:
             self.merge(name, changes.weight_change(name))
 
@@ -324,10 +324,10 @@ def input_covariance(samples: Tensor) -> Tensor:
 def damped(
     covariance: Tensor, start: float = 0.01, factor: float = 2.0, limit: float = 0.05
 ) -> tuple[Tensor, Tensor]:
-    """A covariance that can be inverted, and its inverse.
+    """Return a covariance that can be inverted, and its inverse.
 
-    ``start`` times the mean variance is added to the diagonal, and ``factor`` times as much until
-    the inverse is within ``limit`` (Frobenius norm of C C^-1 - I).
+    ``start`` times the mean variance is added to the diagonal, then ``factor`` times as much in
+    each attempt, until the Frobenius norm of C C^-1 - I is at most ``limit``.
     """
     same = torch.eye(len(covariance)).to(covariance)
     amount = start
@@ -346,18 +346,18 @@ def corda_split(
     scale: float,
     mode: Literal["preserve", "adapt"],
 ) -> tuple[Tensor, Tensor]:
-    """The pair A [rank, in], B [out, rank] that CorDA trains, a part of the weight itself.
+    """The pair A [rank, in], B [out, rank] that CorDA trains and that is part of the weight.
 
     With W C = U S V^T, W = U S (C^-1 V)^T: preserve takes the ``rank`` smallest components, so that
-    what matters most for the inputs stays frozen; adapt takes the largest. The rest of the weight
-    is W - scale B A.
+    the directions that matter most for the inputs stay frozen; adapt takes the largest. The rest of
+    the weight is W - scale B A.
 
     Args:
         weight: [out, in].
-        covariance: Covariance of the layer's inputs, [in, in], not damped yet.
-        rank: Components to take.
+        covariance: Covariance of the layer's inputs, [in, in], before damping.
+        rank: Number of components to take.
         scale: Factor of the product in the layer, alpha / rank.
-        mode: Which components.
+        mode: Which components to take.
     """
     raised, inverse = damped(covariance)
     left, values, right = torch.linalg.svd(weight @ raised, full_matrices=False)

@@ -1,4 +1,4 @@
-"""Merging networks that were trained apart from one start: averages, task arithmetic and TIES.
+"""Merging networks that were trained separately from one start: averages, task arithmetic, TIES.
 
 Task arithmetic: Ilharco et al., ICLR 2023 (arXiv 2212.04089). TIES: Yadav et al., NeurIPS 2023
 (arXiv 2306.01708), released code prateeky2806/ties-merging 44e7891. A network is its floating
@@ -24,7 +24,7 @@ def average(networks: Sequence[Weights], shares: Sequence[float] = ()) -> dict[s
 
 
 def task_arithmetic(start: Weights, networks: Sequence[Weights], scale: float) -> dict[str, Tensor]:
-    """theta_0 + scale * sum of tau_i; a negative scale of one network unlearns its task."""
+    """theta_0 + scale * sum of tau_i; with one network, a negative scale unlearns its task."""
     return {
         name: value + scale * torch.stack([n[name] - value for n in networks]).sum(0)
         for name, value in start.items()
@@ -38,10 +38,10 @@ def ties(
     keep: float = 20.0,
     merge: Literal["mean", "sum", "max"] = "mean",
 ) -> dict[str, Tensor]:
-    """theta_0 + scale * what the trimmed task vectors agree on, entry by entry.
+    """theta_0 + scale * the merged task vector, whose entries have the elected signs.
 
-    The sign of an entry is that of the sum of its trimmed values; a sum of zero takes the sign that
-    most entries have. Only the values of that sign are merged.
+    The sign of an entry is that of the sum of its trimmed values; if the sum is zero, it is the
+    sign that most entries have. Only values of that sign are merged.
 
     Args:
         start: theta_0.
@@ -65,10 +65,10 @@ def ties(
 
 
 def trimmed(vector: Tensor, keep: float) -> Tensor:
-    """The entries of the largest magnitude, zeros elsewhere.
+    """Keep the entries of the largest magnitude, and set all others to zero.
 
-    As in the released code the threshold itself stays: of d entries int(d keep / 100) + 1, and more
-    where magnitudes are equal.
+    As in the released code, entries equal to the threshold stay: int(d keep / 100) + 1 of d
+    entries, or more if magnitudes are equal.
 
     Args:
         vector: [d].

@@ -23,14 +23,14 @@ class Name:
     """A name taken apart."""
 
     architecture: str
-    """Name in the library, with the tag if the weights are timm's."""
+    """Name of the architecture in its library, with the tag if the weights are timm's."""
     arguments: Mapping[str, Any]
     weights: str | None
     """Part after the @; None means timm's own weights."""
 
     @property
     def bare(self) -> str:
-        """Without the weights."""
+        """The name without the weights."""
         pairs = ",".join(f"{k}={_text(v)}" for k, v in sorted(self.arguments.items()))
         return self.architecture + (f"[{pairs}]" if pairs else "")
 
@@ -46,7 +46,7 @@ class Name:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it is a record's name, which is complete: nothing is added to it."""
+        """Whether the name comes from a record and is therefore complete."""
         return (self.weights or "").startswith("sha256:")
 
     def with_arguments(self, more: Mapping[str, Any]) -> "Name":
@@ -55,10 +55,10 @@ class Name:
 
 
 def parse(name: str) -> Name:
-    """Take a name apart.
+    """Parse a name.
 
     Raises:
-        BadConfig: it has another form.
+        BadConfig: The name has another form.
     """
     found = re.fullmatch(r"([\w.]+)(?:\[([^\]]*)\])?(?:@(.+))?", name)
     if found is None or (loader_of(found[1]) is not None and (found[2] or not found[3])):

@@ -49,19 +49,19 @@ def build(
     std: Sequence[float] = (),
     hidden: Sequence[int] = HIDDEN,
 ) -> Classifier:
-    """A fresh network, its weights drawn from torch's global generator.
+    """Return a new network, whose weights are drawn from torch's global generator.
 
     Args:
         name: One of `NETWORKS`.
         image_shape: Channels, height, width.
-        columns: Classes at first.
-        mean: Per channel of images in [0, 1].
-        std: Per channel of images in [0, 1].
+        columns: Number of classes at the beginning.
+        mean: Mean of images in [0, 1] by channel.
+        std: Standard deviation of images in [0, 1] by channel.
         hidden: Widths of the hidden layers of ``mlp``.
 
     Raises:
-        UnknownName: no network goes by ``name``.
-        BadConfig: other hidden layers than ``HIDDEN`` for a network that has none.
+        UnknownName: There is no network called ``name``.
+        BadConfig: Hidden layers other than ``HIDDEN`` are given for a network that has none.
     """
     if name not in NETWORKS:
         raise UnknownName(
@@ -86,19 +86,19 @@ def build(
 def staged(
     name: StagedName, channels: int, stem: StemName = "3x3", *, last_relu: bool = True
 ) -> StagedNetwork:
-    """A fresh backbone whose maps can be read stage by stage; its convolutions by fan-out.
+    """Return a new backbone whose maps can be read by stage, initialised by fan-out.
 
     Args:
         name: ``slim-resnet18`` has 20 channels instead of 64; ``resnet32`` is He et al.'s for
             CIFAR; ``two-convolutions`` is for tiny images.
-        channels: Channels of the images.
+        channels: Number of channels of the images.
         stem: First convolution of the ResNet-18s: 3x3 of stride 1, or 7x7 of stride 2; with
             ``-pool`` a max-pooling of stride 2 follows.
         last_relu: Whether the last map is rectified; PODNet's is not.
 
     Raises:
-        UnknownName: there is no such network.
-        BadConfig: another stem for a network that has one only.
+        UnknownName: There is no such network.
+        BadConfig: The network has only one stem, which is another one.
     """
     if name not in (names := get_args(StagedName)):
         raise UnknownName(

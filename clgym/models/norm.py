@@ -1,4 +1,4 @@
-"""Batch normalisation at test time: which statistics a network uses, which parameters it has."""
+"""Batch normalisation at test time: choice of the statistics, and access to the parameters."""
 
 import contextlib
 import copy
@@ -24,18 +24,18 @@ _NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether a layer normalises by the batch."""
+    """Whether the network has a batch-normalisation layer."""
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 def refuses_single_images(network: nn.Module, images: Tensor) -> bool:
-    """Whether training on a batch of one image fails: a batch norm finds one value per channel.
+    """Whether training on one image fails, since a batch norm gets one value per channel.
 
-    Where its maps are larger than 1 x 1, batch normalisation takes a single image.
+    If the maps are larger than 1 x 1, batch normalisation accepts a single image.
 
     Args:
-        network: It is not changed.
-        images: [n, C, H, W], of which the first is tried.
+        network: Network to try; it is not changed.
+        images: Images [n, C, H, W], of which the first is used.
     """
     if not has_batch_norm(network):
         return False
@@ -51,14 +51,14 @@ def refuses_single_images(network: nn.Module, images: Tensor) -> bool:
 
 @contextlib.contextmanager
 def single_images_refused(rows: int, size: int) -> Iterator[None]:
-    """Name what batch normalisation complains of: a batch of one image has no statistics.
+    """Turn the error of batch normalisation for a batch of one image into a named error.
 
     Args:
-        rows: Images of the experience.
-        size: Images a batch.
+        rows: Number of images of the experience.
+        size: Number of images per batch.
 
     Raises:
-        Incompatible: training met such a batch.
+        Incompatible: Training reached a batch of one image.
     """
     try:
         yield
@@ -76,23 +76,23 @@ def batch_norms(network: nn.Module, wanted_by: str) -> list[_BatchNorm]:
     """All batch-normalisation layers.
 
     Raises:
-        Incompatible: there is none.
+        Incompatible: The network has none.
     """
     found = [m for m in network.modules() if isinstance(m, _BatchNorm)]
     if not found:
         raise Incompatible(
             expected=f"a network with batch normalisation, which {wanted_by} adapts",
             found="none in the classifier",
-            fix="Give --model a network that has it, or use lame or source",
+            fix="Give --model a network with batch normalisation, or use lame or source",
         )
     return found
 
 
 def use_batch_statistics(network: nn.Module) -> None:
-    """Put a network in evaluation mode, but normalise by the current batch, always.
+    """Put a network in evaluation mode, but always normalise by the current batch.
 
-    Dropout and stochastic depth stay off. The source's running statistics are dropped, so that
-    nothing can fall back on them.
+    Dropout and stochastic depth stay off. The source's running statistics are deleted, so that they
+    cannot be used by mistake.
     """
     network.eval()
     for module in network.modules():
@@ -103,16 +103,16 @@ def use_batch_statistics(network: nn.Module) -> None:
 
 @torch.no_grad()
 def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Take the running statistics anew, as plain means over ``batches`` of images.
+    """Estimate the running statistics again, as plain means over ``batches`` of images.
 
-    Everything else in the network, dropout for one, is in evaluation mode meanwhile and afterwards.
+    Everything else in the network, such as dropout, is in evaluation mode during and after this.
     """
     network.eval()
     layers = [m for m in network.modules() if isinstance(m, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # PyTorch's word for a plain mean
+        layer.momentum = None  # in PyTorch, None means a plain mean
         layer.train()
     for images in batches:
         network(images)

@@ -1,6 +1,6 @@
-"""Networks that papers on continual learning use beside ResNets for small images.
+"""Networks that papers on continual learning use besides ResNets for small images.
 
-torchvision is slow to import: only where it is used.
+torchvision is slow to import, so each function imports it.
 """
 
 from typing import Any
@@ -29,9 +29,9 @@ def small_mobilenetv2(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int
 
 
 def vgg(image_shape: tuple[int, int, int], depth: int) -> tuple[nn.Module, int]:
-    """VGG (Simonyan & Zisserman, ICLR 2015) with batch normalisation, as CIFAR's ones are.
+    """VGG (Simonyan & Zisserman, ICLR 2015) with batch normalisation, in the form used for CIFAR.
 
-    What is left of the image after five poolings is averaged; small ones round up to 1 x 1.
+    The map after five poolings is averaged; poolings round up, so that small images give 1 x 1.
     """
     layers: list[nn.Module] = []
     wide_in = image_shape[0]
@@ -47,10 +47,10 @@ def vgg(image_shape: tuple[int, int, int], depth: int) -> tuple[nn.Module, int]:
 
 
 def bottleneck_resnet50(image_shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
-    """ResNet-50 of torchvision, a linear layer to 256 features and batch normalisation of these.
+    """ResNet-50 of torchvision with a linear layer to 256 features and their batch normalisation.
 
-    The network of DomainNet-126 in test-time adaptation (Chen et al., AdaContrast, CVPR 2022). The
-    names are those of its published files without their ``encoder.``.
+    The network for DomainNet-126 in test-time adaptation (Chen et al., AdaContrast, CVPR 2022).
+    Parameter names are those of its published files without the prefix ``encoder.``.
     """
     from torchvision.models import resnet50
 

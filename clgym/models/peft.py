@@ -1,7 +1,8 @@
-"""Parameter-efficient parts: small trained modules that change what a frozen ViT computes.
+"""Parameter-efficient modules: small trained modules that change what a frozen ViT computes.
 
-A part holds its own parameters and never touches the network's: ``with part.on(vit): vit(x)`` hangs
-it into timm's blocks by hooks for the time of a call. So one frozen network serves all parts.
+A module (`Part`) holds its own parameters and never modifies the network's: ``with part.on(vit):
+vit(x)`` attaches it to timm's blocks by hooks for the time of the block. So one frozen network
+serves all modules.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -30,10 +31,10 @@ SCALE = 0.1
 
 
 def check_vit(model: Any) -> Any:
-    """The model, if it is a ViT whose blocks the parts know.
+    """Return the model if it is a ViT of timm, whose blocks the modules can be attached to.
 
     Raises:
-        Incompatible: it is something else.
+        Incompatible: The model is something else.
     """
     blocks = getattr(model, "blocks", None)
     if blocks is None or not all(hasattr(b, "norm2") and hasattr(b, "mlp") for b in blocks):
@@ -54,7 +55,7 @@ class Part(nn.Module):
 
     @contextmanager
     def on(self, vit: nn.Module) -> Iterator[None]:
-        """Let ``vit`` compute with this part inside the ``with`` block."""
+        """Let ``vit`` compute with this module inside the ``with`` block."""
         handles = list(self.hooks(vit))
         try:
             yield
@@ -67,7 +68,7 @@ class Part(nn.Module):
 
 
 def _beside_mlp(vit: Any, change: Callable[[int, Tensor], Tensor]) -> Iterator[Any]:
-    """Add ``change(block, y)`` to every block's output; y is the stream after attention."""
+    """Add ``change(block, y)`` to every block's output; y is the residual after attention."""
     for number, block in enumerate(vit.blocks):
         seen: list[Tensor] = []
 
@@ -88,14 +89,14 @@ def _beside_mlp(vit: Any, change: Callable[[int, Tensor], Tensor]) -> Iterator[A
 
 
 class Adapters(Part):
-    """One bottleneck a block, parallel to the MLP: y + MLP(LN2(y)) + 0.1 Up(ReLU(Down(y))).
+    """One bottleneck per block, parallel to the MLP: y + MLP(LN2(y)) + 0.1 Up(ReLU(Down(y))).
 
-    AdaptFormer (Chen et al. 2022): Down Kaiming-uniform, Up and biases zero, so that it begins as
-    nothing. Dropout stands between ReLU and Up, in training mode only.
+    AdaptFormer (Chen et al. 2022): Down Kaiming-uniform, Up and biases zero, so that the change
+    begins as zero. In training mode there is dropout between ReLU and Up.
     """
 
     def __init__(self, vit: Any, rank: int, dropout: float = 0.1) -> None:
-        """One adapter of ``rank`` for every block of ``vit``."""
+        """Make an adapter of rank ``rank`` for every block of ``vit``."""
         super().__init__()
         depth, width = len(check_vit(vit).blocks), vit.embed_dim
         downs = [nn.Linear(width, rank) for _ in range(depth)]
@@ -118,16 +119,16 @@ class Adapters(Part):
 
     @torch.no_grad()
     def pull(self, towards: Mapping[str, Tensor], alpha: float) -> None:
-        """Merge: every parameter p becomes (1 - alpha) p + alpha towards[p], a plain assignment."""
+        """Merge by assignment: every parameter p becomes (1 - alpha) p + alpha towards[p]."""
         for name, value in self.named_parameters():
             value.data = (1 - alpha) * value.data + alpha * towards[name]
 
 
 class AdapterBank(Stateful):
-    """Adapters kept side by side, each image of a batch going through one of its own.
+    """A collection of adapters, of which each image of a batch may use a different one.
 
     Attributes:
-        tensors: Parameter names of `Adapters` to stacked values [kept, ...].
+        tensors: Stacked values [kept, ...] by parameter name of `Adapters`.
     """
 
     def __init__(self) -> None:
@@ -135,27 +136,27 @@ class AdapterBank(Stateful):
         self.tensors: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
-        """Count the adapters kept."""
+        """Return the number of stored adapters."""
         return len(next(iter(self.tensors.values()), ()))
 
     def add(self, adapters: Adapters) -> None:
-        """Keep a copy."""
+        """Store a copy of ``adapters``."""
         for name, value in adapters.named_parameters():
             new = value.detach().clone()[None]
             held = self.tensors.get(name)
             self.tensors[name] = new if held is None else torch.cat([held, new])
 
     def copy_to(self, adapters: Adapters, number: int) -> None:
-        """Give ``adapters`` the values of one that is kept."""
+        """Set ``adapters`` to the values of stored adapter ``number``."""
         adapters.load_state_dict({name: value[number] for name, value in self.tensors.items()})
 
     def replace(self, number: int, adapters: Adapters) -> None:
-        """Keep other values in the place of one."""
+        """Replace the values of stored adapter ``number``."""
         for name, value in adapters.named_parameters():
             self.tensors[name][number] = value.detach()
 
     def mean(self, count: int) -> dict[str, Tensor]:
-        """The plain mean of the first ``count``."""
+        """Unweighted mean of the first ``count`` adapters, by parameter name."""
         return {name: value[:count].mean(0) for name, value in self.tensors.items()}
 
     def change(self, which: Tensor, block: int, tokens: Tensor) -> Tensor:
@@ -186,14 +187,14 @@ _TENSORS = [(layer, kind) for layer in ("down", "up") for kind in ("weight", "bi
 
 
 class ScaleShift(Part):
-    """SSF (Lian et al. 2022): v <- scale * v + shift per channel, after every step of a block.
+    """SSF (Lian et al. 2022): v <- scale * v + shift per channel, after every operation of a block.
 
     After patch projection, LN1, qkv, attention projection, LN2, fc1 (before GELU), fc2 and the
-    final norm. Scales begin as N(1, 0.02^2), shifts as N(0, 0.02^2): it does not begin as nothing.
+    final norm. Scales begin as N(1, 0.02^2) and shifts as N(0, 0.02^2), not as the identity.
     """
 
     def __init__(self, vit: Any) -> None:
-        """A scale and a shift for every site of ``vit``."""
+        """Make a scale and a shift for every site of ``vit``."""
         super().__init__()
         sites = self._sites(check_vit(vit))
         self.scale = nn.ParameterDict({name: _normal(width, 1.0) for name, _, width in sites})
@@ -234,7 +235,7 @@ def _normal(width: int, mean: float) -> nn.Parameter:
 
 
 class _Prompts(Part):
-    """Tokens put behind the sequence [class, patches], without position; they begin as zeros."""
+    """Tokens appended to the sequence [class, patches], without position; they begin as zeros."""
 
     def __init__(self, groups: int, count: int, width: int) -> None:
         super().__init__()
@@ -265,7 +266,7 @@ class ShallowPrompts(_Prompts):
 
 
 class DeepPrompts(_Prompts):
-    """VPT-deep: every block has prompts of its own, cut off behind it."""
+    """VPT-deep: every block has its own prompts, which are removed after it."""
 
     def __init__(self, vit: Any, count: int) -> None:
         """``count`` prompts for every block."""

@@ -1,7 +1,7 @@
 """Places where this process has looked for weights, found or not.
 
-What a strategy says of its backbone follows from them: an answer that is kept for the next command
-names them, and is asked for anew when one of them has changed.
+A strategy's description depends on whether weights were found. A description that is cached for the
+next command names these places, and is computed again if one of them has changed.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ _places: dict[str, None] = {}
 
 
 def note_place(*paths: Path) -> None:
-    """Note files and folders; in the order of looking, each once."""
+    """Note files and folders, each once, in the order of the search."""
     _places.update(dict.fromkeys(str(path.absolute()) for path in paths))
 
 

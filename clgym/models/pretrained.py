@@ -25,24 +25,24 @@ class PretrainedConfig(Config):
     """Pretrained network: timm's full tag (after `clgym fetch TAG`), NAME@random, or NAME@FILE with
     a path or the name of a file in the data root's weights/."""
     image_size: Annotated[int, Ge(1)] = 224
-    """Side in pixels of the network's input."""
+    """Side in pixels of the network's input images."""
     fit: Literal["stretch", "crop"] = "crop"
     """Resizing of images: stretch (bilinear to that side), or crop (shorter side to 8/7 of it,
     bicubic, then a centre crop)."""
     normalise: bool = False
     """Normalise images as in pretraining; the papers use the range [0, 1] instead."""
     batch_size: Annotated[int, Ge(1)] = 256
-    """Images per batch."""
+    """Number of images per batch."""
 
 
 C = TypeVar("C", bound=PretrainedConfig, default=Any)
 
 
 class PretrainedStrategy(Strategy[C]):
-    """A strategy that declares a frozen backbone; without one the pixels are its features.
+    """A strategy that declares a frozen backbone; without a backbone, features are the pixels.
 
     Attributes:
-        backbone: The network itself; loaded when first asked for.
+        backbone: The network itself, loaded at first use.
     """
 
     Config: ClassVar[type] = PretrainedConfig
@@ -63,7 +63,7 @@ class PretrainedStrategy(Strategy[C]):
         """Refuse images that the backbone cannot take.
 
         Raises:
-            Incompatible: neither grey nor colour images.
+            Incompatible: The images have neither 1 nor 3 channels.
         """
         super().setup(info)
         if info.image_shape[0] not in (1, 3):
@@ -79,17 +79,17 @@ class PretrainedStrategy(Strategy[C]):
         return load(self.frozen, self.info.device)
 
     def features(self, batch: Batch) -> Tensor:
-        """The frozen backbone's features, [n, d]: the gym's, else computed here; or the pixels."""
+        """Features [n, d] of the frozen backbone, from the gym or computed here; or the pixels."""
         if batch.features is not None:
             return batch.features
         return self.backbone(batch.images) if self.config.backbone else batch.images.flatten(1)
 
 
 class ClassMeanStrategy(PretrainedStrategy[C]):
-    """Keeps the mean of what `embed` gives of each class's images.
+    """Keeps for each class the mean of the vectors that `embed` returns for its images.
 
     Attributes:
-        classes: The means, as sums and counts.
+        classes: The class means, as sums and counts.
     """
 
     def setup(self, info: StreamInfo) -> None:
@@ -98,7 +98,7 @@ class ClassMeanStrategy(PretrainedStrategy[C]):
         self.classes = ClassMeans(info.device)
 
     def embed(self, batch: Batch) -> Tensor:
-        """What is averaged and compared, float [n, d]: the features."""
+        """Vectors that are averaged and compared, float [n, d]: the features."""
         return self.features(batch)
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class ClassMeanStrategy(PretrainedStrategy[C]):
             self.classes.update(self.embed(batch), batch.labels, experience.columns)
 
     def predict(self, batch: Batch) -> Tensor:
-        """Cosines [n, columns]; a class without an image gets -inf: a cosine may be negative."""
+        """Cosines [n, columns]; a class without an image gets -inf, since cosines may be < 0."""
         features = self.embed(batch)
         weight = self.classes.means.to(features.dtype)
         return cosine_logits(features, weight).nan_to_num(nan=-torch.inf)

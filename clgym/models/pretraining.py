@@ -1,6 +1,6 @@
 """Facts about pretrained weights: their identity, pretraining data and licences.
 
-No torch here: the gym's side reads it too.
+This module does not import torch, since the gym imports it, too.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ __all__ = ["KNOWN", "Known", "overlap", "seen_in"]
 
 @dataclass(frozen=True)
 class Known:
-    """Weights whose hash somebody computed and whose origin is clear."""
+    """Weights with a known hash and origin."""
 
     tag: str
     """Tag of the weights in timm."""
@@ -66,9 +66,9 @@ _SYNSETS = {
 
 
 def seen_in(tag: str) -> tuple[str, ...]:
-    """The image sets that a timm tag names: ``x.augreg_in21k_ft_in1k`` has seen two.
+    """The image sets that a timm tag names, such as two for ``x.augreg_in21k_ft_in1k``.
 
-    Empty where the tag does not say.
+    Empty if the tag names none.
     """
     words = re.findall(r"in\d+k", tag.partition(".")[2])
     return tuple(dict.fromkeys(_SETS[word] for word in words if word in _SETS))
@@ -78,7 +78,7 @@ def overlap(pretraining: Sequence[str], classes: Sequence[str]) -> list[str]:
     """Classes (canonical ids) that the pretraining data contain, too.
 
     ImageNet's ids are compared as they are, other names with the words of every synset: a class
-    whose name is spelled otherwise is missed.
+    with another spelling is missed.
     """
     known = set().union(*(_words(name) for name in pretraining if name in _SYNSETS))
     return [c for c in classes if _plain(c.rpartition("/")[2]) in known]
@@ -87,7 +87,8 @@ def overlap(pretraining: Sequence[str], classes: Sequence[str]) -> list[str]:
 @cache
 def _words(name: str) -> frozenset[str]:
     """Synset ids and lemmas of a pretraining set, from the lists that come with timm."""
-    spec = importlib.util.find_spec("timm")  # found, not imported: that would bring torch along
+    # located without an import, which would also import torch
+    spec = importlib.util.find_spec("timm")
     assert spec is not None
     assert spec.origin is not None
     folder = Path(spec.origin).parent / "data" / "_info"

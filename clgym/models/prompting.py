@@ -23,14 +23,15 @@ class PromptConfig(TrainedConfig):
     """Options of every prompt method."""
 
     optimizer: Optimizer = "adam"
-    """Optimiser, made anew for every session. Weight decay under adam moves parameters without a
+    """Optimiser, created anew for every session. Weight decay under adam moves parameters without a
     gradient (rows of old classes, prompts not chosen) by about lr per step towards 0."""
     weight_decay: Annotated[float, Ge(0), Search(0.0, 0.0001, 0.0005)] = 0.0
     """Weight decay of prompts, keys and head."""
     query: Literal["cached", "augmented"] = "cached"
-    """Image that the frozen network sees to make the query in training: cached (the stored image,
-    once for all epochs, from the feature cache), or augmented (as in the papers' code: a second
-    pass through the network in every step)."""
+    """Image from which the frozen network computes the query in training: cached (the stored image,
+    once for all epochs, from the feature cache), or augmented (as in the papers' code, with a
+    second pass through the network in every step).
+    """
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class PooledConfig(PromptConfig):
     """Sessions that follow the schedule: all of them, or, as in the released code, the first one
     only, the later ones at the full rate."""
     selection: Literal["per-sample", "batch-vote"] = "per-sample"
-    """Choice of prompts: each image's own best ones, or, as in the released code, those with most
-    votes in the batch for all of its images. With batch-vote a prediction depends on the other
-    images of its batch, which the gym shuffles."""
+    """Choice of prompts: per-sample (the best ones for each image), or, as in the released code,
+    batch-vote (those with most votes in the batch, for all of its images). With batch-vote a
+    prediction depends on the other images of its batch, which the gym shuffles."""
     pull: Annotated[float, Ge(0), Search(0.1, 0.3, 0.5)] = 0.1
     """Weight of the similarity between queries and chosen keys in the loss."""
 
@@ -62,8 +63,8 @@ class PromptStrategy(TrainedStrategy[C]):
     """Prompts for a frozen ViT and one linear head.
 
     Attributes:
-        head: Linear, with a row for every class of the stream.
-        seen: Number of classes that have come.
+        head: Linear layer with a row for every class of the stream.
+        seen: Number of classes that have been seen.
     """
 
     Config: ClassVar[type] = PromptConfig
@@ -78,7 +79,7 @@ class PromptStrategy(TrainedStrategy[C]):
 
     @property
     def needs(self) -> Needs:
-        """The backbone, its features as queries, and all classes (the head has a row for each)."""
+        """The backbone, its features as queries, and the number of classes for the head."""
         return Needs(
             backbone=self.frozen,
             features=True,
@@ -87,7 +88,7 @@ class PromptStrategy(TrainedStrategy[C]):
         )
 
     def setup(self, info: StreamInfo) -> None:
-        """Make the head; its weights come from torch's global generator."""
+        """Make the head, whose weights are drawn from torch's global generator."""
         super().setup(info)
         assert info.total_columns is not None
         self.head = nn.Linear(self.backbone.width, info.total_columns).to(info.device)
@@ -102,14 +103,14 @@ class PromptStrategy(TrainedStrategy[C]):
 
 
 class Prompted(NamedTuple):
-    """What a network with chosen prompts makes of a batch."""
+    """Output of a network with chosen prompts for a batch."""
 
     logits: Tensor
-    """[n, columns], for all classes of the stream."""
+    """Logits [n, columns] for all classes of the stream."""
     similarity: Tensor
-    """[n, pool], cosines of queries and keys."""
+    """Cosines of queries and keys, [n, pool]."""
     chosen: Tensor
-    """int64 [n, count], numbers of the prompts used."""
+    """Numbers of the prompts used, int64 [n, count]."""
 
 
 P = TypeVar("P", bound=PooledConfig, default=Any)
@@ -132,10 +133,10 @@ class PooledStrategy(PromptStrategy[P]):
         nn.init.zeros_(self.head.bias)
 
     def prompted(self, images: Tensor, query: Tensor, chosen: Tensor | None = None) -> Prompted:
-        """Compute with prompts.
+        """Compute logits with prompts.
 
         Args:
-            images: Images as the network is fed, [n, C, H, W].
+            images: Input of the network, [n, C, H, W].
             query: Features of the frozen network, [n, width].
             chosen: int64 [n, count]; None: by the similarity of queries and keys.
         """

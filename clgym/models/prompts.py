@@ -1,6 +1,6 @@
 """Prompts for a frozen ViT: tokens in its sequence, prefixes in its attention, and pools of both.
 
-Nothing of the network is copied: hooks on timm's own modules put the prompts in for the time of a
+No code of the network is copied: hooks on timm's modules insert the prompts for the time of a
 ``with`` block. A pool chooses prompts by the cosine between a query (the frozen network's feature
 of the image) and its keys.
 """
@@ -27,19 +27,19 @@ __all__ = [
 ]
 
 Selection = Literal["per-sample", "batch-vote"]
-"""Rule by which prompts are chosen: each image's own best ones, or those with most votes in the
-batch, which then serve all its images: a prediction depends on the batch."""
+"""Rule by which prompts are chosen: the best ones for each image, or those with most votes in the
+batch for all its images, so that a prediction depends on the batch."""
 
 Prefix = tuple[Tensor, Tensor]
-"""Rows put before the keys and before the values of an attention, [n, rows, width] each; n may be
-1."""
+"""Rows put before the keys and before the values of an attention, [n, rows, width] each, where n
+may be 1."""
 
 
 def check_blocks(vit: Any, numbers: tuple[int, ...], option: str) -> None:
     """Refuse block numbers that the network does not have.
 
     Raises:
-        Incompatible: no ViT, or fewer blocks.
+        Incompatible: The network is no ViT, or has fewer blocks.
     """
     depth = len(check_vit(vit).blocks)
     if any(number >= depth for number in numbers):
@@ -55,14 +55,14 @@ def check_blocks(vit: Any, numbers: tuple[int, ...], option: str) -> None:
 
 @contextmanager
 def tokens_inserted(vit: Any, tokens: Tensor) -> Iterator[None]:
-    """Let ``vit`` compute with more tokens, behind its class token.
+    """Let ``vit`` compute with additional tokens after its class token.
 
-    They pass through all blocks and carry the class token's position code, so that their order does
-    not matter.
+    They pass through all blocks and have the class token's position embedding, so that their order
+    does not matter.
 
     Args:
         vit: A ViT of timm.
-        tokens: [n, count, width]; n is the batch, or 1.
+        tokens: [n, count, width], where n is the size of the batch or 1.
     """
     embedding = None if getattr(vit, "no_embed_class", False) else vit.pos_embed
     code = 0 if embedding is None else embedding[:, :1]
@@ -81,13 +81,13 @@ def tokens_inserted(vit: Any, tokens: Tensor) -> Iterator[None]:
 
 @contextmanager
 def prefixes_attached(vit: Any, prefixes: Mapping[int, Prefix]) -> Iterator[None]:
-    """Let the attention of some blocks see more keys and values; no token is added.
+    """Add keys and values to the attention of some blocks, without adding a token.
 
-    The rows are keys and values as they are, not multiplied by the projection's weights.
+    The rows are used directly as keys and values, without the projection's weights.
 
     Args:
         vit: A ViT of timm.
-        prefixes: Number of a block to its prefix; heads lie side by side along the width.
+        prefixes: Prefix by number of the block; heads are concatenated along the width.
     """
     handles = [
         handle
@@ -102,9 +102,9 @@ def prefixes_attached(vit: Any, prefixes: Mapping[int, Prefix]) -> Iterator[None
 
 
 def _attach(attention: Any, keys: Tensor, values: Tensor) -> Iterator[Any]:
-    """Lengthen the sequence by as many places, fill keys and values there, cut their outputs off.
+    """Lengthen the sequence, set keys and values at the new places, and cut off their outputs.
 
-    timm's attention, fused or not, then does the rest: there is no second version of it here.
+    timm's attention, fused or not, does the rest, so that it need not be copied here.
     """
     count = keys.shape[1]
     rows = torch.cat([torch.zeros_like(keys), keys, values], dim=2)
@@ -127,12 +127,12 @@ def _attach(attention: Any, keys: Tensor, values: Tensor) -> Iterator[Any]:
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Rows [..., d] at unit length; a row of nearly no length keeps its direction, shorter."""
+    """Rows [..., d] scaled to unit length; rows of nearly zero length stay shorter."""
     return rows * rows.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt()
 
 
 def _best(scores: Tensor, count: int) -> Tensor:
-    """Places of the greatest scores along the last axis; of equal ones the lower place."""
+    """Indices of the largest scores along the last axis; among equal ones the lower index."""
     return scores.sort(dim=-1, descending=True, stable=True).indices[..., :count]
 
 

@@ -1,4 +1,4 @@
-"""Schedules of the methods on pretrained networks: `schedules` and more cosines."""
+"""Schedules of the methods on pretrained networks: those of `schedules` and further cosines."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from clgym.models.schedules import Constant, Schedule, Steps
 __all__ = ["FallingTo", "QuarterCosine", "ScheduleName", "schedule", "spread"]
 
 ScheduleName = Literal["constant", "step", "cosine", "quarter-cosine", "released-cosine"]
-"""Courses of a learning rate over the epochs of a session."""
+"""Names of the schedules of a learning rate over the epochs of a session."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class FallingTo:
     least: float = 0.0
 
     def __call__(self, epoch: int) -> float:
-        """Rate of an epoch; ``least`` would be that of the one after the last."""
+        """Rate of an epoch; the epoch after the last would have ``least``."""
         falling = (self.lr - self.least) / 2
         return self.least + falling * (1 + math.cos(math.pi * epoch / self.epochs))
 
@@ -30,7 +30,7 @@ class FallingTo:
 class QuarterCosine:
     """A rate that falls nearly to 0 in the last epoch, along the falling quarter of a cosine.
 
-    With ``lag`` epochs more the beginning is repeated and the end not reached.
+    With ``lag`` additional epochs the beginning is repeated, and the end is not reached.
     """
 
     lr: float
@@ -48,8 +48,8 @@ class QuarterCosine:
 def spread(count: int, epochs: int) -> tuple[int, ...]:
     """``count`` epochs at the fractions 2i / (2 count + 1) of all, i = 1..count, truncated.
 
-    As in the protocol's code for pretrained networks, some may be 0 or equal: a rate falls before
-    the first epoch, or twice. `clgym.models.schedules.milestones` leaves those at 0 out.
+    As in the protocol's code for pretrained networks, some may be 0 or equal, so that a rate falls
+    before the first epoch, or twice. `clgym.models.schedules.milestones` omits epoch 0.
     """
     return tuple(2 * i * epochs // (2 * count + 1) for i in range(1, count + 1))
 
@@ -57,14 +57,14 @@ def spread(count: int, epochs: int) -> tuple[int, ...]:
 def schedule(
     name: ScheduleName, lr: float, epochs: int, drops: tuple[int, ...], decay: float, least: float
 ) -> Schedule:
-    """The schedule of one optimiser's group.
+    """Return the schedule of a parameter group of an optimiser.
 
     Args:
-        name: Its kind.
+        name: Name of the schedule.
         lr: Rate of the first epoch.
-        epochs: Passes over a session.
-        drops: Epochs at which step multiplies by ``decay``.
-        decay: Factor at each of them.
+        epochs: Number of passes over a session.
+        drops: Epochs at which step multiplies the rate by ``decay``.
+        decay: Factor at each of these epochs.
         least: Rate that cosine falls to.
     """
     made: dict[ScheduleName, Schedule] = {

@@ -1,6 +1,6 @@
-"""ResNets for small and for large images, out of torchvision's blocks.
+"""ResNets for small and for large images, made of torchvision's blocks.
 
-torchvision is slow to import: import this module only where it is used.
+torchvision is slow to import, so import this module only where it is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ STEMS: dict[Stem, tuple[int, int, bool]] = {
 
 
 class _SignedBlock(BasicBlock):
-    """torchvision's block without the rectification of its sum."""
+    """torchvision's block without the final ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -32,7 +32,7 @@ class _SignedBlock(BasicBlock):
 
 
 class ResNet(StagedNetwork):
-    """Four stages of torchvision's blocks behind one of the `STEMS`; torchvision's names."""
+    """Four stages of torchvision's blocks after one of the `STEMS`, with torchvision's names."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class ResNet(StagedNetwork):
         last_relu: bool = True,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
-        """Build it.
+        """Build the network.
 
         Args:
-            channels: Channels of the images.
-            width: Channels of the first stage; every other has twice those of the one before.
+            channels: Number of channels of the images.
+            width: Number of channels of the first stage, which doubles with every stage.
             block: ``BasicBlock`` or ``Bottleneck``.
-            depths: Blocks per stage.
+            depths: Number of blocks per stage.
             stem: One of `STEMS`.
             last_relu: Whether the last map is rectified; PODNet's is not. Basic blocks only.
             norm: Makes a normalisation layer for a number of channels.

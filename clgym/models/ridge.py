@@ -1,4 +1,4 @@
-"""Ridge regression on random projections: statistics, the choice of the strength, and weights."""
+"""Ridge regression on random projections: projection, choice of the strength, and weights."""
 
 import torch
 from torch import Tensor
@@ -17,16 +17,16 @@ def project(features: Tensor, projection: Tensor | None) -> Tensor:
 def hold_out_errors(rows: Tensor, targets: Tensor, share: float = 0.8) -> Tensor:
     """Error of ridge regression on held-out rows, for each of `STRENGTHS`.
 
-    One eigen-decomposition serves all strengths, of the smaller of two matrices: rows^T rows where
-    there are more rows than columns, else rows rows^T, which gives the same predictions.
+    One eigendecomposition serves all strengths. It is that of the smaller of two matrices: rows^T
+    rows if there are more rows than columns, else rows rows^T, which gives the same predictions.
 
     Args:
         rows: [n, M]; the first ``floor(share * n)`` are fitted, the others predicted.
         targets: [n, C].
-        share: Share of the rows to fit.
+        share: Fraction of the rows to fit.
 
     Returns:
-        Mean squared error over all held-out entries, [17]. Without a held-out row: zeros.
+        Mean squared error over all held-out entries, [17]; zeros if no row is held out.
     """
     count = int(share * len(rows))
     fitted, held, wanted = rows[:count], rows[count:], targets[count:]
@@ -38,7 +38,7 @@ def hold_out_errors(rows: Tensor, targets: Tensor, share: float = 0.8) -> Tensor
     else:
         values, vectors = torch.linalg.eigh(fitted @ fitted.T)
         left, right = (held @ fitted.T) @ vectors, vectors.T @ targets[:count]
-    values = values.clamp(min=0)  # those of a singular matrix come out slightly negative
+    values = values.clamp(min=0)  # eigenvalues of a singular matrix may be slightly negative
     errors = [
         (left @ (right / (values + strength)[:, None]) - wanted).square().mean()
         for strength in STRENGTHS
@@ -49,7 +49,7 @@ def hold_out_errors(rows: Tensor, targets: Tensor, share: float = 0.8) -> Tensor
 def ridge_weights(gram: Tensor, cross: Tensor, strength: float) -> Tensor:
     """Solve (gram + strength I) X = cross; returns X^T, [C, M].
 
-    By Cholesky; where rounding makes the matrix indefinite, by LU.
+    It is solved by Cholesky, or by LU if rounding makes the matrix indefinite.
 
     Args:
         gram: [M, M], symmetric.

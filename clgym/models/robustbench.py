@@ -1,9 +1,9 @@
-"""Source models by RobustBench's names, where their weight files lie in the data root.
+"""Source models by RobustBench's names, whose weight files are in the data root.
 
-``robustbench:Standard`` is looked for as RobustBench stores it, ``models/DATASET/corruptions/
-Standard.pt`` (else any threat model's folder), else in ``weights/``. Wide residual networks
-(Zagoruyko & Komodakis, BMVC 2016) without and with the normalisation of AugMix; depth and width are
-read off the weights. From https://github.com/RobustBench/robustbench.
+``robustbench:Standard`` is searched where RobustBench stores it, ``models/DATASET/corruptions/
+Standard.pt`` (else in the folder of any threat model), else in ``weights/``. The models are wide
+residual networks (Zagoruyko & Komodakis, BMVC 2016) with or without the normalisation of AugMix;
+depth and width follow from the weights. From https://github.com/RobustBench/robustbench.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from clgym.errors import BadSource, MissingData, UnknownName, near
 __all__ = ["NAMES", "WideResNet", "find_weights", "wide_resnet"]
 
 NAMES: dict[str, float | None] = {"Standard": None, "Hendrycks2020AugMix_WRN": 0.5}
-"""Known models, with the mean and deviation of their normalisation, if any."""
+"""Known models, with the value of mean and standard deviation of their normalisation, if any."""
 
 
 class _WideBlock(nn.Module):
@@ -51,7 +51,7 @@ class _Stage(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Images [n, 3, H, W] to features [n, 64 widen]."""
+    """Maps images [n, 3, H, W] to features [n, 64 widen]."""
 
     def __init__(self, blocks: int, widen: int) -> None:
         """Three stages of ``blocks`` blocks, ``widen`` times as wide as a plain network's."""
@@ -70,16 +70,16 @@ class WideResNet(nn.Module):
 
 
 def find_weights(name: str, dataset: str, data_root: Path) -> Path:
-    """The file of a model.
+    """Find the weight file of a model.
 
     Args:
-        name: RobustBench's.
+        name: Name in RobustBench.
         dataset: ``cifar10`` or ``cifar100``.
-        data_root: Where models lie.
+        data_root: Folder of the data.
 
     Raises:
-        UnknownName: no model that is known here.
-        MissingData: no file of it.
+        UnknownName: clgym does not know the model.
+        MissingData: The data root has no file of it.
     """
     if name not in NAMES:
         raise UnknownName(
@@ -96,7 +96,8 @@ def find_weights(name: str, dataset: str, data_root: Path) -> Path:
     raise MissingData(
         expected=f"models/{dataset}/corruptions/{name}.pt in the data root",
         found="no such file",
-        fix="Get it with RobustBench (https://github.com/RobustBench/robustbench) and put it there",
+        fix="Download it by RobustBench (https://github.com/RobustBench/robustbench) and put it "
+        "there",
     )
 
 
@@ -104,10 +105,10 @@ def wide_resnet(state: dict[str, Tensor], name: str) -> tuple[WideResNet, Tensor
     """The backbone that weights belong to, and the weight and bias of their head.
 
     Raises:
-        BadSource: they are not those of a wide residual network.
+        BadSource: The weights are not those of a wide residual network.
     """
     own = {key.removeprefix("model."): value for key, value in state.items()}
-    other = ("sub_block1", "fc", "mu", "sigma")  # a second block nobody uses, head, statistics
+    other = ("sub_block1", "fc", "mu", "sigma")  # an unused second block, the head, and statistics
     body = {key: value for key, value in own.items() if not key.startswith(other)}
     try:
         blocks = 1 + max(int(key.split(".")[2]) for key in own if key.startswith("block1.layer."))

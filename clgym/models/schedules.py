@@ -1,7 +1,8 @@
-"""Learning rates by epoch: constant, in steps, along a cosine; and where the steps lie.
+"""Learning rates by epoch: constant, in steps, along a cosine; and the epochs of the steps.
 
 A schedule is a function from the epoch, counted from 0, to the rate of that epoch. It is a value:
-two with equal fields are equal, and its ``repr`` says what it does. Nothing here imports torch.
+two schedules with equal fields are equal, and the ``repr`` describes it. This module does not
+import torch.
 """
 
 import math
@@ -31,7 +32,7 @@ class Steps:
 
     lr: float
     drops: tuple[int, ...]
-    """Epochs that are the first with the lower rate."""
+    """Epochs at which a lower rate begins."""
     decay: float = 0.1
 
     def __call__(self, epoch: int) -> float:
@@ -47,22 +48,22 @@ class Cosine:
     epochs: int
 
     def __call__(self, epoch: int) -> float:
-        """Rate of an epoch; the first has ``lr``, and 0 would be that of the one after the last."""
+        """Rate of an epoch: ``lr`` for the first; the epoch after the last would have 0."""
         return self.lr / 2 * (1 + math.cos(math.pi * epoch / self.epochs))
 
 
 def milestones(count: int, epochs: int) -> tuple[int, ...]:
     """Epochs at the fractions 2i / (2 count + 1) of all, i = 1..count, truncated.
 
-    The rule of Cha & Cho's protocol (arXiv 2403.09066). With fewer epochs than it was made for some
-    would be 0, where no rate can fall: these are left out.
+    This is the rule of Cha & Cho's protocol (arXiv 2403.09066). With few epochs, some would be 0,
+    where no rate can fall; these are left out.
     """
     places = (2 * i * epochs // (2 * count + 1) for i in range(1, count + 1))
     return tuple(place for place in places if place > 0)
 
 
 def at_fractions(fractions: Iterable[float], epochs: int) -> tuple[int, ...]:
-    """Epochs at fractions of all, truncated; those at 0 are left out as by `milestones`."""
+    """Epochs at fractions of all, truncated; epoch 0 is left out, as in `milestones`."""
     # Rounded first: in binary 0.55 of 100 epochs is a little more than 55.
     places = (math.floor(round(share * epochs, 9)) for share in fractions)
     return tuple(place for place in places if place > 0)

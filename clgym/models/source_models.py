@@ -1,4 +1,4 @@
-"""The classifier that a test-time method starts from, by name.
+"""The classifiers that test-time methods start from, by name.
 
 ``auto``: a small ResNet that clgym trains on the source's training rows, once, and keeps in the
 cache. ``cifar10-resnet20``, ``cifar10-resnet32``: published weights in the data root's ``weights/``
@@ -59,13 +59,13 @@ def resolve(
     device: torch.device,
     report: Report = lambda event: None,
 ) -> tuple[Classifier, str]:
-    """The classifier in evaluation mode on ``device``, and its name without any path.
+    """Return the classifier in evaluation mode on ``device``, and its name without any path.
 
     Raises:
-        MissingData: no weights, or ``auto`` without source data.
-        UnknownName: no such network.
-        Incompatible: it does not take these images or answers with other classes.
-        BadSource: a weight file that does not fit the network.
+        MissingData: The weights are missing, or ``auto`` has no source data.
+        UnknownName: There is no such network.
+        Incompatible: The network does not take these images, or predicts other classes.
+        BadSource: The weight file does not fit the network.
     """
     shown = name
     if name == "auto":
@@ -104,11 +104,11 @@ def _unknown(name: str) -> UnknownName:
 
 
 def _published(name: str, wanted: ClassifierSpec) -> WeightFile:
-    """The file with the published weights of that name, known by their hash.
+    """Find the file with the published weights of a name, recognised by their hash.
 
     Raises:
-        UnknownName: nothing published goes by ``name``.
-        MissingData: no file in the data root's ``weights/`` holds them.
+        UnknownName: There are no published weights called ``name``.
+        MissingData: No file in the data root's ``weights/`` contains them.
     """
     if name not in _CIFAR_RESNETS:
         raise _unknown(name)
@@ -145,7 +145,7 @@ def _weights(file: str, data_root: Path | None) -> WeightFile:
 
 
 def _with_weights(network: str, file: WeightFile, wanted: ClassifierSpec) -> tuple[Classifier, str]:
-    """The classifier, and its name: what it was, what was added, and the file's name."""
+    """Return the classifier and its name: the network, added arguments, and the file's name."""
     kind, _, rest = network.rpartition(":")
     shown, state = f"{network}@{file.path.name}", file.state
     notes = [f"weights of {file.averaged}"] if file.averaged else []
@@ -158,7 +158,7 @@ def _with_weights(network: str, file: WeightFile, wanted: ClassifierSpec) -> tup
         made = joined(*parts[:3], *parts[3], wanted, f"torchvision:{rest}")
     elif network == "resnet50-bottleneck" and "mean" not in state:
         made = _bottleneck(network, file, wanted)
-    elif network in networks.NETWORKS and "mean" in state:  # ours; timm has nets of these names
+    elif network in networks.NETWORKS and "mean" in state:  # clgym's; timm has these names, too
         columns = len(wanted.classes)
         made = networks.build(network, wanted.image_shape, columns, wanted.mean, wanted.std)
         load(made, file)
@@ -185,8 +185,8 @@ def _cifar_resnet(name: str, file: WeightFile, wanted: ClassifierSpec) -> Classi
 def _bottleneck(name: str, file: WeightFile, wanted: ClassifierSpec) -> Classifier:
     """DomainNet-126's network from a published file; its head stays weight-normalised.
 
-    Length and direction of the head's rows are then no parameters called weight, so that methods
-    which adapt all weights and biases leave them as they are, as those of the papers do.
+    Length and direction of the head's rows are then not called weight, so that methods which adapt
+    all weights and biases do not change them, as in the papers.
     """
     parts = [file.state.get(f"fc.{key}") for key in ("weight_g", "weight_v", "bias")]
     length, direction, bias = parts
@@ -203,7 +203,7 @@ def _bottleneck(name: str, file: WeightFile, wanted: ClassifierSpec) -> Classifi
 
 
 def _robustbench(name: str, wanted: ClassifierSpec) -> Classifier:
-    """A wide residual network; the stream's classes say which data set's (``cifar10/cat``)."""
+    """A wide residual network for the dataset that the stream's classes name (``cifar10/cat``)."""
     short = name.partition(":")[2]
     dataset = wanted.classes[0].partition("/")[0]
     path = find_weights(short, dataset, weight_folder(wanted.data_root).parent)
@@ -214,7 +214,7 @@ def _robustbench(name: str, wanted: ClassifierSpec) -> Classifier:
 
 
 def _timm(name: Name, file: WeightFile, wanted: ClassifierSpec) -> tuple[Classifier, Name, bool]:
-    """The classifier, its full name, and whether its normalisation is the architecture's guess."""
+    """Return the classifier, its full name, and whether its normalisation is the architecture's."""
     import timm
 
     if not timm.is_model(name.architecture):
@@ -237,7 +237,7 @@ def _check_head(
     """Refuse a network whose logits are more than a linear function of its features.
 
     Raises:
-        Incompatible: such a network, or one that does not take the stream's images.
+        Incompatible: The network is such a one, or does not take the stream's images.
     """
     images = torch.rand(2, *wanted.image_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), _taking(name, wanted):
@@ -254,7 +254,7 @@ def _check_head(
 
 
 def _of_folder(loader: NetworkLoader, folder: Path, wanted: ClassifierSpec) -> Classifier:
-    """The network of a finished learning run, its columns put in the stream's order."""
+    """The network of a finished learning run, with its outputs in the stream's order."""
     network, classes = loader.classifier(folder)
     names = [c.rsplit("/", 1)[-1] for c in classes]
     missing = [c for c in wanted.classes if c.rsplit("/", 1)[-1] not in names]
@@ -288,7 +288,7 @@ def _try(classifier: Classifier, name: str, wanted: ClassifierSpec, device: torc
 
 @contextlib.contextmanager
 def _taking(name: str, wanted: ClassifierSpec) -> Iterator[None]:
-    """Turn a network's complaint of its images into ours."""
+    """Turn a network's error about its images into a named error."""
     try:
         yield
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:

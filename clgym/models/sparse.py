@@ -22,14 +22,14 @@ __all__ = [
 
 
 def erk_densities(shapes: Sequence[Sequence[int]], density: float) -> list[float]:
-    """Erdos-Renyi-kernel densities: a layer's share is eps * sum(shape) / prod(shape), at most 1.
+    """Erdos-Renyi-kernel densities: a layer's is eps * sum(shape) / prod(shape), at most 1.
 
-    eps is such that ``density`` of all weights are on. Layers that would need more than all of
-    their weights are filled, and eps is found again for the others.
+    eps is such that a fraction ``density`` of all weights is on. Layers whose density would exceed
+    1 are full, and eps is computed again for the others.
 
     Args:
         shapes: Shapes of the weights: (out, in / groups, height, width) or (out, in).
-        density: Share of all weights, above 0 and at most 1.
+        density: Fraction of all weights, above 0 and at most 1.
     """
     sizes = [math.prod(shape) for shape in shapes]
     raw = [sum(shape) / math.prod(shape) for shape in shapes]
@@ -48,21 +48,21 @@ def erk_densities(shapes: Sequence[Sequence[int]], density: float) -> list[float
 
 
 def cosine_rate(step: int, steps: int, first: float, last: float) -> float:
-    """Half a cosine from ``first`` at step 0 to ``last`` at ``steps``."""
+    """Value of half a cosine from ``first`` at step 0 to ``last`` at step ``steps``."""
     return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def prune_magnitude(weight: Tensor, mask: Tensor, rate: float) -> Tensor:
     """The mask without the weights of smallest magnitude, about ``rate`` of those that are on.
 
-    The threshold is the k-th smallest magnitude of the whole tensor, entries that are off (zeros)
-    included, k = off + ceil(rate * on); what is larger stays. So weights that are on and exactly
-    zero go first, and ties may remove more.
+    The threshold is the k-th smallest magnitude of the whole tensor, including entries that are off
+    (zeros), with k = off + ceil(rate * on); larger weights stay. So weights that are on and exactly
+    zero are removed first, and ties may remove more.
 
     Args:
         weight: Zero wherever the mask is off.
         mask: Mask of ``weight``.
-        rate: In [0, 1].
+        rate: Fraction to remove, in [0, 1].
     """
     on = int(mask.sum())
     doomed = math.ceil(rate * on)
@@ -76,7 +76,7 @@ def prune_magnitude(weight: Tensor, mask: Tensor, rate: float) -> Tensor:
 def prune_taylor(weight: Tensor, gradient: Tensor, mask: Tensor, rate: float) -> Tensor:
     """The mask without the entries whose removal changes the loss least to first order.
 
-    Off are the k entries with the smallest (w g)^2, k = off + ceil(rate * on).
+    The k entries with the smallest (w g)^2 are off, with k = off + ceil(rate * on).
     """
     on = int(mask.sum())
     k = mask.numel() - on + math.ceil(rate * on)
@@ -99,9 +99,9 @@ def grow_random(mask: Tensor, count: int, uniform: Tensor) -> Tensor:
     """The mask with each zero entry set with probability count / number of zeros.
 
     Args:
-        mask: What to extend.
-        count: Entries wanted; that many are put on in expectation.
-        uniform: Numbers in [0, 1), shaped as the mask.
+        mask: Mask to extend.
+        count: Expected number of entries that are set.
+        uniform: Random numbers in [0, 1), in the shape of the mask.
     """
     off = int((~mask).sum())
     return mask | (uniform < count / max(off, 1))
@@ -110,13 +110,13 @@ def grow_random(mask: Tensor, count: int, uniform: Tensor) -> Tensor:
 def grow_unfired(
     mask: Tensor, fired: Tensor, count: int, permutation: Tensor, uniform: Tensor
 ) -> Tensor:
-    """The mask with ``count`` entries that were never on; what is missing grows at random.
+    """The mask with ``count`` more entries, first such that were never on, then random ones.
 
     Args:
-        mask: What to extend.
+        mask: Mask to extend.
         fired: Entries that have been on before.
-        count: Entries wanted.
-        permutation: A random order of the entries that have not, by number in flat order.
+        count: Number of entries to set.
+        permutation: Random order of the entries that were never on, by number in flat order.
         uniform: See `grow_random`.
     """
     unfired = (~fired).flatten().nonzero()[:, 0]

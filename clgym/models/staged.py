@@ -9,7 +9,7 @@ __all__ = ["GlobalMean", "StagedNetwork", "TwoConvolutions", "init_by_fan_out"]
 
 
 class GlobalMean(nn.Module):
-    """Maps [n, c, h, w] to features [n, c]: the mean over all places."""
+    """Averages maps [n, c, h, w] over all places to features [n, c]."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Features [n, c]."""
@@ -25,12 +25,12 @@ class StagedNetwork(nn.Module):
     """
 
     def __init__(self, layers: Mapping[str, nn.Module], stages: Sequence[str], width: int) -> None:
-        """Put layers in a row.
+        """Chain the layers.
 
         Args:
-            layers: Layers by name, in order; the names are those of the parameters.
+            layers: Layers by name, in order; parameters get these names.
             stages: Names of the layers that end a stage.
-            width: Channels of the last map.
+            width: Number of channels of the last map.
         """
         super().__init__()
         for name, layer in layers.items():
@@ -56,8 +56,8 @@ class StagedNetwork(nn.Module):
         """The same layers as two modules, cut before the last stage (MEMO).
 
         Returns:
-            Images to the map of the last stage but one, and that map to features [n, width]. The
-            parameters keep their names.
+            One module from images to the map of the second-last stage, and one from that map to
+            features [n, width]. The parameters keep their names.
         """
         layers = list(self.named_children())
         cut = 1 + [name for name, _ in layers].index(self.stages[-2])
@@ -66,19 +66,19 @@ class StagedNetwork(nn.Module):
 
 
 class TwoConvolutions(StagedNetwork):
-    """Two 3x3 convolutions with batch normalisation, the second of stride 2: for tiny images.
+    """Two 3x3 convolutions with batch normalisation, the second of stride 2, for tiny images.
 
-    PyTorch's default initialisation.
+    Weights have PyTorch's default initialisation.
     """
 
     def __init__(
         self, channels: int = 3, widths: tuple[int, int] = (16, 32), *, last_relu: bool = True
     ) -> None:
-        """Build it.
+        """Build the network.
 
         Args:
-            channels: Channels of the images.
-            widths: Channels after the first and the second convolution.
+            channels: Number of channels of the images.
+            widths: Number of channels after the first and the second convolution.
             last_relu: Whether the last map is rectified; PODNet's is not.
         """
         first, second = widths

@@ -1,4 +1,4 @@
-"""Subspaces of a layer's inputs: which directions old tasks use, and which a new task may (GPM)."""
+"""Subspaces of a layer's inputs (GPM): directions that old tasks use, and those that are free."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ __all__ = ["DirectionMemory", "RunningCovariance", "design"]
 
 
 class RunningCovariance:
-    """Mean over all tokens of x x^T, batch by batch, in float64."""
+    """Mean of x x^T over all tokens, accumulated by batch in float64."""
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -19,7 +19,7 @@ class RunningCovariance:
         self._count = 0
 
     def add(self, tokens: Tensor) -> None:
-        """Count tokens [..., width] in."""
+        """Add tokens [..., width]."""
         flat = tokens.detach().flatten(0, -2).double()
         product = flat.T @ flat
         self._sum = product if self._sum is None else self._sum + product
@@ -37,7 +37,7 @@ class DirectionMemory(Stateful):
 
     Attributes:
         basis: [width, directions].
-        kind: remove (``basis`` spans the directions used), retain (those still free), or empty.
+        kind: remove (``basis`` spans the used directions), retain (the free ones), or empty.
     """
 
     def __init__(self, width: int) -> None:
@@ -58,11 +58,11 @@ class DirectionMemory(Stateful):
         return covariance - inside if self.kind == "remove" else inside
 
     def update(self, covariance: Tensor, threshold: float) -> None:
-        """Take a finished task's inputs in.
+        """Add the directions of a finished task's inputs.
 
         Args:
             covariance: Covariance of the task's inputs, with its branch active, [width, width].
-            threshold: Share of their energy (squared singular values) that must be covered.
+            threshold: Fraction of their energy (squared singular values) that must be covered.
         """
         total = torch.linalg.svdvals(covariance).square().sum()
         if self.kind == "empty":
@@ -74,8 +74,8 @@ class DirectionMemory(Stateful):
             self._append(covariance, total, threshold)
         else:
             self._cut(covariance, total, threshold)
-        # With more than half of all directions used it is shorter to keep the free ones. The
-        # released code forgets the complement where this happens after the first task.
+        # If more than half of all directions are used, storing the free ones is smaller. The
+        # released code omits the complement if this happens after the first task.
         if self.kind == "remove" and self.basis.shape[1] > len(self.basis) / 2:
             left, _, _ = torch.linalg.svd(self.basis)
             self.basis, self.kind = left[:, self.basis.shape[1] :], "retain"
@@ -106,8 +106,8 @@ class DirectionMemory(Stateful):
 def design(admitted: Tensor, rank: int) -> tuple[Tensor, int]:
     """Rows A that span the strongest directions of an admitted covariance, [rank, width].
 
-    Scaled by 1/sqrt(3), about the length of a Kaiming-uniform row. Where the matrix has a smaller
-    rank, the rows that it does not determine are 0.
+    Rows are scaled by 1/sqrt(3), about the length of a Kaiming-uniform row. If the matrix has a
+    smaller rank, the rows that it does not determine are 0.
 
     Returns:
         A, and the number of rows that are determined.

@@ -1,7 +1,8 @@
-"""timm's networks with weights from files: built, filled strictly, their heads found by asking.
+"""timm's networks with weights from files, which are loaded strictly.
 
-timm says which layers are a network's head (``pretrained_cfg["classifier"]``), and a network made
-without one says which weights are left. Nothing is guessed from a layer's name or size.
+timm declares which layers are a network's head (``pretrained_cfg["classifier"]``), and the weights
+of a headless network are those that it has without one. Nothing is guessed from a layer's name or
+size.
 """
 
 from typing import Any
@@ -18,10 +19,10 @@ __all__ = ["BeforeHead", "check_known", "create", "headless", "with_head"]
 
 
 def check_known(name: Name) -> None:
-    """Refuse what timm does not have, and a bare name where only a tag says which weights.
+    """Refuse names that timm does not have, and names without a tag if only a tag names weights.
 
     Raises:
-        UnknownName: no such network, or no such weights of it.
+        UnknownName: timm has no such network, or no such weights of it.
     """
     import timm
 
@@ -37,16 +38,16 @@ def check_known(name: Name) -> None:
         raise UnknownName(
             expected=f"a tag of {architecture}'s weights ({', '.join(tags) or 'it has none'})",
             found=repr(name.architecture),
-            fix="A bare name means other weights in other versions of timm: give --backbone a tag, "
-            "NAME@FILE or NAME@random",
+            fix="Give --backbone a tag, NAME@FILE or NAME@random, since a name without a tag means "
+            "different weights in different versions of timm",
         )
 
 
 def create(name: Name, **more: Any) -> Any:
-    """The network with the name's arguments and ``more``, its weights drawn.
+    """Make the network with the name's arguments and ``more``, with random weights.
 
     Raises:
-        BadConfig: the constructor does not take one of the arguments.
+        BadConfig: The constructor does not take one of the arguments.
     """
     import timm
 
@@ -59,7 +60,8 @@ def create(name: Name, **more: Any) -> Any:
             fix="Remove unknown arguments",
         ) from error
     cfg = network.pretrained_cfg
-    channels, height, width = cfg["input_size"]  # as pretrained: arguments may say otherwise
+    # defaults of the pretrained weights, which arguments may override
+    channels, height, width = cfg["input_size"]
     channels = name.arguments.get("in_chans", channels)
     side = name.arguments.get("img_size")
     height, width = (height, width) if side is None else (side, side)
@@ -68,17 +70,17 @@ def create(name: Name, **more: Any) -> Any:
 
 
 def headless(name: Name, file: WeightFile) -> tuple[Any, Name]:
-    """The network without its head, filled; the name with what is known of these weights.
+    """Return the network without its head, loaded with the weights, and its full name.
 
     Raises:
-        BadSource: weights are missing, left over or of another shape.
-        BadConfig: arguments that contradict what is known of the weights.
+        BadSource: Weights are missing, left over or of another shape.
+        BadConfig: Arguments of the name contradict known facts about the weights.
     """
     network = create(name, num_classes=0)
     own = network.state_dict()
     left = [k for k in file.state if k not in own]
     if left:
-        whole = create(name, num_classes=1).state_dict()  # by default some have no head
+        whole = create(name, num_classes=1).state_dict()  # by default some networks have no head
         left = [k for k in left if k not in whole]
     _fill(network, file, left, name)
     full = _completed(name, network, file)
@@ -89,18 +91,18 @@ def headless(name: Name, file: WeightFile) -> tuple[Any, Name]:
 
 
 def with_head(name: Name, file: WeightFile) -> tuple[Any, Name, bool]:
-    """The network with the file's head, filled; the name with what is known of these weights.
+    """Return the network with the file's head, loaded with the weights, and its full name.
 
-    The last says that nobody knows what images were normalised by: the architecture's is taken.
+    The third value is True if the normalisation is unknown, so that the architecture's is used.
 
     Raises:
-        BadSource: weights are missing, left over or of another shape.
-        BadConfig: arguments that contradict what is known of the weights.
+        BadSource: Weights are missing, left over or of another shape.
+        BadConfig: Arguments of the name contradict known facts about the weights.
     """
     bare, full = headless(name, file)
     head = f"{_named_heads(bare)[0]}.weight"
     if head not in file.state:
-        fix = f"Give a file with the head ({head}): a network without one names no class"
+        fix = f"Give a file with the head ({head}), without which a network predicts no classes"
         raise unfit(file.path, f"no {head}", fix)
     network = create(full, num_classes=len(file.state[head]))
     own = network.state_dict()
@@ -111,10 +113,10 @@ def with_head(name: Name, file: WeightFile) -> tuple[Any, Name, bool]:
 
 
 def _named_heads(network: Any) -> list[str]:
-    """Names of the layers that make the logits; some variants lack all but the first.
+    """Names of the layers that make the logits; some variants have only the first.
 
     Raises:
-        Incompatible: timm says of none.
+        Incompatible: timm declares no such layer.
     """
     named = network.pretrained_cfg.get("classifier") or ()
     if not named:
@@ -127,10 +129,10 @@ def _named_heads(network: Any) -> list[str]:
 
 
 def _completed(name: Name, network: Any, file: WeightFile) -> Name:
-    """The name with the arguments that the weights need and with their normalisation.
+    """Add to the name the arguments that the weights need, and their normalisation.
 
-    Known weights are known by their hash; others say it themselves, or are taken to be as the
-    architecture's.
+    Known weights are recognised by their hash; other files may state the normalisation, else the
+    architecture's is assumed.
     """
     known = KNOWN.get(digest_of(network.state_dict()))
     needed, scale = (known.arguments, known.scale) if known else ({}, {})
@@ -150,7 +152,7 @@ def _completed(name: Name, network: Any, file: WeightFile) -> Name:
 
 
 def _stated_scale(file: WeightFile) -> dict[str, tuple[float, ...]]:
-    """Mean and deviation that the file states, itself or by its architecture's name."""
+    """Mean and standard deviation that the file states directly or by its architecture's name."""
     import timm
 
     stated = {key: file.facts[key] for key in SCALE if key in file.facts}
@@ -164,11 +166,11 @@ def _fill(network: Any, file: WeightFile, left: list[str], name: Name) -> None:
     """Load weights strictly.
 
     Raises:
-        BadSource: some are missing, left over or of another shape.
+        BadSource: Weights are missing, left over or of another shape.
     """
     own = network.state_dict()
     state = {k: file.state.get(k) for k in own}
-    # Files of old versions of torch do not count batches; nothing reads the count.
+    # Files of old versions of torch lack the count of batches, which is not used.
     counts = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
     state = {k: counts[k] if v is None and k in counts else v for k, v in state.items()}
     bad = [k for k, v in state.items() if v is None or v.shape != own[k].shape] + left
@@ -182,9 +184,9 @@ def _fill(network: Any, file: WeightFile, left: list[str], name: Name) -> None:
 
 
 class BeforeHead(nn.Module):
-    """A network up to what its head reads; with several heads, one after the other.
+    """A network up to the input of its head; inputs of several heads are concatenated.
 
-    The heads stay in the network, whose names are those of its weights.
+    The heads stay in the network, so that the names of its weights do not change.
     """
 
     def __init__(self, network: Any) -> None:
@@ -195,7 +197,7 @@ class BeforeHead(nn.Module):
         self.heads = [head for head in _named_heads(network) if head in present]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features [n, width] of images, normalised."""
+        """Features [n, width] of normalised images."""
         read: dict[str, Tensor] = {}
         hooks = [
             self.network.get_submodule(head).register_forward_pre_hook(

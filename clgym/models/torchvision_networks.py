@@ -1,8 +1,8 @@
 """torchvision's classification networks with weights from files.
 
-A network's head is the last layer with as many outputs as classes were asked for. What its images
-are normalised by, and whether it scales them inside, is what torchvision says of the weights, known
-by the hash in their file's name, else of the architecture's weights.
+A network's head is the last layer with as many outputs as requested classes. The normalisation of
+images, and whether the network scales them internally, are those that torchvision declares for the
+weights, recognised by the hash in their file's name, else for the architecture's weights.
 """
 
 import functools
@@ -29,13 +29,13 @@ Scale = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def with_head(name: Name, file: WeightFile) -> tuple[nn.Module, Tensor, Tensor, Scale]:
-    """The network up to its head, weight and bias of the head, mean and deviation of its images.
+    """Return the network up to its head, the head's weight and bias, and its images' mean and std.
 
     Raises:
         UnknownName: torchvision has no such network.
-        Incompatible: it does not end in a linear layer.
-        BadSource: weights are missing, left over or of another shape.
-        BadConfig: an argument is unknown, or one without which the network is not determined.
+        Incompatible: The network does not end in a linear layer.
+        BadSource: Weights are missing, left over or of another shape.
+        BadConfig: An argument is unknown, or one that determines the network is missing.
     """
     from torchvision import models
 
@@ -62,7 +62,7 @@ def with_head(name: Name, file: WeightFile) -> tuple[nn.Module, Tensor, Tensor, 
 
 
 def _published(architecture: str, file: WeightFile) -> Any:
-    """What torchvision says of its own files, which are named by their hash; None: another file."""
+    """Return torchvision's facts about its own files, named by their hash; None for others."""
     from torchvision import models
 
     found = hashlib.sha256(file.path.read_bytes()).hexdigest() if file.path.is_file() else "-"
@@ -74,7 +74,7 @@ def _published(architecture: str, file: WeightFile) -> Any:
 
 
 def _arguments(name: Name, file: WeightFile, published: Any) -> dict[str, object]:
-    """What the constructor is given."""
+    """Arguments of the constructor."""
     given = name.constructor
     if name.architecture not in _SCALES_INSIDE:
         return given
@@ -122,15 +122,15 @@ def _head(network: nn.Module, name: Name) -> str:
 
 
 def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of today: torchvision's own DenseNet files have those of its first versions."""
+    """Rename tensors: torchvision's own DenseNet files have the names of its first versions."""
     old = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
     return {old.sub(r"\1\2", key): value for key, value in state.items()}
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], file: WeightFile) -> None:
     if type(network).__name__ == "MNASNet":
-        # It asks for the version of the file, which only pickled ones tell; all versions of the
-        # names are refused alike where they do not fit.
+        # torchvision reads a file version that only pickled files state; names of all versions are
+        # refused in the same way if they do not fit.
         network._load_from_state_dict = functools.partial(  # type: ignore[method-assign]
             nn.Module._load_from_state_dict, network
         )
@@ -138,7 +138,7 @@ def _load(network: nn.Module, state: dict[str, Tensor], file: WeightFile) -> Non
 
 
 def _scale(name: Name, file: WeightFile, published: Any) -> Scale:
-    """Mean and deviation: the name's, the file's, else those of the first published weights."""
+    """Mean and std: the name's, the file's, or those of the first published weights."""
     from torchvision import models
 
     weights = published or next(iter(models.get_model_weights(name.architecture)))

@@ -34,13 +34,13 @@ def trained(
     """ResNet-8 trained on the source's training rows, from the cache if available.
 
     Raises:
-        MissingData: the stream has no source rows.
+        MissingData: The stream has no source rows.
     """
     if source is None:
         raise MissingData(
             expected="the source's training rows, to train a classifier from",
             found="none on this stream",
-            fix="Give --model NETWORK@FILE, or a --source whose data are here",
+            fix="Give --model NETWORK@FILE, or a --source whose data are on this machine",
         )
     facts = [_AUTO, wanted.fingerprint, wanted.image_shape, len(source), len(wanted.classes)]
     path = cache_dir() / "classifiers" / f"{sha256(canonical_json(facts))}.safetensors"
@@ -63,12 +63,13 @@ def trained(
 
 
 def _fit(classifier: Classifier, source: SourceData, report: Report) -> None:
-    """Cross-entropy with AdamW under one cycle of learning rates; images shifted by up to 1/8."""
+    """Train by cross-entropy, AdamW and one cycle of rates, on images shifted by up to 1/8."""
     size = _AUTO["batch"]
     steps = _AUTO["epochs"] * -(-len(source) // size)
     optimizer = torch.optim.AdamW(classifier.parameters(), _AUTO["lr"], weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _AUTO["lr"], steps)
-    source = source.with_seed(_AUTO["seed"])  # the cache knows no seed of a run
+    # the cache serves all runs, so it must not depend on a run's seed
+    source = source.with_seed(_AUTO["seed"])
     draws = torch_generator(_AUTO["seed"], _STREAM, "shifts")
     classifier.train()
     for step in range(steps):
@@ -83,7 +84,7 @@ def _fit(classifier: Classifier, source: SourceData, report: Report) -> None:
 
 
 def _shifted(images: Tensor, draws: torch.Generator) -> Tensor:
-    """All images moved by the same few pixels; classes such as digits must not be mirrored."""
+    """Shift all images by the same few pixels; they are not mirrored, since digits must not be."""
     reach, side = max(1, images.shape[-1] // 8), images.shape[-1]
     top, left = torch.randint(2 * reach + 1, (2,), generator=draws).tolist()
     padded = F.pad(images, (reach,) * 4)

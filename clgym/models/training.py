@@ -1,4 +1,4 @@
-"""Training on one experience: where it stands, and rates that fall along a cosine."""
+"""Training on one experience: its progress, optimizers, and rates that fall along a cosine."""
 
 import math
 from collections.abc import Iterable
@@ -19,19 +19,19 @@ def named_optimizer(
 
     Args:
         name: sgd, adam or adamw.
-        parameters: What it moves.
+        parameters: Parameters to train.
         lr: Learning rate.
         momentum: Momentum of SGD.
         weight_decay: L2 penalty; of adamw decoupled decay.
 
     Raises:
-        BadConfig: momentum for another optimizer than SGD.
+        BadConfig: Momentum is given for another optimizer than SGD.
     """
     if name == "sgd":
         return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)
     if momentum:
         raise BadConfig(
-            expected=f"no momentum with the optimizer {name}, which has constants of its own",
+            expected=f"no momentum with the optimizer {name}, which does not use it",
             found=f"momentum = {momentum:g}",
             fix="Remove --momentum, or give --optimizer sgd",
         )
@@ -40,22 +40,22 @@ def named_optimizer(
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rates: Iterable[float], share: float) -> None:
-    """Set each group's rate to rate / 2 (1 + cos(pi share)); ``share`` of training is over."""
+    """Set each group's rate to rate / 2 (1 + cos(pi share)), ``share`` being the fraction done."""
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate / 2 * (1 + math.cos(math.pi * share))
 
 
 class Position:
-    """How far training on an experience has come, with the state of its optimizer.
+    """Progress of training on an experience, with the state of its optimizer.
 
-    A strategy that has one as an attribute and trains from where it points goes on inside an
-    experience after a kill.
+    A strategy that keeps one as an attribute and trains from its position can continue inside an
+    experience after its process was killed.
 
     Attributes:
-        experience: The one under way; -1 between two of them.
-        epoch: The pass to go on in.
-        step: The batch of it that is next.
-        optimizer: The one that takes the steps.
+        experience: Index of the current experience; -1 between two experiences.
+        epoch: Index of the current pass.
+        step: Index of the next batch of this pass.
+        optimizer: The optimizer that takes the steps.
     """
 
     def __init__(self) -> None:
@@ -64,10 +64,10 @@ class Position:
         self.end()
 
     def begin(self, experience: int) -> bool:
-        """Point at the beginning of an experience, unless a loaded state is inside it.
+        """Go to the beginning of an experience, unless a loaded state is inside it.
 
         Returns:
-            Whether it begins now.
+            Whether the experience begins now.
         """
         if self.experience == experience:
             return False
@@ -76,7 +76,7 @@ class Position:
         return True
 
     def take(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-        """Let a fresh optimizer take the steps, in the state of the one that is continued."""
+        """Use a new optimizer, with the loaded state if an experience is continued."""
         if self._loaded is not None:
             optimizer.load_state_dict(self._loaded)
             self._loaded = None
@@ -84,12 +84,12 @@ class Position:
         return optimizer
 
     def end(self) -> None:
-        """Point at no experience."""
+        """Begin between two experiences."""
         self.experience, self.epoch, self.step = -1, 0, 0
         self.optimizer: torch.optim.Optimizer | None = None
 
     def state_dict(self) -> State:
-        """Where it points, and the optimizer's state while an experience is under way."""
+        """The position, and inside an experience the optimizer's state."""
         optimizer = self._loaded
         if self.optimizer is not None:
             optimizer = self.optimizer.state_dict()
@@ -97,7 +97,7 @@ class Position:
         return {**{name: getattr(self, name) for name in names}, "optimizer": optimizer}
 
     def load_state_dict(self, state: State) -> None:
-        """Restore `state_dict`; the optimizer's state waits for `take`."""
+        """Restore `state_dict`; the optimizer's state is restored by `take`."""
         self.experience, self.epoch = state["experience"], state["epoch"]
         self.step, self._loaded = state["step"], state["optimizer"]
         self.optimizer = None

@@ -36,10 +36,10 @@ def joined(
     wanted: ClassifierSpec,
     name: str,
 ) -> Classifier:
-    """A classifier whose head has the stream's class indices, in their order.
+    """Return a classifier whose outputs are the stream's classes, in the order of class indices.
 
     Raises:
-        Incompatible: the outputs are not the stream's classes.
+        Incompatible: The outputs are not the stream's classes.
     """
     kept = _columns(len(bias), wanted, name)
     classifier = Classifier(backbone, weight.shape[1], len(kept), mean, std)
@@ -50,10 +50,10 @@ def joined(
 
 
 def _columns(outputs: int, wanted: ClassifierSpec, name: str) -> list[int]:
-    """Which outputs the stream's classes are.
+    """Indices of the outputs that belong to the stream's classes.
 
-    A network with 1000 outputs on classes named by WordNet ids is one of ImageNet-1k: the outputs
-    of the other classes are cut off.
+    If classes are named by WordNet ids, a network with 1000 outputs is one for ImageNet-1k: the
+    outputs of the other classes are removed.
     """
     if outputs == len(wanted.classes):
         return list(range(outputs))

@@ -1,10 +1,10 @@
 """Weight files: their locations, and their tensors without wrappers.
 
-A file is safetensors, or one that ``torch.load(weights_only=True)`` reads: nothing but tensors and
-plain values is ever unpickled. Training scripts wrap a network's state: in a dictionary beside the
+A file is safetensors, or one that ``torch.load(weights_only=True)`` reads: only tensors and plain
+values are ever unpickled. Training scripts wrap a network's state: in a dictionary beside the
 optimizer's (``state_dict``, ``model_state_dict``, ``model``), and under a prefix (``module.`` of
-DataParallel, ``_orig_mod.`` of ``torch.compile``, ``model.`` of Lightning). All that is taken off.
-Where averaged weights (EMA) lie beside the raw ones, the averaged ones are taken, as timm does.
+DataParallel, ``_orig_mod.`` of ``torch.compile``, ``model.`` of Lightning). These wrappers are
+removed. If averaged weights (EMA) exist beside the raw ones, they are used, as in timm.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class WeightFile:
     state: dict[str, Tensor]
     """Tensors by the network's own names."""
     averaged: str = ""
-    """Name of the averaged weights that were used where raw ones exist too; else empty."""
+    """Name of the averaged weights that were used although raw ones exist, too; else empty."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Facts stated in the file: ``mean`` and ``std`` per channel, ``architecture``."""
 
@@ -61,7 +61,7 @@ def find_file(file: str, data_root: Path | None = None) -> Path | None:
 
 
 def digest_of(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of tensors: names in order, each with dtype, shape and bytes."""
+    """Hexadecimal SHA-256 of tensors: sorted names, each with dtype, shape and bytes."""
     total = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         tensor = tensor.detach().cpu().contiguous()
@@ -71,7 +71,7 @@ def digest_of(state: Mapping[str, Tensor]) -> str:
 
 
 def unfit(path: Path, found: str, fix: str = "Give the file that belongs to the network") -> Any:
-    """Error for a weight file with unexpected content."""
+    """Return the error for a weight file with unexpected content."""
     return BadSource(
         expected=f"weights in {path.name} that fit the network",
         found=found.splitlines()[0][:200] if found else "nothing",
@@ -83,7 +83,7 @@ def load(module: nn.Module, file: WeightFile, state: dict[str, Tensor] | None = 
     """Load the file's tensors, or the given ones, into a network.
 
     Raises:
-        BadSource: some are missing, left over or of another shape.
+        BadSource: Tensors are missing, left over or of another shape.
     """
     try:
         module.load_state_dict(file.state if state is None else state)
@@ -92,10 +92,10 @@ def load(module: nn.Module, file: WeightFile, state: dict[str, Tensor] | None = 
 
 
 def read(path: Path) -> WeightFile:
-    """The network's tensors, floating ones as float32, and what the file says of itself.
+    """Read the network's tensors, floats as float32, and the facts that the file states.
 
     Raises:
-        BadSource: the file holds something else, or numbers that are NaN.
+        BadSource: The file holds something else, or contains NaN.
     """
     with path.open("rb") as file:
         if file.read(len(_LFS)) == _LFS:
@@ -125,7 +125,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
 
 def _pickled(path: Path) -> Any:
     try:
-        # timm's checkpoints hold the options of their training, in a class that does nothing.
+        # timm's checkpoints contain the options of their training in a class without code.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
@@ -136,7 +136,7 @@ def _pickled(path: Path) -> Any:
 
 
 def _state_in(held: Any) -> tuple[Any, str]:
-    """The dictionary of tensors in a checkpoint, and the name of the averaged ones if taken."""
+    """The dictionary of tensors in a checkpoint, and the name of averaged ones, if used."""
     averaged = ""
     while isinstance(held, Mapping):
         inside = [key for key in (*_AVERAGED, *_RAW) if isinstance(held.get(key), Mapping)]
@@ -149,11 +149,11 @@ def _state_in(held: Any) -> tuple[Any, str]:
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """The state without what all of its names begin with, and which averaged part was taken."""
+    """The state without the common prefix of its names, and the name of averaged ones, if used."""
     averaged = ""
     while True:
         own = {k: v for k, v in state.items() if not k.startswith(_ASIDE)}
-        # Averaged first: `ema.` may hold what `model.` does.
+        # Averaged weights first: `ema.` may contain the same names as `model.`.
         for prefix in (*_AVERAGED_PREFIXES, *_PREFIXES):
             inside = {k.removeprefix(prefix): v for k, v in own.items() if k.startswith(prefix)}
             if not inside:
@@ -170,7 +170,7 @@ def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]
 
 
 def _check_numbers(path: Path, state: dict[str, Tensor]) -> None:
-    """Refuse weights that a diverged training has left."""
+    """Refuse weights with NaN, which a diverged training leaves."""
     for key, value in state.items():
         if value.is_floating_point() and value.isnan().any():
             fix = "Give a file from before the training diverged, or download it again"
@@ -178,7 +178,7 @@ def _check_numbers(path: Path, state: dict[str, Tensor]) -> None:
 
 
 def _facts_beside(path: Path) -> dict[str, object]:
-    """What a hub's ``config.json`` says of the ``model.safetensors`` beside it."""
+    """Facts of a hub's ``config.json`` about the ``model.safetensors`` beside it."""
     if path.stem not in ("model", "pytorch_model"):
         return {}
     try:
@@ -200,7 +200,7 @@ def _parsed(held: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _value(value: Any) -> Any:
-    """A value of safetensors' metadata, which are all text."""
+    """Parse a value of safetensors' metadata, which is always text."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:

@@ -1,7 +1,8 @@
 """Papers: their claims as data, and the results of running them.
 
 `clgym.papers.claims` reads ``leaderboards/papers/*.toml``; `clgym.papers.reproduce` runs the rows;
-`clgym.papers.verdicts` compares; `clgym.papers.status` keeps what came out, for the board.
+`clgym.papers.verdicts` compares claimed and measured values; `clgym.papers.status` stores the
+verdicts for the board.
 """
 
 from clgym.papers.claims import (

@@ -29,8 +29,8 @@ A file ``leaderboards/papers/NAME.toml`` holds one paper::
       where = "main table"
       known = "verified"
 
-``{data}`` in an option stands for the data root. Nothing here is a setting of clgym's own: what a
-paper does not state, its specification marks, and ``known`` repeats the mark.
+``{data}`` in an option stands for the data root. A file holds no values of clgym's own: ``known``
+says where each value comes from, and marks those that the paper does not state.
 """
 
 import tomllib
@@ -117,7 +117,7 @@ class Claim(_ClaimBlock):
     of: str | None = None
     """Run or study of which the number is stated."""
     value: float | None = None
-    """Value in percent, or in the measure's own unit."""
+    """Claimed value in percent, or in the measure's own unit."""
     tolerance: float = Field(default=0.0, ge=0)
     better: str | None = None
     worse: str | None = None
@@ -134,7 +134,7 @@ class Claim(_ClaimBlock):
     def _one_kind(self) -> "Claim":
         kinds = [self.of is not None, self.better is not None, bool(self.ranks)]
         if sum(kinds) != 1 or (self.better is None) != (self.worse is None):
-            raise ValueError("a claim has `of`, or `better` and `worse`, or `ranks`")
+            raise ValueError("a claim needs `of`, or `better` and `worse`, or `ranks`")
         if self.of is not None and self.value is None:
             raise ValueError("a claim about a number needs its `value`")
         if self.measure not in MEASURES:
@@ -159,9 +159,9 @@ class ClaimRow(_ClaimBlock):
     device: Literal["cpu", "cuda"] = "cpu"
     claims: tuple[Claim, ...] = ()
     also: tuple[str, ...] = ()
-    """Runs that are shown beside the claims. A row may consist of these alone."""
+    """Runs that are shown beside the claims. A row may consist of such runs only."""
     get: str = ""
-    """Where to get data or weights, and where to put them, unless a source's card says so."""
+    """Where to get data or weights and where to put them, unless `clgym show SOURCE` says so."""
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -189,23 +189,25 @@ class Paper(_ClaimBlock):
     def _names_are_known(self) -> "Paper":
         known = self.runs.keys() | self.studies.keys()
         if shared := self.runs.keys() & self.studies.keys():
-            raise ValueError(f"{', '.join(shared)}: a run and a study of one name")
+            raise ValueError(f"{', '.join(shared)}: a run and a study have the same name")
         names = [row.name for row in self.rows]
         if doubled := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two rows {', '.join(doubled)}")
+            raise ValueError(f"two rows have the name {', '.join(doubled)}")
         for row in self.rows:
             if not row.wanted:
-                raise ValueError(f"row {row.name} wants no run")
+                raise ValueError(f"row {row.name} names no run")
             if missing := set(row.wanted) - known:
-                raise ValueError(f"row {row.name} wants {', '.join(sorted(missing))}: no such run")
+                raise ValueError(f"row {row.name} names {', '.join(sorted(missing))}: no such run")
         wanted = {name for row in self.rows for name in row.wanted}
         if idle := known - wanted - {run.following for run in self.runs.values()}:
-            raise ValueError(f"no row wants {', '.join(sorted(idle))}")
+            raise ValueError(f"no row names {', '.join(sorted(idle))}")
         if lost := {r.following for r in self.runs.values() if r.following} - self.runs.keys():
             raise ValueError(f"no run {', '.join(sorted(lost))} to follow")
         followed = {run.following for run in self.runs.values() if run.following}
         if chained := {name for name in followed if self.runs[name].following}:
-            raise ValueError(f"{', '.join(sorted(chained))}: followed, and follows another")
+            raise ValueError(
+                f"{', '.join(sorted(chained))}: a run that others follow must not follow another"
+            )
         return self
 
     @cached_property
@@ -254,7 +256,7 @@ def load_paper(name: str, place: Path | None = None) -> Paper:
     raise BadRecord(
         expected=f"claims in {file.name}",
         found=reason,
-        fix="The head of clgym/papers/claims.py shows the form",
+        fix="Correct the file; the docstring of clgym/papers/claims.py shows its form",
     )
 
 
@@ -262,14 +264,16 @@ _Table = dict[str, Any]  # as TOML has it; `Paper` validates it
 
 
 def _inherited(tables: Mapping[str, _Table]) -> dict[str, _Table]:
-    """Each table with what the one it is `like` says; options are joined one by one."""
+    """Each table, completed by fields of the one it is `like`; options are merged one by one."""
     done: dict[str, _Table] = {}
 
     def resolve(name: str, above: tuple[str, ...] = ()) -> _Table:
         if name in done:
             return done[name]
         if name in above or name not in tables:
-            raise ValueError(f"{(*above, name)[0]} is like {name}, which leads nowhere")
+            raise ValueError(
+                f"{(*above, name)[0]} is like {name}, which does not exist or leads in a circle"
+            )
         own = dict(tables[name])
         base = resolve(own.pop("like"), (*above, name)) if "like" in own else {}
         for key in ("config", "stream"):

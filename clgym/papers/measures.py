@@ -35,7 +35,7 @@ def _adapted(name: str) -> Callable[[Record], float | None]:
 
 
 def _after_requests(name: str) -> Callable[[Record], float | None]:
-    """A measure after the last request of a stream of forgetting."""
+    """Return a measure after the last request of a deletion stream."""
 
     def of(record: Record) -> float | None:
         if not isinstance(record.result, DeletionResult):
@@ -47,7 +47,7 @@ def _after_requests(name: str) -> Callable[[Record], float | None]:
 
 
 def _neighbours(record: Record) -> float | None:
-    """Last accuracy of the nearest neighbours on features, of a pretraining stream."""
+    """Last accuracy of the nearest-neighbour probe of a pretraining stream, in percent."""
     after = (record.result.heads or {}).get("knn")
     return 100 * after[-1] if after and record.result.kind == "pretraining" else None
 
@@ -74,5 +74,5 @@ MEASURES: dict[str, Measure] = {
     "growth_percent": Measure(growth, higher_is_better=False),
     "rank_correlation": Measure(lambda record: None, unit=""),
 }
-"""Measures by name; `rank_correlation`, of several studies together, is Spearman's correlation of
-tuning score and evaluation."""
+"""Measures by name; `rank_correlation` is a measure of several studies: Spearman's correlation
+between tuning score and evaluation."""

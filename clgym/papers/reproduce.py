@@ -1,7 +1,7 @@
 """Run a paper's rows: missing requirements are reported first, finished runs are not repeated.
 
-A run's folder is named by what the run is, so papers that want the same run share it. Runs go to a
-pool of workers; studies follow, each with the same pool's number of workers.
+The name of a run's folder follows from the run's options, so papers that need the same run share
+it. Runs go to a pool of workers; studies follow, each with the same number of workers.
 """
 
 import shutil
@@ -58,11 +58,11 @@ class Reproduction:
     board: Path
     """Folder that gets ``records/`` and ``status/``."""
     root: Path | None = None
-    """Data root; None means ``CLGYM_DATA``."""
+    """Data root; None means ``CLGYM_DATA``, else the user's data folder."""
     pool: PoolSpec = field(default_factory=lambda: PoolSpec(workers=2))
     emit: Callable[[Event], None] = lambda event: None
     sandbox: Sandbox = "auto"
-    """What shuts the learners in, as a run has it."""
+    """Sandbox of the learners, as for `clgym run`."""
 
     def task(self, paper: Paper, row: ClaimRow, name: str) -> Task:
         """Run or study that a row refers to by name."""
@@ -77,7 +77,7 @@ class Reproduction:
         return {task.key: task for task in wanted}
 
     def missing(self) -> dict[str, str]:
-        """Reason for each run that cannot be executed here, by key."""
+        """By key, the reason why a run cannot be executed here."""
         return {key: "; ".join(reasons) for key, reasons in self.obstacles().items()}
 
     def obstacles(self) -> dict[str, list[str]]:
@@ -89,7 +89,7 @@ class Reproduction:
         return found
 
     def _lacks(self, task: Task) -> list[ClgymError]:
-        """Errors about a task's sources, of a study those of both sides, weights and device."""
+        """Errors about a task's sources (for a study, those of both sides), weights and device."""
         errors: list[ClgymError] = []
         try:
             if isinstance(task.what, ClaimStudy):
@@ -103,10 +103,10 @@ class Reproduction:
             return [*errors, error]
 
     def _first(self, task: Task) -> Request:
-        """A request that lacks what the task lacks; of a study one on its tuning side.
+        """A run request with the task's requirements; for a study, one on its tuning side.
 
         Raises:
-            ClgymError: the study's pair cannot be made.
+            ClgymError: The study's pair cannot be made.
         """
         study = task.what
         if isinstance(study, ClaimRun):
@@ -123,7 +123,7 @@ class Reproduction:
         )
 
     def _reason(self, error: ClgymError) -> str:
-        """What is wrong and what to do; the data root's own path stays out of status files."""
+        """Text of an error without the data root's path, which must not stand in status files."""
         # A row names its device: no option of `clgym reproduce` changes it.
         fix = "the row needs this device" if "--device" in error.fix else error.fix
         text, root = f"{error.found}; {fix}", root_of(self.root)
@@ -132,12 +132,12 @@ class Reproduction:
         return text
 
     def carry_out(self) -> list[PaperStatus]:
-        """Run what can be run; returns statuses in the order of the papers."""
+        """Run all tasks that can be run; return the statuses in the order of the papers."""
         lost, tasks = self.missing(), self.tasks()
         for key, why in lost.items():
             self.emit({"kind": "missing", "row": key, "reason": why})
-        # A finished one stays as it is, also where the code has changed since: its record says
-        # which it was, and the board flags it.
+        # A finished run is kept even if the code has changed since: its record says which code
+        # it was, and the board shows a warning.
         able = [t for key, t in tasks.items() if key not in lost and not self._finished(t)]
         lost |= self._run_all([task for task in able if isinstance(task.what, ClaimRun)])
         for task in able:
@@ -147,7 +147,7 @@ class Reproduction:
 
     # Any: options as a paper's file has them.
     def _filled(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options with the data root in the place of ``{data}``."""
+        """Options in which ``{data}`` is replaced by the data root."""
         found = {}
         for key, value in options.items():
             if isinstance(value, str) and "{data}" in value:
@@ -177,7 +177,7 @@ class Reproduction:
         ]
 
     def _folders(self, task: Task) -> list[Path]:
-        """Where the records lie, in the order of the seeds; of a study once it is evaluated."""
+        """Folders of the records in the order of seeds; for a study, of its first evaluation."""
         out = self.runs / task.key
         if isinstance(task.what, ClaimRun):
             return [out / f"seed-{seed}" for seed in task.what.seeds]
@@ -192,7 +192,7 @@ class Reproduction:
         return bool(folders) and all(map(is_run, folders))
 
     def _run_all(self, tasks: Sequence[Task]) -> dict[str, str]:
-        """Carry out runs on the pool; by key of what failed, why."""
+        """Carry out runs on the pool; return the reason of each failure by key."""
         if not tasks:
             return {}
         before = {
@@ -220,7 +220,7 @@ class Reproduction:
         return self._reason(error)
 
     def _study(self, task: Task) -> dict[str, str]:
-        """Tune, and evaluate once; what failed, and why."""
+        """Tune, and evaluate once; return the reason of a failure by key."""
         study = task.what
         assert isinstance(study, ClaimStudy)
         asked = StudySpec(
@@ -243,7 +243,7 @@ class Reproduction:
                 evaluate(out, pool, self.root, on_event=self.emit, sandbox=self.sandbox)
         except ClgymError as error:
             return {task.key: f"failed: {self._reason(error)}"}
-        # A claim is judged on all seeds or not at all.
+        # A claim is judged on all seeds or on none.
         gone = [f.name for f in self._folders(task) if not is_run(f)]
         return {task.key: f"{', '.join(gone)} failed"} if gone else {}
 
@@ -270,8 +270,8 @@ class Reproduction:
 
         Args:
             paper: Paper of the row.
-            row: To judge.
-            lost: By key of what did not run, why not.
+            row: Row to judge.
+            lost: Reason why a task did not run, by key.
         """
         tasks = {name: self.task(paper, row, name) for name in row.wanted}
         gone = {
@@ -317,7 +317,7 @@ def keep(finished: Path, target: Path) -> None:
 
 
 def _told(found: Measured) -> str:
-    """A run in words: its main measure, mean over seeds."""
+    """Text about a run: the mean of its main measure over seeds."""
     results = [run.result for run in found.runs]
     if results[0].adaptation is not None:
         errors = [100 * r.adaptation.mean_error for r in results if r.adaptation]

@@ -90,7 +90,7 @@ class PaperStatus(_StatusBlock):
     def joined(self, older: "PaperStatus | None") -> "PaperStatus":
         """Merge its rows with those of an earlier status, so that no measurement is lost.
 
-        A row that could not be run here may have been run elsewhere: that stays.
+        A row that could not be run here may have been run elsewhere: its status is kept.
         """
         before = {} if older is None else {row.row: row for row in older.rows}
         own = {row.row: row for row in self.rows if row.measured or row.row not in before}
@@ -101,15 +101,15 @@ def read_status(file: Path) -> PaperStatus:
     """Read a status file.
 
     Raises:
-        BadRecord: no such file, or it does not validate.
+        BadRecord: The file does not exist, or does not validate.
     """
     try:
         return PaperStatus.model_validate_json(file.read_bytes())
     except (OSError, pydantic.ValidationError) as error:
         raise BadRecord(
-            expected=f"what `clgym reproduce` writes at {file}",
+            expected=f"a status file of `clgym reproduce` at {file}",
             found=str(getattr(error, "strerror", None) or "a file that does not validate"),
-            fix="Delete it and give `clgym reproduce` again; finished runs are kept",
+            fix="Delete it and repeat `clgym reproduce`; finished runs are kept",
         ) from error
 
 

@@ -25,7 +25,7 @@ class Measured:
     """Tuning score of a study, as a fraction."""
 
     def values(self, measure: Measure) -> list[float]:
-        """Values of every seed that has the measure."""
+        """Values of the measure, one for each seed that has it."""
         found = [measure.of(run.record) for run in self.runs]
         return [value for value in found if value is not None]
 
@@ -91,7 +91,7 @@ def _number(claim: Claim, found: Measured) -> ClaimStatus:
     mean = float(np.mean(values))
     apart = mean - claim.value
     text = f"{mean:.3f} {measure.unit}".strip() if abs(mean) < 10 else f"{mean:.2f} {measure.unit}"
-    # A measured value is a float of percents: a tolerance of 0 means equal but for rounding.
+    # Measured values are floats in percent: a tolerance of 0 means equal up to rounding errors.
     if abs(apart) <= claim.tolerance + 1e-9:
         return _status(claim, text, "reproduced")
     return _status(claim, text, "differs", f"by {apart:+.2f}")
@@ -136,10 +136,10 @@ def _interval(found: Difference, sign: int) -> str:
 
 
 def _over_images(better: Measured, worse: Measured, name: str) -> Difference | None:
-    """Paired over the images that both answered, in points of the measure.
+    """Difference over the images that both predicted, in points of the measure.
 
-    None where the images are not the same, or do not decide the measure: an average over
-    experiences, or forgetting, is more than the answers at the end.
+    None if the images are not the same, or do not determine the measure: an average over
+    experiences, or forgetting, depends on more than the predictions at the end.
     """
     if name not in (*_OF_ADAPTATION, "last_accuracy"):
         return None
@@ -157,7 +157,7 @@ def _over_images(better: Measured, worse: Measured, name: str) -> Difference | N
 
 
 def _right(run: StoredRun, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Which rows were predicted, and which of them rightly, in the phase that a measure is of."""
+    """The predicted rows of a measure's phase, and which of them were predicted correctly."""
     if not run.has_predictions:
         return None
     predictions, result = run.predictions(), run.result
@@ -173,16 +173,16 @@ _OF_ADAPTATION = ("mean_error", "pooled_error")
 
 
 def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:
-    """Spearman's correlation; "correlated but not equal" holds above 0 and below 1."""
+    """Judge a claim on ranks; "correlated, not equal" holds for a correlation between 0 and 1."""
     measure = MEASURES["last_accuracy"], MEASURES["average_incremental_accuracy"]
     tuning = [study.tuning_score for study in studies]
     if any(score is None for score in tuning):
-        return not_run(claim, "a study without a tuning score")
+        return not_run(claim, "a study has no tuning score")
     evaluation = [np.mean([np.mean(study.values(m)) for m in measure]) for study in studies]
-    # Spearman's: Pearson's, of the ranks.
+    # Spearman's correlation is Pearson's of the ranks.
     before, after = rankdata(tuning), rankdata(evaluation)
     if not before.std() or not after.std():
-        return not_run(claim, "all strategies have one rank: nothing to correlate")
+        return not_run(claim, "all strategies have the same rank, so there is no correlation")
     correlation = float(np.corrcoef(before, after)[0, 1])
     text = f"{correlation:.2f} over {len(studies)} strategies"
     if correlation <= 0:

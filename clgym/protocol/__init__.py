@@ -1,1 +1,1 @@
-"""Tune on one data set, seal, evaluate on another."""
+"""Tune on one dataset, seal the outcome, evaluate on another dataset."""

@@ -1,7 +1,8 @@
 """Compare records with the images they name: the stream is rebuilt, its rows and labels compared.
 
-Everything else in a record is audited without the data (`clgym.protocol.record_audit`). Labels that
-were made up fit predictions perfectly; only the images' own labels, or another run, tell.
+Everything else in a record is audited without the data (`clgym.protocol.record_audit`). Invented
+labels can agree with predictions perfectly; only the images' own labels, or another run, reveal
+them.
 """
 
 import re
@@ -38,14 +39,14 @@ __all__ = ["compare_with_sources"]
 
 
 _ELSEWHERE = re.compile(r"\b(folder|npz|list):|^~|^\.\.$|[/\\]")
-"""Prefixes of names that denote a path on the maker's machine, which is never opened."""
+"""Names that denote a path on the author's machine, which is never opened."""
 _COLUMNS = ("experience", "domain", "row", "label", "train")
 
 
 def compare_with_sources(
     audit: Audit, data_root: Path | None = None, plugins: tuple[Path, ...] = ()
 ) -> None:
-    """Add to an audit whether its records match their images, with a note if these are missing.
+    """Add to an audit whether its records agree with their images, or a note if these are missing.
 
     Args:
         audit: Audit without problems, of the records to compare.
@@ -91,11 +92,11 @@ def _options(result: Result) -> Mapping[str, Json]:
 
 
 def _check_public(request: Request) -> None:
-    """Whether a record's stream is known here, and all in it goes by public names.
+    """Check that a record's stream is known here and uses only public names.
 
     Raises:
-        MissingData: the images were a file of the maker's.
-        UnknownName: of the scenario.
+        MissingData: The images were a file of the record's author.
+        UnknownName: The scenario is unknown.
     """
     registry.find("scenarios", request.scenario, request.plugins)
     for option, value in request.scenario_config.items():
@@ -104,13 +105,13 @@ def _check_public(request: Request) -> None:
             if isinstance(word, str) and _ELSEWHERE.search(word):
                 raise MissingData(
                     expected="images from a source that others can get, too",
-                    found=f"{option} {word!r}, which is a file of the record's maker",
-                    fix="Repeat the run beside that file",
+                    found=f"{option} {word!r}, which is a file of the record's author",
+                    fix="Repeat the run on a machine that has that file",
                 )
 
 
 def _scenario(request: Request) -> Scenario | None:
-    """The scenario; None where it refuses the record's options, which the check then says."""
+    """The scenario; None if it refuses the record's options, which the check then reports."""
     try:
         return make_scenario(request)
     except (ClgymError, *MALFORMED):
@@ -118,9 +119,10 @@ def _scenario(request: Request) -> Scenario | None:
 
 
 def _other_images(result: Result, sources: Sequence[Source]) -> str | None:
-    """In words, that another copy of the same sources is here; None if there is more to compare.
+    """Text saying that another copy of the sources is here; None if images are comparable.
 
-    A modified copy has another name (``cifar10~1a2b``), so two of one name cannot both be honest.
+    A modified copy has another name (``cifar10~1a2b``), so two contents of one name cannot both be
+    honest.
     """
     here, theirs = [s.name for s in sources], [s.name for s in result.sources]
     bare = [[name.partition("~")[0] for name in names] for names in (here, theirs)]
@@ -130,7 +132,7 @@ def _other_images(result: Result, sources: Sequence[Source]) -> str | None:
 
 
 def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterator[str]:
-    """What in a record and its predictions is not as its stream has it."""
+    """Yield values of a record and its predictions that differ from those of its stream."""
     result = run.result
     stream, _ = cut(make_scenario(request), sources, request)
     stated = {s.name: s.flags for s in result.sources}
@@ -167,7 +169,7 @@ def _anytime_problems(
 ) -> Iterator[str]:
     """Yield the rows and labels tested inside experiences that are not those of the images.
 
-    They lie in the order in which they went out, which is keyed: they are compared sorted.
+    They are stored in the keyed order in which they were sent, so they are compared after sorting.
     """
     for i in range(len(stream)):
         pool = exposed_pool(stream, sources, i)
@@ -195,7 +197,7 @@ def _flags(source: Source, flagged: Source, stated: Sequence[str]) -> list[str]:
 def _truth(
     stream: Any, sources: Sequence[Source], data_root: Path | None, key: str | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """What a predictions file holds besides answers, by name.
+    """Yield arrays that a predictions file contains besides predictions, by name.
 
     Args:
         stream: The plan.

@@ -1,7 +1,7 @@
-"""Results that may be too good to be true: held against the best that the project itself reached.
+"""Results that may be too good to be true, compared with the best of the project's own studies.
 
-A flag of this kind is no part of an evaluation's file: the bands grow with the project's studies,
-and an evaluation says the same whichever release reads it.
+A flag of this kind is not part of an evaluation's file, since bands change with the project's
+studies, while an evaluation must not depend on the release that reads it.
 """
 
 import tomllib
@@ -18,12 +18,12 @@ from clgym.protocol.outcome import Evaluation
 __all__ = ["Band", "above_band", "bands"]
 
 LEVEL = 0.05
-"""Share of results as good as the band's own that are flagged by accident."""
+"""Fraction of results that are only as good as the band, but flagged by accident."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """The best study of the project's own on a pair."""
+    """The best of the project's own studies on a pair."""
 
     name: str
     """Name of the pair."""
@@ -31,7 +31,7 @@ class Band:
     """Hash of the pair."""
     study: str
     last_accuracy: tuple[float, ...]
-    """In [0, 1], of each seed."""
+    """Last accuracy of each seed, in [0, 1]."""
 
 
 @cache
@@ -47,10 +47,10 @@ def bands() -> dict[str, Band]:
 
 
 def above_band(evaluation: Evaluation) -> str | None:
-    """What to say of a last accuracy above its pair's band; None within it, or without a band.
+    """Flag for a last accuracy above its pair's band; None if it is within the band or has none.
 
-    Above is a result whose mean is higher than the band's by a one-sided Welch test at 5 %; a
-    single seed has no deviation and counts as exact.
+    A result is above the band if its mean is higher by a one-sided Welch test at 5 %; a single seed
+    has no standard deviation and counts as exact.
     """
     band = bands().get(evaluation.pair_hash)
     found = [s.last_accuracy for s in evaluation.seeds if s.last_accuracy is not None]

@@ -31,7 +31,7 @@ def run_batch(
         requests: Runs by key, each with an output folder.
         pool: Where to run.
         emit: Called with progress: the start, the events and the end of each run.
-        held: Says of a run and the keys of all unfinished ones whether it must still wait.
+        held: Returns whether a run must still wait, given its key and those of all unfinished runs.
         keep_state: Whether the learners' final states are kept beside the records.
 
     Returns:
@@ -66,7 +66,7 @@ def _progress(key: str, event: Event) -> Event:
 
 
 def _ended(done: Done) -> Event:
-    """The end of a run, in the words of a study's."""
+    """The end of a run, in the form of a study's event."""
     if done.error is None:
         return {"key": done.key, **(done.reply or {})}
     return {"key": done.key, "status": "failed", "reason": done.error.found}

@@ -1,6 +1,6 @@
-"""The evaluation phase: a certificate opens it, and the method can no longer be changed.
+"""The evaluation phase, which needs a certificate and cannot change the method.
 
-The processes that build the evaluation source are started for it; this one builds none. Every
+Only processes that are started for it load the evaluation source; this one does not. Every
 evaluation is counted in the study's ledger before its first run.
 """
 
@@ -38,11 +38,11 @@ __all__ = ["EVALUATION", "Evaluation", "SeedResult", "evaluate", "open_certifica
 
 
 def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
-    """Return the certificate of a study, unless something forbids its use.
+    """Return the certificate of a study, after checks that it may be used.
 
     Raises:
-        WrongPhase: the study is not sealed.
-        Tampered: certificate, ledger or the strategy's code are not what was sealed.
+        WrongPhase: The study is not sealed.
+        Tampered: Certificate, ledger or the strategy's code differ from what was sealed.
     """
     seals = ledger.of("sealed")
     if not seals:
@@ -54,7 +54,7 @@ def open_certificate(folder: Path, ledger: Ledger) -> Certificate:
     certificate = read_certificate(folder)
     if sha256((folder / CERTIFICATE).read_bytes()) != seals[-1].body["certificate"]:
         raise Tampered(
-            expected=f"{CERTIFICATE} as the ledger's seal has it",
+            expected=f"{CERTIFICATE} with the hash in the ledger's seal",
             found="a different file",
             fix="Restore the file, or tune again",
         )
@@ -76,15 +76,15 @@ def evaluate(
         folder: Folder of the study, or its certificate.
         pool: Where to run.
         data_root: Where data lie.
-        plugins: Files that hold the strategy, where it is not built in; if none is given, those
+        plugins: Files that hold the strategy, if it is not built in; if none is given, those
             of the study's last tuning session.
-        again: Begin another evaluation though one is complete; it is counted.
+        again: Whether to begin another evaluation although one is complete; it is counted.
         on_event: Called with progress.
-        sandbox: What shuts the learners in, as a run has it.
+        sandbox: Sandbox of the learners, as for a run.
 
     Raises:
-        WrongPhase: not sealed, or evaluated before and ``again`` is not set.
-        Tampered: something is not what was sealed.
+        WrongPhase: The study is not sealed, or was evaluated before and ``again`` is not set.
+        Tampered: Something differs from what was sealed.
     """
     folder = folder.parent if folder.is_file() else folder
     if not (folder / NAME).is_file():
@@ -105,7 +105,7 @@ def _number(ledger: Ledger, again: bool) -> int:
     """Number of the evaluation to begin or continue.
 
     Raises:
-        WrongPhase: all begun ones are complete, and no further one was asked for.
+        WrongPhase: All evaluations are complete, and no further one was requested.
     """
     opened, complete = len(ledger.of("opened")), len(ledger.of("complete"))
     if opened > complete:
@@ -114,7 +114,8 @@ def _number(ledger: Ledger, again: bool) -> int:
         raise WrongPhase(
             expected="a certificate without an evaluation",
             found=f"{opened} complete evaluation{'s' if opened > 1 else ''} of it",
-            fix="Give --again to evaluate and count again; each seed gives the same result",
+            fix="Give --again to evaluate once more, which is counted; each seed gives the same "
+            "result",
         )
     return opened + 1
 
@@ -152,7 +153,8 @@ def choice_of(certificate: Certificate, seed: int) -> Choice:
     """Hyper-parameters chosen for a stream.
 
     Raises:
-        Tampered: nothing was: a study chooses for all its seeds.
+        Tampered: The certificate has no choice for the seed, although a study chooses for all
+            seeds.
     """
     for choice in certificate.body.chosen:
         if choice.seed in (None, seed):
@@ -165,7 +167,7 @@ def choice_of(certificate: Certificate, seed: int) -> Choice:
 
 
 class _Evaluating:
-    """One evaluation between its opening and its last run."""
+    """One evaluation, from its opening to its last run."""
 
     def __init__(
         self,
@@ -213,7 +215,7 @@ class _Evaluating:
             self._where.out.mkdir(parents=True, exist_ok=True)
 
     def _check_code(self) -> None:
-        """The strategy's file, those of what it wraps and its helpers must be as they were."""
+        """Check that the files of the strategy, wrapped strategies and helpers are unchanged."""
         plan, plugins = self._plan, self._where.plugins
         entry = registry.find("strategies", plan.strategy, plugins)
         changed = [] if entry.source_hash == plan.source_hash else [entry.file_name]
@@ -225,16 +227,17 @@ class _Evaluating:
             )
             changed += [n for n, digest in (plan.helpers or {}).items() if read.get(n) != digest]
             if plan.record_hash not in (None, now):
-                changed.append("what it wraps")
+                changed.append("a wrapped strategy")
         if changed:
             raise Tampered(
-                expected=f"the file of {plan.strategy} as it was tuned, with all that it imports",
+                expected=f"the file of {plan.strategy} as it was in tuning, with everything that "
+                "it imports",
                 found=f"different content ({', '.join(changed)})",
                 fix="Restore it, or tune again",
             )
 
     def _check_source(self) -> None:
-        """A fresh process is the first to build the evaluation source; it tells the fingerprint."""
+        """Compare the fingerprint of the evaluation source, which a new process loads first."""
         pool = open_pool(PoolSpec(), TARGET)
         root = self._where.data_root
         message: Message = {
@@ -254,7 +257,7 @@ class _Evaluating:
             )
 
     def _run(self, pool: WorkerPool) -> None:
-        """All runs; those of one seed one after another."""
+        """Carry out all runs; runs of one seed follow one another."""
         plan = self._plan
         waiting = {
             seed: requests_of(plan, choice_of(self._certificate, seed), seed, self._where)
@@ -277,7 +280,7 @@ class _Evaluating:
                     continue
                 if done.error is not None and not isinstance(done.error, FAILURES):
                     raise done.error
-                # As `clgym.protocol.jobs.Jobs` made it; without fields where the run failed.
+                # Made by `clgym.protocol.jobs.Jobs`; empty if the run failed.
                 summary = cast(RunSummary, done.reply or {})
                 self._check_files(waiting[seed][0], summary)
                 waiting[seed] = waiting[seed][1:] if done.error is None else []
@@ -285,7 +288,7 @@ class _Evaluating:
                     self._ended(seed, done.error, summary)
 
     def _check_files(self, request: Request, reply: RunSummary) -> None:
-        """The files that the strategy read must be those of the tuning."""
+        """Check that the files that the strategy read are those of the tuning."""
         assert request.out is not None
         known = self._certificate.body.read_files or {}
         check_files(known, reply.get("read_files", {}), request.out)
@@ -315,7 +318,7 @@ class _Evaluating:
         self._emit({"kind": "end", "key": str(seed), "seed": seed, **reply})
 
     def _parts(self, seed: int, error: ClgymError | None) -> dict[str, object]:
-        """Hashes of the records of a seed's runs, where it has one for each experience."""
+        """Hashes of the records of a seed's runs, if it has one for each experience."""
         requests = requests_of(self._plan, choice_of(self._certificate, seed), seed, self._where)
         if error is not None or len(requests) == 1:
             return {}
@@ -352,5 +355,5 @@ class _Evaluating:
         return Evaluation.model_validate({**facts, "hash": sha256(canonical_json(facts))})
 
     def _tuning_seconds(self) -> float:
-        """Total over the runs of all trials, in all sessions."""
+        """Total seconds over the runs of all trials, in all sessions."""
         return float(sum(e.body.get("seconds", 0.0) for e in self._ledger.of("run")))

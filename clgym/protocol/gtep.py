@@ -2,7 +2,7 @@
 
 Cha & Cho, "Hyperparameters in Continual Learning: A Reality Check", TMLR 2025 (arXiv 2403.09066).
 Spaces are in the order of the authors' draws; the names are those that configs of strategies use.
-The rule of milestones stands in `clgym.models.schedules`.
+The rule of milestones is in `clgym.models.schedules`.
 """
 
 import random
@@ -23,7 +23,7 @@ __all__ = [
 TRIALS, SEEDS = 30, 5
 
 Literal = dict[str, Any]
-"""A search space as a strategy's file has it. ``Any``: lists of values of any type."""
+"""A search space in the form of a strategy's file. ``Any``: lists of values of any type."""
 
 SPACES = ("paper", "paper-lite")
 """Named spaces: the paper's; for methods without pretraining, the same for streams of a tenth of
@@ -43,7 +43,7 @@ _LONG = [30, 70, 120, 160, 200]
 
 
 def _base(**changed: Any) -> Literal:
-    """Seven parameters that every method without pretraining has; steps only where they act."""
+    """Seven options of every method without pretraining; those of steps if they have an effect."""
     return {
         "epochs": _LONG,
         "milestones": {"values": [2, 3, 4], "when": _STEP},
@@ -61,7 +61,7 @@ _DECAYS = [1e-4, 5e-4, 1e-3, 5e-3, 1e-2]
 SCRATCH: dict[str, Literal] = {
     "replay": _base(),
     "icarl": _base(weight_decay=_DECAYS, temperature=_TEMPERATURES, lambda_aux=_WEIGHTS),
-    # The authors' WA trains in steps whatever schedule a trial drew: these two always act.
+    # The authors' WA trains in steps for any drawn schedule, so these two always have an effect.
     "wa": _base(
         milestones=[2, 3, 4],
         lr_decay=[0.1, 0.3, 0.5],
@@ -104,7 +104,7 @@ _STRATEGIES = {"replay": "exemplar-replay", "der": "expandable"}
 each batch, and `der` is dark experience replay."""
 
 _NO_DUMMY = ("replay",)
-"""Methods whose draws begin at once; the others first draw once from a list of one element."""
+"""Methods without the first draw from a list of one element, which all others make."""
 
 
 def _pretrained(epochs: list[int], lr: list[float], decay: list[float], **own: Any) -> Literal:
@@ -165,8 +165,8 @@ def draw(
 
     Args:
         space: Names and values in the order of the draws.
-        trial: Its number, which seeds Python's generator.
-        dummy: Whether a draw on a list of one element comes first; it moves the generator on.
+        trial: Number of the trial, which seeds Python's generator.
+        dummy: Whether a draw from a list of one element comes first, which advances the generator.
     """
     generator = random.Random(trial)
     if dummy:
@@ -181,12 +181,12 @@ def draw(
 
 
 def strategy_of(method: str) -> str:
-    """The strategy that is the paper's method of this name."""
+    """Name of the strategy that implements a method of the paper."""
     return _STRATEGIES.get(method, method)
 
 
 def _method_of(strategy: str) -> str | None:
-    """The paper's method that a strategy is, by its name; None for others."""
+    """Name of the paper's method that a strategy implements; None for other strategies."""
     name = strategy.rpartition(":")[2].lower().replace("_", "-")
     return {strategy_of(method): method for method in {**SCRATCH, **PRETRAINED}}.get(name)
 
@@ -209,5 +209,5 @@ def space_of(strategy: str, name: str = "paper") -> Literal | None:
 
 
 def leads_with_dummy(strategy: str) -> bool:
-    """Whether the authors' script for the method that a strategy is discards a first draw."""
+    """Whether the authors' script for a strategy's method discards a first draw."""
     return _method_of(strategy) not in _NO_DUMMY

@@ -1,7 +1,7 @@
 """Jobs of a study's workers: survey a pair, or carry out one run. Pure functions of a message.
 
-A worker that has withheld something never opens it again; looking at a pair, tuning and
-evaluating therefore happen in different processes.
+A worker that has closed a source never opens it again, so surveying a pair, tuning and evaluating
+take place in different processes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,13 +35,13 @@ TARGET = "clgym.protocol.jobs:Jobs"
 
 
 class RunSummary(TypedDict):
-    """What a finished run says to the coordinator; the ledger keeps it."""
+    """Summary of a finished run for the coordinator and the ledger."""
 
     last_accuracy: float
     average_incremental_accuracy: float
     accuracy_matrix: list[list[float | None]]
     images: int
-    """Training images, over all epochs."""
+    """Number of training images, over all epochs."""
     seconds: float
     result: str
     """SHA-256 of the deterministic part of the record."""
@@ -66,11 +66,11 @@ class Jobs:
         return dict(actions[str(message["do"])](message))
 
     def _run(self, message: Mapping[str, Any]) -> RunSummary:
-        """One run: its record stays in the folder, the reply tells what the coordinator needs."""
+        """Carry out one run; its record stays in the folder, and the reply is a summary."""
         withheld.withhold([_rule(rule) for rule in message["withhold"]])
         request = _request(message)
         assert request.out is not None
-        # A worker of a coordinator that was killed may still be at it for a moment.
+        # A worker of a coordinator that was killed may still be running for a moment.
         with locked(request.out.parent / f".{request.out.name}.lock", wait=True):
             run(request, lambda event: self._emit(to_tree(event)))
             if not message["keep_state"]:
@@ -91,7 +91,7 @@ def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool
 
 
 def _rule(rule: Mapping[str, Any]) -> withheld.Rule:
-    """A rule as it was before its tuples were written as lists."""
+    """Restore a rule, whose tuples were sent as lists."""
     return TypeAdapter(withheld.Rule).validate_python(rule)
 
 
@@ -110,7 +110,7 @@ def order_hash(record: Record) -> str:
 
 
 def _gpu_of(record: Record) -> str:
-    """Model of the GPU; empty on a processor: a plan leaves open which one carries out a run."""
+    """Model of the GPU; empty for a processor, whose model a plan does not fix."""
     where = record.environment
     return "" if where.device == "cpu" else where.device_name
 
@@ -135,7 +135,7 @@ def run_summary(run: StoredRun) -> RunSummary:
 
 
 def _survey(message: Mapping[str, Any]) -> Message:
-    """Look at both sides of a pair: fingerprints, what they share, how long their streams are."""
+    """Survey both sides of a pair: fingerprints, overlap, and lengths of their streams."""
     pair, root = (
         ScenarioPair.model_validate(message["pair"]),
         message["data_root"] and Path(message["data_root"]),
@@ -147,7 +147,7 @@ def _survey(message: Mapping[str, Any]) -> Message:
         side.model_copy(update={"source": source.name})
         for source, side in zip(sources, (pair.tuning, pair.evaluation), strict=True)
     ]
-    # Paths stay out of plans: from here on a source goes by its name.
+    # Plans contain no paths, so from here on a source is known by its name.
     pair = pair.model_copy(update={"tuning": named[0], "evaluation": named[1]})
     streams = [
         make_stream(
@@ -159,7 +159,7 @@ def _survey(message: Mapping[str, Any]) -> Message:
     if setting in ("learn-then-shift", "deletion"):
         raise BadPlan(
             expected=f"a learning stream or an adaptation stream for {pair.name}",
-            found="a stream of two phases, whose parts no criterion weighs",
+            found="a stream of two phases, for which there is no criterion",
             fix="Tune the learner and the test-time method separately, each on its own pair",
         )
     images = check(pair, overlap, setting not in ("domain-incremental", "adaptation"))
@@ -186,10 +186,10 @@ def _survey(message: Mapping[str, Any]) -> Message:
 
 
 def _experiences(pair: ScenarioPair, streams: Sequence[Stream]) -> int:
-    """How many both streams have.
+    """Number of experiences of both streams.
 
     Raises:
-        BadPlan: their classes do not arrive in the same steps.
+        BadPlan: The streams differ in the number of classes per experience.
     """
     shapes = [[step.classes for step in stream.outline()] for stream in streams]
     if shapes[0] != shapes[1]:
@@ -202,18 +202,18 @@ def _experiences(pair: ScenarioPair, streams: Sequence[Stream]) -> int:
 
 
 def _fingerprint(message: Mapping[str, Any]) -> Message:
-    """Build a source, and say its fingerprint."""
+    """Load a source, and return its fingerprint."""
     root = message["data_root"] and Path(message["data_root"])
     return {"fingerprint": load_source(message["source"], root).fingerprint}
 
 
 def rules_of(pair: ScenarioPair, evaluation: str, images: tuple[str, ...]) -> list[withheld.Rule]:
-    """Rules for what tuning on this pair must not read.
+    """Rules that close everything that tuning on this pair must not read.
 
     Args:
         pair: Both sides.
         evaluation: Fingerprint of the evaluation source.
-        images: Hashes of images that both sides hold.
+        images: Hashes of images that are in both sides.
     """
     side = pair.evaluation
     if not pair.halves:

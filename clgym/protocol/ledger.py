@@ -1,7 +1,7 @@
 """The ledger of a study: append-only JSON lines, each chained to the one before by its hash.
 
 A line is ``{"body", "hash", "kind", "prev", "seq", "time"}``; ``hash`` is the SHA-256 of the
-canonical JSON of the others. It is flushed to the disk before anything that relies on it happens.
+canonical JSON of the others. A line is flushed to the disk before anything depends on it.
 """
 
 import json
@@ -25,7 +25,7 @@ START = "0" * 64
 
 
 EntryBody = dict[str, Any]
-"""What an entry says. ``Any``: its fields depend on the entry's kind, and it is read from JSON."""
+"""Body of an entry. ``Any``: its fields depend on the entry's kind, and it is read from JSON."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LedgerEntry:
 
     @staticmethod
     def of(seq: int, prev: str, kind: str, when: float, body: EntryBody) -> "LedgerEntry":
-        """An entry with its hash."""
+        """Make an entry with its hash."""
         facts = {"seq": seq, "prev": prev, "kind": kind, "time": when, "body": body}
         return LedgerEntry(seq, prev, kind, when, body, sha256(canonical_json(facts)))
 
@@ -50,7 +50,7 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
     """Read and check the chain; an incomplete last line, left by a crash, is ignored.
 
     Raises:
-        Tampered: a line that is no entry, or a link that does not hold.
+        Tampered: A line is not a valid entry, or its hash does not agree.
     """
     try:
         data = path.read_bytes()
@@ -67,7 +67,7 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
             name for name in ("seq", "prev", "hash") if getattr(again, name) != getattr(entry, name)
         ]
         if wrong or canonical_json(vars(entry)) != line:
-            raise _broken(number, f"its {wrong[0] if wrong else 'form'} does not hold")
+            raise _broken(number, f"its {wrong[0] if wrong else 'form'} is not valid")
         entries.append(entry)
     return entries
 
@@ -83,15 +83,15 @@ def _broken(number: int, what: str) -> Tampered:
     return Tampered(
         expected=f"line {number + 1} of the ledger as it was written",
         found=what,
-        fix="The study can no longer be trusted; run it again",
+        fix="Run the study again, since it can no longer be trusted",
     )
 
 
 class Ledger:
-    """A writable ledger; one process at a time, see `clgym.files.locked`."""
+    """A ledger that can be written by one process at a time; see `clgym.files.locked`."""
 
     def __init__(self, folder: Path, name: str = NAME) -> None:
-        """Open the ledger of a study's folder, or another of that name, or begin one."""
+        """Open the ledger called ``name`` in a folder, or begin one."""
         self.path = folder / name
         there = self.path.exists()
         self.entries = read_ledger(self.path) if there else []
@@ -106,11 +106,11 @@ class Ledger:
         """Write an entry and flush it to the disk.
 
         Raises:
-            BadOutput: the operating system refused.
+            BadOutput: The operating system refused.
         """
         body = json.loads(canonical_json(body))
         entry = LedgerEntry.of(len(self.entries), self.head, kind, round(time.time(), 3), body)
-        if self._cut_off:  # a line that a crash left would spoil this one
+        if self._cut_off:  # remove an incomplete line that a crash left
             os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
             self._cut_off = False
         with writing(self.path), self.path.open("ab") as file:

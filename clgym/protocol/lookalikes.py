@@ -1,10 +1,11 @@
-"""Images that show one picture in disguise, found by their spectra and by correlation.
+"""Transformed copies of one image, found by their spectra and by correlation.
 
-Every image is looked at as a grey one of 32 x 32. The magnitudes of its spectrum do not change when
-the picture is shifted, inverted, brightened or turned by half; sorted among the frequencies that
-flips and quarter turns exchange, they do not change by these either. The nearest spectra of the
-other side are candidates. The inner part of the image is then laid over each of them in all eight
-flips and turns, with every shift of a few pixels: the normalised correlations decide.
+Every image is converted to a grey one of 32 x 32. The magnitudes of its spectrum do not change when
+the image is shifted, inverted, brightened or rotated by 180 degrees; sorted among the frequencies
+that flips and rotations by 90 degrees exchange, they do not change by these either. The images of
+the other side with the nearest spectra are candidates. The inner part of the image is then compared
+with each of them in all eight flips and rotations, with every shift of a few pixels: the normalised
+correlations decide.
 """
 
 from typing import Any
@@ -15,20 +16,20 @@ __all__ = ["averaging", "lookalikes", "shrunk", "spectra"]
 
 SIDE = 32
 _RING = 4
-"""Outer pixels that take no part in the correlation, which is also the largest shift."""
+"""Number of outer pixels that the correlation leaves out, which is also the largest shift."""
 _INNER = SIDE - 2 * _RING
 _EDGE = 2
-"""Outer pixels that spectra leave out."""
+"""Number of outer pixels that spectra leave out."""
 _HIGHEST = 7
 """Highest frequency of a spectrum, in waves over its side."""
 _CANDIDATES = 6
 _EQUAL = 0.98
-"""Least correlation of two images that show one picture, whatever else there is."""
+"""Smallest correlation at which two images always count as copies."""
 _LIKELY, _STANDS_OUT = 0.9, 0.3
-"""Least correlation if it stands out: how far it may be from 1, as a share of how far that of the
-second candidate is."""
+"""Smallest correlation of a copy that stands out, and the largest ratio of its distance from 1 to
+that of the second candidate."""
 _CONTRAST = 6.0
-"""Least standard deviation in grey levels: a plain image is like all others."""
+"""Smallest standard deviation in grey levels, since plain images resemble all others."""
 _BLOCK = 256
 
 
@@ -37,7 +38,7 @@ def shrunk(images: np.ndarray, max_value: int) -> np.ndarray:
 
     Args:
         images: Whole numbers [n, H, W, C].
-        max_value: Greatest value of a pixel.
+        max_value: Maximum value of a pixel.
     """
     grey = np.asarray(images, dtype=np.float32).mean(axis=3)
     down, right = (averaging(SIDE, size) for size in grey.shape[1:])
@@ -54,15 +55,15 @@ def averaging(target: int, size: int) -> np.ndarray:
 
 
 def lookalikes(one: np.ndarray, other: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of rows that show one picture: each row of ``one`` with at most one of ``other``.
+    """Pairs of rows that are copies: each row of ``one`` with at most one of ``other``.
 
     Args:
         one: Grey images, uint8 [n, 32, 32].
-        other: The same of the other side, uint8 [m, 32, 32].
+        other: Grey images of the other side, uint8 [m, 32, 32].
     """
     if not len(one) or not len(other):
         return []
-    # Here for a fast start: only the look at a pair needs it.
+    # Imported here for a fast start, since only the survey of a pair needs it.
     from sklearn.neighbors import NearestNeighbors  # pyright: ignore[reportMissingTypeStubs]
 
     known: Any = NearestNeighbors(n_neighbors=min(_CANDIDATES, len(other)), algorithm="brute")
@@ -83,7 +84,7 @@ def lookalikes(one: np.ndarray, other: np.ndarray) -> list[tuple[int, int]]:
 
 
 def spectra(images: np.ndarray) -> np.ndarray:
-    """What stays of a picture under flips, quarter turns, shifts, inversion and brightness.
+    """Features that do not change under flips, quarter turns, shifts, inversion and brightness.
 
     Args:
         images: Grey, uint8 [n, 32, 32].
@@ -116,7 +117,7 @@ def _exchanged() -> list[tuple[list[int], list[int]]]:
         for low in range(high + 1):
             turned = [(low, high), (-low, high), (high, low), (-high, low)]
             different = list(dict.fromkeys(turned))
-            if low == 0:  # (high, 0) and (-high, 0) are one wave of a picture without phase
+            if low == 0:  # without phase, (high, 0) and (-high, 0) are the same wave
                 different = [(0, high), (high, 0)]
             groups.append(([d for d, _ in different], [r for _, r in different]))
     return groups
@@ -128,7 +129,7 @@ def _correlations(one: np.ndarray, other: np.ndarray, columns: np.ndarray) -> np
     Args:
         one: Grey images, uint8 [n, 32, 32].
         other: Grey images, uint8 [m, 32, 32].
-        columns: Which of ``other`` each is compared with, int [n, k].
+        columns: Rows of ``other`` with which each is compared, int [n, k].
     """
     inner = one[:, _RING:-_RING, _RING:-_RING].astype(np.float32)
     inner -= inner.mean(axis=(1, 2), keepdims=True)
@@ -140,7 +141,8 @@ def _correlations(one: np.ndarray, other: np.ndarray, columns: np.ndarray) -> np
     found = np.zeros(columns.shape, dtype=np.float32)
     for place in range(columns.shape[1]):
         against = other[columns[:, place]].astype(np.float32)
-        # Correlations with every shift at once; nothing wraps round, the ring being the shift.
+        # Correlations with every shift at once; nothing wraps around, since the ring has the
+        # shift's width.
         products = np.fft.irfft2(waves * np.fft.rfft2(against)[:, None], (SIDE, SIDE))
         products = np.abs(products[:, :, : 2 * _RING + 1, : 2 * _RING + 1]).max(axis=1)
         lengths = _deviations(against)
@@ -165,7 +167,7 @@ def _deviations(images: np.ndarray) -> np.ndarray:
 def _peak(grid: np.ndarray) -> np.ndarray:
     """Largest value of each grid [n, 9, 9], between its points too: parabolas through the peak.
 
-    A picture of another size was not shifted by whole pixels of the grid.
+    An image of another size is not shifted by whole pixels of the grid.
     """
     rows = np.arange(len(grid))
     down, right = np.divmod(grid.reshape(len(grid), -1).argmax(axis=1), grid.shape[2])

@@ -1,4 +1,4 @@
-"""How hyper-parameters are chosen: the data that may be used, and the rule."""
+"""The choice of hyper-parameters: the data that each mode may use, and its rule."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,24 +19,25 @@ MODES = {
     "first_task": "held-out rows of the evaluation stream's first experience",
     "first_k": "held-out rows of the evaluation stream's first k experiences, which are then left "
     "out of the evaluation (Chaudhry et al. 2019)",
-    "current_task": "held-out rows of the present experience of the evaluation stream; "
+    "current_task": "held-out rows of the current experience of the evaluation stream; "
     "hyper-parameters are chosen anew in each",
-    "stability_decay": "held-out rows of the present experience; stability starts at its "
+    "stability_decay": "held-out rows of the current experience; stability starts at its "
     "strongest and is halved until the experience is learned (De Lange et al. 2021)",
     "default": "none: the strategy keeps its defaults",
 }
 """Description of the data that each mode uses."""
 
 DROP, DECAY, ATTEMPTS = 0.2, 0.5, 10
-"""De Lange et al.: accuracy that stability may cost, factor of a step, steps at most."""
+"""Values of De Lange et al.: accuracy that stability may cost, factor of a step, maximum number of
+steps."""
 
 
 def check_start(plan: StudyPlan, space: Space) -> None:
     """Refuse a plan whose first trial could not start, before anything is written.
 
     Raises:
-        BadPlan: the mode or the sampler cannot work on this space.
-        MissingExtra: the sampler's package is not installed.
+        BadPlan: The mode or the sampler cannot work on this space.
+        MissingExtra: The sampler's package is not installed.
     """
     if plan.mode == "stability_decay":
         _rates(plan, space)
@@ -89,7 +90,7 @@ def _search(
     part: tuple[int, int] | None,
     stream: int | None,
 ) -> list[Trial]:
-    """Trials over some seeds; ``stream`` is set where each stream has its own."""
+    """Trials over some seeds; ``stream`` is set if each stream has its own trials."""
     label = "" if stream is None else f"stream-{stream}/"
     trials: list[Trial] = []
     while len(trials) < plan.trials:
@@ -115,7 +116,7 @@ def settings(
 def _cap(
     plan: StudyPlan, runs: Runs, specs: Sequence[TrialRun], earlier: int
 ) -> Callable[[TrialRun], bool]:
-    """Whether a run comes too late: those before it have used up the cap."""
+    """Return a function that says whether the runs before a given one have used up the cap."""
 
     def enough(spec: TrialRun) -> bool:
         if plan.cap_images is None:
@@ -134,7 +135,7 @@ def _judged(
     stream: int | None,
     before: Sequence[Trial],
 ) -> Trial:
-    """A trial from its runs; the cap is applied in trial order, not in order of completion."""
+    """Make a trial from its runs; the cap is applied in trial order, not in order of completion."""
     used = sum(run.images for trial in before for run in trial.runs)
     made = partial(Trial, trial=number, config=dict(config), seed=stream)
     over = plan.cap_images is not None and used >= plan.cap_images
@@ -149,7 +150,7 @@ def _judged(
 
 
 def _best(trials: Sequence[Trial], seed: int | None) -> Choice:
-    """The highest score; of equal ones the lowest number."""
+    """Choose the trial with the highest score, and of equal ones that with the lowest number."""
     done = [trial for trial in trials if trial.score is not None]
     if not done:
         raise BadPlan(
@@ -162,7 +163,7 @@ def _best(trials: Sequence[Trial], seed: int | None) -> Choice:
 
 
 def _single(runs: Runs, spec: TrialRun, run: RunScore | None) -> Trial:
-    """A trial of one experience of one stream: judged by the accuracy on that experience."""
+    """Make a trial of one experience of one stream, scored by the accuracy on that experience."""
     assert run is not None and spec.experience is not None
     score = None
     if run.status == "done":
@@ -179,7 +180,7 @@ def _single(runs: Runs, spec: TrialRun, run: RunScore | None) -> Trial:
 
 
 def _greedy(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
-    """The same settings tried in every experience, each time from where the best one stood."""
+    """Search in every experience anew, each time from the state of the best trial."""
     configs = settings(plan, space, [])
     last: dict[int, TrialRun | None] = dict.fromkeys(plan.seeds)
     chosen: dict[int, list[Trial]] = {seed: [] for seed in plan.seeds}
@@ -202,7 +203,7 @@ def _greedy(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], lis
 
 
 def _chain(seed: int, parts: Sequence[Trial]) -> Choice:
-    """Settings by experience."""
+    """Hyper-parameters by experience."""
     return Choice(
         seed=seed,
         configs=tuple(trial.config for trial in parts),
@@ -212,7 +213,7 @@ def _chain(seed: int, parts: Sequence[Trial]) -> Choice:
 
 
 def _decay(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list[Choice]]:
-    """De Lange et al.: the best plain learning rate, then as much stability as it bears."""
+    """De Lange et al.: the best plain learning rate, then as much stability as accuracy allows."""
     rates = _rates(plan, space)
     trials: list[Trial] = []
     chosen: list[Choice] = []
@@ -243,7 +244,7 @@ def _rates(plan: StudyPlan, space: Space) -> Sequence[Any]:
 def _one_experience(
     plan: StudyPlan, rates: Sequence[Any], runs: Runs, start: TrialRun
 ) -> tuple[list[Trial], TrialRun]:
-    """All attempts at one experience, in order, and the one that is taken."""
+    """All attempts at one experience, in order, and the accepted one."""
 
     def attempt(specs: list[TrialRun]) -> list[Trial]:
         done = runs.carry_out(specs)

@@ -143,8 +143,8 @@ def measured(evaluation: Evaluation, adapts: bool) -> tuple[list[str], list[list
 
     Args:
         evaluation: Evaluation with its seeds.
-        adapts: Whether answers were scored as they were given (`Plan.adapts`): then there is one
-            measure, the mean error, in the place of those of learning.
+        adapts: Whether predictions were scored when they were made (`StudyPlan.adapts`), so that
+            the mean error is the only measure.
     """
     names = MEASURES[:1] if adapts else MEASURES
     nothing = Spread(mean=None, std=None)
@@ -163,9 +163,9 @@ def following(
     """All values of an evaluation that other files determine, for writing and for the audit.
 
     Args:
-        certificate: Which opened it.
+        certificate: Certificate of the evaluation.
         code: Code of the evaluation.
-        seeds: In the order of the plan.
+        seeds: Results of the seeds, in the order of the plan.
         records: Records of the seeds that did not fail.
     """
     body = certificate.body
@@ -203,7 +203,7 @@ def _flags(
     flags |= {f"tuning source: {flag}" for flag in plan.tuning.flags}
     flags |= {flag for record in records for flag in record.flags}
     changed = [n for n in Code.model_fields if getattr(code, n) != getattr(plan.code, n)]
-    # A commit says less than the tree: it changes with a comment in the documentation.
+    # The commit is ignored, since it changes with every edit of the documentation, unlike the tree.
     flags |= {f"{name} changed since tuning" for name in changed if name != "commit"}
     names = [tuple(record.environment.packages) for record in records]
     ran = [code_of(record.environment) for record in records]

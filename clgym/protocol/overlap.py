@@ -1,4 +1,4 @@
-"""What two sides of a pair share: images by hash, images that look alike, classes by identity."""
+"""Overlap of the two sides of a pair: equal images, similar images, common classes."""
 
 import re
 from collections.abc import Sequence
@@ -32,12 +32,13 @@ ALLOWED_SHARE = 0.005
 """Fraction of the smaller side up to which shared images are allowed: exact duplicates are dropped,
 near-duplicates are reported; more of either are refused."""
 DETECTOR = "lookalikes-2"
-"""Name of the way in which images that look alike are found; another number finds others. Reports
-of clgym 0.1 name none: they counted by difference hash alone."""
+"""Name and version of the method that finds similar images; other versions find others. Reports of
+clgym 0.1 name none, since they used only the difference hash."""
 _BITS, _DISTANCE = 4, 0.02
-"""Near-duplicates: Hamming distance of the codes, and mean absolute difference of 8 x 8 pixels."""
+"""Limits for near-duplicates: Hamming distance of the codes, and mean absolute difference of 8 x 8
+pixels."""
 _FEWEST = 16
-"""Pixels a side from which on images are compared in disguise."""
+"""Smallest side in pixels of images that are compared with transformed ones."""
 _BLOCK, _AT_ONCE = 512, 32 * 2**20
 """Images, and bytes of them, that are looked at together."""
 _LISTED = 100
@@ -45,7 +46,7 @@ _LISTED = 100
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """What is read of one side: neither labels nor full-size images."""
+    """Data that are read of one side, which contain neither labels nor full-size images."""
 
     name: str
     classes: tuple[str, ...]
@@ -57,8 +58,8 @@ class Footprint:
     thumbs: np.ndarray
     """float32 [N, 64] in [0, 1], grey thumbnails of 8 x 8 pixels."""
     grey: np.ndarray
-    """uint8 [N, 32, 32]; none of images smaller than 16 x 16, whose few pixels prove nothing once
-    they may be flipped, turned and shifted."""
+    """uint8 [N, 32, 32], grey images; empty for images smaller than 16 x 16, whose few pixels prove
+    nothing if they may be flipped, rotated and shifted."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Overlap:
     """Report of what both sides share."""
 
     shared_images: tuple[str, ...]
-    """SHA-256 of the images that both sides hold, ascending."""
+    """SHA-256 of the images that are in both sides, ascending."""
     shared_classes: tuple[tuple[str, str], ...]
     near_duplicates: int
     near_examples: tuple[tuple[str, str], ...]
@@ -77,7 +78,7 @@ class Overlap:
 
     @property
     def flags(self) -> list[str]:
-        """What a result must say of the tuning side."""
+        """Flags about the tuning side that a result must state."""
         count, verb = self.near_images, "looks" if self.near_images == 1 else "look"
         return [f"{count} of its images {verb} like one of the evaluation"] if count else []
 
@@ -98,9 +99,9 @@ def footprint(source: Source, classes: Sequence[int] | None, half: Half | None =
     """Read the rows of one side of a pair.
 
     Args:
-        source: Where they are.
+        source: Source of the rows.
         classes: Classes whose rows are read; None means all.
-        half: Half of the test images, if the sides share what their classifier learned from.
+        half: Half of the test images, if the sides share the training data of their classifier.
     """
     chosen = range(len(source.classes)) if classes is None else classes
     splits = (source.train, source.test) if half is None else (source.test,)
@@ -121,13 +122,13 @@ def footprint_of(
     splits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
     max_value: int,
 ) -> Footprint:
-    """Look at images.
+    """Compute the footprint of images.
 
     Args:
         name: Name of their source.
         classes: Canonical ids.
-        splits: Images [n, H, W, C], their SHA-256 uint8 [n, 32], and the rows to look at.
-        max_value: Greatest value of a pixel.
+        splits: Images [n, H, W, C], their SHA-256 uint8 [n, 32], and the rows to read.
+        max_value: Maximum value of a pixel.
     """
     small = [_small(images, rows, max_value) for images, _, rows in splits]
     thumbs, grey = (np.concatenate(parts) for parts in zip(*small, strict=True))
@@ -178,13 +179,13 @@ def compare(one: Footprint, other: Footprint) -> Overlap:
 
 
 def alike(one: Footprint, other: Footprint) -> list[tuple[int, int]]:
-    """Pairs of rows that look alike and are not equal, found in either of two ways."""
+    """Pairs of rows that are similar but not equal, found by either of two methods."""
     pairs = {*_near(one, other), *lookalikes(one.grey, other.grey)}
     return sorted((i, j) for i, j in pairs if not np.array_equal(one.hashes[i], other.hashes[j]))
 
 
 def _near(one: Footprint, other: Footprint) -> list[tuple[int, int]]:
-    """Pairs of rows whose thumbnails are almost equal: few changed pixels, whatever they hold."""
+    """Pairs of rows whose thumbnails are almost equal, such as images with few changed pixels."""
     found: list[tuple[int, int]] = []
     for start in range(0, len(one.codes), _BLOCK):
         part = one.codes[start : start + _BLOCK]
@@ -197,9 +198,9 @@ def _near(one: Footprint, other: Footprint) -> list[tuple[int, int]]:
 
 
 def _same_classes(one: Sequence[str], other: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Classes with one identity: equal ids, or equal words whatever set they are named by.
+    """Classes that are the same: equal ids, or equal words under different dataset prefixes.
 
-    Bare numbers are no identity: two sources without class names share none.
+    Bare numbers do not identify a class: two sources without class names share none.
     """
     words = {_word(name): name for name in other if _word(name)}
     return tuple((name, words[_word(name)]) for name in one if _word(name) in words)
@@ -215,8 +216,8 @@ def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[
     """Refuse a pair, or return the images that its tuning side must not use.
 
     Raises:
-        BadPlan: a shared class, a shared image of two sources, too many of them in halves, or too
-            many that look alike.
+        BadPlan: The sides share a class, two sources share an image, halves share too many images,
+            or too many images are similar.
     """
     if disjoint_classes and overlap.shared_classes:
         names = [a if a == b else f"{a} = {b}" for a, b in overlap.shared_classes]
@@ -235,22 +236,24 @@ def check(pair: ScenarioPair, overlap: Overlap, disjoint_classes: bool) -> list[
             fix="Choose other sources, or remove the shared images from one",
         )
     copies, allowed = overlap.near_images, int(ALLOWED_SHARE * min(overlap.images))
-    # Images of one class look alike, and both halves are the evaluation's own: that is flagged.
+    # Images of one class are similar, and both halves belong to the evaluation: this is only
+    # flagged.
     if copies > allowed and not (pair.halves and pair.evaluation.half):
         raise BadPlan(
             expected=f"at most {allowed} images on one side of {pair.name} that look like one of "
             "the other",
             found=f"{copies}, such as {overlap.near_examples[0][0][:16]} and "
             f"{overlap.near_examples[0][1][:16]} (SHA-256)",
-            fix="Choose other sources: changed copies of the evaluation's images tune on it",
+            fix="Choose other sources, since tuning on changed copies of the evaluation's images "
+            "uses it",
         )
     return list(overlap.shared_images)
 
 
 def looks(stream: AdaptationStream) -> set[tuple[str, str]]:
-    """Images and appearances of an adaptation stream, as (fingerprint, corruption).
+    """Corruptions of an adaptation stream, as (fingerprint, corruption).
 
-    Clean images are left out: how they look is no secret, and which they are is compared by hash.
+    Clean images are left out, since they are compared by hash.
     """
     return {
         (stream.fingerprints[domain.source], domain.corruption)
@@ -260,10 +263,10 @@ def looks(stream: AdaptationStream) -> set[tuple[str, str]]:
 
 
 def check_looks(pair: ScenarioPair, one: set[tuple[str, str]], other: set[tuple[str, str]]) -> None:
-    """Refuse sides that show one source under the same corruption, at whatever severity.
+    """Refuse sides that contain one source under the same corruption, at any severity.
 
     Raises:
-        BadPlan: with the corruptions that both show.
+        BadPlan: There are common corruptions, which the message names.
     """
     if shared := sorted(name for _, name in one & other):
         raise BadPlan(

@@ -29,7 +29,7 @@ class Side(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, object]:
-        """Sides of learning streams have no further options, and hash as ever."""
+        """Leave out an empty ``extra``, so that the hash of a side does not change."""
         values = handler(self)
         return values if self.extra else {k: v for k, v in values.items() if k != "extra"}
 
@@ -40,7 +40,7 @@ class Side(BaseModel):
 
     @property
     def words(self) -> str:
-        """Description of the side for people: ``cifar100, classes 0 to 49``."""
+        """Readable description of the side: ``cifar100, classes 0 to 49``."""
         parts = [self.source]
         if self.classes is not None:
             first, last = self.classes[0], self.classes[-1]
@@ -51,7 +51,7 @@ class Side(BaseModel):
 
     @property
     def half(self) -> Half | None:
-        """Half of the test images that the side uses; None: all."""
+        """Half of the test images that the side uses; None means all."""
         rows = self.extra.get("rows")
         return next((half for half in HALVES if half == rows), None)
 
@@ -93,7 +93,7 @@ def numbers(text: str) -> tuple[int, ...]:
     """Parse ``0-4,7`` to numbers.
 
     Raises:
-        BadPlan: it is of another form.
+        BadPlan: The text has another form.
     """
     found: list[int] = []
     try:
@@ -119,7 +119,7 @@ def side(text: str) -> Side:
             ``digits[corruptions=fog,snow;rows=tuning]`` for options of the scenario.
 
     Raises:
-        BadPlan: what is in brackets is neither.
+        BadPlan: The text in brackets is neither.
     """
     name, bracket, rest = text.partition("[")
     inside = rest.rstrip("]")
@@ -143,7 +143,7 @@ def _value(text: str) -> Any:
         return text
 
 
-# Facts of the paper (its table of scenario pairs), and small pairs that run on embedded data.
+# The paper's table of scenario pairs, and small pairs that run on embedded data.
 # Columns: tuning side, evaluation side, scenario options, seeds, trials.
 _CNN = {"network": "resnet18"}
 _VIT = {"network": "vit-b16", "memory_size": 1}
@@ -177,7 +177,7 @@ _ROWS: dict[str, _Row] = {
         5,
         30,
     ),
-    # The paper's second set of 100 classes was not published: the user names one.
+    # The paper's second set of 100 classes was not published, so the user must name one.
     "i100-t10": (
         "imagenet100",
         "",
@@ -205,8 +205,8 @@ _ROWS: dict[str, _Row] = {
         3,
         8,
     ),
-    # Not the paper's: small enough for two cores. Their numbers compare with nothing else. v2 has a
-    # network that learns, and images and exemplars for the nine methods without pretraining.
+    # Small pairs for two cores, not from the paper. Their numbers compare with nothing else. v2 has
+    # a network that learns, and images and exemplars for the nine methods without pretraining.
     "lite-c50": (
         "cifar100[0-49]",
         "cifar100[50-99]",
@@ -228,8 +228,8 @@ _ROWS: dict[str, _Row] = {
     ),
 }
 
-# Test-time adaptation: tuned on the four corruptions that are meant for it and one half of the test
-# images, evaluated on the others and the other half.
+# Test-time adaptation: tuned on the four corruptions for validation and one half of the test
+# images, evaluated on the other corruptions and the other half.
 _TUNED, _HELD_OUT = "corruptions=extra;rows=tuning", "corruptions=no-frost;rows=evaluation"
 _RESNET20 = {"model": "cifar10-resnet20"}
 # The images that these pairs had before there was a v2, and their order: one for all corruptions.
@@ -308,14 +308,14 @@ def find_pair(
 
     Args:
         name: Name of a preset, or any other name with both sides and a scenario.
-        tuning: Side in the form that `side` accepts, instead of the preset's.
-        evaluation: The same for the other side.
-        scenario: Instead of the preset's.
-        config: Options over the preset's.
+        tuning: Tuning side in the form that `side` accepts, instead of the preset's.
+        evaluation: Evaluation side in the same form.
+        scenario: Scenario instead of the preset's.
+        config: Options that override the preset's.
 
     Raises:
-        UnknownName: no preset, and not all of sides and scenario given.
-        BadPlan: the evaluation side is missing, or both sides are the same.
+        UnknownName: There is no such preset, and sides and scenario are not all given.
+        BadPlan: The evaluation side is missing, or both sides are the same.
     """
     preset = PAIRS.get(name.replace("_", "-"))
     if preset is None and not (tuning and evaluation and scenario):

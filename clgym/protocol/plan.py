@@ -49,7 +49,7 @@ Mode = Literal[
 Criterion = Literal["mean", "acc", "avg_acc", "harmonic"]
 Digest = Field(pattern="^[0-9a-f]{64}$")
 _LATER = ("record_hash", "known_failures", "helpers", "one_of")
-"""Fields of a plan that clgym 0.1 did not write."""
+"""Fields of a plan that clgym 0.1 did not have."""
 
 
 class _PlanBlock(BaseModel):
@@ -75,7 +75,7 @@ class Code(_PlanBlock):
 
 
 class Facts(_PlanBlock):
-    """Facts about one side of the pair, as found."""
+    """Facts about one side of the pair, found by the survey."""
 
     name: str
     fingerprint: str = Digest
@@ -92,7 +92,7 @@ class StudyPlan(_PlanBlock):
     evaluation: Facts
     overlap_hash: str = Digest
     withheld_images: tuple[str, ...]
-    """Images that both sides hold, which the tuning side must not use."""
+    """SHA-256 of images in both sides, which the tuning side must not use."""
     experiences: int
     mode: Mode
     k: int
@@ -131,12 +131,13 @@ class StudyPlan(_PlanBlock):
     """SHA-256 of the files that the strategy's import reads, by name; None if there are none, and
     in earlier plans."""
     one_of: tuple[int, int] | None = None
-    """Number of this study, from 1, and of how many that are reported by their median; None for a
-    study by itself."""
+    """Number of this study, from 1, and number of studies that are reported by their median; None
+    for a single study.
+    """
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, object]:
-        """Plans of earlier versions hash as ever."""
+        """Leave out unused fields, so that the hash of earlier plans does not change."""
         values = handler(self)
         return {k: v for k, v in values.items() if k not in _LATER or v is not None}
 
@@ -218,7 +219,7 @@ class Choice(_PlanBlock):
 
 
 class Body(_PlanBlock):
-    """The study's outcome: deterministic, whatever the workers did."""
+    """Outcome of the study, which is deterministic and does not depend on the workers."""
 
     plan: StudyPlan
     plan_hash: str = Digest
@@ -233,7 +234,7 @@ class Body(_PlanBlock):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: Any) -> dict[str, object]:
-        """Bodies of earlier versions hash as ever."""
+        """Leave out unused fields, so that the hash of earlier bodies does not change."""
         values = handler(self)
         return {k: v for k, v in values.items() if k != "read_files" or v is not None}
 
@@ -291,7 +292,7 @@ def code_of(where: Code | Environment, packages: Sequence[str] | None = None) ->
 
     Args:
         where: The plan's code, or a record's environment.
-        packages: The packages to name; None: all that are named there.
+        packages: Packages to include; None means all that are stated.
     """
     named = where.packages if packages is None else dict.fromkeys(packages)
     versions = {name: where.packages.get(name) for name in named}
@@ -321,6 +322,6 @@ def _commit(root: Path) -> str | None:
 
 
 def evaluation_seeds(pair: ScenarioPair, count: int) -> tuple[int, ...]:
-    """Seeds derived from the protocol, the pair and their number, so that nobody chooses them."""
+    """Seeds derived from the protocol, the pair and the count, so that nobody can choose them."""
     digests = (sha256(f"{PROTOCOL}\n{pair.digest}\nevaluation\n{i}".encode()) for i in range(count))
     return tuple(int(digest[:8], 16) % 2**31 for digest in digests)

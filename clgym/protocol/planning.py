@@ -28,14 +28,14 @@ __all__ = ["StudySpec", "make_plan", "survey"]
 
 @dataclass(frozen=True)
 class StudySpec:
-    """A study as requested."""
+    """Request for a study."""
 
     strategy: str
     pair: ScenarioPair
     config: Mapping[str, Any] = field(default_factory=dict[str, object])
     """Options of the strategy that are not tuned, if they differ from its defaults."""
     space: str | None = None
-    """See `clgym.protocol.space.find_space`."""
+    """Search space; see `clgym.protocol.space.find_space`."""
     trials: int | None = None
     seeds: tuple[int, ...] | None = None
     mode: str = "transfer"
@@ -49,14 +49,14 @@ class StudySpec:
     cap_images: int | None = None
     threads: int = 1
     one_of: tuple[int, int] | None = None
-    """Number of this study, from 1, and of how many; None for one by itself."""
+    """Number of this study, from 1, and number of studies; None for a single study."""
 
 
 def survey(pair: ScenarioPair, data_root: Path | None) -> Mapping[str, Any]:
-    """Read both sides in a short process of its own, the only reading before the evaluation.
+    """Survey both sides in a separate process, the only one that reads both before the evaluation.
 
     Raises:
-        BadPlan: the sides share what they must not, or give streams of different shapes.
+        BadPlan: The overlap of the sides is too large, or their streams differ in shape.
     """
     pool = open_pool(PoolSpec(), TARGET)
     root = None if data_root is None else str(data_root)
@@ -81,7 +81,7 @@ def make_plan(
     """Return everything that determines the outcome as one value.
 
     Raises:
-        BadPlan: a mode, sampler, criterion or number that does not exist or does not fit.
+        BadPlan: A mode, sampler, criterion or number does not exist or does not fit.
     """
     adapting = looked.get("setting") == "adaptation"
     _check(asked, looked["experiences"], adapting)
@@ -90,7 +90,7 @@ def make_plan(
     tuned = {p.name for p in space.parameters}
     values = _base_values(asked, description, pair)
     if any("@" in value for value in values.values() if isinstance(value, str)):
-        # NAME@FILE: a plan holds no path, and is the same wherever the file lies.
+        # NAME@FILE: a plan contains no path, and must not depend on the place of the file.
         values = without_weight_paths(
             description.name, where.plugins, values, where.data_root, where.sandbox
         )
@@ -107,7 +107,7 @@ def make_plan(
             **_searched(asked, space, pair),
             "stability": _stability(asked, where) if asked.mode == "stability_decay" else {},
             "seeds": seeds,
-            # Modes that look at a stream choose for that stream: they are evaluated on the same.
+            # Modes that use a stream choose for that stream, and are evaluated on the same streams.
             "evaluation_seeds": evaluation_seeds(pair, len(seeds)) if transfer else seeds,
             "criterion": asked.criterion,
             "score_on": _scored_on(asked, adapting, transfer),
@@ -123,7 +123,7 @@ def make_plan(
 
 
 def _sides(pair: ScenarioPair, looked: Mapping[str, Any]) -> dict[str, object]:
-    """Facts of the plan about the pair and what the look at it found."""
+    """Facts of the plan about the pair and its survey."""
     return {
         "pair": pair,
         "pair_hash": pair.digest,
@@ -156,7 +156,7 @@ def _method(
     values: dict[str, object],
     tuned: set[str],
 ) -> dict[str, object]:
-    """What every record of the study states; nothing where trials wrap different strategies."""
+    """Facts that every record of the study states; empty if trials wrap different strategies."""
     if any(f.kind == WRAPS and f.name in tuned for f in description.fields):
         return {}
     entry = registry.find("strategies", asked.strategy, where.plugins)
@@ -168,17 +168,17 @@ def _method(
 
 
 def _scored_on(asked: StudySpec, adapting: bool, transfer: bool) -> str:
-    """Answers on an adaptation stream are scored as they are given: nothing is held out."""
+    """Rows that are scored; on adaptation streams predictions are scored when they are made."""
     if adapting:
         return "test"
     return asked.score_on if transfer else "valid"
 
 
 def _check(asked: StudySpec, experiences: int, adapting: bool) -> None:
-    """Refuse what no plan can hold.
+    """Refuse options that cannot be in a plan.
 
     Raises:
-        BadPlan: with the first thing that is wrong.
+        BadPlan: An option is not valid; the message names the first one.
     """
     criteria = ("mean", "acc", "avg_acc", "harmonic")
     sequential = asked.mode in ("current_task", "stability_decay")
@@ -219,7 +219,7 @@ def _check(asked: StudySpec, experiences: int, adapting: bool) -> None:
 def _base_values(
     asked: StudySpec, description: Description, pair: ScenarioPair
 ) -> dict[str, object]:
-    """Defaults, then what the pair says under the same name, then what was asked."""
+    """Defaults, overridden by options of the pair with the same name, then by the request."""
     said = {k: v for k, v in pair.config.items() if k in FROM_PRESET}
     shared = {
         f.name: said[k] for f in description.fields if (k := f.name.rpartition(".")[2]) in said

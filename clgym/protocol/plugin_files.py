@@ -1,7 +1,7 @@
 """Paths of a study's plugins, written to its ledger by one phase and read by the next.
 
-A ledger names no place of this machine: a file goes by its path from the study's folder, or by its
-name alone where the two have nothing but the root in common. Its hash says whether it is the one.
+A ledger contains no absolute paths: a file is named by its path relative to the study's folder, or
+by its name if the two have only the root in common. Its hash shows whether it is the right file.
 """
 
 import os
@@ -35,12 +35,12 @@ def _recorded(folder: Path, given: str) -> dict[str, str]:
 
 
 def _name(file: Path) -> str:
-    """A file's name; of a folder's ``__init__.py`` the folder's, too."""
+    """A file's name; for an ``__init__.py`` with the folder's name."""
     return "/".join(file.parts[-2:]) if file.name == "__init__.py" else file.name
 
 
 def _split(given: str) -> tuple[Path, str]:
-    """A file, of a folder its ``__init__.py``; and the class that was named behind it, or none."""
+    """A file (for a folder its ``__init__.py``), and the class named after it, if any."""
     text, _, attribute = (given, "", "") if Path(given).exists() else given.rpartition(":")
     path = Path(text)
     return (path / "__init__.py" if path.is_dir() else path), attribute
@@ -54,7 +54,7 @@ def plugins_of(folder: Path, ledger: Ledger) -> tuple[Path, ...]:
         ledger: The study's.
 
     Raises:
-        Tampered: a file is not where it was, or has changed.
+        Tampered: A file is not at its place, or has changed.
     """
     sessions = ledger.of("session")
     listed: list[dict[str, str]] = sessions[-1].body.get("plugins", []) if sessions else []
@@ -62,7 +62,7 @@ def plugins_of(folder: Path, ledger: Ledger) -> tuple[Path, ...]:
 
 
 def _found(folder: Path, facts: dict[str, str]) -> Path:
-    """The first place at which the file lies, with the class that was named."""
+    """The first place at which the file exists, with the named class."""
     name, folder = _name(Path(facts["path"])), folder.resolve()
     places = [folder / facts["path"], Path(name), folder / name]
     files = [Path(os.path.normpath(place.absolute())) for place in places if place.is_file()]
@@ -70,7 +70,7 @@ def _found(folder: Path, facts: dict[str, str]) -> Path:
         if sha256(file.read_bytes()) == facts["sha256"]:
             return Path(f"{file}:{facts['class']}") if facts["class"] else file
     raise Tampered(
-        expected=f"{name} as the study was tuned with it (SHA-256 {facts['sha256'][:16]})",
+        expected=f"{name} as it was in tuning (SHA-256 {facts['sha256'][:16]})",
         found="different content" if files else f"no such file at {places[0]}",
         fix="Restore it, or name the right file with --plugin",
     )

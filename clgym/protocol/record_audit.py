@@ -57,7 +57,7 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
 
 
 def record_problems(run: StoredRun) -> Iterator[str]:
-    """Contradictions of a run, of any schema, with its predictions and seeds."""
+    """Contradictions of a run, with a record of any schema, with its predictions and seeds."""
     yield from run.problems()
     yield from class_order_problems(run.result)
 
@@ -159,5 +159,5 @@ def against_plan(
 
 
 def _same(found: Any, wanted: Any) -> bool:
-    """Equal values; a list may have become a tuple, a whole number a float."""
+    """Whether two values are equal, where a list equals a tuple, and a whole number a float."""
     return bool(np.array_equal(np.asarray(found, dtype=object), np.asarray(wanted, dtype=object)))

@@ -1,9 +1,10 @@
 """Number of studies of one method on one evaluation, which every result states.
 
-Studies are known from the registry in this installation's state folder, wherever their folders
-were and whether they still exist, and from the folders beside the study. A study is its first
-line: a copy of its folder is the same study. The order is that of the registry's chain. A study
-beside this one that the registry does not know has no place in that order: it is counted.
+Studies are known from the registry in this installation's state folder, wherever their folders were
+and even if they were deleted, and from the folders beside the study. A study is identified by the
+first line of its ledger, so a copy of its folder is the same study. The order is that of the
+registry's chain. A study beside this one that the registry does not contain has no place in that
+order, but is counted.
 """
 
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ class Relatives:
 
 @dataclass
 class _Known:
-    """A study as registry or folder tell of it."""
+    """A study, as known from the registry or a folder."""
 
     names: set[str]
     """Names and code hashes of the strategy, either of which identifies the method."""
@@ -51,7 +52,7 @@ def evaluates(plan: StudyPlan) -> str:
     """Identity of a plan's evaluation, without options that have no effect on it.
 
     Two plans agree in the images, classes and rows of the evaluation and in the number of
-    experiences. The tuning side, memory sizes, networks, seeds and the like set no two apart.
+    experiences. The tuning side, memory sizes, networks, seeds and similar options do not matter.
     """
     side = plan.pair.evaluation
     facts = [plan.evaluation.fingerprint, side.classes, side.extra, plan.experiences]
@@ -106,7 +107,7 @@ def _registered(entries: list[LedgerEntry]) -> dict[str, _Known]:
 def _beside(out: Path) -> Iterator[tuple[str, _Known]]:
     """Studies in the folders beside one, this one left out.
 
-    Of a study that was refused before its first run ended nobody learned anything.
+    A study without a finished run is left out, since it has revealed nothing.
     """
     for path in sorted(out.parent.glob(f"*/{NAME}")):
         if path.parent == out:
@@ -115,7 +116,7 @@ def _beside(out: Path) -> Iterator[tuple[str, _Known]]:
             entries = read_ledger(path)
             plan = StudyPlan.model_validate(entries[0].body["plan"])
         except (Tampered, ValidationError, LookupError):
-            continue  # `clgym verify` of that folder says so
+            continue  # `clgym verify` of that folder reports it
         if any(entry.kind in ("run", "sealed") for entry in entries):
             openings = {entry.hash for entry in entries if entry.kind == "opened"}
             yield entries[0].hash, _Known(_names(plan), evaluates(plan), openings)
@@ -152,12 +153,13 @@ def _register(kind: str, study: str, facts: dict[str, object]) -> None:
 
 
 def _registry() -> Ledger:
-    """The registry as it is now."""
+    """Open the registry."""
     try:
         return Ledger(state_folder(), REGISTRY)
     except Tampered as error:
         raise Tampered(
             expected=f"the registry of studies in {state_folder()} as it was written",
             found=error.found,
-            fix=f"Move {REGISTRY} away: counting begins anew, and certificates name its new head",
+            fix=f"Move {REGISTRY} away, so that counting begins anew; certificates name its new "
+            "head",
         ) from error

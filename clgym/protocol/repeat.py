@@ -29,9 +29,9 @@ __all__ = ["drawn", "look_again", "repeat"]
 TOLERANCE_GPU = 0.01
 """Largest difference of an accuracy between two runs on a GPU."""
 _STATED = {"strategy", "scenario", "sources", "backbone"}
-"""Fields of a result that say what ran on what; the others were measured."""
+"""Fields of a result that identify the run; all others were measured."""
 _BORDERLINE = 1
-"""Images that may look alike on one machine alone: last bits of a correlation."""
+"""Number of images that may count as similar on one machine only, by last bits of a correlation."""
 Run = tuple[int, int]
 """Number of an evaluation, and seed."""
 
@@ -41,8 +41,8 @@ def drawn(head: str, runs: Sequence[Run], count: int | Literal["all"]) -> list[R
 
     Args:
         head: Hash of a line of the ledger.
-        runs: All that can be drawn.
-        count: How many.
+        runs: Runs to draw from.
+        count: Number of runs to draw.
     """
     order = sorted(runs, key=lambda run: sha256(f"{head}\n{run[0]}\n{run[1]}".encode()))
     return order if count == "all" else order[:count]
@@ -56,16 +56,16 @@ def repeat(
     given: ExecutionOptions,
     notes: list[str],
 ) -> Iterator[str]:
-    """Repeat runs, and return the differences.
+    """Repeat runs, and yield the differences.
 
     Args:
         study: Folder of the study.
-        numbers: Its complete evaluations.
+        numbers: Numbers of its complete evaluations.
         count: Number of runs to repeat.
-        head: Which runs are drawn follows from it.
+        head: Hash that determines which runs are drawn.
         given: Data root and plugins to use.
-        notes: Gets a line that says which runs were repeated, and one for each that gave equal
-            predictions and numbers under other facts, such as flags of its sources.
+        notes: Gets a line that names the repeated runs, and one for each that gave equal
+            predictions and numbers with other facts, such as flags of its sources.
     """
     certificate: Certificate = parsed(Certificate, (study / CERTIFICATE).read_bytes())
     results: dict[Run, SeedResult] = {}
@@ -89,13 +89,13 @@ def repeat(
 def look_again(
     plan: StudyPlan, said: Mapping[str, Any], data_root: Path | None, notes: list[str]
 ) -> Iterator[str]:
-    """What a new look at both sides of the pair finds otherwise than the study's report.
+    """Survey both sides of the pair again, and yield differences from the study's report.
 
     Args:
         plan: Plan of the study.
-        said: The report of the look before the study, as it stands in the ledger.
-        data_root: Where data lie.
-        notes: Gets a line where the sides cannot be compared with the report.
+        said: Report of the survey before the study, from the ledger.
+        data_root: Data root.
+        notes: Gets a line if the sides cannot be compared with the report.
     """
     try:
         found = survey(plan.pair, data_root)
@@ -118,9 +118,9 @@ def look_again(
 def _in_the_same_order(
     study: Path, number: int, certificate: Certificate, seed: int, where: ExecutionOptions
 ) -> tuple[list[Request], Record]:
-    """The runs of a seed, and the record that the last of them left.
+    """The runs of a seed, and the record of the last of them.
 
-    Test rows go out in the order that the runs' records name the key of.
+    Test rows are sent in the order of the key in the runs' records.
     """
     requests = requests_of(certificate.body.plan, choice_of(certificate, seed), seed, where)
     stored = [open_run(study / f"evaluations/{number}" / _folder(r).name) for r in requests]
@@ -146,7 +146,7 @@ def _carried_out(requests: Sequence[Request], where: ExecutionOptions) -> Record
 
 
 def _compared(device: str, stored: Record, again: Record, notes: list[str]) -> Iterator[str]:
-    """What was measured otherwise; facts that differ beside equal numbers go to the notes."""
+    """Yield measurements that differ; differing facts with equal numbers are added to the notes."""
     seed = stored.result.seed
     if device != "cpu":
         shift = abs(again.result.last_accuracy - stored.result.last_accuracy)
@@ -165,7 +165,7 @@ def _compared(device: str, stored: Record, again: Record, notes: list[str]) -> I
 
 
 def _reason(stored: Record, again: Record) -> str:
-    """Why a result may differ although nobody touched it, as the end of a sentence."""
+    """End of a sentence that says why a result may differ without manipulation."""
     draws = other_draws(stored.environment.clgym)
     if draws is None:
         return ""

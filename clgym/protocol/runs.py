@@ -1,8 +1,8 @@
 """The runs of a study: executed on a pool, written to the ledger.
 
-The coordinator alone holds budget and ledger; workers carry out runs and know nothing of either.
-What it decides depends on the plan and on results in trial order, never on who finished first, so
-crashes and the number of workers change nothing in the certificate's body.
+Only the coordinator has the budget and the ledger; workers just carry out runs. Its decisions
+depend on the plan and on results in trial order, never on which run finished first, so crashes and
+the number of workers do not change the certificate's body.
 """
 
 from collections import deque
@@ -45,12 +45,12 @@ __all__ = [
 report_renamed(__name__)
 
 Event = dict[str, Any]
-"""Progress of a study. ``Any``: its fields depend on ``kind``, where readers look first."""
+"""Progress of a study. ``Any``: its fields depend on ``kind``, which readers check first."""
 FAILURES = (StrategyFailed, BadAnswer, BadConfig, OutOfReach)
 """Errors recorded as a failed run. Any other exception (a full disk, for example) aborts the
 study."""
 RETRY_FAILED = "retry-failed"
-"""Kind of the ledger line for a failed run that the user chose to run again."""
+"""Kind of the ledger line for a failed run that the user chose to repeat."""
 _DEATHS = 2
 _POLL_SECONDS = 1.0
 CLUSTERS = ("ray", "slurm")
@@ -72,7 +72,7 @@ class TrialRun:
 
     @property
     def key(self) -> str:
-        """Folder of its files below the study's folder."""
+        """Key of the run: its folder below the study's folder."""
         place = "" if self.experience is None else f"experience-{self.experience}/"
         return f"runs/{place}{self.label}trial-{self.trial:03}/seed-{self.seed}"
 
@@ -86,7 +86,7 @@ class ExecutionOptions:
     data_root: Path | None = None
     plugins: tuple[Path, ...] = ()
     sandbox: Sandbox = "auto"
-    """What shuts the learners in, as a run has it; their records say what was enforced."""
+    """Sandbox of the learners, as for a run; their records say what was enforced."""
 
 
 class Runs:
@@ -99,7 +99,7 @@ class Runs:
         ledger: Ledger,
         emit: Callable[[Event], None],
     ) -> None:
-        """Know what the ledger says is done."""
+        """Take over the finished runs of the ledger."""
         self.plan, self.where, self.ledger, self._emit = plan, where, ledger, emit
         self.replies: dict[str, EntryBody] = {}
         self.device_names: set[str] = set()
@@ -112,7 +112,7 @@ class Runs:
         self._started = {entry.body["key"] for entry in ledger.of("trial")}
 
     def _know(self, entry: LedgerEntry) -> None:
-        """Take in one line; what was tried again by choice counts as not done yet."""
+        """Process one ledger line; a run that the user chose to repeat counts as not done."""
         key = entry.body.get("key", "")
         if entry.kind == "retry":
             self._deaths[key] = self._deaths.get(key, 0) + 1
@@ -130,10 +130,10 @@ class Runs:
             self._know(self.ledger.append(RETRY_FAILED, key=key, error=self.replies[key]["error"]))
 
     def open(self) -> None:
-        """Start the workers; `carry_out` does so where it was not done.
+        """Start the workers; otherwise `carry_out` starts them.
 
         Raises:
-            ClgymError: the engine cannot be used here.
+            ClgymError: The engine cannot be used here.
         """
         self._open()
 
@@ -146,11 +146,11 @@ class Runs:
     def carry_out(
         self, specs: Sequence[TrialRun], enough: Callable[[TrialRun], bool] = lambda spec: False
     ) -> list[RunScore | None]:
-        """Carry out the runs that are not done; scores in the order of ``specs``.
+        """Carry out the runs that are not done; return scores in the order of ``specs``.
 
         Args:
-            specs: What to run.
-            enough: Asked before each start: whether it is not wanted any more (None in the answer).
+            specs: Runs to carry out.
+            enough: Called before each start; if it returns True, the run is skipped (score None).
         """
         waiting = deque(spec for spec in specs if spec.key not in self.replies)
         running: dict[str, TrialRun] = {}
@@ -181,7 +181,7 @@ class Runs:
             self._started.add(trial)
             self.ledger.append("trial", key=trial, trial=spec.trial, config=dict(spec.config))
         plan = self.plan
-        # Modes that tune on the evaluation source say so; nothing is closed to them.
+        # Modes that tune on the evaluation source are marked as such; nothing is closed for them.
         closed = rules_of(plan.pair, plan.evaluation.fingerprint, plan.withheld_images)
         keep = plan.mode in ("current_task", "stability_decay")
         message = as_message(self._request(spec), [] if plan.tunes_on_evaluation else closed, keep)
@@ -209,10 +209,10 @@ class Runs:
         )
 
     def _ended(self, spec: TrialRun, done: Done) -> bool:
-        """Write a run's end to the ledger; False if it is to be tried again.
+        """Write a run's end to the ledger; return False if it is to be tried again.
 
         Raises:
-            ClgymError: an error that occurs for all hyper-parameters.
+            ClgymError: An error that occurs for all hyper-parameters.
         """
         key, error = spec.key, done.error
         if isinstance(error, WorkerDied):
@@ -225,11 +225,11 @@ class Runs:
             raise error
         body: EntryBody = {"key": key, "trial": spec.trial, "seed": spec.seed}
         if error is not None:
-            # The reason may name this machine's things: it is for people, not for the certificate.
+            # The reason may contain paths of this machine, so it is not part of the certificate.
             failed = {"status": "failed", "error": type(error).__name__, "reason": error.found}
             self.replies[key] = {**body, **failed}
         else:
-            summary = cast(RunSummary, done.reply)  # as `clgym.protocol.jobs.Jobs` made it
+            summary = cast(RunSummary, done.reply)  # made by `clgym.protocol.jobs.Jobs`
             self._check_source(summary)
             read = summary.get("read_files", {})
             check_files(self.read_files, read, self.where.out / key)
@@ -257,12 +257,12 @@ def check_files(known: Mapping[str, str], read: Mapping[str, str], run: Path) ->
     """Refuse a run whose strategy read other helper files than earlier runs.
 
     Args:
-        known: SHA-256 by name of what the runs before it read.
-        read: The same of this run.
-        run: Its folder.
+        known: SHA-256 of the files that earlier runs read, by name.
+        read: SHA-256 of the files that this run read, by name.
+        run: Folder of this run.
 
     Raises:
-        Tampered: with the files that changed.
+        Tampered: Files changed; the message names them.
     """
     changed = sorted(name for name in known.keys() & read.keys() if known[name] != read[name])
     if changed:
@@ -300,8 +300,8 @@ def start_workers(spec: PoolSpec, on_event: Callable[[str, Event], None]) -> Wor
     """Open a pool for the protocol's jobs.
 
     Raises:
-        BadPlan: there is no cluster of that kind here, or it does not take the options.
-        MissingExtra: the engine's package is not installed.
+        BadPlan: There is no such cluster here, or it does not take the options.
+        MissingExtra: The engine's package is not installed.
     """
     try:
         return open_pool(spec, TARGET, on_event)
@@ -311,7 +311,7 @@ def start_workers(spec: PoolSpec, on_event: Callable[[str, Event], None]) -> Wor
         raise BadPlan(
             expected=f"a cluster that --engine {spec.engine} can use from this machine",
             found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            fix="Give the command on a machine of the cluster, check --engine-option, or leave "
+            fix="Run the command on a machine of the cluster, check --engine-option, or leave "
             "--engine out to run here",
         ) from error
 

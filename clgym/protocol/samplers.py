@@ -1,6 +1,6 @@
 """Samplers of hyper-parameters: pure functions of the plan and of the scores known so far.
 
-Nothing is kept between calls: a coordinator that was killed asks again and gets the same settings.
+Nothing is kept between calls: a coordinator that was killed asks again and gets the same values.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ SAMPLERS = {
     "gtep-paper": "the random draws of the paper's authors",
     "grid": "all combinations of listed values, in order",
     "tpe": "Optuna's tree-structured Parzen estimator, which uses the scores of earlier trials",
-    "cmaes": "Optuna's CMA-ES, which uses them, too",
+    "cmaes": "Optuna's CMA-ES, which uses these scores, too",
 }
 """Description of each sampler."""
 ADAPTIVE = ("tpe", "cmaes")
@@ -36,7 +36,7 @@ narrow."""
 def available(sampler: str, space: Space, trials: int) -> int:
     """Number of trials with distinct hyper-parameters, at most ``trials``.
 
-    The default sampler ends when a finite space is used up; the others do as they say.
+    The default sampler stops when a finite space is exhausted; the others do not.
     """
     if sampler != "counter" or not space.finite:
         return trials
@@ -56,11 +56,11 @@ def proposals(
 
     Args:
         sampler: One of `SAMPLERS`.
-        space: What to draw from.
-        strategy: Its name; ``gtep-paper`` needs it.
+        space: Space to draw from.
+        strategy: Name of the strategy, which ``gtep-paper`` needs.
         seed: Seed of the sampler.
         trials: Number of all trials.
-        generation: Trials that an adaptive sampler proposes at once.
+        generation: Number of trials that an adaptive sampler proposes at once.
         scores: Scores of the first trials, in order, without a gap; None for a failed one. Only
             whole generations are used.
     """
@@ -76,16 +76,16 @@ def proposals(
 
 
 def uniform(*key: object) -> float:
-    """A number in [0, 1) that depends on ``key`` alone, alike on every machine."""
+    """A number in [0, 1) that depends only on ``key`` and is the same on every machine."""
     digest = hashlib.sha256("\n".join(map(str, key)).encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 def _counted(space: Space, seed: int, trials: int) -> list[Config]:
-    """Settings without repetition, until a finite space is used up.
+    """Hyper-parameters without repetition, until a finite space is exhausted.
 
-    Keyed by name: methods that share a parameter with equal values try the same ones, unless one
-    of them had that setting before and draws again.
+    Draws depend on the option's name: methods that share an option with equal values try the same
+    ones, unless one of them had that combination before and draws again.
     """
     drawn: list[Config] = []
     seen: set[str] = set()
@@ -139,7 +139,7 @@ def _grid(space: Space, trials: int) -> list[Config]:
 
 
 def _place(space: Space, values: Config) -> list[int]:
-    """Where a setting stands when the first parameter changes slowest."""
+    """Sort key of a combination in the order in which the first parameter changes slowest."""
     return [
         (p.choices or ()).index(values[p.name]) if p.name in values else 0 for p in space.parameters
     ]
@@ -153,11 +153,12 @@ def _adaptive(
     generation: int,
     scores: Sequence[float | None],
 ) -> list[Config]:
-    """Optuna's ask and tell, repeated from the start: the same questions give the same answers."""
+    """Optuna's ask and tell, repeated from the start, which gives the same proposals each time."""
     try:
-        optuna: Any = importlib.import_module("optuna")  # has no types where it is not installed
+        optuna: Any = importlib.import_module("optuna")  # has no types if it is not installed
         if sampler == "cmaes":
-            importlib.import_module("cmaes")  # Optuna would miss it at the second trial
+            # Optuna would fail without it only at the second trial
+            importlib.import_module("cmaes")
     except ImportError as error:
         raise MissingExtra(
             expected=f"the package {error.name} for the sampler {sampler}",
@@ -184,7 +185,7 @@ def _adaptive(
 
 
 def _optuna_sampler(optuna: Any, sampler: str, seed: int, generation: int) -> Any:
-    """A seeded sampler that begins to look at scores after its first generation."""
+    """A seeded sampler that uses scores after its first generation."""
     if sampler == "tpe":
         return optuna.samplers.TPESampler(
             seed=seed, constant_liar=True, n_startup_trials=generation
@@ -211,7 +212,8 @@ def _suggested(choose: Callable[..., Any], trial: Any, space: Space, sampler: st
 
 def _suggest(choose: Callable[..., Any], trial: Any, p: Parameter, sampler: str) -> Any:
     if p.values is not None:
-        # Places, not values: Optuna takes no tuples. CMA-ES needs numbers; lists are ordered.
+        # Indices instead of values, since Optuna takes no tuples. CMA-ES needs numbers; lists are
+        # ordered.
         places = range(len(p.values))
         number = sampler == "cmaes" and len(p.values) > 1
         return p.values[

@@ -1,4 +1,4 @@
-"""Search spaces: `Search` at a strategy's options, or a literal ``SPACE``, parsed and checked.
+"""Search spaces from `Search` in a strategy's options or from a literal ``SPACE``.
 
 ``{"lr": [0.01, 0.1], "alpha": {"low": 0.1, "high": 2.0, "log": True}, "steps": {"values": [2, 3],
 "when": {"schedule": ["step"]}}}``: keys are config fields; a list is drawn from uniformly; a range
@@ -47,9 +47,9 @@ class Parameter:
         return range(int(self.low), int(self.high) + 1) if self.kind == "int" else None
 
     def at(self, u: float) -> Any:
-        """The value at ``u`` in [0, 1): every finite value has an equal share of that interval.
+        """Value at ``u`` in [0, 1), an interval of which every finite value has an equal fraction.
 
-        Ranges with ``log``: a float's logarithm is uniform; a whole number n has the share of
+        In ranges with ``log``, a float's logarithm is uniform; a whole number n has the fraction of
         [n - 1/2, n + 1/2] in the logarithm of the range that is wider by 1/2 at both ends.
         """
         if self.choices is not None and not self.log:
@@ -62,9 +62,9 @@ class Parameter:
         return self.rounded(self.low + u * (self.high - self.low))
 
     def rounded(self, value: float) -> float:
-        """A drawn float with few digits, inside the range.
+        """Round a drawn float to few digits, within the range.
 
-        There are six significant digits, or as many as leave a narrow range about a thousand
+        There are six significant digits, or as many as a narrow range needs for about a thousand
         values.
         """
         largest = max(abs(self.low), abs(self.high))
@@ -106,7 +106,7 @@ class Space:
         """Each distinct combination once; endless for a space with a range of floats.
 
         Raises:
-            ValueError: a range of floats is among the parameters.
+            ValueError: There is a range of floats among the parameters.
         """
         return _settings(_parents_first(self.parameters), {}, self)
 
@@ -158,7 +158,7 @@ def _geometric(low: float, high: float, u: float) -> float:
 
 
 def _parents_first(parameters: Sequence[Parameter]) -> list[Parameter]:
-    """The same, each behind those that its conditions are about."""
+    """Sort parameters, each after those in its conditions."""
     ordered: list[Parameter] = []
     waiting = list(parameters)
     while waiting:
@@ -172,7 +172,7 @@ def _parents_first(parameters: Sequence[Parameter]) -> list[Parameter]:
 def _settings(
     waiting: Sequence[Parameter], values: dict[str, object], space: Space
 ) -> Iterator[dict[str, object]]:
-    """Settings that begin with ``values``; what a condition leaves out is not branched over."""
+    """Combinations that begin with ``values``; parameters without effect are left out."""
     if not waiting:
         yield {p.name: values[p.name] for p in space.parameters if p.name in values}
         return
@@ -181,7 +181,7 @@ def _settings(
         yield from _settings(rest, values, space)
         return
     if first.choices is None:
-        raise ValueError(f"{first.name} has no end of values")
+        raise ValueError(f"{first.name} has infinitely many values")
     for value in first.choices:
         yield from _settings(rest, {**values, first.name: value}, space)
 
@@ -192,13 +192,13 @@ def find_space(
     """The search space of a strategy.
 
     Args:
-        strategy: Its name.
+        strategy: Name of the strategy.
         file: A TOML or JSON file with a space; one of `gtep.SPACES`; None for the strategy's.
         fields: Fields of its config.
         plugins: Files that the user named.
 
     Raises:
-        BadPlan: there is none, or it does not fit the config.
+        BadPlan: There is no space, or it does not fit the config.
     """
     if file is not None and file in gtep.SPACES:
         literal = gtep.space_of(strategy, file)
@@ -216,7 +216,7 @@ def find_space(
 
 
 def _declared(strategy: str, fields: Sequence[Field], plugins: Sequence[Path]) -> Mapping[str, Any]:
-    """What the strategy's file says: the whole of its SPACE, else what stands at the options."""
+    """Space in the strategy's file: its SPACE if there is one, else the `Search` of its options."""
     entry = registry.find("strategies", strategy, plugins)
     literal = literal_in(entry.path, "SPACE")
     if entry.variants:
@@ -233,7 +233,7 @@ def _declared(strategy: str, fields: Sequence[Field], plugins: Sequence[Path]) -
 
 
 def literal_in(path: Path, name: str) -> dict[str, Any]:  # whatever the file says
-    """Read a module's literal of that name without running it; empty if there is none."""
+    """Read a literal of a module's file without running it; empty if there is none."""
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return ast.literal_eval(node.value)
@@ -256,7 +256,7 @@ def parse(literal: Mapping[str, Any], fields: Sequence[Field], owner: str) -> Sp
     """Create a space from its literal form. Every value is checked by its config field.
 
     Raises:
-        BadPlan: an unknown parameter, a value that its field refuses, a condition that cannot hold.
+        BadPlan: A parameter is unknown, its field refuses a value, or a condition cannot hold.
     """
     known = {field.name: field for field in fields}
     parameters: list[Parameter] = []

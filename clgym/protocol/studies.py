@@ -45,7 +45,7 @@ def tune_studies(
     on_event: OnEvent = lambda event: None,
     retry_failed: bool = False,
 ) -> list[Certificate]:
-    """Carry out several studies one after the other, or go on with them.
+    """Carry out several studies one after the other, or continue them.
 
     Args:
         asked: The first study; later ones have the next sampler seeds.
@@ -55,8 +55,8 @@ def tune_studies(
         retry_failed: See `tune`.
 
     Raises:
-        BadPlan: a sampler that draws the same settings in every study, or the engine inline.
-        ClgymError: as `tune` raises it.
+        BadPlan: The sampler draws the same values in every study, or the engine is inline.
+        ClgymError: For the reasons of `tune`.
     """
     if count < 2 or asked.sampler not in SEEDED or asked.mode == "default":
         raise BadPlan(
@@ -67,9 +67,9 @@ def tune_studies(
         )
     if where.pool.engine == "inline":
         raise BadPlan(
-            expected="an engine with processes of its own: each study looks at both sides first",
-            found="--engine inline, which closes the evaluation side for good",
-            fix="Leave --engine out, or tune each study by itself",
+            expected="an engine with separate processes, since each study first surveys both sides",
+            found="--engine inline, which closes the evaluation side permanently",
+            fix="Leave --engine out, or tune each study separately",
         )
     return [
         tune(
@@ -102,20 +102,20 @@ def evaluate_studies(
     on_event: OnEvent = lambda event: None,
     sandbox: Sandbox = "auto",
 ) -> list[Evaluation]:
-    """Evaluate every study of a folder, in order; those that are evaluated are not run again.
+    """Evaluate every study of a folder, in order; evaluated ones are not run again.
 
     Args:
         folder: Folder that `tune_studies` wrote.
         pool: Where to run.
         data_root: Where data lie.
-        plugins: Files that hold the strategy, where it is not built in.
-        again: Evaluate each once more; the results say so.
+        plugins: Files that hold the strategy, if it is not built in.
+        again: Whether to evaluate each once more, which is counted.
         on_event: Called with progress.
-        sandbox: What shuts the learners in.
+        sandbox: Sandbox of the learners.
 
     Raises:
-        WrongPhase: a study is missing or not sealed.
-        ClgymError: as `evaluate` raises it.
+        WrongPhase: A study is missing or not sealed.
+        ClgymError: For the reasons of `evaluate`.
     """
     studies = studies_in(folder)
     _check_whole(folder, studies)
@@ -132,10 +132,10 @@ def evaluate_studies(
 
 
 def _check_whole(folder: Path, studies: Sequence[Path]) -> None:
-    """Refuse a set that lacks a study: its median would be another.
+    """Refuse an incomplete set of studies, whose median would differ.
 
     Raises:
-        WrongPhase: with what is missing.
+        WrongPhase: A study is missing or not sealed.
     """
     sealed = [s for s in studies if any(e.kind == "sealed" for e in read_ledger(s / NAME))]
     places = [read_certificate(study).body.plan.one_of or (0, 0) for study in sealed]
@@ -144,12 +144,12 @@ def _check_whole(folder: Path, studies: Sequence[Path]) -> None:
         raise WrongPhase(
             expected=f"all studies of {folder}, sealed",
             found=f"{len(sealed)} sealed of {wanted or len(studies)}",
-            fix="Give the same `clgym tune --studies` again",
+            fix="Repeat the same `clgym tune --studies`",
         )
 
 
 def spread_of(evaluations: Sequence[Evaluation]) -> dict[str, StudiesSpread | None]:
-    """Median and range over studies, by measure; None where a seed of one of them failed."""
+    """Median and range over studies, by measure; None if a seed of one of them failed."""
     found: dict[str, StudiesSpread | None] = {}
     for name in MEASURES:
         means = [evaluation.summary[name].mean for evaluation in evaluations]

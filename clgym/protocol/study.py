@@ -35,7 +35,7 @@ OnEvent = Callable[[Event], None]
 
 
 def _ignore(event: Event) -> None:
-    """Nobody watches."""
+    """Ignore an event."""
 
 
 def tune(
@@ -47,16 +47,16 @@ def tune(
     """Carry out a study, or continue the one in the folder; return its certificate.
 
     Args:
-        asked: The study.
+        asked: The request for the study.
         where: Folder of the study, and how it is executed.
         on_event: Called with progress.
-        retry_failed: Run again what failed in an earlier session; the ledger says so.
+        retry_failed: Whether to repeat runs that failed earlier; the ledger records it.
 
     Raises:
-        BadPlan: it cannot be carried out, or the folder holds another study.
-        WrongPhase: runs are to be tried again in a study that is sealed.
-        BadOutput: another process is at work in the folder.
-        ClgymError: whatever else is wrong.
+        BadPlan: The study cannot be carried out, or the folder holds another study.
+        WrongPhase: Failed runs are to be repeated in a sealed study.
+        BadOutput: Another process works in the folder.
+        ClgymError: The study failed for another reason.
     """
     with locked(where.out / ".lock"), _nothing_left_of_a_refusal(where.out):
         ledger = Ledger(where.out)
@@ -85,7 +85,7 @@ def tune(
 
 @contextlib.contextmanager
 def _nothing_left_of_a_refusal(out: Path) -> Generator[None, None, None]:
-    """Take away a folder in which nothing but its lock was written."""
+    """Delete the folder if a refusal leaves nothing but the lock in it."""
     try:
         yield
     finally:
@@ -98,7 +98,7 @@ def _nothing_left_of_a_refusal(out: Path) -> Generator[None, None, None]:
 def _planned(
     asked: StudySpec, where: ExecutionOptions, ledger: Ledger
 ) -> tuple[StudyPlan, Space, dict[str, object] | None]:
-    """The plan, its space, and the ledger's first line where that is not written yet."""
+    """The plan, its space, and the ledger's first line if it is not written yet."""
     description = describe_strategy(asked.strategy, where.plugins, asked.config, where.sandbox)
     space = _space(asked, where, description)
     question = sha256(canonical_json(asked.pair.model_dump(mode="json")))
@@ -123,12 +123,12 @@ def _another(out: Path, old: dict[str, object], new: dict[str, object]) -> BadPl
         expected=f"the plan of the study in {out}",
         found=f"different {', '.join(differing)}",
         fix="Give another --out: a changed plan is a new study"
-        + (", or go back to the code it began with" if differing == ["code"] else ""),
+        + (", or use the code that it began with" if differing == ["code"] else ""),
     )
 
 
 def _space(asked: StudySpec, where: ExecutionOptions, description: Description) -> Space:
-    """What is tried: the strategy's space, less what was given a value."""
+    """Search space of the study: the strategy's, without options that were given a value."""
     if asked.mode == "default":
         return parse({}, description.fields, asked.strategy)
     space = find_space(asked.strategy, asked.space, description.fields, where.plugins)
@@ -164,7 +164,7 @@ def body_of(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Ru
 
 
 def _seal(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Runs) -> Certificate:
-    """Write the certificate, then its hash to the ledger: from then on nothing can be added."""
+    """Write the certificate, then its hash to the ledger, after which nothing can be added."""
     ledger, where = runs.ledger, runs.where
     body = body_of(plan, trials, chosen, runs)
     register_study(ledger, plan)
@@ -192,10 +192,10 @@ def _seal(plan: StudyPlan, trials: list[Trial], chosen: list[Choice], runs: Runs
 
 
 def read_certificate(path: Path) -> Certificate:
-    """Read a certificate, or the one in a folder; its own hash must hold.
+    """Read a certificate, or the one in a folder, and check its hash.
 
     Raises:
-        Tampered: it is none, or was changed.
+        Tampered: The file does not hold a certificate, or was changed.
     """
     file = path / CERTIFICATE if path.is_dir() else path
     try:

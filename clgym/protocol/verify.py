@@ -1,7 +1,7 @@
 """Audit of a record, a certificate or a study: everything that other files determine.
 
-What is stored is compared with what it must be: hashes and links first, then every number that can
-be computed again. Nothing is trusted because it validates.
+Stored values are compared with expected ones: hashes and links first, then every number that can be
+computed again. A file is not trusted just because it validates.
 """
 
 import json
@@ -59,13 +59,13 @@ def verify(
     Args:
         path: A file or a folder.
         rerun: Number of evaluation runs to repeat and compare, or all.
-        data_root: Where data lie, for those.
-        plugins: Files that hold the strategy, for those.
-        head: The ledger's head as it was published; it must be a link of the chain.
+        data_root: Data root for these runs.
+        plugins: Files that hold the strategy, for these runs.
+        head: Published head of the ledger, which must be a link of the chain.
 
     Raises:
-        BadRecord: nothing of the kind lies there.
-        BadPlan: runs are to be repeated, or a head compared, where there is no such study.
+        BadRecord: There is nothing at ``path`` that can be audited.
+        BadPlan: Runs are to be repeated, or a head compared, but there is no evaluated study.
     """
     audit = Audit()
     folder = path.parent if path.is_file() else path
@@ -91,7 +91,7 @@ def verify(
 
 
 def _runs_alone(places: Sequence[Path], folder: Path, audit: Audit) -> None:
-    """Audit runs that belong to no study; ``folder`` holds them, or is the one run's."""
+    """Audit runs that belong to no study; ``folder`` contains them, or is that of the only run."""
     for place in places:
         name = RECORD if place == folder else f"{place.name}/{RECORD}"
         audit.check(name, partial(_run_problems, place))
@@ -108,7 +108,7 @@ def _no_study(path: Path) -> BadPlan:
     return BadPlan(
         expected=f"an evaluated study at {path}, whose runs can be repeated",
         found="no complete evaluation",
-        fix="`clgym evaluate` makes one; of a run by itself give `clgym run` again with "
+        fix="Make one by `clgym evaluate`; to repeat a single run, give `clgym run` again with "
         "another --out, and `clgym compare` both",
     )
 
@@ -126,13 +126,13 @@ def _json(model: BaseModel) -> Any:
 
 
 class _Replay(Runs):
-    """Runs that are all in the ledger: nothing is carried out."""
+    """Runs that are all in the ledger, so that nothing is carried out."""
 
     def _open(self) -> WorkerPool:
         raise Tampered(
             expected="every run of the study in the ledger",
             found="one that is missing",
-            fix="The study can no longer be trusted",
+            fix="Run the study again, since it can no longer be trusted",
         )
 
 
@@ -190,7 +190,7 @@ class _Study:
             yield from self._published(self._head)
 
     def _published(self, head: str) -> Iterator[str]:
-        """The head that was published must be a link of the chain; what comes later is new."""
+        """Check that the published head is a link of the chain, and covers the results."""
         links = [entry.hash for entry in self._entries]
         if head not in links:
             yield "the published head is no link of this chain: the ledger was written anew"
@@ -230,7 +230,7 @@ class _Study:
         self._plan = plan
 
     def _grammar(self) -> Iterator[str]:
-        """States go forward only, and nothing is counted twice."""
+        """Check the order of lines: phases follow one another, and nothing is counted twice."""
         sealed = False
         seen: set[tuple[Any, ...]] = set()
         failed: set[Any] = set()
@@ -283,7 +283,7 @@ class _Study:
         return (self._folder / name).is_file()
 
     def _expected(self) -> Body:
-        """The body that plan and runs in the ledger lead to: settings drawn and chosen again."""
+        """Body computed from the plan and the ledger, with all draws and choices repeated."""
         assert self._plan is not None
         runs = _Replay(
             self._plan, ExecutionOptions(self._folder), Ledger(self._folder), lambda event: None
@@ -292,7 +292,7 @@ class _Study:
         return body_of(self._plan, trials, chosen, runs)
 
     def _trial(self, entry: LedgerEntry, folder: Path) -> Iterator[str]:
-        """A trial's record against the ledger and against the plan."""
+        """Compare a trial's record with the ledger and the plan."""
         assert self._plan is not None
         if not is_run(folder):
             yield "its record is missing"

@@ -30,7 +30,7 @@ __all__ = ["EvaluationAudit", "complete_evaluations"]
 
 
 def complete_evaluations(study: Path, entries: list[LedgerEntry]) -> list[int]:
-    """Numbers of the evaluations that the ledger calls complete and whose file is there."""
+    """Numbers of the evaluations that are complete according to the ledger and have a file."""
     numbers = [int(entry.body["evaluation"]) for entry in entries if entry.kind == "complete"]
     return [n for n in numbers if (study / f"evaluations/{n}" / EVALUATION).is_file()]
 
@@ -54,7 +54,7 @@ class EvaluationAudit:
         if not ends or sha256(data) != ends[0].body["file"]:
             yield f"{EVALUATION} is not the file in the ledger"
         found: Evaluation = parsed(Evaluation, data)
-        # As it was written: a field that a later version added is not part of what was hashed.
+        # The file as written, since fields that later versions added are not part of the hash.
         written = {key: value for key, value in json.loads(data).items() if key != "hash"}
         if sha256(canonical_json(written)) != found.hash:
             yield "the rest does not hash to `hash`"
@@ -77,12 +77,12 @@ class EvaluationAudit:
         return path.read_bytes() if path.is_file() else b""
 
     def _lines(self, kind: str) -> list[LedgerEntry]:
-        """The ledger's lines of a kind that speak of this evaluation."""
+        """The ledger's lines of a kind that belong to this evaluation."""
         own = [e for e in self._entries if e.kind == kind]
         return [e for e in own if e.body["evaluation"] == self._number]
 
     def _links(self, found: Evaluation, certificate: Certificate) -> Iterator[str]:
-        """What the file says beside its seeds, against certificate, ledger and records."""
+        """Compare values of the file, except seeds, with certificate, ledger and records."""
         done = [self._folder / str(s.record) for s in found.seeds if s.status == "done"]
         records = [open_run(own).record for own in done if is_run(own)]
         facts = found.model_dump(mode="json")
@@ -99,7 +99,7 @@ class EvaluationAudit:
             yield "study_number or evaluations_before is no count"
 
     def _seeds_of(self, found: Evaluation, plan: StudyPlan) -> Iterator[str]:
-        """The seeds of file, plan and ledger; the ledger names each one's record and result."""
+        """Compare the seeds of file, plan and ledger, which has the hashes of record and result."""
         if [seed.seed for seed in found.seeds] != list(plan.evaluation_seeds):
             yield "seeds are not the plan's: one is missing, added or out of order"
         for entry in self._lines("opened"):
@@ -119,7 +119,7 @@ class EvaluationAudit:
             yield f"the ledger has lines of seeds {sorted(lines)}, which are not in {EVALUATION}"
 
     def _seed(self, certificate: Certificate, seed: SeedResult) -> Iterator[str]:
-        """The records of one seed; several where settings differ between experiences."""
+        """Check the records of one seed: several if each experience has its own run."""
         own = self._folder / str(seed.record)
         if not is_run(own):
             yield "its record is missing"
@@ -144,7 +144,7 @@ class EvaluationAudit:
 def _part_problems(
     requests: list[Request], line: Mapping[str, Any], plan: StudyPlan
 ) -> Iterator[str]:
-    """Each run's record against its predictions, the plan and the ledger's line of its seed."""
+    """Compare each run's record with its predictions, the plan and its line in the ledger."""
     hashes = line.get("parts", [])
     for number, request in enumerate(requests):
         assert request.out is not None

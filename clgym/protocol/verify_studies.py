@@ -1,4 +1,4 @@
-"""Audit of several studies that are reported by their median: each by itself, then all together."""
+"""Audit of several studies that are reported by their median: first each one, then all together."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,20 +22,20 @@ def verify_studies(
     data_root: Path | None = None,
     plugins: tuple[Path, ...] = (),
 ) -> Audit:
-    """Audit every study of a folder that `tune_studies` wrote, and that none is missing.
+    """Audit every study of a folder that `tune_studies` wrote, and check that none is missing.
 
     Args:
         folder: Folder of the studies.
-        count: Number of studies that it must hold; None: what their certificates say.
+        count: Number of studies that there must be; None means the number in their certificates.
         rerun: Number of evaluation runs to repeat in each study, or all.
-        data_root: Where data lie, for those.
-        plugins: Files that hold the strategy, for those.
+        data_root: Data root for these runs.
+        plugins: Files that hold the strategy, for these runs.
 
     Returns:
         One audit. Its notes state the median and the range.
 
     Raises:
-        BadPlan: the folder holds no such studies.
+        BadPlan: The folder contains no such studies.
     """
     studies = studies_in(folder)
     if not studies:
@@ -59,7 +59,7 @@ def verify_studies(
 
 
 def same_set(plan: StudyPlan) -> str:
-    """What studies of one set have in common, hex: all of the plan but the draws."""
+    """Hash, hexadecimal, of the whole plan without its draws, which is equal within a set."""
     number = plan.one_of[0] if plan.one_of else 0
     changed = {"sampler_seed": plan.sampler_seed - number, "one_of": None}
     return plan.model_copy(update=changed).digest
@@ -78,7 +78,7 @@ def _set_problems(studies: list[Path], count: int | None) -> Iterator[str]:
 
 
 def _spread(studies: list[Path]) -> Iterator[str]:
-    """The median and the range by measure, as notes; why there are none."""
+    """Notes that state the median and the range by measure, or why there are none."""
     files = [sorted(study.glob(f"evaluations/*/{EVALUATION}"), key=_number) for study in studies]
     if not all(files):
         yield "not every study is evaluated: there is no median yet"

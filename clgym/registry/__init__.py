@@ -1,12 +1,12 @@
-"""Names to plugins. Listing reads files and never imports them; `load_class` imports one.
+"""Find plugins by name. Listing parses files without importing them; `load_class` imports one.
 
 A plugin is a file in ``strategies/`` or ``scenarios/``, another distribution's entry point, or a
 file named by the user. The file's name is the plugin's name, the first line of its docstring its
-description. A file with several classes is named with the one that is meant, ``FILE:CLASS``; the
-plugin's name is then the class's (``MyMethod``: ``my-method``). A plugin of several files is a
-folder with an ``__init__.py``, and goes by the folder's name.
+description. A class of a file with several is named ``FILE:CLASS``; the plugin's name is then the
+class's (``MyMethod``: ``my-method``). A plugin of several files is a folder with an
+``__init__.py``, and has the folder's name.
 
-Sources that are built in are data (`clgym.data.cards`), not plugins; `entries` gives the others.
+Built-in sources are data (`clgym.data.cards`), not plugins; `entries` returns all other sources.
 """
 
 from clgym._moved import report_renamed

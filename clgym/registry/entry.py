@@ -40,17 +40,17 @@ class PluginEntry:
 
     @property
     def file_name(self) -> str:
-        """Name of the file, as messages show it; with its folder where the plugin is a folder."""
+        """Name of the file in messages; for a plugin that is a folder, with the folder's name."""
         if self.path.name != "__init__.py":
             return self.path.name
         return f"{self.path.parent.name}/{self.path.name}"
 
     @property
     def source_hash(self) -> str:
-        """SHA-256 of the plugin's file in hex; of a folder that of its ``__init__.py``.
+        """Hexadecimal SHA-256 of the plugin's file; for a folder, of its ``__init__.py``.
 
-        The other files of a folder stand in the record as files that the plugin has read.
+        The record lists the other files of a folder as files that the plugin has read.
         """
-        import hashlib  # here, since it loads OpenSSL, which `clgym list` has no use for
+        import hashlib  # imported here, since it loads OpenSSL, which `clgym list` does not need
 
         return hashlib.sha256(self.path.read_bytes()).hexdigest()

@@ -32,11 +32,11 @@ def entries(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, PluginEntry]:
     """All plugins of a kind, sorted by name.
 
     Args:
-        kind: Which folder.
+        kind: Kind of the plugins.
         plugins: Files that the user named, besides the built-in and the installed ones.
 
     Raises:
-        DuplicateName: two plugins claim one name.
+        DuplicateName: Two plugins have one name.
     """
     owners: dict[str, PluginEntry] = {e.name: e for e in _lent if e.kind == kind}
     for entry in [*_built_in(kind), *_installed(kind), *_named(kind, plugins)]:
@@ -61,8 +61,8 @@ def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> PluginEntry:
     """Find the plugin of a name: its own name, an alias, a preset, or ``file:variant``.
 
     Raises:
-        UnknownName: nobody goes by it; near matches are shown.
-        BadPlugin: the file cannot be parsed.
+        UnknownName: No plugin has the name; the message shows similar names.
+        BadPlugin: The file cannot be parsed.
     """
     known = entries(kind, plugins)
     base, _, argument = name.replace("_", "-").partition(":")
@@ -84,13 +84,13 @@ def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> PluginEntry:
 
 
 def is_path(name: str) -> bool:
-    """Whether a plugin is named by its file: ``FILE.py``, ``FILE.py:CLASS``, ``FOLDER/``."""
+    """Whether a name is the path of a plugin: ``FILE.py``, ``FILE.py:CLASS``, ``FOLDER/``."""
     path = name.partition(":")[0]
     return path.endswith(".py") or ("/" in path and Path(path).is_dir())
 
 
 def named_file(kind: Kind, name: str, plugins: Sequence[Path]) -> tuple[str, tuple[Path, ...]]:
-    """The name of a plugin that may be given by its file, and the files that are needed to find it.
+    """Name of a plugin that may be given by its path, and all files needed to find it.
 
     Args:
         kind: Kind of the plugin.
@@ -98,7 +98,7 @@ def named_file(kind: Kind, name: str, plugins: Sequence[Path]) -> tuple[str, tup
         plugins: Other files that the user named.
 
     Raises:
-        BadPlugin: no such file, or none of its classes is of that kind.
+        BadPlugin: There is no such file, or none of its classes is of that kind.
     """
     if not is_path(name):
         return name, tuple(plugins)
@@ -110,14 +110,14 @@ def named_file(kind: Kind, name: str, plugins: Sequence[Path]) -> tuple[str, tup
     raise BadPlugin(
         expected=f"one of the {kind} in {name}",
         found="a plugin of another kind",
-        fix="Check the path; `FILE.py:CLASS` says which class of a file is meant",
+        fix="Check the path; `FILE.py:CLASS` chooses one class of a file",
     )
 
 
 def named_source(
     source: str | None, plugins: Sequence[Path]
 ) -> tuple[str | None, tuple[Path, ...]]:
-    """`named_file` of a source; None and names such as ``folder:PATH`` stay as they are."""
+    """`named_file` for a source; None and names such as ``folder:PATH`` are returned unchanged."""
     path = Path((source or "").partition(":")[0])
     if source is None or not (path.suffix == ".py" or (path / "__init__.py").is_file()):
         return source, tuple(plugins)
@@ -137,7 +137,7 @@ def _unknown(kind: Kind, name: str, known: Iterable[PluginEntry]) -> UnknownName
 def _variant(entry: PluginEntry, argument: str) -> PluginEntry:
     if argument not in entry.variants:
         raise UnknownName(
-            expected=f"{entry.name}:NAME with a NAME that is known",
+            expected=f"{entry.name}:NAME with a known NAME",
             found=repr(f"{entry.name}:{argument}" if argument else entry.name),
             fix=f"{near(argument, entry.variants)}`clgym show {entry.name}` lists them",
         )
@@ -145,10 +145,10 @@ def _variant(entry: PluginEntry, argument: str) -> PluginEntry:
 
 
 def register(kind: Kind, cls: type) -> None:
-    """Register a class, in this process and for the workers that runs start.
+    """Register a class in this process and for the workers that runs start.
 
     Raises:
-        BadPlugin: it was not defined in a file, so that no worker could find it.
+        BadPlugin: The class was not defined in a file, so that no worker could import it.
     """
     path = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if path is None or "." in cls.__qualname__:
@@ -161,7 +161,7 @@ def register(kind: Kind, cls: type) -> None:
 
 
 def reserve(kind: Kind, names: Iterable[str], path: Path, module: str) -> None:
-    """Reserve names of built-in things that are no plugins."""
+    """Reserve the names of built-in items that are no plugins."""
     for name in names:
         _reserved[kind, name] = PluginEntry(name, kind, "built-in", path, module)
 
@@ -173,7 +173,7 @@ _lent: list[PluginEntry] = []
 
 @contextlib.contextmanager
 def temporarily_registered(kind: Kind, name: str, cls: type) -> Iterator[None]:
-    """Register a class in this process for a while; it may have no file of its own."""
+    """Register a class, which need not be in a file, in this process for the time of the block."""
     path = Path(getattr(sys.modules.get(cls.__module__), "__file__", None) or __file__)
     entry = PluginEntry(name, kind, "this process", path, cls.__module__, cls=cls)
     _lent.append(entry)
@@ -184,14 +184,14 @@ def temporarily_registered(kind: Kind, name: str, cls: type) -> Iterator[None]:
 
 
 def with_registered(plugins: Iterable[Path]) -> list[str]:
-    """What a worker must know to find the same plugins from another folder."""
+    """Absolute names of plugins, by which a worker finds them from another folder."""
     return [str(p.resolve()) for p in dict.fromkeys([*plugins, *(path for _, path in _registered)])]
 
 
 def strategy_files(plugins: Sequence[Path]) -> tuple[str, ...]:
-    """What a learner must know to find its strategy: scenarios and sources are none of its files.
+    """Files that a learner needs to find its strategy, without those of scenarios and sources.
 
-    Its sandbox does not let it read them.
+    The learner's sandbox does not let it read the latter.
     """
     given = [e.given for e in _named("strategies", plugins)]
     return tuple(dict.fromkeys(str(Path(path).resolve()) for path in given if path))
@@ -214,7 +214,7 @@ def _installed(kind: Kind) -> Iterable[PluginEntry]:
         origin = point.dist.name if point.dist else point.value
         try:
             spec = importlib.util.find_spec(point.module)
-        except Exception as error:  # finding a module imports the package around it
+        except Exception as error:  # finding a module imports its parent package
             spec, reason = None, f"{type(error).__name__}: {error}"
         else:
             reason = f"no module {point.module}"
@@ -227,7 +227,8 @@ def _installed(kind: Kind) -> Iterable[PluginEntry]:
 
 
 _all_entry_points = functools.cache(importlib.metadata.entry_points)
-"""What installed distributions offer; kept, since reading it takes a tenth of a look-up."""
+"""Entry points of installed distributions; cached, since reading them takes a tenth of a look-up.
+"""
 
 
 def _entry_points(kind: Kind) -> importlib.metadata.EntryPoints:
@@ -248,10 +249,10 @@ def _named(kind: Kind, plugins: Sequence[Path]) -> Iterable[PluginEntry]:
 
 
 def _split(given: Path) -> tuple[Path, str | None]:
-    """The file of a plugin that the user named, and the class that was named behind a colon.
+    """File of a plugin that the user named, and the class named after the colon, if any.
 
     Raises:
-        BadPlugin: there is no such file.
+        BadPlugin: There is no such file.
     """
     text, colon, attribute = str(given).rpartition(":")
     named = bool(colon) and not given.exists()
@@ -268,8 +269,8 @@ def _split(given: Path) -> tuple[Path, str | None]:
 
 
 def _module_name(path: Path) -> str:
-    """An import name for a file that the user named: two of one name in two folders are two."""
-    import hashlib  # here, since it loads OpenSSL, which `clgym list` has no use for
+    """Import name for a file that the user named; it depends on the folder, too."""
+    import hashlib  # imported here, since it loads OpenSSL, which `clgym list` does not need
 
     name = path.parent.name if path.name == "__init__.py" else path.stem
     return f"clgym_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{name}"

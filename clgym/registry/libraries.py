@@ -1,7 +1,8 @@
-"""Libraries that take seconds to import, and which of them a plugin's file leads to.
+"""Libraries that take seconds to import, and which of them a plugin's file imports.
 
-The server that learners are forked from imports them once, before the first fork. It may read
-nothing of a plugin, so the gym reads the file's import statements and names libraries by number.
+The server process from which learners are forked imports them once, before the first fork. It must
+not read anything of a plugin, so the gym parses the file's import statements and names libraries by
+number.
 """
 
 import ast
@@ -23,9 +24,9 @@ _FOLLOWED = ("clgym.models.", "clgym.strategies.", "clgym.adaptation")
 
 @lru_cache(maxsize=256)
 def libraries_of(path: Path) -> frozenset[int]:
-    """Numbers of the libraries that importing a plugin's file imports, as far as its text tells.
+    """Numbers of the libraries that a plugin's import loads, as far as its text shows.
 
-    A wrong guess costs time and changes nothing: a learner imports what the server did not.
+    A wrong guess only costs time, since a learner imports what the server did not.
     """
     found: set[int] = set()
     due, read = [path], set[Path]()
@@ -44,11 +45,11 @@ def libraries_of(path: Path) -> frozenset[int]:
 
 
 def _imported(file: Path) -> Iterator[str]:
-    """Modules that a file imports when it is imported: not inside functions, not for types only."""
+    """Modules that a file imports at import time, without those in functions and for types only."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return  # whoever imports it says what is wrong with it
+        return  # a later import reports what is wrong with the file
     for node in tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -58,7 +59,7 @@ def _imported(file: Path) -> Iterator[str]:
 
 
 def _file_of(name: str) -> Path | None:
-    """File of one of our own modules; None for names inside a module. Imports none of them."""
+    """File of one of clgym's modules, found without import; None for names inside a module."""
     package, _, inner = name.partition(".")
     room, _, module = inner.partition(".")
     spec = importlib.util.find_spec(f"{package}.{room}")

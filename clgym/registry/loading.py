@@ -16,7 +16,7 @@ def load_module(entry: PluginEntry) -> ModuleType:
     """Import the plugin's module.
 
     Raises:
-        BadPlugin: it raised while it was imported.
+        BadPlugin: The import raised an exception.
     """
     if entry.module in sys.modules:
         return sys.modules[entry.module]
@@ -47,11 +47,12 @@ def load_module(entry: PluginEntry) -> ModuleType:
 
 
 Convert = Callable[[type], type | None]
-"""Gives the class of a base for a class of another one, or None."""
+"""Function that converts a class with another base to one with the required base, or returns None.
+"""
 
 
 def fault(entry: PluginEntry, base: type, convert: Convert = lambda cls: None) -> str | None:
-    """Reason why a plugin cannot be used, in one line; None if it can. Imports it."""
+    """Import a plugin, and return in one line why it cannot be used; None if it can."""
     if entry.error:
         return entry.error
     try:
@@ -65,12 +66,12 @@ def load_class(entry: PluginEntry, base: type, convert: Convert = lambda cls: No
     """Import the plugin and return its class.
 
     Args:
-        entry: From `find`.
-        base: Required base class, given by the caller, since the registry does not know the rooms.
-        convert: Gives such a class for one of another base; used if none derives from ``base``.
+        entry: Entry of the plugin, from `find`.
+        base: Required base class, given by the caller, so that the registry need not import it.
+        convert: Converts a class with another base; used if no class derives from ``base``.
 
     Raises:
-        BadPlugin: no class, several, or one of another kind.
+        BadPlugin: The file has no class, several, or one of another kind.
     """
     if entry.cls is not None:
         return entry.cls
@@ -96,6 +97,6 @@ def load_class(entry: PluginEntry, base: type, convert: Convert = lambda cls: No
 
 
 def _is_of(value: object, module: ModuleType) -> bool:
-    """Whether a class is defined in a module, or in one below it."""
+    """Whether a class is defined in a module or in one of its submodules."""
     home = value.__module__ if isinstance(value, type) else ""
     return home == module.__name__ or home.startswith(f"{module.__name__}.")

@@ -1,4 +1,4 @@
-"""Describe a plugin's file by its text: it is parsed, never imported."""
+"""Describe a plugin by its file, which is parsed and never imported."""
 
 import ast
 import copy
@@ -15,7 +15,7 @@ __all__ = ["kebab", "kinds_in", "read_entry"]
 
 
 def kebab(name: str) -> str:
-    """``MyMethod`` as ``my-method``."""
+    """Convert ``MyMethod`` to ``my-method``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", "-", name).lower()
 
 
@@ -49,7 +49,7 @@ def kinds_in(path: Path, attribute: str | None) -> set[Kind]:
 
 
 def _classes_of(tree: ast.Module, known: Mapping[str, set[Kind]]) -> dict[str, set[Kind]]:
-    """Kinds by class, of the classes of a file; ``known`` are those of other files of a folder."""
+    """Kinds of a file's classes, by class; ``known`` has those of the folder's other files."""
     homes = {
         alias.asname or alias.name: node.module or ""
         for node in ast.walk(tree)
@@ -67,14 +67,14 @@ def _classes_of(tree: ast.Module, known: Mapping[str, set[Kind]]) -> dict[str, s
 
 
 def _home(module: str) -> Kind | None:
-    """The kind of a base class's module, by itself or by a package around it."""
+    """Kind of plugin by the module of its base class, or by a parent package of that module."""
     while module and module not in _HOMES:
         module = module.rpartition(".")[0]
     return _HOMES.get(module)
 
 
 def read_entry(kind: Kind, path: Path, module: str, origin: str) -> PluginEntry:
-    """Describe a file by its text: docstring, and the literals that declare facts."""
+    """Describe a plugin by the docstring of its file and the literals that declare facts."""
     about = path.stat()
     entry = _entry_of(kind, path, module, origin, (about.st_mtime_ns, about.st_size))
     return replace(entry, presets=copy.deepcopy(entry.presets))
@@ -84,7 +84,7 @@ def read_entry(kind: Kind, path: Path, module: str, origin: str) -> PluginEntry:
 def _entry_of(
     kind: Kind, path: Path, module: str, origin: str, version: tuple[int, int]
 ) -> PluginEntry:
-    """Such a description; ``version`` tells a changed file from the one that was read."""
+    """Cached description of a file; ``version`` distinguishes a changed file from the one read."""
     inside = path.name == "__init__.py"
     name = (path.parent.name if inside else path.stem).replace("_", "-")
     try:
@@ -111,8 +111,8 @@ def _entry_of(
 def _facts_of_head(text: str) -> tuple[str, Mapping[str, Any]]:
     """Facts of a file that is known to be correct.
 
-    What follows its first definition is parsed only if it declares some: parsing all of the
-    built-in files takes a third of `clgym list`.
+    The text after its first definition is parsed only if it declares facts, since parsing all
+    built-in files takes a third of the time of `clgym list`.
     """
     head = re.split(r"^(?:class|def|@)", text, maxsplit=1, flags=re.MULTILINE)[0]
     if _DECLARED.search(text, len(head)):
@@ -125,7 +125,7 @@ def _facts_of_head(text: str) -> tuple[str, Mapping[str, Any]]:
 
 @functools.lru_cache(maxsize=256)
 def _facts(text: str) -> tuple[str, Mapping[str, Any]]:
-    """Docstring and literals of a file; kept, since every look-up of a name reads all files."""
+    """Docstring and literals of a file; cached, since every look-up of a name reads all files."""
     tree = ast.parse(text)
     facts = {fact: _literal(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}
     return ast.get_docstring(tree) or "", facts

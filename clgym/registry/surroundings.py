@@ -1,6 +1,7 @@
-"""What shapes a plugin's code besides its own file: clgym, the libraries, the environment.
+"""Everything that a plugin depends on besides its files: clgym, libraries, environment.
 
-Two processes with equal surroundings, in which a plugin has read equal files, give it the same.
+A plugin that has read equal files in two processes with equal surroundings behaves the same in
+both.
 """
 
 import functools
@@ -25,7 +26,7 @@ VISIBLE = frozenset(
         "SYSTEMROOT",
     }
 )
-"""Environment variables that a plugin sees in a worker, besides those that `is_visible` names."""
+"""Environment variables that a plugin sees in a worker, besides those in `is_visible`."""
 _PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "CUBLAS_", "OMP_", "MKL_", "OPENBLAS_", "XDG_")
 
 
@@ -47,7 +48,7 @@ def surroundings(environment: Mapping[str, str] = os.environ) -> list[object]:
 
 
 def _code() -> str:
-    """SHA-256 of clgym's own files, its strategies and scenarios among them."""
+    """SHA-256 of clgym's own files, including strategies and scenarios."""
     plugins = [importlib.import_module(f"clgym.{name}") for name in ("strategies", "scenarios")]
     folders = [str(PACKAGE), *(path for package in plugins for path in package.__path__)]
     total = hashlib.sha256()
@@ -65,14 +66,14 @@ def _python_files(folder: str) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=2048)
 def _sha256(path: str, version: tuple[int, int, int]) -> str:
-    """SHA-256 of a file; ``version`` tells a changed file from the one that was read."""
+    """Cached SHA-256 of a file; ``version`` distinguishes a changed file from the one read."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _distributions() -> Iterator[tuple[str, int]]:
-    """Installed packages by the names of their metadata, which contain versions, and their times.
+    """Names of the metadata of installed packages, which contain versions, with modification times.
 
-    Asking `importlib.metadata` for versions takes ten times longer.
+    Asking `importlib.metadata` for versions takes ten times as long.
     """
     for folder in dict.fromkeys(sys.path):
         try:

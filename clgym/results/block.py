@@ -1,4 +1,4 @@
-"""What all blocks of a record have in common."""
+"""Base class of all blocks of a record."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,6 +6,6 @@ __all__ = ["RecordBlock"]
 
 
 class RecordBlock(BaseModel):
-    """A part of a record: it cannot be changed, and has no field that is not stated here."""
+    """A block of a record: it is frozen, and unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -22,10 +22,10 @@ class Records(list[Record]):
     """
 
     def rows(self) -> list[Row]:
-        """Return one row for each run: what ran, what was measured, what it cost.
+        """Return one row for each run: its identity, measurements and costs.
 
         Accuracies and errors are fractions. Options of the strategy and of the scenario have
-        ``option.`` and ``scenario.`` in front of their names. What a record does not have is None.
+        ``option.`` and ``scenario.`` in front of their names. Values that a record lacks are None.
         """
         return _filled(map(_row, self))
 
@@ -117,7 +117,7 @@ def _row(record: Record) -> Row:
 
 
 def _filled(rows: Iterable[Row]) -> list[Row]:
-    """Rows of the same columns, in the order in which they first appear."""
+    """Rows completed with None, so that all have the same columns, in order of first appearance."""
     found = list(rows)
     columns = dict.fromkeys(column for row in found for column in row)
     return [{column: row.get(column) for column in columns} for row in found]

@@ -1,15 +1,15 @@
 """Compare two runs, or two sets of runs over seeds, by paired tests.
 
-Compared is what the records measured: accuracies after the last experience of what was learned,
-errors of what was answered while adapting, of streams with two phases both.
+Learning streams are compared by the accuracies after the last experience, adaptation streams by the
+errors of their predictions, and streams with two phases by both.
 
-Over samples: both learners answered the same rows, at the end of the same stream or along it, so
-their answers are paired. Exact McNemar test (McNemar 1947; the binomial form), and for the
+Over samples: both learners predicted the same rows, at the end of the same stream or along it, so
+their predictions are paired. Exact McNemar test (McNemar 1947; the binomial form), and for the
 difference of the accuracies the interval of Bonett & Price (2012, "Adjusted Wald confidence
-interval for a difference of binomial proportions based on paired data"), which holds its level
-where the plain one does not. It says whether these two trained models differ, not whether the
-methods do. Answers along an adaptation stream follow from one another, which the test does not
-know.
+interval for a difference of binomial proportions based on paired data"), which keeps its level
+where the plain Wald interval does not. The test says whether these two trained models differ, not
+whether the methods do. It assumes independent rows, but predictions along an adaptation stream
+depend on earlier ones.
 
 Over seeds: paired Student's t over runs that share a seed and a stream. It says whether the methods
 differ over the choice of seeds.
@@ -119,7 +119,7 @@ class ShiftPair:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Comparison of two adaptation phases."""
+    """Comparison of the adaptation phases of two sides."""
 
     pairs: list[ShiftPair]
     mean_error: Difference
@@ -145,7 +145,7 @@ class Comparison:
     adaptation: Adaptation | None
     """Comparison of the adaptation phases; None on learning streams."""
     notes: list[str]
-    """Remarks about the two sides that a reader should know."""
+    """Remarks about the two sides that limit the comparison."""
 
 
 def mcnemar(counts: SamplePair) -> float:
@@ -190,7 +190,7 @@ def compare(a: Path, b: Path) -> Comparison:
         b: The same for the other side.
 
     Raises:
-        BadRecord: a record or its predictions cannot be read, or the two cannot be paired.
+        BadRecord: A record or its predictions cannot be read, or the sides cannot be paired.
     """
     left, right = (
         side_of(path, [open_run(place) for place in run_folders(path) or [path]]) for path in (a, b)
@@ -199,7 +199,7 @@ def compare(a: Path, b: Path) -> Comparison:
 
 
 def compare_sides(left: Side, right: Side) -> Comparison:
-    """Compare two sides that are open already; see `compare`."""
+    """Compare two sides whose runs are already opened; see `compare`."""
     shared = sorted(left.keys() & right.keys())
     if not shared:
         raise _no_pairs(left, right)
@@ -287,18 +287,18 @@ def _notes(left: Side, right: Side, results: Results) -> Iterator[str]:
         if alone := own.keys() - other.keys():
             yield f"left out, since only {side} has them: {_orders(alone)}"
     if any(classifier_of(a) != classifier_of(b) for a, b in results):
-        yield "A and B started from different classifiers: the difference is theirs too"
+        yield "A and B started from different classifiers, which contribute to the difference"
 
 
 def side_of(path: Path, runs: Iterable[StoredRun]) -> Side:
-    """Arrange the runs of one side by seeds, in which alone they may differ.
+    """Arrange the runs of one side, which may differ only in their seeds, by seeds.
 
     Args:
-        path: Where they lie, for messages.
+        path: Folder of the runs, for messages.
         runs: Runs of one method.
 
     Raises:
-        BadRecord: two runs of one seed, or runs that differ in more than their seeds.
+        BadRecord: Two runs have one seed, or runs differ in more than their seeds.
     """
     groups = by_seed(runs, lambda run: run.result)
     for seeds, group in groups.items():
@@ -312,8 +312,8 @@ def side_of(path: Path, runs: Iterable[StoredRun]) -> Side:
     for (one, left), (other, right) in itertools.pairwise(side.items()):
         if method_of(left.result) != method_of(right.result):
             raise BadRecord(
-                expected=f"runs that differ in seeds only in {path}",
-                found=f"other options with seed {one[0]} than with seed {other[0]}",
+                expected=f"runs that differ only in their seeds in {path}",
+                found=f"different options with seed {one[0]} and with seed {other[0]}",
                 fix="Keep the runs of one side in a folder of their own",
             )
     return side
@@ -359,12 +359,12 @@ def _segment_pair(name: str, a: PredictedRows, b: PredictedRows) -> SegmentPair:
 
 
 def _of_errors(counts: SamplePair) -> Difference:
-    """A row that B alone has right is an error more of A."""
+    """Difference of errors, A - B: a row that only B has right is one more error of A."""
     return over_samples(SamplePair(counts.only_b, counts.only_a, counts.n))
 
 
 def _count(group: str, a: PredictedRows, b: PredictedRows) -> SamplePair:
-    """Count the rows that one side alone has right; ``group`` is the name of the rows' group."""
+    """Count the rows that only one side has right; ``group`` is the name of their group."""
     pairs = {group: (a.group, b.group), "row": (a.row, b.row), "label": (a.label, b.label)}
     for name, (one, other) in pairs.items():
         if not np.array_equal(one, other):

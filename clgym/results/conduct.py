@@ -1,4 +1,4 @@
-"""A learner's conduct, as a record keeps it: what it keeps, and whether testing changes it."""
+"""Block of a record about the learner's conduct: what it stores, and whether testing changes it."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -10,48 +10,50 @@ from clgym.results.block import RecordBlock
 __all__ = ["Cause", "Conduct"]
 
 Cause = Literal["the batch", "earlier predictions"]
-"""What the answer to an image depends on, besides the image and what was learned."""
+"""What the prediction for an image depends on, besides the image and the learned state."""
 _LARGE_SAMPLE = 4
-"""Float32 images, beside 64 KiB for logits and features, that one stored sample may take."""
+"""Maximum size of a stored sample in float32 images, in addition to 64 KiB for logits and features.
+"""
 
 
 class Conduct(RecordBlock):
-    """What the gym saw of the learner besides its answers; the result does not depend on it."""
+    """Observations of the gym about the learner besides its predictions; no part of the result."""
 
     memory_capacity: int = Field(ge=0)
-    """Samples of past experiences, or of past batches on adaptation streams, that the strategy
-    declared to keep at most."""
+    """Maximum number of samples that the strategy declared to keep: of past experiences, or of past
+    batches on adaptation streams."""
     memory_bytes: int = Field(ge=0)
     """Size of the samples held at the end."""
     image_numbers: int = Field(ge=1)
-    """Numbers of one image: channels x height x width."""
+    """Number of values of one image: channels x height x width."""
     kept_images: dict[str, int] = {}
-    """Most images of the stream that lay outside of the memory when the run was saved, by place."""
+    """By place, the largest number of images found outside the memory whenever the run was saved.
+    """
     tested_apart: bool | None = None
-    """Whether a learner of its own, restored from the state that training left, answered each test
-    and ended with it; None on adaptation streams and in records of earlier versions."""
+    """Whether a separate learner, restored from the state after training, answered each test and
+    ended with it; None on adaptation streams and in records of earlier versions."""
     changed_by_testing: list[int] = []
-    """Experiences after whose test the learner's state was not that which training left."""
+    """Experiences after whose test the learner's state differed from that after training."""
     answered_twice: int = 0
-    """Test images of the last experience that were answered again, in another order and other
-    batches; 0 on adaptation streams, whose answers depend on what came before."""
+    """Number of test images of the last experience that were predicted again, in another order and
+    other batches; 0 on adaptation streams, whose predictions depend on earlier batches."""
     answered_differently: int = 0
-    """Test images whose second answer was another one."""
+    """Number of test images whose second prediction differed."""
     depends_on: Cause | None = None
-    """What such answers depend on; None where they are alike."""
+    """What the differing predictions depend on; None if there are none."""
 
     def hoards(self) -> list[str]:
-        """The places that hold images which were not declared, in words."""
+        """Warnings about places that hold images which the strategy did not declare."""
         return [
             f"{images} images kept outside of the memory: {place}"
             for place, images in self.kept_images.items()
         ]
 
     def flags(self, stored_samples: int, known_failures: Collection[str]) -> list[str]:
-        """What a reader of the result should know, in words.
+        """Warnings about the learner's conduct.
 
         Args:
-            stored_samples: Samples held at the end.
+            stored_samples: Number of samples stored at the end.
             known_failures: Checks that the strategy declares to fail.
         """
         found = self.hoards()

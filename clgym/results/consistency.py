@@ -1,7 +1,7 @@
 """The audit of a run: contradictions within its record, and with its predictions.
 
-Nothing is copied from a record's summary: every number that can be computed again is, and one that
-no run can have is a problem too.
+No number of a record is taken for granted: each is computed again where that is possible, and a
+value that no run can have is a problem, too.
 """
 
 import math
@@ -28,7 +28,7 @@ from clgym.results.record import (
 __all__ = ["TOLERANCE", "impossible_numbers", "own_problems", "prediction_problems"]
 
 TOLERANCE = 1e-9
-"""Largest difference between a stored number and the same one computed again.
+"""Largest difference allowed between a stored number and the recomputed one.
 
 The same mean differs in its last bits (about 1e-16) between versions of NumPy and between
 processors; one image among a hundred million changes an accuracy by 1e-8.
@@ -41,15 +41,15 @@ _KINDS = {
     "deletion": "deletion",
     "pretraining": "pretraining",
 }
-"""Kind of result by scenario type; all other types are of learning streams."""
+"""Kind of result by scenario type; all other types have the result of a learning stream."""
 _MatrixResult = LearningResult | TwoPhaseResult | DeletionResult | PretrainingResult
-"""Results with an accuracy matrix of their own."""
+"""Results that contain an accuracy matrix."""
 _LONGEST = 10 * 365 * 86_400
 """Maximum plausible duration of a run, in seconds."""
 
 
 def alike(stored: Any, again: Any) -> bool:
-    """Whether two values are equal, numbers in them within `TOLERANCE`; NaN equals nothing."""
+    """Whether two values are equal, with numbers equal within `TOLERANCE`; NaN equals nothing."""
     if isinstance(stored, Mapping) and isinstance(again, Mapping):
         one, other = cast(Mapping[str, Any], stored), cast(Mapping[str, Any], again)
         return one.keys() == other.keys() and all(alike(one[k], other[k]) for k in one)
@@ -93,7 +93,7 @@ def _storage_problems(record: Record, stored: Sequence[int] | None) -> Iterator[
 
 def impossible_numbers(record: Record) -> Iterator[str]:
     """Yield the values of a record that no run can have."""
-    # Not as JSON, which has no word for what is not finite: pydantic would write null.
+    # Not by way of JSON, which cannot represent NaN and infinity: pydantic would write null.
     for place, value in _numbers(record.model_dump(exclude={"schema_version"})):
         if not math.isfinite(value):
             yield f"{place} is not a finite number"
@@ -125,7 +125,7 @@ def impossible_numbers(record: Record) -> Iterator[str]:
 
 
 def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
-    """Yield all fractional numbers of nested values, with where they stand."""
+    """Yield all floats of nested values, each with its place."""
     if isinstance(value, dict):
         for key, inner in cast(dict[str, object], value).items():
             yield from _numbers(inner, f"{place}.{key}".lstrip("."))
@@ -160,14 +160,14 @@ def _matrix_problems(result: _MatrixResult) -> Iterator[str]:
         seen = [(v, n) for v, n in zip(row[: i + 1], counts, strict=False) if v is not None]
         if seen and not alike(result.accuracy_after[i], _accuracy_over(seen, result)):
             yield f"result.accuracy_after[{i}] does not follow from the matrix"
-        # An accuracy over n images is a whole number of n-ths: most edited values are not.
+        # An accuracy over n images is a multiple of 1 / n: most edited values are not.
         for j, (value, n) in enumerate(zip(row, counts, strict=True)):
             if value is not None and not (n and alike(value, round(value * n) / n)):
                 yield f"result.accuracy_matrix[{i}][{j}] is no share of {n} test images"
 
 
 def _accuracy_over(seen: Sequence[tuple[float, int]], result: Result) -> float:
-    """Return the accuracy over experiences: by images where all classes compete, else their mean.
+    """Return the accuracy over experiences: pooled over images if all classes compete, else a mean.
 
     Args:
         seen: Accuracy and number of test images of each experience.
@@ -200,7 +200,7 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
     """Yield contradictions between a result and its predictions.
 
     Raises:
-        BadRecord: arrays are missing, or do not fit the record.
+        BadRecord: Arrays are missing, or do not fit the record.
     """
     if not isinstance(result, AdaptationResult):
         for experience in range(len(result.accuracy_matrix)):
@@ -276,7 +276,7 @@ def _probe_problems(result: PretrainingResult, predictions: StoredPredictions) -
 
 
 def _deletion_problems(result: DeletionResult, predictions: StoredPredictions) -> Iterator[str]:
-    """Compute the measures of every request again; distances need the reference's predictions."""
+    """Compute the measures of every request again, except distances, which need the reference."""
     stored = [request.model_dump() for request in result.deletion.requests]
     rows, audits = predictions.audits(len(stored) + 1)
     again = measures_of(rows, [request["classes"] for request in stored], audits)
@@ -300,7 +300,7 @@ def _adaptation_problems(
     again = scores(
         [segment.name for segment in adaptation.segments],
         [rows.group for rows in segments],
-        # A record names the domains that came, in the order of their numbers.
+        # A record names the domains that occurred, in the order of their numbers.
         dict(zip(numbers, adaptation.domains, strict=True)),
         [rows.label for rows in segments],
         [rows.predicted for rows in segments],

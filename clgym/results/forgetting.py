@@ -1,8 +1,8 @@
-"""Measures of forgetting on request: what is left of rows that a model was to forget.
+"""Measures of forgetting on request: how much a model still knows of rows that it was to forget.
 
-All of them follow from logits of one fixed set of rows, which are asked for before the first
-request and after each of them (an *audit*): all test rows of the classes learned, the training rows
-that any request names, and as many training rows that no request names.
+All of them are computed from logits of one fixed set of rows, which the gym asks for before the
+first request and after each request (an *audit*): all test rows of the classes learned, the
+training rows that any request names, and as many training rows that no request names.
 
 The membership attack is the threshold on the loss of Yeom et al., "Privacy Risk in Machine
 Learning", CSF 2018 (arXiv 1709.01604): a row is called a member of the training set if its
@@ -21,7 +21,7 @@ __all__ = ["AuditedRows", "measures_of", "probabilities"]
 
 @dataclass(frozen=True, eq=False)
 class AuditedRows:
-    """Rows that every audit asks for."""
+    """Rows whose logits every audit asks for."""
 
     experience: np.ndarray
     """int [n], experience to which each row belongs."""
@@ -39,13 +39,13 @@ def measures_of(
     audits: Sequence[np.ndarray],
     reference: Sequence[np.ndarray] | None = None,
 ) -> list[dict[str, object]]:
-    """Measures of each request, as the record keeps them.
+    """Measures of each request, in the form of the record.
 
     Args:
-        rows: The rows of the audits, n of them.
-        requests: Class indices that each request takes away.
-        audits: Logits [n, classes] before the first request and after each.
-        reference: Such logits of a model that was never given what is forgotten.
+        rows: The n rows of the audits.
+        requests: Class indices that each request removes.
+        audits: Logits [n, classes] before the first request and after each request.
+        reference: The same logits of a model that was never trained on the forgotten rows.
     """
     every = {c for classes in requests for c in classes}
     found: list[dict[str, object]] = []
@@ -70,7 +70,7 @@ def measures_of(
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """Which rows count for what, bool [n] each."""
+    """Sets of rows that the measures use, bool [n] each."""
 
     forgotten: np.ndarray
     """Training rows of the request."""
@@ -107,7 +107,7 @@ def _audit(parts: _Parts, labels: np.ndarray, logits: np.ndarray) -> dict[str, f
 
 
 def _distance(parts: _Parts, logits: np.ndarray, reference: np.ndarray) -> dict[str, float | None]:
-    """Distances of the predictions to those of a model that was never given the rows."""
+    """Distances of the predictions to those of a model that was never trained on the rows."""
     apart = _divergences(probabilities(logits), probabilities(reference))
     other = logits.argmax(1) != reference.argmax(1)
     return {
@@ -119,12 +119,12 @@ def _distance(parts: _Parts, logits: np.ndarray, reference: np.ndarray) -> dict[
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of logits [n, classes], in float64; minus infinity rules a class out."""
+    """Softmax of logits [n, classes], in float64; a logit of minus infinity excludes its class."""
     return _special().softmax(logits.astype(np.float64), axis=1)
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cross-entropy of each row, float64 [n]; large and finite where a class is ruled out."""
+    """Cross-entropy of each row, float64 [n]; large but finite if the label's class is excluded."""
     every = _special().log_softmax(logits.astype(np.float64), axis=1)
     chosen = every[np.arange(len(labels)), labels]
     return np.minimum(-chosen, np.finfo(np.float32).max)
@@ -138,7 +138,7 @@ def _divergences(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def _best_threshold(members: np.ndarray, others: np.ndarray) -> float | None:
-    """Loss at and below which the attack calls a row a member; None without rows of both kinds."""
+    """Largest loss at which the attack calls a row a member; None without rows of both kinds."""
     if not len(members) or not len(others):
         return None
     truth = np.r_[np.ones(len(members)), np.zeros(len(others))]
@@ -159,14 +159,14 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def _special() -> Any:
-    """SciPy's special functions, imported here: most runs have no request to forget."""
+    """SciPy's special functions, imported only here, since most runs have no request to forget."""
     from scipy import special  # pyright: ignore[reportMissingTypeStubs]  # scipy ships none
 
     return special
 
 
 def _sklearn_metrics() -> Any:
-    """The measures of scikit-learn, imported here for the same reason."""
+    """The metrics of scikit-learn, imported only here for the same reason."""
     from sklearn import metrics  # pyright: ignore[reportMissingTypeStubs]
 
     return metrics

@@ -23,11 +23,11 @@ def by_seed(runs: Iterable[_Run], result: Callable[[_Run], Result]) -> dict[Seed
 
     Args:
         runs: Runs of one method, in any order.
-        result: Gives the result of a run.
+        result: Returns the result of a run.
 
     Returns:
-        The runs by seeds, in the order of the seeds; more than one run claims the same seeds
-        where a list is longer than 1.
+        The runs by seeds, in the order of the seeds; a list longer than 1 holds several runs of
+        the same seeds.
     """
     groups: dict[Seeds, list[_Run]] = {}
     for run in runs:
@@ -41,14 +41,14 @@ def identity(value: Any) -> str:
 
 
 def classifier_of(result: Result) -> str | None:
-    """Return the hash of the classifier that a run was given; None if it made its own."""
+    """Return the hash of the classifier that a run started from; None if it made its own."""
     return result.adaptation.model.sha256 if isinstance(result, AdaptationResult) else None
 
 
 def stream_of(result: Result) -> dict[str, object]:
-    """Return the facts that runs on one stream share; the digest depends on the order.
+    """Return the facts that runs on one stream share, without the digest: it depends on the order.
 
-    A classifier that was given goes by its hash: files of one name may hold different ones.
+    A given classifier is identified by its hash, since files of one name may hold different ones.
     """
     facts = result.adaptation
     return {
@@ -64,13 +64,13 @@ def stream_of(result: Result) -> dict[str, object]:
 
 
 def method_of(result: Result) -> str:
-    """Return the facts that runs share if they differ only in their seeds."""
+    """Return a text of the facts that runs share if they differ only in their seeds."""
     facts: dict[str, object] = {
         "strategy": result.strategy.model_dump(mode="json"),
         "stream": stream_of(result),
     }
-    if result.backbone is not None:  # a name may stand for other weights elsewhere
+    if result.backbone is not None:  # a name may refer to other weights on another machine
         facts["backbone"] = result.backbone.weights
-    if result.numerics is not None:  # answers in bfloat16 are not those in single precision
+    if result.numerics is not None:  # predictions in bfloat16 differ from those in single precision
         facts["numerics"] = result.numerics.words()
     return identity(facts)

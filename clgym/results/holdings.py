@@ -1,4 +1,4 @@
-"""What a learner held, as a record keeps it: parameters as three numbers, and everything stored."""
+"""Block of a record about the sizes of what the learner held: parameters, and all other state."""
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ class HoldingFacts(RecordBlock):
     """Sizes of what the learner held, counted by the gym in the same way for every strategy."""
 
     trainable: int = Field(default=0, ge=0)
-    """Number of parameters of networks that gradients change and predictions depend on."""
+    """Number of network parameters that gradients change and predictions depend on."""
     total: int = Field(default=0, ge=0)
     """Number of all fractional values that predictions depend on (parameters, class means, frozen
     backbones) without buffers of networks."""
@@ -19,12 +19,14 @@ class HoldingFacts(RecordBlock):
     """Number of the other values that predictions depend on: buffers of networks such as running
     statistics, counts, masks."""
     stored_bytes: int = Field(default=0, ge=0)
-    """Most bytes that predictions did not depend on, over all saves of the run: memory, statistics,
-    earlier networks. Optimizers are left out."""
+    """Largest number of bytes that predictions did not depend on, over all saves of the run:
+    memory, statistics, earlier networks. Optimizers are left out.
+    """
     stored: dict[str, int] = {}
-    """These bytes at the end of the run, by place."""
+    """Number of these bytes at the end of the run, by place."""
     budget_bytes: int | None = Field(default=None, ge=0)
-    """Most bytes that the strategy declared to store; None if it declared no budget."""
+    """Maximum number of bytes that the strategy declared to store; None if it declared no budget.
+    """
 
     @property
     def is_over(self) -> bool:
@@ -32,7 +34,7 @@ class HoldingFacts(RecordBlock):
         return self.budget_bytes is not None and self.stored_bytes > self.budget_bytes
 
     def flags(self) -> list[str]:
-        """What a reader of the result should know, in words."""
+        """Warning if more was stored than declared."""
         if not self.is_over:
             return []
         return [f"stores {self.stored_bytes:,} bytes, above its budget of {self.budget_bytes:,}"]

@@ -1,4 +1,4 @@
-"""Rows as an HTML table for notebooks; whatever text a record holds is shown, never obeyed."""
+"""Rows as an HTML table for notebooks; all text of records is escaped."""
 
 import html
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Identity of what took part in a run: the strategy, the stream, its sources, and the weights."""
+"""Blocks of a record that identify the strategy, the stream, its sources, and the weights."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -31,12 +31,12 @@ class StrategyFacts(RecordBlock):
 
     @property
     def label(self) -> str:
-        """The strategy's name for people, with what is around it: ``derpp with ema, sam``."""
+        """The strategy's display name, followed by its wrappers: ``derpp with ema, sam``."""
         return label_of(self.name, self.config)
 
 
 def label_of(name: str, config: Mapping[str, object]) -> str:
-    """A strategy's name for people; of a strategy in wrappers, their names after its own.
+    """Return a strategy's display name; the names of its wrappers follow.
 
     Args:
         name: The outermost strategy.

@@ -1,4 +1,4 @@
-"""File names of a finished run, and where runs lie below a folder.
+"""File names of a finished run, and the folders of runs below a folder.
 
 No schema is imported here, so that asking whether a folder holds a run is fast.
 """

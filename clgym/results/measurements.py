@@ -1,4 +1,4 @@
-"""What is measured besides accuracies by experience: adaptation, forgetting on request, anytime."""
+"""Blocks of a record about adaptation, forgetting on request, probes and accuracy at any time."""
 
 from pydantic import Field, model_validator
 
@@ -61,9 +61,9 @@ class AdaptationFacts(RecordBlock):
 
 
 class AuditFacts(RecordBlock):
-    """What is left of rows that are to be forgotten, at one moment; see `clgym.results.forgetting`.
+    """Measures of what is still known of rows to forget (see `clgym.results.forgetting`).
 
-    Values are fractions; None where there are no such rows.
+    Values are fractions; None if there are no such rows.
     """
 
     forgotten_accuracy: float | None
@@ -74,15 +74,16 @@ class AuditFacts(RecordBlock):
     """Fraction of the request's training rows that the membership attack calls members of the
     training set."""
     membership_auc: float | None
-    """Area under the ROC curve of the attack that tells the request's training rows from test rows
-    of the same classes; 0.5 where nothing tells them apart."""
+    """Area under the ROC curve of the attack that distinguishes the request's training rows from
+    test rows of the same classes; 0.5 is chance.
+    """
     attack_auc: float | None
-    """Area under the ROC curve of the same attack on rows that no request names: what it finds
-    where nothing is forgotten."""
+    """Area under the ROC curve of the same attack on rows that no request names: its strength where
+    nothing is forgotten."""
 
 
 class DistanceFacts(RecordBlock):
-    """Distance of the predictions to those of the reference, which was never given the rows."""
+    """Distance of the predictions to those of the reference, never trained on the rows."""
 
     divergence_forgotten: float | None
     """Mean Jensen-Shannon divergence in bits, on the request's training rows."""
@@ -95,11 +96,11 @@ class DistanceFacts(RecordBlock):
 
 
 class DeletionRequestFacts(RecordBlock):
-    """A request to forget, and what was measured before and after it."""
+    """A request to forget, and the measurements before and after it."""
 
     name: str
     classes: list[int]
-    """Class indices that the request takes away."""
+    """Class indices that the request removes."""
     rows: int
     """Number of training rows to be forgotten."""
     memory_removed: int
@@ -111,7 +112,7 @@ class DeletionRequestFacts(RecordBlock):
 
 
 class ReferenceFacts(RecordBlock):
-    """The run whose model was never given what is forgotten."""
+    """The run whose model was never trained on the forgotten rows."""
 
     strategy: str
     seed: int
@@ -123,7 +124,7 @@ class DeletionFacts(RecordBlock):
     """Measurements of forgetting on request."""
 
     retained_data: bool
-    """Whether each request brought the rows that remain, which the strategy had declared."""
+    """Whether each request came with the remaining rows, as the strategy had declared to need."""
     requests: list[DeletionRequestFacts]
     reference: ReferenceFacts | None
 
@@ -132,8 +133,8 @@ class ProbeFacts(RecordBlock):
     """The probes of a pretraining stream: classifiers fitted on features after each experience.
 
     The linear probe is scikit-learn's logistic regression (lbfgs) on standardised features; the
-    other one is a vote of the nearest neighbours by the cosine. The predictions file holds the
-    training rows on which the last ones were fitted.
+    other probe is a vote of the nearest neighbours by cosine similarity. The predictions file holds
+    the training rows on which the last probes were fitted.
     """
 
     rows_per_class: int | None
@@ -145,9 +146,10 @@ class ProbeFacts(RecordBlock):
     neighbours: int
     """Number of nearest neighbours that vote."""
     rows: list[int]
-    """Number of training rows after each experience."""
+    """Number of training rows of the probes after each experience."""
     iterations: list[int]
-    """Iterations of the solver after each experience; the maximum where it did not converge."""
+    """Number of iterations of the solver after each experience; the maximum if it did not converge.
+    """
     widths: list[int]
     """Length of the feature vectors after each experience."""
     knn_matrix: list[list[float | None]]
@@ -155,7 +157,7 @@ class ProbeFacts(RecordBlock):
     (column); None where not measured."""
 
     def flags(self) -> list[str]:
-        """What a reader should know of the linear probe, in words."""
+        """Warning if the linear probe did not converge."""
         counts = enumerate(self.iterations, 1)
         late = [number for number, count in counts if count >= self.max_iterations]
         places = ", ".join(map(str, late))
@@ -168,8 +170,9 @@ class AnytimeFacts(RecordBlock):
     images: list[int]
     """Training images seen at each measurement, ascending."""
     accuracy: list[float]
-    """Fraction of right predictions for the test images of all classes that have come by the end of
-    the experience at hand."""
+    """Fraction of correct predictions for the test images of all classes that have arrived by the
+    end of the current experience, in [0, 1].
+    """
     area: float
     """Area under the accuracy over training images, divided by all images (A_AUC)."""
 

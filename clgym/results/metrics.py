@@ -1,4 +1,4 @@
-"""Metrics of the accuracy matrix: row i is after experience i, column j on experience j."""
+"""Metrics of the accuracy matrix: row i is after experience i, column j is on experience j."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -44,7 +44,7 @@ def accuracy_by_group(hits: np.ndarray, group: np.ndarray, count: int) -> list[f
     One pass over the rows, whatever the number of groups.
 
     Args:
-        hits: bool [n], whether each prediction is right.
+        hits: bool [n], whether each prediction is correct.
         group: int [n], group of each row, below ``count``.
         count: Number of groups.
     """
@@ -61,12 +61,12 @@ def average_incremental_accuracy(after: Sequence[float]) -> float:
 def area_under_curve(images: Sequence[int], accuracy: Sequence[float]) -> float:
     """Area under the accuracy over training images, divided by all images (Koh et al. 2022).
 
-    Every accuracy counts for the images since the measurement before it: with equal distances
-    their mean.
+    Each accuracy is weighted by the number of images since the measurement before it; with equal
+    distances the area is the mean accuracy.
 
     Args:
-        images: Training images seen at each measurement, ascending.
-        accuracy: In [0, 1], at each.
+        images: Number of training images seen at each measurement, ascending.
+        accuracy: Accuracy at each measurement, in [0, 1].
     """
     return float(np.dot(accuracy, np.diff(images, prepend=0)) / images[-1])
 
@@ -101,7 +101,7 @@ def forward_transfer(matrix: Matrix, chance: Sequence[float]) -> float | None:
         chance: For each experience, the accuracy of guessing among the columns it is scored on.
 
     Returns:
-        In [-1, 1]; None where no future experience was measured.
+        Forward transfer in [-1, 1]; None if no experience was tested before it was learned.
     """
     table = _array(matrix)
     gains = [table[j - 1, j] - chance[j] for j in range(1, len(table))]
@@ -115,7 +115,7 @@ def matrix_summary(
 
     Args:
         matrix: Accuracies in [0, 1], [T, T].
-        after: Accuracy after each experience over what was seen, [T].
+        after: Accuracy after each experience over all classes seen, [T].
         chance: Accuracy of guessing on each experience, [T].
     """
     return {

@@ -1,4 +1,4 @@
-"""What a record says of options that change a run's speed and the last digits of its result."""
+"""Block of a record about options that change a run's speed and the last digits of its result."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ __all__ = ["NumericFacts"]
 
 
 class NumericFacts(BaseModel):
-    """Options of `clgym run` for speed; by default none of them is on."""
+    """Options of `clgym run` for speed; none is on by default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,7 +20,7 @@ class NumericFacts(BaseModel):
     compile: bool = False
     """Whether networks were compiled (``torch.compile``)."""
     eval_batch: int | None = None
-    """Number of test images in a batch; None: the usual number."""
+    """Number of test images in a batch; None means the default."""
 
     def words(self) -> list[str]:
         """The options of ``clgym run`` that differ from their defaults."""

@@ -1,6 +1,6 @@
 """Online errors of an adaptation stream, from predictions and labels; NumPy only.
 
-The gym scores with it, and the audit of a stored run computes every error again with it.
+The gym computes scores with this module, and so does the audit of a stored run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class SegmentScores(TypedDict):
 
 
 class OnlineScores(TypedDict):
-    """What `clgym.results.record.AdaptationFacts` says of the answers."""
+    """Fields of `clgym.results.record.AdaptationFacts` that depend on the predictions."""
 
     segments: list[SegmentScores]
     domains: dict[str, float]
@@ -43,7 +43,7 @@ def confidence(logits: np.ndarray) -> np.ndarray:
 def calibration_error(confidences: np.ndarray, hits: np.ndarray) -> float:
     """Expected calibration error over 15 equal bins of confidence, in [0, 1].
 
-    Naeini et al. 2015, Guo et al. 2017 (arXiv 1706.04599), in [0, 1].
+    Naeini et al. 2015, Guo et al. 2017 (arXiv 1706.04599).
     """
     number = np.clip(np.ceil(confidences * _BINS).astype(int) - 1, 0, _BINS - 1)
     gap = np.bincount(number, weights=hits - confidences.astype(float), minlength=_BINS)
@@ -51,7 +51,7 @@ def calibration_error(confidences: np.ndarray, hits: np.ndarray) -> float:
 
 
 def largest_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    """Excess of the largest class among the predictions over that among the labels, in [-1, 1]."""
+    """Largest class's fraction of the predictions minus that of the labels, in [-1, 1]."""
     shares = [np.bincount(v, minlength=classes).max() / len(v) for v in (predicted, labels)]
     return float(shares[0] - shares[1])
 
@@ -59,7 +59,7 @@ def largest_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> fl
 def recovery(hits: np.ndarray) -> float:
     """Error over the first fifth minus error over the second half, in [-1, 1].
 
-    What a change costs before the method has found its way; about 0 without a change.
+    This is the cost of a change before the method has adapted; about 0 without a change.
     """
     first, rest = hits[: max(1, len(hits) // 5)], hits[len(hits) // 2 :]
     return float(rest.mean() - first.mean())
@@ -74,16 +74,16 @@ def scores(
     confidences: Sequence[np.ndarray],
     class_names: Sequence[str],
 ) -> OnlineScores:
-    """The numbers of a record's adaptation block.
+    """Compute the errors of a record's adaptation block.
 
     Args:
         names: Names of the segments.
         domains: Domain of each image, int64 [n], by segment.
-        domain_names: By domain.
+        domain_names: Name of each domain.
         labels: Class indices, int64 [n], by segment.
         predicted: Predicted class indices, int64 [n], by segment.
         confidences: Confidences, float [n], by segment.
-        class_names: By column.
+        class_names: Name of each class, by class index.
     """
     hits = [p == y for p, y in zip(predicted, labels, strict=True)]
     every = [np.concatenate(list(parts)) for parts in (hits, labels, domains)]

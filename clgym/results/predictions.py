@@ -14,7 +14,7 @@ from clgym.results.record import AdaptationResult, Result
 __all__ = ["NO_FILE", "PredictedRows", "StoredPredictions", "read_predictions"]
 
 NO_FILE = "no such file"
-"""Text for a missing predictions file."""
+"""Text of the problem that a predictions file is missing."""
 _FIX = "Keep the files of a run together, or run it again"
 
 
@@ -34,7 +34,7 @@ class PredictedRows:
     """float [n] in [0, 1], largest class probability; None in a learning phase."""
 
     def by_image(self) -> "PredictedRows":
-        """Return the same rows ordered by group, then row: two runs may have had other orders."""
+        """Return the same rows sorted by group, then row, since orders differ between runs."""
         order = np.lexsort((self.row, self.group))
         sure = None if self.confidence is None else self.confidence[order]
         return PredictedRows(
@@ -43,7 +43,7 @@ class PredictedRows:
 
     @property
     def hits(self) -> np.ndarray:
-        """Whether each prediction is right, bool [n]."""
+        """Whether each prediction is correct, bool [n]."""
         return self.predicted == self.label
 
 
@@ -51,11 +51,11 @@ class StoredPredictions:
     """The arrays of a predictions file, by evaluation and by segment."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], result: Result, file: Path) -> None:
-        """Look at nothing yet.
+        """Keep the arrays, which are checked when they are asked for.
 
         Args:
             arrays: All arrays of the file, by name.
-            result: The result that they belong to.
+            result: The result that the arrays belong to.
             file: The file, for messages.
         """
         self.arrays, self._result, self._file = arrays, result, file
@@ -100,7 +100,7 @@ class StoredPredictions:
             moments = self._integers(f"{i}/anytime_images")
             if len(predicted) != len(label) * len(moments):
                 raise self._misfit(f"arrays of different lengths in {i}/anytime")
-            # The last measurement of an experience is its end, where the next one begins.
+            # The last measurement of an experience is at its end, where the next one begins.
             begun = images[-1] if images else 0
             images += (begun + moments).tolist()
             accuracy += (predicted.reshape(-1, len(label)) == label).mean(1).tolist()
@@ -150,7 +150,7 @@ class StoredPredictions:
         """
         adaptation = self._result.adaptation
         count = 0 if adaptation is None else len(adaptation.segments)
-        # Behind a learning phase the segments have names of their own.
+        # After a learning phase the arrays of segments have other names.
         prefix = "" if isinstance(self._result, AdaptationResult) else "shift/"
         return [self._segment(f"{prefix}{number}") for number in range(count)]
 
@@ -196,10 +196,10 @@ class StoredPredictions:
 
 
 def read_predictions(folder: Path, result: Result) -> StoredPredictions:
-    """Read a run's predictions file; the one place where its hash is checked.
+    """Read a run's predictions file, after a check of its hash, which is done only here.
 
     Raises:
-        BadRecord: the file is not there, cannot be read, or is not the one that the record names.
+        BadRecord: The file does not exist, cannot be read, or is not the one that the record names.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -216,4 +216,4 @@ def read_predictions(folder: Path, result: Result) -> StoredPredictions:
         found = str(error.strerror)
     except (SafetensorError, LookupError, TypeError, ValueError, MemoryError) as error:
         found = f"a file that cannot be read ({type(error).__name__}: {error})"
-    raise BadRecord(expected=f"{file} as the record's hash has it", found=found, fix=_FIX)
+    raise BadRecord(expected=f"{file} with the hash that the record states", found=found, fix=_FIX)

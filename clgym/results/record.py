@@ -1,8 +1,8 @@
-"""The record of a run: what was measured, what it cost, and where it ran.
+"""The record of a run: its result, its cost and its environment.
 
-Equal records means equal `Result`: it is deterministic. Paths, host and user appear nowhere. A
-result is of one of five kinds, by what was measured. Records of schema 1 are read as well; see
-`clgym.results.schema1`.
+Two records are equal if their `Result` is, which is deterministic. A record contains no paths, host
+or user names. There are five kinds of results, by what was measured. Records of schema 1 are read
+as well; see `clgym.results.schema1`.
 """
 
 from typing import Annotated, Any, Literal
@@ -71,13 +71,13 @@ report_renamed(__name__)
 
 
 class Cost(RecordBlock):
-    """Costs of a run, which are never compared for equality."""
+    """Costs of a run; comparisons of records ignore them."""
 
     wall_seconds: float
     """Wall-clock time in seconds, summed over the sessions of an interrupted run."""
     cpu_seconds: float | None = None
-    """Processor time of the learners in seconds, user and system, over all their threads; the gym's
-    own is left out. None in records that were written before it was measured, as in the fields
+    """Processor time of the learners in seconds, user and system, over all their threads, without
+    that of the gym. None in older records, which did not measure it; the same holds for the fields
     below."""
     train_seconds: list[float]
     predict_seconds: list[float]
@@ -88,19 +88,20 @@ class Cost(RecordBlock):
     resident set size. Where the system cannot reset its peak (Linux can), earlier runs of the
     process count."""
     idle_memory_bytes: int | None = None
-    """Memory of the learner before it made anything, measured like its peak: what Python, torch and
-    other imports take."""
+    """Memory of the learner in bytes before it made anything, measured like its peak: what Python,
+    torch and other imports take."""
     train_flops: list[float | None] = []
-    """Floating-point operations of training by experience, by the formulas of torch's counter from
-    some of the steps; None where no batch was handed out, or networks were compiled. Empty for
-    runs that train nothing."""
+    """Number of floating-point operations of training by experience, by the formulas of torch's
+    counter, extrapolated from some of the steps; None if no batch was handed out, or networks were
+    compiled. Empty for runs that train nothing."""
     predict_flops_per_image: float | None = None
-    """Floating-point operations to predict one image after the last experience, by the same
-    formulas; without those of frozen features that the gym computes. On adaptation streams with
-    what the strategy learns meanwhile."""
+    """Number of floating-point operations to predict one image after the last experience, by the
+    same formulas, without those of frozen features that the gym computes. On adaptation streams it
+    includes what the strategy learns at the same time.
+    """
     energy_joules: dict[str, float] = {}
-    """Energy by device (``processor``, ``gpu``), by the counters of the hardware, which count all
-    that the device does; without an entry where there is no counter."""
+    """Energy in joules by device (``processor``, ``gpu``), by the counters of the hardware, which
+    count everything that the device does; devices without a counter have no entry."""
     train_images: int = 0
     """Number of training images, over all epochs."""
     state_bytes: int
@@ -108,7 +109,7 @@ class Cost(RecordBlock):
     forget_seconds: list[float] = []
     """Seconds that the strategy took for each request to forget."""
     reference_seconds: list[float] = []
-    """Seconds that the reference took for each of them; empty without a reference."""
+    """Seconds that the reference took for each request; empty without a reference."""
     own: dict[str, float] = {}
     """Costs that the strategy measured itself, by name."""
     resumed: int
@@ -123,7 +124,7 @@ class Cost(RecordBlock):
 
     @property
     def total_train_flops(self) -> float | None:
-        """Floating-point operations of all training; None where some experience's are not known."""
+        """Number of floating-point operations of all training; None if any is unknown."""
         known = [flops for flops in self.train_flops if flops is not None]
         return sum(known) if known and len(known) == len(self.train_flops) else None
 
@@ -138,7 +139,7 @@ class Environment(RecordBlock):
     machine: str
     device: str
     device_name: str = ""
-    """Model of the GPU or of the processor; times are comparable within one model only."""
+    """Model of the GPU or of the processor; only times of the same model are comparable."""
     threads: int
     engine: Literal["process", "inline"]
     """Engine of the run; with ``inline``, gym and learner shared a process, so that the learner
@@ -161,16 +162,17 @@ class Record(RecordBlock):
     cost: Cost
     environment: Environment
     conduct: Conduct | None = None
-    """None for records of clgym 0.1."""
+    """Conduct of the learner; None for records of clgym 0.1."""
     holdings: HoldingFacts | None = None
-    """None for records that were written before the gym counted them."""
+    """Sizes of what the learner held; None for older records, for which the gym did not count them.
+    """
     logged: dict[str, NumberSummary] = {}
     """Numbers that the strategy logged, by name; ``series.csv`` beside the record has all rows.
-    Records of runs that logged none have no such field."""
+    Records of runs that logged nothing have no such field."""
 
     @property
     def flags(self) -> list[str]:
-        """What a reader should know of the learner's conduct, in words."""
+        """Warnings about the learner's conduct."""
         failures = self.result.strategy.known_failures
         seen = self.conduct.flags(self.result.stored_samples, failures) if self.conduct else []
         if isinstance(self.result, PretrainingResult):
@@ -179,13 +181,13 @@ class Record(RecordBlock):
 
     @property
     def breaches(self) -> list[str]:
-        """What keeps a run off a leaderboard: more was kept than the strategy declared."""
+        """Breaches that exclude a run from the board: it kept more than the strategy declared."""
         hoards = self.conduct.hoards() if self.conduct else []
         return [*hoards, *(self.holdings.flags() if self.holdings else [])]
 
     @property
     def headline(self) -> dict[str, str | int | float | None]:
-        """The most important facts, by title: what ran, how well it did, how long it took."""
+        """The most important facts by title: strategy and stream, accuracies, time."""
         result, shift = self.result, self.result.adaptation
         learned = None if isinstance(result, AdaptationResult) else result
         return {
@@ -215,21 +217,21 @@ class Record(RecordBlock):
     @model_validator(mode="before")
     @classmethod
     def _from_others(cls, facts: Any) -> Any:
-        """Read schema 1 too, and refuse names that a terminal or a log would obey."""
+        """Convert records of schema 1, and refuse names with control characters."""
         if (odd := first_unprintable(facts)) is not None:
             raise ValueError(f"text that is too long or holds control characters: {odd}")
         return schema1.upgraded(facts) if schema1.is_record(facts) else facts
 
 
 _ABSENT_IN_EARLIER_RECORDS = ("anytime", "heads", "stored_after", "class_names", "numerics")
-"""Fields of a result that are no part of its hash where they are None."""
+"""Fields of a result that its hash leaves out if they are None."""
 
 
 def result_hash(record: Record) -> str:
     """SHA-256 of the deterministic part of a record.
 
     It covers the facts in the form of schema 1, so that ledgers and certificates that name a
-    result stay true whatever schema its record is written in.
+    result stay valid for any schema of its record.
     """
     facts = record.result.model_dump(mode="json", exclude={"kind"})
     if isinstance(record.result, AdaptationResult):

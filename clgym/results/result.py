@@ -1,4 +1,4 @@
-"""The result of a run, of one of five kinds, by what was measured."""
+"""The result of a run. There are five kinds, by what was measured."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class RunFacts(RecordBlock):
-    """What ran on what, and what it left; common to all kinds of result."""
+    """Identity of a run and of what it left; common to all kinds of results."""
 
     strategy: StrategyFacts
     scenario: ScenarioFacts
@@ -39,20 +39,22 @@ class RunFacts(RecordBlock):
     scored_on: Literal["test", "valid"] = "test"
     """Rows that were scored: the test split (test) or held-out training rows (valid)."""
     part: tuple[int, int] | None = None
-    """First experience of the run and end of the range; None if all experiences were run."""
+    """First experience of the run and end (exclusive) of the range; None if all were run."""
     class_order: list[str]
     """Class names by class index."""
     parameters: int
-    """Number of values that predictions depend on, without buffers: `HoldingFacts.total`. Records
-    that have no such block state what the strategy counted itself."""
+    """Number of values that predictions depend on, without buffers:
+
+    `HoldingFacts.total`. In records without that block it is what the strategy counted itself.
+    """
     stored_samples: int
     """Number of samples of past experiences held at the end."""
     predictions: FileFacts
     backbone: BackboneFacts | None = None
     class_names: bool | None = None
-    """Whether the strategy was given the names of the classes seen; None if not."""
+    """True if the strategy was given the names of the classes seen, else None."""
     numerics: NumericFacts | None = None
-    """Options for speed that change predictions; None where none was on."""
+    """Options for speed that change predictions; None if none was on."""
 
 
 class _LearningMeasures(RunFacts):
@@ -79,8 +81,9 @@ class _LearningMeasures(RunFacts):
     anytime: AnytimeFacts | None = None
     """Accuracy inside the experiences of a single-pass stream; None on others."""
     heads: dict[str, list[float]] | None = None
-    """Accuracy after each experience by head, for strategies that answer by several; None for
-    others. Which one counts, in all other fields, is an option of the strategy."""
+    """Accuracy after each experience by head, for strategies that predict by several heads; None
+    for others. An option of the strategy says which head all other fields refer to.
+    """
     stored_after: list[int] | None = None
     """Number of samples of past experiences held after each experience; None in records of earlier
     versions."""
@@ -160,7 +163,7 @@ class PretrainingResult(_LearningMeasures):
 class AdaptationResult(RunFacts):
     """Result of an adaptation stream: each prediction is scored when it is made.
 
-    Beside learning streams it counts as one experience, of which the properties speak.
+    In comparisons with learning streams it counts as one experience, as the properties state.
     """
 
     kind: Literal["adaptation"] = "adaptation"
@@ -213,7 +216,7 @@ class AdaptationResult(RunFacts):
 
     @property
     def anytime(self) -> None:
-        """Every answer is scored as it is given."""
+        """None: each prediction is scored when it is made."""
         return None
 
     @property
@@ -223,7 +226,7 @@ class AdaptationResult(RunFacts):
 
     @property
     def heads(self) -> None:
-        """None: an answer comes from one head."""
+        """None: each prediction comes from one head."""
         return None
 
 

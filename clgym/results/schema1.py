@@ -29,7 +29,7 @@ def as_one_experience(result: Mapping[str, Any]) -> dict[str, object]:
 
 
 def is_record(facts: Any) -> bool:
-    """Whether data are a record of schema 1; its version was not always written."""
+    """Whether data are a record of schema 1, which did not always state its version."""
     if not _is_mapping(facts) or facts.get("schema_version", 1) != 1:
         return False
     result = facts.get("result", {})
@@ -41,14 +41,14 @@ def _is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
 
 
 def upgraded(record: Mapping[str, Any]) -> dict[str, object]:
-    """Convert a record of schema 1 to schema 2, where its values are validated.
+    """Convert a record of schema 1 to schema 2, whose model then validates its values.
 
     Raises:
-        ValueError: fields of an adaptation stream contradict one another, or are missing.
+        ValueError: Fields of an adaptation stream contradict one another, or are missing.
     """
     newer: dict[str, object] = {**record, "schema_version": 2}
     if "result" not in record:
-        return newer  # validation says what is missing
+        return newer  # the validation of schema 2 reports what is missing
     result = dict(record["result"])
     scenario = result.get("scenario")
     if result.get("adaptation") is None:
@@ -65,7 +65,7 @@ def _drop_one_experience(result: dict[str, object]) -> None:
     try:
         said = as_one_experience(result)
     except (TypeError, LookupError, ZeroDivisionError) as error:
-        raise ValueError(f"its adaptation block cannot be followed ({error})") from None
+        raise ValueError(f"its adaptation block cannot be read ({error})") from None
     for name, value in said.items():
         if name not in result or result.pop(name) != value:
             raise ValueError(f"result.{name} does not follow from the mean error")

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["COLUMNS", "NumberSummary", "Series"]
 
 COLUMNS = ("images", "experience", "epoch", "step", "name", "value")
-"""Columns of ``series.csv``: images learned or answered so far over the run; experience or segment,
-epoch and step, all counted from 1 (0 where nothing counts them). There are no times, so that a run
-that was continued leaves the same file."""
+"""Columns of ``series.csv``: number of images trained on or predicted so far in the run; experience
+or segment, epoch and step, all counted from 1 (0 where they do not apply). There are no times, so
+that a continued run leaves the same file."""
 _KINDS = {"name": int, "value": float, "images": int, "experience": int, "epoch": int, "step": int}
 
 
@@ -31,7 +31,7 @@ class NumberSummary(BaseModel):
 
 
 class Series:
-    """Rows of logged numbers, in the order in which they came; all columns have one length."""
+    """Rows of logged numbers in the order of arrival; all columns have the same length."""
 
     def __init__(self) -> None:
         """Begin without rows."""
@@ -51,7 +51,7 @@ class Series:
         self._parts.append(part)
 
     def take_piece(self) -> dict[str, np.ndarray]:
-        """The rows since the last call, as arrays for a file; empty without any."""
+        """Return the rows added since the last call, as arrays for a file; empty without rows."""
         parts, self._in_pieces = self._parts[self._in_pieces :], len(self._parts)
         if not parts:
             return {}
@@ -70,15 +70,15 @@ class Series:
         """Add the rows of a later phase.
 
         Args:
-            later: Its series, which counts images from the phase's beginning.
-            images: Images before that.
+            later: The series of that phase, which counts images from the phase's beginning.
+            images: Number of images before the phase.
         """
         names = tuple(later._names)
         for part in later._parts:
             self.add(names, {**part, "images": part["images"] + images})
 
     def summary(self) -> dict[str, NumberSummary]:
-        """Every number by name."""
+        """Summary of each logged number, by name."""
         return {name: _summary(values) for name, values in self._values().items()}
 
     def _values(self) -> dict[str, np.ndarray]:
@@ -90,10 +90,10 @@ class Series:
 
     @classmethod
     def from_csv(cls, data: bytes) -> "Series":
-        """The rows of a file as `as_csv` makes it.
+        """Read the rows of a file that `as_csv` made.
 
         Raises:
-            ValueError: it is no such file.
+            ValueError: The file has other columns, or a row of another length.
         """
         reader = csv.DictReader(io.StringIO(data.decode(), newline=""))
         if tuple(reader.fieldnames or ()) != COLUMNS:
@@ -131,5 +131,5 @@ def _summary(values: np.ndarray) -> NumberSummary:
         last=float(values[-1]),
         minimum=float(values.min()),
         maximum=float(values.max()),
-        mean=float((values / len(values)).sum()),  # the sum itself may be above all floats
+        mean=float((values / len(values)).sum()),  # the sum itself may overflow
     )

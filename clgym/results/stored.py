@@ -1,7 +1,7 @@
 """The reader of finished runs: the record, the predictions beside it, and their audit.
 
-Whatever compares, ranks, draws, verifies or reproduces runs opens them here. What needs the
-scenario or the images of a run (class orders, labels) is checked in `clgym.protocol`.
+All code that compares, ranks, draws, verifies or reproduces runs opens them here. Checks that need
+the scenario or the images of a run (class orders, labels) are in `clgym.protocol`.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class StoredRun:
         """Read the predictions, checked against the record's hash.
 
         Raises:
-            BadRecord: the file is not there, cannot be read, or is not the one that the record
+            BadRecord: The file does not exist, cannot be read, or is not the one that the record
                 names.
         """
         return read_predictions(self.folder, self.result)
@@ -53,13 +53,13 @@ class StoredRun:
         """Yield each contradiction within the record, and between it and its predictions.
 
         Args:
-            predictions_needed: Whether missing predictions are a problem: without them nothing
-                says more than that the record does not contradict itself.
+            predictions_needed: Whether missing predictions are a problem; without them, only
+                contradictions within the record can be found.
         """
         impossible = list(impossible_numbers(self.record))
         yield from impossible
         if impossible:
-            return  # nothing can be computed with them
+            return  # with impossible numbers nothing else can be computed
         yield from own_problems(self.record)
         yield from self._series_problems()
         if not (predictions_needed or self.has_predictions):
@@ -70,7 +70,7 @@ class StoredRun:
             yield f"{self.result.predictions.file}: {error.found}"
 
     def _series_problems(self) -> Iterator[str]:
-        """Whether ``series.csv``, where it is there, has what the record summarises."""
+        """Yield a problem if ``series.csv`` exists but does not agree with the record's summary."""
         file = self.folder / SERIES
         if not file.is_file():
             return
@@ -90,7 +90,7 @@ def open_run(path: Path) -> StoredRun:
         path: Output folder of the run, or its ``record.json``.
 
     Raises:
-        BadRecord: there is no record, or it does not validate.
+        BadRecord: There is no record, or it does not validate.
     """
     file = path / RECORD if path.is_dir() else path
     try:

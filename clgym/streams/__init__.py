@@ -1,1 +1,1 @@
-"""Streams of unlabelled batches, and of two phases; learning streams stand in `clgym.scenario`."""
+"""Streams of unlabelled batches, and of two phases; `clgym.scenario` has learning streams."""

@@ -41,7 +41,7 @@ report_renamed(__name__)
 Order = Literal["iid", "sorted", "dirichlet"]
 Arrival = Literal["withheld", "published"]
 Batch = tuple[tuple[int, slice], ...]
-"""Segments and the places in them that arrive together."""
+"""Slices of segments that arrive together, each with the index of its segment."""
 
 _BY_HSV = ("brightness", "saturate")
 """Corruptions that change hue, saturation or value."""
@@ -64,10 +64,10 @@ class Domain:
     published: str | None = None
     """Folder in the data root whose published files are read instead, such as ``CIFAR-10-C``."""
     hsv: Literal["exact", "scaled"] = "exact"
-    """See `clgym.data.corruptions.Hsv`."""
+    """Computation of hue, saturation and value; see `clgym.data.corruptions.Hsv`."""
 
     def facts(self) -> dict[str, object]:
-        """What its images depend on; ``hsv`` only where they do, and where it is not as it was."""
+        """Facts that determine its images; ``hsv`` only if it matters and is ``exact``."""
         held = asdict(self)
         if self.hsv == "scaled" or self.corruption not in _BY_HSV or self.published is not None:
             del held["hsv"]
@@ -100,8 +100,8 @@ class AdaptationStream:
     domains: tuple[Domain, ...]
     segments: tuple[Segment, ...]
     batch_size: int
-    """Images per batch. The last batch of the stream may be smaller; unless the stream is
-    `continuous`, the last batch of every segment."""
+    """Number of images per batch. The last batch of the stream may be smaller; if the stream is not
+    `continuous`, the last batch of every segment may be."""
     home: int | None
     """Index of the source domain of the classifier; None if its data are not available."""
     home_part: Literal["train", "all"] = "train"
@@ -109,9 +109,10 @@ class AdaptationStream:
     reset_each_segment: bool = False
     """Whether the strategy is reset at the start of every segment, which reveals the boundaries."""
     exchanged: Literal["all", "class", "domain"] | None = None
-    """Images of a segment that the gym exchanges before they arrive, by a key that the learner
+    """Images of a segment that the gym permutes before they arrive, by a key that the learner
     cannot compute: all, or those of one class or domain among themselves, so that the order of
-    classes or domains stays the plan's. None: the images arrive in the order of the plan."""
+    classes or domains stays that of the plan. None: the images arrive in the order of the plan.
+    """
 
     setting = "adaptation"
     single_pass = True
@@ -122,7 +123,7 @@ class AdaptationStream:
         return len(self.segments)
 
     def __eq__(self, other: object) -> bool:
-        """Say whether both plan the same."""
+        """Whether both plans are equal."""
         return isinstance(other, AdaptationStream) and self.digest == other.digest
 
     def __hash__(self) -> int:
@@ -154,11 +155,11 @@ class AdaptationStream:
 
     @property
     def continuous(self) -> bool:
-        """Whether batches run over the ends of segments, so that no short batch marks them."""
+        """Whether batches may cross the ends of segments, so that no short batch marks an end."""
         return self.exchanged is not None and not self.reset_each_segment
 
     def batches(self) -> list[Batch]:
-        """Segments and places of every batch, in order of arrival."""
+        """Slices of segments of every batch, in order of arrival."""
         lengths = [len(segment.row) for segment in self.segments]
         if not self.continuous:
             return [
@@ -181,7 +182,8 @@ class AdaptationStream:
 
     def outline(self) -> "list[SegmentOutline]":
         """Content of each segment, for ``--dry-run`` and progress, without labels."""
-        from clgym.messages import SegmentOutline  # here: looking at a stream needs no pydantic
+        # imported here, since using a stream does not need pydantic
+        from clgym.messages import SegmentOutline
 
         classes = len(self.class_order)
         return [
@@ -190,18 +192,18 @@ class AdaptationStream:
         ]
 
     def columns_after(self, index: int) -> int:
-        """All classes are known from the start."""
+        """Return the number of all classes, which are known from the start."""
         return len(self.class_order)
 
     def on_validation(self) -> "AdaptationStream":
         """Raise: an adaptation stream has no held-out rows.
 
         Raises:
-            BadStream: always; tuning takes a stream of its own.
+            BadStream: Always; tuning needs another stream.
         """
         raise BadStream(
             expected="a stream with held-out training rows",
-            found=f"{self.name}, whose answers are scored as they are given",
+            found=f"{self.name}, whose predictions are scored when they are made",
             fix="Tune on other corruptions (--corruptions extra) or another source",
         )
 
@@ -209,7 +211,7 @@ class AdaptationStream:
         """Return some of the segments as a stream.
 
         Raises:
-            BadStream: no such segments.
+            BadStream: The stream has no such segments.
         """
         check_part(self, first, end, "segments")
         return replace(self, segments=self.segments[first:end])
@@ -225,7 +227,7 @@ class AdaptationConfig:
     """Classifier to adapt: NETWORK@FILE, the folder of a finished run, or auto: a small classifier
     that clgym trains on the source's training rows."""
     batch_size: Annotated[int, Ge(1)] = 200
-    """Images per batch."""
+    """Number of images per batch."""
     images: Annotated[int, Ge(1)] | None = None
     """Number of images per segment (such as one corruption), drawn at random; none: all."""
     rows: Literal["all", "tuning", "evaluation"] = "all"
@@ -267,7 +269,7 @@ def _published(scenario: Scenario, domains: Sequence[Domain]) -> list[str]:
 
 
 _EXCHANGED: dict[str, Literal["all", "domain"]] = {"iid": "all", "by-domain": "domain"}
-"""By the order of a segment; others are orders of classes."""
+"""Value of `exchanged` by order of a segment; all other orders keep the order of classes."""
 
 
 def stream_of(
@@ -277,10 +279,10 @@ def stream_of(
     segments: Sequence[Segment],
     **facts: Any,
 ) -> AdaptationStream:
-    """The stream, its domains checked to be alike in classes and image shape.
+    """Return the stream, after a check that its domains have the same classes and image shape.
 
     Raises:
-        BadStream: they are not.
+        BadStream: They differ in classes or image shape.
     """
     resize, home, order = scenario.config.resize, sources[0], scenario.config.order
     withheld = getattr(scenario.config, "arrival", "published") == "withheld"
@@ -296,7 +298,8 @@ def stream_of(
                 found=f"{source.name} with {len(own)} classes and images {shape}",
                 fix="Give --resize, or sources with the same classes",
             )
-    if shapes[0][0] == 1:  # grey images come out the same, and their streams keep their digests
+    # for grey images both give the same result, so their streams keep their digests
+    if shapes[0][0] == 1:
         domains = [replace(domain, hsv="scaled") for domain in domains]
     return AdaptationStream(
         name=scenario.name,

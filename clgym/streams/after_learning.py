@@ -1,4 +1,4 @@
-"""Streams that begin with a learning stream: what they have of it, and that they are one piece."""
+"""Common base of streams that begin with a learning stream and cannot be divided."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ __all__ = ["AfterLearning"]
 
 @dataclass(frozen=True, eq=False)
 class AfterLearning:
-    """A plan of a learning stream and of what comes after it; two are equal if their plans are."""
+    """A plan of a learning stream and of a second phase; two are equal if their plans are."""
 
     name: str
     learning: Stream
@@ -23,7 +23,7 @@ class AfterLearning:
     gives_task_ids = False
 
     def __len__(self) -> int:
-        """Count the experiences, and the parts of what comes after them."""
+        """Count the experiences, and the parts of the second phase."""
         raise NotImplementedError
 
     @property
@@ -32,11 +32,11 @@ class AfterLearning:
         raise NotImplementedError
 
     def outline(self) -> "list[ExperienceOutline]":
-        """Content of each experience, and of each part of what comes after them."""
+        """Content of each experience, and of each part of the second phase."""
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
-        """Say whether both plan the same."""
+        """Whether both plans are equal."""
         return isinstance(other, type(self)) and self.digest == other.digest
 
     def __hash__(self) -> int:
@@ -55,31 +55,31 @@ class AfterLearning:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width of what reaches the learner."""
+        """Channels, height and width of the images that the learner receives."""
         return self.learning.image_shape
 
     @property
     def columns(self) -> tuple[tuple[int, ...], ...]:
-        """For each source the column of each of its classes."""
+        """For each source the class index of each of its classes."""
         return self.learning.columns
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """What each experience of the learning phase consists of."""
+        """Experiences of the learning phase."""
         return self.learning.steps
 
     @property
     def class_order(self) -> tuple[str, ...]:
-        """Class names by column."""
+        """Class names by class index."""
         return self.learning.class_order
 
     @property
     def single_pass(self) -> bool:
-        """Whether training rows may be seen once only."""
+        """Whether training rows may be read only once."""
         return self.learning.single_pass
 
     def columns_after(self, index: int) -> int:
-        """Classes seen once experience ``index``, or the part after all of them, is over."""
+        """Number of classes seen after experience, or part of the second phase, ``index``."""
         return self.learning.columns_after(min(index, len(self.learning) - 1))
 
     def measured_after(self, index: int) -> list[int]:
@@ -87,10 +87,10 @@ class AfterLearning:
         return self.learning.measured_after(index)
 
     def on_validation(self) -> Any:
-        """Nothing is held out of what comes after learning.
+        """Raise, since no rows of the second phase are held out.
 
         Raises:
-            BadStream: always.
+            BadStream: Always.
         """
         raise BadStream(
             expected="a stream with held-out rows in every part",
@@ -99,10 +99,10 @@ class AfterLearning:
         )
 
     def part(self, first: int, end: int) -> Any:
-        """The whole only.
+        """Return the stream if the range covers all of it, since it cannot be divided.
 
         Raises:
-            BadStream: a part is asked for.
+            BadStream: The range is a part of the stream.
         """
         if (first, end) == (0, len(self)):
             return self

@@ -1,4 +1,4 @@
-"""Which rows of a domain arrive on an adaptation stream, and in what order.
+"""Choose the rows of a domain that arrive on an adaptation stream, and their order.
 
 This module does not import torch.
 """
@@ -58,20 +58,20 @@ def rows_of(
     Args:
         domain: Domain of the rows.
         sources: Sources of the stream.
-        config: ``rows`` and ``images``.
+        config: Options, of which ``rows`` and ``images`` are used.
         seed: Seed of the order.
-        count: Rows that the domain has.
+        count: Number of rows of the domain.
 
     Raises:
-        BadStream: half of published files, whose images cannot be split by hash.
+        BadStream: Half of published files is asked for, whose images cannot be split by hash.
     """
     if config.rows == "all":
         return orders.shuffled(count, seed, config.images)
     if domain.published is not None:
         raise BadStream(
-            expected="all rows of published files, whose clean images are not in them",
+            expected="all rows of published files, which do not contain the clean images",
             found=f"--rows {config.rows}",
-            fix="Leave --published out: the corruptions are then made here",
+            fix="Leave --published out, so that the corruptions are computed here",
         )
     source = sources[domain.source]
     splits = [source.test] if domain.part == "test" else [source.train, source.test]
@@ -87,8 +87,8 @@ def arranged(
 
     Args:
         rows: int64 [n], shuffled; they index ``labels``.
-        labels: int64.
-        config: ``order`` and ``delta``.
+        labels: Class numbers, int64.
+        config: Options, of which ``order`` and ``delta`` are used.
         seed: Seed of a Dirichlet order.
     """
     if config.order == "sorted":
@@ -101,12 +101,12 @@ def arranged(
 def rows_by_segment(
     rows: np.ndarray, labels: np.ndarray, config: Any, seed: int, count: int
 ) -> list[np.ndarray]:
-    """The same rows for every segment, each in its order: one for all, or a fresh one each.
+    """Return the same rows for every segment, all in one order or each in its own.
 
     Args:
         rows: int64 [n], shuffled; they index ``labels``.
-        labels: int64.
-        config: ``arrival``, ``order`` and ``delta``.
+        labels: Class numbers, int64.
+        config: Options, of which ``arrival``, ``order`` and ``delta`` are used.
         seed: Seed of the orders.
         count: Number of segments.
     """

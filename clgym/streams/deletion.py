@@ -1,7 +1,7 @@
-"""A stream of two phases: classes are learned in groups, then some of them are to be forgotten.
+"""A stream of two phases: classes are learned in groups, then some of them must be forgotten.
 
-First a learning stream, scored as every learning stream is; then one request after another to
-forget the training rows of a class, or of an experience.
+First there is a learning stream, scored like every learning stream; then there are requests, one
+after another, to forget the training rows of a class or of an experience.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ Forgets = Literal["class", "experience"]
 
 @dataclass(frozen=True)
 class Deletion:
-    """One request: the rows of these classes are to be forgotten."""
+    """A request to forget the rows of some classes."""
 
     kind: Forgets
     number: int
@@ -34,12 +34,12 @@ class Deletion:
     classes: tuple[int, ...]
     """Class indices of the rows, ascending."""
     name: str
-    """The request in words: a class by its name, an experience by its number from 1."""
+    """Name of the request: that of the class, or the number of the experience from 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class DeletionStream(AfterLearning):
-    """A plan of both phases."""
+    """Plan of a learning stream and of the requests that follow it."""
 
     deletions: tuple[Deletion, ...]
     """Requests of the second phase, in order."""
@@ -58,8 +58,9 @@ class DeletionStream(AfterLearning):
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def outline(self) -> "list[ExperienceOutline]":
-        """What each experience brings, and the classes that each request takes away."""
-        from clgym.messages import SegmentOutline  # here: looking at a stream needs no pydantic
+        """Content of each experience, and the classes that each request removes."""
+        # imported here, since using a stream does not need pydantic
+        from clgym.messages import SegmentOutline
 
         requests = [
             SegmentOutline(name=f"forget {d.name}", classes=len(d.classes), train=0, test=0)
@@ -90,17 +91,17 @@ def deletions_of(stream: Stream, kind: Forgets, numbers: Sequence[int]) -> tuple
 
     Args:
         stream: The learning stream.
-        kind: What a number counts.
+        kind: What the numbers count: classes or experiences.
         numbers: Class indices in order of arrival, or experiences, from 0.
 
     Raises:
-        BadStream: there is no such class or experience, one comes twice, or nothing would remain;
+        BadStream: A class or experience does not exist or is named twice, or nothing would remain;
             or training labels are wrong on purpose, so that a class is not one set of rows.
     """
     if any(step.labels is not None for step in stream.steps):
         raise BadStream(
             expected="true training labels on a stream with requests to forget",
-            found="some that are wrong on purpose",
+            found="some labels that are wrong on purpose",
             fix="Leave Step.labels out",
         )
     last = len(stream) - 1

@@ -1,4 +1,4 @@
-"""Orders in which an unlabelled stream shows its images.
+"""Orders of the images of an unlabelled stream.
 
 Draws follow the published code: Python's ``random`` for plain shuffles, NumPy's legacy generator
 for the Dirichlet and Zipf rules, both seeded anew for every segment.
@@ -23,13 +23,13 @@ __all__ = [
 ]
 
 _ATTEMPTS = 1000
-"""Maximum number of draws of a rule, which small sets may never satisfy."""
+"""Maximum number of draws, since small sets may never satisfy a rule."""
 _LEAST = 10
 """Minimum number of images in each chunk of a Dirichlet order."""
 
 
 def segment_seed(seed: int, number: int) -> int:
-    """The seed of one segment's own order, from 0 to 2**32 - 1."""
+    """Seed of the order of one segment, from 0 to 2**32 - 1."""
     digest = hashlib.sha256(f"segment {number} of order {seed}".encode()).digest()
     return int.from_bytes(digest[:4], "little")
 
@@ -45,7 +45,7 @@ def shuffled(count: int, seed: int, kept: int | None = None) -> np.ndarray:
 
 
 def sorted_by_label(order: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """An order's rows class by class; inside a class as they were.
+    """Sort an order's rows by class; within a class their order is kept.
 
     Args:
         order: int64 [n], rows.
@@ -55,23 +55,23 @@ def sorted_by_label(order: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def grouped(order: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """An order's rows class by class, the classes in the order of their first image."""
+    """Group an order's rows by class, with the classes in the order of their first image."""
     seen = labels[order]
     _, first, number = np.unique(seen, return_index=True, return_inverse=True)
     return order[np.argsort(first[number], kind="stable")]
 
 
 def dirichlet(order: np.ndarray, labels: np.ndarray, delta: float, seed: int) -> np.ndarray:
-    """Chunks with class shares drawn from Dirichlet(delta); inside a chunk each class contiguous.
+    """Chunks with class fractions drawn from Dirichlet(delta); each class is contiguous in a chunk.
 
     Args:
         order: int64 [n], rows.
         labels: int64, by row.
-        delta: Above 0; the smaller, the fewer classes a chunk holds.
+        delta: Concentration, above 0; the smaller, the fewer classes are in a chunk.
         seed: Seed of NumPy's legacy generator.
 
     Raises:
-        BadStream: the rule is not satisfied after many draws: too few images, or too small a delta.
+        BadStream: The rule is not satisfied after many draws: too few images, or too small a delta.
     """
     generator = RandomState(seed)
     own = labels[order]
@@ -83,7 +83,7 @@ def dirichlet(order: np.ndarray, labels: np.ndarray, delta: float, seed: int) ->
     else:
         raise BadStream(
             expected=f"{_LEAST} images in each of {len(classes)} chunks of a Dirichlet order",
-            found=f"none such in {_ATTEMPTS} draws of {len(order)} images with delta {delta:g}",
+            found=f"no such order in {_ATTEMPTS} draws of {len(order)} images with delta {delta:g}",
             fix="Use more images or a larger --delta",
         )
     arranged = []
@@ -98,7 +98,7 @@ def dirichlet(order: np.ndarray, labels: np.ndarray, delta: float, seed: int) ->
 def _chunks(
     own: np.ndarray, classes: np.ndarray, delta: float, generator: RandomState
 ) -> list[np.ndarray] | None:
-    """One draw of the rule: places of each chunk; None if a chunk came out too small."""
+    """Draw once by the rule: positions of each chunk, or None if a chunk is too small."""
     count = len(classes)
     chunks = [np.zeros(0, dtype=np.int64) for _ in range(count)]
     for label in classes:
@@ -117,16 +117,16 @@ def _chunks(
 def zipf_counts(
     classes: int, total: int, seed: int | RandomState, *, top: float = 0.1, limit: float = 0.9
 ) -> np.ndarray:
-    """Images of each class under a Zipf prior (a = 2), int64 [classes].
+    """Number of images of each class under a Zipf prior (a = 2), int64 [classes].
 
-    A draw counts if the most frequent ``top`` of the classes hold less than ``limit`` of all
-    images.
+    A draw is accepted if the most frequent fraction ``top`` of the classes has less than the
+    fraction ``limit`` of all images.
 
     Raises:
-        BadStream: no draw counted.
+        BadStream: No draw was accepted.
     """
     generator = seed if isinstance(seed, RandomState) else RandomState(seed)
-    head = max(1, int(top * classes))  # at least one class, or no draw would ever count
+    head = max(1, int(top * classes))  # at least one class, or no draw would ever be accepted
     for _ in range(_ATTEMPTS):
         weights = generator.zipf(2, size=classes)
         counts = (total * weights / weights.sum()).astype(np.int64)
@@ -134,7 +134,7 @@ def zipf_counts(
             return counts
     raise BadStream(
         expected=f"a Zipf prior in which {head} of {classes} classes hold less than {limit:.0%}",
-        found=f"none in {_ATTEMPTS} draws",
+        found=f"no such prior in {_ATTEMPTS} draws",
         fix="Use a source with more classes",
     )
 

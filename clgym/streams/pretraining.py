@@ -1,8 +1,8 @@
-"""A stream without labels for the learner: features are learned, and judged by probes.
+"""A stream without labels for the learner: features are learned, and evaluated by probes.
 
-The labels stay with the gym. After each experience the learner gives features of training and test
-images of all classes that have come; the gym fits classifiers on the former (the probes) and scores
-them on the latter. The probe is part of the plan, for it decides what is measured.
+The labels stay with the gym. After each experience the learner returns features of training and
+test images of all classes that have arrived; the gym fits classifiers (the probes) on the former
+and scores them on the latter. The probe is part of the plan, since it determines what is measured.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ __all__ = ["PretrainingStream", "Probe", "probe_rows"]
 
 @dataclass(frozen=True)
 class Probe:
-    """Settings of the classifiers that are fitted on features."""
+    """Hyper-parameters of the classifiers that are fitted on features."""
 
     rows: int | None
     """Maximum number of training rows per class, the first of each experience; None: all."""
@@ -33,7 +33,7 @@ class Probe:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PretrainingStream(Stream):
-    """A plan of experiences without labels, and of the probe."""
+    """Plan of experiences without labels, and of the probe."""
 
     probe: Probe
 

@@ -1,4 +1,4 @@
-"""Warnings about a stream that stand beside its sources, in the record and on the board."""
+"""Warnings about a stream, which the record and the board state with its sources."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +17,10 @@ __all__ = ["with_stream_flags"]
 def with_stream_flags(stream: Any, sources: Sequence[Source]) -> list[Source]:
     """Add warnings about the stream to its sources.
 
-    They name classes that are learned and not measured, since too few rows were held out or the
+    They name classes that are learned but not tested, since too few rows were held out or the
     options leave none, and count training labels that are wrong on purpose, training images that
-    come again, and test images that are training images of another source. What holds of a source
-    by itself stands among its flags already (`clgym.data.content`).
+    recur, and test images that are training images of another source. Warnings that concern a
+    single source are among its flags already (`clgym.data.content`).
     """
     flagged = []
     for number, source in enumerate(sources):
@@ -41,7 +41,7 @@ def with_stream_flags(stream: Any, sources: Sequence[Source]) -> list[Source]:
 
 
 def _wrong_labels(stream: Any, source: Source, steps: Sequence[Step]) -> int:
-    """Training rows whose given label is not the source's."""
+    """Number of training rows whose given label differs from the source's."""
     noisy = [step for step in steps if step.labels is not None]
     columns = getattr(stream, "columns", ())
     true = [np.array(columns[s.source])[source.train.labels[s.train]] for s in noisy]
@@ -49,7 +49,7 @@ def _wrong_labels(stream: Any, source: Source, steps: Sequence[Step]) -> int:
 
 
 def _recurring(steps: Sequence[Step]) -> int:
-    """Training images that come again in a later experience and look the same there."""
+    """Number of training images that recur unchanged in a later experience."""
     looks: dict[Transform | None, list[np.ndarray]] = {}
     for step in steps:
         looks.setdefault(step.transform, []).append(step.train)
@@ -58,7 +58,7 @@ def _recurring(steps: Sequence[Step]) -> int:
 
 
 def _learned(source: Source, steps: Sequence[Step]) -> set[int]:
-    """Labels of the training rows, but for those that no test row could measure."""
+    """Labels of the training rows, without those that no test row has."""
     rows = [part for step in steps for part in (step.train, step.valid)]
     on_test = all(step.measured_on == "test" for step in steps)
     labels = {y for part in rows for y in np.unique(source.train.labels[part]).tolist()}
@@ -74,7 +74,7 @@ def _measured(source: Source, steps: Sequence[Step]) -> set[int]:
 def _of_other_sources(
     stream: Any, sources: Sequence[Source], number: int, steps: Sequence[Step]
 ) -> int:
-    """Test images of a source that other sources of the stream are learned from."""
+    """Number of test images of a source that are training images of the stream's other sources."""
     tested = [step.test for step in steps if step.measured_on == "test"]
     learned = [
         sources[step.source].train.hashes[step.train]

@@ -1,7 +1,7 @@
 """A stream of two phases: classes are learned in groups, then their images are corrupted.
 
-First a learning stream, scored as every learning stream is; then unlabelled batches over the test
-images of what was learned, each answer scored as it is given.
+First there is a learning stream, scored like every learning stream; then there are unlabelled
+batches of test images of the learned classes, where each prediction is scored when it is made.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ __all__ = ["TwoPhases"]
 
 @dataclass(frozen=True, eq=False)
 class TwoPhases(AfterLearning):
-    """A plan of both phases."""
+    """Plan of a learning stream and of the adaptation stream that follows it."""
 
     shift: AdaptationStream
     """Adaptation stream of the second phase, with the class indices of the learning phase."""
@@ -37,5 +37,5 @@ class TwoPhases(AfterLearning):
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def outline(self) -> "list[ExperienceOutline]":
-        """What each experience, then each segment, brings; the latter without labels."""
+        """Content of each experience, then of each segment, whose images have no labels."""
         return [*self.learning.outline(), *self.shift.outline()]

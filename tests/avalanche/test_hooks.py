@@ -222,7 +222,7 @@ def test_draws_have_the_streams_of_their_names(experiences, learner):
     assert torch.equal(
         torch.stack(drawn), torch.stack([torch.rand(2, generator=g) for g in wanted])
     )
-    with pytest.raises(BadPlugin, match="none under way"):
+    with pytest.raises(BadPlugin, match="a call outside of train"):
         strategy.rng("mask")
     with pytest.raises(Renamed, match=r"self\.rng"):
         strategy.generator("mask")

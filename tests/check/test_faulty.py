@@ -38,7 +38,7 @@ def test_the_base_that_the_faults_are_put_on_passes(faulty: ModuleType) -> None:
 
 
 def test_a_failed_check_is_raised_with_its_message(faulty: ModuleType) -> None:
-    with pytest.raises(CheckFailed, match="no-labels: answers that change"):
+    with pytest.raises(CheckFailed, match="no-labels: predictions that change"):
         check_strategy(faulty.PeeksAtLabels)
 
 

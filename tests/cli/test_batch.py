@@ -48,7 +48,7 @@ def test_several_strategies_with_paired_orders_in_parallel(cli, here, tmp_path):
     assert alone.result.order_seed == 7
     written = {p: p.stat().st_mtime_ns for p in Path("out").rglob("record.json")}
     code, _, err = cli(*words)
-    assert code == 0 and "4 of 4 runs were finished before" in err
+    assert code == 0 and "4 of 4 runs were already finished" in err
     assert written == {p: p.stat().st_mtime_ns for p in written}
 
 
@@ -147,7 +147,7 @@ def test_a_list_of_runs_from_a_file(cli, here):
     assert record["result"]["strategy"]["config"]["batch_size"] == 7
     assert record["result"]["order_seed"] == 8
     code, out, err = cli("run", "--experiment=exp.toml", "--workers", "2", "--json")
-    assert code == 0 and "3 of 3 runs were finished before" in err, err
+    assert code == 0 and "3 of 3 runs were already finished" in err, err
     assert len(json.loads(out)) == 3
 
 

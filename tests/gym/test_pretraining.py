@@ -123,7 +123,7 @@ def test_supervised_strategies_are_refused_and_the_others_elsewhere(tmp_path: Pa
 
 @pytest.mark.parametrize("need", ["total_classes", "class_names"])
 def test_a_strategy_that_wants_to_know_of_classes_is_refused(need: str, tmp_path: Path) -> None:
-    with pytest.raises(Incompatible, match="knows nothing of classes"):
+    with pytest.raises(Incompatible, match="needs no facts about classes"):
         plugged(tmp_path, DECLARED={need: True})
 
 

@@ -199,7 +199,7 @@ def test_no_place_that_a_record_names_is_opened(
     folder = edited(made, tmp_path / "edited", "learned", change)
     monkeypatch.setattr("clgym.gym.request.load_source", opened)
     audit = audited(folder)
-    assert not audit.problems and "a file of the record's maker" in audit.notes[0]
+    assert not audit.problems and "a file of the record's author" in audit.notes[0]
 
 
 def test_the_results_of_a_study_are_compared(finished: Path, plugin: Path) -> None:

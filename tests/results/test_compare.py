@@ -211,7 +211,7 @@ def test_another_classifier_is_said_and_never_on_one_side(runs: Path, tmp_path: 
         record["result"]["adaptation"]["model"]["sha256"] = "0" * 64
         file.write_text(json.dumps(record))
         if seed == 0:
-            with pytest.raises(BadRecord, match="differ in seeds only"):
+            with pytest.raises(BadRecord, match="differ only in their seeds"):
                 compare(runs / "source", folder)
     assert "different classifiers" in compare(runs / "source", folder).notes[0]
 

@@ -38,26 +38,26 @@ __all__ = [
 ]
 
 INK = "#1a1b1c"
-"""Colour of text, axes and everything without a meaning of its own; `svg` makes it currentColor."""
+"""Colour of text, axes and everything that shows no data; `svg` replaces it by currentColor."""
 FORMATS = ("svg", "pdf", "png")
 _DOTS_PER_INCH = 300
 """Resolution of PNG files."""
 _FONT = 10.0
 """Font size in points for which the heights of figures are chosen."""
 _SIZES = {"single-column": (3.3, 8.0), "double-column": (6.9, 9.0)}
-"""Widths in inches of a column and of a page of text in most journals, with a font size."""
+"""Width in inches of a column or a text page in most journals, and font size in points."""
 _MEASURED = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
 class FigureStyle:
-    """Size of a figure and of its letters."""
+    """Size of a figure and of its text."""
 
     width: float = 5.0
     """Width in inches. The default lies between one and two columns of a paper, and is legible on a
     phone."""
     height: float | None = None
-    """Height in inches; None: as the content needs."""
+    """Height in inches; None: as much as the content needs."""
     font_size: float = _FONT
     """Font size in points."""
 
@@ -70,7 +70,7 @@ class FigureStyle:
             font_size: In points; None: the default of the size.
 
         Raises:
-            BadConfig: another word, or a size or font size out of range.
+            BadConfig: ``size`` is none of these, or a size or font size is out of range.
         """
         width, height, font = cls.width, None, _FONT
         measured = _MEASURED.fullmatch(size or "")
@@ -113,7 +113,7 @@ def drawn_in(style: FigureStyle) -> Iterator[None]:
 
 
 def points(size: float) -> float:
-    """Font size in points of what has ``size`` points in the default style."""
+    """Scale a font size in points of the default style to the current style."""
     return size * _STYLE_NOW.get().font_size / _FONT
 
 
@@ -129,7 +129,7 @@ _STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # it comes with Matplotlib: the same on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # Matplotlib brings it: the same on every machine
     "font.size": 10,
     "legend.fontsize": 9,
     "legend.frameon": False,
@@ -139,7 +139,7 @@ _STYLE = {
     "savefig.facecolor": "none",
     "svg.hashsalt": "clgym",
     "text.color": INK,
-    "text.parse_math": False,  # a name with two dollars in it is no formula
+    "text.parse_math": False,  # otherwise a name with two dollar signs would be read as a formula
     "xtick.color": INK,
     "xtick.labelsize": 9,
     "ytick.color": INK,
@@ -156,7 +156,7 @@ P = ParamSpec("P")
 
 @contextlib.contextmanager
 def _settings(**more: Any) -> Iterator[None]:
-    """Our settings over Matplotlib's own defaults, then those of the process again."""
+    """Use our settings on top of Matplotlib's defaults; restore the process's afterwards."""
     import matplotlib
 
     sizes = {name: points(value) for name, value in _STYLE.items() if name in _TEXT_SIZES}
@@ -179,7 +179,7 @@ def styled(draw: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
 
 
 def new(height: float = 3.4) -> tuple["Figure", "Axes"]:
-    """A figure with one pair of axes; no window, nothing registered with pyplot."""
+    """Return a figure with one pair of axes, which opens no window and is unknown to pyplot."""
     from matplotlib.figure import Figure
 
     style = _STYLE_NOW.get()
@@ -189,18 +189,18 @@ def new(height: float = 3.4) -> tuple["Figure", "Axes"]:
 
 
 def room_below(figure: "Figure", height: float) -> None:
-    """Make a figure taller for what is drawn below its axes, unless its height is fixed.
+    """Make a figure taller for content that is drawn below its axes, unless its height is fixed.
 
     Args:
         figure: The figure.
-        height: Inches, in the default style.
+        height: Additional height in inches, in the default style.
     """
     if _STYLE_NOW.get().height is None:
         figure.set_figheight(figure.get_figheight() + points(height))
 
 
 class SeriesStyle(TypedDict):
-    """How a series is drawn, by Matplotlib's names."""
+    """Keywords of Matplotlib that say how a series is drawn."""
 
     color: str
     marker: str
@@ -208,7 +208,7 @@ class SeriesStyle(TypedDict):
 
 
 def series_style(number: int) -> SeriesStyle:
-    """Colour, marker and dash of the n-th name, each of which suffices to identify it."""
+    """Colour, marker and dash of the n-th series; each of the three suffices to identify it."""
     return {
         "color": _COLOURS[number % len(_COLOURS)],
         "marker": _MARKERS[number % len(_MARKERS)],
@@ -226,11 +226,12 @@ def svg(figure: "Figure", label: str = "") -> str:
     """A figure as an element of a page: text stays text and takes the colour of the page.
 
     Args:
-        figure: What `clgym.board.figures.drawing` drew.
-        label: What a screen reader says.
+        figure: A figure of `clgym.board.figures.drawing`.
+        label: Text for screen readers.
 
     Returns:
-        One ``<svg>`` as wide as its place. Ids are its own, so that a page can hold several.
+        One ``<svg>`` as wide as the element around it. Its ids are unique, so that a page can hold
+        several.
     """
     text = _rendered(figure, "svg", letters="none").decode()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
@@ -250,8 +251,8 @@ def save(figure: "Figure", path: Path) -> None:
     """Write a figure for a paper: SVG with letters as outlines, PDF, or PNG on white.
 
     Raises:
-        BadConfig: another ending than those of `FORMATS`.
-        BadOutput: the file cannot be written.
+        BadConfig: The file's ending is none of `FORMATS`.
+        BadOutput: The file cannot be written.
     """
     kind = path.suffix.lstrip(".")
     if kind not in FORMATS:
@@ -265,7 +266,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 def _rendered(figure: "Figure", kind: str, letters: str = "path") -> bytes:
     file = io.BytesIO()
-    # Ink on a transparent ground could not be read where a viewer's ground is dark.
+    # Dark text on a transparent background could not be read in a viewer with a dark background.
     options = {"dpi": _DOTS_PER_INCH, "facecolor": "white"} if kind == "png" else {}
     with _settings(**{"svg.fonttype": letters}):
         figure.savefig(file, format=kind, metadata=dict.fromkeys(_NAMELESS[kind]), **options)

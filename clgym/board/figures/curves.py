@@ -1,4 +1,4 @@
-"""Numbers behind the figures that are more than a mean. NumPy only."""
+"""Curves of the figures that take more than a mean to compute. NumPy only."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,13 +8,13 @@ __all__ = ["expected_best", "pareto", "profile", "shortfalls", "windows"]
 
 
 def expected_best(scores: Sequence[float | None]) -> np.ndarray:
-    """Expected best score of 1, 2, ..., R trials, had they been drawn from these R.
+    """Expected best score of 1, 2, ..., R trials that are drawn from these R.
 
     Dodge et al. 2019 (arXiv 1909.03004), with replacement: the best of n draws is at most the
     i-th smallest score with probability (i/R)^n.
 
     Args:
-        scores: Scores of R trials; None for a failed one, which counts as 0: it used up budget.
+        scores: Scores of R trials; None for a failed one, which counts as 0, since it used budget.
 
     Returns:
         float64 [R].
@@ -28,7 +28,8 @@ def expected_best(scores: Sequence[float | None]) -> np.ndarray:
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     """Indices of the Pareto-optimal (cost, value) points, by rising cost.
 
-    A point is beaten by one that costs no more and is worth no less, and differs in one of both.
+    A point is dominated by one whose cost is not larger and whose value is not smaller, if they
+    differ.
     """
     front: list[int] = []
     for place in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
@@ -47,24 +48,24 @@ def shortfalls(
     """Ratio of each method's error to the lowest error, per stream.
 
     Args:
-        accuracies: By method, by setting; every method has every setting of ``best``.
-        best: By setting the best accuracy of all that stands there; at least that of each method.
+        accuracies: Accuracy by method and stream; every method has every stream of ``best``.
+        best: Best accuracy by stream, over all rows of the table; at least that of each method.
 
     Returns:
-        By method (1 - accuracy) / (1 - best), float64 [settings], settings sorted by name.
+        By method (1 - accuracy) / (1 - best), float64 [streams], streams sorted by name.
     """
     settings = sorted(best)
     table = np.array([[1 - row[s] for s in settings] for row in accuracies.values()], dtype=float)
     table = table.reshape(len(accuracies), len(settings))
     lowest = np.array([1 - best[s] for s in settings], dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Rounded, since 1 - 0.8 is to be twice 1 - 0.9.
+        # Rounded, so that 1 - 0.8 is exactly twice 1 - 0.9.
         ratios = np.where(table == lowest, 1.0, np.round(table / lowest, 12))
     return dict(zip(accuracies, ratios, strict=True))
 
 
 def profile(ratios: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Share of the streams in which a method's ratio is at most each value of ``at``."""
+    """Fraction of the streams in which a method's ratio is at most each value of ``at``."""
     return (ratios[None] <= at[:, None]).mean(axis=1)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["critical_difference"]
 
 _ROW = 0.55
-"""Distance of two lines of text, in units of the vertical axis."""
+"""Distance between two lines of text, in units of the vertical axis."""
 
 
 @styled
@@ -23,7 +23,7 @@ def critical_difference(
 
     Args:
         ranks: Mean rank by name, ascending; 1 is best.
-        reach: Critical difference of two mean ranks.
+        reach: Critical difference between two mean ranks.
         groups: Places in ``ranks`` of each group of methods without a significant difference.
     """
     names, values, count = list(ranks), list(ranks.values()), len(ranks)

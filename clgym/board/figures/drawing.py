@@ -1,4 +1,4 @@
-"""The figures of the board, of reports and of papers: plain data in, a Matplotlib figure out.
+"""Draw the figures of the board, of reports and of papers: from plain data to Matplotlib figures.
 
 Accuracies come in as fractions and are drawn as percent. Every seed is a dot of its own, intervals
 are drawn where they are known, and no figure tells its methods apart by colour alone.
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def _draw_seeds(axes: "Axes", x: Any, y: Any, style: SeriesStyle) -> None:
-    """Single seeds, behind their mean and of its shape."""
+    """Draw the values of single seeds behind their mean, with the mean's marker."""
     axes.scatter(x, y, s=12, alpha=0.45, linewidths=0, color=style["color"], marker=style["marker"])
 
 
@@ -153,7 +153,7 @@ def accuracy_matrix(matrix: Sequence[Sequence[float | None]]) -> "Figure":
 
 
 def _numbers(axes: "Axes", table: np.ndarray) -> None:
-    """Each cell's value in it. Not in ink: a cell stays what it is when the page turns dark."""
+    """Write each cell's value into it, not in `INK`: cells keep their colour on a dark page."""
     size = len(table)
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value):
@@ -264,8 +264,8 @@ def performance_profile(
     """Share of streams on which a method's error is within a factor of the lowest one.
 
     Args:
-        methods: By name, by setting the accuracy; every method has every setting.
-        best: By setting the best accuracy of all that stands there, drawn or not.
+        methods: Accuracy by method and stream; every method has every stream.
+        best: Best accuracy by stream, over all rows of the table, drawn or not.
     """
     figure, axes = new()
     ratios = curves.shortfalls(methods, best)
@@ -292,9 +292,9 @@ def error_over_time(
     """Draw the online error along an adaptation stream, averaged over windows.
 
     Args:
-        methods: By name, for each segment whether each answer was wrong, in order.
-        segments: Their names.
-        window: Answers averaged; 0 means a fifth of the longest segment.
+        methods: By name, for each segment whether each prediction was wrong, in order.
+        segments: Names of the segments.
+        window: Number of predictions that are averaged; 0 means a fifth of the longest segment.
     """
     figure, axes = new()
     longest = max((len(f) for flags in methods.values() for f in flags), default=1)
@@ -322,7 +322,7 @@ def error_over_time(
 
 
 def _percent(axes: "Axes") -> None:
-    """Room around the values, but nothing outside of what a percentage can be."""
+    """Leave room around the values, but stay within 0 and 100 percent."""
     axes.margins(y=0.08)
     low, high = axes.get_ylim()
     axes.set_ylim(max(-2.0, low), min(102.0, high))
@@ -330,7 +330,7 @@ def _percent(axes: "Axes") -> None:
 
 
 def _durations(axes: "Axes") -> None:
-    """Ticks that a reader need not convert."""
+    """Set the ticks of a time axis to readable durations."""
     from matplotlib.ticker import NullLocator
 
     axes.margins(x=0.08)

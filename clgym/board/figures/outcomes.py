@@ -1,4 +1,4 @@
-"""Figures of what was learned: each experience's accuracy over time, confusions, final accuracy."""
+"""Figures of learning streams: accuracies of experiences over time, confusions, last accuracy."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ _NAMED = 25
 
 @styled
 def task_accuracy(matrices: Sequence[Sequence[Sequence[float | None]]]) -> "Figure":
-    """Draw the accuracy on each experience from when it is learned, while others arrive.
+    """Draw the accuracy on each experience from the moment it is learned, while others arrive.
 
     Lines are means over seeds; a band reaches one standard deviation (n - 1) up and down.
 

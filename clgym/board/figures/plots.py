@@ -1,4 +1,4 @@
-"""Figures that the records of some methods allow."""
+"""Choose and prepare the figures that the records of some methods allow."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,12 +44,12 @@ def draw(methods: Sequence[Method], kinds: Sequence[str] = ()) -> list[Plot]:
     """Prepare the figures that can be drawn.
 
     Args:
-        methods: What the user named.
+        methods: Methods that the user named.
         kinds: Names of `KINDS`; none means all that the records allow.
 
     Raises:
-        UnknownName: there is no such kind.
-        CannotDraw: the records have nothing for a kind that was asked for, or for any.
+        UnknownName: A kind does not exist.
+        CannotDraw: The records do not allow a requested kind, or any kind at all.
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -102,7 +102,7 @@ def _file_name(text: str) -> str:
 
 
 def _inventory(methods: Sequence[Method]) -> str:
-    """What was given, in a few words."""
+    """A short description of the given records, for messages."""
     runs = sum(len(method.runs) for method in methods)
     studies = sum(method.study is not None for method in methods)
     parts = [f"{len(methods)} method{'s' * (len(methods) != 1)}", f"{runs} run{'s' * (runs != 1)}"]
@@ -111,7 +111,7 @@ def _inventory(methods: Sequence[Method]) -> str:
     return ", ".join([*parts, *kinds])
 
 
-# --- what each kind needs and takes --------------------------------------------------------------
+# --- data of each kind of figure --- --------------------------------------------------------------
 
 
 def _learning(method: Method) -> bool:
@@ -120,7 +120,7 @@ def _learning(method: Method) -> bool:
 
 
 def _by_stream(methods: Sequence[Method]) -> dict[str, list[Method]]:
-    """Methods whose runs answer the same question, by the name of the stream."""
+    """Methods whose runs can be compared, by the name of the stream."""
     groups: dict[str, list[Method]] = {}
     names: dict[str, str] = {}
     for method in methods:
@@ -170,10 +170,10 @@ def confusions(method: Method) -> tuple[np.ndarray, list[str]]:
 
     Returns:
         Counts, int64 [C, C], by true and predicted class, and the names of the classes in the order
-        of the first run; runs with other class orders are brought into it.
+        of the first run; counts of runs with other class orders are permuted to this order.
 
     Raises:
-        BadRecord: predictions cannot be read.
+        BadRecord: The predictions cannot be read.
     """
     names = method.results[0].class_order
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
@@ -255,7 +255,7 @@ def _cost_row(method: Method) -> dict[str, object]:
 
 
 def _studies(methods: Sequence[Method]) -> dict[str, list[Method]]:
-    """Methods tuned alike, by pair, mode and criterion: their scores compare."""
+    """Methods by pair, mode and criterion of their studies: scores of one group can be compared."""
     groups: dict[str, list[Method]] = {}
     for method in methods:
         if method.study is not None and method.study.trials:
@@ -283,7 +283,7 @@ def _rank_shift(methods: Sequence[Method]) -> Iterator[Plot]:
 
 
 def _tuned(method: Method) -> float | None:
-    """Score of the chosen settings on the tuning side."""
+    """Score of the chosen hyper-parameters on the tuning side."""
     evaluations = method.study.evaluations if method.study else []
     return evaluations[-1].tuning_score if evaluations else None
 
@@ -359,4 +359,5 @@ KINDS: dict[str, tuple[str, Callable[[Sequence[Method]], Iterator[Plot]]]] = {
     "performance-profile": ("two methods on two streams", _profile),
     "error-over-time": ("a run on an adaptation stream", _errors),
 }
-"""Figures by name: what they need, and how they are made. `clgym plot` draws them in this order."""
+"""Figures by name: what they need, and the function that makes them, in the order of `clgym plot`.
+"""

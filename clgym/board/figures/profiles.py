@@ -1,7 +1,7 @@
-"""Which methods and settings a performance profile may show, and what they are measured against.
+"""Choose the methods and streams of a performance profile, and the best result of each stream.
 
-The best of a setting is taken over everything that stands there. Drawn is a block: methods that all
-stand in all the settings drawn, since a method that was not run somewhere has not lost there.
+The best result of a stream is taken over all its rows. The methods that are drawn all have results
+on all the streams that are drawn, since a method without a run on a stream has not lost there.
 """
 
 from collections.abc import Sequence
@@ -41,8 +41,8 @@ def profile_of(rows: Sequence[Standing], most: int, least: int = LEAST) -> Profi
 
     Args:
         rows: All results.
-        most: Methods that can be drawn.
-        least: Methods, and settings, that a block must have.
+        most: Maximum number of methods that can be drawn.
+        least: Minimum number of methods, and of streams, in a block.
     """
     methods = _one_each(rows)
     block = max(
@@ -59,9 +59,9 @@ def profile_of(rows: Sequence[Standing], most: int, least: int = LEAST) -> Profi
 
 
 def _one_each(rows: Sequence[Standing]) -> dict[str, dict[str, float]]:
-    """For each strategy one variant a setting, chosen by no score.
+    """Choose one variant of each strategy per stream, without regard to scores.
 
-    It is the one whose options stand in most settings; of equals, the first by their text.
+    It is the one whose options occur on most streams; among equals, the first by its options' text.
     """
     places: dict[tuple[str, str], set[str]] = {}
     for row in rows:
@@ -75,7 +75,10 @@ def _one_each(rows: Sequence[Standing]) -> dict[str, dict[str, float]]:
 def _grown(
     methods: dict[str, dict[str, float]], first: str, most: int, least: int
 ) -> tuple[list[str], list[str]]:
-    """The largest block on the way from one method, adding who leaves most settings to share."""
+    """Grow a block from one method, each time by the one that leaves most shared streams.
+
+    Returns the methods and streams of the largest block on the way.
+    """
     names, settings = [first], set(methods[first])
     left = set(methods) - {first}
     best: tuple[list[str], list[str]] = ([], [])

@@ -1,4 +1,4 @@
-"""Measures after requests to forget, as the board's tables show them: one number a run."""
+"""Measures after requests to forget, as the board's tables show them: one number per run."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ REQUEST_MEASURES = {
     "forgotten": "Accuracy on what was forgotten, %",
     "retained": "Accuracy on the rest, %",
     "membership": "Membership AUC, %",
-    "distance": "Other answers than the reference, %",
+    "distance": "Predictions that differ from the reference, %",
 }
 """Title of each measure's column."""
 _OF_REQUEST: dict[str, Callable[[DeletionRequestFacts], float | None]] = {
@@ -24,8 +24,8 @@ _OF_REQUEST: dict[str, Callable[[DeletionRequestFacts], float | None]] = {
 def measures_after_requests(results: Sequence[Result]) -> dict[str, list[float | None]]:
     """Each measure of each run, as a fraction: the mean over the run's requests.
 
-    ``distance`` is the share of the forgotten training rows that get another answer than from the
-    reference. None where a request lacks the measure, or the run had none.
+    ``distance`` is the fraction of the forgotten training rows whose prediction differs from the
+    reference's. None where a request lacks the measure, or the run had none.
     """
     return {name: [_mean(name, result) for result in results] for name in REQUEST_MEASURES}
 

@@ -56,7 +56,7 @@ def trust_word(entry: BoardEntry) -> str:
 
 
 def rank_cell(rank: Rank | None, place: int) -> Cell:
-    """Between which ranks the row stands; sorted by its place, that of its mean."""
+    """Interval of the row's rank; it is sorted by the row's place, which follows from its mean."""
     if rank is None:
         return Cell("–", None)
     return Cell(f"{rank.low}–{rank.high}" if rank.high > rank.low else str(rank.low), place)
@@ -103,7 +103,7 @@ def learned_cells(
 def adapted_cells(
     entry: BoardEntry, mean: float | None, ends: tuple[float, float] | None
 ) -> dict[str, Cell]:
-    """Errors; a mean error's interval is that of the accuracy, turned round."""
+    """Errors; the interval of a mean error is one minus that of the accuracy."""
     error = None if mean is None else 1 - mean
     turned = (1 - ends[1], 1 - ends[0]) if ends else None
     facts = [score.record.result.adaptation for score in entry.scores]
@@ -128,7 +128,7 @@ def tuning_cell(entry: BoardEntry, scores: Sequence[float]) -> Cell:
 
 
 def seeds_cell(entry: BoardEntry) -> Cell:
-    """Number of runs, of how many if some are missing."""
+    """Number of runs; if some are missing, also the number of promised runs."""
     there, wanted = len(entry.scores), len(entry.scores) + len(entry.missing)
     if entry.missing:
         return Cell(f"{there} of {wanted}", there)
@@ -136,7 +136,7 @@ def seeds_cell(entry: BoardEntry) -> Cell:
 
 
 def time_cell(entry: BoardEntry) -> Cell:
-    """For evaluations all there was to do, tuning included; else of one run."""
+    """Time of all trials and seeds for an evaluation, else of one run."""
     if entry.tuning:
         seconds = entry.tuning.seconds + entry.seconds
     else:
@@ -153,7 +153,7 @@ def duration(seconds: float) -> str:
 
 
 def memory_cell(records: Sequence[Record]) -> Cell:
-    """Most samples stored, and most bytes that predictions did not depend on, of their budget."""
+    """Most stored samples, and most bytes that prediction does not use, with their budget."""
     samples = max(record.result.stored_samples for record in records)
     known = [record.holdings for record in records if record.holdings is not None]
     if len(known) < len(records):

@@ -1,4 +1,4 @@
-"""Figures of a board's tables, drawn by `clgym.board.figures.drawing`."""
+"""Choose the figures of the board's tables, drawn by `clgym.board.figures.drawing`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def _chart(title: str, figure: "Figure", where: str = "") -> Chart:
 
 
 def protocol_chart(tables: Sequence[BoardTable]) -> Chart | None:
-    """The tuning rank against the evaluation rank, of the table with most tuned rows.
+    """The tuning rank against the evaluation rank, from the table with most tuned rows.
 
     The paper's protocol in one picture: hyper-parameters were chosen on other data (mode
     ``transfer``). None where no table has two such rows.
@@ -48,7 +48,7 @@ def protocol_chart(tables: Sequence[BoardTable]) -> Chart | None:
 
 
 def table_charts(table: BoardTable) -> list[Chart]:
-    """Figures of one table: of its first rows that have a mean; none for a single row."""
+    """Figures of the first rows of a table that have a mean; none if there is only one."""
     rows = [row for row in table.rows if row.mean is not None][:MOST]
     if len(rows) < 2:
         return []
@@ -58,7 +58,7 @@ def table_charts(table: BoardTable) -> list[Chart]:
 
 
 def _tuned(rows: Sequence[BoardRow]) -> list[BoardRow]:
-    """Those that can be ranked by their tuning score and by their mean."""
+    """Rows that can be ranked by both their tuning score and their mean."""
     return [
         row
         for row in rows

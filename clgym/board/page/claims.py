@@ -51,7 +51,7 @@ class PaperClaims:
 def read_claims(board: Board, root: Path) -> list[PaperClaims]:
     """Read all papers with a status; invalid or inconsistent ones are left out with the reason.
 
-    A verdict is judged again from the records on the board; where they are not, it says so.
+    Each verdict is computed again from the records on the board; if they are missing, it says so.
     """
     papers = []
     for file in sorted((root / STATUS).glob("*.json")):
@@ -74,7 +74,7 @@ def read_claims(board: Board, root: Path) -> list[PaperClaims]:
 
 
 def tested_table(papers: Sequence[PaperClaims]) -> list[tuple[str, ...]]:
-    """Number of tested and reproduced claims, by scale, kind and how they are known."""
+    """Number of tested and reproduced claims, by scale, kind and the origin of the claim."""
     claims = [claim for paper in papers for claim in paper.tested]
     groups = Counter((claim.scale, claim.kind, claim.known) for claim in claims)
     held = Counter((claim.scale, claim.kind, claim.known) for claim in claims if claim.held)
@@ -128,7 +128,7 @@ def _claims(
 
 
 def _again(root: Path, name: str, row: str) -> dict[str, ClaimStatus]:
-    """The claims of a row as the records on the board decide them; nothing if it is not known."""
+    """Claims of a row, judged by the records on the board; empty for an unknown row."""
     if name not in paper_names():
         return {}
     paper = load_paper(name)

@@ -48,7 +48,7 @@ LEARNING = (
     Column("forgetting", "Forgetting, points", wide=True),
 )
 SHIFT = Column("shift", "Error under shift, %", wide=True)
-"""Column of streams that are learned first and then shift."""
+"""Column of streams with a learning phase followed by an adaptation phase."""
 DELETION = (
     Column("score", "Last accuracy before the requests, %"),
     GROUP,
@@ -67,7 +67,8 @@ PRETRAINING = (
 )
 """Columns of streams without labels, where probes of features are scored."""
 TUNING = Column("tuning", "Tuning score, % (rank)", wide=True, optional=True)
-"""Column of evaluations: tuning score of the chosen hyper-parameters, and its rank in the mode."""
+"""Column of evaluations: tuning score of the chosen hyper-parameters, and its rank within the mode.
+"""
 ADAPTATION = (
     Column("score", "Mean error, %"),
     GROUP,

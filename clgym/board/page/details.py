@@ -87,7 +87,7 @@ def _cost(row: BoardRow) -> Facts:
 
 
 def _work(costs: Sequence[Cost]) -> Facts:
-    """Means over the runs of what later records state; nothing where a run does not state it."""
+    """Means over the runs of costs that older records lack; left out if one run lacks the cost."""
     facts: Facts = []
     added = _known([cost.added_memory_bytes for cost in costs])
     if added:
@@ -95,9 +95,13 @@ def _work(costs: Sequence[Cost]) -> Facts:
     if seconds := _known([cost.cpu_seconds for cost in costs]):
         facts.append(["processor time of a run's learners", duration(float(np.mean(seconds)))])
     if trained := _known([cost.total_train_flops for cost in costs]):
-        facts.append(["training, a run", f"{operations(float(np.mean(trained)))}FLOP"])
+        facts.append(
+            ["operations of training, per run", f"{operations(float(np.mean(trained)))}FLOP"]
+        )
     if answered := _known([cost.predict_flops_per_image for cost in costs]):
-        facts.append(["a predicted image", f"{operations(float(np.mean(answered)))}FLOP"])
+        facts.append(
+            ["operations of a prediction, per image", f"{operations(float(np.mean(answered)))}FLOP"]
+        )
     if all(cost.energy_joules for cost in costs):
         joules = float(np.mean([sum(cost.energy_joules.values()) for cost in costs]))
         facts.append(["energy of a run, whole devices", f"{joules / 3600:,.3g} Wh"])
@@ -105,13 +109,13 @@ def _work(costs: Sequence[Cost]) -> Facts:
 
 
 def _known(values: Sequence[float | None]) -> list[float]:
-    """All values; none of them where one is missing."""
+    """All values; an empty list if one of them is missing."""
     found = [value for value in values if value is not None]
     return found if len(found) == len(values) else []
 
 
 def _holdings(record: Record) -> Facts:
-    """What the learner held: parameters, samples, and all that it stored beside them."""
+    """State of the learner: parameters, stored samples, and everything else that it stored."""
     result, held = record.result, record.holdings
     facts = [["parameters", f"{result.parameters:,}"]]
     if held is not None:
@@ -121,13 +125,16 @@ def _holdings(record: Record) -> Facts:
         facts.append(["samples declared", f"{record.conduct.memory_capacity:,}"])
     if held is not None:
         budget = "none" if held.budget_bytes is None else f"{held.budget_bytes:,}"
-        facts += [["bytes stored, at most", f"{held.stored_bytes:,}"], ["budget in bytes", budget]]
+        facts += [
+            ["largest number of bytes stored", f"{held.stored_bytes:,}"],
+            ["budget in bytes", budget],
+        ]
         facts += [[f"bytes at {place}", f"{size:,}"] for place, size in held.stored.items()]
     return facts
 
 
 def _runs(row: BoardRow, adaptation: bool) -> dict[str, object]:
-    """A small table: every run by itself, those that are missing too."""
+    """A small table with one line per run, missing runs included."""
     if adaptation:
         head = ["seed", "mean error, %", "pooled error, %", "time", "folder"]
     else:

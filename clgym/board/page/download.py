@@ -11,7 +11,7 @@ from clgym.results.collection import Records
 __all__ = ["as_csv"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters by which a spreadsheet takes a text for a formula."""
+"""First characters that make a spreadsheet read a text as a formula."""
 
 
 def as_csv(tables: Sequence[BoardTable]) -> str:
@@ -52,7 +52,7 @@ def _about_row(table: BoardTable, row: BoardRow, score: Score) -> dict[str, obje
 
 
 def _plain(value: object) -> object:
-    """A value of a cell; a text that a spreadsheet would carry out gets a quote before it."""
+    """The value of a cell; a text that a spreadsheet would execute gets a quote in front."""
     if isinstance(value, str):
         text = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(value.split()))
         return f"'{text}" if text.startswith(_FORMULA) else text

@@ -30,9 +30,9 @@ _HERE = Path(__file__).parent
 HEAD = "# Leaderboard\n\nRendered by `clgym board`; do not edit."
 """First lines of a README that `clgym board` may overwrite."""
 WHAT = (
-    "Continual learners, which see data one part after another, measured by how much they still "
-    "know at the end: the gym keeps all test labels out of their reach and recomputes every number "
-    "on this page from stored predictions."
+    "This board measures continual learners, which see their data one part after another, by how "
+    "much they still know at the end: the gym keeps all test labels out of their reach and "
+    "recomputes every number on this page from stored predictions."
 )
 """What the board is, in one sentence."""
 
@@ -81,7 +81,7 @@ def _asset(name: str) -> str:
 
 
 def _embedded(tables: Sequence[BoardTable]) -> str:
-    """Details by entry. No ``<`` is left that could end the script element."""
+    """Details by entry as JSON, with every ``<`` escaped, so that none ends the script element."""
     details = {row.entry.id: details_of(table, row) for table in tables for row in table.rows}
     text = json.dumps(details, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
@@ -98,7 +98,7 @@ def _counts(board: Board) -> dict[str, int]:
 
 
 def _with_extras(table: BoardTable) -> dict[str, object]:
-    """A table with what only the page shows: figures and the positions of intervals."""
+    """A table with what only the HTML page shows: figures and the positions of intervals."""
     ends = [v for row in table.rows for v in _extent(row)]
     rows = [
         _row_extras(table, row, min(ends), max(ends)) if ends else _plain(row) for row in table.rows
@@ -194,5 +194,5 @@ def _grid(head: Sequence[str], body: Sequence[Sequence[str]], numeric: Sequence[
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Text on one line, escaped so that Markdown shows it unchanged."""
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -36,17 +36,18 @@ LEGEND = (
     (
         "Tuning",
         "The mode of a row: the data that tuning could use to choose hyper-parameters. Runs "
-        f"without a certificate are marked {BY_HAND}: those who set them may have looked at test "
-        "results. They have tables of their own.",
+        f"without a certificate are marked {BY_HAND}: whoever set the hyper-parameters may have "
+        "looked at test results. These runs have separate tables.",
     ),
     (
         "Overview",
-        "For each method and stream the best number that is verified and complete, of a learner in "
-        "a process of its own, over the whole stream, tuned without the evaluation stream or not "
-        "at all, by a method that kept no more than it declared. Where a method has several such "
-        "rows, the cell says of how many it is the best. A circle marks a method whose rows there "
-        "are not of this kind; its table shows them. The shade goes from the worst to the best "
-        "number of a column.",
+        "For each method and stream the best number that may be compared: it is verified and "
+        "complete, the learner had its own process, the whole stream was run, hyper-parameters "
+        "were tuned without the evaluation stream or not at all, and the learner kept no more "
+        "than it declared. Where a method has several such rows, the cell says of how many it is "
+        "the best. A circle marks a method that has rows on the stream, but none of this kind; "
+        "the stream's table shows them. The shade goes from the worst to the best number of a "
+        "column.",
     ),
     (
         "transfer, default",
@@ -86,8 +87,8 @@ LEGEND = (
     (
         "Time",
         "Wall-clock time: for an evaluation, of all tuning trials and all seeds; for other rows, "
-        "of one run. Compare times only between rows of the same device, which is in the row's "
-        "details.",
+        "of one run. Compare times only between rows with the same device; a row's details name "
+        "it.",
     ),
     (
         "Warnings",

@@ -1,4 +1,4 @@
-"""Links of the board to what lies beside it: repository, documentation, how to submit."""
+"""Links of the board to the repository, the documentation, the rules of submission and the CSV."""
 
 import importlib.metadata
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from clgym.errors import BadConfig
 __all__ = ["CSV", "Links"]
 
 CSV = "board.csv"
-"""File beside the page with a line for each run."""
+"""Name of the file beside the page that has a line for each run."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Links:
         """Return the given addresses, or else those that the installed package states.
 
         Raises:
-            BadConfig: an address that is neither https, http nor relative.
+            BadConfig: An address is neither https, http nor relative.
         """
         known = dict(_project_urls())
         found = cls(

@@ -1,4 +1,4 @@
-"""What a table says of its stream, and how it tells the variants of one strategy apart."""
+"""Texts of a table about its stream, and labels that distinguish the variants of one strategy."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _ACTS_ONLY = {"delta": ("order", "dirichlet")}
 
 # Any: options of a scenario, of any type.
 def about_stream(stream: dict[str, Any], entries: Sequence[BoardEntry]) -> str:
-    """The stream in a line: what acts on at least one of the rows, and nothing else."""
+    """The stream in one line: its options that have an effect on at least one of the rows."""
     names, options = list(dict.fromkeys(name for name, _ in stream["sources"])), stream["options"]
     parts = [str(stream["setting"]), ", ".join(names)]
     for name, value in sorted(options.items()):
@@ -37,7 +37,7 @@ def about_stream(stream: dict[str, Any], entries: Sequence[BoardEntry]) -> str:
 
 
 def _acting(entries: Sequence[BoardEntry]) -> list[str]:
-    """Backbones, networks and sizes of memories that rows have; several are all named."""
+    """All backbones, networks and memory sizes of the rows."""
     found: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
         result = entry.scores[0].record.result
@@ -61,13 +61,13 @@ def network_of(entry: BoardEntry) -> str:
 
 
 def _option(entry: BoardEntry, name: str) -> Any:
-    """A strategy's option, or that of one that it wraps; None without one."""
+    """Value of an option of a strategy, or of one that it wraps; None if none of them has it."""
     values = [v for key, v in entry.config.items() if key.rpartition(".")[2] == name]
     return values[0] if values else None
 
 
 def labels(entries: list[BoardEntry], named: bool = True) -> list[str]:
-    """Options in which entries of one strategy differ; what is left alike gets its hash."""
+    """Options in which entries of one strategy differ; the hash for entries with equal options."""
     differing: dict[str, list[str]] = {}
     for name in {entry.strategy for entry in entries}:
         configs = [entry.config for entry in entries if entry.strategy == name]

@@ -17,20 +17,22 @@ __all__ = [
 ]
 
 DOUBTFUL = "○"
-"""Mark of a method that stands in a table with rows that do not count in the overview."""
+"""Mark of a method whose rows in a table all do not count in the overview."""
 
 
 @dataclass(frozen=True)
 class OverviewCell:
-    """The best honest number of a method on a stream."""
+    """The best number of a method on a stream among those that may be compared."""
 
     text: str
     note: str
-    """The mode of a row with a certificate, and of how many of the method's rows it is the best."""
+    """Mode of a row with a certificate, and the number of the method's rows of which it is the
+    best.
+    """
     anchor: str
-    """Address of the row within the page."""
+    """Anchor of the row within the page."""
     shade: float
-    """0 for the worst number of the column, 1 for the best."""
+    """Shade in [0, 1]: 0 for the worst number of the column, 1 for the best."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class OverviewLine:
     cells: tuple[OverviewCell | None, ...]
     """By column; None where no row of the method has a number that counts here."""
     doubtful: tuple[bool, ...]
-    """Whether the method has rows there, of which none counts."""
+    """By column, whether the method has rows there of which none counts."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def doubts_about(row: BoardRow) -> list[str]:
 
 
 def _looked_around(record: Record) -> bool:
-    """Whether testing a learning stream changed the learner, or what it answers."""
+    """Whether testing on a learning stream changed the learner or depended on other test images."""
     seen = record.conduct
     undeclared = "batch-independence" not in record.result.strategy.known_failures
     return seen is not None and bool(
@@ -78,14 +80,14 @@ def _looked_around(record: Record) -> bool:
 
 
 def measure_of(table: BoardTable) -> str:
-    """What the numbers of a column are, in a few words."""
+    """Short name of the measure of a column."""
     probed = any(column.key == "neighbours" for column in table.columns)
     measure = "error" if table.adaptation else "probe accuracy" if probed else "accuracy"
     return f"{measure}, untuned" if BY_HAND in table.modes else measure
 
 
 def overview_of(tables: Sequence[BoardTable]) -> Overview:
-    """Methods by streams; methods in the order of the first stream that they stand in."""
+    """Return the matrix; methods are in the order of the first stream on which they have a row."""
     best = [_best_of(table) for table in tables]
     methods = {
         row.entry.strategy: None for table in tables for row in table.rows
@@ -105,7 +107,7 @@ def overview_of(tables: Sequence[BoardTable]) -> Overview:
 
 
 def _best_of(table: BoardTable) -> dict[str, OverviewCell]:
-    """By method the cell of a table; its rows are sorted, the best first."""
+    """Cell of each method in a table, whose rows are sorted, the best first."""
     able = [row for row in table.rows if not doubts_about(row)]
     means = [row.mean for row in able if row.mean is not None]
     low, high = min(means, default=0.0), max(means, default=0.0)
@@ -125,6 +127,6 @@ def _best_of(table: BoardTable) -> dict[str, OverviewCell]:
 
 
 def _note(row: BoardRow, count: int) -> str:
-    """The mode of a row that has a certificate; of how many rows it is the best, if of several."""
+    """Mode of a row with a certificate, and the number of rows, if several, of which it is best."""
     words = [] if row.mode == BY_HAND else [row.mode]
     return ", ".join([*words, *([f"best of {count}"] if count > 1 else [])])

@@ -12,13 +12,13 @@ from clgym.board.reading.source_files import built_in, file_that_ran
 __all__ = ["Reference", "cited_in", "reference_of"]
 
 _YEAR = re.compile(r"(?:\b([A-Z]{3,})\s+)?\b((?:19|20)\d\d)\b(?!\.\d)")
-"""A venue, if it is written in capitals, and a year: not the first half of arXiv 2004.07211."""
+"""A venue, if written in capitals, and a year, but not the first half of arXiv 2004.07211."""
 _NUMBER = re.compile(
     r"(?:arXiv\s+|https://arxiv\.org/abs/)(?P<arxiv>\d{4}\.\d{4,5})"
     r"|https://doi\.org/(?P<doi>10\.\d{4,9}/[\w.()/:-]*\w)"
 )
 _BETWEEN = re.compile(r"""(?:,\s*"[^"]*")?[\s,;(]*""")
-"""What may stand between a year and the number of the same paper: its title, and punctuation."""
+"""Text allowed between a year and the number of the same paper: the title and punctuation."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Reference:
     """The first paper that a strategy's docstring cites."""
 
     name: str = ""
-    """Such as ``arXiv 1611.07725``; empty where none is cited."""
+    """Text of the reference, such as ``arXiv 1611.07725``; empty if no paper is cited."""
     year: int | None = None
     link: str = ""
 
 
 def reference_of(entry: BoardEntry, sent: Sequence[Path]) -> Reference:
-    """The paper of an entry's strategy; of a strategy around another that of the outer one.
+    """Return the paper of an entry's strategy; for a wrapper, the wrapper's own paper.
 
     Args:
         entry: The entry.
@@ -56,9 +56,9 @@ def _parsed(file: Path) -> ast.Module:
 def cited_in(text: str) -> Reference:
     """Find the first paper that a text cites.
 
-    A citation is a year with an arXiv number or a DOI after it, such as ``CVPR 2017 (arXiv
-    1611.07725)``. A number further on belongs to another paper: the first one then goes by its
-    venue, without a link. A text without any year is taken by its first arXiv number.
+    A citation is a year with an arXiv number or a DOI directly after it, such as ``CVPR 2017 (arXiv
+    1611.07725)``. A number further on belongs to another paper: the first paper is then named by
+    its venue, without a link. In a text without any year, the first arXiv number is the citation.
     """
     year = _YEAR.search(text)
     if year is None:

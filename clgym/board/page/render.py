@@ -20,15 +20,15 @@ def render(root: Path, out: Path, links: Links | None = None) -> Board:
 
     Args:
         root: The leaderboards folder.
-        out: Where the page goes.
-        links: Addresses that the page links to; None: none are known.
+        out: Folder to which the page is written.
+        links: Addresses that the page links to; None if none are known.
 
     Returns:
-        The board that they show.
+        The board that page and Markdown show.
 
     Raises:
-        BadRecord: no leaderboards folder.
-        BadOutput: a file that cannot be written.
+        BadRecord: ``root`` is no leaderboards folder.
+        BadOutput: A file cannot be written.
     """
     board = read_board(root)
     _check_own(root / "README.md")
@@ -45,7 +45,11 @@ def render(root: Path, out: Path, links: Links | None = None) -> Board:
 
 
 def _check_own(file: Path) -> None:
-    """A README that somebody wrote is not written over."""
+    """Refuse to overwrite a README that was not rendered by clgym.
+
+    Raises:
+        BadOutput: The file is not a rendered board.
+    """
     if file.is_file() and not file.read_bytes().startswith(HEAD.encode()):
         raise BadOutput(
             expected=f"{file} to be a rendered board, or not to exist",

@@ -45,8 +45,8 @@ __all__ = ["BLIND_MODES", "BY_HAND", "BoardRow", "BoardTable", "tables_of"]
 
 BY_HAND = "untuned (hand-set hyper-parameters)"
 BLIND_MODES = ("transfer", "default")
-"""Modes whose hyper-parameters were chosen without any row of the evaluation stream; only their
-rows are ranked where a table has several modes."""
+"""Modes that choose hyper-parameters without any row of the evaluation stream; in a table with
+several modes only their rows are ranked."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class BoardRow:
 
     @property
     def mode(self) -> str:
-        """What tuning was allowed to look at."""
+        """Name of the row's mode: the data that tuning was allowed to use."""
         return _mode(self.entry)
 
     @property
@@ -88,7 +88,7 @@ class BoardRow:
 
 @dataclass(frozen=True)
 class BoardTable:
-    """Rows that were measured on one stream: evaluations on one pair, or runs by hand."""
+    """Rows that were measured on one stream: evaluations on one pair, or untuned runs."""
 
     id: str
     title: str
@@ -105,7 +105,7 @@ class BoardTable:
 
     @property
     def name(self) -> str:
-        """Title and part, which no other table has."""
+        """Title and part, which identify the table."""
         return f"{self.title}, {self.part}" if self.part else self.title
 
     def with_mode(self, mode: str) -> tuple[BoardRow, ...]:
@@ -118,7 +118,7 @@ def _mode(entry: BoardEntry) -> str:
 
 
 def tables_of(board: Board) -> list[BoardTable]:
-    """Return all tables: evaluations by pair, then runs by hand, by stream."""
+    """Return all tables: evaluations by pair, then untuned runs by stream."""
     groups: dict[tuple[bool, str, str], list[BoardEntry]] = defaultdict(list)
     for entry in board.entries:
         key = entry.tuning is None, str(entry.stream["name"]), identity(entry.stream)
@@ -161,7 +161,7 @@ def _order_of_mode(mode: str) -> tuple[int, str]:
 
 
 def _shared_flags(entries: Sequence[BoardEntry]) -> tuple[str, ...]:
-    """Warnings that all of several rows have."""
+    """Warnings that all rows have, if there are several rows."""
     if len(entries) < 2:
         return ()
     return tuple(sorted(set.intersection(*(set(entry.flags) for entry in entries))))
@@ -187,7 +187,10 @@ def _columns(entries: Sequence[BoardEntry], rows: Sequence[BoardRow]) -> list[Co
 
 
 def _rows(board: Board, entries: list[BoardEntry], shared: Sequence[str]) -> list[BoardRow]:
-    """Rows by their mean, the best first. One that lacks a promised run has no mean, no rank."""
+    """Rows sorted by mean, the best first.
+
+    A row that lacks a promised run has neither mean nor rank.
+    """
     pool = _ranked_modes(entries)
     placed = ranks(
         [
@@ -211,13 +214,13 @@ def _rows(board: Board, entries: list[BoardEntry], shared: Sequence[str]) -> lis
 
 
 def _ranked_modes(entries: Sequence[BoardEntry]) -> set[str]:
-    """Modes whose rows are ranked together: the blind ones, or the only one that there is."""
+    """Modes whose rows are ranked together: `BLIND_MODES`, or the table's only mode."""
     modes = {_mode(entry) for entry in entries}
     return modes if len(modes) == 1 else modes & set(BLIND_MODES)
 
 
 def _strata(entry: BoardEntry, values: Sequence[float]) -> list[list[float]]:
-    """Class orders, where each has several runs; else all runs are one stratum."""
+    """Values by class order if each order has several runs; else all values in one stratum."""
     by_order: dict[int | None, list[float]] = defaultdict(list)
     for score, value in zip(entry.scores, values, strict=True):
         by_order[score.order_seed].append(value)

@@ -1,1 +1,1 @@
-"""Records and studies found, read, and checked against themselves."""
+"""Find, read and check records and studies."""

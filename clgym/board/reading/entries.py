@@ -1,8 +1,8 @@
-"""What lies in a leaderboards folder: entries to be ranked, and what was left out, with the reason.
+"""Content of a leaderboards folder: entries to rank, and excluded folders with the reason.
 
 A study's folder (with a ledger) gives an entry for each complete evaluation; its tuning runs are no
-results and give none. Every other record is an untuned run (options chosen by hand); those that
-differ in seeds only are one entry.
+results and give none. Every other record is an untuned run (options chosen by hand); runs that
+differ only in their seeds form one entry.
 """
 
 import os
@@ -97,7 +97,7 @@ class StudyPlace:
     """Place of an evaluation in a set of studies."""
 
     studies: str
-    """Identity of the set, and of the number of the evaluation."""
+    """Identity of the set of studies and of the evaluation's number within each study."""
     number: int
     """Number of the study, from 1."""
     count: int
@@ -122,7 +122,7 @@ class BoardEntry:
     tuning: Tuning | None = None
     """Facts of the tuning; None for runs with hand-set hyper-parameters."""
     study: StudyPlace | None = None
-    """Place among studies that are reported by their median; None for a study by itself."""
+    """Place among studies that are reported by their median; None for a single study."""
 
     @property
     def adaptation(self) -> bool:
@@ -184,14 +184,14 @@ def place_of(path: Path, root: Path) -> str:
 
 
 def file_of(error: BadRecord) -> str:
-    """Reason why a file was refused, without its path."""
+    """Reason why a file was refused, without the file's path."""
     return f"the file does not validate: {error.found}"
 
 
 def subfolders(folder: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, set[str]]]:
     """Folders that contain one of the wanted files, in order, with all names in them.
 
-    Nothing below such a folder is looked at, and no link is followed.
+    Folders below such a folder are not searched, and no link is followed.
     """
     with os.scandir(folder) as found:
         items = sorted(found, key=lambda item: item.name)
@@ -258,7 +258,7 @@ def _arrived_as_published(result: Result) -> bool:
 
 
 def _alike(results: Sequence[Result]) -> bool:
-    """Whether seeds changed nothing: several runs then tell no more than one."""
+    """Whether the seeds changed nothing, so that several runs say no more than one."""
     return len(results) > 1 and len({result.last_accuracy for result in results}) == 1
 
 

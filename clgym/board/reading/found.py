@@ -1,7 +1,7 @@
 """Load runs, folders of seeds, and studies from the paths that a user gives.
 
-For figures and reports, which show what is there. What may stand on the board is decided by
-`clgym.board.reading.records`, which recomputes every number first.
+Figures and reports use this module and show what they find. The board uses
+`clgym.board.reading.records`, which recomputes every number first and excludes what does not agree.
 """
 
 import json
@@ -93,7 +93,7 @@ class Method:
 
 
 def groups_in(path: Path) -> list[Path]:
-    """Places of one method each, at or below a path, in order.
+    """Folders that hold one method each, at or below a path, in order.
 
     Args:
         path: A run, a folder of runs over seeds, a study, or a folder that holds several of these,
@@ -101,7 +101,7 @@ def groups_in(path: Path) -> list[Path]:
 
     Returns:
         Folders of a study, of one run, or of the runs of one method; ``[path]`` if nothing is
-        there, so that opening it names the problem.
+        there, so that opening it raises the error that names the problem.
     """
     if not path.is_dir() or is_run(path):
         return [path]
@@ -113,11 +113,11 @@ def groups_in(path: Path) -> list[Path]:
 
 
 def runs_of_group(group: Path) -> list[StoredRun]:
-    """Open the runs at one place of `groups_in`; of a study those of its last evaluation.
+    """Open the runs in one folder of `groups_in`; for a study, those of its last evaluation.
 
     Raises:
-        BadRecord: there is no run, or one does not validate.
-        WrongPhase: a study without a complete evaluation.
+        BadRecord: There is no run, or one does not validate.
+        WrongPhase: The study has no complete evaluation.
     """
     if not (group / LEDGER).is_file():
         return [open_run(place) for place in run_folders(group) or [group]]
@@ -135,8 +135,8 @@ def load_runs(paths: Sequence[Path]) -> list[Method]:
     """Load everything at or below these paths: runs, folders of runs, studies.
 
     Raises:
-        BadRecord: nothing is there, it does not validate, or two runs claim one seed.
-        Tampered: a study's files do not fit each other.
+        BadRecord: Nothing is there, a file does not validate, or two runs have one seed.
+        Tampered: The files of a study contradict each other.
     """
     methods: list[Method] = []
     groups: dict[str, Method] = {}
@@ -162,13 +162,13 @@ def arranged(
     """Rename and order loaded methods for a figure.
 
     Args:
-        methods: What was loaded.
-        labels: New names by name.
+        methods: Methods that `load_runs` returned.
+        labels: New names by old name.
         order: Names, old or new, of the methods that come first.
 
     Raises:
-        UnknownName: a name that no method has.
-        BadConfig: two methods would have the same name.
+        UnknownName: No method has one of the names.
+        BadConfig: Two methods would have the same name.
     """
     names = [method.name for method in methods]
     shown = [labels.get(name, name) for name in names]
@@ -177,7 +177,7 @@ def arranged(
             raise UnknownName(
                 expected=f"a method ({', '.join(dict.fromkeys(names))})",
                 found=repr(name),
-                fix=f"{near(name, names)}Names are those that figures have without --labels",
+                fix=f"{near(name, names)}Use the names that figures show without --labels",
             )
     if labels and len(set(shown)) < len(set(names)):
         raise BadConfig(
@@ -198,7 +198,7 @@ def _one_of_each_seed(method: Method) -> list[StoredRun]:
     """Return the runs of a method in the order of their seeds.
 
     Raises:
-        BadRecord: two runs claim one seed.
+        BadRecord: Two runs have one seed.
     """
     groups = by_seed(method.runs, lambda run: run.result)
     for seeds, runs in groups.items():
@@ -213,7 +213,7 @@ def _one_of_each_seed(method: Method) -> list[StoredRun]:
 
 
 def _tell_apart(methods: list[Method]) -> None:
-    """Where one strategy stands for several methods, say in which options they differ."""
+    """Add to the names of methods of one strategy the options in which they differ."""
     for name in {method.name for method in methods}:
         same = [m for m in methods if m.name == name]
         options = [_options(m) for m in same]
@@ -230,7 +230,7 @@ def _tell_apart(methods: list[Method]) -> None:
 
 
 def _options(method: Method) -> dict[str, object]:
-    """Options of a method; those for speed last."""
+    """Options of a method, with the options for speed last."""
     if not method.runs:
         return {}
     result = method.results[0]

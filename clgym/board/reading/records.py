@@ -33,7 +33,7 @@ def read_board(root: Path) -> Board:
     """Read everything below ``records/`` of a leaderboards folder.
 
     Raises:
-        BadRecord: there is no such folder.
+        BadRecord: ``root`` is no leaderboards folder.
     """
     if not root.is_dir():
         raise BadRecord(
@@ -50,7 +50,7 @@ def read_board(root: Path) -> Board:
     board, runs = Board(), []
     folder = root / RECORDS
     if folder.is_dir():
-        built_in.cache_clear()  # what is registered may have changed since another board
+        built_in.cache_clear()  # plugins may have been registered since the last board was read
         board.sent = {f.name: python_files(f) for f in folder.iterdir() if f.is_dir()}
         for found, names in subfolders(folder, (LEDGER, CERTIFICATE, EVALUATION, RECORD)):
             if names & {LEDGER, CERTIFICATE}:
@@ -67,7 +67,7 @@ def read_board(root: Path) -> Board:
 
 
 def _read_run(board: Board, root: Path, folder: Path) -> Iterator[tuple[Score, bool]]:
-    """A record by itself and whether its predictions bear it out; nothing if it is refused."""
+    """A single record, and whether its predictions verify it; nothing if the record is refused."""
     place = place_of(folder, root)
     try:
         run = open_run(folder)
@@ -81,7 +81,7 @@ def _read_run(board: Board, root: Path, folder: Path) -> Iterator[tuple[Score, b
 
 
 def _add_runs(board: Board, runs: list[tuple[Score, bool]]) -> None:
-    """One entry for all runs that differ in seeds only."""
+    """Add one entry for all runs that differ only in their seeds."""
     groups: dict[str, list[tuple[Score, bool]]] = defaultdict(list)
     for score, verified in runs:
         groups[method_of(score.record.result)].append((score, verified))
@@ -117,7 +117,10 @@ def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> BoardE
 
 
 def _gaps(seeds: list[int]) -> Iterator[Missing]:
-    """Seeds left out of 0, 1, ...: 1, 3 lack 0 and 2. Far apart ones were no range."""
+    """Seeds missing from 0, 1, ...: of 1 and 3, 0 and 2 are missing.
+
+    Seeds far apart are no range.
+    """
     if seeds[-1] < 3 * len(seeds):
         for seed in sorted({*range(seeds[-1])} - {*seeds}):
             yield Missing(seed, "is missing")

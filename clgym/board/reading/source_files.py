@@ -33,7 +33,7 @@ def _ordinary(file: Path) -> bool:
 
 
 def file_that_ran(facts: StrategyFacts, sent: Sequence[Path]) -> Path | None:
-    """Find the file with a record's hash: the built-in one, or one of those that were sent.
+    """Find the file that has a record's hash: the built-in one, or one that came with the record.
 
     Args:
         facts: Strategy block of the record.
@@ -55,7 +55,7 @@ def unknown_code(facts: StrategyFacts, sent: Sequence[Path]) -> str | None:
 
 @functools.cache
 def built_in(name: str) -> registry.PluginEntry | None:
-    """The built-in strategy of a name, if any; cached, since a board asks for few names often."""
+    """The built-in strategy of a name, if any; cached, since a board asks for each name often."""
     try:
         return registry.find("strategies", name)
     except ClgymError:
@@ -63,9 +63,9 @@ def built_in(name: str) -> registry.PluginEntry | None:
 
 
 def _hashes(file: Path, facts: StrategyFacts) -> set[str]:
-    """What a record may name this file by: its hash, or that of a list with the wrapped ones'.
+    """Hashes by which a record may name this file: its own, or one that covers wrapped files, too.
 
-    Which options name a wrapped strategy only the class itself knows, and it is not imported here.
+    Only the class itself knows which options name a wrapped strategy, and it is not imported here.
     """
     own = sha256(file.read_bytes())
     if own == facts.source_hash:

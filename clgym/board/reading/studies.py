@@ -1,8 +1,8 @@
-"""Entries of a study's evaluations, after an audit of the whole study.
+"""Make entries of a study's evaluations, after an audit of the whole study.
 
-The audit is that of `clgym verify`, without repeating runs. Where it finds anything wrong, no
-evaluation of the study is shown. Files that are only absent (a board need not keep the predictions
-of every tuning run) make it self-reported instead.
+The audit is that of `clgym verify`, without repeating runs. If it finds a problem, no evaluation of
+the study is shown. If files are merely absent (a board need not keep the predictions of every
+tuning run), the evaluation is self-reported instead.
 """
 
 import re
@@ -37,7 +37,7 @@ __all__ = ["add_study"]
 _SHOWN = 3
 """Maximum number of problems that a reason lists."""
 _NO_PREDICTIONS = re.compile(rf"(seed -?\d+: )?(experience \d+: )?{PREDICTIONS}: {NO_FILE}")
-"""The whole of a problem: texts from a study's files must not pass for one."""
+"""Pattern of a whole problem, so that text from a study's files cannot be mistaken for one."""
 
 
 def add_study(board: Board, root: Path, folder: Path) -> None:
@@ -67,7 +67,7 @@ def _number(file: Path) -> tuple[int, str]:
 
 
 def _absent(folder: Path, problem: str) -> bool:
-    """Whether a problem only says that a file is not here: a tuning run, or any predictions."""
+    """Whether a problem only says that a file is absent: a tuning run's record, or predictions."""
     where, _, what = problem.partition(": ")
     if what == "its record is missing" and not where.startswith("evaluation "):
         return not is_run(folder / where)
@@ -75,7 +75,7 @@ def _absent(folder: Path, problem: str) -> bool:
 
 
 def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
-    """One evaluation; its records are recomputed once more, by the board's own rules."""
+    """Add one evaluation, whose records are recomputed once more by the rules of the board."""
     place = place_of(file.parent, root)
     try:
         evaluation = Evaluation.model_validate_json(file.read_bytes())
@@ -105,7 +105,8 @@ def _add(board: Board, root: Path, file: Path, verified: bool) -> None:
 
 
 def _score(folder: Path, place: str, seed: SeedResult) -> Score:
-    name = Path(str(seed.record)).name  # a name, whatever the file says: it leads nowhere else
+    # only the name: a path in the file must not lead outside the folder
+    name = Path(str(seed.record)).name
     return Score(open_run(folder / name), f"{place}/{name}")
 
 
@@ -152,7 +153,7 @@ def _entry(
 
 def _tuning(evaluation: Evaluation, certificate: Certificate) -> Tuning:
     body = certificate.body
-    # Where settings were chosen for each stream by itself, trials of several are no one curve.
+    # If hyper-parameters were chosen for each stream separately, the trials form no single curve.
     single = len(body.chosen) == 1 and len(body.chosen[0].configs) == 1
     return Tuning(
         mode=body.plan.mode,

@@ -11,17 +11,17 @@ __all__ = ["group_studies", "place_in_set"]
 
 
 def place_in_set(plan: StudyPlan, evaluation: int) -> StudyPlace | None:
-    """Place of a study's evaluation in its set; None for a study by itself."""
+    """Place of a study's evaluation in its set; None for a single study."""
     if plan.one_of is None:
         return None
     return StudyPlace(f"{same_set(plan)} {evaluation}", *plan.one_of)
 
 
 def group_studies(board: Board) -> None:
-    """Keep of each set the study with the median accuracy; without a whole set, none.
+    """Keep the study with the median accuracy of each set; of an incomplete set, keep none.
 
-    Of an even number it is the lower one of the two in the middle, so that every number of the row
-    is that of one study, with the range of all studies as a warning beside it.
+    Of an even number of studies the lower of the two middle ones is kept, so that every number of
+    the row belongs to one study; a warning beside it states the range of all studies.
     """
     sets: dict[str, list[tuple[StudyPlace, BoardEntry]]] = defaultdict(list)
     alone: list[BoardEntry] = []

@@ -1,1 +1,1 @@
-"""A run, a method or a study as a page of its own."""
+"""Reports: one page about a run, a method or a study."""

@@ -23,8 +23,8 @@ def report(path: Path) -> str:
         path: Output folder of a run, of a run with ``--seeds``, or of a study.
 
     Raises:
-        BadRecord: nothing is there, or several methods are.
-        Tampered: a study's files cannot be read.
+        BadRecord: Nothing is there, or several methods are.
+        Tampered: The files of a study cannot be read.
     """
     methods = load_runs([path])
     if len(methods) > 1:
@@ -63,7 +63,7 @@ def _sections(method: Method) -> list[Section]:
 
 
 def _status(method: Method, path: Path) -> tuple[bool, list[str]]:
-    """Whether all numbers agree with the stored files, and which do not."""
+    """Whether all numbers agree with the stored files, and sentences about the result."""
     if method.study is not None:
         audit = verify(path)
         held = [f"{len(audit.checks)} checks of the study hold"]

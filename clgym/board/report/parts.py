@@ -17,13 +17,13 @@ class ReportFacts:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Cells below headings; the first column names the row."""
+    """Rows of cells below headings; the first column names the row."""
 
     caption: str
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     text: frozenset[int] = frozenset({0})
-    """Indices of the columns that hold words; the others hold numbers."""
+    """Indices of the columns that contain words; the others contain numbers."""
     folded: bool = False
     """Whether the table is collapsed until a reader opens it."""
     kind: str = "table"

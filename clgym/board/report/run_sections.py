@@ -46,7 +46,7 @@ def sections(method: Method) -> list[Section]:
 
 
 def _learned(method: Method) -> bool:
-    """Whether experiences were learned; a stream may bring both, one phase after the other."""
+    """Whether experiences were learned; a stream may have a learning and an adaptation phase."""
     return method.results[0].scenario.setting != "adaptation"
 
 
@@ -61,7 +61,7 @@ def pictures(method: Method) -> list[Picture]:
         try:
             made.append(Picture(plot.words, drawing.svg(plot.draw(), plot.words)))
         except BadRecord:
-            continue  # without its predictions; the section on classes says so
+            continue  # predictions are missing; the section on classes says so
     return made
 
 
@@ -101,7 +101,7 @@ def _seed(run: StoredRun) -> str:
 
 
 def _spread(columns: Sequence[Sequence[float | None]], plain: int) -> list[list[str]]:
-    """Mean, and standard deviation with n - 1, of more than one run."""
+    """Mean and standard deviation (n - 1), if there is more than one run."""
     if len(columns[0]) < 2:
         return []
     mean, std = ["mean"], ["standard deviation"]
@@ -131,7 +131,7 @@ def _segments(method: Method) -> ReportTable:
 
 
 def _matrix(method: Method) -> list[ReportTable]:
-    """The numbers of the heat map, for who cannot see it."""
+    """The numbers of the heat map as a table, for readers who cannot see it."""
     if len(method.results[0].accuracy_matrix) < 2:
         return []
     matrix = mean_matrix(method)
@@ -162,7 +162,7 @@ def _adapted_classes(method: Method) -> ReportTable:
 
 
 def _learned_classes(runs: Sequence[StoredRun]) -> ReportTable:
-    """By class after the last experience, all runs together, the worst first."""
+    """Accuracy by class after the last experience, over all runs, the worst class first."""
     hits: dict[str, list[bool]] = {}
     taken: dict[str, dict[str, int]] = {}
     step: dict[str, list[int]] = {}
@@ -238,7 +238,7 @@ def _settings(method: Method) -> Section:
 
 
 def _logged(method: Method) -> ReportTable:
-    """What the strategy logged: the whole series stand in a file beside each record."""
+    """Numbers that the strategy logged; a file beside each record contains the whole series."""
     rows = [
         [
             _seed(run),
@@ -285,7 +285,7 @@ def _cost(method: Method) -> ReportTable:
 
 
 def _work(cost: Cost) -> list[str]:
-    """What only later records state; empty where one does not."""
+    """Costs that older records lack; empty cells where a record lacks them."""
     added, flops, energy = cost.added_memory_bytes, cost.total_train_flops, cost.energy_joules
     per_image = cost.predict_flops_per_image
     return [

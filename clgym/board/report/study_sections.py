@@ -17,7 +17,11 @@ def sections(study: LoadedStudy) -> list[Section]:
     """All sections that the study's own files support."""
     found = [Section("Plan", [_plan(study)])]
     if study.certificate is None:
-        found.append(Section("Choice", [Note("The study is not sealed yet: nothing is chosen.")]))
+        found.append(
+            Section(
+                "Choice", [Note("The study is not sealed yet, so no hyper-parameters are chosen.")]
+            )
+        )
     else:
         found.append(Section("Choice", _choice(study)))
         found.append(Section("Trials", [_trials(study.certificate.body.trials)]))
@@ -149,7 +153,7 @@ def _when(seconds: float) -> str:
 
 
 def _about(entry: LedgerEntry) -> str:
-    """The few values of a line that a reader looks for."""
+    """The values of a ledger line that matter to a reader."""
     shown = (
         "key",
         "status",

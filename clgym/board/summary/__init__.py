@@ -1,1 +1,1 @@
-"""Tables for a paper, and comparisons of several methods, from the records at hand."""
+"""Tables for a paper, and comparisons of several methods, made from records."""

@@ -1,6 +1,6 @@
 r"""A table as text: Markdown, LaTeX with booktabs, CSV and HTML.
 
-Names in records are of any origin: each format shows them and obeys nothing in them.
+Names in records may contain markup of any kind: each format escapes them.
 """
 
 import csv
@@ -45,7 +45,7 @@ def render(table: TableModel, kind: str) -> str:
 
 
 def cell_text(cell: SummaryCell | None, varied: bool, pm: str = "±") -> str:
-    """Mean and spread in percent or points; n where the cells of a table have different ones."""
+    """Mean and spread in percent or points; also n if the cells of the table differ in it."""
     if cell is None:
         return "–"
     text = f"{100 * cell.mean:.2f}"
@@ -106,7 +106,7 @@ def _marked_in_markdown(cell: SummaryCell | None, varied: bool) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text of any origin for LaTeX."""
+    """Escape any text for LaTeX."""
     return "".join(_LATEX.get(c, c) for c in _plain(text))
 
 

@@ -1,4 +1,4 @@
-"""Methods by streams: which runs answer the same question, and names that distinguish them."""
+"""Arrange methods by stream, under names that distinguish both."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,14 @@ class Grid:
     cells: Mapping[tuple[str, str], Method]
     """Method with runs, by method name and stream name; a pair without runs is absent."""
     notes: tuple[str, ...]
-    """Remarks about what was left out."""
+    """Remarks about methods that were left out."""
 
 
 def grid_of(methods: Sequence[Method]) -> Grid:
     """Arrange methods; strategies of one name are distinguished by the options that differ.
 
     Raises:
-        BadRecord: none of the methods has a run.
+        BadRecord: None of the methods has a run.
     """
     able = [method for method in methods if method.runs]
     notes = [
@@ -77,7 +77,7 @@ def _flat(stream: Facts) -> Facts:
 
 
 def _differing(facts: Sequence[Facts], which: int) -> str:
-    """Facts of one item in which the items differ, in words."""
+    """Text of the facts of one item in which the items differ."""
     names = sorted({name for fact in facts for name in fact})
     own = [name for name in names if len({repr(fact.get(name)) for fact in facts}) > 1]
     return ", ".join(f"{name} {short(facts[which].get(name), 24)}" for name in own)
@@ -123,7 +123,7 @@ def _said(name: str, value: object) -> str:
 
 
 def _numbered(names: Sequence[str], streams: Sequence[str]) -> list[str]:
-    """Names with a number where two methods of one stream are alike in every fact."""
+    """Names with a number added where two methods of one stream agree in every fact."""
     seen: dict[tuple[str, str], int] = {}
     found = []
     for name, stream in zip(names, streams, strict=True):

@@ -17,7 +17,7 @@ class TableMeasure:
     title: str
     """Title with the unit."""
     value: Callable[[Result], float | None]
-    """The value as a fraction; None where the result has none."""
+    """Function that returns the value as a fraction; None where the result has none."""
     larger_is_better: bool = True
 
     @property
@@ -27,7 +27,7 @@ class TableMeasure:
 
 
 def _learned(value: Callable[[Result], float | None]) -> Callable[[Result], float | None]:
-    """The value of learning streams alone: adaptation streams are measured by their error."""
+    """Restrict a measure to learning streams; adaptation streams are measured by their error."""
     return lambda result: None if result.kind == "adaptation" else value(result)
 
 
@@ -63,7 +63,7 @@ def measure_of(name: str) -> TableMeasure:
     """Return a measure by its name.
 
     Raises:
-        UnknownName: there is none.
+        UnknownName: No measure has this name.
     """
     if name not in MEASURES:
         raise UnknownName(

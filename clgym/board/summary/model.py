@@ -1,4 +1,4 @@
-"""What a table holds, whatever it is written as."""
+"""Content of a table, independent of its format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ __all__ = ["Axis", "Spread", "Standing", "SummaryCell", "TableModel"]
 Axis = Literal["strategy", "scenario"]
 Spread = Literal["std", "ci95"]
 Standing = Literal["best", "tied", "worse", "untested", "alone"]
-"""A cell beside the best of its scenario and measure: the best itself, not significantly different,
-significantly worse, without a test, or the only one."""
+"""Comparison of a cell with the best of its scenario and measure: the best itself, not
+significantly different, significantly worse, without a test, or the only one.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TableModel:
     columns: tuple[str, ...]
     measures: tuple[TableMeasure, ...]
     cells: Mapping[tuple[str, str, str], SummaryCell]
-    """Cell by row, column and name of the measure; what was not measured is absent."""
+    """Cell by row, column and name of the measure; cells without a value are absent."""
     head: str
     """What the rows are."""
     spread: Spread
@@ -46,7 +47,7 @@ class TableModel:
 
     @property
     def caption(self) -> str:
-        """What the numbers and the marks are, in sentences."""
+        """Sentences that explain the numbers and the marks."""
         spread = {"std": "standard deviation", "ci95": "half-width of the 95 % interval"}
         counts = sorted({cell.n for cell in self.cells.values()})
         seeds = f"{counts[0]} seed{'s' * (counts[0] != 1)}"

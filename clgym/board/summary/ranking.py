@@ -24,7 +24,7 @@ __all__ = ["FEW_BLOCKS", "Pairwise", "Ranking", "cliques", "critical_difference"
 FEW_BLOCKS = 6
 """Number of blocks below which the approximations of both tests are coarse."""
 _DIGITS = 12
-"""Decimals of the values that are ranked: what differs beyond them is rounding."""
+"""Number of decimals of the ranked values; differences beyond them are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Ranking:
     p: float
     """p value of Friedman's test: whether the methods differ at all."""
     critical_difference: float
-    """Difference of mean ranks from which two methods differ significantly by Nemenyi's test."""
+    """Smallest difference of mean ranks that is significant by Nemenyi's test."""
     pairs: tuple[Pairwise, ...]
     groups: tuple[tuple[str, ...], ...]
     """Largest groups of neighbouring methods that do not differ significantly."""
@@ -77,12 +77,12 @@ def critical_difference(methods: int, blocks: int) -> float:
 
 
 def _error(methods: int, blocks: int) -> float:
-    """Standard error of a difference of two mean ranks."""
+    """Standard error of the difference of two mean ranks."""
     return math.sqrt(methods * (methods + 1) / (6 * blocks))
 
 
 def cliques(ranks: Sequence[float], reach: float) -> list[tuple[int, int]]:
-    """Maximal groups of neighbours whose mean ranks lie less than ``reach`` apart.
+    """Maximal groups of neighbours whose mean ranks differ by less than ``reach``.
 
     Args:
         ranks: Mean ranks, ascending.
@@ -104,11 +104,11 @@ def rank_grid(grid: Grid, name: str | None = None) -> Ranking:
 
     Args:
         grid: Methods by streams.
-        name: TableMeasure that is ranked; None means the last accuracy, or the mean error where a
-            stream is an adaptation stream.
+        name: Name of the measure that is ranked; None means the last accuracy, or the mean error if
+            a stream is an adaptation stream.
 
     Raises:
-        BadRecord: fewer than three methods have the same two blocks.
+        BadRecord: Fewer than three methods have at least two blocks in common.
     """
     measure = MEASURES[name or _usual(grid)]
     methods, blocks, values, notes = _blocks(grid, measure)
@@ -180,7 +180,7 @@ def _ranked(
     order = np.argsort(mean, kind="stable")
     names, mean = [methods[i] for i in order], mean[order]
     reach = critical_difference(len(methods), len(blocks))
-    alike = bool((scores == scores[0]).all())  # SciPy divides by zero there
+    alike = bool((scores == scores[0]).all())  # SciPy divides by zero if all values are tied
     statistic, p = (0.0, 1.0) if alike else map(float, stats.friedmanchisquare(*scores))
     if len(blocks) < FEW_BLOCKS:
         notes = [*notes, f"only {len(blocks)} blocks: both tests are approximate and find little"]

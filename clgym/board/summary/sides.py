@@ -1,4 +1,4 @@
-"""Compare what a user names: two sides by paired tests, three or more by their ranks."""
+"""Compare methods: two by paired tests, three or more by their ranks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +16,14 @@ def compare_all(paths: Sequence[Path], measure: str | None = None) -> Comparison
     """Compare runs, folders of runs over seeds, and studies.
 
     Args:
-        paths: A side each: a run, a folder of runs over seeds, or a study; a folder that holds
-            several of these stands for all of them.
-        measure: Measure that is ranked, of three sides or more; None means the last accuracy, or
-            the mean error of adaptation streams.
+        paths: One path per side: a run, a folder of runs over seeds, or a study; a folder that
+            holds several of these stands for all of them.
+        measure: Name of the measure by which three sides or more are ranked; None means the last
+            accuracy, or the mean error of adaptation streams.
 
     Raises:
-        BadRecord: fewer than two sides, or sides that cannot be paired.
-        BadConfig: a measure for two sides, whose comparison has its own.
+        BadRecord: There are fewer than two sides, or sides that cannot be paired.
+        BadConfig: A measure is given for two sides, which are compared by all their measures.
     """
     groups = [group for path in paths for group in groups_in(path)]
     if len(groups) < 2:
@@ -36,7 +36,7 @@ def compare_all(paths: Sequence[Path], measure: str | None = None) -> Comparison
         return rank_grid(grid_of(load_runs(groups)), measure)
     if measure is not None:
         raise BadConfig(
-            expected="three sides or more for a choice of the measure",
+            expected="a measure only with three sides or more",
             found=f"{measure} for two sides",
             fix="Leave it out: two sides are compared by all their measures",
         )

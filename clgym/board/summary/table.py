@@ -1,4 +1,4 @@
-"""The table of a paper: means and spreads over seeds, and which methods differ from the best."""
+"""Compute the table of a paper: means and spreads over seeds, and tests against the best method."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ __all__ = ["SummaryTable", "summarize"]
 
 _USUAL = ("last", "average", "forgetting", "error")
 _SAME = 1e-12
-"""Largest difference of two means that is rounding."""
+"""Largest difference of two means that counts as a rounding error."""
 
 
 class SummaryTable(TableModel):
@@ -33,7 +33,7 @@ class SummaryTable(TableModel):
             kind: ``markdown``, ``latex``, ``csv`` or ``html``.
 
         Raises:
-            UnknownName: another format.
+            UnknownName: There is no such format.
         """
         return render(self, kind)
 
@@ -51,16 +51,16 @@ def summarize(
     """Make a table of methods.
 
     Args:
-        methods: What was loaded; records that contradict themselves are refused.
-        rows: What the rows are; the columns are the other one.
+        methods: Methods that were loaded; records that contradict themselves are refused.
+        rows: Axis of the rows; the other axis gives the columns.
         measures: Names of `MEASURES`; none means last, average, forgetting and error where there
             are any.
-        spread: What is printed after the mean.
+        spread: Measure of spread that is printed after the mean.
 
     Raises:
-        BadRecord: there are no runs, or a record's numbers contradict each other.
-        BadConfig: no record has one of the measures.
-        UnknownName: there is no such measure.
+        BadRecord: There are no runs, or a record's numbers contradict each other.
+        BadConfig: No record has one of the measures.
+        UnknownName: There is no such measure.
     """
     grid = grid_of(methods)
     _audit(methods)
@@ -76,18 +76,18 @@ def summarize(
             lone = [name for name, cell in found.items() if cell.standing == "untested"]
             if lone:
                 notes.append(
-                    f"{stream}, {measure.title}: not tested against the best, for want of two "
-                    f"common seeds: {', '.join(lone)}"
+                    f"{stream}, {measure.title}: not tested against the best, since fewer than "
+                    f"two seeds are common: {', '.join(lone)}"
                 )
     sides = (grid.methods, grid.streams) if rows == "strategy" else (grid.streams, grid.methods)
     return SummaryTable(*sides, chosen, cells, rows, spread, tuple(notes))
 
 
 def _audit(methods: Sequence[Method]) -> None:
-    """Refuse records whose numbers contradict each other: a paper would print them.
+    """Refuse records whose numbers contradict each other, before a paper prints them.
 
     Raises:
-        BadRecord: with the first contradiction.
+        BadRecord: A record contradicts itself; the message states the first contradiction.
     """
     for run in (run for method in methods for run in method.runs):
         problem = next(iter(run.problems(predictions_needed=False)), None)
@@ -100,7 +100,7 @@ def _audit(methods: Sequence[Method]) -> None:
 
 
 def _chosen(grid: Grid, names: Sequence[str]) -> tuple[TableMeasure, ...]:
-    """Measures to print: those that were named, else the usual ones that a record has."""
+    """Measures to print: the named ones, else the default ones that any record has."""
     results = [result for method in grid.cells.values() for result in method.results]
     has = {n: any(m.value(r) is not None for r in results) for n, m in MEASURES.items()}
     for name in names:
@@ -114,7 +114,7 @@ def _chosen(grid: Grid, names: Sequence[str]) -> tuple[TableMeasure, ...]:
 
 
 def _absences(grid: Grid) -> list[str]:
-    """Evaluations with failed seeds: a mean over the others would flatter."""
+    """Notes on evaluations with failed seeds, which get no mean, since it would be biased."""
     return [
         f"{name} on {stream}: no mean, since the run of seed "
         f"{', '.join(map(str, method.absent))} failed"
@@ -124,11 +124,11 @@ def _absences(grid: Grid) -> list[str]:
 
 
 Values = dict[tuple[int, int], float]
-"""A measure by seeds."""
+"""Values of a measure, by seed and order seed."""
 
 
 def _values(grid: Grid, stream: str, measure: TableMeasure) -> dict[str, Values]:
-    """Values by method, of the methods that have them for all their seeds."""
+    """Values by method, for the methods that have a value for each of their seeds."""
     found: dict[str, Values] = {}
     for name in grid.methods:
         method = grid.cells.get((name, stream))
@@ -158,7 +158,7 @@ def _judged(
 def _standings(
     values: Mapping[str, Values], means: Mapping[str, float], measure: TableMeasure
 ) -> dict[str, Standing]:
-    """Each method against the best: paired t tests over common seeds, corrected by Holm."""
+    """Compare each method with the best: paired t tests over common seeds, Holm-corrected."""
     if len(values) < 2:
         return dict.fromkeys(values, "alone")
     best = max(means, key=lambda name: measure.sign * means[name])
@@ -179,7 +179,7 @@ def _standings(
 
 
 def _p_value(best: Sequence[float], other: Sequence[float]) -> float | None:
-    """Paired t test; 0 for a difference that never varies; None without two pairs."""
+    """Return p of a paired t test; 0 if the difference never varies, None without two pairs."""
     if len(best) < 2:
         return None
     difference: Difference = over_seeds(best, other)
