@@ -16,7 +16,7 @@ from clgym.data.to_device import copy_to, staged
 
 __all__ = ["Images"]
 
-AT_ONCE = 16 * 2**20
+AT_ONCE = 8 * 2**20
 """Bytes of pixels that are transformed at once, stored or resized: as numbers they are four times
 as large."""
 

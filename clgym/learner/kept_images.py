@@ -163,8 +163,9 @@ class Signatures:
         sums = look.sums[near] @ form[0] + self._planes[1] * form[1].sum()
         near = near[self._has_near(sums, pixel * np.sqrt(self._size))]
         found: list[_Match] = []
-        for start in range(0, len(near), _CHUNK):
-            values = rows[near[start : start + _CHUNK]].astype(np.float64)
+        step = min(_CHUNK, max(_AT_ONCE // self._size, 1))
+        for start in range(0, len(near), step):
+            values = rows[near[start : start + step]].astype(np.float64)
             values = (values * form[0][:, None] + form[1][:, None]).reshape(len(values), -1)
             inside = (values.min(1) > -pixel) & (values.max(1) < 1 + pixel)
             if inside.any():

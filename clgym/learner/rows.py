@@ -74,7 +74,7 @@ class RowImages:
         return FrozenFeatures(backbone, self._device, rows_of, report)
 
     def of_experience(self, request: Train | ExperienceRows) -> Tensor:
-        """Pixels of an experience's rows, which come group by group, as they are stored."""
+        """Stored pixels of an experience's rows, which are ordered by group."""
         pixels: Tensor | None = None
         start, total = 0, len(request.rows)
         for group, count in zip(request.groups, request.counts, strict=True):

@@ -38,7 +38,7 @@ _BITS, _DISTANCE = 4, 0.02
 """Limits for near-duplicates: Hamming distance of the codes, and mean absolute difference of 8 x 8
 pixels."""
 _FEWEST = 16
-"""Pixels a side from which on images are compared in disguise."""
+"""Smallest side in pixels of images that are compared with transformed ones."""
 _BLOCK, _AT_ONCE = 512, 32 * 2**20
 """Images, and bytes of them, that are looked at together."""
 _LISTED = 100

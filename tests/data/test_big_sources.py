@@ -315,4 +315,4 @@ def test_an_experience_is_in_memory_once(tmp_path: Path, side: int | None) -> No
     count = 100 * MIB // (64 * 64 * 3)
     np.save(tmp_path / "a.npy", np.ones((count, 64, 64, 3), np.uint8))
     held = 100 if side is None else 25
-    assert peak_of(GATHER, tmp_path / "a.npy", side=side) < held + 180
+    assert peak_of(GATHER, tmp_path / "a.npy", side=side) < held + 130
