@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clgym.data.augment import random_resized_crop_flip
+from clgym.data.to_device import to_device
 
 __all__ = ["Views", "shift_hue"]
 
@@ -42,14 +43,15 @@ class Views:
 
 def _each(values: Tensor, like: Tensor) -> Tensor:
     """A value for each image, on the images' device."""
-    return values.view(-1, 1, 1, 1).to(like.device)
+    return to_device(values.view(-1, 1, 1, 1), like.device)
 
 
 def _grey(x: Tensor) -> Tensor:
     """Grey values [n, 1, H, W] of RGB images; images with other channels stay as they are."""
     if x.shape[1] != 3:
         return x
-    return (x * x.new_tensor(_GREY)[:, None, None]).sum(1, keepdim=True)
+    weights = to_device(torch.tensor(_GREY, dtype=x.dtype), x.device)
+    return (x * weights[:, None, None]).sum(1, keepdim=True)
 
 
 def _jittered(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,6 +79,6 @@ def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
         (green - blue) / safe,
         torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
-    hue = hue + 6 * turns.view(-1, 1, 1).to(x)
+    hue = hue + 6 * to_device(turns.view(-1, 1, 1).to(x.dtype), x.device)
     parts = [(start + hue) % 6 for start in (5, 3, 1)]
     return torch.stack([value - chroma * k.minimum(4 - k).clamp(0, 1) for k in parts], 1)

@@ -21,6 +21,7 @@ from typing_extensions import TypeVar
 
 from clgym.avalanche.sgd import SGDConfig
 from clgym.avalanche.stages import Stage, StagedStrategy
+from clgym.data.to_device import to_device
 from clgym.errors import BadConfig, Incompatible
 from clgym.models import networks, schedules
 from clgym.models.exemplars import class_means, herding, nearest_mean_logits
@@ -285,7 +286,7 @@ class ExemplarStrategy(StagedStrategy[C]):
         for label, rows in self.ranked(experience, share).items():
             pixels.append(experience.pixels[rows])
             labels += [label] * len(rows)
-        stored = torch.tensor(labels, device=experience.labels.device)
+        stored = to_device(torch.tensor(labels), experience.labels.device)
         memory.replace(pixels=torch.cat(pixels), labels=stored)
 
     def ranked(self, experience: Experience, count: int) -> dict[int, Tensor]:
@@ -295,7 +296,7 @@ class ExemplarStrategy(StagedStrategy[C]):
             rows = (experience.labels == label).nonzero()[:, 0]
             if self.config.selection == "random":
                 draws = experience.generator("exemplars", f"class {label}")
-                order = torch.randperm(len(rows), generator=draws)[:count].to(rows.device)
+                order = to_device(torch.randperm(len(rows), generator=draws)[:count], rows.device)
             else:
                 order = herding(self.features_of(experience, experience.pixels[rows]), count)
             found[label] = rows[order]

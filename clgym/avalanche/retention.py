@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clgym.avalanche.rows import Rows
 from clgym.data.memory import Memory
+from clgym.data.to_device import to_device
 from clgym.errors import OutOfReach
 from clgym.strategy import Experience
 
@@ -66,7 +67,7 @@ def _fill(
     like = experience.pixels
     scale = experience.to_float(torch.ones(1, device=like.device))
     parts = [torch.stack(pixels)] if pixels else []
-    stored = [images.to(like.device) / scale for images, _ in kept]
+    stored = [to_device(images, like.device) / scale for images, _ in kept]
     parts += [x.to(like) if like.is_floating_point() else x.round().to(like) for x in stored]
     columns = [torch.tensor(labels, dtype=torch.long), *(y.cpu() for _, y in kept)]
     held = {} if not parts else {"pixels": torch.cat(parts), "labels": torch.cat(columns)}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from clgym.data.generators import seed_generators, untouched_generators
 from clgym.data.memory import Memory
 from clgym.data.sources import Source, load_source
+from clgym.data.to_device import to_device
 from clgym.data.words import class_words
 from clgym.errors import BadConfig, Incompatible
 from clgym.scenario import Setting, Stream, kind_of
@@ -232,11 +233,11 @@ class StrategyTemplate(SupervisedTemplate):
         if self._facts.scale is not None:
             images = self._facts.stored(images, targets, self._trained)
             scale = self._facts.scale
-        images = images.to(self.device)
+        images = to_device(images, self.device)
         if self._trained == 0:
             self._set_up(images, experience)
         seed_generators(self._seed, "train", experience=self._trained)  # as in the gym
-        labels = self._numbered(targets, experience).to(self.device)
+        labels = to_device(self._numbered(targets, experience), self.device)
         classes = tuple(labels.unique().tolist())
         if self._gives_tasks:
             self._tasks[task] = tuple(sorted({*self._tasks.get(task, ()), *classes}))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from clgym.cli._parser import BadUsage, Several
+from clgym.cli._pools import add_workers, workers_of
 from clgym.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ __all__ = [
     "threads_of",
 ]
 
-_WORDS = ("--order-seeds", "--workers", "--devices")
+_WORDS = ("--order-seeds", "--workers", "--workers-per-device", "--devices")
 """Options that make a command with a single strategy a batch."""
 
 
@@ -81,11 +82,9 @@ def add_batch_options(
         help="Seeds of the class orders, one for each of --seeds: the first seed runs with the "
         "first order, and so on.",
     )
-    run.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="Number of parallel runs, each with one thread unless --threads says otherwise. "
+    add_workers(
+        run,
+        "Number of parallel runs, each with one thread unless --threads says otherwise. "
         "(default: one per device)",
     )
     run.add_argument(
@@ -231,8 +230,7 @@ def _pool(values: argparse.Namespace) -> "PoolSpec":
     from clgym.engines.pool import PoolSpec
 
     devices = tuple(values.devices or [values.device])
-    workers = len(devices) if values.workers is None else values.workers
-    return PoolSpec(values.engine, workers, devices)
+    return PoolSpec(values.engine, workers_of(values, len(devices)), devices)
 
 
 def execute(

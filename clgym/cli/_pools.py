@@ -5,19 +5,18 @@ import json
 from typing import TYPE_CHECKING
 
 from clgym.cli._parser import BadUsage, Several, add_data_root_option, add_plugin_option
+from clgym.errors import BadConfig
 
 if TYPE_CHECKING:
     from clgym.engines.pool import PoolSpec
 
-__all__ = ["add_pool_flags", "add_sandbox_flag", "pool_of"]
+__all__ = ["add_pool_flags", "add_sandbox_flag", "add_workers", "pool_of", "workers_of"]
 
 
 def add_pool_flags(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     group = parser.add_argument_group("execution (these options change no result)")
-    group.add_argument(
-        "--workers", type=int, metavar="N", help="Parallel runs. (default: one per device)"
-    )
+    add_workers(group, "Number of parallel runs. (default: one per device)")
     group.add_argument(
         "--devices",
         action=Several,
@@ -57,6 +56,44 @@ def add_sandbox_flag(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_workers(group: argparse._ActionsContainer, words: str) -> None:
+    """Add the options for the number of parallel runs; ``words`` is the help of the first."""
+    group.add_argument("--workers", type=int, metavar="N", help=words)
+    group.add_argument(
+        "--workers-per-device",
+        type=int,
+        metavar="N",
+        help="Number of parallel runs on each device, in place of --workers: several small ones "
+        "share a GPU. A run that finds too little memory there fails.",
+    )
+
+
+def workers_of(values: argparse.Namespace, devices: int) -> int:
+    """Number of parallel runs on some number of devices.
+
+    Raises:
+        BadUsage: two options that say it, or none on each device.
+        BadConfig: an engine that chooses the device itself.
+    """
+    each = values.workers_per_device
+    if each is None:
+        return devices if values.workers is None else values.workers
+    if each < 1 or values.workers is not None:
+        raise BadUsage(
+            expected="--workers-per-device of at least 1, without --workers",
+            found=f"{each}" if values.workers is None else f"--workers {values.workers} as well",
+            fix="Give one of the two options; --workers-per-device 2 with two devices is "
+            "--workers 4",
+        )
+    if values.engine in ("ray", "slurm"):
+        raise BadConfig(
+            expected="an engine that knows the devices, for --workers-per-device",
+            found=f"--engine {values.engine}, whose cluster gives them out",
+            fix="Give --workers; with ray also --engine-option gpus=0.5 for two runs on a GPU",
+        )
+    return each * devices
+
+
 def pool_of(values: argparse.Namespace) -> "PoolSpec":
     """The pool that the options describe."""
     from clgym.engines.pool import PoolSpec
@@ -75,5 +112,4 @@ def pool_of(values: argparse.Namespace) -> "PoolSpec":
         except json.JSONDecodeError:
             options[name] = text
     devices = tuple(values.devices)
-    workers = len(devices) if values.workers is None else values.workers
-    return PoolSpec(values.engine, workers, devices, options)
+    return PoolSpec(values.engine, workers_of(values, len(devices)), devices, options)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clgym.data.generators import untouched_generators
+from clgym.data.to_device import to_device
 from clgym.errors import BadPlugin
 
 __all__ = ["apply_transform", "permute_pixels", "rotate"]
@@ -60,14 +61,14 @@ def permute_pixels(pixels: Tensor, seed: float) -> Tensor:
     """
     flat = pixels.flatten(2)
     order = np.random.RandomState(int(seed)).permutation(flat.shape[-1])
-    return flat[..., torch.from_numpy(order).to(flat.device)].view_as(pixels)
+    return flat[..., to_device(torch.from_numpy(order), flat.device)].view_as(pixels)
 
 
 def rotate(pixels: Tensor, degrees: float) -> Tensor:
     """Rotate counter-clockwise about the centre, bilinear, zeros outside."""
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
-    matrix = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=pixels.device)
+    matrix = to_device(torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]), pixels.device)
     grid = F.affine_grid(matrix.expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False)
     turned = F.grid_sample(pixels.float(), grid, mode="bilinear", align_corners=False)
     return turned.round().clamp(0, 255).byte()
@@ -146,11 +147,13 @@ def _by_function(pixels: Tensor, kind: str, amount: float, white: int) -> Tensor
     function, name = _function(kind), kind.partition("#")[0].rpartition(":")[2]
     images = pixels.contiguous().float() / white
     with torch.no_grad(), untouched_generators(pixels.device):
-        changed = [_called(function, name, image[None], amount) for image in images]
+        changed = torch.cat([_called(function, name, image[None], amount) for image in images])
         again = _called(function, name, images[:1], amount)
-    if not torch.equal(again, changed[0]):
+    if not bool(torch.isfinite(changed).all()):
+        raise _refused(name, "finite values", "NaN or infinity")
+    if not torch.equal(again, changed[:1]):
         raise _refused(name, "the same image each time it is called", "another one", "no draws")
-    return (torch.cat(changed) * white).round().clamp(0, white).byte()
+    return (changed * white).round().clamp(0, white).byte()
 
 
 def _called(
@@ -164,8 +167,6 @@ def _called(
     if not isinstance(found, Tensor) or found.shape != image.shape:
         told = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise _refused(name, f"images of shape {tuple(image.shape)}", told)
-    if not bool(torch.isfinite(found).all()):
-        raise _refused(name, "finite values", "NaN or infinity")
     return found.float()
 
 

@@ -4,14 +4,15 @@ An error message contains the line of code that corrects the arrays.
 """
 
 import zipfile
-import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from clgym.data.labelled import Labelled, damaged
-from clgym.data.npy import check_header
+from clgym.data.npz import MALFORMED, PackedRows, extremes, large_array, small_array
 from clgym.errors import BadSource
 
 __all__ = ["COLOURS", "find_npz", "read_npz"]
@@ -47,62 +48,44 @@ def read_npz(path: Path, side: int | None) -> tuple[Labelled, Labelled | None]:
 
 
 def _read_file(path: Path) -> Labelled:
-    content = _arrays(path)
-    _check_present(path, content, ("images", "labels"))
-    images = _checked_images(path, content["images"])
-    labels = _flat_labels(path, content["labels"])
-    if labels.dtype.kind == "U" and "classes" not in content:
+    names, images, small = _arrays(path)
+    _check_present(path, names, ("images", "labels"))
+    assert images is not None
+    images = _checked_images(path, images)
+    labels = _flat_labels(path, small["labels"])
+    if labels.dtype.kind == "U" and "classes" not in small:
         classes = np.unique(labels)
     else:
-        _check_present(path, content, _KEYS)
-        classes = _class_names(path, content["classes"])
+        _check_present(path, names, _KEYS)
+        classes = _class_names(path, small["classes"])
     numbers = _numbers(path, labels, classes)
     return Labelled(images, numbers, tuple(map(str, classes)))
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays images, labels and classes of a file; an empty array for each other name."""
+def _arrays(path: Path) -> tuple[list[str], np.ndarray | PackedRows | None, dict[str, np.ndarray]]:
+    """Names of a file's arrays, its images, and the others that have a meaning here."""
     # NumPy takes what is no archive for a pickle, and says how to load it all the same.
     if not zipfile.is_zipfile(path):
         raise damaged(path, "the arrays images, labels and classes", "no npz archive")
-    key = ""
-    arrays = {}
+    names: list[str] = []
+    images: np.ndarray | PackedRows | None = None
+    small: dict[str, np.ndarray] = {}
     try:
-        _check_members(path)
-        with np.load(path, allow_pickle=False) as content:
-            for key in content.files:
-                arrays[key] = content[key] if key in _KEYS else np.empty(0)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                names.append(member.filename.removesuffix(".npy"))
+                if names[-1] == "images":
+                    images = large_array(archive, member, path)
+                elif names[-1] in _KEYS:
+                    small[names[-1]] = small_array(archive, member)
+    except MALFORMED as error:
         # NumPy has no error of its own for arrays that are pickled.
         if "Object arrays" in str(error):
+            key = names[-1]
             line = "images = np.stack(images)" if key == "images" else f"{key} = {key}.astype(str)"
             raise _mended(path, f"{key} as numbers or strings", "Python objects", line) from error
         raise damaged(path, "the arrays images, labels and classes", error) from error
-    return arrays
-
-
-def _check_members(path: Path) -> None:
-    """Compare each array's header with its size, before NumPy makes room for what it promises.
-
-    Raises:
-        ValueError: they differ.
-    """
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.filename.removesuffix(".npy") in _KEYS:
-                with archive.open(member) as file:
-                    check_header(file, member.file_size)  # type: ignore[arg-type]
+    return names, images, small
 
 
 def _mended(path: Path, expected: str, found: str, line: str) -> BadSource:
@@ -114,7 +97,7 @@ def _mended(path: Path, expected: str, found: str, line: str) -> BadSource:
     )
 
 
-def _described(array: np.ndarray) -> str:
+def _described(array: np.ndarray | PackedRows) -> str:
     return f"{array.dtype} {list(array.shape)}"
 
 
@@ -136,21 +119,29 @@ def _check_present(path: Path, arrays: Iterable[str], keys: Iterable[str]) -> No
 # --- images --------------------------------------------------------------------------------------
 
 
-def _checked_images(path: Path, images: np.ndarray) -> np.ndarray:
+def _checked_images(path: Path, images: np.ndarray | PackedRows) -> np.ndarray | PackedRows:
     """Images as uint8 [N, H, W, C], C 1 or 3."""
     expected = "images uint8 [N, H, W, C], C being 1 (grey) or 3 (red, green, blue), or [N, H, W]"
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4:
-        rows = images.ndim == 2
-        line = _unflattened(images.shape[1]) if rows else "images = images.reshape(n, h, w, c)"
+    shape = images.shape
+    if len(shape) == 3:
+        images = _of_one_channel(images)
+    elif len(shape) != 4:
+        line = _unflattened(shape[1]) if len(shape) == 2 else "images = images.reshape(n, h, w, c)"
         raise _mended(path, expected, _described(images), line)
     if images.shape[3] not in COLOURS:
         raise _mended(path, expected, _described(images), _with_channels_last(images.shape))
     if images.dtype != np.uint8:
-        span = f" from {images.min():g} to {images.max():g}" if images.size else ""
-        raise _mended(path, expected, _described(images) + span, _in_bytes(images))
+        low, high = extremes(images) if 0 not in images.shape else (0, 0)
+        span = f" from {low:g} to {high:g}" if 0 not in images.shape else ""
+        raise _mended(path, expected, _described(images) + span, _in_bytes(images.dtype, low, high))
     return images
+
+
+def _of_one_channel(images: np.ndarray | PackedRows) -> np.ndarray | PackedRows:
+    """Images [N, H, W] as [N, H, W, 1]."""
+    if isinstance(images, np.ndarray):
+        return images[..., None]
+    return replace(images, shape=(*images.shape, 1))
 
 
 def _unflattened(length: int) -> str:
@@ -172,16 +163,15 @@ def _with_channels_last(shape: tuple[int, ...]) -> str:
     return f"images = images[..., {kept}]"
 
 
-def _in_bytes(images: np.ndarray) -> str:
-    """The line that brings values to 0..255."""
-    if images.dtype == bool:
+def _in_bytes(dtype: np.dtype, low: Any, high: Any) -> str:
+    """The line that brings values from ``low`` to ``high`` to 0..255."""
+    if dtype.kind == "b":
         return 'images = images.astype("uint8") * 255'
-    low, high = (images.min(), images.max()) if images.size else (0, 0)
-    if images.dtype.kind == "f" and low >= 0 and high <= 1:
+    if dtype.kind == "f" and low >= 0 and high <= 1:
         return 'images = (images * 255).round().astype("uint8")'
     if low >= 0 and high <= 255:
         return 'images = images.round().astype("uint8")'
-    if images.dtype.kind in "iu" and low >= 0 and high <= 65535:
+    if dtype.kind in "iu" and low >= 0 and high <= 65535:
         return 'images = ((images.astype("int64") + 128) // 257).astype("uint8")'
     return 'images = ((images - low) / (high - low) * 255).round().astype("uint8")'
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clgym.data.to_device import to_device
+
 __all__ = [
     "AUGMENTATIONS",
     "brightness",
@@ -28,8 +30,8 @@ def crop_flip(images: Tensor, generator: torch.Generator, pad: int = 4) -> Tenso
         pad: Pixels of border at each side.
     """
     n, _, height, width = images.shape
-    top, left = torch.randint(2 * pad + 1, (2, n), generator=generator).to(images.device)
-    mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
+    top, left = to_device(torch.randint(2 * pad + 1, (2, n), generator=generator), images.device)
+    mirrored = to_device(torch.rand(n, generator=generator) < 0.5, images.device)
     # Every place to cut at is a view, so that one gather copies whole rows of pixels.
     places = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     cut = places[torch.arange(n, device=images.device), :, top, left]
@@ -47,7 +49,8 @@ def brightness(images: Tensor, generator: torch.Generator, amount: float = 63 / 
         amount: Largest change.
     """
     factor = 1 - amount + 2 * amount * torch.rand(len(images), generator=generator)
-    levels = (images * 255).round() * factor.to(images)[:, None, None, None]
+    factor = to_device(factor.to(images.dtype), images.device)
+    levels = (images * 255).round() * factor[:, None, None, None]
     return levels.floor().clamp(0, 255) / 255
 
 
@@ -91,10 +94,10 @@ def random_resized_crop_flip(
     """
     n, _, height, width = images.shape
     top, left, high, wide = _boxes(n, height, width, area, ratio, generator)
-    mirrored = torch.rand(n, generator=generator) < 0.5
+    mirrored = to_device(torch.rand(n, generator=generator) < 0.5, images.device)
     cut = _pick(images, top, high, side, dim=2)
     cut = _pick(cut, left, wide, side, dim=3)
-    return torch.where(mirrored.to(images.device)[:, None, None, None], cut.flip(-1), cut)
+    return torch.where(mirrored[:, None, None, None], cut.flip(-1), cut)
 
 
 def resized_crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -120,11 +123,11 @@ def random_view(
         top, left, tall, wide = boxes
         images = _pick(_pick(images, top, tall, height, dim=2), left, wide, width, dim=3)
     if flip:
-        mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
+        mirrored = to_device(torch.rand(n, generator=generator) < 0.5, images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     if jitter:
         drawn = 1 + jitter * (2 * torch.rand(2, n, 1, 1, 1, generator=generator) - 1)
-        light, contrast = drawn.to(images)
+        light, contrast = to_device(drawn.to(images.dtype), images.device)
         images = images * light
         grey = images.mean((1, 2, 3), keepdim=True)
         images = (grey + contrast * (images - grey)).clamp(0, 1)
@@ -170,13 +173,13 @@ def _pick(images: Tensor, start: Tensor, length: Tensor, side: int, dim: int) ->
     place = (steps * length[:, None] / side - 0.5).clamp(min=0).minimum(length[:, None] - 1.0)
     low = place.floor().long()
     high = (low + 1).minimum(length[:, None] - 1)
-    share = (place - low).to(images)
+    share = to_device((place - low).to(images.dtype), images.device)
     shape = [len(images), 1, 1, 1]
     shape[dim] = side
     sizes = list(images.shape)
     sizes[dim] = side
     ends = [
-        images.gather(dim, (start[:, None] + end).view(shape).expand(sizes).to(images.device))
+        images.gather(dim, to_device(start[:, None] + end, images.device).view(shape).expand(sizes))
         for end in (low, high)
     ]
     return torch.lerp(ends[0], ends[1], share.view(shape))

@@ -23,6 +23,8 @@ class Batch:
     features: Tensor | None = None
     """float32 [n, d], features of the declared backbone, without augmentation; None unless
     `Needs.features` requests them and a gym provides them."""
+    finite: bool = False
+    """Whether all pixels are known to be finite numbers, as those of stored images are."""
 
     def __len__(self) -> int:
         """Count the images."""

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from clgym.data.npy import release
+
 __all__ = ["ImageRows", "canonical_order", "chunks", "digest", "image_hashes", "rows_a_chunk"]
 
 _CHUNK = 64 * 2**20
@@ -47,6 +49,7 @@ def chunks(images: ImageRows) -> Iterator[np.ndarray]:
     step = rows_a_chunk(images.shape)
     for start in range(0, images.shape[0], step):
         yield images[start : start + step]
+        release(images)
 
 
 def rows_a_chunk(shape: Sequence[int]) -> int:

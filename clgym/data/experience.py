@@ -14,6 +14,7 @@ from torch import Tensor
 from clgym.data.batch import Batch, TrainBatch
 from clgym.data.generators import torch_generator
 from clgym.data.held_rows import Count, HandedOut, HeldRows, second_pass
+from clgym.data.to_device import to_device
 from clgym.errors import OutOfReach
 
 __all__ = ["Augment", "Batch", "Experience", "Log", "OnBatch", "Report", "TrainBatch"]
@@ -288,20 +289,21 @@ class Experience:
         """
         if self.single_pass and epoch > 0:
             raise second_pass(f"epoch {epoch + 1}")
-        order = self._order(epoch).to(self.pixels.device) if shuffle else None
+        order = self._order(epoch) if shuffle else None
+        there = None if order is None else to_device(order, self.pixels.device)
         steps = self.steps(size)
         try:
             for step in range(start, steps):
                 part = slice(step * size, None if step == steps - 1 else (step + 1) * size)
                 self.epoch, self.step, self._looks = epoch, step, silent
-                yield self._batch(part if order is None else order[part], augment)
+                self._hand_out(part if order is None else order[part])
+                yield self._batch(part if there is None else there[part], augment)
                 if not silent:
                     self.progress(epoch, step + 1, steps=steps, epochs=epochs)
         finally:
             self.epoch = self.step = None
 
     def _batch(self, rows: slice | Tensor, augment: Augment | None) -> TrainBatch:
-        self._hand_out(rows)
         pixels, labels = self.pixels[rows], self._rows.given_labels
         images = self.to_float(pixels)
         if augment is not None:
@@ -334,7 +336,7 @@ class Experience:
             tasks = torch.full((self.columns,), self.task or 0)
             for task, columns in self.task_classes.items():
                 tasks[list(columns)] = task
-            self._task_of = tasks.to(self.pixels.device)
+            self._task_of = to_device(tasks, self.pixels.device)
         return self._task_of
 
     def progress(self, epoch: int, step: int, *, steps: int, epochs: int | None = None) -> None:
@@ -357,11 +359,10 @@ class Experience:
         self._next_report = time.perf_counter() + _PAUSE
 
     def _hand_out(self, rows: slice | Tensor) -> None:
-        """On single-pass streams note that rows were given, once."""
-        if not self.single_pass:
-            return
-        places = self._rows.places[rows if isinstance(rows, slice) else rows.cpu()]
-        self._handed_out.note(places)
+        """On single-pass streams note that rows are given, once; a tensor of them is the host's."""
+        if self.single_pass:
+            places = self._rows.places[rows if isinstance(rows, slice) else rows.cpu()]
+            self._handed_out.note(places)
 
     def _order(self, epoch: int) -> Tensor:
         if (of_epoch := self._rows.of_epoch) is not None:

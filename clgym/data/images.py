@@ -1,5 +1,7 @@
 """Stored images of one split, mapped from disk and read to the device on demand."""
 
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,15 @@ from torch import Tensor
 
 from clgym.data.apply_transform import apply_transform
 from clgym.data.augment import resize
+from clgym.data.npy import RowReader
+from clgym.data.read_ahead import read_ahead
+from clgym.data.to_device import copy_to, staged
 
 __all__ = ["Images"]
+
+AT_ONCE = 8 * 2**20
+"""Bytes of pixels that are transformed at once, stored or resized: as numbers they are four times
+as large."""
 
 
 class Images:
@@ -35,6 +44,7 @@ class Images:
             white: Largest value of a pixel after that.
         """
         self._array = np.load(path, mmap_mode="r")
+        self._reader = RowReader(self._array)
         self._resize, self._device, self._channels = resize, device, channels
         self._gain, self._white = gain, white
 
@@ -43,8 +53,55 @@ class Images:
         return len(self._array)
 
     def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
-        """Read the images of ``rows`` as uint8 [n, C, H, W] on the device, transformed."""
-        pixels = torch.from_numpy(self._array[rows]).to(self._device).permute(0, 3, 1, 2)
+        """Read the images of ``rows`` as uint8 [n, C, H, W] on the device, transformed.
+
+        Many are read part by part, so that they are in memory once, whatever happens to them; with
+        a GPU the next part is read while it works on the present one.
+        """
+        step = self._rows_at_once()
+        if len(rows) <= step:
+            return self.finish(self.read(rows), transform)
+        parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+        with closing(read_ahead(parts, self.read, self._device)) as found:
+            return self._joined(found, len(rows), transform)
+
+    def read(self, rows: np.ndarray) -> Tensor:
+        """Read the images of ``rows`` as stored, uint8 [n, H, W, C], into the host's memory.
+
+        It may be called in another thread: nothing is drawn, and nothing is done on the device.
+        """
+        return staged(torch.from_numpy(self._reader[rows]), self._device)
+
+    def finish(self, stored: Tensor, transform: tuple[str, float] | None = None) -> Tensor:
+        """Bring what `read` gave to the device, as `gather` gives it."""
+        return self._joined(stored.split(self._rows_at_once()), len(stored), transform)
+
+    def _joined(
+        self, parts: Iterable[Tensor], count: int, transform: tuple[str, float] | None
+    ) -> Tensor:
+        """The ``count`` images of some parts, transformed part by part."""
+        pixels: Tensor | None = None
+        start = 0
+        for stored in parts:
+            some = self._transformed(stored, transform)
+            if len(some) == count:
+                return some.contiguous()
+            if pixels is None:
+                pixels = some.new_empty((count, *some.shape[1:]))
+            pixels[start : start + len(some)] = some
+            start += len(some)
+        assert pixels is not None
+        return pixels
+
+    def _rows_at_once(self) -> int:
+        stored = self._array.shape[1:]
+        size = int(np.prod(stored))
+        if self._resize is not None:
+            size = max(size, stored[2] * self._resize**2)
+        return max(1, AT_ONCE // max(1, size))
+
+    def _transformed(self, stored: Tensor, transform: tuple[str, float] | None) -> Tensor:
+        pixels = copy_to(stored, self._device).permute(0, 3, 1, 2)
         if self._gain != 1.0:
             pixels = (pixels.float() * self._gain).round().byte()
         if self._resize is not None:
@@ -53,4 +110,4 @@ class Images:
             pixels = pixels.expand(-1, self._channels, -1, -1)
         if transform is not None:
             pixels = apply_transform(pixels, *transform, self._white)
-        return pixels.contiguous()
+        return pixels

@@ -11,6 +11,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from clgym.data.to_device import to_device
 from clgym.errors import OutOfReach
 
 __all__ = ["Memory", "MemoryState"]
@@ -96,7 +97,9 @@ class Memory:
         count = self._checked(columns, limit=None)
         slots = self._slots(count, generator)
         kept = (slots >= 0).nonzero()[:, 0]  # numbers: a GPU would have to say how many a mask has
-        self._write(slots[kept], {name: v[kept.to(v.device)] for name, v in columns.items()})
+        self._write(
+            slots[kept], {name: v[to_device(kept, v.device)] for name, v in columns.items()}
+        )
         self._filled = min(self.capacity, self._filled + count)
 
     def append(self, **columns: Tensor) -> None:
@@ -148,7 +151,7 @@ class Memory:
         if len(rows.unique()) != len(rows):
             raise ValueError("a sample is kept once")
         for store in self._columns.values():
-            kept = store[rows.to(store.device)]  # a copy: rows may move either way
+            kept = store[to_device(rows, store.device)]  # a copy: rows may move either way
             store[: len(rows)] = kept
             store[len(rows) :] = 0
         self._filled = len(rows)
@@ -168,7 +171,7 @@ class Memory:
         count = self._filled if among is None else len(among)
         rows = torch.randperm(count, generator=generator)[:size]
         rows = rows if among is None else among.cpu()[rows]
-        return {name: store[rows.to(store.device)] for name, store in self._columns.items()}
+        return {name: store[to_device(rows, store.device)] for name, store in self._columns.items()}
 
     def columns(self) -> dict[str, Tensor]:
         """All columns of the samples held, not copied."""
@@ -188,7 +191,7 @@ class Memory:
     def load_state_dict(self, state: MemoryState, device: torch.device) -> None:
         """Restore `state_dict` on ``device``."""
         self._columns, self._filled = {}, 0
-        columns = {name: values.to(device) for name, values in state["columns"].items()}
+        columns = {name: to_device(values, device) for name, values in state["columns"].items()}
         if columns:
             self.append(**columns)
         self.seen = int(state["seen"])
@@ -235,7 +238,7 @@ class Memory:
             self._hold(name, values)  # all of them, before one is changed
         for name, values in columns.items():
             store = self._columns[name]
-            store[rows.to(store.device)] = values.to(store)
+            store[to_device(rows, store.device)] = to_device(values.to(store.dtype), store.device)
 
     def _slots(self, count: int, generator: torch.Generator) -> Tensor:
         """Where each new sample goes; -1 for those not kept, or overwritten by a later one."""

@@ -1,14 +1,24 @@
-"""NumPy files whose header is compared with the file's size before memory is allocated."""
+"""NumPy files whose header is compared with the file's size before memory is allocated.
+
+Mapped arrays may exceed memory: `release` gives pages that were read back to the system.
+"""
 
 import ast
 import math
+import mmap
 import struct
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
-__all__ = ["check_header", "mapped"]
+__all__ = ["NpyHeader", "RowReader", "RowSource", "check_header", "mapped", "release"]
+
+RESIDENT = 256 * 2**20
+"""Bytes of a mapped file that a process may hold at a time; smaller files are never released."""
+_AROUND = 2 * 2**20
+"""Bytes that Linux may map at once around a place that is read: a large page."""
 
 _LONGEST_HEADER = 10_000
 """Maximum size of a header in bytes: NumPy's own limit for untrusted files."""
@@ -41,7 +51,19 @@ def mapped(path: Path) -> np.ndarray:
         raise ValueError(str(error)) from error
 
 
-def check_header(file: BinaryIO, size: int) -> None:
+@dataclass(frozen=True)
+class NpyHeader:
+    """Header of a ``.npy`` file."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+    """Whether the first axis is the one whose neighbours lie together."""
+    length: int
+    """Bytes of the header: the place of the first number."""
+
+
+def check_header(file: BinaryIO, size: int) -> NpyHeader:
     """Compare what the header of a ``.npy`` file promises with the bytes that follow it.
 
     Python objects, whose size no header tells, are left to NumPy, which refuses them.
@@ -54,7 +76,9 @@ def check_header(file: BinaryIO, size: int) -> None:
         ValueError: it is no such file, or has not the size it promises.
     """
     try:
-        major, _ = np.lib.format.read_magic(file)
+        major, minor = np.lib.format.read_magic(file)
+        if major not in (1, 2, 3) or minor != 0:
+            raise ValueError(f"version {major}.{minor} of the format")
         length = struct.unpack("<H" if major == 1 else "<I", file.read(2 if major == 1 else 4))[0]
         if length > _LONGEST_HEADER:
             raise ValueError(f"a header of {length} bytes")
@@ -62,10 +86,75 @@ def check_header(file: BinaryIO, size: int) -> None:
         shape, dtype = fields["shape"], np.lib.format.descr_to_dtype(fields["descr"])
         if not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError(f"the shape {shape}")
+        if type(fields["fortran_order"]) is not bool:
+            raise ValueError("an order of axes that is neither true nor false")
         promised = math.prod(shape) * dtype.itemsize
     except _MALFORMED as error:
         raise ValueError(f"a header that cannot be read ({type(error).__name__})") from error
-    if dtype.hasobject:
-        return
-    if promised != size - file.tell():
+    if promised != size - file.tell() and not dtype.hasobject:
         raise ValueError(f"a header of {promised} bytes before {size - file.tell()} bytes")
+    return NpyHeader(shape, dtype, fields["fortran_order"], file.tell())
+
+
+def release(images: object) -> None:
+    """Give the pages of a large mapped array back: the system keeps them while it has room.
+
+    A process that reads a file through a map holds every page that it has read, until another one
+    needs the memory. Without effect on other arrays, and where there is no such call.
+    """
+    if (pages := _large_map(images)) is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _large_map(images: object) -> mmap.mmap | None:
+    """The map of an array that may be released; None for all others."""
+    if not isinstance(images, np.memmap) or images.mode != "r":
+        return None
+    pages: mmap.mmap | None = getattr(images, "_mmap", None)
+    return pages if pages is not None and len(pages) > RESIDENT else None
+
+
+class RowSource(Protocol):
+    """An array, or what makes its rows when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, ...]."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the rows."""
+        ...
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Those rows."""
+        ...
+
+
+class RowReader:
+    """Reads rows of an array, and releases a large mapped one often enough."""
+
+    def __init__(self, array: RowSource) -> None:
+        """Begin with nothing read."""
+        self._array, self._read = array, 0
+        each = math.prod(array.shape[1:]) * array.dtype.itemsize
+        self._most = max(1, RESIDENT // (each + _AROUND)) if _large_map(array) is not None else None
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """A copy of those rows, int64 [n] to [n, ...]."""
+        if self._most is None:
+            return self._array[rows]
+        found = np.empty((len(rows), *self._array.shape[1:]), self._array.dtype)
+        for start in range(0, len(rows), self._most):
+            part = rows[start : start + self._most]
+            found[start : start + len(part)] = self._array[part]
+            self._read += len(part)
+            if self._read >= self._most:
+                release(self._array)
+                self._read = 0
+        return found

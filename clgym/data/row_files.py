@@ -1,42 +1,20 @@
 """Arrays as read-only ``.npy`` files of a cache, written chunk by chunk and never half."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from clgym.data.cache import filling_cache
 from clgym.data.digests import rows_a_chunk
-from clgym.data.npy import mapped
+from clgym.data.npy import RowReader, RowSource, mapped, release
 from clgym.files import clear_parts, write_whole
 
 __all__ = ["keep_rows", "write_file", "write_header"]
 
 _READABLE = 0o444
-
-
-class RowSource(Protocol):
-    """An array, or what makes its rows when they are asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[N, ...]."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the rows."""
-        ...
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        ...
-
-    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
-        """Those rows."""
-        ...
 
 
 def keep_rows(path: Path, array: RowSource, rows: np.ndarray | None = None) -> None:
@@ -51,33 +29,38 @@ def keep_rows(path: Path, array: RowSource, rows: np.ndarray | None = None) -> N
         BadOutput: the cache cannot be written.
     """
     rows = np.arange(len(array)) if rows is None else rows
-    shape = (len(rows), *array.shape[1:])
+    shape, reader = (len(rows), *array.shape[1:]), RowReader(array)
     step = rows_a_chunk(shape)
-    if _holds(path, array, rows, step):
+    parts = [slice(start, start + step) for start in range(0, len(rows), step)]
+    if _holds(path, shape, array.dtype, ((part, reader[rows[part]]) for part in parts)):
         return
 
     def fill(file: BinaryIO) -> None:
         write_header(file, shape, array.dtype)
-        for start in range(0, len(rows), step):
-            file.write(np.ascontiguousarray(array[rows[start : start + step]]).data)
+        for part in parts:
+            file.write(np.ascontiguousarray(reader[rows[part]]).data)
 
     write_file(path, fill)
 
 
-def _holds(path: Path, array: RowSource, rows: np.ndarray, step: int) -> bool:
-    """Whether a file holds ``array[rows]``."""
+def _holds(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    parts: Iterable[tuple[slice, np.ndarray]],
+) -> bool:
+    """Whether a file holds an array of that shape and type, made of these parts."""
     try:
         there = mapped(path)
     except (OSError, ValueError):
         return False
-    return (
-        there.dtype == array.dtype
-        and there.shape == (len(rows), *array.shape[1:])
-        and all(
-            np.array_equal(there[start : start + step], array[rows[start : start + step]])
-            for start in range(0, len(rows), step)
-        )
-    )
+    if there.dtype != dtype or there.shape != shape:
+        return False
+    for part, wanted in parts:
+        if not np.array_equal(there[part], wanted):
+            return False
+        release(there)
+    return True
 
 
 def write_header(file: BinaryIO, shape: Sequence[int], dtype: np.dtype) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clgym.data.images import Images
+from clgym.data.to_device import to_device
 from clgym.draws import sequence
 
 __all__ = ["SourceData"]
@@ -45,7 +46,7 @@ class SourceData:
         self._parts = [Images(path, resize, device) for path in paths]
         lengths = [len(np.load(path, mmap_mode="r")) for path in paths]
         self._starts = np.cumsum([0, *lengths])
-        self._labels = torch.tensor(labels, device=device)
+        self._labels = to_device(torch.tensor(labels), device)
         self._scale, self._seed, self._device = scale, seed, device
 
     def __len__(self) -> int:
@@ -82,6 +83,8 @@ class SourceData:
         first = next(iter(parts.values()))
         pixels = first.new_empty((len(rows), *first.shape[1:]))
         for part, images in parts.items():
-            pixels[torch.from_numpy(where == part).to(self._device)] = images
-        labels = self._labels[torch.from_numpy(rows).to(self._device)]
+            # Numbers, not a mask, whose size a GPU would have to tell.
+            places = torch.from_numpy(np.flatnonzero(where == part))
+            pixels[to_device(places, self._device)] = images
+        labels = self._labels[to_device(torch.from_numpy(rows), self._device)]
         return pixels.float().mul_(self._scale), labels

@@ -20,6 +20,7 @@ from clgym.data import store, withheld
 from clgym.data.arrays import COLOURS
 from clgym.data.cards import CARDS, DatasetInfo
 from clgym.data.content import content_notes, held_by_hash
+from clgym.data.digests import chunks
 from clgym.data.imageset import find_image_set
 from clgym.data.labelled import Labelled
 from clgym.data.locate import LocatedFiles, card_of, differing, find_card, locate
@@ -144,7 +145,16 @@ def _again(name: str, base: str, digits: str, data_root: Path | None) -> Source:
 
 def _kept(found: LocatedFiles) -> CachedDataset:
     key = _key(found)
-    return store.find(key) or _decode(found, key)
+    if kept := store.find(key):
+        return kept
+    _decode(found, key)
+    if kept := store.find(key):
+        return kept
+    raise BadSource(
+        expected=f"images in the cache as they were read from {found.path}",
+        found="other content",
+        fix="Give the command again, while nobody changes the files",
+    )
 
 
 def _key(found: LocatedFiles) -> str:
@@ -169,7 +179,8 @@ def _stat(path: Path) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _decode(found: LocatedFiles, key: str) -> CachedDataset:
+def _decode(found: LocatedFiles, key: str) -> None:
+    """Fill the cache from files."""
     if found.read is not None:
         train, test = found.read(found.path)
     else:
@@ -182,14 +193,15 @@ def _decode(found: LocatedFiles, key: str) -> CachedDataset:
         notes += _dark("images" if test is None else "training images", found, images)
         if test is None:
             halves = _cut(found, halves["train"], classes)
-            return store.keep(key, name, classes, halves, decoding, facts)
+            store.keep(key, name, classes, halves, decoding, facts)
+            return
         with store.spool(test.images) as others:
             halves["test"] = _half(found, test, others, maps[1])
             notes += _dark("test images", found, others)
             if images.shape[1:] != others.shape[1:]:
                 shapes = f"{list(images.shape[1:])} and {list(others.shape[1:])}"
                 raise _bad(found, "train and test images of one size", shapes)
-            return store.keep(key, name, classes, halves, decoding, facts)
+            store.keep(key, name, classes, halves, decoding, facts)
 
 
 def _bad(found: LocatedFiles, expected: str, was: str) -> BadSource:
@@ -221,7 +233,7 @@ def _half(found: LocatedFiles, read: Labelled, images: np.ndarray, numbers: np.n
 
 def _dark(which: str, found: LocatedFiles, images: np.ndarray) -> list[str]:
     """A note where pixels use less than half of their range: 0..1 or 0..16 kept in bytes."""
-    top = int(images.max())
+    top = max(int(chunk.max()) for chunk in chunks(images))
     dark = found.card.name in ("folder", "npz") and top < found.card.max_value / 2
     return [f"no pixel of the {which} is brighter than {top} of {found.card.max_value}"] * dark
 

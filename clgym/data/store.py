@@ -7,17 +7,21 @@
     sources/labels/FINGERPRINT/      train.npy
     sources/answers/FINGERPRINT/     test.npy
     sources/cut/DIGEST.npy           images without those that are closed while tuning
+    sources/verified/FINGERPRINT/    train.json test.json: files of large splits that were compared
 
 Writers need no lock: all writers of a file write the same bytes, each under its own name first.
 
 The cache is not trusted. On its first use in a process a split is compared with
 what its names promise: labels and hashes with the fingerprint, every image with its hash. What does
-not agree is decoded anew, and the log says so.
+not agree is decoded anew, and the log says so. Reading all images of a large split would hold up
+every start: they are compared once after the file was written, and then, as long as the system says
+that the file is the same, those at some random places.
 """
 
 import contextlib
 import hashlib
 import logging
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,8 +33,9 @@ import numpy as np
 from clgym._moved import report_renamed
 from clgym.data.cache import cache_dir, filling_cache
 from clgym.data.digests import ImageRows, canonical_order, chunks, digest, image_hashes
-from clgym.data.npy import mapped
+from clgym.data.npy import RowReader, mapped
 from clgym.data.row_files import keep_rows, write_file, write_header
+from clgym.errors import BadOutput
 from clgym.files import clear_parts, dump_checked, load_checked, part_name
 
 __all__ = [
@@ -54,6 +59,10 @@ report_renamed(__name__)
 
 VERSION = 1
 """Version that is part of every key; increase it when decoding or the cache layout changes."""
+LARGE = 2**30
+"""Size in bytes above which images of a split are compared as a whole once, not in each process."""
+_SAMPLES, _SAMPLE = 64, 2**20
+"""Places at which the images of such a split are compared all the same, and bytes at each."""
 _log = logging.getLogger(__name__)
 _verified: set[tuple[Any, ...]] = set()
 """Splits that were verified in this process, with the identity of their files at that time."""
@@ -144,22 +153,44 @@ class CachedDataset:
             raise ValueError(f"{name} has other shapes than the cache wrote")
         if digest(self.classes, hashes, labels, self.decoding) != self.digests[name]:
             raise ValueError(f"labels or hashes of {name} are not those of its fingerprint")
-        if not np.array_equal(image_hashes(images), hashes):
-            raise ValueError(f"images of {name} do not have their hashes")
+        note = _root() / "verified" / self.fingerprint / f"{name}.json"
+        identity = [self.digests[name], *_identity(_place("images", self.fingerprint, name))]
+        large = images.nbytes > LARGE
+        for rows in _samples(images) if large and _noted(note) == identity else [slice(None)]:
+            if not np.array_equal(image_hashes(images[rows]), hashes[rows]):
+                raise ValueError(f"images of {name} do not have their hashes")
+        if large and _noted(note) != identity:
+            with contextlib.suppress(BadOutput):  # a cache that may only be read
+                write_file(note, lambda file: file.write(dump_checked(identity)))
+
+
+def _samples(images: np.ndarray) -> Iterator[slice]:
+    """Runs of rows at random places, each time others."""
+    run = min(len(images), max(1, _SAMPLE // max(1, int(np.prod(images.shape[1:])))))
+    for _ in range(_SAMPLES):
+        start = secrets.randbelow(len(images) - run + 1)
+        yield slice(start, start + run)
+
+
+def _noted(path: Path) -> list[Any] | None:
+    """What is noted of a file of images that was compared as a whole."""
+    with contextlib.suppress(OSError, ValueError):
+        return load_checked(path.read_bytes())
+    return None
 
 
 class _Blanked:
     """Images of which some are zeros."""
 
     def __init__(self, images: np.ndarray, closed: np.ndarray) -> None:
-        self._images, self._closed = images, closed
+        self._images, self._closed = RowReader(images), closed
         self.shape, self.dtype = images.shape, images.dtype
 
     def __len__(self) -> int:
-        return len(self._images)
+        return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        found = np.array(self._images[rows])
+        found = self._images[rows]
         found[self._closed[rows]] = 0
         return found
 
@@ -180,9 +211,10 @@ def without_images(split: Split, closed: np.ndarray) -> Split:
     return replace(split, images=mapped(path), path=path)
 
 
-def _identity(path: Path) -> tuple[int, int, int]:
+def _identity(path: Path) -> tuple[int, ...]:
+    """What changes with every write to a file: the last one cannot be set by hand."""
     stat = path.stat()
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 _LABELS = {"train": "labels", "test": "answers"}
@@ -233,8 +265,8 @@ def keep(
     halves: dict[str, RawSplit],
     decoding: str,
     facts: DecodingFacts,
-) -> CachedDataset:
-    """Write ``train`` and ``test`` to the cache, and return the cached dataset.
+) -> None:
+    """Write ``train`` and ``test`` to the cache.
 
     Raises:
         BadOutput: the cache cannot be written.
@@ -252,7 +284,6 @@ def keep(
     text = dump_checked(asdict(kept))
     for name in (f"meta/{kept.fingerprint}.{card}.json", f"keys/{key}.json"):
         write_file(_root() / name, lambda file: file.write(text))
-    return kept
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clgym.data.experience import Augment
+from clgym.data.to_device import to_device
 
 __all__ = ["batched"]
 
@@ -67,4 +68,5 @@ def _draws_nothing(transform: Any) -> bool:
 
 def _flipped(images: Tensor, share: float, dim: int) -> Tensor:
     chosen = torch.rand(len(images)) < share
-    return torch.where(chosen.to(images.device)[:, None, None, None], images.flip(dim), images)
+    chosen = to_device(chosen, images.device)[:, None, None, None]
+    return torch.where(chosen, images.flip(dim), images)

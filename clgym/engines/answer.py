@@ -29,6 +29,9 @@ _REFUSED = (
     "The sandbox may have refused it: put files that the strategy reads into its package, or give "
     "--sandbox none; its traceback is above"
 )
+_OUT_OF_MEMORY = (
+    "Give smaller batches, or let fewer runs share the device (--workers, --workers-per-device)"
+)
 
 
 class Handler(Protocol):
@@ -76,10 +79,17 @@ def answer(handler: Handler, message: Message) -> Message:
                 "type": "StrategyFailed",
                 "expected": f"the strategy to handle {message['do']!r}",
                 "found": f"{type(error).__name__}: {error} ({where})",
-                "fix": _REFUSED if isinstance(error, PermissionError) else _RAISED,
+                "fix": _fix_of(error),
                 "traceback": traceback.format_exc(),
             }
         }
+
+
+def _fix_of(error: BaseException) -> str:
+    # By name: this side may have no torch. It is no MemoryError but a RuntimeError.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return _OUT_OF_MEMORY
+    return _REFUSED if isinstance(error, PermissionError) else _RAISED
 
 
 def as_data(error: ClgymError) -> Message:

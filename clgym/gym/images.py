@@ -4,20 +4,24 @@ Corruptions are made by worker processes, one per core, and cached as uint8. A p
 the source, the corruption and the row, so neither the number of workers nor the cache changes it.
 """
 
+import contextlib
+import hashlib
 import io
+import itertools
 import logging
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import BinaryIO, Literal, TypedDict, cast
 
 import numpy as np
 
 from clgym.data import corruptions
-from clgym.data.npy import mapped
+from clgym.data.npy import mapped, release
 from clgym.data.published import Decoding, published_images
 from clgym.data.root import data_root as root_of
+from clgym.data.row_files import write_file, write_header
 from clgym.data.sources import Source
 from clgym.data.store import cache_dir
 from clgym.engines import Channel, open_channel
@@ -30,7 +34,6 @@ from clgym.files import (
     load_checked,
     sha256,
     write_atomic,
-    writing,
 )
 from clgym.gym.conversation import OnEvent
 from clgym.messages import DomainPrepared
@@ -42,6 +45,8 @@ VERSION = 1
 """Version that is part of every cache key; increase it when a corruption changes."""
 _CHUNK = 200
 """Number of images that a worker corrupts at once."""
+_AHEAD = 4
+"""Chunks of each worker that may wait to be written."""
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +153,10 @@ class StreamImages:
         if domain.corruption is None:
             return stored(self._sources[domain.source], domain.part, rows)
         places = rows if held is None else np.searchsorted(held, rows)
-        return np.asarray(self._arrays[number][places])
+        array = self._arrays[number]
+        found = np.asarray(array[places])
+        release(array)
+        return found
 
 
 def stored(source: Source, part: str, rows: np.ndarray) -> np.ndarray:
@@ -166,6 +174,8 @@ def stored(source: Source, part: str, rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), *source.test.images.shape[1:]), dtype=np.uint8)
         images[rows < split] = source.train.images[rows[rows < split]]
         images[rows >= split] = source.test.images[rows[rows >= split] - split]
+    release(source.train.images)
+    release(source.test.images)
     if source.max_value == 255:
         return images
     return np.rint(images * (255 / source.max_value)).astype(np.uint8)
@@ -186,15 +196,27 @@ def _corrupted(
     path = cache_dir() / "corrupted" / f"{key}.npy"
     note = path.with_suffix(".json")
     if not _whole(path, note):
-        made = make(source, domain, rows, frost, workers)
-        file = io.BytesIO()
-        np.save(file, made)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
         clear_parts(path.parent)
-        write_atomic(path, file.getvalue())
-        write_atomic(note, dump_checked({**facts, "sha256": sha256(file.getvalue())}))
+        digest = _write(path, source, domain, rows, frost, workers)
+        write_atomic(note, dump_checked({**facts, "sha256": digest}))
     return mapped(path)
+
+
+def _write(
+    path: Path, source: Source, domain: Domain, rows: np.ndarray, frost: Path | None, workers: int
+) -> str:
+    """Write corrupted images as they are made, which may exceed memory; SHA-256 of the file."""
+    digest, head = hashlib.sha256(), io.BytesIO()
+    write_header(head, (len(rows), *source.test.images.shape[1:]), np.dtype(np.uint8))
+
+    def fill(file: BinaryIO) -> None:
+        with contextlib.closing(make(source, domain, rows, frost, workers)) as made:
+            for piece in itertools.chain([head.getbuffer()], (images.data for images in made)):
+                file.write(piece)
+                digest.update(piece)
+
+    write_file(path, fill)
+    return digest.hexdigest()
 
 
 def _whole(path: Path, note: Path) -> bool:
@@ -214,8 +236,8 @@ def _whole(path: Path, note: Path) -> bool:
 
 def make(
     source: Source, domain: Domain, rows: np.ndarray, frost: Path | None, workers: int
-) -> np.ndarray:
-    """Corrupt some rows of a source, uint8 [n, S, S, C].
+) -> Generator[np.ndarray]:
+    """Corrupt some rows of a source; in parts uint8 [n, S, S, C], in the order of the rows.
 
     Args:
         source: Source of the images.
@@ -225,21 +247,21 @@ def make(
         workers: Maximum number of processes; at most one per chunk is started.
     """
     assert domain.corruption is not None
-    images, corruption = stored(source, domain.part, rows), domain.corruption
-    chunks = [slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK)]
+    corruption = domain.corruption
+    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
     count = max(1, min(workers, len(chunks)))
     free: queue.SimpleQueue[Channel] = queue.SimpleQueue()
     channels = [open_channel("process", "clgym.gym.images:Corruptor") for _ in range(count)]
     for channel in channels:
         free.put(channel)
 
-    def corrupted(part: slice) -> np.ndarray:
+    def corrupted(part: np.ndarray) -> np.ndarray:
         channel = free.get()
         try:
             job: _Job = {
                 "do": "corrupt",
-                "images": images[part],
-                "rows": rows[part],
+                "images": stored(source, domain.part, part),
+                "rows": part,
                 "name": corruption,
                 "severity": domain.severity,
                 "seed": domain.seed,
@@ -247,13 +269,15 @@ def make(
                 "hsv": domain.hsv,
             }
             reply = channel.ask(cast(Message, job), lambda event: None)
-            return cast(np.ndarray, reply["images"])
+            return np.ascontiguousarray(cast(np.ndarray, reply["images"]))
         finally:
             free.put(channel)
 
     try:
         with ThreadPoolExecutor(count) as pool:
-            return np.concatenate(list(pool.map(corrupted, chunks)))
+            ahead = _AHEAD * count
+            for start in range(0, len(chunks), ahead):
+                yield from pool.map(corrupted, chunks[start : start + ahead])
     finally:
         for channel in channels:
             channel.close()

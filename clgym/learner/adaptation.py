@@ -16,6 +16,7 @@ from clgym.attributes import Stateful
 from clgym.data.augment import resize
 from clgym.data.experience import Report
 from clgym.data.source_data import SourceData
+from clgym.data.to_device import to_device
 from clgym.data.words import class_words
 from clgym.errors import Incompatible
 from clgym.messages import AdaptationStart, ClassifierIdentity, Needs, Start
@@ -115,6 +116,6 @@ def _source(request: Start, stream: AdaptationStart, device: torch.device) -> So
 
 def to_float(images: np.ndarray, side: int | None, device: torch.device) -> Tensor:
     """Convert a batch from uint8 [n, H, W, C] to float32 [n, C, H, W] in [0, 1]."""
-    pixels = torch.as_tensor(images, device=device).permute(0, 3, 1, 2)
+    pixels = to_device(torch.as_tensor(images), device).permute(0, 3, 1, 2)
     pixels = pixels if side is None else resize(pixels, side)
     return pixels.float().div_(255).contiguous()

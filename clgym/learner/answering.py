@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
 
 from clgym.data.generators import untouched_generators
+from clgym.learner.late_answers import LateAnswers
 from clgym.learner.numerics import NumericMode
 from clgym.learner.oversight import Oversight
-from clgym.learner.replies import checked_heads, checked_logits
+from clgym.learner.replies import check_order, checked_heads, hook_of_head, shaped_logits
 from clgym.learner.reporting import EVENT_SECONDS, Clock
-from clgym.learner.representing import features_in_batches
+from clgym.learner.representing import batches_of, features_in_batches
 from clgym.learner.rows import RowImages
 from clgym.messages import Event, Predict, Predicted, PredictionProgress, Represent, Represented
 from clgym.models.features import FrozenFeatures
@@ -38,41 +40,59 @@ class Answers:
         If requested, the logits of the strategy's heads are returned, too.
         """
         started = time.perf_counter()
-        size, rows = request.batch_size, request.rows
-        logits = np.empty((len(rows), request.num_seen_classes), dtype=np.float32)
-        by_head: dict[str, np.ndarray] = {}
+        rows = request.rows
+        logits = LateAnswers(len(rows), request.num_seen_classes, partial(check_order, "predict"))
+        by_head: dict[str, LateAnswers] = {}
         # For all rows at once, since single batches would consist mostly of padding.
         features = None
         if self.features is not None:
             features = self.features.of(request.groups, request.rows, request.where)
         clock = Clock(EVENT_SECONDS)
-        with torch.no_grad(), untouched_generators(self.device), self.numerics.active():
-            for start in range(0, len(rows), size):
-                part = slice(start, start + size)
+        parts = batches_of(len(rows), request.batch_size)
+        with (
+            torch.no_grad(),
+            untouched_generators(self.device),
+            self.numerics.active(),
+            closing(self.rows.of_test(request, parts)) as gathered,
+        ):
+            for part, images in zip(parts, gathered, strict=True):
                 known = None if features is None else features[part]
-                batch = Batch(self.rows.of_test(request, part), task=request.task, features=known)
+                batch = Batch(images, request.task, known, finite=True)
+                shape = (len(batch), request.num_seen_classes)
                 answer = self.oversight.predict(batch)
-                logits[part] = checked_logits(answer, "predict", len(batch), logits.shape[1])
+                logits.put(part, shaped_logits(answer, "predict", *shape))
                 if request.by_head:
                     told = self.strategy.predict_by_head(batch)
-                    for name, found in checked_heads(told, logits[part]):
-                        by_head.setdefault(name, np.empty_like(logits))[part] = found
+                    for name, found in checked_heads(told, *shape):
+                        if name not in by_head:
+                            check = partial(check_order, hook_of_head(name))
+                            by_head[name] = LateAnswers(len(rows), shape[1], check)
+                        by_head[name].put(part, found)
                 if clock.due():
-                    emit(PredictionProgress(images=start, total=len(rows)))
-        return Predicted(logits=logits, seconds=time.perf_counter() - started, by_head=by_head)
+                    logits.read()  # what is reported is done
+                    emit(PredictionProgress(images=part.start, total=len(rows)))
+        return Predicted(
+            logits=logits.read(),
+            seconds=time.perf_counter() - started,
+            by_head={name: answers.read() for name, answers in by_head.items()},
+        )
 
     def represent(self, request: Represent, emit: Callable[[Event], None]) -> Represented:
         """Features of some rows of both splits, float32 [n, width], in the order given."""
         started, clock = time.perf_counter(), Clock(EVENT_SECONDS)
         count = len(request.rows)
-
-        def ask(rows: slice) -> torch.Tensor:
-            return self.oversight.represent(Batch(self.rows.of_test(request, rows)))
+        parts = batches_of(count, request.batch_size)
 
         def report(done: int) -> None:
             if clock.due():
                 emit(PredictionProgress(images=done, total=count))
 
-        with torch.no_grad(), untouched_generators(self.device), self.numerics.active():
-            features = features_in_batches(count, request.batch_size, ask, report)
+        with (
+            torch.no_grad(),
+            untouched_generators(self.device),
+            self.numerics.active(),
+            closing(self.rows.of_test(request, parts)) as images,
+        ):
+            asked = (self.oversight.represent(Batch(some, finite=True)) for some in images)
+            features = features_in_batches(parts, asked, report)
         return Represented(features=features, seconds=time.perf_counter() - started)

@@ -331,11 +331,12 @@ class Learner:
         before, log = self._counted(), NumberLog()
         images = to_float(request.images, self._resize, self._info.device)
         self._own_numbers.log = log
-        ask = partial(self._strategy.adapt, Batch(images))
+        ask = partial(self._strategy.adapt, Batch(images, finite=True))
         with self._numerics.active():
             answer = self._oversight.adapt(images, request.number, ask)
         self._own_numbers.log = None
-        logits = checked_logits(answer, "adapt", len(images), request.num_seen_classes)
+        shape, place = (len(images), request.num_seen_classes), f"batch {request.number + 1}"
+        logits = checked_logits(answer, "adapt", *shape, place)
         after = self._counted()
         return Adapted(
             logits=logits * np.float32(self._strategy.confidence_scale),

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from clgym.data.experience import OnBatch
+from clgym.data.to_device import to_device
 from clgym.learner.logged import NumberLog
 from clgym.learner.reporting import Reporting
 from clgym.learner.rows import RowImages
@@ -65,10 +66,13 @@ class ExperienceMaker:
         if self.features is not None:
             where = np.repeat(np.arange(len(request.groups)), request.counts)
             features = self.features.of(request.groups, request.rows, where)
+        labels = None
+        if request.labels is not None:
+            labels = to_device(torch.as_tensor(request.labels), pixels.device)
         return Experience(
             request.index,
             pixels,
-            None if (own := request.labels) is None else torch.as_tensor(own, device=pixels.device),
+            labels,
             classes=request.classes,
             columns=request.num_seen_classes,
             seed=self.info.seed,

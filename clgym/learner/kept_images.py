@@ -23,6 +23,8 @@ _MOST = 500
 """Maximum number of images of an experience that have a signature, evenly spaced; fewer for large
 images, so that they have at most `_NUMBERS` pixels together."""
 _NUMBERS = 10_000_000
+_AT_ONCE = 1_000_000
+"""Pixels of which signatures are taken at once."""
 _PIXEL, _HALF_PIXEL = 1e-5, 1e-3
 """Rounding errors of a pixel in [0, 1]: by scaling back and forth, and in half precision."""
 _LATEST = -1
@@ -87,9 +89,15 @@ class Signatures:
         """
         most = min(count, _MOST, max(_NUMBERS // self._size, 1))
         places = np.unique(np.linspace(0, count - 1, most).astype(np.int64))
-        values = take(places).reshape(len(places), -1) / self._max_value
-        table = _moments(values[values.std(axis=1) > _FLAT])
+        step = max(_AT_ONCE // self._size, 1)
+        parts = [places[start : start + step] for start in range(0, len(places), step)]
+        table = np.concatenate([self._moments_of(take(part)) for part in parts or [places]])
         self._tables[experience] = (table[np.argsort(table[:, 0])], count / len(places))
+
+    def _moments_of(self, images: np.ndarray) -> np.ndarray:
+        """Sums of images as they are stored, but for flat ones."""
+        values = images.reshape(len(images), -1) / self._max_value
+        return _moments(values[values.std(axis=1) > _FLAT])
 
     def find(
         self,
@@ -155,8 +163,9 @@ class Signatures:
         sums = look.sums[near] @ form[0] + self._planes[1] * form[1].sum()
         near = near[self._has_near(sums, pixel * np.sqrt(self._size))]
         found: list[_Match] = []
-        for start in range(0, len(near), _CHUNK):
-            values = rows[near[start : start + _CHUNK]].astype(np.float64)
+        step = min(_CHUNK, max(_AT_ONCE // self._size, 1))
+        for start in range(0, len(near), step):
+            values = rows[near[start : start + step]].astype(np.float64)
             values = (values * form[0][:, None] + form[1][:, None]).reshape(len(values), -1)
             inside = (values.min(1) > -pixel) & (values.max(1) < 1 + pixel)
             if inside.any():

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clgym.data.to_device import to_device
 from clgym.learner.holdings import Bookkeeper
 from clgym.learner.kept_images import Signatures, SignatureState, StreamSignatures
 from clgym.learner.reachable import arrays_in, roots_of
@@ -122,4 +123,4 @@ def _blank_signatures(
 
 
 def _rows_of(pixels: Tensor, places: np.ndarray) -> np.ndarray:
-    return pixels[torch.as_tensor(places, device=pixels.device)].cpu().numpy()
+    return pixels[to_device(torch.as_tensor(places), pixels.device)].cpu().numpy()

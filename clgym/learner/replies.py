@@ -15,16 +15,43 @@ from torch import Tensor
 from clgym.errors import BadAnswer
 from clgym.messages import TrainProgress
 
-__all__ = ["checked_costs", "checked_heads", "checked_logits", "checked_progress", "own_numbers"]
+__all__ = [
+    "check_order",
+    "checked_costs",
+    "checked_heads",
+    "checked_logits",
+    "checked_progress",
+    "hook_of_head",
+    "own_numbers",
+    "shaped_logits",
+]
 
 _HEAD_NAME = re.compile(r"[\w-]{1,40}")
 
 
-def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarray:
+def checked_logits(answer: Any, hook: str, count: int, columns: int, where: str = "") -> np.ndarray:
     """Return logits as float32 [count, columns]; minus infinity excludes a class.
+
+    Args:
+        answer: What the strategy returned.
+        hook: The method that returned it.
+        count: Number of images.
+        columns: Number of classes seen so far.
+        where: The batch, in words.
 
     Raises:
         BadAnswer: They have another form, or exclude all classes.
+    """
+    logits = shaped_logits(answer, hook, count, columns).cpu().numpy()
+    check_order(hook, logits, where)
+    return logits
+
+
+def shaped_logits(answer: Any, hook: str, count: int, columns: int) -> Tensor:
+    """Return logits as float32 [count, columns] on their device, without reading their values.
+
+    Raises:
+        BadAnswer: They have another shape, or are not real numbers.
     """
     tensor = _plain(answer)
     if tensor is None or tuple(tensor.shape) != (count, columns):
@@ -39,18 +66,26 @@ def checked_logits(answer: Any, hook: str, count: int, columns: int) -> np.ndarr
             found=str(tensor.dtype),
             fix="Return real numbers",
         )
-    logits = tensor.float().cpu().numpy()
+    return tensor.float()
+
+
+def check_order(hook: str, logits: np.ndarray, where: str = "") -> None:
+    """Refuse logits [n, columns] that leave no class to name; ``where``: the batch, in words.
+
+    Raises:
+        BadAnswer: A row contains NaN, or its largest value is infinite.
+    """
     if not np.isfinite(logits.max(1)).all():  # NaN anywhere in a row is its largest value
+        found = "NaN" if np.isnan(logits).any() else "rows whose largest is infinite"
         raise BadAnswer(
             expected=f"logits that can be ordered from {hook}",
-            found="NaN" if np.isnan(logits).any() else "rows whose largest is infinite",
+            found=f"{found} ({where})" if where else found,
             fix="Check the training loss, which may have diverged; try a lower learning rate",
         )
-    return logits
 
 
-def checked_heads(answers: Any, like: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the logits of each head, checked like those of ``predict``; ``like`` has their shape.
+def checked_heads(answers: Any, count: int, columns: int) -> Iterator[tuple[str, Tensor]]:
+    """Yield the logits of each head, as `shaped_logits` returns them.
 
     Raises:
         BadAnswer: They have another form, or are not given by names of heads.
@@ -64,7 +99,12 @@ def checked_heads(answers: Any, like: np.ndarray) -> Iterator[tuple[str, np.ndar
             fix="Return a dict such as {'linear': ..., 'nme': ...}",
         )
     for name, logits in found:
-        yield str(name), checked_logits(logits, f"predict_by_head ({name})", *like.shape)
+        yield str(name), shaped_logits(logits, hook_of_head(str(name)), count, columns)
+
+
+def hook_of_head(name: str) -> str:
+    """How an error names the hook that answers for a head."""
+    return f"predict_by_head ({name})"
 
 
 def _plain(answer: Any) -> Tensor | None:

@@ -1,16 +1,32 @@
 """Images of a stream in the learner's process, found by the row numbers that the gym sends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clgym.data.images import Images
+from clgym.data.read_ahead import read_ahead
+from clgym.data.to_device import to_device
 from clgym.messages import ExperienceRows, Frozen, Predict, Represent, RowGroup, Start, Train
 from clgym.models.features import FrozenFeatures, SplitRows
 
 __all__ = ["RowImages"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Rows of one group in a batch, read but not yet on the device."""
+
+    images: Images
+    pixels: Tensor
+    """Pixels in the host's memory, which `Images.read` gave."""
+    places: np.ndarray
+    """int64 [n], their places in the batch."""
+    transform: tuple[str, float] | None
 
 
 class RowImages:
@@ -59,27 +75,49 @@ class RowImages:
 
     def of_experience(self, request: Train | ExperienceRows) -> Tensor:
         """Stored pixels of an experience's rows, which are ordered by group."""
-        parts: list[Tensor] = []
-        start = 0
+        pixels: Tensor | None = None
+        start, total = 0, len(request.rows)
         for group, count in zip(request.groups, request.counts, strict=True):
-            images = self._images(group.source, group.split)
-            parts.append(images.gather(request.rows[start : start + count], group.transform))
+            images, rows = self._images(group.source, group.split), request.rows[start:]
+            part = images.gather(rows[:count], group.transform)
+            if count == total:
+                return part
+            if pixels is None:
+                pixels = part.new_empty((total, *part.shape[1:]))
+            pixels[start : start + count] = part
             start += count
-        return torch.cat(parts) if len(parts) != 1 else parts[0]
+        assert pixels is not None
+        return pixels
 
-    def of_test(self, request: Predict | Represent, part: slice) -> Tensor:
-        """Images in [0, 1] of some rows of a test; a batch of a shuffled pool may mix groups."""
-        return self._mixed(request.groups, request.rows[part], request.where[part])
+    def of_test(self, request: Predict | Represent, parts: Iterable[slice]) -> Generator[Tensor]:
+        """Images in [0, 1] of some rows of a test, part by part; see `read_ahead`."""
 
-    def _mixed(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> Tensor:
-        images: Tensor | None = None
+        def read(part: slice) -> list[_Stored]:
+            return self._stored(request.groups, request.rows[part], request.where[part])
+
+        with closing(read_ahead(parts, read, self._device)) as found:
+            for stored in found:
+                yield self._mixed(stored)
+
+    def _stored(
+        self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray
+    ) -> list[_Stored]:
+        """Rows of a batch by their groups: a batch of a shuffled pool may mix them."""
+        found: list[_Stored] = []
         for number in map(int, np.unique(where)):
             group, places = groups[number], np.flatnonzero(where == number)
-            pixels = self._images(group.source, group.split).gather(rows[places], group.transform)
-            some = pixels.float().mul_(self.scale)
-            if len(places) == len(rows):
+            images = self._images(group.source, group.split)
+            found.append(_Stored(images, images.read(rows[places]), places, group.transform))
+        return found
+
+    def _mixed(self, groups: Sequence[_Stored]) -> Tensor:
+        """The images of a batch, in order."""
+        images, count = None, sum(len(group.places) for group in groups)
+        for group in groups:
+            some = group.images.finish(group.pixels, group.transform).float().mul_(self.scale)
+            if len(groups) == 1:
                 return some
-            images = some.new_empty((len(rows), *some.shape[1:])) if images is None else images
-            images[torch.as_tensor(places, device=some.device)] = some
+            images = some.new_empty((count, *some.shape[1:])) if images is None else images
+            images[to_device(torch.as_tensor(group.places), some.device)] = some
         assert images is not None
         return images

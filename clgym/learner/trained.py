@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clgym.data.memory import Memory
+from clgym.data.to_device import to_device
 from clgym.errors import BadAnswer
 from clgym.learner.assembly import make_strategy
 from clgym.learner.experiences import info_from
@@ -71,7 +72,7 @@ class Trained:
             task: Task id, for a run on a task-incremental stream.
         """
         shape = self.strategy.info.image_shape
-        tensor = torch.as_tensor(images, device=self.strategy.info.device)
+        tensor = to_device(torch.as_tensor(images), self.strategy.info.device)
         if tensor.dtype == torch.uint8 and tensor.ndim == 4:
             tensor = tensor.permute(0, 3, 1, 2).float() * self.scale
         if tuple(tensor.shape[1:]) != shape:

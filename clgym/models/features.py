@@ -5,6 +5,7 @@ images, and the kind of device. One pass over the images serves all seeds, class
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from clgym.data.images import Images
+from clgym.data.read_ahead import read_ahead
+from clgym.data.to_device import to_device
 from clgym.data.vectors import Table
 from clgym.messages import RowGroup
 from clgym.models.backbones import Backbone, Frozen, identify, load
@@ -78,7 +81,7 @@ class FrozenFeatures:
         found = np.empty((len(rows), self._identity.width), dtype=np.float32)
         for group, places in _by_group(groups, where):
             found[places] = self._filled(group, rows[places]).get(rows[places])
-        return torch.from_numpy(found).to(self._device)
+        return to_device(torch.from_numpy(found), self._device)
 
     def fill(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> None:
         """Compute the missing features; arguments and errors are those of `of`."""
@@ -90,12 +93,28 @@ class FrozenFeatures:
         split, transform = self._rows_of(group.source, group.split), group.transform
         table = self._table(split, transform)
         missing = table.missing(rows)
-        for start in range(0, len(missing), BATCH):
-            due = missing[start : start + BATCH]
-            table.put(due, self._compute(split.images.gather(due, transform), split.scale))
-            done = min(start + BATCH, len(missing))
+        parts = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
+        done = 0
+        for due, vectors in self._one_behind(split, parts, transform):
+            table.put(due, vectors.cpu().numpy())
+            done += len(due)
             self._report(done, len(missing))
         return table
+
+    def _one_behind(
+        self, split: SplitRows, parts: Sequence[np.ndarray], transform: tuple[str, float] | None
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Rows and their features, [n, width] on the device, each when the next are under way."""
+        before: tuple[np.ndarray, Tensor] | None = None
+        with closing(read_ahead(parts, split.images.read, self._device)) as found:
+            for due, stored in zip(parts, found, strict=True):
+                pixels = split.images.finish(stored, transform)
+                vectors = self._compute(pixels, split.scale)
+                if before is not None:
+                    yield before
+                before = due, vectors
+        if before is not None:
+            yield before
 
     def _table(self, split: SplitRows, transform: tuple[str, float] | None) -> Table:
         frozen = {k: v for k, v in asdict(self._frozen).items() if k != "name"}
@@ -114,12 +133,12 @@ class FrozenFeatures:
         return self._tables[key]
 
     @torch.no_grad()
-    def _compute(self, pixels: Tensor, scale: float) -> np.ndarray:
+    def _compute(self, pixels: Tensor, scale: float) -> Tensor:
         if self._backbone is None:
             self._backbone = load(self._frozen, self._device)
         batch = pixels.new_zeros((BATCH, *pixels.shape[1:]), dtype=torch.float32)
         batch[: len(pixels)] = pixels.float().mul_(scale)
-        return self._backbone(batch)[: len(pixels)].cpu().numpy()
+        return self._backbone(batch)[: len(pixels)]
 
 
 def _by_group(

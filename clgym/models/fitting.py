@@ -17,6 +17,7 @@ from typing_extensions import TypeVar
 
 from clgym.config import Search
 from clgym.data.augment import random_resized_crop_flip
+from clgym.data.to_device import to_device
 from clgym.errors import Incompatible
 from clgym.models.norm import single_images_refused
 from clgym.models.pretrained import PretrainedConfig, PretrainedStrategy
@@ -224,7 +225,7 @@ def session_loss(logits: Tensor, labels: Tensor, classes: Iterable[int]) -> Tens
         labels: Class indices, int64 [n].
         classes: Class indices of the session, ascending.
     """
-    columns = torch.tensor(list(classes), device=logits.device)
+    columns = to_device(torch.tensor(list(classes)), logits.device)
     return cross_entropy(logits[:, columns], torch.searchsorted(columns, labels))
 
 

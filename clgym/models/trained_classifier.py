@@ -23,6 +23,8 @@ __all__ = ["trained"]
 
 _AUTO = {"recipe": 2, "blocks": 1, "epochs": 8, "batch": 64, "lr": 0.01, "seed": 0}
 _STREAM = "auto classifier"
+_REPORT_STEPS = 10
+"""Steps between two reports: reading the loss waits for the device."""
 
 
 def trained(
@@ -79,7 +81,8 @@ def _fit(classifier: Classifier, source: SourceData, report: Report) -> None:
         loss.backward()
         optimizer.step()
         schedule.step()
-        report({"experience": 0, "step": step + 1, "steps": steps, "loss": loss.item()})
+        if (step + 1) % _REPORT_STEPS == 0 or step + 1 == steps:
+            report({"experience": 0, "step": step + 1, "steps": steps, "loss": loss.item()})
     classifier.eval()
 
 

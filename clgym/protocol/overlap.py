@@ -8,6 +8,7 @@ import numpy as np
 
 from clgym.codec import Tree
 from clgym.data.halves import Half, in_half
+from clgym.data.npy import RowReader
 from clgym.data.sources import Source
 from clgym.errors import BadPlan
 from clgym.protocol.lookalikes import averaging, lookalikes, shrunk
@@ -38,7 +39,8 @@ _BITS, _DISTANCE = 4, 0.02
 pixels."""
 _FEWEST = 16
 """Smallest side in pixels of images that are compared with transformed ones."""
-_BLOCK = 512
+_BLOCK, _AT_ONCE = 512, 32 * 2**20
+"""Images, and bytes of them, that are looked at together."""
 _LISTED = 100
 
 
@@ -146,8 +148,10 @@ def _small(images: np.ndarray, rows: np.ndarray, max_value: int) -> tuple[np.nda
     down, right = averaging(8, height), averaging(9, width)
     thumbs = np.empty((len(rows), 8, 9), dtype=np.float32)
     grey = np.empty((len(rows), 32, 32), dtype=np.uint8)
-    for start in range(0, len(rows), _BLOCK):
-        part = images[rows[start : start + _BLOCK]]
+    block = max(1, min(_BLOCK, _AT_ONCE // max(1, int(np.prod(images.shape[1:])))))
+    reader = RowReader(images)
+    for start in range(0, len(rows), block):
+        part = reader[rows[start : start + block]]
         means = np.asarray(part, dtype=np.float32).mean(axis=3) / max_value
         thumbs[start : start + len(part)] = down @ means @ right.T
         grey[start : start + len(part)] = shrunk(part, max_value)

@@ -17,18 +17,19 @@ MEMORY = {"memory_size": 30}
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "options", "once"),
     [
-        ("naive", {}),
-        ("replay", MEMORY),
-        ("derpp", MEMORY),
-        ("der", MEMORY),
-        ("er-ace", MEMORY),
-        ("oewc", {}),
+        ("naive", {}, False),
+        ("naive", {}, True),
+        ("replay", MEMORY, False),
+        ("derpp", MEMORY, False),
+        ("der", MEMORY, False),
+        ("er-ace", MEMORY, True),
+        ("oewc", {}, False),
     ],
 )
 def test_no_step_reads_from_the_device(
-    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    name: str, options: dict[str, Any], once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The loss is read where a report is due.
     monkeypatch.setattr(Experience, "progress", lambda self, *args, **named: None)
@@ -36,7 +37,15 @@ def test_no_step_reads_from_the_device(
     memory = Memory(options.get("memory_size", 0))
     strategy.setup(
         StreamInfo(
-            (1, 8, 8), "class-incremental", META, 0, (0.5,), (0.3,), total_columns=4, memory=memory
+            (1, 8, 8),
+            "class-incremental",
+            META,
+            0,
+            (0.5,),
+            (0.3,),
+            total_columns=4,
+            single_pass=once,
+            memory=memory,
         )
     )
     for index in range(2):
@@ -44,7 +53,14 @@ def test_no_step_reads_from_the_device(
         labels = torch.zeros(40, dtype=torch.int64, device=META)
         classes = (2 * index, 2 * index + 1)
         experience = Experience(
-            index, pixels, labels, classes=classes, columns=2 * index + 2, seed=0, scale=1 / 255
+            index,
+            pixels,
+            labels,
+            classes=classes,
+            columns=2 * index + 2,
+            seed=0,
+            scale=1 / 255,
+            single_pass=once,
         )
         strategy.train(experience)
         experience.close()

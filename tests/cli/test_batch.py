@@ -83,6 +83,8 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(cli, here):
         (("--order-seeds", "0,1"), ["--order-seeds with --seeds"]),
         (("--seeds", "0,1", "--log", "csv"), ["one strategy", "--log csv"]),
         (("--seeds", "0,1", "--workers", "0"), ["at least one worker"]),
+        (("--workers", "2", "--workers-per-device", "2"), ["without --workers; found --workers 2"]),
+        (("--workers-per-device", "0"), ["--workers-per-device of at least 1"]),
     ],
 )
 def test_mistakes_are_named_before_anything_runs(cli, here, words, parts):

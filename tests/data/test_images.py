@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from crossings import META
 from scipy import ndimage
 
+from clgym.data import images as module
 from clgym.data.apply_transform import rotate
 from clgym.data.images import Images
+from clgym.data.read_ahead import read_ahead
 
 
 @pytest.fixture
@@ -49,3 +52,16 @@ def test_other_angles_agree_with_scipy_inside() -> None:
     found = rotate(pixels, 30.0)[0, 0].numpy().astype(float)
     inside = np.hypot(*np.mgrid[-10:11, -10:11]) < 8
     assert np.abs(found - wanted)[inside].max() <= 1
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 500, 10**6])
+def test_parts_that_are_read_ahead_are_the_whole(
+    at_once: int, stored: tuple[np.ndarray, Images], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array, images = stored
+    rows = np.array([3, 3, 0, 11, 7])
+    expected = array[rows].transpose(0, 3, 1, 2)
+    monkeypatch.setattr(module, "AT_ONCE", at_once)
+    monkeypatch.setattr(module, "read_ahead", lambda p, read, _: read_ahead(p, read, META))
+    np.testing.assert_array_equal(images.gather(rows).numpy(), expected)
+    np.testing.assert_array_equal(images.finish(images.read(rows)).numpy(), expected)

@@ -5,7 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
+from clgym.engines.answer import answer, error_in
+from clgym.engines.channel import Message
 from clgym.engines.pool import Done, PoolSpec, WorkerPool, gather, open_pool
 from clgym.errors import BadConfig, StrategyFailed, WorkerDied
 
@@ -143,3 +146,15 @@ def test_closing_ends_busy_workers() -> None:
 def test_a_pool_without_workers_is_refused() -> None:
     with pytest.raises(BadConfig, match="one worker"):
         open_pool(PoolSpec(workers=0), TARGET)
+
+
+@pytest.mark.parametrize("error", [MemoryError("all gone"), torch.OutOfMemoryError("all gone")])
+def test_too_little_memory_is_the_runs_failure_and_says_what_helps(error: Exception) -> None:
+    class Learner:
+        def handle(self, message: Message) -> Message:
+            raise error
+
+    found = error_in(answer(Learner(), {"do": "train"}))
+    assert isinstance(found, StrategyFailed)
+    assert f"{type(error).__name__}: all gone" in found.found
+    assert "--workers-per-device" in found.fix

@@ -277,6 +277,7 @@ def test_corruptions_are_the_same_however_many_workers_make_them(tmp_path, monke
     kept = next((tmp_path / "3" / "corrupted").glob("*.npy"))
     damaged = bytearray(kept.read_bytes())
     damaged[-1] ^= 1
+    kept.chmod(0o644)
     kept.write_bytes(damaged)  # a cache that is damaged is made anew
     images = StreamImages(stream, [load_source("digits")], None, 1)
     np.testing.assert_array_equal(images.gather(0, slice(0, 300)), shown[0])

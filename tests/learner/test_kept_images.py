@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from clgym.learner import kept_images
 from clgym.learner.kept_images import Signatures
 from clgym.learner.reachable import arrays_in
 
@@ -116,3 +117,11 @@ def test_an_image_that_comes_again_is_one_image() -> None:
     note(known, TRAIN, 3)
     (found,) = known.find(arrays_in({"self": SimpleNamespace(kept=torch.from_numpy(TRAIN[:100]))}))
     assert found.images == 100
+
+
+def test_signatures_are_the_same_whatever_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = signatures().state_dict()
+    monkeypatch.setattr(kept_images, "_AT_ONCE", 7 * TRAIN[0].size)
+    parts = signatures().state_dict()
+    for experience, (table, weight) in whole.items():
+        assert torch.equal(parts[experience][0], table) and parts[experience][1] == weight

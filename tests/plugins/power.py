@@ -16,6 +16,7 @@ SPACE = {"power": [0.5, 1.0, 2.0, 4.0], "batch_size": [64, 128, 256]}
 STABILITY = {"power": 4.0}
 FULL_DISK = ""
 FULL_DISK_AT = ()
+OUT_OF_MEMORY_AT = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Power(Strategy):
             raise ValueError("this setting fails")
         if self.config.power in FULL_DISK_AT and Path(FULL_DISK).exists():
             raise ValueError("the disk is full")
+        if self.config.power in OUT_OF_MEMORY_AT:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
         flag = Path("/dev/shm", hashlib.sha256(__file__.encode()).hexdigest())
         if experience.index == 1 and flag.exists():
             flag.unlink()

@@ -11,7 +11,7 @@ import pytest
 from clgym.data.sources import load_source
 from clgym.engines.pool import PoolSpec
 from clgym.errors import BadPlan
-from clgym.protocol import study
+from clgym.protocol import overlap, study
 from clgym.protocol.evaluation import evaluate
 from clgym.protocol.lookalikes import shrunk
 from clgym.protocol.overlap import Footprint, check, compare, footprint
@@ -207,6 +207,15 @@ def test_thumbs_are_block_means() -> None:
 
     blocks = images[..., 0].reshape(5, 8, 2, 9, 2).mean(axis=(2, 4)) / 255
     np.testing.assert_allclose(_small(images, np.arange(5), 255)[0], blocks, atol=1e-6)
+
+
+def test_images_look_the_same_whatever_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 20, 23, 3), dtype=np.uint8)
+    whole = overlap._small(images, np.arange(9), 255)
+    for rows in (1, 4):
+        monkeypatch.setattr(overlap, "_AT_ONCE", rows * images[0].size)
+        for found, wanted in zip(overlap._small(images, np.arange(9), 255), whole, strict=True):
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_pair_with_itself_is_refused() -> None:

@@ -64,6 +64,21 @@ def test_failed_runs_are_tried_again_by_choice_alone(
     assert verify(out).problems == []
 
 
+@pytest.mark.slow
+def test_a_device_without_memory_is_a_failed_trial(tmp_path: Path, asked: Ask) -> None:
+    """torch's error is no MemoryError; the other trials go on, on devices that are shared."""
+    file, out = copy_plugin("power", tmp_path, OUT_OF_MEMORY_AT=(1.0, 2.0)), tmp_path / "study"
+    pool = PoolSpec(workers=2)
+    body = tune(asked(seeds=(0,)), ExecutionOptions(out, pool, plugins=(file,))).body
+    powers = [trial.config["power"] for trial in body.trials]
+    expected = ["failed" if power in (1.0, 2.0) else "done" for power in powers]
+    assert [trial.status for trial in body.trials] == expected
+    assert {"failed", "done"} <= set(expected)
+    failed = [e.body for e in read_ledger(out / "ledger.jsonl") if e.body.get("status") == "failed"]
+    assert all(run["error"] == "StrategyFailed" for run in failed)
+    assert all("OutOfMemoryError: CUDA out of memory" in str(run["reason"]) for run in failed)
+
+
 def test_a_forged_retry_is_found(tmp_path: Path, broken: Callable, asked: Ask) -> None:
     file, out = broken(0.5, 1.0, 2.0, 4.0), tmp_path / "study"
     _all_fail(out, file, asked(trials=1, seeds=(0,)))

@@ -1,6 +1,7 @@
 """Properties of the test-time methods that the published vectors do not show."""
 
 import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -49,21 +50,20 @@ def network():
     return made.eval()
 
 
-def start(name, classifier=None, batch_size=16, **options):
+def start(name, classifier=None, batch_size=16, device="cpu", **options):
     kind = load_class(find("strategies", name), Strategy)
     strategy = kind(build(kind.Config, {**SMALL.get(name, {}), **options}, name))
     torch.manual_seed(1)
-    strategy.setup(
-        stream_info(
-            (3, 12, 12),
-            "adaptation",
-            mean=(),
-            std=(),
-            batch_size=batch_size,
-            classifier=classifier or network(),
-            source_data=Rows() if strategy.needs.source_data else None,  # type: ignore[arg-type]
-        )
+    info = stream_info(
+        (3, 12, 12),
+        "adaptation",
+        mean=(),
+        std=(),
+        batch_size=batch_size,
+        classifier=classifier or network(),
+        source_data=Rows() if strategy.needs.source_data else None,  # type: ignore[arg-type]
     )
+    strategy.setup(dataclasses.replace(info, device=torch.device(device)))
     return strategy
 
 
@@ -374,3 +374,17 @@ def test_samples_with_one_prototype_are_no_positives_of_each_other():
         others = torch.logsumexp(scores[[k for k in range(6) if k != i]], 0)
         total -= sum((scores[k] - others).item() / 2 for k in range(6) if k != i and k % 2 == i % 2)
     assert loss.item() == pytest.approx(total / 6, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["source", "bn-1", "adabn", "tent"])
+def test_no_batch_reads_from_the_device(name):
+    """Tensors of torch's device meta have no values: reading one raises.
+
+    The one read of a batch is the answer's, by the gym.
+    """
+    strategy = start(name, network().to("meta"), device="meta")
+    images = torch.zeros(16, 3, 12, 12, device="meta")
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        strategy.adapt(Batch(images))  # of pixels that may be anything the values are checked
+    for _ in range(2):
+        assert strategy.adapt(Batch(images, finite=True)).shape == (16, 4)
