@@ -1,7 +1,7 @@
-"""Carries out the fixed transformations of a stream's images: `clgym.scenario.Transform`.
+"""Fixed transformations of a stream's images, which `clgym.scenario.Transform` describes.
 
-An image comes out with the same bits whatever batch it is in. What is computed for a whole batch
-is therefore exact or one operation a pixel; everything else is called with one image at a time.
+The result for an image does not depend on its batch, to the bit. Therefore operations on a whole
+batch are exact or act on single pixels; all others are called with one image at a time.
 """
 
 import functools
@@ -33,15 +33,15 @@ def apply_transform(pixels: Tensor, kind: str, amount: float, white: int = 255) 
     Args:
         pixels: uint8 [n, C, H, W].
         kind: Name of a transformation, or ``PATH.py:FUNCTION#SHA256`` with the hash of the file.
-        amount: Its amount; see `clgym.scenario.Transform`.
+        amount: Amount of the transformation; see `clgym.scenario.Transform`.
         white: Largest value of a pixel.
 
     Returns:
         uint8 [n, C, H, W].
 
     Raises:
-        BadPlugin: a function that is missing, fails, draws random numbers, or returns something
-            else than images of this shape.
+        BadPlugin: The function is missing, fails, draws random numbers, or does not return images
+            of this shape.
     """
     if kind == "permute":
         return permute_pixels(pixels, amount)
@@ -55,9 +55,9 @@ def apply_transform(pixels: Tensor, kind: str, amount: float, white: int = 255) 
 
 
 def permute_pixels(pixels: Tensor, seed: float) -> Tensor:
-    """One permutation of all places, alike for every image and channel.
+    """Permute the places of uint8 images [n, C, H, W], equally in every image and channel.
 
-    NumPy's legacy permutation of H * W under ``seed``, as permuted MNIST is usually made.
+    It is NumPy's legacy permutation of H * W under ``seed``, as permuted MNIST is usually made.
     """
     flat = pixels.flatten(2)
     order = np.random.RandomState(int(seed)).permutation(flat.shape[-1])
@@ -65,7 +65,7 @@ def permute_pixels(pixels: Tensor, seed: float) -> Tensor:
 
 
 def rotate(pixels: Tensor, degrees: float) -> Tensor:
-    """Rotate counter-clockwise about the centre, bilinear, zeros outside."""
+    """Rotate uint8 images [n, C, H, W] counter-clockwise about the centre; zeros outside."""
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
     matrix = to_device(torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]), pixels.device)
@@ -123,7 +123,7 @@ def _mirrored(places: Tensor, side: int) -> Tensor:
 
 
 def _resolution(pixels: Tensor, fraction: float) -> Tensor:
-    """Shrink each image to a fraction of its sides, and enlarge it to them; bilinear."""
+    """Shrink each image to a fraction of its sides, and enlarge it to its old size; bilinear."""
     size = list(pixels.shape[-2:])
     small = [max(1, round(fraction * side)) for side in size]
     found = torch.empty_like(pixels)
@@ -143,7 +143,7 @@ _KNOWN: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 
 def _by_function(pixels: Tensor, kind: str, amount: float, white: int) -> Tensor:
-    """Call a function of a scenario's author with one image after the other."""
+    """Call the function of a scenario's author with one image after the other."""
     function, name = _function(kind), kind.partition("#")[0].rpartition(":")[2]
     images = pixels.contiguous().float() / white
     with torch.no_grad(), untouched_generators(pixels.device):
@@ -184,7 +184,7 @@ def _function(kind: str) -> Callable[[Tensor, float], Any]:
     """The function ``PATH.py:FUNCTION#SHA256``.
 
     Raises:
-        BadPlugin: it cannot be imported, or its file has changed since the stream was cut.
+        BadPlugin: It cannot be imported, or its file has changed since the stream was cut.
     """
     place, _, digest = kind.partition("#")
     path, _, name = place.rpartition(":")
@@ -194,7 +194,7 @@ def _function(kind: str) -> Callable[[Tensor, float], Any]:
             raise ImportError("the file has changed since the stream was cut")
         module = ModuleType(f"clgym_transform_{digest[:12]}")
         module.__file__ = path
-        # What was hashed, not what the file has become since.
+        # The bytes that were hashed, since the file may have changed by now.
         exec(compile(text, path, "exec"), vars(module))  # nosec B102 # the scenario's own code
         return getattr(module, name)
     except Exception as error:

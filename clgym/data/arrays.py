@@ -24,14 +24,22 @@ _KEYS = ("images", "labels", "classes")
 
 
 def find_npz(path: Path) -> list[Path]:
-    """The file itself, or those of the two halves that a folder has."""
+    """The file itself, or the existing ones of train.npz and test.npz in a folder."""
     if path.is_file():
         return [path]
     return [path / name for name in _HALVES if (path / name).is_file()]
 
 
 def read_npz(path: Path, side: int | None) -> tuple[Labelled, Labelled | None]:
-    """One file without a test part, or a folder with ``train.npz`` and ``test.npz``."""
+    """Read one file without a test part, or a folder with ``train.npz`` and ``test.npz``.
+
+    Args:
+        path: Path of the file or the folder.
+        side: Not used: arrays keep their size.
+
+    Raises:
+        BadSource: A file is missing, damaged, or has arrays of other types or shapes.
+    """
     if path.is_file():
         return _read_file(path), None
     missing = [name for name in _HALVES if not (path / name).is_file()]
@@ -63,8 +71,8 @@ def _read_file(path: Path) -> Labelled:
 
 
 def _arrays(path: Path) -> tuple[list[str], np.ndarray | PackedRows | None, dict[str, np.ndarray]]:
-    """Names of a file's arrays, its images, and the others that have a meaning here."""
-    # NumPy takes what is no archive for a pickle, and says how to load it all the same.
+    """Names of a file's arrays, its images, and its labels and classes."""
+    # NumPy would take a file that is no archive for a pickle, and advise how to load that.
     if not zipfile.is_zipfile(path):
         raise damaged(path, "the arrays images, labels and classes", "no npz archive")
     names: list[str] = []
@@ -79,7 +87,7 @@ def _arrays(path: Path) -> tuple[list[str], np.ndarray | PackedRows | None, dict
                 elif names[-1] in _KEYS:
                     small[names[-1]] = small_array(archive, member)
     except MALFORMED as error:
-        # NumPy has no error of its own for arrays that are pickled.
+        # NumPy has no separate class of errors for pickled arrays.
         if "Object arrays" in str(error):
             key = names[-1]
             line = "images = np.stack(images)" if key == "images" else f"{key} = {key}.astype(str)"
@@ -215,7 +223,7 @@ def _text(path: Path, key: str, array: np.ndarray) -> np.ndarray:
 
 
 def _numbers(path: Path, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Labels as int64 [N], places of their class among the names."""
+    """Labels as int64 [N], each an index into the class names."""
     if labels.dtype.kind == "U":
         places = {name: number for number, name in enumerate(classes.tolist())}
         strange = sorted(set(labels.tolist()) - places.keys())
@@ -230,7 +238,7 @@ def _numbers(path: Path, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _from_zero(labels: np.ndarray, classes: np.ndarray) -> str:
-    """The line that makes labels the places of their names."""
+    """The line that makes labels indices into the class names."""
     present = np.unique(labels)
     if labels.min() < 0:
         return "images, labels = images[labels >= 0], labels[labels >= 0]"

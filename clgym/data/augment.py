@@ -26,8 +26,11 @@ def crop_flip(images: Tensor, generator: torch.Generator, pad: int = 4) -> Tenso
 
     Args:
         images: [n, C, H, W], of any dtype.
-        generator: On the CPU, so that a run is the same on every device.
-        pad: Pixels of border at each side.
+        generator: Generator on the CPU, so that a run is the same on every device.
+        pad: Width of the border at each side in pixels.
+
+    Returns:
+        [n, C, H, W], of the same dtype.
     """
     n, _, height, width = images.shape
     top, left = to_device(torch.randint(2 * pad + 1, (2, n), generator=generator), images.device)
@@ -39,14 +42,14 @@ def crop_flip(images: Tensor, generator: torch.Generator, pad: int = 4) -> Tenso
 
 
 def brightness(images: Tensor, generator: torch.Generator, amount: float = 63 / 255) -> Tensor:
-    """Multiply each image by a factor of its own from U(1 - amount, 1 + amount).
+    """Multiply each image by its own factor from U(1 - amount, 1 + amount).
 
-    The result has 8 bits as Pillow's has, whose brightness cuts fractions off: rounded down.
+    The result is rounded down to 8 bits, as in Pillow's change of brightness.
 
     Args:
         images: float [n, C, H, W] in [0, 1].
-        generator: On the CPU, so that a run is the same on every device.
-        amount: Largest change.
+        generator: Generator on the CPU, so that a run is the same on every device.
+        amount: Largest relative change.
     """
     factor = 1 - amount + 2 * amount * torch.rand(len(images), generator=generator)
     factor = to_device(factor.to(images.dtype), images.device)
@@ -55,16 +58,16 @@ def brightness(images: Tensor, generator: torch.Generator, amount: float = 63 / 
 
 
 def crop_flip_brightness(images: Tensor, generator: torch.Generator) -> Tensor:
-    """`crop_flip`, then `brightness`: CIFAR's augmentation in PyCIL and the protocol made of it."""
+    """`crop_flip`, then `brightness`: augmentation of CIFAR in PyCIL and protocols based on it."""
     return brightness(crop_flip(images, generator), generator)
 
 
 def resize(images: Tensor, side: int) -> Tensor:
-    """Bring images to ``side`` x ``side``: bilinear, low-pass filtered where they shrink.
+    """Resize images to ``side`` x ``side``: bilinear, with a low-pass filter where they shrink.
 
     Args:
         images: [n, C, H, W]; uint8 stays uint8 (rounded), float stays float.
-        side: In pixels.
+        side: Side in pixels.
     """
     if images.shape[-2:] == (side, side):
         return images
@@ -88,9 +91,12 @@ def random_resized_crop_flip(
     Args:
         images: float [n, C, H, W].
         side: Side of the result in pixels.
-        generator: On the CPU, so that a run is the same on every device.
-        area: Least and greatest share of the image.
-        ratio: Least and greatest width over height.
+        generator: Generator on the CPU, so that a run is the same on every device.
+        area: Smallest and largest fraction of the image's area that a box covers.
+        ratio: Smallest and largest ratio of a box's width to its height.
+
+    Returns:
+        float [n, C, side, side].
     """
     n, _, height, width = images.shape
     top, left, high, wide = _boxes(n, height, width, area, ratio, generator)
@@ -108,12 +114,12 @@ def resized_crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 def random_view(
     images: Tensor, generator: torch.Generator, crop: float, flip: bool, jitter: float
 ) -> Tensor:
-    """A random crop of each image at its own size, a flip of half of them, another light.
+    """Crop each image at random and resize it back, flip half of them, change their brightness.
 
     Args:
         images: float [n, C, H, W] in [0, 1].
-        generator: On the CPU, so that a run is the same on every device.
-        crop: Least share of the image's area that the crop shows; 1: no crop.
+        generator: Generator on the CPU, so that a run is the same on every device.
+        crop: Smallest fraction of the image's area that the crop shows; 1: no crop.
         flip: Whether to flip horizontally.
         jitter: Largest relative change of brightness and of contrast; 0: none.
     """
@@ -168,7 +174,7 @@ def _boxes(
 
 
 def _pick(images: Tensor, start: Tensor, length: Tensor, side: int, dim: int) -> Tensor:
-    """Stretch ``length`` pixels from ``start`` on, each image its own, to ``side``, linearly."""
+    """Resize ``length`` [n] pixels from ``start`` [n] on to ``side`` along ``dim``, linearly."""
     steps = torch.arange(side, dtype=torch.float64) + 0.5
     place = (steps * length[:, None] / side - 0.5).clamp(min=0).minimum(length[:, None] - 1.0)
     low = place.floor().long()

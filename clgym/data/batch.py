@@ -14,7 +14,7 @@ __all__ = ["Batch", "TrainBatch"]
 
 @dataclass(eq=False)
 class Batch:
-    """Images of a batch, with what may be known about them; labels have `TrainBatch` only."""
+    """Images of a batch, with the facts that may be known about them; no labels."""
 
     images: Tensor
     """float32 [n, C, H, W] in [0, 1], augmented if the strategy requests it."""
@@ -32,10 +32,10 @@ class Batch:
 
 
 class TrainBatch(Batch):
-    """Labelled images of a training step: new samples first, then those that join them.
+    """Labelled images of a training step: new samples first, then samples from a memory.
 
     Attributes:
-        old: The samples of a memory that joined the new ones; None if none did.
+        old: The samples from a memory or a plugin that joined the new ones; None if none did.
     """
 
     old: "TrainBatch | None" = None
@@ -57,14 +57,14 @@ class TrainBatch(Batch):
 
         Args:
             images: float32 [n, C, H, W] in [0, 1], augmented if the strategy requests it.
-            labels: int64 [n], class indices; None for samples that were stored without, and on
-                streams that bring none.
+            labels: int64 [n], class indices; None for samples that were stored without labels, and
+                on streams without labels.
             task: Task id of the experience, in task-incremental streams only.
             tasks: int64 [n], task id of each sample.
             task_of: int64 [classes], task id of each class, from which ``tasks`` follow.
             pixels: uint8 [n, C, H, W], the same images as stored, not augmented.
             features: float32 [n, d], see `Batch.features`.
-            columns: What else was stored with samples of a memory, [n, ...] each.
+            columns: Further columns that a memory stores with its samples, [n, ...] each.
         """
         super().__init__(images, task, features)
         self._labels, self._tasks, self._pixels = labels, tasks, pixels
@@ -75,8 +75,8 @@ class TrainBatch(Batch):
         """int64 [n], class indices.
 
         Raises:
-            OutOfReach: samples of a memory that were stored without labels, or a stream that
-                brings none.
+            OutOfReach: The samples were stored in a memory without labels, or the stream has no
+                labels.
         """
         return self._there("labels", self._labels)
 
@@ -85,7 +85,7 @@ class TrainBatch(Batch):
         """uint8 [n, C, H, W], the images as stored, not augmented.
 
         Raises:
-            OutOfReach: the batch comes from a loader of Avalanche's, which has no pixels.
+            OutOfReach: The batch comes from a loader of Avalanche, which has no pixels.
         """
         return self._there("pixels", self._pixels)
 
@@ -103,7 +103,7 @@ class TrainBatch(Batch):
         """Another column that the memory stores with its samples, [n, ...].
 
         Raises:
-            OutOfReach: no such column.
+            OutOfReach: There is no such column.
         """
         return self._there(column, self._columns.get(column))
 
@@ -122,7 +122,7 @@ class TrainBatch(Batch):
         return self if self._whole_new is None else self._whole_new
 
     def minibatch(self) -> list[Tensor]:
-        """Images, labels and tasks, as Avalanche's loops want them; -1 where there is no label."""
+        """Images, labels and tasks, as Avalanche's loops expect; -1 in place of missing labels."""
         count, device = len(self), self.images.device
         none = torch.full((count,), -1, device=device) if self._labels is None else self._labels
         return [self.images, none, self.tasks]
@@ -155,6 +155,6 @@ class TrainBatch(Batch):
         return made
 
     def __repr__(self) -> str:
-        """Sizes, no numbers."""
+        """Show the numbers of new and old samples, without any values."""
         old: Any = 0 if self.old is None else len(self.old)
         return f"TrainBatch({len(self) - old} new, {old} old)"

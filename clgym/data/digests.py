@@ -23,7 +23,7 @@ class ImageRows(Protocol):
         ...
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
-        """Those images, uint8 [n, H, W, C]."""
+        """The images of these rows, uint8 [n, H, W, C]."""
         ...
 
 
@@ -53,7 +53,7 @@ def chunks(images: ImageRows) -> Iterator[np.ndarray]:
 
 
 def rows_a_chunk(shape: Sequence[int]) -> int:
-    """Rows of one such part; ``shape`` is that of all images."""
+    """Number of rows in one of the `chunks` of images of this ``shape``, [N, H, W, C]."""
     return max(1, _CHUNK // max(1, int(np.prod(shape[1:]))))
 
 

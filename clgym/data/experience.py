@@ -1,6 +1,6 @@
-"""What the gym gives a learner: batches of images, and the labelled rows of one experience.
+"""The labelled rows of one experience, as the gym gives them to a learner, in batches.
 
-`clgym.strategy` offers all of it to authors.
+Authors of strategies import these names from `clgym.strategy`.
 """
 
 import copy
@@ -23,15 +23,15 @@ _PAUSE = 0.2
 """Seconds between two progress reports, since reading the loss waits for the device."""
 
 Report = Callable[[Mapping[str, Any]], None]
-"""Takes in progress by name; see `Experience.report`."""
+"""Receives progress by name; see `Experience.report`."""
 
 
 Log = Callable[[Mapping[str, Any], int, int, int], None]
-"""Takes in numbers by name, and the images, epoch and step at which they were logged."""
+"""Receives numbers by name, and the images, epoch and step at which they were logged."""
 
 
 def _ignore(*_: object) -> None:
-    """Without a gym, in an Avalanche script for example, and once the experience is over."""
+    """Do nothing: there is no gym, as in an Avalanche script, or the experience is over."""
 
 
 OnBatch = Callable[[int, bool], None]
@@ -47,18 +47,18 @@ class Experience:
 
     Attributes:
         index: Position in the stream, from 0.
-        classes: Columns of the classes present, ascending.
+        classes: Class indices of the classes present, ascending.
         columns: Number of classes seen so far, these included: the width of the logits that
             `predict` must return.
         task: Task id; None unless the stream is task-incremental.
-        task_columns: For each task seen so far, its columns; empty unless task-incremental.
-        images: Training images handed out so far, over all epochs; a strategy with a loader of
-            its own adds to it, as one does that trains on a `part`.
-        images_so_far: The same with those of every `part`, whether they were added or not.
-        epoch, step: The pass and the batch that `batches` is at; None outside of it.
+        task_columns: For each task seen so far, its class indices; empty unless task-incremental.
+        images: Number of training images handed out so far, over all epochs; a strategy adds those
+            of its own loader, or of a `part` on which it trains.
+        images_so_far: The same number with the images of every `part`, even if not added.
+        epoch, step: Epoch and batch at which `batches` is, from 0; None outside of it.
         loss: Loss of the last step: a strategy sets it, and `batches` reports it.
         min_batch: Smallest number of rows in a batch: a last batch with fewer joins the one before.
-            1 unless the strategy sets it, as those do that train under batch normalisation.
+            1 unless the strategy sets it, as strategies with batch normalisation do.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Experience:
         features: Tensor | None = None,
         class_names: tuple[str, ...] = (),
     ) -> None:
-        """Made by the gym only. ``scale`` turns stored pixels into [0, 1].
+        """Create an experience, as only the gym does; ``scale`` maps stored pixels to [0, 1].
 
         ``labels`` are None on pretraining streams.
         """
@@ -108,15 +108,15 @@ class Experience:
 
     @property
     def images_so_far(self) -> int:
-        """Training images handed out so far, over all epochs and parts, with earlier sessions'."""
+        """Training images handed out so far, over all epochs, parts and earlier sessions."""
         return max(self._of_all.images, self.images)
 
     def go_on_from(self, images: int) -> None:
-        """Continue the count at ``images``; the gym calls it when training resumes inside."""
+        """Continue the count at ``images``; the gym calls it when an experience is continued."""
         self.images = self._of_all.images = images
 
     def count(self, images: int) -> None:
-        """Note training images that a loader of the strategy's own handed out."""
+        """Count training images that a strategy's own loader handed out."""
         self.images += images
         self._of_all.images += images
         self._on_batch(images, self._looks)
@@ -126,7 +126,7 @@ class Experience:
         """All images as stored, uint8 [n, C, H, W], on the device.
 
         Raises:
-            OutOfReach: the experience is over.
+            OutOfReach: The experience is over.
         """
         return self._rows.pixels
 
@@ -135,7 +135,7 @@ class Experience:
         """All labels, int64 [n], on the device.
 
         Raises:
-            OutOfReach: the experience is over, or the stream brings no labels.
+            OutOfReach: The experience is over, or the stream has no labels.
         """
         return self._rows.labels
 
@@ -144,7 +144,7 @@ class Experience:
         """Names of the classes seen so far, in words, by class index.
 
         Raises:
-            OutOfReach: the strategy did not declare that it needs them.
+            OutOfReach: The strategy did not declare that it needs them.
         """
         if not self._class_names:
             raise OutOfReach(
@@ -165,26 +165,26 @@ class Experience:
         return self._held
 
     def held_data(self) -> dict[str, Tensor]:
-        """Images and labels that a reference to this experience leads to: none once it is over."""
+        """Images and labels that this object refers to; none once the experience is over."""
         held = self._held
         return {} if held is None else {".pixels": held.pixels, ".labels": held.labels}
 
     def close(self) -> None:
         """Put the data out of reach; called by the gym when `Strategy.train` returns."""
         self._held = None
-        # These lead back to the learner.
+        # These refer to the learner.
         self._report = self._log = self._safe_point = self._on_batch = _ignore
         for part in self._parts:
             part.close()
 
     def part(self, rows: Tensor) -> "Experience":
-        """Some of the rows as an experience of its own; closed together with this one.
+        """Some of the rows as a separate experience, which is closed together with this one.
 
         Args:
-            rows: Their places, int64 [n], on the device.
+            rows: Row numbers, int64 [n], on the device.
 
         Raises:
-            OutOfReach: the experience is over.
+            OutOfReach: The experience is over.
         """
         return self._with(self._rows.part(rows))
 
@@ -197,15 +197,15 @@ class Experience:
         return other
 
     def joined(self, pixels: Tensor, labels: Tensor) -> "Experience":
-        """These rows and stored samples behind them as one experience; closed with this one.
+        """These rows, then stored samples, as one experience, which is closed with this one.
 
         Args:
             pixels: Samples as they are stored, [n, C, H, W], such as those of a memory.
             labels: int64 [n].
 
         Raises:
-            OutOfReach: the experience is over, or the stream is single-pass: whose rows are
-                handed out once, which stored samples are not.
+            OutOfReach: The experience is over, or the stream is single-pass, whose rows are handed
+                out once, unlike stored samples.
         """
         if self.single_pass:
             raise second_pass("rows joined by samples of a memory")
@@ -215,12 +215,12 @@ class Experience:
         """The experience with other rows in every epoch; closed together with this one.
 
         Args:
-            rows_of: Places of an epoch's rows in the order in which they are handed out, int64 [m],
-                by the epoch's number alone. A place may come more than once.
-            size: Rows of an epoch; what is above it is left out.
+            rows_of: Function from an epoch's number to its row numbers, int64 [m], in the order in
+                which they are handed out. A row may occur more than once.
+            size: Number of rows of an epoch; further rows are left out.
 
         Raises:
-            OutOfReach: the experience is over.
+            OutOfReach: The experience is over.
         """
         return self._with(self._rows.sampled(rows_of, size))
 
@@ -229,27 +229,27 @@ class Experience:
         return pixels.float().mul_(self._scale)
 
     def steps(self, size: int) -> int:
-        """Batches of ``size`` in one epoch, the short last one included."""
+        """Number of batches of ``size`` rows in one epoch, the short last one included."""
         return -(-len(self) // size) - self.merges(size)
 
     def merges(self, size: int) -> bool:
-        """Whether the last batch of ``size`` joins the one before: it has too few rows."""
+        """Whether the last batch has fewer than `min_batch` rows, so that it joins another."""
         return len(self) > size and 0 < len(self) % size < self.min_batch
 
     def generator(
         self, *name: str, epoch: int | None = None, step: int | None = None
     ) -> torch.Generator:
-        """A CPU generator for a strategy's own draws: a stream that no other name shares.
+        """A CPU generator for a strategy's own draws, with a separate stream for every name.
 
-        What it draws depends on the run's seed, this experience and the arguments alone.
+        Its draws depend on the run's seed, this experience and the arguments only.
 
         Args:
-            name: What is drawn, in words: ``experience.generator("replay", epoch=0, step=7)``.
-            epoch: Which pass over the rows; None for what is drawn once an experience.
-            step: Which batch of the epoch.
+            name: Name of the draw: ``experience.generator("replay", epoch=0, step=7)``.
+            epoch: Number of the epoch; None for draws that are made once per experience.
+            step: Number of the batch in the epoch.
 
         Raises:
-            BadPlugin: numbers in the place of a name, as in clgym 0.1.
+            BadPlugin: A number is given in place of a name, as in clgym 0.1.
         """
         return self._stream("strategy", *name, epoch=epoch, step=step)
 
@@ -271,21 +271,21 @@ class Experience:
     ) -> Iterator[TrainBatch]:
         """The rows once, in batches; the last may be smaller, or larger due to `min_batch`.
 
-        Order and augmentation depend on (seed, experience, epoch, step) alone, so a killed run
+        Order and augmentation depend on (seed, experience, epoch, step) only, so a killed run
         continues from step ``start`` with identical results. Progress is reported here, a few times
-        a second, with the `loss` that the strategy has set.
+        per second, with the `loss` that the strategy has set.
 
         Args:
-            size: Rows a batch.
-            epoch: Which pass this is.
-            shuffle: A fresh order each epoch; else the stored order.
-            augment: Called with float images [n, C, H, W] and a generator.
-            start: Steps to skip.
-            epochs: Passes in all, for the report.
-            silent: Report no progress, as in a pass that only looks at the rows once more.
+            size: Rows per batch.
+            epoch: Number of this epoch, from 0.
+            shuffle: Whether each epoch has a new random order; else rows come as stored.
+            augment: Function of float images [n, C, H, W] and a generator.
+            start: Number of steps to skip.
+            epochs: Number of all epochs, for the report.
+            silent: Whether to report no progress, as in a pass without training.
 
         Raises:
-            OutOfReach: a second pass over a single-pass stream, whatever ``epoch`` says of it.
+            OutOfReach: It is a second pass over a single-pass stream, whatever ``epoch`` is.
         """
         if self.single_pass and epoch > 0:
             raise second_pass(f"epoch {epoch + 1}")
@@ -322,7 +322,7 @@ class Experience:
 
     @property
     def task_classes(self) -> dict[int, tuple[int, ...]]:
-        """Columns of every task so far, the present one last; empty where there are no ids."""
+        """Class indices of every task so far, the present one last; empty without task ids."""
         if self.task is None:
             return {}
         found = dict(enumerate(self.task_columns))
@@ -331,7 +331,7 @@ class Experience:
 
     @property
     def task_of(self) -> Tensor:
-        """The task of each class, int64 [columns]: the last that brought it, 0 without ids."""
+        """Task id of each class, int64 [columns]: the last that brought it; 0 without task ids."""
         if self._task_of is None:  # joint training brings rows of every task
             tasks = torch.full((self.columns,), self.task or 0)
             for task, columns in self.task_classes.items():
@@ -345,10 +345,10 @@ class Experience:
         `batches` does this automatically; a strategy with its own loader calls it.
 
         Args:
-            epoch: The pass that is under way.
-            step: Steps of it that are done.
-            steps: Steps of the whole pass.
-            epochs: Passes in all; None if unknown.
+            epoch: Number of the present epoch, from 0.
+            step: Number of its steps that are done.
+            steps: Number of all its steps.
+            epochs: Number of all epochs; None if unknown.
         """
         if step < steps and time.perf_counter() < self._next_report:
             return
@@ -359,7 +359,7 @@ class Experience:
         self._next_report = time.perf_counter() + _PAUSE
 
     def _hand_out(self, rows: slice | Tensor) -> None:
-        """On single-pass streams note that rows are given, once; a tensor of them is the host's."""
+        """Record on single-pass streams that rows are given; a tensor is in the host's memory."""
         if self.single_pass:
             places = self._rows.places[rows if isinstance(rows, slice) else rows.cpu()]
             self._handed_out.note(places)
@@ -383,7 +383,7 @@ class Experience:
         epoch and step; the record summarises each.
 
         Raises:
-            BadAnswer: a value is no finite plain number, or a name is not one of a number.
+            BadAnswer: A value is no finite plain number, or a name cannot name a number.
         """
         at_work = [one for one in (self, *self._parts) if one.epoch is not None]
         here = at_work[0] if at_work else self
@@ -393,8 +393,8 @@ class Experience:
     def safe_point(self) -> None:
         """Offer the gym a point at which `Strategy.state_dict` suffices to continue `train`.
 
-        The gym saves here now and then, and on single-pass streams it lets a copy with that state
-        predict. After a kill it loads that state and calls `train` with
-        the same experience again, which must then go on where the state says.
+        The gym saves here from time to time, and on single-pass streams it lets a copy with that
+        state predict. After a kill it loads the state and calls `train` with the same experience
+        again, which must then continue at the position in the state.
         """
         self._safe_point()

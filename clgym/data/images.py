@@ -17,8 +17,8 @@ from clgym.data.to_device import copy_to, staged
 __all__ = ["Images"]
 
 AT_ONCE = 8 * 2**20
-"""Bytes of pixels that are transformed at once, stored or resized: as numbers they are four times
-as large."""
+"""Bytes of stored or resized pixels that are transformed at once; as floats they take four times
+as much."""
 
 
 class Images:
@@ -37,11 +37,11 @@ class Images:
 
         Args:
             path: Path of the file.
-            resize: Side that `gather` gives; None means the stored one.
-            device: Where `gather` puts the images.
+            resize: Side in pixels of the images that `gather` returns; None means the stored one.
+            device: Device of the images that `gather` returns.
             channels: Channels that `gather` returns (grey is repeated); None means the stored ones.
-            gain: What stored values are multiplied by, where sources of a stream differ in range.
-            white: Largest value of a pixel after that.
+            gain: Factor of stored values, for streams whose sources differ in range.
+            white: Largest value of a pixel after multiplication by ``gain``.
         """
         self._array = np.load(path, mmap_mode="r")
         self._reader = RowReader(self._array)
@@ -55,8 +55,12 @@ class Images:
     def gather(self, rows: np.ndarray, transform: tuple[str, float] | None = None) -> Tensor:
         """Read the images of ``rows`` as uint8 [n, C, H, W] on the device, transformed.
 
-        Many are read part by part, so that they are in memory once, whatever happens to them; with
-        a GPU the next part is read while it works on the present one.
+        Many images are read and transformed part by part, so that memory holds them only once; with
+        a GPU the next part is read while the GPU transforms the present one.
+
+        Args:
+            rows: int64 [n], row numbers.
+            transform: Kind and amount, see `apply_transform`; None for none.
         """
         step = self._rows_at_once()
         if len(rows) <= step:
@@ -68,12 +72,12 @@ class Images:
     def read(self, rows: np.ndarray) -> Tensor:
         """Read the images of ``rows`` as stored, uint8 [n, H, W, C], into the host's memory.
 
-        It may be called in another thread: nothing is drawn, and nothing is done on the device.
+        It may be called in another thread, since it draws no numbers and does not use the device.
         """
         return staged(torch.from_numpy(self._reader[rows]), self._device)
 
     def finish(self, stored: Tensor, transform: tuple[str, float] | None = None) -> Tensor:
-        """Bring what `read` gave to the device, as `gather` gives it."""
+        """Copy images that `read` returned to the device, and transform them as `gather` does."""
         return self._joined(stored.split(self._rows_at_once()), len(stored), transform)
 
     def _joined(

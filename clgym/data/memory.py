@@ -1,9 +1,9 @@
 """Memory for samples of past experiences, whose size is checked at every call.
 
-What is kept, and where, is the strategy's choice: a reservoir (`Memory.add`), whole contents chosen
-anew after each experience (`Memory.replace`: herding, rainbow), slots that are given away one by
-one (`Memory.append`, `Memory.put`: class-balanced memories, GDumb, GSS, banks of test-time
-methods), a selection of what is there (`Memory.keep`).
+The strategy chooses the samples and their places: by a reservoir (`Memory.add`), by a new choice of
+all samples after each experience (`Memory.replace`: herding, rainbow), by single places
+(`Memory.append`, `Memory.put`: class-balanced memories, GDumb, GSS, banks of test-time methods), or
+by a selection among the stored ones (`Memory.keep`).
 """
 
 from typing import TypedDict
@@ -18,23 +18,23 @@ __all__ = ["Memory", "MemoryState"]
 
 
 class MemoryState(TypedDict):
-    """What a memory holds, for a state file."""
+    """Contents of a memory, for a state file."""
 
     seen: int
-    """Samples that were offered to it so far."""
+    """Number of samples offered to the memory so far."""
     columns: dict[str, Tensor]
 
 
 class Memory:
     """Storage of at most ``capacity`` samples, each one row of every column stored with it.
 
-    Columns are named by the first call that stores something (pixels, labels, logits, features,
-    ages, ...), and every later one must give the same. Labels or logits may grow wider as classes
+    The first call that stores samples names the columns (pixels, labels, logits, features, ages,
+    ...), and later calls must give the same ones. Labels or logits may become wider as classes
     come: rows that were stored before are filled with zeros.
 
     Attributes:
-        capacity: Samples that may be held.
-        seen: Samples offered to `add` so far.
+        capacity: Maximum number of samples.
+        seen: Number of samples offered to `add` so far.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -46,7 +46,7 @@ class Memory:
 
     @property
     def capacity(self) -> int:
-        """The most samples that may be held.
+        """Maximum number of samples.
 
         Raises:
             OutOfReach: A strategy sets it; only its declared needs determine the capacity.
@@ -63,11 +63,11 @@ class Memory:
 
     @property
     def size(self) -> int:
-        """Bytes of all samples held."""
+        """Size of all stored samples in bytes."""
         return sum(self[name].numel() * self[name].element_size() for name in self._columns)
 
     def __len__(self) -> int:
-        """Count the samples held."""
+        """Count the stored samples."""
         return self._filled
 
     def __contains__(self, name: object) -> bool:
@@ -75,11 +75,11 @@ class Memory:
         return name in self._columns
 
     def __getitem__(self, name: str) -> Tensor:
-        """One column of all samples held, [len(self), ...]."""
+        """One column of all stored samples, [len(self), ...]."""
         return self._columns[name][: self._filled]
 
     def rows_by(self, name: str = "labels") -> dict[int, Tensor]:
-        """Row numbers of the samples held, int64 and ascending, by the value of a column."""
+        """Row numbers of the stored samples, int64 and ascending, by the value of a column."""
         if not self._filled:
             return {}
         values = self[name].cpu()
@@ -88,25 +88,26 @@ class Memory:
     def add(self, generator: torch.Generator, **columns: Tensor) -> None:
         """Offer a batch to the reservoir: each argument is [n, ...], all of one length.
 
-        Vitter's algorithm R (1985): while there is room each is kept, and after n samples each has
-        been kept with probability capacity / n.
+        Vitter's algorithm R (1985): all samples are kept while there is room, and of n samples each
+        is kept with probability capacity / n.
 
         Raises:
-            OutOfReach: the strategy declared no memory.
+            OutOfReach: The strategy declared no memory.
+            ValueError: The columns differ in length, or from those that are stored.
         """
         count = self._checked(columns, limit=None)
         slots = self._slots(count, generator)
-        kept = (slots >= 0).nonzero()[:, 0]  # numbers: a GPU would have to say how many a mask has
+        kept = (slots >= 0).nonzero()[:, 0]  # numbers: a mask's size is read from a GPU
         self._write(
             slots[kept], {name: v[to_device(kept, v.device)] for name, v in columns.items()}
         )
         self._filled = min(self.capacity, self._filled + count)
 
     def append(self, **columns: Tensor) -> None:
-        """Store samples behind those that are held.
+        """Store samples behind the stored ones, [n, ...] each.
 
         Raises:
-            OutOfReach: there is no room for them; drop some first (`keep`), or `put` them.
+            OutOfReach: There is no room for them; drop some first (`keep`), or `put` them.
         """
         count = self._checked(columns, limit=self.capacity - self._filled)
         self._write(torch.arange(self._filled, self._filled + count), columns)
@@ -116,11 +117,12 @@ class Memory:
         """Store samples in place of others.
 
         Args:
-            rows: int64 [n], row numbers of samples that are held, each at most once.
+            rows: int64 [n], row numbers of stored samples, each at most once.
             **columns: [n, ...] each.
 
         Raises:
-            OutOfReach: a row holds no sample.
+            OutOfReach: A row holds no sample.
+            ValueError: The number of different rows is not that of the samples.
         """
         count = self._checked(columns, limit=None)
         self._check_rows(rows)
@@ -129,23 +131,24 @@ class Memory:
         self._write(rows, columns)
 
     def replace(self, **columns: Tensor) -> None:
-        """Hold these samples and no others.
+        """Store these samples, [n, ...] each, and drop all others.
 
         Raises:
-            OutOfReach: they are more than the capacity.
+            OutOfReach: There are more samples than the capacity.
         """
         self._checked(columns, limit=self.capacity, anew=True)
         self._columns, self._filled = {}, 0
         self.append(**columns)
 
     def keep(self, rows: Tensor) -> None:
-        """Hold these samples only, in this order.
+        """Keep only these samples, in this order.
 
         Args:
-            rows: int64 [n], row numbers of samples that are held, each at most once.
+            rows: int64 [n], row numbers of stored samples, each at most once.
 
         Raises:
-            OutOfReach: a row holds no sample.
+            OutOfReach: A row holds no sample.
+            ValueError: A row occurs more than once.
         """
         self._check_rows(rows)
         if len(rows.unique()) != len(rows):
@@ -162,9 +165,9 @@ class Memory:
         """Draw at most ``size`` samples uniformly without replacement: rows of every column.
 
         Args:
-            size: Samples wanted.
-            generator: Decides which.
-            among: int64 [m], row numbers to draw from; None: all that are held.
+            size: Maximum number of samples.
+            generator: Generator of the draws, on the CPU.
+            among: int64 [m], row numbers to draw from; None: all stored samples.
         """
         if among is not None:
             self._check_rows(among)
@@ -174,11 +177,11 @@ class Memory:
         return {name: store[to_device(rows, store.device)] for name, store in self._columns.items()}
 
     def columns(self) -> dict[str, Tensor]:
-        """All columns of the samples held, not copied."""
+        """All columns of the stored samples, not copied."""
         return {name: self[name] for name in self._columns}
 
     def storage(self) -> dict[str, Tensor]:
-        """All columns with the rows that hold no sample, [capacity, ...], for the checks."""
+        """All columns including rows without a sample, [capacity, ...], for clgym's checks."""
         return dict(self._columns)
 
     def state_dict(self) -> MemoryState:
@@ -200,9 +203,9 @@ class Memory:
         """Number of samples in a call, after checking that they may be stored.
 
         Args:
-            columns: What is to be stored.
-            limit: Samples that there is room for; None: any number.
-            anew: Whether what is held goes, so that the columns may be others.
+            columns: Columns to be stored.
+            limit: Maximum number of samples; None: any number.
+            anew: Whether all stored samples are dropped, so that other columns are allowed.
         """
         if self.capacity == 0:
             raise OutOfReach(

@@ -1,6 +1,6 @@
 """NumPy files whose header is compared with the file's size before memory is allocated.
 
-Mapped arrays may exceed memory: `release` gives pages that were read back to the system.
+Mapped arrays may exceed memory: `release` returns pages that were read to the system.
 """
 
 import ast
@@ -40,8 +40,8 @@ def mapped(path: Path) -> np.ndarray:
     """Map the array of a ``.npy`` file, read-only.
 
     Raises:
-        ValueError: it is no such file, holds Python objects, or has not the size it promises.
-        OSError: it cannot be read.
+        ValueError: It is no such file, holds Python objects, or differs in size from its header.
+        OSError: It cannot be read.
     """
     with path.open("rb") as file:
         check_header(file, path.stat().st_size)
@@ -58,22 +58,22 @@ class NpyHeader:
     shape: tuple[int, ...]
     dtype: np.dtype
     fortran: bool
-    """Whether the first axis is the one whose neighbours lie together."""
+    """Whether numbers are stored with the first axis varying fastest (Fortran order)."""
     length: int
-    """Bytes of the header: the place of the first number."""
+    """Length of the header in bytes, at which the first number starts."""
 
 
 def check_header(file: BinaryIO, size: int) -> NpyHeader:
-    """Compare what the header of a ``.npy`` file promises with the bytes that follow it.
+    """Compare the size that the header of a ``.npy`` file states with the bytes that follow it.
 
-    Python objects, whose size no header tells, are left to NumPy, which refuses them.
+    Arrays of Python objects, whose size no header states, are left to NumPy, which refuses them.
 
     Args:
-        file: Open at its beginning.
-        size: Bytes of the whole file.
+        file: File, open at its beginning.
+        size: Size of the whole file in bytes.
 
     Raises:
-        ValueError: it is no such file, or has not the size it promises.
+        ValueError: It is no such file, or differs in size from its header.
     """
     try:
         major, minor = np.lib.format.read_magic(file)
@@ -97,10 +97,10 @@ def check_header(file: BinaryIO, size: int) -> NpyHeader:
 
 
 def release(images: object) -> None:
-    """Give the pages of a large mapped array back: the system keeps them while it has room.
+    """Return the pages of a large mapped array to the system, which caches them while it has room.
 
-    A process that reads a file through a map holds every page that it has read, until another one
-    needs the memory. Without effect on other arrays, and where there is no such call.
+    A process that reads a file through a map holds every page that it has read until another one
+    needs the memory. Other arrays, and systems without this call, are not affected.
     """
     if (pages := _large_map(images)) is not None and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
@@ -115,7 +115,7 @@ def _large_map(images: object) -> mmap.mmap | None:
 
 
 class RowSource(Protocol):
-    """An array, or what makes its rows when they are asked for."""
+    """An array, or an object that makes its rows when they are read."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,21 +132,21 @@ class RowSource(Protocol):
         ...
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
-        """Those rows."""
+        """The rows of these numbers, [n, ...]."""
         ...
 
 
 class RowReader:
-    """Reads rows of an array, and releases a large mapped one often enough."""
+    """Reader of an array's rows that regularly releases the pages of a large mapped array."""
 
     def __init__(self, array: RowSource) -> None:
-        """Begin with nothing read."""
+        """Read from ``array``."""
         self._array, self._read = array, 0
         each = math.prod(array.shape[1:]) * array.dtype.itemsize
         self._most = max(1, RESIDENT // (each + _AROUND)) if _large_map(array) is not None else None
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """A copy of those rows, int64 [n] to [n, ...]."""
+        """A copy of the rows of these numbers (int64 [n]), [n, ...]."""
         if self._most is None:
             return self._array[rows]
         found = np.empty((len(rows), *self._array.shape[1:]), self._array.dtype)

@@ -1,4 +1,4 @@
-"""Arrays of npz archives that may exceed memory: mapped where they stand, or unpacked in pieces."""
+"""Arrays of npz archives that may exceed memory: mapped in the archive, or unpacked in pieces."""
 
 import math
 import struct
@@ -31,14 +31,14 @@ MALFORMED = (
 """Exceptions that NumPy and Python raise on malformed archives."""
 _PIECE = 2**20
 _LOCAL_HEADER, _LENGTHS = 30, 26
-"""Bytes of the header before a member, and the place in it of its name's length."""
+"""Length of the header before a member, and the position in it of the name's length, in bytes."""
 
 
 def small_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """An array in memory.
+    """Read an array into memory.
 
     Raises:
-        one of `MALFORMED`: it is no array, holds Python objects, or is damaged.
+        one of `MALFORMED`: It is no array, holds Python objects, or is damaged.
     """
     with archive.open(member) as file:
         check_header(file, member.file_size)  # type: ignore[arg-type]
@@ -49,21 +49,21 @@ def small_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray
 def large_array(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path
 ) -> "np.ndarray | PackedRows":
-    """An array that may exceed memory.
+    """Open an array that may exceed memory.
 
     Args:
         archive: Open archive.
-        member: Which array.
+        member: Entry of the array.
         path: Path of the archive.
 
     Raises:
-        one of `MALFORMED`: it is no array, holds Python objects, or is damaged; that of a
-            compressed one shows when it is read.
+        one of `MALFORMED`: It is no array, holds Python objects, or is damaged; damage of a
+            compressed array is found when it is read.
     """
     with archive.open(member) as file:
         header = check_header(file, member.file_size)  # type: ignore[arg-type]
     compressed = member.compress_type != zipfile.ZIP_STORED
-    # Rows of the other order do not lie together in what is unpacked.
+    # In Fortran order the numbers of a row are not contiguous in the unpacked bytes.
     if header.dtype.hasobject or not math.prod(header.shape) or (compressed and header.fortran):
         return small_array(archive, member)
     if compressed:
@@ -91,14 +91,14 @@ def _begin(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
 
 @dataclass(frozen=True, eq=False)
 class PackedRows:
-    """Rows of a compressed array, unpacked when a slice of them is read: best in their order."""
+    """Rows of a compressed array, unpacked when a slice is read; fastest in ascending order."""
 
     path: Path
     """Path of the archive."""
     member: zipfile.ZipInfo
     header: NpyHeader
     shape: tuple[int, ...]
-    """Shape in which rows are given, of as many numbers as the header's."""
+    """Shape of the array as it is read, with as many numbers as the header's shape."""
     _open: list[IO[bytes]] = field(default_factory=list[IO[bytes]], init=False)
 
     @property
@@ -107,10 +107,10 @@ class PackedRows:
         return self.header.dtype
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
-        """Those rows, [n, ...].
+        """The rows of this slice, [n, ...].
 
         Raises:
-            BadSource: the archive is damaged.
+            BadSource: The archive is damaged.
         """
         first, last, _ = rows.indices(self.shape[0])
         shape = (max(last - first, 0), *self.shape[1:])
@@ -130,7 +130,7 @@ class PackedRows:
         return np.frombuffer(data, self.dtype).reshape(shape)
 
     def _file(self) -> IO[bytes]:
-        """The unpacked bytes, opened once: a new one would begin at the first of them."""
+        """The unpacked bytes, opened once: a new file would unpack from the beginning again."""
         if not self._open:
             archive = zipfile.ZipFile(self.path)  # lives as long as its member
             self._open.append(archive.open(self.member))

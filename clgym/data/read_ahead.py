@@ -1,4 +1,4 @@
-"""Reading of the next part while the present one is worked on."""
+"""Reading of the next part while a GPU processes the present one."""
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,18 +13,18 @@ T = TypeVar("T")
 
 
 def read_ahead(parts: Iterable[P], read: Callable[[P], T], device: torch.device) -> Generator[T]:
-    """What ``read`` gives for each part, in order; with a GPU one part is read ahead, in a thread.
+    """Results of ``read`` for each part, in order; with a GPU one part is read ahead in a thread.
 
-    While a GPU works the host is free to read. A CPU is not: there every part is read when it is
-    due. The thread lives as long as the iterator, which its user closes (`contextlib.closing`): an
-    exception of the user's ends the thread, too.
+    While a GPU works, the host is free to read. A CPU is not, so that there every part is read when
+    it is needed. The thread lives as long as the iterator, which the caller must close
+    (`contextlib.closing`), so that an exception in the caller ends the thread, too.
 
     Args:
-        parts: What to read, in order.
-        read: Reads one part. It must draw no random numbers and launch nothing on the device: in
-            its thread it would do so at any time. What it raises is raised here, where its part is
-            due.
-        device: Where the parts are worked on.
+        parts: Parts to read, in order.
+        read: Function that reads one part. It must not draw random numbers or use the device, since
+            it runs in a thread at an arbitrary time. Its exceptions are raised here when its part
+            is needed.
+        device: Device that processes the parts.
     """
     if device.type == "cpu":
         yield from map(read, parts)

@@ -1,4 +1,4 @@
-"""Arrays as read-only ``.npy`` files of a cache, written chunk by chunk and never half."""
+"""Arrays as read-only ``.npy`` files of a cache, written chunk by chunk and only as a whole."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -18,15 +18,15 @@ _READABLE = 0o444
 
 
 def keep_rows(path: Path, array: RowSource, rows: np.ndarray | None = None) -> None:
-    """Write ``array[rows]`` unless it is there already: the folder is named by its content.
+    """Write ``array[rows]`` to a file, unless the file holds these rows already.
 
     Args:
-        path: The file.
-        array: Rows to choose from.
-        rows: int64 [n]; None: all.
+        path: Path of the file.
+        array: Array whose rows are chosen.
+        rows: int64 [n], row numbers; None: all.
 
     Raises:
-        BadOutput: the cache cannot be written.
+        BadOutput: The cache cannot be written.
     """
     rows = np.arange(len(array)) if rows is None else rows
     shape, reader = (len(rows), *array.shape[1:]), RowReader(array)
@@ -64,19 +64,23 @@ def _holds(
 
 
 def write_header(file: BinaryIO, shape: Sequence[int], dtype: np.dtype) -> None:
-    """Begin a ``.npy`` file."""
+    """Write the header of a ``.npy`` file of this shape and type."""
     descr = np.lib.format.dtype_to_descr(dtype)
     fields = {"descr": descr, "fortran_order": False, "shape": tuple(int(n) for n in shape)}
     np.lib.format.write_array_header_1_0(file, fields)
 
 
 def write_file(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
-    """Write to a temporary name, flush to the disk, rename.
+    """Write a file under a temporary name, flush it to the disk, and rename it.
 
-    Plain writes, not a writable map: on a full disk a map ends in SIGBUS, a write in an error.
+    The file is written, not mapped: on a full disk a map ends in SIGBUS, a write in an error.
+
+    Args:
+        path: Path of the file.
+        fill: Function that writes the content.
 
     Raises:
-        BadOutput: the cache cannot be written.
+        BadOutput: The cache cannot be written.
     """
     with filling_cache(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Labelled rows of the source domain, for strategies that need some of it at test time.
+"""Labelled rows of the source domain, for strategies that need them at test time.
 
 A batch is float32 images [n, C, H, W] in [0, 1] and int64 labels [n], on the device.
 """
@@ -19,9 +19,9 @@ __all__ = ["SourceData"]
 
 
 class SourceData:
-    """Training rows of the classifier, in batches of a keyed order.
+    """Training rows of the classifier, in batches whose order depends on a seed.
 
-    Every draw depends on the seed and its number alone, so that a resumed run goes on alike.
+    Every draw depends on the seed and its number only, so that a resumed run gets the same batches.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class SourceData:
         """Map the files.
 
         Args:
-            paths: ``.npy`` files of uint8 images [n, H, W, C], one behind the other.
-            labels: int64 [n], over all files: columns of the logits.
+            paths: ``.npy`` files of uint8 images [n, H, W, C], in the order of the rows.
+            labels: int64 [n], class indices of the rows of all files.
             scale: Factor that maps stored values to [0, 1].
             resize: Side in pixels; None keeps the stored size.
-            device: Where batches go.
+            device: Device of the batches.
             seed: Seed of the orders.
         """
         self._parts = [Images(path, resize, device) for path in paths]
@@ -83,7 +83,7 @@ class SourceData:
         first = next(iter(parts.values()))
         pixels = first.new_empty((len(rows), *first.shape[1:]))
         for part, images in parts.items():
-            # Numbers, not a mask, whose size a GPU would have to tell.
+            # Row numbers, since the size of a mask would have to be read from a GPU.
             places = torch.from_numpy(np.flatnonzero(where == part))
             pixels[to_device(places, self._device)] = images
         labels = self._labels[to_device(torch.from_numpy(rows), self._device)]

@@ -1,8 +1,8 @@
 """Sources by name: located on disk, decoded once, compared with their card, in canonical order.
 
-``digits``, ``cifar100``, ... are named (`clgym.data.cards`); ``folder:PATH`` is a tree with a
-folder a class, ``npz:PATH`` arrays. A source that differs from its card gets another name, such as
-``cifar10~1a2b3c4d``, and flags that say why.
+``digits``, ``cifar100``, ... have cards (`clgym.data.cards`); ``folder:PATH`` is a tree with one
+folder per class, ``npz:PATH`` a file of arrays. A source that differs from its card gets another
+name, such as ``cifar10~1a2b3c4d``, and warnings that say why.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ class Source:
             channels: Channels of the stream's images; grey images are repeated in a colour stream.
 
         Returns:
-            Zeros and ones where the source does not state them.
+            Means and standard deviations, by channel; zeros and ones if the source states none.
         """
         stated = len(self.mean) or channels
         repeat = channels // stated
@@ -96,7 +96,7 @@ def load_source(
         UnknownName: There is no such source.
         MissingData: Its files do not exist.
         BadSource: Its files are damaged.
-        BadConfig: an image size for a source whose images have one size.
+        BadConfig: An image size is given for a source whose images have one size.
         BadOutput: The cache cannot be written.
         Withheld: The source is closed in the present phase of a study.
     """
@@ -121,7 +121,7 @@ def _load(name: str, data_root: Path | None, image_size: int | None) -> Source:
 
 
 def _again(name: str, base: str, digits: str, data_root: Path | None) -> Source:
-    """A source by the name that an earlier load gave it: from the cache, else from disk."""
+    """Load a source by the name that an earlier load gave it: from the cache, else from disk."""
     if kept := store.find_content(base, digits):
         return _source(CARDS.get(base) or card_of(base), kept)
     if base in ("folder", "npz"):
@@ -180,7 +180,7 @@ def _stat(path: Path) -> tuple[int, int, int]:
 
 
 def _decode(found: LocatedFiles, key: str) -> None:
-    """Fill the cache from files."""
+    """Decode a source's files into the cache."""
     if found.read is not None:
         train, test = found.read(found.path)
     else:
@@ -232,7 +232,7 @@ def _half(found: LocatedFiles, read: Labelled, images: np.ndarray, numbers: np.n
 
 
 def _dark(which: str, found: LocatedFiles, images: np.ndarray) -> list[str]:
-    """A note where pixels use less than half of their range: 0..1 or 0..16 kept in bytes."""
+    """A note if pixels use less than half of their range, such as 0..1 or 0..16 in bytes."""
     top = max(int(chunk.max()) for chunk in chunks(images))
     dark = found.card.name in ("folder", "npz") and top < found.card.max_value / 2
     return [f"no pixel of the {which} is brighter than {top} of {found.card.max_value}"] * dark
@@ -266,7 +266,7 @@ def _md5(found: LocatedFiles) -> str:
 def _classes(
     found: LocatedFiles, train: Labelled, test: Labelled | None
 ) -> tuple[tuple[str, ...], list[np.ndarray]]:
-    """Canonical ids, and for both splits the number of each of its own classes among them."""
+    """Canonical class ids, and for both splits the index of each of its classes among them."""
     card = found.card
     own = train.classes or card.classes
     numbers = {_plain(name): i for i, name in enumerate(card.classes)}
@@ -295,7 +295,7 @@ def _ids(card: DatasetInfo, own: Sequence[str]) -> tuple[str, ...]:
 
 
 def _plain(name: str) -> str:
-    """A class name without its prefix and its spelling: ``cifar100/maple_tree``: ``maple-tree``."""
+    """A class name without prefix and spelling, as ``maple-tree`` for ``cifar100/maple_tree``."""
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"^[a-z0-9-]+/", "", name).lower())
 
 
@@ -328,13 +328,13 @@ def _source(card: DatasetInfo, kept: CachedDataset) -> Source:
 
 
 def _open_rows(split: Split, labels: np.ndarray) -> Split:
-    """A split with these labels; images of rows that are closed, whose label is -1, are zeros."""
+    """A split with these labels; images of closed rows, whose labels are -1, are zeros."""
     closed = labels < 0
     return replace(store.without_images(split, closed) if closed.any() else split, labels=labels)
 
 
 def _compare(card: DatasetInfo, kept: CachedDataset) -> tuple[list[str], list[str]]:
-    """How the content differs from the card, and what could not be verified."""
+    """Differences of the content from the card, and facts that could not be verified."""
     if card.name in ("folder", "npz"):
         return ["no card: nothing is known about it but its content"], []
     counts = {name: shape[0] for name, shape in kept.shapes.items()}

@@ -1,8 +1,8 @@
 """Cache of decoded images: content-addressed ``.npy`` files, written atomically and mapped.
 
-    sources/keys/KEY.json            what was decoded from files of this path, size and time
-    sources/meta/FINGERPRINT.CARD.json    the same by content
-    sources/images/FINGERPRINT/      train.npy test.npy: all that a learner is ever shown the way to
+    sources/keys/KEY.json            facts decoded from files of this path, size and time
+    sources/meta/FINGERPRINT.CARD.json    the same facts by content
+    sources/images/FINGERPRINT/      train.npy test.npy: the only files that a learner may open
     sources/hashes/FINGERPRINT/      train.npy test.npy
     sources/labels/FINGERPRINT/      train.npy
     sources/answers/FINGERPRINT/     test.npy
@@ -11,11 +11,11 @@
 
 Writers need no lock: all writers of a file write the same bytes, each under its own name first.
 
-The cache is not trusted. On its first use in a process a split is compared with
-what its names promise: labels and hashes with the fingerprint, every image with its hash. What does
-not agree is decoded anew, and the log says so. Reading all images of a large split would hold up
-every start: they are compared once after the file was written, and then, as long as the system says
-that the file is the same, those at some random places.
+The cache is not trusted. On its first use in a process a split is verified: labels and hashes
+against the fingerprint, every image against its hash. A split that differs is decoded again, and
+the log says so. Reading all images of a large split would delay every start: they are compared once
+after the file was written, and then, as long as the system reports the same file, those at some
+random places.
 """
 
 import contextlib
@@ -60,9 +60,10 @@ report_renamed(__name__)
 VERSION = 1
 """Version that is part of every key; increase it when decoding or the cache layout changes."""
 LARGE = 2**30
-"""Size in bytes above which images of a split are compared as a whole once, not in each process."""
+"""Size in bytes above which all images of a split are compared once instead of in each process."""
 _SAMPLES, _SAMPLE = 64, 2**20
-"""Places at which the images of such a split are compared all the same, and bytes at each."""
+"""Number of places at which images of a large split are compared in each process, and bytes at
+each place."""
 _log = logging.getLogger(__name__)
 _verified: set[tuple[Any, ...]] = set()
 """Splits that were verified in this process, with the identity of their files at that time."""
@@ -105,7 +106,7 @@ class DecodingFacts(TypedDict):
     """Facts about a source that its decoding produced."""
 
     md5: str
-    """How its files compare with the published checksums."""
+    """Comparison of its files with the published checksums: match, differ or unknown."""
     by_hash: bool
     """Whether the test rows were cut off the training rows by image hash."""
     notes: list[str]
@@ -124,14 +125,14 @@ class CachedDataset:
     shapes: dict[str, list[int]]
     facts: DecodingFacts
     decoding: str
-    """How image files became arrays; part of the digests."""
+    """Description of the decoding of image files, which is part of the digests."""
 
     def split(self, name: str) -> Split:
         """Map ``train`` or ``test``; on first use in a process, compare it with its fingerprint.
 
         Raises:
             ValueError: The files differ from what the cache wrote.
-            OSError: it cannot be read.
+            OSError: The files cannot be read.
         """
         paths = [_place(k, self.fingerprint, name) for k in ("images", _LABELS[name], "hashes")]
         images = mapped(paths[0])
@@ -165,7 +166,7 @@ class CachedDataset:
 
 
 def _samples(images: np.ndarray) -> Iterator[slice]:
-    """Runs of rows at random places, each time others."""
+    """Runs of consecutive rows at random places, which differ from call to call."""
     run = min(len(images), max(1, _SAMPLE // max(1, int(np.prod(images.shape[1:])))))
     for _ in range(_SAMPLES):
         start = secrets.randbelow(len(images) - run + 1)
@@ -173,14 +174,14 @@ def _samples(images: np.ndarray) -> Iterator[slice]:
 
 
 def _noted(path: Path) -> list[Any] | None:
-    """What is noted of a file of images that was compared as a whole."""
+    """Identity that was recorded for a file of images when all of it was compared; else None."""
     with contextlib.suppress(OSError, ValueError):
         return load_checked(path.read_bytes())
     return None
 
 
 class _Blanked:
-    """Images of which some are zeros."""
+    """Images, of which the closed ones read as zeros."""
 
     def __init__(self, images: np.ndarray, closed: np.ndarray) -> None:
         self._images, self._closed = RowReader(images), closed
@@ -196,14 +197,14 @@ class _Blanked:
 
 
 def without_images(split: Split, closed: np.ndarray) -> Split:
-    """The same rows, some of whose images are zeros: in memory, and in a file of its own.
+    """The same split with a new file of images in which the closed ones are zeros.
 
     Args:
-        split: Whole.
-        closed: Which images to take out, bool [N].
+        split: Split with all images.
+        closed: bool [N], whether each image is closed.
 
     Raises:
-        BadOutput: the cache cannot be written.
+        BadOutput: The cache cannot be written.
     """
     facts = hashlib.sha256(split.hashes.tobytes() + closed.tobytes())
     path = _root() / "cut" / f"{facts.hexdigest()}.npy"
@@ -212,7 +213,7 @@ def without_images(split: Split, closed: np.ndarray) -> Split:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """What changes with every write to a file: the last one cannot be set by hand."""
+    """Facts that change with every write to a file; the last, ctime, cannot be set by a user."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
@@ -229,18 +230,18 @@ def _place(kind: str, fingerprint: str, name: str) -> Path:
 
 
 def find(key: str) -> CachedDataset | None:
-    """Return what is cached under ``key``; None if there is nothing complete."""
+    """Return the dataset cached under ``key``; None if there is none or it is damaged."""
     return _read(_root() / "keys" / f"{key}.json")
 
 
 def find_content(card: str, prefix: str) -> CachedDataset | None:
-    """Return what is cached under a card with a fingerprint that begins with ``prefix`` (hex)."""
+    """Return a card's cached dataset whose fingerprint begins with ``prefix`` (hex), if one."""
     paths = sorted((_root() / "meta").glob(f"{prefix}*.{card}.json"))
     return _read(paths[0]) if len(paths) == 1 else None
 
 
 def _read(path: Path) -> CachedDataset | None:
-    """A cache that is damaged counts as empty: it is written anew, and the log says so."""
+    """Read a cached dataset; a damaged one counts as missing, which the log says."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -268,8 +269,16 @@ def keep(
 ) -> None:
     """Write ``train`` and ``test`` to the cache.
 
+    Args:
+        key: Key of the files that were decoded.
+        card: Name of the card.
+        classes: Canonical class ids.
+        halves: Decoded splits by name.
+        decoding: Description of the decoding of image files.
+        facts: Facts that the decoding produced.
+
     Raises:
-        BadOutput: the cache cannot be written.
+        BadOutput: The cache cannot be written.
     """
     halves = {name: half.canonical() for name, half in halves.items()}
     digests = {n: digest(classes, h.hashes, h.labels, decoding) for n, h in halves.items()}
@@ -288,7 +297,7 @@ def keep(
 
 @contextlib.contextmanager
 def spool(images: ImageRows) -> Iterator[np.ndarray]:
-    """Give an array; what is decoded when due goes once through a file, so it may exceed memory."""
+    """Give images as an array; files are decoded once into a temporary file, which is mapped."""
     if isinstance(images, np.ndarray):
         yield images
         return

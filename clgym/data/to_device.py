@@ -1,7 +1,7 @@
-"""Copies from the host's memory to the device of a run: one way for all of them.
+"""Copies from the host's memory to the device of a run; all code uses these functions.
 
-A GPU reads pinned memory by itself. From any other memory the driver copies piece by piece, and the
-host waits until the last piece is there, and with it for all work that was queued before.
+A GPU reads pinned memory without the host. From other memory the driver copies piece by piece, and
+the host waits for the last piece and thus for all work that was queued before.
 """
 
 import torch
@@ -11,14 +11,14 @@ __all__ = ["copy_to", "staged", "to_device"]
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Values on a device; the values themselves where they are there already.
+    """Copy values to a device; values that are there already are returned as they are.
 
-    A GPU gets a copy while the host goes on. Work that is queued afterwards finds it there, and the
-    caller may change the values at once.
+    The copy to a GPU is made while the host continues. Work that is queued afterwards sees it, and
+    the caller may change the values immediately.
 
     Args:
         values: A tensor of any shape and type.
-        device: Where they go.
+        device: Device of the copy.
     """
     return copy_to(staged(values, device), device)
 
@@ -26,19 +26,19 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 def staged(values: Tensor, device: torch.device) -> Tensor:
     """A copy of a host's values in pinned memory, if the device is a GPU; else the values.
 
-    The copy is always a new one: a buffer that were used again could be changed before the GPU has
-    read it. torch hands pinned memory out again only once the copies out of it are over.
+    Every call makes a new copy, since a reused buffer could be changed before the GPU has read it.
+    torch reuses pinned memory only when all copies from it have ended.
     """
     return pinned(values) if is_sent(values, device) else values
 
 
 def copy_to(values: Tensor, device: torch.device) -> Tensor:
-    """Copy `staged` values, which nobody changes any more, to a device."""
+    """Copy `staged` values, which must not change any more, to a device."""
     return values.to(device, non_blocking=is_sent(values, device))
 
 
 def is_sent(values: Tensor, device: torch.device) -> bool:
-    """Whether values lie in the host's memory and the device is a GPU."""
+    """Whether values are in the host's memory and the device is a GPU."""
     return device.type == "cuda" and values.device.type == "cpu"
 
 

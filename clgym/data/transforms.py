@@ -1,8 +1,8 @@
 """Transforms of torchvision, and functions of one image, as augmentations of a batch.
 
 An augmentation takes a batch and a generator (`clgym.data.augment`). torchvision's transforms draw
-once a call, so that a batch given to one as a whole would get one crop and one flip for all of its
-images. `batched` gives every image its own draws, and runs on the whole batch what does not draw.
+once per call, so that all images of a batch would get the same crop and flip. `batched` gives every
+image its own draws, and applies transforms without draws to the whole batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ __all__ = ["batched"]
 
 
 def batched(transform: Callable[[Tensor], Tensor]) -> Augment:
-    """A transform as an augmentation of a batch, its draws a function of the generator.
+    """A transform as an augmentation of a batch, whose draws depend on the generator only.
 
     Args:
         transform: A transform of ``torchvision.transforms.v2``, a ``Compose`` of several, or any
