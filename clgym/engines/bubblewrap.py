@@ -1,8 +1,8 @@
-"""Bubblewrap, where the kernel has no Landlock: a program in namespaces of its own.
+"""Sandbox by Bubblewrap, for kernels without Landlock: a program in its own namespaces.
 
-https://github.com/containers/bubblewrap. Where Landlock takes rights from a process that runs,
-Bubblewrap starts a program that sees nothing but what is mounted for it: other files do not exist
-there, nor do other processes, nor any network.
+https://github.com/containers/bubblewrap. Landlock takes rights from a running process; Bubblewrap
+starts a program that sees only what is mounted for it: there are no other files, no other processes
+and no network.
 """
 
 import os
@@ -24,14 +24,14 @@ _APART = (
     *("--cap-drop", "ALL", "--dev", "/dev", "--proc", "/proc"),
 )
 _MADE = (Path("/proc"), Path("/dev"))
-"""What every sandbox has of its own."""
+"""Folders that every sandbox makes itself."""
 _PATIENCE = 20.0
-"""Seconds that a trial may take."""
+"""Maximum duration of the trial of Bubblewrap in seconds."""
 
 
 @cache
 def works() -> bool:
-    """Whether Bubblewrap is installed, and this user may make what it needs."""
+    """Whether Bubblewrap is installed and this user may create the namespaces that it needs."""
     program = shutil.which("bwrap")
     if program is None or sys.platform != "linux":
         return False
@@ -44,15 +44,15 @@ def works() -> bool:
 
 
 def enter(rules: Rules, named: Iterable[str | Path], command: Sequence[str]) -> NoReturn:
-    """Replace this process by a command in the sandbox; it inherits what is inheritable.
+    """Replace this process by a command in the sandbox, with all inheritable file descriptors.
 
     Args:
-        rules: What it may open, by paths without links.
-        named: Paths that it names although links lead there, such as Python's.
-        command: The command; what is enforced is added as its last argument.
+        rules: Rights of the command, by paths without symbolic links.
+        named: Paths with symbolic links that the command uses, such as those of Python.
+        command: The command; a description of what is enforced is added as its last argument.
 
     Raises:
-        OSError: the program cannot be started.
+        OSError: The program cannot be started.
     """
     program = shutil.which("bwrap") or "bwrap"
     arguments = [*_APART, *_mounts(rules, [*named, *sys.path, Path.cwd()])]
@@ -65,7 +65,7 @@ def enter(rules: Rules, named: Iterable[str | Path], command: Sequence[str]) -> 
 
 
 def _mounts(rules: Rules, named: Iterable[str | Path]) -> Iterator[str]:
-    """Arguments that mount what the rules allow, and links that lead there."""
+    """Arguments that mount the paths that the rules allow, and make symbolic links to them."""
     read = _outermost(rules.read)
     for target, link in dict.fromkeys(_links(named)):
         if read.isdisjoint(link.parents):
@@ -83,7 +83,7 @@ def _mounts(rules: Rules, named: Iterable[str | Path]) -> Iterator[str]:
 
 
 def _outermost(paths: Iterable[Path]) -> set[Path]:
-    """Paths without those that lie below others, and those that the sandbox has of its own."""
+    """Paths without those below other ones, and without those that the sandbox makes itself."""
     found = {path for path in paths if not _made(path)}
     return {path for path in found if found.isdisjoint(path.parents)}
 
@@ -93,7 +93,7 @@ def _made(path: Path) -> bool:
 
 
 def _links(paths: Iterable[str | Path]) -> Iterator[tuple[str, Path]]:
-    """Symbolic links on the way to absolute paths, each with what it points to."""
+    """Symbolic links in absolute paths, each as its target and its place."""
     for path in filter(Path.is_absolute, map(Path, paths)):
         for place in (*reversed(path.parents), path):
             if place.is_symlink():

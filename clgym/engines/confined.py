@@ -1,7 +1,7 @@
 """Main module of a worker inside a sandbox that is entered by starting a program.
 
 ``python -m clgym.engines.confined FD MODULE:CLASS ENFORCED``: environment, folder and limits are
-those of the worker whose place it takes; see `clgym.engines.bubblewrap`.
+those of the worker that it replaces; see `clgym.engines.bubblewrap`.
 """
 
 import contextlib
@@ -14,6 +14,6 @@ from clgym.engines.worker import serve
 __all__: list[str] = []
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gym's: it ends the worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gym handles Ctrl-C and ends the worker
     with contextlib.suppress(EOFError, OSError):
         serve(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3])

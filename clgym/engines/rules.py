@@ -1,4 +1,4 @@
-"""What a sandboxed process may still open, in the words that every kind of sandbox understands."""
+"""Rights that a sandboxed process keeps, in a form that every kind of sandbox understands."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -20,14 +20,14 @@ from clgym.errors import BadConfig
 __all__ = ["Confinement", "Sandbox", "confine"]
 
 Sandbox = Literal["auto", "landlock", "bubblewrap", "none"]
-"""What shuts a worker in; ``auto`` is the first of the others that the system has."""
+"""Sandbox of a worker; ``auto`` is the first of the others that the system has."""
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/sbin", "/etc", "/sys", "/opt/rocm")
 _PROCESSES = (
     *("self", "cpuinfo", "meminfo", "stat", "version", "filesystems", "loadavg", "uptime"),
     *("devices", "driver", "modules", "sys"),
 )
-"""Files of /proc that may be read: those of this process, and those of no process."""
+"""Files of /proc that may be read: those of this process, and those of the whole system."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "kfd")
 _SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # no temporary file, the folder itself
 _KNOWN_DATA = ("sklearn/datasets/data", "skimage/data")
@@ -37,10 +37,10 @@ _MOST_FILES, _MOST_PROCESSES = 4096, 32768
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a worker may open besides Python, its packages and devices."""
+    """Rights of a worker besides Python, its packages and devices."""
 
     sandbox: Sandbox = "auto"
-    """What enforces it; a worker refuses to work where the system lacks what is named."""
+    """Sandbox that enforces the rights; a worker does not start if the system lacks it."""
     code: tuple[Path, ...] = ()
     """Python files, which may be read together with the files beside them."""
     read: tuple[Path, ...] = ()
@@ -78,12 +78,12 @@ class Confinement:
 
 
 def confine(confinement: Confinement, restart: Sequence[str]) -> str:
-    """Enter the sandbox permanently; return a text of what is enforced.
+    """Enter the sandbox permanently; return a description of what is enforced.
 
     Args:
-        confinement: What stays open.
-        restart: Command that takes this process's place where a sandbox can only be entered by a
-            program that starts; it is given what is enforced as one more argument.
+        confinement: Rights that the process keeps.
+        restart: Command that replaces this process if the sandbox can only be entered by starting a
+            program; the description of what is enforced is added as its last argument.
 
     Raises:
         BadConfig: The system lacks the requested sandbox.
@@ -112,7 +112,7 @@ def _choose(asked: Sandbox) -> Sandbox:
     """The sandbox to enter.
 
     Raises:
-        BadConfig: the system lacks the one that is asked for.
+        BadConfig: The system lacks the requested sandbox.
     """
     if asked in ("auto", "landlock") and landlock.abi() >= 1:
         return "landlock"
@@ -134,7 +134,7 @@ def _choose(asked: Sandbox) -> Sandbox:
 
 
 def _limit() -> None:
-    """Limits on open files and processes; no core file, which would hold the images."""
+    """Limit open files and processes, and forbid core files, which would contain images."""
     import resource  # POSIX only, as workers are; the gym imports this module everywhere
 
     for what, most in (

@@ -1,7 +1,7 @@
-"""Early stopping of trials: after which experiences they are compared, and which of them go on.
+"""Early stopping of trials: when they are compared (rungs), and which of them continue.
 
-Functions of scores alone. A decision is made when all trials have reached a rung, so neither the
-number of workers nor the order in which runs end changes it.
+All functions depend on scores only. A decision is made when all trials have reached a rung, so
+neither the number of workers nor the order in which runs end changes it.
 """
 
 import statistics
@@ -32,15 +32,15 @@ def rungs_of(rule: str, experiences: int) -> tuple[int, ...]:
 
 
 def goes_on(rule: str, scores: Mapping[int, float]) -> set[int]:
-    """Trials that go on from a rung.
+    """Trials that continue after a rung.
 
     Args:
         rule: ``successive-halving`` or ``median``.
-        scores: Score so far by number of the trial, of all that reached the rung.
+        scores: Score at the rung, by number of the trial, of all trials that reached it.
 
     Returns:
-        Their numbers: of n trials the best (n + 1) // 2, of equal ones the lowest numbers; or all
-        that are not below the median.
+        Numbers of the trials: with ``successive-halving`` the best (n + 1) // 2 of n trials, the
+        lowest numbers first among equal scores; with ``median`` all that are not below the median.
     """
     if not scores:
         return set()

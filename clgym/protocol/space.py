@@ -47,10 +47,11 @@ class Parameter:
         return range(int(self.low), int(self.high) + 1) if self.kind == "int" else None
 
     def at(self, u: float) -> Any:
-        """Value at ``u`` in [0, 1), an interval of which every finite value has an equal fraction.
+        """Value for ``u`` in [0, 1); each of finitely many values has an equal part of [0, 1).
 
-        In ranges with ``log``, a float's logarithm is uniform; a whole number n has the fraction of
-        [n - 1/2, n + 1/2] in the logarithm of the range that is wider by 1/2 at both ends.
+        In ranges with ``log``, a float's logarithm is uniform; a whole number n has the fraction
+        that [n - 1/2, n + 1/2] has, on a logarithmic scale, of the range widened by 1/2 at both
+        ends.
         """
         if self.choices is not None and not self.log:
             return self.choices[int(u * len(self.choices))]
@@ -116,7 +117,7 @@ class Space:
         return all(p.choices is not None for p in self.parameters)
 
     def without(self, fixed: Mapping[str, Any]) -> "Space":
-        """Space that remains if some parameters have one value."""
+        """Space that remains when some parameters are fixed to one value each."""
         left: list[Parameter] = []
         for p in self.parameters:
             met = all(fixed[name] in allowed for name, allowed in p.when if name in fixed)
@@ -158,7 +159,7 @@ def _geometric(low: float, high: float, u: float) -> float:
 
 
 def _parents_first(parameters: Sequence[Parameter]) -> list[Parameter]:
-    """Sort parameters, each after those in its conditions."""
+    """Sort parameters so that each comes after those in its conditions."""
     ordered: list[Parameter] = []
     waiting = list(parameters)
     while waiting:
@@ -193,8 +194,9 @@ def find_space(
 
     Args:
         strategy: Name of the strategy.
-        file: A TOML or JSON file with a space; one of `gtep.SPACES`; None for the strategy's.
-        fields: Fields of its config.
+        file: Path of a TOML or JSON file with a space, or one of `gtep.SPACES`; None means the
+            space that the strategy's own file states.
+        fields: Fields of the strategy's config.
         plugins: Files that the user named.
 
     Raises:
@@ -232,7 +234,7 @@ def _declared(strategy: str, fields: Sequence[Field], plugins: Sequence[Path]) -
     return literal
 
 
-def literal_in(path: Path, name: str) -> dict[str, Any]:  # whatever the file says
+def literal_in(path: Path, name: str) -> dict[str, Any]:  # values of any type
     """Read a literal of a module's file without running it; empty if there is none."""
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:

@@ -1,8 +1,8 @@
-"""Several studies of one method on one pair, that differ in their draws alone.
+"""Several studies of one method on one pair that differ only in their random draws.
 
 One study may be lucky. The result of several is their median, and the spread is shown. Each is a
-study of its own, in a folder of its own; its plan says which of how many it is, so that the best of
-them cannot be shown as if it were the only one.
+separate study in its own folder; its plan contains its number and the number of studies, so that
+the best of them cannot be shown as if it were the only one.
 """
 
 import re
@@ -48,7 +48,7 @@ def tune_studies(
     """Carry out several studies one after the other, or continue them.
 
     Args:
-        asked: The first study; later ones have the next sampler seeds.
+        asked: Specification of the first study; later ones have the next sampler seeds.
         count: Number of studies, at least 2.
         where: Folder of ``study-1``, ``study-2``, ..., and how they are executed.
         on_event: Called with progress.
@@ -106,10 +106,10 @@ def evaluate_studies(
 
     Args:
         folder: Folder that `tune_studies` wrote.
-        pool: Where to run.
-        data_root: Where data lie.
-        plugins: Files that hold the strategy, if it is not built in.
-        again: Whether to evaluate each once more, which is counted.
+        pool: Workers that carry out the runs; None means the default.
+        data_root: Data root; None means the default.
+        plugins: Files that contain the strategy, if it is not built in.
+        again: Whether to evaluate each study once more, which is counted.
         on_event: Called with progress.
         sandbox: Sandbox of the learners.
 

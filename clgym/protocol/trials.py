@@ -1,4 +1,4 @@
-"""Trials from their runs: the score of one, and trials that are stopped early."""
+"""Trials made from their runs: the score of a trial, and early stopping of trials."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +18,13 @@ def trial_of(
     runs: Sequence[RunScore],
     stream: int | None,
 ) -> Trial:
-    """A trial whose runs have ended: its score is the mean of their criterion.
+    """A trial whose runs have ended; its score is the mean of their criterion.
 
     Args:
         plan: Plan of the study.
         number: Number of the trial.
-        config: Its hyper-parameters.
-        runs: One per seed.
+        config: Hyper-parameters of the trial.
+        runs: Scores of its runs, one per seed.
         stream: Seed of the stream, in modes that choose separately for each stream.
     """
     failed = any(run.status == "failed" for run in runs)
@@ -44,9 +44,9 @@ class _Candidate:
     """A trial on its way from rung to rung.
 
     Attributes:
-        whole: Its runs over the whole stream, one per seed.
-        last: The runs that were carried out last, which the next ones continue; None at first.
-        trial: What it is so far; its runs count the images of all rungs.
+        whole: Runs of the trial over the whole stream, one per seed.
+        last: Runs that were carried out last, which the next ones continue; None at first.
+        trial: Outcome so far, whose runs count the images of all rungs.
     """
 
     whole: list[TrialRun]
@@ -54,7 +54,7 @@ class _Candidate:
     trial: Trial | None = None
 
     def next_runs(self, rung: int | None) -> list[TrialRun]:
-        """Its runs up to a rung, or to the end: each continues that of the rung before."""
+        """Runs of the trial up to a rung, or to the end; each continues that of the rung before."""
         before = self.last or [None] * len(self.whole)
         to_rung = {} if rung is None else {"part": (0, rung), "experience": rung - 1}
         return [
@@ -63,7 +63,7 @@ class _Candidate:
         ]
 
     def reached(self, plan: StudyPlan, runs: Runs, rung: int | None, stream: int | None) -> Trial:
-        """Take in what the runs up to a rung gave."""
+        """Carry out the runs up to a rung, and return the outcome so far."""
         self.last = self.next_runs(rung)
         scores = [score for score in runs.carry_out(self.last) if score is not None]
         if self.trial is not None:
@@ -79,13 +79,13 @@ def carried_by_rungs(
 ) -> list[Trial]:
     """Carry trials from rung to rung; those that the plan's pruner stops end there.
 
-    All runs of a rung are finished before anything is decided there, in the order of the trials. A
-    run that goes on continues where the one of the rung before ended, and gives the result of a run
-    that was never stopped.
+    All runs of a rung are finished before trials are compared, in their order. The next run of a
+    trial continues where the one of the rung before ended, and gives the result of a run that was
+    never stopped.
 
     Args:
         plan: Plan with a pruner.
-        runs: Carries the runs out.
+        runs: Object that carries the runs out.
         specs: Runs over the whole stream, of all trials and seeds.
         stream: Seed of the stream, in modes that choose separately for each stream.
 

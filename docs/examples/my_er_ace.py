@@ -36,11 +36,11 @@ class ERACE(SGDStrategy[ERACEConfig]):
         return Needs(memory=self.config.memory_size)
 
     def rehearse(self, batch: TrainBatch) -> TrainBatch | None:
-        """Old samples join the batch."""
+        """Old samples that join the batch."""
         return self.recall(self.config.replay_batch)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """New samples over their own classes, old ones over all."""
+        """Cross-entropy of new samples over their own classes, and of old ones over all."""
         new = len(self.batch.new)
         absent = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
         absent[labels[:new]] = False

@@ -30,20 +30,20 @@ class LwF(SGDStrategy[LwFConfig]):
     """SGD with a teacher."""
 
     def setup(self, info: StreamInfo) -> None:
-        """No teacher in the first experience."""
+        """Build the network; in the first experience there is no teacher."""
         super().setup(info)
         self.teacher: nn.Module | None = None
 
     def remake(self, name: str) -> object | None:
-        """A state restores the teacher, which `setup` does not make."""
+        """Make the teacher, which `setup` does not, before a state is restored."""
         return copy.deepcopy(self.network) if name == "teacher" else super().remake(name)
 
     def after_experience(self, experience: Experience) -> None:
-        """The network as it is now teaches the next experience."""
+        """Copy the network, which is the teacher in the next experience."""
         self.teacher = copy.deepcopy(self.network).eval().requires_grad_(False)
 
     def penalty(self, batch: TrainBatch, logits: Tensor) -> Tensor | None:
-        """The distillation."""
+        """Weighted distillation loss of the batch; None without a teacher."""
         if self.teacher is None:
             return None
         with no_grad():

@@ -24,13 +24,13 @@ class RanPACConfig(PretrainedConfig):
     """Options of RanPAC."""
 
     units: Annotated[int, Ge(1), Search(500, 2000)] = 500
-    """Length of a projected feature."""
+    """Length of a projected feature vector."""
     ridge: Annotated[float, Gt(0), Search(low=1.0, high=1e6, log=True)] = 100.0
-    """Added to the diagonal of G."""
+    """Value added to the diagonal of G."""
 
 
 class RanPAC(PretrainedStrategy[RanPACConfig]):
-    """Sums over images: nothing of a single one is kept."""
+    """Keeps sums over images only, and no data of a single image."""
 
     CHECK_CONFIG = {
         "backbone": "vit_tiny_patch16_224[img_size=8,patch_size=4,embed_dim=16,depth=1,num_heads=2]"

@@ -20,16 +20,16 @@ class RecurringConfig(ScenarioConfig):
     angles: tuple[Annotated[float, Ge(0), Le(360)], ...] = (0.0, 45.0, 90.0)
     """Angles in degrees, in the order of a round."""
     rounds: Annotated[int, Ge(1)] = 2
-    """How often every angle comes."""
+    """Number of rounds, each of which visits every angle once."""
 
 
 class Recurring(Scenario):
-    """Training and test images are dealt to the rounds, so that none comes twice at one angle."""
+    """Each round has its own training and test images, so that none comes twice at one angle."""
 
     Config = RecurringConfig
 
     def stream(self, sources: Sequence[Source], order_seed: int | None) -> Stream:
-        """Cut the stream; the seed deals the images."""
+        """Plan the stream; the seed decides which images each round gets."""
         (source,), config = sources, self.config
         draw = np.random.RandomState(order_seed or 0)
         dealt = [

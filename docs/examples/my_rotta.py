@@ -2,9 +2,9 @@
 
 The bank and its use follow Yuan, Xie, Li, "Robust Test-Time Adaptation in Dynamic Scenarios"
 (RoTTA), CVPR 2023, https://arxiv.org/abs/2303.13899; the augmentations, the teacher and the robust
-normalisation of the paper are left out. A sample enters the share of its predicted class; in a full
-share the least certain one goes. Every ``every`` images one step lowers the entropy on the bank,
-in which old samples count less.
+normalisation of the paper are left out. A sample enters the share of its predicted class; a full
+share drops its least certain sample. After every ``every`` images, one step lowers the entropy of
+predictions on the bank, in which old samples have less weight.
 """
 
 from dataclasses import dataclass, replace
@@ -42,14 +42,14 @@ class Bank(AdaptStrategy[BankConfig]):
         return replace(super().needs, memory=self.config.memory_size)
 
     def prepare(self) -> None:
-        """Batch statistics; gradients for scale and shift alone."""
+        """Use batch statistics, and train scale and shift only."""
         use_batch_statistics(self.model)
         parameters = [value.requires_grad_() for _, value in affine_parameters(self.model)]
         self.optimizer = make_optimizer("adam", parameters, self.config.lr)
         self.seen = 0
 
     def step(self, images: Tensor) -> Tensor:
-        """Predict, take the images into the bank, and learn from it when it is time."""
+        """Predict, offer the images to the bank, and learn from it after every ``every`` images."""
         with torch.no_grad():
             logits = self.model(images)
         before, self.seen = self.seen, self.seen + len(images)
@@ -77,7 +77,7 @@ class Bank(AdaptStrategy[BankConfig]):
             memory.put(worst[None], **columns)
 
     def _learn(self) -> None:
-        """One step down the entropy of the bank, weighted by age."""
+        """Take one step that lowers the entropy on the bank, weighted by age."""
         memory = self.info.memory
         age = (self.seen - memory["born"]) / self.config.memory_size
         weight = torch.exp(-age) / (1 + torch.exp(-age))
@@ -88,6 +88,6 @@ class Bank(AdaptStrategy[BankConfig]):
         self.optimizer.step()
 
     def reset(self) -> None:
-        """The state after `setup`, and an empty bank."""
+        """Restore the state after `setup`, and empty the bank."""
         super().reset()
         self.info.memory.keep(torch.zeros(0, dtype=torch.long))

@@ -7,7 +7,7 @@ from avalanche.training.templates import SupervisedTemplate
 
 
 class _SmallLogits(SupervisedPlugin):
-    """Adds to the loss; what it holds is saved and resumed."""
+    """Adds a penalty to the loss; its attributes are saved and resumed."""
 
     def __init__(self, strength: float) -> None:
         super().__init__()

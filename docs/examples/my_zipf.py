@@ -25,7 +25,7 @@ class ZipfConfig(ScenarioConfig):
     """Options of the scenario."""
 
     exponent: Annotated[float, Ge(0)] = 1.0
-    """Class of rank r keeps r to the power of minus this of its training rows."""
+    """Exponent s of Zipf's law: the class of rank r keeps the fraction r^-s of its rows."""
     group: Annotated[int, Ge(1)] = 2
     """Classes per experience."""
 
@@ -37,10 +37,10 @@ class Zipf(Scenario):
     CHECK_CONFIG = {"exponent": 0.5}
 
     def stream(self, sources: Sequence[Source], order_seed: int | None) -> Stream:
-        """Cut the stream."""
+        """Plan the stream: largest classes first."""
         (source,), group = sources, self.config.group
         order = class_permutation(len(source.classes), order_seed)
-        columns = np.argsort(order)  # of each class: its place in the order
+        columns = np.argsort(order)  # place of each class in the order
         kept, own = self._kept(source, order), columns[source.train.labels]
         tested = columns[source.test.labels]
         steps = []
@@ -64,7 +64,7 @@ class Zipf(Scenario):
         )
 
     def _kept(self, source: Source, order: list[int]) -> np.ndarray:
-        """Training rows that remain, ascending; of every class one at least."""
+        """Training rows that remain, ascending; at least one of every class."""
         rows = [np.flatnonzero(source.train.labels == label) for label in order]
         counts = [len(r) * (rank + 1) ** -self.config.exponent for rank, r in enumerate(rows)]
         return np.sort(
