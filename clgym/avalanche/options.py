@@ -87,7 +87,7 @@ def _own_fields(cls: type, recipe: Recipe) -> list[Any]:
         hint = _hint(parameter.annotation, default, name)
         own.append((name, hint, _field(default, _help(cls, parameter.name))))
     if recipe.memory and not any(name == "memory_size" for name, *_ in own):
-        help_line = "Samples kept in all; every experience has an equal share once it is full."
+        help_line = "Maximum number of samples; when full, experiences have equal shares."
         own.append(("memory_size", Annotated[int, Ge(1)], _field(200, help_line)))
     return own + [(e.name, e.kind, _field(e.default, e.help)) for e in recipe.extra]
 
