@@ -178,7 +178,7 @@ RECIPES: dict[str, Recipe] = {
         before=lambda template, view: setattr(_plugin(template, "CoPEPlugin"), "max_it_cnt", 0),
         beside=lambda template: list(_plugin(template, "CoPEPlugin").p_mem.values()),
     ),
-    "Cumulative": Recipe("goes on training on all rows so far", multi_head=True, past_data=True),
+    "Cumulative": Recipe("continues training on all rows so far", multi_head=True, past_data=True),
     "DER": Recipe(
         "dark experience replay with logits taken at the end of each experience",
         rereads=True,
@@ -197,10 +197,10 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "FromScratchTraining": Recipe(
-        "a network anew for every experience's own rows", multi_head=True
+        "trains a new network on the rows of each experience", multi_head=True
     ),
     "GDumb": Recipe(
-        "trains from scratch on a class-balanced memory alone",
+        "trains from scratch, on a class-balanced memory only",
         multi_head=True,
         rereads=True,
         memory=True,
@@ -237,20 +237,20 @@ RECIPES: dict[str, Recipe] = {
         kept=_icarl_kept,
     ),
     "JointTraining": Recipe(
-        "trains anew on all rows so far",
+        "trains a new network on all rows so far",
         multi_head=True,
         past_data=True,
         afresh=True,
         after=lambda template, size: template._experiences.clear(),
     ),
     "LFL": Recipe(
-        "keeps the features near those of the last network",
+        "keeps the features near those of the previous network",
         multi_head=True,
         body="featured",
         defaults={"lambda_e": 1.0},
     ),
     "LwF": Recipe(
-        "distils the last network's answers",
+        "distils the logits of the previous network",
         multi_head=True,
         defaults={"alpha": 1.0, "temperature": 2.0},
     ),

@@ -24,7 +24,7 @@ _WITHOUT_STATE = ("avalanche.core", "avalanche.training.plugins.clock")
 
 
 def overridden(owner: Any, base: type, hook: str) -> bool:
-    """Whether a strategy has a method of its own in the place of an empty one of ``base``."""
+    """Whether a strategy overrides a method that is empty in ``base``."""
     return getattr(type(owner), hook) is not getattr(base, hook) or hook in vars(owner)
 
 

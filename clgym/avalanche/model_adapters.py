@@ -33,7 +33,7 @@ class _Adaptive(Classifier, DynamicModule, BaseModel):
 
 
 class _Features(nn.Module):
-    """Everything before the head, as a module of its own."""
+    """The part of a network before its head, as a separate module."""
 
     mean: Tensor
     std: Tensor

@@ -1,4 +1,4 @@
-"""PackNet: tasks packed into one body by pruning, each with a head of its own as in its paper."""
+"""PackNet: tasks packed into one body by pruning, each with its own head as in the paper."""
 
 from typing import Any
 

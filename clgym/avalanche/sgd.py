@@ -140,7 +140,7 @@ class SGDStrategy(StepTools[C]):
     generator = report_renamed_method("SGDStrategy.generator", "rng")
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let subclasses with costs of their own record the merged batches too."""
+        """Let subclasses that override `costs` record the merged batches, too."""
         super().__init_subclass__(**options)
         if "costs" in vars(cls):
             own = cls.costs
@@ -227,7 +227,7 @@ class SGDStrategy(StepTools[C]):
         return images if named is None else named(images, generator)
 
     def plugins(self) -> Sequence[Any]:
-        """Avalanche plugins, in the order in which they are called; asked for once, in `setup`."""
+        """Avalanche plugins, in the order in which they are called; read once, in `setup`."""
         return ()
 
     def make_network(self, columns: int) -> networks.Classifier:

@@ -42,8 +42,8 @@ class Stage:
         parameters: Parameters that are trained. All others of the network are frozen, and no
             gradient is computed for them.
         loss: The loss of a batch with its labels, and the network's output.
-        data: Rows to train on. Called when the stage starts or goes on, so it must return the same
-            rows for the same state.
+        data: Function that returns the rows to train on. It is called when the stage starts or is
+            continued, so it must return the same rows for the same state.
         begin: Called once, before the stage's first step, and not again when a killed run is
             continued: it stores what it creates in attributes.
         training: Whether the network is in training mode; in evaluation mode batch normalisation
@@ -69,7 +69,7 @@ class StagedStrategy(SGDStrategy[C]):
 
     Subclasses name the `stages`. The hooks of `SGDStrategy` hold in every stage (`penalty`,
     `rehearse`, `after_step`) or around all of them (`before_experience`, `after_experience`); a
-    stage has a loss and a rate of its own in the place of `loss` and `rate`. Epochs are counted
+    stage has its own loss and rate in place of `loss` and `rate`. Epochs are counted
     through all stages of an experience, so that no two of them share a draw.
 
     Attributes:
@@ -169,7 +169,7 @@ class StagedStrategy(SGDStrategy[C]):
 
 @contextlib.contextmanager
 def only_these_learn(stage: Stage) -> Iterator[None]:
-    """Compute gradients for the parameters of a stage alone, of all that its network has."""
+    """Compute gradients for the parameters of a stage only, and for no others of its network."""
     everything = [*stage.network.parameters(), *stage.parameters]
     before = [(p, p.requires_grad) for p in everything]
     chosen = {id(p) for p in stage.parameters}

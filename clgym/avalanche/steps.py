@@ -46,7 +46,7 @@ class StepTools(Strategy[C]):
     @property
     def augmentation(self) -> Augment | None:
         """Augmentation of training images; None if there is none."""
-        config: Any = self.config  # an `SGDConfig`, which stands in another file
+        config: Any = self.config  # an `SGDConfig`, which another file defines
         return AUGMENTATIONS[config.augment]
 
     def forward(self, batch: TrainBatch) -> Tensor:
@@ -107,7 +107,7 @@ class StepTools(Strategy[C]):
         return images if augment is None else augment(images, self.rng(*name, "augmentation"))
 
     def view(self, batch: TrainBatch, *name: str) -> Tensor:
-        """Another view of the images: as they are stored, augmented anew.
+        """Another view of the images: a new augmentation of the stored pixels.
 
         Args:
             batch: New samples, and those of the memory that have joined them.

@@ -73,9 +73,9 @@ class Wrapper(Strategy[C]):
         return isinstance(self.base, Wrapper) and self.base.moves_on_elsewhere
 
     def make_companion(self) -> Any:
-        """The Avalanche plugin that does the wrapper's work, if any; asked for once, in `setup`.
+        """The Avalanche plugin that does the wrapper's work, if any; called once, in `setup`.
 
-        A `Stateful` one is saved by its attributes.
+        A plugin that is `Stateful` is saved by its attributes.
         """
         return None
 

@@ -167,7 +167,7 @@ def check_scenario(cls: "type[Scenario]") -> list[Finding]:
     """Check a scenario, as a one-line test: ``check_scenario(MyStream)``.
 
     Raises:
-        CheckFailed: some check fails that is not declared in ``KNOWN_FAILURES``.
+        CheckFailed: Some check fails that is not declared in ``KNOWN_FAILURES``.
     """
     return passed(cls.__name__, scenario_findings(cls))
 

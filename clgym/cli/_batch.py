@@ -105,7 +105,7 @@ def paired(seeds: Sequence[int], orders: Sequence[int] | None) -> list[tuple[int
     """Each seed with its order seed.
 
     Raises:
-        BadUsage: there are not as many orders as seeds.
+        BadUsage: There are not as many orders as seeds.
     """
     if orders is None:
         return [(seed, None) for seed in seeds]

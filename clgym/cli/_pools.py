@@ -72,8 +72,8 @@ def workers_of(values: argparse.Namespace, devices: int) -> int:
     """Number of parallel runs on some number of devices.
 
     Raises:
-        BadUsage: two options that say it, or none on each device.
-        BadConfig: an engine that chooses the device itself.
+        BadUsage: Two options state the number, or there would be no run on a device.
+        BadConfig: The engine chooses the device itself.
     """
     each = values.workers_per_device
     if each is None:

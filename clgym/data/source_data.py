@@ -54,12 +54,17 @@ class SourceData:
         return len(self._labels)
 
     def batch(self, size: int, number: int) -> tuple[Tensor, Tensor]:
-        """Batch ``number`` of an endless sequence of passes over all rows, each shuffled anew."""
+        """Batch ``number`` of endless passes over all rows, each in a new order.
+
+        Args:
+            size: Number of rows per batch; the last one of a pass may be smaller.
+            number: Number of the batch, from 0.
+        """
         epoch, step = divmod(number, -(-len(self) // size))
         return self._gather(self._shuffled("rows", epoch)[step * size : (step + 1) * size])
 
     def once(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All rows once, shuffled."""
+        """All rows once, shuffled, in batches of ``size``."""
         order = self._shuffled("rows once")
         for start in range(0, len(self), size):
             yield self._gather(order[start : start + size])

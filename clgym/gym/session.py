@@ -242,7 +242,7 @@ class Session:
         """Move the last state to where the learner cannot write.
 
         Raises:
-            BadAnswer: it is a link, by which a later run would be given another file to read.
+            BadAnswer: The state is a link, through which a later run would read another file.
         """
         written, kept = self._out / LEARNER / STATE, self._out / STATE
         if written.is_file():

@@ -43,7 +43,7 @@ class LateAnswers:
         """Answers to all rows that were put in, float32 [rows, width].
 
         Raises:
-            ClgymError: of ``check``, for the first batch that is wrong.
+            ClgymError: The error that ``check`` raises for the first wrong batch.
         """
         if self._waiting:
             values = torch.cat([answer for _, answer in self._waiting]).cpu().numpy()

@@ -123,7 +123,7 @@ def read_learner(path: Path) -> LearnerState:
     """Read the state of a learner.
 
     Raises:
-        BadOutput: see `read_state`.
+        BadOutput: See `read_state`.
     """
     # The checksum shows that the learner's side of a run wrote it.
     return cast(LearnerState, read_state(path))

@@ -235,8 +235,8 @@ def load_paper(name: str, place: Path | None = None) -> Paper:
         place: Another folder than clgym's own.
 
     Raises:
-        UnknownName: there is no such paper.
-        BadRecord: the file does not validate.
+        UnknownName: There is no such paper.
+        BadRecord: The file does not validate.
     """
     file = (place or folder()) / f"{name}.toml"
     if not file.is_file():

@@ -49,7 +49,7 @@ def choose(plan: StudyPlan, space: Space, runs: Runs) -> tuple[list[Trial], list
     """Carry out the trials of the mode, and choose.
 
     Raises:
-        BadPlan: no trial succeeded.
+        BadPlan: No trial succeeded.
     """
     if plan.mode == "default":
         return [], [Choice(seed=None, configs=({},), trials=(None,), score=None)]

@@ -182,7 +182,7 @@ def _pruner(asked: StudySpec, experiences: int) -> dict[str, object] | None:
     """Facts of the plan about early stopping.
 
     Raises:
-        BadPlan: the rule does not exist, or the study offers no place where trials can be compared.
+        BadPlan: The rule does not exist, or trials of the study cannot be compared anywhere.
     """
     if asked.pruner not in PRUNERS:
         raise BadPlan(

@@ -126,8 +126,8 @@ def register_study(ledger: Ledger, plan: StudyPlan) -> None:
     """Write a study to the registry, once: when its first run has ended, or at its seal.
 
     Raises:
-        BadOutput: the state folder cannot be written.
-        Tampered: the registry's chain does not hold.
+        BadOutput: The state folder cannot be written.
+        Tampered: The registry's chain does not hold.
     """
     study = ledger.entries[0].hash
     facts = {"strategy": plan.strategy, "code": plan.method_hash, "evaluates": evaluates(plan)}
@@ -138,8 +138,8 @@ def register_opening(ledger: Ledger, opening: LedgerEntry) -> None:
     """Write to the registry that an evaluation of a study was opened.
 
     Raises:
-        BadOutput: the state folder cannot be written.
-        Tampered: the registry's chain does not hold.
+        BadOutput: The state folder cannot be written.
+        Tampered: The registry's chain does not hold.
     """
     _register("opening", ledger.entries[0].hash, {"opening": opening.hash})
 

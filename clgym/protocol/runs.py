@@ -300,8 +300,8 @@ def check_retry(plan: StudyPlan, ledger: Ledger) -> None:
     """Refuse to repeat failed runs if that would change later ones.
 
     Raises:
-        WrongPhase: the study is sealed.
-        BadPlan: later trials were chosen by the scores of earlier ones.
+        WrongPhase: The study is sealed.
+        BadPlan: Later trials were chosen by the scores of earlier ones.
     """
     last = {e.body["key"]: e.body["status"] for e in ledger.of("run")}
     failed = [key for key, status in last.items() if status == "failed"]

@@ -64,7 +64,7 @@ class StoredPredictions:
         """Return the predictions for all rows that were scored after an experience.
 
         Raises:
-            BadRecord: the file has no such arrays, or they do not fit the record.
+            BadRecord: The file has no such arrays, or they do not fit the record.
         """
         experiences = len(self._result.accuracy_matrix)
         group = self._integers(f"{experience}/experience", experiences)
@@ -74,7 +74,7 @@ class StoredPredictions:
         """Return predicted classes, int [n], by head after an experience, in the order of `after`.
 
         Raises:
-            BadRecord: arrays do not fit the record.
+            BadRecord: Arrays do not fit the record.
         """
         start, classes = f"{experience}/head/", len(self._result.class_order)
         names = [name for name in self.arrays if name.startswith(start)]
@@ -91,7 +91,7 @@ class StoredPredictions:
             Training images seen at each measurement, and the accuracy there in [0, 1].
 
         Raises:
-            BadRecord: the file has no such arrays, or they do not fit one another.
+            BadRecord: The file has no such arrays, or they do not fit one another.
         """
         classes, images, accuracy = len(self._result.class_order), list[int](), list[float]()
         for i in range(len(self._result.accuracy_matrix)):
@@ -113,7 +113,7 @@ class StoredPredictions:
             count: Number of audits.
 
         Raises:
-            BadRecord: the file has no such arrays, or they do not fit the record.
+            BadRecord: The file has no such arrays, or they do not fit the record.
         """
         classes = len(self._result.class_order)
         rows = AuditedRows(
@@ -133,7 +133,7 @@ class StoredPredictions:
         """Return the experience, int [n], of each training row that the last probes were fitted on.
 
         Raises:
-            BadRecord: the file has no such arrays, or they do not fit the record.
+            BadRecord: The file has no such arrays, or they do not fit the record.
         """
         experience = self._integers("probe/experience", len(self._result.accuracy_matrix))
         row = self._integers("probe/row")
@@ -146,7 +146,7 @@ class StoredPredictions:
         """Return the predictions of each segment of an adaptation stream, in order.
 
         Raises:
-            BadRecord: the file has no such arrays, or they do not fit the record.
+            BadRecord: The file has no such arrays, or they do not fit the record.
         """
         adaptation = self._result.adaptation
         count = 0 if adaptation is None else len(adaptation.segments)

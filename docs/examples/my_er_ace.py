@@ -1,4 +1,4 @@
-"""ER-ACE: replay, with a loss on new samples over the classes of the batch alone.
+"""ER-ACE: replay, with a loss on new samples over the classes of the batch only.
 
 Caccia et al., "New Insights on Reducing Abrupt Representation Change in Online Continual Learning",
 ICLR 2022, https://arxiv.org/abs/2104.05025. Cross-entropy of new samples runs over the classes that

@@ -1,4 +1,4 @@
-"""An Avalanche template with a plugin of its own: replay with a penalty on large logits."""
+"""An Avalanche template with its own plugin: replay with a penalty on large logits."""
 
 from typing import Any
 

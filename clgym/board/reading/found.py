@@ -50,7 +50,7 @@ class LoadedStudy:
         """Finished runs of an evaluation, in the order of its seeds.
 
         Raises:
-            ClgymError: a record cannot be read.
+            ClgymError: A record cannot be read.
         """
         place = self.folder / f"evaluations/{evaluation.evaluation_number}"
         done = [seed for seed in evaluation.seeds if seed.status == "done"]
@@ -245,7 +245,7 @@ def read_study(folder: Path) -> LoadedStudy:
     """Read and validate a study's files; `clgym verify` checks whether they can be trusted.
 
     Raises:
-        Tampered: one does not validate.
+        Tampered: A file does not validate.
     """
     entries = read_ledger(folder / LEDGER)
     body = entries[0].body.get("plan") if entries else None

@@ -33,7 +33,7 @@ def render(table: TableModel, kind: str) -> str:
         Text that ends with a line break.
 
     Raises:
-        UnknownName: there is no such format.
+        UnknownName: There is no such format.
     """
     if kind not in FORMATS:
         raise UnknownName(
