@@ -187,7 +187,7 @@ class ExemplarStrategy(StagedStrategy[C]):
             )
         self.network.grow(experience.columns)
 
-    # What is trained.
+    # Training.
 
     def objective(self, batch: TrainBatch, output: Any) -> Tensor:
         """The loss of a batch of new images and exemplars: cross-entropy over all classes.
@@ -315,10 +315,10 @@ class ExemplarStrategy(StagedStrategy[C]):
         parts = pixels.split(self.extraction_batch)
         return torch.cat([self.network.features(experience.to_float(part)) for part in parts])
 
-    # What is answered.
+    # Predictions.
 
     def predict(self, batch: Batch) -> Tensor:
-        """Logits of the head that counts."""
+        """Logits [n, classes seen] of the head that the option ``head`` names."""
         return self._logits(batch, self.config.head)
 
     def predict_by_head(self, batch: Batch) -> dict[str, Tensor]:
