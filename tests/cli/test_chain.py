@@ -67,7 +67,7 @@ def test_short_options_are_wrappers_outside_of_the_others() -> None:
 
 @pytest.mark.parametrize("words", [["--schedule"], ["--schedule", "--lr", "1"]])
 def test_a_short_option_needs_a_value(words: list[str]) -> None:
-    with pytest.raises(BadUsage, match="a value behind --schedule"):
+    with pytest.raises(BadUsage, match="a value after --schedule"):
         spelled_out(words, ())
 
 

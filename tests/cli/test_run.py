@@ -39,7 +39,7 @@ def test_the_same_command_shows_a_finished_run_again(cli, here):
     first = cli(*NMC, "--json", "--out", here / "run")[1]
     code, second, err = cli(*NMC, "--json", "--out", here / "run")
     assert (code, second) == (0, first)
-    assert "finished before" in err
+    assert "already finished" in err
 
 
 @pytest.mark.slow

@@ -261,7 +261,7 @@ def test_what_remains_is_out_of_reach_where_it_was_not_declared(tmp_path: Path):
 
 
 def test_a_strategy_that_stores_forgotten_samples_again_is_refused(tmp_path: Path):
-    with pytest.raises((BadPlugin, StrategyFailed), match="without samples that are to be"):
+    with pytest.raises((BadPlugin, StrategyFailed), match="without samples of the request"):
         sent(tmp_path, STORES_AGAIN=True)
 
 

@@ -115,7 +115,7 @@ def test_a_line_in_another_form_is_not_what_was_written(tmp_path: Path, more: by
     whole = path.read_bytes()
     for changed in (whole.replace(b"\n", more + b"\n", 1), more + whole):
         path.write_bytes(changed)
-        with pytest.raises(Tampered, match="line 1 of the ledger.*its form does not hold"):
+        with pytest.raises(Tampered, match="line 1 of the ledger.*its form is not valid"):
             read_ledger(path)
 
 
@@ -123,7 +123,7 @@ def test_the_first_wrong_link_is_named(tmp_path: Path) -> None:
     path = filled(tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[1:]))
-    with pytest.raises(Tampered, match="its seq does not hold"):
+    with pytest.raises(Tampered, match="its seq is not valid"):
         read_ledger(path)
 
 
