@@ -64,7 +64,7 @@ def add_workers(group: argparse._ActionsContainer, words: str) -> None:
         type=int,
         metavar="N",
         help="Number of parallel runs on each device, in place of --workers: several small ones "
-        "share a GPU. A run that finds too little memory there fails.",
+        "share a GPU. A run that runs out of memory there fails.",
     )
 
 
