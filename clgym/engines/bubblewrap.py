@@ -61,7 +61,8 @@ def enter(rules: Rules, named: Iterable[str | Path], command: Sequence[str]) -> 
     with os.fdopen(os.dup(listed), "wb") as file:
         file.write(b"".join(os.fsencode(word) + b"\0" for word in arguments))
     os.lseek(listed, 0, os.SEEK_SET)
-    os.execv(program, [program, "--args", str(listed), "--", *command, _ENFORCED])
+    words = [program, "--args", str(listed), "--", *command, _ENFORCED]
+    os.execv(program, words)  # nosec B606 # no shell is wanted
 
 
 def _mounts(rules: Rules, named: Iterable[str | Path]) -> Iterator[str]:
