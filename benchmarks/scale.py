@@ -10,7 +10,6 @@ records of a board are copies of one run with other options and seeds, which hol
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ import torch
 from annotated_types import Interval
 from clgym.strategy import Config, Strategy
 
-SPACE = {"factor": [number / 1000 for number in range(1001)]}
+SPACE = {"factor": {"low": 0.0, "high": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,19 @@ def main() -> None:
 
 
 def clgym(*words: str) -> tuple[float, int]:
-    """Give a command; seconds, and the largest resident memory of any process so far in bytes."""
+    """Give a command; seconds, and the largest resident memory of any of its processes in bytes."""
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "clgym", *words], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(words)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return time.perf_counter() - started, peak * (1 if sys.platform == "darwin" else 1024)
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "clgym", *words], stdout=said, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            sys.exit(f"{' '.join(words)}:\n{said.read()[-4000:]}")
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return time.perf_counter() - started, peak
 
 
 def row(what: str, seconds: float, peak: int, size: int) -> None:

@@ -235,11 +235,37 @@ def _declared(strategy: str, fields: Sequence[Field], plugins: Sequence[Path]) -
 
 
 def literal_in(path: Path, name: str) -> dict[str, Any]:  # values of any type
-    """Read a literal of a module's file without running it; empty if there is none."""
+    """Read a dictionary that a module's file assigns, without running the file.
+
+    Args:
+        path: File of the module.
+        name: Name to which the dictionary is assigned, with or without an annotation.
+
+    Returns:
+        The dictionary of the last assignment, as Python has it; empty if there is none.
+
+    Raises:
+        BadPlan: It is not written as a literal.
+    """
+    found: dict[str, Any] = {}
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            return ast.literal_eval(node.value)
-    return {}
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        if value is None or name not in (t.id for t in targets if isinstance(t, ast.Name)):
+            continue
+        try:
+            literal = ast.literal_eval(value)
+        except ValueError:
+            literal = None
+        if not isinstance(literal, dict):
+            raise BadPlan(
+                expected=f"{name} in {path.name} as a literal dictionary",
+                found=f"{ast.unparse(value)[:60]!r} in line {node.lineno}",
+                fix="Write out its keys and values, since the file is read without being run; or "
+                "give --space a TOML or JSON file",
+            )
+        found = cast(dict[str, Any], literal)
+    return found
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -188,6 +188,32 @@ def test_search_values_of_a_wrapped_strategy_are_its_own(tmp_path: Path) -> None
         find_space("over", None, fields, files)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'SPACE = {"lr": [0.1, 0.2]}',
+        'SPACE: dict[str, list[float]] = {"lr": [0.1, 0.2]}',
+        'SPACE = OTHER = {"lr": [0.1, 0.2]}',
+        'SPACE = {"lr": [0.3]}\nSPACE = {"lr": [0.1, 0.2]}',
+    ],
+)
+def test_a_dictionary_is_read_as_python_would_have_it(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "it.py"
+    file.write_text(f"NOTE: str\n{text}\n")
+    assert literal_in(file, "SPACE") == {"lr": [0.1, 0.2]}
+    assert literal_in(file, "NOTE") == literal_in(file, "STABILITY") == {}
+
+
+@pytest.mark.parametrize(
+    "value", ["{'lr': [n / 10 for n in range(3)]}", "dict(lr=[0.1])", "['lr']", "make()"]
+)
+def test_what_is_no_literal_dictionary_is_named(value: str, tmp_path: Path) -> None:
+    file = tmp_path / "it.py"
+    file.write_text(f"\nSPACE = {value}\n")
+    with pytest.raises(BadPlan, match="SPACE in it.py as a literal dictionary.*line 2"):
+        literal_in(file, "SPACE")
+
+
 def test_a_search_space_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "space.toml"
     file.write_text('lr = [0.1, 0.2]\nsteps = {values = [2, 3], when = {schedule = ["step"]}}\n')
