@@ -247,7 +247,7 @@ def literal_in(path: Path, name: str) -> dict[str, Any]:  # values of any type
     Raises:
         BadPlan: It is not written as a literal.
     """
-    found: dict[str, Any] = {}
+    found: Mapping[str, Any] = {}
     for node in ast.parse(path.read_text()).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         value = getattr(node, "value", None)
@@ -264,8 +264,8 @@ def literal_in(path: Path, name: str) -> dict[str, Any]:  # values of any type
                 fix="Write out its keys and values, since the file is read without being run; or "
                 "give --space a TOML or JSON file",
             )
-        found = cast(dict[str, Any], literal)
-    return found
+        found = cast(Mapping[str, Any], literal)
+    return dict(found)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
