@@ -139,3 +139,10 @@ def test_a_study_finds_the_folder_of_its_plugin_again(tmp_path: Path) -> None:
     (facts,) = recorded_plugins(study, [given])["plugins"]  # type: ignore[misc]
     (again,) = [_found(study, facts)]
     assert registry.find("strategies", "brightness", [again]).path.parent.name == "many_files"
+
+
+def test_facts_that_are_no_literals_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "computed.py"
+    file.write_text("PRESETS = {name: {} for name in 'ab'}\n")
+    with pytest.raises(BadPlugin, match="PRESETS is no literal in line 1"):
+        registry.find("scenarios", "computed", [file])

@@ -18,6 +18,7 @@ from clgym import registry
 from clgym.config import Field
 from clgym.errors import BadConfig, BadPlan, near
 from clgym.protocol import gtep
+from clgym.registry.reading import literal_of
 
 __all__ = ["Parameter", "Space", "find_space", "literal_in", "parse"]
 
@@ -247,25 +248,18 @@ def literal_in(path: Path, name: str) -> dict[str, Any]:  # values of any type
     Raises:
         BadPlan: It is not written as a literal.
     """
-    found: Mapping[str, Any] = {}
-    for node in ast.parse(path.read_text()).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        value = getattr(node, "value", None)
-        if value is None or name not in (t.id for t in targets if isinstance(t, ast.Name)):
-            continue
-        try:
-            literal = ast.literal_eval(value)
-        except ValueError:
-            literal = None
-        if not isinstance(literal, dict):
-            raise BadPlan(
-                expected=f"{name} in {path.name} as a literal dictionary",
-                found=f"{ast.unparse(value)[:60]!r} in line {node.lineno}",
-                fix="Write out its keys and values, since the file is read without being run; or "
-                "give --space a TOML or JSON file",
-            )
-        found = cast(Mapping[str, Any], literal)
-    return dict(found)
+    try:
+        found = literal_of(ast.parse(path.read_text()), name)
+        if not isinstance(found, dict | None):
+            raise ValueError(f"{name} is a {type(found).__name__}")
+    except ValueError as error:
+        raise BadPlan(
+            expected=f"{name} in {path.name} as a literal dictionary",
+            found=str(error),
+            fix="Write out its keys and values in one assignment, since the file is read without "
+            "being run; or give --space a TOML or JSON file",
+        ) from error
+    return dict(cast(Mapping[str, Any], found or {}))
 
 
 def _read(path: Path) -> Mapping[str, Any]:

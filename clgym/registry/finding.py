@@ -74,7 +74,7 @@ def find(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> PluginEntry:
         raise _unknown(kind, name, known.values())
     if entry.error:
         raise BadPlugin(
-            expected=f"{entry.file_name} to be a Python file",
+            expected=f"{entry.file_name} to be a Python file whose declared facts are literals",
             found=entry.error,
             fix="Correct the file",
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from clgym.registry.entry import Kind, PluginEntry
 
-__all__ = ["kebab", "kinds_in", "read_entry"]
+__all__ = ["kebab", "kinds_in", "literal_of", "read_entry"]
 
 
 def kebab(name: str) -> str:
@@ -90,7 +90,7 @@ def _entry_of(
     try:
         text = path.read_text()
         doc, facts = _facts_of_head(text) if origin == "built-in" else _facts(text)
-    except (SyntaxError, UnicodeDecodeError) as error:
+    except (SyntaxError, ValueError) as error:
         return PluginEntry(
             name, kind, origin, path, module, error=f"{type(error).__name__}: {error}"
         )
@@ -127,19 +127,62 @@ def _facts_of_head(text: str) -> tuple[str, Mapping[str, Any]]:
 def _facts(text: str) -> tuple[str, Mapping[str, Any]]:
     """Docstring and literals of a file; cached, since every look-up of a name reads all files."""
     tree = ast.parse(text)
-    facts = {fact: _literal(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}
+    facts = {fact: literal_of(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}
     return ast.get_docstring(tree) or "", facts
 
 
-def _literal(tree: ast.Module, name: str) -> Any:
+def literal_of(tree: ast.Module, name: str) -> Any:
+    """Value of a name after a module's top level, as far as it is written as a literal.
+
+    Args:
+        tree: The module.
+        name: Name that is assigned, with or without an annotation.
+
+    Returns:
+        The value of the last assignment; None if there is none.
+
+    Raises:
+        ValueError: The name gets its value in another way; the message says in which line.
+    """
+    found = None
     for node in tree.body:
-        target = (
-            node.targets[0]
-            if isinstance(node, ast.Assign)
-            else node.target
-            if isinstance(node, ast.AnnAssign)
-            else None
-        )
-        if isinstance(target, ast.Name) and target.id == name and node.value is not None:  # type: ignore[union-attr]
-            return ast.literal_eval(node.value)  # type: ignore[union-attr]
-    return None
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        value = _assigned(node, name)
+        if value is None:
+            if _changes(node, name):
+                raise _not_literal(name, node)
+            continue
+        try:
+            found = ast.literal_eval(value)
+        except (ValueError, TypeError) as error:
+            raise _not_literal(name, node) from error
+    return found
+
+
+def _not_literal(name: str, node: ast.stmt) -> ValueError:
+    return ValueError(f"{name} is no literal in line {node.lineno}: {ast.unparse(node)[:60]}")
+
+
+def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
+    """What a statement assigns to a name, if it is a plain assignment to it."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return None
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    plain = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+    return node.value if plain else None
+
+
+def _changes(node: ast.stmt, name: str) -> bool:
+    """Whether a statement that is no plain assignment binds a name, or changes its value."""
+    if isinstance(node, ast.AnnAssign) and node.value is None:
+        return False
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return any((alias.asname or alias.name) == name for alias in node.names)
+    for inner in ast.walk(node):
+        owner = inner.value if isinstance(inner, ast.Subscript | ast.Attribute) else inner
+        stored = isinstance(getattr(inner, "ctx", None), ast.Store | ast.Del)
+        method = isinstance(node, ast.Expr) and isinstance(inner, ast.Attribute)
+        if isinstance(owner, ast.Name) and owner.id == name and (stored or method):
+            return True
+    return False

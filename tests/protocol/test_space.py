@@ -205,12 +205,24 @@ def test_a_dictionary_is_read_as_python_would_have_it(text: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "value", ["{'lr': [n / 10 for n in range(3)]}", "dict(lr=[0.1])", "['lr']", "make()"]
+    "line",
+    [
+        "SPACE = {'lr': [n / 10 for n in range(3)]}",
+        "SPACE = dict(lr=[0.1])",
+        "SPACE = ['lr']",
+        "SPACE = {[]: 1}",
+        "SPACE |= {'lr': [0.1]}",
+        "SPACE['lr'] = [0.1]",
+        "SPACE.update(lr=[0.1])",
+        "del SPACE",
+        "if True: SPACE = {'lr': [0.1]}",
+        "from elsewhere import SPACE",
+    ],
 )
-def test_what_is_no_literal_dictionary_is_named(value: str, tmp_path: Path) -> None:
+def test_a_dictionary_that_is_made_in_another_way_is_named(line: str, tmp_path: Path) -> None:
     file = tmp_path / "it.py"
-    file.write_text(f"\nSPACE = {value}\n")
-    with pytest.raises(BadPlan, match="SPACE in it.py as a literal dictionary.*line 2"):
+    file.write_text(f"SPACE = {{'epochs': [1]}}\n{line}\n")
+    with pytest.raises(BadPlan, match="SPACE in it.py as a literal dictionary"):
         literal_in(file, "SPACE")
 
 
