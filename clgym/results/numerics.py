@@ -40,7 +40,12 @@ class NumericFacts(BaseModel):
         return facts
 
     def is_tested(self, experience: int, experiences: int) -> bool:
-        """Whether a test follows an experience, counted from 0, of a stream of so many."""
+        """Whether a test follows an experience.
+
+        Args:
+            experience: Index of the experience, from 0.
+            experiences: Number of experiences of the stream.
+        """
         every, number = self.evaluate_every, experience + 1
         if every is None or number == experiences:
             return True
