@@ -22,8 +22,10 @@ from clgym.results.collection import Records
 from clgym.results.compare import Comparison
 from clgym.results.stored import open_run
 
-WORDS = {2: "tested after every 2 experiences and the last"}
-WORDS |= {"last": "tested only after the last experience"}
+WORDS: dict[int | str, str] = {
+    2: "tested after every 2 experiences and the last",
+    "last": "tested only after the last experience",
+}
 
 
 @pytest.fixture(scope="module")
