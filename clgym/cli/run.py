@@ -209,6 +209,7 @@ class _RunCommand:
                 channels_last=values.channels_last,
                 compile=values.compile,
                 eval_batch=values.eval_batch,
+                evaluate_every=values.evaluate_every,
                 engine=values.engine,
                 sandbox=values.sandbox,
                 timeout_minutes=values.timeout,
