@@ -20,6 +20,8 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
         values: A tensor of any shape and type.
         device: Device of the copy.
     """
+    if values.device == device:
+        return values  # the most frequent case, several times in a step
     return copy_to(staged(values, device), device)
 
 
