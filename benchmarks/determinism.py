@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kills import small_run
+from kills import SmallRun, small_run
 
 from clgym import registry
 from clgym.errors import ClgymError
@@ -55,16 +55,16 @@ def main() -> int:
 def compared(name: str, folder: Path) -> list[str]:
     """What came of each way, for the table."""
     try:
-        words = small_run(name)
+        run = small_run(name)
     except ClgymError as error:
         return [f"left out: {str(error)[:100]}"]
     started = time.monotonic()
-    first = finished(words, folder / "first")
+    first = finished(run.words, folder / "first")
     seconds = time.monotonic() - started
     if isinstance(first, str):
         return [f"left out: {first[:100]}"]
     return [
-        "equal" if way(words, folder / key, seconds) == first else "differs"
+        "equal" if way(run, folder / key, seconds) == first else "differs"
         for key, way in WAYS.items()
     ]
 
@@ -83,51 +83,48 @@ def finished(words: list[str], out: Path, *more: str, record: str = "") -> Resul
     return json.loads((out / record / "record.json").read_text())["result"]
 
 
-def again(words: list[str], out: Path, _: float) -> Result:
+def again(run: SmallRun, out: Path, _: float) -> Result:
     """The same command once more."""
-    return finished(words, out)
+    return finished(run.words, out)
 
 
-def workers(words: list[str], out: Path, _: float) -> Result:
+def workers(run: SmallRun, out: Path, _: float) -> Result:
     """Two seeds at the same time."""
-    return finished(words, out, "--seeds", "1,0", "--workers", "2", record="seed-0")
+    return finished(run.words, out, "--seeds", "1,0", "--workers", "2", record="seed-0")
 
 
-def inline(words: list[str], out: Path, _: float) -> Result:
+def inline(run: SmallRun, out: Path, _: float) -> Result:
     """One process for gym and learner, in the first run's order."""
-    strategy, scenario, *flags = words
-    pairs = zip(flags[::2], flags[1::2], strict=True)
-    config = {f[2:].replace("-", "_"): int(v) if v.isdigit() else v for f, v in pairs}
     first = json.loads((out.parent / "first/record.json").read_text())
     given = {
-        "config": config,
+        "config": run.options,
         "engine": "inline",
         "threads": 1,
         "out": str(out),
         "order_key": first["environment"]["order_key"],
     }
-    line = [sys.executable, "-c", INLINE, strategy, scenario, json.dumps(given)]
+    line = [sys.executable, "-c", INLINE, run.strategy, run.scenario, json.dumps(given)]
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["no word"])[-1]
     return json.loads((out / "record.json").read_text())["result"]
 
 
-def resumed(words: list[str], out: Path, seconds: float) -> Result:
+def resumed(run: SmallRun, out: Path, seconds: float) -> Result:
     """Killed in the middle of its time, and once more a bit later, then continued."""
     saves = ("--checkpoint-minutes", "0.005")
     for share in (0.5, 0.6):
-        line = command(words, "--out", str(out), *saves)
+        line = command(run.words, "--out", str(out), *saves)
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(timeout=share * seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    return finished(words, out, *saves)
+    return finished(run.words, out, *saves)
 
 
-WAYS: dict[str, Callable[[list[str], Path, float], Result]] = {
+WAYS: dict[str, Callable[[SmallRun, Path, float], Result]] = {
     "again": again,
     "workers": workers,
     "inline": inline,

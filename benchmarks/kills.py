@@ -17,6 +17,7 @@ import argparse
 import functools
 import hashlib
 import http.server
+import itertools
 import json
 import os
 import random
@@ -29,6 +30,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from forks import prepare_forks, started_by
 
@@ -36,10 +38,18 @@ from clgym import registry
 from clgym.errors import ClgymError
 from clgym.gym.description import ask_needs, describe_strategy, open_learner
 from clgym.gym.request import Request
+from clgym.registry.loading import load_class
+from clgym.strategy import Strategy
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {"epochs": "1", "network": "mlp", "batch_size": "32"}
+SMALL = {"epochs": 1, "network": "mlp", "batch_size": 32}
 """Options that a strategy gets where it has them."""
+STREAMS = {
+    "adaptation": "digits-c",
+    "task-incremental": "task-digits",
+    "pretraining": "pretrain-digits",
+}
+"""Streams by the first setting that a strategy supports; `split-digits` for the others."""
 TOY = """
 title = "A toy"
 authors = "Nobody"
@@ -165,27 +175,46 @@ def _record(out: Path) -> object:
     return json.loads((out / "record.json").read_text())["result"]
 
 
+class SmallRun(NamedTuple):
+    """A strategy on a small stream of its kind."""
+
+    strategy: str
+    scenario: str
+    options: dict[str, Any]
+
+    @property
+    def words(self) -> list[str]:
+        """Words behind `clgym run`."""
+        pairs = ((_option(name), _word(value)) for name, value in self.options.items())
+        return [self.strategy, self.scenario, *itertools.chain.from_iterable(pairs)]
+
+
 @functools.cache
-def small_run(name: str) -> list[str]:
-    """Words behind `clgym run` that run a strategy on a small stream of its kind.
+def small_run(name: str) -> SmallRun:
+    """A short run of a strategy, with the options of `clgym check`, which need no weights.
 
     Raises:
         ClgymError: as the strategy cannot be asked what it needs.
     """
-    channel = open_learner(Request(name, ""))
+    checked = load_class(registry.find("strategies", name), Strategy).CHECK_CONFIG
+    known = {field.name for field in describe_strategy(name, given=checked).fields}
+    options = {**{k: v for k, v in SMALL.items() if k in known}, **checked}
+    channel = open_learner(Request(name, "", strategy_config=options))
     try:
-        needs = ask_needs(name, (), channel, {}, "cpu").needs
+        needs = ask_needs(name, (), channel, options, "cpu").needs
     finally:
         channel.close()
-    options = {field.name for field in describe_strategy(name).fields}
-    given = [x for k, v in SMALL.items() if k in options for x in (_option(k), v)]
-    stream = {"adaptation": "digits-c", "task-incremental": "task-digits"}
-    return [name, stream.get(needs.settings[0], "split-digits"), *given]
+    return SmallRun(name, STREAMS.get(needs.settings[0], "split-digits"), options)
+
+
+def _word(value: object) -> str:
+    """An option's value on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _run(name: str) -> Case:
     def lines(out: Path) -> list[list[str]]:
-        return [_clgym("run", *small_run(name), "--out", str(out), *_SAVES)]
+        return [_clgym("run", *small_run(name).words, "--out", str(out), *_SAVES)]
 
     return Case(f"run {name}", lines, _record)
 
