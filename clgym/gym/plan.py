@@ -113,6 +113,7 @@ class ResolvedRun:
             arithmetic=given.arithmetic,
             channels_last=given.channels_last,
             compile=given.compile,
+            optimizer_kernel=given.optimizer_kernel,
             eval_batch=self.request.eval_batch,
         )
 

@@ -1,13 +1,14 @@
-"""Options for speed that change the last digits: arithmetic, memory format, compilation."""
+"""Options for speed that change the last digits: arithmetic, memory format, compilation, kernels."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
 from clgym.errors import Incompatible
+from clgym.learner.optimizer_kernels import OptimizerKernel
 from clgym.learner.reachable import roots_of, walk
 from clgym.messages import Numerics
 from clgym.strategy import Strategy
@@ -24,6 +25,8 @@ class NumericMode:
     def __init__(self, numerics: Numerics, device: torch.device) -> None:
         """Change nothing yet."""
         self._numerics, self._device = numerics, device
+        kernel = numerics.optimizer_kernel
+        self._kernel = None if kernel == "auto" else OptimizerKernel(kernel)
 
     @property
     def compiles(self) -> bool:
@@ -60,9 +63,39 @@ class NumericMode:
                 whole: Any = network  # untyped in torch
                 whole.compile()  # in place, so that names of parameters and the class stay
 
+    def check_used(self, strategy: Strategy, number: int) -> None:
+        """Check a strategy after its first experience, or its first batch of adaptation.
+
+        Later ones are not checked, since some strategies train only in the first experience, and a
+        continued run does not repeat it.
+
+        Args:
+            strategy: The strategy.
+            number: Index of the experience or batch.
+
+        Raises:
+            Incompatible: It has taken no step of an optimizer and holds none, so that
+                ``--optimizer-kernel`` would do nothing.
+        """
+        if number or self._kernel is None or self._kernel.used:
+            return
+        held = (value for _, value in walk(roots_of(strategy)))
+        if not any(isinstance(value, torch.optim.Optimizer) for value in held):
+            raise Incompatible(
+                expected="a strategy that trains by an optimizer of torch, for --optimizer-kernel",
+                found="no step of an optimizer",
+                fix="Leave out --optimizer-kernel",
+            )
+
     @contextmanager
     def active(self) -> Generator[None]:
-        """Use the requested arithmetic and memory format in the block."""
+        """Use the requested arithmetic, memory format and optimizer kernel in the block."""
+        with nullcontext() if self._kernel is None else self._kernel.active():
+            with self._formats():
+                yield
+
+    @contextmanager
+    def _formats(self) -> Generator[None]:
         numerics, kind = self._numerics, self._device.type
         hook = _last_channels() if numerics.channels_last else None
         matmul: Any = torch.backends.cuda.matmul  # whose attributes are typed as bool or str
