@@ -1,4 +1,4 @@
-"""Options for speed that change the last digits: arithmetic, memory format, compilation, kernels."""
+"""Options for speed that change the last digits: arithmetic, formats, compilation, kernels."""
 
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
@@ -90,9 +90,8 @@ class NumericMode:
     @contextmanager
     def active(self) -> Generator[None]:
         """Use the requested arithmetic, memory format and optimizer kernel in the block."""
-        with nullcontext() if self._kernel is None else self._kernel.active():
-            with self._formats():
-                yield
+        with nullcontext() if self._kernel is None else self._kernel.active(), self._formats():
+            yield
 
     @contextmanager
     def _formats(self) -> Generator[None]:

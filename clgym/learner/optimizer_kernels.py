@@ -58,8 +58,8 @@ class OptimizerKernel:
         """Refuse an optimizer that cannot use the kernel.
 
         Raises:
-            Incompatible: It has no such kernel, differentiates through its steps, or keeps its
-                counters on another device.
+            Incompatible: It has no such kernel, differentiates through its steps, would change the
+                gradients that others read after the step, or keeps its counters on another device.
         """
         if self._kernel == "single":
             return
@@ -68,6 +68,8 @@ class OptimizerKernel:
             found = f"{name}, which has none"
         elif group.get("differentiable"):
             found = f"{name} with differentiable=True"
+        elif self._kernel == "foreach" and group.get("nesterov"):
+            found = f"{name} with Nesterov momentum, whose foreach kernel changes the gradients"
         elif self._kernel == "fused" and _counts_elsewhere(optimizer, group["params"]):
             found = f"{name}, whose counters of steps are on another device than its parameters"
         else:
