@@ -37,7 +37,8 @@ class NumericMode:
         """Check a strategy after its setup, and compile its networks if requested.
 
         Raises:
-            Incompatible: The strategy has no network to which the options apply.
+            Incompatible: The strategy has no network to which the options apply, or one that would
+                not stay compiled.
         """
         numerics = self._numerics
         if not (numerics.channels_last or numerics.compile):
@@ -51,6 +52,12 @@ class NumericMode:
                 if networks
                 else "a strategy without a network after its setup",
                 fix="Leave out --channels-last",
+            )
+        if numerics.compile and _is_template(strategy):
+            raise Incompatible(
+                expected="a strategy that keeps its networks, for --compile",
+                found="one of Avalanche, whose networks are made again from every saved state",
+                fix="Leave out --compile",
             )
         if numerics.compile and not networks:
             raise Incompatible(
@@ -134,6 +141,11 @@ def _last_channels() -> Any:
 
     register: Any = nn.modules.module.register_module_forward_pre_hook  # typed as returning None
     return register(before)
+
+
+def _is_template(strategy: Strategy) -> bool:
+    """Whether an Avalanche template does the work of a strategy."""
+    return any(base.__module__ == "clgym.avalanche.adapter" for base in type(strategy).__mro__)
 
 
 def _networks(strategy: Strategy) -> list[nn.Module]:

@@ -1,6 +1,6 @@
 """Choice of the implementation by which torch's optimizers take a step."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ class OptimizerKernel:
             self._check(optimizer, group)
             group.update(options)
 
-    def _check(self, optimizer: Optimizer, group: dict[str, Any]) -> None:
+    def _check(self, optimizer: Optimizer, group: Mapping[str, Any]) -> None:
         """Refuse an optimizer that cannot use the kernel.
 
         Raises:
@@ -81,7 +81,7 @@ class OptimizerKernel:
         )
 
 
-def _start_late_momentum(optimizer: torch.optim.SGD, group: dict[str, Any]) -> None:
+def _start_late_momentum(optimizer: torch.optim.SGD, group: Mapping[str, Any]) -> None:
     """Give parameters whose first gradient comes later than that of others a momentum of 0.
 
     Other kernels set it to that gradient, which is the same without dampening; the fused one fails.

@@ -63,8 +63,8 @@ def test_convolutions_get_images_whose_channels_lie_together() -> None:
     assert next(network.parameters()).is_contiguous()  # states are written as ever
 
 
-def naive(network: str) -> Any:
-    strategy = make_strategy("naive", {"network": network})
+def naive(network: str, name: str = "naive") -> Any:
+    strategy = make_strategy(name, {"network": network})
     mean, std = (0.5,) * 3, (0.25,) * 3
     strategy.setup(StreamInfo((3, 8, 8), "class-incremental", CPU, 0, mean, std, memory=Memory(0)))
     return strategy
@@ -75,6 +75,12 @@ def test_channels_last_is_refused_without_convolutions() -> None:
     mode.take(naive("slim-resnet18"))
     with pytest.raises(Incompatible, match="convolutions"):
         mode.take(naive("mlp"))
+
+
+def test_avalanches_own_strategies_are_not_compiled() -> None:
+    """Their states contain no compiled code, so that networks from a state would run without."""
+    with pytest.raises(Incompatible, match="one of Avalanche"):
+        NumericMode(Numerics(compile=True), CPU).take(naive("mlp", "avalanche:EWC"))
 
 
 def test_whole_networks_are_compiled_and_keep_the_names_of_their_weights() -> None:
