@@ -6,6 +6,8 @@ Each strategy is run once as it is and once with each option; everything after `
 `clgym run`. The columns:
 
 * predictions that differ: share of all test predictions, after every experience;
+* weights: largest difference of a number in the final state, relative to the largest number of its
+  array;
 * average: difference of the average incremental accuracy, in points;
 * training, processor: seconds of training by the clock, and processor time of the learners, each
   divided by that of the run as it is. One short run on a busy machine: for orders of magnitude.
@@ -20,7 +22,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file
 
+from clgym.results.layout import STATE
 from clgym.results.stored import StoredRun, open_run
 
 VARIANTS = {
@@ -48,6 +52,20 @@ def predicted(run: StoredRun) -> np.ndarray:
     return np.concatenate([arrays[n] for n in sorted(arrays) if n.endswith("/predicted")])
 
 
+def moved(one: StoredRun, other: StoredRun) -> float:
+    """Largest relative difference of the two final states; NaN if their arrays differ in shape."""
+    before, after = (load_file(run.folder / STATE) for run in (one, other))
+    found = 0.0
+    for name, array in before.items():
+        if array.dtype.kind != "f" or not array.size:
+            continue
+        if name not in after or after[name].shape != array.shape:
+            return float("nan")
+        scale = np.abs(array).max()
+        found = max(found, float(np.abs(array - after[name]).max() / scale) if scale else 0.0)
+    return found
+
+
 def row(name: str, plain: StoredRun, other: StoredRun) -> str:
     """Row of the table: a run with an option, compared with the run as it is."""
     differing = (predicted(plain) != predicted(other)).mean()
@@ -56,7 +74,8 @@ def row(name: str, plain: StoredRun, other: StoredRun) -> str:
     training = [sum(cost.train_seconds) for cost in costs]
     processor = [cost.cpu_seconds or 0 for cost in costs]
     return (
-        f"| {name} | {100 * differing:.2f} % | {100 * (average[1] - average[0]):+.2f} "
+        f"| {name} | {100 * differing:.2f} % | {moved(plain, other):.0e} "
+        f"| {100 * (average[1] - average[0]):+.2f} "
         f"| {training[1] / training[0]:.2f} x | {processor[1] / processor[0]:.2f} x |"
     )
 
@@ -69,8 +88,8 @@ def main() -> None:
     parser.add_argument("--run", nargs=argparse.REMAINDER, default=[], help="For `clgym run`.")
     values = parser.parse_args()
     words = values.run or ["split-digits"]
-    print("| strategy and option | predictions that differ | average | training | processor |")
-    print("|---|---|---|---|---|", flush=True)
+    print("| run | predictions that differ | weights | average | training | processor |")
+    print("|---|---|---|---|---|---|", flush=True)
     for strategy in values.strategies:
         with tempfile.TemporaryDirectory() as folder:
             plain = carry_out(strategy, words, Path(folder, "plain"))
