@@ -6,7 +6,8 @@ Every strategy that needs no weights and no data beside `digits` runs on a small
 
     again      the same command in other processes
     workers    as the second of two seeds that two workers run at the same time
-    inline     gym and learner in one process
+    inline     gym and learner in one process, with the first run's order of test images, which
+               would be another one: it follows from everything that describes a run
     resumed    killed in the middle, then the same command until its end
 
 A result is equal if all of the record's `result` is, which holds the SHA-256 of the predictions.
@@ -28,6 +29,7 @@ from clgym import registry
 from clgym.errors import ClgymError
 
 FIXED = ("--threads", "1")
+INLINE = "import clgym, json, sys; clgym.run(*sys.argv[1:3], **json.loads(sys.argv[3]))"
 Result = object
 """A record's block `result`; an error's last line where there is no record."""
 
@@ -92,8 +94,23 @@ def workers(words: list[str], out: Path, _: float) -> Result:
 
 
 def inline(words: list[str], out: Path, _: float) -> Result:
-    """One process for gym and learner."""
-    return finished(words, out, "--engine", "inline")
+    """One process for gym and learner, in the first run's order."""
+    strategy, scenario, *flags = words
+    pairs = zip(flags[::2], flags[1::2], strict=True)
+    config = {f[2:].replace("-", "_"): int(v) if v.isdigit() else v for f, v in pairs}
+    first = json.loads((out.parent / "first/record.json").read_text())
+    given = {
+        "config": config,
+        "engine": "inline",
+        "threads": 1,
+        "out": str(out),
+        "order_key": first["environment"]["order_key"],
+    }
+    line = [sys.executable, "-c", INLINE, strategy, scenario, json.dumps(given)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no word"])[-1]
+    return json.loads((out / "record.json").read_text())["result"]
 
 
 def resumed(words: list[str], out: Path, seconds: float) -> Result:

@@ -8,6 +8,7 @@ __all__ = [
     "LONGEST",
     "LONGEST_IN_RECORDS",
     "Json",
+    "duration",
     "first_unprintable",
     "operations",
     "printable",
@@ -70,6 +71,15 @@ def first_unprintable(value: object) -> str | None:
     if isinstance(value, (list, tuple)):
         return next((odd for v in value if (odd := first_unprintable(v)) is not None), None)
     return None
+
+
+def duration(seconds: float) -> str:
+    """A duration in seconds as text with a readable unit: 42 s, 3:05 min, 2:10 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
 def operations(count: float) -> str:

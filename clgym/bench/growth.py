@@ -29,9 +29,13 @@ class Growth:
     """Processor time in seconds at each size, over all processes of the command."""
 
     @property
-    def exponent(self) -> float:
-        """Exponent of the growing part of the cost; nan if the cost does not grow."""
-        return exponent(self.seconds)
+    def exponent(self) -> float | None:
+        """Exponent of the growing part of the cost.
+
+        None if the largest size costs at most a tenth more than the smallest one: differences are
+        noise then.
+        """
+        return exponent(self.seconds) if self.seconds[-1] > 1.1 * self.seconds[0] else None
 
     def to_tree(self) -> dict[str, object]:
         """Fields by name."""
@@ -39,23 +43,23 @@ class Growth:
             "quantity": self.quantity,
             "sizes": list(self.sizes),
             "seconds": [round(value, 3) for value in self.seconds],
-            "exponent": round(self.exponent, 2),
+            "exponent": None if self.exponent is None else round(self.exponent, 2),
         }
 
 
-def exponent(seconds: Sequence[float]) -> float:
+def exponent(seconds: Sequence[float]) -> float | None:
     """Fit the exponent k of a + b n^k to costs at three or more sizes that double.
 
     Differences between neighbours do not contain a, and grow by a factor of 2^k. The slope of their
     logarithms is fitted by least squares; differences that are not positive are left out.
 
     Returns:
-        The exponent; nan if fewer than two differences are positive.
+        The exponent; None if fewer than two differences are positive.
     """
     steps = [after - before for before, after in zip(seconds, seconds[1:], strict=False)]
     points = [(place, math.log2(step)) for place, step in enumerate(steps) if step > 0]
     if len(points) < 2:
-        return math.nan
+        return None
     middle = sum(x for x, _ in points) / len(points)
     return sum((x - middle) * y for x, y in points) / sum((x - middle) ** 2 for x, _ in points)
 
@@ -64,6 +68,19 @@ def _experiences(run: Program, folder: Path, size: int) -> float:
     """Cost of experiences of one class each, learned by class means."""
     source = write_images(folder / str(size), 8, 1, 6 * size, 2 * size, classes=size)
     return _run(run, "nmc", source, "--increments", "1")
+
+
+def _classes(run: Program, folder: Path, size: int) -> float:
+    """Cost of classes, at the same number of images and of experiences."""
+    source = write_images(folder / str(size), 8, 1, 8_000, 2_000, classes=size)
+    return _run(run, "nmc", source, "--increments", str(size // 5))
+
+
+def _networks(run: Program, folder: Path, size: int) -> float:
+    """Cost of experiences of one class with a method that adds a network in each."""
+    source = write_images(folder / str(size), 8, 1, 128 * size, 10 * size, classes=size)
+    words = ("--epochs", "1", "--first-epochs", "1", "--memory-size", "100")
+    return _run(run, "expandable", source, "--increments", "1", "--network", "mlp", *words)
 
 
 def _test_images(run: Program, folder: Path, size: int) -> float:
@@ -113,6 +130,8 @@ def _run(run: Program, strategy: str, source: str, *words: str) -> float:
 
 QUANTITIES: dict[str, tuple[Callable[[Program, Path, int], float], tuple[int, ...]]] = {
     "experiences": (_experiences, (25, 50, 100, 200)),
+    "classes": (_classes, (100, 200, 400, 800)),
+    "networks": (_networks, (8, 16, 32, 64)),
     "test-images": (_test_images, (5_000, 10_000, 20_000, 40_000)),
     "training-images": (_training_images, (5_000, 10_000, 20_000, 40_000)),
     "memory": (_memory, (1_000, 2_000, 4_000, 8_000)),

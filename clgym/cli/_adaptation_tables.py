@@ -7,8 +7,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from clgym.cli._progress import duration
 from clgym.results.record import AdaptationFacts, Record, SegmentFacts
+from clgym.text import duration
 
 __all__ = ["adaptation_measures", "show_segments", "show_shifted_seeds"]
 

@@ -4,8 +4,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from clgym.cli._progress import duration
 from clgym.results.record import DeletionFacts, Record
+from clgym.text import duration
 
 __all__ = ["deletion_costs", "show_requests"]
 

@@ -1,5 +1,6 @@
 """Entry point of the command line: calls the command's module and maps errors to exit codes."""
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -19,6 +20,9 @@ FAILED, INTERRUPTED = 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out a command line and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # A start makes many objects and hardly any garbage, so that Python's default (a look at every
+    # 700 new objects) takes a fifteenth of its time.
+    gc.set_threshold(100_000)
     try:
         return _dispatch(words)
     except ClgymError as error:

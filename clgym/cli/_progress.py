@@ -7,7 +7,6 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from clgym.messages import (
     CheckpointSaved,
@@ -23,7 +22,7 @@ from clgym.messages import (
     Scored,
     TrainProgress,
 )
-from clgym.text import printable
+from clgym.text import duration, printable
 
 __all__ = ["Watcher", "watch"]
 
@@ -97,15 +96,6 @@ def _inside(event: TrainProgress) -> float:
     """Fraction of an experience's training that is done, in [0, 1]."""
     step = (event.step or 0) / event.steps if event.steps else 0.0
     return ((event.epoch or 0) + step) / event.epochs if event.epochs else step
-
-
-def duration(seconds: float) -> str:
-    """A duration in seconds as text with a readable unit: 42 s, 3:05 min, 2:10 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
 class Watcher(AbstractContextManager["Watcher"], Protocol):
@@ -211,6 +201,9 @@ class _Bar:
     """A progress bar below the lines that stay."""
 
     def __init__(self, console: Console) -> None:
+        # Imported here: a dry run and a run that writes to a file draw no bar.
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
         self._tracker = Tracker()
         self._bar = Progress(
             TextColumn("{task.description}"),

@@ -15,7 +15,6 @@ from clgym.cli._adaptation_tables import (
 )
 from clgym.cli._deletion_tables import deletion_costs, show_requests
 from clgym.cli._flags import as_failures, as_text
-from clgym.cli._progress import duration
 from clgym.messages import RunOutline, SegmentOutline
 from clgym.results.layout import RECORD
 from clgym.results.record import (
@@ -27,7 +26,7 @@ from clgym.results.record import (
     Record,
     label_of,
 )
-from clgym.text import operations
+from clgym.text import duration, operations
 
 __all__ = ["show_plan", "show_record", "show_seeds"]
 

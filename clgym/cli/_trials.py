@@ -12,12 +12,13 @@ from rich.live import Live
 from rich.table import Table
 
 from clgym.cli._flags import as_text
-from clgym.cli._progress import Tracker, duration
+from clgym.cli._progress import Tracker
 from clgym.messages import parse_event
 from clgym.protocol.bands import above_band
 from clgym.protocol.outcome import Evaluation, measured
 from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.runs import Event
+from clgym.text import duration
 
 __all__ = ["show_certificate", "show_evaluation", "watch_trials"]
 

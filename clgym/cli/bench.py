@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 KINDS = ("learning", "adaptation", "features", "programs")
-GROWTH = ("experiences", "test-images", "training-images", "memory", "trials", "records")
+GROWTH = (
+    "experiences",
+    "classes",
+    "networks",
+    "test-images",
+    "training-images",
+    "memory",
+    "trials",
+    "records",
+)
 
 
 def main(words: Sequence[str]) -> int:
@@ -109,7 +118,8 @@ def _show_growth(quantities: Sequence[str], quick: bool, as_json: bool) -> int:
         if not as_json:
             pairs = zip(one.sizes, one.seconds, strict=True)
             costs = ", ".join(f"{size:,}: {seconds:.1f} s" for size, seconds in pairs)
-            print(f"{one.quantity}: exponent {one.exponent:.2f} ({costs})", flush=True)
+            how = "hardly grows" if one.exponent is None else f"exponent {one.exponent:.2f}"
+            print(f"{one.quantity}: {how} ({costs})", flush=True)
     if as_json:
         print(json.dumps(found, indent=1))
     return 0

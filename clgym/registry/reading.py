@@ -127,7 +127,8 @@ def _facts_of_head(text: str) -> tuple[str, Mapping[str, Any]]:
 def _facts(text: str) -> tuple[str, Mapping[str, Any]]:
     """Docstring and literals of a file; cached, since every look-up of a name reads all files."""
     tree = ast.parse(text)
-    facts = {fact: literal_of(tree, fact) for fact in ("PRESETS", "ALIASES", "VARIANTS")}
+    names = ("PRESETS", "ALIASES", "VARIANTS")
+    facts = {name: literal_of(tree, name) if name in text else None for name in names}
     return ast.get_docstring(tree) or "", facts
 
 

@@ -1,10 +1,8 @@
 """Exponents of growth."""
 
-import math
-
 import pytest
 
-from clgym.bench.growth import QUANTITIES, exponent
+from clgym.bench.growth import QUANTITIES, Growth, exponent
 from clgym.cli.bench import GROWTH
 
 
@@ -14,8 +12,11 @@ def test_the_exponent_of_a_power_law_is_found_whatever_the_fixed_cost(power: flo
     assert exponent(costs) == pytest.approx(power)
 
 
-def test_costs_that_do_not_grow_have_no_exponent() -> None:
-    assert math.isnan(exponent([4.5, 4.5, 4.4, 4.5]))
+@pytest.mark.parametrize("costs", [(4.5, 4.5, 4.4, 4.5), (6.0, 6.1, 6.3, 6.1)])
+def test_costs_that_hardly_grow_have_no_exponent(costs: tuple[float, ...]) -> None:
+    growth = Growth("classes", (1, 2, 4, 8), costs)
+    assert growth.exponent is None
+    assert growth.to_tree()["exponent"] is None
 
 
 def test_quantities_of_the_command_are_those_that_can_be_measured() -> None:

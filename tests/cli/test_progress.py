@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from clgym.cli._progress import Tracker, duration, watch
+from clgym.cli._progress import Tracker, watch
 from clgym.messages import (
     ChosenPlugin,
     ChosenScenario,
@@ -18,6 +18,7 @@ from clgym.messages import (
     Scored,
     TrainProgress,
 )
+from clgym.text import duration
 
 PLAN = RunPlanned(
     plan=RunOutline(
