@@ -120,6 +120,7 @@ def summary(records: list[Record]) -> dict[str, float]:
     for result in results:
         assert isinstance(result, LearningResult)
         for head, after in (result.heads or {}).items():
+            assert after[-1] is not None  # the last experience is always tested
             found[head] = found.get(head, 0.0) + after[-1] / len(results)
     return found
 

@@ -66,7 +66,7 @@ def run(
         callbacks: Called with each event of the run (`clgym.messages`), in this process.
         **options: The other fields of `clgym.gym.request.Request`: ``source, seed, order_seed,
             device, threads, engine, sandbox, timeout_minutes, out, data_root, plugins,
-            checkpoint_minutes``; paths may be text.
+            checkpoint_minutes, evaluate_every`` and others; paths may be text.
 
     Raises:
         ClgymError: The request is invalid, or the strategy failed.

@@ -13,6 +13,7 @@ Draws that define data or belong to other parts are not streams of a run and hav
 class orders, splits, corruptions, the samplers of a protocol, the withheld order of test rows.
 """
 
+import functools
 import hashlib
 import json
 import operator
@@ -57,9 +58,16 @@ def sequence(
             found=", ".join(map(repr, name)) or "none",
             fix="Name the purpose of the draw, and give epoch= and step= by keyword",
         )
-    place = [None if at is None else operator.index(at) for at in (experience, epoch, step)]
-    key = json.dumps([operator.index(seed), *place, list(name)])
-    return np.random.SeedSequence(np.frombuffer(hashlib.sha256(key.encode()).digest(), "<u4"))
+    numbers = (seed, experience, epoch, step)
+    place = ", ".join("null" if at is None else str(operator.index(at)) for at in numbers)
+    key = f"[{place}, {_words(name)}]".encode()
+    return np.random.SeedSequence(np.frombuffer(hashlib.sha256(key).digest(), "<u4"))
+
+
+@functools.lru_cache(maxsize=256)
+def _words(name: tuple[str, ...]) -> str:
+    """The name of a stream as JSON; cached, since every step draws from the same few streams."""
+    return json.dumps(list(name))
 
 
 def other_draws(version: str) -> str | None:

@@ -1,6 +1,7 @@
-"""Options of a run for speed, which change the last digits of its result."""
+"""Options of a run for speed, which change the last digits of its result or leave out tests."""
 
 import argparse
+from typing import Literal
 
 __all__ = ["add_numerics"]
 
@@ -38,3 +39,20 @@ def add_numerics(run: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="Number of test images in a batch. (default: 256)",
     )
+    run.add_argument(
+        "--evaluate-every",
+        type=_number_or_last,
+        default=1,
+        metavar="N|last",
+        help="Test after every N-th experience and after the last one; last: only after the last "
+        "one. Measures over all experiences are then missing. (default: 1)",
+    )
+
+
+def _number_or_last(word: str) -> int | Literal["last"]:
+    try:
+        return "last" if word == "last" else int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is neither a number of experiences nor last"
+        ) from None

@@ -128,6 +128,8 @@ def _lines(event: Event) -> list[str]:
             return ["this run is already finished; its record follows"]
         case Scored():
             place = f"experience {event.experience + 1}/{event.experiences}"
+            if event.accuracy is None:
+                return [f"{place}: learned, not tested"]
             if event.name is not None:  # a segment of unlabelled images, by itself
                 return [f"{place}, {event.name}: error {100 - 100 * event.accuracy:.2f} %"]
             return [f"{place}: accuracy {100 * event.accuracy:.2f} % over what was seen"]

@@ -115,16 +115,19 @@ def _measures(record: Record) -> list[tuple[str, str]]:
 
 def _learning_measures(record: Record) -> list[tuple[str, str]]:
     result = record.result
-    single = "one experience"
+    partly = result.average_incremental_accuracy is None
+    single = result.tests if partly else "one experience"
     chance = sorted({f"{100 * level:.1f}" for level in result.chance[1:]}, key=float)
     against = f"chance: {' to '.join([chance[0], chance[-1]][: len(chance)])} %" if chance else ""
     if result.scenario.setting == "domain-incremental":
         against += "; earlier domains had the same classes, and one that recurs was learned before"
-    forward = _points(result.forward_transfer, "no experience was tested before it was learned")
+    early = result.tests if partly else "no experience was tested before it was learned"
+    forward = _points(result.forward_transfer, early)
+    average = f"{_percent(result.average_incremental_accuracy)} %"
     told = against and result.forward_transfer is not None
     lines = [
         ("last accuracy", f"{_percent(result.last_accuracy)} %"),
-        ("average incremental accuracy", f"{_percent(result.average_incremental_accuracy)} %"),
+        ("average incremental accuracy", f"none ({result.tests})" if partly else average),
         ("forgetting", _points(result.forgetting, single).lstrip("+")),
         ("backward transfer", _points(result.backward_transfer, single)),
         ("forward transfer", forward + (f" ({against})" if told else "")),

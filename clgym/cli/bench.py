@@ -42,8 +42,12 @@ def main(words: Sequence[str]) -> int:
         return _show_growth(values.growth or list(GROWTH), values.quick, values.json)
     from clgym.bench.report import kept_report
     from clgym.bench.suite import measure
+    from clgym.files import writing
 
     kept = None if values.compare is None else kept_report(values.compare)
+    if values.save is not None:
+        with writing(values.save):  # before the measurements, which take minutes
+            values.save.mkdir(parents=True, exist_ok=True)
     report = measure(
         values.only,
         device=values.device,

@@ -210,6 +210,7 @@ class _RunCommand:
                 compile=values.compile,
                 optimizer_kernel=values.optimizer_kernel,
                 eval_batch=values.eval_batch,
+                evaluate_every=values.evaluate_every,
                 engine=values.engine,
                 sandbox=values.sandbox,
                 timeout_minutes=values.timeout,

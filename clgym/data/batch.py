@@ -93,10 +93,11 @@ class TrainBatch(Batch):
     def tasks(self) -> Tensor:
         """int64 [n], task id of each sample; zeros where the stream gives no task ids."""
         if self._tasks is None:
-            known = self._task_of is not None and self._labels is not None
-            count, device = len(self), self.images.device
-            alike = torch.full((count,), self.task or 0, device=device)
-            self._tasks = self._task_of[self._labels] if known else alike  # type: ignore[index]
+            if self._task_of is not None and self._labels is not None:
+                self._tasks = self._task_of[self._labels]
+            else:
+                size = (len(self.images),)
+                self._tasks = torch.full(size, self.task or 0, device=self.images.device)
         return self._tasks
 
     def __getitem__(self, column: str) -> Tensor:
@@ -123,9 +124,10 @@ class TrainBatch(Batch):
 
     def minibatch(self) -> list[Tensor]:
         """Images, labels and tasks, as Avalanche's loops expect; -1 in place of missing labels."""
-        count, device = len(self), self.images.device
-        none = torch.full((count,), -1, device=device) if self._labels is None else self._labels
-        return [self.images, none, self.tasks]
+        labels = self._labels
+        if labels is None:
+            labels = torch.full((len(self.images),), -1, device=self.images.device)
+        return [self.images, labels, self.tasks]
 
     def joined(self, old: "TrainBatch") -> "TrainBatch":
         """These samples, then ``old`` ones, as one batch."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from clgym.data.batch import Batch, TrainBatch
 from clgym.data.generators import torch_generator
 from clgym.data.held_rows import Count, HandedOut, HeldRows, second_pass
+from clgym.data.take_rows import take_rows
 from clgym.data.to_device import to_device
 from clgym.errors import OutOfReach
 
@@ -24,7 +25,6 @@ _PAUSE = 0.2
 
 Report = Callable[[Mapping[str, Any]], None]
 """Receives progress by name; see `Experience.report`."""
-
 
 Log = Callable[[Mapping[str, Any], int, int, int], None]
 """Receives numbers by name, and the images, epoch and step at which they were logged."""
@@ -304,7 +304,7 @@ class Experience:
             self.epoch = self.step = None
 
     def _batch(self, rows: slice | Tensor, augment: Augment | None) -> TrainBatch:
-        pixels, labels = self.pixels[rows], self._rows.given_labels
+        pixels, labels = take_rows(self.pixels, rows), self._rows.given_labels
         images = self.to_float(pixels)
         if augment is not None:
             here = self._stream("augmentation", epoch=self.epoch, step=self.step)

@@ -66,9 +66,9 @@ def _keyed(generator: torch.Generator, draws: np.random.SeedSequence) -> torch.G
     """
     generator.manual_seed(int(draws.generate_state(1, np.uint64)[0]))
     if generator.device.type == "cpu":
-        words = np.random.PCG64(draws).random_raw(312).astype("<u8").view("<u4")
+        words = np.random.PCG64(draws).random_raw(312).astype("<u8", copy=False).view("<u4")
         state = generator.get_state()
-        state.view(torch.int64)[_WORDS] = torch.from_numpy(words.astype(np.int64))
+        state.numpy().view(np.int64)[_WORDS] = words
         generator.set_state(state)
     return generator
 

@@ -8,9 +8,11 @@ by a selection among the stored ones (`Memory.keep`).
 
 from typing import TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from clgym.data.take_rows import take_rows
 from clgym.data.to_device import to_device
 from clgym.errors import OutOfReach
 
@@ -96,11 +98,9 @@ class Memory:
             ValueError: The columns differ in length, or from those that are stored.
         """
         count = self._checked(columns, limit=None)
-        slots = self._slots(count, generator)
-        kept = (slots >= 0).nonzero()[:, 0]  # numbers: a mask's size is read from a GPU
-        self._write(
-            slots[kept], {name: v[to_device(kept, v.device)] for name, v in columns.items()}
-        )
+        kept, slots = self._slots(count, generator)
+        chosen = {n: take_rows(v, to_device(kept, v.device)) for n, v in columns.items()}
+        self._write(slots, chosen)
         self._filled = min(self.capacity, self._filled + count)
 
     def append(self, **columns: Tensor) -> None:
@@ -174,7 +174,10 @@ class Memory:
         count = self._filled if among is None else len(among)
         rows = torch.randperm(count, generator=generator)[:size]
         rows = rows if among is None else among.cpu()[rows]
-        return {name: store[to_device(rows, store.device)] for name, store in self._columns.items()}
+        return {
+            name: take_rows(store, to_device(rows, store.device))
+            for name, store in self._columns.items()
+        }
 
     def columns(self) -> dict[str, Tensor]:
         """All columns of the stored samples, not copied."""
@@ -239,25 +242,25 @@ class Memory:
     def _write(self, rows: Tensor, columns: dict[str, Tensor]) -> None:
         for name, values in columns.items():
             self._hold(name, values)  # all of them, before one is changed
+        if not len(rows):
+            return
         for name, values in columns.items():
             store = self._columns[name]
             store[to_device(rows, store.device)] = to_device(values.to(store.dtype), store.device)
 
-    def _slots(self, count: int, generator: torch.Generator) -> Tensor:
-        """Where each new sample goes; -1 for those not kept, or overwritten by a later one."""
-        offered = torch.arange(count)
-        uniform = torch.rand(count, generator=generator, dtype=torch.float64)
-        drawn = (uniform * (self.seen + offered + 1)).long()
+    def _slots(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Samples of a batch that are kept, and the slot of each; int64 [k] both."""
+        uniform = torch.rand(count, generator=generator, dtype=torch.float64).numpy()
+        offered = np.arange(count)
+        drawn = (uniform * (self.seen + offered + 1)).astype(np.int64)
         behind = self._filled + offered
-        slots = torch.where(behind < self.capacity, behind, drawn)
+        slots = np.where(behind < self.capacity, behind, drawn)
         self.seen += count
+        kept = np.flatnonzero(slots < self.capacity)
         # Two samples of one batch may draw the same slot: the later one stays.
-        room = torch.full((self.capacity,), -1)
-        inside = slots < self.capacity
-        room.scatter_reduce_(0, slots[inside], offered[inside], "amax")
-        stays = inside.clone()
-        stays[inside] = room[slots[inside]] == offered[inside]
-        return torch.where(stays, slots, -1)
+        last = dict(zip(slots[kept].tolist(), kept.tolist(), strict=True))
+        rows, places = (torch.tensor(list(x), dtype=torch.int64) for x in (last.values(), last))
+        return rows, places
 
     def _hold(self, name: str, like: Tensor) -> None:
         """Make room for a column, or widen it: new classes add columns to stored logits."""

@@ -40,7 +40,9 @@ def received(piece: Arrays, order: np.ndarray) -> Arrays:
     return found
 
 
-def accuracies(stream: Stream, index: int, pool: TestPool, predicted: Arrays) -> dict[str, float]:
+def accuracies(
+    stream: Stream, index: int, pool: TestPool, predicted: Arrays
+) -> dict[str, float | None]:
     """Accuracy of each head after an experience, by its name.
 
     Args:
@@ -55,7 +57,16 @@ def accuracies(stream: Stream, index: int, pool: TestPool, predicted: Arrays) ->
     }
 
 
-def series(after: Sequence[Mapping[str, float]]) -> dict[str, list[float]] | None:
-    """Accuracy after each experience of the heads that every test has; None if there are none."""
-    names = [name for name in after[0] if all(name in told for told in after)] if after else []
-    return {name: [told[name] for told in after] for name in sorted(names)} or None
+def series(
+    after: Sequence[Mapping[str, float | None] | None],
+) -> dict[str, list[float | None]] | None:
+    """Accuracy after each experience of the heads that every test has; None if there are none.
+
+    Args:
+        after: Accuracy by head after each experience; None if it was not tested.
+    """
+    tests = [told for told in after if told is not None]
+    names = [name for name in tests[0] if all(name in told for told in tests)] if tests else []
+    return {
+        name: [None if told is None else told[name] for told in after] for name in sorted(names)
+    } or None

@@ -99,6 +99,7 @@ def _difference(plan: ResolvedRun, result: Result) -> str | None:
     shaping = {name: _SHAPING[leaf] for name, leaf in leaves.items() if leaf in _SHAPING}
     weights = plan.backbone.weights if plan.backbone else None
     same = {
+        "with experiences that were not tested": None not in result.accuracy_after,
         "of another stream": begun and stream.part(0, count).digest == result.scenario.digest,
         "with another seed": result.seed == plan.request.seed,
         "of another strategy": result.strategy.source_hash == plan.strategy.source_hash,

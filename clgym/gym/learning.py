@@ -93,7 +93,7 @@ class LearningPhase:
         self._changed: list[int] = []
         self._repetition = Repetition(0, 0, None)
         self._inside = TestsInside(stream, run.out.resolve(), self.tester)
-        self._by_head: list[dict[str, float]] = []
+        self._by_head: list[dict[str, float | None] | None] = []
         self._stored_before: list[int] | None = []
         self.first_step, self.initial_state = 0, None
         if run.request.after is not None:
@@ -183,9 +183,9 @@ class LearningPhase:
             total_experiences=experiences if run.needs.total_experiences else None,
         )
 
-    def test(self, step: int, state: Path) -> TestEnded:
-        """Request predictions for all rows seen, and score them."""
-        ended = self._test(step, state)
+    def test(self, step: int, state: Path) -> TestEnded | None:
+        """Request predictions for all rows seen, and score them, if a test is due."""
+        ended = self._test(step, state) if self._is_tested(step) else self._leave_out()
         scores = self._scores[step]
         self._emit(
             Scored(
@@ -197,6 +197,15 @@ class LearningPhase:
             )
         )
         return ended
+
+    def _is_tested(self, step: int) -> bool:
+        return self._run.numeric_facts.is_tested(step, len(self))
+
+    def _leave_out(self) -> None:
+        """Keep the costs of an experience that is not tested."""
+        self._predict_seconds.append(0.0)
+        self._piece = self._costs()
+        self._take_in_nothing()
 
     def _test(self, step: int, state: Path) -> TestEnded:
         pool = pool_after(self._stream, self._run.sources, step)
@@ -210,14 +219,26 @@ class LearningPhase:
             # In the order of sending, so that the file contains no more than the learner knows.
             "predicted": answers.predicted[sent].astype(np.int32),
             "task_aware": answers.task_aware[sent].astype(np.int32),
-            "seconds": np.array([self._train_seconds[-1], self._predict_seconds[-1]]),
-            "flops": np.array([np.nan if self._train_flops[-1] is None else self._train_flops[-1]]),
-            "images": np.array([self._train_images_of_step]),
+            **self._costs(),
             **by_head_arrays(self._stream, pool, tested.by_head, sent),
             **self._inside.end(step, state),
         }
         self._take_in(step, pool, answers)
         return tested.ended
+
+    def _costs(self) -> Arrays:
+        """Costs of the last experience, for its piece."""
+        flops = self._train_flops[-1]
+        return {
+            "seconds": np.array([self._train_seconds[-1], self._predict_seconds[-1]]),
+            "flops": np.array([np.nan if flops is None else flops]),
+            "images": np.array([self._train_images_of_step]),
+        }
+
+    def _take_in_nothing(self) -> None:
+        self._scores.append(Scores([None] * len(self), None, None))
+        self._by_head.append(None)
+        self._saved_arrays.append({})
 
     def _take_in(self, index: int, pool: TestPool, answers: Predictions) -> None:
         self._scores.append(score(self._stream, index, pool, answers))
@@ -308,12 +329,16 @@ class LearningPhase:
     def restore(self, piece: Arrays) -> None:
         """Score the predictions of an earlier session again, since scores are not kept on disk."""
         index = len(self._scores)
-        pool = pool_after(self._stream, self._run.sources, index)
-        sent = self.tester.sent_order(index, pool)
-        answers = Predictions(np.empty(len(sent), np.int64), np.empty(len(sent), np.int64))
-        answers.predicted[sent], answers.task_aware[sent] = piece["predicted"], piece["task_aware"]
         self._piece = piece
-        self._take_in(index, pool, answers)
+        if self._is_tested(index):
+            pool = pool_after(self._stream, self._run.sources, index)
+            sent = self.tester.sent_order(index, pool)
+            answers = Predictions(np.empty(len(sent), np.int64), np.empty(len(sent), np.int64))
+            answers.predicted[sent] = piece["predicted"]
+            answers.task_aware[sent] = piece["task_aware"]
+            self._take_in(index, pool, answers)
+        else:
+            self._take_in_nothing()
         self._train_seconds.append(float(piece["seconds"][0]))
         flops = float(piece["flops"][0]) if "flops" in piece else np.nan
         self._train_flops.append(None if np.isnan(flops) else flops)

@@ -100,7 +100,8 @@ class Logger:
             case Scored():
                 where = self._point(event.experience, event.images)
                 self._before[event.experience + 1] = where.images
-                self._write("accuracy", event.accuracy, where)
+                if event.accuracy is not None:
+                    self._write("accuracy", event.accuracy, where)
                 for number, value in enumerate(event.row):
                     if value is not None:
                         self._write(f"accuracy/{number + 1}", value, where)

@@ -1,12 +1,14 @@
-"""Options of a run that change its speed and the last digits of its result."""
+"""Options of a run that change its speed, and the last digits or the extent of its result."""
 
 from pydantic import ValidationError
 
-from clgym.errors import BadConfig
+from clgym.errors import BadConfig, Incompatible
 from clgym.gym.request import Request
 from clgym.messages import Numerics
+from clgym.results.numerics import NumericFacts
+from clgym.scenario import Stream, kind_of
 
-__all__ = ["numerics_of"]
+__all__ = ["check_tests", "numeric_facts", "numerics_of"]
 
 
 def numerics_of(request: Request, adapts: bool) -> Numerics:
@@ -53,3 +55,54 @@ def numerics_of(request: Request, adapts: bool) -> Numerics:
             found=repr(wrong["input"]),
             fix="Choose one of the values that `clgym run --help` names",
         ) from error
+
+
+def numeric_facts(request: Request) -> NumericFacts:
+    """Block of the record about the options of a request."""
+    every = request.evaluate_every
+    return NumericFacts(
+        arithmetic=request.arithmetic,
+        channels_last=request.channels_last,
+        compile=request.compile,
+        optimizer_kernel=request.optimizer_kernel,
+        eval_batch=request.eval_batch,
+        evaluate_every=None if every == 1 else every,
+    )
+
+
+def check_tests(request: Request, stream: Stream) -> None:
+    """Check that a request may leave out tests, if it does.
+
+    Raises:
+        BadConfig: The number of experiences between tests is not valid, or the run continues
+            another one.
+        Incompatible: The stream measures more than the accuracies after its experiences.
+    """
+    every = request.evaluate_every
+    if every == "last" or (type(every) is int and every > 1):
+        _check_plain(request, stream)
+    elif type(every) is not int or every < 1:
+        raise BadConfig(
+            expected="--evaluate-every of at least 1, or last",
+            found=repr(every),
+            fix="Give a number of experiences, or last",
+        )
+
+
+def _check_plain(request: Request, stream: Stream) -> None:
+    """Check that only accuracies after experiences are lost if some are not tested."""
+    if request.after is not None:
+        raise BadConfig(
+            expected="tests after every experience in a run that continues another one",
+            found=f"--evaluate-every {request.evaluate_every}",
+            fix="Leave out --evaluate-every",
+        )
+    kind = kind_of(stream)
+    if not kind.endswith("-incremental") or stream.single_pass or stream.anytime:
+        raise Incompatible(
+            expected=f"a stream of labelled experiences that may be read more than once, for "
+            f"--evaluate-every {request.evaluate_every}",
+            found=f"{stream.name}, which is "
+            + (f"{kind} and single-pass" if kind.endswith("-incremental") else kind),
+            fix="Leave out --evaluate-every: the measures of this stream need all tests",
+        )

@@ -19,7 +19,7 @@ from clgym.engines import Channel
 from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
-from clgym.gym.numerics import numerics_of
+from clgym.gym.numerics import check_tests, numeric_facts, numerics_of
 from clgym.gym.request import Request, cut, load_sources, make_scenario, preset_values
 from clgym.messages import (
     BackboneIdentity,
@@ -108,14 +108,7 @@ class ResolvedRun:
     @property
     def numeric_facts(self) -> NumericFacts:
         """Block of the record about options for speed."""
-        given = self.numerics
-        return NumericFacts(
-            arithmetic=given.arithmetic,
-            channels_last=given.channels_last,
-            compile=given.compile,
-            optimizer_kernel=given.optimizer_kernel,
-            eval_batch=self.request.eval_batch,
-        )
+        return numeric_facts(self.request)
 
     @property
     def resize(self) -> int | None:
@@ -157,6 +150,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     sources = load_sources(scenario, request)
     stream, whole = cut(scenario, sources, request)
     threads, numerics = _threads(request), numerics_of(request, kind_of(stream) == "adaptation")
+    check_tests(request, stream)
     if (seed := request.seed) < 0:
         raise BadConfig(expected="a seed of at least 0", found=str(seed), fix="Give 0 or more")
     asked = channel or open_learner(request)

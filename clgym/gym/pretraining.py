@@ -55,7 +55,7 @@ class PretrainingPhase(LearningPhase):
         """Remove everything about classes from a message."""
         return replace(message, labels=None, classes=(), num_seen_classes=0)
 
-    def test(self, step: int, state: Path) -> TestEnded:
+    def test(self, step: int, state: Path) -> TestEnded | None:
         """Request features, fit the probes, and score their predictions."""
         ended = super().test(step, state)
         probed = np.array([self.tester.iterations, self.tester.width], dtype=np.int64)

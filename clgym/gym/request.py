@@ -61,6 +61,9 @@ class Request:
     """How torch's optimizers take a step; auto leaves the choice to torch."""
     eval_batch: int | None = None
     """Number of test images in a batch; None means 256."""
+    evaluate_every: int | Literal["last"] = 1
+    """Number of experiences from one test to the next, or ``last`` for one test at the end; the
+    last experience is always tested."""
     engine: Engine = "process"
     sandbox: Sandbox = "auto"
     """Sandbox of the learner's process: Landlock, Bubblewrap, or the first of them that the system

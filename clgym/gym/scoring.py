@@ -54,8 +54,9 @@ class Scores:
 
     row: list[float | None]
     """Accuracy on each experience; None where not measured."""
-    accuracy: float
-    task_aware: float
+    accuracy: float | None
+    """None if no test was due, like all other scores."""
+    task_aware: float | None
 
 
 def pool_after(stream: Stream, sources: Sequence[Source], index: int) -> TestPool:

@@ -116,13 +116,14 @@ class DomainPrepared:
 
 @message
 class Scored:
-    """An experience or a segment has ended and is scored."""
+    """An experience or a segment has ended, and is scored if a test was due."""
 
     kind: Literal["score"] = "score"
     experience: int
     experiences: int
     row: list[float | None]
-    accuracy: float
+    accuracy: float | None
+    """None after an experience that is not tested (``--evaluate-every``), as is the whole row."""
     images: int
     """Number of images trained on or predicted in this experience or segment, over all epochs."""
     name: str | None = None

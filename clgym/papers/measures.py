@@ -48,12 +48,13 @@ def _after_requests(name: str) -> Callable[[Record], float | None]:
 
 def _neighbours(record: Record) -> float | None:
     """Last accuracy of the nearest-neighbour probe of a pretraining stream, in percent."""
-    after = (record.result.heads or {}).get("knn")
-    return 100 * after[-1] if after and record.result.kind == "pretraining" else None
+    after = (record.result.heads or {}).get("knn", [None])[-1]
+    return 100 * after if after is not None and record.result.kind == "pretraining" else None
 
 
-def _task_aware(record: Record) -> float:
-    return 100 * record.result.task_aware_accuracy_after[-1]
+def _task_aware(record: Record) -> float | None:
+    last = record.result.task_aware_accuracy_after[-1]
+    return None if last is None else 100 * last
 
 
 def growth(record: Record) -> float | None:

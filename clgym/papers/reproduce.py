@@ -323,5 +323,7 @@ def _told(found: Measured) -> str:
         errors = [100 * r.adaptation.mean_error for r in results if r.adaptation]
         return f"mean error {sum(errors) / len(errors):.2f} %"
     last = 100 * sum(r.last_accuracy for r in results) / len(results)
-    average = 100 * sum(r.average_incremental_accuracy for r in results) / len(results)
+    averages = [v for r in results if (v := r.average_incremental_accuracy) is not None]
+    assert len(averages) == len(results)  # runs of claims are tested after every experience
+    average = 100 * sum(averages) / len(results)
     return f"average {average:.2f} %, last {last:.2f} %"

@@ -152,6 +152,8 @@ def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterat
         return
     key = run.record.environment.order_key
     truth = dict(_truth(stream, sources, request.data_root, key))
+    untested = {f"{i}" for i, value in enumerate(result.accuracy_after) if value is None}
+    truth = {name: v for name, v in truth.items() if name.partition("/")[0] not in untested}
     answers = run.predictions().arrays
     known = {name for name in answers if name.rpartition("/")[2] in _COLUMNS}
     for name in sorted(known ^ truth.keys()):

@@ -38,7 +38,7 @@ class RunSummary(TypedDict):
     """Summary of a finished run for the coordinator and the ledger."""
 
     last_accuracy: float
-    average_incremental_accuracy: float
+    average_incremental_accuracy: float | None
     accuracy_matrix: list[list[float | None]]
     images: int
     """Number of training images, over all epochs."""

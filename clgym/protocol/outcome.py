@@ -45,7 +45,7 @@ class SeedResult(_OutcomeBlock):
     class_order: str | None = None
     """SHA-256 of the class order."""
     accuracy_matrix: list[list[float | None]] = []
-    accuracy_after: list[float] = []
+    accuracy_after: list[float | None] = []
     last_accuracy: float | None = None
     average_incremental_accuracy: float | None = None
     forgetting: float | None = None

@@ -141,7 +141,8 @@ class Comparison:
     last: Difference | None
     """Difference of the last accuracies, over seeds; None on adaptation streams."""
     average: Difference | None
-    """Difference of the average incremental accuracies, over seeds; None on adaptation streams."""
+    """Difference of the average incremental accuracies, over seeds; None on adaptation streams, and
+    if a run did not test every experience."""
     adaptation: Adaptation | None
     """Comparison of the adaptation phases; None on learning streams."""
     notes: list[str]
@@ -216,7 +217,7 @@ def compare_sides(left: Side, right: Side) -> Comparison:
         first.scenario.name,
         [_pair(*r, *p) for r, p in zip(results, predictions, strict=True)] if learns else [],
         _over_seeds(results, lambda r: r.last_accuracy) if learns else None,
-        _over_seeds(results, lambda r: r.average_incremental_accuracy) if learns else None,
+        _average(results) if learns else None,
         _adaptation(results, predictions) if adapts else None,
         [*_notes(left, right, results)],
     )
@@ -240,6 +241,13 @@ def _names(a: Result, b: Result) -> tuple[str, str]:
 
 def _over_seeds(results: Results, measure: Callable[[Result], float]) -> Difference:
     return over_seeds([measure(a) for a, _ in results], [measure(b) for _, b in results])
+
+
+def _average(results: Results) -> Difference | None:
+    """Difference of the average incremental accuracies; None if a run has none."""
+    pairs = [(a.average_incremental_accuracy, b.average_incremental_accuracy) for a, b in results]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return over_seeds(*zip(*known, strict=True)) if len(known) == len(pairs) else None
 
 
 def _adaptation(results: Results, predictions: BothPredictions) -> Adaptation:
@@ -288,6 +296,10 @@ def _notes(left: Side, right: Side, results: Results) -> Iterator[str]:
             yield f"left out, since only {side} has them: {_orders(alone)}"
     if any(classifier_of(a) != classifier_of(b) for a, b in results):
         yield "A and B started from different classifiers, which contribute to the difference"
+    for side, own in (("A", left), ("B", right)):
+        lacking = [r.result for r in own.values() if r.result.average_incremental_accuracy is None]
+        if lacking:
+            yield f"average incremental accuracy not compared: {side} was {lacking[0].tests}"
 
 
 def side_of(path: Path, runs: Iterable[StoredRun]) -> Side:

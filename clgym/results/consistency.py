@@ -157,6 +157,8 @@ def _matrix_problems(result: _MatrixResult) -> Iterator[str]:
     if curve and not alike(curve.area, area_under_curve(curve.images, curve.accuracy)):
         yield "result.anytime.area does not follow from its measurements"
     for i, row in enumerate(matrix):
+        if result.accuracy_after[i] is None:
+            continue  # not tested
         for j in range(i + 1):
             if row[j] is None and counts[j]:
                 yield f"result.accuracy_matrix[{i}][{j}] is missing, though it had test images"
@@ -206,7 +208,9 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
         BadRecord: Arrays are missing, or do not fit the record.
     """
     if not isinstance(result, AdaptationResult):
-        for experience in range(len(result.accuracy_matrix)):
+        for experience, accuracy in enumerate(result.accuracy_after):
+            if accuracy is None:
+                continue  # not tested
             rows = predictions.after(experience)
             yield from _evaluation_problems(result, experience, rows)
             by_head = predictions.by_head(experience)

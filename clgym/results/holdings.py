@@ -19,7 +19,7 @@ class HoldingFacts(RecordBlock):
     """Number of the other values that predictions depend on: buffers of networks such as running
     statistics, counts, masks."""
     stored_bytes: int = Field(default=0, ge=0)
-    """Largest number of bytes that predictions did not depend on, over all saves of the run:
+    """Largest number of bytes that predictions did not depend on, over all tests of the run:
     memory, statistics, earlier networks. Optimizers are left out.
     """
     stored: dict[str, int] = {}

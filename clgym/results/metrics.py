@@ -22,7 +22,7 @@ class MatrixSummary(TypedDict):
     """Metrics of a record that are computed from its accuracy matrix."""
 
     last_accuracy: float
-    average_incremental_accuracy: float
+    average_incremental_accuracy: float | None
     forgetting: float | None
     backward_transfer: float | None
     forward_transfer: float | None
@@ -109,18 +109,32 @@ def forward_transfer(matrix: Matrix, chance: Sequence[float]) -> float | None:
 
 
 def matrix_summary(
-    matrix: Matrix, after: Sequence[float], chance: Sequence[float]
+    matrix: Matrix, after: Sequence[float | None], chance: Sequence[float]
 ) -> MatrixSummary:
     """Compute all metrics of a record that depend on its accuracy matrix alone.
 
+    Over a part of the experiences, the means and maxima would be other numbers than the published
+    ones, so all but the last accuracy are None if an experience was not tested.
+
     Args:
         matrix: Accuracies in [0, 1], [T, T].
-        after: Accuracy after each experience over all classes seen, [T].
+        after: Accuracy after each experience over all classes seen, [T]; None if it was not tested,
+            which the last one always was.
         chance: Accuracy of guessing on each experience, [T].
     """
+    last, known = after[-1], [value for value in after if value is not None]
+    assert last is not None
+    if len(known) < len(after):
+        return {
+            "last_accuracy": last,
+            "average_incremental_accuracy": None,
+            "forgetting": None,
+            "backward_transfer": None,
+            "forward_transfer": None,
+        }
     return {
-        "last_accuracy": after[-1],
-        "average_incremental_accuracy": average_incremental_accuracy(after),
+        "last_accuracy": last,
+        "average_incremental_accuracy": average_incremental_accuracy(known),
         "forgetting": forgetting(matrix),
         "backward_transfer": backward_transfer(matrix),
         "forward_transfer": forward_transfer(matrix, chance),

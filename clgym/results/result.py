@@ -54,7 +54,12 @@ class RunFacts(RecordBlock):
     class_names: bool | None = None
     """True if the strategy was given the names of the classes seen, else None."""
     numerics: NumericFacts | None = None
-    """Options for speed that change predictions; None if none was on."""
+    """Options for speed; None if none was on."""
+
+    @property
+    def tests(self) -> str:
+        """The experiences after which the learner was tested, in words."""
+        return (self.numerics or NumericFacts()).tests
 
 
 class _LearningMeasures(RunFacts):
@@ -62,17 +67,20 @@ class _LearningMeasures(RunFacts):
 
     accuracy_matrix: list[list[float | None]]
     """Accuracy after experience i (row) on the test rows of experience j (column); None where not
-    measured."""
+    measured, as in the whole row of an experience that was not tested (`NumericFacts`)."""
     test_counts: list[int]
     """Number of test rows of each experience."""
-    accuracy_after: list[float]
+    accuracy_after: list[float | None]
     """Accuracy after each experience on all classes seen so far: pooled over test rows in
-    class-incremental streams, the mean over experiences in others."""
-    task_aware_accuracy_after: list[float]
+    class-incremental streams, the mean over experiences in others. None after an experience that
+    was not tested."""
+    task_aware_accuracy_after: list[float | None]
     """Accuracy if the task were known: each prediction is restricted to the classes of its own
-    experience; mean over experiences."""
+    experience; mean over experiences. None after an experience that was not tested."""
     last_accuracy: float
-    average_incremental_accuracy: float
+    average_incremental_accuracy: float | None
+    """Mean of `accuracy_after`; None, like forgetting and the transfers, if an experience was not
+    tested."""
     forgetting: float | None
     backward_transfer: float | None
     forward_transfer: float | None
@@ -80,9 +88,10 @@ class _LearningMeasures(RunFacts):
     """Accuracy of guessing on each experience, the reference of forward transfer."""
     anytime: AnytimeFacts | None = None
     """Accuracy inside the experiences of a single-pass stream; None on others."""
-    heads: dict[str, list[float]] | None = None
+    heads: dict[str, list[float | None]] | None = None
     """Accuracy after each experience by head, for strategies that predict by several heads; None
-    for others. An option of the strategy says which head all other fields refer to.
+    for others. An option of the strategy says which head all other fields refer to. An entry is
+    None after an experience that was not tested.
     """
     stored_after: list[int] | None = None
     """Number of samples of past experiences held after each experience; None in records of earlier
@@ -99,12 +108,28 @@ class _LearningMeasures(RunFacts):
         lists += [] if self.stored_after is None else [self.stored_after]
         if any(len(values) != size for values in lists):
             raise ValueError("a list has another length than accuracy_matrix")
-        fractions = [v for row in self.accuracy_matrix for v in row if v is not None]
-        fractions += [*self.accuracy_after, *self.task_aware_accuracy_after, *self.chance]
-        fractions += [value for head in heads for value in head]
-        if not all(0 <= v <= 1 for v in fractions):
+        after = [self.accuracy_after, self.task_aware_accuracy_after, *heads]
+        fractions = [v for row in [*self.accuracy_matrix, *after] for v in row if v is not None]
+        if not all(0 <= v <= 1 for v in [*fractions, *self.chance]):
             raise ValueError("an accuracy lies outside 0 to 1")
+        self._check_tests(after)
         return self
+
+    def _check_tests(self, after: list[list[float | None]]) -> None:
+        """Check that values are missing exactly where the options for speed leave out a test.
+
+        Raises:
+            ValueError: A value is missing, or belongs to an experience that was not tested.
+        """
+        size, options = len(self.accuracy_matrix), self.numerics or NumericFacts()
+        tested = [options.is_tested(i, size) for i in range(size)]
+        if any([value is not None for value in values] != tested for values in after):
+            raise ValueError("an accuracy is missing, or is one after an experience without a test")
+        if self.average_incremental_accuracy is None and all(tested):
+            raise ValueError("average_incremental_accuracy is missing")
+        rows = zip(self.accuracy_matrix, tested, strict=True)
+        if any(value is not None for row, whole in rows if not whole for value in row):
+            raise ValueError("accuracy_matrix has values after an experience without a test")
 
 
 class LearningResult(_LearningMeasures):
@@ -185,12 +210,12 @@ class AdaptationResult(RunFacts):
         return [[self.last_accuracy]]
 
     @property
-    def accuracy_after(self) -> list[float]:
+    def accuracy_after(self) -> list[float | None]:
         """List of one measurement."""
         return [self.last_accuracy]
 
     @property
-    def task_aware_accuracy_after(self) -> list[float]:
+    def task_aware_accuracy_after(self) -> list[float | None]:
         """List of one measurement, over all classes, since there are no tasks."""
         return [self.last_accuracy]
 

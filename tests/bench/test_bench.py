@@ -42,6 +42,22 @@ def test_the_exit_code_says_whether_a_ratio_has_grown(
     assert f"1.000 -> {ratio:.3f} x bare loop: a step" in capsys.readouterr().err
 
 
+def test_the_folder_of_the_figures_is_made_before_they_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "measure", lambda *_, **__: report(1.0))
+    assert main(["bench", "--json", "--save", str(tmp_path / "a/b")]) == 0
+    assert (tmp_path / "a/b/speed.md").is_file()
+
+    def unreached(*_: object, **__: object) -> Report:
+        raise AssertionError
+
+    monkeypatch.setattr(suite, "measure", unreached)
+    (tmp_path / "file").touch()
+    assert main(["bench", "--save", str(tmp_path / "file")]) == 2
+    assert "expected a folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [

@@ -24,7 +24,7 @@ def test_tables_say_what_the_record_says(cli, here):
     result = open_run(here / "run").result
     assert code == 0
     assert f"last accuracy                 {100 * result.last_accuracy:.2f} %" in out
-    assert f"{100 * result.average_incremental_accuracy:.2f} %" in out
+    assert f"{100 * (result.average_incremental_accuracy or 0):.2f} %" in out
     for row in result.accuracy_matrix:
         for value in row:
             assert value is None or f"{100 * value:.2f}" in out

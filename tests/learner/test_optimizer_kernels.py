@@ -194,5 +194,7 @@ def test_records_without_the_option_are_written_as_before() -> None:
     facts = {"arithmetic": "bf16", "channels_last": False, "compile": False, "eval_batch": None}
     assert NumericFacts(arithmetic="bf16").model_dump(mode="json") == facts
     assert NumericFacts.model_validate(facts).optimizer_kernel == "auto"
-    single = NumericFacts(optimizer_kernel="single")
-    assert NumericFacts.model_validate(single.model_dump()) == single
+    both = NumericFacts(optimizer_kernel="single", evaluate_every=2)
+    assert NumericFacts.model_validate(both.model_dump()) == both
+    assert both.words() == ["--optimizer-kernel", "single", "--evaluate-every", "2"]
+    assert NumericFacts().model_dump().keys() == facts.keys()

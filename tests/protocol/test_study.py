@@ -47,7 +47,7 @@ def test_scores_and_choice_are_those_of_the_records(finished: Path) -> None:
             open_run(finished / f"runs/trial-{trial.trial:03}/seed-{seed}").result
             for seed in body.plan.seeds
         ]
-        pairs = [(r.last_accuracy + r.average_incremental_accuracy) / 2 for r in runs]
+        pairs = [(r.last_accuracy + (r.average_incremental_accuracy or 0)) / 2 for r in runs]
         means.append(np.mean(pairs))
         assert trial.score == pytest.approx(means[-1])
         assert all(r.scored_on == "valid" and r.seed == r.order_seed for r in runs)

@@ -87,18 +87,20 @@ def _span(row: Mapping[str, Any]) -> str:
 
 
 @styled
-def anytime(methods: Mapping[str, Sequence[Sequence[float]]]) -> "Figure":
+def anytime(methods: Mapping[str, Sequence[Sequence[float | None]]]) -> "Figure":
     """Draw the accuracy after each experience: dots are seeds, a line joins their means.
 
     A band reaches one standard deviation (n - 1) up and down.
 
     Args:
-        methods: By name, for each seed the accuracy after each experience.
+        methods: By name, for each seed the accuracy after each experience; None where not tested,
+            which the line passes over.
     """
     figure, axes = new()
     for number, (name, seeds) in enumerate(methods.items()):
         style, table = series_style(number), 100 * np.array(seeds, dtype=float)
-        steps = np.arange(1, table.shape[1] + 1)
+        tested = ~np.isnan(table).any(axis=0)
+        steps, table = np.flatnonzero(tested) + 1, table[:, tested]
         if len(table) > 1:
             _draw_seeds(axes, np.tile(steps, len(table)), table.ravel(), style)
             _band(axes, steps, table, style["color"])

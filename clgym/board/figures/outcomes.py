@@ -34,7 +34,8 @@ def task_accuracy(matrices: Sequence[Sequence[Sequence[float | None]]]) -> "Figu
     figure, axes = new()
     colours = matplotlib.colormaps["cividis"](np.linspace(0, 0.9, size))
     for j in range(size):
-        steps, values = np.arange(j + 1, size + 1), table[:, j:, j]
+        tested = ~np.isnan(table[:, j:, j]).any(axis=0)  # the line passes over what was not tested
+        steps, values = np.flatnonzero(tested) + j + 1, table[:, j:, j][:, tested]
         style = {**series_style(j), "color": colours[j], "markersize": 4 if size <= 10 else 2}
         axes.plot(steps, values.mean(axis=0), **style, label=str(j + 1))
         if len(values) > 1:

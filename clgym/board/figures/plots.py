@@ -119,6 +119,12 @@ def _learning(method: Method) -> bool:
     return bool(method.runs) and len(method.results[0].accuracy_matrix) > 1
 
 
+def _followed(method: Method) -> bool:
+    """Whether its learner was tested after several experiences, so that there is a curve."""
+    after = method.results[0].accuracy_after if _learning(method) else []
+    return sum(value is not None for value in after) > 1
+
+
 def _by_stream(methods: Sequence[Method]) -> dict[str, list[Method]]:
     """Methods whose runs can be compared, by the name of the stream."""
     groups: dict[str, list[Method]] = {}
@@ -147,7 +153,7 @@ def _matrices(methods: Sequence[Method]) -> Iterator[Plot]:
 
 
 def _task_accuracies(methods: Sequence[Method]) -> Iterator[Plot]:
-    for m in filter(_learning, methods):
+    for m in filter(_followed, methods):
         table = [r.accuracy_matrix for r in m.results]
         words = f"accuracy of {m.name} on each experience while others arrive{_over(m)}"
         yield Plot("task-accuracy", m.name, words, lambda t=table: outcomes.task_accuracy(t))
@@ -211,7 +217,7 @@ def _over(method: Method) -> str:
 
 
 def _anytime(methods: Sequence[Method]) -> Iterator[Plot]:
-    for stream, group in _by_stream([m for m in methods if _learning(m)]).items():
+    for stream, group in _by_stream([m for m in methods if _followed(m)]).items():
         table = {m.name: [r.accuracy_after for r in m.results] for m in group}
         words = f"accuracy after each experience of {stream}"
         yield Plot("anytime", stream, words, lambda t=table: drawing.anytime(t))

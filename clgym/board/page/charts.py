@@ -113,8 +113,9 @@ def _over_experiences(rows: Sequence[BoardRow]) -> Iterator[tuple[str, "Figure"]
         row.short_name: [score.record.result.forgetting for score in row.entry.scores]
         for row in rows
     }
+    # Rows that were not tested after every experience have no forgetting.
     known = {n: [v for v in values if v is not None] for n, values in drops.items()}
-    if all(known.values()):
+    if known := {name: values for name, values in known.items() if values}:
         yield "Forgetting", drawing.forgetting(known)
 
 

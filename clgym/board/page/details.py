@@ -160,15 +160,21 @@ def _run(score: Score, adaptation: bool) -> list[str]:
 
 
 def _curves(scores: tuple[Score, ...]) -> dict[str, object]:
-    """Accuracy after each experience by run, and the mean matrix; fractions, rounded."""
+    """Accuracy after each experience by run, and the mean matrix; fractions, rounded.
+
+    There is no curve if an experience was not tested.
+    """
     tables = [score.record.result.accuracy_matrix for score in scores]
-    after = [[round(v, _DIGITS) for v in s.record.result.accuracy_after] for s in scores]
+    known = [_known(score.record.result.accuracy_after) for score in scores]
+    curves: dict[str, object] = {}
+    if all(known):
+        curves["after"] = [[round(v, _DIGITS) for v in run] for run in known]
     if len({len(table) for table in tables}) > 1:
-        return {"after": after}
+        return curves
     stack = np.array([[[np.nan if v is None else v for v in row] for row in t] for t in tables])
     mean = stack.mean(axis=0).round(_DIGITS)
     matrix = [[None if np.isnan(v) else float(v) for v in row] for row in mean]
-    return {"after": after, "matrix": matrix}
+    return {**curves, "matrix": matrix}
 
 
 def _segments(scores: tuple[Score, ...]) -> dict[str, object]:

@@ -223,7 +223,7 @@ def run_flags(records: list[Record]) -> list[str]:
         flags.add("gym and learner shared a process")
     if any(result.class_names for result in results):
         flags.add("names of the classes were given")
-    flags |= {f"run with {' '.join(r.numerics.words())}" for r in results if r.numerics}
+    flags |= {flag for r in results if r.numerics for flag in r.numerics.flags()}
     if any(result.scored_on == "valid" for result in results):
         flags.add("scored on held-out training rows")
     if any(result.part is not None for result in results):

@@ -32,6 +32,9 @@ def sections(method: Method) -> list[Section]:
     found = [Section("Result")]
     if _learned(method):
         found[0].parts.append(_numbers(method))
+    if first.average_incremental_accuracy is None:
+        words = f"The learner was {first.tests}: measures over all experiences are missing."
+        found[0].parts.append(Note(words))
     if first.adaptation is not None:
         found[0].parts += [_errors(method), _segments(method)]
     if shown := pictures(method):
@@ -219,6 +222,8 @@ def _settings(method: Method) -> Section:
     }
     if result.part is not None:
         about["part of the stream"] = f"experiences {result.part[0] + 1} to {result.part[1]}"
+    if result.numerics is not None:
+        about["options for speed"] = "; ".join(result.numerics.flags())
     if result.strategy.known_failures:
         about["checks declared to fail"] = said(result.strategy.known_failures)
     if result.backbone is not None:

@@ -112,6 +112,7 @@ def _facts(method: Method) -> Facts:
     result = method.results[0]
     facts: Facts = dict(result.strategy.config)
     facts["file"] = result.strategy.source_hash[:6]
+    facts["speed options"] = " ".join(result.numerics.words()) if result.numerics else None
     facts["weights"] = result.backbone and result.backbone.weights[:6]
     mode = method.study.plan.mode if method.study else None
     facts["hyper-parameters"] = BY_HAND.partition(" ")[0] if mode is None else f"tuned, {mode}"

@@ -113,11 +113,17 @@ def rank_grid(grid: Grid, name: str | None = None) -> Ranking:
     measure = MEASURES[name or _usual(grid)]
     methods, blocks, values, notes = _blocks(grid, measure)
     if len(methods) < 3 or len(blocks) < 2:
+        lacking = [
+            f"; {name} on {stream} was {result.tests}"
+            for (name, stream), method in grid.cells.items()
+            if measure.value(result := method.results[0]) is None
+            and result.average_incremental_accuracy is None
+        ]
         raise BadRecord(
             expected="three methods or more with at least two common blocks (seeds of one stream "
             "with the same class orders, or streams)",
             found=f"{len(methods)} methods with {len(blocks)} common blocks, by the measure "
-            f"{measure.name}",
+            f"{measure.name}{''.join(lacking)}",
             fix="Run all methods with the same --seeds, --order-seeds and scenarios",
         )
     return _ranked(methods, blocks, values, measure, notes)

@@ -66,7 +66,7 @@ def summarize(
     _audit(methods)
     chosen = _chosen(grid, measures)
     cells: dict[tuple[str, str, str], SummaryCell] = {}
-    notes = [*grid.notes, *_absences(grid)]
+    notes = [*grid.notes, *_absences(grid), *_tests_left_out(grid)]
     for stream in grid.streams:
         for measure in chosen:
             found = _judged(_values(grid, stream, measure), measure, spread)
@@ -120,6 +120,15 @@ def _absences(grid: Grid) -> list[str]:
         f"{', '.join(map(str, method.absent))} failed"
         for (name, stream), method in grid.cells.items()
         if method.absent
+    ]
+
+
+def _tests_left_out(grid: Grid) -> list[str]:
+    """Notes on runs that did not test every experience."""
+    return [
+        f"{name} on {stream}: no measures over all experiences, since it was {result.tests}"
+        for (name, stream), method in grid.cells.items()
+        if (result := method.results[0]).average_incremental_accuracy is None
     ]
 
 
