@@ -82,7 +82,7 @@ def row(name: str, plain: StoredRun, other: StoredRun) -> str:
 
 def main() -> None:
     """Run everything and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("strategies", nargs="+", help="Strategies to run.")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--run", nargs=argparse.REMAINDER, default=[], help="For `clgym run`.")
