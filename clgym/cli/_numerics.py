@@ -26,6 +26,14 @@ def add_numerics(run: argparse._ArgumentGroup) -> None:
         help="Compile the networks by torch.compile; needs --sandbox none.",
     )
     run.add_argument(
+        "--optimizer-kernel",
+        choices=("auto", "single", "foreach", "fused"),
+        default="auto",
+        help="How torch's optimizers take a step: parameter by parameter (single), many parameters "
+        "in one call (foreach), or the whole step in one kernel (fused; SGD, Adam, AdamW and "
+        "Adagrad); auto leaves the choice to torch. (default: auto)",
+    )
+    run.add_argument(
         "--eval-batch",
         type=int,
         metavar="N",

@@ -169,6 +169,8 @@ def _work(cost: Cost) -> list[tuple[str, str]]:
     if cost.predict_flops_per_image is not None:
         per_image = operations(cost.predict_flops_per_image)
         lines.append(("operations of a prediction", f"{per_image}FLOP per image"))
+    if cost.gpu_utilisation is not None:
+        lines.append(("utilisation of the GPU", f"{100 * cost.gpu_utilisation:.0f} % in training"))
     for device, joules in sorted(cost.energy_joules.items()):
         lines.append((f"energy of the {device}", f"{joules / 3600:,.3g} Wh (whole device)"))
     return lines

@@ -208,6 +208,7 @@ class _RunCommand:
                 arithmetic=values.arithmetic,
                 channels_last=values.channels_last,
                 compile=values.compile,
+                optimizer_kernel=values.optimizer_kernel,
                 eval_batch=values.eval_batch,
                 evaluate_every=values.evaluate_every,
                 engine=values.engine,

@@ -6,9 +6,10 @@ the whole device, including other work. A counter that is absent or not readable
 """
 
 import contextlib
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from clgym.gym.nvml import gpu_reading
 
 __all__ = ["EnergyMeter"]
 
@@ -32,7 +33,7 @@ class EnergyMeter:
             gpu: Identity of the GPU that is used, as torch states it; empty for none.
         """
         self._packages = sorted(self.powercap.glob("intel-rapl:[0-9]"))
-        self._gpu = _gpu_counter(gpu) if gpu else None
+        self._gpu = gpu_reading(gpu, lambda nvml, h: nvml.nvmlDeviceGetTotalEnergyConsumption(h))
         self._before = dict(self._readings())
 
     def take(self) -> dict[str, float]:
@@ -54,16 +55,4 @@ class EnergyMeter:
                 limit = int((package / "max_energy_range_uj").read_text())
                 yield f"processor {package.name}", (value * _MICRO, limit * _MICRO)
         if self._gpu is not None:
-            yield "gpu", (self._gpu(), 0.0)
-
-
-def _gpu_counter(identity: str) -> Callable[[], float] | None:
-    """Reads a GPU's joules; None without NVIDIA's binding, its driver, or a counter."""
-    try:
-        nvml = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
-        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:  # NVML raises errors of its own classes, one for each cause
-        return None
-    return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI
+            yield "gpu", (self._gpu() * _MILLI, 0.0)

@@ -1,5 +1,7 @@
 """Options of a run that change its speed, and the last digits or the extent of its result."""
 
+from pydantic import ValidationError
+
 from clgym.errors import BadConfig, Incompatible
 from clgym.gym.request import Request
 from clgym.messages import Numerics
@@ -38,11 +40,21 @@ def numerics_of(request: Request, adapts: bool) -> Numerics:
             found="an adaptation stream" if adapts else str(request.eval_batch),
             fix="Give the scenario's --batch-size" if adapts else "Give 1 or more",
         )
-    return Numerics(
-        arithmetic=request.arithmetic,
-        channels_last=request.channels_last,
-        compile=request.compile,
-    )
+    try:
+        return Numerics(
+            arithmetic=request.arithmetic,
+            channels_last=request.channels_last,
+            compile=request.compile,
+            optimizer_kernel=request.optimizer_kernel,
+        )
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = str(wrong["loc"][0])
+        raise BadConfig(
+            expected=f"an option {name} that exists: {wrong['msg']}",
+            found=repr(wrong["input"]),
+            fix="Choose one of the values that `clgym run --help` names",
+        ) from error
 
 
 def numeric_facts(request: Request) -> NumericFacts:
@@ -52,6 +64,7 @@ def numeric_facts(request: Request) -> NumericFacts:
         arithmetic=request.arithmetic,
         channels_last=request.channels_last,
         compile=request.compile,
+        optimizer_kernel=request.optimizer_kernel,
         eval_batch=request.eval_batch,
         evaluate_every=None if every == 1 else every,
     )

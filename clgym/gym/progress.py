@@ -1,6 +1,6 @@
 """File about a run's progress, from which an interrupted run continues."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -43,6 +43,9 @@ class Progress(BaseModel):
     cpu_seconds: float = 0.0
     predict_flops_per_image: float | None = None
     energy_joules: dict[str, float] = {}
+    utilisation_sum: float = 0.0
+    """Sum of the samples of the GPU's utilisation."""
+    utilisation_samples: int = 0
     sessions: int = 0
 
     def _note_peak(self, size: int) -> None:
@@ -60,6 +63,17 @@ class Progress(BaseModel):
         """Add energy in joules, by device."""
         for device, used in joules.items():
             self.energy_joules[device] = self.energy_joules.get(device, 0.0) + used
+
+    def note_utilisation(self, samples: Sequence[float]) -> None:
+        """Add samples of the GPU's utilisation, each from 0 to 1."""
+        self.utilisation_sum += sum(samples)
+        self.utilisation_samples += len(samples)
+
+    @property
+    def gpu_utilisation(self) -> float | None:
+        """Mean utilisation of the GPU; None without samples."""
+        count = self.utilisation_samples
+        return self.utilisation_sum / count if count else None
 
     def _note_work(self, found: Saved | TestEnded) -> None:
         """Add processor time and operations of a learner, and update the peak of memory."""

@@ -57,6 +57,8 @@ class Request:
     """Whether convolutions use the channels-last memory format."""
     compile: bool = False
     """Whether networks are compiled by ``torch.compile``."""
+    optimizer_kernel: Literal["auto", "single", "foreach", "fused"] = "auto"
+    """How torch's optimizers take a step; auto leaves the choice to torch."""
     eval_batch: int | None = None
     """Number of test images in a batch; None means 256."""
     evaluate_every: int | Literal["last"] = 1

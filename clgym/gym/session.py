@@ -9,6 +9,7 @@ and numbers that depend on them, are not written to disk before the record.
 import math
 import shutil
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +27,7 @@ from clgym.gym.folder import LEARNER, PROGRESS, provenance, write_record
 from clgym.gym.phase import Arrays, Kind, Phase
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.progress import Progress
+from clgym.gym.utilisation import UtilisationMeter
 from clgym.messages import (
     CheckpointSaved,
     ClassifierIdentity,
@@ -138,10 +140,16 @@ class Session:
         phase = self.phases[number]
         phase.prepare()
         self.begin(number)
+        with closing(self._utilisation):
+            self._carry_out(number, phase)
+
+    def _carry_out(self, number: int, phase: Phase) -> None:
+        """Carry out and save the remaining steps of a phase that has begun."""
         started, saved = time.perf_counter(), time.monotonic()
         interval = 60 * self._resolved.request.checkpoint_minutes
         for step in range(max(self._progress.done, phase.first_step), len(phase)):
-            phase.carry_out(step)
+            with self._utilisation.measured():
+                phase.carry_out(step)
             boundary = phase.is_boundary(step)
             if boundary or time.monotonic() - saved >= interval:
                 self.save(number, step, started)
@@ -161,6 +169,7 @@ class Session:
         reply = self._conversation.start(phase.start_message())
         progress.note_started(reply)
         self._energy = EnergyMeter(reply.device_uuid)
+        self._utilisation = UtilisationMeter(reply.device_uuid)
         self._note_classifier(number, reply, state)
         if state is not None:
             self._conversation.load(Load(path=state))
@@ -210,6 +219,7 @@ class Session:
             progress.note_tested(tested, self._resolved)
         progress.wall_seconds += time.perf_counter() - started
         progress.note_energy(self._energy.take())
+        progress.note_utilisation(self._utilisation.take())
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)
         if before and before != name:
@@ -326,6 +336,7 @@ class Session:
             train_flops=[flops for cost in costs for flops in cost.train_flops],
             predict_flops_per_image=progress.predict_flops_per_image,
             energy_joules=progress.energy_joules,
+            gpu_utilisation=progress.gpu_utilisation,
             train_images=sum(cost.train_images for cost in costs),
             state_bytes=progress.state_bytes,
             forget_seconds=[s for cost in costs for s in cost.forget_seconds],

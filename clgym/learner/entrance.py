@@ -265,6 +265,8 @@ class Learner:
         try:
             with self._numerics.active():
                 self._strategy.train(experience)
+            if request.resume is None:
+                self._numerics.check_used(self._strategy, request.index)
         finally:
             experience.close()
             operations = flops.finish(experience.images_so_far)
@@ -334,6 +336,7 @@ class Learner:
         ask = partial(self._strategy.adapt, Batch(images, finite=True))
         with self._numerics.active():
             answer = self._oversight.adapt(images, request.number, ask)
+        self._numerics.check_used(self._strategy, request.number)
         self._own_numbers.log = None
         shape, place = (len(images), request.num_seen_classes), f"batch {request.number + 1}"
         logits = checked_logits(answer, "adapt", *shape, place)

@@ -1,13 +1,14 @@
-"""Options for speed that change the last digits: arithmetic, memory format, compilation."""
+"""Options for speed that change the last digits: arithmetic, formats, compilation, kernels."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
 from clgym.errors import Incompatible
+from clgym.learner.optimizer_kernels import OptimizerKernel
 from clgym.learner.reachable import roots_of, walk
 from clgym.messages import Numerics
 from clgym.strategy import Strategy
@@ -24,6 +25,8 @@ class NumericMode:
     def __init__(self, numerics: Numerics, device: torch.device) -> None:
         """Change nothing yet."""
         self._numerics, self._device = numerics, device
+        kernel = numerics.optimizer_kernel
+        self._kernel = None if kernel == "auto" else OptimizerKernel(kernel)
 
     @property
     def compiles(self) -> bool:
@@ -34,7 +37,8 @@ class NumericMode:
         """Check a strategy after its setup, and compile its networks if requested.
 
         Raises:
-            Incompatible: The strategy has no network to which the options apply.
+            Incompatible: The strategy has no network to which the options apply, or one that would
+                not stay compiled.
         """
         numerics = self._numerics
         if not (numerics.channels_last or numerics.compile):
@@ -49,6 +53,12 @@ class NumericMode:
                 else "a strategy without a network after its setup",
                 fix="Leave out --channels-last",
             )
+        if numerics.compile and _is_template(strategy):
+            raise Incompatible(
+                expected="a strategy that keeps its networks, for --compile",
+                found="one of Avalanche, whose networks are made again from every saved state",
+                fix="Leave out --compile",
+            )
         if numerics.compile and not networks:
             raise Incompatible(
                 expected="a strategy that has a network after its setup, for --compile",
@@ -60,9 +70,38 @@ class NumericMode:
                 whole: Any = network  # untyped in torch
                 whole.compile()  # in place, so that names of parameters and the class stay
 
+    def check_used(self, strategy: Strategy, number: int) -> None:
+        """Check a strategy after its first experience, or its first batch of adaptation.
+
+        Later ones are not checked, since some strategies train only in the first experience, and a
+        continued run does not repeat it.
+
+        Args:
+            strategy: The strategy.
+            number: Index of the experience or batch.
+
+        Raises:
+            Incompatible: It has taken no step of an optimizer and holds none, so that
+                ``--optimizer-kernel`` would do nothing.
+        """
+        if number or self._kernel is None or self._kernel.used:
+            return
+        held = (value for _, value in walk(roots_of(strategy)))
+        if not any(isinstance(value, torch.optim.Optimizer) for value in held):
+            raise Incompatible(
+                expected="a strategy that trains by an optimizer of torch, for --optimizer-kernel",
+                found="no step of an optimizer",
+                fix="Leave out --optimizer-kernel",
+            )
+
     @contextmanager
     def active(self) -> Generator[None]:
-        """Use the requested arithmetic and memory format in the block."""
+        """Use the requested arithmetic, memory format and optimizer kernel in the block."""
+        with nullcontext() if self._kernel is None else self._kernel.active(), self._formats():
+            yield
+
+    @contextmanager
+    def _formats(self) -> Generator[None]:
         numerics, kind = self._numerics, self._device.type
         hook = _last_channels() if numerics.channels_last else None
         matmul: Any = torch.backends.cuda.matmul  # whose attributes are typed as bool or str
@@ -102,6 +141,11 @@ def _last_channels() -> Any:
 
     register: Any = nn.modules.module.register_module_forward_pre_hook  # typed as returning None
     return register(before)
+
+
+def _is_template(strategy: Strategy) -> bool:
+    """Whether an Avalanche template does the work of a strategy."""
+    return any(base.__module__ == "clgym.avalanche.adapter" for base in type(strategy).__mro__)
 
 
 def _networks(strategy: Strategy) -> list[nn.Module]:

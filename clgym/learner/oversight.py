@@ -1,6 +1,7 @@
 """Observation of a strategy: what it keeps, and what its predictions depend on."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -30,7 +31,7 @@ class Oversight:
             request: Message that names the stream.
             scale: Factor that turns stored pixels into [0, 1].
         """
-        self._strategy, self._info = strategy, info
+        self._strategy, self._info, self._compiles = strategy, info, request.numerics.compile
         self._books, self._is_fresh = Bookkeeper(), True
         self.flops_per_image: float | None = None
         """Number of floating-point operations per image of the last observed batch."""
@@ -56,7 +57,8 @@ class Oversight:
             return ask()
         self._is_fresh = False
         features = batch.features
-        answer = self._books.observe(self._strategy, ask, learns=False, features=features)
+        with self._uncompiled():
+            answer = self._books.observe(self._strategy, ask, learns=False, features=features)
         self.flops_per_image = self._books.flops / len(batch)
         return answer
 
@@ -69,9 +71,17 @@ class Oversight:
             self._signatures.note_batch(images)
         if number & (number + 1):
             return ask()
-        answer = self._books.observe(self._strategy, ask, learns=True)
+        with self._uncompiled():
+            answer = self._books.observe(self._strategy, ask, learns=True)
         self.flops_per_image = self._books.flops / len(images)
         return answer
+
+    def _uncompiled(self) -> AbstractContextManager[object]:
+        """Call compiled networks as they are, since the operations of compiled code are not seen.
+
+        The compiler would try to compile the observation, too.
+        """
+        return torch.compiler.set_stance("force_eager") if self._compiles else nullcontext()
 
     def holdings(self) -> Holdings:
         """Count what the strategy holds."""

@@ -118,6 +118,7 @@ class Numerics:
     arithmetic: Literal["fp32", "tf32", "bf16"] = "fp32"
     channels_last: bool = False
     compile: bool = False
+    optimizer_kernel: Literal["auto", "single", "foreach", "fused"] = "auto"
 
 
 @message

@@ -105,6 +105,7 @@ def _row(record: Record) -> Row:
         "train_flops": cost.total_train_flops,
         "predict_flops_per_image": cost.predict_flops_per_image,
         "energy_joules": sum(cost.energy_joules.values()) if cost.energy_joules else None,
+        "gpu_utilisation": cost.gpu_utilisation,
         "device": where.device,
         "device_name": where.device_name,
         "threads": where.threads,

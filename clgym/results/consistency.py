@@ -111,9 +111,12 @@ def impossible_numbers(record: Record) -> Iterator[str]:
         "idle_memory_bytes": cost.idle_memory_bytes or 0,
         "train_flops": min((flops or 0 for flops in cost.train_flops), default=0),
         "predict_flops_per_image": cost.predict_flops_per_image or 0,
+        "gpu_utilisation": cost.gpu_utilisation or 0,
         "energy_joules": min(cost.energy_joules.values(), default=0),
     }
     yield from (f"{name} is negative" for name, value in amounts.items() if value < 0)
+    if (cost.gpu_utilisation or 0) > 1:
+        yield "gpu_utilisation is above 1"
     if cost.wall_seconds > _LONGEST:
         yield "wall_seconds is more than ten years"
     if not result.accuracy_matrix or not sum(result.test_counts):

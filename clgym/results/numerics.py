@@ -12,6 +12,9 @@ from pydantic import (
 
 __all__ = ["NumericFacts"]
 
+_LATER: dict[str, object] = {"optimizer_kernel": "auto", "evaluate_every": None}
+"""Fields that records of earlier versions lack, with their defaults."""
+
 
 class NumericFacts(BaseModel):
     """Options of `clgym run` for speed; none is on by default."""
@@ -25,6 +28,9 @@ class NumericFacts(BaseModel):
     """Memory format of the images in convolutions: channels last."""
     compile: bool = False
     """Whether networks were compiled (``torch.compile``)."""
+    optimizer_kernel: Literal["auto", "single", "foreach", "fused"] = "auto"
+    """How torch's optimizers took their steps: parameter by parameter, many parameters in one call,
+    or the whole step in one kernel; auto means torch's choice."""
     eval_batch: int | None = None
     """Number of test images in a batch; None means the default."""
     evaluate_every: Annotated[int, Field(ge=2)] | Literal["last"] | None = None
@@ -33,11 +39,10 @@ class NumericFacts(BaseModel):
     field, as in records of earlier versions."""
 
     @model_serializer(mode="wrap")
-    def _without_the_usual_tests(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out the later fields that are not set: hashes of earlier results lack them."""
         facts: dict[str, object] = plain(self)
-        if self.evaluate_every is None:
-            facts.pop("evaluate_every", None)
-        return facts
+        return {name: v for name, v in facts.items() if name not in _LATER or v != _LATER[name]}
 
     def is_tested(self, experience: int, experiences: int) -> bool:
         """Whether a test follows an experience.
@@ -78,4 +83,6 @@ class NumericFacts(BaseModel):
         words = [] if self.arithmetic == "fp32" else ["--arithmetic", self.arithmetic]
         words += ["--channels-last"] if self.channels_last else []
         words += ["--compile"] if self.compile else []
+        if self.optimizer_kernel != "auto":
+            words += ["--optimizer-kernel", self.optimizer_kernel]
         return words + ([] if self.eval_batch is None else ["--eval-batch", str(self.eval_batch)])

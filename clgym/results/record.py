@@ -101,6 +101,9 @@ class Cost(RecordBlock):
     energy_joules: dict[str, float] = {}
     """Energy in joules by device (``processor``, ``gpu``), by the counters of the hardware, which
     count everything that the device does; devices without a counter have no entry."""
+    gpu_utilisation: float | None = None
+    """Mean share of time, from 0 to 1, in which the GPU computed for any program while the learner
+    trained or adapted, by its driver, asked once a second; None where no driver reports it."""
     train_images: int = 0
     """Number of training images, over all epochs."""
     state_bytes: int

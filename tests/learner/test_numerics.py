@@ -1,6 +1,7 @@
 """Options for speed: what they do to a network, what they are refused for, what a record says."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from clgym.learner.numerics import NumericMode
 from clgym.learner.oversight import Oversight
 from clgym.messages import Numerics
 from clgym.results.grouping import method_of
-from clgym.strategy import Memory, StreamInfo
+from clgym.strategy import Batch, Memory, StreamInfo
 
 CPU = torch.device("cpu")
 
@@ -62,8 +63,8 @@ def test_convolutions_get_images_whose_channels_lie_together() -> None:
     assert next(network.parameters()).is_contiguous()  # states are written as ever
 
 
-def naive(network: str) -> Any:
-    strategy = make_strategy("naive", {"network": network})
+def naive(network: str, name: str = "naive") -> Any:
+    strategy = make_strategy(name, {"network": network})
     mean, std = (0.5,) * 3, (0.25,) * 3
     strategy.setup(StreamInfo((3, 8, 8), "class-incremental", CPU, 0, mean, std, memory=Memory(0)))
     return strategy
@@ -76,6 +77,12 @@ def test_channels_last_is_refused_without_convolutions() -> None:
         mode.take(naive("mlp"))
 
 
+def test_avalanches_own_strategies_are_not_compiled() -> None:
+    """Their states contain no compiled code, so that networks from a state would run without."""
+    with pytest.raises(Incompatible, match="one of Avalanche"):
+        NumericMode(Numerics(compile=True), CPU).take(naive("mlp", "avalanche:EWC"))
+
+
 def test_whole_networks_are_compiled_and_keep_the_names_of_their_weights() -> None:
     strategy = naive("mlp")
     names = list(strategy.network.state_dict())
@@ -83,6 +90,28 @@ def test_whole_networks_are_compiled_and_keep_the_names_of_their_weights() -> No
     assert strategy.network._compiled_call_impl is not None
     assert all(part._compiled_call_impl is None for part in strategy.network.children())
     assert list(strategy.network.state_dict()) == names
+
+
+def test_the_observation_of_a_prediction_is_not_compiled() -> None:
+    """The compiler would follow Python code that notes each operation, which is no network's."""
+    graphs: list[Any] = []
+
+    def keep(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    strategy, batch = naive("mlp"), Batch(torch.rand(4, 3, 8, 8))
+    strategy.network.compile(backend=keep)
+    asked: Any = SimpleNamespace(numerics=Numerics(compile=True), adaptation=None)
+    oversight = Oversight(strategy, strategy.info, asked, 1 / 255)
+    frames = torch._dynamo.utils.counters["frames"]  # pyright: ignore[reportPrivateUsage]
+    frames.clear()
+    with torch.no_grad():
+        first = oversight.predict(batch)
+        assert not frames and not graphs
+        assert torch.allclose(oversight.predict(batch), first)
+    assert len(graphs) == 1
+    assert oversight.flops_per_image
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,8 @@ def _work(costs: Sequence[Cost]) -> Facts:
         facts.append(
             ["operations of a prediction, per image", f"{operations(float(np.mean(answered)))}FLOP"]
         )
+    if used := _known([cost.gpu_utilisation for cost in costs]):
+        facts.append(["utilisation of the GPU in training", f"{100 * np.mean(used):.0f} %"])
     if all(cost.energy_joules for cost in costs):
         joules = float(np.mean([sum(cost.energy_joules.values()) for cost in costs]))
         facts.append(["energy of a run, whole devices", f"{joules / 3600:,.3g} Wh"])

@@ -265,6 +265,7 @@ def _cost(method: Method) -> ReportTable:
     heads += ["parameters", "trainable", "buffers", "stored samples", "stored, bytes"]
     heads += ["state, MiB", "resumed", "processor, s", "memory above idle, MiB"]
     heads += ["training, FLOP", "prediction of an image, FLOP", "energy of the devices, Wh"]
+    heads += ["utilisation of the GPU, %"]
     rows = []
     for run in method.runs:
         cost, result, held = run.record.cost, run.result, run.record.holdings
@@ -299,6 +300,7 @@ def _work(cost: Cost) -> list[str]:
         "" if flops is None else f"{flops:.3g}",
         "" if per_image is None else f"{per_image:.3g}",
         f"{sum(energy.values()) / 3600:,.3g}" if energy else "",
+        "" if cost.gpu_utilisation is None else f"{100 * cost.gpu_utilisation:.0f}",
     ]
 
 
