@@ -18,6 +18,8 @@ __all__ = ["Chart", "across_charts", "protocol_chart", "table_charts"]
 
 MOST = 7
 """Maximum number of rows in a figure; more could not be distinguished."""
+MOST_RANKED = 20
+"""The same where both ends of each line have a name."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,26 @@ def protocol_chart(tables: Sequence[BoardTable]) -> Chart | None:
     if table is None or len(rows) < 2:
         return None
     with drawn_in(FigureStyle(width=5.2)):
-        figure = _rank_shift(rows[:MOST])
-    return _chart(f"Tuning rank against evaluation rank: {table.name}", figure)
+        figure = _rank_shift(rows)
+    title = f"Tuning rank against evaluation rank: {table.name}"
+    return _chart(f"{title}{_part(rows, MOST_RANKED)}", figure)
 
 
 def table_charts(table: BoardTable) -> list[Chart]:
     """Figures of the first rows of a table that have a mean; none if there is only one."""
-    rows = [row for row in table.rows if row.mean is not None][:MOST]
+    rows = [row for row in table.rows if row.mean is not None]
     if len(rows) < 2:
         return []
-    more = f" (first {len(rows)} of {len(table.rows)} rows)" if len(rows) < len(table.rows) else ""
     where = f": {table.name}"
-    return [_chart(f"{title}{more}", figure, where) for title, figure in _drawn(table, rows)]
+    drawn = [
+        (f"{title}{_part(rows, MOST)}", figure) for title, figure in _drawn(table, rows[:MOST])
+    ]
+    return [_chart(title, figure, where) for title, figure in [*drawn, *_shifts(table)]]
+
+
+def _part(rows: Sequence[BoardRow], most: int) -> str:
+    """What a title says of rows that are not drawn."""
+    return f" (first {most} of {len(rows)} rows)" if len(rows) > most else ""
 
 
 def _tuned(rows: Sequence[BoardRow]) -> list[BoardRow]:
@@ -70,10 +80,6 @@ def _drawn(table: BoardTable, rows: Sequence[BoardRow]) -> Iterator[tuple[str, "
     if not table.adaptation:
         yield from _over_experiences(rows)
     yield "Accuracy against cost, tuning included", _against_cost(rows)
-    for mode in table.modes:
-        tuned = _tuned([row for row in rows if row.mode == mode])
-        if len(tuned) > 1:
-            yield f"Tuning rank against evaluation rank ({mode})", _rank_shift(tuned)
     searched = {
         row.short_name: row.entry.tuning.trials
         for row in rows
@@ -83,7 +89,16 @@ def _drawn(table: BoardTable, rows: Sequence[BoardRow]) -> Iterator[tuple[str, "
         yield "Expected best tuning score against number of trials", drawing.expected_best(searched)
 
 
+def _shifts(table: BoardTable) -> Iterator[tuple[str, "Figure"]]:
+    for mode in table.modes:
+        tuned = _tuned(table.with_mode(mode))
+        if len(tuned) > 1:
+            title = f"Tuning rank against evaluation rank ({mode})"
+            yield f"{title}{_part(tuned, MOST_RANKED)}", _rank_shift(tuned)
+
+
 def _rank_shift(rows: Sequence[BoardRow]) -> "Figure":
+    """Ranks among all rows, of which the first are drawn."""
     tuning = [row.entry.tuning.score or 0.0 for row in rows if row.entry.tuning]
     placed = ranks([{s.key: s.primary for s in r.entry.scores} for r in rows])
     means = [row.mean or 0.0 for row in rows]
@@ -97,7 +112,7 @@ def _rank_shift(rows: Sequence[BoardRow]) -> "Figure":
                 "high": rank.high if rank else None,
             }
             for row, own, mean, rank in zip(rows, tuning, means, placed, strict=True)
-        ]
+        ][:MOST_RANKED]
     )
 
 
