@@ -27,12 +27,18 @@ def once(confinement: Confinement) -> tuple[float, float]:
     """Wall and processor seconds of shutting in a fork of this process."""
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
-        wall, cpu = time.perf_counter(), time.process_time()
-        confine(confinement, ())
-        os.write(writer, struct.pack("dd", time.perf_counter() - wall, time.process_time() - cpu))
-        os._exit(0)
+        try:
+            wall, cpu = time.perf_counter(), time.process_time()
+            confine(confinement, ())
+            spent = time.perf_counter() - wall, time.process_time() - cpu
+            os.write(writer, struct.pack("dd", *spent))
+        finally:  # the parent's clean-up is not the child's
+            os._exit(0)
     os.close(writer)
-    found = struct.unpack("dd", os.read(reader, 16))
+    told = os.read(reader, 16)
+    if len(told) != 16:
+        raise SystemExit("the sandbox could not be entered")
+    found = struct.unpack("dd", told)
     os.close(reader)
     os.waitpid(child, 0)
     return found

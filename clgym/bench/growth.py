@@ -29,13 +29,17 @@ class Growth:
     """Processor time in seconds at each size, over all processes of the command."""
 
     @property
-    def exponent(self) -> float | None:
-        """Exponent of the growing part of the cost.
+    def grows(self) -> bool:
+        """Whether the largest size costs over a tenth more than the smallest one.
 
-        None if the largest size costs at most a tenth more than the smallest one: differences are
-        noise then.
+        Below, differences are noise.
         """
-        return exponent(self.seconds) if self.seconds[-1] > 1.1 * self.seconds[0] else None
+        return self.seconds[-1] > 1.1 * self.seconds[0]
+
+    @property
+    def exponent(self) -> float | None:
+        """Exponent of the growing part of the cost; None if it hardly grows, or irregularly."""
+        return exponent(self.seconds) if self.grows else None
 
     def to_tree(self) -> dict[str, object]:
         """Fields by name."""

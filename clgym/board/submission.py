@@ -265,10 +265,12 @@ def _study(submission: Submission, folder: Path, plugins: tuple[Path, ...]) -> N
         words = "no evaluation is complete; run `clgym evaluate`"
         submission.add(place, "evaluations", "wrong", words)
     _version(submission, place, plan.code.clgym)
+    flags = {flag for e in study.evaluations for flag in (*e.flags, above_band(e)) if flag}
     with contextlib.suppress(ClgymError):  # the audit says what is wrong with a record
         runs = [run for evaluation in study.evaluations for run in study.runs_of(evaluation)]
-        _breaches(submission, place, [run.record for run in runs])
-    flags = {flag for e in study.evaluations for flag in (*e.flags, above_band(e)) if flag}
+        records = [run.record for run in runs]
+        _breaches(submission, place, records)
+        flags |= set(run_flags(records))
     for flag in sorted(flags):
         submission.add(place, "shown on the board", "flag", flag)
 

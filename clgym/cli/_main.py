@@ -21,11 +21,9 @@ FAILED, INTERRUPTED = 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out a command line and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # A start makes many objects and hardly any garbage, for which Python by default looks after
-    # every 700 new objects.
-    gc.set_threshold(20_000)
     # At its exit Python looks once more for garbage among all that was imported, which takes a
     # sixth of the time of a short command; the system takes the memory back anyway.
+    atexit.unregister(gc.freeze)  # once, however often this function is called
     atexit.register(gc.freeze)
     try:
         return _dispatch(words)

@@ -102,10 +102,16 @@ class TrialProgress:
         else:
             last, average = event["last_accuracy"], event["average_incremental_accuracy"]
             several = len(event["accuracy_matrix"]) > 1
-            words = f"last {100 * last:.2f} %, average {100 * average:.2f} %"
+            words = f"last {100 * last:.2f} %"
+            if average is not None:  # it is None if some experiences were not tested
+                words += f", average {100 * average:.2f} %"
             line = f"{name}: {words if several else f'accuracy {100 * last:.2f} %'}"
             # Up to a rung a trial is easier than as a whole.
-            if "trial" in event and not (self._rungs and name.startswith("experience-")):
+            if (
+                average is not None
+                and "trial" in event
+                and not (self._rungs and name.startswith("experience-"))
+            ):
                 self.scores.setdefault(event["trial"], []).append((last + average) / 2)
         self.done[event["key"]] = line
         return f"{line}  [{self.summary}]"

@@ -122,7 +122,9 @@ def _show_growth(quantities: Sequence[str], quick: bool, as_json: bool) -> int:
         if not as_json:
             pairs = zip(one.sizes, one.seconds, strict=True)
             costs = ", ".join(f"{size:,}: {seconds:.1f} s" for size, seconds in pairs)
-            how = "hardly grows" if one.exponent is None else f"exponent {one.exponent:.2f}"
+            how = "grows irregularly" if one.grows else "hardly grows"
+            if one.exponent is not None:
+                how = f"exponent {one.exponent:.2f}"
             print(f"{one.quantity}: {how} ({costs})", flush=True)
     if as_json:
         print(json.dumps(found, indent=1))

@@ -15,11 +15,11 @@ def take_rows(values: Tensor, rows: Tensor | slice) -> Tensor:
         rows: int64 [m], on the same device; or a slice, whose rows are not copied.
 
     Returns:
-        Values, [m, ...]. Their strides are those of ``values[rows]``, because convolutions choose
-        their kernel by the strides, which matters for the last bits.
+        Values, [m, ...]. Their order in memory is that of ``values[rows]``, because convolutions
+        choose their kernel by the strides, which matters for the last bits.
     """
-    if isinstance(rows, slice) or not values.is_contiguous():
-        return values[rows]
+    if isinstance(rows, slice) or len(values) < 2 or not values.is_contiguous():
+        return values[rows]  # strides of a single row are not those of several
     found = values.index_select(0, rows)
     if found.stride() == values.stride():
         return found

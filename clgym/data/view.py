@@ -47,14 +47,16 @@ def random_view(images: Tensor) -> Tensor:
             found=f"{side} x {side}",
             fix="Give --resize",
         )
-    x = F.pad(_jittered(images.clamp(0, 1)), (edge,) * 4, mode="replicate")
-    whole = x.shape[-1]
-    angle = _uniform(-15, 15)
-    shift = [round(_uniform(-whole / 16, whole / 16)) for _ in range(2)]
-    grid = _affine_grid(angle, shift, _uniform(0.9, 1.1), x)
-    kept = slice(edge - _BLUR, edge + side + _BLUR)
-    x = _sampled(x, grid[:, kept, kept])
-    x = F.conv2d(x, _gaussian(_uniform(0.001, 0.5), x), groups=x.shape[1])
+    # With bfloat16 the places in an image would be rounded.
+    with torch.autocast(images.device.type, enabled=False):
+        x = F.pad(_jittered(images.clamp(0, 1)), (edge,) * 4, mode="replicate")
+        whole = x.shape[-1]
+        angle = _uniform(-15, 15)
+        shift = [round(_uniform(-whole / 16, whole / 16)) for _ in range(2)]
+        grid = _affine_grid(angle, shift, _uniform(0.9, 1.1), x)
+        kept = slice(edge - _BLUR, edge + side + _BLUR)
+        x = _sampled(x, grid[:, kept, kept])
+        x = F.conv2d(x, _gaussian(_uniform(0.001, 0.5), x), groups=x.shape[1])
     if _uniform(0, 1) < 0.5:
         x = x.flip(-1)
     return (x + _NOISE * torch.randn_like(x)).clamp(0, 1)

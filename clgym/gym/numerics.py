@@ -4,11 +4,11 @@ from pydantic import ValidationError
 
 from clgym.errors import BadConfig, Incompatible
 from clgym.gym.request import Request
-from clgym.messages import Numerics
+from clgym.messages import Needs, Numerics
 from clgym.results.numerics import NumericFacts
 from clgym.scenario import Stream, kind_of
 
-__all__ = ["check_tests", "numeric_facts", "numerics_of"]
+__all__ = ["check_budget", "check_tests", "numeric_facts", "numerics_of"]
 
 
 def numerics_of(request: Request, adapts: bool) -> Numerics:
@@ -57,9 +57,17 @@ def numerics_of(request: Request, adapts: bool) -> Numerics:
         ) from error
 
 
-def numeric_facts(request: Request) -> NumericFacts:
-    """Block of the record about the options of a request."""
+def numeric_facts(request: Request, experiences: int) -> NumericFacts:
+    """Block of the record about the options of a request, on a stream of some experiences.
+
+    Equal choices of tests have one name: every 5th of five experiences is ``last``, and of a single
+    experience none is left out.
+    """
     every = request.evaluate_every
+    if every != "last" and every >= experiences:
+        every = "last"
+    if experiences == 1:
+        every = 1
     return NumericFacts(
         arithmetic=request.arithmetic,
         channels_last=request.channels_last,
@@ -89,6 +97,22 @@ def check_tests(request: Request, stream: Stream) -> None:
         )
 
 
+def check_budget(request: Request, needs: Needs) -> None:
+    """Check that the bytes of a strategy that declares a budget are counted everywhere.
+
+    Raises:
+        Incompatible: They are counted in tests, of which the request leaves some out.
+    """
+    if request.evaluate_every != 1 and needs.memory_bytes is not None:
+        raise Incompatible(
+            expected="tests after every experience for a strategy with a budget of bytes, since "
+            "its bytes are counted in tests",
+            found=f"--evaluate-every {request.evaluate_every} and a budget of "
+            f"{needs.memory_bytes:,} bytes",
+            fix="Leave out --evaluate-every",
+        )
+
+
 def _check_plain(request: Request, stream: Stream) -> None:
     """Check that only accuracies after experiences are lost if some are not tested."""
     if request.after is not None:
@@ -103,6 +127,10 @@ def _check_plain(request: Request, stream: Stream) -> None:
             expected=f"a stream of labelled experiences that may be read more than once, for "
             f"--evaluate-every {request.evaluate_every}",
             found=f"{stream.name}, which is "
-            + (f"{kind} and single-pass" if kind.endswith("-incremental") else kind),
+            + (f"{kind} and {_order_of(stream)}" if kind.endswith("-incremental") else kind),
             fix="Leave out --evaluate-every: the measures of this stream need all tests",
         )
+
+
+def _order_of(stream: Stream) -> str:
+    return "single-pass" if stream.single_pass else "tested inside its experiences"

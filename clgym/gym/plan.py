@@ -19,7 +19,7 @@ from clgym.engines import Channel
 from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
-from clgym.gym.numerics import check_tests, numeric_facts, numerics_of
+from clgym.gym.numerics import check_budget, check_tests, numeric_facts, numerics_of
 from clgym.gym.request import Request, cut, load_sources, make_scenario, preset_values
 from clgym.messages import (
     BackboneIdentity,
@@ -71,7 +71,19 @@ class ResolvedRun:
     @property
     def key(self) -> str:
         """SHA-256 of everything that determines the result; an output folder belongs to one key."""
-        identity = [
+        return sha256(canonical_json([*self._identity(), *self.numeric_facts.words()]))
+
+    @property
+    def order_source(self) -> str:
+        """SHA-256 from which the order of test images follows: the key without options for speed.
+
+        Otherwise each of these options would draw another order, and a strategy whose answers
+        depend on its batches would give as many results to choose from.
+        """
+        return sha256(canonical_json(self._identity()))
+
+    def _identity(self) -> list[object]:
+        identity: list[object] = [
             __version__,
             self.strategy.name,
             self.strategy.source_hash,
@@ -87,8 +99,7 @@ class ResolvedRun:
         identity += [self.backbone.weights] if self.backbone else []
         identity += [self.strategy.read_files] if self.strategy.read_files else []
         identity += ["inline"] if self.request.engine == "inline" else []
-        identity += self.numeric_facts.words()
-        return sha256(canonical_json(identity))
+        return identity
 
     @property
     def out(self) -> Path:
@@ -108,7 +119,7 @@ class ResolvedRun:
     @property
     def numeric_facts(self) -> NumericFacts:
         """Block of the record about options for speed."""
-        return numeric_facts(self.request)
+        return numeric_facts(self.request, len(self.stream))
 
     @property
     def resize(self) -> int | None:
@@ -166,6 +177,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
     values.update(reply.renamed)
     _check_needs(entry.name, reply.needs, stream)
     _check_measured(stream)
+    check_budget(request, reply.needs)
     digest = method_hash(entry, description.fields, values, request.plugins)
     return ResolvedRun(
         request=request,

@@ -56,7 +56,7 @@ def _carry_out(resolved: ResolvedRun, emit: OnEvent) -> Record:
     from clgym.gym.sessions import make_session
     from clgym.gym.withheld_order import order_key
 
-    key = resolved.request.order_key or order_key(resolved.key)
+    key = resolved.request.order_key or order_key(resolved.order_source)
     learners = Learners(resolved, emit)
     with learners.training() as conversation:
         confirm(resolved, conversation)

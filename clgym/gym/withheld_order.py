@@ -26,7 +26,7 @@ def order_key(run_key: str) -> str:
     """Key of a run's orders, hexadecimal.
 
     Args:
-        run_key: Key of the run, `clgym.gym.plan.ResolvedRun.key`.
+        run_key: What determines the run, `clgym.gym.plan.ResolvedRun.order_source`.
 
     Raises:
         BadOutput: The secret can be neither read nor written.

@@ -86,7 +86,7 @@ def _claimed(claim: Claim) -> str:
 def _number(claim: Claim, found: Measured) -> ClaimStatus:
     measure = MEASURES[claim.measure]
     values = found.values(measure)
-    if not values or claim.value is None:
+    if len(values) < len(found.runs) or not values or claim.value is None:
         return not_run(claim, f"its records have no {claim.measure.replace('_', ' ')}")
     mean = float(np.mean(values))
     apart = mean - claim.value
@@ -178,6 +178,8 @@ def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:
     tuning = [study.tuning_score for study in studies]
     if any(score is None for score in tuning):
         return not_run(claim, "a study has no tuning score")
+    if any(len(study.values(m)) != len(study.runs) for m in measure for study in studies):
+        return not_run(claim, "a record lacks the measures of the ranks")
     evaluation = [np.mean([np.mean(study.values(m)) for m in measure]) for study in studies]
     # Spearman's correlation is Pearson's of the ranks.
     before, after = rankdata(tuning), rankdata(evaluation)

@@ -134,6 +134,7 @@ def against_plan(
             [(side.name, side.fingerprint)],
         ),
         "result.scored_on": (result.scored_on, "test" if evaluating else plan.score_on),
+        "result.numerics": (result.numerics, None),  # studies have no options for speed
         "environment.threads": (where.threads, plan.threads),
         "environment.device": (where.device.partition(":")[0], plan.device),
     }

@@ -75,6 +75,7 @@ def _names(record: Record) -> Row:
         "scenario": result.scenario.name,
         "seed": result.seed,
         "order_seed": result.order_seed,
+        "speed_options": " ".join(result.numerics.words()) if result.numerics else None,
     }
 
 

@@ -74,6 +74,10 @@ def own_problems(record: Record) -> Iterator[str]:
     kind = _KINDS.get(result.scenario.setting, "learning")
     if result.kind != kind:
         yield f"result.kind is {result.kind}, though its setting is {result.scenario.setting}"
+    partly = result.numerics is not None and result.numerics.evaluate_every is not None
+    if partly and (result.kind != "learning" or result.anytime is not None):
+        # `clgym.gym.numerics.check_tests` refuses such runs.
+        yield "result.numerics leaves out tests, though this stream needs all of them"
     if not isinstance(result, AdaptationResult):
         yield from _matrix_problems(result)
         yield from _storage_problems(record, result.stored_after)
@@ -209,8 +213,10 @@ def prediction_problems(result: Result, predictions: StoredPredictions) -> Itera
     """
     if not isinstance(result, AdaptationResult):
         for experience, accuracy in enumerate(result.accuracy_after):
-            if accuracy is None:
-                continue  # not tested
+            if accuracy is None:  # not tested
+                if predictions.has_after(experience):
+                    yield f"predictions after experience {experience + 1}, which was not tested"
+                continue
             rows = predictions.after(experience)
             yield from _evaluation_problems(result, experience, rows)
             by_head = predictions.by_head(experience)

@@ -70,6 +70,10 @@ class StoredPredictions:
         group = self._integers(f"{experience}/experience", experiences)
         return self._rows(str(experience), group)
 
+    def has_after(self, experience: int) -> bool:
+        """Whether the file has any array of a test after an experience."""
+        return any(name.startswith(f"{experience}/") for name in self.arrays)
+
     def by_head(self, experience: int) -> dict[str, np.ndarray]:
         """Return predicted classes, int [n], by head after an experience, in the order of `after`.
 

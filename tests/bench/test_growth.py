@@ -17,6 +17,12 @@ def test_costs_that_hardly_grow_have_no_exponent(costs: tuple[float, ...]) -> No
     growth = Growth("classes", (1, 2, 4, 8), costs)
     assert growth.exponent is None
     assert growth.to_tree()["exponent"] is None
+    assert not growth.grows
+
+
+def test_a_cost_that_grows_in_one_step_only_is_not_said_to_stay() -> None:
+    growth = Growth("classes", (1, 2, 4, 8), (1.0, 1.0, 1.0, 2.0))
+    assert growth.grows and growth.exponent is None
 
 
 def test_quantities_of_the_command_are_those_that_can_be_measured() -> None:

@@ -39,13 +39,16 @@ def by_torchvision(images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 32, 32), (2, 1, 28, 28), (3, 3, 9, 9), (2, 3, 4, 4)])
-def test_views_have_the_bits_of_torchvisions_transforms(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_views_have_the_bits_of_torchvisions_transforms(shape: tuple[int, ...], bf16: bool) -> None:
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     for seed in range(20):
         torch.manual_seed(seed)
         expected, after = by_torchvision(images), torch.get_rng_state()
         torch.manual_seed(seed)
-        assert torch.equal(random_view(images), expected)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found = random_view(images)
+        assert torch.equal(found, expected)
         assert torch.equal(torch.get_rng_state(), after)  # later draws are the same, too
 
 

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 import clgym
 from clgym.board.reading.entries import run_flags
 from clgym.cli._again import rerun
+from clgym.cli._main import main
 from clgym.errors import BadConfig, BadRecord, ClgymError, Incompatible
 from clgym.gym.numerics import numeric_facts
 from clgym.gym.plan import resolve
@@ -193,7 +194,7 @@ def test_it_is_another_run_and_says_so(runs: dict[Any, StoredRun]) -> None:
 
 def test_without_it_nothing_is_serialised(runs: dict[Any, StoredRun]) -> None:
     assert runs[1].result.numerics is None
-    assert numeric_facts(Request("nmc", "split-digits", evaluate_every=1)) == NumericFacts()
+    assert numeric_facts(Request("nmc", "split-digits", evaluate_every=1), 5) == NumericFacts()
     assert list(NumericFacts(eval_batch=5).model_dump(mode="json")) == [
         "arithmetic",
         "channels_last",
@@ -237,3 +238,73 @@ def test_rows_of_the_tests_are_compared_with_the_images(runs: dict[Any, StoredRu
     audit = Audit(records=[str(runs[2].folder)])
     compare_with_sources(audit)
     assert audit.checks and not audit.problems and not audit.notes
+
+
+def test_predictions_of_a_test_that_was_left_out_are_a_problem(
+    runs: dict[Any, StoredRun], tmp_path: Path
+) -> None:
+    """A whole run is edited to say that only its end was tested; its predictions stay."""
+    whole, last = runs[1], runs["last"]
+    result = last.result.model_copy(update={"predictions": whole.result.predictions})
+    edited = whole.record.model_copy(update={"result": result})
+    problems = list(StoredRun(whole.folder, edited, whole.sha256).problems())
+    assert [p for p in problems if "which was not tested" in p] == [
+        f"predictions after experience {i}, which was not tested" for i in (1, 2, 3, 4)
+    ]
+
+
+def test_streams_that_need_all_tests_have_no_record_without_them(tmp_path: Path) -> None:
+    online = stored(
+        Request("nmc", "online-digits", engine="inline", threads=1), tmp_path / "online"
+    )
+    size = len(online.result.accuracy_after)  # type: ignore[union-attr]
+    facts = {**facts_of(online), "numerics": NumericFacts(evaluate_every="last").model_dump()}
+    for name in ("accuracy_after", "task_aware_accuracy_after"):
+        facts[name] = [None] * (size - 1) + facts[name][-1:]
+    facts["accuracy_matrix"] = [[None] * size] * (size - 1) + facts["accuracy_matrix"][-1:]
+    facts |= dict.fromkeys(OVER_EXPERIENCES)
+    edited = online.record.model_copy(update={"result": make_result(facts)})
+    wanted = "result.numerics leaves out tests, though this stream needs all of them"
+    assert wanted in list(StoredRun(online.folder, edited, online.sha256).problems())
+
+
+def test_options_for_speed_draw_no_other_order_of_test_images(runs: dict[Any, StoredRun]) -> None:
+    """Otherwise each would be another try for a learner whose answers depend on its batches."""
+    assert len({run.record.environment.order_key for run in runs.values()}) == 1
+    request = Request("nmc", "split-digits", engine="inline", threads=1)
+    planned = [resolve(replace(request, eval_batch=size)) for size in (None, 50)]
+    assert planned[0].order_source == planned[1].order_source == planned[0].key
+    assert planned[0].key != planned[1].key
+
+
+@pytest.mark.parametrize("every", [5, 6, 10, "last"])
+def test_equal_choices_of_tests_have_one_name(every: Any) -> None:
+    request = Request("nmc", "split-digits", engine="inline", evaluate_every=every)
+    assert resolve(request).numeric_facts.evaluate_every == "last"
+    single = replace(request, scenario_config={"classes": [0, 1]})
+    assert resolve(single).numeric_facts.evaluate_every is None
+
+
+def test_a_budget_of_bytes_needs_all_tests(tmp_path: Path) -> None:
+    plugin = tmp_path / "budgeted.py"
+    plugin.write_text(
+        '"""A learner with a budget."""\n\n'
+        "from clgym.strategies.nmc import NMC\nfrom dataclasses import replace\n\n\n"
+        "class Budgeted(NMC):\n"
+        '    """Class means with a budget."""\n\n'
+        "    @property\n    def needs(self):\n"
+        '        """A budget."""\n'
+        "        return replace(super().needs, memory_bytes=100_000)\n"
+    )
+    with pytest.raises(Incompatible, match="a budget of 100,000 bytes"):
+        clgym.run(str(plugin), "split-digits", evaluate_every="last", engine="inline")
+
+
+@pytest.mark.slow
+def test_several_seeds_are_shown_without_an_average(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "nmc", "split-digits", "--evaluate-every", "last", "--seeds", "0,1"]
+    assert main([*words, "--workers", "2", "--out", str(tmp_path / "x")]) == 0
+    said = capsys.readouterr()
+    assert "last 90." in said.out + said.err and "average 9" not in said.out + said.err

@@ -236,6 +236,19 @@ def test_equal_scores_have_no_ranks_to_correlate():
     assert judge(claim, found).verdict == "not run"
 
 
+def test_runs_that_lack_the_measure_give_no_verdict():
+    """Without an average, as in runs that are tested only at their end."""
+    whole = record(0.5)
+    lacking = whole.result.model_copy(update={"average_incremental_accuracy": None})
+    partly = unstored(whole.model_copy(update={"result": lacking}))
+    found = {n: measured(s / 10, tuning=s / 10) for n, s in zip("ab", (3, 2), strict=True)}
+    found["c"] = Measured((unstored(whole), partly), 0.1)
+    ranks = Claim(measure="rank_correlation", ranks=("a", "b", "c"), **FACTS)
+    assert judge(ranks, found).verdict == "not run"
+    average = Claim(measure="average_incremental_accuracy", of="c", value=50, **FACTS)
+    assert judge(average, found).verdict == "not run"
+
+
 def test_a_row_that_did_not_run_gives_the_reason():
     status = not_run(order(), "no weights")
     assert (status.verdict, status.why, status.measured) == ("not run", "no weights", "-")

@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
-from clgym.protocol.record_audit import class_order_problems
+from clgym.protocol.record_audit import ExpectedRecord, against_plan, class_order_problems
+from clgym.protocol.study import read_certificate
+from clgym.results.numerics import NumericFacts
 from clgym.results.stored import open_run
+
+RECORDS = Path(__file__).parents[2] / "leaderboards/records"
 
 SAMPLE = Path(__file__).parents[1] / "results/samples/v1-nmc/record.json"
 
@@ -34,3 +38,19 @@ def test_increments_of_another_type_are_named(tmp_path: Path) -> None:
 def test_a_class_order_that_is_not_that_of_its_part_is_named(tmp_path: Path) -> None:
     (problem,) = _problems(tmp_path, [2])
     assert "class_order is not the order of its seed" in problem
+
+
+def test_options_for_speed_are_not_those_of_a_study() -> None:
+    """A run with fewer tests would hide what was forgotten."""
+    study = RECORDS / "icarl-lite-c50-v2-27d1b33d"
+    plan = read_certificate(study).body.plan
+    record = open_run(study / "evaluations/1/seed-1706951912").record
+    wanted = ExpectedRecord(
+        record.result.strategy.config, record.result.scenario.config, record.result.seed, None
+    )
+    assert not list(against_plan(record, plan, wanted, evaluating=True))
+    for options in (NumericFacts(evaluate_every="last"), NumericFacts(arithmetic="bf16")):
+        result = record.result.model_copy(update={"numerics": options})
+        edited = record.model_copy(update={"result": result})
+        found = list(against_plan(edited, plan, wanted, evaluating=True))
+        assert len(found) == 1 and "result.numerics" in found[0]

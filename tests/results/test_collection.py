@@ -7,6 +7,7 @@ import pytest
 import clgym
 from clgym.errors import MissingExtra
 from clgym.results.collection import Records
+from clgym.results.numerics import NumericFacts
 
 
 @pytest.fixture
@@ -31,6 +32,19 @@ def test_one_row_for_each_run(three):
         assert row["forgetting"] == record.result.forgetting
         assert row["option.lr"] == 0.1
     assert rows[0]["mean_error"] is None and rows[2]["mean_error"] is not None
+
+
+def test_options_for_speed_are_a_column(three):
+    """Runs that differ in them are not averaged with one another."""
+    options = NumericFacts(evaluate_every=2, eval_batch=50)
+    result = three[0].result.model_copy(update={"numerics": options})
+    both = Records([three[0], three[0].model_copy(update={"result": result})])
+    expected = [None, "--evaluate-every 2 --eval-batch 50"]
+    for rows in (both.rows(), both.experience_rows()):
+        found = {row["speed_options"] for row in rows}
+        assert {None if text is None else frozenset(text.split()) for text in found} == {
+            None if text is None else frozenset(text.split()) for text in expected
+        }
 
 
 def test_one_row_for_each_measured_cell(three):
