@@ -46,7 +46,10 @@ def test_options_for_speed_are_not_those_of_a_study() -> None:
     plan = read_certificate(study).body.plan
     record = open_run(study / "evaluations/1/seed-1706951912").record
     wanted = ExpectedRecord(
-        record.result.strategy.config, record.result.scenario.config, record.result.seed, None
+        {**record.result.strategy.config},
+        {**record.result.scenario.config},
+        record.result.seed,
+        None,
     )
     assert not list(against_plan(record, plan, wanted, evaluating=True))
     for options in (NumericFacts(evaluate_every="last"), NumericFacts(arithmetic="bf16")):
