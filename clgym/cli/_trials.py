@@ -107,11 +107,7 @@ class TrialProgress:
                 words += f", average {100 * average:.2f} %"
             line = f"{name}: {words if several else f'accuracy {100 * last:.2f} %'}"
             # Up to a rung a trial is easier than as a whole.
-            if (
-                average is not None
-                and "trial" in event
-                and not (self._rungs and name.startswith("experience-"))
-            ):
+            if "trial" in event and not (self._rungs and name.startswith("experience-")):
                 self.scores.setdefault(event["trial"], []).append((last + average) / 2)
         self.done[event["key"]] = line
         return f"{line}  [{self.summary}]"

@@ -25,9 +25,10 @@ class Measured:
     """Tuning score of a study, as a fraction."""
 
     def values(self, measure: Measure) -> list[float]:
-        """Values of the measure, one for each seed that has it."""
+        """Values of the measure, one for each seed; none if a seed lacks it."""
         found = [measure.of(run.record) for run in self.runs]
-        return [value for value in found if value is not None]
+        known = [value for value in found if value is not None]
+        return known if len(known) == len(found) else []
 
 
 def judge(claim: Claim, measured: Mapping[str, Measured]) -> ClaimStatus:
@@ -86,7 +87,7 @@ def _claimed(claim: Claim) -> str:
 def _number(claim: Claim, found: Measured) -> ClaimStatus:
     measure = MEASURES[claim.measure]
     values = found.values(measure)
-    if len(values) < len(found.runs) or not values or claim.value is None:
+    if not values or claim.value is None:
         return not_run(claim, f"its records have no {claim.measure.replace('_', ' ')}")
     mean = float(np.mean(values))
     apart = mean - claim.value
@@ -178,7 +179,7 @@ def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:
     tuning = [study.tuning_score for study in studies]
     if any(score is None for score in tuning):
         return not_run(claim, "a study has no tuning score")
-    if any(len(study.values(m)) != len(study.runs) for m in measure for study in studies):
+    if not all(study.values(m) for m in measure for study in studies):
         return not_run(claim, "a record lacks the measures of the ranks")
     evaluation = [np.mean([np.mean(study.values(m)) for m in measure]) for study in studies]
     # Spearman's correlation is Pearson's of the ranks.

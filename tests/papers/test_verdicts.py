@@ -247,6 +247,9 @@ def test_runs_that_lack_the_measure_give_no_verdict():
     assert judge(ranks, found).verdict == "not run"
     average = Claim(measure="average_incremental_accuracy", of="c", value=50, **FACTS)
     assert judge(average, found).verdict == "not run"
+    # Each side has one seed left, not the same one: they are no pair.
+    sides = {"a": found["c"], "b": Measured((partly, unstored(whole)))}
+    assert judge(order("average_incremental_accuracy"), sides).verdict == "not run"
 
 
 def test_a_row_that_did_not_run_gives_the_reason():
