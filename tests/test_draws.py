@@ -13,9 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+import clgym.data.generators
 from clgym._version import __version__
-from clgym.data.generators import generator_states, seed_generators, set_generators, torch_generator
+from clgym.data.generators import (
+    StepGenerators,
+    generator_states,
+    seed_generators,
+    set_generators,
+    torch_generator,
+)
 from clgym.draws import other_draws, sequence
 from clgym.errors import BadPlugin
 from clgym.strategy import Experience
@@ -87,6 +96,44 @@ def test_torchs_cpu_streams_use_more_than_a_seed_of_32_bits() -> None:
     low = torch_generator(0, "order", step=0)
     again = torch.Generator().manual_seed(low.initial_seed())
     assert not torch.equal(low.get_state(), again.get_state())
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["order", "replay"]),
+            st.sampled_from([None, 0, 1]),
+            st.integers(0, 5) | st.just("next"),
+        ),
+        max_size=60,
+    )
+)
+def test_generators_made_ahead_draw_as_single_ones(
+    calls: list[tuple[str, int | None, int | str]],
+) -> None:
+    """In any order of names, epochs and steps, repeated steps included."""
+    generators, last = StepGenerators(3, 2), -1
+    for name, epoch, asked in calls:
+        last = step = last + 1 if isinstance(asked, str) else asked
+        found = generators.of(name, epoch=epoch, step=step)
+        single = torch_generator(3, name, experience=2, epoch=epoch, step=step)
+        assert torch.equal(found.get_state(), single.get_state())
+        torch.rand(7, generator=found)  # the next one begins anew all the same
+
+
+def test_generators_of_successive_steps_are_made_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(*args: Any, step: int, **kwargs: Any) -> torch.Generator:
+        made.append(step)
+        return torch_generator(*args, step=step, **kwargs)
+
+    monkeypatch.setattr(clgym.data.generators, "torch_generator", counted)
+    generators = StepGenerators(0, 0)
+    for step in range(100):
+        generators.of("replay", epoch=0, step=step)
+        assert len(made) <= 2 * (step + 1) + 1, "a short epoch makes at most twice what it needs"
+    assert sorted(made) == list(range(len(made))) and len(made) < 132
 
 
 @pytest.mark.parametrize("name", [(0,), (1, 2), ("",), ("replay", 3)])

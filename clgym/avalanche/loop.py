@@ -201,13 +201,16 @@ def evaluate_loss(template: Any, **kwargs: Any) -> Any:
 
 def _evaluate(template: Any, hooks: tuple[Hooks, Hooks, Hooks], kwargs: dict[str, object]) -> None:
     pre, post, pre_back = hooks
-    template.loss = template._make_empty_loss()
+    heard = any(hooks)
+    template.loss = template._make_empty_loss() if heard else None
     _call(pre, template, kwargs)
     template.mb_output = template.forward()
     _call(post, template, kwargs)
     loss = template.criterion()
-    # Avalanche's empty loss is float32, and would round a float64 one.
-    template.loss = template.loss.to(loss.dtype) + loss
+    if heard:  # Avalanche's empty loss is float32, and would round a float64 one.
+        template.loss = template.loss.to(loss.dtype) + loss
+    else:  # nobody adds anything to the loss, which has the shape of the sum
+        template.loss = loss.reshape(1) if loss.ndim == 0 else loss
     _call(pre_back, template, kwargs)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clgym.data.batch import Batch, TrainBatch
-from clgym.data.generators import torch_generator
+from clgym.data.generators import StepGenerators
 from clgym.data.held_rows import Count, HandedOut, HeldRows, second_pass
 from clgym.data.take_rows import take_rows
 from clgym.data.to_device import to_device
@@ -87,7 +87,7 @@ class Experience:
         """
         self.index, self.classes, self.columns = index, classes, columns
         self.task, self.task_columns, self.single_pass = task, task_columns, single_pass
-        self._seed, self._scale = seed, scale
+        self._generators, self._scale = StepGenerators(seed, index), scale
         self._held: HeldRows | None = HeldRows.whole(pixels, labels, features)
         self._length, self._class_names = len(pixels), class_names
         self._parts: list[Experience] = []
@@ -256,7 +256,7 @@ class Experience:
     def _stream(
         self, *name: str, epoch: int | None = None, step: int | None = None
     ) -> torch.Generator:
-        return torch_generator(self._seed, *name, experience=self.index, epoch=epoch, step=step)
+        return self._generators.of(*name, epoch=epoch, step=step)
 
     def batches(
         self,
@@ -313,7 +313,7 @@ class Experience:
         held = self._rows.features
         return TrainBatch(
             images,
-            None if labels is None else labels[rows],
+            None if labels is None else take_rows(labels, rows),
             task=self.task,
             task_of=self.task_of,
             pixels=pixels,

@@ -7,6 +7,7 @@ restored.
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -17,6 +18,7 @@ from clgym.draws import sequence
 
 __all__ = [
     "GeneratorStates",
+    "StepGenerators",
     "generator_states",
     "seed_generators",
     "set_generators",
@@ -37,6 +39,9 @@ class GeneratorStates(TypedDict):
     """Result of `random.getstate`: version, internal state, Gaussian."""
     cuda: NotRequired[Tensor]
 
+
+_AT_ONCE = 32
+"""Maximum number of generators that are made at once."""
 
 _WORDS = slice(3, 627)
 """Place of the Mersenne Twister's 624 words in the state of torch's CPU generator, in int64."""
@@ -71,6 +76,52 @@ def _keyed(generator: torch.Generator, draws: np.random.SeedSequence) -> torch.G
         state.numpy().view(np.int64)[_WORDS] = words
         generator.set_state(state)
     return generator
+
+
+class StepGenerators:
+    """Generators of one experience's streams; those of the steps to come are made several at once.
+
+    Their draws are those of `torch_generator`. Between the other work of a step, making a single
+    generator takes about five times as long as each of many, since the processor's caches have lost
+    what it needs.
+    """
+
+    def __init__(self, seed: int, experience: int) -> None:
+        """Give generators of the experience of this index in the run of this seed."""
+        self._seed, self._experience = seed, experience
+        self._ready: dict[str, _Ready] = {}
+
+    def of(self, *name: str, epoch: int | None, step: int | None) -> torch.Generator:
+        """A generator at the beginning of a stream; `torch_generator` has the arguments."""
+        if step is None:
+            return self._make(name, epoch, None)
+        ready = self._ready.setdefault(str(name), _Ready())
+        if (epoch, step) != (ready.epoch, ready.step):
+            if (epoch, step + 1) != (ready.epoch, ready.step):  # it is no second draw of a step
+                self._ready[str(name)] = _Ready(epoch, step + 1)
+            return self._make(name, epoch, step)
+        if not ready.generators:
+            ready.size = min(2 * ready.size, _AT_ONCE)
+            steps = reversed(range(step, step + ready.size))
+            ready.generators = [self._make(name, epoch, later) for later in steps]
+        ready.step = step + 1
+        return ready.generators.pop()
+
+    def _make(self, name: tuple[str, ...], epoch: int | None, step: int | None) -> torch.Generator:
+        return torch_generator(
+            self._seed, *name, experience=self._experience, epoch=epoch, step=step
+        )
+
+
+@dataclass
+class _Ready:
+    """Generators of a stream for the steps from ``step`` on; the first one is the last here."""
+
+    epoch: int | None = None
+    step: int | None = None
+    size: int = 1
+    """Number of generators made last: it doubles, since a stream may end soon."""
+    generators: list[torch.Generator] = field(default_factory=list)
 
 
 def seed_generators(

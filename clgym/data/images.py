@@ -1,5 +1,6 @@
 """Stored images of one split, mapped from disk and read to the device on demand."""
 
+import math
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -47,6 +48,9 @@ class Images:
         self._reader = RowReader(self._array)
         self._resize, self._device, self._channels = resize, device, channels
         self._gain, self._white = gain, white
+        stored = self._array.shape[1:]
+        size = max(math.prod(stored), 0 if resize is None else stored[2] * resize**2)
+        self._rows_at_once = max(1, AT_ONCE // max(1, size))
 
     def __len__(self) -> int:
         """Count the images."""
@@ -62,7 +66,7 @@ class Images:
             rows: int64 [n], row numbers.
             transform: Kind and amount, see `apply_transform`; None for none.
         """
-        step = self._rows_at_once()
+        step = self._rows_at_once
         if len(rows) <= step:
             return self.finish(self.read(rows), transform)
         parts = [rows[start : start + step] for start in range(0, len(rows), step)]
@@ -78,7 +82,7 @@ class Images:
 
     def finish(self, stored: Tensor, transform: tuple[str, float] | None = None) -> Tensor:
         """Copy images that `read` returned to the device, and transform them as `gather` does."""
-        return self._joined(stored.split(self._rows_at_once()), len(stored), transform)
+        return self._joined(stored.split(self._rows_at_once), len(stored), transform)
 
     def _joined(
         self, parts: Iterable[Tensor], count: int, transform: tuple[str, float] | None
@@ -96,13 +100,6 @@ class Images:
             start += len(some)
         assert pixels is not None
         return pixels
-
-    def _rows_at_once(self) -> int:
-        stored = self._array.shape[1:]
-        size = int(np.prod(stored))
-        if self._resize is not None:
-            size = max(size, stored[2] * self._resize**2)
-        return max(1, AT_ONCE // max(1, size))
 
     def _transformed(self, stored: Tensor, transform: tuple[str, float] | None) -> Tensor:
         pixels = copy_to(stored, self._device).permute(0, 3, 1, 2)

@@ -251,10 +251,9 @@ class Memory:
     def _slots(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Samples of a batch that are kept, and the slot of each; int64 [k] both."""
         uniform = torch.rand(count, generator=generator, dtype=torch.float64).numpy()
-        offered = np.arange(count)
-        drawn = (uniform * (self.seen + offered + 1)).astype(np.int64)
-        behind = self._filled + offered
-        slots = np.where(behind < self.capacity, behind, drawn)
+        slots = (uniform * np.arange(self.seen + 1, self.seen + 1 + count)).astype(np.int64)
+        room = min(count, self.capacity - self._filled)
+        slots[:room] = np.arange(self._filled, self._filled + room)
         self.seen += count
         kept = np.flatnonzero(slots < self.capacity)
         # Two samples of one batch may draw the same slot: the later one stays.
@@ -268,6 +267,8 @@ class Memory:
         old = self._columns.get(name)
         if old is None:
             self._columns[name] = torch.zeros(shape, dtype=like.dtype, device=like.device)
+            return
+        if old.shape == shape and old.dtype == like.dtype:
             return
         narrower = any(n < m for n, m in zip(shape, old.shape, strict=False))
         if (

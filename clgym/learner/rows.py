@@ -104,8 +104,10 @@ class RowImages:
     ) -> list[_Stored]:
         """Rows of a batch by their groups: a batch of a shuffled pool may mix them."""
         found: list[_Stored] = []
-        for number in map(int, np.unique(where)):
-            group, places = groups[number], np.flatnonzero(where == number)
+        for number, group in enumerate(groups):
+            places = np.flatnonzero(where == number)
+            if not len(places):
+                continue
             images = self._images(group.source, group.split)
             found.append(_Stored(images, images.read(rows[places]), places, group.transform))
         return found

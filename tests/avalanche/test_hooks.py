@@ -91,6 +91,24 @@ def test_a_penalty_is_added_to_the_loss(experiences, learner):
         torch.testing.assert_close(q, p - 0.1 * g)
 
 
+class KeepsLosses(Pull):
+    """Keeps the loss that it computed, before a penalty."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        self.kept = super().loss(logits, labels)
+        self.first = self.kept.item()
+        return self.kept
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.7])
+def test_a_loss_that_a_strategy_keeps_stays_as_it_is(experiences, learner, strength):
+    """What plugins add to the loss of a step is not added to the strategy's own tensor."""
+    strategy = learner(KeepsLosses, batch_size=16, epochs=2, strength=strength)
+    for experience in experiences(steps=2):
+        strategy.train(experience)
+    assert strategy.kept.item() == strategy.first
+
+
 def test_a_step_of_its_own_gives_the_same_bits(experiences, learner):
     options = {"batch_size": 16, "epochs": 2, "momentum": 0.9, "lr_drops": (0.5,)}
     told: list[dict[str, Any]] = []
