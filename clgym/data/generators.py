@@ -130,7 +130,8 @@ def seed_generators(
     """Seed all global generators by a named stream: equal arguments give equal draws."""
     draws = sequence(seed, *name, experience=experience, step=step)
     for_torch, for_numpy, for_python = draws.spawn(3)
-    torch.manual_seed(int(for_torch.generate_state(1, np.uint64)[0]))  # of every GPU, too
+    if torch.accelerator.is_available():  # without one, torch takes milliseconds to find that out
+        torch.manual_seed(int(for_torch.generate_state(1, np.uint64)[0]))
     _keyed(torch.default_generator, for_torch)
     np.random.seed(for_numpy.generate_state(8))
     random.seed(int.from_bytes(for_python.generate_state(8).astype("<u4").tobytes(), "little"))
