@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from clgym.papers.claims import Claim
 from clgym.papers.measures import MEASURES, Measure
 from clgym.papers.status import ClaimStatus, Verdict
+from clgym.results.agreement import rank_agreement
 from clgym.results.compare import Difference, SamplePair, over_samples, over_seeds
 from clgym.results.stored import StoredRun
 
@@ -182,14 +182,14 @@ def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:
     if not all(study.values(m) for m in measure for study in studies):
         return not_run(claim, "a record lacks the measures of the ranks")
     evaluation = [np.mean([np.mean(study.values(m)) for m in measure]) for study in studies]
-    # Spearman's correlation is Pearson's of the ranks.
-    before, after = rankdata(tuning), rankdata(evaluation)
-    if not before.std() or not after.std():
+    found = rank_agreement([score or 0.0 for score in tuning], evaluation)
+    if found is None:
         return not_run(claim, "all strategies have the same rank, so there is no correlation")
-    correlation = float(np.corrcoef(before, after)[0, 1])
-    text = f"{correlation:.2f} over {len(studies)} strategies"
+    correlation = found.spearman.value
+    text = f"{found.spearman} over {len(studies)} strategies"
+    tau = f"Spearman's correlation; Kendall's tau-b is {found.kendall}"
     if correlation <= 0:
-        return _status(claim, text, "order not reproduced", "the ranks are not correlated")
+        return _status(claim, text, "order not reproduced", f"the ranks are not correlated; {tau}")
     if correlation > 1 - 1e-9:
         return _status(claim, text, "order as claimed, within noise", "the ranks are equal here")
-    return _status(claim, text, "order reproduced")
+    return _status(claim, text, "order reproduced", tau)

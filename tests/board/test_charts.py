@@ -34,5 +34,7 @@ def test_tuning_ranks_are_among_all_tuned_rows(count: int) -> None:
     for chart in (whole, own):
         for row, rank in list(zip(table.rows, expected, strict=True))[:MOST_RANKED]:
             assert f">{rank}  {row.short_name}<" in chart.svg.replace("\xa0", " ")
+        assert "Spearman's correlation of the ranks is -1.00 [-1.00, -1.00]" in chart.note
+        assert f"over the {count} rows" in chart.note  # those that are not drawn included
         left_out = f"(first {MOST_RANKED} of {count} rows)"
         assert (left_out in chart.title) == (count > MOST_RANKED)

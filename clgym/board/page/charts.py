@@ -10,6 +10,7 @@ from clgym.board.figures.profiles import Standing, profile_of
 from clgym.board.page.tables import BoardRow, BoardTable
 from clgym.board.reading.entries import options_text
 from clgym.board.stats import ranks
+from clgym.results.agreement import rank_agreement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,10 +29,12 @@ class Chart:
 
     title: str
     svg: str
+    note: str = ""
+    """Sentence below the title."""
 
 
-def _chart(title: str, figure: "Figure", where: str = "") -> Chart:
-    return Chart(title, drawing.svg(figure, f"{title}{where}"))
+def _chart(title: str, figure: "Figure", where: str = "", note: str = "") -> Chart:
+    return Chart(title, drawing.svg(figure, f"{title}{where}"), note)
 
 
 def protocol_chart(tables: Sequence[BoardTable]) -> Chart | None:
@@ -47,7 +50,7 @@ def protocol_chart(tables: Sequence[BoardTable]) -> Chart | None:
     with drawn_in(FigureStyle(width=5.2)):
         figure = _rank_shift(rows)
     title = f"Tuning rank against evaluation rank: {table.name}"
-    return _chart(f"{title}{_part(rows, MOST_RANKED)}", figure)
+    return _chart(f"{title}{_part(rows, MOST_RANKED)}", figure, note=_agreement(rows))
 
 
 def table_charts(table: BoardTable) -> list[Chart]:
@@ -59,7 +62,8 @@ def table_charts(table: BoardTable) -> list[Chart]:
     drawn = [
         (f"{title}{_part(rows, MOST)}", figure) for title, figure in _drawn(table, rows[:MOST])
     ]
-    return [_chart(title, figure, where) for title, figure in [*drawn, *_shifts(table)]]
+    plain = [_chart(title, figure, where) for title, figure in drawn]
+    return [*plain, *(_chart(title, figure, where, note) for title, figure, note in _shifts(table))]
 
 
 def _part(rows: Sequence[BoardRow], most: int) -> str:
@@ -89,17 +93,32 @@ def _drawn(table: BoardTable, rows: Sequence[BoardRow]) -> Iterator[tuple[str, "
         yield "Expected best tuning score against number of trials", drawing.expected_best(searched)
 
 
-def _shifts(table: BoardTable) -> Iterator[tuple[str, "Figure"]]:
+def _shifts(table: BoardTable) -> Iterator[tuple[str, "Figure", str]]:
     for mode in table.modes:
         tuned = _tuned(table.with_mode(mode))
         if len(tuned) > 1:
             title = f"Tuning rank against evaluation rank ({mode})"
-            yield f"{title}{_part(tuned, MOST_RANKED)}", _rank_shift(tuned)
+            yield f"{title}{_part(tuned, MOST_RANKED)}", _rank_shift(tuned), _agreement(tuned)
+
+
+def _agreement(rows: Sequence[BoardRow]) -> str:
+    """How well the ranks of all tuned rows agree, with intervals; empty if all are equal."""
+    found = rank_agreement([_tuning_score(row) for row in rows], [row.mean or 0.0 for row in rows])
+    if found is None:
+        return ""
+    return (
+        f"Spearman's correlation of the ranks is {found.spearman}, Kendall's tau-b {found.kendall} "
+        f"(95 % bootstrap intervals over the {found.n} rows)."
+    )
+
+
+def _tuning_score(row: BoardRow) -> float:
+    return (row.entry.tuning.score if row.entry.tuning else None) or 0.0
 
 
 def _rank_shift(rows: Sequence[BoardRow]) -> "Figure":
     """Ranks among all rows, of which the first are drawn."""
-    tuning = [row.entry.tuning.score or 0.0 for row in rows if row.entry.tuning]
+    tuning = [_tuning_score(row) for row in rows]
     placed = ranks([{s.key: s.primary for s in r.entry.scores} for r in rows])
     means = [row.mean or 0.0 for row in rows]
     return drawing.rank_shift(
