@@ -90,6 +90,20 @@ class ClaimRun(_ClaimBlock):
     threads: int = 1
     following: str | None = None
     """Run that must be finished first, since both share cached features."""
+    reference: str | None = None
+    """On streams with requests to forget: run of `retrain` to which distances are measured, with
+    the same seeds; it is finished first, too."""
+
+    @property
+    def first(self) -> str | None:
+        """Run that must be finished first, if any."""
+        return self.reference or self.following
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The fields from which the name of a run's folder follows."""
+        # Older folders were named before there were references.
+        return self.model_dump(mode="json", exclude=None if self.reference else {"reference"})
 
 
 class ClaimStudy(_ClaimBlock):
@@ -107,6 +121,11 @@ class ClaimStudy(_ClaimBlock):
     score_on: Literal["valid", "test"] = "valid"
     trials: int | None = None
     seeds: tuple[int, ...] | None = None
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The fields from which the name of a study's folder follows."""
+        return self.model_dump(mode="json")
 
 
 class Claim(_ClaimBlock):
@@ -199,12 +218,12 @@ class Paper(_ClaimBlock):
             if missing := set(row.wanted) - known:
                 raise ValueError(f"row {row.name} names {', '.join(sorted(missing))}: no such run")
         wanted = {name for row in self.rows for name in row.wanted}
-        if idle := known - wanted - {run.following for run in self.runs.values()}:
+        followed = {run.first for run in self.runs.values() if run.first}
+        if idle := known - wanted - followed:
             raise ValueError(f"no row names {', '.join(sorted(idle))}")
-        if lost := {r.following for r in self.runs.values() if r.following} - self.runs.keys():
+        if lost := followed - self.runs.keys():
             raise ValueError(f"no run {', '.join(sorted(lost))} to follow")
-        followed = {run.following for run in self.runs.values() if run.following}
-        if chained := {name for name in followed if self.runs[name].following}:
+        if chained := {name for name in followed if self.runs[name].first}:
             raise ValueError(
                 f"{', '.join(sorted(chained))}: a run that others follow must not follow another"
             )

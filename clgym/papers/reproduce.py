@@ -46,6 +46,8 @@ class Task:
     key: str
     what: ClaimRun | ClaimStudy
     device: str
+    reference: str | None = None
+    """Key of the run to which distances are measured."""
 
 
 @dataclass
@@ -67,14 +69,22 @@ class Reproduction:
     def task(self, paper: Paper, row: ClaimRow, name: str) -> Task:
         """Run or study that a row refers to by name."""
         what = paper.runs.get(name) or paper.studies[name]
-        digest = sha256(canonical_json([what.model_dump(mode="json"), row.device]))[:8]
-        place = what.scenario if isinstance(what, ClaimRun) else what.pair
-        return Task(f"{what.strategy}-{place}-{digest}".replace(":", "-"), what, row.device)
+        digest = sha256(canonical_json([what.facts, row.device]))[:8]
+        is_run = isinstance(what, ClaimRun)
+        key = f"{what.strategy}-{what.scenario if is_run else what.pair}-{digest}"
+        to = self.task(paper, row, what.reference).key if is_run and what.reference else None
+        return Task(key.replace(":", "-"), what, row.device, to)
 
     def tasks(self) -> dict[str, Task]:
         """All runs and studies that the rows need, by key."""
-        wanted = (self.task(p, r, name) for p, r in self.rows for name in r.wanted)
-        return {task.key: task for task in wanted}
+        wanted = [(p, r, name) for p, r in self.rows for name in r.wanted]
+        references = [
+            (p, r, run.reference)
+            for p, r, name in wanted
+            if (run := p.runs.get(name)) is not None and run.reference
+        ]
+        found = [self.task(p, r, name) for p, r, name in [*references, *wanted]]
+        return {task.key: task for task in found}
 
     def missing(self) -> dict[str, str]:
         """By key, the reason why a run cannot be executed here."""
@@ -110,7 +120,7 @@ class Reproduction:
         """
         study = task.what
         if isinstance(study, ClaimRun):
-            return self._requests(task)[0]
+            return replace(self._requests(task)[0], reference=None)  # it may not have run yet
         pair = find_pair(study.pair, config=self._filled(study.stream))
         return Request(
             study.strategy,
@@ -172,6 +182,7 @@ class Reproduction:
                 out=self.runs / task.key / f"seed-{seed}",
                 data_root=self.root,
                 sandbox=self.sandbox,
+                reference=self.runs / task.reference / f"seed-{seed}" if task.reference else None,
             )
             for seed in run.seeds
         ]
@@ -196,10 +207,10 @@ class Reproduction:
         if not tasks:
             return {}
         before = {
-            self.task(p, r, name).key: self.task(p, r, run.following).key
+            self.task(p, r, name).key: self.task(p, r, run.first).key
             for p, r in self.rows
             for name in r.wanted
-            if (run := p.runs.get(name)) is not None and run.following
+            if (run := p.runs.get(name)) is not None and run.first
         }
         waiting = {f"{t.key}/seed-{q.seed}": q for t in tasks for q in self._requests(t)}
         self.emit({"kind": "runs", "title": "runs of papers", "total": len(waiting)})
@@ -208,7 +219,9 @@ class Reproduction:
             first = before.get(key.rpartition("/")[0])
             return bool(first) and any(k.startswith(f"{first}/") for k in unfinished)
 
-        lost = run_batch(waiting, self.pool, self.emit, held)
+        # Distances are measured to a reference's final state.
+        measured = any(task.reference for task in tasks)
+        lost = run_batch(waiting, self.pool, self.emit, held, keep_state=measured)
         return {
             key.rpartition("/")[0]: f"failed: {self._failure(key, error)}"
             for key, error in lost.items()

@@ -181,7 +181,7 @@ def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:
         return not_run(claim, "a study has no tuning score")
     if not all(study.values(m) for m in measure for study in studies):
         return not_run(claim, "a record lacks the measures of the ranks")
-    evaluation = [np.mean([np.mean(study.values(m)) for m in measure]) for study in studies]
+    evaluation = [float(np.mean([np.mean(study.values(m)) for m in measure])) for study in studies]
     found = rank_agreement([score or 0.0 for score in tuning], evaluation)
     if found is None:
         return not_run(claim, "all strategies have the same rank, so there is no correlation")

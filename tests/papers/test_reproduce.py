@@ -123,6 +123,46 @@ def test_a_row_runs_and_goes_on(paper, tmp_path, monkeypatch):
     assert {f: f.stat().st_mtime_ns for f in before} == before
 
 
+REFERRING = """
+title = "Another toy"
+authors = "Nobody"
+venue = "Nowhere"
+year = 2000
+link = "https://example.org"
+strategies = ["retrain"]
+
+[runs.anew]
+strategy = "retrain"
+scenario = "deletion-digits"
+config = { base = "naive" }
+stream = { per_class = [10, 10] }
+
+[runs.measured]
+like = "anew"
+reference = "anew"
+
+[[rows]]
+name = "distances"
+scale = "lite"
+about = "Training anew, beside itself."
+hours = 0.01
+also = ["measured"]
+"""
+
+
+@pytest.mark.slow
+def test_distances_are_measured_to_the_run_of_the_same_seed(tmp_path):
+    """The reference runs first, though no row names it."""
+    (tmp_path / "toy.toml").write_text(REFERRING)
+    paper = load_paper("toy", tmp_path)
+    carry_out(paper, tmp_path, "distances")
+    found = [open_run(f / "seed-0") for f in (tmp_path / "board/records").iterdir()]
+    to = {run.result.deletion.reference is None: run for run in found}
+    anew, measured = to[True], to[False]
+    assert measured.result.deletion.reference.sha256 == anew.sha256
+    assert measured.result.deletion.requests[0].distance.disagreement_retained == 0  # from its equal
+
+
 def test_missing_data_are_reported_and_the_other_rows_run(paper, tmp_path, monkeypatch):
     monkeypatch.delenv("CLGYM_DATA", raising=False)
     rows, events = carry_out(paper, tmp_path, "missing", "figures")
