@@ -160,7 +160,8 @@ def test_distances_are_measured_to_the_run_of_the_same_seed(tmp_path):
     to = {run.result.deletion.reference is None: run for run in found}
     anew, measured = to[True], to[False]
     assert measured.result.deletion.reference.sha256 == anew.sha256
-    assert measured.result.deletion.requests[0].distance.disagreement_retained == 0  # from its equal
+    distance = measured.result.deletion.requests[0].distance
+    assert distance.disagreement_retained == 0  # from its equal
 
 
 def test_missing_data_are_reported_and_the_other_rows_run(paper, tmp_path, monkeypatch):
