@@ -43,7 +43,10 @@ PARTS = {
     ),
     "verify": (
         ["protocol.verify", "protocol.verify_evaluation"],
-        ["protocol/test_verify.py", "protocol/test_swaps.py"],
+        [
+            f"protocol/test_{name}.py"
+            for name in ("verify", "swaps", "retry", "pruning", "threats", "studies")
+        ],
     ),
     "scoring": (
         ["gym.scoring"],

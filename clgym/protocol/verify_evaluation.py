@@ -47,10 +47,14 @@ class EvaluationAudit:
     def problems(self) -> Iterator[str]:
         """Problems that were found."""
         ends, file = self._lines("complete"), self._folder / EVALUATION
-        if not ends and not file.exists():
-            self._audit.notes.append(f"evaluation {self._number} was opened and is not complete")
+        if not file.is_file():
+            if ends:
+                yield f"{EVALUATION}, which the ledger names, is missing"
+            else:
+                note = f"evaluation {self._number} was opened and is not complete"
+                self._audit.notes.append(note)
             return
-        data = file.read_bytes() if file.is_file() else b""
+        data = file.read_bytes()
         if not ends or sha256(data) != ends[0].body["file"]:
             yield f"{EVALUATION} is not the file in the ledger"
         found: Evaluation = parsed(Evaluation, data)

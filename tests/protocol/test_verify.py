@@ -70,6 +70,26 @@ def test_an_untouched_study_holds(finished: Path) -> None:
         assert verify(path).problems == []
 
 
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("digit", "0f")
+def test_a_certificate_is_compared_with_its_hash(copy: Callable, digit: str, alone: bool) -> None:
+    """Whether the hash that it states is smaller or larger than the right one."""
+    path = copy() / "certificate.json"
+    if alone:
+        (path.parent / "ledger.jsonl").unlink()
+        assert verify(path).problems == []
+    content = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**content, "hash": digit * 64}))
+    assert "body does not hash to `hash`" in " ".join(verify(path).problems)
+
+
+def test_an_evaluation_that_was_deleted_is_found(copy: Callable) -> None:
+    folder = copy()
+    (folder / "evaluations/1/evaluation.json").unlink()
+    problems = " ".join(verify(folder).problems)
+    assert "evaluation 1: evaluation.json, which the ledger names, is missing" in problems
+
+
 @pytest.mark.parametrize("pattern", FILES)
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
