@@ -17,6 +17,7 @@ from clgym.gym.run import run
 from clgym.protocol import repeat
 from clgym.protocol.audit import Audit
 from clgym.protocol.ledger import START, LedgerEntry
+from clgym.protocol.runs import RETRY_FAILED
 from clgym.protocol.verify import verify
 from clgym.results.stored import open_run
 
@@ -81,6 +82,42 @@ def test_a_certificate_is_compared_with_its_hash(copy: Callable, digit: str, alo
     content = json.loads(path.read_bytes())
     path.write_text(json.dumps({**content, "hash": digit * 64}))
     assert "body does not hash to `hash`" in " ".join(verify(path).problems)
+
+
+@pytest.mark.parametrize("digit", "0f")
+def test_a_certificates_plan_is_compared_with_its_hash(copy: Callable, digit: str) -> None:
+    path = copy() / "certificate.json"
+    (path.parent / "ledger.jsonl").unlink()
+    content = json.loads(path.read_bytes())
+    content["body"]["plan_hash"] = digit * 64
+    path.write_text(json.dumps(content))
+    assert "body.plan does not hash to body.plan_hash" in " ".join(verify(path).problems)
+
+
+@pytest.mark.parametrize("digit", "0f")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hash", "the rest does not hash to `hash`"),
+        ("ledger_head", "ledger_head is not the link before its end"),
+    ],
+)
+def test_an_evaluations_links_are_compared(
+    copy: Callable, name: str, words: str, digit: str
+) -> None:
+    folder = copy()
+    path = folder / "evaluations/1/evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), name: digit * 64}))
+    assert f"evaluation 1: {words}" in verify(folder).problems
+
+
+@pytest.mark.parametrize(("before", "wrong"), [(-1, True), (0, False), (1, False)])
+def test_counts_of_evaluations_are_counts(copy: Callable, before: int, wrong: bool) -> None:
+    folder = copy()
+    path = folder / "evaluations/1/evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "evaluations_before": before}))
+    problems = " ".join(verify(folder).problems)
+    assert ("study_number or evaluations_before is no count" in problems) == wrong
 
 
 def test_an_evaluation_that_was_deleted_is_found(copy: Callable) -> None:
@@ -206,6 +243,27 @@ def _hidden_evaluation(e: list) -> None:
     e.remove(first(e, "opened"))
 
 
+def _plan_later(e: list) -> None:
+    e[0], e[1] = e[1], e[0]
+
+
+def _two_plans(e: list) -> None:
+    e.insert(1, e[0])
+
+
+def _retried(e: list) -> None:
+    run = first(e, "run")
+    e.insert(e.index(run) + 1, {**run, "kind": RETRY_FAILED, "body": {"key": run["body"]["key"]}})
+
+
+def _failed_and_retried(e: list) -> None:
+    """The line of a failed run and of its retry before the run, as ``--retry-failed`` writes."""
+    run = first(e, "run")
+    body = {"key": run["body"]["key"], "status": "failed"}
+    retry = {**run, "kind": RETRY_FAILED, "body": {"key": body["key"]}}
+    e[e.index(run) : e.index(run)] = [{**run, "body": body}, retry]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -218,6 +276,9 @@ def _hidden_evaluation(e: list) -> None:
         (_left_out, "certificate.json: expected every run"),
         (_twice, "counts run .* twice"),
         (_hidden_evaluation, "of an evaluation that was not opened"),
+        (_plan_later, "the ledger does not begin with its one plan"),
+        (_two_plans, "the ledger does not begin with its one plan"),
+        (_retried, "retries .*, which had not failed"),
     ],
 )
 def test_a_ledger_that_was_chained_again_is_found(
@@ -231,6 +292,15 @@ def test_a_ledger_that_was_chained_again_is_found(
     (folder / "ledger.jsonl").write_bytes(rechained(entries))
     problems = verify(folder).problems
     assert any(re.search(words, problem) for problem in problems), problems
+
+
+def test_a_retry_of_a_run_that_had_failed_is_in_order(copy: Callable) -> None:
+    folder = copy()
+    entries = entries_of(folder)
+    _failed_and_retried(entries)
+    (folder / "ledger.jsonl").write_bytes(rechained(entries))
+    problems = verify(folder).problems
+    assert not [p for p in problems if "order of the ledger" in p], problems
 
 
 @pytest.mark.parametrize(
