@@ -278,8 +278,10 @@ class _Study:
                 yield f"line {number} adds a run to an evaluation that was complete"
 
     def _certificate_problems(self) -> Iterator[str]:
-        data = (self._folder / CERTIFICATE).read_bytes() if self._has(CERTIFICATE) else b""
-        seals = self._of("sealed")
+        if not self._has(CERTIFICATE):
+            yield "the file, which the ledger seals, is missing"
+            return
+        data, seals = (self._folder / CERTIFICATE).read_bytes(), self._of("sealed")
         if not seals or sha256(data) != seals[-1].body["certificate"]:
             yield "the file is not the one that the ledger seals"
         certificate = parsed(Certificate, data)

@@ -66,7 +66,11 @@ class EvaluationAudit:
             yield "`hash` is not the one in the ledger"
         if ends and found.ledger_head != ends[0].prev:
             yield "ledger_head is not the link before its end"
-        certificate: Certificate = parsed(Certificate, self._bytes(self._study / CERTIFICATE))
+        sealed = self._study / CERTIFICATE
+        if not sealed.is_file():
+            yield f"{CERTIFICATE}, from which it follows, is missing"
+            return
+        certificate: Certificate = parsed(Certificate, sealed.read_bytes())
         yield from self._links(found, certificate)
         if above := above_band(found):
             self._audit.notes.append(f"evaluation {self._number}: {above}")
@@ -75,10 +79,6 @@ class EvaluationAudit:
             if seed.status == "done":
                 for problem in self._seed(certificate, seed):
                     yield f"seed {seed.seed}: {problem}"
-
-    @staticmethod
-    def _bytes(path: Path) -> bytes:
-        return path.read_bytes() if path.is_file() else b""
 
     def _lines(self, kind: str) -> list[LedgerEntry]:
         """The ledger's lines of a kind that belong to this evaluation."""

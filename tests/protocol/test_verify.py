@@ -1,6 +1,7 @@
 """Whatever is changed in a sealed study is found, field by field."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,70 @@ def test_an_evaluations_links_are_compared(
     assert f"evaluation 1: {words}" in verify(folder).problems
 
 
-@pytest.mark.parametrize(("before", "wrong"), [(-1, True), (0, False), (1, False)])
-def test_counts_of_evaluations_are_counts(copy: Callable, before: int, wrong: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "count", "wrong"),
+    [
+        ("evaluations_before", -1, True),
+        ("evaluations_before", 0, False),
+        ("evaluations_before", 1, False),
+        ("study_number", 0, True),
+        ("study_number", 1, False),
+        ("study_number", 2, False),
+    ],
+)
+def test_counts_of_evaluations_are_counts(
+    copy: Callable, name: str, count: int, wrong: bool
+) -> None:
     folder = copy()
     path = folder / "evaluations/1/evaluation.json"
-    path.write_text(json.dumps({**json.loads(path.read_bytes()), "evaluations_before": before}))
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), name: count}))
     problems = " ".join(verify(folder).problems)
     assert ("study_number or evaluations_before is no count" in problems) == wrong
+
+
+@pytest.mark.parametrize("digit", "0f")
+def test_a_certificates_link_to_the_ledger_is_compared(copy: Callable, digit: str) -> None:
+    folder = copy()
+    content = json.loads((folder / "certificate.json").read_bytes())
+    content["envelope"]["ledger_head"] = digit * 64
+    (folder / "certificate.json").write_text(json.dumps(content))
+    problems = " ".join(verify(folder).problems)
+    assert "envelope.ledger_head is not the link before the seal" in problems
+
+
+def test_a_study_that_is_not_sealed_yet_holds(copy: Callable) -> None:
+    folder = copy()
+    entries = entries_of(folder)
+    seal = entries.index(first(entries, "sealed"))
+    (folder / "ledger.jsonl").write_bytes(rechained(entries[:seal]))
+    (folder / "certificate.json").unlink()
+    shutil.rmtree(folder / "evaluations")
+    audit = verify(folder)
+    assert audit.problems == [] and "not sealed yet" in audit.notes
+
+
+def test_a_certificate_that_was_deleted_is_found(copy: Callable) -> None:
+    folder = copy()
+    (folder / "certificate.json").unlink()
+    assert verify(folder).problems == [
+        "certificate.json: the file, which the ledger seals, is missing",
+        "evaluation 1: certificate.json, from which it follows, is missing",
+    ]
+
+
+def test_the_last_link_as_the_published_head_covers_everything(finished: Path) -> None:
+    audit = verify(finished, head=entries_of(finished)[-1]["hash"])
+    assert audit.problems == [] and not [n for n in audit.notes if "does not cover" in n]
+
+
+def test_problems_of_a_study_with_one_run_for_all_experiences_name_none(copy: Callable) -> None:
+    folder = copy()
+    record = next(folder.glob("evaluations/1/seed-*/record.json"))
+    content = json.loads(record.read_bytes())
+    content["result"]["last_accuracy"] = 0.5
+    record.write_text(json.dumps(content))
+    problems = verify(folder).problems
+    assert problems and not [p for p in problems if "experience 0" in p], problems
 
 
 def test_an_evaluation_that_was_deleted_is_found(copy: Callable) -> None:
@@ -243,6 +301,10 @@ def _hidden_evaluation(e: list) -> None:
     e.remove(first(e, "opened"))
 
 
+def _hidden_end(e: list) -> None:
+    e.remove(first(e, "complete"))
+
+
 def _plan_later(e: list) -> None:
     e[0], e[1] = e[1], e[0]
 
@@ -274,8 +336,9 @@ def _failed_and_retried(e: list) -> None:
         (_score, "runs/trial-.*: last_accuracy is not what the ledger says"),
         (_config, "config.power is not the plan's"),
         (_left_out, "certificate.json: expected every run"),
-        (_twice, "counts run .* twice"),
+        (_twice, "counts run runs/.* twice"),
         (_hidden_evaluation, "of an evaluation that was not opened"),
+        (_hidden_end, "evaluation.json is not the file in the ledger"),
         (_plan_later, "the ledger does not begin with its one plan"),
         (_two_plans, "the ledger does not begin with its one plan"),
         (_retried, "retries .*, which had not failed"),
@@ -360,7 +423,7 @@ def test_a_record_by_itself_is_audited(tmp_path: Path) -> None:
     out = tmp_path / "run"
     run(Request("nmc", "split-digits", out=out, order_seed=3))
     audit = verify(out)
-    assert audit.problems == [] and audit.notes
+    assert audit.problems == [] and audit.notes[0].startswith("a record by itself")
     path = out / "record.json"
     before = json.loads(path.read_text())
     for name in (
@@ -385,6 +448,7 @@ def test_the_seeds_of_a_run_are_audited_together(tmp_path: Path) -> None:
         run(Request("nmc", "split-digits", seed=seed, out=tmp_path / f"seed-{seed}"))
     audit = verify(tmp_path)
     assert audit.problems == [] and len(audit.checks) == len(audit.records) == 2
+    assert audit.notes[0].startswith("records by themselves")
     path = tmp_path / "seed-1/record.json"
     path.write_text(path.read_text().replace('"last_accuracy": 0.', '"last_accuracy": 0.0'))
     (problem,) = verify(tmp_path).problems
