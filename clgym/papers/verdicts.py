@@ -186,10 +186,10 @@ def _ranks(claim: Claim, studies: Sequence[Measured]) -> ClaimStatus:
     if found is None:
         return not_run(claim, "all strategies have the same rank, so there is no correlation")
     correlation = found.spearman.value
-    text = f"{found.spearman} over {len(studies)} strategies"
-    tau = f"Spearman's correlation; Kendall's tau-b is {found.kendall}"
+    text = f"{correlation:.2f} over {len(studies)} strategies"
+    both = f"Spearman's correlation {found.spearman}, Kendall's tau-b {found.kendall}"
     if correlation <= 0:
-        return _status(claim, text, "order not reproduced", f"the ranks are not correlated; {tau}")
+        return _status(claim, text, "order not reproduced", f"the ranks are not correlated: {both}")
     if correlation > 1 - 1e-9:
         return _status(claim, text, "order as claimed, within noise", "the ranks are equal here")
-    return _status(claim, text, "order reproduced", tau)
+    return _status(claim, text, "order reproduced", both)

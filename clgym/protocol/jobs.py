@@ -32,6 +32,8 @@ __all__ = ["TARGET", "Jobs", "RunSummary", "as_message", "order_hash", "run_summ
 report_renamed(__name__)
 
 TARGET = "clgym.protocol.jobs:Jobs"
+_PATHS = ("out", "data_root", "after", "reference")
+"""Fields of a request that are one path, if any."""
 
 
 class RunSummary(TypedDict):
@@ -83,7 +85,7 @@ def as_message(request: Request, withhold: list[withheld.Rule], keep_state: bool
     # Any: fields of a request, of many types.
     values: dict[str, Any] = {**vars(request), "strategy_config": dict(request.strategy_config)}
     values["scenario_config"] = dict(request.scenario_config)
-    for name in ("out", "data_root", "after"):
+    for name in _PATHS:
         values[name] = None if values[name] is None else str(values[name])
     values["plugins"] = [str(path) for path in request.plugins]
     rules: list[Any] = [vars(rule) for rule in withhold]
@@ -97,7 +99,7 @@ def _rule(rule: Mapping[str, Any]) -> withheld.Rule:
 
 def _request(message: Mapping[str, Any]) -> Request:
     values = {**message["request"], "device": message["device"]}
-    for name in ("out", "data_root", "after"):
+    for name in _PATHS:
         values[name] = None if values[name] is None else Path(values[name])
     values["plugins"] = tuple(Path(path) for path in values["plugins"])
     values["part"] = values["part"] and tuple(values["part"])

@@ -14,8 +14,8 @@ from clgym.board.page.download import as_csv
 from clgym.board.page.links import Links
 from clgym.board.page.overview import doubts_about, measure_of, overview_of
 from clgym.board.page.references import cited_in
-from clgym.board.page.tables import BY_HAND, tables_of
-from clgym.board.reading.entries import Board, Tuning
+from clgym.board.page.tables import tables_of
+from clgym.board.reading.entries import BY_HAND, Board, Tuning
 from clgym.board.reading.records import read_board
 from clgym.board.stats import ranks
 from clgym.cli import main
@@ -73,6 +73,30 @@ def test_rows_that_looked_at_the_evaluation_stream_have_no_rank(board_folder, wr
     assert table.modes == ("transfer", "default", "oracle")
     (line,) = [line for line in overview_of([table]).lines if line.method == "m0"]
     assert line.cells == (None,) and line.doubtful == (True,)
+
+
+@pytest.mark.parametrize(
+    ("modes", "names"),
+    [
+        (("transfer", "oracle"), ["m", "m oracle"]),
+        (("transfer", "transfer"), ["m lr 0", "m lr 1"]),
+        (("default", "oracle"), ["m lr 0", "m lr 1"]),  # else `default` would be unnamed
+        (("transfer", "oracle", "oracle"), ["m lr 0", "m lr 1", "m lr 2"]),
+    ],
+)
+def test_rows_of_one_strategy_are_told_apart_by_their_modes_if_these_differ(
+    board_folder, write_run, modes, names
+):
+    for number in range(len(modes)):
+        folder = board_folder / f"records/{number}/seed-0"
+        hits = ((9, None), (9 - 2 * number, 8))
+        write_run(folder, hits=hits, strategy="m", config={"lr": number})
+    board = read_board(board_folder)
+    for place, entry in enumerate(board.entries):
+        tuning = Tuning(modes[int(entry.config["lr"])], "pair", 0.5, (0.5,), 1.0, {})
+        object.__setattr__(board.entries[place], "tuning", tuning)
+    (table,) = tables_of(board)
+    assert [row.name for row in table.rows] == names
 
 
 def test_rows_of_one_such_mode_alone_are_ranked(board_folder, write_run):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clgym.board.page.tables import BY_HAND, tables_of
+from clgym.board.page.tables import tables_of
+from clgym.board.reading.entries import BY_HAND
 from clgym.board.reading.records import read_board
 from clgym.engines.pool import PoolSpec
 from clgym.protocol.evaluation import evaluate

@@ -1,7 +1,7 @@
 """How to read the board: one paragraph for each term."""
 
 from clgym.board.figures.profiles import LEAST
-from clgym.board.page.tables import BY_HAND
+from clgym.board.reading.entries import BY_HAND
 from clgym.board.stats import MOST_LETTERED, RESAMPLES
 
 __all__ = ["LEGEND"]

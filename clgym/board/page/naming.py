@@ -67,14 +67,24 @@ def _option(entry: BoardEntry, name: str) -> Any:
 
 
 def labels(entries: list[BoardEntry], named: bool = True) -> list[str]:
-    """Options in which entries of one strategy differ; the hash for entries with equal options."""
+    """What tells the entries of one strategy apart.
+
+    Their modes if all differ; else the options in which they differ, or the hash where none does.
+    The mode ``transfer`` is not named.
+    """
     differing: dict[str, list[str]] = {}
+    by_mode: set[str] = set()
     for name in {entry.strategy for entry in entries}:
-        configs = [entry.config for entry in entries if entry.strategy == name]
-        keys = sorted({key for config in configs for key in config})
-        differing[name] = [k for k in keys if len({repr(c.get(k)) for c in configs}) > 1]
+        own = [entry for entry in entries if entry.strategy == name]
+        modes = {entry.mode for entry in own}
+        if len(modes) == len(own) > 1 and "transfer" in modes:
+            by_mode.add(name)
+        keys = sorted({key for entry in own for key in entry.config})
+        differing[name] = [k for k in keys if len({repr(e.config.get(k)) for e in own}) > 1]
     texts = [
-        ", ".join(
+        entry.mode.replace("transfer", "")
+        if entry.strategy in by_mode
+        else ", ".join(
             f"{key if named else ''} {short(entry.config.get(key), 24)}".strip()
             for key in differing[entry.strategy]
         )

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clgym.board.page.tables import BLIND_MODES, BY_HAND, BoardRow, BoardTable
+from clgym.board.page.tables import BLIND_MODES, BoardRow, BoardTable
+from clgym.board.reading.entries import BY_HAND
 from clgym.results.record import Record
 
 __all__ = [

@@ -41,9 +41,8 @@ from clgym.board.reading.entries import Board, BoardEntry
 from clgym.board.stats import Rank, interval, ranks
 from clgym.results.grouping import identity
 
-__all__ = ["BLIND_MODES", "BY_HAND", "BoardRow", "BoardTable", "tables_of"]
+__all__ = ["BLIND_MODES", "BoardRow", "BoardTable", "tables_of"]
 
-BY_HAND = "untuned (hand-set hyper-parameters)"
 BLIND_MODES = ("transfer", "default")
 """Modes that choose hyper-parameters without any row of the evaluation stream; in a table with
 several modes only their rows are ranked."""
@@ -78,7 +77,7 @@ class BoardRow:
     @property
     def mode(self) -> str:
         """Name of the row's mode: the data that tuning was allowed to use."""
-        return _mode(self.entry)
+        return self.entry.mode
 
     @property
     def anchor(self) -> str:
@@ -111,10 +110,6 @@ class BoardTable:
     def with_mode(self, mode: str) -> tuple[BoardRow, ...]:
         """The rows of one mode."""
         return tuple(row for row in self.rows if row.mode == mode)
-
-
-def _mode(entry: BoardEntry) -> str:
-    return entry.tuning.mode if entry.tuning else BY_HAND
 
 
 def tables_of(board: Board) -> list[BoardTable]:
@@ -194,7 +189,7 @@ def _rows(board: Board, entries: list[BoardEntry], shared: Sequence[str]) -> lis
     pool = _ranked_modes(entries)
     placed = ranks(
         [
-            {s.key: s.primary for s in e.scores} if e.complete and _mode(e) in pool else {}
+            {s.key: s.primary for s in e.scores} if e.complete and e.mode in pool else {}
             for e in entries
         ]
     )
@@ -204,7 +199,7 @@ def _rows(board: Board, entries: list[BoardEntry], shared: Sequence[str]) -> lis
         for e, told, rank in zip(entries, names, placed, strict=True)
     ]
     for row in found:
-        rivals = [e.tuning.score for e in entries if e.tuning and _mode(e) == row.mode]
+        rivals = [e.tuning.score for e in entries if e.tuning and e.mode == row.mode]
         row.cells["tuning"] = tuning_cell(row.entry, [s for s in rivals if s is not None])
     tail = float("inf")
     found.sort(key=lambda r: (tail if r.mean is None else -r.mean, r.name, r.entry.id))
@@ -215,7 +210,7 @@ def _rows(board: Board, entries: list[BoardEntry], shared: Sequence[str]) -> lis
 
 def _ranked_modes(entries: Sequence[BoardEntry]) -> set[str]:
     """Modes whose rows are ranked together: `BLIND_MODES`, or the table's only mode."""
-    modes = {_mode(entry) for entry in entries}
+    modes = {entry.mode for entry in entries}
     return modes if len(modes) == 1 else modes & set(BLIND_MODES)
 
 
@@ -246,7 +241,7 @@ def _row(
     cells = {
         "group": Cell(rank.letters if rank else "", rank.letters if rank else None),
         "method": Cell(f"{entry.strategy} {label}".strip(), f"{entry.strategy} {label}".lower()),
-        "mode": Cell(*[_mode(entry).partition(" ")[0]] * 2),
+        "mode": Cell(*[entry.mode.partition(" ")[0]] * 2),
         **(adapted_cells if entry.adaptation else learned_cells)(entry, mean, ends),
         "seeds": seeds_cell(entry),
         "time": time_cell(entry),

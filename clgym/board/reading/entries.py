@@ -20,6 +20,7 @@ from clgym.results.stored import StoredRun
 from clgym.text import Json
 
 __all__ = [
+    "BY_HAND",
     "Board",
     "BoardEntry",
     "Exclusion",
@@ -31,6 +32,9 @@ __all__ = [
     "run_flags",
     "subfolders",
 ]
+
+BY_HAND = "untuned (hand-set hyper-parameters)"
+"""Mode of runs without a certificate."""
 
 Matrix = list[list[float | None]]
 
@@ -128,6 +132,11 @@ class BoardEntry:
     def adaptation(self) -> bool:
         """Whether the stream is an adaptation stream: tables show errors, not accuracies."""
         return self.scores[0].record.result.scenario.setting == "adaptation"
+
+    @property
+    def mode(self) -> str:
+        """Name of the mode: the data that tuning was allowed to use."""
+        return self.tuning.mode if self.tuning else BY_HAND
 
     @property
     def complete(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clgym.board.page.cells import short
-from clgym.board.page.tables import BY_HAND
+from clgym.board.reading.entries import BY_HAND
 from clgym.board.reading.found import Method
 from clgym.errors import BadRecord
 from clgym.files import canonical_json, sha256
