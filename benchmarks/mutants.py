@@ -39,7 +39,10 @@ PARTS = {
     "ledger": (["protocol.ledger"], ["protocol/test_ledger.py"]),
     "certificate": (
         ["protocol.study", "protocol.outcome"],
-        ["protocol/test_study.py", "protocol/test_outcome.py", "protocol/test_verify.py"],
+        [
+            f"protocol/test_{name}.py"
+            for name in ("study", "sealing", "outcome", "retry", "pruning", "studies", "verify")
+        ],
     ),
     "verify": (
         ["protocol.verify", "protocol.verify_evaluation"],

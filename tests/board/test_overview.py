@@ -93,7 +93,7 @@ def test_rows_of_one_strategy_are_told_apart_by_their_modes_if_these_differ(
         write_run(folder, hits=hits, strategy="m", config={"lr": number})
     board = read_board(board_folder)
     for place, entry in enumerate(board.entries):
-        tuning = Tuning(modes[int(entry.config["lr"])], "pair", 0.5, (0.5,), 1.0, {})
+        tuning = Tuning(modes[int(str(entry.config["lr"]))], "pair", 0.5, (0.5,), 1.0, {})
         object.__setattr__(board.entries[place], "tuning", tuning)
     (table,) = tables_of(board)
     assert [row.name for row in table.rows] == names

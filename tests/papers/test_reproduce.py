@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from clgym.engines.pool import PoolSpec
 from clgym.papers import load_paper, read_status
 from clgym.papers.reproduce import Reproduction
 from clgym.protocol.verify import verify
+from clgym.results.result import DeletionResult
 from clgym.results.stored import open_run
 
 PAPER = """
@@ -156,12 +158,14 @@ def test_distances_are_measured_to_the_run_of_the_same_seed(tmp_path):
     (tmp_path / "toy.toml").write_text(REFERRING)
     paper = load_paper("toy", tmp_path)
     carry_out(paper, tmp_path, "distances")
-    found = [open_run(f / "seed-0") for f in (tmp_path / "board/records").iterdir()]
-    to = {run.result.deletion.reference is None: run for run in found}
-    anew, measured = to[True], to[False]
-    assert measured.result.deletion.reference.sha256 == anew.sha256
-    distance = measured.result.deletion.requests[0].distance
-    assert distance.disagreement_retained == 0  # from its equal
+    found: list[tuple[Any, str]] = []
+    for folder in (tmp_path / "board/records").iterdir():
+        run = open_run(folder / "seed-0")
+        assert isinstance(run.result, DeletionResult)
+        found.append((run.result.deletion, run.sha256))
+    (_, anew), (measured, _) = sorted(found, key=lambda one: one[0].reference is not None)
+    assert measured.reference.sha256 == anew
+    assert measured.requests[0].distance.disagreement_retained == 0  # from its equal
 
 
 def test_missing_data_are_reported_and_the_other_rows_run(paper, tmp_path, monkeypatch):
