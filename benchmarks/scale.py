@@ -98,7 +98,7 @@ def size_of(path: Path) -> int:
 
 
 def study(folder: Path, trials: int) -> None:
-    """A study in quarters (each continues the one before), its evaluation and its audit."""
+    """A study, the same command once it is finished, its evaluation and its audit."""
     plugin, out = folder / "quick.py", folder / "study"
     plugin.write_text(PLUGIN)
     own = ("--plugin", str(plugin))
