@@ -163,6 +163,7 @@ def _epoch(template: Any, **kwargs: Any) -> None:
     begin, pre, post, pre_back, post_back, pre_step, post_step, end = (
         hooks_of(template, event) for event in EVENTS
     )
+    alone = not any((pre, post, pre_back, post_back, pre_step, post_step))
     feed = template.feed
     for batch in template.dataloader:
         template.mbatch = batch
@@ -177,7 +178,7 @@ def _epoch(template: Any, **kwargs: Any) -> None:
             _call(end, template, kwargs)
             continue
         template.optimizer.zero_grad()
-        _evaluate(template, (pre, post, pre_back), kwargs)
+        _evaluate(template, (pre, post, pre_back), kwargs, alone)
         template.backward()
         _call(post_back, template, kwargs)
         _call(pre_step, template, kwargs)
@@ -199,18 +200,24 @@ def evaluate_loss(template: Any, **kwargs: Any) -> Any:
     return template.loss
 
 
-def _evaluate(template: Any, hooks: tuple[Hooks, Hooks, Hooks], kwargs: dict[str, object]) -> None:
+def _evaluate(
+    template: Any,
+    hooks: tuple[Hooks, Hooks, Hooks],
+    kwargs: dict[str, object],
+    alone: bool = False,
+) -> None:
+    """Compute the loss; ``alone``: no hook is called that might change it in place."""
     pre, post, pre_back = hooks
-    heard = any(hooks)
-    template.loss = template._make_empty_loss() if heard else None
+    empty: Any = None if alone else template._make_empty_loss()
+    template.loss = empty
     _call(pre, template, kwargs)
     template.mb_output = template.forward()
     _call(post, template, kwargs)
     loss = template.criterion()
-    if heard:  # Avalanche's empty loss is float32, and would round a float64 one.
-        template.loss = template.loss.to(loss.dtype) + loss
-    else:  # nobody adds anything to the loss, which has the shape of the sum
+    if alone:  # with the shape of the sum
         template.loss = loss.reshape(1) if loss.ndim == 0 else loss
+    else:  # Avalanche's empty loss is float32, and would round a float64 one.
+        template.loss = template.loss.to(loss.dtype) + loss
     _call(pre_back, template, kwargs)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clgym.data.take_rows import take_rows
 from clgym.errors import OutOfReach
 
 __all__ = ["Batch", "TrainBatch"]
@@ -95,7 +94,7 @@ class TrainBatch(Batch):
         """int64 [n], task id of each sample; zeros where the stream gives no task ids."""
         if self._tasks is None:
             if self._task_of is not None and self._labels is not None:
-                self._tasks = take_rows(self._task_of, self._labels)
+                self._tasks = self._task_of[self._labels]
             else:
                 size = (len(self.images),)
                 self._tasks = torch.full(size, self.task or 0, device=self.images.device)

@@ -81,8 +81,8 @@ def check_reference(plan: ResolvedRun) -> None:
         found = "one of another stream"
     elif not result.deletion.retained_data:
         found = f"one of {result.strategy.label}, which was not given the rows that remain"
-    elif _missing(reference) is not None:
-        found = f"one {_missing(reference)}"
+    elif not _is_predicted(reference):
+        found = f"one without its {PREDICTIONS}"
     if found is not None:
         raise BadRecord(
             expected=f"a finished run of {plan.stream.name} that trained anew after each request",
@@ -111,11 +111,18 @@ def _difference(plan: ResolvedRun, result: Result) -> str | None:
 
 def _missing(run: StoredRun) -> str | None:
     """Text about files of a run that are missing or changed; None if all are present."""
+    if not _is_predicted(run):
+        return f"without its {PREDICTIONS}"
+    return None if (run.folder / STATE).is_file() else f"without its {STATE}"
+
+
+def _is_predicted(run: StoredRun) -> bool:
+    """Whether the predictions of a run are present and unchanged."""
     try:
         run.predictions()
     except BadRecord:
-        return f"without its {PREDICTIONS}"
-    return None if (run.folder / STATE).is_file() else f"without its {STATE}"
+        return False
+    return True
 
 
 def acquire(plan: ResolvedRun) -> Record | None:

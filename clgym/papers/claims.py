@@ -101,9 +101,14 @@ class ClaimRun(_ClaimBlock):
 
     @property
     def facts(self) -> dict[str, object]:
-        """The fields from which the name of a run's folder follows."""
-        # Older folders were named before there were references.
-        return self.model_dump(mode="json", exclude=None if self.reference else {"reference"})
+        """The fields from which the name of a run's folder follows, but for the reference."""
+        return self.model_dump(mode="json", exclude={"reference"})
+
+    @model_validator(mode="after")
+    def _waits_for_one(self) -> "ClaimRun":
+        if self.reference and self.following:
+            raise ValueError(f"following = {self.following!r} beside a reference: leave it out")
+        return self
 
 
 class ClaimStudy(_ClaimBlock):
@@ -227,6 +232,9 @@ class Paper(_ClaimBlock):
             raise ValueError(
                 f"{', '.join(sorted(chained))}: a run that others follow must not follow another"
             )
+        for name, run in self.runs.items():
+            if run.reference and set(run.seeds) - set(self.runs[run.reference].seeds):
+                raise ValueError(f"{name}: its reference {run.reference} has other seeds")
         return self
 
     @cached_property

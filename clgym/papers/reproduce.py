@@ -69,10 +69,10 @@ class Reproduction:
     def task(self, paper: Paper, row: ClaimRow, name: str) -> Task:
         """Run or study that a row refers to by name."""
         what = paper.runs.get(name) or paper.studies[name]
-        digest = sha256(canonical_json([what.facts, row.device]))[:8]
         is_run = isinstance(what, ClaimRun)
-        key = f"{what.strategy}-{what.scenario if is_run else what.pair}-{digest}"
         to = self.task(paper, row, what.reference).key if is_run and what.reference else None
+        digest = sha256(canonical_json([what.facts, row.device, *([to] if to else [])]))[:8]
+        key = f"{what.strategy}-{what.scenario if is_run else what.pair}-{digest}"
         return Task(key.replace(":", "-"), what, row.device, to)
 
     def tasks(self) -> dict[str, Task]:
@@ -219,9 +219,7 @@ class Reproduction:
             first = before.get(key.rpartition("/")[0])
             return bool(first) and any(k.startswith(f"{first}/") for k in unfinished)
 
-        # Distances are measured to a reference's final state.
-        measured = any(task.reference for task in tasks)
-        lost = run_batch(waiting, self.pool, self.emit, held, keep_state=measured)
+        lost = run_batch(waiting, self.pool, self.emit, held)
         return {
             key.rpartition("/")[0]: f"failed: {self._failure(key, error)}"
             for key, error in lost.items()

@@ -1,7 +1,7 @@
 """Comparison of claimed and measured values, and the verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Measured:
     """Result of a run or a study."""
 
     runs: tuple[StoredRun, ...]
-    """The runs in the order of the seeds."""
+    """The runs, one for each seed, in any order."""
     tuning_score: float | None = None
     """Tuning score of a study, as a fraction."""
 
@@ -29,6 +29,15 @@ class Measured:
         found = [measure.of(run.record) for run in self.runs]
         known = [value for value in found if value is not None]
         return known if len(known) == len(found) else []
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the runs, in their order."""
+        return [run.result.seed for run in self.runs]
+
+    def in_order(self) -> "Measured":
+        """The same with its runs in the order of their seeds."""
+        return replace(self, runs=tuple(sorted(self.runs, key=lambda run: run.result.seed)))
 
 
 def judge(claim: Claim, measured: Mapping[str, Measured]) -> ClaimStatus:
@@ -101,11 +110,14 @@ def _number(claim: Claim, found: Measured) -> ClaimStatus:
 def _order(claim: Claim, better: Measured, worse: Measured) -> ClaimStatus:
     measure = MEASURES[claim.measure]
     sign = 1 if measure.higher_is_better else -1
+    better, worse = better.in_order(), worse.in_order()  # runs of one seed are compared
     ones, others = better.values(measure), worse.values(measure)
     if not ones or len(ones) != len(others):
         return not_run(claim, f"its records have no {claim.measure.replace('_', ' ')}")
     text = f"{np.mean(ones):.2f} and {np.mean(others):.2f}"
-    if len(ones) > 1:
+    if better.seeds != worse.seeds:
+        found, over = over_seeds(ones[:1], others[:1]), "over different seeds, which are no pairs"
+    elif len(ones) > 1:
         found, over = over_seeds(ones, others), f"over {len(ones)} seeds"
     else:
         found = _over_images(better, worse, claim.measure)

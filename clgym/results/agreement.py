@@ -10,6 +10,8 @@ __all__ = ["Correlation", "RankAgreement", "rank_agreement"]
 RESAMPLES = 2000
 _SEED = 20_240_611
 _LEVEL = 0.95
+_AT_ONCE = 2**20
+"""Number of differences that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,20 @@ def rank_agreement(one: Sequence[float], other: Sequence[float]) -> RankAgreemen
     if both.shape[1] == 0 or (both == both[:, :1]).all(axis=1).any():
         return None
     n = both.shape[1]
+    both = both[:, np.lexsort(both)]  # so that the intervals do not depend on the order
     drawn = np.random.default_rng(_SEED).integers(0, n, (RESAMPLES, n))
-    spearman, kendall = (
-        _with_interval(both, both[:, drawn], vector) for vector in (_centred_ranks, _signs)
-    )
+    spearman, kendall = (_with_interval(both, drawn, vector) for vector in (_centred_ranks, _signs))
     return RankAgreement(n, spearman, kendall)
 
 
 def _with_interval(
     both: np.ndarray, drawn: np.ndarray, vector: Callable[[np.ndarray], np.ndarray]
 ) -> Correlation:
+    size = max(1, _AT_ONCE // both.shape[1] ** 2)
+    parts = [drawn[start : start + size] for start in range(0, len(drawn), size)]
+    values = np.concatenate([_cosine(*vector(both[:, part])) for part in parts])
     tail = (1 - _LEVEL) / 2
-    low, high = np.nanquantile(_cosine(*vector(drawn)), [tail, 1 - tail])
+    low, high = np.nanquantile(values, [tail, 1 - tail])
     return Correlation(float(_cosine(*vector(both))), float(low), float(high))
 
 

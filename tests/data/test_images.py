@@ -1,6 +1,7 @@
 """Gathering, and the two transforms that make domains, against NumPy and SciPy."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,12 +57,20 @@ def test_other_angles_agree_with_scipy_inside() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 100, 500, 10**6])
 def test_parts_that_are_read_ahead_are_the_whole(
-    at_once: int, stored: tuple[np.ndarray, Images], monkeypatch: pytest.MonkeyPatch
+    at_once: int, stored: tuple[np.ndarray, Images], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    array, images = stored
+    array, _ = stored
     rows = np.array([3, 3, 0, 11, 7])
     expected = array[rows].transpose(0, 3, 1, 2)
     monkeypatch.setattr(module, "AT_ONCE", at_once)
-    monkeypatch.setattr(module, "read_ahead", lambda p, read, _: read_ahead(p, read, META))
+    calls: list[int] = []
+
+    def ahead(parts: list[np.ndarray], read: Any, _: torch.device) -> Any:
+        calls.append(len(parts))
+        return read_ahead(parts, read, META)
+
+    monkeypatch.setattr(module, "read_ahead", ahead)
+    images = Images(tmp_path / "images.npy", None, torch.device("cpu"))
     np.testing.assert_array_equal(images.gather(rows).numpy(), expected)
+    assert calls == {1: [5], 100: [5], 500: [2], 10**6: []}[at_once]  # an image has 108 bytes
     np.testing.assert_array_equal(images.finish(images.read(rows)).numpy(), expected)

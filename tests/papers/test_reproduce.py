@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from clgym.engines.pool import PoolSpec
+from clgym.errors import ClgymError
 from clgym.papers import load_paper, read_status
 from clgym.papers.reproduce import Reproduction
 from clgym.protocol.verify import verify
@@ -149,14 +150,57 @@ scale = "lite"
 about = "Training anew, beside itself."
 hours = 0.01
 also = ["measured"]
+
+[[rows]]
+name = "alone"
+scale = "lite"
+about = "Training anew."
+hours = 0.01
+also = ["anew"]
 """
 
 
+def test_a_folder_goes_by_what_its_reference_is(tmp_path):
+    def keys(text: str) -> dict[str, str]:
+        (tmp_path / "toy.toml").write_text(text)
+        paper = load_paper("toy", tmp_path)
+        work = Reproduction([(paper, row) for row in paper.rows], tmp_path, tmp_path)
+        return {n: work.task(paper, paper.rows[0], n).key for n in ("anew", "measured")}
+
+    usual, other = keys(REFERRING), keys(REFERRING.replace("[10, 10]", "[11, 10]"))
+    assert usual["anew"] != usual["measured"]
+    assert usual["anew"] != other["anew"] and usual["measured"] != other["measured"]
+    own = REFERRING.replace(
+        'reference = "anew"', 'reference = "anew"\nconfig = { base = "replay" }'
+    )
+    longer = own.replace(
+        'config = { base = "naive" }', 'config = { base = "naive", epochs = 2 }', 1
+    )
+    assert keys(own)["measured"] != keys(longer)["measured"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ('reference = "anew"\nfollowing = "anew"', "beside a reference"),
+        ('reference = "anew"\nseeds = [0, 1]', "its reference anew has other seeds"),
+        ('reference = "gone"', "no run gone to follow"),
+    ],
+)
+def test_references_that_cannot_be_are_refused(tmp_path, change, words):
+    (tmp_path / "toy.toml").write_text(REFERRING.replace('reference = "anew"', change))
+    with pytest.raises(ClgymError, match=words):
+        load_paper("toy", tmp_path)
+
+
 @pytest.mark.slow
-def test_distances_are_measured_to_the_run_of_the_same_seed(tmp_path):
-    """The reference runs first, though no row names it."""
+@pytest.mark.parametrize("before", [False, True])
+def test_distances_are_measured_to_the_run_of_the_same_seed(tmp_path, before):
+    """Of another command or, though no row names it, of the same: it runs first."""
     (tmp_path / "toy.toml").write_text(REFERRING)
     paper = load_paper("toy", tmp_path)
+    if before:
+        carry_out(paper, tmp_path, "alone")
     carry_out(paper, tmp_path, "distances")
     found: list[tuple[Any, str]] = []
     for folder in (tmp_path / "board/records").iterdir():

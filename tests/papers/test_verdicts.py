@@ -210,6 +210,31 @@ def test_answers_at_the_end_decide_no_other_measure(tmp_path):
     )
 
 
+def _seeded(**accuracies: float) -> Measured:
+    """Runs by seed, such as ``s7=0.5``, in this order."""
+    runs = []
+    for name, accuracy in accuracies.items():
+        made = record(accuracy)
+        update = {"seed": int(name.removeprefix("s"))}
+        runs.append(made.model_copy(update={"result": made.result.model_copy(update=update)}))
+    return Measured(tuple(map(unstored, runs)))
+
+
+def test_runs_are_compared_by_seed_in_whatever_order_they_come():
+    """Per seed A is 2.0 and 2.2 points above; by place the differences would be 20 and -16."""
+    sides = {"a": _seeded(s1=0.52, s2=0.342), "b": _seeded(s2=0.32, s1=0.50)}
+    status = judge(order(), sides)
+    assert status.verdict == "order reproduced"
+    assert status.why.startswith("by +2.10 [") and status.why.endswith("over 2 seeds")
+
+
+def test_runs_of_different_seeds_are_no_pairs():
+    sides = {"a": _seeded(s1=0.52, s2=0.342), "b": _seeded(s1=0.50, s3=0.32)}
+    status = judge(order(), sides)
+    assert status.verdict == "order as claimed, within noise"
+    assert status.why == "by +2.10 over different seeds, which are no pairs"
+
+
 @pytest.mark.parametrize(
     ("tuning", "verdict"),
     [

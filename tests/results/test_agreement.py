@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as typed
 
+from clgym.results import agreement
 from clgym.results.agreement import rank_agreement
 
 stats: Any = typed  # whose results have no types
@@ -49,6 +50,18 @@ def test_intervals_are_those_of_scipys_bootstrap() -> None:
         ).confidence_interval
         assert own.low == pytest.approx(oracle.low, abs=0.04)
         assert own.high == pytest.approx(oracle.high, abs=0.04)
+
+
+def test_intervals_do_not_depend_on_the_order_or_on_how_many_are_held_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = np.random.default_rng(2)
+    one, other = generator.integers(0, 5, (2, 12)).astype(float)
+    order = generator.permutation(12)
+    found = rank_agreement(one.tolist(), other.tolist())
+    assert rank_agreement(one[order].tolist(), other[order].tolist()) == found
+    monkeypatch.setattr(agreement, "_AT_ONCE", 500)
+    assert rank_agreement(one.tolist(), other.tolist()) == found
 
 
 def test_reversed_ranks_correlate_by_minus_one() -> None:
