@@ -1,5 +1,6 @@
 """The papers' files: they load, name only what there is, and say where each number stands."""
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,20 @@ def test_runs_name_strategies_scenarios_and_options_that_there_are(name: str) ->
         given = {**run.stream, **({} if run.source is None else {"source": run.source})}
         values = configs.resolve(options_of(run.scenario), given, label)
         assert values["source"], label
+
+
+EXPERIMENTS = sorted((Path(__file__).parents[2] / "leaderboards/experiments").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_name_strategies_scenarios_and_options_that_there_are(path: Path) -> None:
+    content = tomllib.loads(path.read_text())
+    runs = [{**content["defaults"], **run} for run in content["runs"]]
+    assert len({run["name"] for run in runs}) == len(runs)
+    for run in runs:
+        registry.find("strategies", run["strategy"])
+        check_options(run["strategy"], run["options"])
+        configs.resolve(options_of(run["scenario"]), run["scenario_options"], run["name"])
 
 
 @pytest.mark.parametrize("name", PAPERS)
