@@ -215,6 +215,7 @@ ELSEWHERE = {
     "clgym/attributes.py": "an empty generator that takes the state of a saved one",
     "clgym/bench/images.py": "images to measure the speed of runs on",
     "clgym/board/stats.py": "the bootstrap of the board: a statistic of tables, no part of a run",
+    "clgym/results/agreement.py": "the bootstrap of ranks: a statistic of tables, no part of a run",
     "clgym/check/behaviour.py": "noise that a check makes on purpose",
     "clgym/check/scenarios.py": "noise that a check makes on purpose",
     "clgym/check/adapting.py": "views of images that a check holds fixed",

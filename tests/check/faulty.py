@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from clgym.avalanche import SGDStrategy
 from clgym.config import Search
+from clgym.data.generators import StepGenerators
 from clgym.strategies.nmc import NMC, NMCConfig  # pyright: ignore[reportMissingImports]
 from clgym.strategies.replay import Replay  # pyright: ignore[reportMissingImports]
 from clgym.strategy import Batch, Config, Experience, Needs, Strategy
@@ -103,7 +104,7 @@ class DrawsFromItsOwnGenerator(SGDStrategy):
 class IgnoresTheSeed(SGDStrategy):
     def train(self, experience: Experience) -> None:
         torch.manual_seed(0)
-        experience._seed = 0
+        experience._generators = StepGenerators(0, experience.index)
         super().train(experience)
 
     def make_network(self, columns: int) -> Any:
