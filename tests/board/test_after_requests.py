@@ -28,7 +28,15 @@ def test_each_measure_is_the_mean_over_the_requests_of_a_run() -> None:
         ):
             expected = np.mean([request["after"][theirs] for request in requests])
             assert found[ours][place] == pytest.approx(expected)
-        assert found["distance"][place] is None, "they were run without a reference"
+        distances = [request["distance"]["disagreement_forgotten"] for request in requests]
+        assert found["distance"][place] == pytest.approx(np.mean(distances))
+
+
+def test_without_a_reference_there_is_no_distance() -> None:
+    """As of the references themselves."""
+    folders = sorted(LEADERBOARDS.glob("records/retrain-deletion-digits-*/seed-*"))
+    found = measures_after_requests([open_run(folder).result for folder in folders])
+    assert found["distance"] == [None] * 3
 
 
 def test_the_table_of_such_a_stream_shows_them_beside_the_accuracy_before() -> None:
