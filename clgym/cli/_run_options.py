@@ -96,7 +96,7 @@ def _add_places(run: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="DIR",
         help="On streams with requests to forget: folder of a finished run of retrain, to which "
-        "distances and times are measured.",
+        "distances and times are measured, with the same seed; with --seeds that of all seeds.",
     )
     run.add_argument(
         "--log",

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym import registry
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from clgym.messages import Event
     from clgym.results.record import Record
 
-__all__ = ["main"]
+__all__ = ["main", "own_reference"]
 
 
 def main(words: Sequence[str]) -> int:
@@ -218,10 +219,17 @@ class _RunCommand:
                 data_root=values.data_root,
                 plugins=self.plugins,
                 checkpoint_minutes=values.checkpoint_minutes,
-                reference=values.reference,
+                reference=own_reference(values.reference, seed),
             )
             for seed in (values.seeds if several else [values.seed])
         ]
+
+
+def own_reference(folder: Path | None, seed: int) -> Path | None:
+    """The reference of one seed: in the folder of a run with --seeds each seed has its own."""
+    if folder is not None and (own := folder / f"seed-{seed}").is_dir():
+        return own
+    return folder
 
 
 def _show_plans(asked: _RunCommand, as_json: bool, several: bool) -> int:

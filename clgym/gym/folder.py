@@ -66,7 +66,7 @@ def check_reference(plan: ResolvedRun) -> None:
     """Check the finished run that serves as the reference of distances, if any.
 
     Raises:
-        BadRecord: It is of another stream, did not get the remaining rows, or its files are
+        BadRecord: It is of another stream or seed, did not get the remaining rows, or its files are
             incomplete.
     """
     folder = plan.request.reference
@@ -79,6 +79,8 @@ def check_reference(plan: ResolvedRun) -> None:
         found = f"one of a {result.kind} stream"
     elif result.scenario.digest != plan.stream.digest:
         found = "one of another stream"
+    elif result.seed != plan.request.seed:
+        found = f"one with seed {result.seed} for a run with seed {plan.request.seed}"
     elif not result.deletion.retained_data:
         found = f"one of {result.strategy.label}, which was not given the rows that remain"
     elif not _is_predicted(reference):
@@ -87,7 +89,8 @@ def check_reference(plan: ResolvedRun) -> None:
         raise BadRecord(
             expected=f"a finished run of {plan.stream.name} that trained anew after each request",
             found=f"{found} in {folder}",
-            fix="Run `clgym run retrain` on the same stream, and give --reference its folder",
+            fix="Run `clgym run retrain` on the same stream with the same seeds, and give its "
+            "folder to --reference; with --seeds the folder of all seeds",
         )
 
 

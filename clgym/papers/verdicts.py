@@ -10,6 +10,7 @@ from clgym.papers.measures import MEASURES, Measure
 from clgym.papers.status import ClaimStatus, Verdict
 from clgym.results.agreement import rank_agreement
 from clgym.results.compare import Difference, SamplePair, over_samples, over_seeds
+from clgym.results.grouping import Seeds, seeds_of
 from clgym.results.stored import StoredRun
 
 __all__ = ["Measured", "judge", "not_run"]
@@ -31,13 +32,13 @@ class Measured:
         return known if len(known) == len(found) else []
 
     @property
-    def seeds(self) -> list[int]:
-        """Seeds of the runs, in their order."""
-        return [run.result.seed for run in self.runs]
+    def seeds(self) -> list[Seeds]:
+        """Seeds of the learner and of the class order of each run."""
+        return [seeds_of(run.result) for run in self.runs]
 
     def in_order(self) -> "Measured":
         """The same with its runs in the order of their seeds."""
-        return replace(self, runs=tuple(sorted(self.runs, key=lambda run: run.result.seed)))
+        return replace(self, runs=tuple(sorted(self.runs, key=lambda run: seeds_of(run.result))))
 
 
 def judge(claim: Claim, measured: Mapping[str, Measured]) -> ClaimStatus:
@@ -116,7 +117,7 @@ def _order(claim: Claim, better: Measured, worse: Measured) -> ClaimStatus:
         return not_run(claim, f"its records have no {claim.measure.replace('_', ' ')}")
     text = f"{np.mean(ones):.2f} and {np.mean(others):.2f}"
     if better.seeds != worse.seeds:
-        found, over = over_seeds(ones[:1], others[:1]), "over different seeds, which are no pairs"
+        found, over = Difference(0.0, None, None, None, 0), "over different seeds, no pairs"
     elif len(ones) > 1:
         found, over = over_seeds(ones, others), f"over {len(ones)} seeds"
     else:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from clgym.cli.run import own_reference
 from clgym.gym.description import describe_strategy
 from clgym.results.record import Record
 from clgym.results.stored import open_run
@@ -192,3 +193,11 @@ def test_a_strategy_without_known_failures_says_nothing_of_them(cli, here):
     assert "known failures" not in out
     record = json.loads((here / "run" / "record.json").read_text())
     assert record["result"]["strategy"]["known_failures"] == {}
+
+
+def test_each_seed_has_the_reference_of_that_seed(tmp_path: Path) -> None:
+    (tmp_path / "several/seed-1").mkdir(parents=True)
+    (tmp_path / "single").mkdir()
+    assert own_reference(tmp_path / "several", 1) == tmp_path / "several/seed-1"
+    assert own_reference(tmp_path / "single", 1) == tmp_path / "single"
+    assert own_reference(None, 1) is None

@@ -194,11 +194,13 @@ def test_the_reference_is_named(dampened: Path, reference: Path):
     )
 
 
-def test_a_reference_of_another_stream_or_without_what_remains_is_refused(
+def test_a_reference_of_another_stream_or_seed_or_without_what_remains_is_refused(
     reference: Path, dampened: Path, tmp_path: Path
 ):
     with pytest.raises(BadRecord, match="another stream"):
         go(tmp_path / "a", "ssd", stream={"numbers": [7]}, reference=reference)
+    with pytest.raises(BadRecord, match="one with seed 0 for a run with seed 1"):
+        go(tmp_path / "c", "ssd", seed=1, reference=reference)
     with pytest.raises(BadRecord, match="not given the rows that remain"):
         go(tmp_path / "b", "ssd", reference=dampened)
 

@@ -17,6 +17,7 @@ from clgym.learner.assembly import config_fields, strategy_class
 from clgym.papers import Paper, load_paper, paper_names
 from clgym.protocol.modes import MODES
 from clgym.protocol.pairs import find_pair
+from clgym.protocol.plan import evaluation_seeds
 from clgym.protocol.space import find_space
 
 PAPERS = (
@@ -59,6 +60,17 @@ def test_runs_name_strategies_scenarios_and_options_that_there_are(name: str) ->
         given = {**run.stream, **({} if run.source is None else {"source": run.source})}
         values = configs.resolve(options_of(run.scenario), given, label)
         assert values["source"], label
+
+
+def test_oracles_that_are_compared_with_evaluations_have_their_seeds() -> None:
+    """Else the regret would be over other class orders."""
+    studies = load_paper("protocol").studies.items()
+    oracles = [study for name, study in studies if name.endswith("-oracle")]
+    assert oracles
+    for study in oracles:
+        assert study.seeds is not None
+        derived = evaluation_seeds(find_pair(study.pair), len(study.seeds))
+        assert set(study.seeds) == set(derived)
 
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "leaderboards/experiments").glob("*.toml"))

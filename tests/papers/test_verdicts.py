@@ -232,7 +232,7 @@ def test_runs_of_different_seeds_are_no_pairs():
     sides = {"a": _seeded(s1=0.52, s2=0.342), "b": _seeded(s1=0.50, s3=0.32)}
     status = judge(order(), sides)
     assert status.verdict == "order as claimed, within noise"
-    assert status.why == "by +2.10 over different seeds, which are no pairs"
+    assert status.why == "by +2.10 over different seeds, no pairs"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def labels(entries: list[BoardEntry], named: bool = True) -> list[str]:
         keys = sorted({key for entry in own for key in entry.config})
         differing[name] = [k for k in keys if len({repr(e.config.get(k)) for e in own}) > 1]
     texts = [
-        entry.mode.replace("transfer", "")
+        ("" if entry.mode == "transfer" else entry.mode)
         if entry.strategy in by_mode
         else ", ".join(
             f"{key if named else ''} {short(entry.config.get(key), 24)}".strip()
