@@ -28,10 +28,11 @@ Passes = Callable[[Any, Tensor], Callable[[], None]]
 def adaptation_cases(
     folder: Path, device: str, threads: int, quick: bool
 ) -> Iterator[Callable[[], list[Case]]]:
-    """Yield functions that set up cases: tent and lame at batch size 64, rmt at batch size 200."""
+    """Yield functions that set up cases: tent, lame, cotta and rmt, each at its own batch size."""
     methods: tuple[tuple[str, int, dict[str, object], Passes], ...] = (
         ("tent", 64, {}, _tent),
         ("lame", 64, {}, _lame),
+        ("cotta", 32, {"views": 4 if quick else 32}, _cotta),
         ("rmt", 50 if quick else 200, {"warmup_images": 0}, _rmt),
     )
     for name, size, options, passes in methods:
@@ -105,6 +106,22 @@ def _tent(strategy: Any, images: Tensor) -> Callable[[], None]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+    return step
+
+
+def _cotta(strategy: Any, images: Tensor) -> Callable[[], None]:
+    """A forward pass of the anchor, one of the teacher for each view, and the student's step."""
+    labels = torch.arange(len(images), device=images.device) % CLASSES
+
+    def step() -> None:
+        loss = cross_entropy(strategy.model(images), labels)
+        with torch.no_grad():
+            for network in (strategy.anchor, *[strategy.teacher] * strategy.config.views):
+                network(images)
+        strategy.optimizer.zero_grad()
+        loss.backward()
+        strategy.optimizer.step()
 
     return step
 
