@@ -3,11 +3,13 @@
 The folder of a finished run shows its accuracies, what it held and what it cost.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym import registry
+from clgym.cli._described import DESCRIBED, entry_of, needs_of
 from clgym.cli._flags import as_failures, as_text, limits
 from clgym.cli._parser import Parser, add_plugin_option
 from clgym.errors import MissingData, UnknownName, near
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from clgym.config import Field
-    from clgym.registry import Kind, PluginEntry
+    from clgym.registry import PluginEntry
 
 __all__ = ["main"]
 
@@ -37,23 +39,37 @@ def main(words: Sequence[str]) -> int:
     parser = Parser("clgym show", __doc__)
     parser.add_argument("name", help="Name of `clgym list`, a file, or a finished run's folder.")
     add_plugin_option(parser)
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of text.")
     values = parser.parse(words)
     name, plugins = values.name, tuple(values.plugin)
-    from clgym.cli._console import Console
-
-    console = Console(highlight=False)
     if is_run(Path(name)):
-        from clgym.cli._tables import show_record
-        from clgym.results.stored import open_run
-
-        show_record(console, open_run(Path(name)).record, name)
+        _run(name, values.json)
         return 0
     if registry.is_path(name):
         plugins = (*plugins, Path(name))
     kinds = _kinds(name, plugins)
+    if values.json:
+        print(json.dumps({k: DESCRIBED[k](own, plugins) for k, own in kinds}, indent=1))
+        return 0
+    from clgym.cli._console import Console
+
+    console = Console(highlight=False)
     for kind, name in kinds:
         _SHOWN[kind](console, name, plugins)
     return 0
+
+
+def _run(name: str, as_json: bool) -> None:
+    from clgym.results.stored import open_run
+
+    record = open_run(Path(name)).record
+    if as_json:
+        print(json.dumps(record.model_dump(mode="json"), indent=1))
+        return
+    from clgym.cli._console import Console
+    from clgym.cli._tables import show_record
+
+    show_record(Console(highlight=False), record, name)
 
 
 def _kinds(name: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
@@ -99,7 +115,7 @@ def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
     from clgym.gym.description import describe_strategy
     from clgym.gym.request import FROM_PRESET
 
-    entry = _entry("strategies", name, plugins)
+    entry = entry_of("strategies", name, plugins)
     _head(console, "strategy", name, entry.doc)
     if entry.variants and entry.argument is None:
         console.print(f"variants: {', '.join(f'{entry.name}:{v}' for v in entry.variants)}\n")
@@ -117,17 +133,11 @@ def _strategy(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
 
 
 def _needs(name: str, plugins: tuple[Path, ...]) -> str:
-    """What the gym must provide for the default options, as reported by a worker."""
-    from clgym.gym.description import ask_needs, open_learner
-    from clgym.gym.request import Request
-
-    channel = open_learner(Request(name, "", plugins=plugins))
+    """What the gym must provide for the default options, in words."""
     try:
-        needs = ask_needs(name, plugins, channel, {}, "cpu").needs
+        needs = needs_of(name, plugins)
     except MissingData as error:
         return f"unknown without its default weights ({error.found}). {error.fix}"
-    finally:
-        channel.close()
     words = {
         "task_ids": "task ids",
         "total_classes": "the number of classes in advance",
@@ -147,19 +157,12 @@ def _needs(name: str, plugins: tuple[Path, ...]) -> str:
 def _scenario(console: "Console", name: str, plugins: tuple[Path, ...]) -> None:
     from clgym.gym.request import scenario_fields
 
-    entry = _entry("scenarios", name, plugins)
+    entry = entry_of("scenarios", name, plugins)
     _head(console, "scenario", name, entry.doc)
     _options(console, scenario_fields(name, plugins))
     if name == entry.name and entry.presets:
         console.print(f"presets: {', '.join(entry.presets)}")
     _facts(console, entry)
-
-
-def _entry(kind: "Kind", name: str, plugins: Sequence[Path]) -> "PluginEntry":
-    """Find an entry like `registry.find`, but accept a file with variants without a variant."""
-    known = registry.entries(kind, plugins)
-    bare = known.get(name.replace("_", "-"))
-    return bare if bare is not None and bare.variants else registry.find(kind, name, plugins)
 
 
 def _facts(console: "Console", entry: "PluginEntry") -> None:

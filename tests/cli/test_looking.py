@@ -89,6 +89,31 @@ def test_show_describes_a_strategy(cli, plugin, monkeypatch):
     assert "needs: nothing" in text
 
 
+def test_show_prints_json(cli, plugin):
+    (kind, guess), *others = json.loads(
+        cli("show", "guess", "--json", "--plugin", plugin)[1]
+    ).items()
+    assert kind == "strategies" and not others
+    shown = cli("show", "guess", "--plugin", plugin)[1]
+    assert guess["options"] and guess["source_hash"] in shown
+    for option in guess["options"]:
+        assert f"--{option['name'].replace('_', '-')}" in shown
+    assert guess["needs"]["task_ids"] is ("task ids" in shown)
+    preset = json.loads(cli("show", "split-cifar100", "--json")[1])["scenarios"]
+    defaults = {option["name"]: option["default"] for option in preset["options"]}
+    assert defaults["source"] == "cifar100"
+    source = json.loads(cli("show", "cifar100", "--json")[1])["sources"]
+    assert (source["class_count"], source["train"]) == (100, 50_000)
+    pair = json.loads(cli("show", "digits-t2", "--json")[1])["pairs"]
+    assert pair["tuning"]["source"] == "digits"
+
+
+def test_show_prints_a_finished_run_as_its_record(cli, tmp_path):
+    cli("run", "nmc", "split-digits", "--out", tmp_path / "run")
+    shown = json.loads(cli("show", tmp_path / "run", "--json")[1])
+    assert shown == json.loads((tmp_path / "run" / "record.json").read_text())
+
+
 def test_show_says_what_a_strategy_needs(cli):
     text = " ".join(cli("show", "replay")[1].split())
     assert "needs: a memory of 200 samples, unless the scenario sets another number" in text
