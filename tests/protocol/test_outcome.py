@@ -37,6 +37,9 @@ def test_adaptation_streams_are_summarised_by_their_error(finished: Path) -> Non
 def test_missing_measures_are_empty_cells_of_the_table(finished: Path) -> None:
     empty = _evaluation(finished).model_copy(update={"summary": {}})
     assert measured(empty, adapts=True)[1][-2:] == [[None], [None]]
+    poor = [seed.model_copy(update={"last_accuracy": 0.25}) for seed in empty.seeds]
+    rows = measured(empty.model_copy(update={"seeds": poor}), adapts=True)[1]
+    assert rows[:-2] == [[0.75]] * len(poor)
 
 
 def _seeds(*accuracies: float | None) -> list[SeedResult]:
