@@ -9,12 +9,9 @@ records name them by other hashes. Files that a C library opens without Python a
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
-import site
 import stat
 import sys
-import sysconfig
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,7 +21,8 @@ from typing import Any, cast
 from clgym import registry
 from clgym._checkout import PACKAGE, ROOT
 from clgym.engines import INSIDE
-from clgym.registry import PluginEntry
+from clgym.registry import PluginEntry, from_source
+from clgym.registry.from_source import library_roots
 from clgym.registry.surroundings import is_visible
 
 __all__ = ["all_reads", "clean_surroundings", "files_of", "files_read", "watch_files"]
@@ -59,6 +57,7 @@ def clean_surroundings() -> None:
     """
     if not _in_worker():
         return
+    registry.import_from_source()
     for name in list(os.environ):
         if name != INSIDE and not is_visible(name):
             del os.environ[name]
@@ -103,7 +102,6 @@ def _note(path: Any, flags: int) -> None:
         return
     if flags & os.O_ACCMODE == os.O_WRONLY:  # files opened for writing only are not read
         return
-    name = _source(name)
     if name in _made or _is_installed(name):
         return
     found = Path(name).stat()
@@ -126,7 +124,7 @@ def _readers() -> tuple[frozenset[str], bool]:
     importing = False
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith("<frozen") and not _is_library(code.co_filename):
+        if not _is_import_machinery(code.co_filename) and not _is_library(code.co_filename):
             files.append(code.co_filename)
             importing = importing or code is registry.load_module.__code__
         frame = frame.f_back
@@ -135,28 +133,14 @@ def _readers() -> tuple[frozenset[str], bool]:
     return frozenset(_absolute(name) for name in files if not _is_ours(name)), importing
 
 
+def _is_import_machinery(name: str) -> bool:
+    """Whether code imports modules on behalf of the code that calls it."""
+    return name.startswith("<frozen") or name == from_source.__file__
+
+
 def _absolute(name: str | Path) -> str:
     """A path without ``..``, links kept."""
     return os.path.normpath(Path(name).absolute())
-
-
-def _source(name: str) -> str:
-    """Source file of a compiled module; other names are returned unchanged."""
-    if not name.endswith(".pyc"):
-        return name
-    try:
-        source = importlib.util.source_from_cache(name)
-    except ValueError:
-        return name
-    return source if Path(source).is_file() else name
-
-
-@functools.cache
-def _library_roots() -> tuple[str, ...]:
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    roots = {sysconfig.get_path(name) for name in names}
-    roots |= {*site.getsitepackages(), site.getusersitepackages()}
-    return tuple(str(Path(root).absolute()) + os.sep for root in roots)
 
 
 @functools.cache
@@ -170,7 +154,7 @@ def _code_roots() -> tuple[str, ...]:
 @functools.cache
 def _is_library(name: str) -> bool:
     """Whether code belongs to Python or to an installed package other than clgym."""
-    return name.startswith(_library_roots()) and not name.startswith(f"{PACKAGE}{os.sep}")
+    return name.startswith(library_roots()) and not name.startswith(f"{PACKAGE}{os.sep}")
 
 
 @functools.cache
@@ -181,7 +165,12 @@ def _is_ours(name: str) -> bool:
 
 
 def _is_installed(name: str) -> bool:
-    """Whether a file is identified by a package's version or by the hash of clgym's code."""
+    """Whether a file is identified by a package's version or by the hash of clgym's code.
+
+    Bytecode counts only as clgym's own: what a plugin runs is compiled from its source.
+    """
+    if name.endswith(".pyc"):
+        return _is_library(name) or _is_ours(name)
     return _is_library(name) or (name.endswith(".py") and name.startswith(_code_roots()))
 
 

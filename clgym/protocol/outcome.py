@@ -1,5 +1,7 @@
 """``evaluation.json``: the result of an evaluation, and what its records determine."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -7,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clgym.files import canonical_json, sha256
 from clgym.protocol.jobs import order_hash
+from clgym.protocol.ledger import LedgerEntry
 from clgym.protocol.plan import Certificate, Choice, Code, code_of
 from clgym.results.record import Environment, Record, result_hash
 from clgym.results.stored import StoredRun
@@ -16,6 +19,7 @@ __all__ = [
     "Evaluation",
     "SeedResult",
     "Spread",
+    "evaluation_files",
     "following",
     "measured",
     "seed_result",
@@ -25,6 +29,22 @@ __all__ = [
 EVALUATION = "evaluation.json"
 MEASURES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
 Digest = Field(pattern="^[0-9a-f]{64}$")
+
+
+def evaluation_files(study: Path, entries: Iterable[LedgerEntry]) -> dict[int, Path]:
+    """Files of the evaluations that are complete according to the ledger, by number.
+
+    No other file below ``evaluations/`` counts, whatever its folder is called: the ledger alone
+    says which evaluations there were.
+
+    Args:
+        study: Folder of the study.
+        entries: Lines of the study's ledger.
+    """
+    said = {entry.body.get("evaluation") for entry in entries if entry.kind == "complete"}
+    numbers = sorted(number for number in said if isinstance(number, int))
+    files = {number: study / f"evaluations/{number}" / EVALUATION for number in numbers}
+    return {number: file for number, file in files.items() if file.is_file()}
 
 
 class _OutcomeBlock(BaseModel):

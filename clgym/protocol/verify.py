@@ -21,7 +21,7 @@ from clgym.protocol.audit import Audit
 from clgym.protocol.jobs import run_summary
 from clgym.protocol.ledger import NAME, EntryBody, Ledger, LedgerEntry, read_ledger
 from clgym.protocol.modes import choose, part_of
-from clgym.protocol.outcome import EVALUATION
+from clgym.protocol.outcome import evaluation_files
 from clgym.protocol.plan import Body, Certificate, Pruner, RunScore, StudyPlan, evaluation_seeds
 from clgym.protocol.record_audit import (
     ExpectedRecord,
@@ -34,9 +34,10 @@ from clgym.protocol.repeat import look_again, repeat
 from clgym.protocol.runs import RETRY_FAILED, ExecutionOptions, Runs, TrialRun, pruned_body
 from clgym.protocol.space import Space
 from clgym.protocol.study import CERTIFICATE, body_of
-from clgym.protocol.verify_evaluation import EvaluationAudit, complete_evaluations
+from clgym.protocol.verify_evaluation import EvaluationAudit
 from clgym.results.layout import RECORD, is_run, run_folders
 from clgym.results.stored import open_run
+from clgym.text import printable
 
 __all__ = ["verify"]
 
@@ -163,7 +164,7 @@ class _Study:
     def audit(self, rerun: int | Literal["all"], where: ExecutionOptions) -> None:
         check = self._audit.check
         check(NAME, self._chain)
-        complete = complete_evaluations(self._folder, self._entries)
+        complete = [*evaluation_files(self._folder, self._entries)]
         if rerun and not complete:
             raise _no_study(self._folder)
         if not self._entries:
@@ -181,7 +182,9 @@ class _Study:
             if entry.body.get("status") == "done":
                 place = self._folder / str(entry.body["key"])
                 check(str(entry.body["key"]), lambda e=entry, p=place: self._trial(e, p))
-        for number in range(1, self._evaluations() + 1):
+        if (self._folder / "evaluations").is_dir():
+            check("evaluations", self._not_opened)
+        for number in range(1, len(self._of("opened")) + 1):  # `_grammar` checks the numbers
             own = EvaluationAudit(self._folder, number, self._entries, self._audit)
             check(f"evaluation {number}", own.problems)
         if rerun:
@@ -247,7 +250,7 @@ class _Study:
 
     def _grammar(self) -> Iterator[str]:
         """Check the order of lines: phases follow one another, and nothing is counted twice."""
-        sealed = False
+        sealed, opened = False, 0
         seen: set[tuple[Any, ...]] = set()
         failed: set[Any] = set()
         for number, entry in enumerate(self._entries[1:], 2):
@@ -270,6 +273,10 @@ class _Study:
                     yield f"line {number} retries {key}, which had not failed"
                 failed.discard(key)
                 seen.discard(("run", key))
+            if entry.kind == "opened":
+                opened += 1
+                if entry.body.get("evaluation") != opened:
+                    yield f"line {number} opens another evaluation than {opened}"
             opening = ("opened", entry.body.get("evaluation"), None)
             if entry.kind in _EVALUATING[1:] and opening not in seen:
                 yield f"line {number} is of an evaluation that was not opened"
@@ -347,6 +354,9 @@ class _Study:
             if earlier != [row[:rung] for row in own[:rung]]:
                 yield f"its first {rung} experiences are not those of its run up to there"
 
-    def _evaluations(self) -> int:
-        folders = list(self._folder.glob(f"evaluations/*/{EVALUATION}"))
-        return max(len(self._of("opened")), len(folders))
+    def _not_opened(self) -> Iterator[str]:
+        """Name folders that look like evaluations, of which the ledger knows nothing."""
+        opened = {str(entry.body.get("evaluation")) for entry in self._of("opened")}
+        for path in sorted((self._folder / "evaluations").iterdir()):
+            if path.is_dir() and path.name not in opened:
+                yield f"{printable(path.name)!r} is no evaluation that the ledger opened"

@@ -26,13 +26,7 @@ from clgym.protocol.study import CERTIFICATE
 from clgym.results.layout import is_run
 from clgym.results.stored import open_run
 
-__all__ = ["EvaluationAudit", "complete_evaluations"]
-
-
-def complete_evaluations(study: Path, entries: list[LedgerEntry]) -> list[int]:
-    """Numbers of the evaluations that are complete according to the ledger and have a file."""
-    numbers = [int(entry.body["evaluation"]) for entry in entries if entry.kind == "complete"]
-    return [n for n in numbers if (study / f"evaluations/{n}" / EVALUATION).is_file()]
+__all__ = ["EvaluationAudit"]
 
 
 class EvaluationAudit:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from clgym.errors import BadPlan
 from clgym.protocol.audit import MALFORMED, Audit
-from clgym.protocol.outcome import EVALUATION, Evaluation
+from clgym.protocol.ledger import NAME, read_ledger
+from clgym.protocol.outcome import Evaluation, evaluation_files
 from clgym.protocol.plan import StudyPlan
 from clgym.protocol.studies import spread_of, studies_in
 from clgym.protocol.study import read_certificate
@@ -79,7 +80,7 @@ def _set_problems(studies: list[Path], count: int | None) -> Iterator[str]:
 
 def _spread(studies: list[Path]) -> Iterator[str]:
     """Notes that state the median and the range by measure, or why there are none."""
-    files = [sorted(study.glob(f"evaluations/*/{EVALUATION}"), key=_number) for study in studies]
+    files = [[*evaluation_files(s, read_ledger(s / NAME)).values()] for s in studies]
     if not all(files):
         yield "not every study is evaluated: there is no median yet"
         return
@@ -96,7 +97,3 @@ def _spread(studies: list[Path]) -> Iterator[str]:
             low, high = 100 * spread.lowest, 100 * spread.highest
             words = f"{100 * spread.median:.2f} %, from {low:.2f} to {high:.2f} %"
         yield f"median {name.replace('_', ' ')} of {len(studies)} studies: {words}"
-
-
-def _number(file: Path) -> int:
-    return int(file.parent.name) if file.parent.name.isdigit() else 0

@@ -23,6 +23,7 @@ from clgym.registry.finding import (
     temporarily_registered,
     with_registered,
 )
+from clgym.registry.from_source import import_from_source
 from clgym.registry.loading import fault, load_class, load_module
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "entries",
     "fault",
     "find",
+    "import_from_source",
     "temporarily_registered",
     "load_class",
     "is_path",

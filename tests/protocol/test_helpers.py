@@ -205,7 +205,7 @@ def test_a_distribution_is_hashed_as_a_whole(
     listed = ["theirs/__init__.py", "theirs/method.py", "theirs/helper.py"]
     (info / "RECORD").write_text("".join(f"{name},,\n" for name in listed))
     monkeypatch.syspath_prepend(str(root))
-    monkeypatch.setattr(provenance, "_library_roots", lambda: (f"{root}{os.sep}",))
+    monkeypatch.setattr(provenance, "library_roots", lambda: (f"{root}{os.sep}",))
     provenance._is_library.cache_clear()
     entry = PluginEntry(
         "method", "strategies", "theirs", root / "theirs/method.py", "theirs.method"

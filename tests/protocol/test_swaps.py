@@ -1,6 +1,7 @@
 """A patient cheat swaps results and writes every hash anew; what was published is compared."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save
 
+from clgym.board.reading.entries import Board
+from clgym.board.reading.found import read_study
+from clgym.board.reading.studies import add_study
 from clgym.cli import main
 from clgym.engines.pool import PoolSpec
 from clgym.files import canonical_json, sha256
@@ -351,3 +355,29 @@ def test_settings_of_every_experience_are_compared(
     problems = verify(study).problems
     assert any("experience 0: its record is not the one in the ledger" in p for p in problems)
     assert any("experience 0: result.strategy.config.power" in p for p in problems)
+
+
+@pytest.mark.parametrize("name", ["99", "2", "0", "z", "²", "seed-1"])
+def test_a_folder_that_the_ledger_did_not_open_is_no_evaluation(copy: Callable, name: str) -> None:
+    """A forged evaluation beside the true one is named, and nobody reads it."""
+    study = copy()
+    shutil.copytree(study / "evaluations/1", study / "evaluations" / name)
+    perfect(sorted((study / "evaluations" / name).glob("seed-*/record.json"))[0].parent)
+    (problem,) = verify(study).problems
+    assert problem == f"evaluations: '{name}' is no evaluation that the ledger opened"
+    assert [e.evaluation_number for e in read_study(study).evaluations] == [1]
+    board = Board()
+    add_study(board, study.parent, study)
+    assert not board.entries and len(board.left_out) == 1
+
+
+def test_an_evaluation_is_opened_under_the_next_number(copy: Callable) -> None:
+    """Where the ledger opens another one, what lies under the number in turn is not read."""
+    study = copy()
+    shutil.move(study / "evaluations/1", study / "evaluations/7")
+    lines = lines_of(study)
+    for line in lines:
+        if line["kind"] in ("opened", "evaluated", "complete"):
+            line["body"]["evaluation"] = 7
+    chain(study, lines)
+    assert any("opens another evaluation than 1" in p for p in verify(study).problems)

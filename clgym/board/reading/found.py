@@ -16,7 +16,7 @@ from clgym.board.reading.entries import subfolders
 from clgym.errors import BadConfig, BadRecord, Tampered, UnknownName, WrongPhase, near
 from clgym.protocol.ledger import NAME as LEDGER
 from clgym.protocol.ledger import LedgerEntry, read_ledger
-from clgym.protocol.outcome import EVALUATION, Evaluation
+from clgym.protocol.outcome import Evaluation, evaluation_files
 from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.grouping import by_seed, method_of
@@ -250,13 +250,13 @@ def read_study(folder: Path) -> LoadedStudy:
     entries = read_ledger(folder / LEDGER)
     body = entries[0].body.get("plan") if entries else None
     certificate = read_certificate(folder) if (folder / CERTIFICATE).is_file() else None
-    numbered = sorted(folder.glob(f"evaluations/*/{EVALUATION}"), key=lambda f: f.parent.name)
+    files = evaluation_files(folder, entries)
     return LoadedStudy(
         folder,
         _validated(StudyPlan, json.dumps(body).encode(), folder / LEDGER),
         entries,
         certificate,
-        [_validated(Evaluation, file.read_bytes(), file) for file in numbered],
+        [_validated(Evaluation, file.read_bytes(), file) for file in files.values()],
     )
 
 

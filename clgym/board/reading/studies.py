@@ -22,8 +22,10 @@ from clgym.board.reading.entries import (
 from clgym.board.reading.study_sets import place_in_set
 from clgym.errors import BadRecord
 from clgym.protocol.bands import above_band
-from clgym.protocol.evaluation import EVALUATION, Evaluation, SeedResult
+from clgym.protocol.evaluation import Evaluation, SeedResult
 from clgym.protocol.ledger import NAME as LEDGER
+from clgym.protocol.ledger import read_ledger
+from clgym.protocol.outcome import evaluation_files
 from clgym.protocol.plan import Body, Certificate
 from clgym.protocol.study import CERTIFICATE
 from clgym.protocol.verify import verify
@@ -54,16 +56,11 @@ def add_study(board: Board, root: Path, folder: Path) -> None:
         return
     for note in audit.notes:
         board.refuse(place, note)
-    evaluations = sorted(folder.glob(f"evaluations/*/{EVALUATION}"), key=_number)
+    evaluations = evaluation_files(folder, read_ledger(folder / LEDGER)).values()
     if not (evaluations or audit.notes):
         board.refuse(place, "sealed but not evaluated yet")
     for file in evaluations:
         _add(board, root, file, verified=not audit.problems)
-
-
-def _number(file: Path) -> tuple[int, str]:
-    name = file.parent.name
-    return (int(name) if name.isdigit() else 0), name
 
 
 def _absent(folder: Path, problem: str) -> bool:
