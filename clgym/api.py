@@ -1,12 +1,14 @@
 """The public functions: the same in Python as on the command line."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from clgym import registry
 from clgym.check import check_scenario, check_source, check_strategy
+from clgym.errors import BadConfig, UnknownName, near
 from clgym.gym.conversation import OnEvent
 from clgym.gym.loggers import listening
 from clgym.gym.request import Request, make_stream, preset_values
@@ -71,11 +73,12 @@ def run(
     Raises:
         ClgymError: The request is invalid, or the strategy failed.
     """
+    _check_known(options, Request, "clgym.run")
     for name in options.keys() & {"out", "data_root"}:
         options[name] = options[name] and Path(options[name])
     plugins = tuple(Path(p) for p in options.get("plugins", ()))
-    strategy, plugins = registry.named_file("strategies", strategy, plugins)
-    scenario, plugins = registry.named_file("scenarios", scenario, plugins)
+    strategy, plugins = registry.named_file("strategies", _name(strategy), plugins)
+    scenario, plugins = registry.named_file("scenarios", _name(scenario), plugins)
     options["source"], options["plugins"] = registry.named_source(options.get("source"), plugins)
     request = Request(
         strategy,
@@ -107,7 +110,7 @@ def make_scenario(
         ClgymError: The options do not fit the source, or data are missing.
     """
     source, seed = options.pop("source", None), options.pop("order_seed", None)
-    name, files = registry.named_file("scenarios", name, tuple(map(Path, plugins)))
+    name, files = registry.named_file("scenarios", _name(name), tuple(map(Path, plugins)))
     source, files = registry.named_source(source, files)
     asked = Request("", name, source, {}, options, order_seed=seed, data_root=_folder(data_root))
     return make_stream(replace(asked, plugins=files))
@@ -176,12 +179,68 @@ def records(*paths: str | Path) -> Records:
     """
     from clgym.board.reading.found import load_runs
 
-    methods = load_runs([Path(path) for path in paths])
+    methods = load_runs(_paths(paths))
     return Records(run.record for method in methods for run in method.runs)
 
 
 def _folder(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
+
+
+def _paths(given: Iterable[object]) -> list[Path]:
+    """Paths that were given one by one, or as lists.
+
+    Raises:
+        BadConfig: Something else was given, such as a record.
+    """
+    found: list[Path] = []
+    for one in given:
+        several = isinstance(one, (list, tuple))
+        for path in cast(Sequence[object], one) if several else (one,):
+            if not isinstance(path, (str, os.PathLike)):
+                raise BadConfig(
+                    expected="paths of output folders",
+                    found=f"a {type(path).__name__}",
+                    fix="Give the folders that `clgym.run(..., out=FOLDER)` wrote",
+                )
+            found.append(Path(cast("str | os.PathLike[str]", path)))
+    return found
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names that were given in a list, or one name by itself."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _name(given: object) -> str:
+    """A name or path as text.
+
+    Raises:
+        BadConfig: It is something else, such as a stream.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return os.fspath(cast("str | os.PathLike[str]", given))
+    raise BadConfig(
+        expected="the name of a plugin, or the path of its file",
+        found=f"a {type(given).__name__}",
+        fix='Give a name such as "split-digits"; `clgym list` shows all names',
+    )
+
+
+def _check_known(options: Mapping[str, object], asked: type, function: str) -> None:
+    """Refuse arguments that a function does not have.
+
+    Raises:
+        UnknownName: The message says where options of the strategy belong.
+    """
+    known = [field.name for field in fields(asked)]
+    for name in options:
+        if name not in known:
+            raise UnknownName(
+                expected=f"an argument of {function}",
+                found=repr(name),
+                fix=f"{near(name, known)}Options of the strategy go into config={{...}}",
+            )
 
 
 def table(
@@ -208,7 +267,7 @@ def table(
     from clgym.board.reading.found import load_runs
     from clgym.board.summary.table import summarize
 
-    return summarize(load_runs([Path(path) for path in paths]), rows, measures, spread)
+    return summarize(load_runs(_paths(paths)), rows, _names(measures), spread)
 
 
 def compare(*sides: str | Path, measure: str | None = None) -> "Comparison | Ranking":
@@ -223,7 +282,7 @@ def compare(*sides: str | Path, measure: str | None = None) -> "Comparison | Ran
     """
     from clgym.board.summary.sides import compare_all
 
-    return compare_all([Path(side) for side in sides], measure)
+    return compare_all(_paths(sides), measure)
 
 
 def plot(
@@ -253,12 +312,12 @@ def plot(
     """
     from clgym.board.figures.canvas import FigureStyle, drawn_in
     from clgym.board.figures.plots import draw
-    from clgym.board.reading.found import arranged, load_runs
+    from clgym.board.reading.found import arranged, load_checked_runs
 
     style = FigureStyle.parse(size, font_size)
-    methods = arranged(load_runs([Path(path) for path in paths]), labels or {}, order)
+    methods = arranged(load_checked_runs(_paths(paths)), labels or {}, order)
     with drawn_in(style):
-        return [made.draw() for made in draw(methods, kinds)]
+        return [made.draw() for made in draw(methods, _names(kinds))]
 
 
 def tune(
@@ -297,7 +356,8 @@ def tune(
     from clgym.protocol.pairs import find_pair
     from clgym.protocol.runs import ExecutionOptions
 
-    name, files = registry.named_file("strategies", strategy, tuple(map(Path, plugins)))
+    _check_known(options, studies.StudySpec, "clgym.tune")
+    name, files = registry.named_file("strategies", _name(strategy), tuple(map(Path, plugins)))
     if options.get("seeds") is not None:
         options["seeds"] = tuple(options["seeds"])
     asked = studies.StudySpec(name, find_pair(pair), config or {}, **options)

@@ -1,5 +1,6 @@
 """The same in Python: streams, strategies, runs, and a finished run as a classifier."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.numpy import load_file
 
 import clgym
 from clgym.data.sources import load_source
-from clgym.errors import BadAnswer, BadRecord, UnknownName
+from clgym.errors import BadAnswer, BadConfig, BadRecord, ClgymError, UnknownName
 
 
 def test_a_finished_run_answers_as_it_did(tmp_path: Path) -> None:
@@ -50,6 +51,38 @@ def test_options_are_words_and_mistakes_are_named() -> None:
         clgym.make_strategy("nmc", batchsize=7)
     with pytest.raises(AttributeError, match="no attribute"):
         clgym.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            lambda: clgym.run("nmc", "split-digits", seed="0"),
+            "seed to be a whole number; found '0'",
+        ),
+        (lambda: clgym.run("nmc", "split-digits", seed=True), "seed to be a whole number; found T"),
+        (lambda: clgym.run("nmc", "split-digits", seed=None), "seed to be a whole number"),
+        (lambda: clgym.run("nmc", "split-digits", seed=1.7), "seed to be a whole number"),
+        (lambda: clgym.make_scenario("split-digits", order_seed="x"), "order_seed to be a whole"),
+        (lambda: clgym.run("nmc", clgym.make_scenario("split-digits")), "found a Stream"),
+        (lambda: clgym.run("naive", "split-digits", epochs=1), r"'epochs'.*config=\{"),
+        (lambda: clgym.tune("naive", "digits-t2", out="t", fixed={}), r"'fixed'.*config=\{"),
+        (lambda: clgym.compare(clgym.records, "a"), "paths of output folders; found a function"),
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_named(call: Callable[[], object], told: str) -> None:
+    with pytest.raises(ClgymError, match=told):
+        call()
+
+
+def test_a_list_of_folders_and_a_name_by_itself_will_do(tmp_path: Path) -> None:
+    for seed in np.arange(2):  # whole numbers of other libraries are seeds, too
+        clgym.run("nmc", "split-digits", seed=seed, out=tmp_path / f"seed-{seed}")
+    folders = [tmp_path / "seed-0", str(tmp_path / "seed-1")]
+    assert [record.result.seed for record in clgym.records(folders)] == [0, 1]
+    assert clgym.table(folders, measures="last") == clgym.table(*folders, measures=("last",))
+    with pytest.raises(BadConfig, match="spread to be std or ci95; found 'sem'"):
+        clgym.table(folders, spread="sem")  # pyright: ignore[reportArgumentType]
 
 
 def test_importing_clgym_costs_no_torch() -> None:

@@ -43,6 +43,23 @@ class Chain:
         inside = owner == list(self.depth)[-1]
         return [name if inside else f"{owner}.{name}"]
 
+    def check(self, fields: Collection[str]) -> None:
+        """Refuse a name of ``--with`` that wraps no strategy.
+
+        Args:
+            fields: Names of the options of the outermost strategy, and of those inside it.
+
+        Raises:
+            BadUsage: A name is that of another strategy.
+        """
+        for name, prefix in [*self.depth.items()][:-1]:
+            if f"{prefix}base" not in fields:
+                raise BadUsage(
+                    expected=f"wrappers after {_OPTION}, such as {_OPTION} ema,sam",
+                    found=f"{name}, which wraps no strategy",
+                    fix="Name the strategy itself first, and its wrappers after --with",
+                )
+
 
 def chained(names: Sequence[str], words: Sequence[str]) -> Chain:
     """Unfold ``--with`` on a command line.

@@ -126,7 +126,8 @@ class TrialProgress:
         finished = self.before + len(self.done)
         parts = [f"{finished}/{self.wanted} runs"]
         if self.scores:
-            means = {trial: sum(v) / len(v) for trial, v in self.scores.items()}
+            most = max(map(len, self.scores.values()))  # a part of the seeds is no fair comparison
+            means = {t: sum(v) / most for t, v in self.scores.items() if len(v) == most}
             best = max(means, key=lambda trial: means[trial])
             parts.append(f"best so far: trial {best}, {100 * means[best]:.2f} %")
         if self.done and finished < self.wanted:

@@ -47,10 +47,10 @@ def main(words: Sequence[str]) -> int:
 
     from clgym.board.figures.canvas import FigureStyle
     from clgym.board.figures.plots import draw, write
-    from clgym.board.reading.found import arranged, load_runs
+    from clgym.board.reading.found import arranged, load_checked_runs
 
     style = FigureStyle.parse(values.size, values.font_size)
-    methods = arranged(load_runs(values.records), dict(values.labels), values.order)
+    methods = arranged(load_checked_runs(values.records), dict(values.labels), values.order)
     plots = draw(methods, values.kind)
     for path, plot in write(plots, values.out, values.format, style):
         print(f"{path}: {plot.words}")

@@ -102,7 +102,7 @@ class _RunCommand:
 
     def _find(self, chain: Chain) -> None:
         """Find the named plugins, so that unknown names are refused before a worker starts."""
-        names, self._words, self._aliases = list(chain.names), chain.words, chain.aliases
+        names, self._words, self._chain = list(chain.names), chain.words, chain
         self.parser = run_parser(names, __doc__)
         self._early, _ = self.parser.parse_known_args(self._words)
         self.plugins = tuple(self._early.plugin)
@@ -169,6 +169,7 @@ class _RunCommand:
 
         own = {action.dest for action in self.parser._actions}
         strategy = self._strategy_options()
+        self._chain.check({field.name for field in strategy})
         scenario = []
         if len(self.names) > 1:
             scenario = [
@@ -177,8 +178,8 @@ class _RunCommand:
         presets = preset_values(strategy, {f.name: f.default for f in scenario})
         notes = {n: f"default: {as_text(v)}, from the scenario" for n, v in presets.items()}
         title = f"options of {self.names[0]}"
-        add_flags(self.parser, title, strategy, "strategy", own, notes, self._aliases)
-        taken = own | {name for f in strategy for name in (f.name, *self._aliases(f.name))}
+        add_flags(self.parser, title, strategy, "strategy", own, notes, self._chain.aliases)
+        taken = own | {name for f in strategy for name in (f.name, *self._chain.aliases(f.name))}
         add_flags(self.parser, f"options of {self.names[-1]}", scenario, "scenario", taken)
         return strategy, scenario
 

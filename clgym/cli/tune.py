@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clgym import registry
+from clgym.cli._chain import Chain, chained
 from clgym.cli._flags import add_flags, given
 from clgym.cli._parser import BadUsage, Parser, Several
 from clgym.cli._pools import add_pool_flags, pool_of
@@ -33,7 +34,8 @@ __all__ = ["main"]
 def main(words: Sequence[str]) -> int:
     """Carry out ``clgym tune``."""
     names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))[:2]
-    rest = list(words[len(names) :])
+    chain = chained(names, list(words[len(names) :]))
+    names, rest = chain.names, chain.words
     parser = _parser(names)
     early, _ = parser.parse_known_args(rest)
     if not early.help and len(names) < 2:
@@ -46,7 +48,7 @@ def main(words: Sequence[str]) -> int:
         names[0], plugins = registry.named_file("strategies", names[0], early.plugin)
         rest += [f"--plugin={path}" for path in plugins if path not in early.plugin]
         early.plugin = list(plugins)
-    fields = _strategy_flags(parser, names, tuple(early.plugin), early.sandbox, rest)
+    fields = _strategy_flags(parser, chain, tuple(early.plugin), early.sandbox)
     if early.help:
         parser.print_help()
         return 0
@@ -56,21 +58,19 @@ def main(words: Sequence[str]) -> int:
 
 
 def _strategy_flags(
-    parser: Parser,
-    names: Sequence[str],
-    plugins: tuple[Path, ...],
-    sandbox: "Sandbox",
-    words: Sequence[str],
+    parser: Parser, chain: Chain, plugins: tuple[Path, ...], sandbox: "Sandbox"
 ) -> list:
     """Add the strategy's options to the parser; an unknown option is refused first."""
-    if not names:
+    if not chain.names:
         return []
     from clgym.gym.description import describe_strategy
 
-    registry.find("strategies", names[0], plugins)
-    fields = describe_strategy(names[0], plugins, given_loosely(list(words)), sandbox).fields
-    own = {action.dest for action in parser._actions}
-    add_flags(parser, f"options of {names[0]}, fixed if given", fields, "strategy", own)
+    name = chain.names[0]
+    registry.find("strategies", name, plugins)
+    fields = describe_strategy(name, plugins, given_loosely(chain.words), sandbox).fields
+    chain.check({field.name for field in fields})
+    own, title = {action.dest for action in parser._actions}, f"options of {name}, fixed if given"
+    add_flags(parser, title, fields, "strategy", own, {}, chain.aliases)
     return fields
 
 
@@ -88,6 +88,11 @@ def _parser(names: Sequence[str]) -> Parser:
         add_help=False,
     )
     parser.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
+    parser.add_argument(
+        "--with",
+        metavar="A,B",
+        help="Wrappers around the strategy, as for `clgym run`; their options are tuned, too.",
+    )
     _add_study_flags(parser)
     _add_pair_flags(parser)
     add_pool_flags(parser)

@@ -73,6 +73,12 @@ def _read_file(path: Path) -> Labelled:
 def _arrays(path: Path) -> tuple[list[str], np.ndarray | PackedRows | None, dict[str, np.ndarray]]:
     """Names of a file's arrays, its images, and its labels and classes."""
     # NumPy would take a file that is no archive for a pickle, and advise how to load that.
+    if path.suffix == ".npy":
+        raise BadSource(
+            expected="an npz file with the arrays images, labels and classes",
+            found=f"{path}, which holds one array",
+            fix="Write one: np.savez(FILE, images=..., labels=..., classes=...)",
+        )
     if not zipfile.is_zipfile(path):
         raise damaged(path, "the arrays images, labels and classes", "no npz archive")
     names: list[str] = []

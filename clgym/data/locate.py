@@ -42,10 +42,13 @@ def find_card(name: str) -> DatasetInfo:
     """
     card = CARDS.get(name.replace("_", "-"))
     if card is None:
+        kind = "folder" if Path(name).is_dir() else "npz"
         raise UnknownName(
             expected="a named source, folder:PATH or npz:PATH",
             found=repr(name),
-            fix=f"{near(name, CARDS)}`clgym list sources` shows all; use --plugin for a file of "
+            fix=f"Give {kind}:{name} to use these images"
+            if Path(name).exists()
+            else f"{near(name, CARDS)}`clgym list sources` shows all; use --plugin for a file of "
             "your own",
         )
     return card

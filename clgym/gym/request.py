@@ -1,9 +1,10 @@
 """A user's request for a run, and the making of its stream."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, SupportsIndex, cast
 
 from clgym import config as configs
 from clgym import registry
@@ -13,6 +14,7 @@ from clgym.data.cards import CARDS
 from clgym.data.locate import locate
 from clgym.data.sources import Source, load_source
 from clgym.engines import Engine, Sandbox
+from clgym.errors import BadConfig
 from clgym.scenario import Scenario, Stream, kind_of
 
 __all__ = [
@@ -90,6 +92,29 @@ class Request:
     """On deletion streams: folder of a finished run that was trained anew without the rows, to
     whose predictions distances are measured; None means no distances.
     """
+
+    def __post_init__(self) -> None:
+        """Turn whole numbers of other libraries into ints."""
+        for name in ("seed", "order_seed"):
+            value = getattr(self, name)
+            if value is not None or name == "seed":
+                object.__setattr__(self, name, _whole(value, name))
+
+
+def _whole(value: object, name: str) -> int:
+    """A seed as an int.
+
+    Raises:
+        BadConfig: It is no whole number.
+    """
+    try:
+        if not isinstance(value, bool):
+            return operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        pass
+    raise BadConfig(
+        expected=f"{name} to be a whole number", found=repr(value), fix="Give a whole number"
+    )
 
 
 def preset_values(fields: Sequence[Field], preset: Mapping[str, object]) -> dict[str, object]:

@@ -21,7 +21,7 @@ from clgym.gym.anytime import exposed_pool
 from clgym.gym.arrival import in_order_of_arrival
 from clgym.gym.audited import audited_rows
 from clgym.gym.request import Request, cut, load_sources, make_scenario
-from clgym.gym.scoring import pool_after
+from clgym.gym.scoring import chance_levels, pool_after
 from clgym.protocol.audit import MALFORMED, Audit
 from clgym.results.record import AdaptationResult, Result
 from clgym.results.stored import StoredRun, open_run
@@ -145,6 +145,7 @@ def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterat
         "scenario.setting": (stream.setting, result.scenario.setting),
         "scenario.digest": (stream.digest, result.scenario.digest),
         "class_order": (list(stream.class_order), result.class_order),
+        **dict(_names_and_chance(stream, result)),
     }
     wrong = [name for name, (here, theirs) in facts.items() if here != theirs]
     yield from (f"result.{name} is not that of its stream" for name in wrong)
@@ -164,6 +165,21 @@ def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterat
     if not isinstance(result, AdaptationResult) and result.anytime is not None:
         learning = stream.learning if isinstance(stream, AfterLearning) else stream
         yield from _anytime_problems(learning, sources, answers)
+
+
+def _names_and_chance(stream: Any, result: Result) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """What a stream and a record say of segments, domains and guessing, by field of the result."""
+    if (adaptation := result.adaptation) is not None:
+        shown = stream.shift if isinstance(stream, TwoPhases) else stream
+        names = [segment.name for segment in shown.segments]
+        yield "adaptation.segments", (names, [s.name for s in adaptation.segments])
+        present = np.unique(np.concatenate([segment.domain for segment in shown.segments]))
+        domains = [shown.domains[number].name for number in present]
+        yield "adaptation.domains", (domains, list(adaptation.domains))
+    if not isinstance(result, AdaptationResult):
+        learning = getattr(stream, "learning", stream)
+        if len(result.chance) == len(learning):  # records of the first schema have one number
+            yield "chance", (chance_levels(learning), result.chance)
 
 
 def _anytime_problems(

@@ -230,13 +230,13 @@ BothPredictions = list[tuple[StoredPredictions, StoredPredictions]]
 def _names(a: Result, b: Result) -> tuple[str, str]:
     one, other = a.strategy.config, b.strategy.config
     differing = [k for k in sorted({*one, *other}) if one.get(k) != other.get(k)]
-    if a.strategy.name != b.strategy.name or not differing:
-        return a.strategy.name, b.strategy.name
+    if a.strategy.label != b.strategy.label or not differing:
+        return a.strategy.label, b.strategy.label
     left, right = (
         ", ".join(f"{key} {config[key]}" for key in differing if key in config)
         for config in (one, other)
     )
-    return f"{a.strategy.name} ({left})", f"{b.strategy.name} ({right})"
+    return f"{a.strategy.label} ({left})", f"{b.strategy.label} ({right})"
 
 
 def _over_seeds(results: Results, measure: Callable[[Result], float]) -> Difference:
@@ -310,9 +310,12 @@ def side_of(path: Path, runs: Iterable[StoredRun]) -> Side:
         runs: Runs of one method.
 
     Raises:
-        BadRecord: Two runs have one seed, or runs differ in more than their seeds.
+        BadRecord: Two runs have one seed, runs differ in more than their seeds, or a record
+            contradicts itself.
     """
     groups = by_seed(runs, lambda run: run.result)
+    for run in (run for group in groups.values() for run in group):
+        run.check()
     for seeds, group in groups.items():
         if len(group) > 1:
             raise BadRecord(

@@ -69,6 +69,20 @@ class StoredRun:
         except BadRecord as error:
             yield f"{self.result.predictions.file}: {error.found}"
 
+    def check(self) -> None:
+        """Refuse a record whose numbers contradict each other or its predictions.
+
+        Raises:
+            BadRecord: The message states the first contradiction.
+        """
+        problem = next(iter(self.problems(predictions_needed=False)), None)
+        if problem is not None:
+            raise BadRecord(
+                expected=f"a record whose numbers agree with each other at {self.folder}",
+                found=problem,
+                fix=f"Restore the files; `clgym verify {self.folder}` lists all problems",
+            )
+
     def _series_problems(self) -> Iterator[str]:
         """Yield a problem if ``series.csv`` exists but does not agree with the record's summary."""
         file = self.folder / SERIES

@@ -132,3 +132,10 @@ def test_the_command_shows_ranks_and_draws_them(cli, write_run, tmp_path):
         "compare", tmp_path / "runs/a", tmp_path / "runs/b", "--plot", tmp_path / "x.svg"
     )
     assert code == 2 and "three sides or more" in err
+
+
+def test_sides_without_a_common_stream_are_refused_by_name(write_run, tmp_path):
+    names = ("toys", "bricks", "dolls")
+    folders = [write_run(tmp_path / name, source=name, strategy=name) for name in names]
+    with pytest.raises(BadRecord, match="0 common blocks"):
+        compare_all(folders)

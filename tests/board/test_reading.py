@@ -38,6 +38,14 @@ def test_a_seed_left_out_between_others_is_flagged(board_folder, write_run):
     assert entry.flags == ("seed 2 is missing",)
 
 
+def test_seeds_chosen_out_of_many_are_flagged(board_folder, write_run):
+    for seed in (20, 22, 28):
+        hits = ((9, None), (7, seed % 10))
+        write_run(board_folder / f"records/r/seed-{seed}", hits, seed=seed)
+    (entry,) = read_board(board_folder).entries
+    assert entry.flags == ("seed 0 and others below 28 are missing",)
+
+
 def test_the_same_run_twice_is_shown_once(board_folder, write_run):
     write_run(board_folder / "records/a")
     write_run(board_folder / "records/b")

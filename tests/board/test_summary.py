@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import pytest
 from scipy import stats
 
-from clgym.board.reading.found import load_runs
+from clgym.board.reading.found import load_checked_runs, load_runs
 from clgym.board.summary.grid import grid_of
+from clgym.board.summary.sides import compare_all
 from clgym.board.summary.table import summarize
 from clgym.errors import BadConfig, BadRecord, UnknownName
 from clgym.results.holm import holm
@@ -124,8 +125,17 @@ def test_streams_of_one_name_are_distinguished(write_run, tmp_path):
 def test_a_record_that_contradicts_itself_is_refused(write_run, edit, tmp_path):
     folder = write_run(tmp_path / "a")
     edit(folder / "record.json", lambda r: r["result"].update(last_accuracy=0.99))
-    with pytest.raises(BadRecord, match="last_accuracy"):
-        summarize(load_runs([tmp_path]))
+    write_run(tmp_path / "b", config={"lr": 7.0})
+    others = [write_run(tmp_path / name, config={"lr": lr}) for lr, name in enumerate("cd")]
+    both = [tmp_path / "a", tmp_path / "b"]
+    for use in (
+        lambda: summarize(load_runs([tmp_path])),
+        lambda: compare_all(both),
+        lambda: compare_all([*both, *others]),
+        lambda: load_checked_runs([tmp_path]),
+    ):
+        with pytest.raises(BadRecord, match="last_accuracy"):
+            use()
 
 
 def test_measures_that_no_record_has_are_refused(write_run, tmp_path):

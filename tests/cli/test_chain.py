@@ -93,3 +93,22 @@ def test_a_strategy_keeps_its_own_option_of_the_name(cli) -> None:
     assert code == 0, errors
     plan = json.loads(out)["strategy"]
     assert plan["name"] == "podnet" and plan["config"]["schedule"] == "step"
+
+
+@pytest.mark.parametrize(("wrappers", "named"), [("nmc", "nmc"), ("ema,naive", "naive")])
+def test_what_wraps_no_strategy_is_named(cli, wrappers: str, named: str) -> None:
+    for command in (("run", "derpp", "split-digits"), ("tune", "derpp", "digits-t2")):
+        code, _, told = cli(*command, "--with", wrappers)
+        assert code == 2
+        assert f"{named}, which wraps no strategy" in told
+
+
+@pytest.mark.slow
+def test_a_chain_is_tuned_like_strategies_nested_by_hand(cli, here) -> None:
+    few = ("digits-t2", "--trials", "2", "--seeds", "0", "--threads", "1")
+    chain = ("--with", "ema", "--ema.decay", "0.9", "--epochs", "1", "--out", "a")
+    nested = ("--base", "naive", "--decay", "0.9", "--base.epochs", "1", "--out", "b")
+    assert cli("tune", "naive", *few, *chain)[0] == 0
+    assert cli("tune", "ema", *few, *nested)[0] == 0
+    one, other = (json.loads((here / n / "certificate.json").read_text()) for n in "ab")
+    assert one["hash"] == other["hash"]

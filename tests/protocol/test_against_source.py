@@ -1,8 +1,10 @@
 """Records against their images: labels and rows that fit predictions, and no image."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,3 +241,36 @@ def test_flags_of_the_content_may_be_missing_from_earlier_records(tmp_path: Path
     assert problems(flags) == []
     assert problems([f for f in flags if f != shared]) == []
     assert problems([shared]) and problems([*flags, "2 of 20 test images are training images too"])
+
+
+def _other_chance(result: dict[str, Any]) -> None:
+    result["chance"] = [0.1 for _ in result["chance"]]
+
+
+def _swapped_names(result: dict[str, Any]) -> None:
+    facts = result["adaptation"]
+    facts["segments"][0]["name"] = "fog"
+    facts["domains"] = dict(zip(["fog"], facts["domains"].values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("learned", _other_chance, ["chance"]),
+        ("both", _other_chance, ["chance"]),
+        ("adapted", _swapped_names, ["adaptation.domains", "adaptation.segments"]),
+        ("both", _swapped_names, ["adaptation.domains", "adaptation.segments"]),
+    ],
+)
+def test_names_and_chance_are_those_of_the_stream(
+    made: Path, tmp_path: Path, name: str, change: Callable[[Any], None], told: list[str]
+) -> None:
+    folder = shutil.copytree(made / name, tmp_path / name)
+    assert audited(folder).problems == []
+    content = json.loads((folder / "record.json").read_text())
+    change(content["result"])
+    (folder / "record.json").write_text(json.dumps(content))
+    where = f"images of {name}: result"
+    assert sorted(audited(folder).problems) == [
+        f"{where}.{field} is not that of its stream" for field in told
+    ]

@@ -20,6 +20,7 @@ from clgym.protocol.outcome import Evaluation, evaluation_files
 from clgym.protocol.plan import Certificate, StudyPlan
 from clgym.protocol.study import CERTIFICATE, read_certificate
 from clgym.results.grouping import by_seed, method_of
+from clgym.results.identity import label_of
 from clgym.results.layout import RECORD, is_run, run_folders
 from clgym.results.record import Result
 from clgym.results.stored import StoredRun, open_run
@@ -29,6 +30,7 @@ __all__ = [
     "Method",
     "arranged",
     "groups_in",
+    "load_checked_runs",
     "load_runs",
     "read_study",
     "runs_of_group",
@@ -131,6 +133,18 @@ def runs_of_group(group: Path) -> list[StoredRun]:
     return method.runs
 
 
+def load_checked_runs(paths: Sequence[Path]) -> list[Method]:
+    """`load_runs`, without runs whose numbers contradict each other.
+
+    Raises:
+        BadRecord: For the reasons of `load_runs`, or a record contradicts itself.
+    """
+    methods = load_runs(paths)
+    for run in (run for method in methods for run in method.runs):
+        run.check()
+    return methods
+
+
 def load_runs(paths: Sequence[Path]) -> list[Method]:
     """Load everything at or below these paths: runs, folders of runs, studies.
 
@@ -147,7 +161,7 @@ def load_runs(paths: Sequence[Path]) -> list[Method]:
         for run in runs_of_group(path):
             key = method_of(run.result)
             if key not in groups:
-                groups[key] = Method(run.result.strategy.name)
+                groups[key] = Method(run.result.strategy.label)
                 methods.append(groups[key])
             groups[key].runs.append(run)
     for method in groups.values():
@@ -274,7 +288,7 @@ def _validated(model: Any, data: bytes, file: Path) -> Any:
 
 def _evaluated(study: LoadedStudy) -> Method:
     """The study's last evaluation."""
-    method = Method(study.plan.strategy, study=study)
+    method = Method(label_of(study.plan.strategy, study.plan.base), study=study)
     if study.evaluations:
         groups = by_seed(study.runs_of(study.evaluations[-1]), lambda run: run.result)
         method.runs = [run for runs in groups.values() for run in runs]

@@ -119,8 +119,10 @@ def _entry(board: Board, name: str, members: list[tuple[Score, bool]]) -> BoardE
 def _gaps(seeds: list[int]) -> Iterator[Missing]:
     """Seeds missing from 0, 1, ...: of 1 and 3, 0 and 2 are missing.
 
-    Seeds far apart are no range.
+    Of seeds far apart only the first missing one is named: others may have been run and left out.
     """
+    missing = sorted({*range(seeds[-1])} - {*seeds})
     if seeds[-1] < 3 * len(seeds):
-        for seed in sorted({*range(seeds[-1])} - {*seeds}):
-            yield Missing(seed, "is missing")
+        yield from (Missing(seed, "is missing") for seed in missing)
+    elif len(seeds) > 1:
+        yield Missing(missing[0], f"and others below {seeds[-1]} are missing")

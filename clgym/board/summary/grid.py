@@ -35,7 +35,7 @@ def grid_of(methods: Sequence[Method]) -> Grid:
     """Arrange methods; strategies of one name are distinguished by the options that differ.
 
     Raises:
-        BadRecord: None of the methods has a run.
+        BadRecord: None of the methods has a run, or a record contradicts itself.
     """
     able = [method for method in methods if method.runs]
     notes = [
@@ -49,6 +49,8 @@ def grid_of(methods: Sequence[Method]) -> Grid:
             found="none",
             fix="Give output folders of `clgym run`, or run `clgym evaluate` first",
         )
+    for run in (run for method in able for run in method.runs):
+        run.check()
     streams = _stream_names(able)
     names = _method_names(able, streams)
     cells = dict(zip(zip(names, streams, strict=True), able, strict=True))

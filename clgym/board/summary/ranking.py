@@ -159,6 +159,8 @@ def _blocks(grid: Grid, measure: TableMeasure) -> Blocks:
         names = "; ".join(key.partition("\n")[2] for key in left)
         notes.append(f"left out, since not all methods have it: {names}")
     table = np.array([[values[name][key] for key in shared] for name in grid.methods])
+    if not shared:
+        return list(grid.methods), [], np.empty((len(grid.methods), 0)), notes
     if len(grid.streams) == 1:
         return list(grid.methods), [key.partition("\n")[2] for key in shared], table, notes
     streams = list(dict.fromkeys(key.partition("\n")[0] for key in shared))
