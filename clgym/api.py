@@ -1,14 +1,13 @@
 """The public functions: the same in Python as on the command line."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from clgym import registry
+from clgym.arguments import check_arguments, folders_of, name_of, names_of
 from clgym.check import check_scenario, check_source, check_strategy
-from clgym.errors import BadConfig, UnknownName, near
 from clgym.gym.conversation import OnEvent
 from clgym.gym.loggers import listening
 from clgym.gym.request import Request, make_stream, preset_values
@@ -47,6 +46,10 @@ __all__ = [
 ]
 
 
+Folders = str | Path | Sequence[str | Path]
+"""One output folder, or several in a list."""
+
+
 def run(
     strategy: str,
     scenario: str,
@@ -73,12 +76,12 @@ def run(
     Raises:
         ClgymError: The request is invalid, or the strategy failed.
     """
-    _check_known(options, Request, "clgym.run")
+    check_arguments(options, Request, "clgym.run")
     for name in options.keys() & {"out", "data_root"}:
         options[name] = options[name] and Path(options[name])
     plugins = tuple(Path(p) for p in options.get("plugins", ()))
-    strategy, plugins = registry.named_file("strategies", _name(strategy), plugins)
-    scenario, plugins = registry.named_file("scenarios", _name(scenario), plugins)
+    strategy, plugins = registry.named_file("strategies", name_of(strategy), plugins)
+    scenario, plugins = registry.named_file("scenarios", name_of(scenario), plugins)
     options["source"], options["plugins"] = registry.named_source(options.get("source"), plugins)
     request = Request(
         strategy,
@@ -110,7 +113,7 @@ def make_scenario(
         ClgymError: The options do not fit the source, or data are missing.
     """
     source, seed = options.pop("source", None), options.pop("order_seed", None)
-    name, files = registry.named_file("scenarios", _name(name), tuple(map(Path, plugins)))
+    name, files = registry.named_file("scenarios", name_of(name), tuple(map(Path, plugins)))
     source, files = registry.named_source(source, files)
     asked = Request("", name, source, {}, options, order_seed=seed, data_root=_folder(data_root))
     return make_stream(replace(asked, plugins=files))
@@ -168,7 +171,7 @@ def load(folder: str | Path, device: str = "cpu", plugins: Sequence[str | Path] 
     return Trained.load(Path(folder), device, tuple(Path(p) for p in plugins))
 
 
-def records(*paths: str | Path) -> Records:
+def records(*paths: Folders) -> Records:
     """Return the records of runs, folders of runs and studies.
 
     Args:
@@ -179,7 +182,7 @@ def records(*paths: str | Path) -> Records:
     """
     from clgym.board.reading.found import load_runs
 
-    methods = load_runs(_paths(paths))
+    methods = load_runs(folders_of(paths))
     return Records(run.record for method in methods for run in method.runs)
 
 
@@ -187,64 +190,8 @@ def _folder(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _paths(given: Iterable[object]) -> list[Path]:
-    """Paths that were given one by one, or as lists.
-
-    Raises:
-        BadConfig: Something else was given, such as a record.
-    """
-    found: list[Path] = []
-    for one in given:
-        several = isinstance(one, (list, tuple))
-        for path in cast(Sequence[object], one) if several else (one,):
-            if not isinstance(path, (str, os.PathLike)):
-                raise BadConfig(
-                    expected="paths of output folders",
-                    found=f"a {type(path).__name__}",
-                    fix="Give the folders that `clgym.run(..., out=FOLDER)` wrote",
-                )
-            found.append(Path(cast("str | os.PathLike[str]", path)))
-    return found
-
-
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Names that were given in a list, or one name by itself."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _name(given: object) -> str:
-    """A name or path as text.
-
-    Raises:
-        BadConfig: It is something else, such as a stream.
-    """
-    if isinstance(given, (str, os.PathLike)):
-        return os.fspath(cast("str | os.PathLike[str]", given))
-    raise BadConfig(
-        expected="the name of a plugin, or the path of its file",
-        found=f"a {type(given).__name__}",
-        fix='Give a name such as "split-digits"; `clgym list` shows all names',
-    )
-
-
-def _check_known(options: Mapping[str, object], asked: type, function: str) -> None:
-    """Refuse arguments that a function does not have.
-
-    Raises:
-        UnknownName: The message says where options of the strategy belong.
-    """
-    known = [field.name for field in fields(asked)]
-    for name in options:
-        if name not in known:
-            raise UnknownName(
-                expected=f"an argument of {function}",
-                found=repr(name),
-                fix=f"{near(name, known)}Options of the strategy go into config={{...}}",
-            )
-
-
 def table(
-    *paths: str | Path,
+    *paths: Folders,
     rows: "Axis" = "strategy",
     measures: Sequence[str] = (),
     spread: "Spread" = "std",
@@ -267,10 +214,10 @@ def table(
     from clgym.board.reading.found import load_runs
     from clgym.board.summary.table import summarize
 
-    return summarize(load_runs(_paths(paths)), rows, _names(measures), spread)
+    return summarize(load_runs(folders_of(paths)), rows, names_of(measures), spread)
 
 
-def compare(*sides: str | Path, measure: str | None = None) -> "Comparison | Ranking":
+def compare(*sides: Folders, measure: str | None = None) -> "Comparison | Ranking":
     """Compare two sides by paired tests, or three or more by their ranks; see `clgym compare`.
 
     Args:
@@ -282,11 +229,11 @@ def compare(*sides: str | Path, measure: str | None = None) -> "Comparison | Ran
     """
     from clgym.board.summary.sides import compare_all
 
-    return compare_all(_paths(sides), measure)
+    return compare_all(folders_of(sides), measure)
 
 
 def plot(
-    *paths: str | Path,
+    *paths: Folders,
     kinds: Sequence[str] = (),
     size: str | None = None,
     font_size: float | None = None,
@@ -315,9 +262,9 @@ def plot(
     from clgym.board.reading.found import arranged, load_checked_runs
 
     style = FigureStyle.parse(size, font_size)
-    methods = arranged(load_checked_runs(_paths(paths)), labels or {}, order)
+    methods = arranged(load_checked_runs(folders_of(paths)), labels or {}, order)
     with drawn_in(style):
-        return [made.draw() for made in draw(methods, _names(kinds))]
+        return [made.draw() for made in draw(methods, names_of(kinds))]
 
 
 def tune(
@@ -356,8 +303,8 @@ def tune(
     from clgym.protocol.pairs import find_pair
     from clgym.protocol.runs import ExecutionOptions
 
-    _check_known(options, studies.StudySpec, "clgym.tune")
-    name, files = registry.named_file("strategies", _name(strategy), tuple(map(Path, plugins)))
+    check_arguments(options, studies.StudySpec, "clgym.tune")
+    name, files = registry.named_file("strategies", name_of(strategy), tuple(map(Path, plugins)))
     if options.get("seeds") is not None:
         options["seeds"] = tuple(options["seeds"])
     asked = studies.StudySpec(name, find_pair(pair), config or {}, **options)

@@ -170,14 +170,16 @@ def _problems(run: StoredRun, request: Request, sources: list[Source]) -> Iterat
 def _names_and_chance(stream: Any, result: Result) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """What a stream and a record say of segments, domains and guessing, by field of the result."""
     if (adaptation := result.adaptation) is not None:
-        shown = stream.shift if isinstance(stream, TwoPhases) else stream
+        shown: AdaptationStream = stream.shift if isinstance(stream, TwoPhases) else stream
         names = [segment.name for segment in shown.segments]
         yield "adaptation.segments", (names, [s.name for s in adaptation.segments])
-        present = np.unique(np.concatenate([segment.domain for segment in shown.segments]))
-        domains = [shown.domains[number].name for number in present]
+        present = {
+            int(number) for segment in shown.segments for number in np.unique(segment.domain)
+        }
+        domains = [shown.domains[number].name for number in sorted(present)]
         yield "adaptation.domains", (domains, list(adaptation.domains))
     if not isinstance(result, AdaptationResult):
-        learning = getattr(stream, "learning", stream)
+        learning = cast(Stream, getattr(stream, "learning", stream))
         if len(result.chance) == len(learning):  # records of the first schema have one number
             yield "chance", (chance_levels(learning), result.chance)
 
