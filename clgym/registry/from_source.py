@@ -12,6 +12,7 @@ import os
 import site
 import sys
 import sysconfig
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -36,13 +37,24 @@ class SourceOnly(machinery.SourceFileLoader):
 class _Finder:
     """Finder that asks the others, and exchanges the loader of what a hash must cover."""
 
+    def __init__(self) -> None:
+        """Ask nobody yet."""
+        self._due = threading.local()
+
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> machinery.ModuleSpec | None:
         """See `importlib.abc.MetaPathFinder.find_spec`."""
-        others = (finder for finder in sys.meta_path if finder is not self)
-        found = (finder.find_spec(name, path, target) for finder in others)
-        spec = next((spec for spec in found if spec is not None), None)
+        due: set[str] = vars(self._due).setdefault("names", set())
+        if name in due:  # asked by a finder that asks all the others, too
+            return None
+        due.add(name)
+        try:
+            others = (finder for finder in sys.meta_path if finder is not self)
+            found = (finder.find_spec(name, path, target) for finder in others)
+            spec = next((spec for spec in found if spec is not None), None)
+        finally:
+            due.discard(name)
         if spec is None or spec.origin is None or not _is_hashed(name, spec.origin):
             return spec
         if isinstance(spec.loader, machinery.SourcelessFileLoader):
