@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from clgym import registry
 from clgym.arguments import check_arguments, folders_of, name_of, names_of
 from clgym.check import check_scenario, check_source, check_strategy
+from clgym.errors import BadConfig
 from clgym.gym.conversation import OnEvent
 from clgym.gym.loggers import listening
 from clgym.gym.request import Request, make_stream, preset_values
@@ -217,7 +218,7 @@ def table(
     return summarize(load_runs(folders_of(paths)), rows, names_of(measures), spread)
 
 
-def compare(*sides: Folders, measure: str | None = None) -> "Comparison | Ranking":
+def compare(*sides: str | Path, measure: str | None = None) -> "Comparison | Ranking":
     """Compare two sides by paired tests, or three or more by their ranks; see `clgym compare`.
 
     Args:
@@ -226,9 +227,16 @@ def compare(*sides: Folders, measure: str | None = None) -> "Comparison | Rankin
 
     Raises:
         BadRecord: The sides cannot be paired.
+        BadConfig: A side is a list.
     """
     from clgym.board.summary.sides import compare_all
 
+    if len(sides) > 1 and any(isinstance(side, (list, tuple)) for side in sides):
+        raise BadConfig(
+            expected="one folder for each side, which may hold runs over seeds",
+            found="a list for a side",
+            fix="Put the runs of a side into one folder, as `clgym run --seeds` does",
+        )
     return compare_all(folders_of(sides), measure)
 
 

@@ -73,6 +73,7 @@ def _any(value: object) -> Any:
         (lambda: clgym.run("nmc", _any(clgym.make_scenario("split-digits"))), "found a Stream"),
         (lambda: clgym.run("naive", "split-digits", epochs=1), r"'epochs'.*config=\{"),
         (lambda: clgym.tune("naive", "digits-t2", out="t", fixed={}), r"'fixed'.*config=\{"),
+        (lambda: clgym.compare(_any(["a"]), _any(["b"])), "one folder for each side"),
         (lambda: clgym.compare(_any(clgym.run), "a"), "paths of output folders; found a function"),
     ],
 )

@@ -92,18 +92,7 @@ def _facts(name: str, entry: "PluginEntry") -> dict[str, object]:
 
 
 def _options(fields: "Sequence[Field]") -> list[dict[str, object]]:
-    keep = (
-        "name",
-        "kind",
-        "default",
-        "required",
-        "optional",
-        "choices",
-        "bounds",
-        "search",
-        "help",
-    )
-    return [{key: getattr(field, key) for key in keep} for field in fields]
+    return [{key: getattr(field, key) for key in _OF_AN_OPTION} for field in fields]
 
 
 def _source(name: str, plugins: tuple[Path, ...]) -> dict[str, object]:

@@ -42,14 +42,14 @@ def find_card(name: str) -> DatasetInfo:
     """
     card = CARDS.get(name.replace("_", "-"))
     if card is None:
-        kind = "folder" if Path(name).is_dir() else "npz"
+        path = Path(name)
+        kind = "folder" if path.is_dir() else "npz" if path.suffix == ".npz" else None
+        own = f"Give {kind}:{name} to use these images. " if name and kind else ""
         raise UnknownName(
             expected="a named source, folder:PATH or npz:PATH",
             found=repr(name),
-            fix=f"Give {kind}:{name} to use these images"
-            if Path(name).exists()
-            else f"{near(name, CARDS)}`clgym list sources` shows all; use --plugin for a file of "
-            "your own",
+            fix=f"{own or near(name, CARDS)}`clgym list sources` shows all; use --plugin for a "
+            "file of your own",
         )
     return card
 

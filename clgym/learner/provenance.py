@@ -154,6 +154,7 @@ def _code_roots() -> tuple[str, ...]:
 @functools.cache
 def _is_library(name: str) -> bool:
     """Whether code belongs to Python or to an installed package other than clgym."""
+    name = _absolute(name) if ".." in name else name
     return name.startswith(library_roots()) and not name.startswith(f"{PACKAGE}{os.sep}")
 
 

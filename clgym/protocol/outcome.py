@@ -41,8 +41,8 @@ def evaluation_files(study: Path, entries: Iterable[LedgerEntry]) -> dict[int, P
         study: Folder of the study.
         entries: Lines of the study's ledger.
     """
-    said = {entry.body.get("evaluation") for entry in entries if entry.kind == "complete"}
-    numbers = sorted(number for number in said if isinstance(number, int))
+    said = [entry.body.get("evaluation") for entry in entries if entry.kind == "complete"]
+    numbers = sorted({number for number in said if type(number) is int})
     files = {number: study / f"evaluations/{number}" / EVALUATION for number in numbers}
     return {number: file for number, file in files.items() if file.is_file()}
 

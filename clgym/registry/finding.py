@@ -213,6 +213,10 @@ def _built_in(kind: Kind) -> Iterable[PluginEntry]:
 def _installed(kind: Kind) -> Iterable[PluginEntry]:
     for point in _entry_points(kind):
         origin = point.dist.name if point.dist else point.value
+        if point.pattern.match(point.value) is None:
+            reason = f"the entry point {point.value!r} names no module"
+            yield PluginEntry(point.name, kind, origin, Path(origin), origin, error=reason)
+            continue
         try:
             spec = importlib.util.find_spec(point.module)
         except Exception as error:  # finding a module imports its parent package
@@ -235,9 +239,10 @@ _all_entry_points = functools.cache(importlib.metadata.entry_points)
 @functools.cache
 def plugin_packages() -> frozenset[str]:
     """Names of the top-level modules of all distributions that offer plugins."""
-    points = [p for kind in ("strategies", "scenarios", "sources") for p in _entry_points(kind)]
+    kinds: tuple[Kind, ...] = ("strategies", "scenarios", "sources")
+    points = [point for kind in kinds for point in _entry_points(kind)]
     files = [file for point in points if point.dist for file in point.dist.files or ()]
-    named = {point.module.partition(".")[0] for point in points}
+    named = {point.value.partition(":")[0].partition(".")[0].strip() for point in points}
     return frozenset(named | {Path(f.parts[0]).stem for f in files if f.suffix == ".py"})
 
 

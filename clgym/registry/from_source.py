@@ -1,4 +1,4 @@
-"""Import plugins from their source, whatever bytecode lies beside it.
+"""Let plugins run from their source, whatever bytecode lies beside it.
 
 A record identifies a plugin by the hash of its source. Python prefers bytecode in `__pycache__`,
 which may be marked as never to be compared with the source, so that other code would run under the
@@ -10,80 +10,72 @@ import functools
 import importlib.machinery as machinery
 import os
 import site
-import sys
 import sysconfig
-import threading
-from collections.abc import Sequence
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType
 
 from clgym._checkout import PACKAGE
 from clgym.registry.finding import plugin_packages
 
-__all__ = ["SourceOnly", "import_from_source", "library_roots"]
+__all__ = ["import_from_source", "library_roots"]
 
 _PLUGINS = ("strategies", "scenarios")
+_usual = machinery.SourceFileLoader.get_code
 
 
-class SourceOnly(machinery.SourceFileLoader):
-    """Compile a module's source; bytecode is neither read nor written."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        """Code of the module."""
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
-
-
-class _Finder:
-    """Finder that asks the others, and exchanges the loader of what a hash must cover."""
-
-    def __init__(self) -> None:
-        """Ask nobody yet."""
-        self._due = threading.local()
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> machinery.ModuleSpec | None:
-        """See `importlib.abc.MetaPathFinder.find_spec`."""
-        due: set[str] = vars(self._due).setdefault("names", set())
-        if name in due:  # asked by a finder that asks all the others, too
-            return None
-        due.add(name)
-        try:
-            others = (finder for finder in sys.meta_path if finder is not self)
-            found = (finder.find_spec(name, path, target) for finder in others)
-            spec = next((spec for spec in found if spec is not None), None)
-        finally:
-            due.discard(name)
-        if spec is None or spec.origin is None or not _is_hashed(name, spec.origin):
-            return spec
-        if isinstance(spec.loader, machinery.SourcelessFileLoader):
-            raise ImportError(f"{spec.origin} is bytecode without its source", name=name)
-        if type(spec.loader) is machinery.SourceFileLoader:
-            spec.loader, spec.cached = SourceOnly(name, spec.origin), None
-        return spec
-
-
-@functools.cache
 def import_from_source() -> None:
-    """From now on import in this process what is no library's from its source."""
-    sys.meta_path.insert(0, _Finder())
+    """From now on compile in this process what is no library's, however it is imported.
+
+    The loaders themselves are changed, since a plugin may load a helper by its path, which asks no
+    finder.
+    """
+    machinery.SourceFileLoader.get_code = _compiled
+    machinery.SourcelessFileLoader.get_code = _refused
 
 
-def _is_hashed(name: str, origin: str) -> bool:
+def _compiled(self: machinery.SourceFileLoader, fullname: str) -> CodeType | None:
+    """Code of a module; of what a hash must cover from its source, and no bytecode is written."""
+    path = self.get_filename(fullname)
+    if not _is_hashed(path):
+        return _usual(self, fullname)
+    return self.source_to_code(self.get_data(path), path)
+
+
+_bytecode = machinery.SourcelessFileLoader.get_code
+
+
+def _refused(self: machinery.SourcelessFileLoader, fullname: str) -> CodeType | None:
+    """Code of a module without a source, which only a library may be.
+
+    Raises:
+        ImportError: A hash must cover the module.
+    """
+    path = self.get_filename(fullname)
+    if _is_hashed(path):
+        raise ImportError(f"{path} is bytecode without its source", name=fullname)
+    return _bytecode(self, fullname)
+
+
+def _is_hashed(path: str) -> bool:
     """Whether a module is identified by the hash of its source instead of a version."""
-    if name.partition(".")[0] in plugin_packages():
-        return True
-    place = str(Path(origin).absolute())
+    place = os.path.normpath(Path(path).absolute())
     if place.startswith(f"{PACKAGE}{os.sep}"):
         return Path(place).relative_to(PACKAGE).parts[0] in _PLUGINS
-    return not place.startswith(library_roots())
+    for root in library_roots():
+        if place.startswith(root):
+            name = place[len(root) :].partition(os.sep)[0]
+            return name.removesuffix(".py") in plugin_packages()
+    return True
 
 
 @functools.cache
 def library_roots() -> tuple[str, ...]:
-    """Folders of Python's own modules and of installed packages, each with a final separator."""
+    """Folders of Python's own modules and of installed packages, each with a final separator.
+
+    An inner one comes before an outer one that holds it.
+    """
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     roots = {sysconfig.get_path(name) for name in names}
     roots |= {*site.getsitepackages(), site.getusersitepackages()}
-    return tuple(str(Path(root).absolute()) + os.sep for root in roots)
+    found = {str(Path(root).absolute()) + os.sep for root in roots}
+    return tuple(sorted(found, key=len, reverse=True))

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from clgym.errors import BadPlugin, ClgymError
 from clgym.registry.entry import PluginEntry
-from clgym.registry.from_source import SourceOnly, import_from_source
+from clgym.registry.from_source import import_from_source
 
 __all__ = ["Convert", "fault", "load_class", "load_module"]
 
@@ -26,9 +26,8 @@ def load_module(entry: PluginEntry) -> ModuleType:
         if not entry.module.startswith("clgym_plugin_"):
             return importlib.import_module(entry.module)
         inside = [str(entry.path.parent)] if entry.path.name == "__init__.py" else None
-        loader = SourceOnly(entry.module, str(entry.path))
         spec = importlib.util.spec_from_file_location(
-            entry.module, entry.path, loader=loader, submodule_search_locations=inside
+            entry.module, entry.path, submodule_search_locations=inside
         )
         if spec is None or spec.loader is None:
             raise ImportError(f"{entry.file_name} is not a Python file")

@@ -38,12 +38,21 @@ def test_a_seed_left_out_between_others_is_flagged(board_folder, write_run):
     assert entry.flags == ("seed 2 is missing",)
 
 
-def test_seeds_chosen_out_of_many_are_flagged(board_folder, write_run):
-    for seed in (20, 22, 28):
-        hits = ((9, None), (7, seed % 10))
+@pytest.mark.parametrize(
+    ("seeds", "flags"),
+    [
+        ((20, 22, 28), ("seed 0 and others below 28 are missing",)),
+        ((12, 13, 14), ("seed 0 and others below 14 are missing",)),
+        ((0, 1, 10**12), (f"seed 2 and others below {10**12} are missing",)),
+        ((10**12,), ()),
+    ],
+)
+def test_seeds_chosen_out_of_many_are_flagged(board_folder, write_run, seeds, flags):
+    for number, seed in enumerate(seeds):
+        hits = ((9, None), (7, number))
         write_run(board_folder / f"records/r/seed-{seed}", hits, seed=seed)
     (entry,) = read_board(board_folder).entries
-    assert entry.flags == ("seed 0 and others below 28 are missing",)
+    assert entry.flags == flags
 
 
 def test_the_same_run_twice_is_shown_once(board_folder, write_run):

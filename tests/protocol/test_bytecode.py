@@ -3,7 +3,9 @@
 import importlib.util
 import marshal
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,9 +80,57 @@ def test_a_distribution_of_plugins_is_compiled_and_a_library_is_not(
     assert found == {"their_plugins": (False, False), "their_library": (True, True)}
 
 
-def test_what_a_built_in_strategy_runs_is_its_source() -> None:
+def test_a_built_in_strategy_is_compiled_and_the_core_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a wheel the strategies are inside the package, among the libraries."""
+    package = tmp_path / "clgym"
+    for folder in (package, package / "strategies"):
+        folder.mkdir()
+        (folder / "part.py").write_text("HIDDEN = False\n")
+        hide(folder / "part.py", "HIDDEN = True")
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    monkeypatch.setattr(from_source, "library_roots", lambda: (f"{tmp_path}/",))
+    monkeypatch.setattr(from_source, "PACKAGE", package)
     import_from_source()
-    spec = importlib.util.find_spec("clgym.strategies.nmc")
-    assert spec is not None and isinstance(spec.loader, from_source.SourceOnly)
-    core = importlib.util.find_spec("clgym.files")
-    assert core is not None and not isinstance(core.loader, from_source.SourceOnly)
+    assert not loaded(package / "strategies" / "part.py").HIDDEN
+    assert loaded(package / "part.py").HIDDEN
+
+
+def loaded(file: Path) -> Any:
+    """A module by its path, as a plugin may load a helper; no finder is asked."""
+    spec = importlib.util.spec_from_file_location("loaded", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("way", ["{place}/helper.py", "{libraries}/../{name}/helper.py"])
+def test_a_helper_that_is_loaded_by_its_path_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    place, libraries = tmp_path / "plugin", tmp_path / "libraries"
+    for folder in (place, libraries):
+        folder.mkdir()
+    (place / "helper.py").write_text("HIDDEN = False\n")
+    hide(place / "helper.py", "HIDDEN = True")
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    monkeypatch.setattr(from_source, "library_roots", lambda: (f"{libraries}/",))
+    import_from_source()
+    import_from_source()  # as where clgym is imported anew in one process
+    file = way.format(place=place, libraries=libraries, name=place.name)
+    assert not loaded(Path(file)).HIDDEN
+
+
+def test_a_touched_helper_is_the_same_helper(tmp_path: Path) -> None:
+    """Where bytecode could be written, none is: a run of the same files reads the same files."""
+    plugin = leaning(tmp_path / "plugin")
+    found = []
+    for number in range(2):
+        request = Request("leaning", "split-digits", plugins=(plugin,), sandbox="none")
+        record = run(replace(request, out=tmp_path / f"run-{number}"))
+        found.append(record.environment.read_files)
+        plugin.with_name("leaning_helper.py").touch()
+    assert found[0] == found[1]
+    assert set(found[0]) == {"leaning_helper.py", "table.txt"}

@@ -371,13 +371,16 @@ def test_a_folder_that_the_ledger_did_not_open_is_no_evaluation(copy: Callable, 
     assert not board.entries and len(board.left_out) == 1
 
 
-def test_an_evaluation_is_opened_under_the_next_number(copy: Callable) -> None:
+@pytest.mark.parametrize("number", [7, 1.0, True, [1], None])
+def test_an_evaluation_is_opened_under_the_next_number(copy: Callable, number: object) -> None:
     """Where the ledger opens another one, what lies under the number in turn is not read."""
     study = copy()
-    shutil.move(study / "evaluations/1", study / "evaluations/7")
+    if number == 7:
+        shutil.move(study / "evaluations/1", study / "evaluations/7")
     lines = lines_of(study)
     for line in lines:
         if line["kind"] in ("opened", "evaluated", "complete"):
-            line["body"]["evaluation"] = 7
+            line["body"]["evaluation"] = number
     chain(study, lines)
-    assert any("opens another evaluation than 1" in p for p in verify(study).problems)
+    told = ("opens another evaluation than 1", "order of the ledger: it cannot be followed")
+    assert any(words in problem for problem in verify(study).problems for words in told)

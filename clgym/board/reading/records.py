@@ -1,5 +1,6 @@
 """Read a leaderboards folder: studies, then all other records."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,8 +122,9 @@ def _gaps(seeds: list[int]) -> Iterator[Missing]:
 
     Of seeds far apart only the first missing one is named: others may have been run and left out.
     """
-    missing = sorted({*range(seeds[-1])} - {*seeds})
     if seeds[-1] < 3 * len(seeds):
-        yield from (Missing(seed, "is missing") for seed in missing)
+        for seed in sorted({*range(seeds[-1])} - {*seeds}):
+            yield Missing(seed, "is missing")
     elif len(seeds) > 1:
-        yield Missing(missing[0], f"and others below {seeds[-1]} are missing")
+        first = next(seed for seed in itertools.count() if seed not in seeds)
+        yield Missing(first, f"and others below {seeds[-1]} are missing")
