@@ -84,7 +84,7 @@ def test_experiments_name_strategies_scenarios_and_options_that_there_are(path: 
     for run in runs:
         registry.find("strategies", run["strategy"])
         check_options(run["strategy"], run["options"])
-        configs.resolve(options_of(run["scenario"]), run["scenario_options"], run["name"])
+        configs.resolve(options_of(run["scenario"]), run.get("scenario_options", {}), run["name"])
 
 
 @pytest.mark.parametrize("name", PAPERS)
