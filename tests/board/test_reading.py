@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from clgym.board.page.naming import labels
 from clgym.board.page.tables import tables_of
 from clgym.board.reading.found import load_runs
 from clgym.board.reading.records import read_board
@@ -410,3 +411,11 @@ def test_an_edited_adaptation_record_is_refused(board_folder, write_run, edit, c
     left, entries = _refusals(board_folder)
     assert not entries
     assert reason in left[0][1]
+
+
+def test_options_that_an_earlier_version_lacked_name_no_row(board_folder, write_run):
+    for name, config in (("a", {"lr": 0.1}), ("b", {"lr": 0.1, "new": 3}), ("c", {"lr": 0.2})):
+        write_run(board_folder / "records" / name, config=config)
+    named = labels(read_board(board_folder).entries)
+    assert sorted(label.partition(" #")[0] for label in named) == ["lr 0.1", "lr 0.1", "lr 0.2"]
+    assert len(set(named)) == 3

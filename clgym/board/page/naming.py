@@ -70,7 +70,7 @@ def labels(entries: list[BoardEntry], named: bool = True) -> list[str]:
     """What tells the entries of one strategy apart.
 
     Their modes if all differ; else the options in which they differ, or the hash where none does.
-    The mode ``transfer`` is not named.
+    The mode ``transfer`` is not named, nor are options that an earlier version did not have.
     """
     differing: dict[str, list[str]] = {}
     by_mode: set[str] = set()
@@ -79,7 +79,7 @@ def labels(entries: list[BoardEntry], named: bool = True) -> list[str]:
         modes = {entry.mode for entry in own}
         if len(modes) == len(own) > 1 and "transfer" in modes:
             by_mode.add(name)
-        keys = sorted({key for entry in own for key in entry.config})
+        keys = sorted(set.intersection(*(set(entry.config) for entry in own)))
         differing[name] = [k for k in keys if len({repr(e.config.get(k)) for e in own}) > 1]
     texts = [
         ("" if entry.mode == "transfer" else entry.mode)
