@@ -177,8 +177,8 @@ def test_both_phases_are_compared_each_by_itself(runs: Path) -> None:
     """The learning is one; before, nothing else was looked at and the difference was 0."""
     found = compare(runs / "two-source", runs / "two-bn-1")
     assert (found.a, found.b) == (
-        "learn-then-adapt (method source)",
-        "learn-then-adapt (method bn-1)",
+        "naive with learn-then-adapt (method source)",
+        "naive with learn-then-adapt (method bn-1)",
     )
     assert found.last is not None and found.last.mean == 0 and len(found.pairs) == 1
     assert found.adaptation is not None and found.adaptation.mean_error.mean != 0
