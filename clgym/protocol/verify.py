@@ -275,8 +275,8 @@ class _Study:
                 seen.discard(("run", key))
             if entry.kind == "opened":
                 opened += 1
-                number = entry.body.get("evaluation")
-                if type(number) is not int or number != opened:
+                said = entry.body.get("evaluation")
+                if type(said) is not int or said != opened:
                     yield f"line {number} opens another evaluation than {opened}"
             opening = ("opened", entry.body.get("evaluation"), None)
             if entry.kind in _EVALUATING[1:] and opening not in seen:

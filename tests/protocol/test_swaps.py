@@ -382,5 +382,6 @@ def test_an_evaluation_is_opened_under_the_next_number(copy: Callable, number: o
         if line["kind"] in ("opened", "evaluated", "complete"):
             line["body"]["evaluation"] = number
     chain(study, lines)
-    told = ("opens another evaluation than 1", "order of the ledger: it cannot be followed")
+    line = next(n for n, line in enumerate(lines, 1) if line["kind"] == "opened")
+    told = (f"line {line} opens another evaluation than 1", "ledger: it cannot be followed")
     assert any(words in problem for problem in verify(study).problems for words in told)

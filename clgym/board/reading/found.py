@@ -134,7 +134,7 @@ def runs_of_group(group: Path) -> list[StoredRun]:
 
 
 def load_checked_runs(paths: Sequence[Path]) -> list[Method]:
-    """`load_runs`, without runs whose numbers contradict each other.
+    """`load_runs`, but a run whose numbers contradict each other is refused.
 
     Raises:
         BadRecord: For the reasons of `load_runs`, or a record contradicts itself.
