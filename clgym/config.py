@@ -32,7 +32,7 @@ from clgym.errors import BadConfig, UnknownName, near
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["WRAPS", "Field", "Search", "Wrapped", "build", "fields_of", "values_of"]
+__all__ = ["WRAPS", "Field", "Search", "When", "Wrapped", "build", "fields_of", "values_of"]
 
 report_renamed(__name__)
 
@@ -95,6 +95,18 @@ class Search:
         self.literal = literal | ({"when": dict(when)} if when else {})
 
 
+class When:
+    """Another option with those of its values for which this one has an effect, as an annotation.
+
+    After ``When("kind", "infinite", "wsd")`` any value but the default is refused with another
+    ``kind``, since it would change nothing, and a study does not vary it there.
+    """
+
+    def __init__(self, option: str, value: object, *values: object) -> None:
+        """Store the condition."""
+        self.option, self.values = option, (value, *values)
+
+
 @dataclass(frozen=True)
 class Field:
     """One config option as plain data, for the command line, the record and error messages.
@@ -118,6 +130,8 @@ class Field:
     choices: tuple[str, ...] = ()
     search: Mapping[str, object] | None = None
     """Values to try in a study, as in ``SPACE``; None if it is not tuned."""
+    when: Mapping[str, Sequence[object]] | None = None
+    """Other options with their values for which this one has an effect; None if it always has."""
 
     @property
     def bounds(self) -> dict[str, int | float]:
@@ -129,6 +143,14 @@ class Field:
     def limits(self) -> str:
         """The bounds in words; empty without any."""
         return " and ".join(f"{_BOUNDS[name]} {_number(n)}" for name, n in self.bounds.items())
+
+    @property
+    def effect(self) -> str:
+        """Options with which this one has an effect, in words; empty if it always has."""
+        return " and ".join(
+            f"with --{name.replace('_', '-')} {' or '.join(map(str, values))}"
+            for name, values in (self.when or {}).items()
+        )
 
     def check(self, value: Any, owner: str) -> Any:
         """Return ``value`` in the field's type, or raise BadConfig."""
@@ -216,7 +238,8 @@ def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:
     hint, marks, optional = _peel(hint)
     kind, choices = _kind(hint, field.name)
     search = next((mark for mark in marks if isinstance(mark, Search)), None)
-    limits = [mark for mark in marks if mark is not search]
+    when = {mark.option: mark.values for mark in marks if isinstance(mark, When)}
+    limits = [mark for mark in marks if mark is not search and not isinstance(mark, When)]
     if limits and kind not in ("int", "float"):
         raise TypeError(
             f"config field {field.name}: {limits[0]!r} applies to numbers; for the numbers of a "
@@ -238,6 +261,7 @@ def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:
         required=field.default is dataclasses.MISSING,
         choices=choices,
         search=search and search.literal,
+        when=when or None,
     )
     return dataclasses.replace(made, **bounds)
 
@@ -279,7 +303,7 @@ def _bounds(marks: Sequence[Any], name: str) -> dict[str, int | float]:
         said = {key: getattr(mark, key) for key in _BOUNDS if getattr(mark, key, None) is not None}
         if not said:
             raise TypeError(
-                f"config field {name}: {mark!r} is not Ge, Gt, Le, Lt, Interval or Search"
+                f"config field {name}: {mark!r} is not Ge, Gt, Le, Lt, Interval, Search or When"
             )
         found |= said
     return found
@@ -311,7 +335,8 @@ def resolve(fields: list[Field], given: Mapping[str, Any], owner: str) -> dict[s
 
     Raises:
         UnknownName: No field has the name of a key.
-        BadConfig: A value has the wrong type or is out of range, or a required one is missing.
+        BadConfig: A value has the wrong type, is out of range or has no effect with the others, or
+            a required one is missing.
     """
     names = [f.name for f in fields]
     given = {key.replace("-", "_"): value for key, value in given.items()}
@@ -329,7 +354,23 @@ def resolve(fields: list[Field], given: Mapping[str, Any], owner: str) -> dict[s
                 found="none",
                 fix=f"Give --{field.name.replace('_', '-')}",
             )
-    return {f.name: f.check(given[f.name], owner) if f.name in given else f.default for f in fields}
+    chosen = {f.name: f.check(given[f.name], owner) for f in fields if f.name in given}
+    values = {f.name: chosen.get(f.name, f.default) for f in fields}
+    _check_effects(fields, values, owner)
+    return values
+
+
+def _check_effects(fields: Sequence[Field], values: Mapping[str, object], owner: str) -> None:
+    """Refuse a value that would be ignored."""
+    for field in (f for f in fields if values[f.name] != f.default):
+        for other, allowed in (field.when or {}).items():
+            if values.get(other, allowed[0]) not in allowed:
+                option, found = f"--{field.name.replace('_', '-')}", other.replace("_", "-")
+                raise BadConfig(
+                    expected=f"{owner}.{field.name} only {field.effect}",
+                    found=f"{option} {values[field.name]} with --{found} {values[other]}",
+                    fix=f"Leave out {option}, which would change nothing, or change --{found}",
+                )
 
 
 def build(cls: type, given: Mapping[str, Any], owner: str) -> Any:

@@ -32,7 +32,7 @@ from clgym.data.generators import torch_generator
 from clgym.data.memory import Memory
 from clgym.data.source_data import SourceData
 from clgym.errors import BadConfig, BadPlugin
-from clgym.messages import Fit, Frozen, Needs
+from clgym.messages import Fit, Frozen, ImagesOf, Needs
 from clgym.subclassing import config_argument, knowing_experience
 from clgym.text import Json
 
@@ -45,6 +45,7 @@ __all__ = [
     "Fit",
     "ForgetRequest",
     "Frozen",
+    "ImagesOf",
     "Memory",
     "Needs",
     "SourceData",
@@ -114,6 +115,9 @@ class StreamInfo:
     it."""
     source_data: SourceData | None = None
     """Source data requested by `Needs.source_data`."""
+    images: Tensor | None = None
+    """Images without labels requested by `Needs.images`: uint8 [n, channels, H, W] on the device,
+    which may have another height and width than those of the stream."""
     log: Callable[[Mapping[str, Any]], None] = lambda numbers: None
     """Receives the numbers that `Strategy.log` logs."""
 

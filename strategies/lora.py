@@ -23,12 +23,20 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from clgym.errors import BadConfig
+from clgym.config import When
 from clgym.models import lowrank
 from clgym.models.fitting import Optimizer, TrainedConfig, TrainedStrategy, check_new_classes
 from clgym.models.heads import ClassMeans, CosineHead, SessionHeads, cosine_logits
 from clgym.models.peft import Part
-from clgym.strategy import Batch, Experience, Needs, StreamInfo, TrainBatch, torch_generator
+from clgym.strategy import (
+    Batch,
+    Experience,
+    ImagesOf,
+    Needs,
+    StreamInfo,
+    TrainBatch,
+    torch_generator,
+)
 
 SPACE = {
     "epochs": [5, 10, 20],
@@ -51,7 +59,9 @@ class LoraConfig(TrainedConfig):
     kind: Literal["lora", "randlora"] = "lora"
     """Change of a layer: a product of two thin matrices (lora), or of full rank, from shared random
     bases with trained scalings (randlora; a larger rank trains fewer numbers)."""
-    basis: Literal["uniform", "sparse", "very-sparse"] = "uniform"
+    basis: Annotated[Literal["uniform", "sparse", "very-sparse"], When("kind", "randlora")] = (
+        "uniform"
+    )
     """Distribution of randlora's bases."""
     rank: Annotated[int, Ge(1)] = 10
     """Rank of a change; with randlora of each base."""
@@ -60,15 +70,15 @@ class LoraConfig(TrainedConfig):
     targets: Literal["qkv", "qkv-proj", "all"] = "qkv"
     """Changed linear layers of each block: queries, keys and values (one layer in timm), the
     attention's output as well, or also both layers of the MLP."""
-    init: Literal["default", "corda"] = "default"
+    init: Annotated[Literal["default", "corda"], When("kind", "lora")] = "default"
     """Beginning of lora's matrices: random and zero, or a part of the weight (corda)."""
-    mode: Literal["preserve", "adapt"] = "preserve"
+    mode: Annotated[Literal["preserve", "adapt"], When("init", "corda")] = "preserve"
     """Part of the weight that corda trains: the least (preserve) or most (adapt) important for the
     calibration images."""
-    calibration: Literal["first", "session"] = "first"
-    """Images that corda's covariances come from: the first session's for all sessions, or each
-    session's own."""
-    calibration_images: Annotated[int, Ge(1)] = 256
+    calibration: Annotated[str, When("init", "corda")] = "first"
+    """Images that corda's covariances come from: the first session's for all sessions (first), each
+    session's own (session), or those of a source, by its name."""
+    calibration_images: Annotated[int, Ge(1), When("init", "corda")] = 256
     """Number of these images. Their tokens should exceed the width of the layers' inputs."""
     adapters: Literal["merged", "sequential", "per-task"] = "merged"
     """Changes over the sessions: a new one in each, merged afterwards; one that goes on; or one per
@@ -110,23 +120,19 @@ class Lora(TrainedStrategy[LoraConfig]):
         again = c.head == "prototype" or c.init == "corda"
         apart = c.adapters == "per-task"
         settings = ("task-incremental",) if apart else ("class-incremental", "task-incremental")
-        return replace(super().needs, rereads=again, task_ids=apart, settings=settings)
+        known = c.init == "default" or c.calibration in ("first", "session")
+        images = None if known else ImagesOf(c.calibration, c.calibration_images)
+        facts = {"rereads": again, "task_ids": apart, "settings": settings, "images": images}
+        return replace(super().needs, **facts)
 
     def setup(self, info: StreamInfo) -> None:
         """Make changes that begin as nothing.
 
         Raises:
-            BadConfig: corda with randlora.
             Incompatible: the backbone is no ViT.
         """
         super().setup(info)
-        c, width = self.config, self.backbone.width
-        if c.init == "corda" and c.kind == "randlora":
-            raise BadConfig(
-                expected="kind lora for init corda, which begins with two thin matrices",
-                found="kind randlora",
-                fix="Give --kind lora or --init default",
-            )
+        width = self.backbone.width
         self.current, self.apart = self._new_changes(), self._new_changes()
         self.active = False
         self.merged = lowrank.DenseChanges()
@@ -231,8 +237,11 @@ class Lora(TrainedStrategy[LoraConfig]):
     def calibrate(self, experience: Experience) -> dict[str, Tensor]:
         """Covariances of the target layers' inputs, float32 [in, in] by name."""
         c, vit = self.config, self.backbone.model
-        order = torch.randperm(len(experience), generator=experience.generator("calibration"))
-        rows = order[: c.calibration_images].to(experience.pixels.device)
+        given = self.info.images  # of the source that the option names
+        if given is None:
+            order = torch.randperm(len(experience), generator=experience.generator("calibration"))
+            rows = order[: c.calibration_images].to(experience.pixels.device)
+            given = experience.pixels[rows]
         sums: dict[str, Tensor] = {}
 
         def counting(name: str) -> Any:
@@ -245,13 +254,14 @@ class Lora(TrainedStrategy[LoraConfig]):
         layers = lowrank.target_layers(vit, c.targets)
         hooks = [m.register_forward_pre_hook(counting(name)) for name, m in layers.items()]
         try:
-            for part in experience.pixels[rows].split(c.batch_size):
+            for part in given.split(c.batch_size):
+                images = experience.to_float(part) if self.info.images is None else part / 255
                 with self.attached():
-                    vit(self.backbone.prepare(experience.to_float(part)))
+                    vit(self.backbone.prepare(images))
         finally:
             for hook in hooks:
                 hook.remove()
-        return {name: (total / len(rows)).float() for name, total in sums.items()}
+        return {name: (total / len(given)).float() for name, total in sums.items()}
 
     @torch.no_grad()
     def measure(self, experience: Experience) -> None:

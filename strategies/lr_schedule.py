@@ -29,6 +29,7 @@ from annotated_types import Ge, Gt, Le
 
 from clgym.avalanche import AvalancheStrategy, SGDStrategy, SupervisedPlugin
 from clgym.avalanche.wrapper import Wrapper, WrapperConfig
+from clgym.config import When
 from clgym.errors import Incompatible
 from clgym.models import continual_rates as rates
 from clgym.strategy import Experience, Needs, State, Stateful, StreamInfo
@@ -36,6 +37,7 @@ from clgym.strategy import Experience, Needs, State, Stateful, StreamInfo
 SPACE = {"kind": ["rewarmed-cosine", "infinite", "wsd"], "floor": [0.0, 0.1]}
 
 Kind = Literal["rewarmed-cosine", "cosine", "linear", "constant", "infinite", "wsd", "power"]
+_WARMED = ("rewarmed-cosine", "linear", "constant", "infinite", "wsd", "power")
 
 
 @dataclass(frozen=True)
@@ -44,26 +46,28 @@ class LRScheduleConfig(WrapperConfig):
 
     kind: Kind = "rewarmed-cosine"
     """How the learning rate runs."""
-    warmup: Annotated[float, Ge(0), Le(1)] = 0.01
+    warmup: Annotated[float, Ge(0), Le(1), When("kind", *_WARMED)] = 0.01
     """Warm-up, as a share of an experience's steps; of the first's where it never restarts."""
     floor: Annotated[float, Ge(0), Le(1)] = 0.1
     """Least rate, as a share of the peak."""
-    later_peak: Annotated[float, Gt(0)] = 1.0
-    """Rewarmed-cosine: peak after the first experience, as a share of the peak."""
-    hold: Literal["min", "max"] = "min"
-    """Constant: what holds after the first experience, the floor or the peak."""
-    constant: Annotated[float, Gt(0), Le(1)] = 0.5
-    """Infinite: the constant rate, as a share of the peak."""
-    cooldown: Annotated[float, Ge(0), Le(1)] = 0.6
-    """Infinite: length of the cool-down, as a share of the first experience's steps."""
-    shape: Literal["cosine", "invsqrt", "linear"] = "cosine"
-    """Infinite: the cool-down's curve."""
-    annealing: Annotated[float, Ge(0), Le(1)] = 0.2
-    """Infinite, wsd: length of the branch, as a share of an experience's steps."""
-    resume: Literal["pre_anneal", "chain"] = "pre_anneal"
-    """Infinite, wsd: where the next experience begins."""
-    exponent: Annotated[float, Ge(0)] = 0.5
-    """Power: how fast the rate falls."""
+    later_peak: Annotated[float, Gt(0), When("kind", "rewarmed-cosine")] = 1.0
+    """Peak after the first experience, as a share of the peak."""
+    hold: Annotated[Literal["min", "max"], When("kind", "constant")] = "min"
+    """What holds after the first experience, the floor or the peak."""
+    constant: Annotated[float, Gt(0), Le(1), When("kind", "infinite")] = 0.5
+    """The constant rate, as a share of the peak."""
+    cooldown: Annotated[float, Ge(0), Le(1), When("kind", "infinite")] = 0.6
+    """Length of the cool-down, as a share of the first experience's steps."""
+    shape: Annotated[Literal["cosine", "invsqrt", "linear"], When("kind", "infinite")] = "cosine"
+    """The cool-down's curve."""
+    annealing: Annotated[float, Ge(0), Le(1), When("kind", "infinite", "wsd")] = 0.2
+    """Length of the branch, as a share of an experience's steps."""
+    resume: Annotated[Literal["pre_anneal", "chain"], When("kind", "infinite", "wsd")] = (
+        "pre_anneal"
+    )
+    """Where the next experience begins."""
+    exponent: Annotated[float, Ge(0), When("kind", "power")] = 0.5
+    """How fast the rate falls."""
 
 
 class LRSchedule(Wrapper[LRScheduleConfig]):

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from clgym.config import Field, Search, build, fields_of, resolve, values_of
+from clgym.config import Field, Search, When, build, fields_of, resolve, values_of
 from clgym.errors import BadConfig, Renamed, UnknownName
+from clgym.protocol.space import parse
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class _Half:
     ("cls", "words"),
     [
         (_Half, "count: bounds of whole numbers must be whole"),
-        (_Stepped, r"rate: MultipleOf.* is not Ge, Gt, Le, Lt, Interval or Search"),
+        (_Stepped, r"rate: MultipleOf.* is not Ge, Gt, Le, Lt, Interval, Search or When"),
         (_OnTheList, r"sizes: Ge.* applies to numbers; .*tuple\[Annotated\[int, Ge\(1\)\]"),
         (_OnText, r"name: Ge.* applies to numbers"),
     ],
@@ -182,6 +183,29 @@ def test_bounds_are_what_they_say(value: float, low: float, high: float, closed:
     else:
         with pytest.raises(BadConfig):
             field.check(value, "it")
+
+
+@dataclass(frozen=True)
+class Kinds:
+    kind: Literal["plain", "long", "longer"] = "plain"
+    length: Annotated[int, Ge(1), Search(2, 3), When("kind", "long", "longer")] = 1
+
+
+def test_a_value_that_would_change_nothing_is_refused() -> None:
+    fields = fields_of(Kinds)
+    assert resolve(fields, {"kind": "longer", "length": 2}, "mine")["length"] == 2
+    assert resolve(fields, {"kind": "plain", "length": 1}, "mine")["length"] == 1  # as in records
+    with pytest.raises(BadConfig, match="mine.length only with --kind long or longer") as raised:
+        resolve(fields, {"length": 2}, "mine")
+    assert raised.value.found == "--length 2 with --kind plain"
+    assert resolve(fields[1:], {"length": 2}, "mine") == {"length": 2}  # of a field alone
+
+
+def test_a_space_varies_a_value_only_where_it_has_an_effect() -> None:
+    both = {"kind": ["plain", "long"], "length": [2, 3]}
+    space = parse(both, fields_of(Kinds), "mine")
+    longs = [{"kind": "long", "length": length} for length in (2, 3)]
+    assert list(space.settings()) == [{"kind": "plain"}, *longs]
 
 
 def test_the_former_range_names_the_present_spelling() -> None:

@@ -222,6 +222,7 @@ ELSEWHERE = {
     "clgym/data/corruptions.py": "content of corrupted images, which records name by digest",
     "clgym/data/apply_transform.py": "permuted pixels: content of a stream",
     "clgym/data/label_noise.py": "NumPy's generator of a named stream; content of a stream",
+    "clgym/gym/given_images.py": "NumPy's generator of a named stream",
     "clgym/gym/withheld_order.py": "keyed by a secret, so that no learner can repeat it",
     "clgym/data/transforms.py": "torch's global one, for transforms of others, from a named stream",
     "clgym/learner/run_networks.py": "an image to compare two networks on",

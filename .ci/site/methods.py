@@ -224,7 +224,7 @@ def _options(method: Method) -> Iterator[str]:
             f"`--{f.name.replace('_', '-')}`",
             "required" if f.required else f"`{as_text(f.default)}`",
             cell(", ".join(f.choices) or limits(f)),
-            cell(f.help),
+            cell(f"{f.help} ({f.effect})" if f.effect else f.help),
         )
         for f in method.fields
     ]

@@ -194,6 +194,12 @@ def _check(strategy: Strategy, setting: str) -> None:
             found=setting,
             fix="Use another strategy or another benchmark",
         )
+    if needs.images is not None:
+        raise Incompatible(
+            expected="a strategy without images of another source, which only the gym hands out",
+            found=f"images of {needs.images.source}",
+            fix="Leave out the option that names the source, or use `clgym run`",
+        )
 
 
 class StrategyTemplate(SupervisedTemplate):

@@ -41,7 +41,7 @@ def add_flags(
         others = [f"--{a.replace('_', '-')}" for a in aliases(field.name) if a not in taken]
         default = "required" if field.required else f"default: {as_text(field.default)}"
         default = (notes or {}).get(field.name) or default
-        facts = "; ".join(part for part in (limits(field), default) if part)
+        facts = "; ".join(part for part in (field.effect, limits(field), default) if part)
         help_text = f"{field.help} ({facts})".strip().replace("%", "%%")
         group.add_argument(
             *others,

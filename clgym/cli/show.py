@@ -184,7 +184,8 @@ def _options(console: "Console", fields: Sequence["Field"]) -> None:
     for field in fields:
         values = "|".join(field.choices) or limits(field) or _KINDS[field.kind]
         default = "required" if field.required else as_text(field.default)
-        table.add_row(f"--{field.name.replace('_', '-')}", default, values, field.help)
+        text = f"{field.help} ({field.effect})" if field.effect else field.help
+        table.add_row(f"--{field.name.replace('_', '-')}", default, values, text)
     console.print(table, markup=False)
 
 

@@ -24,6 +24,7 @@ from clgym.data.digests import chunks
 from clgym.data.imageset import find_image_set
 from clgym.data.labelled import Labelled
 from clgym.data.locate import LocatedFiles, card_of, differing, find_card, locate
+from clgym.data.npy import release
 from clgym.data.readers import READERS
 from clgym.data.store import CachedDataset, DecodingFacts, RawSplit, Split
 from clgym.data.words import names_in_words
@@ -73,6 +74,26 @@ class Source:
         repeat = channels // stated
         mean, std = self.mean or (0.0,) * channels, self.std or (1.0,) * channels
         return tuple(mean) * repeat, tuple(std) * repeat
+
+    def gather(self, part: str, rows: np.ndarray) -> np.ndarray:
+        """Some images on the scale 0 to 255, uint8 [n, H, W, C].
+
+        Args:
+            part: ``train``, ``test``, or ``all``: the training rows followed by the test rows.
+            rows: int64 [n].
+        """
+        if part == "all":
+            split = len(self.train.labels)
+            images = np.empty((len(rows), *self.test.images.shape[1:]), dtype=np.uint8)
+            images[rows < split] = self.train.images[rows[rows < split]]
+            images[rows >= split] = self.test.images[rows[rows >= split] - split]
+        else:
+            images = (self.test if part == "test" else self.train).images[rows]
+        release(self.train.images)
+        release(self.test.images)
+        if self.max_value == 255:
+            return images
+        return np.rint(images * (255 / self.max_value)).astype(np.uint8)
 
 
 def load_source(

@@ -261,10 +261,12 @@ def without_paths(config: Mapping[str, object]) -> dict[str, object]:
     shortened = dict(config)
     for key, value in config.items():
         option = key.rpartition(".")[2]
-        if option in ("model", "prototypes") and isinstance(value, str):
+        if not isinstance(value, str):
+            continue
+        if option in ("model", "prototypes"):
             network, at, file = value.rpartition("@")
             shortened[key] = f"{network}{at}{PurePath(file).name}"
-        elif option == "source" and isinstance(value, str):
+        elif option == "source" or _SOURCE.match(value):
             shortened[key] = _SOURCE.sub(lambda m: f"{m[1]}:{PurePath(m[2].strip()).name}", value)
     return shortened
 

@@ -39,7 +39,7 @@ from clgym.gym.conversation import OnEvent
 from clgym.messages import DomainPrepared
 from clgym.streams.adaptation import AdaptationStream, Domain
 
-__all__ = ["Corruptor", "StreamImages", "make", "stored"]
+__all__ = ["Corruptor", "StreamImages", "make"]
 
 VERSION = 1
 """Version that is part of every cache key; increase it when a corruption changes."""
@@ -151,34 +151,12 @@ class StreamImages:
     def _of(self, number: int, rows: np.ndarray) -> np.ndarray:
         held, domain = self._rows[number], self._stream.domains[number]
         if domain.corruption is None:
-            return stored(self._sources[domain.source], domain.part, rows)
+            return self._sources[domain.source].gather(domain.part, rows)
         places = rows if held is None else np.searchsorted(held, rows)
         array = self._arrays[number]
         found = np.asarray(array[places])
         release(array)
         return found
-
-
-def stored(source: Source, part: str, rows: np.ndarray) -> np.ndarray:
-    """Images of a source on the scale 0 to 255, uint8 [n, H, W, C].
-
-    Args:
-        source: Source of the images.
-        part: ``test``, or ``all``: the training rows followed by the test rows.
-        rows: int64 [n].
-    """
-    if part == "test":
-        images = source.test.images[rows]
-    else:
-        split = len(source.train.labels)
-        images = np.empty((len(rows), *source.test.images.shape[1:]), dtype=np.uint8)
-        images[rows < split] = source.train.images[rows[rows < split]]
-        images[rows >= split] = source.test.images[rows[rows >= split] - split]
-    release(source.train.images)
-    release(source.test.images)
-    if source.max_value == 255:
-        return images
-    return np.rint(images * (255 / source.max_value)).astype(np.uint8)
 
 
 def _frost_folder(data_root: Path | None) -> Path:
@@ -260,7 +238,7 @@ def make(
         try:
             job: _Job = {
                 "do": "corrupt",
-                "images": stored(source, domain.part, part),
+                "images": source.gather(domain.part, part),
                 "rows": part,
                 "name": corruption,
                 "severity": domain.severity,

@@ -155,4 +155,5 @@ def start_message(
         info=info,
         sources=sources,
         adaptation=adaptation,
+        images=run.images and run.images.images,
     )

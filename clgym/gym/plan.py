@@ -19,6 +19,7 @@ from clgym.engines import Channel
 from clgym.errors import BadConfig, BadStream, Incompatible
 from clgym.files import canonical_json, sha256
 from clgym.gym.description import Description, ask_needs, ask_options, open_learner
+from clgym.gym.given_images import GivenImages, given_images
 from clgym.gym.numerics import check_budget, check_tests, numeric_facts, numerics_of
 from clgym.gym.request import Request, cut, load_sources, make_scenario, preset_values
 from clgym.messages import (
@@ -60,6 +61,8 @@ class ResolvedRun:
     """Number of the stream's experiences after the end of a partial run; 0 for a whole one."""
     threads: int
     numerics: Numerics
+    images: GivenImages | None = None
+    """Images of another source that the strategy needs; None if it needs none."""
     backbone: BackboneFacts | None = None
     """Identity of the pretrained backbone and the stream's classes contained in its pretraining
     data; None without a backbone."""
@@ -97,6 +100,7 @@ class ResolvedRun:
         reference = self.request.reference
         identity += [open_run(reference).sha256] if reference is not None else []
         identity += [self.backbone.weights] if self.backbone else []
+        identity += [self.images.facts()] if self.images else []
         identity += [self.strategy.read_files] if self.strategy.read_files else []
         identity += ["inline"] if self.request.engine == "inline" else []
         return identity
@@ -184,6 +188,7 @@ def resolve(request: Request, channel: Channel | None = None) -> ResolvedRun:
         strategy=replace(description, source_hash=digest),
         strategy_config=values,
         needs=reply.needs,
+        images=given_images(reply.needs, sources, stream.image_shape[0], request),
         backbone=_backbone(reply.backbone, stream),
         scenario=scenario.describe(),
         stream=stream,

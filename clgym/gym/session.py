@@ -293,6 +293,7 @@ class Session:
             "predictions": {"file": PREDICTIONS, "sha256": predictions},
             "backbone": run.backbone,
             "class_names": run.needs.class_names or None,
+            "images_given": run.images and run.images.facts(),
             "numerics": numerics.model_dump() if numerics.words() else None,
         }
         return Record(

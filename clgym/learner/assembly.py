@@ -63,7 +63,10 @@ def config_fields(
     inner: list[Field] = []
     for option, wrapped, below in _wrapped(cls, given, plugins):
         theirs = config_fields(wrapped, below, plugins)
-        inner += [replace(f, name=f"{option}.{f.name}", search=None) for f in theirs]
+        for field in theirs:
+            when = {f"{option}.{name}": values for name, values in (field.when or {}).items()}
+            name = f"{option}.{field.name}"
+            inner.append(replace(field, name=name, search=None, when=when or None))
     return [*_own_fields(cls, given), *inner]
 
 

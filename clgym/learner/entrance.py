@@ -174,7 +174,8 @@ class Learner:
         self._strategy = make_strategy(request.strategy, request.config, request.plugins)
         if (earlier := vars(self).get("_info")) is not None:
             earlier.memory.keep(torch.arange(0))  # a strategy of the phase before may be kept alive
-        self._info = info_from(request.info, Memory(self._strategy.needs.memory))
+        memory = Memory(self._strategy.needs.memory)
+        self._info = info_from(request.info, memory, request.images)
         self._info = replace(self._info, log=self._own_numbers)
         self._rows = RowImages(request, self._info.image_shape[0], device)
         self._scale = self._rows.scale

@@ -18,12 +18,20 @@ from clgym.strategy import Experience, Memory, StreamInfo
 __all__ = ["ExperienceMaker", "info_from"]
 
 
-def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
-    """Facts that a strategy may know in advance, from the gym's plain data."""
+def info_from(facts: StreamFacts, memory: Memory, images: np.ndarray | None = None) -> StreamInfo:
+    """Facts that a strategy may know in advance, from the gym's plain data.
+
+    Args:
+        facts: Facts about the stream.
+        memory: The strategy's memory.
+        images: Images of another source, uint8 [n, H, W, C]; None if there are none.
+    """
+    device = torch.device(facts.device)
+    given = None if images is None else to_device(torch.as_tensor(images), device)
     return StreamInfo(
         image_shape=facts.image_shape,
         setting=facts.setting,
-        device=torch.device(facts.device),
+        device=device,
         seed=facts.seed,
         mean=facts.mean,
         std=facts.std,
@@ -31,6 +39,7 @@ def info_from(facts: StreamFacts, memory: Memory) -> StreamInfo:
         total_experiences=facts.total_experiences,
         single_pass=facts.single_pass,
         memory=memory,
+        images=None if given is None else given.permute(0, 3, 1, 2),
     )
 
 

@@ -26,6 +26,7 @@ from clgym.messages.needs import (
     BackboneIdentity,
     ClassifierIdentity,
     Frozen,
+    ImagesOf,
     Needs,
 )
 from clgym.messages.outline import (
@@ -114,6 +115,7 @@ __all__ = [
     "Forget",
     "Forgotten",
     "Frozen",
+    "ImagesOf",
     "Holdings",
     "Load",
     "Loaded",

@@ -9,6 +9,7 @@ __all__ = [
     "BackboneIdentity",
     "ClassifierIdentity",
     "Frozen",
+    "ImagesOf",
     "Needs",
 ]
 
@@ -28,6 +29,16 @@ class Frozen:
     bicubic, then a centre crop)."""
     normalise: bool = False
     """Whether to normalise images by the mean and standard deviation of the pretraining."""
+
+
+@dataclass(frozen=True)
+class ImagesOf:
+    """A number of images of a source that the user names by an option of the strategy."""
+
+    source: str
+    """Name of the source, as scenarios accept it."""
+    count: int
+    """Largest number of images, at least 1; they are training images of the source."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,9 @@ class Needs:
     identifies them."""
     features: bool = False
     """Whether `Batch.features` holds the backbone's features of every image, from the cache."""
+    images: ImagesOf | None = None
+    """Images without labels of a source that shares none with the stream, in `StreamInfo.images`.
+    The record says which were given."""
     classifier: str | None = None
     """Classifier to start from, in `StreamInfo.classifier`: its name, as `--model` accepts it."""
     source_data: bool = False

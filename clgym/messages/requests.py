@@ -138,6 +138,8 @@ class Start:
     info: StreamFacts
     adaptation: AdaptationStart | None = None
     numerics: Numerics = Numerics()
+    images: Images | None = None
+    """Images of another source that the strategy needs, uint8 [n, H, W, C]."""
 
 
 @message

@@ -287,7 +287,9 @@ def parse(literal: Mapping[str, Any], fields: Sequence[Field], owner: str) -> Sp
             raise _bad(
                 owner, name, f"no option {name!r}; {near(name, known) or 'see `clgym show`'}"
             )
-        parameters.append(_parameter(known[name], given, owner))
+        effects = (known[name].when or {}).items()
+        usual = {other: values for other, values in effects if other in literal}
+        parameters.append(_parameter(known[name], given, owner, usual))
     for p in parameters:
         for other, _ in p.when:
             if other not in literal or other == p.name:
@@ -297,13 +299,14 @@ def parse(literal: Mapping[str, Any], fields: Sequence[Field], owner: str) -> Sp
     return Space(tuple(parameters))
 
 
-def _parameter(field: Field, given: Any, owner: str) -> Parameter:
+def _parameter(field: Field, given: Any, owner: str, usual: Mapping[str, Any]) -> Parameter:
+    """One parameter; ``usual`` are its conditions if the space gives none."""
     allowed = {"values", "low", "high", "log", "when"}
     said = cast(Mapping[str, Any], given) if isinstance(given, dict) else {"values": given}
     if not isinstance(given, (list, tuple, dict)) or set(said) - allowed:
         raise _bad(owner, field.name, f"{given!r}")
     try:
-        when = tuple((name, _as_tuple(v)) for name, v in said.get("when", {}).items())
+        when = tuple((name, _as_tuple(v)) for name, v in said.get("when", usual).items())
         if "values" in said:
             values = tuple(field.check(value, owner) for value in said["values"])
             if not values or len(set(map(repr, values))) < len(values):

@@ -93,6 +93,14 @@ class BackboneFacts(RecordBlock):
     """Classes of the stream that the pretraining data contain, too."""
 
 
+class ImagesGiven(RecordBlock):
+    """Images without labels of a source outside the stream, drawn by the seed of the run."""
+
+    source: str
+    fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
+    count: int = Field(ge=1)
+
+
 class ModelFacts(RecordBlock):
     """Identity of the classifier that a test-time method started from."""
 

@@ -225,7 +225,14 @@ class Record(RecordBlock):
         return schema1.upgraded(facts) if schema1.is_record(facts) else facts
 
 
-_ABSENT_IN_EARLIER_RECORDS = ("anytime", "heads", "stored_after", "class_names", "numerics")
+_ABSENT_IN_EARLIER_RECORDS = (
+    "anytime",
+    "heads",
+    "stored_after",
+    "class_names",
+    "images_given",
+    "numerics",
+)
 """Fields of a result that its hash leaves out if they are None."""
 
 

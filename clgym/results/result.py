@@ -9,6 +9,7 @@ from clgym.results.block import RecordBlock
 from clgym.results.identity import (
     BackboneFacts,
     FileFacts,
+    ImagesGiven,
     ScenarioFacts,
     SourceFacts,
     StrategyFacts,
@@ -53,6 +54,9 @@ class RunFacts(RecordBlock):
     backbone: BackboneFacts | None = None
     class_names: bool | None = None
     """True if the strategy was given the names of the classes seen, else None."""
+    images_given: ImagesGiven | None = None
+    """Images of a source outside the stream that the strategy was given; None if there were none.
+    """
     numerics: NumericFacts | None = None
     """Options for speed; None if none was on."""
 

@@ -1,6 +1,7 @@
 """Methods that train on a pretrained network in every session: what golden vectors do not show."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from clgym.models.rates import schedule, spread
 from clgym.protocol import gtep
 from clgym.protocol.space import find_space, parse
 from clgym.registry import find, load_class
-from clgym.strategy import Batch, Experience, Strategy
+from clgym.strategy import Batch, Experience, ImagesOf, Strategy
 from factories import stream_info
 
 METHODS = [
@@ -375,6 +376,27 @@ def test_merging_keeps_the_answers_and_a_new_change_begins_as_nothing(
     strategy.begin(second)
     strategy.active = True
     torch.testing.assert_close(answers(strategy)[:, :2], unmerged, rtol=1e-4, atol=1e-5)
+
+
+def test_corda_measures_the_images_of_a_source_once() -> None:
+    """What it finds is what it finds in a first session with these very images."""
+    with_source = make("lora", init="corda", calibration="cifar10", calibration_images=20)
+    assert with_source.needs.images == ImagesOf("cifar10", 20)
+    own = make("lora", init="corda", calibration_images=20)
+    assert own.needs.images is None
+    assert make("lora", calibration="first").needs.images is None
+    first, second = list(experiences())[:2]
+    with_source.info = replace(with_source.info, images=first.pixels)
+    for strategy, session in ((with_source, second), (own, first)):
+        session.index = 0
+        strategy.begin(session)
+    assert own.covariances and own.covariances.keys() == with_source.covariances.keys()
+    for name, covariance in own.covariances.items():
+        torch.testing.assert_close(with_source.covariances[name], covariance)
+    before = dict(with_source.covariances)
+    last = list(experiences())[2]
+    with_source.begin(last)
+    assert all(with_source.covariances[name] is covariance for name, covariance in before.items())
 
 
 def test_changes_kept_apart_answer_for_their_own_task() -> None:

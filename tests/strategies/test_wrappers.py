@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from clgym.api import make_strategy
 from clgym.avalanche import SupervisedPlugin
 from clgym.check import strategy_findings
-from clgym.errors import Incompatible
+from clgym.errors import BadConfig, Incompatible
 from clgym.learner.assembly import strategy_class
 from clgym.models.continual_rates import Infinite, LinearDecay, Place, Power, RepeatedCosine
 from clgym.models.merging import trimmed
@@ -273,6 +273,16 @@ def test_a_branch_wants_a_base_that_goes_on_inside_an_experience() -> None:
     with pytest.raises(Incompatible, match="starts an experience from its beginning"):
         trained("lr-schedule", 1, kind="infinite", base="avalanche:EWC")
     trained("lr-schedule", 2, kind="infinite", resume="chain", base="avalanche:EWC")
+
+
+@pytest.mark.parametrize("place", ["", "base."])
+def test_an_option_of_another_kind_of_schedule_is_refused(place: str) -> None:
+    options = {"base": "lr-schedule"} if place else {}
+    options |= {f"{place}kind": "cosine", f"{place}later_peak": 0.5}
+    name = "ema" if place else "lr-schedule"
+    with pytest.raises(BadConfig, match=f"{place}kind rewarmed-cosine") as raised:
+        make_strategy(name, **options)
+    assert raised.value.found == f"--{place}later-peak 0.5 with --{place}kind cosine"
 
 
 def test_two_wrappers_do_not_both_say_where_experiences_begin() -> None:

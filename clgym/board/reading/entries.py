@@ -232,6 +232,8 @@ def run_flags(records: list[Record]) -> list[str]:
         flags.add("gym and learner shared a process")
     if any(result.class_names for result in results):
         flags.add("names of the classes were given")
+    given = {result.images_given.source for result in results if result.images_given}
+    flags |= {f"images of {source} were given" for source in given}
     flags |= {flag for r in results if r.numerics for flag in r.numerics.flags()}
     if any(result.scored_on == "valid" for result in results):
         flags.add("scored on held-out training rows")
