@@ -17,6 +17,7 @@ from clgym.engines.wire import receive, send
 from clgym.errors import BadAnswer
 from clgym.messages import (
     Adapted,
+    DueFiles,
     Event,
     Predict,
     Predicted,
@@ -43,7 +44,7 @@ PREDICT = Predict(
 )
 TRAIN = Train(
     index=1,
-    rows=np.arange(4),
+    due=DueFiles(images=(Path("images.npy"),), features=None),
     labels=np.array([0, 1, 1, 0]),
     groups=(RowGroup(source=0, split="train", transform=None),),
     counts=(4,),

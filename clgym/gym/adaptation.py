@@ -135,17 +135,13 @@ class AdaptationPhase:
         )
 
     def _home(self) -> tuple[tuple[Path, ...], np.ndarray, int]:
-        """Files of the source domain's images, their labels, and the maximum pixel value.
-
-        The images are those of the training rows, unless all rows count as source data.
-        """
-        stream = self._stream
+        """Files of the source domain's images, their labels, and the maximum pixel value."""
+        stream, sources = self._stream, self._run.sources
         if stream.home is None:
             return (), np.zeros(0, np.int64), 1
-        source = self._run.sources[stream.home]
-        splits = [source.train, source.test] if stream.home_part == "all" else [source.train]
+        splits = stream.home_splits(sources)
         labels = np.concatenate([split.labels for split in splits]).astype(np.int64)
-        return tuple(Path(split.path) for split in splits), labels, source.max_value
+        return tuple(Path(split.path) for split in splits), labels, sources[stream.home].max_value
 
     def carry_out(self, step: int) -> None:
         """Send the images of one batch, and receive logits."""

@@ -5,6 +5,7 @@ process receives the rows to forget with their labels and, if the strategy decla
 that remain; the audits, which also use training rows, run in separate processes that hold no label.
 """
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,17 +97,18 @@ class DeletionPhase:
         if step:
             number = step - 1
             wanted = self._stream.deletions[number]
-            reply = self._conversation.forget(
-                Forget(
-                    number=number,
-                    place=self.experience(step),
-                    kind=wanted.kind,
-                    classes=wanted.classes,
-                    num_seen_classes=self._stream.columns_after(len(self._stream)),
-                    forgotten=self._forgotten(number),
-                    retained=self._retained(number),
+            with closing(self._learning.due):
+                reply = self._conversation.forget(
+                    Forget(
+                        number=number,
+                        place=self.experience(step),
+                        kind=wanted.kind,
+                        classes=wanted.classes,
+                        num_seen_classes=self._stream.columns_after(len(self._stream)),
+                        forgotten=self._forgotten(number),
+                        retained=self._retained(number),
+                    )
                 )
-            )
             seconds, removed, images = reply.seconds, reply.removed, reply.images
             if reply.logged is not None:
                 add_numbers(self.series, reply.logged, self.experience(step), self.images)
@@ -146,12 +148,14 @@ class DeletionPhase:
             for j, step in zip(numbers, steps, strict=True)
         ]
         joined = np.concatenate(labels)
+        groups = tuple(row_group(step, "train") for step in steps)
+        counts = tuple(len(rows[j]) for j in numbers)
         return ExperienceRows(
             index=numbers[-1],
-            rows=np.concatenate([rows[j] for j in numbers]),
+            due=self._learning.due.add(groups, np.concatenate([rows[j] for j in numbers]), counts),
             labels=joined,
-            groups=tuple(row_group(step, "train") for step in steps),
-            counts=tuple(len(rows[j]) for j in numbers),
+            groups=groups,
+            counts=counts,
             classes=tuple(np.unique(joined).tolist()),
             num_seen_classes=stream.columns_after(numbers[-1]),
         )

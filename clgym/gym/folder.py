@@ -18,6 +18,7 @@ from clgym.text import Json
 
 __all__ = [
     "ANOTHER",
+    "DUE",
     "PROGRESS",
     "LEARNER",
     "lock",
@@ -33,6 +34,8 @@ __all__ = [
 _RUN, PROGRESS, _LOCK = "run.json", "progress.json", ".lock"
 LEARNER = "learner"
 """Folder of the learner's states; the rest of an output folder belongs to the gym."""
+DUE = "due"
+"""Folder of the images that are being learned, which the learner may read."""
 _SHAPING = {"network": None, "model": None, "hidden": [100]}
 """Options that determine the network's shape, with the values assumed for records without them."""
 ANOTHER = "the files of a run with other options, code or data"
@@ -218,9 +221,9 @@ def lock(plan: ResolvedRun) -> Generator[None, None, None]:
 def _release(plan: ResolvedRun) -> None:
     """Delete the lock file while it is held; a waiting process creates another one."""
     with contextlib.suppress(OSError):
-        states = plan.out / LEARNER
-        if states.is_dir() and not any(states.iterdir()):
-            states.rmdir()
+        for folder in (plan.out / LEARNER, plan.out / DUE):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         if {p.name for p in plan.out.iterdir()} <= {_RUN, _LOCK}:
             (plan.out / _RUN).unlink(missing_ok=True)
             (plan.out / _LOCK).unlink()

@@ -4,6 +4,7 @@ This phase holds the labels of the test rows. The learner receives the rows of o
 time, and the test rows in an order that it cannot know.
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar, get_args
 
@@ -16,6 +17,7 @@ from clgym.gym.by_head import accuracies, received, series
 from clgym.gym.by_head import sent as by_head_arrays
 from clgym.gym.conduct import Repetition
 from clgym.gym.conversation import Conversation, OnEvent
+from clgym.gym.due import Due
 from clgym.gym.folder import LEARNER
 from clgym.gym.inside import TestsInside
 from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers, start_message
@@ -59,6 +61,8 @@ class LearningPhase:
     tester_class: ClassVar[type[Tester]] = Tester
     tester: Tester
     """Sends test rows to learners."""
+    due: Due
+    """Files with what is being learned."""
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class LearningPhase:
         self._run, self._stream = run, stream
         self._conversation, self._learners, self._emit = conversation, learners, on_event
         self.tester = self.tester_class(run, stream, order_key, learners, self.start_message)
+        self.due = Due(run, learners, self.start_message)
         self._scores: list[Scores] = []
         self._saved_arrays: list[Arrays] = []
         self._train_seconds: list[float] = []
@@ -113,6 +118,7 @@ class LearningPhase:
         They are computed for the whole stream at once: all batches have the same size, and batches
         of single experiences would consist mostly of padding.
         """
+        self.due.close()  # of what an interrupted process wrote
         needs, steps = self._run.needs, self._stream.steps
         if not needs.features or needs.backbone is None:
             return
@@ -267,29 +273,27 @@ class LearningPhase:
         # A damaged save is ignored: the experience is trained again from its beginning.
         resume = is_undamaged(inside, required=True) and self._inside.can_resume(index)
         probe = self._inside.begin(index, resume)
-        reply = self._conversation.train(
-            self._as_sent(
-                Train(
-                    index=index,
-                    rows=rows,
-                    labels=np.concatenate(labels),
-                    groups=groups,
-                    counts=counts,
-                    classes=tuple(sorted({c for s in steps for c in s.classes})),
-                    num_seen_classes=stream.columns_after(index),
-                    task=index if given else None,
-                    class_names=self._class_names(index),
-                    task_columns=tuple(s.classes for s in stream.steps[: index + 1])
-                    if given
-                    else (),
-                    checkpoint=inside,
-                    checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
-                    resume=inside if resume else None,
-                    probe=probe,
-                )
-            ),
-            on_test=lambda due: self._inside.test(index, due),
-        )
+        tasks = stream.steps[: index + 1] if given else ()
+        with closing(self.due) as due:
+            message = Train(
+                index=index,
+                due=due.add(groups, rows, counts),
+                labels=np.concatenate(labels),
+                groups=groups,
+                counts=counts,
+                classes=tuple(sorted({c for s in steps for c in s.classes})),
+                num_seen_classes=stream.columns_after(index),
+                task=index if given else None,
+                class_names=self._class_names(index),
+                task_columns=tuple(s.classes for s in tasks),
+                checkpoint=inside,
+                checkpoint_seconds=60 * self._run.request.checkpoint_minutes,
+                resume=inside if resume else None,
+                probe=probe,
+            )
+            reply = self._conversation.train(
+                self._as_sent(message), on_test=lambda found: self._inside.test(index, found)
+            )
         if reply.logged is not None:
             add_numbers(self.series, reply.logged, index, self.images)
         self._train_seconds.append(reply.seconds)

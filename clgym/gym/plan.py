@@ -316,6 +316,12 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
             found=f"{stream.name}, which is {stream.setting}",
             fix="Use another scenario (`clgym list scenarios`)",
         )
+    if stream.setting == "adaptation" and needs.classifier is None:
+        raise Incompatible(
+            expected=f"a strategy that starts from a classifier, which {stream.name} adapts",
+            found=f"{name}, which declares none",
+            fix="Derive it from AdaptStrategy, or declare Needs(classifier=...)",
+        )
     if stream.setting == "pretraining" and (needs.total_classes or needs.class_names):
         raise Incompatible(
             expected=f"a strategy that needs no facts about classes on {stream.name}",

@@ -23,7 +23,7 @@ from clgym.gym import environment
 from clgym.gym.conduct import check_memory
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.energy import EnergyMeter
-from clgym.gym.folder import LEARNER, PROGRESS, provenance, write_record
+from clgym.gym.folder import DUE, LEARNER, PROGRESS, provenance, write_record
 from clgym.gym.phase import Arrays, Kind, Phase
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.progress import Progress
@@ -245,7 +245,8 @@ class Session:
             for piece in range(len(pieces)):
                 self._piece(number, piece).unlink(missing_ok=True)
         (self._out / PROGRESS).unlink(missing_ok=True)
-        shutil.rmtree(self._out / LEARNER, ignore_errors=True)
+        for folder in (LEARNER, DUE):
+            shutil.rmtree(self._out / folder, ignore_errors=True)
         return record
 
     def _keep_state(self) -> None:

@@ -190,9 +190,7 @@ class Learner:
         self._keeper = Keeper(
             self._strategy, self._info, request.info, self._scale, self._oversight
         )
-        self._experiences = ExperienceMaker(
-            self._info, self._rows, self._features, self._scale, self._reporting
-        )
+        self._experiences = ExperienceMaker(self._info, self._rows, self._scale, self._reporting)
         self._answers = Answers(
             self._strategy, self._oversight, self._rows, self._features, self._numerics, device
         )
@@ -316,7 +314,7 @@ class Learner:
             be_deterministic(request.start.threads)
             images = RowImages(request.start, request.start.info.image_shape[0], device)
             self._filled = images.features(request.backbone, self._reporting.features)
-        self._filled.fill(request.groups, request.rows, request.where)
+        self._filled.fill(request.groups, request.rows, request.where, request.to)
         return FeaturesFilled()
 
     def _adapt(self, request: Adapt) -> Adapted:

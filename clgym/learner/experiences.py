@@ -12,7 +12,6 @@ from clgym.learner.logged import NumberLog
 from clgym.learner.reporting import Reporting
 from clgym.learner.rows import RowImages
 from clgym.messages import ExperienceRows, StreamFacts, Train
-from clgym.models.features import FrozenFeatures
 from clgym.strategy import Experience, Memory, StreamInfo
 
 __all__ = ["ExperienceMaker", "info_from"]
@@ -49,7 +48,6 @@ class ExperienceMaker:
 
     info: StreamInfo
     rows: RowImages
-    features: FrozenFeatures | None
     scale: float
     reporting: Reporting
 
@@ -72,9 +70,9 @@ class ExperienceMaker:
         """
         pixels = self.rows.of_experience(request)
         features = None
-        if self.features is not None:
-            where = np.repeat(np.arange(len(request.groups)), request.counts)
-            features = self.features.of(request.groups, request.rows, where)
+        if request.due.features is not None:
+            stored = np.load(request.due.features)
+            features = to_device(torch.from_numpy(stored), pixels.device)
         labels = None
         if request.labels is not None:
             labels = to_device(torch.as_tensor(request.labels), pixels.device)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -49,15 +50,14 @@ class RowImages:
         """Images of a split, mapped at first use, since other files may not be accessible."""
         if (number, split) not in self._mapped:
             source = self._sources[number]
-            self._mapped[number, split] = Images(
-                source.train if split == "train" else source.test,
-                self._resize,
-                self._device,
-                self._channels,
-                self._largest / source.max_value,
-                self._largest,
-            )
+            path = source.train if split == "train" else source.test
+            self._mapped[number, split] = self._opened(path, source.max_value)
         return self._mapped[number, split]
+
+    def _opened(self, path: Path, white: int) -> Images:
+        """Images of a file, ``white`` being the largest value of a pixel there."""
+        gain = self._largest / white
+        return Images(path, self._resize, self._device, self._channels, gain, self._largest)
 
     def features(self, backbone: Frozen, report: Callable[[int, int], None]) -> FrozenFeatures:
         """Features of these images by a frozen backbone, for `Batch.features`.
@@ -76,10 +76,10 @@ class RowImages:
     def of_experience(self, request: Train | ExperienceRows) -> Tensor:
         """Stored pixels of an experience's rows, which are ordered by group."""
         pixels: Tensor | None = None
-        start, total = 0, len(request.rows)
-        for group, count in zip(request.groups, request.counts, strict=True):
-            images, rows = self._images(group.source, group.split), request.rows[start:]
-            part = images.gather(rows[:count], group.transform)
+        start, total = 0, sum(request.counts)
+        for group, path in zip(request.groups, request.due.images, strict=True):
+            images = self._opened(path, self._sources[group.source].max_value)
+            part, count = images.gather(np.arange(len(images)), group.transform), len(images)
             if count == total:
                 return part
             if pixels is None:

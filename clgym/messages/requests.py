@@ -16,6 +16,7 @@ __all__ = [
     "DescribeNeeds",
     "DescribeOptions",
     "DescribeReads",
+    "DueFiles",
     "EndTest",
     "ExperienceRows",
     "FillFeatures",
@@ -199,6 +200,20 @@ class FillFeatures:
     where: Integers
     """Index of each row's group."""
     groups: tuple[RowGroup, ...]
+    to: Path | None = None
+    """Path to which the features of these rows are written in their order, as a ``.npy`` file,
+    float32 [n, width]; None: they only enter the cache."""
+
+
+@message
+class DueFiles:
+    """Files with the images of one experience and no others, which exist while it is learned."""
+
+    images: tuple[Path, ...]
+    """A ``.npy`` file for each group of rows, uint8 [n, H, W, C] as stored."""
+    features: Path | None
+    """A ``.npy`` file with the features of all of them in this order, float32 [n, width]; None if
+    the strategy needs none."""
 
 
 @message
@@ -218,7 +233,7 @@ class Train:
 
     do: Literal["train"] = "train"
     index: int
-    rows: Integers
+    due: DueFiles
     labels: Integers | None
     """Class index of each row; None on pretraining streams."""
     groups: tuple[RowGroup, ...]
@@ -255,7 +270,7 @@ class ExperienceRows:
     """Some training rows of one experience, or of several that are read as one."""
 
     index: int
-    rows: Integers
+    due: DueFiles
     labels: Integers
     """Class index of each row."""
     groups: tuple[RowGroup, ...]

@@ -7,12 +7,14 @@ images, and the kind of device. One pass over the images serves all seeds, class
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clgym.data.cache import filling_cache
 from clgym.data.images import Images
 from clgym.data.read_ahead import read_ahead
 from clgym.data.to_device import to_device
@@ -78,13 +80,33 @@ class FrozenFeatures:
         Raises:
             BadOutput: The cache cannot be written.
         """
+        return to_device(torch.from_numpy(self._found(groups, rows, where)), self._device)
+
+    def _found(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> np.ndarray:
         found = np.empty((len(rows), self._identity.width), dtype=np.float32)
         for group, places in _by_group(groups, where):
             found[places] = self._filled(group, rows[places]).get(rows[places])
-        return to_device(torch.from_numpy(found), self._device)
+        return found
 
-    def fill(self, groups: Sequence[RowGroup], rows: np.ndarray, where: np.ndarray) -> None:
-        """Compute the missing features; arguments and errors are those of `of`."""
+    def fill(
+        self,
+        groups: Sequence[RowGroup],
+        rows: np.ndarray,
+        where: np.ndarray,
+        to: Path | None = None,
+    ) -> None:
+        """Compute the missing features; other arguments and errors are those of `of`.
+
+        Args:
+            groups: See `of`.
+            rows: See `of`.
+            where: See `of`.
+            to: Path to which the features are written as a ``.npy`` file; None writes none.
+        """
+        if to is not None:
+            with filling_cache(to):
+                np.save(to, self._found(groups, rows, where))
+            return
         for group, places in _by_group(groups, where):
             self._filled(group, rows[places])
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from typing_extensions import TypeVar
 
-from clgym.config import Search, When
+from clgym.config import Search
 from clgym.data.augment import random_resized_crop_flip
 from clgym.data.to_device import to_device
 from clgym.errors import Incompatible
@@ -63,14 +63,16 @@ class TrainedConfig(PretrainedConfig):
     lr_decay at each milestone), cosine (falling to min_lr), quarter-cosine (nearly to 0 along the
     falling quarter of a cosine), or released-cosine (the same one epoch late, as in CODA-Prompt's
     code)."""
-    milestones: Annotated[int, Ge(1), Search(2, 3, 4), When("schedule", "step")] = 3
+    milestones: Annotated[int, Ge(1), Search(2, 3, 4, when={"schedule": ["step"]})] = 3
     """Number k of milestones of step: at the fractions 2i/(2k+1) of the epochs, truncated."""
-    drops: Annotated[tuple[Annotated[int, Ge(0)], ...], When("schedule", "step")] = ()
+    drops: tuple[Annotated[int, Ge(0)], ...] = ()
     """Epochs, counted from 0, at which step multiplies the rate, instead of milestones; an epoch
     that is given twice counts twice."""
-    lr_decay: Annotated[float, Ge(0), Le(1), Search(0.1, 0.3, 0.5), When("schedule", "step")] = 0.1
+    lr_decay: Annotated[float, Ge(0), Le(1), Search(0.1, 0.3, 0.5, when={"schedule": ["step"]})] = (
+        0.1
+    )
     """Factor of the learning rate at a milestone."""
-    min_lr: Annotated[float, Ge(0), When("schedule", "cosine")] = 0.0
+    min_lr: Annotated[float, Ge(0)] = 0.0
     """Learning rate that cosine falls to."""
 
 

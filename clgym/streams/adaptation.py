@@ -21,7 +21,7 @@ from clgym.errors import BadStream
 from clgym.scenario import Scenario, Seed, check_part
 
 if TYPE_CHECKING:
-    from clgym.data.sources import Source
+    from clgym.data.sources import Source, Split
     from clgym.messages import SegmentOutline
 
 __all__ = [
@@ -121,6 +121,17 @@ class AdaptationStream:
     def __len__(self) -> int:
         """Count the segments."""
         return len(self.segments)
+
+    def home_splits(self, sources: "Sequence[Source]") -> "list[Split]":
+        """Splits with the labelled images of the source domain; empty if not available.
+
+        Args:
+            sources: Sources of the stream.
+        """
+        if self.home is None:
+            return []
+        source = sources[self.home]
+        return [source.train, source.test] if self.home_part == "all" else [source.train]
 
     def __eq__(self, other: object) -> bool:
         """Whether both plans are equal."""

@@ -47,7 +47,8 @@ def test_a_strategy_that_takes_back_the_rules_loads_nothing(tmp_path: Path, look
 
 
 def test_images_of_the_closed_half_are_not_in_a_file_that_is_due(tmp_path: Path) -> None:
-    opened = int((load_source("digits").train.labels < 5).sum())  # others are mapped at a test
+    """A trial is scored on held-out training rows, whose file is mapped for that."""
+    opened = int((load_source("digits").train.labels < 5).sum())
     assert reason(tmp_path, "mapped", "none").startswith(f"GOT {opened} ")
 
 

@@ -22,7 +22,7 @@ from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.networks import Classifier
 from clgym.results.record import Record
 from clgym.results.stored import open_run
-from factories import PLUGINS
+from factories import PLUGINS, copy_plugin
 
 TWO = {"corruptions": "gaussian-noise,contrast", "images": 96, "batch_size": 32}
 
@@ -304,3 +304,12 @@ def test_paths_in_plans_stay_relative_to_nothing(working_folder, weights):
     """A run started from another folder with a relative --out."""
     go("source", Path("run"), model=weights)
     assert (working_folder / "run" / "record.json").is_file()
+
+
+def test_a_strategy_without_a_classifier_is_refused_before_any_work(tmp_path):
+    """It used to end in an assertion, after the whole stream."""
+    plugin = copy_plugin("bare", tmp_path)
+    out = tmp_path / "out"
+    with pytest.raises(Incompatible, match="starts from a classifier") as raised:
+        run(Request("bare", "digits-c", plugins=(plugin,), out=out))
+    assert "AdaptStrategy" in raised.value.fix and not out.exists()

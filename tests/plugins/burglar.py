@@ -34,6 +34,14 @@ def mapped():
 
 class Burglar(NMC):
     def train(self, experience):
+        super().train(experience)
+        if LOOK != "mapped":
+            self.look()
+
+    def predict(self, batch):
+        self.look()
+
+    def look(self):
         try:
             found = {"variable": variable, "rules": rules, "mapped": mapped}[LOOK]()
         except BaseException as error:

@@ -1,0 +1,101 @@
+"""A plugin that looks for the images of earlier experiences finds those of the present one only."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clgym.data.sources import load_source
+from clgym.engines import landlock
+from clgym.errors import WorkerDied
+from clgym.gym.due import Due
+from clgym.gym.folder import DUE
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.learner.state import read_state
+from clgym.registry.reading import kebab
+from factories import copy_plugin
+
+with_landlock = pytest.mark.skipif(landlock.abi() < 1, reason="this kernel has no Landlock")
+
+
+def outcomes(tmp_path: Path, **options: Any) -> dict[str, str]:
+    """How each attempt of the plugin ended, in its last experience."""
+    plugin, out = copy_plugin("replays_from_files", tmp_path), tmp_path / "out"
+    request = Request("replays-from-files", "split-digits", out=out, threads=1, plugins=(plugin,))
+    run(replace(request, **options))
+    state: Any = read_state(out / "state.safetensors")
+    return {name: how["value"] for name, how in state["strategy"]["outcomes"]["dict"]}
+
+
+@with_landlock
+def test_images_of_earlier_experiences_are_out_of_reach(tmp_path: Path) -> None:
+    found = outcomes(tmp_path)
+    assert found == {
+        "the file of all training images": "PermissionError",
+        "the file of an earlier experience": "FileNotFoundError",
+        "a file that it kept open": "nothing",
+        "row numbers": "TypeError",
+        "its folder": "nothing",
+    }
+
+
+def test_without_a_sandbox_only_the_source_is_within_reach(tmp_path: Path) -> None:
+    found = outcomes(tmp_path, sandbox="none")
+    assert found.pop("the file of all training images") == "GOT"
+    assert "GOT" not in found.values()
+
+
+def test_a_file_that_it_keeps_mapped_ends_its_process(tmp_path: Path) -> None:
+    plugin = copy_plugin("replays_from_files", tmp_path, MAP=True)
+    request = Request("replays-from-files", "split-digits", plugins=(plugin,), threads=1)
+    with pytest.raises(WorkerDied, match="SIGBUS"):
+        run(replace(request, out=tmp_path / "out"))
+
+
+SHIFTED = [("InAdaptation", "digits-c"), ("InTwoPhases", "learn-then-shift-digits")]
+
+
+@pytest.mark.parametrize(("cls", "scenario"), SHIFTED)
+@pytest.mark.parametrize(("sandbox", "outcome"), [("auto", "PermissionError"), ("none", "GOT")])
+@with_landlock
+def test_images_that_are_shown_corrupted_cannot_be_opened_unchanged(
+    tmp_path: Path, cls: str, scenario: str, sandbox: Any, outcome: str
+) -> None:
+    plugin = copy_plugin("opens_a_file", tmp_path, PATH=load_source("digits").test.path)
+    named = (Path(f"{plugin}:{cls}"),)
+    request = Request(kebab(cls), scenario, plugins=named, threads=1, sandbox=sandbox)
+    run(replace(request, out=tmp_path / "out"))
+    state: Any = read_state(tmp_path / "out" / "state.safetensors")
+    ended = [state["strategy"][when]["value"] for when in ("learning", "adapting")]
+    assert ended == [outcome, outcome]
+
+
+@pytest.mark.parametrize("engine", ["process", "inline"])
+def test_nothing_is_left_of_what_was_learned(tmp_path: Path, engine: Any) -> None:
+    run(Request("nmc", "split-digits", out=tmp_path / "out", engine=engine))
+    assert not (tmp_path / "out" / DUE).exists()
+
+
+def test_images_are_those_of_the_rows_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written is what the plan says, whatever the sizes of the parts."""
+    written: list[tuple[np.ndarray, np.ndarray]] = []
+    add = Due.add
+
+    def noting(due: Any, groups: Any, rows: np.ndarray, counts: Any) -> Any:
+        made = add(due, groups, rows, counts)
+        (path,) = made.images
+        source = due._run.sources[groups[0].source]
+        written.append((np.load(path), np.asarray(source.train.images)[rows]))
+        return made
+
+    monkeypatch.setattr(Due, "add", noting)
+    monkeypatch.setattr("clgym.gym.due.rows_a_chunk", lambda shape: 7)
+    run(Request("nmc", "split-digits", out=tmp_path / "out"))
+    assert len(written) == 5
+    for found, wanted in written:
+        np.testing.assert_array_equal(found, wanted)

@@ -1,0 +1,48 @@
+"""Tries to open a file wherever it learns."""
+
+import numpy as np
+import torch
+
+from clgym.strategies.source import Source
+from clgym.strategy import Needs, Strategy
+
+PATH = ""
+
+
+def attempt() -> str:
+    try:
+        np.load(PATH)
+        return "GOT"
+    except OSError as error:
+        return type(error).__name__
+
+
+class InTwoPhases(Strategy):
+    """While it learns, and while it adapts; it answers the first class."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(settings=("class-incremental", "learn-then-shift"))
+
+    def setup(self, info) -> None:
+        self.info, self.columns, self.learning, self.adapting = info, 0, "", ""
+
+    def train(self, experience) -> None:
+        self.columns, self.learning = experience.columns, attempt()
+
+    def predict(self, batch) -> torch.Tensor:
+        return torch.zeros(len(batch), self.columns)
+
+    def adapt(self, batch) -> torch.Tensor:
+        self.adapting = attempt()
+        return torch.zeros(len(batch), self.columns)
+
+
+class InAdaptation(Source):
+    """While it adapts; it answers what the classifier does."""
+
+    learning = adapting = ""
+
+    def adapt(self, batch) -> torch.Tensor:
+        self.learning = self.adapting = attempt()
+        return super().adapt(batch)
