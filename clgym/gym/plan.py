@@ -316,7 +316,7 @@ def _check_needs(name: str, needs: Needs, stream: Stream) -> None:
             found=f"{stream.name}, which is {stream.setting}",
             fix="Use another scenario (`clgym list scenarios`)",
         )
-    if stream.setting == "adaptation" and needs.classifier is None:
+    if kind_of(stream) == "adaptation" and needs.classifier is None:
         raise Incompatible(
             expected=f"a strategy that starts from a classifier, which {stream.name} adapts",
             found=f"{name}, which declares none",

@@ -71,8 +71,7 @@ class ExperienceMaker:
         pixels = self.rows.of_experience(request)
         features = None
         if request.due.features is not None:
-            stored = np.load(request.due.features)
-            features = to_device(torch.from_numpy(stored), pixels.device)
+            features = to_device(torch.as_tensor(np.load(request.due.features)), pixels.device)
         labels = None
         if request.labels is not None:
             labels = to_device(torch.as_tensor(request.labels), pixels.device)
