@@ -148,7 +148,7 @@ class Field:
     def effect(self) -> str:
         """Options with which this one has an effect, in words; empty if it always has."""
         return " and ".join(
-            f"with --{name.replace('_', '-')} {' or '.join(map(str, values))}"
+            f"with --{name.replace('_', '-')} {' or '.join(map(_word, values))}"
             for name, values in (self.when or {}).items()
         )
 
@@ -180,6 +180,10 @@ class Field:
         }
         bounded = ", ".join(part for part in (words[self.kind], self.limits) if part)
         return bounded + (" or none" if self.optional else "")
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _number(value: float) -> str:
@@ -231,7 +235,11 @@ def fields_of(cls: type) -> list[Field]:
     helps: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
         helps.update(_help_lines(base))
-    return [_field(f, hints[f.name], helps.get(f.name, "")) for f in dataclasses.fields(cls)]
+    found = [_field(f, hints[f.name], helps.get(f.name, "")) for f in dataclasses.fields(cls)]
+    for field in found:
+        if unknown := set(field.when or ()) - {f.name for f in found}:
+            raise TypeError(f"config field {field.name}: When names {min(unknown)}, no option")
+    return found
 
 
 def _field(field: dataclasses.Field, hint: Any, help_line: str) -> Field:

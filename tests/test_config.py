@@ -201,6 +201,16 @@ def test_a_value_that_would_change_nothing_is_refused() -> None:
     assert resolve(fields[1:], {"length": 2}, "mine") == {"length": 2}  # of a field alone
 
 
+@dataclass(frozen=True)
+class Misspelt:
+    length: Annotated[int, When("knd", "long")] = 1
+
+
+def test_a_condition_on_no_option_is_refused() -> None:
+    with pytest.raises(TypeError, match="length: When names knd, no option"):
+        fields_of(Misspelt)
+
+
 def test_a_space_varies_a_value_only_where_it_has_an_effect() -> None:
     both = {"kind": ["plain", "long"], "length": [2, 3]}
     space = parse(both, fields_of(Kinds), "mine")

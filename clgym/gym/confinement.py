@@ -17,12 +17,14 @@ from clgym.engines import Confinement
 from clgym.files import load_checked
 from clgym.gym.request import Request
 from clgym.gym.withheld_order import state_folder
-from clgym.results.layout import RECORD, STATE
+from clgym.results.layout import PREDICTIONS, RECORD, STATE
 
 __all__ = ["confinement"]
 
 _BESIDE = ("config.json", RECORD)
 """Names of files that may describe a weight file."""
+WEIGHTS = (".safetensors", ".th", ".pth", ".pt", ".bin", ".ckpt")
+"""Endings of the files with weights that an option may name in the data root."""
 _TRAINED = (RECORD, STATE)
 """Files of a finished run from which its network is read; its predictions contain labels."""
 
@@ -73,11 +75,26 @@ def _weights(request: Request, config: Mapping[str, Any]) -> Iterator[Path]:
         if isinstance(value, str):
             name = value.rpartition("@")[2]
             named = _noted(name.removeprefix("sha256:")) or Path(name).expanduser()
+            if _holds_answers(named, root):
+                continue
             if named.is_file():
                 yield named
                 yield from (named.with_name(name) for name in _BESIDE)
             elif all((named / name).is_file() for name in _TRAINED):
                 yield from (named / name for name in _TRAINED)
+
+
+def _holds_answers(named: Path, root: Path) -> bool:
+    """Whether a file that an option names may hold images or labels of a source, or predictions.
+
+    The author of a plugin may name it, by the option's default.
+    """
+    place = named.resolve()
+    closed = [cache_dir() / name for name in ("sources", "corrupted", "features")]
+    if any(place.is_relative_to(folder.resolve()) for folder in (*closed, state_folder())):
+        return True
+    in_root = place.is_relative_to(root.resolve()) and place.suffix not in WEIGHTS
+    return place.name == PREDICTIONS or (in_root and named.is_file())
 
 
 def _noted(digest: str) -> Path | None:

@@ -5,10 +5,9 @@ would replay all past data with an empty memory. So the gym copies the images of
 their features, to files of their own. They are emptied and deleted once it is learned.
 """
 
-import contextlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from clgym.data.digests import rows_a_chunk
 from clgym.data.npy import RowReader
 from clgym.data.row_files import write_header
 from clgym.data.store import Split
+from clgym.errors import BadAnswer
 from clgym.files import writing
 from clgym.gym.folder import DUE
 from clgym.gym.plan import ResolvedRun
@@ -40,6 +40,7 @@ class Due:
         """
         self._run, self._learners, self._start = run, learners, start
         self._folder = run.out.resolve() / DUE
+        self._files: list[BinaryIO] = []
         self._written = 0
 
     def add(self, groups: Sequence[RowGroup], rows: np.ndarray, counts: Sequence[int]) -> DueFiles:
@@ -59,8 +60,9 @@ class Due:
             self._folder.mkdir(parents=True, exist_ok=True)
             for group, count in zip(groups, counts, strict=True):
                 path = self._next("images")
+                self._files.append(path.open("wb"))
                 split = self._run.sources[group.source].train
-                _write(path, split, rows[start : start + count])
+                _write(self._files[-1], split, rows[start : start + count])
                 images.append(path)
                 start += count
         return DueFiles(images=tuple(images), features=self._features(groups, rows, counts))
@@ -83,6 +85,7 @@ class Due:
                 to=path,
             )
         )
+        self._files.append(path.open("r+b"))
         return path
 
     def _next(self, what: str) -> Path:
@@ -90,24 +93,39 @@ class Due:
         return self._folder / f"{what}-{self._written}.npy"
 
     def close(self) -> None:
-        """Delete the files, those of an interrupted process too.
+        """Empty and delete the files; delete those of an interrupted process, too.
 
-        They are emptied first, since a plugin may have kept them open.
+        They are emptied by the descriptors that wrote them: a plugin may have kept a file open, or
+        have changed its permissions.
+
+        Raises:
+            BadAnswer: A file cannot be emptied or deleted.
         """
-        with contextlib.suppress(OSError):  # there is no folder
-            for path in self._folder.iterdir():
-                os.truncate(path, 0)
+        try:
+            for file in self._files:
+                file.truncate(0)
+            for path in [*self._folder.iterdir()] if self._folder.is_dir() else []:
                 path.unlink()
+        except OSError as error:
+            raise BadAnswer(
+                expected="the images of an experience to be deleted once it is learned",
+                found=f"{error.strerror} in {self._folder}",
+                fix="A plugin must not change these files; delete the folder and repeat the run",
+            ) from error
+        finally:
+            for file in self._files:
+                file.close()
+            self._files.clear()
 
 
-def _write(path: Path, split: Split, rows: np.ndarray) -> None:
+def _write(file: BinaryIO, split: Split, rows: np.ndarray) -> None:
     """Write some images of a split in parts, so that they may exceed memory.
 
     They are not flushed to the disk, since no later process reads them.
     """
     shape, reader = (len(rows), *split.images.shape[1:]), RowReader(split.images)
     step = rows_a_chunk(shape)
-    with path.open("wb") as file:
-        write_header(file, shape, split.images.dtype)
-        for start in range(0, len(rows), step):
-            file.write(np.ascontiguousarray(reader[rows[start : start + step]]).data)
+    write_header(file, shape, split.images.dtype)
+    for start in range(0, len(rows), step):
+        file.write(np.ascontiguousarray(reader[rows[start : start + step]]).data)
+    file.flush()

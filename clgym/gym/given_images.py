@@ -7,9 +7,10 @@ import numpy as np
 
 from clgym.data import withheld
 from clgym.data.content import among
+from clgym.data.digests import image_hashes, rows_a_chunk
 from clgym.data.sources import Source, load_source
 from clgym.draws import sequence
-from clgym.errors import Incompatible
+from clgym.errors import BadConfig, Incompatible
 from clgym.messages import Needs
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def given_images(
         request: The request of the run.
 
     Raises:
+        BadConfig: Fewer than one image is asked for.
         Incompatible: The source holds images of the stream, or colours where the stream has none.
         Withheld: The source, or a part of it, is closed in the present phase of a study.
         MissingData: Its files are missing.
@@ -55,10 +57,16 @@ def given_images(
     wanted = needs.images
     if wanted is None:
         return None
+    if wanted.count < 1:
+        raise BadConfig(
+            expected=f"at least one image of {wanted.source}",
+            found=str(wanted.count),
+            fix="Give the option that states their number another value",
+        )
     withheld.check_classes([wanted.source], None)
     withheld.check_half([wanted.source], "all")
     source = load_source(wanted.source, request.data_root, plugins=request.plugins)
-    _check_apart(source, shown)
+    _check_apart(source, shown, channels)
     draw = np.random.Generator(np.random.PCG64(sequence(request.seed, "gym", "given images")))
     rows = np.sort(draw.permutation(len(source.train.labels))[: wanted.count])
     images = source.gather("train", rows)
@@ -71,19 +79,38 @@ def given_images(
     return GivenImages(
         source=source.name,
         fingerprint=source.fingerprint,
-        images=np.repeat(images, channels // images.shape[-1], axis=-1),
+        images=_in_channels(images, channels),
     )
 
 
-def _check_apart(source: Source, shown: list[Source]) -> None:
+def _check_apart(source: Source, shown: list[Source], channels: int) -> None:
     """Refuse a source that shares an image with the stream's, whose other data are withheld."""
     for other in shown:
-        held = np.concatenate([other.train.hashes, other.test.hashes])
-        shared = int(among(source.train.hashes, held).sum())
-        if shared:
+        pairs = (source, "train"), (other, "train"), (other, "test")
+        mine, *theirs = (_hashes(*pair, like=(source, other), channels=channels) for pair in pairs)
+        if shared := int(among(mine, np.concatenate(theirs)).sum()):
             raise Incompatible(
                 expected=f"a source without images of {other.name}, which the stream shows",
                 found=f"{source.name}, which has {shared} of them",
                 fix="Name another source; of the stream's own images a strategy gets only those "
                 "that are due",
             )
+
+
+def _hashes(source: Source, part: str, like: tuple[Source, Source], channels: int) -> np.ndarray:
+    """Hashes of images, uint8 [n, 32]: as stored, or as given if two sources store them apart."""
+    split = source.train if part == "train" else source.test
+    if len({(one.max_value, one.train.images.shape[-1]) for one in like}) == 1:
+        return split.hashes
+    step = rows_a_chunk((*split.images.shape[:-1], channels))
+    places = np.arange(len(split.labels))
+    found = [
+        image_hashes(_in_channels(source.gather(part, places[start : start + step]), channels))
+        for start in range(0, len(places), step)
+    ]
+    return np.concatenate(found) if found else split.hashes
+
+
+def _in_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Repeat grey images to the channels of the stream."""
+    return np.repeat(images, channels, axis=-1) if images.shape[-1] == 1 else images

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clgym.data.cache import filling_cache
 from clgym.data.images import Images
 from clgym.data.read_ahead import read_ahead
+from clgym.data.row_files import write_header
 from clgym.data.to_device import to_device
 from clgym.data.vectors import Table
+from clgym.files import writing
 from clgym.messages import RowGroup
 from clgym.models.backbones import Backbone, Frozen, identify, load
 
@@ -104,8 +105,10 @@ class FrozenFeatures:
             to: Path to which the features are written as a ``.npy`` file; None writes none.
         """
         if to is not None:
-            with filling_cache(to):
-                np.save(to, self._found(groups, rows, where))
+            found = self._found(groups, rows, where)
+            with writing(to), to.open("wb") as file:
+                write_header(file, found.shape, found.dtype)
+                file.write(found.data)
             return
         for group, places in _by_group(groups, where):
             self._filled(group, rows[places])

@@ -1,13 +1,13 @@
 """The request for a study, and the plan made from it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from clgym import registry
-from clgym.config import WRAPS, resolve
+from clgym.config import WRAPS, Field, resolve
 from clgym.engines.channel import Message
 from clgym.engines.pool import PoolSpec, gather, open_pool
 from clgym.errors import BadPlan
@@ -92,6 +92,7 @@ def make_plan(
     seeds = asked.seeds or tuple(range(pair.seeds))
     tuned = {p.name for p in space.parameters}
     values = _base_values(asked, description, pair)
+    _check_effects(description.fields, values, space, description.name)
     if any("@" in value for value in values.values() if isinstance(value, str)):
         # NAME@FILE: a plan contains no path, and must not depend on the place of the file.
         values = without_weight_paths(
@@ -269,6 +270,37 @@ def _base_values(
     }
     values = resolve(description.fields, {**shared, **asked.config}, description.name)
     return {k: _listed(v) for k, v in values.items()}
+
+
+def _check_effects(
+    fields: Sequence[Field], base: Mapping[str, object], space: Space, owner: str
+) -> None:
+    """Refuse a space some of whose values would change nothing, or be refused, with the rest.
+
+    Args:
+        fields: Options of the strategy.
+        base: Values of the options that the space does not vary.
+        space: The space.
+        owner: Name of the strategy.
+
+    Raises:
+        BadPlan: An option of the space, or one that is set, has no effect with some of its values.
+    """
+    varied = {p.name: p for p in space.parameters}
+    for option in fields:
+        name = option.name
+        if name not in varied and base.get(name) == _listed(option.default):
+            continue
+        said = {other for other, _ in varied[name].when} if name in varied else set[str]()
+        for other, allowed in (option.when or {}).items():
+            choices = varied[other].choices if other in varied else (base.get(other),)
+            idle = [value for value in choices or () if value not in allowed]
+            if idle and other not in said:
+                raise BadPlan(
+                    expected=f"{owner}.{name} only {option.effect}",
+                    found=f"a study with {other} {idle[0]}",
+                    fix=f"Leave out {name}, or the other values of {other}",
+                )
 
 
 def _listed(value: object) -> object:

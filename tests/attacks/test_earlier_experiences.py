@@ -9,13 +9,14 @@ import pytest
 
 from clgym.data.sources import load_source
 from clgym.engines import landlock
-from clgym.errors import WorkerDied
+from clgym.errors import BadAnswer, WorkerDied
 from clgym.gym.due import Due
 from clgym.gym.folder import DUE
 from clgym.gym.request import Request
 from clgym.gym.run import run
 from clgym.learner.state import read_state
 from clgym.registry.reading import kebab
+from clgym.results.layout import PREDICTIONS
 from factories import copy_plugin
 
 with_landlock = pytest.mark.skipif(landlock.abi() < 1, reason="this kernel has no Landlock")
@@ -53,6 +54,51 @@ def test_a_file_that_it_keeps_mapped_ends_its_process(tmp_path: Path) -> None:
     request = Request("replays-from-files", "split-digits", plugins=(plugin,), threads=1)
     with pytest.raises(WorkerDied, match="SIGBUS"):
         run(replace(request, out=tmp_path / "out"))
+
+
+def test_a_file_is_emptied_although_its_permissions_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who owns a file may change its mode, in a sandbox, too."""
+    plugin, out = copy_plugin("replays_from_files", tmp_path, CHMOD=0o555), tmp_path / "out"
+    request = Request("replays-from-files", "split-digits", plugins=(plugin,), threads=1, out=out)
+    deleting = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == DUE:  # as it is for users other than root
+            raise PermissionError(13, "Permission denied")
+        deleting(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(BadAnswer, match="to be deleted once it is learned"):
+        run(request)
+    assert [path.stat().st_size for path in (out / DUE).iterdir()] == [0]
+
+
+@with_landlock
+@pytest.mark.parametrize("place", ["cache", "root", "state", "predictions"])
+def test_an_option_opens_no_file_with_images_or_answers(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The author of a plugin may name such a file, by the default of an option."""
+    root, digits = tmp_path / "root", load_source("digits")
+    root.mkdir()
+    monkeypatch.setenv("CLGYM_DATA", str(root))
+    monkeypatch.setenv("CLGYM_STATE", str(tmp_path / "state"))
+    named = {
+        "cache": Path(digits.test.path),
+        "root": root / "labels.npy",
+        "state": tmp_path / "state" / "secret",
+        "predictions": tmp_path / "earlier" / PREDICTIONS,
+    }[place]
+    if not named.exists():
+        named.parent.mkdir(parents=True, exist_ok=True)
+        np.save(named.open("wb"), np.arange(3))
+    plugin = copy_plugin("opens_a_file", tmp_path, PATH=named)
+    request = Request("in-two-phases", "split-digits", plugins=(Path(f"{plugin}:InTwoPhases"),))
+    run(replace(request, threads=1, out=tmp_path / "out", strategy_config={"file": str(named)}))
+    state: Any = read_state(tmp_path / "out" / "state.safetensors")
+    assert state["strategy"]["learning"]["value"] == "PermissionError"
 
 
 SHIFTED = [("InAdaptation", "digits-c"), ("InTwoPhases", "learn-then-shift-digits")]

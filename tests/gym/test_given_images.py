@@ -10,7 +10,8 @@ import pytest
 import clgym
 from clgym.avalanche import as_template
 from clgym.board.reading.entries import run_flags
-from clgym.errors import Incompatible, UnknownName, Withheld
+from clgym.data.sources import load_source
+from clgym.errors import BadConfig, Incompatible, UnknownName, Withheld
 from clgym.results.record import result_hash
 from factories import copy_plugin
 
@@ -105,6 +106,22 @@ def test_a_source_that_shows_an_image_of_the_stream_is_refused(
         run(tmp_path / "a", other, source=grey, scenario_config={"increments": [2]})
     with pytest.raises(Incompatible, match="which has 24 of them"):
         run(tmp_path / "b", grey, source=grey, scenario_config={"increments": [2]})
+
+
+def test_images_in_another_range_are_the_same_images(tmp_path: Path) -> None:
+    """Digits store 0 to 16, and are given from 0 to 255: a copy in that range is refused, too."""
+    digits = load_source("digits")
+    bright = digits.gather("test", np.arange(40))
+    other = write(tmp_path / "bright", bright, digits.gather("train", np.arange(8)))
+    with pytest.raises(Incompatible, match="which has 40 of them"):
+        run(tmp_path / "a", other)
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_no_images_are_refused_before_any_work(grey: str, tmp_path: Path, count: int) -> None:
+    with pytest.raises(BadConfig, match="at least one image"):
+        run(tmp_path / "a", grey, count=count)
+    assert not (tmp_path / "a" / "out").exists()
 
 
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:

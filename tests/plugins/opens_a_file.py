@@ -1,10 +1,12 @@
 """Tries to open a file wherever it learns."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from clgym.strategies.source import Source
-from clgym.strategy import Needs, Strategy
+from clgym.strategy import Config, Needs, Strategy
 
 PATH = ""
 
@@ -17,7 +19,15 @@ def attempt() -> str:
         return type(error).__name__
 
 
-class InTwoPhases(Strategy):
+@dataclass(frozen=True)
+class FileConfig(Config):
+    """Its option."""
+
+    file: str = "none"
+    """A file that it would like to open."""
+
+
+class InTwoPhases(Strategy[FileConfig]):
     """While it learns, and while it adapts; it answers the first class."""
 
     @property

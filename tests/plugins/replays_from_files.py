@@ -10,6 +10,7 @@ from clgym.strategy import Strategy
 
 HELD = {}
 MAP = False
+CHMOD = 0
 
 
 def request_above():
@@ -44,6 +45,9 @@ class ReplaysFromFiles(Strategy):
             path = Path(request.due.images[0])
             HELD["path"], HELD["file"] = path, path.open("rb")
             HELD["map"] = np.load(path, mmap_mode="r") if MAP else None
+            if CHMOD:
+                path.chmod(CHMOD)
+                path.parent.chmod(CHMOD)
             HELD["rows"] = getattr(request, "rows", None)
             return
         self.outcomes = {

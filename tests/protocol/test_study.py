@@ -398,3 +398,21 @@ def test_weights_from_a_file_go_by_their_hash(tmp_path: Path) -> None:
     evaluate(folder)
     assert verify(folder).problems == []
     assert str(tmp_path) not in (folder / "ledger.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("space", "config"),
+    [
+        ({"later_peak": [0.5, 1.0]}, {"kind": "cosine"}),
+        ({"kind": ["cosine", "rewarmed-cosine"]}, {"later_peak": 0.5}),
+    ],
+)
+def test_a_space_whose_values_have_no_effect_is_refused(
+    tmp_path: Path, space: dict[str, Any], config: dict[str, Any]
+) -> None:
+    file, out = tmp_path / "space.json", tmp_path / "study"
+    file.write_text(json.dumps(space))
+    asked = StudySpec("lr-schedule", find_pair("digits-t2"), config, str(file), seeds=(0,))
+    with pytest.raises(BadPlan, match="later_peak only with --kind rewarmed-cosine") as raised:
+        tune(asked, ExecutionOptions(out, PoolSpec()))
+    assert raised.value.found == "a study with kind cosine" and not out.exists()
