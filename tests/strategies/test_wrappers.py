@@ -277,7 +277,7 @@ def test_a_branch_wants_a_base_that_goes_on_inside_an_experience() -> None:
 
 @pytest.mark.parametrize("place", ["", "base."])
 def test_an_option_of_another_kind_of_schedule_is_refused(place: str) -> None:
-    options = {"base": "lr-schedule"} if place else {}
+    options: dict[str, Any] = {"base": "lr-schedule"} if place else {}
     options |= {f"{place}kind": "cosine", f"{place}later_peak": 0.5}
     name = "ema" if place else "lr-schedule"
     with pytest.raises(BadConfig, match=f"{place}kind rewarmed-cosine") as raised:
