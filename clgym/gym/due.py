@@ -5,6 +5,8 @@ would replay all past data with an empty memory. So the gym copies the images of
 their features, to files of their own. They are emptied and deleted once it is learned.
 """
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -103,7 +105,7 @@ class Due:
         """
         try:
             for file in self._files:
-                file.truncate(0)
+                os.ftruncate(file.fileno(), 0)
             for path in [*self._folder.iterdir()] if self._folder.is_dir() else []:
                 path.unlink()
         except OSError as error:
@@ -114,7 +116,8 @@ class Due:
             ) from error
         finally:
             for file in self._files:
-                file.close()
+                with contextlib.suppress(OSError):  # after a full disk there is something to write
+                    file.close()
             self._files.clear()
 
 
