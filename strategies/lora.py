@@ -122,8 +122,8 @@ class Lora(TrainedStrategy[LoraConfig]):
         settings = ("task-incremental",) if apart else ("class-incremental", "task-incremental")
         known = c.init == "default" or c.calibration in ("first", "session")
         images = None if known else ImagesOf(c.calibration, c.calibration_images)
-        facts = {"rereads": again, "task_ids": apart, "settings": settings, "images": images}
-        return replace(super().needs, **facts)
+        needs = super().needs
+        return replace(needs, rereads=again, task_ids=apart, settings=settings, images=images)
 
     def setup(self, info: StreamInfo) -> None:
         """Make changes that begin as nothing.

@@ -23,6 +23,7 @@ _OF_AN_OPTION = (
     "choices",
     "bounds",
     "search",
+    "when",
     "help",
 )
 

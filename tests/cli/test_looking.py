@@ -99,6 +99,9 @@ def test_show_prints_json(cli, plugin):
     for option in guess["options"]:
         assert f"--{option['name'].replace('_', '-')}" in shown
     assert guess["needs"]["task_ids"] is ("task ids" in shown)
+    rates = json.loads(cli("show", "lr-schedule", "--json")[1])["strategies"]
+    when = {option["name"]: option["when"] for option in rates["options"]}
+    assert when["later_peak"] == {"kind": ["rewarmed-cosine"]} and when["floor"] is None
     preset = json.loads(cli("show", "split-cifar100", "--json")[1])["scenarios"]
     defaults = {option["name"]: option["default"] for option in preset["options"]}
     assert defaults["source"] == "cifar100"
