@@ -147,6 +147,7 @@ PRETRAINED: dict[str, Literal] = {
         pull=[0.1, 0.3, 0.5],
     ),
     "coda-prompt": _prompts(
+        schedule=["step", "released-cosine", "constant"],  # the cosine of its code lags one epoch
         pool=[30, 50, 100, 200, 300],
         length=[4, 8, 16, 24, 32],
         ortho=[0.2, 0.1, 0.01, 0.001, 0],

@@ -226,6 +226,14 @@ _ROWS: dict[str, _Row] = {
         2,
         4,
     ),
+    # For the methods on a pretrained network, whose own options name the network.
+    "lite-c20": (
+        "cifar100[0-19]",
+        "cifar100[20-39]",
+        {"increments": [5], "memory_size": 1, "per_class": [30, 50]},
+        2,
+        4,
+    ),
 }
 
 # Test-time adaptation: tuned on the four corruptions for validation and one half of the test

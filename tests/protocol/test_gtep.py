@@ -146,6 +146,7 @@ def test_the_base_space_has_9000_settings() -> None:
         ("digits-t2", 2, 5),
         ("lite-c50", 5, 50),
         ("lite-c50-v2", 5, 50),
+        ("lite-c20", 4, 20),
     ],
 )
 def test_pairs_have_the_papers_tasks(name: str, tasks: int, classes: int) -> None:
@@ -162,6 +163,6 @@ def test_pairs_have_the_papers_tasks(name: str, tasks: int, classes: int) -> Non
 
 
 def test_the_tuning_budget_of_gtep_is_the_papers() -> None:
-    others = ("digits-t2", "lite-c50", "lite-c50-v2")
+    others = ("digits-t2", "lite-c50", "lite-c50-v2", "lite-c20")
     papers = [p for n, p in PAIRS.items() if n not in others and p.scenario != "corruptions"]
     assert {(pair.trials, pair.seeds) for pair in papers} == {(30, 5)}
