@@ -7,7 +7,7 @@ from clgym.engines import Channel
 from clgym.engines.inline import InlineChannel
 from clgym.gym.conversation import Conversation
 from clgym.gym.description import LEARNER
-from clgym.messages import FillFeatures
+from clgym.messages import FillClassifiers, FillFeatures
 
 __all__ = ["SoloLearners"]
 
@@ -27,3 +27,7 @@ class SoloLearners:
     def fill_features(self, message: FillFeatures) -> None:
         """See `clgym.gym.testing.TestLearners`."""
         Conversation(self._channel).fill_features(message)
+
+    def fill_classifiers(self, message: FillClassifiers) -> None:
+        """See `clgym.gym.testing.TestLearners`."""
+        Conversation(self._channel).fill_classifiers(message)

@@ -5,6 +5,7 @@ A batch is float32 images [n, C, H, W] in [0, 1] and int64 labels [n], on the de
 
 import copy
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class SourceData:
         device: torch.device,
         seed: int,
     ) -> None:
-        """Map the files.
+        """Keep the paths; the files are mapped when the first batch is due.
 
         Args:
             paths: ``.npy`` files of uint8 images [n, H, W, C], in the order of the rows.
@@ -43,11 +44,19 @@ class SourceData:
             device: Device of the batches.
             seed: Seed of the orders.
         """
-        self._parts = [Images(path, resize, device) for path in paths]
-        lengths = [len(np.load(path, mmap_mode="r")) for path in paths]
-        self._starts = np.cumsum([0, *lengths])
+        self._paths, self._resize = paths, resize
         self._labels = to_device(torch.tensor(labels), device)
         self._scale, self._seed, self._device = scale, seed, device
+
+    @cached_property
+    def _parts(self) -> list[Images]:
+        return [Images(path, self._resize, self._device) for path in self._paths]
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """Number of the first row of each file, and that of all rows."""
+        lengths = [len(np.load(path, mmap_mode="r")) for path in self._paths]
+        return np.cumsum([0, *lengths])
 
     def __len__(self) -> int:
         """Count the rows."""

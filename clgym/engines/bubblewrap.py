@@ -76,7 +76,7 @@ def _mounts(rules: Rules, named: Iterable[str | Path]) -> Iterator[str]:
     for path in rules.names:
         if read.isdisjoint((path, *path.parents)):
             yield from ("--dir", str(path))
-    for path in (*rules.write, *rules.everything):
+    for path in rules.write:
         if not _made(path):
             yield from ("--bind-try", str(path), str(path))
     for path in rules.devices:

@@ -19,7 +19,6 @@ _PATH_BENEATH = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 1 << 1, 1 << 2, 1 << 3
 _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
-_MAKE_SOCK, _MAKE_FIFO = 1 << 9, 1 << 10
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 
@@ -69,7 +68,6 @@ def enforce(rules: Rules) -> list[str]:
             (_READ, rules.read),
             (_READ_DIR, rules.names),
             (_WRITE, rules.write),
-            (_WRITE | _MAKE_SOCK | _MAKE_FIFO, rules.everything),
             (_WRITE_FILE | _TRUNCATE, rules.change),
             (_READ_FILE | _WRITE_FILE | _READ_DIR | _TRUNCATE | _IOCTL_DEV, rules.devices),
         ):

@@ -17,8 +17,6 @@ class Rules:
     """Folders that may be listed."""
     write: Iterable[Path] = ()
     """Paths where files and folders may be read and written."""
-    everything: Iterable[Path] = ()
-    """Paths with the same rights, plus sockets and pipes."""
     change: Iterable[Path] = ()
     """Existing files that may be written."""
     devices: Iterable[Path] = ()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from clgym._checkout import MARK
-from clgym.engines import bubblewrap, landlock
+from clgym.engines import bubblewrap, landlock, seccomp
 from clgym.engines.channel import Message
 from clgym.engines.rules import Rules
 from clgym.engines.system import gain_no_privileges
@@ -28,8 +28,7 @@ _PROCESSES = (
     *("devices", "driver", "modules", "sys"),
 )
 """Files of /proc that may be read: those of this process, and those of the whole system."""
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "dri", "kfd")
-_SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # no temporary file, the folder itself
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "dri", "kfd")
 _KNOWN_DATA = ("sklearn/datasets/data", "skimage/data")
 """Folders of installed packages that contain data sets."""
 _MOST_FILES, _MOST_PROCESSES = 4096, 32768
@@ -50,8 +49,6 @@ class Confinement:
     closed: tuple[Path, ...] = ()
     """Files and folders that stay closed even if they are among Python's packages or beside code.
     """
-    shared_memory: bool = True
-    """Whether `/dev/shm` may be written to, which all processes of the machine share."""
     scratch: Path = Path()
     """Folder for temporary files of the worker, deleted when it ends."""
 
@@ -62,8 +59,7 @@ class Confinement:
     def to_tree(self) -> Message:
         """Return plain data."""
         lists = {k: [str(p) for p in v] for k, v in vars(self).items() if isinstance(v, tuple)}
-        flags = {"sandbox": self.sandbox, "shared_memory": self.shared_memory}
-        return {**lists, **flags, "scratch": str(self.scratch)}
+        return {**lists, "sandbox": self.sandbox, "scratch": str(self.scratch)}
 
     @classmethod
     def from_tree(cls, tree: Message) -> "Confinement":
@@ -71,7 +67,6 @@ class Confinement:
         lists = {k: tuple(Path(str(p)) for p in v) for k, v in tree.items() if isinstance(v, list)}
         return cls(
             sandbox=cast(Sandbox, tree["sandbox"]),
-            shared_memory=bool(tree["shared_memory"]),
             scratch=Path(str(tree["scratch"])),
             **lists,
         )
@@ -97,15 +92,15 @@ def confine(confinement: Confinement, restart: Sequence[str]) -> str:
     rules = Rules(
         read=(*cut.python(), *code, *confinement.read, *(Path("/proc") / n for n in _PROCESSES)),
         names=tuple(_listed(confinement.code)),
-        write=(*confinement.write, *([_SHARED_MEMORY] if confinement.shared_memory else [])),
-        everything=(confinement.scratch,),
+        write=(*confinement.write, confinement.scratch),
         devices=tuple(_devices()),
         change=(Path("/proc/self"),),
     )
     if tool == "bubblewrap":
         bubblewrap.enter(rules, [*_SYSTEM, sys.executable, sys.prefix, sys.base_prefix], restart)
     gain_no_privileges()
-    return f"landlock {landlock.abi()}: {', '.join(landlock.enforce(rules))}"
+    enforced = [*landlock.enforce(rules), *seccomp.refuse_calls()]
+    return f"landlock {landlock.abi()}: {', '.join(enforced)}"
 
 
 def _choose(asked: Sandbox) -> Sandbox:
@@ -232,7 +227,7 @@ def _known_data() -> Iterator[Path]:
 
 
 def _devices() -> Iterator[Path]:
-    yield from (Path("/dev") / name for name in _DEVICES if name != "shm")
+    yield from (Path("/dev") / name for name in _DEVICES)
     yield from Path("/dev").glob("nvidia*")
 
 

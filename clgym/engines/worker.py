@@ -73,9 +73,8 @@ def _confine(asked: Message | None, restart: list[str]) -> str:
     confinement = Confinement.from_tree(asked)
     os.environ["TMPDIR"] = str(confinement.scratch)
     tempfile.tempdir = None
-    # otherwise scikit-learn's joblib would warn that there is none
-    if not confinement.shared_memory:
-        os.environ["JOBLIB_MULTIPROCESSING"] = "0"
+    # otherwise scikit-learn's joblib would warn that there is no shared memory
+    os.environ["JOBLIB_MULTIPROCESSING"] = "0"
     return confine(confinement, restart)
 
 

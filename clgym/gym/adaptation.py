@@ -14,10 +14,13 @@ from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.images import StreamImages
 from clgym.gym.phase import Arrays, Kind, PhaseCost, add_numbers, start_message
 from clgym.gym.plan import ResolvedRun
+from clgym.gym.testing import TestLearners
 from clgym.messages import (
+    TRAINED,
     Adapt,
     AdaptationStart,
     ClassifierIdentity,
+    FillClassifiers,
     LoggedNumbers,
     NumbersLogged,
     Scored,
@@ -43,6 +46,7 @@ class AdaptationPhase:
         run: ResolvedRun,
         stream: AdaptationStream,
         conversation: Conversation,
+        learners: TestLearners,
         on_event: OnEvent,
         order_key: str,
         after: int = 0,
@@ -53,13 +57,14 @@ class AdaptationPhase:
             run: The run that is carried out.
             stream: The adaptation stream, or the adaptation phase of the run's stream.
             conversation: Conversation with the learner.
+            learners: Trains the classifier that the strategy begins with, if the cache lacks it.
             on_event: Called with progress and scores.
             order_key: Key of the order of images; see `clgym.gym.withheld_order`.
             after: Number of experiences that the learner has learned before in this run.
         """
         self._run, self._stream, self._after = run, stream, after
         self._order_key = order_key
-        self._conversation, self._emit = conversation, on_event
+        self._conversation, self._learners, self._emit = conversation, learners, on_event
         self._batches = stream.batches()
         self._predicted = [np.zeros(len(s.row), np.int32) for s in stream.segments]
         self._confidence = [np.zeros(len(s.row), np.float32) for s in stream.segments]
@@ -81,8 +86,12 @@ class AdaptationPhase:
         return self._after + self._batches[step][0][0]
 
     def prepare(self) -> None:
-        """Generate or map the images of every domain."""
-        run = self._run
+        """Generate or map the images of every domain, and complete the cache of classifiers."""
+        run, classifier = self._run, self._run.needs.classifier
+        if classifier == TRAINED and not self._after:
+            self._learners.fill_classifiers(
+                FillClassifiers(start=self.start_message(), classifier=classifier)
+            )
         self._images = StreamImages(
             self._arriving, run.sources, run.request.data_root, run.threads, self._emit
         )

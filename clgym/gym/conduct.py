@@ -10,10 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from clgym.errors import BadAnswer, OutOfReach, StrategyFailed, WorkerDied
+from clgym.gym.plan import ResolvedRun
 from clgym.gym.withheld_order import permutation
 from clgym.results.conduct import Cause
 
-__all__ = ["REPEAT_BATCH", "Repetition", "check_memory", "compared", "repeated_places"]
+__all__ = [
+    "REPEAT_BATCH",
+    "Repetition",
+    "check_memory",
+    "compared",
+    "learned_apart",
+    "repeated_places",
+]
 
 REPEAT_BATCH = 100
 """Number of images per batch in the second prediction, which differs from that in the first."""
@@ -48,6 +56,14 @@ def check_memory(declared: int, stored: int) -> None:
             found=f"{stored}",
             fix="Declare them in the strategy's needs: Needs(memory=...)",
         )
+
+
+def learned_apart(run: ResolvedRun) -> bool:
+    """Whether each experience is learned by a learner of its own.
+
+    Learners that are given all past data stay, since there is nothing that they could keep unseen.
+    """
+    return run.request.engine == "process" and not run.needs.past_data
 
 
 def repeated_places(key: str, count: int, index: int) -> np.ndarray:

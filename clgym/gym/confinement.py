@@ -34,7 +34,6 @@ def confinement(
     config: Mapping[str, Any],
     read: Iterable[Path] = (),
     write: Iterable[Path] = (),
-    shared_memory: bool = True,
 ) -> Confinement | None:
     """Files and folders that the learner of a request may open; None without a sandbox.
 
@@ -43,7 +42,6 @@ def confinement(
         config: The strategy's options, some of which name weights.
         read: Files to read besides code and weights.
         write: Folders to write to; made if they are missing.
-        shared_memory: Whether the machine's shared memory may be written to.
     """
     if request.sandbox == "none":
         return None
@@ -59,7 +57,6 @@ def confinement(
         read=tuple(path.resolve() for path in (*read, *_weights(request, config))),
         write=tuple(path.resolve() for path in write),
         closed=tuple(path.resolve() for path in closed),
-        shared_memory=shared_memory,
     )
 
 

@@ -13,7 +13,8 @@ from clgym.messages import (
     EndTest,
     Event,
     ExperienceTrained,
-    FeaturesFilled,
+    FillClassifiers,
+    Filled,
     FillFeatures,
     Forget,
     Forgotten,
@@ -50,16 +51,42 @@ def ignore(event: Event) -> None:
 
 
 class Conversation:
-    """Requests to a learner; each raises the errors of `Channel.ask`."""
+    """Requests to a learner; each raises the errors of `Channel.ask`.
 
-    def __init__(self, channel: Channel, on_event: OnEvent = ignore) -> None:
-        """Use ``channel``; ``on_event`` is called with each event of progress."""
-        self._channel, self._on_event = channel, on_event
+    Attributes:
+        ended: Whether the learner was ended, so that the next request starts another one.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        on_event: OnEvent = ignore,
+        another: Callable[[], Channel] | None = None,
+    ) -> None:
+        """Use ``channel``.
+
+        Args:
+            channel: Channel to the learner.
+            on_event: Called with each event of progress.
+            another: Opens a channel to a new learner; None if the first one stays to the end.
+        """
+        self._channel, self._on_event, self._another = channel, on_event, another
+        self.ended = False
 
     @property
     def enforced(self) -> str:
         """Text of the restrictions of the learner's sandbox; ``none`` without one."""
         return self._channel.enforced
+
+    def end_learner(self) -> None:
+        """End the learner with all that it holds, unless it stays to the end."""
+        if self._another is not None:
+            self._channel.close()
+            self.ended = True
+
+    def close(self) -> None:
+        """End the conversation."""
+        self._channel.close()
 
     def describe_options(self, question: DescribeOptions) -> OptionsDescribed:
         """A strategy's options."""
@@ -103,7 +130,11 @@ class Conversation:
 
     def fill_features(self, message: FillFeatures) -> None:
         """Compute frozen features that are not in the cache."""
-        self._ask(message, FeaturesFilled)
+        self._ask(message, Filled)
+
+    def fill_classifiers(self, message: FillClassifiers) -> None:
+        """Train a classifier that is not in the cache."""
+        self._ask(message, Filled)
 
     def adapt(self, message: Adapt) -> Adapted:
         """Predict an unlabelled batch, then learn from it."""
@@ -122,6 +153,8 @@ class Conversation:
         return self._ask(message, Loaded)
 
     def _ask(self, message: Request, reply: type[R], on_event: OnEvent | None = None) -> R:
+        if self.ended and self._another is not None:
+            self._channel, self.ended = self._another(), False
         hear = on_event or self._on_event
         answer = self._channel.ask(to_tree(message), lambda event: hear(parse_event(event)))
         return parse_reply(reply, answer)

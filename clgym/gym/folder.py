@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import os
 import re
+import shutil
 from collections.abc import Generator, Mapping
 from pathlib import Path, PurePath
 
 from clgym.draws import other_draws
-from clgym.errors import BadOutput, BadRecord
+from clgym.errors import BadAnswer, BadOutput, BadRecord
 from clgym.files import canonical_json, clear_parts, locked, sha256, write_atomic, writing
 from clgym.gym.plan import ResolvedRun
 from clgym.results.layout import PREDICTIONS, RECORD, STATE, is_run
@@ -26,6 +28,7 @@ __all__ = [
     "check_reference",
     "acquire",
     "check_available",
+    "keep_only",
     "write_record",
     "provenance",
     "without_paths",
@@ -230,6 +233,38 @@ def _release(plan: ResolvedRun) -> None:
             plan.out.rmdir()
         else:
             (plan.out / _LOCK).unlink()
+
+
+def keep_only(folder: Path, name: str) -> None:
+    """Delete everything in the learner's folder except one file.
+
+    A plugin could leave images there for the learner of the next experience.
+
+    Raises:
+        BadAnswer: Something cannot be deleted.
+    """
+    try:
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                _delete_tree(path)
+            elif path.name != name:
+                path.unlink()
+    except OSError as error:
+        raise BadAnswer(
+            expected="the learner's folder to contain only its state",
+            found=f"{error.strerror} for other files in {folder}",
+            fix="A plugin must not write there; delete the folder and repeat the run",
+        ) from error
+
+
+def _delete_tree(folder: Path) -> None:
+    """Delete a folder, although a plugin may have changed the permissions inside it."""
+    folder.chmod(0o700)
+    for place, inside, _ in os.walk(folder):
+        for name in inside:
+            if not (path := Path(place, name)).is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder)
 
 
 def provenance(plan: ResolvedRun) -> dict[str, object]:

@@ -1,7 +1,8 @@
-"""Start the learners of a run: one trains, one is started for each test, one computes features."""
+"""Start the learners of a run: for each experience, for each test, and one for features."""
 
 import contextlib
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from clgym.gym.description import LEARNER
 from clgym.gym.folder import DUE
 from clgym.gym.folder import LEARNER as STATES
 from clgym.gym.plan import ResolvedRun
-from clgym.messages import FillFeatures
+from clgym.messages import FillClassifiers, FillFeatures
 from clgym.results.layout import STATE
 from clgym.scenario import kind_of
 from clgym.streams.adaptation import AdaptationStream
@@ -27,70 +28,87 @@ class Learners:
     def __init__(self, run: ResolvedRun, on_event: OnEvent) -> None:
         """Start nothing yet; ``on_event`` is called with progress."""
         self._run, self._on_event = run, on_event
-        self._features: Channel | None = None
+        self._filling: Channel | None = None
 
     @contextlib.contextmanager
     def training(self) -> Generator[Conversation]:
-        """The learner that trains, for the whole run.
+        """The learner that trains; a new one takes its place whenever it is ended.
 
-        It may write its states, and to the folders of the cache that its strategy declared.
+        It may write its states, and open the labelled images of the source domain if its strategy
+        declared the need.
         """
-        needs, due = self._run.needs, self._run.out.resolve() / DUE
+        run, due = self._run, self._run.out.resolve() / DUE
         with contextlib.suppress(OSError):  # a later write reports the error
             due.mkdir(parents=True, exist_ok=True)  # a sandbox cannot open what is made later
-        read = [*self._images(testing=False), *self._cached("backbones"), due]
-        if self._run.request.after is not None:
-            read.append(self._run.request.after / STATE)
-        wanted = {"backbones": needs.backbone is not None, "classifiers": bool(needs.classifier)}
-        write = [cache_dir() / name for name, used in wanted.items() if used]
-        channel = self._open(read, [self._run.out / STATES, *write])
+        read = [due, *self._transforms(), *self._cached("backbones", "classifiers")]
+        if run.request.after is not None:
+            read.append(run.request.after / STATE)
+        if run.needs.source_data:
+            read += self._home()
+        start = partial(self._open, read, [run.out / STATES])
+        # Learners in one process would share its memory.
+        another = None if run.request.engine == "inline" else start
+        conversation = Conversation(start(), self._on_event, another)
         try:
-            yield Conversation(channel, self._on_event)
+            yield conversation
         finally:
-            channel.close()
-            if self._features is not None:
-                self._features.close()
+            conversation.close()
+            if self._filling is not None:
+                self._filling.close()
 
     @contextlib.contextmanager
     def testing(self) -> Generator[Conversation]:
         """A learner for one test, which cannot write anything that another process could read."""
+        tested = [getattr(s, name) for s in self._run.sources for name in self._tested()]
         read = [
-            *self._images(testing=True),
-            *self._cached("backbones", "features"),
+            *(Path(split.path) for split in tested),
+            *self._transforms(),
+            *self._cached("backbones", "features", "classifiers"),
             self._run.out.resolve() / STATES,
         ]
-        channel = self._open(read, [], shared_memory=False)
+        channel = self._open(read, [])
         try:
             yield Conversation(channel, self._on_event)
         finally:
             channel.close()
 
     def fill_features(self, message: FillFeatures) -> None:
-        """Compute frozen features in a process that loads no plugin and may write to the cache."""
-        if self._features is None:
-            write = [cache_dir() / name for name in ("backbones", "features")]
-            write.append(self._run.out / DUE)
-            self._features = self._open(self._images(testing=None), write)
-        Conversation(self._features, self._on_event).fill_features(message)
+        """Compute frozen features; see `_filler`."""
+        self._filler().fill_features(message)
 
-    def _images(self, testing: bool | None) -> list[Path]:
-        """Files of images for training, for testing, or (None) for both, and of their transforms.
+    def fill_classifiers(self, message: FillClassifiers) -> None:
+        """Train a classifier; see `_filler`."""
+        self._filler().fill_classifiers(message)
+
+    def _filler(self) -> Conversation:
+        """A process that loads no plugin and completes the cache.
+
+        No other one that is given images may write there, so no plugin can leave any in the cache.
+        """
+        if self._filling is None:
+            write = [cache_dir() / name for name in ("backbones", "features", "classifiers")]
+            splits = [split for s in self._run.sources for split in (s.train, s.test)]
+            read = [*(Path(split.path) for split in splits), *self._transforms()]
+            self._filling = self._open(read, [*write, self._run.out / DUE])
+        return Conversation(self._filling, self._on_event)
+
+    def _home(self) -> list[Path]:
+        """Files of the labelled images of the source domain, for streams with an adaptation phase.
 
         Images of experiences are copied to files of their own, and those of adaptation phases are
-        sent with the requests; a learner that adapts may open labelled data of the source domain.
+        sent with the requests.
         """
-        run, stream = self._run, cast(object, self._run.stream)
-        if testing is None:
-            splits = [split for s in run.sources for split in (s.train, s.test)]
-        elif testing:
-            named = self._tested()
-            splits = [getattr(source, name) for source in run.sources for name in named]
-        else:
-            shift = getattr(stream, "shift", stream)
-            splits = shift.home_splits(run.sources) if isinstance(shift, AdaptationStream) else []
-        steps = getattr(stream, "steps", ())
-        changes = {step.transform.file for step in steps if step.transform}
-        return [*(Path(split.path) for split in splits), *filter(None, changes)]
+        stream = cast(object, self._run.stream)
+        shift = getattr(stream, "shift", stream)
+        if not isinstance(shift, AdaptationStream):
+            return []
+        return [Path(split.path) for split in shift.home_splits(self._run.sources)]
+
+    def _transforms(self) -> list[Path]:
+        """Files of the transforms that the stream applies to images."""
+        steps = getattr(self._run.stream, "steps", ())
+        files = {step.transform.file for step in steps if step.transform}
+        return [*filter(None, files)]
 
     def _tested(self) -> set[str]:
         """Names of the splits that tests use."""
@@ -103,19 +121,21 @@ class Learners:
         return measured | ({"train"} if kind == "pretraining" else set[str]())  # for probes
 
     def _cached(self, *names: str) -> list[Path]:
-        """Folders of the cache that a strategy with a backbone reads, by their names.
+        """Folders of the cache that the strategy's needs allow it to read, among those named.
 
         They are made here, since a sandbox cannot open folders that are made after its start.
         """
-        wanted = names if self._run.needs.backbone is not None else ()
-        folders = [cache_dir() / name for name in wanted]
+        needs = self._run.needs
+        weights, classifier = needs.backbone is not None, needs.classifier is not None
+        allowed = {"backbones": weights, "features": weights, "classifiers": classifier}
+        folders = [cache_dir() / name for name in names if allowed[name]]
         for folder in folders:
             with contextlib.suppress(OSError):  # a later write reports the error
                 folder.mkdir(parents=True, exist_ok=True)
         return folders
 
-    def _open(self, read: list[Path], write: list[Path], shared_memory: bool = True) -> Channel:
+    def _open(self, read: list[Path], write: list[Path]) -> Channel:
         request, limit = self._run.request, self._run.request.timeout_minutes
-        shut = confinement(request, self._run.strategy_config, read, write, shared_memory)
+        shut = confinement(request, self._run.strategy_config, read, write)
         seconds = None if limit is None else 60 * limit
         return open_channel(request.engine, LEARNER, shut, seconds, self._run.libraries)

@@ -15,7 +15,7 @@ from clgym.data.words import class_words
 from clgym.gym.anytime import anytime_facts
 from clgym.gym.by_head import accuracies, received, series
 from clgym.gym.by_head import sent as by_head_arrays
-from clgym.gym.conduct import Repetition
+from clgym.gym.conduct import Repetition, learned_apart
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.due import Due
 from clgym.gym.folder import LEARNER
@@ -379,6 +379,7 @@ class LearningPhase:
         again = self._repetition
         return {
             "tested_apart": self._run.request.engine == "process",
+            "learned_apart": learned_apart(self._run),
             "changed_by_testing": self._changed,
             "answered_twice": again.images,
             "answered_differently": again.differing,

@@ -82,13 +82,13 @@ class Progress(BaseModel):
             self.predict_flops_per_image = found.flops_per_image
         self._note_peak(found.peak_memory_bytes)
 
-    def note_saved(self, found: Saved, run: ResolvedRun) -> None:
-        """Store the learner's facts about itself at a save.
+    def note_saved(self, found: Saved, state_bytes: int, run: ResolvedRun) -> None:
+        """Store the learner's facts about itself at a save, and the size of its state.
 
         Raises:
             BadOutput: A file changed that an earlier session of the run read.
         """
-        self.state_bytes, self.memory_bytes = found.bytes, found.memory_bytes
+        self.state_bytes, self.memory_bytes = state_bytes, found.memory_bytes
         self.stored_samples, self.own_costs = found.stored_samples, found.own_costs
         for place, images in found.kept_images.items():
             self.kept_images[place] = max(images, self.kept_images.get(place, 0))

@@ -20,10 +20,10 @@ from safetensors.numpy import load, save
 from clgym.errors import BadAnswer, BadOutput
 from clgym.files import dump_checked, file_sha256, load_checked, sha256, write_atomic
 from clgym.gym import environment
-from clgym.gym.conduct import check_memory
+from clgym.gym.conduct import check_memory, learned_apart
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.energy import EnergyMeter
-from clgym.gym.folder import DUE, LEARNER, PROGRESS, provenance, write_record
+from clgym.gym.folder import DUE, LEARNER, PROGRESS, keep_only, provenance, write_record
 from clgym.gym.phase import Arrays, Kind, Phase
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.progress import Progress
@@ -148,6 +148,8 @@ class Session:
         started, saved = time.perf_counter(), time.monotonic()
         interval = 60 * self._resolved.request.checkpoint_minutes
         for step in range(max(self._progress.done, phase.first_step), len(phase)):
+            if self._conversation.ended:
+                self._start_learner(number)
             with self._utilisation.measured():
                 phase.carry_out(step)
             boundary = phase.is_boundary(step)
@@ -165,18 +167,29 @@ class Session:
         """
         phase, progress = self.phases[number], self._progress
         (self._out / LEARNER).mkdir(parents=True, exist_ok=True)
-        state = self._checked_state() or phase.initial_state
-        reply = self._conversation.start(phase.start_message())
-        progress.note_started(reply)
+        reply = self._start_learner(number)
         self._energy = EnergyMeter(reply.device_uuid)
         self._utilisation = UtilisationMeter(reply.device_uuid)
-        self._note_classifier(number, reply, state)
-        if state is not None:
-            self._conversation.load(Load(path=state))
         if progress.done:
             images = sum(one.images for one in self.phases[: number + 1])
             self._emit(RunResumed(experience=phase.experience(progress.done), images=images))
         progress.sessions += 1
+
+    def _start_learner(self, number: int) -> Started:
+        """Build the strategy in a learner, from the last saved state if there is one.
+
+        Raises:
+            BadOutput: The state is missing or damaged, or the classifier is not the one that the
+                run began with.
+        """
+        phase = self.phases[number]
+        state = self._checked_state() or phase.initial_state
+        reply = self._conversation.start(phase.start_message())
+        self._progress.note_started(reply)
+        self._note_classifier(number, reply, state)
+        if state is not None:
+            self._conversation.load(Load(path=state))
+        return reply
 
     def _note_classifier(self, number: int, reply: Started, state: Path | None) -> None:
         """Store the identity of the first classifier: a given one, or that of an earlier phase."""
@@ -202,10 +215,12 @@ class Session:
         """
         phase, progress = self.phases[number], self._progress
         last = number + 1 == len(self.phases) and step + 1 == len(phase)
-        name, before = STATE if last else f"state-{number}-{step}.safetensors", progress.state
+        name = STATE if last else f"state-{number}-{step}.safetensors"
         path = self._out / LEARNER / name
         saved = self._conversation.save(Save(path=path))
         check_memory(self._resolved.needs.memory, saved.stored_samples)
+        if phase.kind != "adaptation" and learned_apart(self._resolved):
+            self._conversation.end_learner()  # before a test, which could send it something
         tested = phase.test(step, path)
         new = {**phase.take_piece(), **phase.series.take_piece()}
         piece, pieces = save(new), progress.pieces[number]
@@ -213,7 +228,7 @@ class Session:
         pieces.append(sha256(piece))
         progress.phase, progress.done, progress.state = number, step + 1, name
         progress.state_sha256 = file_sha256(path)
-        progress.note_saved(saved, self._resolved)
+        progress.note_saved(saved, path.stat().st_size, self._resolved)
         progress.stored_after += [saved.stored_samples] if phase.kind in _STORING else []
         if tested is not None:
             progress.note_tested(tested, self._resolved)
@@ -222,8 +237,7 @@ class Session:
         progress.note_utilisation(self._utilisation.take())
         write_atomic(self._out / PROGRESS, dump_checked(progress.model_dump()))
         phase.saved(step)
-        if before and before != name:
-            (self._out / LEARNER / before).unlink(missing_ok=True)
+        keep_only(self._out / LEARNER, name)
 
     def _piece(self, phase: int, number: int) -> Path:
         return self._out / f"answers-{phase}-{number}.safetensors"

@@ -65,6 +65,9 @@ def _phases(
             return [first, DeletionPhase(resolved, stream, first, conversation, emit, key)]
         assert isinstance(stream, TwoPhases)
         shift, learned = stream.shift, len(stream.learning)
-        return [first, AdaptationPhase(resolved, shift, conversation, emit, key, after=learned)]
+        return [
+            first,
+            AdaptationPhase(resolved, shift, conversation, learners, emit, key, after=learned),
+        ]
     assert isinstance(stream, AdaptationStream)
-    return [AdaptationPhase(resolved, stream, conversation, emit, key)]
+    return [AdaptationPhase(resolved, stream, conversation, learners, emit, key)]

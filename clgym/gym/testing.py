@@ -18,7 +18,16 @@ from clgym.gym.conversation import Conversation
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import TestPool
 from clgym.gym.withheld_order import permutation
-from clgym.messages import FillFeatures, Load, Predict, Predicted, RowGroup, Start, TestEnded
+from clgym.messages import (
+    FillClassifiers,
+    FillFeatures,
+    Load,
+    Predict,
+    Predicted,
+    RowGroup,
+    Start,
+    TestEnded,
+)
 from clgym.scenario import Step, Stream
 
 __all__ = ["TestLearners", "TestOutcome", "Tester", "distinct_groups", "row_group"]
@@ -27,7 +36,7 @@ PREDICT_BATCH = 256
 
 
 class TestLearners(Protocol):
-    """Starts the learners that tests need."""
+    """Starts the learners that tests and caches need."""
 
     __test__ = False  # pytest would collect a class of this name as a test
 
@@ -37,6 +46,10 @@ class TestLearners(Protocol):
 
     def fill_features(self, message: FillFeatures) -> None:
         """Compute frozen features that the cache lacks."""
+        ...
+
+    def fill_classifiers(self, message: FillClassifiers) -> None:
+        """Train a classifier that the cache lacks."""
         ...
 
 

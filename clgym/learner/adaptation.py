@@ -19,11 +19,20 @@ from clgym.data.source_data import SourceData
 from clgym.data.to_device import to_device
 from clgym.data.words import class_words
 from clgym.errors import Incompatible
-from clgym.messages import AdaptationStart, ClassifierIdentity, Needs, Start
+from clgym.learner.describing import usable_device
+from clgym.learner.torch_settings import be_deterministic
+from clgym.messages import (
+    AdaptationStart,
+    ClassifierIdentity,
+    FillClassifiers,
+    Filled,
+    Needs,
+    Start,
+)
 from clgym.models.source_models import ClassifierSpec, identity, resolve
 from clgym.strategy import Classifier
 
-__all__ = ["PassCounter", "Resources", "build_resources", "to_float"]
+__all__ = ["PassCounter", "Resources", "build_resources", "fill_classifiers", "to_float"]
 
 report_renamed(__name__)
 
@@ -99,6 +108,19 @@ def build_resources(
     known = ClassifierIdentity(name=name, sha256=identity(classifier))
     passes = PassCounter(classifier.backbone)
     return Resources(stream.batch_size, names, offered_source, classifier, known, passes)
+
+
+def fill_classifiers(request: FillClassifiers, report: Report) -> Filled:
+    """Train a classifier if the cache lacks it, in a process that loads no plugin.
+
+    Raises:
+        MissingData: The stream has no labelled images of the source domain.
+    """
+    start = request.start
+    be_deterministic(start.threads)
+    needs = Needs(classifier=request.classifier)
+    build_resources(start, needs, usable_device(start.info.device), report)
+    return Filled()
 
 
 def _source(request: Start, stream: AdaptationStart, device: torch.device) -> SourceData | None:

@@ -18,7 +18,7 @@ import torch
 from clgym import registry
 from clgym.data.generators import seed_generators
 from clgym.engines.channel import Message
-from clgym.learner.adaptation import build_resources, to_float
+from clgym.learner.adaptation import build_resources, fill_classifiers, to_float
 from clgym.learner.answering import Answers
 from clgym.learner.assembly import make_strategy, plugin_entry
 from clgym.learner.describing import (
@@ -54,7 +54,8 @@ from clgym.messages import (
     Event,
     ExperienceRows,
     ExperienceTrained,
-    FeaturesFilled,
+    FillClassifiers,
+    Filled,
     FillFeatures,
     Forget,
     Forgotten,
@@ -150,6 +151,8 @@ class Learner:
                 return self._end_test()
             case FillFeatures():
                 return self._fill_features(request)
+            case FillClassifiers():
+                return fill_classifiers(request, self._reporting.progress())
             case Adapt():
                 return self._adapt(request)
             case Forget():
@@ -307,7 +310,7 @@ class Learner:
             read_files=files_read(self._plugin),
         )
 
-    def _fill_features(self, request: FillFeatures) -> FeaturesFilled:
+    def _fill_features(self, request: FillFeatures) -> Filled:
         """Compute features of some rows, in a process that loads no plugin."""
         if self._filled is None:
             device = usable_device(request.start.info.device)
@@ -315,7 +318,7 @@ class Learner:
             images = RowImages(request.start, request.start.info.image_shape[0], device)
             self._filled = images.features(request.backbone, self._reporting.features)
         self._filled.fill(request.groups, request.rows, request.where, request.to)
-        return FeaturesFilled()
+        return Filled()
 
     def _adapt(self, request: Adapt) -> Adapted:
         """Predict one unlabelled batch and learn from it.
@@ -383,15 +386,14 @@ class Learner:
 
     def _save(self, request: Save) -> Saved:
         """Write the state after an experience, and report sizes."""
-        strategy, written = self._strategy, self._keeper.write(request.path)
+        self._keeper.write(request.path)
         return Saved(
-            bytes=written,
             holdings=self._oversight.holdings() if self._adapts else None,
             stored_samples=len(self._info.memory),
             memory_bytes=self._info.memory.size,
             kept_images=self._oversight.kept_images(Learner),
             peak_memory_bytes=peak(self._info.device),
-            own_costs=checked_costs(strategy.costs()),
+            own_costs=checked_costs(self._strategy.costs()),
             cpu_seconds=self._processor.take(),
             flops_per_image=self._oversight.flops_per_image if self._adapts else None,
             read_files=files_read(self._plugin),

@@ -22,8 +22,8 @@ class Keeper:
     scale: float
     oversight: Oversight
 
-    def write(self, path: Path, inside: InsideState | None = None) -> int:
-        """Write the state; ``inside`` is added inside an experience. Returns its size in bytes."""
+    def write(self, path: Path, inside: InsideState | None = None) -> None:
+        """Write the state; ``inside`` is added inside an experience."""
         facts = {field.name: getattr(self.facts, field.name) for field in fields(self.facts)}
         state: LearnerState = {
             "strategy": self.strategy.state_dict(),
@@ -37,7 +37,7 @@ class Keeper:
             state["signatures"] = signatures
         if inside is not None:
             state["inside"] = inside
-        return len(write_state(path, state))
+        write_state(path, state)
 
     def restore(self, state: LearnerState) -> None:
         """Restore a state that was read."""

@@ -23,6 +23,7 @@ from clgym.messages.events import (
     TrainProgress,
 )
 from clgym.messages.needs import (
+    TRAINED,
     BackboneIdentity,
     ClassifierIdentity,
     Frozen,
@@ -41,7 +42,7 @@ from clgym.messages.outline import (
 from clgym.messages.replies import (
     Adapted,
     ExperienceTrained,
-    FeaturesFilled,
+    Filled,
     Forgotten,
     Holdings,
     Loaded,
@@ -66,6 +67,7 @@ from clgym.messages.requests import (
     DueFiles,
     EndTest,
     ExperienceRows,
+    FillClassifiers,
     FillFeatures,
     Forget,
     Load,
@@ -89,6 +91,7 @@ from clgym.messages.wire import (
 )
 
 __all__ = [
+    "TRAINED",
     "Adapt",
     "AdaptationStart",
     "Adapted",
@@ -111,7 +114,8 @@ __all__ = [
     "ExperienceRows",
     "ExperienceTrained",
     "FeaturesComputed",
-    "FeaturesFilled",
+    "Filled",
+    "FillClassifiers",
     "FillFeatures",
     "Fit",
     "Forget",

@@ -7,11 +7,15 @@ from clgym.messages._message import Fit, message
 
 __all__ = [
     "BackboneIdentity",
+    "TRAINED",
     "ClassifierIdentity",
     "Frozen",
     "ImagesOf",
     "Needs",
 ]
+
+TRAINED = "auto"
+"""Name of the classifier that clgym trains on the labelled images of the source domain."""
 
 
 @dataclass(frozen=True)

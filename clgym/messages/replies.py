@@ -12,7 +12,7 @@ from clgym.messages.needs import BackboneIdentity, ClassifierIdentity, Needs
 __all__ = [
     "Adapted",
     "ExperienceTrained",
-    "FeaturesFilled",
+    "Filled",
     "Forgotten",
     "Holdings",
     "Loaded",
@@ -176,8 +176,8 @@ class TestEnded:
 
 
 @message
-class FeaturesFilled:
-    """Reply to `FillFeatures`."""
+class Filled:
+    """Reply to `FillFeatures` and `FillClassifiers`."""
 
 
 @message
@@ -207,7 +207,6 @@ class Forgotten:
 class Saved:
     """Reply to `Save`."""
 
-    bytes: int
     holdings: Holdings | None
     """Sizes of the saved state; None on learning streams, where `TestEnded` states them."""
     stored_samples: int
@@ -241,7 +240,7 @@ Reply = (
     | Predicted
     | Represented
     | TestEnded
-    | FeaturesFilled
+    | Filled
     | Adapted
     | Forgotten
     | Saved

@@ -19,6 +19,7 @@ __all__ = [
     "DueFiles",
     "EndTest",
     "ExperienceRows",
+    "FillClassifiers",
     "FillFeatures",
     "Forget",
     "Load",
@@ -206,6 +207,17 @@ class FillFeatures:
 
 
 @message
+class FillClassifiers:
+    """Train the classifier of an adaptation stream if the cache lacks it; no strategy is made."""
+
+    do: Literal["fill-classifiers"] = "fill-classifiers"
+    start: Start
+    """Message that starts the strategy, which names the labelled images of the source domain."""
+    classifier: str
+    """Its name; see `clgym.models.source_models`."""
+
+
+@message
 class DueFiles:
     """Files with the images of one experience and no others, which exist while it is learned."""
 
@@ -326,6 +338,7 @@ Request = (
     | Represent
     | EndTest
     | FillFeatures
+    | FillClassifiers
     | Adapt
     | Forget
     | Save

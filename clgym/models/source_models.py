@@ -20,6 +20,7 @@ from clgym._moved import report_renamed
 from clgym.data.experience import Report
 from clgym.data.source_data import SourceData
 from clgym.errors import BadSource, Incompatible, MissingData, UnknownName
+from clgym.messages import TRAINED
 from clgym.models import networks, timm_networks, torchvision_networks
 from clgym.models.cifar_resnet import CifarResNet
 from clgym.models.loaders import NetworkLoader, loader_of_folder
@@ -68,7 +69,7 @@ def resolve(
         BadSource: The weight file does not fit the network.
     """
     shown = name
-    if name == "auto":
+    if name == TRAINED:
         classifier = trained(wanted, source, device, report)
     elif "@" in name:
         network, _, file = name.partition("@")

@@ -32,6 +32,9 @@ class Conduct(RecordBlock):
     tested_apart: bool | None = None
     """Whether a separate learner, restored from the state after training, answered each test and
     ended with it; None on adaptation streams and in records of earlier versions."""
+    learned_apart: bool | None = None
+    """Whether each experience was learned by a learner of its own, which knew nothing of earlier
+    ones but the saved state; None on adaptation streams and in records of earlier versions."""
     changed_by_testing: list[int] = []
     """Experiences after whose test the learner's state differed from that after training."""
     answered_twice: int = 0

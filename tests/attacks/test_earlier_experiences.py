@@ -37,7 +37,7 @@ def test_images_of_earlier_experiences_are_out_of_reach(tmp_path: Path) -> None:
     assert found == {
         "the file of all training images": "PermissionError",
         "the file of an earlier experience": "FileNotFoundError",
-        "a file that it kept open": "nothing",
+        "a file that it kept open": "KeyError",
         "row numbers": "TypeError",
         "its folder": "nothing",
     }
@@ -117,6 +117,20 @@ def test_images_that_are_shown_corrupted_cannot_be_opened_unchanged(
     state: Any = read_state(tmp_path / "out" / "state.safetensors")
     ended = [state["strategy"][when]["value"] for when in ("learning", "adapting")]
     assert ended == [outcome, outcome]
+
+
+@pytest.mark.parametrize(("declared", "outcome"), [(False, "PermissionError"), (True, "GOT")])
+@with_landlock
+def test_the_source_is_open_while_it_adapts_if_that_was_declared(
+    tmp_path: Path, declared: bool, outcome: str
+) -> None:
+    """A classifier that has to be trained on it is trained by a process without plugins."""
+    source = load_source("digits").train.path
+    plugin = copy_plugin("opens_a_file", tmp_path, PATH=source, SOURCE=declared)
+    request = Request("in-adaptation", "digits-c", plugins=(Path(f"{plugin}:InAdaptation"),))
+    run(replace(request, threads=1, out=tmp_path / "out"))
+    state: Any = read_state(tmp_path / "out" / "state.safetensors")
+    assert state["strategy"]["adapting"]["value"] == outcome
 
 
 @pytest.mark.parametrize("engine", ["process", "inline"])

@@ -9,6 +9,7 @@ import pytest
 from clgym.board.page.tables import tables_of
 from clgym.board.reading.records import read_board
 from clgym.board.submission import check
+from clgym.engines import Engine
 from clgym.errors import OutOfReach
 from clgym.gym.request import Request
 from clgym.gym.run import run
@@ -18,13 +19,13 @@ PLUGINS = Path(__file__).parent / "plugins"
 SHIFT = {"corruptions": "contrast,gaussian-noise", "images": 100, "batch_size": 20}
 HOARDS = {
     "own-buffer": ("split-digits", {}, 50),
-    "keeps-everything": ("split-digits", {}, 1437),
+    "keeps-everything": ("split-digits", {}, 290),  # those of one experience
     "test-time-bank": ("digits-c", SHIFT, 32),
 }
 """Plugin: scenario, its options, and the images that it keeps."""
 
 
-def carried_out(name: str, out: Path, **config: Any) -> Record:
+def carried_out(name: str, out: Path, engine: Engine = "process", **config: Any) -> Record:
     scenario, options, _ = HOARDS.get(name, ("split-digits", {}, 0))
     return run(
         Request(
@@ -33,6 +34,7 @@ def carried_out(name: str, out: Path, **config: Any) -> Record:
             strategy_config=config,
             scenario_config=options,
             out=out,
+            engine=engine,
             plugins=(PLUGINS / f"{name.replace('-', '_')}.py",),
             threads=1,
         )
@@ -62,7 +64,7 @@ def test_a_hoard_is_flagged_shown_and_refused(name: str, tmp_path: Path) -> None
 def test_a_stock_replay_plugin_of_avalanche_is_refused(tmp_path: Path) -> None:
     """Its buffer leads to the rows of past experiences, which are out of reach."""
     with pytest.raises(OutOfReach, match="experience 0 is over.*declare Needs"):
-        carried_out("avalanche-replay", tmp_path / "run")
+        carried_out("avalanche-replay", tmp_path / "run", engine="inline")
 
 
 def test_an_honest_bank_is_declared_recorded_and_accepted(tmp_path: Path) -> None:
@@ -77,8 +79,17 @@ def test_a_bank_above_its_declaration_is_refused_at_the_call(tmp_path: Path) -> 
         carried_out("test-time-bank", tmp_path / "run", declared=True, declared_size=10)
 
 
-def test_keeping_everything_pays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["keeps-everything", "avalanche-replay"])
+def test_what_is_kept_outside_the_state_gains_nothing(name: str, tmp_path: Path) -> None:
+    """Each experience is learned by a process that knows the state alone."""
+    naive = run(Request("naive", "split-digits", out=tmp_path / "naive", threads=1))
+    record = carried_out(name, tmp_path / "run")
+    assert record.result.accuracy_matrix == naive.result.accuracy_matrix
+
+
+def test_keeping_everything_pays_in_one_process(tmp_path: Path) -> None:
     """The attack is real: that is why it must be seen."""
     naive = run(Request("naive", "split-digits", out=tmp_path / "naive", threads=1))
-    record = carried_out("keeps-everything", tmp_path / "run")
+    record = carried_out("keeps-everything", tmp_path / "run", engine="inline")
     assert record.result.last_accuracy > naive.result.last_accuracy + 0.3
+    assert kept_by(record) == 1437

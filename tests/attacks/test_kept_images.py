@@ -31,13 +31,15 @@ def carried_out(out: Path, name: str = "keeps-images", **config: Any) -> Record:
     ("where", "place", "images"),
     [
         ("attribute", "self.images_4", 40),
-        ("list", "self.hoard[*]['images'][*]", 200),
+        ("list", "self.hoard[*]['images'][*]", 40),
         ("closure", "self.teller closure images", 40),
-        ("global", "ASIDE[*]", 200),
-        ("normalised", "self.hoard[*]", 200),
+        ("global", "ASIDE[*]", 40),
+        ("normalised", "self.hoard[*]", 40),
+        ("state", "self.kept[*]", 200),
     ],
 )
 def test_a_hoard_is_named(tmp_path: Path, where: str, place: str, images: int) -> None:
+    """All that passes from one experience to the next, and those of one experience elsewhere."""
     record = carried_out(tmp_path / "out", where=where)
     assert record.conduct is not None
     assert record.conduct.kept_images[place] == images

@@ -100,6 +100,6 @@ def test_a_run_knows_nothing_of_the_run_before(
         request = Request("hoarder", "split-digits", seed=seed, threads=1, plugins=(plugin,))
         run(replace(request, out=tmp_path / str(seed)))
     lines = [x.split() for x in capfd.readouterr().err.splitlines() if x.startswith("FOUND")]
-    learners = 1 + 5  # in each run one that trains, and one for each test
+    learners = 5 + 5  # in each run one for each experience, and one for each test
     assert [count for _, _, count in lines] == ["0"] * 3 * learners
     assert len({pid for _, pid, _ in lines}) == 3 * learners

@@ -6,6 +6,7 @@ and for arrays that split the pool as the experiences do. It reports what it fou
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,10 @@ def test_nothing_waits_in_the_pipe_and_the_gym_is_not_loaded(report: list[dict])
 
 @pytest.mark.parametrize("look", ["pixels", "labels", "batches"])
 def test_past_rows_are_out_of_reach(tmp_path: Path, look: str) -> None:
+    """In one process: an experience that was kept; otherwise nothing that was kept is there."""
     plugin = copy_plugin("keeper", tmp_path, LOOK=look)
+    request = Request("keeper", "split-digits", out=tmp_path / "run", plugins=(plugin,))
     with pytest.raises(Exception, match="experience 0 is over") as caught:
-        run(Request("keeper", "split-digits", out=tmp_path / "run", plugins=(plugin,)))
+        run(replace(request, engine="inline"))
     assert type(caught.value).__name__ == "OutOfReach"
     assert not isinstance(caught.value, StrategyFailed)

@@ -4,6 +4,7 @@ import ctypes
 import os
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import sklearn.datasets
@@ -75,6 +76,27 @@ def an_abstract_socket():
     return socket.socket(socket.AF_UNIX).connect(f"\0{ABSTRACT}")
 
 
+def a_udp_socket():
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM).fileno()
+
+
+def a_socket_in_its_folder():
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{folder}/socket")
+
+
+def memory_of_the_kernel():
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = libc.shmget(0, ctypes.c_size_t(4096), 0o1600)
+    if number < 0:
+        raise OSError(ctypes.get_errno(), "shmget")
+    libc.shmctl(number, 0, None)  # deletes it
+
+
+def shared_memory():
+    return tempfile.NamedTemporaryFile(dir="/dev/shm").name
+
+
 ATTACKS = {
     "labels in the data root": labels_in_the_data_root,
     "labels in the decoded store": lambda: decoded("answers"),
@@ -96,6 +118,10 @@ ATTACKS = {
     "a TCP connection": a_tcp_connection,
     "a TCP server": a_tcp_server,
     "an abstract socket": an_abstract_socket,
+    "a UDP socket": a_udp_socket,
+    "a socket in its folder": a_socket_in_its_folder,
+    "memory of the kernel": memory_of_the_kernel,
+    "the machine's shared memory": shared_memory,
     "digits that scikit-learn brings": lambda: sklearn.datasets.load_digits(),
     "a link out of its folder": lambda: Path(OUT, "learner", "link").symlink_to(f"{STATE}/secret"),
     "a hard link out of its folder": lambda: os.link(f"{OTHER}/record.json", f"{OUT}/learner/l"),

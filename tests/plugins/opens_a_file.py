@@ -1,6 +1,6 @@
 """Tries to open a file wherever it learns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from clgym.strategies.source import Source
 from clgym.strategy import Config, Needs, Strategy
 
 PATH = ""
+SOURCE = False
 
 
 def attempt() -> str:
@@ -52,6 +53,10 @@ class InAdaptation(Source):
     """While it adapts; it answers what the classifier does."""
 
     learning = adapting = ""
+
+    @property
+    def needs(self) -> Needs:
+        return replace(super().needs, source_data=SOURCE)
 
     def adapt(self, batch) -> torch.Tensor:
         self.learning = self.adapting = attempt()

@@ -36,6 +36,7 @@ class ReplaysFromFiles(Strategy):
 
     def setup(self, info) -> None:
         self.info, self.seen, self.outcomes = info, 0, {}
+        self.path, self.rows = "", None
 
     def train(self, experience) -> None:
         self.seen = experience.columns
@@ -43,20 +44,25 @@ class ReplaysFromFiles(Strategy):
         source = learner._rows._sources[0]
         if experience.index == 0:
             path = Path(request.due.images[0])
-            HELD["path"], HELD["file"] = path, path.open("rb")
+            self.path, HELD["file"] = str(path), path.open("rb")
             HELD["map"] = np.load(path, mmap_mode="r") if MAP else None
             if CHMOD:
                 path.chmod(CHMOD)
                 path.parent.chmod(CHMOD)
-            HELD["rows"] = getattr(request, "rows", None)
+            self.rows = getattr(request, "rows", None)
             return
         self.outcomes = {
             "the file of all training images": tried(lambda: np.load(source.train)),
-            "the file of an earlier experience": tried(lambda: np.load(HELD["path"])),
+            "the file of an earlier experience": tried(lambda: np.load(self.path)),
             "a file that it kept open": tried(lambda: HELD["file"].read()),
-            "row numbers": tried(lambda: HELD["rows"]),
-            "its folder": tried(lambda: [p for p in HELD["path"].parent.iterdir()][1:]),
+            "row numbers": tried(lambda: self.rows),
+            "its folder": tried(lambda: [*Path(self.path).parent.iterdir()][1:]),
         }
+
+    def state_dict(self):
+        if HELD.get("map") is not None:
+            HELD["map"].sum()
+        return super().state_dict()
 
     def predict(self, batch) -> torch.Tensor:
         return torch.zeros(len(batch), self.seen)

@@ -12,7 +12,9 @@ ASIDE = []
 class KeepsImagesConfig(NMCConfig):
     """Options."""
 
-    where: Literal["attribute", "list", "closure", "global", "normalised", "nowhere"] = "attribute"
+    where: Literal["attribute", "list", "closure", "global", "normalised", "state", "nowhere"] = (
+        "attribute"
+    )
     """Place or form of what is kept."""
 
 
@@ -24,7 +26,7 @@ class KeepsImages(NMC):
 
     def setup(self, info):
         super().setup(info)
-        self.hoard = []
+        self.hoard, self.kept = [], []
 
     def train(self, experience):
         pixels = experience.pixels.clone()
@@ -33,6 +35,8 @@ class KeepsImages(NMC):
         where = self.config.where
         if where == "attribute":
             setattr(self, f"images_{experience.index}", pixels)
+        elif where == "state":
+            self.kept.append(pixels)
         elif where == "list":
             self.hoard.append({"images": [image.numpy() for image in images]})
         elif where == "closure":

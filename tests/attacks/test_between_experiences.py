@@ -1,0 +1,77 @@
+"""What a plugin leaves somewhere while it learns one experience is gone when it learns the next."""
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clgym.engines import landlock, seccomp
+from clgym.gym.request import Request
+from clgym.gym.run import run
+from clgym.learner.state import read_state
+from factories import copy_plugin, load_plugin
+
+with_landlock = pytest.mark.skipif(landlock.abi() < 1, reason="this kernel has no Landlock")
+HIDDEN = load_plugin("hides_images")
+BACKBONE = "vit_tiny_patch16_224[img_size=32,patch_size=8,embed_dim=32,depth=2,num_heads=4]@random"
+IN_THE_PROCESS = (
+    *("a module", "the environment", "a process of its own", "a thread behind a socket"),
+    *("the folder of states", "a closed folder beside the states"),
+)
+FILTERED = ("memory of the kernel",)
+
+Found = Callable[..., dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Generator[Found]:
+    """How each way from one experience to the next ended, by the options of the run."""
+    known: dict[str, dict[str, str]] = {}
+
+    def once(backbone: str = "", **options: Any) -> dict[str, str]:
+        key = f"{backbone} {options}"
+        if key not in known:
+            known[key] = _tried(tmp_path_factory.mktemp("run"), backbone, options)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLGYM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield once
+
+
+def _tried(folder: Path, backbone: str, options: dict[str, Any]) -> dict[str, str]:
+    plugin, out = copy_plugin("hides_images", folder, BACKBONE=backbone), folder / "out"
+    named = {"out": out, "plugins": (plugin,), "threads": 1, **options}
+    record = run(Request("hides-images", "split-digits", **named))
+    for file in (HIDDEN.SHARED, HIDDEN.BESIDE):
+        file.unlink(missing_ok=True)
+    assert record.conduct is not None
+    assert record.conduct.learned_apart is (record.environment.engine == "process")
+    assert not (out / "learner").exists()
+    state: Any = read_state(out / "state.safetensors")
+    return {name: how["value"] for name, how in state["strategy"]["outcomes"]["dict"]}
+
+
+@with_landlock
+@pytest.mark.parametrize("place", HIDDEN.PLACES)
+@pytest.mark.parametrize("backbone", ["", BACKBONE], ids=["pixels", "backbone"])
+def test_images_are_gone(found: Found, place: str, backbone: str) -> None:
+    if place in FILTERED and not seccomp.available():
+        pytest.skip("calls of this machine are not filtered")
+    assert found(backbone)[place] not in ("hidden", "GOT")
+
+
+@pytest.mark.parametrize("place", IN_THE_PROCESS)
+def test_what_its_process_holds_is_gone_without_a_sandbox_too(found: Found, place: str) -> None:
+    assert found(sandbox="none")[place] != "GOT"
+
+
+@pytest.mark.parametrize("place", ["shared memory", "the system's temporary folder"])
+def test_without_a_sandbox_files_stay_within_reach(found: Found, place: str) -> None:
+    assert found(sandbox="none")[place] == "GOT"
+
+
+@pytest.mark.parametrize("place", ["a module", "a temporary file", "a thread behind a socket"])
+def test_in_one_process_everything_stays_within_reach(found: Found, place: str) -> None:
+    assert found(engine="inline")[place] == "GOT"
