@@ -225,15 +225,15 @@ def _as_items(value: object) -> object:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-def fields_of(cls: type) -> list[Field]:
-    """Read the options of a config dataclass: types, ranges, search values and help.
+def fields_of(cls: type, helped: bool = True) -> list[Field]:
+    """Read the options of a config dataclass: types, ranges, search values, help if ``helped``.
 
     Raises:
         TypeError: An option has a type or a constraint that is not supported.
     """
     hints = get_type_hints(cls, include_extras=True)
     helps: dict[str, str] = {}
-    for base in reversed(cls.__mro__[:-1]):
+    for base in reversed(cls.__mro__[:-1]) if helped else ():
         helps.update(_help_lines(base))
     found = [_field(f, hints[f.name], helps.get(f.name, "")) for f in dataclasses.fields(cls)]
     for field in found:

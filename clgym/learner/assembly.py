@@ -51,7 +51,10 @@ def plugin_entry(name: str, plugins: Sequence[str] = ()) -> registry.PluginEntry
 
 
 def config_fields(
-    cls: type[Strategy], given: Mapping[str, object], plugins: Sequence[str] = ()
+    cls: type[Strategy],
+    given: Mapping[str, object],
+    plugins: Sequence[str] = (),
+    helped: bool = True,
 ) -> list[Field]:
     """The options of a strategy, followed by those of the strategies it wraps.
 
@@ -59,20 +62,21 @@ def config_fields(
         cls: The strategy.
         given: Options known so far, which determine wrapped strategies and defaults.
         plugins: Files that the user named.
+        helped: Whether to read the help, for which their code is parsed.
     """
     inner: list[Field] = []
     for option, wrapped, below in _wrapped(cls, given, plugins):
-        theirs = config_fields(wrapped, below, plugins)
+        theirs = config_fields(wrapped, below, plugins, helped)
         for field in theirs:
             when = {f"{option}.{name}": values for name, values in (field.when or {}).items()}
             name = f"{option}.{field.name}"
             inner.append(replace(field, name=name, search=None, when=when or None))
-    return [*_own_fields(cls, given), *inner]
+    return [*_own_fields(cls, given, helped), *inner]
 
 
-def _own_fields(cls: type[Strategy], given: Mapping[str, object]) -> list[Field]:
+def _own_fields(cls: type[Strategy], given: Mapping[str, object], helped: bool) -> list[Field]:
     """The options of the strategy itself, with the defaults that follow from ``given``."""
-    fields = fields_of(cls.Config)
+    fields = fields_of(cls.Config, helped)
     if not issubclass(cls.Config, Config):
         return fields
     named = {key.replace("-", "_"): value for key, value in given.items()}
@@ -99,7 +103,7 @@ def _wrapped(
 ) -> Iterator[tuple[str, type[Strategy], Mapping[str, object]]]:
     """For each option that names a strategy: the option, that strategy, and its given options."""
     given = {key.replace("-", "_"): value for key, value in given.items()}
-    for field in fields_of(cls.Config):
+    for field in fields_of(cls.Config, helped=False):
         name = given.get(field.name, field.default) if field.kind == WRAPS else None
         if name is not None:
             wrapped = strategy_class(field.check(name, cls.__name__), plugins)
@@ -115,9 +119,9 @@ def make_strategy(name: str, given: Mapping[str, object], plugins: Sequence[str]
     """
     cls = strategy_class(name, plugins)
     given = {key.replace("-", "_"): value for key, value in given.items()}
-    values = resolve(config_fields(cls, given, plugins), given, name)
+    values = resolve(config_fields(cls, given, plugins, helped=False), given, name)
     own: dict[str, object] = {}
-    for field in fields_of(cls.Config):
+    for field in fields_of(cls.Config, helped=False):
         value = values[field.name]
         if field.kind == WRAPS and isinstance(value, str):
             inner = make_strategy(value, _below(field.name, values), plugins)
