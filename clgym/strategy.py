@@ -3,12 +3,16 @@
 The learner's process calls, in this order::
 
     strategy = Cls(config)            # stores, computes nothing
-    strategy.setup(info)              # once: build networks on info.device
-    strategy.train(experience)        # once per experience
+    strategy.setup(info)              # build networks on info.device
+    strategy.load_state_dict(state)   # unless it is the first experience
+    strategy.train(experience)        # one experience
     strategy.predict(batch)           # many times, after each experience
     strategy.represent(batch)         # on pretraining streams, instead of predict
-        strategy.forget(request)          # on deletion streams, after the last experience
+    strategy.forget(request)          # on deletion streams, after the last experience
     strategy.state_dict()             # after each experience, and when train() offers a safe point
+
+On learning streams each experience and each test has a process of its own, which begins with the
+saved state.
 
 A strategy gets only what its `Needs` declare and its scenario type allows. The gym withholds labels
 of test rows, data of past and future experiences and, outside task-incremental streams, the task.
