@@ -230,7 +230,7 @@ _ROWS: dict[str, _Row] = {
     "lite-c20": (
         "cifar100[0-19]",
         "cifar100[20-39]",
-        {"increments": [5], "memory_size": 1, "per_class": [30, 50]},
+        {"increments": [5], "memory_size": 1, "per_class": [30, 20]},
         2,
         4,
     ),
