@@ -21,6 +21,7 @@ from clgym.text import Json
 __all__ = [
     "ANOTHER",
     "DUE",
+    "SHOWN",
     "PROGRESS",
     "LEARNER",
     "lock",
@@ -39,6 +40,8 @@ LEARNER = "learner"
 """Folder of the learner's states; the rest of an output folder belongs to the gym."""
 DUE = "due"
 """Folder of the images that are being learned, which the learner may read."""
+SHOWN = "shown"
+"""Folder of the images of a test, which its learner may read."""
 _SHAPING = {"network": None, "model": None, "hidden": [100]}
 """Options that determine the network's shape, with the values assumed for records without them."""
 ANOTHER = "the files of a run with other options, code or data"
@@ -224,7 +227,7 @@ def lock(plan: ResolvedRun) -> Generator[None, None, None]:
 def _release(plan: ResolvedRun) -> None:
     """Delete the lock file while it is held; a waiting process creates another one."""
     with contextlib.suppress(OSError):
-        for folder in (plan.out / LEARNER, plan.out / DUE):
+        for folder in (plan.out / name for name in (LEARNER, DUE, SHOWN)):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
         if {p.name for p in plan.out.iterdir()} <= {_RUN, _LOCK}:

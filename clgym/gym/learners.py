@@ -11,12 +11,11 @@ from clgym.engines import Channel, open_channel
 from clgym.gym.confinement import confinement
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.description import LEARNER
-from clgym.gym.folder import DUE
+from clgym.gym.folder import DUE, SHOWN
 from clgym.gym.folder import LEARNER as STATES
 from clgym.gym.plan import ResolvedRun
 from clgym.messages import FillClassifiers, FillFeatures
 from clgym.results.layout import STATE
-from clgym.scenario import kind_of
 from clgym.streams.adaptation import AdaptationStream
 
 __all__ = ["Learners"]
@@ -59,9 +58,8 @@ class Learners:
     @contextlib.contextmanager
     def testing(self) -> Generator[Conversation]:
         """A learner for one test, which cannot write anything that another process could read."""
-        tested = [getattr(s, name) for s in self._run.sources for name in self._tested()]
         read = [
-            *(Path(split.path) for split in tested),
+            self._run.out.resolve() / SHOWN,
             *self._transforms(),
             *self._cached("backbones", "features", "classifiers"),
             self._run.out.resolve() / STATES,
@@ -109,16 +107,6 @@ class Learners:
         steps = getattr(self._run.stream, "steps", ())
         files = {step.transform.file for step in steps if step.transform}
         return [*filter(None, files)]
-
-    def _tested(self) -> set[str]:
-        """Names of the splits that tests use."""
-        stream = cast(object, self._run.stream)
-        kind = kind_of(stream)
-        if kind == "deletion":  # audits use training rows, too
-            return {"train", "test"}
-        learning = getattr(stream, "learning", stream)
-        measured = {step.measured_on for step in getattr(learning, "steps", ())}
-        return measured | ({"train"} if kind == "pretraining" else set[str]())  # for probes
 
     def _cached(self, *names: str) -> list[Path]:
         """Folders of the cache that the strategy's needs allow it to read, among those named.

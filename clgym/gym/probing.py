@@ -7,6 +7,7 @@ from clgym.gym.conduct import REPEAT_BATCH, Repetition, compared, repeated_place
 from clgym.gym.conversation import Conversation
 from clgym.gym.probe_fits import answers_of_probes
 from clgym.gym.scoring import TestPool
+from clgym.gym.shown import Rows
 from clgym.gym.testing import Tester, distinct_groups, row_group
 from clgym.gym.withheld_order import permutation
 from clgym.messages import Represent
@@ -61,15 +62,7 @@ class ProbeTester(Tester):
         self, learner: Conversation, index: int, fitted: TestPool, pool: TestPool
     ) -> tuple[np.ndarray, float]:
         """Features of both pools' rows, float32 [m + n, width], and the seconds they took."""
-        steps = self._stream.steps
-        groups, number = distinct_groups(
-            [
-                *(row_group(step, "train") for step in steps),
-                *(row_group(step, step.measured_on) for step in steps),
-            ]
-        )
-        rows = np.concatenate([fitted.row, pool.row])
-        where = number[np.concatenate([fitted.step, pool.step + len(steps)])]
+        groups, rows, where = self._both(fitted, pool)
         order = permutation(self._order_key, len(rows), index, _PLACE)
         reply = learner.represent(
             Represent(rows=rows[order], where=where[order], groups=groups, batch_size=self._batch)
@@ -77,6 +70,22 @@ class ProbeTester(Tester):
         features = np.empty_like(reply.features)
         features[order] = reply.features
         return features, reply.seconds
+
+    def _needed(self, index: int, pool: TestPool) -> Rows:
+        """Rows whose images the test of a pool needs: with those that the probes are fitted on."""
+        return self._both(probe_pool(self._stream, self._run.sources, index), pool)
+
+    def _both(self, fitted: TestPool, pool: TestPool) -> Rows:
+        """Rows of both pools, one after the other."""
+        steps = self._stream.steps
+        groups, number = distinct_groups(
+            [
+                *(row_group(step, "train") for step in steps),
+                *(row_group(step, step.measured_on) for step in steps),
+            ]
+        )
+        where = number[np.concatenate([fitted.step, pool.step + len(steps)])]
+        return groups, np.concatenate([fitted.row, pool.row]), where
 
     def _repeated(
         self, learner: Conversation, index: int, pool: TestPool, logits: np.ndarray

@@ -23,7 +23,7 @@ from clgym.gym import environment
 from clgym.gym.conduct import check_memory, learned_apart
 from clgym.gym.conversation import Conversation, OnEvent
 from clgym.gym.energy import EnergyMeter
-from clgym.gym.folder import DUE, LEARNER, PROGRESS, keep_only, provenance, write_record
+from clgym.gym.folder import DUE, LEARNER, PROGRESS, SHOWN, keep_only, provenance, write_record
 from clgym.gym.phase import Arrays, Kind, Phase
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.progress import Progress
@@ -259,7 +259,7 @@ class Session:
             for piece in range(len(pieces)):
                 self._piece(number, piece).unlink(missing_ok=True)
         (self._out / PROGRESS).unlink(missing_ok=True)
-        for folder in (LEARNER, DUE):
+        for folder in (LEARNER, DUE, SHOWN):
             shutil.rmtree(self._out / folder, ignore_errors=True)
         return record
 

@@ -6,7 +6,7 @@ trains never receives a test row.
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from clgym.gym.conduct import REPEAT_BATCH, Repetition, compared, repeated_place
 from clgym.gym.conversation import Conversation
 from clgym.gym.plan import ResolvedRun
 from clgym.gym.scoring import TestPool
+from clgym.gym.shown import Rows, shown
 from clgym.gym.withheld_order import permutation
 from clgym.messages import (
     FillClassifiers,
@@ -94,12 +95,17 @@ class Tester:
         self._batch = run.request.eval_batch or PREDICT_BATCH
 
     @contextmanager
-    def _restored(self, state: Path) -> Generator[Conversation]:
-        """Start a learner from a state; it ends with the context."""
-        with self._learners.testing() as conversation:
-            conversation.start(self._start())
+    def _restored(self, state: Path, rows: Rows) -> Generator[Conversation]:
+        """Start a learner from a state, which may open the images of some rows and no others."""
+        with shown(self._run, rows) as files, self._learners.testing() as conversation:
+            conversation.start(replace(self._start(), sources=files))
             conversation.load(Load(path=state))
             yield conversation
+
+    def _needed(self, index: int, pool: TestPool) -> Rows:
+        """Rows whose images the test of a pool needs: those of the pool."""
+        groups, where = self.groups(pool.step)
+        return groups, pool.row, where
 
     def test(self, index: int, pool: TestPool, state: Path, repeat: bool) -> TestOutcome:
         """Request predictions for a pool.
@@ -110,7 +116,7 @@ class Tester:
             state: State after training.
             repeat: Whether some of the rows are predicted again; see `clgym.gym.conduct`.
         """
-        with self._restored(state) as learner:
+        with self._restored(state, self._needed(index, pool)) as learner:
             logits, seconds, by_head = self.predict(learner, index, pool)
             again = self._repeated(learner, index, pool, logits) if repeat else None
             return TestOutcome(logits, seconds, again, learner.end_test(), by_head)
@@ -126,7 +132,7 @@ class Tester:
             groups: Groups of rows.
             where: int64 [n], index of each row's group.
         """
-        with self._restored(state) as learner:
+        with self._restored(state, (groups, rows, where)) as learner:
             reply = learner.predict(
                 Predict(
                     rows=rows,
@@ -142,7 +148,7 @@ class Tester:
     def anytime(self, index: int, state: Path) -> np.ndarray:
         """Predictions inside an experience, int32 [n], in the order of `exposed`."""
         pool, places = self.exposed(index)
-        with self._restored(state) as learner:
+        with self._restored(state, self._needed(index, pool)) as learner:
             reply = self._ask(learner, index, pool, None, places, self._batch)
         return reply.logits.argmax(1).astype(np.int32)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from clgym.data.sources import load_source
 from clgym.errors import ClgymError
 from clgym.gym.request import Request
 from clgym.gym.run import run
@@ -27,6 +28,8 @@ def outcome(tmp_path: Path) -> Callable[..., str]:
 
     def of(look: str, testing: bool = False, **options: Any) -> str:
         facts = {"LOOK": look, "TESTING": testing}
+        source = load_source("digits")
+        facts |= {"TRAIN": source.train.path, "TEST": source.test.path}
         plugin = copy_plugin("attacker", tmp_path / "plugin", **facts)
         out = tmp_path / f"{look}-{testing}"
         request = Request("attacker", "split-digits", out=out, threads=1, plugins=(plugin,))

@@ -1,5 +1,6 @@
 """What a plugin tries in a worker: refused by the sandbox, and possible without it."""
 
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -7,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from clgym.api import make_scenario
 from clgym.data.sources import load_source
 from clgym.data.store import cache_dir
 from clgym.engines import bubblewrap, landlock, seccomp
@@ -143,13 +146,28 @@ def test_temporary_files_go_to_a_folder_that_ends_with_the_run(outcome: Outcome)
 
 
 @with_landlock
+@pytest.mark.parametrize("testing", [False, True])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_training_reads_no_file_of_a_source_and_a_test_no_training_image(
-    outcome: Outcome, split: str
-) -> None:
-    assert outcome(split, testing=False).startswith("REFUSED PermissionError")
-    reads = "GOT (" if split == "test" else "REFUSED PermissionError"
-    assert outcome(split, testing=True).startswith(reads)
+def test_no_learner_reads_a_file_of_a_source(outcome: Outcome, split: str, testing: bool) -> None:
+    assert outcome(split, testing=testing).startswith("REFUSED PermissionError")
+
+
+def test_a_test_shows_its_own_images_and_no_others(outcome: Outcome) -> None:
+    """Those of the first two classes, after the first experience of two classes."""
+    labels = load_source("digits").test.labels
+    wanted = np.flatnonzero(labels < 2).tolist()
+    assert outcome("shown test", testing=True).startswith(f"GOT {wanted}")
+    assert outcome("shown train", testing=True).startswith("REFUSED FileNotFoundError")
+    assert outcome("shown test", testing=False).startswith("REFUSED")
+
+
+def test_a_test_on_training_rows_shows_no_row_that_is_learned(outcome: Outcome) -> None:
+    stream = make_scenario("split-digits", validation=0.1).on_validation()
+    options = {"score_on": "valid", "scenario_config": {"validation": 0.1}}
+    found = outcome("shown train", testing=True, **options)
+    rows = set(json.loads(found.partition("GOT ")[2].partition("]")[0] + "]"))
+    assert rows == set(stream.steps[0].test.tolist())
+    assert not rows & {row for step in stream.steps for row in step.train.tolist()}
 
 
 @with_landlock

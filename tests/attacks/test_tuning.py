@@ -46,10 +46,11 @@ def test_a_strategy_that_takes_back_the_rules_loads_nothing(tmp_path: Path, look
     assert found.startswith(("REFUSED PermissionError", "REFUSED BadSource", "REFUSED BadOutput"))
 
 
-def test_images_of_the_closed_half_are_not_in_a_file_that_is_due(tmp_path: Path) -> None:
-    """A trial is scored on held-out training rows, whose file is mapped for that."""
+def test_images_of_the_closed_half_are_not_in_a_file_that_is_shown(tmp_path: Path) -> None:
+    """A trial is scored on held-out training rows: a tenth of the classes seen."""
     opened = int((load_source("digits").train.labels < 5).sum())
-    assert reason(tmp_path, "mapped", "none").startswith(f"GOT {opened} ")
+    found = reason(tmp_path, "mapped", "none").removeprefix("GOT ").partition(" ")[0]
+    assert 0 < int(found) < opened // 10
 
 
 def test_closed_images_are_zeros_and_the_others_stay_in_their_rows() -> None:

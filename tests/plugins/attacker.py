@@ -10,6 +10,8 @@ import numpy as np
 from clgym.strategies.nmc import NMC
 
 LOOK = "limits"
+TRAIN = ""  # files of the source's images
+TEST = ""
 
 
 def limits():
@@ -26,19 +28,22 @@ def temporary_file():
     return file.name
 
 
-def images(split):
-    """The shape of the images of a split, whose path the learner above knows."""
+def shown(split):
+    """The row numbers of the images in the file of a split that the learner above knows."""
     frame = sys._getframe()
     while "self" not in frame.f_locals or not hasattr(frame.f_locals["self"], "_rows"):
         frame = frame.f_back
-    return np.load(getattr(frame.f_locals["self"]._rows._sources[0], split), mmap_mode="r").shape
+    images = np.load(getattr(frame.f_locals["self"]._rows._sources[0], split))
+    return images.any((1, 2, 3)).nonzero()[0].tolist()
 
 
 LOOKS = {
     "limits": limits,
     "temporary_file": temporary_file,
-    "train": lambda: images("train"),
-    "test": lambda: images("test"),
+    "train": lambda: np.load(TRAIN).shape,
+    "test": lambda: np.load(TEST).shape,
+    "shown train": lambda: shown("train"),
+    "shown test": lambda: shown("test"),
 }
 TESTING = False  # whether it looks when it is tested, or when it is set up to train
 
